@@ -1,0 +1,74 @@
+use std::{fmt, fs, io, io::Read, path::Path, sync::Arc};
+
+use sha2::{Digest, Sha256};
+
+/// Reads `from` to its end; returns its length and lower-case hex SHA-256.
+pub fn digest(from: &mut dyn Read) -> io::Result<(u64, String)> {
+    let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0u64, vec![0; 1 << 18]);
+    loop {
+        let n = from.read(&mut buffer)?;
+        if n == 0 {
+            return Ok((size, hex::encode(hasher.finalize())));
+        }
+        hasher.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+type Open = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync;
+
+/// Bytes of known length and digest that can be read from the start as often as needed.
+///
+/// It never holds them all in memory unless it was made from memory.
+#[derive(Clone)]
+pub struct Blob {
+    size: u64,
+    sha256: String,
+    open: Arc<Open>,
+}
+
+impl Blob {
+    /// A blob of `size` bytes with the lower-case hex digest `sha256`, read through `open`.
+    pub fn new(
+        size: u64,
+        sha256: impl Into<String>,
+        open: impl Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { size, sha256: sha256.into(), open: Arc::new(open) }
+    }
+
+    /// A blob in memory.
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes: Arc<[u8]> = bytes.into().into();
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        Self::new(bytes.len() as u64, sha256, move || Ok(Box::new(io::Cursor::new(Arc::clone(&bytes)))))
+    }
+
+    /// A blob in a file, whose digest is computed by reading it once.
+    pub fn from_file(path: &Path) -> io::Result<Self> {
+        let (size, sha256) = digest(&mut fs::File::open(path)?)?;
+        let path = path.to_owned();
+        Ok(Self::new(size, sha256, move || Ok(Box::new(fs::File::open(&path)?))))
+    }
+
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// SHA-256 as lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// A reader from the first byte.
+    pub fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        (self.open)()
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({} bytes, sha256 {})", self.size, self.sha256)
+    }
+}

@@ -1,0 +1,186 @@
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of failure a code is; each class has one exit code (`cli/exit.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// The command line, a profile or a hosts file is wrong; nothing was touched.
+    Input,
+    /// A host or this computer does not fit; nothing was changed there.
+    Preflight,
+    /// A host could not be reached or did not let us in.
+    Connect,
+    /// A bundle or a download is broken, missing or of the wrong kind.
+    Bundle,
+    /// The engine of local machines failed.
+    Machine,
+    /// A step on a host failed; the run can be continued.
+    Step,
+    /// The lab came up but does not work as asked, or a host is not clean.
+    Verify,
+    /// Another run holds the lab.
+    Busy,
+    /// The user said no, or pressed Ctrl-C.
+    Cancelled,
+    /// A defect of kubecamp itself.
+    Internal,
+}
+
+macro_rules! codes {
+    ($($variant:ident = $text:literal, $class:ident, $meaning:literal, $hint:literal;)*) => {
+        /// The stable code of a problem: it never changes its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the reference.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The code as users see it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $text,)* }
+            }
+
+            /// What kind of failure it is.
+            pub const fn class(self) -> Class {
+                match self { $(Code::$variant => Class::$class,)* }
+            }
+
+            /// One sentence for the reference.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Code::$variant => $meaning,)* }
+            }
+
+            /// The hint shown when the problem itself has none.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Code::$variant => $hint,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // Input
+    Usage = "KC-USAGE", Input, "The command line is wrong.", "Run the command with --help.";
+    ProfileSyntax = "KC-PROFILE-SYNTAX", Input, "The profile is not valid YAML or has an unknown or missing key.", "Compare it with a shipped one: kubecamp profile show 3x2c4g.";
+    ProfileInvalid = "KC-PROFILE-INVALID", Input, "A value of the profile is impossible.", "Correct the value at the line and column given.";
+    ProfileUnknown = "KC-PROFILE-UNKNOWN", Input, "No shipped profile or file has this name.", "kubecamp profile list shows the shipped ones.";
+    HostsFile = "KC-HOSTS-FILE", Input, "The hosts file is not valid.", "See docs/guide/hosts.md for its keys.";
+    HostSpec = "KC-HOST-SPEC", Input, "A host is not written as [user@]address[:port].", "Write it as root@192.0.2.10 or ubuntu@example.org:2222.";
+    HostCount = "KC-HOST-COUNT", Input, "The number of hosts differs from the layout's nodes.", "Give one --host for each node, or choose another --layout.";
+    LabUnknown = "KC-LAB-UNKNOWN", Input, "There is no lab of this name.", "kubecamp status --all lists the labs.";
+    LabDiffers = "KC-LAB-DIFFERS", Input, "The lab exists with another profile or other hosts.", "Reset it first, or choose another --name.";
+    LocalFile = "KC-LOCAL-FILE", Input, "A file or folder on this computer cannot be read or written.", "Check the path and its permissions.";
+    // Preflight
+    HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
+    HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";
+    HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 9 or 10.";
+    HostArch = "KC-HOST-ARCH", Preflight, "A host's CPU is not supported or not the bundle's.", "Build the bundle for it: kubecamp bundle build --arch.";
+    HostKernel = "KC-HOST-KERNEL", Preflight, "A host's kernel lacks something that the lab needs.", "Use the distribution's stock kernel.";
+    HostTools = "KC-HOST-TOOLS", Preflight, "A host lacks a program that the lab needs.", "Install the package named with the host's package manager.";
+    HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";
+    HostClock = "KC-HOST-CLOCK", Preflight, "The hosts' clocks differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
+    HostPort = "KC-HOST-PORT", Preflight, "A port that Kubernetes needs is taken.", "Stop the program named, or use another host.";
+    HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off with swapoff -a and in /etc/fstab, or profile key kubelet.swap: tolerate.";
+    HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address or host name.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
+    HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
+    HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
+    HostApart = "KC-HOST-APART", Preflight, "Two hosts cannot reach each other.", "Open the ports named between them (security group, firewall).";
+    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's pod or service network.", "Choose other CIDRs in the profile.";
+    HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
+    HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
+    MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
+    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to let kubecamp install them.";
+    LocalRoot = "KC-LOCAL-ROOT", Preflight, "The private machine engine needs root.", "Run with sudo, or install and start Incus for your user.";
+    // Connect
+    HostUnreachable = "KC-HOST-UNREACHABLE", Connect, "A host does not answer.", "Check address, port, power and firewall: ssh -v to it.";
+    HostName = "KC-HOST-NAME", Connect, "A host's name cannot be resolved.", "Check the spelling, or use its address.";
+    HostAuth = "KC-HOST-AUTH", Connect, "A host refused every key offered.", "Name the right key with --identity, or add it to the agent.";
+    KeyLocked = "KC-KEY-LOCKED", Connect, "A private key is encrypted and no pass phrase was given.", "Load it with ssh-add, or run on a terminal.";
+    KeyFile = "KC-KEY-FILE", Connect, "A private key file cannot be read.", "Check the path given with --identity.";
+    HostKeyUnknown = "KC-HOST-KEY-UNKNOWN", Connect, "A host's key is not known yet.", "Compare the fingerprint, then run with --accept-new-host-keys.";
+    HostKeyChanged = "KC-HOST-KEY-CHANGED", Connect, "A host's key is not the one recorded: someone may be in between.", "If the host was really reinstalled, remove its line from the known_hosts file named.";
+    HostKeyRevoked = "KC-HOST-KEY-REVOKED", Connect, "A host's key is marked as revoked.", "Do not use this host before its owner gave it a new key.";
+    Sudo = "KC-SUDO", Connect, "The user cannot become root on a host.", "Use root, a sudo user, or --ask-sudo-password.";
+    SudoPassword = "KC-SUDO-PASSWORD", Connect, "sudo refused the password.", "Try again with the right password for that user.";
+    LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
+    // Bundle
+    BundleBroken = "KC-BUNDLE-BROKEN", Bundle, "The bundle is damaged or was altered.", "Fetch or build it anew.";
+    BundlePath = "KC-BUNDLE-PATH", Bundle, "The bundle has a member that would be written outside its folder.", "Do not use this file; it was made to do harm.";
+    BundleFormat = "KC-BUNDLE-FORMAT", Bundle, "The file is not a bundle that this version reads.", "Build it with this version of kubecamp.";
+    BundleArch = "KC-BUNDLE-ARCH", Bundle, "The bundle is for another CPU.", "Build one with --arch.";
+    BundleVersion = "KC-BUNDLE-VERSION", Bundle, "The bundle holds another Kubernetes version than the profile asks.", "Build one for the profile's version, or change the profile.";
+    BundleBuild = "KC-BUNDLE-BUILD", Bundle, "A part of the bundle could not be built.", "Read the tool's output above; finished parts are kept.";
+    BundleTools = "KC-BUNDLE-TOOLS", Bundle, "Building from Go modules needs tools that are missing.", "Install Go, a C compiler and mmdebstrap, or build from upstream.";
+    BundleUnknown = "KC-BUNDLE-UNKNOWN", Bundle, "No recipe is known for this Kubernetes version.", "kubecamp bundle build --help lists the versions.";
+    Download = "KC-DOWNLOAD", Bundle, "A download failed.", "Run the command again; it continues where it stopped. Slow link: set mirrors in config.yaml.";
+    DownloadDigest = "KC-DOWNLOAD-DIGEST", Bundle, "A download does not have the expected checksum.", "The mirror may be stale or hostile; try another.";
+    // Machine
+    EngineStart = "KC-ENGINE-START", Machine, "The private machine engine did not start.", "See the log named; kubecamp machine engine stop clears what is half-started.";
+    EngineCall = "KC-ENGINE-CALL", Machine, "Incus refused a request.", "See Incus's words above.";
+    EngineImage = "KC-ENGINE-IMAGE", Machine, "The node image could not be built.", "See the tool's output above.";
+    EnginePackages = "KC-ENGINE-PACKAGES", Machine, "The packages of the machine engine could not be installed.", "See the package manager's output above.";
+    MachineStart = "KC-MACHINE-START", Machine, "A machine did not come up.", "kubecamp machine list shows its state.";
+    // Step
+    StepFailed = "KC-STEP-FAILED", Step, "A step on a host failed.", "Mend the cause and run the same command again; it continues where it was.";
+    StepTimeout = "KC-STEP-TIMEOUT", Step, "A step on a host did not end within its limit.", "Look at the host, then run the same command again.";
+    StepUnreached = "KC-STEP-UNREACHED", Step, "A step was not tried because one that it needs failed.", "Mend the other problem first.";
+    UploadFailed = "KC-UPLOAD-FAILED", Step, "An upload did not arrive whole.", "Run the same command again.";
+    UploadDisk = "KC-UPLOAD-DISK", Step, "A host's disk became full during an upload; the partial file was removed.", "Free space on the host and run the same command again.";
+    // Verify
+    VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state.";
+    ResetResidue = "KC-RESET-RESIDUE", Verify, "A host is not as clean as it was before.", "Run kubecamp reset again; what stays is named above.";
+    // Busy, cancelled, internal
+    LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
+    HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
+    Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
+    Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C.", "Run the same command again; it continues where it was.";
+    Internal = "KC-INTERNAL", Internal, "A defect of kubecamp.", "Please report it with the run log.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Code {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|c| c.as_str() == text).ok_or_else(|| format!("unknown code {text}"))
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_unique_and_well_formed() {
+        let texts: BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let text = code.as_str();
+            assert!(text.starts_with("KC-") && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-'), "{text}");
+            assert!(code.meaning().ends_with('.') && code.hint().ends_with('.'), "{text}");
+            assert_eq!(text.parse(), Ok(*code));
+        }
+    }
+}

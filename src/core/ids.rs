@@ -1,0 +1,151 @@
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not an id: what was given and the rule that it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{given}` is not a valid {what}: use 1 to {max} lower-case letters, digits and inner hyphens, beginning with a letter"
+)]
+pub struct BadId {
+    what: &'static str,
+    given: String,
+    max: usize,
+}
+
+/// The rule of a DNS label (RFC 1123) that begins with a letter: valid as host name, Incus instance and folder.
+fn check_label(what: &'static str, given: &str, max: usize) -> Result<(), BadId> {
+    let bytes = given.as_bytes();
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    let good = !bytes.is_empty()
+        && bytes.len() <= max
+        && bytes[0].is_ascii_lowercase()
+        && bytes[bytes.len() - 1] != b'-'
+        && bytes.iter().all(inner);
+    if good { Ok(()) } else { Err(BadId { what, given: given.to_owned(), max }) }
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                check_label($what, text, $max)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadId;
+            fn try_from(text: String) -> Result<Self, BadId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+label!(
+    /// The name of a lab; also its folder and the prefix of its machines.
+    LabName, "lab name", 30
+);
+label!(
+    /// The name of a node within its lab; also its Kubernetes node name.
+    NodeId, "node name", 63
+);
+
+impl NodeId {
+    /// The user's own computer, where machines and bundles are made; never a node of a cluster.
+    pub fn here() -> Self {
+        Self("here".to_owned())
+    }
+
+    /// Whether this is [`NodeId::here`].
+    pub fn is_here(&self) -> bool {
+        self.0 == "here"
+    }
+}
+
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Cow<'static, str>);
+
+        impl $name {
+            /// An id fixed in the program.
+            pub const fn new(text: &'static str) -> Self {
+                Self(Cow::Borrowed(text))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(Cow::Owned(text))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+token!(
+    /// A phase of a flow, as `join-workers`; it names the file `phases/join_workers.rs`.
+    PhaseId
+);
+token!(
+    /// A step within a phase on one node, as `kubelet-unit`.
+    StepId
+);
+token!(
+    /// One execution of a flow: sortable by time, as `20261123T174500-k3f9`.
+    RunId
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_dns_labels() {
+        for good in ["a", "lab", "team-7", "a1"] {
+            assert!(good.parse::<LabName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "7a", "a_b", "a b", "../x", "a".repeat(31).as_str()] {
+            assert!(bad.parse::<LabName>().is_err(), "{bad}");
+        }
+    }
+}

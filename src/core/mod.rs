@@ -1,0 +1,20 @@
+//! Belongs: ids, secrets, problems, events, shell quoting: the words that every room speaks.
+//! Never: I/O, async, anything that knows a host.
+//! Start here: `problem.rs`, then `event.rs`.
+
+mod blob;
+mod code;
+mod event;
+mod ids;
+mod problem;
+mod secret;
+pub mod shell;
+mod size;
+
+pub use blob::{Blob, digest};
+pub use code::{Class, Code};
+pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
+pub use ids::{BadId, LabName, NodeId, PhaseId, RunId, StepId};
+pub use problem::{At, Hint, Problem, Problems};
+pub use secret::Secret;
+pub use size::{Bytes, GIB, MIB};

@@ -1,0 +1,8 @@
+//! kubecamp brings up Kubernetes training labs over SSH or on local machines, and gives the machines back clean.
+//!
+//! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
+
+pub mod core;
+pub mod machine;
+pub mod profile;
+pub mod transport;
