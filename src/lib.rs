@@ -2,6 +2,7 @@
 //!
 //! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
 
+pub mod bundle;
 pub mod core;
 pub mod machine;
 pub mod profile;

@@ -1,1 +1,3 @@
-//! t
+//! One binary: links once, so the loop stays short.
+
+mod live_bundle;
