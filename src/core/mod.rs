@@ -2,6 +2,7 @@
 //! Never: I/O, async, anything that knows a host.
 //! Start here: `problem.rs`, then `event.rs`.
 
+mod arch;
 mod blob;
 mod code;
 mod event;
@@ -11,6 +12,7 @@ mod secret;
 pub mod shell;
 mod size;
 
+pub use arch::Arch;
 pub use blob::{Blob, digest};
 pub use code::{Class, Code};
 pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
