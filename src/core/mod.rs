@@ -6,15 +6,18 @@ mod blob;
 mod code;
 mod event;
 mod ids;
+mod nearest;
 mod problem;
 mod secret;
 pub mod shell;
 mod size;
+pub mod yaml;
 
 pub use blob::{Blob, digest};
 pub use code::{Class, Code};
 pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
 pub use ids::{BadId, LabName, NodeId, PhaseId, RunId, StepId};
+pub use nearest::nearest;
 pub use problem::{At, Hint, Problem, Problems};
 pub use secret::Secret;
 pub use size::{Bytes, GIB, MIB};
