@@ -3,6 +3,7 @@
 //! Start here: `Host` in `session.rs`, then `facts.rs`.
 
 mod facts;
+pub mod scan;
 pub mod script;
 mod session;
 pub mod template;

@@ -22,8 +22,8 @@ fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
         "cgroup_driver": if facts.cgroup() == Cgroup::V2 { "systemd" } else { "cgroupfs" },
         "cgroup_v1": facts.cgroup() == Cgroup::V1,
         "container": facts.is_container(),
-        "proxy_mode": view.lab.profile.proxy.mode,
-        "pod_cidr": view.lab.profile.network.pods,
+        "proxy_mode": view.lab.profile().proxy.mode,
+        "pod_cidr": view.lab.profile().network.pods,
     })
 }
 
@@ -62,9 +62,9 @@ impl Phase for ControlPlane {
         let init = template::render(
             "kubeadm/init.yaml.tera",
             &json!({
-                "address": address, "node": view.node, "lab": view.lab.name, "single": view.lab.nodes().len() == 1,
-                "kubernetes": view.lab.profile.kubernetes, "pod_cidr": view.lab.profile.network.pods,
-                "service_cidr": view.lab.profile.network.services, "names": names,
+                "address": address, "node": view.node, "lab": view.lab.name(), "single": view.lab.nodes().len() == 1,
+                "kubernetes": view.lab.profile().kubernetes, "pod_cidr": view.lab.profile().network.pods,
+                "service_cidr": view.lab.profile().network.services, "names": names,
             }),
         )?;
         let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::control_plane::address_of;
+use super::control_plane::{KUBECTL, address_of};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
@@ -27,7 +27,7 @@ impl Phase for JoinWorkers {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         if view.is_control_plane() {
             let all_joined = view.lab.workers().all(|w| is_joined(view, &w.name));
-            return Ok(if all_joined { vec![] } else { vec![token()] });
+            return Ok(if all_joined { vec![] } else { vec![token(), register(view)] });
         }
         let cp = &view.lab.control_plane().name;
         let config = template::render(
@@ -36,7 +36,7 @@ impl Phase for JoinWorkers {
         )?;
         Ok(vec![join(&config).needs(Need::Value("token".into())).needs(Need::Value("ca-hash".into())).needs(Need::Step(
             cp.clone(),
-            StepId::new("token"),
+            StepId::new("register"),
         ))])
     }
 }
@@ -54,6 +54,22 @@ fn token() -> Step {
          hash=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 1m --print-join-command | sed -n 's/.*sha256:\\([0-9a-f]*\\).*/\\1/p')\n\
          echo \"KC-OUT token=$token\"; echo \"KC-OUT ca-hash=sha256:$hash\"";
     Step::script("token", "make a join token", Check::Never, change)
+}
+
+/// Makes the workers' Node objects beforehand, each with the pod network that its place in the profile gives it:
+/// foreseeable, and flannel finds it when it starts.
+fn register(view: &View<'_>) -> Step {
+    let node = |name: &crate::core::NodeId| {
+        let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
+        format!(
+            "{KUBECTL} get node {name} -o name >/dev/null 2>&1 || {KUBECTL} create -f - <<'KC_END' || exit 1\n\
+             apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\nKC_END\n"
+        )
+    };
+    let names: Vec<_> = view.lab.workers().map(|w| w.name.to_string()).collect();
+    let check = format!("{KUBECTL} get node {} -o name", names.join(" "));
+    let change: String = view.lab.workers().map(|w| node(&w.name)).collect();
+    Step::script("register", "register the workers with their pod networks", Check::Script(check), change)
 }
 
 fn join(config: &str) -> Step {

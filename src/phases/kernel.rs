@@ -34,10 +34,10 @@ impl Phase for Kernel {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let mut modules = vec!["overlay", "br_netfilter"];
-        if view.lab.profile.network.cni == Cni::Flannel {
+        if view.lab.profile().network.cni == Cni::Flannel {
             modules.push("vxlan");
         }
-        if view.lab.profile.proxy.mode == ProxyMode::Ipvs {
+        if view.lab.profile().proxy.mode == ProxyMode::Ipvs {
             modules.extend(["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack"]);
         }
         Ok(vec![modules_step(&modules), sysctl_step()])

@@ -20,7 +20,7 @@ impl Phase for Record {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let lab = &view.lab.name;
+        let lab = &view.lab.name();
         // The scan comes before the lab's name: a run killed in between scans again, on a host still untouched.
         let change = format!(
             "mkdir -p /var/lib/kubecamp && chmod 700 /var/lib/kubecamp || exit 1\n\

@@ -35,7 +35,7 @@ impl Phase for Runtime {
             ("/etc/systemd/system/kubelet.service".to_owned(), template::text("node/kubelet.service")?),
             ("/etc/crictl.yaml".to_owned(), template::text("node/crictl.yaml")?),
         ];
-        for mirror in &view.lab.profile.mirrors {
+        for mirror in &view.lab.profile().mirrors {
             let values = json!({"registry": mirror.registry, "endpoints": mirror.endpoints});
             let text = template::render("node/hosts_toml.tera", &values)?;
             files.push((format!("/etc/kubecamp/registries/{}/hosts.toml", mirror.registry), text));

@@ -48,6 +48,7 @@ p iptables.version "$(iptables --version 2>/dev/null)"
 # Addresses: one line per global IPv4 address; the default route's source is the one other hosts see.
 ip -o -4 addr show scope global 2>/dev/null | awk '{print "addr=" $2 " " $4}'
 p route.source "$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' | head -n1)"
+p mtu "$(cat /sys/class/net/$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n1)/mtu 2>/dev/null)"
 p peer.address "${SSH_CONNECTION:+$(echo "$SSH_CONNECTION" | cut -d' ' -f3)}"
 for l in /sys/class/net/*; do
   n=${l##*/}; case $n in lo|veth*|cni0|flannel*|kube-*|docker*|br-*|kcbr*) continue;; esac
@@ -63,6 +64,7 @@ for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done
 p lab "$(read_first /var/lib/kubecamp/lab)"
+p verified "$(read_first /var/lib/kubecamp/verified)"
 for u in kubelet containerd docker crio k3s k3s-agent; do
   s=$(systemctl is-active $u 2>/dev/null); [ "$s" = active ] && p "unit.$u" active
 done
