@@ -2,6 +2,8 @@
 //! Never: I/O, async, anything that knows a host.
 //! Start here: `problem.rs`, then `event.rs`.
 
+#[cfg(test)]
+pub(crate) mod bless;
 mod blob;
 mod code;
 mod event;
