@@ -3,6 +3,7 @@
 //! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
 
 pub mod core;
+pub mod inventory;
 pub mod machine;
 pub mod profile;
 pub mod transport;

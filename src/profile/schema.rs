@@ -7,21 +7,14 @@ pub fn schema() -> schemars::Schema {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, path::Path};
-
     use super::*;
+    use crate::core::bless::{assert_fresh, keys_page};
 
     #[test]
-    fn the_committed_schema_is_fresh() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/profile.schema.json");
-        let fresh = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-        if env::var_os("KUBECAMP_BLESS").is_some() {
-            fs::write(&path, &fresh).unwrap();
-        }
-        let committed = fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            committed == fresh,
-            "profiles/profile.schema.json is stale; write it anew with: KUBECAMP_BLESS=1 cargo test --lib profile::schema"
-        );
+    fn committed_schema_and_reference_are_fresh() {
+        let json = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+        assert_fresh("profiles/profile.schema.json", &json, "profile::schema");
+        let page = keys_page("Keys of a profile", "src/profile/model.rs", "profiles", &schema());
+        assert_fresh("docs/reference/profile.md", &page, "profile::schema");
     }
 }

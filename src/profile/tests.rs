@@ -134,6 +134,44 @@ fn messages_stay_short_whatever_the_file_holds() {
 }
 
 #[test]
+fn files_of_other_systems_are_read() {
+    let text = shipped_text("3x2c4g").unwrap();
+    let profile = parse(&text, "unix").unwrap();
+    assert_eq!(parse(&text.replace('\n', "\r\n"), "crlf").unwrap(), profile);
+    assert_eq!(parse(&format!("\u{feff}{text}"), "bom").unwrap(), profile);
+    let crlf = changed("v1.36.3", "v9.9.9").replace('\n', "\r\n");
+    assert!(refused(&crlf).starts_with("12:13 "));
+}
+
+#[test]
+fn hostile_files_end_soon() {
+    let all = 1 << 20;
+    for piece in [
+        "[",
+        "{",
+        "- ",
+        "a: ",
+        "&a ",
+        "*a ",
+        "? ",
+        "x\n",
+        "x: y\n",
+        "- {name: a}\n",
+        "\"",
+        "|\n",
+        "#\n",
+        "---\n",
+        "!x ",
+        "[a, ",
+    ] {
+        let start = std::time::Instant::now();
+        let _ = refused(&piece.repeat(all / piece.len()));
+        let _ = refused(&format!("nodes:\n{}", piece.repeat(all / piece.len())));
+        assert!(start.elapsed().as_secs() < 20, "{piece:?} took {:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn larger_nodes_than_the_layout_are_allowed() {
     let profile = parse(&changed("memory: 4GiB", "memory: 6144MiB"), "my.yaml").unwrap();
     assert_eq!(profile.nodes[0].memory, Bytes::gib(6));
