@@ -3,6 +3,8 @@
 //! Start here: `problem.rs`, then `event.rs`.
 
 mod arch;
+#[cfg(test)]
+pub(crate) mod bless;
 mod blob;
 mod code;
 mod event;

@@ -10,6 +10,8 @@ mod load;
 mod model;
 mod rules;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod version;
 
 pub use cidr::Cidr;

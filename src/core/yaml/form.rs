@@ -76,7 +76,7 @@ impl Form {
 
     /// Notes a problem at `place`; the returned reference takes hints.
     pub fn note(&mut self, code: Code, place: Option<Place>, what: impl Into<String>) -> &mut Problem {
-        let mut problem = Problem::new(code, what);
+        let mut problem = Problem::new(code, short(&what.into(), 400));
         problem.at = place.map(|p| At { file: self.file.clone(), line: p.line, column: p.column });
         self.problems.push(problem);
         let last = self.problems.len() - 1;
@@ -95,34 +95,45 @@ impl Form {
     }
 
     /// The keys of a group, of which only `known` may occur, each once.
-    pub fn fields<'n>(&mut self, node: &'n Node, group: &str, known: &[&str]) -> Option<Fields<'n>> {
+    ///
+    /// The value of a misspelt key is read as that of the key meant, so that its own mistakes show in the same go.
+    pub fn fields<'n>(&mut self, node: &'n Node, group: &str, known: &[&'static str]) -> Option<Fields<'n>> {
         let Value::Map(all) = &node.value else {
             self.shape(node.place, format!("{group} must be a group of keys, not {}", node.kind()));
             return None;
         };
         let mut pairs: Vec<(&str, &Node)> = vec![];
+        let mut misspelt = vec![];
         for (key, value) in all {
             let Value::Scalar { text, .. } = &key.value else {
                 self.shape(key.place, format!("a key in {group} must be a text, not {}", key.kind()));
                 continue;
             };
             if !known.contains(&text.as_str()) {
-                self.unknown(key.place, text, group, known);
+                misspelt.extend(self.unknown(key.place, text, group, known).map(|meant| (meant, value)));
             } else if pairs.iter().any(|(name, _)| *name == text) {
                 self.shape(key.place, format!("key `{text}` stands twice in {group}"));
             } else {
                 pairs.push((text, value));
             }
         }
+        for (meant, value) in misspelt {
+            if !pairs.iter().any(|(name, _)| *name == meant) {
+                pairs.push((meant, value));
+            }
+        }
         Some(Fields { place: node.place, group: group.to_owned(), pairs })
     }
 
-    fn unknown(&mut self, place: Place, key: &str, group: &str, known: &[&str]) {
-        let hint = match nearest(key, known) {
+    /// Notes an unknown key; returns the one that was probably meant.
+    fn unknown(&mut self, place: Place, key: &str, group: &str, known: &[&'static str]) -> Option<&'static str> {
+        let meant = nearest(key, known);
+        let hint = match meant {
             Some(meant) => format!("Did you mean `{meant}`?"),
             None => format!("The keys known here: {}.", known.join(", ")),
         };
-        self.shape(place, format!("unknown key `{}` in {group}", short(key))).hints.push(Hint(hint));
+        self.shape(place, format!("unknown key `{}` in {group}", short(key, 60))).hints.push(Hint(hint));
+        meant
     }
 
     /// The items of a list.
@@ -171,7 +182,7 @@ impl Form {
             return Some(Spot { value, place: Some(node.place) });
         }
         let got = match &node.value {
-            Value::Scalar { text, .. } if !node.is_null() => format!("`{}`", short(text)),
+            Value::Scalar { text, .. } if !node.is_null() => format!("`{}`", short(text, 60)),
             _ => node.kind().to_owned(),
         };
         self.shape(node.place, format!("{what} must be a whole number without quotes, not {got}"));
@@ -189,13 +200,13 @@ impl Form {
             Some(meant) => format!("Did you mean `{meant}`?"),
             None => format!("Choose one of: {}.", known.join(", ")),
         };
-        let wrong = format!("{what} cannot be `{}`: it is {}", short(&text.value), known.join(" or "));
+        let wrong = format!("{what} cannot be `{}`: it is {}", short(&text.value, 60), known.join(" or "));
         self.note(code, text.place, wrong).hints.push(Hint(hint));
         None
     }
 }
 
 /// The text, or its beginning when a message could not bear all of it.
-fn short(text: &str) -> String {
-    if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(60).chain("...".chars()).collect() }
+fn short(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most).chain("...".chars()).collect() }
 }
