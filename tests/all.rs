@@ -1,1 +1,6 @@
-//! t
+//! All integration tests in one binary: it links once.
+
+#![allow(missing_docs)]
+
+mod live_ssh;
+mod support;
