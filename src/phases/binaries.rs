@@ -36,10 +36,11 @@ impl Phase for Binaries {
         let mut files = vec![];
         let mut wanted = String::new();
         for member in self.bundle.members().filter(|m| m.kind == Kind::Binary) {
-            if member.is_control_plane_only() && !view.is_control_plane() {
+            if !member.for_workers() && !view.is_control_plane() {
                 continue;
             }
-            let to = place(&member.name, &member.path);
+            let Some(install) = &member.install else { continue };
+            let to = place(&member.name, install);
             let blob = self.bundle.plain(member);
             wanted.push_str(&format!("{} {} {to}\n", blob.sha256(), blob.size()));
             files.push(Upload { what: member.name.clone(), blob, to, mode: 0o755, then: String::new() });

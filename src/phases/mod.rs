@@ -11,6 +11,7 @@ mod kernel;
 mod kubeconfig;
 mod names;
 mod pod_network;
+pub mod preflight;
 mod proxy_mode;
 mod record;
 mod runtime;

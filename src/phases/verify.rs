@@ -3,10 +3,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::control_plane::KUBECTL;
+use super::{control_plane::KUBECTL, images::image_of};
 use crate::{
     bundle::Bundle,
-    core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
+    core::{Blob, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
     host::template,
 };
@@ -60,10 +60,7 @@ impl Verify {
     }
 
     fn probes(&self, view: &View<'_>) -> Result<Step, Problem> {
-        let image = self
-            .bundle
-            .image("coredns")
-            .ok_or_else(|| Problem::new(Code::BundleFormat, "the bundle has no CoreDNS image"))?;
+        let image = image_of(&self.bundle, "coredns")?;
         let nodes: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
         let manifest = template::render("node/probe.yaml.tera", &json!({"nodes": nodes, "image": image}))?;
         let names: Vec<_> = nodes.iter().map(|n| format!("on-{n}")).collect();
