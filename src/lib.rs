@@ -4,6 +4,10 @@
 
 pub mod bundle;
 pub mod core;
+pub mod engine;
+pub mod host;
+pub mod inventory;
 pub mod machine;
 pub mod profile;
+pub mod render;
 pub mod transport;

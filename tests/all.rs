@@ -1,3 +1,7 @@
-//! One binary: links once, so the loop stays short.
+//! All integration tests in one binary: it links once.
+
+#![allow(missing_docs)]
 
 mod live_bundle;
+mod live_ssh;
+mod support;

@@ -12,6 +12,8 @@ mod layout;
 mod manifest;
 mod modules;
 mod slice;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod versions;
 mod write;
