@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kubecamp::{
-    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
+    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Mirrors, Source, build},
     core::{Arch, EventKind, Quiet, Report},
 };
 
@@ -27,6 +27,7 @@ fn a_real_bundle_comes_out_of_go_modules() {
         replace: vec![],
         out: None,
         cache: Cache::new(cache),
+        mirrors: Mirrors::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let path = runtime.block_on(build(request, &Lines)).map_err(|e| e.to_string()).unwrap();

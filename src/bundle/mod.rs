@@ -14,6 +14,7 @@ mod modules;
 mod slice;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod verify;
 mod versions;
 mod write;
@@ -23,4 +24,5 @@ pub use cache::Cache;
 pub use file::Bundle;
 pub use manifest::{Audience, Content, FORMAT, Kind, Manifest, Member, Origins, Stored};
 pub use modules::missing_tools;
+pub use upstream::Mirrors;
 pub use versions::{DEFAULT_KUBERNETES, known_versions};

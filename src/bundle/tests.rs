@@ -9,8 +9,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    Bundle,
-    layout,
+    Bundle, layout,
     manifest::{Audience, Kind, Manifest, Origins},
     write::{Part, Title, write},
 };

@@ -68,7 +68,7 @@ impl Versions {
             runc: "v1.5.2",
             cni: "v1.9.1",
             flannel: "v0.28.10",
-            flannel_cni: "v1.9.1-flannel1",
+            flannel_cni: "v1.9.1-flannel3",
             flannel_cni_module: "v0.9.1",
         })
     }

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::{
-    base::base_layer,
+    base::{BASE_INPUTS, base_layer},
     gobuild::GoBuilder,
     recipe::{Recipe, recipes},
     tool,
@@ -38,16 +38,36 @@ pub struct Job {
 /// What was built: a file and its origin, by the name of the program.
 type Built = BTreeMap<String, (PathBuf, String)>;
 
+impl Job {
+    fn plan(&self) -> Result<(GoBuilder, Vec<Recipe>), Problem> {
+        let Tools { go, go_version, cc } = Tools::find(self.arch)?;
+        let builder = GoBuilder { go, go_version, cc, arch: self.arch, root: self.root.clone() };
+        let mut all = recipes(&self.versions, self.arch);
+        all.iter_mut().for_each(|recipe| recipe.replaced.clone_from(&self.replace));
+        Ok((builder, all))
+    }
+}
+
+/// What decides the parts' bytes; none while a module is replaced by a folder, which may change at any time.
+///
+/// # Errors
+/// `KC-BUNDLE-TOOLS`: the Go toolchain is one of the inputs.
+pub fn inputs(job: &Job) -> Result<Option<String>, Problem> {
+    let (builder, all) = job.plan()?;
+    let keys: Vec<String> = all.iter().map(|recipe| builder.key(recipe)).collect();
+    let text = format!("{keys:?} {:?} {PAUSE} {BASE_INPUTS} {}", catalogue(&job.versions, Origins::Modules), job.arch);
+    Ok(job.replace.is_empty().then_some(text))
+}
+
+/// pause, the one program that is ours.
+const PAUSE: &str = include_str!("files/pause.c");
+
 /// Builds every part of the bundle; what is there from an earlier or interrupted build is kept.
 ///
 /// # Errors
 /// `KC-BUNDLE-TOOLS` when tools lack, `KC-BUNDLE-BUILD` when one of them fails.
 pub async fn make(job: &Job, report: &dyn Report) -> Result<Vec<Part>, Problem> {
-    let tools = Tools::find(job.arch)?;
-    let builder =
-        GoBuilder { go: tools.go, go_version: tools.go_version, cc: tools.cc, arch: job.arch, root: job.root.clone() };
-    let mut all = recipes(&job.versions, job.arch);
-    all.iter_mut().for_each(|recipe| recipe.replaced.clone_from(&job.replace));
+    let (builder, all) = job.plan()?;
     let (here, total) = (NodeId::here(), all.len() as u64 + 3);
     let mut built = Built::new();
     let mut done = 0;
@@ -87,15 +107,14 @@ fn images_folder(job: &Job, builder: &GoBuilder, all: &[Recipe]) -> PathBuf {
     job.root.join(format!("images-{}", hex::encode(&Sha256::digest(keys)[..8])))
 }
 
-/// Compiles pause, the one program that is ours.
+/// Compiles pause.
 async fn pause(builder: &GoBuilder, report: &dyn Report) -> Result<PathBuf, Problem> {
-    let text = include_str!("files/pause.c");
-    let key = hex::encode(&Sha256::digest(format!("{text}{}", builder.cc))[..8]);
+    let key = hex::encode(&Sha256::digest(format!("{PAUSE}{}", builder.cc))[..8]);
     let folder = builder.root.join(format!("pause-{key}"));
     let (source, fresh, out) = (folder.join("pause.c"), folder.join("fresh"), folder.join("pause"));
     let failed = |e| Problem::new(Code::LocalFile, format!("cannot write below {}", folder.display())).because(e);
     if !out.is_file() {
-        fs::create_dir_all(&folder).and_then(|()| fs::write(&source, text)).map_err(failed)?;
+        fs::create_dir_all(&folder).and_then(|()| fs::write(&source, PAUSE)).map_err(failed)?;
         let mut command = Command::new(&builder.cc);
         command.current_dir(&folder).args([
             "-Os",
