@@ -56,7 +56,8 @@ pub enum Source {
 pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf, Problems> {
     let versions = Versions::of(&request.kubernetes)?;
     let out = request.out.clone().unwrap_or_else(|| request.cache.bundle(&request.kubernetes, request.arch));
-    let recipe = choose(&request, versions, report).await?;
+    let (scratch, _lock) = workplace(&request.cache, report).await?;
+    let recipe = choose(&request, versions, scratch.path(), report).await?;
     let inputs = recipe.inputs()?;
     if let Some(inputs) = &inputs
         && is_made_of(&out, inputs, &request.cache, report)
@@ -75,12 +76,30 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf
         source: recipe.origins(),
         replaced: request.replace.iter().map(|(module, _)| module.clone()).collect(),
     };
-    let bundle = pack(title, parts, &out, &request.cache, report).await?;
+    let bundle = pack(title, parts, &out, scratch.path(), &request.cache, report).await?;
     if let Some(inputs) = inputs {
         // Without the note the next build only takes longer.
         let _ = fs::write(made_note(&bundle, &request.cache), inputs);
     }
     Ok(out)
+}
+
+/// A folder for this build only, and the lock that keeps a second build in the same cache waiting.
+async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(tempfile::TempDir, fs::File), Problem> {
+    let folder = cache.root().join("build");
+    let failed =
+        |e: io::Error| Problem::new(Code::LocalFile, format!("cannot write below {}", folder.display())).because(e);
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let lock = fs::File::create(folder.join("lock")).map_err(failed)?;
+    let lock = match lock.try_lock() {
+        Ok(()) => lock,
+        Err(_) => {
+            report.note(&NodeId::here(), "waiting for another bundle build to end");
+            let wait = move || lock.lock().map(|()| lock);
+            tokio::task::spawn_blocking(wait).await.map_err(io::Error::other).and_then(|r| r).map_err(failed)?
+        }
+    };
+    Ok((tempfile::Builder::new().prefix("scratch-").tempdir_in(&folder).map_err(failed)?, lock))
 }
 
 /// The source that was chosen, with what it needs to know.
@@ -110,10 +129,16 @@ impl Recipe {
     }
 }
 
-async fn choose(request: &BuildRequest, versions: Versions, report: &dyn Report) -> Result<Recipe, Problem> {
+async fn choose(
+    request: &BuildRequest,
+    versions: Versions,
+    scratch: &Path,
+    report: &dyn Report,
+) -> Result<Recipe, Problem> {
     let (arch, cache) = (request.arch, &request.cache);
     let (mirrors, pause) = (request.mirrors.clone(), FIRST_PAUSE);
-    let fetch = upstream::Job { versions: versions.clone(), arch, mirrors, folder: cache.downloads(), pause };
+    let (folder, scratch) = (cache.downloads(), scratch.to_owned());
+    let fetch = upstream::Job { versions: versions.clone(), arch, mirrors, folder, scratch: scratch.clone(), pause };
     let from_modules = !request.replace.is_empty()
         || match request.source {
             Source::Modules => true,
@@ -128,7 +153,7 @@ async fn choose(request: &BuildRequest, versions: Versions, report: &dyn Report)
     }
     let replace = request.replace.iter().map(|(module, folder)| Ok((module.clone(), absolute(folder)?)));
     let replace = replace.collect::<Result<_, Problem>>()?;
-    Ok(Recipe::Modules(modules::Job { versions, arch, replace, root: cache.modules() }))
+    Ok(Recipe::Modules(modules::Job { versions, arch, replace, root: cache.modules(), scratch }))
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
@@ -178,19 +203,19 @@ async fn pack(
     title: Title,
     parts: Vec<Part>,
     out: &Path,
+    scratch: &Path,
     cache: &Cache,
     report: &dyn Report,
 ) -> Result<Bundle, Problem> {
     let failed = |e: io::Error| Problem::new(Code::LocalFile, format!("cannot write {}", out.display())).because(e);
-    let work = cache.root().join("build");
+    let work = scratch.join("packed");
     fs::create_dir_all(&work).map_err(failed)?;
-    let work = tempfile::tempdir_in(work).map_err(failed)?;
     let (here, total) = (NodeId::here(), parts.len() as u64);
     let slots =
         std::sync::Arc::new(tokio::sync::Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
     let mut tasks = tokio::task::JoinSet::new();
     for part in parts {
-        let (to, slots) = (work.path().to_owned(), std::sync::Arc::clone(&slots));
+        let (to, slots) = (work.clone(), std::sync::Arc::clone(&slots));
         tasks.spawn(async move {
             let _slot = slots.acquire_owned().await.map_err(io::Error::other)?;
             tokio::task::spawn_blocking(move || part.pack(&to)).await.map_err(io::Error::other)?

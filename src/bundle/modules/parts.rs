@@ -33,6 +33,8 @@ pub struct Job {
     pub replace: Vec<(String, PathBuf)>,
     /// Where outputs are kept between builds.
     pub root: PathBuf,
+    /// Where images are put together, for this build only.
+    pub scratch: PathBuf,
 }
 
 /// What was built: a file and its origin, by the name of the program.
@@ -43,7 +45,7 @@ impl Job {
         let Tools { go, go_version, cc } = Tools::find(self.arch)?;
         let builder = GoBuilder { go, go_version, cc, arch: self.arch, root: self.root.clone() };
         let mut all = recipes(&self.versions, self.arch);
-        all.iter_mut().for_each(|recipe| recipe.replaced.clone_from(&self.replace));
+        replace_in(&mut all, &self.replace);
         Ok((builder, all))
     }
 }
@@ -85,7 +87,7 @@ pub async fn make(job: &Job, report: &dyn Report) -> Result<Vec<Part>, Problem> 
     step(report);
     let base = base_layer(job.arch, &job.root, report).await?;
     step(report);
-    let images = Images { folder: images_folder(job, &builder, &all), arch: job.arch, base, built };
+    let images = Images { folder: job.scratch.clone(), arch: job.arch, base, built };
     let entries = catalogue(&job.versions, Origins::Modules);
     let parts = tokio::task::spawn_blocking(move || images.parts(entries)).await;
     let parts = parts
@@ -101,10 +103,19 @@ fn output_name(recipe: &Recipe, output: String) -> String {
     if recipe.name.starts_with("cni") { format!("cni-{output}") } else { output }
 }
 
-/// Images of different inputs are kept apart.
-fn images_folder(job: &Job, builder: &GoBuilder, all: &[Recipe]) -> PathBuf {
-    let keys: String = all.iter().map(|recipe| builder.key(recipe)).collect();
-    job.root.join(format!("images-{}", hex::encode(&Sha256::digest(keys)[..8])))
+/// Tells each recipe which replacements concern it: one of a module that some recipe is about leaves the others, and what
+/// was built of them, alone.
+fn replace_in(all: &mut [Recipe], replace: &[(String, PathBuf)]) {
+    let is_about = |recipe: &Recipe, module: &str| {
+        let staged = recipe.staging.is_some() && module.starts_with("k8s.io/");
+        staged || recipe.requires.iter().any(|(m, _)| *m == module)
+    };
+    for (module, folder) in replace {
+        let direct = all.iter().any(|recipe| is_about(recipe, module));
+        for recipe in all.iter_mut().filter(|recipe| !direct || is_about(recipe, module)) {
+            recipe.replaced.push((module.clone(), folder.clone()));
+        }
+    }
 }
 
 /// Compiles pause.
@@ -200,6 +211,21 @@ fn image_of(name: &str) -> (Vec<(String, String)>, Start) {
 mod tests {
     use super::*;
     use crate::bundle::DEFAULT_KUBERNETES;
+
+    #[test]
+    fn a_replacement_reaches_the_recipes_that_it_concerns() {
+        let replaced = |module: &str| {
+            let mut all = recipes(&Versions::of(DEFAULT_KUBERNETES).unwrap(), Arch::Amd64);
+            let count = all.len();
+            replace_in(&mut all, &[(module.to_owned(), PathBuf::from("/x"))]);
+            let names: Vec<_> = all.iter().filter(|r| !r.replaced.is_empty()).map(|r| r.name).collect();
+            (names.len() == count, names)
+        };
+        assert_eq!(replaced("k8s.io/kubernetes").1, ["kubernetes"]);
+        assert_eq!(replaced("k8s.io/kube-proxy").1, ["kubernetes"]);
+        assert_eq!(replaced("go.etcd.io/etcd/etcdctl/v3").1, ["etcd"]);
+        assert!(replaced("golang.org/x/net").0);
+    }
 
     #[test]
     fn every_entry_has_a_recipe() {

@@ -41,6 +41,8 @@ pub struct Job {
     pub mirrors: Mirrors,
     /// Where downloads are kept.
     pub folder: PathBuf,
+    /// Where they are unpacked, for this build only.
+    pub scratch: PathBuf,
     /// The wait after a first failure.
     pub pause: Duration,
 }
@@ -110,7 +112,7 @@ impl Fetch<'_> {
         let file = self.downloads.file(&url, release.file_name(), &sha256, self.report).await?;
         let programs = release.programs.clone();
         let folder = self.folder("programs", &sha256)?;
-        let here = blocking(&self.job.folder, move || unpack(&file, &programs, &folder)).await?;
+        let here = blocking(&self.job.scratch, move || unpack(&file, &programs, &folder)).await?;
         self.count(1);
         Ok(here.into_iter().map(|(name, file)| (name, (file, release.url.clone()))).collect())
     }
@@ -119,7 +121,7 @@ impl Fetch<'_> {
         let pulled = self.registry.pull(image, self.job.arch, self.report).await?;
         let to = self.folder("images", self.job.arch.as_str())?.join(format!("{}.tar", image.replace(['/', ':'], "_")));
         let (name, arch, out) = (image.to_owned(), self.job.arch, to.clone());
-        blocking(&self.job.folder, move || pulled.write(&name, arch, &out)).await?;
+        blocking(&self.job.scratch, move || pulled.write(&name, arch, &out)).await?;
         self.count(1);
         Ok([(image.to_owned(), (to, image.to_owned()))].into())
     }
@@ -129,7 +131,7 @@ impl Fetch<'_> {
         let pulled = self.registry.pull(image, self.job.arch, self.report).await?;
         let to = self.folder("programs", self.job.arch.as_str())?.join("cni-flannel");
         let out = to.clone();
-        blocking(&self.job.folder, move || {
+        blocking(&self.job.scratch, move || {
             let mut found = Err(io::Error::from(io::ErrorKind::NotFound));
             for layer in pulled.layers.iter().rev() {
                 found = extract(layer, &[("flannel", out.clone())]);
@@ -145,7 +147,7 @@ impl Fetch<'_> {
     }
 
     fn folder(&self, kind: &str, key: &str) -> Result<PathBuf, Problem> {
-        let folder = self.job.folder.join(kind).join(key);
+        let folder = self.job.scratch.join(kind).join(key);
         fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
         Ok(folder)
     }

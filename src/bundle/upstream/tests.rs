@@ -18,8 +18,8 @@ fn versions() -> Versions {
 }
 
 fn job(fake: &Fake, folder: &Path) -> Job {
-    let (mirrors, folder) = (fake.mirrors(), folder.to_owned());
-    Job { versions: versions(), arch: NATIVE, mirrors, folder, pause: Duration::ZERO }
+    let (mirrors, scratch) = (fake.mirrors(), folder.join("scratch"));
+    Job { versions: versions(), arch: NATIVE, mirrors, folder: folder.to_owned(), scratch, pause: Duration::ZERO }
 }
 
 fn request(fake: &Fake, cache: &Path, source: Source) -> BuildRequest {
@@ -166,7 +166,7 @@ async fn unknown_versions_and_trees_are_refused_before_anything_is_done() {
     let replace = vec![("k8s.io/kubernetes".to_owned(), cache.path().join("none"))];
     let missing = BuildRequest { replace, ..request(&fake, cache.path(), Source::Auto) };
     assert_eq!(build(missing, &Quiet).await.unwrap_err().iter().next().unwrap().code, Code::LocalFile);
-    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+    assert!(!Cache::new(cache.path()).bundles().exists());
     assert!(fake.state.lock().unwrap().seen.is_empty());
     assert_eq!(Mirrors::default().url("https://dl.k8s.io/x"), "https://dl.k8s.io/x");
 }
