@@ -1,6 +1,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -38,6 +39,14 @@ pub struct BuildRequest {
     pub mirrors: Mirrors,
 }
 
+impl BuildRequest {
+    /// A patched bundle has a name of its own: nobody should get it without asking for it.
+    fn default_out(&self) -> PathBuf {
+        let usual = self.cache.bundle(&self.kubernetes, self.arch);
+        if self.replace.is_empty() { usual } else { usual.with_extension("patched.bundle") }
+    }
+}
+
 /// Where the parts of a bundle should come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -55,7 +64,7 @@ pub enum Source {
 /// `KC-BUNDLE-UNKNOWN`, `KC-BUNDLE-TOOLS`, `KC-BUNDLE-BUILD`, `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
 pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf, Problems> {
     let versions = Versions::of(&request.kubernetes)?;
-    let out = request.out.clone().unwrap_or_else(|| request.cache.bundle(&request.kubernetes, request.arch));
+    let out = request.out.clone().unwrap_or_else(|| request.default_out());
     let (scratch, _lock) = workplace(&request.cache, report).await?;
     let recipe = choose(&request, versions, scratch.path(), report).await?;
     let inputs = recipe.inputs()?;
@@ -211,14 +220,17 @@ async fn pack(
     let work = scratch.join("packed");
     fs::create_dir_all(&work).map_err(failed)?;
     let (here, total) = (NodeId::here(), parts.len() as u64);
-    let slots =
-        std::sync::Arc::new(tokio::sync::Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let slots = Arc::new(tokio::sync::Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let usual = cache.bundle(&title.kubernetes, title.arch);
+    let earlier: Vec<Bundle> = [out, &usual].into_iter().filter_map(|path| Bundle::open(path).ok()).collect();
+    let earlier = Arc::new(earlier);
     let mut tasks = tokio::task::JoinSet::new();
     for part in parts {
-        let (to, slots) = (work.clone(), std::sync::Arc::clone(&slots));
+        let (to, slots) = (work.clone(), Arc::clone(&slots));
+        let earlier = Arc::clone(&earlier);
         tasks.spawn(async move {
             let _slot = slots.acquire_owned().await.map_err(io::Error::other)?;
-            tokio::task::spawn_blocking(move || part.pack(&to)).await.map_err(io::Error::other)?
+            tokio::task::spawn_blocking(move || part.pack(&to, &earlier)).await.map_err(io::Error::other)?
         });
     }
     let mut packed: Vec<Packed> = vec![];

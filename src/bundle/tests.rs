@@ -35,7 +35,7 @@ fn make(folder: &Path) -> PathBuf {
         part(folder, "kubelet", Kind::Binary, b"a program"),
         part(folder, "empty", Kind::Binary, b""),
     ];
-    let packed = parts.map(|p| p.pack(folder).unwrap());
+    let packed = parts.map(|p| p.pack(folder, &[]).unwrap());
     let title =
         Title { kubernetes: "v1.36.3".to_owned(), arch: Arch::Amd64, source: Origins::Modules, replaced: vec![] };
     write(title, packed.into(), &out).unwrap();
@@ -105,6 +105,24 @@ fn what_is_written_is_read_back() {
 fn equal_inputs_give_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(fs::read(make(folder.path())).unwrap(), *SMALL);
+}
+
+#[test]
+fn an_earlier_bundle_saves_the_compression_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (make(folder.path()), folder.path().join("broken.bundle"));
+    let mut bytes = SMALL.clone();
+    let stored = Bundle::open(&whole).unwrap().member("pause").unwrap().stored.size as usize;
+    let at = bytes.len() - layout::END as usize - stored.next_multiple_of(512) + 20;
+    bytes[at] ^= 1;
+    fs::write(&broken, bytes).unwrap();
+    for earlier in [whole, broken] {
+        let earlier = [Bundle::open(&earlier).unwrap()];
+        let again = tempfile::tempdir().unwrap();
+        let pause = part(again.path(), "pause", Kind::Image, &[7; 3000]).pack(again.path(), &earlier).unwrap();
+        let plain = part(again.path(), "pause", Kind::Image, &[7; 3000]).pack(again.path(), &[]).unwrap();
+        assert_eq!(format!("{pause:?}"), format!("{plain:?}"));
+    }
 }
 
 #[test]
