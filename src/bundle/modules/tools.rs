@@ -148,5 +148,8 @@ mod tests {
         let Err(problem) = Tools::find(Arch::Arm64) else { return };
         assert_eq!(problem.code, Code::BundleTools);
         assert!(problem.what.contains("arm64"), "{problem}");
+        if native() == Some(Arch::Amd64) && problem.what.contains("gcc") {
+            assert!(problem.all_hints()[0].contains("apt-get install -y gcc-aarch64-linux-gnu"), "{problem}");
+        }
     }
 }
