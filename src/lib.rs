@@ -3,6 +3,10 @@
 //! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
 
 pub mod core;
+pub mod engine;
+pub mod host;
+pub mod inventory;
 pub mod machine;
 pub mod profile;
+pub mod render;
 pub mod transport;

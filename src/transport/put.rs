@@ -1,10 +1,13 @@
 use std::time::Duration;
 
-use super::{Cmd, Input, Io, LinkError, Transport};
-use crate::core::{Blob, shell::quote};
+use super::{Cmd, Exit, Input, Io, LinkError, Transport};
+use crate::core::{
+    Blob,
+    shell::{join, quote},
+};
 
-/// Exit status of the upload script when the disk is full.
-const FULL: i32 = 28; // ENOSPC
+/// Exit status of the look when the same file is there already.
+const SAME: i32 = 0;
 
 /// Slowest link that a limit allows for: 64 KiB/s, plus one minute.
 fn limit_for(size: u64) -> Duration {
@@ -19,32 +22,49 @@ pub async fn put<T: Transport + ?Sized>(
     mode: u32,
     io: Io<'_>,
 ) -> Result<bool, LinkError> {
-    let path = quote(to);
-    let there =
-        Cmd::new(format!("sha256sum {path} 2>/dev/null && chmod {mode:o} {path}")).limit(limit_for(blob.size()));
-    let found = link.exec(&there, Io::default()).await?;
-    if found.ok() && found.text().split_whitespace().next() == Some(blob.sha256()) {
+    let limit = limit_for(blob.size());
+    let found = link.exec(&Cmd::new(sh(&look(to, blob, mode))).limit(limit), Io::default()).await?;
+    if found.status == Some(SAME) {
         return Ok(false);
     }
-    let sent = link
-        .exec(&Cmd::new(script(&path, blob, mode)).input(Input::Blob(blob.clone())).limit(limit_for(blob.size())), io)
-        .await?;
-    match sent.status {
-        Some(0) => Ok(true),
-        Some(FULL) => Err(LinkError::DiskFull),
-        _ => Err(LinkError::Upload(sent.tail(3).join("; "))),
-    }
+    let send = Cmd::new(sh(&store(to, blob, mode))).input(Input::Blob(blob.clone())).limit(limit);
+    let sent = link.exec(&send, io).await?;
+    if sent.ok() { Ok(true) } else { Err(refused(&sent)) }
 }
 
-/// `tee` would hash while writing, but a shell cannot learn the digest of a pipe it also writes; the file is read
-/// back instead, which also proves what the disk holds.
-fn script(path: &str, blob: &Blob, mode: u32) -> String {
-    let (size, sha256) = (blob.size(), blob.sha256());
+/// The login shell may be fish or csh: the script gets a POSIX shell, and messages that can be recognised.
+fn sh(script: &str) -> String {
+    join(["env", "LC_ALL=C", "sh", "-c", script])
+}
+
+/// Ends with [`SAME`] when the file is there; the size comes first, since it costs nothing.
+fn look(to: &str, blob: &Blob, mode: u32) -> String {
+    let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
     format!(
-        "t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT HUP INT TERM; umask 077; mkdir -p \"$(dirname {path})\" || exit 1; \
-         e=$(cat 2>&1 >\"$t\") || {{ case $e in *'No space left'*) exit {FULL};; esac; echo \"$e\" >&2; exit 1; }}; \
-         n=$(stat -c %s \"$t\"); [ \"$n\" = {size} ] || {{ echo \"got $n of {size} bytes\" >&2; exit 1; }}; \
-         set -- $(sha256sum \"$t\"); [ \"$1\" = {sha256} ] || {{ echo \"digest is $1, not {sha256}\" >&2; exit 1; }}; \
-         chmod {mode:o} \"$t\" && mv -f \"$t\" {path}"
+        "[ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
+         set -- $(sha256sum <{path}) && [ \"$1\" = {sha256} ] && chmod {mode:o} {path} || exit 1"
     )
+}
+
+/// Hashes while writing, so that hashing takes no time of its own; a write that failed shows in the size.
+fn store(to: &str, blob: &Blob, mode: u32) -> String {
+    let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
+    format!(
+        "t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
+         mkdir -p \"$(dirname {path})\" && : >\"$t\" || exit 1; \
+         set -- $(tee \"$t\" | sha256sum); n=$(stat -c %s \"$t\"); \
+         [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
+         [ \"$1\" = {sha256} ] || {{ echo \"the digest is $1, not {sha256}\" >&2; exit 1; }}; \
+         chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"
+    )
+}
+
+/// Tells a full disk from everything else.
+fn refused(sent: &Exit) -> LinkError {
+    let said = String::from_utf8_lossy(&sent.stderr);
+    if said.contains("No space left on device") || said.contains("Disk quota exceeded") {
+        LinkError::DiskFull
+    } else {
+        LinkError::Upload(sent.tail(3).join("; "))
+    }
 }

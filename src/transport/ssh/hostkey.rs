@@ -1,0 +1,235 @@
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    time::SystemTime,
+};
+
+use russh::keys::{
+    Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate, ssh_key::certificate::CertType,
+};
+
+use super::{
+    HostKeyPolicy, SshTarget, Unknown,
+    known::{self, Entry, Marker},
+};
+use crate::core::{Code, Problem};
+
+/// What is known of one host's key, read anew for each connection.
+#[derive(Debug)]
+pub(super) struct HostKeys {
+    /// With its port, and without.
+    names: [String; 2],
+    pinned: Option<Vec<PublicKey>>,
+    entries: Vec<Entry>,
+    accepted: Vec<PublicKey>,
+}
+
+/// What to think of the key that a host shows.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is the right one.
+    Known,
+    /// No key of this host is known.
+    Unknown(PublicKey),
+    /// Another key is known: a hard stop.
+    Changed { shown: PublicKey, places: Vec<String> },
+    /// The key is marked as revoked there: a hard stop.
+    Revoked { shown: PublicKey, place: String },
+}
+
+impl HostKeys {
+    /// Reads what the target's policy names.
+    pub(super) fn load(target: &SshTarget) -> Result<Self, Problem> {
+        let names = [target.known_as(), target.known_bare()];
+        match &target.host_keys {
+            HostKeyPolicy::Pinned(lines) => {
+                let keys = lines.iter().map(|line| PublicKey::from_openssh(line)).collect::<Result<_, _>>();
+                let keys = keys.map_err(|e| {
+                    let what = format!("a host key pinned for {} cannot be read", target.name());
+                    Problem::new(Code::Internal, what).because(e)
+                })?;
+                Ok(Self { names, pinned: Some(keys), entries: vec![], accepted: vec![] })
+            }
+            HostKeyPolicy::Files { read, write, .. } => {
+                let mut entries = vec![];
+                for file in write.iter().chain(read) {
+                    entries.extend(known::read(file)?);
+                }
+                entries.retain(|e| names.iter().any(|name| e.is_for(name)));
+                Ok(Self { names, pinned: None, entries, accepted: vec![] })
+            }
+        }
+    }
+
+    /// Also takes these keys as known: accepted earlier in this run, perhaps without a file to record them in.
+    pub(super) fn add(&mut self, accepted: Vec<PublicKey>) {
+        self.accepted = accepted;
+    }
+
+    /// The algorithms to ask the host for: those of its known keys first, so that it shows the key that we know.
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        let known = |algorithm: &Algorithm| {
+            let same = |key: &PublicKey| key.algorithm().as_str() == plain(algorithm).as_str();
+            self.pinned.iter().flatten().any(same)
+                || self.entries.iter().any(|e| e.marker == Marker::None && same(&e.key))
+        };
+        let mut all = offered();
+        all.sort_by_key(|algorithm| !known(algorithm));
+        all
+    }
+
+    /// The algorithms for which a certificate is welcome: none unless an authority is known for this host.
+    pub(super) fn certificates(&self) -> Vec<Algorithm> {
+        if self.entries.iter().any(|e| e.marker == Marker::Authority) { offered() } else { vec![] }
+    }
+
+    /// Judges what the host shows.
+    pub(super) fn judge(&self, shown: &PublicKeyOrCertificate) -> Verdict {
+        let key = shown.public_key();
+        if let Some(pinned) = &self.pinned {
+            return if pinned.iter().any(|p| same(p, &key)) {
+                Verdict::Known
+            } else {
+                Verdict::Changed { shown: key, places: vec!["the key recorded when the machine was made".into()] }
+            };
+        }
+        let authority = shown.certificate().map(|c| PublicKey::new(c.signature_key().clone(), ""));
+        let bad = |e: &&Entry| same(&e.key, &key) || authority.as_ref().is_some_and(|a| same(&e.key, a));
+        if let Some(entry) = self.of(Marker::Revoked).find(bad) {
+            return Verdict::Revoked { shown: key, place: entry.place() };
+        }
+        if shown.certificate().is_some_and(|c| self.vouched(c)) || self.confirmed(&key) {
+            return Verdict::Known;
+        }
+        // A line for the bare name may confirm a key, but a host may run several servers: it does not forbid one.
+        let other = self.of(Marker::None).filter(|e| e.is_for(&self.names[0]));
+        let places: Vec<_> = other.map(Entry::place).collect();
+        if places.is_empty() { Verdict::Unknown(key) } else { Verdict::Changed { shown: key, places } }
+    }
+
+    fn confirmed(&self, key: &PublicKey) -> bool {
+        self.of(Marker::None).map(|e| &e.key).chain(&self.accepted).any(|known| same(known, key))
+    }
+
+    fn of(&self, marker: Marker) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |e| e.marker == marker)
+    }
+
+    /// Whether a known authority signed the certificate for this host, and it is valid today.
+    fn vouched(&self, cert: &Certificate) -> bool {
+        let trusted: Vec<_> = self.of(Marker::Authority).map(|e| e.key.fingerprint(HashAlg::Sha256)).collect();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let names = cert.valid_principals();
+        cert.cert_type() == CertType::Host
+            && cert.validate_at(now, trusted.iter()).is_ok()
+            && cert.critical_options().is_empty()
+            && names.iter().any(|name| name.to_lowercase() == self.names[1])
+    }
+}
+
+fn same(a: &PublicKey, b: &PublicKey) -> bool {
+    a.key_data() == b.key_data()
+}
+
+/// The algorithm of the key itself: RSA signs with several hashes.
+fn plain(algorithm: &Algorithm) -> Algorithm {
+    match algorithm {
+        Algorithm::Rsa { .. } => Algorithm::Rsa { hash: None },
+        other => other.clone(),
+    }
+}
+
+/// Host key algorithms in our order; RSA with SHA-1 is not among them.
+fn offered() -> Vec<Algorithm> {
+    vec![
+        Algorithm::Ed25519,
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+    ]
+}
+
+/// Decides about a host whose key is not known: records it and returns, or says why not.
+pub(super) async fn meet(target: &SshTarget, key: &PublicKey) -> Result<(), Problem> {
+    let HostKeyPolicy::Files { write, unknown, .. } = &target.host_keys else {
+        return Err(Problem::new(Code::Internal, "an unknown key although keys are pinned"));
+    };
+    let name = target.known_as();
+    let shown = describe(key);
+    let refuse = || {
+        let what = format!("the host key of {} is not known", target.name());
+        Err(Problem::new(Code::HostKeyUnknown, what).detail([format!("it shows {shown}")]))
+    };
+    match unknown {
+        Unknown::Refuse => return refuse(),
+        Unknown::Accept => {}
+        Unknown::Ask => {
+            let _turn = target.keyring.turn().await;
+            let question = format!("{} is not known yet; it shows {shown}. Is that its key?", target.name());
+            match target.keyring.confirm(question).await {
+                Some(true) => {}
+                Some(false) => {
+                    let what = format!("the host key of {} was not accepted", target.name());
+                    return Err(Problem::new(Code::Declined, what).hint(Code::HostKeyUnknown.hint()));
+                }
+                None => return refuse(),
+            }
+        }
+    }
+    target.keyring.accept(&name, key);
+    let Some(file) = write.clone() else { return Ok(()) };
+    let (shown, entry) = (file.clone(), key.clone());
+    let recorded = tokio::task::spawn_blocking(move || record(&file, &name, &entry)).await;
+    recorded.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| {
+        let what = format!("cannot record the key of {} in {}", target.name(), shown.display());
+        Problem::new(Code::LocalFile, what).because(e)
+    })
+}
+
+/// Appends one line, unless it is there already; several hosts, and several processes, may do so at once.
+fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<()> {
+    if let Some(dir) = file.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let mut open = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
+    File::lock(&open)?;
+    let mut text = String::new();
+    open.seek(SeekFrom::Start(0))?;
+    open.read_to_string(&mut text)?;
+    let here = known::parse(&text, file);
+    if here.iter().any(|e| e.marker == Marker::None && e.is_for(name) && same(&e.key, key)) {
+        return Ok(());
+    }
+    let mut bare = key.clone();
+    bare.set_comment("");
+    let line = bare.to_openssh().map_err(io::Error::other)?;
+    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    open.write_all(format!("{newline}{name} {}\n", line.trim_end()).as_bytes())?;
+    open.sync_data()
+}
+
+/// Type and fingerprint, as ssh and ssh-keygen show them.
+fn describe(key: &PublicKey) -> String {
+    format!("{} {}", key.algorithm().as_str(), key.fingerprint(HashAlg::Sha256))
+}
+
+/// The problem of a key that must not be trusted.
+pub(super) fn stop(target: &SshTarget, verdict: Verdict) -> Problem {
+    let name = target.name();
+    match verdict {
+        Verdict::Changed { shown, places } => {
+            Problem::new(Code::HostKeyChanged, format!("the key of {name} is not the one recorded"))
+                .detail([format!("it shows {}", describe(&shown))])
+                .detail(places.into_iter().map(|place| format!("recorded: {place}")))
+        }
+        Verdict::Revoked { shown, place } => {
+            Problem::new(Code::HostKeyRevoked, format!("the key of {name} is revoked"))
+                .detail([format!("it shows {}", describe(&shown)), format!("revoked: {place}")])
+        }
+        Verdict::Known | Verdict::Unknown(_) => Problem::new(Code::Internal, format!("{name}: no reason to stop")),
+    }
+}

@@ -1,0 +1,20 @@
+//! Belongs: SSH with russh: which host, its key, our keys, commands, tunnels; all of russh stays in this folder.
+//! Never: what a command means; asking the user other than through `Ask`.
+//! Start here: `SshTarget` in `target.rs`, then `SshTransport` in `transport.rs`.
+
+mod auth;
+mod config;
+mod connect;
+mod exec;
+mod hostkey;
+mod key;
+mod known;
+mod spec;
+mod target;
+mod transport;
+
+pub use config::resolve;
+pub use key::{KeyPair, public_line};
+pub use spec::Spec;
+pub use target::{HostKeyPolicy, Identity, SshTarget, Unknown};
+pub use transport::{Duplex, SshTransport};

@@ -1,0 +1,5 @@
+//! Belongs: fixtures that several test files share.
+//! Never: tests.
+//! Start here: `sshd.rs`.
+
+pub mod sshd;
