@@ -2,5 +2,6 @@
 
 #![allow(missing_docs)]
 
+mod live_machine;
 mod live_ssh;
 mod support;
