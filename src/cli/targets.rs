@@ -1,6 +1,6 @@
 use std::{env, path::PathBuf, sync::Arc};
 
-use super::{ask::Terminal, store::Store};
+use super::{ask::Terminal, output, store::Store};
 use crate::{
     core::{NodeId, Problem, Problems},
     inventory::HostEntry,
@@ -40,13 +40,15 @@ pub async fn of_hosts(
 }
 
 async fn of_host(store: &Store, entry: &HostEntry, connect: &Connect, keyring: &Arc<Keyring>) -> Result<SshTarget, Problem> {
-    let config = connect.ssh_config.as_deref();
-    let mut target = ssh::resolve(&entry.to_string(), config).await?;
+    let resolver = ssh::Resolver { config: connect.ssh_config.clone(), ..Default::default() };
+    let resolved = resolver.resolve(&entry.to_string()).await?;
+    resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
+    let mut target = resolved.target;
     if let Some(identity) = entry.identity.as_ref().or(connect.identity.as_ref()) {
         target.identities.insert(0, Identity::File(expand(identity)));
     }
     if let Some(jump) = entry.jump.as_ref().or(connect.jump.as_ref()) {
-        let mut hop = ssh::resolve(jump, config).await?;
+        let mut hop = resolver.resolve(jump).await?.target;
         hop.identities.clone_from(&target.identities);
         target.jump = vec![hop];
     }

@@ -2,6 +2,8 @@
 //! Never: logic; a phase's inside.
 //! Start here: `up.rs`.
 
+mod local;
 mod up;
 
+pub use local::{Local, LocalResult, local};
 pub use up::{Up, up};
