@@ -5,4 +5,5 @@
 mod live_bundle;
 mod live_machine;
 mod live_ssh;
+mod rooms;
 mod support;

@@ -33,8 +33,15 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
         command.arg("-J").arg(jumps.join(","));
     }
     command.arg("-l").arg(&target.user).arg("--").arg(&target.address);
-    if !args.command.is_empty() {
-        command.arg(shell::join(&args.command));
+    match args.command.as_slice() {
+        [] => {}
+        // One text is a line for the remote shell, as with ssh; several are words that arrive as they are.
+        [line] => {
+            command.arg(line);
+        }
+        words => {
+            command.arg(shell::join(words));
+        }
     }
     Ok(run_in(target.netns.as_deref(), command)?)
 }
