@@ -3,4 +3,5 @@
 #![allow(missing_docs)]
 
 mod live_ssh;
+mod live_ssh_login;
 mod support;
