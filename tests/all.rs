@@ -1,7 +1,9 @@
-//! All integration tests in one binary: it links once.
+//! All integration tests in one binary: it links once, so the loop stays short.
 
 #![allow(missing_docs)]
 
+mod live_bundle;
+mod live_machine;
 mod live_ssh;
 mod live_ssh_login;
 mod support;

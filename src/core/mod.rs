@@ -2,19 +2,26 @@
 //! Never: I/O, async, anything that knows a host.
 //! Start here: `problem.rs`, then `event.rs`.
 
+mod arch;
+#[cfg(test)]
+pub(crate) mod bless;
 mod blob;
 mod code;
 mod event;
 mod ids;
+mod nearest;
 mod problem;
 mod secret;
 pub mod shell;
 mod size;
+pub mod yaml;
 
+pub use arch::Arch;
 pub use blob::{Blob, digest};
 pub use code::{Class, Code};
 pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
 pub use ids::{BadId, LabName, NodeId, PhaseId, RunId, StepId};
+pub use nearest::nearest;
 pub use problem::{At, Hint, Problem, Problems};
 pub use secret::Secret;
 pub use size::{Bytes, GIB, MIB};

@@ -3,17 +3,21 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Cidr, Layout};
 use crate::core::{Bytes, NodeId};
 
 /// What a lab should be: nodes and sizes, Kubernetes version, networks, proxy mode. No addresses, no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {
-    /// Layout name, as `3x2c4g`: node count x cores c memory GiB g.
-    pub layout: String,
-    /// Kubernetes version, as `v1.36.3`.
+    /// How many nodes there are and what each has at least, as `3x2c4g`: node count x cores c memory GiB g.
+    #[schemars(with = "String", regex(pattern = r"^[1-9][0-9]*x[1-9][0-9]*c[1-9][0-9]*g$"))]
+    pub layout: Layout,
+    /// Kubernetes version, as `v1.36.3`; v1.34 to v1.37 are supported.
+    #[schemars(regex(pattern = r"^v1\.3[4-7]\.(0|[1-9][0-9]*)$"))]
     pub kubernetes: String,
-    /// The nodes; the first control plane is where kubeadm init runs.
+    /// The nodes, of which exactly one is the control plane, where kubeadm init runs.
+    #[schemars(length(min = 1))]
     pub nodes: Vec<NodeSpec>,
     /// Pod and service networks and the CNI.
     pub network: Network,
@@ -28,18 +32,19 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NodeSpec {
-    /// Its name in the lab and in Kubernetes.
-    #[schemars(with = "String")]
+    /// Its name in the lab and in Kubernetes: at most 32 lower-case letters, digits and inner hyphens.
+    #[schemars(with = "String", regex(pattern = r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"))]
     pub name: NodeId,
     /// What it runs.
     pub role: Role,
-    /// Cores.
+    /// Its cores.
+    #[schemars(range(min = 1))]
     pub cores: u32,
-    /// Memory, as `4GiB`.
-    #[schemars(with = "String")]
+    /// Its memory, as `4GiB`.
+    #[schemars(with = "String", regex(pattern = r"^[1-9][0-9]*(GiB|MiB)$"))]
     pub memory: Bytes,
-    /// Disk, as `30GiB`.
-    #[schemars(with = "String")]
+    /// Its disk, as `30GiB`.
+    #[schemars(with = "String", regex(pattern = r"^[1-9][0-9]*(GiB|MiB)$"))]
     pub disk: Bytes,
 }
 
@@ -58,9 +63,11 @@ pub enum Role {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Network {
     /// Pod network, as `10.244.0.0/16`; each node gets a /24 of it.
-    pub pods: String,
-    /// Service network, as `10.96.0.0/16`.
-    pub services: String,
+    #[schemars(with = "String", regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"))]
+    pub pods: Cidr,
+    /// Service network, as `10.96.0.0/16`, between /12 and /24.
+    #[schemars(with = "String", regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"))]
+    pub services: Cidr,
     /// How pods of different nodes reach each other.
     pub cni: Cni,
 }
@@ -100,12 +107,29 @@ pub enum ProxyMode {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mirror {
     /// The registry's host, as `registry.k8s.io`.
+    #[schemars(length(min = 1))]
     pub registry: String,
     /// Mirror URLs in the order they are tried, as `https://mirror.example/v2/k8s`.
+    #[schemars(length(min = 1), inner(regex(pattern = r"^https?://")))]
     pub endpoints: Vec<String>,
 }
 
+impl Role {
+    /// Every role, as profiles write it.
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("control-plane", Self::ControlPlane), ("worker", Self::Worker)];
+}
+
+impl Cni {
+    /// Every CNI, as profiles write it.
+    pub(super) const WORDS: [(&'static str, Self); 2] = [("flannel", Self::Flannel), ("bridge", Self::Bridge)];
+}
+
 impl ProxyMode {
+    /// Every mode, as profiles write it.
+    pub(super) const WORDS: [(&'static str, Self); 3] =
+        [("iptables", Self::Iptables), ("ipvs", Self::Ipvs), ("nftables", Self::Nftables)];
+
     /// The mode as kube-proxy writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -127,6 +151,15 @@ impl fmt::Display for Cni {
         f.pad(match self {
             Self::Flannel => "flannel",
             Self::Bridge => "bridge",
+        })
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ControlPlane => "control-plane",
+            Self::Worker => "worker",
         })
     }
 }

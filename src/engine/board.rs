@@ -1,0 +1,126 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
+
+use super::Need;
+use crate::core::{NodeId, Secret, StepId};
+
+/// What the lanes of one run know of each other: steps done, values given, nodes that failed.
+pub struct Board(watch::Sender<State>);
+
+#[derive(Default, Clone)]
+struct State {
+    done: BTreeSet<(NodeId, StepId)>,
+    values: BTreeMap<String, Secret>,
+    /// Lanes that ended: whatever they did not do will not happen any more.
+    over: BTreeSet<NodeId>,
+}
+
+/// How waiting for a need ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Met {
+    /// It happened.
+    Yes,
+    /// It will not happen in this run.
+    No,
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new() -> Self {
+        Self(watch::channel(State::default()).0)
+    }
+
+    /// Tells that a step is done.
+    pub fn step_done(&self, on: &NodeId, step: &StepId) {
+        self.0.send_modify(|s| {
+            s.done.insert((on.clone(), step.clone()));
+        });
+    }
+
+    /// Gives a value; it is kept as a secret whatever it is.
+    pub fn give(&self, name: &str, value: &str) {
+        self.0.send_modify(|s| {
+            s.values.insert(name.to_owned(), Secret::new(value));
+        });
+    }
+
+    /// A value given so far.
+    pub fn value(&self, name: &str) -> Option<Secret> {
+        self.0.borrow().values.get(name).cloned()
+    }
+
+    /// Every value given so far, to redact them from output.
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.0.borrow().values.values().cloned().collect()
+    }
+
+    /// Tells that a lane has ended.
+    pub fn lane_over(&self, on: &NodeId) {
+        self.0.send_modify(|s| {
+            s.over.insert(on.clone());
+        });
+    }
+
+    /// Whether `need` has been met already.
+    pub fn has(&self, need: &Need) -> bool {
+        let state = self.0.borrow();
+        match need {
+            Need::Step(on, step) => state.done.contains(&(on.clone(), step.clone())),
+            Need::Value(name) => state.values.contains_key(name),
+        }
+    }
+
+    /// Waits until `need` is met, or until no other of `lanes` can meet it any more.
+    pub async fn wait(&self, need: &Need, own: &NodeId, lanes: &[NodeId]) -> Met {
+        let mut watch = self.0.subscribe();
+        loop {
+            if self.has(need) {
+                return Met::Yes;
+            }
+            let hopeless = {
+                let state = watch.borrow_and_update();
+                match need {
+                    Need::Step(on, _) => state.over.contains(on) || on == own || !lanes.contains(on),
+                    Need::Value(_) => lanes.iter().all(|l| l == own || state.over.contains(l)),
+                }
+            };
+            // A lane reports its last step before it ends, so look once more.
+            if hopeless {
+                return if self.has(need) { Met::Yes } else { Met::No };
+            }
+            if watch.changed().await.is_err() {
+                return Met::No;
+            }
+        }
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn waits_and_gives_up() {
+        let board = Board::new();
+        let (cp, worker) = (node("cp"), node("worker-1"));
+        let lanes = [cp.clone(), worker.clone()];
+        let init = Need::Step(cp.clone(), StepId::new("init"));
+        let wait = board.wait(&init, &worker, &lanes);
+        board.step_done(&cp, &StepId::new("init"));
+        assert_eq!(wait.await, Met::Yes);
+        board.lane_over(&cp);
+        assert_eq!(board.wait(&Need::Value("ca-hash".into()), &worker, &lanes).await, Met::No);
+        assert_eq!(board.wait(&init, &worker, &lanes).await, Met::Yes);
+    }
+}

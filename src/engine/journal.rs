@@ -1,0 +1,137 @@
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use crate::core::{Code, Event, EventKind, Problem, Report, RunId, Secret, Timestamp, shell::printable};
+
+/// Reads events as they are recorded; a renderer.
+pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Numbers, times, redacts and records every event of a run, then hands it to the renderers.
+pub struct Journal {
+    run: RunId,
+    state: Mutex<State>,
+    listeners: Vec<Listener>,
+    began: Instant,
+}
+
+struct State {
+    seq: u64,
+    file: Option<File>,
+    secrets: Vec<Secret>,
+}
+
+impl Journal {
+    /// A journal in `folder`, named by the run.
+    pub fn create(folder: &Path, listeners: Vec<Listener>) -> Result<Self, Problem> {
+        let run = new_run_id();
+        let path = folder.join(format!("{run}.ndjson"));
+        let fail = |e| Problem::new(Code::LocalFile, format!("cannot write the run log {}", path.display())).because(e);
+        fs::create_dir_all(folder).map_err(fail)?;
+        let file = File::options().create_new(true).append(true).open(&path).map_err(fail)?;
+        Ok(Self::with(run, Some(file), listeners))
+    }
+
+    /// A journal that is kept nowhere, for plans and tests.
+    pub fn unkept(listeners: Vec<Listener>) -> Self {
+        Self::with(new_run_id(), None, listeners)
+    }
+
+    fn with(run: RunId, file: Option<File>, listeners: Vec<Listener>) -> Self {
+        let state = Mutex::new(State { seq: 0, file, secrets: vec![] });
+        Self { run, state, listeners, began: Instant::now() }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Milliseconds since the run began.
+    pub fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// From now on this text appears nowhere in the journal.
+    pub fn hide(&self, secret: &Secret) {
+        if let Ok(mut state) = self.state.lock() {
+            if !state.secrets.contains(secret) {
+                state.secrets.push(secret.clone());
+            }
+        }
+    }
+}
+
+impl Report for Journal {
+    fn event(&self, mut kind: EventKind) {
+        let Ok(mut state) = self.state.lock() else { return };
+        redact(&mut kind, &state.secrets);
+        state.seq += 1;
+        let event = Event { run: self.run.clone(), seq: state.seq, at: Timestamp::now(), kind };
+        // Progress is for the screen; in the file it would be noise.
+        if !matches!(event.kind, EventKind::Progress { .. })
+            && let (Some(file), Ok(mut line)) = (&mut state.file, serde_json::to_vec(&event))
+        {
+            line.push(b'\n');
+            // A full disk must not stop a run that works on hosts; the screen still tells everything.
+            let _ = file.write_all(&line);
+            if matches!(event.kind, EventKind::StepStarted { .. } | EventKind::StepEnded { .. } | EventKind::RunEnded { .. }) {
+                let _ = file.sync_data();
+            }
+        }
+        for listener in &self.listeners {
+            listener(&event);
+        }
+    }
+}
+
+fn redact(kind: &mut EventKind, secrets: &[Secret]) {
+    let clean = |text: &mut String| {
+        *text = secrets.iter().fold(printable(text), |t, s| s.redact(&t));
+    };
+    match kind {
+        EventKind::Output { line, .. } => clean(line),
+        EventKind::Note { text, .. } => clean(text),
+        EventKind::Warning { problem } | EventKind::Failure { problem } => {
+            clean(&mut problem.what);
+            problem.detail.iter_mut().for_each(clean);
+        }
+        _ => {}
+    }
+}
+
+fn new_run_id() -> RunId {
+    let tail: String = (0..4).map(|_| char::from(b"abcdefghjkmnpqrstuvwxyz23456789"[rand::random_range(0..31)])).collect();
+    RunId::from(format!("{}-{tail}", jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%S")))
+}
+
+/// Reads a journal back; a last line cut off by a crash is left out.
+pub fn read_journal(path: &PathBuf) -> Result<Vec<Event>, Problem> {
+    let text = fs::read_to_string(path)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read the run log {}", path.display())).because(e))?;
+    Ok(text.lines().map_while(|l| serde_json::from_str(l).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::NodeId;
+
+    #[test]
+    fn records_redacted_and_numbered() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path(), vec![]).unwrap();
+        journal.hide(&Secret::new("s3cret-token"));
+        let on = NodeId::here();
+        journal.event(EventKind::Output { on: on.clone(), line: "token s3cret-token \x1b[2J".into() });
+        journal.note(&on, "two");
+        let events = read_journal(&dir.path().join(format!("{}.ndjson", journal.run()))).unwrap();
+        assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2]);
+        let EventKind::Output { line, .. } = &events[0].kind else { panic!() };
+        assert_eq!(line, "token [redacted] \\x1b[2J");
+    }
+}

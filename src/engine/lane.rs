@@ -1,0 +1,279 @@
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View,
+    board::Met,
+};
+use crate::{
+    core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
+    host::{Facts, Host, Viewer, script},
+    transport::{Exit, Io, LinkError},
+};
+
+/// One node's way through the phases of a flow.
+pub(super) struct Lane<'a> {
+    run: &'a Run,
+    node: &'a NodeId,
+    host: Option<&'a Arc<Host>>,
+    viewer: Option<Viewer>,
+    fleet: &'a BTreeMap<NodeId, Facts>,
+    lanes: &'a [NodeId],
+}
+
+/// How many of the last lines of remote output a problem shows.
+const EVIDENCE: usize = 15;
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(
+        run: &'a Run,
+        node: &'a NodeId,
+        host: Option<&'a Arc<Host>>,
+        fleet: &'a BTreeMap<NodeId, Facts>,
+        lanes: &'a [NodeId],
+    ) -> Self {
+        Self { run, node, host, viewer: host.map(|h| Viewer::new(h)), fleet, lanes }
+    }
+
+    fn view(&self) -> View<'_> {
+        View { lab: &self.run.lab, node: self.node, fleet: self.fleet, host: self.viewer.as_ref() }
+    }
+
+    pub(super) async fn run(&self, phases: &[Box<dyn Phase>]) -> Result<(), Problem> {
+        for phase in phases.iter().filter(|p| p.concerns(&self.view())) {
+            let (id, began) = (phase.id(), Instant::now());
+            self.run.journal.event(EventKind::PhaseStarted {
+                phase: id.clone(),
+                on: self.node.clone(),
+                title: phase.title().to_owned(),
+            });
+            let ended = tokio::select! {
+                ended = self.phase(phase.as_ref()) => ended,
+                () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+            };
+            let outcome = match &ended {
+                Ok(outcome) => *outcome,
+                Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
+                Err(_) => Outcome::Failed,
+            };
+            let on = self.node.clone();
+            self.run.journal.event(EventKind::PhaseEnded { phase: id, on, outcome, millis: millis(began) });
+            ended?;
+        }
+        Ok(())
+    }
+
+    async fn phase(&self, phase: &dyn Phase) -> Result<Outcome, Problem> {
+        let steps = phase.steps(&self.view()).await?;
+        let done = self.probe(&steps).await?;
+        let mut whole = Outcome::AlreadyDone;
+        for (step, done) in steps.iter().zip(done) {
+            if self.run.mode == Mode::Plan {
+                self.plan(phase.id(), step, done);
+                continue;
+            }
+            let outcome = if done { self.found_done(phase.id(), step) } else { self.change(phase.id(), step).await? };
+            self.run.board.step_done(self.node, &step.id);
+            self.run.count(outcome);
+            if outcome == Outcome::Changed {
+                whole = Outcome::Changed;
+            }
+        }
+        Ok(whole)
+    }
+
+    fn plan(&self, phase: PhaseId, step: &Step, done: bool) {
+        let name = |need: &Need| match need {
+            Need::Step(on, id) => format!("{on}/{id}"),
+            Need::Value(name) => name.clone(),
+        };
+        if let Ok(mut planned) = self.run.planned.lock() {
+            planned.push(Planned {
+                phase,
+                on: self.node.clone(),
+                step: step.id.clone(),
+                title: step.title.clone(),
+                done,
+                depends_on: step.needs.iter().map(name).collect(),
+            });
+        }
+    }
+
+    fn found_done(&self, phase: PhaseId, step: &Step) -> Outcome {
+        let (outcome, on) = (Outcome::AlreadyDone, self.node.clone());
+        self.run.journal.event(EventKind::StepEnded { phase, step: step.id.clone(), on, outcome, millis: 0 });
+        outcome
+    }
+
+    /// Evaluates the checks of all steps in one round trip.
+    async fn probe(&self, steps: &[Step]) -> Result<Vec<bool>, Problem> {
+        let mut done = vec![false; steps.len()];
+        for (i, step) in steps.iter().enumerate() {
+            if let Change::Task(task) = &step.change {
+                done[i] = task.done().await?;
+            }
+        }
+        let Some(viewer) = &self.viewer else { return Ok(done) };
+        let checks: Vec<_> = steps.iter().map(|s| &s.done_if).enumerate().collect();
+        let script = script::probe(checks.iter().filter_map(|(i, check)| match check {
+            Check::Script(text) => Some((*i, text.as_str())),
+            Check::Never => None,
+        }));
+        let Some(script) = script else { return Ok(done) };
+        let exit = viewer.read(&script).await?;
+        for line in exit.text().lines() {
+            if let Some(i) = line.strip_prefix("KC-DONE ").and_then(|n| n.parse::<usize>().ok())
+                && let Some(slot) = done.get_mut(i)
+            {
+                *slot = true;
+            }
+        }
+        Ok(done)
+    }
+
+    async fn change(&self, phase: PhaseId, step: &Step) -> Result<Outcome, Problem> {
+        for need in &step.needs {
+            if self.run.board.wait(need, self.node, self.lanes).await == Met::No {
+                return Err(Problem::new(Code::StepUnreached, format!("`{}` was not tried", step.title))
+                    .on(self.node)
+                    .detail([format!("it needs {}", describe(need))]));
+            }
+        }
+        let began = Instant::now();
+        let event = |kind| self.run.journal.event(kind);
+        let (id, on) = (step.id.clone(), self.node.clone());
+        event(EventKind::StepStarted { phase: phase.clone(), step: id.clone(), on: on.clone(), title: step.title.clone() });
+        let ended = match &step.change {
+            Change::Task(task) => task.run(&*self.run.journal).await,
+            Change::Script(text) => self.script(step, text).await,
+            Change::Upload { files, then } => self.upload(step, files, then).await,
+        };
+        let outcome = if ended.is_ok() { Outcome::Changed } else { Outcome::Failed };
+        event(EventKind::StepEnded { phase: phase.clone(), step: id, on, outcome, millis: millis(began) });
+        ended.map_err(|mut p| {
+            p.on.get_or_insert_with(|| self.node.clone());
+            if p.code == Code::StepFailed || p.code == Code::StepTimeout {
+                p.what = format!("{phase}/{}: {}", step.id, p.what);
+            }
+            p
+        })?;
+        Ok(outcome)
+    }
+
+    fn host(&self) -> Result<&Arc<Host>, Problem> {
+        self.host.ok_or_else(|| Problem::new(Code::Internal, "a step for a host came to a lane without one").on(self.node))
+    }
+
+    async fn script(&self, step: &Step, text: &str) -> Result<(), Problem> {
+        let values: Vec<_> = step
+            .needs
+            .iter()
+            .filter_map(|n| match n {
+                Need::Value(name) => self.run.board.value(name).map(|v| (name.clone(), v)),
+                Need::Step(..) => None,
+            })
+            .collect();
+        let exit = self.as_root(&script::change(text, &values), step.limit).await?;
+        if !exit.ok() {
+            return Err(failed(step, &exit, "failed"));
+        }
+        self.settled(step).await
+    }
+
+    /// Proves that the change made its check true.
+    async fn settled(&self, step: &Step) -> Result<(), Problem> {
+        let Check::Script(check) = &step.done_if else { return Ok(()) };
+        let Some(script) = script::probe([(0, check.as_str())]) else { return Ok(()) };
+        let exit = self.as_root(&script, Duration::from_secs(60)).await?;
+        if exit.text().lines().any(|l| l == "KC-DONE 0") {
+            return Ok(());
+        }
+        Err(failed(step, &exit, "ran, but the host does not show its effect"))
+    }
+
+    async fn as_root(&self, script: &str, limit: Duration) -> Result<Exit, Problem> {
+        let heard = |line: &str| self.heard(line);
+        let io = Io { line: Some(&heard), sent: None };
+        let exit = self.host()?.root(script, limit, io).await;
+        exit.map_err(|e: LinkError| e.problem().on(self.node))
+    }
+
+    fn heard(&self, line: &str) {
+        if let Some((name, value)) = line.strip_prefix("KC-OUT ").and_then(|l| l.split_once('=')) {
+            self.run.board.give(name, value);
+            if let Some(secret) = self.run.board.value(name) {
+                self.run.journal.hide(&secret);
+            }
+        } else if !line.starts_with("KC-DONE") {
+            self.run.journal.event(EventKind::Output { on: self.node.clone(), line: line.to_owned() });
+        }
+    }
+
+    /// Uploads one file after the other; what is to be done with a file runs while the next is under way.
+    async fn upload(&self, step: &Step, files: &[Upload], then: &str) -> Result<(), Problem> {
+        let total = files.iter().map(|f| f.blob.size()).sum();
+        let mut before = 0;
+        let mut working: Option<futures::future::BoxFuture<'_, Result<(), Problem>>> = None;
+        for file in files {
+            let send = self.send(file, before, total);
+            match working.take() {
+                Some(work) => {
+                    let (sent, worked) = futures::join!(send, work);
+                    worked?;
+                    sent?;
+                }
+                None => send.await?,
+            }
+            before += file.blob.size();
+            if !file.then.is_empty() {
+                working = Some(Box::pin(self.after_upload(step, file)));
+            }
+        }
+        if let Some(work) = working {
+            work.await?;
+        }
+        if !then.is_empty() {
+            self.script(step, then).await?;
+        }
+        self.settled(step).await
+    }
+
+    async fn after_upload(&self, step: &Step, file: &Upload) -> Result<(), Problem> {
+        let text = format!("KC_FILE={}\n{}", quote(&file.to), file.then);
+        let exit = self.as_root(&script::change(&text, &[]), step.limit).await?;
+        if exit.ok() { Ok(()) } else { Err(failed(step, &exit, &format!("failed for {}", file.what))) }
+    }
+
+    async fn send(&self, file: &Upload, before: u64, total: u64) -> Result<(), Problem> {
+        let sent = |n: u64| self.run.journal.progress(self.node, &file.what, before + n, total);
+        let io = Io { line: None, sent: Some(&sent) };
+        let put = self.host()?.put(&file.blob, &file.to, file.mode, io).await;
+        put.map(drop).map_err(|e| {
+            let mut problem = e.problem().on(self.node);
+            problem.what = format!("{} to {}: {}", file.what, file.to, problem.what);
+            problem
+        })
+    }
+}
+
+fn describe(need: &Need) -> String {
+    match need {
+        Need::Step(on, id) => format!("the step {id} on {on}"),
+        Need::Value(name) => format!("{name} from another node"),
+    }
+}
+
+fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {
+    let status = exit.status.map_or("ended by a signal".to_owned(), |s| format!("exit status {s}"));
+    if exit.status == Some(script::LOCKED) {
+        return Problem::new(Code::HostBusy, "an earlier step still runs on this host").detail(exit.tail(EVIDENCE));
+    }
+    Problem::new(Code::StepFailed, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))
+}

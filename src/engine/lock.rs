@@ -1,0 +1,120 @@
+use std::{
+    fs::{self, File, TryLockError},
+    io::{Read, Write},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    core::{Code, NodeId, Problem, RunId},
+    host::Host,
+};
+
+/// Holds a lab for one run on this computer; the kernel frees it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Lock {
+    /// Takes the lock file of a lab's folder, or says who holds it.
+    pub fn take(folder: &Path) -> Result<Self, Problem> {
+        let path = folder.join("lock");
+        let fail = |e| Problem::new(Code::LocalFile, format!("cannot lock {}", path.display())).because(e);
+        fs::create_dir_all(folder).map_err(fail)?;
+        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {
+                let wrote = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                wrote.map_err(fail)?;
+                Ok(Self(file))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                Err(Problem::new(Code::LabBusy, format!("another run works on this lab (process {})", holder.trim())))
+            }
+            Err(TryLockError::Error(e)) => Err(fail(e)),
+        }
+    }
+}
+
+/// Holds a host for one run, against runs from other computers: `flock` on the host, freed by sshd when the
+/// connection ends.
+pub struct HostLock {
+    _held: tokio_util::sync::DropGuard,
+}
+
+/// Where the host-wide locks live: gone after a reboot, as the runs are.
+const FOLDER: &str = "/run/lock/kubecamp";
+
+impl HostLock {
+    /// Takes the host's run lock, or says which run holds it.
+    pub async fn take(host: &Arc<Host>, run: &RunId) -> Result<Self, Problem> {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let (told, heard) = tokio::sync::oneshot::channel();
+        tokio::spawn(hold(Arc::clone(host), run.clone(), cancel.clone(), told));
+        let on = host.node();
+        match tokio::time::timeout(Duration::from_secs(30), heard).await {
+            Ok(Ok(Held::Ours)) => Ok(Self { _held: cancel.drop_guard() }),
+            Ok(Ok(Held::Other(who))) => Err(busy(on, &who)),
+            Ok(Err(_)) | Err(_) => Err(Problem::new(Code::LinkLost, "the host's lock could not be taken").on(on)),
+        }
+    }
+}
+
+fn busy(on: &NodeId, who: &str) -> Problem {
+    Problem::new(Code::HostBusy, format!("another kubecamp run works on this host ({who})")).on(on)
+}
+
+enum Held {
+    Ours,
+    Other(String),
+}
+
+/// Keeps one command open that holds the lock; `read` on the other end returns when the connection is gone.
+async fn hold(
+    host: Arc<Host>,
+    run: RunId,
+    cancel: tokio_util::sync::CancellationToken,
+    told: tokio::sync::oneshot::Sender<Held>,
+) {
+    let told = std::sync::Mutex::new(Some(told));
+    let tell = |held: Held| {
+        if let Some(sender) = told.lock().ok().and_then(|mut t| t.take()) {
+            let _ = sender.send(held);
+        }
+    };
+    let heard = |line: &str| match line.split_once(' ') {
+        Some(("KC-LOCKED", _)) => tell(Held::Ours),
+        Some(("KC-BUSY", who)) => tell(Held::Other(who.to_owned())),
+        _ => {}
+    };
+    // The holder watches its parent: sshd's child goes when the connection does, and the lock with it.
+    let script = format!(
+        "mkdir -p {FOLDER} && exec 9>>{FOLDER}/run || exit 1\n\
+         flock -n 9 || {{ echo \"KC-BUSY $(cat {FOLDER}/run.who 2>/dev/null)\"; exit 0; }}\n\
+         echo {run} > {FOLDER}/run.who; echo KC-LOCKED ok\n\
+         parent=$PPID; while kill -0 \"$parent\" 2>/dev/null; do sleep 1 9>&-; echo KC-ALIVE || exit 0; done"
+    );
+    let io = crate::transport::Io { line: Some(&heard), sent: None };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        _ = host.root(&script, Duration::from_secs(24 * 3600), io) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_and_told_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        let second = Lock::take(dir.path()).unwrap_err();
+        assert_eq!(second.code, Code::LabBusy);
+        assert!(second.what.contains(&std::process::id().to_string()));
+        drop(first);
+        assert!(Lock::take(dir.path()).is_ok());
+    }
+}

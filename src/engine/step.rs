@@ -1,0 +1,115 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::core::{Blob, NodeId, Problem, Report, StepId};
+
+/// One change on one host, and how to see that it is done.
+#[derive(Clone)]
+pub struct Step {
+    /// Its name within its phase and node.
+    pub id: StepId,
+    /// What it does, for people, in the imperative: `write the kubelet unit`.
+    pub title: String,
+    /// How the live host shows that it is done.
+    pub done_if: Check,
+    /// What to change.
+    pub change: Change,
+    /// What must have happened before, on this node or others.
+    pub needs: Vec<Need>,
+    /// How long the change may take.
+    pub limit: Duration,
+}
+
+/// How a live host shows that a step is done; it outranks the journal.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Check {
+    /// A reading script with exit status 0; probed before the change and again after it.
+    Script(String),
+    /// It cannot be seen: the change runs every time, and must do no harm when repeated.
+    Never,
+}
+
+/// A change as data. Only the engine applies it.
+#[derive(Clone)]
+pub enum Change {
+    /// A script run as root, holding the host's step lock. Lines `KC-OUT name=value` on standard output become
+    /// values that other steps may need.
+    Script(String),
+    /// Files to be put in place, and a script to run after each, with `$KC_FILE` set.
+    Upload {
+        /// The files, in order.
+        files: Vec<Upload>,
+        /// Run as root after the files arrived; empty for nothing.
+        then: String,
+    },
+    /// Work on this computer: building a bundle, making a machine.
+    Task(Arc<dyn Task>),
+}
+
+/// One file of an upload.
+#[derive(Clone)]
+pub struct Upload {
+    /// For progress, as `kubelet`.
+    pub what: String,
+    /// The bytes.
+    pub blob: Blob,
+    /// Absolute path on the host.
+    pub to: String,
+    /// File mode.
+    pub mode: u32,
+    /// Run as root once this file has arrived, while the next one is under way; empty for nothing.
+    pub then: String,
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// A step of some node, as (`cp`, `init`).
+    Step(NodeId, StepId),
+    /// A value that some step gives; the script sees it as the shell variable `KC_NAME`.
+    Value(String),
+}
+
+/// Work on this computer.
+#[async_trait]
+pub trait Task: Send + Sync {
+    /// Whether there is nothing to do.
+    async fn done(&self) -> Result<bool, Problem>;
+
+    /// Does it.
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem>;
+}
+
+impl Step {
+    /// A step that runs `change` unless `done_if` holds, with a limit of two minutes.
+    pub fn script(id: &'static str, title: impl Into<String>, done_if: Check, change: impl Into<String>) -> Self {
+        Self::new(id, title, done_if, Change::Script(change.into()))
+    }
+
+    /// A step with any change, with a limit of two minutes.
+    pub fn new(id: &'static str, title: impl Into<String>, done_if: Check, change: Change) -> Self {
+        Self {
+            id: StepId::new(id),
+            title: title.into(),
+            done_if,
+            change,
+            needs: vec![],
+            limit: Duration::from_secs(120),
+        }
+    }
+
+    /// Adds something to wait for.
+    #[must_use]
+    pub fn needs(mut self, need: Need) -> Self {
+        self.needs.push(need);
+        self
+    }
+
+    /// Sets how long the change may take.
+    #[must_use]
+    pub fn limit(mut self, seconds: u64) -> Self {
+        self.limit = Duration::from_secs(seconds);
+        self
+    }
+}

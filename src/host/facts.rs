@@ -1,0 +1,190 @@
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Viewer;
+use crate::{
+    core::{Arch, Code, Problem},
+    profile::NodeSpec,
+};
+
+/// The script that prints facts; see `templates/host/facts.sh`.
+const SCRIPT: &str = include_str!("../../templates/host/facts.sh");
+
+/// Which cgroup hierarchy a host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cgroup {
+    /// One hierarchy per controller.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// An IPv4 address of a host with its interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Interface name.
+    pub link: String,
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+}
+
+/// What is known of a host before anything is changed; gathered by one script in one round trip.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    single: BTreeMap<String, String>,
+    many: BTreeMap<String, Vec<String>>,
+}
+
+/// Bit of CAP_SYS_RESOURCE in a capability mask (capabilities(7)).
+const CAP_SYS_RESOURCE: u32 = 24;
+
+impl Facts {
+    /// Gathers the facts of a host.
+    pub async fn gather(viewer: &Viewer) -> Result<Self, Problem> {
+        let exit = viewer.read(SCRIPT).await?;
+        let facts = Self::parse(&exit.text());
+        if facts.get("end") != Some("yes") {
+            return Err(Problem::new(Code::StepFailed, "the facts script did not end")
+                .on(viewer.node())
+                .detail(exit.tail(3))
+                .hint("The login shell may print or exit early; log in by hand and look."));
+        }
+        Ok(facts)
+    }
+
+    /// Reads the script's lines; lines without `=` are ignored.
+    pub fn parse(text: &str) -> Self {
+        let mut facts = Self::default();
+        for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
+            let value = value.trim().to_owned();
+            match key {
+                "addr" | "listen" | "leftover" | "mac" | "route" => {
+                    facts.many.entry(key.to_owned()).or_default().push(value);
+                }
+                _ => {
+                    facts.single.insert(key.to_owned(), value);
+                }
+            }
+        }
+        facts
+    }
+
+    /// What a machine that does not exist yet will be like, for plans.
+    pub fn assumed(node: &NodeSpec) -> Self {
+        let text = format!(
+            "os.id=debian\nos.version=13\narch={}\ncgroup=v2\ninit=systemd\nhostname={}\ncores={}\nmemory={}\nassumed=yes\nend=yes",
+            std::env::consts::ARCH,
+            node.name,
+            node.cores,
+            node.memory.0
+        );
+        Self::parse(&text)
+    }
+
+    /// A single value; empty ones count as absent.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.single.get(key).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// Whether a yes/no fact is yes.
+    pub fn yes(&self, key: &str) -> bool {
+        matches!(self.get(key), Some("yes" | "active"))
+    }
+
+    /// All values of a repeated key.
+    pub fn all(&self, key: &str) -> &[String] {
+        self.many.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// A number; 0 when absent or not a number.
+    pub fn number(&self, key: &str) -> u64 {
+        self.get(key).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether these are the assumptions of [`Facts::assumed`].
+    pub fn is_assumed(&self) -> bool {
+        self.yes("assumed")
+    }
+
+    /// CPU architecture, when it is one that bundles exist for.
+    pub fn arch(&self) -> Option<Arch> {
+        self.get("arch").and_then(Arch::from_uname)
+    }
+
+    /// cgroup hierarchy.
+    pub fn cgroup(&self) -> Cgroup {
+        if self.get("cgroup") == Some("v1") { Cgroup::V1 } else { Cgroup::V2 }
+    }
+
+    /// Whether the host is a container on a kernel that it shares.
+    pub fn is_container(&self) -> bool {
+        self.yes("container")
+    }
+
+    /// Whether root on it may raise resource limits and lower OOM scores.
+    pub fn has_sys_resource(&self) -> bool {
+        let mask = self.get("caps").and_then(|c| u64::from_str_radix(c, 16).ok());
+        mask.is_none_or(|m| m & (1 << CAP_SYS_RESOURCE) != 0)
+    }
+
+    /// Global IPv4 addresses, interfaces of container networks included.
+    pub fn addresses(&self) -> Vec<Address> {
+        let parse = |text: &String| {
+            let (link, cidr) = text.split_once(' ')?;
+            let (ip, prefix) = cidr.split_once('/')?;
+            Some(Address { link: link.to_owned(), ip: ip.parse().ok()?, prefix: prefix.parse().ok()? })
+        };
+        self.all("addr").iter().filter_map(parse).collect()
+    }
+
+    /// The address that other hosts see: the source of the default route, else the one that the connection came in
+    /// on, else the first.
+    ///
+    /// VirtualBox gives every guest 10.0.2.15 on its default route (kubernetes/kubernetes#33562); preflight finds
+    /// two hosts with one address and says so.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let own: Vec<_> = self.addresses().into_iter().filter(|a| !is_container_link(&a.link)).collect();
+        let known = |key| self.get(key).and_then(|v| v.parse().ok()).filter(|ip| own.iter().any(|a| a.ip == *ip));
+        known("route.source").or_else(|| known("peer.address")).or_else(|| own.first().map(|a| a.ip))
+    }
+
+    /// The interface that carries `ip`.
+    pub fn link_of(&self, ip: Ipv4Addr) -> Option<String> {
+        self.addresses().into_iter().find(|a| a.ip == ip).map(|a| a.link)
+    }
+}
+
+/// Interfaces that container networks make; their addresses are never the host's own.
+fn is_container_link(name: &str) -> bool {
+    ["cni", "flannel", "docker", "kube-", "br-", "virbr", "lxdbr", "incusbr", "cali", "cilium", "kcbr", "podman"]
+        .iter()
+        .any(|p| name.starts_with(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_lines_and_chooses_the_address() {
+        let facts = Facts::parse(
+            "arch=x86_64\naddr=cni0 10.244.0.1/24\naddr=eth0 10.77.0.5/24\nroute.source=10.77.0.5\ncaps=000001fffeffffff\nnoise",
+        );
+        assert_eq!(facts.arch(), Some(Arch::Amd64));
+        assert_eq!(facts.address(), Some(Ipv4Addr::new(10, 77, 0, 5)));
+        assert!(!facts.has_sys_resource());
+        assert_eq!(facts.link_of(Ipv4Addr::new(10, 77, 0, 5)).as_deref(), Some("eth0"));
+    }
+
+    #[tokio::test]
+    async fn the_script_runs_on_this_computer() {
+        let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();
+        let facts = Facts::parse(&String::from_utf8_lossy(&out.stdout));
+        assert!(facts.yes("end"), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(facts.number("cores") > 0 && facts.number("memory") > 0);
+    }
+}

@@ -1,0 +1,14 @@
+//! Belongs: facts, root, files and services of one host.
+//! Never: the order of work, other hosts.
+//! Start here: `Host` in `session.rs`, then `facts.rs`.
+
+mod facts;
+pub mod scan;
+pub mod script;
+mod session;
+pub mod template;
+mod viewer;
+
+pub use facts::{Address, Cgroup, Facts};
+pub use session::{Host, Sudo};
+pub use viewer::Viewer;

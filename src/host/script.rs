@@ -1,0 +1,43 @@
+//! Puts scripts together: the library, the step lock, values, probes.
+
+use crate::core::{Secret, shell::quote};
+
+/// Functions that every change may use; see the file.
+const LIB: &str = include_str!("../../templates/host/lib.sh");
+
+/// Exit status of a change that could not get the step lock: an earlier one still runs.
+pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
+
+/// Wraps a change: one at a time on a host, even when the client that began the last one is gone.
+pub fn change(text: &str, values: &[(String, Secret)]) -> String {
+    let values: String = values
+        .iter()
+        .map(|(name, value)| format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose())))
+        .collect();
+    format!(
+        "mkdir -p /run/lock/kubecamp && exec 8>>/run/lock/kubecamp/step || exit 1\n\
+         flock -w 200 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
+         (\n{text}\n) 8>&-\n"
+    )
+}
+
+/// One script that evaluates several checks and prints `KC-DONE n` for each that holds; `None` without checks.
+pub fn probe<'a>(checks: impl IntoIterator<Item = (usize, &'a str)>) -> Option<String> {
+    let lines: String = checks
+        .into_iter()
+        .map(|(i, check)| format!("(\n{check}\n) </dev/null >/dev/null 2>&1 && echo 'KC-DONE {i}'\n"))
+        .collect();
+    (!lines.is_empty())
+        .then(|| format!("LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH\n{lines}true"))
+}
+
+/// Shell text that writes `content` to `path` with `mode`, remembering what was there.
+pub fn put(path: &str, mode: u32, content: &str) -> String {
+    format!("printf %s {} | kc_put {} {mode:o} || exit 1\n", quote(content), quote(path))
+}
+
+/// A check that `path` holds exactly `content`.
+pub fn has(path: &str, content: &str) -> String {
+    let sha = crate::core::Blob::from_bytes(content.as_bytes()).sha256().to_owned();
+    format!("echo '{sha}  {path}' | sha256sum -c --status -")
+}

@@ -1,0 +1,127 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    core::{Blob, Code, NodeId, Problem, Secret, shell::quote},
+    transport::{Cmd, Exit, Input, Io, LinkError, Transport},
+};
+
+/// How commands become root on a host.
+#[derive(Debug, Clone)]
+pub enum Sudo {
+    /// The login user is root.
+    Root,
+    /// `sudo -n` works.
+    Free,
+    /// sudo asks for this password, which is fed as the first line of standard input.
+    Password(Secret),
+}
+
+/// One host with a way to it and a way to become root there.
+#[derive(Clone)]
+pub struct Host {
+    node: NodeId,
+    link: Arc<dyn Transport>,
+    sudo: Sudo,
+}
+
+/// Where a user without root keeps an upload until root moves it; made anew for each, and only ours to write.
+const STAGE: &str = "/var/tmp/kubecamp";
+
+impl Host {
+    /// Finds out how to become root: as root itself, by `sudo -n`, or with `password`.
+    pub async fn open(node: NodeId, link: Arc<dyn Transport>, password: Option<&Secret>) -> Result<Self, Problem> {
+        let sudo = become_root(&*link, password).await.map_err(|p| p.on(&node))?;
+        Ok(Self { node, link, sudo })
+    }
+
+    /// The node that this host is.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The way to the host.
+    pub fn link(&self) -> &Arc<dyn Transport> {
+        &self.link
+    }
+
+    /// Runs `script` with `sh` as root; it may take `limit`.
+    pub async fn root(&self, script: &str, limit: Duration, io: Io<'_>) -> Result<Exit, LinkError> {
+        let mut cmd = Cmd::script(script).limit(limit);
+        match &self.sudo {
+            Sudo::Root => {}
+            Sudo::Free => cmd.line = format!("sudo -n {}", cmd.line),
+            Sudo::Password(password) => {
+                cmd.line = format!("sudo -k -S -p '' {}", cmd.line);
+                if let Input::Bytes(body) = &mut cmd.input {
+                    let mut with_password = format!("{}\n", password.expose()).into_bytes();
+                    with_password.append(body);
+                    *body = with_password;
+                }
+            }
+        }
+        self.link.exec(&cmd, io).await
+    }
+
+    /// Uploads `blob` to `to`, owned by root, with `mode`. Returns whether it was sent.
+    pub async fn put(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
+        if matches!(self.sudo, Sudo::Root) {
+            return self.link.put(blob, to, mode, io).await;
+        }
+        let short = &blob.sha256()[..16];
+        let made = self.link.exec(&Cmd::new(format!("mktemp -d {STAGE}.XXXXXXXX")), Io::default()).await?;
+        if !made.ok() {
+            return Err(LinkError::Upload(made.tail(2).join("; ")));
+        }
+        let stage = made.text();
+        let part = format!("{stage}/{short}");
+        let sent = self.link.put(blob, &part, 0o600, io).await;
+        let (part, to, stage) = (quote(&part), quote(to), quote(&stage));
+        let script = match &sent {
+            // The upload was verified as the user; root verifies again what it takes over.
+            Ok(_) => format!(
+                "mkdir -p \"$(dirname {to})\" && cp {part} {to}.kc-part && rm -rf {stage} || exit 1\n\
+                 set -- $(sha256sum {to}.kc-part); [ \"$1\" = {sha} ] || {{ rm -f {to}.kc-part; exit 1; }}\n\
+                 chown 0:0 {to}.kc-part && chmod {mode:o} {to}.kc-part && mv -f {to}.kc-part {to}",
+                sha = blob.sha256()
+            ),
+            Err(_) => format!("rm -rf {stage}"),
+        };
+        let moved = self.root(&script, Duration::from_secs(120), Io::default()).await?;
+        let sent = sent?;
+        if moved.ok() { Ok(sent) } else { Err(LinkError::Upload(moved.tail(2).join("; "))) }
+    }
+
+    /// Ends the connection politely.
+    pub async fn close(&self) {
+        self.link.close().await;
+    }
+}
+
+async fn become_root(link: &dyn Transport, password: Option<&Secret>) -> Result<Sudo, Problem> {
+    let probe = Cmd::new("if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
+                          elif sudo -n true 2>/dev/null; then echo free; else echo password; fi");
+    let found = link.exec(&probe, Io::default()).await.map_err(|e| e.problem())?;
+    match found.text().lines().last().unwrap_or_default() {
+        "root" => Ok(Sudo::Root),
+        "free" => Ok(Sudo::Free),
+        "password" => {
+            let Some(password) = password else {
+                return Err(Problem::new(Code::Sudo, "sudo asks for a password and none was given")
+                    .hint("Run with --ask-sudo-password, or allow the user NOPASSWD in sudoers."));
+            };
+            let cmd = Cmd::new("sudo -k -S -p '' true")
+                .input(Input::Bytes(format!("{}\n", password.expose()).into_bytes()))
+                .limit(Duration::from_secs(20));
+            let tried = link.exec(&cmd, Io::default()).await.map_err(|e| e.problem())?;
+            if tried.ok() {
+                return Ok(Sudo::Password(password.clone()));
+            }
+            let words = tried.tail(3).join(" ");
+            if words.contains("not in the sudoers") || words.contains("not allowed") {
+                return Err(Problem::new(Code::Sudo, "the user may not use sudo").detail(tried.tail(2)));
+            }
+            Err(Problem::new(Code::SudoPassword, "sudo refused the password").detail(tried.tail(2)))
+        }
+        _ => Err(Problem::new(Code::Sudo, "the user is not root and there is no sudo")),
+    }
+}

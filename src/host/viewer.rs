@@ -1,0 +1,34 @@
+use std::time::Duration;
+
+use super::Host;
+use crate::{
+    core::{NodeId, Problem},
+    transport::{Exit, Io},
+};
+
+/// A host that can only be read: what a phase gets, so that planning cannot change anything.
+///
+/// It offers no upload and no way to the host beneath; its scripts read by contract, and the plan tests compare a
+/// host before and after.
+#[derive(Clone)]
+pub struct Viewer(Host);
+
+impl Viewer {
+    /// A read-only view of `host`.
+    pub fn new(host: &Host) -> Self {
+        Self(host.clone())
+    }
+
+    /// The node that is looked at.
+    pub fn node(&self) -> &NodeId {
+        self.0.node()
+    }
+
+    /// Runs a reading script as root.
+    pub async fn read(&self, script: &str) -> Result<Exit, Problem> {
+        self.0
+            .root(script, Duration::from_secs(60), Io::default())
+            .await
+            .map_err(|e| e.problem().on(self.0.node()))
+    }
+}

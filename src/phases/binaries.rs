@@ -1,0 +1,69 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    bundle::{Bundle, Kind},
+    core::{PhaseId, Problem},
+    engine::{Change, Check, Phase, Step, Upload, View},
+};
+
+/// Puts the bundle's programs on the host.
+pub struct Binaries {
+    /// Where they come from.
+    pub bundle: Arc<Bundle>,
+}
+
+/// Programs of the runtime live apart, so that another containerd or runc of the host stays what PATH finds.
+const RUNTIME: &[&str] = &["containerd", "containerd-shim-runc-v2", "ctr", "runc"];
+
+/// Where a program of the bundle is installed on a host.
+fn place(name: &str, default: &str) -> String {
+    if RUNTIME.contains(&name) { format!("/opt/kubecamp/bin/{name}") } else { default.to_owned() }
+}
+
+#[async_trait]
+impl Phase for Binaries {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("binaries")
+    }
+
+    fn title(&self) -> &'static str {
+        "install kubeadm, kubelet, containerd and the CNI plugins"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let mut files = vec![];
+        let mut wanted = String::new();
+        for member in self.bundle.members().filter(|m| m.kind == Kind::Binary) {
+            if !member.for_workers() && !view.is_control_plane() {
+                continue;
+            }
+            let Some(install) = &member.install else { continue };
+            let to = place(&member.name, install);
+            let blob = self.bundle.plain(member);
+            wanted.push_str(&format!("{} {} {to}\n", blob.sha256(), blob.size()));
+            files.push(Upload { what: member.name.clone(), blob, to, mode: 0o755, then: String::new() });
+        }
+        // Hashing 300 MB on every run would cost a second per host: size and time of change prove that a file is
+        // still the one whose digest was verified on arrival.
+        let check = format!(
+            "[ \"$(cut -d' ' -f1-3 /var/lib/kubecamp/binaries)\" = '{}' ] && \
+             while read -r sha size path stamp; do [ \"$(stat -c %s:%Y:%i \"$path\")\" = \"$stamp\" ] || exit 1; done < /var/lib/kubecamp/binaries",
+            wanted.trim_end()
+        );
+        let before = format!(
+            "printf '%s' '{wanted}' | while read -r sha size path; do kc_dirs \"$(dirname \"$path\")\" && \
+             {{ kc_known file \"$path\" || kc_keep \"$path\"; }} || exit 1; done"
+        );
+        let after = format!(
+            "printf '%s' '{wanted}' | while read -r sha size path; do echo \"$sha $size $path $(stat -c %s:%Y:%i \"$path\")\"; done \
+             > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries"
+        );
+        Ok(vec![
+            Step::script("keep", "remember files that will be replaced", Check::Script(check.clone()), before),
+            Step::new("install", "upload the programs", Check::Script(check), Change::Upload { files, then: after })
+                .limit(120),
+        ])
+    }
+}

@@ -1,0 +1,103 @@
+use async_trait::async_trait;
+use serde_json::json;
+
+use crate::{
+    core::{Code, PhaseId, Problem},
+    engine::{Check, Phase, Step, View},
+    host::{Cgroup, Facts, template},
+};
+
+/// Runs kubeadm init on the control plane.
+pub struct ControlPlane {
+    /// Other names and addresses under which users reach the API server.
+    pub extra_names: Vec<String>,
+}
+
+/// kubectl as the cluster's administrator, on the control plane.
+pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
+
+/// Values of `kubeadm/common.yaml.tera` from a host's facts.
+fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
+    json!({
+        "cgroup_driver": if facts.cgroup() == Cgroup::V2 { "systemd" } else { "cgroupfs" },
+        "cgroup_v1": facts.cgroup() == Cgroup::V1,
+        "container": facts.is_container(),
+        "proxy_mode": view.lab.profile().proxy.mode,
+        "pod_cidr": view.lab.profile().network.pods,
+    })
+}
+
+/// The address of a node, or a problem that says it has none.
+pub fn address_of(view: &View<'_>, node: &crate::core::NodeId) -> Result<String, Problem> {
+    let facts = view.fleet.get(node);
+    if facts.is_some_and(Facts::is_assumed) {
+        return Ok("address-of-the-machine".to_owned());
+    }
+    facts
+        .and_then(Facts::address)
+        .map(|ip| ip.to_string())
+        .ok_or_else(|| Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach").on(node))
+}
+
+#[async_trait]
+impl Phase for ControlPlane {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("control-plane")
+    }
+
+    fn title(&self) -> &'static str {
+        "start the control plane"
+    }
+
+    fn concerns(&self, view: &View<'_>) -> bool {
+        view.is_control_plane()
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let address = address_of(view, view.node)?;
+        let mut names: Vec<_> = self.extra_names.iter().filter(|n| **n != address).cloned().collect();
+        names.push(view.node.to_string());
+        names.sort();
+        names.dedup();
+        let init = template::render(
+            "kubeadm/init.yaml.tera",
+            &json!({
+                "address": address, "node": view.node, "lab": view.lab.name(), "single": view.lab.nodes().len() == 1,
+                "kubernetes": view.lab.profile().kubernetes, "pod_cidr": view.lab.profile().network.pods,
+                "service_cidr": view.lab.profile().network.services, "names": names,
+            }),
+        )?;
+        let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;
+        let config = format!("{init}{common}");
+        Ok(vec![certificates(&config), start(&config)])
+    }
+}
+
+/// The CA comes first and apart: its digest lets the workers prepare while the control plane starts.
+fn certificates(config: &str) -> Step {
+    let change = format!(
+        "umask 077; mkdir -p /etc/kubernetes/kubecamp || exit 1\n\
+         cat > /etc/kubernetes/kubecamp/init.yaml <<'KC_END'\n{config}KC_END\n\
+         kubeadm init phase certs ca --config /etc/kubernetes/kubecamp/init.yaml || exit 1"
+    );
+    let check = format!(
+        "[ -s /etc/kubernetes/pki/ca.crt ] && [ -s /etc/kubernetes/pki/ca.key ] && [ \"$(cat /etc/kubernetes/kubecamp/init.yaml)\" = '{}' ]",
+        config.trim_end().replace('\'', r"'\''")
+    );
+    Step::script("ca", "make the cluster's certificate authority", Check::Script(check), change)
+}
+
+fn start(_config: &str) -> Step {
+    // kubeadm's phases find what an interrupted run left and go on from it; its preflight would refuse that, and the
+    // flow's own preflight has looked at more.
+    let change = format!(
+        "{KUBECTL} get --raw /readyz >/dev/null 2>&1 || rm -f /etc/kubernetes/admin.conf.kc-old\n\
+         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,show-join-command --skip-token-print || exit 1\n"
+    );
+    let check = format!(
+        "[ -s /etc/kubernetes/admin.conf ] && {KUBECTL} get --raw /readyz && \
+         {KUBECTL} -n kube-system get cm kubeadm-config kube-proxy kubelet-config -o name && \
+         {KUBECTL} -n kube-public get cm cluster-info -o name && {KUBECTL} -n kube-system get deploy coredns -o name"
+    );
+    Step::script("init", "run kubeadm init", Check::Script(check), change).limit(300)
+}

@@ -1,0 +1,56 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::{
+    control_plane::{KUBECTL, address_of},
+    images::image_of,
+};
+use crate::{
+    bundle::Bundle,
+    core::{Blob, PhaseId, Problem},
+    engine::{Check, Phase, Step, View},
+    host::template,
+    profile::Cni,
+};
+
+/// Runs flannel's daemon on every node.
+pub struct Flannel {
+    /// Names the image.
+    pub bundle: Arc<Bundle>,
+}
+
+#[async_trait]
+impl Phase for Flannel {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("flannel")
+    }
+
+    fn title(&self) -> &'static str {
+        "start flannel"
+    }
+
+    fn concerns(&self, view: &View<'_>) -> bool {
+        view.is_control_plane() && view.lab.profile().network.cni == Cni::Flannel
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let image = image_of(&self.bundle, "flannel")?;
+        let address = address_of(view, view.node)?;
+        let values = json!({
+            "pod_cidr": view.lab.pod_cidr(), "backend": "vxlan", "image": image, "api": address,
+            "addresses": view.lab.nodes().iter().filter_map(|n| address_of(view, &n.name).ok()).collect::<Vec<_>>(),
+        });
+        let manifest = template::render("cni/flannel.yaml.tera", &values)?;
+        let stamp = Blob::from_bytes(manifest.as_bytes()).sha256()[..16].to_owned();
+        let check = format!(
+            "[ \"$({KUBECTL} -n kube-flannel get ds kube-flannel-ds -o 'jsonpath={{.metadata.annotations.kubecamp}}')\" = {stamp} ]"
+        );
+        let change = format!(
+            "{KUBECTL} apply --server-side --force-conflicts -f - <<'KC_END' || exit 1\n{manifest}KC_END\n\
+             {KUBECTL} -n kube-flannel annotate --overwrite ds kube-flannel-ds kubecamp={stamp}"
+        );
+        Ok(vec![Step::script("daemonset", "apply flannel's DaemonSet", Check::Script(check), change)])
+    }
+}

@@ -1,0 +1,88 @@
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::control_plane::{KUBECTL, address_of};
+use crate::{
+    core::{PhaseId, Problem, StepId},
+    engine::{Check, Need, Phase, Step, View},
+    host::template,
+};
+
+/// Joins the workers, all at once, as soon as the control plane takes them.
+pub struct JoinWorkers;
+
+/// What a join attempt may take before it is taken for hung: one of seven hung until kubeadm's own four minutes.
+const JOIN_LIMIT: u32 = 90;
+
+#[async_trait]
+impl Phase for JoinWorkers {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("join-workers")
+    }
+
+    fn title(&self) -> &'static str {
+        "join the workers"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        if view.is_control_plane() {
+            let all_joined = view.lab.workers().all(|w| is_joined(view, &w.name));
+            return Ok(if all_joined { vec![] } else { vec![token(), register(view)] });
+        }
+        let cp = &view.lab.control_plane().name;
+        let config = template::render(
+            "kubeadm/join.yaml.tera",
+            &json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?}),
+        )?;
+        Ok(vec![join(&config).needs(Need::Value("token".into())).needs(Need::Value("ca-hash".into())).needs(Need::Step(
+            cp.clone(),
+            StepId::new("register"),
+        ))])
+    }
+}
+
+/// Whether a worker's facts show that it has joined; a half-joined one has no kubelet.conf.
+fn is_joined(view: &View<'_>, node: &crate::core::NodeId) -> bool {
+    view.fleet.get(node).is_some_and(|f| f.all("leftover").iter().any(|l| l == "/etc/kubernetes/kubelet.conf"))
+}
+
+/// A token of half an hour for this run, never stored.
+fn token() -> Step {
+    let change = "hash=$(openssl x509 -pubkey -in /etc/kubernetes/pki/ca.crt -noout 2>/dev/null | openssl pkey -pubin -outform der 2>/dev/null | sha256sum | cut -d' ' -f1)\n\
+         token=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 30m) || exit 1\n\
+         [ -n \"$hash\" ] && [ \"$hash\" != e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ] || \
+         hash=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 1m --print-join-command | sed -n 's/.*sha256:\\([0-9a-f]*\\).*/\\1/p')\n\
+         echo \"KC-OUT token=$token\"; echo \"KC-OUT ca-hash=sha256:$hash\"";
+    Step::script("token", "make a join token", Check::Never, change)
+}
+
+/// Makes the workers' Node objects beforehand, each with the pod network that its place in the profile gives it:
+/// foreseeable, and flannel finds it when it starts.
+fn register(view: &View<'_>) -> Step {
+    let node = |name: &crate::core::NodeId| {
+        let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
+        format!(
+            "{KUBECTL} get node {name} -o name >/dev/null 2>&1 || {KUBECTL} create -f - <<'KC_END' || exit 1\n\
+             apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\nKC_END\n"
+        )
+    };
+    let names: Vec<_> = view.lab.workers().map(|w| w.name.to_string()).collect();
+    let check = format!("{KUBECTL} get node {} -o name", names.join(" "));
+    let change: String = view.lab.workers().map(|w| node(&w.name)).collect();
+    Step::script("register", "register the workers with their pod networks", Check::Script(check), change)
+}
+
+fn join(config: &str) -> Step {
+    let change = format!(
+        "umask 077; mkdir -p /run/kubecamp && c=/run/kubecamp/join.yaml && trap 'rm -f /run/kubecamp/join.yaml' EXIT || exit 1\n\
+         sed -e \"s|@TOKEN@|$KC_TOKEN|g\" -e \"s|@CA_HASH@|$KC_CA_HASH|\" > $c <<'KC_END' || exit 1\n{config}KC_END\n\
+         try() {{ timeout {JOIN_LIMIT} kubeadm join --config $c --skip-phases=preflight; }}\n\
+         clean() {{ echo 'kubecamp: the join did not end, cleaning up and trying once more' >&2; journalctl -u kubelet -n 10 --no-pager >&2\n\
+         systemctl stop kubelet; rm -f /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf /etc/kubernetes/pki/ca.crt; rm -rf /var/lib/kubelet/pki; }}\n\
+         [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] || clean\n\
+         try || {{ clean; try; }}"
+    );
+    let check = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && systemctl is-active -q kubelet";
+    Step::script("join", "run kubeadm join", Check::Script(check.into()), change).limit(240)
+}
+

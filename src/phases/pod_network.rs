@@ -1,0 +1,91 @@
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::control_plane::address_of;
+use crate::{
+    core::{Code, PhaseId, Problem},
+    engine::{Check, Phase, Step, View},
+    host::{script, template},
+    profile::{Cidr, Cni},
+};
+
+/// Writes the node's CNI configuration before the kubelet starts, so that the node is ready at once.
+pub struct PodNetwork;
+
+const CONFIG: &str = "/etc/cni/net.d/10-kubecamp.conflist";
+const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
+
+/// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
+const VXLAN_OVERHEAD: u32 = 50;
+
+#[async_trait]
+impl Phase for PodNetwork {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("pod-network")
+    }
+
+    fn title(&self) -> &'static str {
+        "prepare the pod network"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let subnet = view
+            .lab
+            .pod_cidr_of(view.node)
+            .ok_or_else(|| Problem::new(Code::Internal, "a node of the lab has no pod network").on(view.node))?;
+        match view.lab.profile().network.cni {
+            Cni::Flannel => Ok(vec![flannel(view, subnet)?]),
+            Cni::Bridge => bridge(view, subnet),
+        }
+    }
+}
+
+/// The interface's MTU, read on the host by the script itself.
+fn mtu_of(address: &str) -> String {
+    format!("mtu=$(cat /sys/class/net/$(ip -o -4 addr show | awk '$4 ~ \"^{address}/\"{{print $2; exit}}')/mtu)")
+}
+
+/// flannel writes its subnet file itself once it runs; pods that start before it would fail and be retried only
+/// after ten seconds, so the file with the very same words is there beforehand.
+fn flannel(view: &View<'_>, subnet: Cidr) -> Result<Step, Problem> {
+    let text = template::text("cni/flannel.conflist")?;
+    let gateway = subnet.nth(1).map(|ip| ip.to_string()).unwrap_or_default();
+    let change = format!(
+        "{}{}\nmkdir -p /run/flannel && [ -e /run/flannel/subnet.env ] || printf 'FLANNEL_NETWORK={}\\nFLANNEL_SUBNET={gateway}/{}\\nFLANNEL_MTU=%s\\nFLANNEL_IPMASQ=true\\n' $((mtu - {VXLAN_OVERHEAD})) > /run/flannel/subnet.env",
+        script::put(CONFIG, 0o644, &text),
+        mtu_of(&address_of(view, view.node)?),
+        view.lab.pod_cidr(),
+        subnet.prefix(),
+    );
+    let check = format!("{} && [ -s /run/flannel/subnet.env ]", script::has(CONFIG, &text));
+    Ok(Step::script("cni-config", "write the CNI configuration of flannel", Check::Script(check), change))
+}
+
+/// Nothing runs for this network: a bridge on each node, and one route to every other node's pods.
+fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
+    let mtu = view.facts().number("mtu").max(1280);
+    let text = template::render("cni/bridge.conflist.tera", &json!({"subnet": subnet, "mtu": mtu}))?;
+    let config = Step::script(
+        "cni-config",
+        "write the CNI configuration of the bridge plugin",
+        Check::Script(script::has(CONFIG, &text)),
+        script::put(CONFIG, 0o644, &text),
+    );
+    let mut routes = vec![];
+    for other in view.lab.nodes().iter().filter(|n| n.name != *view.node) {
+        let pods = view.lab.pod_cidr_of(&other.name).map(|c| c.to_string()).unwrap_or_default();
+        routes.push(json!({"node": other.name, "pods": pods, "via": address_of(view, &other.name)?}));
+    }
+    let values = json!({"routes": routes, "subnet": subnet, "pod_cidr": view.lab.pod_cidr()});
+    let unit = template::render("cni/routes.service.tera", &values)?;
+    let live: String = routes
+        .iter()
+        .filter_map(|r| Some(format!(" && ip route show {} | grep -q 'via {} '", r["pods"].as_str()?, r["via"].as_str()?)))
+        .collect();
+    let check = format!("{}{live} && nft list table ip kubecamp", script::has(ROUTES, &unit));
+    let change = format!(
+        "{}kc_record unit absent kubecamp-routes\nsystemctl daemon-reload && systemctl enable -q kubecamp-routes && systemctl restart kubecamp-routes",
+        script::put(ROUTES, 0o644, &unit)
+    );
+    Ok(vec![config, Step::script("routes", "route to the other nodes' pods", Check::Script(check), change)])
+}

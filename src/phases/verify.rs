@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::{control_plane::KUBECTL, images::image_of};
+use crate::{
+    bundle::Bundle,
+    core::{Blob, PhaseId, Problem, StepId, shell::quote},
+    engine::{Check, Need, Phase, Step, View},
+    host::template,
+};
+
+/// Proves that the lab works: every node ready, names answered on every node, a Service reaching a pod on every node
+/// from every node, kube-proxy in the mode that was asked.
+pub struct Verify {
+    /// Names CoreDNS's image, which serves as the probe, and is part of what was verified.
+    pub bundle: Arc<Bundle>,
+}
+
+/// Holds the stamp of what was verified on a host.
+const MARK: &str = "/var/lib/kubecamp/verified";
+
+#[async_trait]
+impl Phase for Verify {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("verify")
+    }
+
+    fn title(&self) -> &'static str {
+        "prove that the lab works"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let stamp = self.stamp(view)?;
+        let proven = view.lab.nodes().iter().all(|n| view.fleet.get(&n.name).is_some_and(|f| f.get("verified") == Some(&stamp)));
+        let mut steps = vec![];
+        if view.is_control_plane() {
+            if !proven {
+                steps.push(self.probes(view)?);
+            }
+            steps.push(ready(view));
+        }
+        steps.push(answers(view)?);
+        if !proven {
+            steps.push(reach(view, &stamp)?);
+            if view.is_control_plane() {
+                steps.push(clear(view));
+            }
+        }
+        Ok(steps)
+    }
+}
+
+impl Verify {
+    /// What a proof is about: the profile and the bundle.
+    fn stamp(&self, view: &View<'_>) -> Result<String, Problem> {
+        let text = format!("{}{}", view.lab.to_yaml()?, self.bundle.id());
+        Ok(Blob::from_bytes(text.into_bytes()).sha256()[..24].to_owned())
+    }
+
+    fn probes(&self, view: &View<'_>) -> Result<Step, Problem> {
+        let image = image_of(&self.bundle, "coredns")?;
+        let nodes: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
+        let manifest = template::render("node/probe.yaml.tera", &json!({"nodes": nodes, "image": image}))?;
+        let names: Vec<_> = nodes.iter().map(|n| format!("on-{n}")).collect();
+        let change = format!(
+            "{KUBECTL} delete ns kubecamp-verify --ignore-not-found >/dev/null 2>&1\n\
+             {KUBECTL} apply -f - <<'KC_END' || exit 1\n{manifest}KC_END\n\
+             ips=$({KUBECTL} -n kubecamp-verify get svc {} -o 'jsonpath={{range .items[*]}}{{.spec.clusterIP}} {{end}}{{.spec.clusterIP}}') || exit 1\n\
+             [ -n \"$ips\" ] || exit 1; echo \"KC-OUT probes=$ips\"",
+            names.join(" ")
+        );
+        let mut step = Step::script("probes", "start a probe on every node", Check::Never, change);
+        for worker in view.lab.workers() {
+            step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
+        }
+        Ok(step)
+    }
+}
+
+/// Every node Ready, and what the cluster itself runs.
+fn ready(view: &View<'_>) -> Step {
+    let nodes: Vec<_> = view.lab.nodes().iter().map(|n| format!("node/{}", n.name)).collect();
+    let nodes = nodes.join(" ");
+    let all = |seconds: u32| {
+        format!(
+            "{KUBECTL} wait --for=condition=Ready {nodes} --timeout={seconds}s && \
+             {KUBECTL} -n kube-system wait --for=condition=Available deploy/coredns --timeout={seconds}s"
+        )
+    };
+    let change = format!(
+        "{} || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}",
+        all(150)
+    );
+    let mut step = Step::script("ready", "wait until every node and CoreDNS are ready", Check::Script(all(1)), change).limit(320);
+    for worker in view.lab.workers() {
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
+    }
+    step
+}
+
+fn prelude(view: &View<'_>, deadline: u32) -> Result<String, Problem> {
+    let mode = view.lab.profile().proxy.mode;
+    let dns = view.lab.dns_service_ip();
+    Ok(format!("DNS={dns} MODE={mode} DEADLINE={deadline}\n{}", template::text("node/reach.sh")?))
+}
+
+/// What can be seen at any time without making anything.
+fn answers(view: &View<'_>) -> Result<Step, Problem> {
+    let check = format!("{}mode_is && answer_dns", prelude(view, 0)?);
+    let change = format!(
+        "{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
+         until_true answer_dns || kc_die \"CoreDNS at $DNS does not answer from this node\"",
+        prelude(view, 120)?
+    );
+    Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", Check::Script(check), change).limit(140))
+}
+
+fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
+    let change = format!(
+        "{}for ip in $KC_PROBES; do\n\
+         ok() {{ answer_http \"$ip\" 80 /health | grep -q OK; }}\n\
+         until_true ok || kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
+         echo {} > {MARK}",
+        prelude(view, 120)?,
+        quote(stamp)
+    );
+    let check = format!("[ \"$(cat {MARK})\" = {} ]", quote(stamp));
+    let step = Step::script("reach", "reach a pod on every node through its Service", Check::Script(check), change);
+    Ok(step.needs(Need::Value("probes".into())).limit(140))
+}
+
+fn clear(view: &View<'_>) -> Step {
+    let change = format!("{KUBECTL} delete ns kubecamp-verify --wait=false --ignore-not-found");
+    let mut step = Step::script("clear", "remove the probes", Check::Never, change);
+    for worker in view.lab.workers() {
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new("reach")));
+    }
+    step
+}

@@ -1,0 +1,186 @@
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cidr, Layout, NodeSpec, Profile, Role, Size, draft};
+use crate::core::{Code, LabName, NodeId, Problem, Problems};
+
+/// The version of the stored form; a reader refuses another one.
+const FORMAT: u32 = 1;
+
+/// A named lab with a profile that has passed every rule: what flows work from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct Lab {
+    name: LabName,
+    profile: Profile,
+    control_plane: usize,
+    api_service_ip: Ipv4Addr,
+    dns_service_ip: Ipv4Addr,
+}
+
+/// The form of `lab.yaml`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Stored {
+    format: u32,
+    name: LabName,
+    profile: Profile,
+}
+
+impl Lab {
+    /// The lab called `name`; the error has every rule that the profile breaks.
+    pub fn new(name: LabName, profile: Profile) -> Result<Self, Problems> {
+        draft::check(&profile)?;
+        let whole = |what| Problem::new(Code::Internal, format!("a checked profile has no {what}"));
+        let control_plane = profile.nodes.iter().position(|node| node.role == Role::ControlPlane);
+        let services = profile.network.services;
+        Ok(Self {
+            name,
+            control_plane: control_plane.ok_or_else(|| whole("control plane"))?,
+            api_service_ip: services.nth(1).ok_or_else(|| whole("API service address"))?,
+            dns_service_ip: services.nth(10).ok_or_else(|| whole("DNS service address"))?,
+            profile,
+        })
+    }
+
+    /// Reads the text of a `lab.yaml`.
+    pub fn from_yaml(text: &str) -> Result<Self, Problem> {
+        serde_yaml::from_str(text)
+            .map_err(|error| Problem::new(Code::LocalFile, "the stored lab is damaged").because(error))
+    }
+
+    /// The text of its `lab.yaml`.
+    pub fn to_yaml(&self) -> Result<String, Problem> {
+        serde_yaml::to_string(self)
+            .map_err(|error| Problem::new(Code::Internal, "the lab cannot be written as YAML").because(error))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &LabName {
+        &self.name
+    }
+
+    /// Its profile.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Its layout.
+    pub fn layout(&self) -> Layout {
+        self.profile.layout
+    }
+
+    /// Its nodes in the profile's order.
+    pub fn nodes(&self) -> &[NodeSpec] {
+        &self.profile.nodes
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &NodeId) -> Option<&NodeSpec> {
+        self.nodes().iter().find(|node| node.name == *name)
+    }
+
+    /// The node where kubeadm init runs.
+    pub fn control_plane(&self) -> &NodeSpec {
+        &self.profile.nodes[self.control_plane]
+    }
+
+    /// The nodes that join, in the profile's order; none in a lab of one node.
+    pub fn workers(&self) -> impl Iterator<Item = &NodeSpec> {
+        self.nodes().iter().filter(|node| node.role == Role::Worker)
+    }
+
+    /// The /24 of the pod network that the node has with the bridge CNI: that of its place in the profile.
+    pub fn pod_cidr_of(&self, node: &NodeId) -> Option<Cidr> {
+        let index = self.nodes().iter().position(|spec| spec.name == *node)?;
+        self.pod_cidr().part(24, index as u64)
+    }
+
+    /// The pod network.
+    pub fn pod_cidr(&self) -> Cidr {
+        self.profile.network.pods
+    }
+
+    /// The service network.
+    pub fn service_cidr(&self) -> Cidr {
+        self.profile.network.services
+    }
+
+    /// The address of Service `kubernetes`: the first of the service network, as kubeadm takes it.
+    pub fn api_service_ip(&self) -> Ipv4Addr {
+        self.api_service_ip
+    }
+
+    /// The address of Service `kube-dns`: the tenth of the service network, as kubeadm takes it.
+    pub fn dns_service_ip(&self) -> Ipv4Addr {
+        self.dns_service_ip
+    }
+}
+
+impl NodeSpec {
+    /// What it has, for comparing with a real machine.
+    pub fn size(&self) -> Size {
+        Size { cores: self.cores, memory: self.memory, disk: self.disk }
+    }
+}
+
+impl From<Lab> for Stored {
+    fn from(lab: Lab) -> Self {
+        Self { format: FORMAT, name: lab.name, profile: lab.profile }
+    }
+}
+
+impl TryFrom<Stored> for Lab {
+    type Error = String;
+    fn try_from(stored: Stored) -> Result<Self, String> {
+        if stored.format != FORMAT {
+            return Err(format!("format {} is not one that this version reads ({FORMAT})", stored.format));
+        }
+        Self::new(stored.name, stored.profile).map_err(|problems| problems.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::load;
+
+    fn lab(profile: &str) -> Lab {
+        Lab::new("team7".parse().unwrap(), load(profile).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_lab_knows_its_nodes_and_addresses() {
+        let lab = lab("3x2c4g");
+        assert_eq!(lab.control_plane().name.as_str(), "cp");
+        assert_eq!(lab.workers().map(|w| w.name.as_str()).collect::<Vec<_>>(), ["worker-1", "worker-2"]);
+        let second = lab.pod_cidr_of(&"worker-1".parse().unwrap()).unwrap();
+        assert_eq!(second.to_string(), "10.244.1.0/24");
+        assert_eq!(lab.pod_cidr_of(&NodeId::here()), None);
+        assert_eq!(lab.api_service_ip().to_string(), "10.96.0.1");
+        assert_eq!(lab.dns_service_ip().to_string(), "10.96.0.10");
+    }
+
+    #[test]
+    fn lab_yaml_reads_back_and_refuses_other_formats() {
+        for name in crate::profile::shipped() {
+            let lab = lab(&name);
+            let text = lab.to_yaml().unwrap();
+            assert!(text.starts_with("format: 1\n"), "{text}");
+            assert_eq!(Lab::from_yaml(&text).unwrap(), lab);
+            let newer = Lab::from_yaml(&text.replace("format: 1", "format: 2")).unwrap_err();
+            assert!(newer.to_string().contains("format 2"), "{newer}");
+        }
+    }
+
+    #[test]
+    fn a_changed_profile_is_judged_again() {
+        let mut profile = load("3x2c4g").unwrap();
+        profile.kubernetes = "v1.20.0".into();
+        profile.nodes[1].name = profile.nodes[0].name.clone();
+        let problems = Lab::new("lab".parse().unwrap(), profile).unwrap_err().into_vec();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems.iter().all(|p| p.at.is_none()));
+    }
+}

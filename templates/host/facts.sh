@@ -1,0 +1,87 @@
+# Facts of a host as lines `key=value`; reads only. Works with and without root, with dash, busybox and bash.
+p() { printf '%s=%s\n' "$1" "$2"; }
+read_first() { head -n 1 "$1" 2>/dev/null; }
+has() { command -v "$1" >/dev/null 2>&1; }
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+if [ -r /etc/os-release ]; then
+  p os.id "$(. /etc/os-release; echo "$ID")"
+  p os.like "$(. /etc/os-release; echo "$ID_LIKE")"
+  p os.version "$(. /etc/os-release; echo "$VERSION_ID")"
+  p os.name "$(. /etc/os-release; echo "$PRETTY_NAME")"
+fi
+p arch "$(uname -m)"
+p kernel "$(uname -r)"
+p hostname "$(uname -n)"
+p uid "$(id -u)"
+p init "$(read_first /proc/1/comm)"
+if has systemd-detect-virt; then p virt "$(systemd-detect-virt 2>/dev/null)"; fi
+if has systemd-detect-virt && systemd-detect-virt -cq; then p container yes; else p container no; fi
+p machine_id "$(read_first /etc/machine-id)"
+p product_uuid "$(cat /sys/class/dmi/id/product_uuid 2>/dev/null)"
+p now "$(date +%s.%N)"
+p uptime "$(cut -d' ' -f1 /proc/uptime)"
+
+# Cores and memory that the host may use: the limits of its cgroup where it is a container.
+cores=$(nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo)
+memory=$(( $(awk '/^MemTotal:/{print $2}' /proc/meminfo) * 1024 ))
+for f in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do
+  limit=$(read_first "$f"); case $limit in ''|max) ;; *[!0-9]*) ;; *) [ ${#limit} -lt 16 ] && [ "$limit" -lt "$memory" ] && memory=$limit ;; esac
+done
+p cores "$cores"
+p memory "$memory"
+p disk.total "$(df -P -k / | awk 'NR==2{print $2*1024}')"
+p disk.free "$(df -P -k /var/lib | awk 'NR==2{print $4*1024}')"
+p swap "$(awk 'NR>1{n+=$3} END{print n*1024}' /proc/swaps)"
+
+if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+  p cgroup v2; p cgroup.controllers "$(read_first /sys/fs/cgroup/cgroup.controllers)"
+else
+  p cgroup v1; p cgroup.controllers "$(awk '$3 ~ /^cgroup$/{n=$2; sub(".*/","",n); printf "%s ", n}' /proc/self/mounts)"
+fi
+caps=$(awk '/^CapBnd:/{print $2}' /proc/1/status)
+p caps "$caps"
+p nofile "$(ulimit -Hn)"
+for t in iptables nft conntrack ip mount modprobe tar gzip zstd sha256sum flock systemctl socat ethtool curl bash setpriv; do has $t && p "tool.$t" yes; done
+p iptables.version "$(iptables --version 2>/dev/null)"
+
+# Addresses: one line per global IPv4 address; the default route's source is the one other hosts see.
+ip -o -4 addr show scope global 2>/dev/null | awk '{print "addr=" $2 " " $4}'
+p route.source "$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' | head -n1)"
+p mtu "$(cat /sys/class/net/$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n1)/mtu 2>/dev/null)"
+p peer.port "${SSH_CONNECTION:+$(echo "$SSH_CONNECTION" | cut -d" " -f4)}"
+p peer.address "${SSH_CONNECTION:+$(echo "$SSH_CONNECTION" | cut -d' ' -f3)}"
+for l in /sys/class/net/*; do
+  n=${l##*/}; case $n in lo|veth*|cni0|flannel*|kube-*|docker*|br-*|kcbr*) continue;; esac
+  [ -e "$l/device" ] || [ "$(read_first "$l/type")" = 1 ] && p mac "$n $(read_first "$l/address")"
+done
+ip -4 route show 2>/dev/null | awk '$1 ~ /\//{print "route=" $1 " " $3}'
+
+# Listening TCP ports that Kubernetes wants, with their program where we may see it.
+if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi
+
+# What an earlier cluster left, and whose.
+for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd/member /var/lib/kubelet/config.yaml /etc/cni/net.d /opt/cni/bin /var/lib/rancher /etc/rancher /var/snap/microk8s /var/lib/k0s; do
+  if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
+done
+p lab "$(read_first /var/lib/kubecamp/lab)"
+p verified "$(read_first /var/lib/kubecamp/verified)"
+for u in kubelet containerd docker crio k3s k3s-agent; do
+  s=$(systemctl is-active $u 2>/dev/null); [ "$s" = active ] && p "unit.$u" active
+done
+has docker && p tool.docker yes
+[ -e /run/containerd/containerd.sock ] && p containerd.socket yes
+# The name of the host itself must resolve, or kubelet waits 10 s for each static pod.
+if has getent; then getent hosts "$(uname -n)" >/dev/null 2>&1 && p resolves.self yes; fi
+grep -qs '^nameserver' /etc/resolv.conf && p resolver "$(awk '/^nameserver/{print $2; exit}' /etc/resolv.conf)"
+for m in br_netfilter overlay ip_vs ip_vs_rr nf_conntrack vxlan; do
+  if [ -d "/sys/module/$m" ] || grep -qsw "$m" "/lib/modules/$(uname -r)/modules.builtin" || grep -qs "^${m} " /proc/modules; then p "module.$m" yes
+  elif [ "$(id -u)" = 0 ] && has modprobe && modprobe -n "$m" >/dev/null 2>&1; then p "module.$m" loadable; fi
+done
+[ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] && p module.br_netfilter yes
+grep -qsw overlay /proc/filesystems && p module.overlay yes
+[ -e /proc/net/ip_vs ] && p module.ip_vs yes
+[ -w /proc/sys/net/ipv4/ip_forward ] && p sysctl.writable yes
+[ -w /proc/sys/net/netfilter/nf_conntrack_max ] && p conntrack.writable yes
+[ -e /dev/kmsg ] && p kmsg yes
+p end yes

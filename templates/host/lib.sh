@@ -1,0 +1,41 @@
+# Sent before every change. Records in /var/lib/kubecamp what was there before, so that reset can put it back.
+LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
+umask 022
+KC=/var/lib/kubecamp
+kc_die() { echo "$*" >&2; exit 1; }
+# kc_record KIND BEFORE THING: one line, once per thing.
+kc_record() {
+  mkdir -p "$KC/kept" && chmod 700 "$KC" "$KC/kept"
+  cut -f1,3- "$KC/manifest" 2>/dev/null | grep -qxF "$1	$3" && return 0
+  printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest"
+}
+kc_known() { cut -f1,3- "$KC/manifest" 2>/dev/null | grep -qxF "$1	$2"; }
+# kc_keep PATH: remembers a file as it is before it is replaced.
+kc_keep() {
+  kc_known file "$1" && return 0
+  if [ -e "$1" ] || [ -L "$1" ]; then
+    n=$(printf %s "$1" | sha256sum | cut -c1-16)
+    mkdir -p "$KC/kept" && cp -a "$1" "$KC/kept/$n" || return 1
+    kc_record file "kept:$n" "$1"
+  else kc_record file absent "$1"; fi
+}
+# kc_put PATH MODE: writes standard input there, whole or not at all.
+kc_put() {
+  kc_dirs "$(dirname "$1")" && kc_keep "$1" && cat > "$1.kc-part" && chmod "$2" "$1.kc-part" && mv -f "$1.kc-part" "$1"
+}
+# kc_dirs PATH: makes a folder and its parents, remembering which were not there; reset removes those if empty.
+kc_dirs() {
+  [ -d "$1" ] && return 0
+  kc_dirs "$(dirname "$1")" || return 1
+  kc_record dir absent "$1"; mkdir "$1"
+}
+# kc_tree PATH: a folder that is ours from here on if it was not there: reset removes it with all that is in it.
+kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1"; mkdir -p "$1"; }; }
+# kc_sysctl KEY VALUE: sets it live, remembering the old value.
+kc_sysctl() {
+  f=/proc/sys/$(echo "$1" | tr . /)
+  [ -e "$f" ] || return 0
+  old=$(cat "$f"); [ "$old" = "$2" ] && return 0
+  kc_record sysctl "$old" "$1"
+  echo "$2" > "$f"
+}
