@@ -1,6 +1,6 @@
 //! All integration tests in one binary: it links once, so the loop stays short.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // helpers of tests may unwrap as tests do
 
 mod live_bundle;
 mod live_machine;
