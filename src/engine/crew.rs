@@ -48,7 +48,10 @@ impl Crew {
 
     /// Gathers the facts anew.
     pub async fn look_again(&mut self) -> Result<(), Problems> {
-        let each = self.hosts.iter().map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
+        let each = self
+            .hosts
+            .iter()
+            .map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
         let mut found = vec![];
         for (node, facts) in join_all(each).await {
             match facts {

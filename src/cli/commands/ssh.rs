@@ -19,7 +19,9 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
     let targets = cx.targets(&lab, &state, &args.connect).await?;
     let found = targets.into_iter().find(|(node, _)| *node == args.node);
     let (_, target) = found.ok_or_else(|| {
-        Problem::new(Code::MachineStart, "the machine does not run").on(&args.node).hint("Bring the lab up again: kubecamp up.")
+        Problem::new(Code::MachineStart, "the machine does not run")
+            .on(&args.node)
+            .hint("Bring the lab up again: kubecamp up.")
     })?;
     let known = known_hosts(cx, &target)?;
     let mut command = Command::new("ssh");
