@@ -3,7 +3,9 @@
 //! Start here: `kernel.rs`, the smallest.
 
 mod binaries;
+mod clean_network;
 mod control_plane;
+mod drain;
 mod flannel;
 mod images;
 mod join_workers;
@@ -12,13 +14,19 @@ mod kubeconfig;
 mod names;
 mod pod_network;
 pub mod preflight;
+mod prove_clean;
 mod proxy_mode;
 mod record;
+mod reset_host;
+mod restore_files;
 mod runtime;
+mod stop_cluster;
 mod verify;
 
 pub use binaries::Binaries;
+pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;
+pub use drain::Drain;
 pub use flannel::Flannel;
 pub use images::Images;
 pub use join_workers::JoinWorkers;
@@ -26,7 +34,11 @@ pub use kernel::Kernel;
 pub use kubeconfig::Kubeconfig;
 pub use names::Names;
 pub use pod_network::PodNetwork;
+pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
 pub use record::Record;
+pub use reset_host::Records;
+pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;
+pub use stop_cluster::StopCluster;
 pub use verify::Verify;
