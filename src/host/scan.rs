@@ -92,5 +92,8 @@ impl Scan {
 
 /// Kinds that only a tool of the same name can show.
 fn is_tool(kind: &str) -> bool {
-    matches!(kind, "nft" | "ipset") || kind.ends_with("tables-save") || kind.ends_with("-legacy-save") || kind.ends_with("-nft-save")
+    matches!(kind, "nft" | "ipset")
+        || kind.ends_with("tables-save")
+        || kind.ends_with("-legacy-save")
+        || kind.ends_with("-nft-save")
 }

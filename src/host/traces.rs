@@ -21,23 +21,67 @@ pub struct Traces {
 
 /// Folders that only Kubernetes, its runtime and kubecamp use.
 const FOLDERS: &[&str] = &[
-    "/etc/kubernetes", "/etc/kubecamp", "/opt/kubecamp", "/var/lib/kubelet", "/var/lib/etcd", "/var/lib/kubecamp",
-    "/run/flannel", "/run/kubecamp", "/run/kubernetes", "/var/log/pods", "/var/log/containers",
-    "/usr/libexec/kubernetes", "/var/lib/kubecamp.gone",
+    "/etc/kubernetes",
+    "/etc/kubecamp",
+    "/opt/kubecamp",
+    "/var/lib/kubelet",
+    "/var/lib/etcd",
+    "/var/lib/kubecamp",
+    "/run/flannel",
+    "/run/kubecamp",
+    "/run/kubernetes",
+    "/var/log/pods",
+    "/var/log/containers",
+    "/usr/libexec/kubernetes",
+    "/var/lib/kubecamp.gone",
 ];
 
 /// Folders that `up` may make and that others use too.
 const SHARED_FOLDERS: &[&str] = &[
-    "/etc/cni", "/etc/cni/net.d", "/opt/cni", "/opt/cni/bin", "/var/lib/cni", "/opt/containerd", "/opt/nri",
-    "/etc/nri", "/etc/cdi", "/run/cdi", "/run/nri", "/run/containerd", "/root/.kube", "/lib/modules",
-    "/etc/ssl/certs", "/etc/systemd/logind.conf.d", "/etc/containerd",
+    "/etc/cni",
+    "/etc/cni/net.d",
+    "/opt/cni",
+    "/opt/cni/bin",
+    "/var/lib/cni",
+    "/opt/containerd",
+    "/opt/nri",
+    "/etc/nri",
+    "/etc/cdi",
+    "/run/cdi",
+    "/run/nri",
+    "/run/containerd",
+    "/root/.kube",
+    "/lib/modules",
+    "/etc/ssl/certs",
+    "/etc/systemd/logind.conf.d",
+    "/etc/containerd",
 ];
 
 /// Programs and CNI plugins that bundles hold.
 const PROGRAMS: &[&str] = &[
-    "kubeadm", "kubelet", "kubectl", "crictl", "bandwidth", "bridge", "dhcp", "dummy", "firewall", "flannel",
-    "host-device", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "ptp", "sbr", "static", "tap", "tuning",
-    "vlan", "vrf",
+    "kubeadm",
+    "kubelet",
+    "kubectl",
+    "crictl",
+    "bandwidth",
+    "bridge",
+    "dhcp",
+    "dummy",
+    "firewall",
+    "flannel",
+    "host-device",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "portmap",
+    "ptp",
+    "sbr",
+    "static",
+    "tap",
+    "tuning",
+    "vlan",
+    "vrf",
 ];
 
 /// Words in packet filter rules and chains that only a cluster writes.
@@ -45,8 +89,30 @@ const RULE_WORDS: &[&str] = &["KUBE-", "FLANNEL-", "CNI-", "kube-proxy", "flanne
 
 /// Words of programs that change their own rules and links all the time.
 const RESTLESS: &[&str] = &[
-    "DOCKER", "docker", "br-", "f2b-", "fail2ban", "crowdsec", "NETAVARK", "podman", "LIBVIRT", "libvirt", "virbr",
-    "lxdbr", "incusbr", "lxd", "incus", "veth", "vnet", "tap", "tun", "wg", "ppp", "tailscale", "ts-", "sshguard",
+    "DOCKER",
+    "docker",
+    "br-",
+    "f2b-",
+    "fail2ban",
+    "crowdsec",
+    "NETAVARK",
+    "podman",
+    "LIBVIRT",
+    "libvirt",
+    "virbr",
+    "lxdbr",
+    "incusbr",
+    "lxd",
+    "incus",
+    "veth",
+    "vnet",
+    "tap",
+    "tun",
+    "wg",
+    "ppp",
+    "tailscale",
+    "ts-",
+    "sshguard",
 ];
 
 /// Ports on which a cluster listens.
@@ -75,7 +141,8 @@ impl Traces {
             "content" => spared(kind, thing.split_once("  ").map_or(thing, |(_, path)| path)),
             "sysctl" => {
                 let key = thing.split(" = ").next().unwrap_or(thing);
-                spared(kind, key) || (self.container && !key.starts_with("net."))
+                spared(kind, key)
+                    || (self.container && !key.starts_with("net."))
                     || (self.container && key == "net.netfilter.nf_conntrack_max")
             }
             _ => false,
@@ -99,7 +166,9 @@ impl Traces {
     pub fn may_be_gone(&self, kind: &str, thing: &str) -> bool {
         let restless = || RESTLESS.iter().any(|word| thing.contains(word));
         match kind {
-            "path" => !beneath(thing, "/root/.kube") && !beneath(thing, "/run/containerd") && !beneath(thing, "/usr/local"),
+            "path" => {
+                !beneath(thing, "/root/.kube") && !beneath(thing, "/run/containerd") && !beneath(thing, "/usr/local")
+            }
             // A changed file shows as new content too.
             "content" | "packages" | "process" | "port" | "address" | "mount" | "cgroup" | "swap" | "route" => false,
             // A module that was unloaded takes its settings along; a changed one shows as new too.
@@ -118,14 +187,19 @@ impl Traces {
             "block" => true,
             "link" => is_lab_link(thing),
             "address" => thing.split(' ').next().is_some_and(is_lab_link),
-            "route" => thing.split_whitespace().any(|w| is_lab_link(w)) || self.holds(thing.split(' ').next().unwrap_or_default()),
+            "route" => {
+                thing.split_whitespace().any(|w| is_lab_link(w))
+                    || self.holds(thing.split(' ').next().unwrap_or_default())
+            }
             "netns" => thing.starts_with("cni-"),
             "ipset" => thing.starts_with("KUBE-"),
             "ipvs" => self.is_lab_server(thing),
             "process" => is_lab_process(thing),
             "cgroup" => true,
             "mount" => {
-                beneath(thing, "/var/lib/kubelet") || beneath(thing, "/var/lib/kubecamp") || beneath(thing, "/run/kubecamp")
+                beneath(thing, "/var/lib/kubelet")
+                    || beneath(thing, "/var/lib/kubecamp")
+                    || beneath(thing, "/run/kubecamp")
                     || thing.starts_with("/run/netns/cni-")
             }
             "port" => is_cluster_port(thing),
@@ -139,7 +213,8 @@ impl Traces {
     /// Whether a new folder is there only for others' new files, as /etc/cni/net.d for podman's.
     pub fn is_folder_of_others(&self, kind: &str, folder: &str, new: &[&str]) -> bool {
         kind == "path" && SHARED_FOLDERS.contains(&folder) && {
-            let inside: Vec<_> = new.iter().filter(|p| **p != folder && beneath(p, folder) && !SHARED_FOLDERS.contains(*p)).collect();
+            let inside: Vec<_> =
+                new.iter().filter(|p| **p != folder && beneath(p, folder) && !SHARED_FOLDERS.contains(*p)).collect();
             !inside.is_empty() && inside.iter().all(|p| !self.is_lab_path(p) && !self.recorded.contains(**p))
         }
     }
@@ -147,7 +222,11 @@ impl Traces {
     fn is_lab_path(&self, path: &str) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         let named = |words: &[&str]| words.iter().any(|w| name.contains(w));
-        if FOLDERS.iter().any(|f| beneath(path, f)) || path == "/etc/crictl.yaml" || path == "/root/.kube/cache" || name.ends_with(".kc-part") {
+        if FOLDERS.iter().any(|f| beneath(path, f))
+            || path == "/etc/crictl.yaml"
+            || path == "/root/.kube/cache"
+            || name.ends_with(".kc-part")
+        {
             return true;
         }
         match path.rsplit_once('/').map_or("", |(folder, _)| folder) {
@@ -181,8 +260,12 @@ fn is_lab_link(thing: &str) -> bool {
     if let Some((_, master)) = thing.split_once(" in ") {
         return master == "cni0";
     }
-    let is_pods = |n: &str| n.strip_prefix("veth").is_some_and(|d| d.len() == 8 && d.bytes().all(|b| b.is_ascii_hexdigit()));
-    matches!(thing, "cni0" | "kube-ipvs0") || thing.starts_with("flannel.") || thing.starts_with("flannel-") || is_pods(thing)
+    let is_pods =
+        |n: &str| n.strip_prefix("veth").is_some_and(|d| d.len() == 8 && d.bytes().all(|b| b.is_ascii_hexdigit()));
+    matches!(thing, "cni0" | "kube-ipvs0")
+        || thing.starts_with("flannel.")
+        || thing.starts_with("flannel-")
+        || is_pods(thing)
 }
 
 /// A containerd counts only when it is kubecamp's: docker brings one too.

@@ -31,7 +31,12 @@ impl Phase for CleanNetwork {
         Ok(vec![
             // While kube-ipvs0 still shows which addresses were the cluster's.
             scripts.step("ipvs", "remove virtual servers", &any("servers"), "remove_servers"),
-            scripts.step("links", "remove links, namespaces and routes", &any("veths; pins; links; routes"), "remove_links"),
+            scripts.step(
+                "links",
+                "remove links, namespaces and routes",
+                &any("veths; pins; links; routes"),
+                "remove_links",
+            ),
             scripts.step("rules", "remove chains, rules and tables", "rules_left", "remove_rules"),
             scripts.step("ipsets", "remove address sets", &any("sets"), "remove_sets"),
         ])

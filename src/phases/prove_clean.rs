@@ -50,7 +50,8 @@ impl Phase for ProveClean {
                       rm -rf $KC.gone; rm -rf /run/lock/kubecamp";
         let forgotten = "[ ! -e /var/lib/kubecamp ] && [ ! -e /var/lib/kubecamp.gone ]";
         Ok(vec![
-            Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task))).limit(120),
+            Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task)))
+                .limit(120),
             Step::script("forget", "remove kubecamp's own records", Check::Script(forgotten.into()), forget)
                 .needs(Need::Step(view.node.clone(), StepId::new("prove"))),
         ])
@@ -85,7 +86,9 @@ impl Prove {
         };
         let now = Scan::parse(part("now"));
         if now.is_empty() {
-            return Err(Problem::new(Code::StepFailed, "the scan of the host did not work").on(&self.node).detail(exit.tail(5)));
+            return Err(Problem::new(Code::StepFailed, "the scan of the host did not work")
+                .on(&self.node)
+                .detail(exit.tail(5)));
         }
         let own = Scan::parse(part("before"));
         let before = if own.is_empty() { Scan::parse(self.record.as_deref().unwrap_or_default()) } else { own };
@@ -114,7 +117,8 @@ impl Prove {
         if !others.is_empty() {
             let more = look.found.others.len() - others.len();
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            report.note(&self.node, &format!("changed by others meanwhile and left alone: {}{more}", others.join("; ")));
+            report
+                .note(&self.node, &format!("changed by others meanwhile and left alone: {}{more}", others.join("; ")));
         }
     }
 }
