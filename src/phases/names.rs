@@ -34,7 +34,7 @@ impl Phase for Names {
             format!("[ \"$(sed -n '/^# kubecamp begin$/,/^# kubecamp end$/p' /etc/hosts)\" = '{}' ]", block.trim_end());
         // /etc/hosts may be a bind mount in a container: written in place, never renamed over.
         let change = format!(
-            "kc_record block absent /etc/hosts\n\
+            "kc_block /etc/hosts || exit 1\n\
              rest=$(sed '/^# kubecamp begin$/,/^# kubecamp end$/d' /etc/hosts 2>/dev/null)\n\
              printf '%s\\n%s' \"$rest\" '{block}' > /etc/hosts.kc-part && cat /etc/hosts.kc-part > /etc/hosts; rm -f /etc/hosts.kc-part"
         );

@@ -6,6 +6,7 @@ use crate::{
     cli::{
         args::{BuildArgs, BundleCommand},
         output::{self, Show},
+        settings::Config,
     },
     core::{Code, EventKind, Outcome, Problem, Problems, Report},
     engine::Journal,
@@ -58,6 +59,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         },
         replace,
         out: args.out,
+        mirrors: Config::load(&cx.places)?.mirrors,
         cache: Cache::new(&cx.places.cache),
     };
     let journal = journal(cx);

@@ -10,13 +10,14 @@ use crate::{
         args::{PlanArgs, UpArgs},
         ask::confirm,
         output,
+        settings::Config,
         store::{State, Where},
         targets,
     },
     core::{Arch, Bytes, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
     engine::{Crew, Journal, Lock, Mode, Planned, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
-    host::Facts,
+    host::{Facts, Viewer},
     inventory,
     machine::Packages,
     phases::{FetchBundle, preflight},
@@ -93,8 +94,25 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
     let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
     let ended = on_hosts(cx, request, run, &crew, &bundle, &targets).await;
+    let kept = keep_records(cx, &crew).await;
     crew.dismiss().await;
-    ended
+    ended.and(kept.map_err(Into::into))
+}
+
+/// Keeps each host's record from before `up` here too: a student may delete the host's own.
+async fn keep_records(cx: &Context, crew: &Crew) -> Result<(), Problem> {
+    let mut records = cx.store.records();
+    let missing: Vec<_> = crew.hosts.iter().filter(|(node, _)| !records.contains_key(*node)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (node, host) in missing {
+        let before = Viewer::new(host).read("cat /var/lib/kubecamp/before 2>/dev/null").await;
+        if let Some(text) = before.ok().map(|exit| exit.text()).filter(|t| !t.is_empty()) {
+            records.insert(node.clone(), text);
+        }
+    }
+    cx.store.keep_records(&records)
 }
 
 async fn on_hosts(
@@ -229,6 +247,7 @@ impl Request {
             place => place,
         };
         if let Some((old, state)) = &known
+            && !state.clean
             && (*old != lab || state.place != place)
         {
             return Err(Problem::new(
@@ -245,7 +264,7 @@ impl Request {
     }
 
     fn state(&self) -> State {
-        State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone() }
+        State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
     }
 
     fn local_phases(&self, cx: &Context, result: &LocalResult) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
@@ -257,6 +276,7 @@ impl Request {
                 source: Source::Auto,
                 replace: vec![],
                 out: None,
+                mirrors: Config::load(&cx.places)?.mirrors,
                 cache: Cache::new(&cx.places.cache),
             },
             slot: Arc::clone(&result.bundle),
@@ -341,9 +361,4 @@ fn memory_of_this_computer() -> u64 {
         .find_map(|l| l.strip_prefix("MemTotal:"))
         .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
-}
-
-/// `reset` and `down` until their phases are there.
-pub(super) async fn not_yet(_: &Context, _: crate::cli::args::ResetArgs) -> Result<(), Problems> {
-    Err(Problem::new(Code::Internal, "reset").into())
 }
