@@ -2,6 +2,16 @@
 //! Never: phases, SSH, Kubernetes.
 //! Start here: `Provider` in `provider.rs`.
 
+mod engine;
+mod image;
+mod incus;
+mod incus_provider;
+mod ownership;
+mod probe;
 mod provider;
+mod settings;
 
-pub use provider::{Kind, Machine, MachineSpec, Provider, State};
+pub use engine::{AptSource, AptSources, Engine, EngineStatus, Nic, OsRelease, Packages, Place, users_incus};
+pub use image::{NodeImage, Recipe};
+pub use incus_provider::IncusProvider;
+pub use provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State};

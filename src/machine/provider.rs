@@ -20,6 +20,18 @@ pub struct MachineSpec {
     pub disk: Bytes,
     /// OpenSSH public key line that root accepts.
     pub authorized_key: String,
+    /// What its disk begins with.
+    pub image: ImageRef,
+}
+
+/// What a new machine's disk begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ImageRef {
+    /// The plain node image, built on first use.
+    #[default]
+    Node,
+    /// What [`Provider::publish`] kept under this name.
+    Prepared(String),
 }
 
 /// Whether a machine has a kernel of its own.
@@ -85,4 +97,14 @@ pub trait Provider: Send + Sync {
 
     /// Puts the machine's disk back to the snapshot `name` and starts it.
     async fn restore(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;
+
+    /// Stops the machine and keeps its disk as the start of later ones, [`ImageRef::Prepared`]; one of that name is
+    /// replaced. The machine itself is gone afterwards. Keys, machine id and addresses are not carried over.
+    async fn publish(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;
+
+    /// Whether something was published under `name`.
+    async fn has_image(&self, name: &str) -> Result<bool, Problem>;
+
+    /// Removes what was published under `name`; no error when there is none.
+    async fn drop_image(&self, name: &str) -> Result<(), Problem>;
 }

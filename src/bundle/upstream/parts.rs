@@ -72,8 +72,11 @@ pub async fn make(job: &Job, report: &dyn Report) -> Result<Vec<Part>, Problem> 
     let total = (all.len() + images.len()) as u64 + 1;
     let fetch = Fetch { job, downloads: &downloads, registry: &registry, report, done: AtomicU64::new(0), total };
     fetch.count(0);
-    let from_releases = stream::iter(&all).map(|release| fetch.release(release)).buffer_unordered(AT_ONCE);
-    let from_registries = stream::iter(images).map(|image| fetch.image(image)).buffer_unordered(AT_ONCE);
+    // Collected first: a closure inside the stream would tie the future to one lifetime, and it could not be spawned.
+    let releases: Vec<_> = all.iter().map(|release| fetch.release(release)).collect();
+    let pulls: Vec<_> = images.iter().map(|image| fetch.image(image)).collect();
+    let from_releases = stream::iter(releases).buffer_unordered(AT_ONCE);
+    let from_registries = stream::iter(pulls).buffer_unordered(AT_ONCE);
     let (programs, images, plugin): (Vec<Here>, Vec<Here>, Here) =
         tokio::try_join!(from_releases.try_collect(), from_registries.try_collect(), fetch.flannel_cni(&flannel_cni))?;
     let here: Here = programs.into_iter().chain(images).flatten().chain(plugin).collect();

@@ -1,0 +1,120 @@
+use std::{
+    collections::BTreeMap,
+    env,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use crate::{core::Problem, machine::incus::Incus};
+
+/// How a machine is plugged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nic {
+    /// Into a bridge that Incus runs: addresses are chosen here and set without DHCP.
+    Managed {
+        /// The bridge's name in Incus.
+        network: String,
+        /// The bridge's own address: gateway and name server.
+        gateway: Ipv4Addr,
+        /// Length of the network's prefix.
+        prefix: u8,
+    },
+    /// As the user's default profile says; the address comes from whoever serves DHCP there.
+    Other(BTreeMap<String, String>),
+}
+
+/// An Incus that can make machines, and where in it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its API.
+    pub incus: Incus,
+    /// The storage pool for disks.
+    pub pool: String,
+    /// The network.
+    pub nic: Nic,
+    /// The network namespace that the machines' addresses live in; `None` is the computer's own.
+    pub netns: Option<PathBuf>,
+    /// One phrase for people, as `your Incus 6.0.4`.
+    pub title: String,
+}
+
+/// Where the user's own Incus listens, in the order that its own client looks.
+fn sockets() -> Vec<PathBuf> {
+    let mut found = vec![];
+    found.extend(env::var_os("INCUS_SOCKET").map(PathBuf::from));
+    found.extend(env::var_os("INCUS_DIR").map(|dir| Path::new(&dir).join("unix.socket")));
+    for dir in ["/run/incus", "/var/lib/incus"] {
+        found.push(Path::new(dir).join("unix.socket"));
+    }
+    found
+}
+
+/// The user's running Incus, when it trusts this user and has a pool and a network; else why not.
+pub async fn users_incus() -> Result<Place, String> {
+    let Some(socket) = sockets().into_iter().find(|s| s.exists()) else {
+        return Err("no Incus runs for this user".to_owned());
+    };
+    let at = socket.display().to_string();
+    let incus = Incus::new(&socket).map_err(|p| p.what)?;
+    let server = incus.server().await.map_err(|_| format!("the Incus at {at} does not answer this user"))?;
+    if server.auth != "trusted" {
+        return Err(format!("the Incus at {at} does not trust this user (group incus-admin)"));
+    }
+    let title = format!("your Incus {}", server.environment.server_version);
+    match plug(&incus).await {
+        Ok(Some((pool, nic))) => Ok(Place { incus, pool, nic, netns: None, title }),
+        Ok(None) => Err(format!("the Incus at {at} was never set up (incus admin init): no storage pool or network")),
+        Err(problem) => Err(problem.to_string()),
+    }
+}
+
+/// The pool and network that the user's plain new instances get.
+async fn plug(incus: &Incus) -> Result<Option<(String, Nic)>, Problem> {
+    let devices = incus.default_profile().await?.map(|p| p.devices).unwrap_or_default();
+    let root = devices.values().find(|d| d.get("path").is_some_and(|p| p == "/"));
+    let pool = match root.and_then(|d| d.get("pool")) {
+        Some(pool) => Some(pool.clone()),
+        None => incus.pools().await?.into_iter().next().map(|p| p.name),
+    };
+    let nic = match devices.values().find(|d| d.get("type").is_some_and(|t| t == "nic")) {
+        Some(device) => Some(nic_of(incus, device).await?),
+        None => {
+            let bridges = incus.networks().await?.into_iter().filter(|n| n.managed && n.kind == "bridge");
+            bridges.filter_map(|n| managed(&n.name, &n.config)).next()
+        }
+    };
+    Ok(pool.zip(nic))
+}
+
+async fn nic_of(incus: &Incus, device: &BTreeMap<String, String>) -> Result<Nic, Problem> {
+    if let Some(name) = device.get("network")
+        && let Some(network) = incus.network(name).await?
+        && network.kind == "bridge"
+        && let Some(nic) = managed(name, &network.config)
+    {
+        return Ok(nic);
+    }
+    let mut device = device.clone();
+    device.insert("name".into(), "eth0".into());
+    Ok(Nic::Other(device))
+}
+
+/// A bridge of Incus with an IPv4 address of its own.
+pub(super) fn managed(name: &str, config: &BTreeMap<String, String>) -> Option<Nic> {
+    let (gateway, prefix) = config.get("ipv4.address")?.split_once('/')?;
+    Some(Nic::Managed { network: name.to_owned(), gateway: gateway.parse().ok()?, prefix: prefix.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_without_address_is_not_ours_to_number() {
+        let with = |value: &str| [("ipv4.address".to_owned(), value.to_owned())].into();
+        let expected = Nic::Managed { network: "br0".into(), gateway: Ipv4Addr::new(10, 1, 2, 1), prefix: 24 };
+        assert_eq!(managed("br0", &with("10.1.2.1/24")), Some(expected));
+        assert_eq!(managed("br0", &with("none")), None);
+        assert_eq!(managed("br0", &BTreeMap::new()), None);
+    }
+}

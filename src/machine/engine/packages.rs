@@ -1,0 +1,197 @@
+use std::{fs, path::Path, process::Stdio};
+
+use rustix::process::geteuid;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+
+use super::{apt::Sources, private::DAEMONS};
+use crate::core::{Code, EventKind, NodeId, Problem, Report};
+
+/// What the private engine and the node image need on a Debian or Ubuntu.
+const NEEDED: [&str; 8] =
+    ["incus-base", "incus-client", "dnsmasq-base", "btrfs-progs", "squashfs-tools", "iproute2", "mmdebstrap", "zstd"];
+/// The apt source that is added on Debian 12, whose own release has no Incus.
+const BACKPORTS: &str = "/etc/apt/sources.list.d/kubecamp-backports.sources";
+/// Lines of apt's output that a problem shows.
+const TAIL: usize = 12;
+
+/// Which distribution a computer runs, from `/etc/os-release`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OsRelease {
+    /// As `debian`.
+    pub id: String,
+    /// As `bookworm`.
+    pub codename: String,
+}
+
+impl OsRelease {
+    /// That of this computer; empty when unknown.
+    pub fn here() -> Self {
+        Self::parse(&fs::read_to_string("/etc/os-release").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        let value = |key: &str| {
+            let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().trim_matches('"').to_owned()
+        };
+        Self { id: value("ID"), codename: value("VERSION_CODENAME") }
+    }
+}
+
+/// The packages that local machines need on this computer.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    os: OsRelease,
+    sources: Sources,
+}
+
+impl Packages {
+    /// For this computer.
+    pub fn here() -> Self {
+        Self { os: OsRelease::here(), sources: Sources::here() }
+    }
+
+    /// Those that are not installed, in apt's names.
+    pub async fn missing(&self) -> Vec<String> {
+        let out = Command::new("dpkg-query")
+            .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+            .args(NEEDED)
+            .stderr(Stdio::null())
+            .output()
+            .await;
+        let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        // Incus may have come from elsewhere, in one package of another name.
+        let daemon = DAEMONS.iter().any(|d| Path::new(d).exists());
+        let there = |name: &str| {
+            (daemon && name.starts_with("incus-")) || text.lines().any(|l| l == format!("{name} installed"))
+        };
+        NEEDED.iter().filter(|name| !there(name)).map(|name| (*name).to_owned()).collect()
+    }
+
+    /// The apt source file that installing would add, and why; `None` when none is needed.
+    pub fn added_source(&self) -> Option<(&'static str, &'static str)> {
+        let needed = self.backports().is_some() && !Path::new(BACKPORTS).exists();
+        needed.then_some((BACKPORTS, "Debian 12 has Incus only in its backports"))
+    }
+
+    /// Installs what is missing; says what it does through `report`.
+    pub async fn install(&self, report: &dyn Report) -> Result<(), Problem> {
+        let missing = self.missing().await;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if !Path::new("/usr/bin/apt-get").exists() {
+            return Err(Problem::new(Code::LocalTools, "packages are missing and this computer has no apt")
+                .detail([missing.join(" ")])
+                .hint("Install Incus and these tools with this distribution's package manager, then start Incus."));
+        }
+        if !geteuid().is_root() {
+            return Err(Problem::new(Code::LocalRoot, "installing packages needs root").detail([missing.join(" ")]));
+        }
+        let backports = missing.iter().any(|p| p == "incus-base") && self.add_backports(report)?;
+        apt(&["update"], 0, report).await?;
+        let mut words = vec!["install".to_owned(), "--yes".to_owned(), "--no-install-recommends".to_owned()];
+        words.extend(missing.iter().map(|name| match name.starts_with("incus-") && backports {
+            true => format!("{name}/{}-backports", self.os.codename),
+            false => name.clone(),
+        }));
+        apt(&words, missing.len() as u64, report).await
+    }
+
+    /// The text of the source file for backports, where this computer needs one.
+    fn backports(&self) -> Option<String> {
+        let suite = format!("{}-backports", self.os.codename);
+        if self.os.id != "debian" || self.os.codename != "bookworm" {
+            return None;
+        }
+        let main = self.sources.main(&self.os.codename)?;
+        let key = main.signed_by.as_ref().map(|k| format!("Signed-By: {k}\n")).unwrap_or_default();
+        Some(format!(
+            "# Added by kubecamp: Debian 12 has Incus only here. Delete this file once Incus is removed.\n\
+             Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\n{key}",
+            main.uri
+        ))
+    }
+
+    /// Adds the source for backports unless the computer has one; returns whether packages come from there.
+    fn add_backports(&self, report: &dyn Report) -> Result<bool, Problem> {
+        let Some(text) = self.backports() else { return Ok(false) };
+        if self.sources.main(&format!("{}-backports", self.os.codename)).is_none() {
+            report.note(&NodeId::here(), &format!("adding {BACKPORTS}: Debian 12 has Incus only in its backports"));
+            fs::write(BACKPORTS, text)
+                .map_err(|e| Problem::new(Code::LocalFile, format!("{BACKPORTS} cannot be written")).because(e))?;
+        }
+        Ok(true)
+    }
+}
+
+/// Runs apt-get; the last lines of its output explain a failure. Waits for another apt to end.
+async fn apt<S: AsRef<str>>(words: &[S], packages: u64, report: &dyn Report) -> Result<(), Problem> {
+    let here = NodeId::here();
+    let broken = |e| Problem::new(Code::EnginePackages, "apt-get could not be run").because(e);
+    // apt writes errors to standard error; one pipe keeps both in order.
+    let mut child = Command::new("sh")
+        .args(["-c", "exec apt-get -q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \"$@\" 2>&1", "apt-get"])
+        .args(words.iter().map(AsRef::as_ref))
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(broken)?;
+    let (mut tail, mut done, mut total) = (vec![], 0, packages);
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            total = newly_installed(&line).unwrap_or(total);
+            if line.starts_with("Setting up ") {
+                done += 1;
+                report.progress(&here, "packages", done, total.max(done));
+            }
+            if tail.len() == TAIL {
+                tail.remove(0);
+            }
+            tail.push(line.clone());
+            report.event(EventKind::Output { on: here.clone(), line });
+        }
+    }
+    if child.wait().await.map_err(broken)?.success() {
+        return Ok(());
+    }
+    let verb = words.first().map_or("", AsRef::as_ref);
+    Err(Problem::new(Code::EnginePackages, format!("apt-get {verb} failed")).detail(tail))
+}
+
+/// The count in `1 upgraded, 23 newly installed, 0 to remove and 4 not upgraded.`
+fn newly_installed(line: &str) -> Option<u64> {
+    let (before, _) = line.split_once(" newly installed")?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packages(codename: &str) -> Packages {
+        let os = OsRelease::parse(&format!("NAME=\"Debian\"\nID=debian\nVERSION_CODENAME={codename}\n"));
+        let line = format!("deb [signed-by=/k.gpg] http://mirror.example/debian {codename} main");
+        Packages { os, sources: Sources::parse(&line, "") }
+    }
+
+    #[test]
+    fn only_debian_12_needs_backports_and_they_come_from_its_own_mirror() {
+        let text = packages("bookworm").backports().unwrap();
+        assert!(text.contains("URIs: http://mirror.example/debian\nSuites: bookworm-backports\n"), "{text}");
+        assert!(text.ends_with("Signed-By: /k.gpg\n"), "{text}");
+        assert_eq!(packages("trixie").backports(), None);
+    }
+
+    #[test]
+    fn apts_count_is_read() {
+        assert_eq!(newly_installed("0 upgraded, 23 newly installed, 0 to remove and 4 not upgraded."), Some(23));
+        assert_eq!(newly_installed("Setting up x"), None);
+    }
+}

@@ -1,0 +1,298 @@
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock, statvfs},
+    process::{Signal, geteuid},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use super::{
+    locate::{Place, managed},
+    process::Process,
+    residue::Residue,
+};
+use crate::{
+    core::{Code, GIB, NodeId, Problem, Report},
+    machine::incus::Incus,
+};
+
+const START: &str = include_str!("../../../templates/machine/engine-start.sh");
+/// Where Debian, Ubuntu and Zabbly put the daemon.
+pub(super) const DAEMONS: [&str; 3] = ["/usr/libexec/incus/incusd", "/usr/lib/incus/incusd", "/opt/incus/bin/incusd"];
+const POOL: &str = "kubecamp";
+const BRIDGE: &str = "kcbr0";
+const ADDRESS: &str = "10.115.0.1/24";
+/// The longest path that a Unix socket can have, less `/incus/unix.socket`.
+const LONGEST: usize = 85;
+/// How long the daemon may take until it answers.
+const READY: Duration = Duration::from_secs(60);
+/// The largest size of the sparse file that holds the machines' disks.
+const LARGEST_POOL: u64 = 200 * GIB;
+
+/// The private engine in one folder: an Incus with its own network namespace, storage and bridge.
+///
+/// It touches neither the user's Incus nor the host's firewall, interfaces or mounts.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    dir: PathBuf,
+    netns: PathBuf,
+}
+
+/// How a private engine is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// Whether its daemon runs and answers.
+    pub running: bool,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its network namespace.
+    pub netns: PathBuf,
+    /// The daemon's process.
+    pub pid: Option<i32>,
+    /// Incus's version.
+    pub version: Option<String>,
+    /// What it has on this computer now besides its folder: processes, loop devices, mounts, the namespace.
+    pub traces: Vec<String>,
+}
+
+impl Engine {
+    /// The engine in `dir`; nothing is started. Engines in different folders do not meet.
+    pub fn new(dir: &Path) -> Self {
+        let dir = fs::canonicalize(dir).or_else(|_| std::path::absolute(dir)).unwrap_or_else(|_| dir.to_owned());
+        let digest = hex::encode(Sha256::digest(dir.as_os_str().as_encoded_bytes()));
+        let netns = Path::new("/run/netns").join(format!("kubecamp-{}", &digest[..8]));
+        Self { dir, netns }
+    }
+
+    /// The network namespace that its machines live in.
+    pub fn netns(&self) -> &Path {
+        &self.netns
+    }
+
+    /// Its API, which answers only while it runs.
+    pub fn incus(&self) -> Result<Incus, Problem> {
+        Incus::new(&self.dir.join("incus/unix.socket"))
+    }
+
+    /// Starts it unless it runs, with storage and network ready. A half-started one is cleared first.
+    pub async fn start(&self, report: &dyn Report) -> Result<Place, Problem> {
+        self.check()?;
+        fs::create_dir_all(&self.dir)
+            .map_err(|e| Problem::new(Code::LocalFile, format!("{} cannot be made", self.dir.display())).because(e))?;
+        let _lock = self.lock().await?;
+        let incus = self.incus()?;
+        if self.daemon().is_none() || incus.server().await.is_err() {
+            report.note(&NodeId::here(), &format!("starting the private machine engine in {}", self.dir.display()));
+            self.launch().await?;
+            self.until_ready(&incus).await?;
+        }
+        self.place(incus).await
+    }
+
+    /// The running engine; `None` when it does not run.
+    pub async fn running(&self) -> Result<Option<Place>, Problem> {
+        let incus = self.incus()?;
+        if self.daemon().is_none() || incus.server().await.is_err() {
+            return Ok(None);
+        }
+        self.place(incus).await.map(Some)
+    }
+
+    /// Ends its machines, daemon, helpers, namespace, mounts and loop device, whatever state they are in.
+    ///
+    /// Disks and database stay in the folder; a later start finds the machines again, stopped.
+    pub async fn stop(&self, report: &dyn Report) -> Result<(), Problem> {
+        if !self.dir.exists() && !self.netns.exists() {
+            return Ok(());
+        }
+        self.check_root()?;
+        let _lock = if self.dir.exists() { Some(self.lock().await?) } else { None };
+        if let Some(daemon) = self.daemon() {
+            report.note(&NodeId::here(), "stopping the machines and their engine");
+            self.stop_machines().await;
+            daemon.signal(Signal::TERM).ok();
+            let end = Instant::now() + Duration::from_secs(10);
+            while daemon.alive() && Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        let left = self.clear().await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::new(Code::EngineStart, "the private machine engine could not be cleared away whole")
+            .detail(left)
+            .hint("End what still uses it, then run kubecamp machine engine stop again."))
+    }
+
+    /// Removes a stopped engine's folder with every machine and image in it.
+    pub async fn erase(&self, report: &dyn Report) -> Result<(), Problem> {
+        self.stop(report).await?;
+        match fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                Err(Problem::new(Code::LocalFile, format!("{} cannot be removed", self.dir.display())).because(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How it is now; never fails.
+    pub async fn status(&self) -> EngineStatus {
+        let server = match self.incus() {
+            Ok(incus) => incus.server().await.ok(),
+            Err(_) => None,
+        };
+        let pid = self.daemon().map(|d| d.pid);
+        EngineStatus {
+            running: pid.is_some() && server.is_some(),
+            dir: self.dir.clone(),
+            netns: self.netns.clone(),
+            pid,
+            version: server.map(|s| s.environment.server_version),
+            traces: self.residue().find(),
+        }
+    }
+
+    fn residue(&self) -> Residue {
+        Residue::new(&self.dir, &self.netns)
+    }
+
+    fn daemon(&self) -> Option<Process> {
+        Process::from_file(&self.dir.join("daemon.pid"))
+    }
+
+    fn check_root(&self) -> Result<(), Problem> {
+        if geteuid().is_root() {
+            return Ok(());
+        }
+        Err(Problem::new(Code::LocalRoot, "the private machine engine makes namespaces and mounts, which needs root"))
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        self.check_root()?;
+        if self.dir.as_os_str().len() > LONGEST || !self.dir.to_str().is_some_and(|d| !d.contains([' ', '\n', '\\'])) {
+            let what = format!("{} cannot be the engine's folder", self.dir.display());
+            return Err(Problem::new(Code::LocalFile, what)
+                .detail([format!("the path may have {LONGEST} bytes and no blanks: it holds a Unix socket")]));
+        }
+        Ok(())
+    }
+
+    /// One start or stop at a time in a folder.
+    async fn lock(&self) -> Result<fs::File, Problem> {
+        let path = self.dir.join("lock");
+        let locked = tokio::task::spawn_blocking(move || {
+            let file = fs::File::options().create(true).append(true).open(&path)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok::<_, std::io::Error>(file)
+        });
+        let failed = |e: std::io::Error| {
+            Problem::new(Code::LocalFile, format!("{} cannot be locked", self.dir.display())).because(e)
+        };
+        locked.await.map_err(|e| failed(std::io::Error::other(e)))?.map_err(failed)
+    }
+
+    async fn clear(&self) -> Result<Vec<String>, Problem> {
+        let residue = self.residue();
+        tokio::task::spawn_blocking(move || residue.clear())
+            .await
+            .map_err(|e| Problem::new(Code::Internal, "clearing the engine was cut off").because(e))
+    }
+
+    /// Starts the daemon. Machines that outlived a killed daemon keep running: it joins them in their namespaces.
+    async fn launch(&self) -> Result<(), Problem> {
+        let program = DAEMONS.iter().find(|p| Path::new(p).exists()).ok_or_else(|| {
+            Problem::new(Code::LocalTools, "the program incusd is not installed").detail(["package incus-base"])
+        })?;
+        let holder = Process::from_file(&self.dir.join("holder.pid")).filter(|_| self.netns.exists());
+        match (holder, self.daemon()) {
+            (Some(_), None) => {}
+            // A daemon that runs but does not answer, or machines without the namespaces to join: begin anew.
+            _ => drop(self.clear().await?),
+        }
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(START).arg("engine-start").arg(&self.dir).arg(self.netns_name()).arg(program);
+        if let Some(holder) = holder.filter(|h| h.alive()) {
+            command.env("KC_HOLDER", holder.pid.to_string());
+        }
+        let out = command.stdin(Stdio::null()).output().await;
+        let out = out.map_err(|e| Problem::new(Code::EngineStart, "sh could not be run").because(e))?;
+        if out.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&out.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
+        Err(Problem::new(Code::EngineStart, "the private machine engine did not start").detail(words))
+    }
+
+    fn netns_name(&self) -> String {
+        self.netns.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    async fn until_ready(&self, incus: &Incus) -> Result<(), Problem> {
+        let end = Instant::now() + READY;
+        loop {
+            let answer = incus.server().await;
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(problem) if self.daemon().is_none() || Instant::now() > end => {
+                    let log = self.dir.join("daemon.log");
+                    let text = fs::read_to_string(&log).unwrap_or_default();
+                    let lines: Vec<_> = text.lines().rev().take(5).map(str::to_owned).collect();
+                    let what = format!("incusd ended or does not answer; its log is {}", log.display());
+                    let words = lines.into_iter().rev().chain(problem.detail);
+                    return Err(Problem::new(Code::EngineStart, what).detail(words));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Storage and network, made where missing.
+    async fn place(&self, incus: Incus) -> Result<Place, Problem> {
+        let text = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        if !incus.pools().await?.iter().any(|p| p.name == POOL) {
+            // The file is sparse; it must not promise more than the disk beneath can hold.
+            let free = statvfs(&self.dir).map_or(LARGEST_POOL, |s| s.f_bavail * s.f_frsize);
+            let size = format!("{}GiB", (free / 10 * 9).min(LARGEST_POOL) / GIB);
+            incus.make_pool(POOL, "btrfs", &text(&[("size", &size)])).await?;
+        }
+        let network = match incus.network(BRIDGE).await? {
+            Some(network) => network.config,
+            None => {
+                // Nothing beyond this bridge can be reached: a name that nobody here knows must fail at once, not
+                // after a resolver's patience. Nothing is translated, so no firewall rule is needed.
+                let config = text(&[
+                    ("ipv4.address", ADDRESS),
+                    ("ipv4.nat", "false"),
+                    ("ipv4.firewall", "false"),
+                    ("ipv6.address", "none"),
+                    ("dns.mode", "none"),
+                    ("raw.dnsmasq", "no-resolv\nno-ping"),
+                ]);
+                incus.make_bridge(BRIDGE, &config).await?;
+                config
+            }
+        };
+        let nic = managed(BRIDGE, &network)
+            .ok_or_else(|| Problem::new(Code::EngineStart, format!("the bridge {BRIDGE} has no IPv4 address")))?;
+        let version = incus.server().await?.environment.server_version;
+        let title = format!("kubecamp's private Incus {version} in {}", self.dir.display());
+        Ok(Place { incus, pool: POOL.to_owned(), nic, netns: Some(self.netns.clone()), title })
+    }
+
+    /// Stops the machines side by side, with a short grace; whatever stays is killed with the engine.
+    async fn stop_machines(&self) {
+        let Ok(incus) = self.incus() else { return };
+        let Ok(machines) = incus.instances().await else { return };
+        let running = machines.iter().filter(|m| m.status != "Stopped");
+        futures::future::join_all(running.map(|m| incus.stop(&m.name, Some(10)))).await;
+    }
+}

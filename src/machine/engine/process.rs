@@ -1,0 +1,80 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process, told apart from a later one with the same id by its start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Process {
+    pub pid: i32,
+    start: u64,
+}
+
+impl Process {
+    /// The process that has this id now.
+    pub fn now(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        start_time(&stat).map(|start| Self { pid, start })
+    }
+
+    /// The process that a pid file names (`PID START`), if it still runs.
+    pub fn from_file(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        let mut words = text.split_whitespace();
+        let noted = Self { pid: words.next()?.parse().ok()?, start: words.next()?.parse().ok()? };
+        noted.alive().then_some(noted)
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub fn alive(self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        let zombie = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
+        !zombie && start_time(&stat) == Some(self.start)
+    }
+
+    /// Sends a signal, unless the process has ended.
+    pub fn signal(self, signal: Signal) -> io::Result<()> {
+        match Pid::from_raw(self.pid) {
+            Some(pid) if self.alive() => kill_process(pid, signal).map_err(Into::into),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file of its folder in `/proc`.
+    pub fn proc(self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.pid))
+    }
+}
+
+/// Every process but this one.
+pub fn all() -> Vec<Process> {
+    let own = std::process::id() as i32;
+    let Ok(entries) = fs::read_dir("/proc") else { return vec![] };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != own).filter_map(Process::now).collect()
+}
+
+/// Field 22 of `/proc/PID/stat`; the second field may hold blanks and brackets.
+fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_an_odd_name() {
+        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        assert_eq!(start_time(stat), Some(4711));
+    }
+
+    #[test]
+    fn a_recycled_id_is_not_the_process_that_was_noted() {
+        let own = Process::now(std::process::id() as i32).unwrap();
+        assert!(own.alive());
+        assert!(!Process { start: own.start + 1, ..own }.alive());
+    }
+}

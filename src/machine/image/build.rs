@@ -1,0 +1,144 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use super::recipe::{Recipe, SCRIPT};
+use crate::core::{Code, EventKind, NodeId, Problem, Report};
+
+/// Lines of the build's output that a problem shows.
+const TAIL: usize = 15;
+/// The script's steps, for progress.
+const STEPS: [&str; 4] = ["packages", "settings", "pack", "done"];
+
+/// The node images in one cache folder.
+#[derive(Debug, Clone)]
+pub struct NodeImage {
+    cache: PathBuf,
+    recipe: Recipe,
+}
+
+impl NodeImage {
+    /// The image of `recipe`, kept in the folder `cache`; nothing is built yet.
+    pub fn new(cache: &Path, recipe: Recipe) -> Self {
+        Self { cache: cache.to_owned(), recipe }
+    }
+
+    /// What the image is built from.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The file that holds it once it is built: a unified Incus image.
+    pub fn file(&self) -> PathBuf {
+        self.cache.join(format!("{}.tar.zst", self.recipe.alias()))
+    }
+
+    /// The image's file, built first if it is not there. Needs root and mmdebstrap.
+    ///
+    /// A run that is killed leaves no image and no mounts, only a work folder that the next build removes.
+    pub async fn ensure(&self, report: &dyn Report) -> Result<PathBuf, Problem> {
+        let file = self.file();
+        if file.is_file() {
+            return Ok(file);
+        }
+        let local = |e| Problem::new(Code::LocalFile, format!("{} cannot be written", self.cache.display())).because(e);
+        fs::create_dir_all(&self.cache).map_err(local)?;
+        remove_old_work(&self.cache);
+        let work = tempfile::Builder::new().prefix(&work_prefix(std::process::id())).tempdir_in(&self.cache);
+        let work = work.map_err(local)?;
+        let part = work.path().join("image.part");
+        self.build(work.path(), &part, report).await?;
+        fs::rename(&part, &file).map_err(local)?;
+        Ok(file)
+    }
+
+    async fn build(&self, work: &Path, out: &Path, report: &dyn Report) -> Result<(), Problem> {
+        // Mounts and processes of the build live in namespaces that end with it.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c", SCRIPT]);
+        command
+            .env("SUITE", &self.recipe.suite)
+            .env("ARCH", &self.recipe.arch)
+            .env("MACHINE", self.recipe.machine)
+            .env("SOURCES", self.recipe.sources.join("\n"))
+            .env("PACKAGES", self.recipe.packages())
+            .env("KEY", self.recipe.alias())
+            .env("WORK", work)
+            .env("OUT", out)
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let broken = |e| Problem::new(Code::EngineImage, "the build of the node image could not be run").because(e);
+        let mut child = command.spawn().map_err(broken)?;
+        let tail = follow(&mut child, report).await;
+        let status = child.wait().await.map_err(broken)?;
+        if status.success() && out.is_file() {
+            return Ok(());
+        }
+        let what = format!("the node image of {} could not be built", self.recipe.suite);
+        Err(Problem::new(Code::EngineImage, what).detail(tail))
+    }
+}
+
+/// Passes the output on; returns its last lines. The child's standard input stays open until it ends.
+async fn follow(child: &mut Child, report: &dyn Report) -> Vec<String> {
+    let here = NodeId::here();
+    let mut tail = vec![];
+    report.progress(&here, "node image", 0, STEPS.len() as u64);
+    let Some(stdout) = child.stdout.take() else { return tail };
+    let _open = child.stdin.take();
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(step) = line.strip_prefix("kc-step ") {
+            let at = STEPS.iter().position(|s| *s == step).unwrap_or_default();
+            report.progress(&here, "node image", at as u64 + 1, STEPS.len() as u64);
+            continue;
+        }
+        if tail.len() == TAIL {
+            tail.remove(0);
+        }
+        tail.push(line.clone());
+        report.event(EventKind::Output { on: here.clone(), line });
+    }
+    tail
+}
+
+fn work_prefix(pid: u32) -> String {
+    format!("build-{pid}-")
+}
+
+/// Work folders of builds whose kubecamp is gone.
+fn remove_old_work(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix("build-").and_then(|rest| rest.split('-').next()) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_work_of_dead_builds_is_removed() {
+        let cache = tempfile::tempdir().unwrap();
+        let own = cache.path().join(work_prefix(std::process::id()) + "a");
+        let dead = cache.path().join(work_prefix(u32::MAX) + "b");
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&dead).unwrap();
+        remove_old_work(cache.path());
+        assert!(own.exists() && !dead.exists());
+    }
+}

@@ -1,0 +1,141 @@
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    core::{Code, Problem},
+    machine::engine::{AptSources, OsRelease},
+};
+
+pub(super) const SCRIPT: &str = include_str!("../../../templates/machine/node-image.sh");
+
+/// What a node needs before kubecamp brings the bundle: an init, sshd, and every program that kubeadm looks for.
+const PACKAGES: [&str; 26] = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "sudo",
+    "iproute2",
+    "iptables",
+    "nftables",
+    "conntrack",
+    "ipset",
+    "ethtool",
+    "socat",
+    "kmod",
+    "udev",
+    "udhcpc",
+    "iputils-ping",
+    "procps",
+    "ca-certificates",
+    "curl",
+    "tar",
+    "gzip",
+    "zstd",
+    "less",
+    "util-linux",
+    "mount",
+    "netbase",
+];
+
+/// A node image to be built: its suite, and where the packages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// The release, as `trixie`.
+    pub suite: String,
+    /// Debian's name of the CPU, as `amd64`.
+    pub arch: String,
+    /// Incus's name of the CPU, as `x86_64`.
+    pub machine: &'static str,
+    /// One-line apt sources; where they point does not change what the image is.
+    pub sources: Vec<String>,
+}
+
+impl Recipe {
+    /// The recipe for this computer's CPU from its own mirrors and keyrings; `suite` defaults to the newest that its
+    /// distribution offers for nodes: `trixie` on Debian, its own release on Ubuntu.
+    pub fn here(suite: Option<&str>) -> Result<Self, Problem> {
+        let (os, apt) = (OsRelease::here(), AptSources::here());
+        Self::from(&os, &apt, suite, std::env::consts::ARCH)
+    }
+
+    fn from(os: &OsRelease, apt: &AptSources, suite: Option<&str>, cpu: &str) -> Result<Self, Problem> {
+        let refuse = |why: String| Problem::new(Code::EngineImage, "no node image can be built here").detail([why]);
+        let (arch, machine) = match cpu {
+            "x86_64" => ("amd64", "x86_64"),
+            "aarch64" => ("arm64", "aarch64"),
+            other => return Err(refuse(format!("there are no node images for {other}"))),
+        };
+        let suite = match suite {
+            Some(suite) => suite.to_owned(),
+            None if os.id == "debian" => "trixie".to_owned(),
+            None => os.codename.clone(),
+        };
+        let main = apt.main(&os.codename).ok_or_else(|| {
+            refuse(format!("the apt sources of this computer name no mirror of its release `{}`", os.codename))
+        })?;
+        let keyring = keyring(os, main.signed_by.as_deref());
+        let components = if os.id == "ubuntu" { "main universe" } else { "main" };
+        let option = keyring.map(|k| format!("[signed-by={k}] ")).unwrap_or_default();
+        let sources = vec![format!("deb {option}{} {suite} {components}", main.uri)];
+        Ok(Self { suite, arch: arch.to_owned(), machine, sources })
+    }
+
+    /// The packages of the image, comma-separated.
+    pub(super) fn packages(&self) -> String {
+        PACKAGES.join(",")
+    }
+
+    /// What the image is known by: a digest of everything that decides its content.
+    pub fn key(&self) -> String {
+        let mut hasher = Sha256::new();
+        for part in [SCRIPT, &self.packages(), &self.suite, &self.arch] {
+            hasher.update(part.as_bytes());
+            hasher.update([0]);
+        }
+        hex::encode(hasher.finalize())[..16].to_owned()
+    }
+
+    /// The alias of the image in Incus.
+    pub fn alias(&self) -> String {
+        format!("kubecamp-node-{}-{}", self.suite, self.key())
+    }
+}
+
+/// The distribution's whole keyring where it is installed: the one named in the sources may know one release only.
+fn keyring(os: &OsRelease, named: Option<&str>) -> Option<String> {
+    let path = format!("/usr/share/keyrings/{}-archive-keyring.gpg", os.id);
+    if Path::new(&path).exists() {
+        return Some(path);
+    }
+    named.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(suite: &str) -> Recipe {
+        let os = OsRelease { id: "debian".into(), codename: "bookworm".into() };
+        let apt = AptSources::parse("deb http://mirror.example/debian bookworm main", "");
+        Recipe::from(&os, &apt, Some(suite), "x86_64").unwrap()
+    }
+
+    #[test]
+    fn the_key_follows_content_and_not_the_mirror() {
+        let trixie = recipe("trixie");
+        assert_eq!(trixie.key().len(), 16);
+        assert_ne!(trixie.key(), recipe("bookworm").key());
+        let elsewhere = Recipe { sources: vec!["deb http://other.example trixie main".into()], ..trixie.clone() };
+        assert_eq!(trixie.key(), elsewhere.key());
+        assert!(trixie.sources[0].ends_with("http://mirror.example/debian trixie main"), "{:?}", trixie.sources);
+    }
+
+    #[test]
+    fn an_unknown_cpu_is_refused() {
+        let os = OsRelease { id: "debian".into(), codename: "bookworm".into() };
+        let apt = AptSources::parse("deb http://mirror.example/debian bookworm main", "");
+        assert_eq!(Recipe::from(&os, &apt, None, "mips").unwrap_err().code, Code::EngineImage);
+    }
+}

@@ -1,0 +1,91 @@
+use reqwest::Method;
+use serde_json::json;
+
+use super::{
+    Incus,
+    objects::{Instance, InstanceState, NewInstance, Snapshot},
+};
+use crate::core::Problem;
+
+impl Incus {
+    /// Every instance with its state.
+    pub async fn instances(&self) -> Result<Vec<Instance>, Problem> {
+        self.list("/instances?recursion=2").await
+    }
+
+    /// Every instance without its state, which is quicker.
+    pub async fn instances_plain(&self) -> Result<Vec<Instance>, Problem> {
+        self.list("/instances?recursion=1").await
+    }
+
+    /// One instance, without its state.
+    pub async fn instance(&self, name: &str) -> Result<Option<Instance>, Problem> {
+        self.find(&format!("/instances/{name}")).await
+    }
+
+    /// What runs in an instance.
+    pub async fn state(&self, name: &str) -> Result<InstanceState, Problem> {
+        self.get(&format!("/instances/{name}/state")).await
+    }
+
+    /// Makes an instance; it is stopped.
+    pub async fn create(&self, new: &NewInstance) -> Result<(), Problem> {
+        self.send(Method::POST, "/instances", new).await.map(drop)
+    }
+
+    /// Changes some configuration keys or devices, given as Incus's `PATCH` wants them.
+    pub async fn patch(&self, name: &str, change: &serde_json::Value) -> Result<(), Problem> {
+        self.send(Method::PATCH, &format!("/instances/{name}"), change).await.map(drop)
+    }
+
+    /// Starts a stopped instance.
+    pub async fn start(&self, name: &str) -> Result<(), Problem> {
+        let body = json!({"action": "start", "timeout": -1});
+        self.send(Method::PUT, &format!("/instances/{name}/state"), &body).await.map(drop)
+    }
+
+    /// Stops an instance at once, or with `grace` seconds to end by itself before that.
+    pub async fn stop(&self, name: &str, grace: Option<u32>) -> Result<(), Problem> {
+        let path = format!("/instances/{name}/state");
+        if let Some(seconds) = grace {
+            let body = json!({"action": "stop", "timeout": seconds, "force": false});
+            if self.send(Method::PUT, &path, &body).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let body = json!({"action": "stop", "timeout": -1, "force": true});
+        self.send(Method::PUT, &path, &body).await.map(drop)
+    }
+
+    /// Deletes a stopped instance; returns whether there was one.
+    pub async fn delete_instance(&self, name: &str) -> Result<bool, Problem> {
+        self.delete(&format!("/instances/{name}")).await
+    }
+
+    /// Gives a stopped instance another name.
+    pub async fn rename(&self, name: &str, to: &str) -> Result<(), Problem> {
+        self.send(Method::POST, &format!("/instances/{name}"), &json!({"name": to})).await.map(drop)
+    }
+
+    /// Takes a snapshot of the disk; one of that name is replaced only once the new one is there.
+    pub async fn snapshot(&self, name: &str, snapshot: &str) -> Result<(), Problem> {
+        let all = format!("/instances/{name}/snapshots");
+        let fresh = format!("{snapshot}-new");
+        self.delete(&format!("{all}/{fresh}")).await?;
+        self.send(Method::POST, &all, &json!({"name": fresh, "stateful": false})).await?;
+        self.delete(&format!("{all}/{snapshot}")).await?;
+        self.send(Method::POST, &format!("{all}/{fresh}"), &json!({"name": snapshot})).await.map(drop)
+    }
+
+    /// The names of an instance's snapshots, oldest first.
+    pub async fn snapshots(&self, name: &str) -> Result<Vec<String>, Problem> {
+        let list: Vec<Snapshot> = self.list(&format!("/instances/{name}/snapshots?recursion=1")).await?;
+        Ok(list.into_iter().map(|s| s.name).collect())
+    }
+
+    /// Puts a stopped instance's disk back to a snapshot.
+    pub async fn restore(&self, name: &str, snapshot: &str) -> Result<(), Problem> {
+        let body = json!({"restore": snapshot, "stateful": false});
+        self.send(Method::PUT, &format!("/instances/{name}"), &body).await.map(drop)
+    }
+}

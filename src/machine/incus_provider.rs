@@ -1,0 +1,319 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::{
+    NodeImage,
+    engine::{Nic, Place},
+    incus::{Instance, NewInstance, Source},
+    ownership::{Owner, machine_name, template_name},
+    probe::ssh_answers,
+    provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State},
+    settings,
+};
+use crate::core::{Code, LabName, NodeId, Problem, Report};
+
+/// How long a machine may take from its start until sshd answers.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+/// Pause between two looks at a booting machine.
+const LOOK: Duration = Duration::from_millis(40);
+/// How often an address that somebody else took meanwhile is chosen anew.
+const ADDRESS_TRIES: usize = 8;
+
+/// Machines made by one Incus, the user's or a private one.
+pub struct IncusProvider {
+    place: Place,
+    image: NodeImage,
+    /// Why machines are of the kind they are, for [`Provider::describe`].
+    why: String,
+    /// One import of the node image at a time.
+    importing: Mutex<()>,
+    /// Addresses chosen by this process, whose machines Incus may not list yet.
+    chosen: Mutex<BTreeSet<Ipv4Addr>>,
+}
+
+impl IncusProvider {
+    /// Machines in `place` that begin as `image`; `why` says why they are containers.
+    pub fn new(place: Place, image: NodeImage, why: impl Into<String>) -> Self {
+        Self { place, image, why: why.into(), importing: Mutex::new(()), chosen: Mutex::default() }
+    }
+
+    /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
+    pub async fn prepare(&self, report: &dyn Report) -> Result<(), Problem> {
+        self.node_image(report).await.map(drop)
+    }
+
+    /// The fingerprint of the node image in Incus, built and imported first if need be.
+    async fn node_image(&self, report: &dyn Report) -> Result<String, Problem> {
+        let _one = self.importing.lock().await;
+        let alias = self.image.recipe().alias();
+        if let Some(fingerprint) = self.place.incus.image(&alias).await? {
+            return Ok(fingerprint);
+        }
+        let file = self.image.ensure(report).await?;
+        report.note(&NodeId::here(), "importing the node image");
+        self.place.incus.import(&file, &alias, |_| {}).await
+    }
+
+    /// The machine's instance, when it exists and is ours.
+    async fn find(&self, lab: &LabName, node: &NodeId) -> Result<Option<Instance>, Problem> {
+        let name = machine_name(lab, node)?;
+        let Some(instance) = self.place.incus.instance(&name).await? else { return Ok(None) };
+        if Owner::of(&instance).is_some_and(|o| o.lab == *lab && o.node == *node) {
+            return Ok(Some(instance));
+        }
+        Err(Problem::new(Code::MachineStart, format!("an instance {name} exists and belongs to something else"))
+            .on(node)
+            .hint("Choose another --name for the lab, or rename that instance."))
+    }
+
+    /// The machine's instance, or a problem when there is none.
+    async fn must_find(&self, lab: &LabName, node: &NodeId) -> Result<Instance, Problem> {
+        let missing = || Problem::new(Code::MachineStart, format!("lab {lab} has no machine {node}")).on(node);
+        self.find(lab, node).await?.ok_or_else(missing)
+    }
+
+    /// Makes the instance and writes what must be in it before its first start.
+    async fn create(&self, spec: &MachineSpec, report: &dyn Report) -> Result<(), Problem> {
+        let source = match &spec.image {
+            ImageRef::Node => Source::Image { fingerprint: self.node_image(report).await? },
+            ImageRef::Prepared(name) => Source::Copy { source: template_name(name)?, instance_only: true },
+        };
+        let name = machine_name(&spec.lab, &spec.node)?;
+        let mut address = None;
+        for attempt in 1.. {
+            address = self.free_address().await?;
+            let new = NewInstance {
+                name: name.clone(),
+                kind: "container",
+                config: settings::container(spec),
+                devices: settings::devices(spec, &self.place, address),
+                profiles: vec![],
+                source: source.clone(),
+            };
+            match self.place.incus.create(&new).await {
+                Ok(()) => break,
+                // Another kubecamp chose the same address a moment ago.
+                Err(problem) if address_taken(&problem) && attempt < ADDRESS_TRIES => {}
+                Err(problem) => return Err(problem.on(&spec.node)),
+            }
+        }
+        for (path, mode, content) in settings::files(spec, &self.place.nic, address) {
+            self.place.incus.push(&name, path, mode, content).await.map_err(|p| p.on(&spec.node))?;
+        }
+        Ok(())
+    }
+
+    /// The lowest address of the bridge that nobody has; `None` where DHCP decides.
+    async fn free_address(&self) -> Result<Option<Ipv4Addr>, Problem> {
+        let Nic::Managed { network, gateway, prefix } = &self.place.nic else { return Ok(None) };
+        let mut chosen = self.chosen.lock().await;
+        let mut used: BTreeSet<Ipv4Addr> = self.place.incus.leases(network).await?.into_iter().collect();
+        used.insert(*gateway);
+        used.extend(chosen.iter());
+        for instance in self.place.incus.instances_plain().await? {
+            let fixed = instance.devices.values().filter_map(|d| d.get("ipv4.address")?.parse::<Ipv4Addr>().ok());
+            used.extend(fixed);
+        }
+        let full = || Problem::new(Code::MachineStart, format!("the network {network} has no free address"));
+        let free = settings::lowest_free(*gateway, *prefix, &used).ok_or_else(full)?;
+        chosen.insert(free);
+        Ok(Some(free))
+    }
+
+    /// Gives an existing machine the limits and key that are asked for now.
+    async fn adjust(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
+        let wanted = settings::limits(spec);
+        let differs = wanted.iter().any(|(key, value)| instance.config.get(key) != Some(value));
+        if differs {
+            let change = serde_json::json!({"config": wanted});
+            self.place.incus.patch(&instance.name, &change).await.map_err(|p| p.on(&spec.node))?;
+        }
+        if instance.config.get(settings::KEY) != wanted.get(settings::KEY) {
+            let (path, mode, content) = settings::authorized_keys(spec);
+            self.place.incus.push(&instance.name, path, mode, content).await.map_err(|p| p.on(&spec.node))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until sshd answers; returns the machine as it is then.
+    async fn until_up(&self, lab: &LabName, node: &NodeId) -> Result<Machine, Problem> {
+        let name = machine_name(lab, node)?;
+        let end = Instant::now() + BOOT_LIMIT;
+        let instance = self.must_find(lab, node).await?;
+        let mut address = fixed_address(&instance);
+        while Instant::now() < end {
+            if address.is_none() {
+                address = self.leased_address(&name).await?;
+            }
+            if let Some(ip) = address
+                && ssh_answers(SocketAddr::new(ip, 22), self.place.netns.as_deref()).await
+            {
+                let host_keys = self.host_keys(&name).await.map_err(|p| p.on(node))?;
+                return Ok(self.machine(lab, node, State::Running, Some(ip), host_keys));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let what = format!("sshd of machine {name} did not answer within {} s", BOOT_LIMIT.as_secs());
+        let seen = self.place.incus.instance(&name).await.ok().flatten().map(|i| format!("Incus says: {}", i.status));
+        Err(Problem::new(Code::MachineStart, what).on(node).detail(seen))
+    }
+
+    async fn leased_address(&self, name: &str) -> Result<Option<IpAddr>, Problem> {
+        let network = self.place.incus.state(name).await?.network.unwrap_or_default();
+        let addresses = network.get("eth0").map(|i| i.addresses.clone()).unwrap_or_default();
+        Ok(addresses.iter().find(|a| a.family == "inet" && a.scope == "global").and_then(|a| a.address.parse().ok()))
+    }
+
+    /// The public host keys, read through Incus and not through the network.
+    async fn host_keys(&self, name: &str) -> Result<Vec<String>, Problem> {
+        let mut keys = vec![];
+        for file in self.place.incus.folder(name, "/etc/ssh").await? {
+            if file.starts_with("ssh_host_") && file.ends_with("_key.pub") {
+                let bytes = self.place.incus.pull(name, &format!("/etc/ssh/{file}")).await?.unwrap_or_default();
+                keys.push(String::from_utf8_lossy(&bytes).trim().to_owned());
+            }
+        }
+        Ok(keys)
+    }
+
+    fn machine(
+        &self,
+        lab: &LabName,
+        node: &NodeId,
+        state: State,
+        address: Option<IpAddr>,
+        host_keys: Vec<String>,
+    ) -> Machine {
+        Machine {
+            name: format!("{lab}-{node}"),
+            lab: lab.clone(),
+            node: node.clone(),
+            kind: Kind::Container,
+            state,
+            address,
+            netns: self.place.netns.clone(),
+            host_keys,
+        }
+    }
+
+    async fn halt(&self, instance: &Instance, node: &NodeId) -> Result<(), Problem> {
+        if instance.status == "Stopped" {
+            return Ok(());
+        }
+        self.place.incus.stop(&instance.name, None).await.map_err(|p| p.on(node))
+    }
+}
+
+#[async_trait]
+impl Provider for IncusProvider {
+    fn describe(&self) -> String {
+        format!("{} makes system containers: {}", self.place.title, self.why)
+    }
+
+    async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {
+        let (lab, node) = (&spec.lab, &spec.node);
+        let mut found = self.find(lab, node).await?;
+        if let Some(instance) = &found
+            && !settings::was_started(instance)
+        {
+            // An earlier run was ended while it made this one: it may lack files.
+            self.remove(lab, node).await?;
+            found = None;
+        }
+        match &found {
+            Some(instance) => self.adjust(instance, spec).await?,
+            None => self.create(spec, report).await?,
+        }
+        if !found.is_some_and(|i| i.status == "Running") {
+            report.note(node, "starting the machine");
+            self.place.incus.start(&machine_name(lab, node)?).await.map_err(|p| p.on(node))?;
+        }
+        self.until_up(lab, node).await
+    }
+
+    async fn list(&self, lab: Option<&LabName>) -> Result<Vec<Machine>, Problem> {
+        let mut machines = vec![];
+        for instance in self.place.incus.instances().await? {
+            let Some(owner) = Owner::of(&instance).filter(|o| lab.is_none_or(|l| *l == o.lab)) else { continue };
+            let state = match instance.status.as_str() {
+                "Running" => State::Running,
+                "Stopped" => State::Stopped,
+                _ => State::Other,
+            };
+            let address = match fixed_address(&instance) {
+                None if state == State::Running => self.leased_address(&instance.name).await?,
+                fixed => fixed,
+            };
+            // A stopped machine's keys can be read too, but that starts a helper for each: leave it.
+            let keys = if state == State::Running { self.host_keys(&instance.name).await? } else { vec![] };
+            machines.push(self.machine(&owner.lab, &owner.node, state, address, keys));
+        }
+        machines.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(machines)
+    }
+
+    async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
+        let Some(instance) = self.find(lab, node).await? else { return Ok(()) };
+        self.halt(&instance, node).await?;
+        self.place.incus.delete_instance(&instance.name).await.map(drop).map_err(|p| p.on(node))
+    }
+
+    async fn snapshot(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
+        let instance = self.must_find(lab, node).await?;
+        self.place.incus.snapshot(&instance.name, name).await.map_err(|p| p.on(node))
+    }
+
+    async fn restore(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
+        let instance = self.must_find(lab, node).await?;
+        let known = self.place.incus.snapshots(&instance.name).await?;
+        if !known.iter().any(|s| s == name) {
+            let what = format!("machine {} has no snapshot {name}", instance.name);
+            return Err(Problem::new(Code::MachineStart, what).on(node).detail(known));
+        }
+        self.halt(&instance, node).await?;
+        let incus = &self.place.incus;
+        incus.restore(&instance.name, name).await.map_err(|p| p.on(node))?;
+        incus.start(&instance.name).await.map_err(|p| p.on(node))?;
+        self.until_up(lab, node).await.map(drop)
+    }
+
+    async fn publish(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
+        let template = template_name(name)?;
+        let instance = self.must_find(lab, node).await?;
+        // A clean end: what is on its disk now begins every later machine.
+        if instance.status != "Stopped" {
+            self.place.incus.stop(&instance.name, Some(30)).await.map_err(|p| p.on(node))?;
+        }
+        settings::make_anonymous(&self.place.incus, &instance.name).await.map_err(|p| p.on(node))?;
+        self.drop_image(name).await?;
+        let marks: BTreeMap<_, _> = settings::template_marks(name);
+        self.place.incus.patch(&instance.name, &serde_json::json!({"config": marks})).await?;
+        self.place.incus.rename(&instance.name, &template).await
+    }
+
+    async fn has_image(&self, name: &str) -> Result<bool, Problem> {
+        Ok(self.place.incus.instance(&template_name(name)?).await?.is_some_and(|i| settings::is_template(&i)))
+    }
+
+    async fn drop_image(&self, name: &str) -> Result<(), Problem> {
+        if self.has_image(name).await? {
+            self.place.incus.delete_instance(&template_name(name)?).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The address that was chosen when the machine was made.
+fn fixed_address(instance: &Instance) -> Option<IpAddr> {
+    instance.devices.get("eth0")?.get("ipv4.address")?.parse().ok()
+}
+
+fn address_taken(problem: &Problem) -> bool {
+    problem.detail.iter().any(|line| line.contains("already") && line.to_lowercase().contains("address"))
+}

@@ -1,0 +1,242 @@
+//! Real machines in a private engine. They need root and the engine's packages, and fail where these lack.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use kubecamp::{
+    core::{Bytes, Code, MIB, NodeId, Quiet},
+    machine::{Engine, ImageRef, IncusProvider, MachineSpec, NodeImage, Packages, Provider, Recipe, State},
+};
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1xZbFa0eSH3yRNKMSpTKvCLKPKV0LfZD0uU8VS9m9G test";
+
+/// A private engine that is gone when the test ends, however it ends.
+struct Bench {
+    engine: Engine,
+    dir: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Bench {
+    /// An engine in a fixed folder of this name: what a killed earlier run left there is in the way on purpose.
+    fn new(name: &str) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let missing = runtime.block_on(Packages::here().missing());
+        assert!(missing.is_empty(), "live tests of machines need these packages: {}", missing.join(" "));
+        let dir = std::env::temp_dir().join(format!("kc-live-{name}"));
+        let engine = Engine::new(&dir);
+        runtime.block_on(engine.erase(&Quiet)).unwrap();
+        Self { engine, dir, runtime }
+    }
+
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    async fn provider(&self) -> IncusProvider {
+        let place = self.engine.start(&Quiet).await.unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images");
+        IncusProvider::new(place, NodeImage::new(&cache, Recipe::here(None).unwrap()), "the test wants it")
+    }
+
+    fn pid(&self) -> i32 {
+        self.run(self.engine.status()).pid.unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let erased = self.runtime.block_on(self.engine.erase(&Quiet));
+        if !std::thread::panicking() {
+            erased.unwrap();
+            assert!(!self.dir.exists());
+        }
+    }
+}
+
+fn spec(node: &str) -> MachineSpec {
+    MachineSpec {
+        lab: "lab".parse().unwrap(),
+        node: node.parse().unwrap(),
+        cores: 1,
+        memory: Bytes(512 * MIB),
+        disk: Bytes::gib(1),
+        authorized_key: KEY.to_owned(),
+        image: ImageRef::Node,
+    }
+}
+
+fn id(node: &str) -> NodeId {
+    node.parse().unwrap()
+}
+
+/// Runs a shell line in a machine, through its init's namespaces.
+fn inside(dir: &Path, machine: &str, line: &str) -> String {
+    let mut command = Command::new("incus");
+    command.args(["exec", machine, "--", "sh", "-c", line]);
+    command.env("INCUS_DIR", dir.join("incus")).env("INCUS_CONF", dir.join("client"));
+    let out = command.output().unwrap();
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+fn until(limit: u64, what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(limit);
+    while !done() {
+        assert!(Instant::now() < end, "{what}: not within {limit} s");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn live_three_machines_come_up_snapshot_and_go() {
+    let bench = Bench::new("three");
+    let dir = bench.dir.clone();
+    let provider = bench.run(async {
+        let provider = bench.provider().await;
+        let clock = Instant::now();
+        provider.prepare(&Quiet).await.unwrap();
+        eprintln!("node image {:?}", clock.elapsed());
+        provider
+    });
+    let specs = [spec("cp1"), spec("n1"), spec("n2")];
+    let clock = Instant::now();
+    let made = bench.run(join_all(specs.iter().map(|s| provider.ensure(s, &Quiet))));
+    eprintln!("three machines {:?}", clock.elapsed());
+    for machine in made {
+        let machine = machine.unwrap();
+        assert_eq!(machine.state, State::Running);
+        assert!(machine.address.is_some() && machine.netns.is_some());
+        assert!(machine.host_keys.iter().any(|k| k.starts_with("ssh-ed25519 ")), "{:?}", machine.host_keys);
+    }
+    let clock = Instant::now();
+    bench.run(provider.ensure(&specs[0], &Quiet)).unwrap();
+    eprintln!("ensure again {:?}", clock.elapsed());
+    assert_eq!(bench.run(provider.list(None)).unwrap().len(), 3);
+    assert_eq!(bench.run(provider.list(Some(&"other".parse().unwrap()))).unwrap().len(), 0);
+
+    let lab = "lab".parse().unwrap();
+    inside(&dir, "lab-n1", "echo before > /root/mark; sync");
+    let clock = Instant::now();
+    bench.run(provider.snapshot(&lab, &id("n1"), "clean")).unwrap();
+    eprintln!("snapshot {:?}", clock.elapsed());
+    inside(&dir, "lab-n1", "echo after > /root/mark");
+    let clock = Instant::now();
+    bench.run(provider.restore(&lab, &id("n1"), "clean")).unwrap();
+    eprintln!("restore {:?}", clock.elapsed());
+    assert_eq!(inside(&dir, "lab-n1", "cat /root/mark"), "before");
+    assert_eq!(bench.run(provider.restore(&lab, &id("n1"), "none")).unwrap_err().code, Code::MachineStart);
+
+    let clock = Instant::now();
+    let nodes = [id("cp1"), id("n1"), id("n2")];
+    for removed in bench.run(join_all(nodes.iter().map(|n| provider.remove(&lab, n)))) {
+        removed.unwrap();
+    }
+    eprintln!("removed {:?}", clock.elapsed());
+    bench.run(provider.remove(&lab, &id("n1"))).unwrap();
+    assert_eq!(bench.run(provider.list(None)).unwrap().len(), 0);
+    let clock = Instant::now();
+    bench.run(bench.engine.stop(&Quiet)).unwrap();
+    eprintln!("stopped {:?}", clock.elapsed());
+    let status = bench.run(bench.engine.status());
+    assert!(!status.running && status.traces.is_empty(), "{status:?}");
+}
+
+#[test]
+fn live_a_machine_has_what_kubelet_looks_for_and_its_limits_hold() {
+    let bench = Bench::new("node");
+    let provider = bench.run(bench.provider());
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    let ask = |line: &str| inside(&bench.dir, "lab-cp1", line);
+    let state = || ask("systemctl is-system-running");
+    until(20, "systemd is running", || state() == "running");
+    assert_eq!(ask("hostname; getent hosts cp1 | awk '{print $2}'"), "cp1\ncp1");
+    assert_eq!(
+        ask("test -c /dev/kmsg && d=$(awk '$2==\"/\"{print $1}' /proc/mounts) && test -b $d && echo yes"),
+        "yes"
+    );
+    assert_eq!(ask("sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward"), "1");
+    assert_eq!(ask("findmnt -no PROPAGATION /"), "shared");
+    let tools = "for t in conntrack iptables nft ipset ethtool socat modprobe curl sudo sshd tar gzip zstd ip pgrep; do \
+        command -v $t >/dev/null || echo $t; done";
+    assert_eq!(ask(tools), "");
+    if Path::new("/sys/fs/cgroup/cpu").exists() {
+        for controller in ["cpu", "cpuacct", "memory", "pids"] {
+            let line = format!("d=/sys/fs/cgroup/{controller}; test ! -L $d && mkdir $d/kc && rmdir $d/kc && echo rw");
+            assert_eq!(ask(&line), "rw", "{controller}");
+        }
+        assert_eq!(ask("cat /sys/fs/cgroup/memory/memory.limit_in_bytes"), (512 * MIB).to_string());
+    } else {
+        assert_eq!(ask("cat /sys/fs/cgroup/memory.max"), (512 * MIB).to_string());
+    }
+    assert_eq!(ask("nproc"), "1");
+    // A GiB of disk: more does not fit.
+    let fill = "dd if=/dev/urandom of=/fill bs=1M count=1100 2>&1 | grep -o 'No space left\\|quota exceeded' | head -1; rm -f /fill";
+    assert_ne!(ask(fill), "");
+    // Half a GiB of memory: a process that takes a whole one is killed.
+    assert_eq!(ask("head -c 1G /dev/zero | tail -c 1G | wc -c"), "0");
+}
+
+#[test]
+fn live_a_published_machine_starts_others_with_keys_of_their_own() {
+    let bench = Bench::new("golden");
+    let provider = bench.run(bench.provider());
+    let lab = "lab".parse().unwrap();
+    let made = bench.run(provider.ensure(&spec("seed"), &Quiet)).unwrap();
+    inside(&bench.dir, "lab-seed", "echo ready > /root/mark");
+    assert!(!bench.run(provider.has_image("v1")).unwrap());
+    let clock = Instant::now();
+    bench.run(provider.publish(&lab, &id("seed"), "v1")).unwrap();
+    eprintln!("publish {:?}", clock.elapsed());
+    assert!(bench.run(provider.has_image("v1")).unwrap());
+    assert!(bench.run(provider.list(None)).unwrap().is_empty());
+    let specs = ["a", "b", "c"].map(|n| MachineSpec { image: ImageRef::Prepared("v1".into()), ..spec(n) });
+    let clock = Instant::now();
+    let copies = bench.run(join_all(specs.iter().map(|s| provider.ensure(s, &Quiet))));
+    eprintln!("three copies {:?}", clock.elapsed());
+    let mut keys = made.host_keys.clone();
+    for copy in copies {
+        let copy = copy.unwrap();
+        assert_eq!(inside(&bench.dir, &copy.name, "cat /root/mark"), "ready");
+        assert_eq!(inside(&bench.dir, &copy.name, "hostname"), copy.node.as_str());
+        keys.extend(copy.host_keys);
+        keys.push(inside(&bench.dir, &copy.name, "cat /etc/machine-id"));
+    }
+    let count = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!((keys.len(), count), (7, 7), "{keys:?}");
+    bench.run(provider.drop_image("v1")).unwrap();
+    assert!(!bench.run(provider.has_image("v1")).unwrap());
+}
+
+#[test]
+fn live_a_killed_daemon_comes_back_to_its_running_machines() {
+    let bench = Bench::new("killed");
+    let provider = bench.run(bench.provider());
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    let boot = inside(&bench.dir, "lab-cp1", "cat /proc/1/stat | cut -d' ' -f22");
+    let pid = bench.pid();
+    Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    until(10, "the daemon is dead", || !bench.run(bench.engine.status()).running);
+    let provider = bench.run(bench.provider());
+    assert_ne!(bench.pid(), pid);
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    assert_eq!(inside(&bench.dir, "lab-cp1", "cat /proc/1/stat | cut -d' ' -f22"), boot, "the machine was restarted");
+
+    // Stopping clears the rest of a daemon that was killed.
+    let pid = bench.pid();
+    Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    until(10, "the daemon is dead", || !bench.run(bench.engine.status()).running);
+    bench.run(bench.engine.stop(&Quiet)).unwrap();
+    let status = bench.run(bench.engine.status());
+    assert!(!status.running && status.traces.is_empty(), "{status:?}");
+
+    // What was stopped starts again with its machines.
+    let provider = bench.run(bench.provider());
+    assert_eq!(bench.run(provider.list(None)).unwrap().len(), 1);
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+}
