@@ -15,7 +15,7 @@ pub struct Crew {
     pub hosts: BTreeMap<NodeId, Arc<Host>>,
     /// What is known of each.
     pub fleet: BTreeMap<NodeId, Facts>,
-    _locks: Vec<HostLock>,
+    locks: Vec<HostLock>,
 }
 
 impl Crew {
@@ -38,7 +38,7 @@ impl Crew {
                 Err(problem) => found.push(problem),
             }
         }
-        let crew = Self { hosts, fleet, _locks: locks };
+        let crew = Self { hosts, fleet, locks };
         if let Err(problems) = Problems::check(found) {
             crew.dismiss().await;
             return Err(problems);
@@ -48,7 +48,10 @@ impl Crew {
 
     /// Gathers the facts anew.
     pub async fn look_again(&mut self) -> Result<(), Problems> {
-        let each = self.hosts.iter().map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
+        let each = self
+            .hosts
+            .iter()
+            .map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
         let mut found = vec![];
         for (node, facts) in join_all(each).await {
             match facts {
@@ -63,6 +66,7 @@ impl Crew {
 
     /// Ends every connection politely.
     pub async fn dismiss(self) {
+        join_all(self.locks.into_iter().map(HostLock::release)).await;
         join_all(self.hosts.values().map(|h| h.close())).await;
     }
 }

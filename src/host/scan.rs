@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn names_what_is_new_and_what_is_gone() {
         let before = Scan::parse("link\teth0\npath\t/etc/cni/mine\nport\t80\nnft\tinet mine\n");
-        let after = Scan::parse("link\teth0\nlink\tcni0\nnft\tip nat\nnft\tip nat chain POSTROUTING\nnft\tip kube-proxy\n");
+        let after =
+            Scan::parse("link\teth0\nlink\tcni0\nnft\tip nat\nnft\tip nat chain POSTROUTING\nnft\tip kube-proxy\n");
         let found: Vec<_> = before.residues(&after).into_iter().map(|r| (r.thing, r.now)).collect();
         assert_eq!(
             found,

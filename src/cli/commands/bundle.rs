@@ -72,7 +72,10 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
 }
 
 fn replacement(text: &str) -> Result<(String, PathBuf), Problem> {
-    let bad = || Problem::new(Code::Usage, format!("`{text}` is not MODULE=DIR")).hint("Write it as k8s.io/kubernetes=../kubernetes.");
+    let bad = || {
+        Problem::new(Code::Usage, format!("`{text}` is not MODULE=DIR"))
+            .hint("Write it as k8s.io/kubernetes=../kubernetes.")
+    };
     let (module, dir) = text.split_once('=').ok_or_else(bad)?;
     let dir = std::path::absolute(dir).map_err(|_| bad())?;
     if !dir.is_dir() {

@@ -91,7 +91,12 @@ impl Context {
     }
 
     /// How to log in to the nodes of a lab that exists.
-    async fn targets(&self, lab: &Lab, state: &State, connect: &ConnectArgs) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
+    async fn targets(
+        &self,
+        lab: &Lab,
+        state: &State,
+        connect: &ConnectArgs,
+    ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
             Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab).await?)?),

@@ -44,7 +44,13 @@ pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
 }
 
 /// Says where the time went and what to do next.
-fn finish(cx: &Context, request: &Request, journal: &Journal, run: &Run, ended: Result<(), Problems>) -> Result<(), Problems> {
+fn finish(
+    cx: &Context,
+    request: &Request,
+    journal: &Journal,
+    run: &Run,
+    ended: Result<(), Problems>,
+) -> Result<(), Problems> {
     let path = cx.store.file("runs").join(format!("{}.ndjson", journal.run()));
     if let Err(problems) = ended {
         let mut all = problems.into_vec();
@@ -77,7 +83,8 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     let here = NodeId::here();
     announce(request, run, &local);
     run_flow(run, &local, &[here], &BTreeMap::new(), &BTreeMap::new()).await?;
-    let bundle = result.bundle.get().cloned().ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?;
+    let bundle =
+        result.bundle.get().cloned().ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?;
     let targets = request.targets(cx, &result).await?;
     let password = sudo_password(&request.args.connect)?;
     if let Some(password) = &password {
@@ -137,7 +144,13 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     Ok(())
 }
 
-async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalResult, bundle: &Arc<Bundle>) -> Result<(), Problems> {
+async fn plan_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    result: &LocalResult,
+    bundle: &Arc<Bundle>,
+) -> Result<(), Problems> {
     let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
     if request.is_local() && result.machines.get().is_none() {
         let fleet = run.lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
@@ -174,8 +187,10 @@ async fn agree_to_packages(cx: &Context, request: &Request) -> Result<(), Proble
     if missing.is_empty() {
         return Ok(());
     }
-    let source = packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
-    let question = format!("Local machines need packages on this computer: {}{source}\nInstall them?", missing.join(" "));
+    let source =
+        packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
+    let question =
+        format!("Local machines need packages on this computer: {}{source}\nInstall them?", missing.join(" "));
     confirm(cx.global.yes, &question)
 }
 
@@ -200,7 +215,11 @@ impl Request {
             _ if args.local => Where::Local,
             _ => Where::Hosts(vec![]),
         };
-        let wants_profile = args.layout.is_some() || args.profile.is_some() || args.proxy_mode.is_some() || args.cni.is_some() || args.kubernetes.is_some();
+        let wants_profile = args.layout.is_some()
+            || args.profile.is_some()
+            || args.proxy_mode.is_some()
+            || args.cni.is_some()
+            || args.kubernetes.is_some();
         let lab = match &known {
             Some((lab, _)) if !wants_profile => lab.clone(),
             _ => Lab::new(cx.global.name.clone(), profile_of(&args)?)?,
@@ -212,7 +231,11 @@ impl Request {
         if let Some((old, state)) = &known
             && (*old != lab || state.place != place)
         {
-            return Err(Problem::new(Code::LabDiffers, format!("the lab {} exists with another profile or on other hosts", lab.name())).into());
+            return Err(Problem::new(
+                Code::LabDiffers,
+                format!("the lab {} exists with another profile or on other hosts", lab.name()),
+            )
+            .into());
         }
         Ok(Self { args, lab, place })
     }
@@ -247,7 +270,10 @@ impl Request {
         match &self.place {
             Where::Hosts(hosts) => targets::of_hosts(&cx.store, hosts, &(&self.args.connect).into()).await,
             Where::Local => {
-                let machines = result.machines.get().ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
+                let machines = result
+                    .machines
+                    .get()
+                    .ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
                 Ok(targets::of_machines(&cx.store, machines)?)
             }
         }
@@ -310,7 +336,10 @@ fn largest_layout() -> Result<Layout, Problem> {
 
 fn memory_of_this_computer() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = text
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:"))
+        .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
