@@ -104,7 +104,7 @@ async fn a_dropped_command_is_ended_and_frees_its_slot() {
 async fn a_cut_connection_is_made_anew() {
     let server = Sshd::start();
     let link = connect(&server).await;
-    let long = Cmd::new("echo begun; sleep 600");
+    let long = Cmd::new("echo begun; sleep 20");
     let begun = tokio::sync::Notify::new();
     let note = |_: &str| begun.notify_one();
     let cut = async {
