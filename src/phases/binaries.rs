@@ -49,7 +49,7 @@ impl Phase for Binaries {
         // still the one whose digest was verified on arrival.
         let check = format!(
             "[ \"$(cut -d' ' -f1-3 /var/lib/kubecamp/binaries)\" = '{}' ] && \
-             while read -r sha size path stamp; do [ \"$(stat -c %s:%Y:%i \"$path\")\" = \"$stamp\" ] || exit 1; done < /var/lib/kubecamp/binaries",
+             while read -r sha size path stamp; do [ \"$(stat -c %s:%Y \"$path\")\" = \"$stamp\" ] || exit 1; done < /var/lib/kubecamp/binaries",
             wanted.trim_end()
         );
         let kept = format!(
@@ -60,7 +60,7 @@ impl Phase for Binaries {
              {{ kc_known file \"$path\" || kc_keep \"$path\"; }} || exit 1; done"
         );
         let after = format!(
-            "printf '%s' '{wanted}' | while read -r sha size path; do echo \"$sha $size $path $(stat -c %s:%Y:%i \"$path\")\"; done \
+            "printf '%s' '{wanted}' | while read -r sha size path; do echo \"$sha $size $path $(stat -c %s:%Y \"$path\")\"; done \
              > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries"
         );
         Ok(vec![
