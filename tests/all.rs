@@ -4,5 +4,6 @@
 
 mod live_bundle;
 mod live_machine;
+mod live_reset;
 mod live_ssh;
 mod support;

@@ -8,7 +8,7 @@ had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
 is_link() { [ -e "/sys/class/net/$1" ]; }
 # Whether kubecamp works or worked here: any one trace is enough, since a user may have deleted all others.
 traces() {
-  for t in "$KC" "$KC.gone" /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
+  for t in "$KC" /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
     /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf; do [ -e "$t" ] && return 0; done
   grep -qs kubecamp /etc/systemd/system/kubelet.service || grep -qs '^# kubecamp begin' /etc/hosts
 }
