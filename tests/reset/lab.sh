@@ -1,4 +1,5 @@
 # What `up` and a cluster leave on a host, made by the same functions and the real tools.
+set -e
 kc_dirs /opt/kubecamp/bin; kc_dirs /opt/cni/bin; kc_dirs /usr/local/bin
 for p in /opt/kubecamp/bin/containerd /opt/cni/bin/bridge /opt/cni/bin/portmap /usr/local/bin/kubeadm /usr/local/bin/kubectl /usr/local/bin/kubelet; do
   kc_keep $p && echo lab > $p && chmod 755 $p || exit 1
@@ -31,12 +32,28 @@ ip link add flannel.1 type vxlan id 1 dstport 8472 dev br-mine 2>/dev/null || ip
 ip route add 10.244.1.0/24 via 192.0.2.9
 nft -f - <<'END'
 table ip kube-proxy {
-  map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 10.96.0.1 . tcp . 443 : goto service-A } }
-  chain service-A { dnat to 10.0.0.1:6443 }
-  chain nat-prerouting { type nat hook prerouting priority dstnat; ip daddr . meta l4proto . th dport vmap @service-ips }
+  chain service-A {
+    meta l4proto tcp dnat to 10.0.0.1:6443
+  }
+  map service-ips {
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = { 10.96.0.1 . tcp . 443 : goto service-A }
+  }
+  chain nat-prerouting {
+    type nat hook prerouting priority dstnat;
+    ip daddr . meta l4proto . th dport vmap @service-ips
+  }
 }
-table ip6 kube-proxy { chain empty { } }
-table ip kubecamp { chain postrouting { type nat hook postrouting priority srcnat; ip saddr 10.244.0.0/24 masquerade } }
+table ip6 kube-proxy {
+  chain empty {
+  }
+}
+table ip kubecamp {
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    ip saddr 10.244.0.0/24 masquerade
+  }
+}
 END
 for t in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
   for table in mangle nat filter; do $t -t $table -N KUBE-KUBELET-CANARY; done
