@@ -3,8 +3,8 @@
 //! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
 
 pub mod bundle;
-pub mod core;
 pub mod cli;
+pub mod core;
 pub mod engine;
 pub mod flows;
 pub mod host;

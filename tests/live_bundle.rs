@@ -3,18 +3,9 @@
 use std::path::PathBuf;
 
 use kubecamp::{
-    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
-    core::{Arch, EventKind, Quiet, Report},
+    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Mirrors, Source, build},
+    core::{Arch, Quiet},
 };
-
-struct Lines;
-impl Report for Lines {
-    fn event(&self, kind: EventKind) {
-        if let EventKind::Progress { what, done, total, .. } = kind {
-            eprintln!("{what} {done}/{total}");
-        }
-    }
-}
 
 #[test]
 #[ignore = "builds Kubernetes; .ci/check runs it through the command line"]
@@ -27,9 +18,10 @@ fn a_real_bundle_comes_out_of_go_modules() {
         replace: vec![],
         out: None,
         cache: Cache::new(cache),
+        mirrors: Mirrors::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let path = runtime.block_on(build(request, &Lines)).map_err(|e| e.to_string()).unwrap();
+    let path = runtime.block_on(build(request, &Quiet)).map_err(|e| e.to_string()).unwrap();
     let bundle = Bundle::open(&path).unwrap();
     bundle.verify(&Quiet).unwrap();
     bundle.check_fits(DEFAULT_KUBERNETES, Arch::Amd64).unwrap();

@@ -64,7 +64,7 @@ fn spec(node: &str) -> MachineSpec {
         node: node.parse().unwrap(),
         cores: 1,
         memory: Bytes(512 * MIB),
-        disk: Bytes::gib(2),
+        disk: Bytes::gib(1),
         authorized_key: KEY.to_owned(),
         image: ImageRef::Node,
     }
@@ -80,7 +80,7 @@ fn inside(dir: &Path, machine: &str, line: &str) -> String {
     command.args(["exec", machine, "--", "sh", "-c", line]);
     command.env("INCUS_DIR", dir.join("incus")).env("INCUS_CONF", dir.join("client"));
     let out = command.output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)).trim().to_owned()
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
 fn until(limit: u64, what: &str, done: impl Fn() -> bool) {
@@ -143,4 +143,100 @@ fn live_three_machines_come_up_snapshot_and_go() {
     eprintln!("stopped {:?}", clock.elapsed());
     let status = bench.run(bench.engine.status());
     assert!(!status.running && status.traces.is_empty(), "{status:?}");
+}
+
+#[test]
+fn live_a_machine_has_what_kubelet_looks_for_and_its_limits_hold() {
+    let bench = Bench::new("node");
+    let provider = bench.run(bench.provider());
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    let ask = |line: &str| inside(&bench.dir, "lab-cp1", line);
+    let state = || ask("systemctl is-system-running");
+    until(20, "systemd is running", || state() == "running");
+    assert_eq!(ask("hostname; getent hosts cp1 | awk '{print $2}'"), "cp1\ncp1");
+    assert_eq!(
+        ask("test -c /dev/kmsg && d=$(awk '$2==\"/\"{print $1}' /proc/mounts) && test -b $d && echo yes"),
+        "yes"
+    );
+    assert_eq!(ask("sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward"), "1");
+    assert_eq!(ask("findmnt -no PROPAGATION /"), "shared");
+    let tools = "for t in conntrack iptables nft ipset ethtool socat modprobe curl sudo sshd tar gzip zstd ip pgrep; do \
+        command -v $t >/dev/null || echo $t; done";
+    assert_eq!(ask(tools), "");
+    if Path::new("/sys/fs/cgroup/cpu").exists() {
+        for controller in ["cpu", "cpuacct", "memory", "pids"] {
+            let line = format!("d=/sys/fs/cgroup/{controller}; test ! -L $d && mkdir $d/kc && rmdir $d/kc && echo rw");
+            assert_eq!(ask(&line), "rw", "{controller}");
+        }
+        assert_eq!(ask("cat /sys/fs/cgroup/memory/memory.limit_in_bytes"), (512 * MIB).to_string());
+    } else {
+        assert_eq!(ask("cat /sys/fs/cgroup/memory.max"), (512 * MIB).to_string());
+    }
+    assert_eq!(ask("nproc"), "1");
+    // A GiB of disk: more does not fit.
+    let fill = "dd if=/dev/urandom of=/fill bs=1M count=1100 2>&1 | grep -o 'No space left\\|quota exceeded' | head -1; rm -f /fill";
+    assert_ne!(ask(fill), "");
+    // Half a GiB of memory: a process that takes a whole one is killed.
+    assert_eq!(ask("head -c 1G /dev/zero | tail -c 1G | wc -c"), "0");
+}
+
+#[test]
+fn live_a_published_machine_starts_others_with_keys_of_their_own() {
+    let bench = Bench::new("golden");
+    let provider = bench.run(bench.provider());
+    let lab = "lab".parse().unwrap();
+    let made = bench.run(provider.ensure(&spec("seed"), &Quiet)).unwrap();
+    inside(&bench.dir, "lab-seed", "echo ready > /root/mark");
+    assert!(!bench.run(provider.has_image("v1")).unwrap());
+    let clock = Instant::now();
+    bench.run(provider.publish(&lab, &id("seed"), "v1")).unwrap();
+    eprintln!("publish {:?}", clock.elapsed());
+    assert!(bench.run(provider.has_image("v1")).unwrap());
+    assert!(bench.run(provider.list(None)).unwrap().is_empty());
+    let specs = ["a", "b", "c"].map(|n| MachineSpec { image: ImageRef::Prepared("v1".into()), ..spec(n) });
+    let clock = Instant::now();
+    let copies = bench.run(join_all(specs.iter().map(|s| provider.ensure(s, &Quiet))));
+    eprintln!("three copies {:?}", clock.elapsed());
+    let mut keys = made.host_keys.clone();
+    for copy in copies {
+        let copy = copy.unwrap();
+        assert_eq!(inside(&bench.dir, &copy.name, "cat /root/mark"), "ready");
+        assert_eq!(inside(&bench.dir, &copy.name, "hostname"), copy.node.as_str());
+        keys.extend(copy.host_keys);
+        keys.push(inside(&bench.dir, &copy.name, "cat /etc/machine-id"));
+    }
+    let count = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!((keys.len(), count), (7, 7), "{keys:?}");
+    bench.run(provider.drop_image("v1")).unwrap();
+    assert!(!bench.run(provider.has_image("v1")).unwrap());
+}
+
+#[test]
+fn live_a_killed_daemon_comes_back_to_its_running_machines() {
+    let bench = Bench::new("killed");
+    let provider = bench.run(bench.provider());
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    let boot = inside(&bench.dir, "lab-cp1", "cat /proc/1/stat | cut -d' ' -f22");
+    let pid = bench.pid();
+    Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    until(10, "the daemon is dead", || !bench.run(bench.engine.status()).running);
+    let provider = bench.run(bench.provider());
+    assert_ne!(bench.pid(), pid);
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    assert_eq!(inside(&bench.dir, "lab-cp1", "cat /proc/1/stat | cut -d' ' -f22"), boot, "the machine was restarted");
+
+    // Stopping clears the rest of a daemon that was killed.
+    let pid = bench.pid();
+    Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    until(10, "the daemon is dead", || !bench.run(bench.engine.status()).running);
+    bench.run(bench.engine.stop(&Quiet)).unwrap();
+    let status = bench.run(bench.engine.status());
+    assert!(!status.running && status.traces.is_empty(), "{status:?}");
+
+    // What was stopped starts again with its machines.
+    let provider = bench.run(bench.provider());
+    assert_eq!(bench.run(provider.list(None)).unwrap().len(), 1);
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
 }

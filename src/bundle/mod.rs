@@ -12,6 +12,9 @@ mod layout;
 mod manifest;
 mod modules;
 mod slice;
+#[cfg(test)]
+mod tests;
+mod upstream;
 mod verify;
 mod versions;
 mod write;
@@ -21,4 +24,5 @@ pub use cache::Cache;
 pub use file::Bundle;
 pub use manifest::{Audience, Content, FORMAT, Kind, Manifest, Member, Origins, Stored};
 pub use modules::missing_tools;
+pub use upstream::Mirrors;
 pub use versions::{DEFAULT_KUBERNETES, known_versions};

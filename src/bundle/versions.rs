@@ -30,19 +30,19 @@ pub struct Versions {
     pub flannel_cni_module: &'static str,
 }
 
-/// Minor release, etcd, CoreDNS, pause, crictl, and a patch release known to build from Go modules.
-type Row = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+/// Minor release, etcd, CoreDNS, pause, and a patch release known to build from Go modules.
+type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 const ROWS: &[Row] = &[
-    ("v1.34", "3.6.5-0", "v1.12.1", "3.10.1", "v1.34.0", "v1.34.4"),
-    ("v1.35", "3.6.6-0", "v1.13.1", "3.10.1", "v1.36.0", "v1.35.4"),
-    ("v1.36", "3.6.8-0", "v1.14.2", "3.10.2", "v1.36.0", "v1.36.3"),
-    ("v1.37", "3.7.0-0", "v1.14.6", "3.10.2", "v1.37.0", "v1.37.2"),
+    ("v1.34", "3.6.5-0", "v1.12.1", "3.10.1", "v1.34.4"),
+    ("v1.35", "3.6.6-0", "v1.13.1", "3.10.1", "v1.35.4"),
+    ("v1.36", "3.6.8-0", "v1.14.2", "3.10.2", "v1.36.3"),
+    ("v1.37", "3.7.0-0", "v1.14.6", "3.10.2", "v1.37.2"),
 ];
 
 /// One known version of each supported minor release, oldest first.
 pub fn known_versions() -> Vec<&'static str> {
-    ROWS.iter().map(|row| row.5).collect()
+    ROWS.iter().map(|row| row.4).collect()
 }
 
 impl Versions {
@@ -63,12 +63,12 @@ impl Versions {
             etcd: row.1,
             coredns: row.2,
             pause: row.3,
-            crictl: row.4,
+            crictl: "v1.36.0",
             containerd: "v2.3.7",
             runc: "v1.5.2",
             cni: "v1.9.1",
             flannel: "v0.28.10",
-            flannel_cni: "v1.9.1-flannel1",
+            flannel_cni: "v1.9.1-flannel3",
             flannel_cni_module: "v0.9.1",
         })
     }

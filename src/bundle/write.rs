@@ -7,7 +7,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    layout,
+    Bundle, layout,
     manifest::{Audience, Content, FORMAT, Kind, Manifest, Member, Origins, Stored},
 };
 use crate::core::{Arch, digest};
@@ -61,14 +61,19 @@ pub struct Packed {
 
 impl Part {
     /// Compresses the part into the folder `to`; the same bytes give the same result on every machine.
-    pub fn pack(self, to: &Path) -> io::Result<Packed> {
+    ///
+    /// What one of the `earlier` bundles holds already is copied from there.
+    pub fn pack(self, to: &Path, earlier: &[Bundle]) -> io::Result<Packed> {
         let (folder, end) = match self.kind {
             Kind::Binary => ("bin", ".zst"),
             Kind::Image => ("images", ".tar.zst"),
         };
         let path = format!("{folder}/{}{end}", self.name);
         let file = to.join(path.replace('/', "-"));
-        let plain = compress(&self.file, &file)?;
+        let plain = match copy_from(earlier, &self.file, &file)? {
+            Some(plain) => plain,
+            None => compress(&self.file, &file)?,
+        };
         let (size, sha256) = digest(&mut File::open(&file)?)?;
         let member = Member {
             name: self.name,
@@ -84,6 +89,25 @@ impl Part {
         };
         Ok(Packed { member, file })
     }
+}
+
+/// Copies the compressed form of `plain` from a bundle that has it; nothing is believed that was not just read.
+fn copy_from(earlier: &[Bundle], plain: &Path, to: &Path) -> io::Result<Option<Content>> {
+    if earlier.is_empty() {
+        return Ok(None);
+    }
+    let (size, sha256) = digest(&mut File::open(plain)?)?;
+    for bundle in earlier {
+        let Some(member) = bundle.members().find(|m| m.plain.sha256 == sha256) else { continue };
+        let stored = bundle.stored(member);
+        io::copy(&mut stored.open()?, &mut File::create(to)?)?;
+        let good = digest(&mut File::open(to)?)? == (stored.size(), stored.sha256().to_owned())
+            && digest(&mut zstd::Decoder::new(File::open(to)?)?).is_ok_and(|plain| plain == (size, sha256.clone()));
+        if good {
+            return Ok(Some(Content { size, sha256 }));
+        }
+    }
+    Ok(None)
 }
 
 fn compress(from: &Path, to: &Path) -> io::Result<Content> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     core::{Code, LabName, NodeId, Problem},
     inventory::HostEntry,
+    phases::Records,
     profile::Lab,
     transport::ssh::KeyPair,
 };
@@ -18,6 +19,9 @@ use crate::{
 pub struct Store {
     folder: PathBuf,
 }
+
+/// The file of [`Store::records`].
+const RECORDS: &str = "before.json";
 
 /// Where a lab's nodes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,9 @@ pub struct State {
     pub place: Where,
     /// The bundle it was made from.
     pub bundle: Option<PathBuf>,
+    /// Whether a reset has proven its hosts clean since the last `up`: then it may come up as something else.
+    #[serde(default)]
+    pub clean: bool,
 }
 
 impl Store {
@@ -126,9 +133,21 @@ impl Store {
         Ok((private, pair.public))
     }
 
+    /// How the hosts were before `up`, by node; see [`crate::phases::Records`].
+    pub fn records(&self) -> Records {
+        fs::read_to_string(self.file(RECORDS)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Keeps how the hosts were.
+    pub fn keep_records(&self, records: &Records) -> Result<(), Problem> {
+        let text = serde_json::to_string(records)
+            .map_err(|e| Problem::new(Code::Internal, "the hosts' records cannot be written").because(e))?;
+        self.write(RECORDS, &text)
+    }
+
     /// Forgets the lab but keeps its run logs.
     pub fn forget(&self) -> Result<(), Problem> {
-        for name in ["lab.yaml", "state.json", "kubeconfig", "known_hosts", "key", "key.pub", "before.json"] {
+        for name in ["lab.yaml", "state.json", "kubeconfig", "known_hosts", "key", "key.pub", RECORDS] {
             match fs::remove_file(self.file(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unreadable(&self.file(name), e)),
                 _ => {}
@@ -153,7 +172,7 @@ mod tests {
         let store = Store::of(dir.path(), &name);
         assert!(store.load().unwrap().is_none());
         let lab = Lab::new(name.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
-        let state = State { format: 1, place: Where::Local, bundle: None };
+        let state = State { format: 1, place: Where::Local, bundle: None, clean: false };
         store.save(&lab, &state).unwrap();
         assert_eq!(store.load().unwrap().unwrap().0, lab);
         assert_eq!(Store::all(dir.path()), [name.clone()]);

@@ -39,7 +39,12 @@ pub async fn of_hosts(
     Ok(targets)
 }
 
-async fn of_host(store: &Store, entry: &HostEntry, connect: &Connect, keyring: &Arc<Keyring>) -> Result<SshTarget, Problem> {
+async fn of_host(
+    store: &Store,
+    entry: &HostEntry,
+    connect: &Connect,
+    keyring: &Arc<Keyring>,
+) -> Result<SshTarget, Problem> {
     let resolver = ssh::Resolver { config: connect.ssh_config.clone(), ..Default::default() };
     let resolved = resolver.resolve(&entry.to_string()).await?;
     resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));

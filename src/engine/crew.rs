@@ -15,7 +15,7 @@ pub struct Crew {
     pub hosts: BTreeMap<NodeId, Arc<Host>>,
     /// What is known of each.
     pub fleet: BTreeMap<NodeId, Facts>,
-    _locks: Vec<HostLock>,
+    locks: Vec<HostLock>,
 }
 
 impl Crew {
@@ -26,6 +26,20 @@ impl Crew {
         sudo_password: Option<&Secret>,
         run: Option<&RunId>,
     ) -> Result<Self, Problems> {
+        let (crew, found) = Self::muster_those_that_come(targets, sudo_password, run).await;
+        if let Err(problems) = Problems::check(found) {
+            crew.dismiss().await;
+            return Err(problems);
+        }
+        Ok(crew)
+    }
+
+    /// Like [`Crew::muster`], but goes on with the hosts that can be reached; the problems of the others come beside.
+    pub async fn muster_those_that_come(
+        targets: &[(NodeId, SshTarget)],
+        sudo_password: Option<&Secret>,
+        run: Option<&RunId>,
+    ) -> (Self, Vec<Problem>) {
         let each = targets.iter().map(|(node, target)| one(node, target, sudo_password, run));
         let (mut hosts, mut fleet, mut locks, mut found) = (BTreeMap::new(), BTreeMap::new(), vec![], vec![]);
         for ((node, _), met) in targets.iter().zip(join_all(each).await) {
@@ -38,17 +52,15 @@ impl Crew {
                 Err(problem) => found.push(problem),
             }
         }
-        let crew = Self { hosts, fleet, _locks: locks };
-        if let Err(problems) = Problems::check(found) {
-            crew.dismiss().await;
-            return Err(problems);
-        }
-        Ok(crew)
+        (Self { hosts, fleet, locks }, found)
     }
 
     /// Gathers the facts anew.
     pub async fn look_again(&mut self) -> Result<(), Problems> {
-        let each = self.hosts.iter().map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
+        let each = self
+            .hosts
+            .iter()
+            .map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
         let mut found = vec![];
         for (node, facts) in join_all(each).await {
             match facts {
@@ -63,6 +75,7 @@ impl Crew {
 
     /// Ends every connection politely.
     pub async fn dismiss(self) {
+        join_all(self.locks.into_iter().map(HostLock::release)).await;
         join_all(self.hosts.values().map(|h| h.close())).await;
     }
 }

@@ -79,7 +79,10 @@ impl Report for Journal {
             line.push(b'\n');
             // A full disk must not stop a run that works on hosts; the screen still tells everything.
             let _ = file.write_all(&line);
-            if matches!(event.kind, EventKind::StepStarted { .. } | EventKind::StepEnded { .. } | EventKind::RunEnded { .. }) {
+            if matches!(
+                event.kind,
+                EventKind::StepStarted { .. } | EventKind::StepEnded { .. } | EventKind::RunEnded { .. }
+            ) {
                 let _ = file.sync_data();
             }
         }
@@ -105,8 +108,12 @@ fn redact(kind: &mut EventKind, secrets: &[Secret]) {
 }
 
 fn new_run_id() -> RunId {
-    let tail: String = (0..4).map(|_| char::from(b"abcdefghjkmnpqrstuvwxyz23456789"[rand::random_range(0..31)])).collect();
-    RunId::from(format!("{}-{tail}", jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%S")))
+    let tail: String =
+        (0..4).map(|_| char::from(b"abcdefghjkmnpqrstuvwxyz23456789"[rand::random_range(0..31)])).collect();
+    RunId::from(format!(
+        "{}-{tail}",
+        jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%S")
+    ))
 }
 
 /// Reads a journal back; a last line cut off by a crash is left out.

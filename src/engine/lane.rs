@@ -4,10 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View,
-    board::Met,
-};
+use super::{Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View, board::Met};
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
     host::{Facts, Host, Viewer, script},
@@ -149,7 +146,12 @@ impl<'a> Lane<'a> {
         let began = Instant::now();
         let event = |kind| self.run.journal.event(kind);
         let (id, on) = (step.id.clone(), self.node.clone());
-        event(EventKind::StepStarted { phase: phase.clone(), step: id.clone(), on: on.clone(), title: step.title.clone() });
+        event(EventKind::StepStarted {
+            phase: phase.clone(),
+            step: id.clone(),
+            on: on.clone(),
+            title: step.title.clone(),
+        });
         let ended = match &step.change {
             Change::Task(task) => task.run(&*self.run.journal).await,
             Change::Script(text) => self.script(step, text).await,
@@ -168,7 +170,8 @@ impl<'a> Lane<'a> {
     }
 
     fn host(&self) -> Result<&Arc<Host>, Problem> {
-        self.host.ok_or_else(|| Problem::new(Code::Internal, "a step for a host came to a lane without one").on(self.node))
+        self.host
+            .ok_or_else(|| Problem::new(Code::Internal, "a step for a host came to a lane without one").on(self.node))
     }
 
     async fn script(&self, step: &Step, text: &str) -> Result<(), Problem> {

@@ -3,7 +3,9 @@
 //! Start here: `up.rs`.
 
 mod local;
+mod reset;
 mod up;
 
 pub use local::{Local, LocalResult, local};
+pub use reset::reset;
 pub use up::{Up, up};

@@ -98,8 +98,10 @@ impl Host {
 }
 
 async fn become_root(link: &dyn Transport, password: Option<&Secret>) -> Result<Sudo, Problem> {
-    let probe = Cmd::new("if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
-                          elif sudo -n true 2>/dev/null; then echo free; else echo password; fi");
+    let probe = Cmd::new(
+        "if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
+                          elif sudo -n true 2>/dev/null; then echo free; else echo password; fi",
+    );
     let found = link.exec(&probe, Io::default()).await.map_err(|e| e.problem())?;
     match found.text().lines().last().unwrap_or_default() {
         "root" => Ok(Sudo::Root),

@@ -32,9 +32,12 @@ impl Phase for FetchBundle {
     }
 
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let path = self.file.clone().unwrap_or_else(|| self.request.cache.bundle(&self.request.kubernetes, self.request.arch));
-        let title = if path.exists() { format!("open {}", path.display()) } else { format!("build {}", path.display()) };
-        let task = Fetch { path, named: self.file.is_some(), request: self.request.clone(), slot: Arc::clone(&self.slot) };
+        let path =
+            self.file.clone().unwrap_or_else(|| self.request.cache.bundle(&self.request.kubernetes, self.request.arch));
+        let title =
+            if path.exists() { format!("open {}", path.display()) } else { format!("build {}", path.display()) };
+        let task =
+            Fetch { path, named: self.file.is_some(), request: self.request.clone(), slot: Arc::clone(&self.slot) };
         Ok(vec![Step::new("bundle", title, Check::Never, Change::Task(Arc::new(task)))])
     }
 }
@@ -70,7 +73,11 @@ impl Task for Fetch {
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
         let first = |problems: crate::core::Problems| {
             let mut all = problems.into_vec();
-            let mut problem = if all.is_empty() { Problem::new(crate::core::Code::Internal, "the build failed without a problem") } else { all.remove(0) };
+            let mut problem = if all.is_empty() {
+                Problem::new(crate::core::Code::Internal, "the build failed without a problem")
+            } else {
+                all.remove(0)
+            };
             problem.detail.extend(all.iter().map(ToString::to_string));
             problem
         };

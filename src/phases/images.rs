@@ -46,7 +46,7 @@ impl Phase for Images {
             let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
             refs.extend(member.images.iter().map(|r| (r.clone(), mark.clone())));
             let then = format!(
-                "[ -e {mark} ] || {CTR} images import --local \"$KC_FILE\" >/dev/null || exit 1\n\
+                "[ -e {mark} ] || {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
                  for r in {names}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
                  mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\"",
                 names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ")

@@ -23,7 +23,11 @@ impl Phase for LocalPackages {
 
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
         let missing = Packages::here().missing().await;
-        let title = if missing.is_empty() { "no package is missing".to_owned() } else { format!("install {}", missing.join(" ")) };
+        let title = if missing.is_empty() {
+            "no package is missing".to_owned()
+        } else {
+            format!("install {}", missing.join(" "))
+        };
         Ok(vec![Step::new("install", title, Check::Never, Change::Task(Arc::new(Install)))])
     }
 }

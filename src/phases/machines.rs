@@ -6,7 +6,9 @@ use futures::future::join_all;
 use crate::{
     core::{PhaseId, Problem, Report},
     engine::{Change, Check, Phase, Step, Task, View},
-    machine::{Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State, users_incus},
+    machine::{
+        Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State, users_incus,
+    },
     profile::Lab,
 };
 
@@ -53,7 +55,12 @@ impl Phase for Machines {
         Ok(vec![
             Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
             Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
-            Step::new("make", format!("make and start {}", names.join(", ")), Check::Never, Change::Task(Arc::new(make))),
+            Step::new(
+                "make",
+                format!("make and start {}", names.join(", ")),
+                Check::Never,
+                Change::Task(Arc::new(make)),
+            ),
         ])
     }
 }
@@ -149,7 +156,9 @@ impl Make {
 impl Task for Make {
     async fn done(&self) -> Result<bool, Problem> {
         let there = self.existing().await?;
-        let up = |s: &MachineSpec| there.iter().find(|m| m.node == s.node && m.state == State::Running && m.address.is_some()).cloned();
+        let up = |s: &MachineSpec| {
+            there.iter().find(|m| m.node == s.node && m.state == State::Running && m.address.is_some()).cloned()
+        };
         let found: Vec<_> = self.specs.iter().filter_map(up).collect();
         if found.len() < self.specs.len() {
             return Ok(false);
@@ -159,8 +168,10 @@ impl Task for Make {
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        let provider =
-            self.provider.get().ok_or_else(|| Problem::new(crate::core::Code::Internal, "the machines came before the engine"))?;
+        let provider = self
+            .provider
+            .get()
+            .ok_or_else(|| Problem::new(crate::core::Code::Internal, "the machines came before the engine"))?;
         report.note(&crate::core::NodeId::here(), &provider.describe());
         let made = join_all(self.specs.iter().map(|spec| provider.ensure(spec, report))).await;
         let machines = made.into_iter().collect::<Result<Vec<_>, _>>()?;

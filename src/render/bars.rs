@@ -86,7 +86,10 @@ impl Bars {
             Outcome::Skipped => "stopped",
             _ => "done",
         };
-        self.line(&format!("{word} in {}: {changed} steps changed something, {unchanged} were done already", took(millis)));
+        self.line(&format!(
+            "{word} in {}: {changed} steps changed something, {unchanged} were done already",
+            took(millis)
+        ));
     }
 }
 

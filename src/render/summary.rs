@@ -23,18 +23,21 @@ pub struct PhaseTime {
 /// Where the time of a run went, from its events, in the order in which phases began.
 pub fn phase_times(events: &[Event]) -> Vec<PhaseTime> {
     let Some(begin) = events.first().map(|e| e.at) else { return vec![] };
-    let since = |at: Timestamp| u64::try_from((at - begin).total(jiff::Unit::Millisecond).unwrap_or(0.0) as i64).unwrap_or(0);
+    let since =
+        |at: Timestamp| u64::try_from((at - begin).total(jiff::Unit::Millisecond).unwrap_or(0.0) as i64).unwrap_or(0);
     let mut times: Vec<PhaseTime> = vec![];
     for event in events {
         match &event.kind {
-            EventKind::PhaseStarted { phase, .. } if !times.iter().any(|t| t.phase == *phase) => times.push(PhaseTime {
-                phase: phase.clone(),
-                from: since(event.at),
-                took: 0,
-                nodes: BTreeMap::new(),
-                changed: false,
-                failed: false,
-            }),
+            EventKind::PhaseStarted { phase, .. } if !times.iter().any(|t| t.phase == *phase) => {
+                times.push(PhaseTime {
+                    phase: phase.clone(),
+                    from: since(event.at),
+                    took: 0,
+                    nodes: BTreeMap::new(),
+                    changed: false,
+                    failed: false,
+                })
+            }
             EventKind::PhaseEnded { phase, on, outcome, millis } => {
                 if let Some(time) = times.iter_mut().find(|t| t.phase == *phase) {
                     time.took = since(event.at).saturating_sub(time.from);
@@ -59,7 +62,14 @@ pub fn summary_text(events: &[Event]) -> String {
             time.phase.to_string(),
             took(time.from),
             took(time.took),
-            if time.failed { "failed" } else if time.changed { "changed" } else { "unchanged" }.to_owned(),
+            if time.failed {
+                "failed"
+            } else if time.changed {
+                "changed"
+            } else {
+                "unchanged"
+            }
+            .to_owned(),
             slowest.map(|(on, ms)| format!("{on} {}", took(*ms))).unwrap_or_default(),
         ]);
     }

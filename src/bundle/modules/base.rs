@@ -14,10 +14,14 @@ use crate::{
 };
 
 /// The Debian release of the base layer; its nft and iptables speak to any kernel that a host may have.
-pub const SUITE: &str = "trixie";
+const SUITE: &str = "trixie";
 
 /// Packages that kube-proxy and flannel call, and a shell for people who look inside.
 const PACKAGES: &str = "base-files,busybox-static,nftables,iptables,conntrack,ipset,kmod";
+
+/// What decides the layer's content, apart from the mirror's state on the day that it was made; counted up when this
+/// file changes what is kept.
+pub const BASE_INPUTS: &str = "trixie-1";
 
 /// busybox' commands that flannel's manifest or a curious person calls.
 const APPLETS: &[&str] = &[
@@ -43,11 +47,11 @@ const ALTERNATIVES: &[(&str, &[&str])] = &[
 /// # Errors
 /// `KC-BUNDLE-BUILD` with mmdebstrap's last lines.
 pub async fn base_layer(arch: Arch, root: &Path, report: &dyn Report) -> Result<PathBuf, Problem> {
-    let layer = root.join(format!("base-{SUITE}-{arch}.tar"));
+    let layer = root.join(format!("base-{BASE_INPUTS}-{arch}.tar"));
     if layer.is_file() {
         return Ok(layer);
     }
-    let unpacked = root.join(format!("base-{SUITE}-{arch}.unpacked.tar"));
+    let unpacked = root.join(format!("base-{BASE_INPUTS}-{arch}.unpacked.tar"));
     let mut command = Command::new("mmdebstrap");
     command.args(["--variant=extract", "--skip=check/qemu"]).arg(format!("--include={PACKAGES}"));
     command.arg(format!("--architectures={arch}")).arg("--format=tar").arg(SUITE).arg(&unpacked);

@@ -10,6 +10,7 @@ use tokio::process::Command;
 use super::{
     recipe::{Main, Recipe},
     tool,
+    tools::pkg_config_folder,
     wrapper::{Wrapper, write_if_new},
 };
 use crate::core::{Arch, Code, NodeId, Problem, Report};
@@ -60,6 +61,9 @@ impl GoBuilder {
         command.env("CGO_ENABLED", if cgo { "1" } else { "0" });
         if cgo {
             command.env("CC", &self.cc);
+            if let Some(folder) = pkg_config_folder(self.arch) {
+                command.env("PKG_CONFIG_LIBDIR", folder);
+            }
         }
         command
     }
@@ -175,5 +179,27 @@ mod tests {
         assert_eq!(default_name("go.etcd.io/etcd/server/v3"), "server");
         assert_eq!(default_name("github.com/opencontainers/runc"), "runc");
         assert_eq!(default_name("k8s.io/kubernetes/cmd/kube-proxy"), "kube-proxy");
+    }
+
+    #[tokio::test]
+    #[ignore = "asks the Go proxy for a few hundred modules"]
+    async fn every_known_version_resolves() {
+        use crate::bundle::{known_versions, modules::recipe::recipes, modules::tools::Tools, versions::Versions};
+        let folder = tempfile::tempdir().unwrap();
+        let arch = Arch::Amd64;
+        let Tools { go, go_version, cc } = Tools::find(arch).unwrap();
+        let builder = GoBuilder { go, go_version, cc, arch, root: folder.path().to_owned() };
+        for version in known_versions() {
+            for recipe in recipes(&Versions::of(version).unwrap(), arch) {
+                let at = folder.path().join(format!("{}-{}", recipe.name, builder.key(&recipe)));
+                let wrapper = Wrapper { recipe: &recipe, folder: &at };
+                let done = builder.prepare(&wrapper, &crate::core::Quiet).await;
+                assert!(done.is_ok(), "{version}: {}", done.unwrap_err());
+                let resolved = fs::read_to_string(at.join("go.mod")).unwrap();
+                for (module, version) in &recipe.requires {
+                    assert!(resolved.contains(&format!("{module} {version}\n")), "{module} is not {version}");
+                }
+            }
+        }
     }
 }

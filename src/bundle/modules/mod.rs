@@ -10,7 +10,7 @@ mod tool;
 mod tools;
 mod wrapper;
 
-pub use parts::{Job, make};
+pub use parts::{Job, inputs, make};
 pub use tools::missing_tools;
 
 use super::layer::Files;

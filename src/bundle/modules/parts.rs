@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::{
-    base::base_layer,
+    base::{BASE_INPUTS, base_layer},
     gobuild::GoBuilder,
     recipe::{Recipe, recipes},
     tool,
@@ -33,21 +33,43 @@ pub struct Job {
     pub replace: Vec<(String, PathBuf)>,
     /// Where outputs are kept between builds.
     pub root: PathBuf,
+    /// Where images are put together, for this build only.
+    pub scratch: PathBuf,
 }
 
 /// What was built: a file and its origin, by the name of the program.
 type Built = BTreeMap<String, (PathBuf, String)>;
+
+impl Job {
+    fn plan(&self) -> Result<(GoBuilder, Vec<Recipe>), Problem> {
+        let Tools { go, go_version, cc } = Tools::find(self.arch)?;
+        let builder = GoBuilder { go, go_version, cc, arch: self.arch, root: self.root.clone() };
+        let mut all = recipes(&self.versions, self.arch);
+        replace_in(&mut all, &self.replace);
+        Ok((builder, all))
+    }
+}
+
+/// What decides the parts' bytes; none while a module is replaced by a folder, which may change at any time.
+///
+/// # Errors
+/// `KC-BUNDLE-TOOLS`: the Go toolchain is one of the inputs.
+pub fn inputs(job: &Job) -> Result<Option<String>, Problem> {
+    let (builder, all) = job.plan()?;
+    let keys: Vec<String> = all.iter().map(|recipe| builder.key(recipe)).collect();
+    let text = format!("{keys:?} {:?} {PAUSE} {BASE_INPUTS} {}", catalogue(&job.versions, Origins::Modules), job.arch);
+    Ok(job.replace.is_empty().then_some(text))
+}
+
+/// pause, the one program that is ours.
+const PAUSE: &str = include_str!("files/pause.c");
 
 /// Builds every part of the bundle; what is there from an earlier or interrupted build is kept.
 ///
 /// # Errors
 /// `KC-BUNDLE-TOOLS` when tools lack, `KC-BUNDLE-BUILD` when one of them fails.
 pub async fn make(job: &Job, report: &dyn Report) -> Result<Vec<Part>, Problem> {
-    let tools = Tools::find(job.arch)?;
-    let builder =
-        GoBuilder { go: tools.go, go_version: tools.go_version, cc: tools.cc, arch: job.arch, root: job.root.clone() };
-    let mut all = recipes(&job.versions, job.arch);
-    all.iter_mut().for_each(|recipe| recipe.replaced.clone_from(&job.replace));
+    let (builder, all) = job.plan()?;
     let (here, total) = (NodeId::here(), all.len() as u64 + 3);
     let mut built = Built::new();
     let mut done = 0;
@@ -65,7 +87,7 @@ pub async fn make(job: &Job, report: &dyn Report) -> Result<Vec<Part>, Problem> 
     step(report);
     let base = base_layer(job.arch, &job.root, report).await?;
     step(report);
-    let images = Images { folder: images_folder(job, &builder, &all), arch: job.arch, base, built };
+    let images = Images { folder: job.scratch.clone(), arch: job.arch, base, built };
     let entries = catalogue(&job.versions, Origins::Modules);
     let parts = tokio::task::spawn_blocking(move || images.parts(entries)).await;
     let parts = parts
@@ -81,21 +103,29 @@ fn output_name(recipe: &Recipe, output: String) -> String {
     if recipe.name.starts_with("cni") { format!("cni-{output}") } else { output }
 }
 
-/// Images of different inputs are kept apart.
-fn images_folder(job: &Job, builder: &GoBuilder, all: &[Recipe]) -> PathBuf {
-    let keys: String = all.iter().map(|recipe| builder.key(recipe)).collect();
-    job.root.join(format!("images-{}", hex::encode(&Sha256::digest(keys)[..8])))
+/// Tells each recipe which replacements concern it: one of a module that some recipe is about leaves the others, and what
+/// was built of them, alone.
+fn replace_in(all: &mut [Recipe], replace: &[(String, PathBuf)]) {
+    let is_about = |recipe: &Recipe, module: &str| {
+        let staged = recipe.staging.is_some() && module.starts_with("k8s.io/");
+        staged || recipe.requires.iter().any(|(m, _)| *m == module)
+    };
+    for (module, folder) in replace {
+        let direct = all.iter().any(|recipe| is_about(recipe, module));
+        for recipe in all.iter_mut().filter(|recipe| !direct || is_about(recipe, module)) {
+            recipe.replaced.push((module.clone(), folder.clone()));
+        }
+    }
 }
 
-/// Compiles pause, the one program that is ours.
+/// Compiles pause.
 async fn pause(builder: &GoBuilder, report: &dyn Report) -> Result<PathBuf, Problem> {
-    let text = include_str!("files/pause.c");
-    let key = hex::encode(&Sha256::digest(format!("{text}{}", builder.cc))[..8]);
+    let key = hex::encode(&Sha256::digest(format!("{PAUSE}{}", builder.cc))[..8]);
     let folder = builder.root.join(format!("pause-{key}"));
     let (source, fresh, out) = (folder.join("pause.c"), folder.join("fresh"), folder.join("pause"));
     let failed = |e| Problem::new(Code::LocalFile, format!("cannot write below {}", folder.display())).because(e);
     if !out.is_file() {
-        fs::create_dir_all(&folder).and_then(|()| fs::write(&source, text)).map_err(failed)?;
+        fs::create_dir_all(&folder).and_then(|()| fs::write(&source, PAUSE)).map_err(failed)?;
         let mut command = Command::new(&builder.cc);
         command.current_dir(&folder).args([
             "-Os",
@@ -181,6 +211,21 @@ fn image_of(name: &str) -> (Vec<(String, String)>, Start) {
 mod tests {
     use super::*;
     use crate::bundle::DEFAULT_KUBERNETES;
+
+    #[test]
+    fn a_replacement_reaches_the_recipes_that_it_concerns() {
+        let replaced = |module: &str| {
+            let mut all = recipes(&Versions::of(DEFAULT_KUBERNETES).unwrap(), Arch::Amd64);
+            let count = all.len();
+            replace_in(&mut all, &[(module.to_owned(), PathBuf::from("/x"))]);
+            let names: Vec<_> = all.iter().filter(|r| !r.replaced.is_empty()).map(|r| r.name).collect();
+            (names.len() == count, names)
+        };
+        assert_eq!(replaced("k8s.io/kubernetes").1, ["kubernetes"]);
+        assert_eq!(replaced("k8s.io/kube-proxy").1, ["kubernetes"]);
+        assert_eq!(replaced("go.etcd.io/etcd/etcdctl/v3").1, ["etcd"]);
+        assert!(replaced("golang.org/x/net").0);
+    }
 
     #[test]
     fn every_entry_has_a_recipe() {

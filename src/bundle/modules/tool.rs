@@ -48,7 +48,11 @@ pub async fn run(
     let (out, last, status) = tokio::join!(read_out, read_err, child.wait());
     let status = status.map_err(|e| failed("could not be awaited").because(e))?;
     if !status.success() {
-        return Err(failed(&format!("failed ({status})")).detail(last));
+        // Go puts the errors of some commands into their JSON.
+        let said = out.unwrap_or_default();
+        let said: Vec<String> = said.lines().map(printable).collect();
+        let tail = said.len().saturating_sub(LAST_LINES);
+        return Err(failed(&format!("failed ({status})")).detail(said[tail..].to_vec()).detail(last));
     }
     out.map_err(|e| failed("printed what cannot be read").because(e))
 }

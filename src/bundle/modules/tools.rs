@@ -5,8 +5,10 @@ use std::{
 
 use crate::core::{Arch, Code, Problem};
 
-/// The oldest Go that can fetch the one which a module asks for.
-const OLDEST_GO: (u32, u32) = (1, 21);
+/// The oldest Go that can fetch a newer one by itself.
+const OLDEST_GO: [u32; 3] = [1, 21, 0];
+/// The Go that the newest of the modules asks for.
+const NEEDED_GO: [u32; 3] = [1, 26, 8];
 
 /// The Debian packages that building from Go modules for `arch` still needs here; Go itself is not among them.
 pub fn missing_tools(arch: Arch) -> Vec<String> {
@@ -15,7 +17,7 @@ pub fn missing_tools(arch: Arch) -> Vec<String> {
     let cc = compiler(arch);
     let mut missing = vec![];
     if answer(Command::new(&cc).arg("--version")).is_none() {
-        missing.push(if foreign { format!("gcc-{}-linux-gnu", gnu(arch)) } else { "gcc".to_owned() });
+        missing.push(if foreign { format!("gcc-{}", triple(arch).replace('_', "-")) } else { "gcc".to_owned() });
     }
     if !has_library(&cc, "libc.a") {
         missing.push(if foreign { format!("libc6-dev-{arch}-cross") } else { "libc6-dev".to_owned() });
@@ -55,7 +57,8 @@ impl Tools {
         let packages = missing_tools(arch);
         let mut missing = packages.clone();
         if go.is_none() {
-            missing.insert(0, "Go 1.21 or newer".to_owned());
+            let [major, minor, patch] = NEEDED_GO;
+            missing.insert(0, format!("Go {major}.{minor}.{patch} or newer"));
         }
         let (Some((go, go_version)), true) = (go.clone(), packages.is_empty()) else {
             let what = format!("building for {arch} from Go modules needs {}", missing.join(", "));
@@ -78,15 +81,20 @@ fn native() -> Option<Arch> {
     Arch::from_uname(std::env::consts::ARCH)
 }
 
-const fn gnu(arch: Arch) -> &'static str {
+const fn triple(arch: Arch) -> &'static str {
     match arch {
-        Arch::Amd64 => "x86-64",
-        Arch::Arm64 => "aarch64",
+        Arch::Amd64 => "x86_64-linux-gnu",
+        Arch::Arm64 => "aarch64-linux-gnu",
     }
 }
 
 fn compiler(arch: Arch) -> String {
-    if native() == Some(arch) { "gcc".to_owned() } else { format!("{}-linux-gnu-gcc", gnu(arch).replace('-', "_")) }
+    if native() == Some(arch) { "gcc".to_owned() } else { format!("{}-gcc", triple(arch)) }
+}
+
+/// Where pkg-config finds the libraries for a foreign CPU; none for this one.
+pub fn pkg_config_folder(arch: Arch) -> Option<String> {
+    (native() != Some(arch)).then(|| format!("/usr/lib/{}/pkgconfig", triple(arch)))
 }
 
 fn answer(command: &mut Command) -> Option<String> {
@@ -104,18 +112,22 @@ fn in_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// The `go` of PATH, or of the places where Go's own installer and distributions put it.
+/// The `go` of PATH, or of the places where Go's own installer and distributions put it, that is new enough.
 fn find_go() -> Option<(PathBuf, String)> {
     let usual = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"].map(PathBuf::from);
     in_path("go").into_iter().chain(usual).find_map(|go| {
-        let version = answer(Command::new(&go).args(["env", "GOVERSION"]))?;
-        is_new_enough(&version).then_some((go, version))
+        let text = answer(Command::new(&go).args(["env", "GOVERSION", "GOTOOLCHAIN"]))?;
+        let (version, toolchain) = text.split_once('\n')?;
+        is_new_enough(version, toolchain.trim()).then(|| (go, version.to_owned()))
     })
 }
 
-fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.trim_start_matches("go").split(['.', '-', ' ', 'r']).map_while(|n| n.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_GO
+/// Whether this Go builds the modules itself, or may fetch one that does.
+fn is_new_enough(version: &str, toolchain: &str) -> bool {
+    let numbers = version.trim_start_matches("go").split(['.', '-', ' ', 'r']).map_while(|n| n.parse::<u32>().ok());
+    let mut has = [0; 3];
+    numbers.zip(&mut has).for_each(|(n, place)| *place = n);
+    has >= NEEDED_GO || (has >= OLDEST_GO && toolchain != "local")
 }
 
 #[cfg(test)]
@@ -124,8 +136,11 @@ mod tests {
 
     #[test]
     fn old_go_is_not_enough() {
-        assert!(is_new_enough("go1.26.8") && is_new_enough("go1.22rc1") && is_new_enough("go2.0"));
-        assert!(!is_new_enough("go1.19") && !is_new_enough("devel") && !is_new_enough(""));
+        assert!(
+            is_new_enough("go1.26.8", "local") && is_new_enough("go1.22rc1", "auto") && is_new_enough("go2.0", "local")
+        );
+        assert!(!is_new_enough("go1.26.7", "local") && is_new_enough("go1.26.7", "auto"));
+        assert!(!is_new_enough("go1.19", "auto") && !is_new_enough("devel", "auto") && !is_new_enough("", "auto"));
     }
 
     #[test]
@@ -133,5 +148,8 @@ mod tests {
         let Err(problem) = Tools::find(Arch::Arm64) else { return };
         assert_eq!(problem.code, Code::BundleTools);
         assert!(problem.what.contains("arm64"), "{problem}");
+        if native() == Some(Arch::Amd64) && problem.what.contains("gcc") {
+            assert!(problem.all_hints()[0].contains("apt-get install -y gcc-aarch64-linux-gnu"), "{problem}");
+        }
     }
 }

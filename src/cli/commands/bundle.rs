@@ -6,6 +6,7 @@ use crate::{
     cli::{
         args::{BuildArgs, BundleCommand},
         output::{self, Show},
+        settings::Config,
     },
     core::{Code, EventKind, Outcome, Problem, Problems, Report},
     engine::Journal,
@@ -58,6 +59,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         },
         replace,
         out: args.out,
+        mirrors: Config::load(&cx.places)?.mirrors,
         cache: Cache::new(&cx.places.cache),
     };
     let journal = journal(cx);
@@ -72,7 +74,10 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
 }
 
 fn replacement(text: &str) -> Result<(String, PathBuf), Problem> {
-    let bad = || Problem::new(Code::Usage, format!("`{text}` is not MODULE=DIR")).hint("Write it as k8s.io/kubernetes=../kubernetes.");
+    let bad = || {
+        Problem::new(Code::Usage, format!("`{text}` is not MODULE=DIR"))
+            .hint("Write it as k8s.io/kubernetes=../kubernetes.")
+    };
     let (module, dir) = text.split_once('=').ok_or_else(bad)?;
     let dir = std::path::absolute(dir).map_err(|_| bad())?;
     if !dir.is_dir() {

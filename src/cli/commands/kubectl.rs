@@ -21,7 +21,9 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
     let program = program(cx, &lab, state.bundle.as_deref())?;
     let kubeconfig = cx.store.file("kubeconfig");
     if !kubeconfig.exists() {
-        return Err(Problem::new(Code::LabUnknown, "the lab has no kubeconfig yet").hint("Run kubecamp up first.").into());
+        return Err(Problem::new(Code::LabUnknown, "the lab has no kubeconfig yet")
+            .hint("Run kubecamp up first.")
+            .into());
     }
     let netns = match state.place {
         Where::Local => cx.machines(&lab).await?.into_iter().find_map(|m| m.netns),
@@ -76,6 +78,7 @@ fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Pr
         file.persist(&to)?;
         Ok(())
     };
-    unpack().map_err(|e| Problem::new(Code::LocalFile, format!("cannot unpack kubectl to {}", to.display())).because(e))?;
+    unpack()
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot unpack kubectl to {}", to.display())).because(e))?;
     Ok(to)
 }

@@ -7,6 +7,7 @@ mod kubectl;
 mod machine;
 mod meta;
 mod profile;
+mod reset;
 mod runs;
 mod ssh;
 mod status;
@@ -56,8 +57,8 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
         Command::Up(args) => up::up(&cx, args).await.map(|()| 0),
         Command::Plan(args) => up::plan(&cx, args).await.map(|()| 0),
         Command::Status(args) => status::status(&cx, args).await.map(|()| 0),
-        Command::Reset(args) => up::not_yet(&cx, args).await.map(|()| 0),
-        Command::Down(args) => up::not_yet(&cx, args).await.map(|()| 0),
+        Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
+        Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
         Command::Ssh(args) => ssh::ssh(&cx, args).await,
         Command::Kubectl(args) => kubectl::kubectl(&cx, args).await,
         Command::Bundle(command) => bundle::bundle(&cx, command).await.map(|()| 0),
@@ -91,7 +92,12 @@ impl Context {
     }
 
     /// How to log in to the nodes of a lab that exists.
-    async fn targets(&self, lab: &Lab, state: &State, connect: &ConnectArgs) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
+    async fn targets(
+        &self,
+        lab: &Lab,
+        state: &State,
+        connect: &ConnectArgs,
+    ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
             Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab).await?)?),

@@ -42,7 +42,8 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
 
 fn names(folder: &PathBuf) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return vec![] };
-    let name = |e: std::io::Result<fs::DirEntry>| Some(e.ok()?.file_name().to_str()?.strip_suffix(".ndjson")?.to_owned());
+    let name =
+        |e: std::io::Result<fs::DirEntry>| Some(e.ok()?.file_name().to_str()?.strip_suffix(".ndjson")?.to_owned());
     let mut names: Vec<_> = entries.filter_map(name).collect();
     names.sort();
     names
@@ -75,7 +76,13 @@ fn listing(all: &[Past]) -> String {
             Some(_) => "done",
             None => "did not end",
         };
-        rows.push(vec![past.run.clone(), past.flow.clone(), result.into(), past.changed.to_string(), took(past.millis)]);
+        rows.push(vec![
+            past.run.clone(),
+            past.flow.clone(),
+            result.into(),
+            past.changed.to_string(),
+            took(past.millis),
+        ]);
     }
     table(&rows)
 }

@@ -19,7 +19,9 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
     let targets = cx.targets(&lab, &state, &args.connect).await?;
     let found = targets.into_iter().find(|(node, _)| *node == args.node);
     let (_, target) = found.ok_or_else(|| {
-        Problem::new(Code::MachineStart, "the machine does not run").on(&args.node).hint("Bring the lab up again: kubecamp up.")
+        Problem::new(Code::MachineStart, "the machine does not run")
+            .on(&args.node)
+            .hint("Bring the lab up again: kubecamp up.")
     })?;
     let known = known_hosts(cx, &target)?;
     let mut command = Command::new("ssh");
@@ -33,8 +35,15 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
         command.arg("-J").arg(jumps.join(","));
     }
     command.arg("-l").arg(&target.user).arg("--").arg(&target.address);
-    if !args.command.is_empty() {
-        command.arg(shell::join(&args.command));
+    match args.command.as_slice() {
+        [] => {}
+        // One text is a line for the remote shell, as with ssh; several are words that arrive as they are.
+        [line] => {
+            command.arg(line);
+        }
+        words => {
+            command.arg(shell::join(words));
+        }
     }
     Ok(run_in(target.netns.as_deref(), command)?)
 }

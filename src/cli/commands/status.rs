@@ -52,11 +52,20 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
         let target = targets.iter().find(|(n, _)| *n == node.name);
         let host = target.map(|(_, t)| t.name()).unwrap_or_else(|| "no machine".to_owned());
         let crew = match target {
-            Some(target) => Crew::muster(std::slice::from_ref(target), password.as_ref(), None).await.map_err(|p| p.to_string()),
+            Some(target) => {
+                Crew::muster(std::slice::from_ref(target), password.as_ref(), None).await.map_err(|p| p.to_string())
+            }
             None => Err("the machine does not run".to_owned()),
         };
-        let mut line =
-            NodeStatus { node: node.name.clone(), host, reached: crew.is_ok(), ready: None, version: None, proxy_mode: None, problem: None };
+        let mut line = NodeStatus {
+            node: node.name.clone(),
+            host,
+            reached: crew.is_ok(),
+            ready: None,
+            version: None,
+            proxy_mode: None,
+            problem: None,
+        };
         match crew {
             Ok(crew) => {
                 for host in crew.hosts.values() {
@@ -71,7 +80,10 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
         lines.push(line);
     }
     for line in &mut lines {
-        let words = seen.iter().map(|l| l.split_whitespace().collect::<Vec<_>>()).find(|w| w.first() == Some(&line.node.as_str()));
+        let words = seen
+            .iter()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>())
+            .find(|w| w.first() == Some(&line.node.as_str()));
         if let Some(words) = words {
             line.version = words.get(1).map(|v| (*v).to_owned());
             line.ready = words.get(2).map(|r| *r == "True");
@@ -90,7 +102,13 @@ fn text(lines: &[NodeStatus]) -> String {
             (true, None) => "not in the cluster",
         };
         let dash = |o: &Option<String>| o.clone().unwrap_or_else(|| "-".to_owned());
-        rows.push(vec![line.node.to_string(), line.host.clone(), state.into(), dash(&line.version), dash(&line.proxy_mode)]);
+        rows.push(vec![
+            line.node.to_string(),
+            line.host.clone(),
+            state.into(),
+            dash(&line.version),
+            dash(&line.proxy_mode),
+        ]);
     }
     let problems: String = lines.iter().filter_map(|l| l.problem.as_ref()).map(|p| format!("{p}\n")).collect();
     format!("{}{problems}", table(&rows))
@@ -104,7 +122,12 @@ fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
                 Where::Local => "local".to_owned(),
                 Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
             };
-            labs.push(LabLine { lab: name.to_string(), layout: lab.layout().to_string(), kubernetes: lab.profile().kubernetes.clone(), place });
+            labs.push(LabLine {
+                lab: name.to_string(),
+                layout: lab.layout().to_string(),
+                kubernetes: lab.profile().kubernetes.clone(),
+                place,
+            });
         }
     }
     Ok(output::value(args.output, &labs, || {

@@ -10,13 +10,14 @@ use crate::{
         args::{PlanArgs, UpArgs},
         ask::confirm,
         output,
+        settings::Config,
         store::{State, Where},
         targets,
     },
     core::{Arch, Bytes, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
     engine::{Crew, Journal, Lock, Mode, Planned, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
-    host::Facts,
+    host::{Facts, Viewer},
     inventory,
     machine::Packages,
     phases::{FetchBundle, preflight},
@@ -44,7 +45,13 @@ pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
 }
 
 /// Says where the time went and what to do next.
-fn finish(cx: &Context, request: &Request, journal: &Journal, run: &Run, ended: Result<(), Problems>) -> Result<(), Problems> {
+fn finish(
+    cx: &Context,
+    request: &Request,
+    journal: &Journal,
+    run: &Run,
+    ended: Result<(), Problems>,
+) -> Result<(), Problems> {
     let path = cx.store.file("runs").join(format!("{}.ndjson", journal.run()));
     if let Err(problems) = ended {
         let mut all = problems.into_vec();
@@ -77,7 +84,8 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     let here = NodeId::here();
     announce(request, run, &local);
     run_flow(run, &local, &[here], &BTreeMap::new(), &BTreeMap::new()).await?;
-    let bundle = result.bundle.get().cloned().ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?;
+    let bundle =
+        result.bundle.get().cloned().ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?;
     let targets = request.targets(cx, &result).await?;
     let password = sudo_password(&request.args.connect)?;
     if let Some(password) = &password {
@@ -86,8 +94,25 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
     let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
     let ended = on_hosts(cx, request, run, &crew, &bundle, &targets).await;
+    let kept = keep_records(cx, &crew).await;
     crew.dismiss().await;
-    ended
+    ended.and(kept.map_err(Into::into))
+}
+
+/// Keeps each host's record from before `up` here too: a student may delete the host's own.
+async fn keep_records(cx: &Context, crew: &Crew) -> Result<(), Problem> {
+    let mut records = cx.store.records();
+    let missing: Vec<_> = crew.hosts.iter().filter(|(node, _)| !records.contains_key(*node)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (node, host) in missing {
+        let before = Viewer::new(host).read("cat /var/lib/kubecamp/before 2>/dev/null").await;
+        if let Some(text) = before.ok().map(|exit| exit.text()).filter(|t| !t.is_empty()) {
+            records.insert(node.clone(), text);
+        }
+    }
+    cx.store.keep_records(&records)
 }
 
 async fn on_hosts(
@@ -137,7 +162,13 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     Ok(())
 }
 
-async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalResult, bundle: &Arc<Bundle>) -> Result<(), Problems> {
+async fn plan_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    result: &LocalResult,
+    bundle: &Arc<Bundle>,
+) -> Result<(), Problems> {
     let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
     if request.is_local() && result.machines.get().is_none() {
         let fleet = run.lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
@@ -174,8 +205,10 @@ async fn agree_to_packages(cx: &Context, request: &Request) -> Result<(), Proble
     if missing.is_empty() {
         return Ok(());
     }
-    let source = packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
-    let question = format!("Local machines need packages on this computer: {}{source}\nInstall them?", missing.join(" "));
+    let source =
+        packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
+    let question =
+        format!("Local machines need packages on this computer: {}{source}\nInstall them?", missing.join(" "));
     confirm(cx.global.yes, &question)
 }
 
@@ -200,7 +233,11 @@ impl Request {
             _ if args.local => Where::Local,
             _ => Where::Hosts(vec![]),
         };
-        let wants_profile = args.layout.is_some() || args.profile.is_some() || args.proxy_mode.is_some() || args.cni.is_some() || args.kubernetes.is_some();
+        let wants_profile = args.layout.is_some()
+            || args.profile.is_some()
+            || args.proxy_mode.is_some()
+            || args.cni.is_some()
+            || args.kubernetes.is_some();
         let lab = match &known {
             Some((lab, _)) if !wants_profile => lab.clone(),
             _ => Lab::new(cx.global.name.clone(), profile_of(&args)?)?,
@@ -210,9 +247,14 @@ impl Request {
             place => place,
         };
         if let Some((old, state)) = &known
+            && !state.clean
             && (*old != lab || state.place != place)
         {
-            return Err(Problem::new(Code::LabDiffers, format!("the lab {} exists with another profile or on other hosts", lab.name())).into());
+            return Err(Problem::new(
+                Code::LabDiffers,
+                format!("the lab {} exists with another profile or on other hosts", lab.name()),
+            )
+            .into());
         }
         Ok(Self { args, lab, place })
     }
@@ -222,7 +264,7 @@ impl Request {
     }
 
     fn state(&self) -> State {
-        State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone() }
+        State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
     }
 
     fn local_phases(&self, cx: &Context, result: &LocalResult) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
@@ -234,6 +276,7 @@ impl Request {
                 source: Source::Auto,
                 replace: vec![],
                 out: None,
+                mirrors: Config::load(&cx.places)?.mirrors,
                 cache: Cache::new(&cx.places.cache),
             },
             slot: Arc::clone(&result.bundle),
@@ -247,7 +290,10 @@ impl Request {
         match &self.place {
             Where::Hosts(hosts) => targets::of_hosts(&cx.store, hosts, &(&self.args.connect).into()).await,
             Where::Local => {
-                let machines = result.machines.get().ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
+                let machines = result
+                    .machines
+                    .get()
+                    .ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
                 Ok(targets::of_machines(&cx.store, machines)?)
             }
         }
@@ -310,11 +356,9 @@ fn largest_layout() -> Result<Layout, Problem> {
 
 fn memory_of_this_computer() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = text
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:"))
+        .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
-}
-
-/// `reset` and `down` until their phases are there.
-pub(super) async fn not_yet(_: &Context, _: crate::cli::args::ResetArgs) -> Result<(), Problems> {
-    Err(Problem::new(Code::Internal, "reset").into())
 }

@@ -158,6 +158,8 @@ impl Incus {
         while Instant::now() < end {
             let request = self.request(Method::GET, &wait).timeout(REQUEST_LIMIT);
             let done = match self.answer(&Method::GET, &wait, request).await? {
+                // Time was up: the answer is empty, ask again.
+                Ok(envelope) if envelope.metadata.is_null() => continue,
                 Ok(envelope) => self.read::<Operation>(&wait, envelope.metadata)?,
                 Err(refusal) => return Err(self.refused(method, path, &refusal.words)),
             };

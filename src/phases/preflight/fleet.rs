@@ -23,7 +23,13 @@ pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Pr
             disk: Bytes(facts.number("disk.total")),
         };
         for short in shortfalls(&node.size(), &have) {
-            rows.push(format!("{:<14} {:<7} has {:>8}, needs {:>8}", node.name, short.what, short.have_text(), short.want_text()));
+            rows.push(format!(
+                "{:<14} {:<7} has {:>8}, needs {:>8}",
+                node.name,
+                short.what,
+                short.have_text(),
+                short.want_text()
+            ));
         }
     }
     (!rows.is_empty()).then(|| {
@@ -54,34 +60,41 @@ pub(super) fn twins(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
         }
     }
     let twins = seen.into_iter().filter(|(_, nodes)| nodes.len() > 1);
-    twins.map(|((what, value), nodes)| {
-        let names: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
-        Problem::new(Code::HostTwin, format!("{} have the same {what} {value}", names.join(" and "))).on(nodes[0])
-    })
-    .collect()
+    twins
+        .map(|((what, value), nodes)| {
+            let names: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
+            Problem::new(Code::HostTwin, format!("{} have the same {what} {value}", names.join(" and "))).on(nodes[0])
+        })
+        .collect()
 }
 
 /// Clocks that differ by more than [`SKEW`]; the facts were gathered at the same moment, within the SSH round trip.
 pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
-    let times: Vec<_> =
-        fleet.iter().filter_map(|(node, f)| Some((node, f.get("now")?.parse::<f64>().ok()?))).collect();
+    let times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.get("now")?.parse::<f64>().ok()?))).collect();
     let Some(first) = times.first() else { return vec![] };
     let far = times.iter().filter(|(_, t)| (t - first.1).abs() > SKEW.as_secs_f64());
     far.map(|(node, t)| {
-        Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {}", t - first.1, first.0)).on(node)
+        Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {}", t - first.1, first.0))
+            .on(node)
     })
     .collect()
 }
 
 /// Hosts that cannot reach each other: each tries every other's SSH port, which is known to be open.
 pub(super) async fn apart(crew: &Crew) -> Vec<Problem> {
-    let addresses: Vec<_> = crew.fleet.iter().filter_map(|(n, f)| Some((n, f.address()?, f.get("peer.port").unwrap_or("22").to_owned()))).collect();
+    let addresses: Vec<_> = crew
+        .fleet
+        .iter()
+        .filter_map(|(n, f)| Some((n, f.address()?, f.get("peer.port").unwrap_or("22").to_owned())))
+        .collect();
     let tries = crew.hosts.iter().map(|(node, host)| {
         let others: Vec<_> = addresses.iter().filter(|(n, _, _)| *n != node).cloned().collect();
         async move {
             let script: String = others
                 .iter()
-                .map(|(n, ip, port)| format!("timeout 4 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' 2>/dev/null || echo {n} &\n"))
+                .map(|(n, ip, port)| {
+                    format!("timeout 4 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' 2>/dev/null || echo {n} &\n")
+                })
                 .collect();
             let exit = Viewer::new(host).read(&format!("{script}wait")).await.ok()?;
             let lost: Vec<_> = exit.text().lines().map(str::to_owned).collect();

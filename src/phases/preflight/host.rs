@@ -17,7 +17,8 @@ const TOOLS: &[&str] = &["iptables", "ip", "mount", "systemctl", "flock", "sha25
 const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "pids"];
 
 /// Distributions whose family is known to work, as /etc/os-release names them.
-const SYSTEMS: &[&str] = &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
+const SYSTEMS: &[&str] =
+    &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
 
 /// Everything that is wrong with one host by itself.
 pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, bundle_arch: Arch) -> Findings {
@@ -76,11 +77,12 @@ fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
         missing.push("nft");
     }
     if !missing.is_empty() {
-        let install = if facts.get("os.id") == Some("debian") || facts.get("os.like").unwrap_or_default().contains("debian") {
-            "apt-get install"
-        } else {
-            "dnf install"
-        };
+        let install =
+            if facts.get("os.id") == Some("debian") || facts.get("os.like").unwrap_or_default().contains("debian") {
+                "apt-get install"
+            } else {
+                "dnf install"
+            };
         let problem = Problem::new(Code::HostTools, format!("programs are missing: {}", missing.join(", ")));
         found.problems.push(problem.hint(format!("Install them: {install} {}.", missing.join(" "))));
     }
@@ -102,7 +104,11 @@ fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
         }
     }
     let have = facts.get("cgroup.controllers").unwrap_or_default();
-    let missing: Vec<_> = CONTROLLERS.iter().filter(|c| !have.split_whitespace().any(|h| h == **c || h.split(',').any(|p| p == **c))).copied().collect();
+    let missing: Vec<_> = CONTROLLERS
+        .iter()
+        .filter(|c| !have.split_whitespace().any(|h| h == **c || h.split(',').any(|p| p == **c)))
+        .copied()
+        .collect();
     if !missing.is_empty() {
         let version = if facts.cgroup() == Cgroup::V2 { "v2" } else { "v1" };
         found.problems.push(Problem::new(Code::HostCgroup, format!("cgroup {version} lacks {}", missing.join(", "))));
@@ -133,9 +139,16 @@ fn leftovers(lab: &Lab, facts: &Facts, found: &mut Findings) {
         return;
     }
     // CNI configuration alone may be podman's; it is read, and left alone.
-    let clusters: Vec<_> =
-        facts.all("leftover").iter().filter(|l| !matches!(l.as_str(), "/etc/cni/net.d" | "/opt/cni/bin")).cloned().collect();
-    let others = ["k3s", "k3s-agent", "kubelet"].iter().filter(|u| facts.yes(&format!("unit.{u}"))).map(|u| format!("{u}.service runs"));
+    let clusters: Vec<_> = facts
+        .all("leftover")
+        .iter()
+        .filter(|l| !matches!(l.as_str(), "/etc/cni/net.d" | "/opt/cni/bin"))
+        .cloned()
+        .collect();
+    let others = ["k3s", "k3s-agent", "kubelet"]
+        .iter()
+        .filter(|u| facts.yes(&format!("unit.{u}")))
+        .map(|u| format!("{u}.service runs"));
     let all: Vec<_> = clusters.into_iter().chain(others).collect();
     if !all.is_empty() {
         let _ = lab;
@@ -162,14 +175,16 @@ fn networks(lab: &Lab, facts: &Facts, ours: bool, found: &mut Findings) {
         found.problems.push(Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach"));
     }
     for (what, cidr) in [("pod", lab.pod_cidr()), ("service", lab.service_cidr())] {
-        let clash = facts.addresses().into_iter().find(|a| !(ours && is_ours(&a.link)) && overlaps(cidr, a.ip, a.prefix));
+        let clash =
+            facts.addresses().into_iter().find(|a| !(ours && is_ours(&a.link)) && overlaps(cidr, a.ip, a.prefix));
         if let Some(address) = clash {
             let text = format!("{} {}/{} lies in the {what} network {cidr}", address.link, address.ip, address.prefix);
             found.problems.push(Problem::new(Code::HostNetwork, text));
         }
     }
     if facts.get("resolver").is_none() && !facts.is_assumed() {
-        let warning = Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
+        let warning =
+            Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
         found.warnings.push(warning.hint("Set one in /etc/resolv.conf if pods need the Internet."));
     }
 }

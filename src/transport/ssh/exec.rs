@@ -175,7 +175,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let (Some(drain), Ok(runtime)) = (self.drain.take(), tokio::runtime::Handle::try_current()) else { return };
-        runtime.spawn(give_up(Arc::clone(&self.link), Arc::clone(&self.writer), take(&mut self.mark), drain));
+        let ending = give_up(Arc::clone(&self.link), Arc::clone(&self.writer), take(&mut self.mark), drain);
+        self.link.endings.spawn_on(ending, &runtime);
     }
 }
 
@@ -183,9 +184,12 @@ impl Drop for Session {
 /// enough; and it passes no signals on to root's processes. So they are looked for.
 async fn give_up(link: Arc<Link>, writer: Arc<ChannelWriteHalf<Msg>>, mark: String, mut drain: JoinHandle<End>) {
     // Input that is cut off must not look like its end, hence no end-of-file before the processes are gone.
-    let find = format!("grep -lzx {mark} /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3");
-    let end = format!("kill -TERM $({find}); sleep 1; kill -KILL $({find})");
-    let line = join(["sh", "-c", &format!("{{ {end}; }} 2>/dev/null")]);
+    let find = format!("grep -lzx {mark} /proc/[0-9]*/environ | cut -d/ -f3");
+    // More than once, and whether or not one is found: a process may just be starting, or about to become another.
+    let rounds = "1 2 3 4 5 6 7 8 9 10";
+    // Nobody reads the dots: they end this script once its own channel is closed.
+    let ask = format!("for n in {rounds}; do kill -TERM $({find}); sleep 0.2 || sleep 1; echo . || exit; done");
+    let line = join(["sh", "-c", &format!("{{ {ask}; kill -KILL $({find}); }} 2>/dev/null")]);
     let _ = timeout(GIVE_UP, async {
         if let Ok(killer) = open(&link).await
             && killer.exec(false, line).await.is_ok()
