@@ -71,7 +71,9 @@ impl Camp {
     async fn flow(&self, phases: &[Box<dyn Phase>]) -> Result<Summary, Problems> {
         let notes = Arc::clone(&self.notes);
         let listen = move |event: &Event| match &event.kind {
-            EventKind::Note { text, .. } | EventKind::Output { line: text, .. } => notes.lock().unwrap().push(text.clone()),
+            EventKind::Note { text, .. } | EventKind::Output { line: text, .. } => {
+                notes.lock().unwrap().push(text.clone())
+            }
             _ => {}
         };
         let journal = Arc::new(Journal::unkept(vec![Arc::new(listen)]));
@@ -119,7 +121,10 @@ async fn every_residue_goes_and_everything_foreign_stays() {
     let summary = camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
     assert!(summary.changed > 5);
     assert_eq!(camp.scan().await, before);
-    assert_eq!(camp.sh("sha256sum /etc/hosts; stat -c %a /usr/local/bin/kubectl; cat /usr/local/bin/kubectl").await, hosts);
+    assert_eq!(
+        camp.sh("sha256sum /etc/hosts; stat -c %a /usr/local/bin/kubectl; cat /usr/local/bin/kubectl").await,
+        hosts
+    );
     assert_eq!(camp.sh("cat /var/tmp/data/volume/file; ls -A /var/lib | grep kubecamp; true").await, "precious");
     let again = camp.reset(Records::new()).await.unwrap();
     assert_eq!(again.changed, 0, "a clean host has nothing to change");
@@ -162,24 +167,30 @@ async fn each_residue_is_named_and_the_record_kept_until_it_is_gone() {
     let before = camp.scan().await;
     camp.up().await;
     // A program that looks like a cluster's, a file that cannot be deleted, and a namespace that a process holds.
-    camp.sh(
-        "echo x > /var/lib/kubelet/held; chattr +i /var/lib/kubelet/held\n\
+    camp.sh("echo x > /var/lib/kubelet/held; chattr +i /var/lib/kubelet/held\n\
          cp /bin/sleep /run/etcd; /run/etcd 1000 </dev/null >/dev/null 2>&1 & echo $! > /run/etcd.pid\n\
          ip netns exec cni-9f9f sleep 1000 </dev/null >/dev/null 2>&1 &\n\
-         nft add table inet theirs; echo their.conf > /etc/sysctl.d/60-theirs.conf; ip link add br-theirs type bridge",
-    )
-    .await;
+         nft add table inet theirs; echo their.conf > /etc/sysctl.d/60-theirs.conf; ip link add br-theirs type bridge")
+        .await;
     let failed = camp.reset(Records::new()).await.unwrap_err().into_vec();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].code, Code::ResetResidue);
-    let wanted = ["path /var/lib/kubelet is there and was not", "path /var/lib/kubelet/held is there and was not", "process etcd /run/etcd 1000  is there and was not"];
+    let wanted = [
+        "path /var/lib/kubelet is there and was not",
+        "path /var/lib/kubelet/held is there and was not",
+        "process etcd /run/etcd 1000  is there and was not",
+    ];
     assert_eq!(failed[0].detail, wanted);
     assert!(camp.said("nft inet theirs is there and was not"), "{:#?}", camp.notes.lock().unwrap());
     camp.sh("test -s /var/lib/kubecamp/before; chattr -i /var/lib/kubelet/held; kill -9 $(cat /run/etcd.pid)").await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));
     let after = camp.scan().await;
     let new: Vec<_> = after.iter().filter(|l| !before.contains(l)).map(|l| l.split('\t').next().unwrap()).collect();
-    assert_eq!(new, ["content", "link", "nft", "path", "sysctl", "sysctl"], "what others added, and forwarding for them");
+    assert_eq!(
+        new,
+        ["content", "link", "nft", "path", "sysctl", "sysctl"],
+        "what others added, and forwarding for them"
+    );
     assert!(before.iter().all(|l| after.contains(l) || l.ends_with("forward = 0") || l.ends_with("forwarding = 0")));
 }
 
@@ -189,7 +200,8 @@ async fn a_reset_killed_anywhere_is_finished_by_the_next() {
     let before = camp.scan().await;
     camp.up().await;
     let records = Arc::new(Records::new());
-    let first: Vec<Box<dyn Phase>> = vec![Box::new(StopCluster { records: Arc::clone(&records) }), Box::new(CleanNetwork { records })];
+    let first: Vec<Box<dyn Phase>> =
+        vec![Box::new(StopCluster { records: Arc::clone(&records) }), Box::new(CleanNetwork { records })];
     camp.flow(&first).await.unwrap();
     // As if killed in the midst of restoring files: some are back, some are half removed.
     camp.sh("rm -rf /opt/kubecamp /etc/kubernetes; rm -f /etc/systemd/system/kubelet.service; echo part > /usr/local/bin/kubeadm.kc-part").await;
@@ -204,7 +216,10 @@ async fn a_reset_killed_anywhere_is_finished_by_the_next() {
 #[tokio::test]
 async fn a_host_that_never_was_in_a_lab_is_not_touched() {
     let camp = Camp::start().await;
-    camp.sh("iptables-nft -N KUBE-FIREWALL; ip link add cni0 type bridge; mkdir -p /etc/kubernetes/pki /var/lib/kubelet").await;
+    camp.sh(
+        "iptables-nft -N KUBE-FIREWALL; ip link add cni0 type bridge; mkdir -p /etc/kubernetes/pki /var/lib/kubelet",
+    )
+    .await;
     let before = camp.scan().await;
     assert_eq!(camp.reset(Records::new()).await.unwrap().changed, 0);
     assert_eq!(camp.scan().await, before);

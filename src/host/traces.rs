@@ -188,8 +188,7 @@ impl Traces {
             "link" => is_lab_link(thing),
             "address" => thing.split(' ').next().is_some_and(is_lab_link),
             "route" => {
-                thing.split_whitespace().any(|w| is_lab_link(w))
-                    || self.holds(thing.split(' ').next().unwrap_or_default())
+                thing.split_whitespace().any(is_lab_link) || self.holds(thing.split(' ').next().unwrap_or_default())
             }
             "netns" => thing.starts_with("cni-"),
             "ipset" => thing.starts_with("KUBE-"),

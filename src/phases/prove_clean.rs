@@ -7,8 +7,9 @@ use crate::{
     core::{Code, NodeId, PhaseId, Problem, Report, StepId},
     engine::{Change, Check, Need, Phase, Step, Task, View},
     host::{
-        Traces, Viewer, template,
+        Traces, Viewer,
         scan::{self, Difference, Differences, Scan},
+        template,
     },
 };
 
