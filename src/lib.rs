@@ -2,11 +2,15 @@
 //!
 //! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
 
+pub mod bundle;
+pub mod cli;
 pub mod core;
 pub mod engine;
+pub mod flows;
 pub mod host;
 pub mod inventory;
 pub mod machine;
+pub mod phases;
 pub mod profile;
 pub mod render;
 pub mod transport;

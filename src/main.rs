@@ -1,2 +1,5 @@
-//! k
-fn main() {}
+//! The kubecamp command; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    kubecamp::cli::main()
+}

@@ -1,7 +1,10 @@
-//! All integration tests in one binary: it links once.
+//! All integration tests in one binary: it links once, so the loop stays short.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
+mod live_bundle;
 mod live_machine;
 mod live_ssh;
+mod live_ssh_login;
+mod rooms;
 mod support;

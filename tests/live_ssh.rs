@@ -1,13 +1,22 @@
 //! SSH against a real OpenSSH server on loopback.
 
-use std::{sync::Mutex, time::Duration};
-
-use kubecamp::{
-    core::Blob,
-    transport::{Cmd, Input, Io, LinkError, SshTransport, Transport},
+use std::{
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::support::sshd::{Setup, Sshd};
+use kubecamp::{
+    core::{Blob, Code},
+    transport::{Cmd, Input, Io, LinkError, SshTransport, Transport},
+};
+use tokio::io::AsyncReadExt;
+
+use crate::support::sshd::{Setup, Sshd, must, poll};
 
 async fn connect(server: &Sshd) -> SshTransport {
     SshTransport::connect(server.target()).await.unwrap_or_else(|p| panic!("{p}\n{}", server.log()))
@@ -76,4 +85,143 @@ async fn a_limit_ends_the_command_on_the_host_too() {
     run(&link, "for i in 1 2 3 4 5 6 7 8 9; do kill -0 $(cat /tmp/kc-live-slow) || exit 0; sleep 0.1; done; exit 1")
         .await;
     run(&link, "rm /tmp/kc-live-slow").await;
+}
+
+#[tokio::test]
+async fn a_dropped_command_is_ended_and_frees_its_slot() {
+    let server = Sshd::with(Setup { config: "MaxSessions 6".into(), ..Setup::default() });
+    let link = connect(&server).await;
+    for _ in 0..10 {
+        let long = Cmd::new("sleep 600");
+        let running = link.exec(&long, Io::default());
+        assert!(tokio::time::timeout(Duration::from_millis(50), running).await.is_err());
+    }
+    let quick = Cmd::new("echo alive").limit(Duration::from_secs(30));
+    assert_eq!(link.exec(&quick, Io::default()).await.unwrap().text(), "alive");
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_made_anew() {
+    let server = Sshd::start();
+    let link = connect(&server).await;
+    let long = Cmd::new("echo begun; sleep 20");
+    let begun = tokio::sync::Notify::new();
+    let note = |_: &str| begun.notify_one();
+    let cut = async {
+        begun.notified().await;
+        assert_eq!(server.cut(), 1);
+    };
+    let (ended, ()) = tokio::join!(link.exec(&long, Io { line: Some(&note), sent: None }), cut);
+    assert!(matches!(ended, Err(LinkError::Lost(_))), "{ended:?}");
+    assert_eq!(run(&link, "echo again").await, "again");
+    assert_eq!(server.cut(), 1);
+    let both = tokio::join!(run(&link, "echo a"), run(&link, "echo b"));
+    assert_eq!(both, ("a".into(), "b".into()), "also when the cut was not noticed yet");
+}
+
+/// A file of 200 MiB that does not compress, made once for each test that wants it.
+fn big(dir: &Path) -> Blob {
+    let file = dir.join("big");
+    must("sh", &["-c", "head -c 209715200 /dev/urandom >\"$0\"", &file.display().to_string()]);
+    Blob::from_file(&file).unwrap()
+}
+
+#[tokio::test]
+async fn uploads_are_verified_skipped_and_mended() {
+    let server = Sshd::start();
+    let link = connect(&server).await;
+    let dir = tempfile::tempdir().unwrap();
+    let blob = big(dir.path());
+    let to = dir.path().join("it's here/copy");
+    let (path, sent) = (to.display().to_string(), AtomicU64::new(0));
+    let note = |n: u64| sent.store(n, Ordering::SeqCst);
+    let io = Io { line: None, sent: Some(&note) };
+    assert!(link.put(&blob, &path, 0o750, io).await.unwrap());
+    assert_eq!(sent.swap(0, Ordering::SeqCst), blob.size());
+    assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o7777, 0o750);
+    assert!(!link.put(&blob, &path, 0o700, io).await.unwrap(), "the same file is not sent again");
+    assert_eq!(sent.load(Ordering::SeqCst), 0);
+    assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o7777, 0o700);
+    std::fs::OpenOptions::new().write(true).open(&to).unwrap().write_at(b"damage", 100_000_000).unwrap();
+    assert!(link.put(&blob, &path, 0o700, io).await.unwrap(), "a damaged one is");
+    assert_eq!(Blob::from_file(&to).unwrap().sha256(), blob.sha256());
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_wrong_leaves_nothing() {
+    let server = Sshd::start();
+    let link = connect(&server).await;
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("x").display().to_string();
+    let liar = Blob::new(3, Blob::from_bytes("abd").sha256(), || Ok(Box::new(&b"abc"[..])));
+    let short = Blob::new(4, Blob::from_bytes("abc").sha256(), || Ok(Box::new(&b"abc"[..])));
+    for blob in [liar, short] {
+        let error = link.put(&blob, &to, 0o600, Io::default()).await.unwrap_err();
+        assert!(matches!(error, LinkError::Upload(_)), "{error}");
+    }
+    let gone = Blob::new(3, "00", || Err(std::io::Error::other("no such blob")));
+    let error = link.put(&gone, &to, 0o600, Io::default()).await.unwrap_err();
+    assert!(matches!(error, LinkError::Local(_)), "{error}");
+    let error = link.put(&Blob::from_bytes("x"), "/proc/none/x", 0o600, Io::default()).await.unwrap_err();
+    assert!(matches!(error, LinkError::Upload(_)), "{error}");
+    link.close().await;
+    let left = || std::fs::read_dir(dir.path()).unwrap().count();
+    poll("the partial files' end", || (left() == 0).then_some(()));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_cleaned() {
+    let server = Sshd::start();
+    let link = connect(&server).await;
+    let dir = tempfile::tempdir().unwrap();
+    let small = Mount::tmpfs(dir.path(), "8m");
+    let to = dir.path().join("x").display().to_string();
+    let blob = Blob::from_bytes(vec![1; 20 << 20]);
+    let error = link.put(&blob, &to, 0o600, Io::default()).await.unwrap_err();
+    assert!(matches!(error, LinkError::DiskFull), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    drop(small);
+}
+
+/// A small file system; unmounted when dropped.
+struct Mount(String);
+
+impl Mount {
+    fn tmpfs(at: &Path, size: &str) -> Self {
+        let at = at.display().to_string();
+        must("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "kc-test", &at]);
+        Self(at)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        must("umount", &[&self.0]);
+    }
+}
+
+#[tokio::test]
+async fn a_port_behind_the_host_is_reached() {
+    let server = Sshd::start();
+    let link = connect(&server).await;
+    let mut stream = link.forward("127.0.0.1", server.port).await.unwrap();
+    let mut banner = [0; 7];
+    stream.read_exact(&mut banner).await.unwrap();
+    assert_eq!(&banner, b"SSH-2.0");
+    assert!(matches!(link.forward("127.0.0.1", 1).await, Err(LinkError::Lost(_))));
+}
+
+#[tokio::test]
+async fn a_server_in_a_namespace_is_reached() {
+    let server = Sshd::with(Setup { netns: true, ..Setup::default() });
+    let link = connect(&server).await;
+    assert_eq!(run(&link, "echo inside").await, "inside");
+    let mut outside = server.target();
+    outside.netns = None;
+    let problem = SshTransport::connect(outside).await.err().unwrap();
+    assert_eq!(problem.code, Code::HostUnreachable, "{problem}");
+    let mut nowhere = server.target();
+    nowhere.netns = Some("/run/netns/none".into());
+    let problem = SshTransport::connect(nowhere).await.err().unwrap();
+    assert!(problem.to_string().contains("/run/netns/none"), "{problem}");
 }

@@ -120,7 +120,7 @@ impl<'a> Lane<'a> {
         let Some(viewer) = &self.viewer else { return Ok(done) };
         let checks: Vec<_> = steps.iter().map(|s| &s.done_if).enumerate().collect();
         let script = script::probe(checks.iter().filter_map(|(i, check)| match check {
-            Check::Script(text) => Some((*i, text.as_str())),
+            Check::Script(text) | Check::Before(text) => Some((*i, text.as_str())),
             Check::Never => None,
         }));
         let Some(script) = script else { return Ok(done) };

@@ -41,8 +41,13 @@ impl Lock {
 /// Holds a host for one run, against runs from other computers: `flock` on the host, freed by sshd when the
 /// connection ends.
 pub struct HostLock {
+    host: Arc<Host>,
+    run: RunId,
     _held: tokio_util::sync::DropGuard,
 }
+
+/// A run that was killed holds its locks until sshd notices, in seconds.
+const GRACE: u32 = 5;
 
 /// Where the host-wide locks live: gone after a reboot, as the runs are.
 const FOLDER: &str = "/run/lock/kubecamp";
@@ -55,10 +60,21 @@ impl HostLock {
         tokio::spawn(hold(Arc::clone(host), run.clone(), cancel.clone(), told));
         let on = host.node();
         match tokio::time::timeout(Duration::from_secs(30), heard).await {
-            Ok(Ok(Held::Ours)) => Ok(Self { _held: cancel.drop_guard() }),
+            Ok(Ok(Held::Ours)) => Ok(Self { host: Arc::clone(host), run: run.clone(), _held: cancel.drop_guard() }),
             Ok(Ok(Held::Other(who))) => Err(busy(on, &who)),
             Ok(Err(_)) | Err(_) => Err(Problem::new(Code::LinkLost, "the host's lock could not be taken").on(on)),
         }
+    }
+}
+
+impl HostLock {
+    /// Frees the host now rather than when sshd notices that the connection is gone.
+    pub async fn release(self) {
+        let script = format!(
+            "[ \"$(cat {FOLDER}/run.who)\" = {} ] && kill \"$(cat {FOLDER}/run.pid)\" && rm -f {FOLDER}/run.who {FOLDER}/run.pid",
+            self.run
+        );
+        let _ = self.host.root(&script, Duration::from_secs(5), crate::transport::Io::default()).await;
     }
 }
 
@@ -92,8 +108,8 @@ async fn hold(
     // The holder watches its parent: sshd's child goes when the connection does, and the lock with it.
     let script = format!(
         "mkdir -p {FOLDER} && exec 9>>{FOLDER}/run || exit 1\n\
-         flock -n 9 || {{ echo \"KC-BUSY $(cat {FOLDER}/run.who 2>/dev/null)\"; exit 0; }}\n\
-         echo {run} > {FOLDER}/run.who; echo KC-LOCKED ok\n\
+         flock -w {GRACE} 9 || {{ echo \"KC-BUSY $(cat {FOLDER}/run.who 2>/dev/null)\"; exit 0; }}\n\
+         echo {run} > {FOLDER}/run.who; echo $$ > {FOLDER}/run.pid; echo KC-LOCKED ok\n\
          parent=$PPID; while kill -0 \"$parent\" 2>/dev/null; do sleep 1 9>&-; echo KC-ALIVE || exit 0; done"
     );
     let io = crate::transport::Io { line: Some(&heard), sent: None };

@@ -3,6 +3,7 @@
 //! Start here: `Step` in `step.rs`, then `Phase` in `phase.rs`, then `lane.rs`.
 
 mod board;
+mod crew;
 mod journal;
 mod lane;
 mod lock;
@@ -11,6 +12,7 @@ mod run;
 mod step;
 
 pub use board::Board;
+pub use crew::Crew;
 pub use journal::{Journal, read_journal};
 pub use lock::{HostLock, Lock};
 pub use phase::{Phase, View};

@@ -26,6 +26,8 @@ pub struct Step {
 pub enum Check {
     /// A reading script with exit status 0; probed before the change and again after it.
     Script(String),
+    /// The same, but probed only before the change: what a best effort could not do is for a later step to judge.
+    Before(String),
     /// It cannot be seen: the change runs every time, and must do no harm when repeated.
     Never,
 }

@@ -7,8 +7,10 @@ pub mod scan;
 pub mod script;
 mod session;
 pub mod template;
+mod traces;
 mod viewer;
 
 pub use facts::{Address, Cgroup, Facts};
 pub use session::{Host, Sudo};
+pub use traces::Traces;
 pub use viewer::Viewer;

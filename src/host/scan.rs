@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Traces;
+
 /// The script that prints a scan; see the file.
 pub const SCRIPT: &str = include_str!("../../templates/host/scan.sh");
 
@@ -11,13 +13,29 @@ pub struct Scan(BTreeSet<(String, String)>);
 
 /// One difference between two scans.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Residue {
+pub struct Difference {
     /// What kind of thing, as `link` or `path`.
     pub kind: String,
     /// The thing.
     pub thing: String,
     /// Whether it is there now and was not, or the other way round.
     pub now: bool,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = if self.now { "is there and was not" } else { "is gone and was there" };
+        write!(f, "{} {} {how}", self.kind, self.thing)
+    }
+}
+
+/// The differences between two scans, by whose they can be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// What a lab left or took: a reset that ends with any of these has failed.
+    pub residues: Vec<Difference>,
+    /// What others did meanwhile: worth a note.
+    pub others: Vec<Difference>,
 }
 
 impl Scan {
@@ -32,71 +50,50 @@ impl Scan {
         self.0.is_empty()
     }
 
-    /// What differs in `after`.
-    ///
-    /// A thing that went away counts only where kubecamp could have taken it: files, units, packet filter rules,
-    /// sysctls. A user's program that ended meanwhile is not ours.
-    pub fn residues(&self, after: &Self) -> Vec<Residue> {
-        let new = after.0.difference(&self.0).map(|l| (l, true));
-        let gone = self.0.difference(&after.0).map(|l| (l, false)).filter(|((kind, _), _)| ours_to_lose(kind));
-        new.chain(gone)
-            .filter(|((kind, thing), _)| !volatile(kind, thing))
-            .map(|((kind, thing), now)| Residue { kind: kind.clone(), thing: thing.clone(), now })
-            .collect()
+    /// Whether it saw this.
+    pub fn saw(&self, kind: &str, thing: &str) -> bool {
+        self.0.contains(&(kind.to_owned(), thing.to_owned()))
     }
-}
 
-fn ours_to_lose(kind: &str) -> bool {
-    !matches!(kind, "process" | "port" | "address" | "cgroup" | "mount" | "netns" | "packages" | "sysctl")
-}
-
-/// What changes by itself on a living host.
-fn volatile(kind: &str, thing: &str) -> bool {
-    match kind {
-        // DHCP renews addresses and their routes with new lifetimes.
-        "route" => thing.contains("proto dhcp"),
-        // iptables' own tools make their empty base tables when they only look.
-        "nft" => is_empty_base(thing),
-        _ => false,
-    }
-}
-
-/// Tables and base chains that iptables-nft creates by reading: `ip filter`, `ip nat chain POSTROUTING`.
-fn is_empty_base(thing: &str) -> bool {
-    let words: Vec<_> = thing.split_whitespace().collect();
-    let family = |w: &str| matches!(w, "ip" | "ip6");
-    let table = |w: &str| matches!(w, "filter" | "nat" | "mangle" | "raw" | "security");
-    match words.as_slice() {
-        [f, t] => family(f) && table(t),
-        [f, t, "chain", chain] => {
-            family(f) && table(t) && matches!(*chain, "INPUT" | "OUTPUT" | "FORWARD" | "PREROUTING" | "POSTROUTING")
+    /// What differs in `after`, without what changes by itself on a living host.
+    pub fn differences(&self, after: &Self, traces: &Traces) -> Differences {
+        let mut found = Differences::default();
+        for (kind, thing) in after.0.difference(&self.0) {
+            if traces.changes_by_itself(kind, thing) {
+                continue;
+            }
+            let holds_others = || traces.is_folder_of_others(kind, thing, &after.new_paths(self));
+            let ours = traces.may_be_new(kind, thing) && !holds_others();
+            let to = if ours { &mut found.residues } else { &mut found.others };
+            to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: true });
         }
-        _ => false,
+        for (kind, thing) in self.0.difference(&after.0) {
+            let unseen = is_tool(kind) && !after.saw("tool", kind);
+            if traces.changes_by_itself(kind, thing) || unseen {
+                continue;
+            }
+            let to = if traces.may_be_gone(kind, thing) { &mut found.residues } else { &mut found.others };
+            to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: false });
+        }
+        found
+    }
+
+    /// What must not be on any host without a lab: for hosts whose record is lost.
+    pub fn leftovers(&self, traces: &Traces) -> Vec<Difference> {
+        let known = self.0.iter().filter(|(kind, thing)| traces.is_certain(kind, thing));
+        known.map(|(kind, thing)| Difference { kind: kind.clone(), thing: thing.clone(), now: true }).collect()
+    }
+
+    fn new_paths<'a>(&'a self, before: &'a Self) -> Vec<&'a str> {
+        let new = self.0.difference(&before.0);
+        new.filter(|(kind, _)| kind == "path").map(|(_, thing)| thing.as_str()).collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_what_is_new_and_what_is_gone() {
-        let before = Scan::parse("link\teth0\npath\t/etc/cni/mine\nport\t80\nnft\tinet mine\n");
-        let after =
-            Scan::parse("link\teth0\nlink\tcni0\nnft\tip nat\nnft\tip nat chain POSTROUTING\nnft\tip kube-proxy\n");
-        let found: Vec<_> = before.residues(&after).into_iter().map(|r| (r.thing, r.now)).collect();
-        assert_eq!(
-            found,
-            [("cni0", true), ("ip kube-proxy", true), ("inet mine", false), ("/etc/cni/mine", false)]
-                .map(|(t, n)| (t.to_owned(), n))
-        );
-    }
-
-    #[test]
-    fn the_script_sees_this_computer() {
-        let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();
-        let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
-        assert!(scan.0.iter().any(|(kind, thing)| kind == "link" && thing == "lo"));
-        assert_eq!(scan.residues(&scan), []);
-    }
+/// Kinds that only a tool of the same name can show.
+fn is_tool(kind: &str) -> bool {
+    matches!(kind, "nft" | "ipset")
+        || kind.ends_with("tables-save")
+        || kind.ends_with("-legacy-save")
+        || kind.ends_with("-nft-save")
 }

@@ -36,10 +36,11 @@ impl Phase for Binaries {
         let mut files = vec![];
         let mut wanted = String::new();
         for member in self.bundle.members().filter(|m| m.kind == Kind::Binary) {
-            if member.is_control_plane_only() && !view.is_control_plane() {
+            if !member.for_workers() && !view.is_control_plane() {
                 continue;
             }
-            let to = place(&member.name, &member.path);
+            let Some(install) = &member.install else { continue };
+            let to = place(&member.name, install);
             let blob = self.bundle.plain(member);
             wanted.push_str(&format!("{} {} {to}\n", blob.sha256(), blob.size()));
             files.push(Upload { what: member.name.clone(), blob, to, mode: 0o755, then: String::new() });
@@ -51,6 +52,9 @@ impl Phase for Binaries {
              while read -r sha size path stamp; do [ \"$(stat -c %s:%Y:%i \"$path\")\" = \"$stamp\" ] || exit 1; done < /var/lib/kubecamp/binaries",
             wanted.trim_end()
         );
+        let kept = format!(
+            "printf '%s' '{wanted}' | while read -r sha size path; do grep -q \"^file\t[^\t]*\t$path\\$\" /var/lib/kubecamp/manifest || exit 1; done"
+        );
         let before = format!(
             "printf '%s' '{wanted}' | while read -r sha size path; do kc_dirs \"$(dirname \"$path\")\" && \
              {{ kc_known file \"$path\" || kc_keep \"$path\"; }} || exit 1; done"
@@ -60,7 +64,7 @@ impl Phase for Binaries {
              > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries"
         );
         Ok(vec![
-            Step::script("keep", "remember files that will be replaced", Check::Script(check.clone()), before),
+            Step::script("keep", "remember files that will be replaced", Check::Script(kept), before),
             Step::new("install", "upload the programs", Check::Script(check), Change::Upload { files, then: after })
                 .limit(120),
         ])

@@ -3,10 +3,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::control_plane::{KUBECTL, address_of};
+use super::{
+    control_plane::{KUBECTL, address_of},
+    images::image_of,
+};
 use crate::{
     bundle::Bundle,
-    core::{Blob, Code, PhaseId, Problem},
+    core::{Blob, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
     host::template,
     profile::Cni,
@@ -33,10 +36,7 @@ impl Phase for Flannel {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let image = self
-            .bundle
-            .image("flannel")
-            .ok_or_else(|| Problem::new(Code::BundleFormat, "the bundle has no flannel image"))?;
+        let image = image_of(&self.bundle, "flannel")?;
         let address = address_of(view, view.node)?;
         let values = json!({
             "pod_cidr": view.lab.pod_cidr(), "backend": "vxlan", "image": image, "api": address,

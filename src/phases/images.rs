@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     bundle::{Bundle, Kind},
-    core::{PhaseId, Problem, shell::quote},
+    core::{Code, PhaseId, Problem, shell::quote},
     engine::{Change, Check, Phase, Step, Upload, View},
 };
 
@@ -12,6 +12,12 @@ use crate::{
 pub struct Images {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
+}
+
+/// The reference of one of the bundle's images, as `registry.k8s.io/pause:3.10`.
+pub fn image_of<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a str, Problem> {
+    let image = bundle.member(name).and_then(|m| m.images.first());
+    image.map(String::as_str).ok_or_else(|| Problem::new(Code::BundleFormat, format!("the bundle has no image {name}")))
 }
 
 const CTR: &str = "/opt/kubecamp/bin/ctr -a /run/kubecamp/containerd.sock -n k8s.io";
@@ -32,18 +38,18 @@ impl Phase for Images {
         let mut refs = vec![];
         let mut files = vec![];
         for member in self.bundle.members().filter(|m| m.kind == Kind::Image) {
-            if member.is_control_plane_only() && !view.is_control_plane() {
+            if !member.for_workers() && !view.is_control_plane() {
                 continue;
             }
             // containerd reads zstd by itself and checks every layer's digest.
             let blob = self.bundle.stored(member);
             let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
-            refs.extend(member.refs.iter().map(|r| (r.clone(), mark.clone())));
+            refs.extend(member.images.iter().map(|r| (r.clone(), mark.clone())));
             let then = format!(
-                "[ -e {mark} ] || {CTR} images import --local \"$KC_FILE\" >/dev/null || exit 1\n\
+                "[ -e {mark} ] || {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
                  for r in {names}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
                  mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\"",
-                names = member.refs.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ")
+                names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ")
             );
             files.push(Upload {
                 what: member.name.clone(),

@@ -34,10 +34,12 @@ impl Phase for JoinWorkers {
             "kubeadm/join.yaml.tera",
             &json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?}),
         )?;
-        Ok(vec![join(&config).needs(Need::Value("token".into())).needs(Need::Value("ca-hash".into())).needs(Need::Step(
-            cp.clone(),
-            StepId::new("register"),
-        ))])
+        Ok(vec![
+            join(&config)
+                .needs(Need::Value("token".into()))
+                .needs(Need::Value("ca-hash".into()))
+                .needs(Need::Step(cp.clone(), StepId::new("register"))),
+        ])
     }
 }
 
@@ -85,4 +87,3 @@ fn join(config: &str) -> Step {
     let check = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && systemctl is-active -q kubelet";
     Step::script("join", "run kubeadm join", Check::Script(check.into()), change).limit(240)
 }
-

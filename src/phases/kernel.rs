@@ -64,7 +64,9 @@ fn sysctl_step() -> Step {
         .map(|(k, v)| {
             let f = format!("/proc/sys/{}", k.replace('.', "/"));
             match *k {
-                "fs.inotify.max_user_instances" | "fs.inotify.max_user_watches" => format!(" && {{ [ ! -w {f} ] || [ \"$(cat {f})\" -ge {v} ]; }}"),
+                "fs.inotify.max_user_instances" | "fs.inotify.max_user_watches" => {
+                    format!(" && {{ [ ! -w {f} ] || [ \"$(cat {f})\" -ge {v} ]; }}")
+                }
                 _ => format!(" && {{ [ ! -e {f} ] || [ \"$(cat {f})\" = {v} ]; }}"),
             }
         })

@@ -74,10 +74,9 @@ impl Task for Fetch {
     }
 
     async fn run(&self, _: &dyn Report) -> Result<(), Problem> {
-        let text = self
-            .wanted()
-            .await?
-            .ok_or_else(|| Problem::new(Code::VerifyFailed, "the control plane has no admin.conf").on(self.viewer.node()))?;
+        let text = self.wanted().await?.ok_or_else(|| {
+            Problem::new(Code::VerifyFailed, "the control plane has no admin.conf").on(self.viewer.node())
+        })?;
         write_private(&self.to, &text)
             .map_err(|e| Problem::new(Code::LocalFile, format!("cannot write {}", self.to.display())).because(e))
     }

@@ -3,29 +3,48 @@
 //! Start here: `kernel.rs`, the smallest.
 
 mod binaries;
+mod clean_network;
 mod control_plane;
+mod drain;
+mod fetch_bundle;
 mod flannel;
 mod images;
 mod join_workers;
 mod kernel;
 mod kubeconfig;
+mod local_packages;
+mod machines;
 mod names;
 mod pod_network;
+pub mod preflight;
+mod prove_clean;
 mod proxy_mode;
 mod record;
+mod reset_host;
+mod restore_files;
 mod runtime;
+mod stop_cluster;
 mod verify;
 
 pub use binaries::Binaries;
+pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;
+pub use drain::Drain;
+pub use fetch_bundle::FetchBundle;
 pub use flannel::Flannel;
 pub use images::Images;
 pub use join_workers::JoinWorkers;
 pub use kernel::Kernel;
 pub use kubeconfig::Kubeconfig;
+pub use local_packages::LocalPackages;
+pub use machines::{LocalPlaces, Machines, ProviderSlot, provider_in, running_place};
 pub use names::Names;
 pub use pod_network::PodNetwork;
+pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
 pub use record::Record;
+pub use reset_host::Records;
+pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;
+pub use stop_cluster::StopCluster;
 pub use verify::Verify;

@@ -25,14 +25,16 @@ impl Phase for Names {
         for node in view.lab.nodes() {
             let Some(facts) = view.fleet.get(&node.name) else { continue };
             let Some(ip) = facts.address() else { continue };
-            let own = facts.get("hostname").filter(|h| *h != node.name.as_str()).map(|h| format!(" {h}")).unwrap_or_default();
+            let own =
+                facts.get("hostname").filter(|h| *h != node.name.as_str()).map(|h| format!(" {h}")).unwrap_or_default();
             lines.push_str(&format!("{ip} {}{own}\n", node.name));
         }
         let block = format!("# kubecamp begin\n{lines}# kubecamp end\n");
-        let check = format!("[ \"$(sed -n '/^# kubecamp begin$/,/^# kubecamp end$/p' /etc/hosts)\" = '{}' ]", block.trim_end());
+        let check =
+            format!("[ \"$(sed -n '/^# kubecamp begin$/,/^# kubecamp end$/p' /etc/hosts)\" = '{}' ]", block.trim_end());
         // /etc/hosts may be a bind mount in a container: written in place, never renamed over.
         let change = format!(
-            "kc_record block absent /etc/hosts\n\
+            "kc_block /etc/hosts || exit 1\n\
              rest=$(sed '/^# kubecamp begin$/,/^# kubecamp end$/d' /etc/hosts 2>/dev/null)\n\
              printf '%s\\n%s' \"$rest\" '{block}' > /etc/hosts.kc-part && cat /etc/hosts.kc-part > /etc/hosts; rm -f /etc/hosts.kc-part"
         );

@@ -80,7 +80,9 @@ fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
     let unit = template::render("cni/routes.service.tera", &values)?;
     let live: String = routes
         .iter()
-        .filter_map(|r| Some(format!(" && ip route show {} | grep -q 'via {} '", r["pods"].as_str()?, r["via"].as_str()?)))
+        .filter_map(|r| {
+            Some(format!(" && ip route show {} | grep -q 'via {} '", r["pods"].as_str()?, r["via"].as_str()?))
+        })
         .collect();
     let check = format!("{}{live} && nft list table ip kubecamp", script::has(ROUTES, &unit));
     let change = format!(

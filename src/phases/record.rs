@@ -29,7 +29,8 @@ impl Phase for Record {
              echo {lab} > /var/lib/kubecamp/lab.part && mv /var/lib/kubecamp/lab.part /var/lib/kubecamp/lab",
             scan::SCRIPT
         );
-        let check = format!("[ -s /var/lib/kubecamp/before ] && {}", script::has("/var/lib/kubecamp/lab", &format!("{lab}\n")));
+        let check =
+            format!("[ -s /var/lib/kubecamp/before ] && {}", script::has("/var/lib/kubecamp/lab", &format!("{lab}\n")));
         Ok(vec![Step::script("baseline", "scan the host and claim it for the lab", Check::Script(check), change)])
     }
 }

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::images::image_of;
 use crate::{
     bundle::Bundle,
     core::{PhaseId, Problem, shell::quote},
@@ -62,7 +63,7 @@ impl Runtime {
     fn config(&self, view: &View<'_>) -> Result<String, Problem> {
         let facts = view.facts();
         let values = json!({
-            "pause": self.bundle.image("pause"),
+            "pause": image_of(&self.bundle, "pause")?,
             "restrict_oom": !facts.has_sys_resource(),
             "systemd_cgroup": facts.cgroup() == Cgroup::V2,
         });

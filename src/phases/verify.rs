@@ -3,10 +3,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::control_plane::KUBECTL;
+use super::{control_plane::KUBECTL, images::image_of};
 use crate::{
     bundle::Bundle,
-    core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
+    core::{Blob, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
     host::template,
 };
@@ -33,7 +33,8 @@ impl Phase for Verify {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let stamp = self.stamp(view)?;
-        let proven = view.lab.nodes().iter().all(|n| view.fleet.get(&n.name).is_some_and(|f| f.get("verified") == Some(&stamp)));
+        let proven =
+            view.lab.nodes().iter().all(|n| view.fleet.get(&n.name).is_some_and(|f| f.get("verified") == Some(&stamp)));
         let mut steps = vec![];
         if view.is_control_plane() {
             if !proven {
@@ -60,10 +61,7 @@ impl Verify {
     }
 
     fn probes(&self, view: &View<'_>) -> Result<Step, Problem> {
-        let image = self
-            .bundle
-            .image("coredns")
-            .ok_or_else(|| Problem::new(Code::BundleFormat, "the bundle has no CoreDNS image"))?;
+        let image = image_of(&self.bundle, "coredns")?;
         let nodes: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
         let manifest = template::render("node/probe.yaml.tera", &json!({"nodes": nodes, "image": image}))?;
         let names: Vec<_> = nodes.iter().map(|n| format!("on-{n}")).collect();
@@ -96,7 +94,8 @@ fn ready(view: &View<'_>) -> Step {
         "{} || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}",
         all(150)
     );
-    let mut step = Step::script("ready", "wait until every node and CoreDNS are ready", Check::Script(all(1)), change).limit(320);
+    let mut step =
+        Step::script("ready", "wait until every node and CoreDNS are ready", Check::Script(all(1)), change).limit(320);
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
@@ -117,7 +116,8 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
          until_true answer_dns || kc_die \"CoreDNS at $DNS does not answer from this node\"",
         prelude(view, 120)?
     );
-    Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", Check::Script(check), change).limit(140))
+    Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", Check::Script(check), change)
+        .limit(140))
 }
 
 fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {

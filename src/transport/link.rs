@@ -16,7 +16,7 @@ pub enum Input {
     Blob(Blob),
 }
 
-/// A command line for the remote user's login shell, its input, and how long it may take.
+/// A command line for a POSIX `sh` (whatever the user's login shell is), its input, and how long it may take.
 ///
 /// The line is visible in process lists: secrets belong into `input`.
 #[derive(Clone)]

@@ -37,12 +37,17 @@ fn sh(script: &str) -> String {
     join(["env", "LC_ALL=C", "sh", "-c", script])
 }
 
+/// Defines `h`, which prints the digest of its input: by openssl where it works, which uses the CPU's own instructions
+/// for it and is several times as fast as sha256sum.
+const HASH: &str = "h() { case $(openssl dgst -sha256 -r </dev/null 2>/dev/null) in \
+     e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855*) openssl dgst -sha256 -r;; *) sha256sum;; esac; };";
+
 /// Ends with [`SAME`] when the file is there; the size comes first, since it costs nothing.
 fn look(to: &str, blob: &Blob, mode: u32) -> String {
     let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
     format!(
-        "[ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
-         set -- $(sha256sum <{path}) && [ \"$1\" = {sha256} ] && chmod {mode:o} {path} || exit 1"
+        "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
+         set -- $(h <{path}) && [ \"$1\" = {sha256} ] && chmod {mode:o} {path} || exit 1"
     )
 }
 
@@ -50,9 +55,9 @@ fn look(to: &str, blob: &Blob, mode: u32) -> String {
 fn store(to: &str, blob: &Blob, mode: u32) -> String {
     let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
     format!(
-        "t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
+        "{HASH} t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
          mkdir -p \"$(dirname {path})\" && : >\"$t\" || exit 1; \
-         set -- $(tee \"$t\" | sha256sum); n=$(stat -c %s \"$t\"); \
+         set -- $(tee \"$t\" | h); n=$(stat -c %s \"$t\"); \
          [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
          [ \"$1\" = {sha256} ] || {{ echo \"the digest is $1, not {sha256}\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"

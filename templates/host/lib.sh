@@ -31,6 +31,13 @@ kc_dirs() {
 }
 # kc_tree PATH: a folder that is ours from here on if it was not there: reset removes it with all that is in it.
 kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1"; mkdir -p "$1"; }; }
+# kc_block PATH: remembers a file into which a block of ours will be written in place.
+kc_block() {
+  kc_known block "$1" && return 0
+  n=$(printf %s "$1" | sha256sum | cut -c1-16)
+  mkdir -p "$KC/kept" && cp -aL "$1" "$KC/kept/$n" 2>/dev/null || { kc_record block absent "$1"; return 0; }
+  kc_record block "kept:$n" "$1"
+}
 # kc_sysctl KEY VALUE: sets it live, remembering the old value.
 kc_sysctl() {
   f=/proc/sys/$(echo "$1" | tr . /)

@@ -1,9 +1,10 @@
 # Proves from this node that names are answered and Services reach pods. Variables: DNS, MODE, PROBES, DEADLINE (s).
 # Only bash's own sockets: a minimal host has no dig and no curl.
 answer_dns() {
-  # A query for kubernetes.default.svc.cluster.local, type A; the reply's answer count must not be 0.
+  # A query for kube-dns.kube-system.svc.cluster.local, type A; the reply's answer count must not be 0. No label of
+  # ten letters: bash would send two datagrams, since that length byte is a newline.
   timeout 2 bash -c 'exec 3<>/dev/udp/'"$DNS"'/53 || exit 1
-    printf "\x4b\x43\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x0akubernetes\x07default\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01" >&3
+    printf "\x4b\x43\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x08kube-dns\x0bkube-system\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01" >&3
     head -c 8 <&3 | od -An -tx1 | tr -d " \n" | { read -r r; case $r in 4b43*) [ "$(printf %s "$r" | cut -c13-16)" != 0000 ];; *) exit 1;; esac; }'
 }
 answer_http() {

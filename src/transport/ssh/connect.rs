@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     SshTarget, auth,
@@ -30,12 +31,17 @@ use crate::{
 /// been refused.
 pub(super) const AT_ONCE: usize = 5;
 
+/// How long closing waits for commands that are being ended.
+const PARTING: Duration = Duration::from_secs(3);
+
 /// A live connection, through all its jumps.
 pub(super) struct Link {
     pub(super) session: Handle<Client>,
     /// The connections it runs through, nearest first; they live as long as this one.
     through: Vec<Handle<Client>>,
     pub(super) slots: Arc<Semaphore>,
+    /// Commands that are being ended because nobody waits for them any more.
+    pub(super) endings: TaskTracker,
     gone: Gone,
 }
 
@@ -45,8 +51,10 @@ impl Link {
         self.gone.why()
     }
 
-    /// Says goodbye, also to the jumps, last first.
+    /// Says goodbye, also to the jumps, last first; commands that were given up get a moment to end before.
     pub(super) async fn goodbye(&self) {
+        self.endings.close();
+        let _ = limit(PARTING, self.endings.wait()).await;
         for session in [&self.session].into_iter().chain(self.through.iter().rev()) {
             // A link that is gone already needs no goodbye.
             let _ = session.disconnect(Disconnect::ByApplication, "", "").await;
@@ -88,7 +96,13 @@ async fn attempt(target: &SshTarget) -> Result<Link, Stop<'_>> {
         };
         auth::login(&mut session, hop).await.map_err(|p| p.detail(gone.said()))?;
         if std::ptr::eq(hop, target) {
-            return Ok(Link { session, through, slots: Arc::new(Semaphore::new(AT_ONCE)), gone });
+            return Ok(Link {
+                session,
+                through,
+                slots: Arc::new(Semaphore::new(AT_ONCE)),
+                endings: TaskTracker::new(),
+                gone,
+            });
         }
         through.push(session);
     }

@@ -1,6 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::{mem::take, sync::Arc, time::Duration};
 
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Error, Sig, client::Msg};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Error, client::Msg};
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::JoinHandle,
@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::connect::Link;
+use crate::core::shell::join;
 use crate::transport::{
     Cmd, Exit, Io, LinkError,
     feed::Feed,
@@ -17,8 +18,8 @@ use crate::transport::{
 /// How long a host may refuse every session before we believe it.
 const NO_SESSION: Duration = Duration::from_secs(10);
 
-/// How long a command that is given up may take to end by itself.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long ending a command that is given up may take.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// Why a command did not end normally.
 pub(super) enum Failed {
@@ -35,7 +36,7 @@ impl From<LinkError> for Failed {
 }
 
 /// Runs one command in a session of its own; its limit counts from when it has a slot.
-pub(super) async fn exec(link: &Link, cmd: &Cmd, io: Io<'_>) -> Result<Exit, Failed> {
+pub(super) async fn exec(link: &Arc<Link>, cmd: &Cmd, io: Io<'_>) -> Result<Exit, Failed> {
     let slot = Arc::clone(&link.slots).acquire_owned().await.map_err(|e| Failed::NotBegun(e.to_string()))?;
     match timeout(cmd.limit, run(link, slot, cmd, io)).await {
         Ok(done) => done,
@@ -43,13 +44,15 @@ pub(super) async fn exec(link: &Link, cmd: &Cmd, io: Io<'_>) -> Result<Exit, Fai
     }
 }
 
-async fn run(link: &Link, slot: OwnedSemaphorePermit, cmd: &Cmd, io: Io<'_>) -> Result<Exit, Failed> {
+async fn run(link: &Arc<Link>, slot: OwnedSemaphorePermit, cmd: &Cmd, io: Io<'_>) -> Result<Exit, Failed> {
     let (reader, writer) = open(link).await?.split();
     let (output, lines) = Output::new(io);
     let writer = Arc::new(writer);
     let drain = tokio::spawn(drain(reader, output, slot));
-    let mut session = Session { writer: Arc::clone(&writer), drain: Some(drain) };
-    writer.exec(true, cmd.line.as_bytes()).await.map_err(|_| Failed::NotBegun(link.why()))?;
+    let mark = format!("KC_RUN={:016x}", rand::random::<u64>());
+    let line = join(["env", &mark, "sh", "-c", &cmd.line]);
+    let mut session = Session { link: Arc::clone(link), writer: Arc::clone(&writer), mark, drain: Some(drain) };
+    writer.exec(true, line).await.map_err(|_| Failed::NotBegun(link.why()))?;
     let ended = {
         let ended = session.ended();
         let feeding = feed(&writer, cmd, io);
@@ -153,7 +156,10 @@ async fn drain(mut reader: ChannelReadHalf, mut output: Output, slot: OwnedSemap
 
 /// A running command; dropped before its end, it is ended on the host as well.
 struct Session {
+    link: Arc<Link>,
     writer: Arc<ChannelWriteHalf<Msg>>,
+    /// The variable in the environment of all of its processes.
+    mark: String,
     drain: Option<JoinHandle<End>>,
 }
 
@@ -169,21 +175,32 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let (Some(drain), Ok(runtime)) = (self.drain.take(), tokio::runtime::Handle::try_current()) else { return };
-        runtime.spawn(give_up(Arc::clone(&self.writer), drain));
+        let ending = give_up(Arc::clone(&self.link), Arc::clone(&self.writer), take(&mut self.mark), drain);
+        self.link.endings.spawn_on(ending, &runtime);
     }
 }
 
-/// Ends a command that nobody waits for. sshd keeps the session's slot until the process is gone, so closing the
-/// channel alone is not enough.
-async fn give_up(writer: Arc<ChannelWriteHalf<Msg>>, mut drain: JoinHandle<End>) {
-    let _ = writer.signal(Sig::TERM).await;
-    let _ = writer.eof().await;
-    if timeout(GRACE, &mut drain).await.is_ok() {
-        return;
-    }
-    let _ = writer.signal(Sig::KILL).await;
-    let _ = writer.close().await;
-    if timeout(GRACE, &mut drain).await.is_err() {
+/// Ends a command that nobody waits for. sshd keeps a session until its process is gone, so closing the channel is not
+/// enough; and it passes no signals on to root's processes. So they are looked for.
+async fn give_up(link: Arc<Link>, writer: Arc<ChannelWriteHalf<Msg>>, mark: String, mut drain: JoinHandle<End>) {
+    // Input that is cut off must not look like its end, hence no end-of-file before the processes are gone.
+    let find = format!("grep -lzx {mark} /proc/[0-9]*/environ | cut -d/ -f3");
+    // More than once, and whether or not one is found: a process may just be starting, or about to become another.
+    let rounds = "1 2 3 4 5 6 7 8 9 10";
+    // Nobody reads the dots: they end this script once its own channel is closed.
+    let ask = format!("for n in {rounds}; do kill -TERM $({find}); sleep 0.2 || sleep 1; echo . || exit; done");
+    let line = join(["sh", "-c", &format!("{{ {ask}; kill -KILL $({find}); }} 2>/dev/null")]);
+    let _ = timeout(GIVE_UP, async {
+        if let Ok(killer) = open(&link).await
+            && killer.exec(false, line).await.is_ok()
+        {
+            let _ = (&mut drain).await;
+            let _ = killer.close().await;
+        }
+    })
+    .await;
+    if !drain.is_finished() {
+        let _ = writer.close().await;
         drain.abort();
     }
 }

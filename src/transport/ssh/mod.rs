@@ -13,7 +13,7 @@ mod spec;
 mod target;
 mod transport;
 
-pub use config::resolve;
+pub use config::{Resolved, Resolver, resolve};
 pub use key::{KeyPair, public_line};
 pub use spec::Spec;
 pub use target::{HostKeyPolicy, Identity, SshTarget, Unknown};

@@ -124,6 +124,38 @@ impl SshTarget {
         }
     }
 
+    /// Also tries this key file first, as `--identity` asks.
+    #[must_use]
+    pub fn identity(mut self, file: PathBuf) -> Self {
+        self.identities.insert(0, Identity::File(file));
+        self
+    }
+
+    /// Shares the keyring of the run, jumps included.
+    #[must_use]
+    pub fn keyring(mut self, keyring: &Arc<Keyring>) -> Self {
+        for hop in self.jump.iter_mut() {
+            hop.keyring = Arc::clone(keyring);
+        }
+        self.keyring = Arc::clone(keyring);
+        self
+    }
+
+    /// Says what to do with new hosts, jumps included, and records their keys in `file` when one is given, leaving
+    /// the user's own known_hosts as it is.
+    #[must_use]
+    pub fn new_hosts(mut self, policy: Unknown, file: Option<&Path>) -> Self {
+        for hop in self.jump.iter_mut().map(|hop| &mut hop.host_keys).chain([&mut self.host_keys]) {
+            if let HostKeyPolicy::Files { read, write, unknown } = hop {
+                *unknown = policy;
+                if let Some(file) = file {
+                    read.extend(write.replace(file.to_owned()));
+                }
+            }
+        }
+        self
+    }
+
     /// The host as known_hosts files write it.
     pub(super) fn known_as(&self) -> String {
         let name = self.key_name.as_ref().unwrap_or(&self.address).to_lowercase();

@@ -1,0 +1,248 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    Bundle, Cache,
+    manifest::{FORMAT, Origins},
+    modules,
+    upstream::{self, Mirrors},
+    versions::Versions,
+    write::{self, Packed, Part, Title},
+};
+use crate::core::{Arch, Code, NodeId, Problem, Problems, Report};
+
+/// The wait after a download's first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What bundle to make, and from what.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Kubernetes version, as `v1.36.3`.
+    pub kubernetes: String,
+    /// The CPU.
+    pub arch: Arch,
+    /// Where the parts come from.
+    pub source: Source,
+    /// Go modules to take from a folder instead, as `k8s.io/kubernetes` and a patched tree; implies modules.
+    pub replace: Vec<(String, PathBuf)>,
+    /// The file to write; none for its place in the cache.
+    pub out: Option<PathBuf>,
+    /// Where downloads, outputs and finished bundles are kept.
+    pub cache: Cache,
+    /// Where downloads come from instead.
+    pub mirrors: Mirrors,
+}
+
+impl BuildRequest {
+    /// A patched bundle has a name of its own: nobody should get it without asking for it.
+    fn default_out(&self) -> PathBuf {
+        let usual = self.cache.bundle(&self.kubernetes, self.arch);
+        if self.replace.is_empty() { usual } else { usual.with_extension("patched.bundle") }
+    }
+}
+
+/// Where the parts of a bundle should come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Upstream where it answers within seconds, else modules.
+    Auto,
+    /// The projects' release sites and registries.
+    Upstream,
+    /// Go modules, built here.
+    Modules,
+}
+
+/// Makes the bundle that `request` describes and returns its file; does nothing when it is there already.
+///
+/// # Errors
+/// `KC-BUNDLE-UNKNOWN`, `KC-BUNDLE-TOOLS`, `KC-BUNDLE-BUILD`, `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
+pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf, Problems> {
+    let versions = Versions::of(&request.kubernetes)?;
+    let out = request.out.clone().unwrap_or_else(|| request.default_out());
+    let (scratch, _lock) = workplace(&request.cache, report).await?;
+    let recipe = choose(&request, versions, scratch.path(), report).await?;
+    let inputs = recipe.inputs()?;
+    if let Some(inputs) = &inputs
+        && is_made_of(&out, inputs, &request.cache, report)
+    {
+        report.note(&NodeId::here(), &format!("{} is there already", out.display()));
+        return Ok(out);
+    }
+    let parts = match &recipe {
+        Recipe::Upstream(job) => upstream::make(job, report).await?,
+        Recipe::Modules(job) => modules::make(job, report).await?,
+    };
+    check_images(&parts, &request).await?;
+    let title = Title {
+        kubernetes: request.kubernetes.clone(),
+        arch: request.arch,
+        source: recipe.origins(),
+        replaced: request.replace.iter().map(|(module, _)| module.clone()).collect(),
+    };
+    let bundle = pack(title, parts, &out, scratch.path(), &request.cache, report).await?;
+    if let Some(inputs) = inputs {
+        // Without the note the next build only takes longer.
+        let _ = fs::write(made_note(&bundle, &request.cache), inputs);
+    }
+    Ok(out)
+}
+
+/// A folder for this build only, and the lock that keeps a second build in the same cache waiting.
+async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(tempfile::TempDir, fs::File), Problem> {
+    let folder = cache.root().join("build");
+    let failed =
+        |e: io::Error| Problem::new(Code::LocalFile, format!("cannot write below {}", folder.display())).because(e);
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let lock = fs::File::create(folder.join("lock")).map_err(failed)?;
+    let lock = match lock.try_lock() {
+        Ok(()) => lock,
+        Err(_) => {
+            report.note(&NodeId::here(), "waiting for another bundle build to end");
+            let wait = move || lock.lock().map(|()| lock);
+            tokio::task::spawn_blocking(wait).await.map_err(io::Error::other).and_then(|r| r).map_err(failed)?
+        }
+    };
+    Ok((tempfile::Builder::new().prefix("scratch-").tempdir_in(&folder).map_err(failed)?, lock))
+}
+
+/// The source that was chosen, with what it needs to know.
+enum Recipe {
+    Upstream(upstream::Job),
+    Modules(modules::Job),
+}
+
+impl Recipe {
+    fn origins(&self) -> Origins {
+        match self {
+            Self::Upstream(_) => Origins::Upstream,
+            Self::Modules(_) => Origins::Modules,
+        }
+    }
+
+    /// What decides the bundle's content; none when only a build can tell.
+    fn inputs(&self) -> Result<Option<String>, Problem> {
+        let text = match self {
+            Self::Upstream(job) => format!("upstream {FORMAT} {:?} {}", job.versions, job.arch),
+            Self::Modules(job) => match modules::inputs(job)? {
+                Some(text) => format!("modules {FORMAT} {text}"),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(hex::encode(Sha256::digest(text))))
+    }
+}
+
+async fn choose(
+    request: &BuildRequest,
+    versions: Versions,
+    scratch: &Path,
+    report: &dyn Report,
+) -> Result<Recipe, Problem> {
+    let (arch, cache) = (request.arch, &request.cache);
+    let (mirrors, pause) = (request.mirrors.clone(), FIRST_PAUSE);
+    let (folder, scratch) = (cache.downloads(), scratch.to_owned());
+    let fetch = upstream::Job { versions: versions.clone(), arch, mirrors, folder, scratch: scratch.clone(), pause };
+    let from_modules = !request.replace.is_empty()
+        || match request.source {
+            Source::Modules => true,
+            Source::Upstream => false,
+            Source::Auto => !upstream::answers(&fetch).await,
+        };
+    if !from_modules {
+        return Ok(Recipe::Upstream(fetch));
+    }
+    if request.source == Source::Auto && request.replace.is_empty() {
+        report.note(&NodeId::here(), "the release site does not answer: building from Go modules");
+    }
+    let replace = request.replace.iter().map(|(module, folder)| Ok((module.clone(), absolute(folder)?)));
+    let replace = replace.collect::<Result<_, Problem>>()?;
+    Ok(Recipe::Modules(modules::Job { versions, arch, replace, root: cache.modules(), scratch }))
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
+    let missing = |e| Problem::new(Code::LocalFile, format!("cannot read {}", folder.display())).because(e);
+    let folder = folder.canonicalize().map_err(missing)?;
+    if folder.join("go.mod").is_file() {
+        return Ok(folder);
+    }
+    Err(Problem::new(Code::LocalFile, format!("{} is not a Go module: it has no go.mod", folder.display())))
+}
+
+/// Whether the file is a whole bundle that was made of these inputs.
+fn is_made_of(out: &Path, inputs: &str, cache: &Cache, report: &dyn Report) -> bool {
+    let Ok(bundle) = Bundle::open(out) else { return false };
+    fs::read_to_string(made_note(&bundle, cache)).is_ok_and(|note| note == inputs)
+        && bundle.verify_once(&cache.verified(), report).is_ok()
+}
+
+fn made_note(bundle: &Bundle, cache: &Cache) -> PathBuf {
+    cache.verified().join(format!("{}.inputs", bundle.id()))
+}
+
+/// Asks the new kubeadm which images it wants: the table of versions must not drift away from it.
+async fn check_images(parts: &[Part], request: &BuildRequest) -> Result<(), Problem> {
+    if Arch::from_uname(std::env::consts::ARCH) != Some(request.arch) {
+        return Ok(());
+    }
+    let Some(kubeadm) = parts.iter().find(|p| p.name == "kubeadm") else { return Ok(()) };
+    let failed = |what: &str| Problem::new(Code::BundleBuild, format!("kubeadm {}: {what}", request.kubernetes));
+    let mut command = tokio::process::Command::new(&kubeadm.file);
+    command.args(["config", "images", "list", "--kubernetes-version", &request.kubernetes]).kill_on_drop(true);
+    let out = command.output().await.map_err(|e| failed("it does not run").because(e))?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let has: Vec<&String> = parts.iter().flat_map(|p| &p.images).collect();
+    let lacks: Vec<&str> = text.lines().filter(|image| !has.iter().any(|h| h == image)).collect();
+    if !out.status.success() || text.trim().is_empty() {
+        return Err(failed("it does not list its images").detail(String::from_utf8_lossy(&out.stderr).lines()));
+    }
+    if !lacks.is_empty() {
+        return Err(failed("it wants other images than the bundle would hold").detail(lacks));
+    }
+    Ok(())
+}
+
+/// Compresses the parts, several at once, and writes the bundle.
+async fn pack(
+    title: Title,
+    parts: Vec<Part>,
+    out: &Path,
+    scratch: &Path,
+    cache: &Cache,
+    report: &dyn Report,
+) -> Result<Bundle, Problem> {
+    let failed = |e: io::Error| Problem::new(Code::LocalFile, format!("cannot write {}", out.display())).because(e);
+    let work = scratch.join("packed");
+    fs::create_dir_all(&work).map_err(failed)?;
+    let (here, total) = (NodeId::here(), parts.len() as u64);
+    let slots = Arc::new(tokio::sync::Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let usual = cache.bundle(&title.kubernetes, title.arch);
+    let earlier: Vec<Bundle> = [out, &usual].into_iter().filter_map(|path| Bundle::open(path).ok()).collect();
+    let earlier = Arc::new(earlier);
+    let mut tasks = tokio::task::JoinSet::new();
+    for part in parts {
+        let (to, slots) = (work.clone(), Arc::clone(&slots));
+        let earlier = Arc::clone(&earlier);
+        tasks.spawn(async move {
+            let _slot = slots.acquire_owned().await.map_err(io::Error::other)?;
+            tokio::task::spawn_blocking(move || part.pack(&to, &earlier)).await.map_err(io::Error::other)?
+        });
+    }
+    let mut packed: Vec<Packed> = vec![];
+    while let Some(done) = tasks.join_next().await {
+        packed.push(done.map_err(io::Error::other).and_then(|r| r).map_err(failed)?);
+        report.progress(&here, "compress", packed.len() as u64, total);
+    }
+    let to = out.to_owned();
+    let written = tokio::task::spawn_blocking(move || write::write(title, packed, &to)).await;
+    written.map_err(io::Error::other).and_then(|r| r).map_err(failed)?;
+    // Its digests were computed from the very bytes that were written.
+    let bundle = Bundle::open(out)?;
+    bundle.remember(&cache.verified());
+    Ok(bundle)
+}

@@ -1,0 +1,273 @@
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, stream::BoxStream};
+use reqwest::{StatusCode, header};
+use tokio::{fs, io::AsyncWriteExt};
+use tokio_util::bytes::Bytes;
+
+use crate::core::{Code, NodeId, Problem, Report, digest};
+
+/// How often a download is taken up again after it broke off.
+const ATTEMPTS: u32 = 6;
+
+/// A piece of a download: the bytes that follow what is there already, or all of them again.
+pub struct Piece {
+    /// Whether it continues at the offset that was asked for.
+    pub continues: bool,
+    /// The whole length, where the server says it.
+    pub total: Option<u64>,
+    /// What identifies this version of the file, where the server says it.
+    pub etag: Option<String>,
+    /// The bytes.
+    pub bytes: BoxStream<'static, io::Result<Bytes>>,
+}
+
+/// Why one attempt failed.
+#[derive(Debug)]
+pub enum Miss {
+    /// Another attempt may succeed.
+    Again(Problem),
+    /// No attempt will.
+    Final(Problem),
+}
+
+impl Miss {
+    /// What a failed HTTP request means for further attempts.
+    fn of(url: &str, e: reqwest::Error) -> Self {
+        let refused = e.status().is_some_and(|s| {
+            s.is_client_error() && !matches!(s, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        });
+        // The error's own text would name the address a second time.
+        let problem = Problem::new(Code::Download, format!("{url} could not be read")).because(e.without_url());
+        if refused { Self::Final(problem) } else { Self::Again(problem) }
+    }
+}
+
+/// Fetches files into a folder, so that what arrived survives an interruption.
+#[derive(Clone)]
+pub struct Downloads {
+    client: reqwest::Client,
+    folder: PathBuf,
+    /// The wait after the first failure; it doubles.
+    pause: Duration,
+}
+
+impl Downloads {
+    /// Downloads into `folder`.
+    ///
+    /// # Errors
+    /// `KC-DOWNLOAD` when no TLS roots can be loaded.
+    pub fn new(folder: PathBuf, pause: Duration) -> Result<Self, Problem> {
+        // The first caller in the process decides; every room takes the same provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(30))
+            .user_agent(concat!("kubecamp/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| Problem::new(Code::Download, "the HTTP client could not be set up").because(e))?;
+        Ok(Self { client, folder, pause })
+    }
+
+    /// The text at `url`, which must be small.
+    ///
+    /// # Errors
+    /// `KC-DOWNLOAD`.
+    pub async fn text(&self, url: &str) -> Result<String, Problem> {
+        let fetch = || async {
+            let answer = self.client.get(url).send().await?.error_for_status()?;
+            answer.text().await
+        };
+        self.again(url, || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
+    }
+
+    /// The file at `url`, whose digest must be `sha256`; `name` is what progress and the cache call it.
+    ///
+    /// # Errors
+    /// `KC-DOWNLOAD` when it does not arrive, `KC-DOWNLOAD-DIGEST` when it is not what it should be.
+    pub async fn file(&self, url: &str, name: &str, sha256: &str, report: &dyn Report) -> Result<PathBuf, Problem> {
+        self.resume(url, name, sha256, report, |offset, etag| self.piece(url.to_owned(), offset, etag)).await
+    }
+
+    async fn piece(&self, url: String, offset: u64, etag: Option<String>) -> Result<Piece, Miss> {
+        let failed = |e: reqwest::Error| Miss::of(&url, e);
+        let mut request = self.client.get(&url);
+        if offset > 0 {
+            request = request.header(header::RANGE, format!("bytes={offset}-"));
+            if let Some(etag) = &etag {
+                request = request.header(header::IF_RANGE, etag);
+            }
+        }
+        let answer = request.send().await.map_err(failed)?;
+        let answer = match answer.status() {
+            // What is there is as long as the file, or longer: begin anew.
+            StatusCode::RANGE_NOT_SATISFIABLE => self.client.get(&url).send().await.map_err(failed)?,
+            _ => answer,
+        };
+        let answer = answer.error_for_status().map_err(failed)?;
+        let continues = answer.status() == StatusCode::PARTIAL_CONTENT;
+        let total = answer.content_length().map(|n| if continues { n + offset } else { n });
+        let etag = answer.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let bytes = answer.bytes_stream().map(|chunk| chunk.map_err(io::Error::other)).boxed();
+        Ok(Piece { continues, total, etag, bytes })
+    }
+
+    /// Brings the file called `name` here piece by piece, and checks it.
+    pub async fn resume<F, R>(
+        &self,
+        from: &str,
+        name: &str,
+        sha256: &str,
+        report: &dyn Report,
+        open: F,
+    ) -> Result<PathBuf, Problem>
+    where
+        F: Fn(u64, Option<String>) -> R,
+        R: Future<Output = Result<Piece, Miss>> + Send,
+    {
+        fs::create_dir_all(&self.folder).await.map_err(|e| self.unwritable(e))?;
+        let done = self.folder.join(format!("{}-{name}", &sha256.get(..16).unwrap_or(sha256)));
+        if self.is_good(&done, sha256).await {
+            return Ok(done);
+        }
+        let part = Part { path: with_end(&done, ".part"), etag: with_end(&done, ".etag") };
+        let resumed = part.size().await > 0;
+        self.fill(from, name, &part, report, &open).await?;
+        if !self.is_good(&part.path, sha256).await {
+            part.drop().await;
+            // The rest may belong to another version of the file than the beginning: once more from the start.
+            if resumed {
+                self.fill(from, name, &part, report, &open).await?;
+            }
+            if !resumed || !self.is_good(&part.path, sha256).await {
+                part.drop().await;
+                let what = format!("{from} does not have the digest {sha256}");
+                return Err(Problem::new(Code::DownloadDigest, what));
+            }
+        }
+        fs::rename(&part.path, &done).await.map_err(|e| self.unwritable(e))?;
+        let _ = fs::remove_file(&part.etag).await;
+        Ok(done)
+    }
+
+    /// Appends pieces until the server has no more.
+    async fn fill<F, R>(
+        &self,
+        from: &str,
+        name: &str,
+        part: &Part,
+        report: &dyn Report,
+        open: &F,
+    ) -> Result<(), Problem>
+    where
+        F: Fn(u64, Option<String>) -> R,
+        R: Future<Output = Result<Piece, Miss>> + Send,
+    {
+        self.again(from, || async {
+            let offset = part.size().await;
+            let etag = fs::read_to_string(&part.etag).await.ok();
+            let piece = open(offset, etag).await?;
+            let start = if piece.continues { offset } else { 0 };
+            part.append(piece, start, name, report)
+                .await
+                .map_err(|e| Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(e)))
+        })
+        .await
+    }
+
+    /// Tries `work` a few times, waiting longer each time.
+    pub async fn again<T, R>(&self, from: &str, work: impl Fn() -> R) -> Result<T, Problem>
+    where
+        R: Future<Output = Result<T, Miss>>,
+    {
+        let (mut wait, mut attempt) = (self.pause, 1);
+        loop {
+            match work().await {
+                Ok(done) => return Ok(done),
+                Err(Miss::Final(problem)) => return Err(problem),
+                Err(Miss::Again(problem)) if attempt == ATTEMPTS => {
+                    let what = format!("{from} could not be downloaded in {ATTEMPTS} attempts");
+                    return Err(Problem::new(Code::Download, what).because(problem));
+                }
+                Err(Miss::Again(_)) => tokio::time::sleep(wait).await,
+            }
+            wait *= 2;
+            attempt += 1;
+        }
+    }
+
+    async fn is_good(&self, path: &Path, sha256: &str) -> bool {
+        let (path, sha256) = (path.to_owned(), sha256.to_owned());
+        let work = move || digest(&mut std::fs::File::open(path)?).map(|(_, found)| found == sha256);
+        tokio::task::spawn_blocking(work).await.is_ok_and(|good: io::Result<bool>| good.unwrap_or(false))
+    }
+
+    fn unwritable(&self, e: io::Error) -> Problem {
+        Problem::new(Code::LocalFile, format!("cannot write below {}", self.folder.display())).because(e)
+    }
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// A download that is not whole yet.
+struct Part {
+    path: PathBuf,
+    etag: PathBuf,
+}
+
+impl Part {
+    async fn size(&self) -> u64 {
+        fs::metadata(&self.path).await.map_or(0, |m| m.len())
+    }
+
+    async fn drop(&self) {
+        let _ = fs::remove_file(&self.path).await;
+        let _ = fs::remove_file(&self.etag).await;
+    }
+
+    async fn append(&self, piece: Piece, start: u64, name: &str, report: &dyn Report) -> io::Result<()> {
+        match &piece.etag {
+            Some(etag) => fs::write(&self.etag, etag).await?,
+            None => _ = fs::remove_file(&self.etag).await,
+        }
+        let file = fs::OpenOptions::new().create(true).write(true).truncate(false).open(&self.path).await?;
+        file.set_len(start).await?;
+        let mut out = tokio::io::BufWriter::with_capacity(1 << 18, file);
+        tokio::io::AsyncSeekExt::seek(&mut out, io::SeekFrom::Start(start)).await?;
+        let written = write_all(piece.bytes, &mut out, |n| {
+            report.progress(&NodeId::here(), name, start + n, piece.total.unwrap_or(0));
+        })
+        .await;
+        // What arrived before the break counts: the next attempt continues there.
+        out.flush().await?;
+        let end = start + written?;
+        match piece.total {
+            Some(total) if total != end => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn write_all(
+    mut bytes: impl Stream<Item = io::Result<Bytes>> + Unpin,
+    out: &mut (impl tokio::io::AsyncWrite + Unpin),
+    mut told: impl FnMut(u64),
+) -> io::Result<u64> {
+    let mut n = 0;
+    while let Some(chunk) = bytes.next().await {
+        let chunk = chunk?;
+        out.write_all(&chunk).await?;
+        n += chunk.len() as u64;
+        told(n);
+    }
+    Ok(n)
+}

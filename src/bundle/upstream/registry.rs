@@ -1,0 +1,183 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt};
+use oci_client::{
+    Client, Reference,
+    client::{BlobResponse, ClientConfig, ClientProtocol},
+    errors::{OciDistributionError, OciErrorCode},
+    secrets::RegistryAuth,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    download::{Downloads, Miss, Piece},
+    mirrors::Mirrors,
+};
+use crate::{
+    bundle::image::{Layer, blob_path, index, write_layout},
+    core::{Arch, Code, Problem, Report},
+};
+
+const INDEXES: [&str; 2] =
+    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+const MANIFESTS: [&str; 2] =
+    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+
+/// Pulls images from registries, every blob checked and resumable.
+pub struct Registry<'a> {
+    client: Client,
+    mirrors: &'a Mirrors,
+    downloads: &'a Downloads,
+}
+
+/// An image of one platform, on disk.
+pub struct Pulled {
+    manifest: Vec<u8>,
+    media_type: String,
+    config: Vec<u8>,
+    /// Its layers as the registry keeps them, lowest first.
+    pub layers: Vec<PathBuf>,
+}
+
+impl<'a> Registry<'a> {
+    /// A client that asks `mirrors` first.
+    pub fn new(mirrors: &'a Mirrors, downloads: &'a Downloads) -> Self {
+        let client = Client::new(ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(mirrors.plain_hosts()),
+            connect_timeout: Some(Duration::from_secs(10)),
+            read_timeout: Some(Duration::from_secs(30)),
+            ..ClientConfig::default()
+        });
+        Self { client, mirrors, downloads }
+    }
+
+    /// Brings the manifest, configuration and layers of `image` for `arch` here.
+    ///
+    /// # Errors
+    /// `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
+    pub async fn pull(&self, image: &str, arch: Arch, report: &dyn Report) -> Result<Pulled, Problem> {
+        let reference: Reference = self.mirrors.image(image).parse().map_err(|e: oci_client::ParseError| {
+            Problem::new(Code::Download, format!("{image} has no valid mirror")).because(e)
+        })?;
+        let (mut manifest, mut digest) = self.manifest(image, &reference).await?;
+        let mut parsed = parse(image, &manifest)?;
+        if let Some(list) = parsed["manifests"].as_array() {
+            digest = for_platform(list, arch)
+                .ok_or_else(|| Problem::new(Code::Download, format!("{image} does not exist for {arch}")))?;
+            (manifest, _) = self.manifest(image, &reference.clone_with_digest(digest.clone())).await?;
+            check_digest(image, &manifest, &digest)?;
+            parsed = parse(image, &manifest)?;
+        } else {
+            check_digest(image, &manifest, &digest)?;
+        }
+        let config = self.blob(image, &reference, &parsed["config"], report).await?;
+        let config = std::fs::read(&config)
+            .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", config.display())).because(e))?;
+        let mut layers = vec![];
+        for layer in parsed["layers"].as_array().into_iter().flatten() {
+            layers.push(self.blob(image, &reference, layer, report).await?);
+        }
+        let media_type = parsed["mediaType"].as_str().unwrap_or(MANIFESTS[0]).to_owned();
+        Ok(Pulled { manifest, media_type, config, layers })
+    }
+
+    async fn manifest(&self, image: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
+        let accepted: Vec<&str> = INDEXES.into_iter().chain(MANIFESTS).collect();
+        let ask = || async {
+            let asked = self.client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, &accepted).await;
+            asked.map_err(|e| miss(image, e))
+        };
+        let (bytes, digest) = self.downloads.again(image, ask).await?;
+        Ok((bytes.to_vec(), digest))
+    }
+
+    async fn blob(
+        &self,
+        image: &str,
+        reference: &Reference,
+        descriptor: &Value,
+        report: &dyn Report,
+    ) -> Result<PathBuf, Problem> {
+        let digest = descriptor["digest"].as_str().unwrap_or_default().to_owned();
+        let sha256 = digest.strip_prefix("sha256:").filter(|hex| is_sha256(hex)).ok_or_else(|| {
+            Problem::new(Code::Download, format!("{image} names a part by `{digest}`, which is no SHA-256 digest"))
+        })?;
+        let total = descriptor["size"].as_u64();
+        let name = image.rsplit('/').next().unwrap_or(image).replace(':', "-");
+        let digest = digest.as_str();
+        let open = move |offset: u64, _| async move {
+            let asked = self.client.pull_blob_stream_partial(reference, digest, offset, None).await;
+            Ok(match asked.map_err(|e| miss(image, e))? {
+                BlobResponse::Full(s) => piece(false, total, s.stream.boxed()),
+                BlobResponse::Partial(s) => piece(true, total, s.stream.boxed()),
+            })
+        };
+        self.downloads.resume(image, &name, sha256, report, open).await
+    }
+}
+
+fn piece(
+    continues: bool,
+    total: Option<u64>,
+    bytes: futures::stream::BoxStream<'static, std::io::Result<tokio_util::bytes::Bytes>>,
+) -> Piece {
+    Piece { continues, total, etag: None, bytes: bytes.into_stream().boxed() }
+}
+
+fn is_sha256(hex: &str) -> bool {
+    hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn parse(image: &str, bytes: &[u8]) -> Result<Value, Problem> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Problem::new(Code::Download, format!("{image} has no readable manifest")).because(e))
+}
+
+fn check_digest(image: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> {
+    if format!("sha256:{}", hex::encode(Sha256::digest(bytes))) == digest {
+        return Ok(());
+    }
+    Err(Problem::new(Code::DownloadDigest, format!("the manifest of {image} does not have the digest {digest}")))
+}
+
+fn for_platform(list: &[Value], arch: Arch) -> Option<String> {
+    let fits = |m: &&Value| m["platform"]["os"] == "linux" && m["platform"]["architecture"] == arch.as_str();
+    list.iter().find(fits)?["digest"].as_str().map(str::to_owned)
+}
+
+/// What a registry's refusal means for further attempts.
+fn miss(image: &str, e: OciDistributionError) -> Miss {
+    let refused = match &e {
+        OciDistributionError::ImageManifestNotFoundError(_)
+        | OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::UnauthorizedError { .. } => true,
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|e| !matches!(e.code, OciErrorCode::Toomanyrequests))
+        }
+        OciDistributionError::ServerError { code, .. } => (400..500).contains(code) && *code != 429,
+        _ => false,
+    };
+    let problem = Problem::new(Code::Download, format!("{image} could not be pulled")).because(e);
+    if refused { Miss::Final(problem) } else { Miss::Again(problem) }
+}
+
+impl Pulled {
+    /// Writes the image in OCI layout, its bytes as the registry keeps them, named `image` for containerd.
+    pub fn write(&self, image: &str, arch: Arch, to: &Path) -> std::io::Result<()> {
+        let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+        let digest = sha256(&self.manifest);
+        let described = serde_json::json!({
+            "mediaType": self.media_type, "digest": format!("sha256:{digest}"), "size": self.manifest.len(),
+        });
+        let small: BTreeMap<String, Vec<u8>> =
+            [(blob_path(&digest), self.manifest.clone()), (blob_path(&sha256(&self.config)), self.config.clone())]
+                .into();
+        let layers = self.layers.iter().map(|file| Layer::from_tar(file)).collect::<std::io::Result<Vec<_>>>()?;
+        write_layout(&index(image, arch, described)?, &small, &layers, to)
+    }
+}

@@ -1,0 +1,172 @@
+use std::{fs, path::Path, time::Duration};
+
+use super::{
+    Job, Mirrors, answers,
+    download::Downloads,
+    fake::{Fake, noise},
+    make,
+};
+use crate::{
+    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Kind, Origins, Source, build, versions::Versions},
+    core::{Arch, Code, Quiet},
+};
+
+const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
+
+fn versions() -> Versions {
+    Versions::of(DEFAULT_KUBERNETES).unwrap()
+}
+
+fn job(fake: &Fake, folder: &Path) -> Job {
+    let (mirrors, scratch) = (fake.mirrors(), folder.join("scratch"));
+    Job { versions: versions(), arch: NATIVE, mirrors, folder: folder.to_owned(), scratch, pause: Duration::ZERO }
+}
+
+fn request(fake: &Fake, cache: &Path, source: Source) -> BuildRequest {
+    BuildRequest {
+        kubernetes: DEFAULT_KUBERNETES.to_owned(),
+        arch: NATIVE,
+        source,
+        replace: vec![],
+        out: None,
+        cache: Cache::new(cache),
+        mirrors: fake.mirrors(),
+    }
+}
+
+#[tokio::test]
+async fn a_site_that_breaks_off_in_mid_file_is_taken_up_again() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    fake.cut_everything(3);
+    let parts = make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    let kubelet = parts.iter().find(|p| p.name == "kubelet").unwrap();
+    assert_eq!(fs::read(&kubelet.file).unwrap(), noise("kubelet", 200_000));
+    let ranges = fake.requests(&format!("/dl/release/{DEFAULT_KUBERNETES}/bin/linux/{NATIVE}/kubelet"));
+    let resumed = ranges.iter().flatten().count();
+    assert!(ranges.len() >= 4 && resumed >= ranges.len() - 1, "{ranges:?}");
+    let blob = fake.state.lock().unwrap().seen.iter().any(|(path, range)| path.contains("/blobs/") && range.is_some());
+    assert!(blob, "a layer was resumed too");
+}
+
+#[tokio::test]
+async fn upstream_makes_a_whole_bundle_once() {
+    let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let path = build(request(&fake, cache.path(), Source::Auto), &Quiet).await.unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    bundle.verify(&Quiet).unwrap();
+    assert_eq!(bundle.manifest().source, Origins::Upstream);
+    assert!(bundle.members().filter(|m| m.kind == Kind::Image).count() >= 8);
+    let plugin = bundle.member("cni-flannel").unwrap();
+    assert_eq!(plugin.plain.size, noise("flannel plugin", 60_000).len() as u64);
+    let (first, requests) = (fs::read(&path).unwrap(), fake.state.lock().unwrap().seen.len());
+    build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
+    assert_eq!(fake.state.lock().unwrap().seen.len(), requests, "nothing was asked again");
+    fs::remove_file(&path).unwrap();
+    build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
+    assert!(fs::read(&path).unwrap() == first, "equal inputs give equal bytes");
+}
+
+#[tokio::test]
+async fn an_image_keeps_the_registrys_bytes_and_gets_its_own_name() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let parts = make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    let etcd = parts.iter().find(|p| p.name == "etcd").unwrap();
+    let mut archive = tar::Archive::new(fs::File::open(&etcd.file).unwrap());
+    let mut files = std::collections::HashMap::new();
+    for entry in archive.entries().unwrap() {
+        let (mut entry, mut bytes) = (entry.unwrap(), vec![]);
+        let path = entry.path().unwrap().to_string_lossy().into_owned();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        files.insert(path, bytes);
+    }
+    let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let listed = &index["manifests"][0];
+    assert_eq!(listed["annotations"]["io.containerd.image.name"], etcd.images[0].as_str());
+    let path = |digest: &serde_json::Value| format!("blobs/{}", digest.as_str().unwrap().replace(':', "/"));
+    let manifest: serde_json::Value = serde_json::from_slice(&files[&path(&listed["digest"])]).unwrap();
+    assert_eq!(files[&path(&manifest["layers"][0]["digest"])], noise(&etcd.images[0], 150_000));
+    assert!(files.contains_key(&path(&manifest["config"]["digest"])));
+}
+
+#[tokio::test]
+async fn a_wrong_digest_is_refused_and_nothing_stays() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.put("/file", "text/plain", noise("altered", 90_000));
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let problem = downloads.file(&fake.url("/file"), "file", &"0".repeat(64), &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::DownloadDigest);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_altered_layer_is_refused() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    {
+        let mut state = fake.state.lock().unwrap();
+        let of_etcd = |path: &&mut String| path.contains("/etcd/blobs/");
+        let mut paths: Vec<String> = state.files.keys().cloned().collect();
+        for path in paths.iter_mut().filter(of_etcd) {
+            state.files.get_mut(path).unwrap().1[5] ^= 1;
+        }
+    }
+    let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::DownloadDigest, "{problem}");
+}
+
+#[tokio::test]
+async fn a_file_that_changed_between_two_runs_starts_anew() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let digest = |bytes: &[u8]| hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes));
+    let (old, new) = (noise("old", 90_000), noise("new", 90_000));
+    fake.put("/file", "text/plain", old);
+    fake.state.lock().unwrap().cuts.insert("/file".to_owned(), usize::MAX);
+    let sha256 = digest(&new);
+    let problem = downloads.file(&fake.url("/file"), "file", &sha256, &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::Download);
+    fake.put("/file", "text/plain", new.clone());
+    fake.state.lock().unwrap().cuts.clear();
+    let path = downloads.file(&fake.url("/file"), "file", &sha256, &Quiet).await.unwrap();
+    assert_eq!(fs::read(path).unwrap(), new);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_asked_once() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::Download);
+    assert!(!answers(&job(&fake, folder.path())).await);
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    downloads.text(&fake.url("/none")).await.unwrap_err();
+    assert_eq!(fake.requests("/none").len(), 1);
+}
+
+#[tokio::test]
+async fn a_kubeadm_that_wants_other_images_is_noticed() {
+    let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let mut other = versions();
+    other.pause = "9.9";
+    fake.publish(&versions(), NATIVE);
+    fake.publish(&other, NATIVE);
+    let problems = build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap_err();
+    let problem = problems.iter().next().unwrap();
+    assert_eq!(problem.code, Code::BundleBuild);
+    assert!(problem.detail.iter().any(|line| line.contains("pause:9.9")), "{problem}");
+}
+
+#[tokio::test]
+async fn unknown_versions_and_trees_are_refused_before_anything_is_done() {
+    let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let unknown = BuildRequest { kubernetes: "v1.2.3".to_owned(), ..request(&fake, cache.path(), Source::Auto) };
+    assert_eq!(build(unknown, &Quiet).await.unwrap_err().iter().next().unwrap().code, Code::BundleUnknown);
+    let replace = vec![("k8s.io/kubernetes".to_owned(), cache.path().join("none"))];
+    let missing = BuildRequest { replace, ..request(&fake, cache.path(), Source::Auto) };
+    assert_eq!(build(missing, &Quiet).await.unwrap_err().iter().next().unwrap().code, Code::LocalFile);
+    assert!(!Cache::new(cache.path()).bundles().exists());
+    assert!(fake.state.lock().unwrap().seen.is_empty());
+    assert_eq!(Mirrors::default().url("https://dl.k8s.io/x"), "https://dl.k8s.io/x");
+}

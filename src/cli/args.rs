@@ -1,0 +1,312 @@
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use super::output::Format;
+use crate::{
+    core::{Arch, LabName, NodeId},
+    profile::{Cni, Layout, ProxyMode},
+};
+
+/// Kubernetes training labs: up over SSH or on local machines, and the machines given back clean.
+#[derive(Debug, Parser)]
+#[command(name = "kubecamp", version, propagate_version = true, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Global {
+    /// The lab.
+    #[arg(long, global = true, value_name = "LAB", default_value = "lab", env = "KUBECAMP_LAB")]
+    pub name: LabName,
+    /// Skip questions.
+    #[arg(long, short = 'y', global = true)]
+    pub yes: bool,
+    /// Plain lines instead of moving ones.
+    #[arg(long, global = true)]
+    pub plain: bool,
+    /// Show steps found done and remote output too.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Write every event of a run to standard output.
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["ndjson"])]
+    pub output_events: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring a lab up, or find that it is up.
+    Up(UpArgs),
+    /// Show the steps that up would take; changes nothing.
+    Plan(PlanArgs),
+    /// Show a lab's nodes, or all labs.
+    Status(StatusArgs),
+    /// Give a lab's hosts back as they were.
+    Reset(ResetArgs),
+    /// Reset, and remove local machines.
+    Down(ResetArgs),
+    /// Log in to a node, or run a command there.
+    Ssh(SshArgs),
+    /// Run kubectl against the lab.
+    Kubectl(KubectlArgs),
+    /// Build, inspect and verify bundles.
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Local machines and their engine.
+    #[command(subcommand)]
+    Machine(MachineCommand),
+    /// Shipped profiles.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Past runs of a lab.
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Write a shell's completions to standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to standard output.
+    Man,
+}
+
+/// What a lab should be and where.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct UpArgs {
+    /// Make machines on this computer.
+    #[arg(long, conflicts_with_all = ["host", "hosts"])]
+    pub local: bool,
+    /// Layout: nodes x cores c memory GiB g.
+    #[arg(long, value_name = "LAYOUT", conflicts_with = "profile")]
+    pub layout: Option<Layout>,
+    /// Profile: the name of a shipped one, or a file.
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
+    /// A host as [user@]address[:port] or an ssh_config alias; once per node, the control plane first.
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// A file of hosts.
+    #[arg(long, value_name = "FILE", conflicts_with = "host")]
+    pub hosts: Option<PathBuf>,
+    /// kube-proxy's mode instead of the profile's.
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub proxy_mode: Option<ProxyMode>,
+    /// CNI instead of the profile's.
+    #[arg(long, value_name = "CNI", value_parser = parse_cni)]
+    pub cni: Option<Cni>,
+    /// Kubernetes version instead of the profile's.
+    #[arg(long, value_name = "VERSION")]
+    pub kubernetes: Option<String>,
+    /// A bundle file instead of the cached one.
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+    /// Go on with hosts that are smaller than their layout.
+    #[arg(long)]
+    pub allow_undersized: bool,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// How to log in to hosts.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct ConnectArgs {
+    /// A private key to offer first.
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Record the keys of unknown hosts without asking.
+    #[arg(long)]
+    pub accept_new_host_keys: bool,
+    /// Ask for the sudo password of the hosts.
+    #[arg(long)]
+    pub ask_sudo_password: bool,
+    /// A file whose first line is the sudo password.
+    #[arg(long, value_name = "FILE", conflicts_with = "ask_sudo_password")]
+    pub sudo_password_file: Option<PathBuf>,
+    /// A host to pass through.
+    #[arg(long, short = 'J', value_name = "HOST")]
+    pub jump: Option<String>,
+    /// An ssh_config file instead of the user's.
+    #[arg(long, short = 'F', value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub up: UpArgs,
+    /// How the plan is written.
+    #[arg(long, short, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct StatusArgs {
+    /// Every lab, without looking at hosts.
+    #[arg(long)]
+    pub all: bool,
+    /// How the status is written.
+    #[arg(long, short, default_value = "table")]
+    pub output: Format,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct SshArgs {
+    /// The node.
+    pub node: NodeId,
+    /// A command to run there instead of a shell.
+    #[arg(last = true)]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct KubectlArgs {
+    /// kubectl's own arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Make a bundle, or find that it is made.
+    Build(BuildArgs),
+    /// List what is in a bundle.
+    Inspect {
+        /// The bundle's file; none for the default version's in the cache.
+        file: Option<PathBuf>,
+        /// How the list is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
+    /// Check every digest of a bundle.
+    Verify {
+        /// The bundle's file; none for the default version's in the cache.
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct BuildArgs {
+    /// Kubernetes version.
+    #[arg(long, value_name = "VERSION", default_value = crate::bundle::DEFAULT_KUBERNETES)]
+    pub kubernetes: String,
+    /// CPU architecture.
+    #[arg(long, value_name = "ARCH", value_parser = parse_arch)]
+    pub arch: Option<Arch>,
+    /// Where the parts come from.
+    #[arg(long, value_name = "SOURCE", default_value = "auto", value_parser = ["auto", "upstream", "modules"])]
+    pub source: String,
+    /// A Go module from a folder instead, as k8s.io/kubernetes=DIR; implies modules.
+    #[arg(long, value_name = "MODULE=DIR")]
+    pub replace: Vec<String>,
+    /// The file to write.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MachineCommand {
+    /// List the machines that kubecamp made.
+    List {
+        /// How the list is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
+    /// The private engine.
+    #[command(subcommand)]
+    Engine(EngineCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum EngineCommand {
+    /// Start it.
+    Start,
+    /// Stop it and its machines; nothing of it stays but its folder.
+    Stop,
+    /// Say how it is.
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Name the shipped profiles.
+    List,
+    /// Write a shipped profile to standard output, to change and use.
+    Show {
+        /// Its name.
+        profile: String,
+    },
+    /// Check a profile's file.
+    Check {
+        /// The file.
+        file: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// List the runs of a lab.
+    List {
+        /// How the list is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
+    /// Show where the time of a run went, the last one by default.
+    Show {
+        /// The run.
+        run: Option<String>,
+        /// Each step too.
+        #[arg(long)]
+        steps: bool,
+        /// How it is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
+}
+
+fn parse_mode(text: &str) -> Result<ProxyMode, String> {
+    match text {
+        "iptables" => Ok(ProxyMode::Iptables),
+        "ipvs" => Ok(ProxyMode::Ipvs),
+        "nftables" => Ok(ProxyMode::Nftables),
+        "userspace" => Err("userspace ended with Kubernetes 1.25; use iptables, ipvs or nftables".into()),
+        "kernelspace" => Err("kernelspace is for Windows nodes; use iptables, ipvs or nftables".into()),
+        _ => Err("use iptables, ipvs or nftables".into()),
+    }
+}
+
+fn parse_cni(text: &str) -> Result<Cni, String> {
+    match text {
+        "flannel" => Ok(Cni::Flannel),
+        "bridge" => Ok(Cni::Bridge),
+        _ => Err("use flannel or bridge".into()),
+    }
+}
+
+fn parse_arch(text: &str) -> Result<Arch, String> {
+    Arch::from_uname(text).ok_or_else(|| "use amd64 or arm64".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_is_sound() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,105 @@
+use std::{path::PathBuf, sync::Arc};
+
+use super::{Context, up::this_arch};
+use crate::{
+    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
+    cli::{
+        args::{BuildArgs, BundleCommand},
+        output::{self, Show},
+        settings::Config,
+    },
+    core::{Code, EventKind, Outcome, Problem, Problems, Report},
+    engine::Journal,
+    render::table,
+};
+
+/// `kubecamp bundle`.
+pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), Problems> {
+    match command {
+        BundleCommand::Build(args) => make(cx, args).await,
+        BundleCommand::Inspect { file, output } => {
+            let bundle = open(cx, file)?;
+            Ok(output::value(output, bundle.manifest(), || listing(&bundle))?)
+        }
+        BundleCommand::Verify { file } => {
+            let bundle = open(cx, file)?;
+            let journal = journal(cx);
+            bundle.verify(&*journal)?;
+            let count = bundle.members().count();
+            output::data(&format!("{}: {count} members, every digest is right\n", bundle.path().display()));
+            Ok(())
+        }
+    }
+}
+
+fn journal(cx: &Context) -> Arc<Journal> {
+    let show = Show::choose(cx.global.plain, cx.global.output_events.is_some());
+    Arc::new(Journal::unkept(vec![show.listener(cx.global.verbose)]))
+}
+
+fn open(cx: &Context, file: Option<PathBuf>) -> Result<Bundle, Problem> {
+    let arch = this_arch()?;
+    let path = file.unwrap_or_else(|| Cache::new(&cx.places.cache).bundle(DEFAULT_KUBERNETES, arch));
+    if !path.exists() {
+        return Err(Problem::new(Code::BundleFormat, format!("there is no bundle {}", path.display()))
+            .hint("Build it: kubecamp bundle build."));
+    }
+    Bundle::open(&path)
+}
+
+async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
+    let replace = args.replace.iter().map(|text| replacement(text)).collect::<Result<Vec<_>, _>>()?;
+    let request = BuildRequest {
+        kubernetes: args.kubernetes,
+        arch: args.arch.map_or_else(this_arch, Ok)?,
+        source: match args.source.as_str() {
+            "upstream" => Source::Upstream,
+            "modules" => Source::Modules,
+            _ => Source::Auto,
+        },
+        replace,
+        out: args.out,
+        mirrors: Config::load(&cx.places)?.mirrors,
+        cache: Cache::new(&cx.places.cache),
+    };
+    let journal = journal(cx);
+    let built = tokio::select! {
+        built = build(request, &*journal) => built,
+        () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C; finished parts are kept").into()),
+    };
+    let outcome = if built.is_ok() { Outcome::Changed } else { Outcome::Failed };
+    journal.event(EventKind::RunEnded { outcome, changed: 1, unchanged: 0, millis: journal.millis() });
+    output::data(&format!("{}\n", built?.display()));
+    Ok(())
+}
+
+fn replacement(text: &str) -> Result<(String, PathBuf), Problem> {
+    let bad = || {
+        Problem::new(Code::Usage, format!("`{text}` is not MODULE=DIR"))
+            .hint("Write it as k8s.io/kubernetes=../kubernetes.")
+    };
+    let (module, dir) = text.split_once('=').ok_or_else(bad)?;
+    let dir = std::path::absolute(dir).map_err(|_| bad())?;
+    if !dir.is_dir() {
+        return Err(Problem::new(Code::LocalFile, format!("{} is not a folder", dir.display())));
+    }
+    Ok((module.to_owned(), dir))
+}
+
+fn listing(bundle: &Bundle) -> String {
+    let manifest = bundle.manifest();
+    let mut rows = vec![["NAME", "KIND", "VERSION", "SIZE", "STORED", "LICENCE", "ORIGIN"].map(str::to_owned).to_vec()];
+    let mib = |n: u64| format!("{:.1} MiB", n as f64 / (1 << 20) as f64);
+    for m in bundle.members() {
+        rows.push(vec![
+            m.name.clone(),
+            format!("{:?}", m.kind).to_lowercase(),
+            m.version.clone(),
+            mib(m.plain.size),
+            mib(m.stored.size),
+            m.licence.clone(),
+            m.origin.clone(),
+        ]);
+    }
+    format!("Kubernetes {} for {}, id {}\n{}", manifest.kubernetes, manifest.arch, bundle.id(), table(&rows))
+}

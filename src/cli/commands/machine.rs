@@ -1,0 +1,54 @@
+use super::Context;
+use crate::{
+    cli::{
+        args::{EngineCommand, MachineCommand},
+        output::{self, Show},
+    },
+    core::Problems,
+    engine::Journal,
+    machine::{Engine, Provider},
+    phases::{provider_in, running_place},
+    render::table,
+};
+
+/// `kubecamp machine`.
+pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(), Problems> {
+    let places = cx.local_places();
+    match command {
+        MachineCommand::List { output } => {
+            let machines = match running_place(&places).await? {
+                Some(place) => provider_in(place, &places, String::new())?.list(None).await?,
+                None => vec![],
+            };
+            let mut rows = vec![["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"].map(str::to_owned).to_vec()];
+            rows.extend(machines.iter().map(|m| {
+                let address = m.address.map(|a| a.to_string()).unwrap_or_default();
+                let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
+                vec![m.name.clone(), m.lab.to_string(), m.node.to_string(), kind, state, address]
+            }));
+            Ok(output::value(output, &machines, || table(&rows))?)
+        }
+        MachineCommand::Engine(command) => engine(cx, command).await,
+    }
+}
+
+async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
+    let engine = Engine::new(&cx.places.engine);
+    let show = Show::choose(cx.global.plain, false);
+    let journal = Journal::unkept(vec![show.listener(cx.global.verbose)]);
+    match command {
+        EngineCommand::Start => {
+            engine.start(&journal).await?;
+        }
+        EngineCommand::Stop => engine.stop(&journal).await?,
+        EngineCommand::Status => {}
+    }
+    let status = engine.status().await;
+    let word = if status.running { "runs" } else { "does not run" };
+    let mut text = format!("The private engine in {} {word}.\n", status.dir.display());
+    for trace in &status.traces {
+        text.push_str(&format!("  {trace}\n"));
+    }
+    output::data(&text);
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Belongs: one file per command: from arguments to a flow or a question, and its data to standard output.
+//! Never: what a phase knows.
+//! Start here: `up.rs`.
+
+mod bundle;
+mod kubectl;
+mod machine;
+mod meta;
+mod profile;
+mod reset;
+mod runs;
+mod ssh;
+mod status;
+mod up;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{Args, Command, ConnectArgs, Global},
+    ask::Terminal,
+    output::Show,
+    settings::Places,
+    store::{State, Store, Where},
+    targets::{self, Connect},
+};
+use crate::{
+    core::{Code, NodeId, Problem, Problems, Secret},
+    engine::Journal,
+    machine::{Machine, Provider},
+    phases::{LocalPlaces, provider_in, running_place},
+    profile::Lab,
+    transport::{Ask, SshTarget},
+};
+
+/// What every command works with.
+pub(super) struct Context {
+    pub global: Global,
+    pub places: Places,
+    pub store: Store,
+    pub cancel: CancellationToken,
+}
+
+/// Runs the command; the number is the exit code of a command that passes another program's on.
+pub(super) async fn run(args: Args) -> Result<u8, Problems> {
+    let places = Places::from_env();
+    let store = Store::of(&places.labs, &args.global.name);
+    let cx = Context { global: args.global, places, store, cancel: CancellationToken::new() };
+    let stop = cx.cancel.clone();
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            stop.cancel();
+        }
+    });
+    match args.command {
+        Command::Up(args) => up::up(&cx, args).await.map(|()| 0),
+        Command::Plan(args) => up::plan(&cx, args).await.map(|()| 0),
+        Command::Status(args) => status::status(&cx, args).await.map(|()| 0),
+        Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
+        Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
+        Command::Ssh(args) => ssh::ssh(&cx, args).await,
+        Command::Kubectl(args) => kubectl::kubectl(&cx, args).await,
+        Command::Bundle(command) => bundle::bundle(&cx, command).await.map(|()| 0),
+        Command::Machine(command) => machine::machine(&cx, command).await.map(|()| 0),
+        Command::Profile(command) => profile::profile(command).map(|()| 0),
+        Command::Run(command) => Ok(runs::runs(&cx, command).map(|()| 0)?),
+        Command::Completions { shell } => Ok(meta::completions(shell)),
+        Command::Man => Ok(meta::man()?),
+    }
+}
+
+impl Context {
+    /// A journal in the lab's folder, shown as the user asked.
+    fn journal(&self) -> Result<Arc<Journal>, Problem> {
+        let show = Show::choose(self.global.plain, self.global.output_events.is_some());
+        Ok(Arc::new(Journal::create(&self.store.file("runs"), vec![show.listener(self.global.verbose)])?))
+    }
+
+    fn local_places(&self) -> LocalPlaces {
+        LocalPlaces { engine: self.places.engine.clone(), images: self.places.cache.join("images") }
+    }
+
+    /// The lab's machines, when its engine runs.
+    async fn machines(&self, lab: &Lab) -> Result<Vec<Machine>, Problem> {
+        let places = self.local_places();
+        let Some(place) = running_place(&places).await? else {
+            return Err(Problem::new(Code::EngineStart, "the engine of the lab's machines does not run")
+                .hint("Start it: kubecamp machine engine start, or kubecamp up --local."));
+        };
+        provider_in(place, &places, String::new())?.list(Some(lab.name())).await
+    }
+
+    /// How to log in to the nodes of a lab that exists.
+    async fn targets(
+        &self,
+        lab: &Lab,
+        state: &State,
+        connect: &ConnectArgs,
+    ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
+        match &state.place {
+            Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
+            Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab).await?)?),
+        }
+    }
+}
+
+impl From<&ConnectArgs> for Connect {
+    fn from(args: &ConnectArgs) -> Self {
+        Self {
+            identity: args.identity.clone(),
+            accept_new_host_keys: args.accept_new_host_keys,
+            ssh_config: args.ssh_config.clone(),
+            jump: args.jump.clone(),
+        }
+    }
+}
+
+/// The sudo password, asked for once, or the first line of a file.
+fn sudo_password(connect: &ConnectArgs) -> Result<Option<Secret>, Problem> {
+    if let Some(file) = &connect.sudo_password_file {
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
+        return Ok(Some(Secret::new(text.lines().next().unwrap_or_default())));
+    }
+    if !connect.ask_sudo_password {
+        return Ok(None);
+    }
+    let none = || Problem::new(Code::Sudo, "there is no terminal to ask for the sudo password on");
+    Terminal.secret("sudo password of the hosts").map(Some).ok_or_else(none)
+}

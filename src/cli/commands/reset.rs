@@ -1,0 +1,131 @@
+use std::sync::Arc;
+
+use super::{Context, sudo_password};
+use crate::{
+    cli::{
+        args::ResetArgs,
+        ask::confirm,
+        output,
+        store::{State, Where},
+    },
+    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
+    engine::{Crew, Lock, Mode, Run, run_flow},
+    flows,
+    machine::Provider,
+    phases::{provider_in, running_place},
+    profile::Lab,
+};
+
+/// `kubecamp reset`.
+pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems> {
+    let (lab, state) = cx.store.need(&cx.global.name)?;
+    let hosts = hosts_text(&lab, &state);
+    let question = format!(
+        "Reset removes the lab {} from {hosts}: its cluster, everything deployed in it, and all of its data there.\nGo on?",
+        lab.name()
+    );
+    confirm(cx.global.yes, &question)?;
+    let _lock = Lock::take(cx.store.folder())?;
+    clean(cx, &args, &lab, &state).await?;
+    output::say(&format!("{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.", lab.name()));
+    Ok(())
+}
+
+/// `kubecamp down`: hosts are reset and forgotten; local machines are removed as they are.
+pub(super) async fn down(cx: &Context, args: ResetArgs) -> Result<(), Problems> {
+    let (lab, state) = cx.store.need(&cx.global.name)?;
+    let hosts = hosts_text(&lab, &state);
+    let what = match state.place {
+        Where::Local => "removes the machines with everything on them",
+        Where::Hosts(_) => "resets the hosts, losing the cluster and all of its data there,",
+    };
+    confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name()))?;
+    let _lock = Lock::take(cx.store.folder())?;
+    match state.place {
+        Where::Local => remove_machines(cx, &lab).await?,
+        Where::Hosts(_) => clean(cx, &args, &lab, &state).await?,
+    }
+    cx.store.forget()?;
+    output::say(&format!("The lab {} is gone. Its run logs stay in {}.", lab.name(), cx.store.file("runs").display()));
+    Ok(())
+}
+
+fn hosts_text(lab: &Lab, state: &State) -> String {
+    match &state.place {
+        Where::Local => lab.nodes().iter().map(|n| format!("machine {}-{}", lab.name(), n.name)).collect::<Vec<_>>().join(", "),
+        Where::Hosts(hosts) => hosts.iter().map(|(node, host)| format!("{node} ({host})")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Resets every host that can be reached; those that cannot are problems at the end, not a reason to leave the
+/// others dirty.
+async fn clean(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State) -> Result<(), Problems> {
+    let journal = cx.journal()?;
+    let run = Run::new(lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
+    let ended = carry_out(cx, args, lab, state, &run).await;
+    run.ended(match &ended {
+        Ok(()) => Outcome::Changed,
+        Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
+        Err(_) => Outcome::Failed,
+    });
+    ended
+}
+
+async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run: &Run) -> Result<(), Problems> {
+    let records = cx.store.records();
+    let phases = flows::reset(records);
+    let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
+    run.journal.event(EventKind::RunStarted {
+        flow: "reset".into(),
+        lab: lab.name().clone(),
+        nodes: nodes.clone(),
+        phases: phases.iter().map(|p| p.id()).collect(),
+    });
+    let targets = cx.targets(lab, state, &args.connect).await?;
+    let mut found: Vec<Problem> = nodes
+        .iter()
+        .filter(|n| !targets.iter().any(|(t, _)| t == *n))
+        .map(|n| Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n))
+        .collect();
+    let password = sudo_password(&args.connect)?;
+    if let Some(password) = &password {
+        run.journal.hide(password);
+    }
+    let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), Some(run.journal.run())).await;
+    found.extend(absent);
+    let present: Vec<NodeId> = nodes.into_iter().filter(|n| crew.hosts.contains_key(n)).collect();
+    let ended = run_flow(run, &phases, &present, &crew.hosts, &crew.fleet).await;
+    crew.dismiss().await;
+    if let Err(problems) = ended {
+        found.extend(problems.into_vec());
+    }
+    Problems::check(found)?;
+    forget_cluster(cx, lab, state)?;
+    Ok(())
+}
+
+/// The hosts are clean: the next `up` records them anew and may bring up something else.
+fn forget_cluster(cx: &Context, lab: &Lab, state: &State) -> Result<(), Problem> {
+    cx.store.keep_records(&Default::default())?;
+    match std::fs::remove_file(cx.store.file("kubeconfig")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Problem::new(Code::LocalFile, "the kubeconfig cannot be removed").because(e));
+        }
+        _ => {}
+    }
+    cx.store.save(lab, &State { clean: true, ..state.clone() })
+}
+
+async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problem> {
+    let places = cx.local_places();
+    // Without its engine nothing of a machine runs; the engine's folder still has its disk.
+    let Some(place) = running_place(&places).await? else {
+        return Err(Problem::new(Code::EngineStart, "the engine of the lab's machines does not run")
+            .hint("Start it, then try again: kubecamp machine engine start."));
+    };
+    let provider = provider_in(place, &places, String::new())?;
+    for node in lab.nodes() {
+        provider.remove(lab.name(), &node.name).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+use std::{fs, path::PathBuf};
+
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    cli::{args::RunCommand, output},
+    core::{Code, Event, EventKind, Outcome, Problem, Timestamp},
+    engine::read_journal,
+    render::{phase_times, summary_text, table, took},
+};
+
+/// One past run.
+#[derive(Serialize)]
+struct Past {
+    run: String,
+    flow: String,
+    at: Timestamp,
+    outcome: Option<Outcome>,
+    changed: u64,
+    millis: u64,
+}
+
+/// `kubecamp run`.
+pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
+    let folder = cx.store.file("runs");
+    match command {
+        RunCommand::List { output } => {
+            let all: Vec<_> = names(&folder).iter().filter_map(|n| past(n, &read(&folder, n).ok()?)).collect();
+            output::value(output, &all, || listing(&all))
+        }
+        RunCommand::Show { run, steps, output } => {
+            let name = run.or_else(|| names(&folder).pop());
+            let name = name.ok_or_else(|| Problem::new(Code::LabUnknown, "the lab has no runs yet"))?;
+            let events = read(&folder, &name)?;
+            output::value(output, &phase_times(&events), || {
+                if steps { format!("{}\n{}", summary_text(&events), step_text(&events)) } else { summary_text(&events) }
+            })
+        }
+    }
+}
+
+fn names(folder: &PathBuf) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return vec![] };
+    let name =
+        |e: std::io::Result<fs::DirEntry>| Some(e.ok()?.file_name().to_str()?.strip_suffix(".ndjson")?.to_owned());
+    let mut names: Vec<_> = entries.filter_map(name).collect();
+    names.sort();
+    names
+}
+
+fn read(folder: &std::path::Path, name: &str) -> Result<Vec<Event>, Problem> {
+    read_journal(&folder.join(format!("{name}.ndjson")))
+}
+
+fn past(run: &str, events: &[Event]) -> Option<Past> {
+    let first = events.first()?;
+    let flow = events.iter().find_map(|e| match &e.kind {
+        EventKind::RunStarted { flow, .. } => Some(flow.clone()),
+        _ => None,
+    })?;
+    let ended = events.iter().rev().find_map(|e| match &e.kind {
+        EventKind::RunEnded { outcome, changed, millis, .. } => Some((*outcome, *changed, *millis)),
+        _ => None,
+    });
+    let (changed, millis) = ended.map_or((0, 0), |(_, c, m)| (c, m));
+    Some(Past { run: run.to_owned(), flow, at: first.at, outcome: ended.map(|(o, _, _)| o), changed, millis })
+}
+
+fn listing(all: &[Past]) -> String {
+    let mut rows = vec![["RUN", "FLOW", "RESULT", "CHANGED", "TOOK"].map(str::to_owned).to_vec()];
+    for past in all {
+        let result = match past.outcome {
+            Some(Outcome::Failed) => "failed",
+            Some(Outcome::Skipped) => "stopped",
+            Some(_) => "done",
+            None => "did not end",
+        };
+        rows.push(vec![
+            past.run.clone(),
+            past.flow.clone(),
+            result.into(),
+            past.changed.to_string(),
+            took(past.millis),
+        ]);
+    }
+    table(&rows)
+}
+
+/// Every step that changed something or failed, in the order in which they ended.
+fn step_text(events: &[Event]) -> String {
+    let mut rows = vec![["NODE", "STEP", "RESULT", "TOOK"].map(str::to_owned).to_vec()];
+    for event in events {
+        if let EventKind::StepEnded { phase, step, on, outcome, millis } = &event.kind
+            && *outcome != Outcome::AlreadyDone
+        {
+            let result = if *outcome == Outcome::Failed { "failed" } else { "changed" };
+            rows.push(vec![on.to_string(), format!("{phase}/{step}"), result.into(), took(*millis)]);
+        }
+    }
+    table(&rows)
+}

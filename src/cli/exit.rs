@@ -1,0 +1,46 @@
+use crate::core::Class;
+
+/// The exit code of each class of problem; documented in `docs/reference/exit-codes.md`.
+pub const fn exit_code(class: Class) -> u8 {
+    match class {
+        Class::Input => 2,
+        Class::Preflight => 3,
+        Class::Connect => 4,
+        Class::Bundle => 5,
+        Class::Machine => 6,
+        Class::Step => 7,
+        Class::Verify => 8,
+        Class::Busy => 9,
+        Class::Internal => 70,
+        Class::Cancelled => 130,
+    }
+}
+
+/// What each exit code means, in the order of the reference.
+pub const MEANINGS: &[(u8, &str)] = &[
+    (0, "It worked; nothing had to be done, or all of it is done."),
+    (2, "The command line, a profile or a hosts file is wrong; nothing was touched."),
+    (3, "A host or this computer does not fit; nothing was changed."),
+    (4, "A host could not be reached or did not let us in."),
+    (5, "A bundle or a download is broken, missing or of the wrong kind."),
+    (6, "The engine of local machines failed."),
+    (7, "A step on a host failed; the same command continues the run."),
+    (8, "The lab does not work as asked, or a host is not clean."),
+    (9, "Another run holds the lab or a host."),
+    (70, "A defect of kubecamp."),
+    (130, "The user said no, or pressed Ctrl-C."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Code;
+
+    #[test]
+    fn every_class_has_a_documented_code() {
+        for code in Code::ALL {
+            let exit = exit_code(code.class());
+            assert!(MEANINGS.iter().any(|(n, _)| *n == exit), "{code}");
+        }
+    }
+}

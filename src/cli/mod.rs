@@ -1,0 +1,44 @@
+//! Belongs: arguments, settings, questions on the terminal, exit codes; one file per command.
+//! Never: work that another front end would need too.
+//! Start here: `args.rs`, then `commands/up.rs`.
+
+mod args;
+mod ask;
+mod commands;
+mod exit;
+mod output;
+mod settings;
+mod store;
+mod targets;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use exit::exit_code;
+
+/// Parses the command line, runs the command, prints what went wrong, and says how to exit.
+pub fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    // Only the first caller may set it; a test that did so before is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(_) => return ExitCode::from(70),
+    };
+    let ended = runtime.block_on(Box::pin(commands::run(args)));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(300));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(problems) => {
+            output::problems(&problems);
+            ExitCode::from(exit_code(problems.class()))
+        }
+    }
+}

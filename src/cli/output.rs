@@ -1,0 +1,93 @@
+//! The only place that writes to standard output and error. Data goes to the first, all else to the second.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::Serialize;
+
+use crate::{
+    core::{Code, Event, Problem, Problems},
+    render::{Bars, Plain, ndjson, problems_text},
+};
+
+/// How a command's data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns.
+    Table,
+    /// Columns, more of them.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Writes data to standard output; a reader that went away is no error.
+pub fn data(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Writes a line for people to standard error.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes `value` as `format`, or as the text that `table` makes.
+pub fn value<T: Serialize>(format: Format, value: &T, table: impl FnOnce() -> String) -> Result<(), Problem> {
+    let fail = |e: String| Problem::new(Code::Internal, format!("the result cannot be written: {e}"));
+    match format {
+        Format::Table | Format::Wide => data(&table()),
+        Format::Json => data(&format!("{}\n", serde_json::to_string_pretty(value).map_err(|e| fail(e.to_string()))?)),
+        Format::Yaml => data(&serde_yaml::to_string(value).map_err(|e| fail(e.to_string()))?),
+    }
+    Ok(())
+}
+
+/// Writes problems to standard error.
+pub fn problems(problems: &Problems) {
+    let _ = std::io::stderr().write_all(problems_text(problems).as_bytes());
+}
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// A line per host that moves.
+    Bars,
+    /// One line for each thing that happens.
+    Plain,
+    /// Events as JSON on standard output.
+    Ndjson,
+}
+
+impl Show {
+    /// Bars on a terminal, else plain lines.
+    pub fn choose(plain: bool, events: bool) -> Self {
+        if events {
+            Self::Ndjson
+        } else if plain || !std::io::stderr().is_terminal() {
+            Self::Plain
+        } else {
+            Self::Bars
+        }
+    }
+
+    /// The renderer for it.
+    pub fn listener(self, verbose: bool) -> Arc<dyn Fn(&Event) + Send + Sync> {
+        match self {
+            Self::Ndjson => Arc::new(|event| ndjson(&mut std::io::stdout(), event)),
+            Self::Plain => {
+                let plain = Mutex::new(Plain::new(verbose));
+                Arc::new(move |event| {
+                    plain.lock().unwrap_or_else(PoisonError::into_inner).event(&mut std::io::stderr(), event);
+                })
+            }
+            Self::Bars => {
+                let bars = Mutex::new(Bars::new());
+                Arc::new(move |event| bars.lock().unwrap_or_else(PoisonError::into_inner).event(event))
+            }
+        }
+    }
+}

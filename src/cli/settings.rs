@@ -1,0 +1,66 @@
+use std::{env, path::PathBuf};
+
+use serde::Deserialize;
+
+use crate::{
+    bundle::Mirrors,
+    core::{Code, Problem},
+};
+
+/// Where things live on the user's computer (XDG base directories).
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Labs, one folder each.
+    pub labs: PathBuf,
+    /// The cache as a whole: bundles, node images, Go builds.
+    pub cache: PathBuf,
+    /// The private machine engine.
+    pub engine: PathBuf,
+    /// The user's settings.
+    pub config: PathBuf,
+}
+
+/// The user's settings, `config.yaml`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where downloads of bundles come from instead of the projects' own sites and registries.
+    #[serde(default)]
+    pub mirrors: Mirrors,
+}
+
+impl Config {
+    /// Reads the file; none is an empty one.
+    pub fn load(places: &Places) -> Result<Self, Problem> {
+        match std::fs::read_to_string(&places.config) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Problem::new(Code::LocalFile, format!("cannot read {}", places.config.display())).because(e)),
+            Ok(text) => serde_yaml::from_str(&text).map_err(|e| {
+                Problem::new(Code::Usage, format!("{} is not valid", places.config.display()))
+                    .because(e)
+                    .hint("Its keys are in docs/guide/slow-links.md.")
+            }),
+        }
+    }
+}
+
+impl Places {
+    /// From the environment: `KUBECAMP_HOME` for all of them, else XDG's variables, else the home folder.
+    pub fn from_env() -> Self {
+        let var = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
+        let config = match var("KUBECAMP_HOME") {
+            Some(all) => all.join("config"),
+            None => var("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("kubecamp"),
+        };
+        let (data, cache) = match var("KUBECAMP_HOME") {
+            Some(all) => (all.join("data"), var("KUBECAMP_CACHE").unwrap_or_else(|| all.join("cache"))),
+            None => (
+                var("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("kubecamp"),
+                var("KUBECAMP_CACHE")
+                    .unwrap_or_else(|| var("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("kubecamp")),
+            ),
+        };
+        Self { labs: data.join("labs"), engine: data.join("engine"), cache, config: config.join("config.yaml") }
+    }
+}

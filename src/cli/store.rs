@@ -1,0 +1,184 @@
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    core::{Code, LabName, NodeId, Problem},
+    inventory::HostEntry,
+    phases::Records,
+    profile::Lab,
+    transport::ssh::KeyPair,
+};
+
+/// A lab's folder on the user's computer.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// The file of [`Store::records`].
+const RECORDS: &str = "before.json";
+
+/// Where a lab's nodes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Where {
+    /// On machines that kubecamp made on this computer.
+    Local,
+    /// On hosts that the user named.
+    Hosts(Vec<(NodeId, HostEntry)>),
+}
+
+/// What is kept of a lab besides its profile.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct State {
+    /// Format of this file.
+    pub format: u32,
+    /// Where its nodes are.
+    pub place: Where,
+    /// The bundle it was made from.
+    pub bundle: Option<PathBuf>,
+    /// Whether a reset has proven its hosts clean since the last `up`: then it may come up as something else.
+    #[serde(default)]
+    pub clean: bool,
+}
+
+impl Store {
+    /// The store of the lab `name` under `labs`; nothing is created.
+    pub fn of(labs: &Path, name: &LabName) -> Self {
+        Self { folder: labs.join(name.as_str()) }
+    }
+
+    /// Every lab under `labs`, by name.
+    pub fn all(labs: &Path) -> Vec<LabName> {
+        let Ok(entries) = fs::read_dir(labs) else { return vec![] };
+        let mut names: Vec<LabName> = entries
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|name| Self::of(labs, name).file("lab.yaml").exists())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The lab and its state, or `None` when there is no such lab.
+    pub fn load(&self) -> Result<Option<(Lab, State)>, Problem> {
+        let path = self.file("lab.yaml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unreadable(&path, e)),
+        };
+        let lab = Lab::from_yaml(&text)?;
+        let path = self.file("state.json");
+        let text = fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
+        let state = serde_json::from_str(&text)
+            .map_err(|e| Problem::new(Code::LocalFile, format!("{} is damaged", path.display())).because(e))?;
+        Ok(Some((lab, state)))
+    }
+
+    /// The lab and its state, or the problem that there is none.
+    pub fn need(&self, name: &LabName) -> Result<(Lab, State), Problem> {
+        self.load()?.ok_or_else(|| Problem::new(Code::LabUnknown, format!("there is no lab called {name}")))
+    }
+
+    /// Keeps the lab and its state; each file is whole at any moment, and `lab.yaml` comes last.
+    pub fn save(&self, lab: &Lab, state: &State) -> Result<(), Problem> {
+        fs::create_dir_all(&self.folder).map_err(|e| unreadable(&self.folder, e))?;
+        let json = serde_json::to_string_pretty(state)
+            .map_err(|e| Problem::new(Code::Internal, "the lab's state cannot be written").because(e))?;
+        self.write("state.json", &json)?;
+        self.write("lab.yaml", &lab.to_yaml()?)
+    }
+
+    /// Writes a file of the folder with mode 0600, whole or not at all.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Problem> {
+        let path = self.file(name);
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|e| unreadable(&path, e))
+    }
+
+    /// The lab's own key pair, made at the first call: (private key file, public line).
+    pub fn key(&self) -> Result<(PathBuf, String), Problem> {
+        let (private, public) = (self.file("key"), self.file("key.pub"));
+        if let Ok(line) = fs::read_to_string(&public)
+            && private.exists()
+        {
+            return Ok((private, line.trim().to_owned()));
+        }
+        let pair = KeyPair::new("kubecamp")?;
+        self.write("key", pair.private.expose())?;
+        self.write("key.pub", &format!("{}\n", pair.public))?;
+        Ok((private, pair.public))
+    }
+
+    /// How the hosts were before `up`, by node; see [`crate::phases::Records`].
+    pub fn records(&self) -> Records {
+        fs::read_to_string(self.file(RECORDS)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Keeps how the hosts were.
+    pub fn keep_records(&self, records: &Records) -> Result<(), Problem> {
+        let text = serde_json::to_string(records)
+            .map_err(|e| Problem::new(Code::Internal, "the hosts' records cannot be written").because(e))?;
+        self.write(RECORDS, &text)
+    }
+
+    /// Forgets the lab but keeps its run logs.
+    pub fn forget(&self) -> Result<(), Problem> {
+        for name in ["lab.yaml", "state.json", "kubeconfig", "known_hosts", "key", "key.pub", RECORDS] {
+            match fs::remove_file(self.file(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unreadable(&self.file(name), e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Problem {
+    Problem::new(Code::LocalFile, format!("cannot use {}", path.display())).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_and_forgets() {
+        let dir = tempfile::tempdir().unwrap();
+        let name: LabName = "team7".parse().unwrap();
+        let store = Store::of(dir.path(), &name);
+        assert!(store.load().unwrap().is_none());
+        let lab = Lab::new(name.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
+        let state = State { format: 1, place: Where::Local, bundle: None, clean: false };
+        store.save(&lab, &state).unwrap();
+        assert_eq!(store.load().unwrap().unwrap().0, lab);
+        assert_eq!(Store::all(dir.path()), [name.clone()]);
+        let (_, first) = store.key().unwrap();
+        assert_eq!(store.key().unwrap().1, first);
+        store.forget().unwrap();
+        assert_eq!(store.need(&name).unwrap_err().code, Code::LabUnknown);
+    }
+}

@@ -1,0 +1,97 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::future::join_all;
+
+use super::HostLock;
+use crate::{
+    core::{NodeId, Problem, Problems, RunId, Secret},
+    host::{Facts, Host, Viewer},
+    transport::{SshTarget, SshTransport},
+};
+
+/// The hosts of a run: connected, held against other runs, their facts known.
+pub struct Crew {
+    /// The hosts by node.
+    pub hosts: BTreeMap<NodeId, Arc<Host>>,
+    /// What is known of each.
+    pub fleet: BTreeMap<NodeId, Facts>,
+    locks: Vec<HostLock>,
+}
+
+impl Crew {
+    /// Connects to every host at once, takes its lock when `run` is given, and gathers its facts; the error has every
+    /// host's problem, not only the first.
+    pub async fn muster(
+        targets: &[(NodeId, SshTarget)],
+        sudo_password: Option<&Secret>,
+        run: Option<&RunId>,
+    ) -> Result<Self, Problems> {
+        let (crew, found) = Self::muster_those_that_come(targets, sudo_password, run).await;
+        if let Err(problems) = Problems::check(found) {
+            crew.dismiss().await;
+            return Err(problems);
+        }
+        Ok(crew)
+    }
+
+    /// Like [`Crew::muster`], but goes on with the hosts that can be reached; the problems of the others come beside.
+    pub async fn muster_those_that_come(
+        targets: &[(NodeId, SshTarget)],
+        sudo_password: Option<&Secret>,
+        run: Option<&RunId>,
+    ) -> (Self, Vec<Problem>) {
+        let each = targets.iter().map(|(node, target)| one(node, target, sudo_password, run));
+        let (mut hosts, mut fleet, mut locks, mut found) = (BTreeMap::new(), BTreeMap::new(), vec![], vec![]);
+        for ((node, _), met) in targets.iter().zip(join_all(each).await) {
+            match met {
+                Ok((host, facts, lock)) => {
+                    hosts.insert(node.clone(), host);
+                    fleet.insert(node.clone(), facts);
+                    locks.extend(lock);
+                }
+                Err(problem) => found.push(problem),
+            }
+        }
+        (Self { hosts, fleet, locks }, found)
+    }
+
+    /// Gathers the facts anew.
+    pub async fn look_again(&mut self) -> Result<(), Problems> {
+        let each = self
+            .hosts
+            .iter()
+            .map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
+        let mut found = vec![];
+        for (node, facts) in join_all(each).await {
+            match facts {
+                Ok(facts) => {
+                    self.fleet.insert(node, facts);
+                }
+                Err(problem) => found.push(problem),
+            }
+        }
+        Problems::check(found)
+    }
+
+    /// Ends every connection politely.
+    pub async fn dismiss(self) {
+        join_all(self.locks.into_iter().map(HostLock::release)).await;
+        join_all(self.hosts.values().map(|h| h.close())).await;
+    }
+}
+
+async fn one(
+    node: &NodeId,
+    target: &SshTarget,
+    sudo_password: Option<&Secret>,
+    run: Option<&RunId>,
+) -> Result<(Arc<Host>, Facts, Option<HostLock>), Problem> {
+    let link = SshTransport::connect(target.clone()).await.map_err(|p| p.on(node))?;
+    let host = Arc::new(Host::open(node.clone(), Arc::new(link), sudo_password).await?);
+    let lock = match run {
+        Some(run) => Some(HostLock::take(&host, run).await?),
+        None => None,
+    };
+    let facts = Facts::gather(&Viewer::new(&host)).await?;
+    Ok((host, facts, lock))
+}

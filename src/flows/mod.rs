@@ -1,0 +1,11 @@
+//! Belongs: literal lists of phases, readable on one screen.
+//! Never: logic; a phase's inside.
+//! Start here: `up.rs`.
+
+mod local;
+mod reset;
+mod up;
+
+pub use local::{Local, LocalResult, local};
+pub use reset::reset;
+pub use up::{Up, up};

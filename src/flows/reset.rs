@@ -1,0 +1,19 @@
+use std::sync::Arc;
+
+use crate::{
+    engine::Phase,
+    phases::{CleanNetwork, Drain, ProveClean, Records, RestoreFiles, StopCluster},
+};
+
+/// From hosts in whatever state to hosts that are proven to be as they were before `up`.
+pub fn reset(records: Records) -> Vec<Box<dyn Phase>> {
+    let records = Arc::new(records);
+    let known = || Arc::clone(&records);
+    vec![
+        Box::new(Drain),
+        Box::new(StopCluster { records: known() }),
+        Box::new(CleanNetwork { records: known() }),
+        Box::new(RestoreFiles { records: known() }),
+        Box::new(ProveClean { records: known() }),
+    ]
+}

@@ -1,0 +1,40 @@
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    bundle::Bundle,
+    engine::Phase,
+    phases::{
+        Binaries, ControlPlane, Flannel, Images, JoinWorkers, Kernel, Kubeconfig, Names, PodNetwork, Record, Runtime,
+        SetProxyMode, Verify,
+    },
+};
+
+/// What `up` needs besides the lab and its hosts.
+pub struct Up {
+    /// Binaries and images.
+    pub bundle: Arc<Bundle>,
+    /// Where the kubeconfig goes.
+    pub kubeconfig: PathBuf,
+    /// The address under which this computer reaches the API server.
+    pub server: String,
+}
+
+/// From connected hosts that passed preflight to a lab that is proven to work.
+pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
+    let bundle = || Arc::clone(&with.bundle);
+    vec![
+        Box::new(Record),
+        Box::new(Names),
+        Box::new(Kernel),
+        Box::new(Binaries { bundle: bundle() }),
+        Box::new(Runtime { bundle: bundle() }),
+        Box::new(PodNetwork),
+        Box::new(Images { bundle: bundle() }),
+        Box::new(ControlPlane { extra_names: vec![with.server.clone()] }),
+        Box::new(Kubeconfig { to: with.kubeconfig.clone(), server: with.server.clone() }),
+        Box::new(JoinWorkers),
+        Box::new(Flannel { bundle: bundle() }),
+        Box::new(SetProxyMode),
+        Box::new(Verify { bundle: bundle() }),
+    ]
+}

@@ -1,0 +1,289 @@
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use crate::profile::Cidr;
+
+/// Which differences on a host can come from a lab, and which never do.
+///
+/// A host lives on while it carries a lab: DHCP renews, fail2ban bans, docker starts containers, people install things
+/// and edit files. None of that is the lab's, and a proof that counts it would cry wolf. So a new thing counts by its
+/// name, place or network, or because the manifest lists it; a thing that went counts where reset has been working.
+#[derive(Debug, Clone, Default)]
+pub struct Traces {
+    /// The lab's pod and service networks.
+    pub networks: Vec<Cidr>,
+    /// Paths, units and settings of the host's manifest.
+    pub recorded: BTreeSet<String>,
+    /// What reset left alone knowingly, as (`content`, `/etc/hosts`).
+    pub spared: BTreeSet<(String, String)>,
+    /// Whether the host is a container: then settings outside of `net.` belong to the kernel that it shares.
+    pub container: bool,
+}
+
+/// Folders that only Kubernetes, its runtime and kubecamp use.
+const FOLDERS: &[&str] = &[
+    "/etc/kubernetes",
+    "/etc/kubecamp",
+    "/opt/kubecamp",
+    "/var/lib/kubelet",
+    "/var/lib/etcd",
+    "/var/lib/kubecamp",
+    "/run/flannel",
+    "/run/kubecamp",
+    "/run/kubernetes",
+    "/var/log/pods",
+    "/var/log/containers",
+    "/usr/libexec/kubernetes",
+    "/var/lib/kubecamp.gone",
+];
+
+/// Folders that `up` may make and that others use too.
+const SHARED_FOLDERS: &[&str] = &[
+    "/etc/cni",
+    "/etc/cni/net.d",
+    "/opt/cni",
+    "/opt/cni/bin",
+    "/var/lib/cni",
+    "/opt/containerd",
+    "/opt/nri",
+    "/etc/nri",
+    "/etc/cdi",
+    "/run/cdi",
+    "/run/nri",
+    "/run/containerd",
+    "/root/.kube",
+    "/lib/modules",
+    "/etc/ssl/certs",
+    "/etc/systemd/logind.conf.d",
+    "/etc/containerd",
+];
+
+/// Programs and CNI plugins that bundles hold.
+const PROGRAMS: &[&str] = &[
+    "kubeadm",
+    "kubelet",
+    "kubectl",
+    "crictl",
+    "bandwidth",
+    "bridge",
+    "dhcp",
+    "dummy",
+    "firewall",
+    "flannel",
+    "host-device",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "portmap",
+    "ptp",
+    "sbr",
+    "static",
+    "tap",
+    "tuning",
+    "vlan",
+    "vrf",
+];
+
+/// Words in packet filter rules and chains that only a cluster writes.
+const RULE_WORDS: &[&str] = &["KUBE-", "FLANNEL-", "CNI-", "kube-proxy", "flannel", "kubecamp", "cni0", "kubernetes"];
+
+/// Words of programs that change their own rules and links all the time.
+const RESTLESS: &[&str] = &[
+    "DOCKER",
+    "docker",
+    "br-",
+    "f2b-",
+    "fail2ban",
+    "crowdsec",
+    "NETAVARK",
+    "podman",
+    "LIBVIRT",
+    "libvirt",
+    "virbr",
+    "lxdbr",
+    "incusbr",
+    "lxd",
+    "incus",
+    "veth",
+    "vnet",
+    "tap",
+    "tun",
+    "wg",
+    "ppp",
+    "tailscale",
+    "ts-",
+    "sshguard",
+];
+
+/// Ports on which a cluster listens.
+fn is_cluster_port(port: &str) -> bool {
+    matches!(port.parse(), Ok(2379..=2382 | 6443 | 10248..=10260u16))
+}
+
+fn is_rules(kind: &str) -> bool {
+    kind == "nft" || kind.ends_with("-save")
+}
+
+fn beneath(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Traces {
+    /// Whether it changes on a living host without anyone's doing.
+    pub fn changes_by_itself(&self, kind: &str, thing: &str) -> bool {
+        let spared = |kind: &str, thing: &str| self.spared.contains(&(kind.to_owned(), thing.to_owned()));
+        match kind {
+            // Which tools there are is no state; packages are upgraded by timers, and `up` installs none.
+            "tool" | "packages" => true,
+            // DHCP renews addresses and routes with new lifetimes.
+            "route" => thing.contains("proto dhcp") || thing.contains("proto ra"),
+            "nft" => is_empty_base(thing),
+            "content" => spared(kind, thing.split_once("  ").map_or(thing, |(_, path)| path)),
+            "sysctl" => {
+                let key = thing.split(" = ").next().unwrap_or(thing);
+                spared(kind, key)
+                    || (self.container && !key.starts_with("net."))
+                    || (self.container && key == "net.netfilter.nf_conntrack_max")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a thing that is there and was not can be the lab's.
+    pub fn may_be_new(&self, kind: &str, thing: &str) -> bool {
+        match kind {
+            "path" => self.is_lab_path(thing) || SHARED_FOLDERS.contains(&thing) || self.recorded.contains(thing),
+            "content" => thing.split_once("  ").is_some_and(|(_, path)| {
+                path == "/etc/hosts" || self.is_lab_path(path) || self.recorded.contains(path)
+            }),
+            // Settings are few and all of them are ones that clusters change.
+            "sysctl" => true,
+            _ => self.is_certain(kind, thing),
+        }
+    }
+
+    /// Whether a thing that was there and is not can have been taken by the lab or its reset.
+    pub fn may_be_gone(&self, kind: &str, thing: &str) -> bool {
+        let restless = || RESTLESS.iter().any(|word| thing.contains(word));
+        match kind {
+            "path" => {
+                !beneath(thing, "/root/.kube") && !beneath(thing, "/run/containerd") && !beneath(thing, "/usr/local")
+            }
+            // A changed file shows as new content too.
+            "content" | "packages" | "process" | "port" | "address" | "mount" | "cgroup" | "swap" | "route" => false,
+            // A module that was unloaded takes its settings along; a changed one shows as new too.
+            "sysctl" => false,
+            "netns" | "link" | "ipset" | "ipvs" => !restless(),
+            "unit" => true,
+            kind if is_rules(kind) => !restless(),
+            _ => false,
+        }
+    }
+
+    /// Whether a thing is a lab's by its very name, wherever it came from.
+    pub fn is_certain(&self, kind: &str, thing: &str) -> bool {
+        match kind {
+            "path" => self.is_lab_path(thing),
+            "block" => true,
+            "link" => is_lab_link(thing),
+            "address" => thing.split(' ').next().is_some_and(is_lab_link),
+            "route" => {
+                thing.split_whitespace().any(|w| is_lab_link(w))
+                    || self.holds(thing.split(' ').next().unwrap_or_default())
+            }
+            "netns" => thing.starts_with("cni-"),
+            "ipset" => thing.starts_with("KUBE-"),
+            "ipvs" => self.is_lab_server(thing),
+            "process" => is_lab_process(thing),
+            "cgroup" => true,
+            "mount" => {
+                beneath(thing, "/var/lib/kubelet")
+                    || beneath(thing, "/var/lib/kubecamp")
+                    || beneath(thing, "/run/kubecamp")
+                    || thing.starts_with("/run/netns/cni-")
+            }
+            "port" => is_cluster_port(thing),
+            // kubespray masks swap.target and leaves it so.
+            "unit" => thing.starts_with("kubelet") || thing.starts_with("kubecamp") || thing == "swap.target masked",
+            kind if is_rules(kind) => RULE_WORDS.iter().any(|word| thing.contains(word)),
+            _ => false,
+        }
+    }
+
+    /// Whether a new folder is there only for others' new files, as /etc/cni/net.d for podman's.
+    pub fn is_folder_of_others(&self, kind: &str, folder: &str, new: &[&str]) -> bool {
+        kind == "path" && SHARED_FOLDERS.contains(&folder) && {
+            let inside: Vec<_> =
+                new.iter().filter(|p| **p != folder && beneath(p, folder) && !SHARED_FOLDERS.contains(*p)).collect();
+            !inside.is_empty() && inside.iter().all(|p| !self.is_lab_path(p) && !self.recorded.contains(**p))
+        }
+    }
+
+    fn is_lab_path(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let named = |words: &[&str]| words.iter().any(|w| name.contains(w));
+        if FOLDERS.iter().any(|f| beneath(path, f))
+            || path == "/etc/crictl.yaml"
+            || path == "/root/.kube/cache"
+            || name.ends_with(".kc-part")
+        {
+            return true;
+        }
+        match path.rsplit_once('/').map_or("", |(folder, _)| folder) {
+            "/usr/local/bin" | "/usr/local/sbin" | "/opt/cni/bin" => PROGRAMS.contains(&name),
+            "/etc/cni/net.d" => named(&["kubecamp", "flannel", "calico"]),
+            "/etc/systemd/logind.conf.d" => named(&["kubelet"]),
+            folder if beneath(folder, "/etc/systemd/system") => name.starts_with("kubelet") || named(&["kubecamp"]),
+            "/etc/sysctl.d" | "/etc/modules-load.d" => named(&["kube", "k8s"]),
+            folder if beneath(folder, "/var/lib/cni") => named(&["kubecamp", "flannel"]) || name == "cni0",
+            _ => false,
+        }
+    }
+
+    fn holds(&self, address: &str) -> bool {
+        let ip = address.split('/').next().and_then(|a| a.parse::<Ipv4Addr>().ok());
+        ip.is_some_and(|ip| self.networks.iter().any(|n| n.contains(ip)))
+    }
+
+    /// `TCP 0A600001:01BB`, as /proc/net/ip_vs prints it.
+    fn is_lab_server(&self, thing: &str) -> bool {
+        let parse = || {
+            let (ip, port) = thing.split_once(' ')?.1.split_once(':')?;
+            Some((Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?), u16::from_str_radix(port, 16).ok()?))
+        };
+        parse().is_some_and(|(ip, port)| self.holds(&ip.to_string()) || (30000..32768).contains(&port))
+    }
+}
+
+/// `cni0`, `flannel.1`, `veth1a2b3c4d`, `veth1a2b3c4d in cni0`; docker's `veth1a2b3c4` has seven digits and a master.
+fn is_lab_link(thing: &str) -> bool {
+    if let Some((_, master)) = thing.split_once(" in ") {
+        return master == "cni0";
+    }
+    let is_pods =
+        |n: &str| n.strip_prefix("veth").is_some_and(|d| d.len() == 8 && d.bytes().all(|b| b.is_ascii_hexdigit()));
+    matches!(thing, "cni0" | "kube-ipvs0")
+        || thing.starts_with("flannel.")
+        || thing.starts_with("flannel-")
+        || is_pods(thing)
+}
+
+/// A containerd counts only when it is kubecamp's: docker brings one too.
+fn is_lab_process(thing: &str) -> bool {
+    let name = thing.split(' ').next().unwrap_or(thing);
+    !matches!(name, n if n.starts_with("containerd") || n.starts_with("runc")) || thing.contains("kubecamp")
+}
+
+/// Tables and base chains that iptables-nft creates by reading: `ip filter`, `ip nat chain POSTROUTING`.
+fn is_empty_base(thing: &str) -> bool {
+    let words: Vec<_> = thing.split_whitespace().collect();
+    let family = |w: &str| matches!(w, "ip" | "ip6");
+    let table = |w: &str| matches!(w, "filter" | "nat" | "mangle" | "raw" | "security");
+    match words.as_slice() {
+        [f, t] => family(f) && table(t),
+        [f, t, "chain", chain] => {
+            family(f) && table(t) && matches!(*chain, "INPUT" | "OUTPUT" | "FORWARD" | "PREROUTING" | "POSTROUTING")
+        }
+        _ => false,
+    }
+}

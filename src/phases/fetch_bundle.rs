@@ -1,0 +1,87 @@
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    bundle::{BuildRequest, Bundle, build},
+    core::{PhaseId, Problem, Report},
+    engine::{Change, Check, Phase, Step, Task, View},
+};
+
+/// Opens and verifies the bundle, building it first where it is not there.
+pub struct FetchBundle {
+    /// A file that the user named; none for the cache's.
+    pub file: Option<PathBuf>,
+    /// What to build when there is none.
+    pub request: BuildRequest,
+    /// Where the opened bundle is put for the phases that follow.
+    pub slot: Arc<OnceLock<Arc<Bundle>>>,
+}
+
+#[async_trait]
+impl Phase for FetchBundle {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("fetch-bundle")
+    }
+
+    fn title(&self) -> &'static str {
+        "get the bundle ready"
+    }
+
+    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let path =
+            self.file.clone().unwrap_or_else(|| self.request.cache.bundle(&self.request.kubernetes, self.request.arch));
+        let title =
+            if path.exists() { format!("open {}", path.display()) } else { format!("build {}", path.display()) };
+        let task =
+            Fetch { path, named: self.file.is_some(), request: self.request.clone(), slot: Arc::clone(&self.slot) };
+        Ok(vec![Step::new("bundle", title, Check::Never, Change::Task(Arc::new(task)))])
+    }
+}
+
+struct Fetch {
+    path: PathBuf,
+    named: bool,
+    request: BuildRequest,
+    slot: Arc<OnceLock<Arc<Bundle>>>,
+}
+
+impl Fetch {
+    /// Opens it and checks that it is for this lab; only a file that nobody has altered gets into the slot.
+    fn open(&self, report: &dyn Report) -> Result<(), Problem> {
+        let bundle = Bundle::open(&self.path)?;
+        bundle.check_fits(&self.request.kubernetes, self.request.arch)?;
+        bundle.verify_once(&self.request.cache.verified(), report)?;
+        let _ = self.slot.set(Arc::new(bundle));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Task for Fetch {
+    async fn done(&self) -> Result<bool, Problem> {
+        if !self.named && !self.path.exists() {
+            return Ok(false);
+        }
+        self.open(&crate::core::Quiet)?;
+        Ok(true)
+    }
+
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
+        let first = |problems: crate::core::Problems| {
+            let mut all = problems.into_vec();
+            let mut problem = if all.is_empty() {
+                Problem::new(crate::core::Code::Internal, "the build failed without a problem")
+            } else {
+                all.remove(0)
+            };
+            problem.detail.extend(all.iter().map(ToString::to_string));
+            problem
+        };
+        build(self.request.clone(), report).await.map_err(first)?;
+        self.open(report)
+    }
+}

@@ -1,0 +1,46 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    core::{PhaseId, Problem, Report},
+    engine::{Change, Check, Phase, Step, Task, View},
+    machine::Packages,
+};
+
+/// Installs what this computer needs to make machines and bundles; the user agreed to the list before.
+pub struct LocalPackages;
+
+#[async_trait]
+impl Phase for LocalPackages {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("local-packages")
+    }
+
+    fn title(&self) -> &'static str {
+        "install packages on this computer"
+    }
+
+    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let missing = Packages::here().missing().await;
+        let title = if missing.is_empty() {
+            "no package is missing".to_owned()
+        } else {
+            format!("install {}", missing.join(" "))
+        };
+        Ok(vec![Step::new("install", title, Check::Never, Change::Task(Arc::new(Install)))])
+    }
+}
+
+struct Install;
+
+#[async_trait]
+impl Task for Install {
+    async fn done(&self) -> Result<bool, Problem> {
+        Ok(Packages::here().missing().await.is_empty())
+    }
+
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
+        Packages::here().install(report).await
+    }
+}

@@ -1,0 +1,181 @@
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use crate::{
+    core::{PhaseId, Problem, Report},
+    engine::{Change, Check, Phase, Step, Task, View},
+    machine::{
+        Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State, users_incus,
+    },
+    profile::Lab,
+};
+
+/// Where the parts of the local machines are kept.
+#[derive(Debug, Clone)]
+pub struct LocalPlaces {
+    /// The private engine's folder.
+    pub engine: std::path::PathBuf,
+    /// Built node images.
+    pub images: std::path::PathBuf,
+}
+
+/// What makes the machines, found or started.
+pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
+
+/// Finds the user's Incus or starts the private engine, and makes the lab's machines there.
+pub struct Machines {
+    /// Where engine and images are kept.
+    pub places: LocalPlaces,
+    /// The public key that the machines accept.
+    pub authorized_key: String,
+    /// The provider, once it is there.
+    pub provider: ProviderSlot,
+    /// The machines, once they are there.
+    pub machines: Arc<OnceLock<Vec<Machine>>>,
+}
+
+#[async_trait]
+impl Phase for Machines {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("machines")
+    }
+
+    fn title(&self) -> &'static str {
+        "make the machines"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let engine = StartEngine { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+        let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+        let specs = specs(view.lab, &self.authorized_key);
+        let names: Vec<_> = specs.iter().map(|s| s.node.to_string()).collect();
+        let make = Make { specs, provider: Arc::clone(&self.provider), machines: Arc::clone(&self.machines) };
+        Ok(vec![
+            Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
+            Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
+            Step::new(
+                "make",
+                format!("make and start {}", names.join(", ")),
+                Check::Never,
+                Change::Task(Arc::new(make)),
+            ),
+        ])
+    }
+}
+
+fn specs(lab: &Lab, key: &str) -> Vec<MachineSpec> {
+    let spec = |node: &crate::profile::NodeSpec| MachineSpec {
+        lab: lab.name().clone(),
+        node: node.name.clone(),
+        cores: node.cores,
+        memory: node.memory,
+        disk: node.disk,
+        authorized_key: key.to_owned(),
+        image: ImageRef::Node,
+    };
+    lab.nodes().iter().map(spec).collect()
+}
+
+/// The engine that runs now, without starting one: the user's Incus, else the private engine.
+pub async fn running_place(places: &LocalPlaces) -> Result<Option<Place>, Problem> {
+    match users_incus().await {
+        Ok(place) => Ok(Some(place)),
+        Err(_) => Engine::new(&places.engine).running().await,
+    }
+}
+
+/// The provider over a place that runs.
+pub fn provider_in(place: Place, places: &LocalPlaces, why: String) -> Result<IncusProvider, Problem> {
+    Ok(IncusProvider::new(place, NodeImage::new(&places.images, Recipe::here(None)?), why))
+}
+
+struct StartEngine {
+    places: LocalPlaces,
+    provider: ProviderSlot,
+}
+
+impl StartEngine {
+    fn keep(&self, place: Place) -> Result<(), Problem> {
+        let provider = provider_in(place, &self.places, "containers: VMs are not tried yet".to_owned())?;
+        let _ = self.provider.set(Arc::new(provider));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Task for StartEngine {
+    async fn done(&self) -> Result<bool, Problem> {
+        let Some(place) = running_place(&self.places).await? else { return Ok(false) };
+        self.keep(place)?;
+        Ok(true)
+    }
+
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
+        let place = Engine::new(&self.places.engine).start(report).await?;
+        self.keep(place)
+    }
+}
+
+struct BuildImage {
+    places: LocalPlaces,
+    provider: ProviderSlot,
+}
+
+#[async_trait]
+impl Task for BuildImage {
+    async fn done(&self) -> Result<bool, Problem> {
+        Ok(self.provider.get().is_some() && NodeImage::new(&self.places.images, Recipe::here(None)?).file().exists())
+    }
+
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
+        match self.provider.get() {
+            Some(provider) => provider.prepare(report).await,
+            None => Err(Problem::new(crate::core::Code::Internal, "the image came before the engine")),
+        }
+    }
+}
+
+struct Make {
+    specs: Vec<MachineSpec>,
+    provider: ProviderSlot,
+    machines: Arc<OnceLock<Vec<Machine>>>,
+}
+
+impl Make {
+    async fn existing(&self) -> Result<Vec<Machine>, Problem> {
+        match (self.provider.get(), self.specs.first()) {
+            (Some(provider), Some(first)) => provider.list(Some(&first.lab)).await,
+            _ => Ok(vec![]),
+        }
+    }
+}
+
+#[async_trait]
+impl Task for Make {
+    async fn done(&self) -> Result<bool, Problem> {
+        let there = self.existing().await?;
+        let up = |s: &MachineSpec| {
+            there.iter().find(|m| m.node == s.node && m.state == State::Running && m.address.is_some()).cloned()
+        };
+        let found: Vec<_> = self.specs.iter().filter_map(up).collect();
+        if found.len() < self.specs.len() {
+            return Ok(false);
+        }
+        let _ = self.machines.set(found);
+        Ok(true)
+    }
+
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
+        let provider = self
+            .provider
+            .get()
+            .ok_or_else(|| Problem::new(crate::core::Code::Internal, "the machines came before the engine"))?;
+        report.note(&crate::core::NodeId::here(), &provider.describe());
+        let made = join_all(self.specs.iter().map(|spec| provider.ensure(spec, report))).await;
+        let machines = made.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let _ = self.machines.set(machines);
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::join_all;
+
+use crate::{
+    core::{Bytes, Code, NodeId, Problem},
+    engine::Crew,
+    host::{Facts, Viewer},
+    profile::{Lab, Size, shortfalls},
+};
+
+/// Largest difference between two hosts' clocks: certificates are valid from the moment of their making.
+const SKEW: Duration = Duration::from_secs(30);
+
+/// Every shortfall of every host in one table.
+pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
+    let mut rows = vec![];
+    for node in lab.nodes() {
+        let Some(facts) = fleet.get(&node.name).filter(|f| !f.is_assumed()) else { continue };
+        let have = Size {
+            cores: u32::try_from(facts.number("cores")).unwrap_or(u32::MAX),
+            memory: Bytes(facts.number("memory")),
+            disk: Bytes(facts.number("disk.total")),
+        };
+        for short in shortfalls(&node.size(), &have) {
+            rows.push(format!(
+                "{:<14} {:<7} has {:>8}, needs {:>8}",
+                node.name,
+                short.what,
+                short.have_text(),
+                short.want_text()
+            ));
+        }
+    }
+    (!rows.is_empty()).then(|| {
+        Problem::new(Code::HostTooSmall, format!("hosts are smaller than layout {} asks", lab.layout())).detail(rows)
+    })
+}
+
+/// Hosts that are clones of each other.
+pub(super) fn twins(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
+    let mut seen: BTreeMap<(&str, String), Vec<&NodeId>> = BTreeMap::new();
+    for (node, facts) in fleet.iter().filter(|(_, f)| !f.is_assumed()) {
+        let mut note = |what, value: String| {
+            let nodes = seen.entry((what, value)).or_default();
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        };
+        for (what, key) in [("machine-id", "machine_id"), ("host name", "hostname")] {
+            if let Some(value) = facts.get(key) {
+                note(what, value.to_owned());
+            }
+        }
+        for mac in facts.all("mac").iter().filter_map(|m| m.split_whitespace().nth(1)) {
+            note("MAC address", mac.to_owned());
+        }
+        if let Some(ip) = facts.address() {
+            note("address", ip.to_string());
+        }
+    }
+    let twins = seen.into_iter().filter(|(_, nodes)| nodes.len() > 1);
+    twins
+        .map(|((what, value), nodes)| {
+            let names: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
+            Problem::new(Code::HostTwin, format!("{} have the same {what} {value}", names.join(" and "))).on(nodes[0])
+        })
+        .collect()
+}
+
+/// Clocks that differ by more than [`SKEW`]; the facts were gathered at the same moment, within the SSH round trip.
+pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
+    let times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.get("now")?.parse::<f64>().ok()?))).collect();
+    let Some(first) = times.first() else { return vec![] };
+    let far = times.iter().filter(|(_, t)| (t - first.1).abs() > SKEW.as_secs_f64());
+    far.map(|(node, t)| {
+        Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {}", t - first.1, first.0))
+            .on(node)
+    })
+    .collect()
+}
+
+/// Hosts that cannot reach each other: each tries every other's SSH port, which is known to be open.
+pub(super) async fn apart(crew: &Crew) -> Vec<Problem> {
+    let addresses: Vec<_> = crew
+        .fleet
+        .iter()
+        .filter_map(|(n, f)| Some((n, f.address()?, f.get("peer.port").unwrap_or("22").to_owned())))
+        .collect();
+    let tries = crew.hosts.iter().map(|(node, host)| {
+        let others: Vec<_> = addresses.iter().filter(|(n, _, _)| *n != node).cloned().collect();
+        async move {
+            let script: String = others
+                .iter()
+                .map(|(n, ip, port)| {
+                    format!("timeout 4 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' 2>/dev/null || echo {n} &\n")
+                })
+                .collect();
+            let exit = Viewer::new(host).read(&format!("{script}wait")).await.ok()?;
+            let lost: Vec<_> = exit.text().lines().map(str::to_owned).collect();
+            (!lost.is_empty()).then(|| {
+                let what = format!("cannot reach {} on its SSH port", lost.join(", "));
+                Problem::new(Code::HostApart, what).on(node)
+            })
+        }
+    });
+    join_all(tries).await.into_iter().flatten().collect()
+}

@@ -1,0 +1,198 @@
+use std::net::Ipv4Addr;
+
+use super::Findings;
+use crate::{
+    core::{Arch, Code, GIB, MIB, Problem},
+    host::{Cgroup, Facts},
+    profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
+};
+
+/// Free space that binaries, images and a working lab need under /var/lib at the least, in bytes.
+const FREE_DISK: u64 = 6 * GIB;
+
+/// Programs that every node needs; the bundle brings the rest.
+const TOOLS: &[&str] = &["iptables", "ip", "mount", "systemctl", "flock", "sha256sum", "bash"];
+
+/// Controllers that kubelet needs.
+const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "pids"];
+
+/// Distributions whose family is known to work, as /etc/os-release names them.
+const SYSTEMS: &[&str] =
+    &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
+
+/// Everything that is wrong with one host by itself.
+pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, bundle_arch: Arch) -> Findings {
+    let mut found = Findings::default();
+    system(facts, bundle_arch, &mut found);
+    tools(lab, facts, &mut found);
+    kernel(lab, facts, &mut found);
+    disk(facts, &mut found);
+    let ours = facts.get("lab") == Some(lab.name().as_str());
+    if !ours {
+        leftovers(lab, facts, &mut found);
+        ports(lab, node, facts, &mut found);
+    }
+    networks(lab, facts, ours, &mut found);
+    found
+}
+
+fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
+    let id = facts.get("os.id").unwrap_or("unknown");
+    let like = facts.get("os.like").unwrap_or_default();
+    let known = SYSTEMS.contains(&id) || like.split_whitespace().any(|l| SYSTEMS.contains(&l));
+    let name = facts.get("os.name").unwrap_or(id);
+    if !known {
+        found.problems.push(Problem::new(Code::HostOs, format!("{name} is not supported")));
+    }
+    let version = facts.get("os.version").and_then(|v| v.split('.').next()).and_then(|v| v.parse::<u32>().ok());
+    let too_old = match (id, version) {
+        ("debian", Some(v)) => v < 12,
+        ("ubuntu", Some(v)) => v < 22,
+        ("rhel" | "centos" | "rocky" | "almalinux" | "ol", Some(v)) => v < 8,
+        _ => false,
+    };
+    if too_old {
+        found.problems.push(Problem::new(Code::HostOs, format!("{name} is too old")));
+    }
+    if facts.get("init") != Some("systemd") {
+        let init = facts.get("init").unwrap_or("unknown");
+        found.problems.push(Problem::new(Code::HostInit, format!("process 1 is {init}, not systemd")));
+    }
+    match facts.arch() {
+        None => {
+            let arch = facts.get("arch").unwrap_or("unknown");
+            found.problems.push(Problem::new(Code::HostArch, format!("the CPU {arch} is not supported")));
+        }
+        Some(arch) if arch != bundle_arch => {
+            let what = format!("the host is {arch}, the bundle is for {bundle_arch}");
+            found.problems.push(Problem::new(Code::BundleArch, what));
+        }
+        Some(_) => {}
+    }
+}
+
+fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
+    let mut missing: Vec<_> = TOOLS.iter().filter(|t| !facts.yes(&format!("tool.{t}"))).copied().collect();
+    if lab.profile().network.cni == Cni::Bridge && !facts.yes("tool.nft") {
+        missing.push("nft");
+    }
+    if !missing.is_empty() {
+        let install =
+            if facts.get("os.id") == Some("debian") || facts.get("os.like").unwrap_or_default().contains("debian") {
+                "apt-get install"
+            } else {
+                "dnf install"
+            };
+        let problem = Problem::new(Code::HostTools, format!("programs are missing: {}", missing.join(", ")));
+        found.problems.push(problem.hint(format!("Install them: {install} {}.", missing.join(" "))));
+    }
+}
+
+fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
+    let mut say = |what: String| found.problems.push(Problem::new(Code::HostKernel, what));
+    let mut modules = vec!["overlay"];
+    match lab.profile().proxy.mode {
+        ProxyMode::Ipvs => modules.extend(["ip_vs", "ip_vs_rr"]),
+        ProxyMode::Nftables if kernel_version(facts) < (5, 13) => {
+            say(format!("proxy mode nftables needs Linux 5.13, this is {}", facts.get("kernel").unwrap_or("unknown")));
+        }
+        _ => {}
+    }
+    for module in modules {
+        if facts.get(&format!("module.{module}")).is_none() {
+            say(format!("the kernel has no {module}, and no such module can be loaded"));
+        }
+    }
+    let have = facts.get("cgroup.controllers").unwrap_or_default();
+    let missing: Vec<_> = CONTROLLERS
+        .iter()
+        .filter(|c| !have.split_whitespace().any(|h| h == **c || h.split(',').any(|p| p == **c)))
+        .copied()
+        .collect();
+    if !missing.is_empty() {
+        let version = if facts.cgroup() == Cgroup::V2 { "v2" } else { "v1" };
+        found.problems.push(Problem::new(Code::HostCgroup, format!("cgroup {version} lacks {}", missing.join(", "))));
+    }
+    if facts.number("swap") > 0 && !facts.is_container() {
+        let what = format!("{} MiB of swap are on", facts.number("swap") / MIB);
+        found.problems.push(Problem::new(Code::HostSwap, what));
+    }
+}
+
+fn kernel_version(facts: &Facts) -> (u32, u32) {
+    let mut parts = facts.get("kernel").unwrap_or_default().split(['.', '-']).map_while(|p| p.parse().ok());
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn disk(facts: &Facts, found: &mut Findings) {
+    let free = facts.number("disk.free");
+    if free < FREE_DISK {
+        let what = format!("{} MiB are free under /var/lib, {} are needed", free / MIB, FREE_DISK / MIB);
+        found.problems.push(Problem::new(Code::HostDisk, what));
+    }
+}
+
+fn leftovers(lab: &Lab, facts: &Facts, found: &mut Findings) {
+    if let Some(other) = facts.get("lab") {
+        let problem = Problem::new(Code::HostTaken, format!("the host belongs to the lab {other}"));
+        found.problems.push(problem.hint(format!("Reset it first: kubecamp reset --name {other}.")));
+        return;
+    }
+    // CNI configuration alone may be podman's; it is read, and left alone.
+    let clusters: Vec<_> = facts
+        .all("leftover")
+        .iter()
+        .filter(|l| !matches!(l.as_str(), "/etc/cni/net.d" | "/opt/cni/bin"))
+        .cloned()
+        .collect();
+    let others = ["k3s", "k3s-agent", "kubelet"]
+        .iter()
+        .filter(|u| facts.yes(&format!("unit.{u}")))
+        .map(|u| format!("{u}.service runs"));
+    let all: Vec<_> = clusters.into_iter().chain(others).collect();
+    if !all.is_empty() {
+        let _ = lab;
+        found.problems.push(Problem::new(Code::HostLeftovers, "the host has parts of another cluster").detail(all));
+    }
+}
+
+fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
+    let mut wanted = vec![10250, 10256, 10249, 10248];
+    if lab.control_plane().name == node.name {
+        wanted.extend([6443, 2379, 2380, 10257, 10259]);
+    }
+    for line in facts.all("listen") {
+        let (port, by) = line.split_once(' ').unwrap_or((line, ""));
+        if port.parse().is_ok_and(|p: u16| wanted.contains(&p)) {
+            let name = by.split('"').nth(1).map(|n| format!(" by {n}")).unwrap_or_default();
+            found.problems.push(Problem::new(Code::HostPort, format!("port {port} is taken{name}")));
+        }
+    }
+}
+
+fn networks(lab: &Lab, facts: &Facts, ours: bool, found: &mut Findings) {
+    if facts.address().is_none() && !facts.is_assumed() {
+        found.problems.push(Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach"));
+    }
+    for (what, cidr) in [("pod", lab.pod_cidr()), ("service", lab.service_cidr())] {
+        let clash =
+            facts.addresses().into_iter().find(|a| !(ours && is_ours(&a.link)) && overlaps(cidr, a.ip, a.prefix));
+        if let Some(address) = clash {
+            let text = format!("{} {}/{} lies in the {what} network {cidr}", address.link, address.ip, address.prefix);
+            found.problems.push(Problem::new(Code::HostNetwork, text));
+        }
+    }
+    if facts.get("resolver").is_none() && !facts.is_assumed() {
+        let warning =
+            Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
+        found.warnings.push(warning.hint("Set one in /etc/resolv.conf if pods need the Internet."));
+    }
+}
+
+fn is_ours(link: &str) -> bool {
+    link.starts_with("cni0") || link.starts_with("flannel") || link.starts_with("kube-ipvs0")
+}
+
+fn overlaps(cidr: Cidr, ip: Ipv4Addr, prefix: u8) -> bool {
+    Cidr::around(ip, prefix).is_some_and(|c| c.overlaps(cidr))
+}

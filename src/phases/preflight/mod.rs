@@ -1,0 +1,60 @@
+//! Belongs: what must be true of all hosts before anything is changed; every problem of every host at once.
+//! Never: changing or connecting to anything but by reading scripts.
+//! Start here: `check` here, then `host.rs` (one host) and `fleet.rs` (hosts against each other).
+
+mod fleet;
+mod host;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    core::{Arch, Code, NodeId, Problem},
+    engine::Crew,
+    host::Facts,
+    profile::Lab,
+};
+
+/// What the user allows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Allowances {
+    /// Hosts smaller than their layout are only warned about.
+    pub undersized: bool,
+}
+
+/// What preflight found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What stops the run.
+    pub problems: Vec<Problem>,
+    /// What should be looked at.
+    pub warnings: Vec<Problem>,
+}
+
+/// Looks at all hosts: sizes, systems, ports, left-overs, each other.
+pub async fn check(lab: &Lab, crew: &Crew, bundle_arch: Arch, allow: Allowances) -> Findings {
+    let mut found = from_facts(lab, &crew.fleet, bundle_arch, allow);
+    found.problems.extend(fleet::apart(crew).await);
+    found
+}
+
+/// The part that needs nothing but facts.
+pub fn from_facts(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>, bundle_arch: Arch, allow: Allowances) -> Findings {
+    let mut found = Findings::default();
+    for node in lab.nodes() {
+        let Some(facts) = fleet.get(&node.name) else { continue };
+        let one = host::problems(lab, node, facts, bundle_arch);
+        found.problems.extend(one.problems.into_iter().map(|p| p.on(&node.name)));
+        found.warnings.extend(one.warnings.into_iter().map(|p| p.on(&node.name)));
+    }
+    if let Some(small) = fleet::too_small(lab, fleet) {
+        if allow.undersized { found.warnings.push(small) } else { found.problems.push(small) }
+    }
+    found.problems.extend(fleet::twins(fleet));
+    found.problems.extend(fleet::clocks(fleet));
+    // Clones of one container image share what the image has; then only the address tells them apart.
+    found.problems.sort_by_key(|p| (p.code != Code::HostOs, p.on.clone()));
+    found
+}
+
+#[cfg(test)]
+mod tests;

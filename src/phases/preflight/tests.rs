@@ -1,0 +1,75 @@
+use super::*;
+use crate::profile;
+
+fn lab() -> Lab {
+    Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap()
+}
+
+fn good(n: u8) -> String {
+    format!(
+        "os.id=debian\nos.version=13\narch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:00:00:00:00:0{n}\n\
+         addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\ncores=2\nmemory=4294967296\ndisk.total=32212254720\ndisk.free=20000000000\n\
+         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nnow=1000.0\nmodule.overlay=yes\nresolver=192.0.2.1\n\
+         tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\n"
+    )
+}
+
+fn codes(change: impl Fn(u8) -> String) -> Vec<Code> {
+    let nodes = ["cp", "worker-1", "worker-2"];
+    let fleet = nodes
+        .iter()
+        .zip(1..)
+        .map(|(n, i)| (n.parse().unwrap(), Facts::parse(&format!("{}{}", good(i), change(i)))))
+        .collect();
+    from_facts(&lab(), &fleet, Arch::Amd64, Allowances::default()).problems.iter().map(|p| p.code).collect()
+}
+
+#[test]
+fn good_hosts_pass() {
+    assert_eq!(codes(|_| String::new()), []);
+}
+
+#[test]
+fn each_fault_has_its_code() {
+    for (fact, code) in [
+        ("os.id=plan9", Code::HostOs),
+        ("os.version=11", Code::HostOs),
+        ("init=runit", Code::HostInit),
+        ("arch=riscv64", Code::HostArch),
+        ("arch=aarch64", Code::BundleArch),
+        ("swap=1073741824", Code::HostSwap),
+        ("listen=6443 users:((\"nginx\",pid=1))", Code::HostPort),
+        ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
+        ("lab=other", Code::HostTaken),
+        ("tool.iptables=no", Code::HostTools),
+        ("module.overlay=", Code::HostKernel),
+        ("kernel=5.10.0", Code::HostKernel),
+        ("cgroup.controllers=cpu cpuset pids", Code::HostCgroup),
+        ("disk.free=1000", Code::HostDisk),
+        ("addr=docker7 10.96.3.1/24", Code::HostNetwork),
+        ("now=2000.0", Code::HostClock),
+    ] {
+        let found = codes(|i| if i == 1 { format!("{fact}\n") } else { String::new() });
+        assert!(found.contains(&code), "{fact}: {found:?}");
+    }
+}
+
+#[test]
+fn twins_are_named() {
+    let found = codes(|i| if i > 1 { "machine_id=same\n".into() } else { String::new() });
+    assert_eq!(found, [Code::HostTwin]);
+}
+
+#[test]
+fn all_shortfalls_in_one_table() {
+    let fleet: BTreeMap<NodeId, Facts> = ["cp", "worker-1", "worker-2"]
+        .iter()
+        .zip(1..)
+        .map(|(n, i)| (n.parse().unwrap(), Facts::parse(&format!("{}cores=1\nmemory=2147483648\n", good(i)))))
+        .collect();
+    let found = from_facts(&lab(), &fleet, Arch::Amd64, Allowances::default());
+    assert_eq!(found.problems.len(), 1);
+    assert_eq!(found.problems[0].detail.len(), 6);
+    let allowed = from_facts(&lab(), &fleet, Arch::Amd64, Allowances { undersized: true });
+    assert!(allowed.problems.is_empty() && allowed.warnings.iter().any(|w| w.code == Code::HostTooSmall));
+}

@@ -1,0 +1,153 @@
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::reset_host::{Records, Scripts};
+use crate::{
+    core::{Code, NodeId, PhaseId, Problem, Report, StepId},
+    engine::{Change, Check, Need, Phase, Step, Task, View},
+    host::{
+        Traces, Viewer,
+        scan::{self, Difference, Differences, Scan},
+    },
+};
+
+/// Proves that a host is as it was before `up`, and only then forgets that it ever was in a lab.
+pub struct ProveClean {
+    /// What the lab's folder remembers of its hosts.
+    pub records: Arc<Records>,
+}
+
+/// What the kernel and systemd may still be busy with after the last change is gone within so many scans.
+const ATTEMPTS: u32 = 4;
+
+/// How many changes by others a note names.
+const NAMED: usize = 8;
+
+#[async_trait]
+impl Phase for ProveClean {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("prove-clean")
+    }
+
+    fn title(&self) -> &'static str {
+        "prove that nothing is left"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let Some(viewer) = view.host else { return Ok(vec![]) };
+        let scripts = Scripts::new(view, &self.records, "prove.sh")?;
+        let task = Prove {
+            viewer: viewer.clone(),
+            node: view.node.clone(),
+            script: format!("{}{}", scripts.text(), scan::SCRIPT),
+            record: self.records.get(view.node).cloned(),
+            networks: vec![view.lab.pod_cidr(), view.lab.service_cidr()],
+            container: view.facts().is_container(),
+        };
+        // Renamed first: a run killed in the midst of the removal leaves no half record behind.
+        let forget = "KC=/var/lib/kubecamp; rm -rf $KC.gone; [ ! -e $KC ] || mv -T $KC $KC.gone; \
+                      rm -rf $KC.gone; rm -rf /run/lock/kubecamp";
+        let forgotten = "[ ! -e /var/lib/kubecamp ] && [ ! -e /var/lib/kubecamp.gone ]";
+        Ok(vec![
+            Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task)))
+                .limit(120),
+            Step::script("forget", "remove kubecamp's own records", Check::Script(forgotten.into()), forget)
+                .needs(Need::Step(view.node.clone(), StepId::new("prove"))),
+        ])
+    }
+}
+
+struct Prove {
+    viewer: Viewer,
+    node: NodeId,
+    script: String,
+    record: Option<String>,
+    networks: Vec<crate::profile::Cidr>,
+    container: bool,
+}
+
+/// What one look at the host gave.
+struct Look {
+    ours: bool,
+    has_record: bool,
+    found: Differences,
+}
+
+impl Prove {
+    async fn look(&self) -> Result<Look, Problem> {
+        let exit = self.viewer.read(&self.script).await?;
+        let text = String::from_utf8_lossy(&exit.stdout);
+        let part = |name: &str| -> &str {
+            let head = format!("== {name}\n");
+            let from = text.find(&head).map_or(text.len(), |i| i + head.len());
+            let rest = &text[from..];
+            if rest.starts_with("== ") { "" } else { rest.find("\n== ").map_or(rest, |to| &rest[..=to]) }
+        };
+        let now = Scan::parse(part("now"));
+        if now.is_empty() {
+            return Err(Problem::new(Code::StepFailed, "the scan of the host did not work")
+                .on(&self.node)
+                .detail(exit.tail(5)));
+        }
+        let own = Scan::parse(part("before"));
+        let before = if own.is_empty() { Scan::parse(self.record.as_deref().unwrap_or_default()) } else { own };
+        let spared = part("spared").lines().filter_map(|l| l.split_once('\t'));
+        let traces = Traces {
+            networks: self.networks.clone(),
+            recorded: part("manifest").lines().map(str::to_owned).collect::<BTreeSet<_>>(),
+            spared: spared.map(|(k, t)| (k.to_owned(), t.to_owned())).collect(),
+            container: self.container,
+        };
+        let has_record = !before.is_empty();
+        let found = if has_record {
+            before.differences(&now, &traces)
+        } else {
+            Differences { residues: now.leftovers(&traces), others: vec![] }
+        };
+        Ok(Look { ours: part("ours").trim() == "yes", has_record, found })
+    }
+
+    fn tell(&self, look: &Look, report: &dyn Report) {
+        if !look.has_record {
+            let text = "there is no record of the host from before up: it was compared with the list of what up makes";
+            report.note(&self.node, text);
+        }
+        let others: Vec<_> = look.found.others.iter().take(NAMED).map(Difference::to_string).collect();
+        if !others.is_empty() {
+            let more = look.found.others.len() - others.len();
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            report
+                .note(&self.node, &format!("changed by others meanwhile and left alone: {}{more}", others.join("; ")));
+        }
+    }
+}
+
+#[async_trait]
+impl Task for Prove {
+    /// A host that shows no trace of kubecamp has nothing to prove, whatever else runs on it.
+    async fn done(&self) -> Result<bool, Problem> {
+        Ok(!self.look().await?.ours)
+    }
+
+    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
+        let mut look = self.look().await?;
+        for _ in 1..ATTEMPTS {
+            if look.found.residues.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            look = self.look().await?;
+        }
+        self.tell(&look, report);
+        if look.found.residues.is_empty() {
+            return Ok(());
+        }
+        let residues = &look.found.residues;
+        let what = match residues.len() {
+            1 => "the host is not as it was before up: 1 residue".to_owned(),
+            n => format!("the host is not as it was before up: {n} residues"),
+        };
+        Err(Problem::new(Code::ResetResidue, what).on(&self.node).detail(residues.iter().map(Difference::to_string)))
+    }
+}

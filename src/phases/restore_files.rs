@@ -1,0 +1,37 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::reset_host::{Records, Scripts};
+use crate::{
+    core::{PhaseId, Problem},
+    engine::{Phase, Step, View},
+};
+
+/// Puts back every file, folder, unit and setting as the host's manifest says it was.
+pub struct RestoreFiles {
+    /// What the lab's folder remembers of its hosts.
+    pub records: Arc<Records>,
+}
+
+#[async_trait]
+impl Phase for RestoreFiles {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("restore-files")
+    }
+
+    fn title(&self) -> &'static str {
+        "restore files and settings"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let scripts = Scripts::new(view, &self.records, "restore.sh")?;
+        let any = |list: &str| format!("[ -n \"$({list})\" ]");
+        Ok(vec![
+            scripts.step("files", "restore files, folders and units", "files_left", "restore_files"),
+            scripts.step("made", "remove what the cluster made by itself", "made_left", "remove_made"),
+            scripts.step("settings", "restore kernel settings", &any("settings"), "restore_settings"),
+            scripts.step("modules", "unload kernel modules", &any("modules"), "remove_modules"),
+        ])
+    }
+}

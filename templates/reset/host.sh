@@ -1,0 +1,55 @@
+# Sent before every script of reset. Variables given by the phase: KNOWN PODS SERVICES CONTAINER.
+KC=/var/lib/kubecamp
+SOCKET=/run/kubecamp/containerd.sock
+TAB='	'
+has() { command -v "$1" >/dev/null 2>&1; }
+# had KIND THING: whether the record from before `up` knows it. What was there before is never touched.
+had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
+is_link() { [ -e "/sys/class/net/$1" ]; }
+# Whether kubecamp works or worked here: any one trace is enough, since a user may have deleted all others.
+traces() {
+  for t in "$KC" "$KC.gone" /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
+    /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf; do [ -e "$t" ] && return 0; done
+  grep -qs kubecamp /etc/systemd/system/kubelet.service || grep -qs '^# kubecamp begin' /etc/hosts
+}
+# KNOWN says that the lab's folder knows this host: then what any cluster leaves is taken for the lab's.
+remains() {
+  for t in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /run/flannel /run/netns/cni-* /sys/fs/cgroup/kubepods* /sys/fs/cgroup/*/kubepods*; do
+    [ -e "$t" ] && return 0
+  done
+  for l in cni0 flannel.1 kube-ipvs0; do is_link $l && return 0; done
+  { nft list ruleset; iptables-save; iptables-legacy-save; ip6tables-legacy-save; } 2>/dev/null | grep -q 'KUBE-\|table ip6* kube-proxy'
+}
+ours() { traces || { [ "$KNOWN" = yes ] && remains; }; }
+# Mount points under the given folders that we may unmount, the last made first.
+mounts_under() {
+  awk '{ line[NR] = $2 } END { for (i = NR; i; i--) print line[i] }' /proc/self/mounts | while IFS= read -r raw; do
+    for d in "$@"; do
+      case $raw in "$d" | "$d"/*) had mount "$raw" || printf '%b\n' "$(printf %s "$raw" | sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g')" ;; esac
+    done
+  done
+}
+unmount_under() {
+  mounts_under "$@" | while IFS= read -r m; do timeout 10 umount "$m" 2>/dev/null || umount -l "$m"; done
+}
+# remove_tree PATH: with all that is in it, never through a mount (a volume bound from elsewhere) or a symbolic link.
+remove_tree() {
+  [ -e "$1" ] || [ -L "$1" ] || return 0
+  if [ -L "$1" ] || [ ! -d "$1" ]; then rm -f "$1"; return; fi
+  unmount_under "$1"
+  if awk -v d="$1/" 'index($2 "/", d) == 1 { found = 1 } END { exit !found }' /proc/self/mounts; then
+    echo "kubecamp: $1 stays: something is mounted in it"
+    return 1
+  fi
+  rm -rf --one-file-system "$1" 2>&1 | head -n 5
+  [ ! -e "$1" ]
+}
+# stop_unit NAME: at once; what it would still write is deleted anyway.
+stop_unit() {
+  has systemctl || return 0
+  timeout 15 systemctl disable -q "$1" 2>/dev/null
+  timeout 15 systemctl --no-block stop "$1" 2>/dev/null || return 0
+  timeout 15 systemctl kill -s KILL "$1" 2>/dev/null
+  i=0
+  while timeout 5 systemctl show -P ActiveState "$1" 2>/dev/null | grep -q 'activating\|^active' && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done
+}

@@ -1,0 +1,178 @@
+# Puts files, folders, units, settings and modules back as the manifest says they were; without a manifest, by the
+# built-in list of what `up` makes. Everything may have been done already by an earlier run.
+PLUGINS='bandwidth bridge dhcp dummy firewall flannel host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf LICENSE README.md'
+
+# What is left alone although it differs: others changed it meanwhile. `prove_clean` reads it.
+spare() { grep -qsxF "$1$TAB$2" "$KC/spared" || printf '%s\t%s\n' "$1" "$2" >> "$KC/spared"; echo "kubecamp: left alone: $1 $2 ($3)"; }
+
+# --- what `up` makes, for hosts whose manifest is lost; the kinds of the manifest, first made first.
+builtin() {
+  for d in /etc/cni /etc/cni/net.d /opt/cni /opt/cni/bin /opt/kubecamp /opt/kubecamp/bin /etc/kubecamp; do printf 'dir\tabsent\t%s\n' $d; done
+  for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes /var/lib/etcd /opt/kubecamp /etc/kubecamp; do printf 'tree\tabsent\t%s\n' $d; done
+  for p in $PLUGINS; do printf 'file\tabsent\t/opt/cni/bin/%s\n' $p; done
+  for f in /usr/local/bin/kubeadm /usr/local/bin/kubelet /usr/local/bin/kubectl /usr/local/bin/crictl /etc/crictl.yaml \
+    /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf /etc/modules-load.d/kubecamp.conf \
+    /etc/systemd/system/kubecamp-containerd.service /etc/systemd/system/kubecamp-routes.service /etc/systemd/system/kubelet.service; do
+    printf 'file\tabsent\t%s\n' $f
+  done
+  for u in kubecamp-containerd kubelet kubecamp-routes; do printf 'unit\tabsent\t%s\n' $u; done
+  printf 'block\tabsent\t/etc/hosts\n'
+}
+# A program of somebody else under one of those names, when nothing says that we put it there.
+foreign() {
+  had path "$1" && return 0
+  case $1 in
+    /etc/systemd/system/kubelet.service | /etc/crictl.yaml) [ -e "$1" ] && ! grep -qs 'kubecamp' "$1" ;;
+    *) return 1 ;;
+  esac
+}
+manifest() {
+  if [ -s "$KC/manifest" ] && ! grep -qv "^[a-z]*$TAB.*$TAB." "$KC/manifest"; then cat "$KC/manifest"
+  else
+    # A torn line or none: what can be read outranks the list.
+    builtin | while IFS= read -r line; do
+      thing=${line##*"$TAB"}; kind=${line%%"$TAB"*}
+      grep -qs "^$kind$TAB.*$TAB$thing\$" "$KC/manifest" || foreign "$thing" || printf '%s\n' "$line"
+    done
+    grep "^[a-z]*$TAB.*$TAB." "$KC/manifest" 2>/dev/null
+  fi
+}
+backwards() { awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }'; }
+each() { # each FUNCTION: calls it with KIND BEFORE THING, last made first
+  manifest | backwards | while IFS= read -r line; do
+    rest=${line#*"$TAB"}
+    "$1" "${line%%"$TAB"*}" "${rest%%"$TAB"*}" "${rest#*"$TAB"}"
+  done
+}
+
+same() { # same A B: type, mode, owner and content
+  [ "$(stat -c '%F %a %u %g' "$1" 2>/dev/null)" = "$(stat -c '%F %a %u %g' "$2" 2>/dev/null)" ] || return 1
+  if [ -L "$1" ]; then [ "$(readlink "$1")" = "$(readlink "$2")" ]; else cmp -s "$1" "$2"; fi
+}
+shared_folder() { case $1 in /etc/cni | /etc/cni/* | /opt/cni | /opt/cni/*) return 0 ;; *) return 1 ;; esac; }
+has_block() { grep -qs '^# kubecamp begin$' "$1"; }
+
+# left KIND BEFORE THING: prints it when it is not as it was.
+left() {
+  case $1 in
+    file) case $2 in
+        kept:*) [ ! -e "$KC/kept/${2#kept:}" ] && [ ! -L "$KC/kept/${2#kept:}" ] || same "$KC/kept/${2#kept:}" "$3" ;;
+        *) [ ! -e "$3" ] && [ ! -L "$3" ] ;;
+      esac || echo "$1 $3" ;;
+    dir) [ ! -d "$3" ] || [ -n "$(ls -A "$3")" ] || echo "$1 $3" ;;
+    tree) if shared_folder "$3"; then [ ! -d "$3" ] || [ -n "$(find "$3" ! -type d | head -n 1)" ]; else [ ! -e "$3" ]; fi || echo "$1 $3" ;;
+    block) ! has_block "$3" || echo "$1 $3" ;;
+    unit) [ ! -e "/etc/systemd/system/$3.service" ] && ! unit_link "$3" || echo "$1 $3" ;;
+  esac
+}
+unit_link() { for l in /etc/systemd/system/*.wants/"$1.service"; do [ -L "$l" ] && return 0; done; return 1; }
+
+give_back() {
+  case $1 in
+    file) restore_file "$2" "$3" ;;
+    dir) [ ! -d "$3" ] || rmdir "$3" 2>/dev/null ;;
+    tree) if shared_folder "$3"; then [ ! -d "$3" ] || find "$3" -xdev -depth -type d -empty -delete 2>/dev/null; else remove_tree "$3"; fi ;;
+    block) remove_block "$2" "$3" ;;
+    unit) stop_unit "$3"; rm -f /etc/systemd/system/*.wants/"$3.service" "/etc/systemd/system/$3.service" ;;
+  esac
+  true
+}
+restore_file() {
+  rm -f "$2.kc-part"
+  case $1 in
+    kept:*) kept=$KC/kept/${1#kept:}
+      if [ ! -e "$kept" ] && [ ! -L "$kept" ]; then echo "kubecamp: the kept copy of $2 is gone"; return; fi
+      same "$kept" "$2" && return
+      mkdir -p "$(dirname "$2")" && cp -a "$kept" "$2.kc-part" && mv -fT "$2.kc-part" "$2" ;;
+    *) [ -d "$2" ] && [ ! -L "$2" ] || rm -f "$2" ;;
+  esac
+}
+# The file may be a bind mount, so it is written in place; its last bytes are those of the kept copy or, without one,
+# whichever ending has the digest of the record.
+remove_block() {
+  rm -f "$2.kc-part"
+  has_block "$2" || return 0
+  rest=$(sed '/^# kubecamp begin$/,/^# kubecamp end$/d' "$2")
+  kept=$KC/kept/${1#kept:}
+  if [ "$1" != absent ] && [ -e "$kept" ]; then
+    if [ "$(cat "$kept")" = "$rest" ]; then cat "$kept" > "$2"; return; fi
+  else
+    for end in '\n' '' '\n\n' '\n\n\n'; do
+      sum=$({ printf %s "$rest"; printf "$end"; } | sha256sum | cut -d' ' -f1)
+      if had content "$sum  $2"; then { printf %s "$rest"; printf "$end"; } > "$2"; return; fi
+    done
+  fi
+  printf '%s\n' "$rest" > "$2"
+  if [ -s "$KC/before" ] || [ "$1" != absent ]; then spare content "$2" 'edited by others since'; fi
+}
+files_left() { [ -n "$(each left)" ]; }
+restore_files() {
+  each give_back
+  if has systemctl; then timeout 30 systemctl daemon-reload 2>/dev/null; timeout 10 systemctl reset-failed kubelet.service kubecamp-containerd.service kubecamp-routes.service 2>/dev/null; fi
+  true
+}
+
+# --- what programs of the cluster make by themselves
+# Folders that were there before keep what was in them.
+made() {
+  for d in /run/flannel /run/kubernetes /run/kubecamp /var/log/pods /var/log/containers /opt/kubecamp /etc/kubecamp /var/lib/etcd \
+    /var/lib/kubelet /etc/kubernetes /usr/libexec/kubernetes /var/lib/kubecamp/containerd /var/lib/kubecamp/incoming; do
+    if had path "$d"; then for e in "$d"/* "$d"/.[!.]*; do { [ -e "$e" ] || [ -L "$e" ]; } && ! had path "$e" && echo "$e"; done
+    elif [ -e "$d" ]; then echo "$d"; fi
+  done
+  for e in /var/lib/cni/networks/kubecamp /var/lib/cni/networks/cni0 /var/lib/cni/flannel /var/lib/cni/results/kubecamp-* /var/lib/cni/cache/results/kubecamp-* \
+    /root/.kube/cache /etc/systemd/logind.conf.d/99-kubelet.conf /var/tmp/kubecamp.*; do
+    { [ -e "$e" ] || [ -L "$e" ]; } && ! had path "$e" && echo "$e"
+  done
+  # A containerd of the user's uses these too.
+  [ -S /run/containerd/containerd.sock ] || for e in /run/containerd /run/nri; do [ -e "$e" ] && ! had path "$e" && echo "$e"; done
+}
+# Folders to be removed if they are empty and were not there.
+hollow() {
+  for d in /var/lib/cni /root/.kube /opt/containerd /opt/nri /etc/nri /etc/cdi /run/cdi /etc/cni /opt/cni /usr/libexec/kubernetes /lib/modules /etc/systemd/logind.conf.d; do
+    [ -d "$d" ] && [ ! -L "$d" ] && [ -s "$KC/before" ] && ! had path "$d" && [ -z "$(find "$d" ! -type d 2>/dev/null | head -n 1)" ] && echo "$d"
+  done
+}
+made_left() { [ -n "$(made; hollow)" ]; }
+remove_made() {
+  made | while IFS= read -r e; do remove_tree "$e"; done
+  hollow | while IFS= read -r d; do find "$d" -xdev -depth -type d -empty -delete 2>/dev/null; done
+  true
+}
+
+# --- kernel settings and modules
+# Other people's networks that came while the lab was there and need forwarding to stay on.
+others_forward() { for l in /sys/class/net/*; do case ${l##*/} in docker0 | br-* | virbr* | lxdbr* | incusbr* | podman* | cni-podman*) had link "${l##*/}" || return 0 ;; esac; done; return 1; }
+shared_kernel() { [ "$CONTAINER" = yes ] && case $1 in net.*) return 1 ;; *) return 0 ;; esac; }
+# Settings that differ now, as KEY<TAB>OLD: those of the manifest, then those of the record, which programs of the
+# cluster changed by themselves.
+settings() {
+  {
+    manifest | while IFS= read -r line; do
+      case $line in sysctl"$TAB"*) rest=${line#*"$TAB"}; printf '%s\t%s\n' "${rest#*"$TAB"}" "${rest%%"$TAB"*}" ;; esac
+    done
+    sed -n "s/^sysctl$TAB\\([^ ]*\\) = \\(.*\\)/\\1$TAB\\2/p" "$KC/before" 2>/dev/null
+  } | awk -F'\t' '!seen[$1]++' | while IFS= read -r line; do
+    key=${line%%"$TAB"*} old=${line#*"$TAB"}
+    f=/proc/sys/$(echo "$key" | tr . /)
+    [ -w "$f" ] && [ "$(tr '\t' ' ' < "$f")" != "$old" ] || continue
+    grep -qsxF "sysctl$TAB$key" "$KC/spared" && continue
+    # In a container these belong to the host's kernel, where another lab may need them.
+    shared_kernel "$key" && case $key in fs.inotify.*) continue ;; esac
+    printf '%s\t%s\n' "$key" "$old"
+  done
+}
+restore_settings() {
+  settings | while IFS= read -r line; do
+    key=${line%%"$TAB"*} old=${line#*"$TAB"}
+    case $key in net.ipv4.ip_forward | net.ipv4.conf.all.forwarding | net.bridge.*) others_forward && { spare sysctl "$key" 'another network of this host needs it'; continue; } ;; esac
+    if [ -z "$old" ]; then echo; else printf '%s\n' "$old"; fi > "/proc/sys/$(echo "$key" | tr . /)" 2>/dev/null || spare sysctl "$key" 'the kernel refuses'
+  done
+}
+modules() { manifest | sed -n "s/^module${TAB}absent$TAB//p" | backwards | while read -r m; do [ -d "/sys/module/$m" ] && grep -qs "^$m " /proc/modules && echo "$m"; done; }
+remove_modules() {
+  others_forward && return 0
+  # A module in use stays: it is no residue, only memory.
+  modules | while read -r m; do timeout 10 modprobe -r "$m" 2>/dev/null || timeout 10 rmmod "$m" 2>/dev/null; done
+  true
+}
