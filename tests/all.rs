@@ -6,5 +6,6 @@ mod live_bundle;
 mod live_machine;
 mod live_ssh;
 mod live_ssh_login;
+mod readme;
 mod rooms;
 mod support;
