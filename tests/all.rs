@@ -4,6 +4,7 @@
 
 mod live_bundle;
 mod live_machine;
+mod live_reset;
 mod live_ssh;
 mod live_ssh_login;
 mod rooms;

@@ -49,6 +49,11 @@ impl IncusProvider {
         Self { place, image, why: why.into(), importing: Mutex::new(()), chosen: Mutex::default() }
     }
 
+    /// The node image's name, which says what is in it.
+    pub fn image_key(&self) -> String {
+        self.image.recipe().alias()
+    }
+
     /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
     pub async fn prepare(&self, report: &dyn Report) -> Result<(), Problem> {
         self.node_image(report).await.map(drop)

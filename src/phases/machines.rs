@@ -24,14 +24,42 @@ pub struct LocalPlaces {
 /// What makes the machines, found or started.
 pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
 
-/// Finds the user's Incus or starts the private engine, and makes the lab's machines there.
-pub struct Machines {
+/// Finds the user's Incus or starts the private engine, and gets the node image ready there.
+pub struct MachineEngine {
     /// Where engine and images are kept.
     pub places: LocalPlaces,
-    /// The public key that the machines accept.
-    pub authorized_key: String,
     /// The provider, once it is there.
     pub provider: ProviderSlot,
+}
+
+#[async_trait]
+impl Phase for MachineEngine {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("machine-engine")
+    }
+
+    fn title(&self) -> &'static str {
+        "get the machine engine and its node image ready"
+    }
+
+    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let engine = StartEngine { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+        let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+        Ok(vec![
+            Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
+            Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
+        ])
+    }
+}
+
+/// Makes the lab's machines.
+pub struct Machines {
+    /// The public key that the machines accept.
+    pub authorized_key: String,
+    /// The provider.
+    pub provider: ProviderSlot,
+    /// The prepared image's name, once it is there.
+    pub image: Arc<OnceLock<String>>,
     /// The machines, once they are there.
     pub machines: Arc<OnceLock<Vec<Machine>>>,
 }
@@ -47,25 +75,16 @@ impl Phase for Machines {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let engine = StartEngine { places: self.places.clone(), provider: Arc::clone(&self.provider) };
-        let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
-        let specs = specs(view.lab, &self.authorized_key);
+        let image = self.image.get().map_or(ImageRef::Node, |name| ImageRef::Prepared(name.clone()));
+        let specs = specs(view.lab, &self.authorized_key, &image);
         let names: Vec<_> = specs.iter().map(|s| s.node.to_string()).collect();
         let make = Make { specs, provider: Arc::clone(&self.provider), machines: Arc::clone(&self.machines) };
-        Ok(vec![
-            Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
-            Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
-            Step::new(
-                "make",
-                format!("make and start {}", names.join(", ")),
-                Check::Never,
-                Change::Task(Arc::new(make)),
-            ),
-        ])
+        let title = format!("make and start {}", names.join(", "));
+        Ok(vec![Step::new("make", title, Check::Never, Change::Task(Arc::new(make)))])
     }
 }
 
-fn specs(lab: &Lab, key: &str) -> Vec<MachineSpec> {
+fn specs(lab: &Lab, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
     let spec = |node: &crate::profile::NodeSpec| MachineSpec {
         lab: lab.name().clone(),
         node: node.name.clone(),
@@ -73,7 +92,7 @@ fn specs(lab: &Lab, key: &str) -> Vec<MachineSpec> {
         memory: node.memory,
         disk: node.disk,
         authorized_key: key.to_owned(),
-        image: ImageRef::Node,
+        image: image.clone(),
     };
     lab.nodes().iter().map(spec).collect()
 }

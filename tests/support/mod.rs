@@ -2,4 +2,6 @@
 //! Never: tests.
 //! Start here: `sshd.rs`.
 
+
+pub mod sandbox;
 pub mod sshd;

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -80,7 +81,7 @@ fn finish(
 
 async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
     let result = LocalResult::default();
-    let local = request.local_phases(cx, &result)?;
+    let local = request.local_phases(cx, &result, run.mode)?;
     let here = NodeId::here();
     announce(request, run, &local);
     run_flow(run, &local, &[here], &BTreeMap::new(), &BTreeMap::new()).await?;
@@ -150,7 +151,7 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let request = Request::of(cx, args.up)?;
     let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
     let result = LocalResult::default();
-    let local = request.local_phases(cx, &result)?;
+    let local = request.local_phases(cx, &result, Mode::Plan)?;
     run_flow(&run, &local, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await?;
     if let Some(bundle) = result.bundle.get() {
         plan_hosts(cx, &request, &run, &result, bundle).await?;
@@ -267,7 +268,7 @@ impl Request {
         State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
     }
 
-    fn local_phases(&self, cx: &Context, result: &LocalResult) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
+    fn local_phases(&self, cx: &Context, result: &LocalResult, mode: Mode) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
         let bundle = FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {
@@ -281,9 +282,9 @@ impl Request {
             },
             slot: Arc::clone(&result.bundle),
         };
-        let (machines, authorized_key) =
-            if self.is_local() { (Some(cx.local_places()), cx.store.key()?.1) } else { (None, String::new()) };
-        Ok(flows::local(Local { bundle, machines, authorized_key }, result))
+        let (machines, key) =
+            if self.is_local() { (Some(cx.local_places()), key(cx, mode)?) } else { (None, Default::default()) };
+        Ok(flows::local(Local { bundle, machines, key }, result))
     }
 
     async fn targets(&self, cx: &Context, result: &LocalResult) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
@@ -304,6 +305,14 @@ impl Request {
         let server = targets.iter().find(|(n, _)| n == cp).map(|(_, t)| t.address.clone()).unwrap_or_default();
         Up { bundle: Arc::clone(bundle), kubeconfig: cx.store.file("kubeconfig"), server }
     }
+}
+
+/// The lab's key pair; a plan makes none.
+fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
+    if mode == Mode::Plan && !cx.store.file("key").exists() {
+        return Ok(Default::default());
+    }
+    cx.store.key()
 }
 
 fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
