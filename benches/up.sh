@@ -54,7 +54,7 @@ echo "upload of the bundle to one host, against scp:"
 fresh plain; set -- $ips
 for round in $(seq "$rounds"); do
   scp_s=$(seconds nsenter --net="$netns" scp -q -i "$key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$bundle" "root@$1:/root/by-scp")
-  put_s=$(seconds nsenter --net="$netns" /usr/bin/time -f '%M' -o "$work/rss" "$kc" --name plain put --node cp "$bundle" "/root/by-put-$round")
+  put_s=$(seconds nsenter --net="$netns" /usr/bin/time -f '%M' -o "$work/rss" "$kc" --name plain cp --plain "$bundle" "cp:/root/by-put-$round")
   printf 'scp %.2f s; kubecamp %.2f s with sha256 (ratio %s); %s MiB of memory\n' "$scp_s" "$put_s" "$(ratio "$put_s" "$scp_s")" "$(($(tail -n1 "$work/rss") / 1024))"
 done
 r=$(median < "$work/raw") h=$(median < "$work/hosts") l=$(median < "$work/local") a=$(median < "$work/again")
