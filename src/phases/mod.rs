@@ -25,6 +25,7 @@ mod reset_host;
 mod restore_files;
 mod runtime;
 mod stop_cluster;
+mod sudo_user;
 mod verify;
 
 pub use binaries::Binaries;
@@ -49,4 +50,5 @@ pub use reset_host::Records;
 pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;
 pub use stop_cluster::StopCluster;
+pub use sudo_user::SudoUser;
 pub use verify::Verify;
