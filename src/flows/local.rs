@@ -54,3 +54,17 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
         }),
     ]
 }
+
+/// Machines without Kubernetes: `kubecamp machine make`.
+pub fn bare_machines(places: LocalPlaces, authorized_key: String, result: &LocalResult) -> Vec<Box<dyn Phase>> {
+    vec![
+        Box::new(LocalPackages),
+        Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
+        Box::new(Machines {
+            authorized_key,
+            provider: Arc::clone(&result.provider),
+            image: Arc::clone(&result.image),
+            machines: Arc::clone(&result.machines),
+        }),
+    ]
+}

@@ -12,13 +12,15 @@ use crate::{
     profile::Lab,
 };
 
-/// Where the parts of the local machines are kept.
+/// Where the parts of the local machines are kept, and what they run.
 #[derive(Debug, Clone)]
 pub struct LocalPlaces {
     /// The private engine's folder.
     pub engine: std::path::PathBuf,
     /// Built node images.
     pub images: std::path::PathBuf,
+    /// The Debian release of the node image; `None` is the newest known.
+    pub suite: Option<String>,
 }
 
 /// What makes the machines, found or started.
@@ -105,9 +107,14 @@ pub async fn running_place(places: &LocalPlaces) -> Result<Option<Place>, Proble
     }
 }
 
+/// The node image that machines begin as.
+fn node_image(places: &LocalPlaces) -> Result<NodeImage, Problem> {
+    Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?))
+}
+
 /// The provider over a place that runs.
 pub fn provider_in(place: Place, places: &LocalPlaces, why: String) -> Result<IncusProvider, Problem> {
-    Ok(IncusProvider::new(place, NodeImage::new(&places.images, Recipe::here(None)?), why))
+    Ok(IncusProvider::new(place, node_image(places)?, why))
 }
 
 struct StartEngine {
@@ -145,7 +152,7 @@ struct BuildImage {
 #[async_trait]
 impl Task for BuildImage {
     async fn done(&self) -> Result<bool, Problem> {
-        Ok(self.provider.get().is_some() && NodeImage::new(&self.places.images, Recipe::here(None)?).file().exists())
+        Ok(self.provider.get().is_some() && node_image(&self.places)?.file().exists())
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {

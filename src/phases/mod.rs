@@ -27,6 +27,7 @@ mod reset_host;
 mod restore_files;
 mod runtime;
 mod stop_cluster;
+mod sudo_user;
 mod verify;
 
 pub use addons::Addons;
@@ -53,4 +54,5 @@ pub use reset_host::Records;
 pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;
 pub use stop_cluster::StopCluster;
+pub use sudo_user::SudoUser;
 pub use verify::Verify;

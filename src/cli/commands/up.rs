@@ -30,7 +30,9 @@ use crate::{
 /// `kubecamp up`.
 pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let request = Request::of(cx, args)?;
-    agree_to_packages(cx, &request).await?;
+    if request.is_local() {
+        agree_to_packages(cx).await?;
+    }
     let lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
     cx.store.save(&request.lab, &request.state())?;
@@ -197,10 +199,7 @@ fn plan_text(planned: &[Planned]) -> String {
 }
 
 /// Without `--yes` the packages are listed and asked for before anything is done.
-async fn agree_to_packages(cx: &Context, request: &Request) -> Result<(), Problem> {
-    if !request.is_local() {
-        return Ok(());
-    }
+pub(super) async fn agree_to_packages(cx: &Context) -> Result<(), Problem> {
     let packages = Packages::here();
     let missing = packages.missing().await;
     if missing.is_empty() {
@@ -360,7 +359,8 @@ pub(super) fn this_arch() -> Result<Arch, Problem> {
         .ok_or_else(|| Problem::new(Code::HostArch, format!("there are no bundles for {}", std::env::consts::ARCH)))
 }
 
-fn largest_layout() -> Result<Layout, Problem> {
+/// The largest of the shipped layouts that this computer holds.
+pub(super) fn largest_layout() -> Result<Layout, Problem> {
     let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let memory = Bytes(memory_of_this_computer());
     Layout::largest_that_fits(cores, memory).ok_or_else(|| {
