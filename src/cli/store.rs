@@ -135,7 +135,10 @@ impl Store {
 
     /// How the hosts were before `up`, by node; see [`crate::phases::Records`].
     pub fn records(&self) -> Records {
-        fs::read_to_string(self.file(RECORDS)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        fs::read_to_string(self.file(RECORDS))
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
     }
 
     /// Keeps how the hosts were.
