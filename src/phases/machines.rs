@@ -124,7 +124,7 @@ struct StartEngine {
 
 impl StartEngine {
     fn keep(&self, place: Place) -> Result<(), Problem> {
-        let provider = provider_in(place, &self.places, "containers: VMs are not tried yet".to_owned())?;
+        let provider = provider_in(place, &self.places, "VMs are not made by this version".to_owned())?;
         let _ = self.provider.set(Arc::new(provider));
         Ok(())
     }
