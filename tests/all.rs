@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod flows;
 mod live_bundle;
 mod live_machine;
 mod live_ssh;

@@ -14,6 +14,28 @@ struct State {
     values: BTreeMap<String, Secret>,
     /// Lanes that ended: whatever they did not do will not happen any more.
     over: BTreeSet<NodeId>,
+    /// What each lane that waits is waiting for.
+    waiting: BTreeMap<NodeId, Need>,
+}
+
+impl State {
+    fn has(&self, need: &Need) -> bool {
+        match need {
+            Need::Step(on, step) => self.done.contains(&(on.clone(), step.clone())),
+            Need::Value(name) => self.values.contains_key(name),
+        }
+    }
+
+    /// Whether nobody is left who could meet `need`: lanes that wait for each other never go on either.
+    fn is_hopeless(&self, need: &Need, own: &NodeId, lanes: &[NodeId]) -> bool {
+        if let Need::Step(on, _) = need
+            && (self.over.contains(on) || on == own || !lanes.contains(on))
+        {
+            return true;
+        }
+        let stuck = |l: &NodeId| self.over.contains(l) || self.waiting.get(l).is_some_and(|need| !self.has(need));
+        lanes.iter().all(|l| l == own || stuck(l))
+    }
 }
 
 /// How waiting for a need ended.
@@ -64,35 +86,29 @@ impl Board {
 
     /// Whether `need` has been met already.
     pub fn has(&self, need: &Need) -> bool {
-        let state = self.0.borrow();
-        match need {
-            Need::Step(on, step) => state.done.contains(&(on.clone(), step.clone())),
-            Need::Value(name) => state.values.contains_key(name),
-        }
+        self.0.borrow().has(need)
     }
 
     /// Waits until `need` is met, or until no other of `lanes` can meet it any more.
     pub async fn wait(&self, need: &Need, own: &NodeId, lanes: &[NodeId]) -> Met {
         let mut watch = self.0.subscribe();
-        loop {
-            if self.has(need) {
-                return Met::Yes;
-            }
-            let hopeless = {
+        self.0.send_modify(|s| drop(s.waiting.insert(own.clone(), need.clone())));
+        let met = loop {
+            {
                 let state = watch.borrow_and_update();
-                match need {
-                    Need::Step(on, _) => state.over.contains(on) || on == own || !lanes.contains(on),
-                    Need::Value(_) => lanes.iter().all(|l| l == own || state.over.contains(l)),
+                if state.has(need) {
+                    break Met::Yes;
                 }
-            };
-            // A lane reports its last step before it ends, so look once more.
-            if hopeless {
-                return if self.has(need) { Met::Yes } else { Met::No };
+                if state.is_hopeless(need, own, lanes) {
+                    break Met::No;
+                }
             }
             if watch.changed().await.is_err() {
-                return Met::No;
+                break Met::No;
             }
-        }
+        };
+        self.0.send_modify(|s| drop(s.waiting.remove(own)));
+        met
     }
 }
 
@@ -122,5 +138,20 @@ mod tests {
         board.lane_over(&cp);
         assert_eq!(board.wait(&Need::Value("ca-hash".into()), &worker, &lanes).await, Met::No);
         assert_eq!(board.wait(&init, &worker, &lanes).await, Met::Yes);
+    }
+
+    #[tokio::test]
+    async fn lanes_do_not_wait_for_each_other() {
+        let board = Board::new();
+        let (cp, one, two) = (node("cp"), node("worker-1"), node("worker-2"));
+        let lanes = [cp.clone(), one.clone(), two.clone()];
+        let token = Need::Value("token".into());
+        let lane = async |own: &NodeId| {
+            let met = board.wait(&token, own, &lanes).await;
+            board.lane_over(own);
+            met
+        };
+        board.lane_over(&cp);
+        assert_eq!(futures::join!(lane(&one), lane(&two)), (Met::No, Met::No));
     }
 }

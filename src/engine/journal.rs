@@ -64,6 +64,14 @@ impl Journal {
             }
         }
     }
+
+    /// The problem as it may be shown: foreign words can hold what is hidden here.
+    pub fn redacted(&self, mut problem: Problem) -> Problem {
+        if let Ok(state) = self.state.lock() {
+            redact_problem(&mut problem, &state.secrets);
+        }
+        problem
+    }
 }
 
 impl Report for Journal {
@@ -99,11 +107,14 @@ fn redact(kind: &mut EventKind, secrets: &[Secret]) {
     match kind {
         EventKind::Output { line, .. } => clean(line),
         EventKind::Note { text, .. } => clean(text),
-        EventKind::Warning { problem } | EventKind::Failure { problem } => {
-            clean(&mut problem.what);
-            problem.detail.iter_mut().for_each(clean);
-        }
+        EventKind::Warning { problem } | EventKind::Failure { problem } => redact_problem(problem, secrets),
         _ => {}
+    }
+}
+
+fn redact_problem(problem: &mut Problem, secrets: &[Secret]) {
+    for text in std::iter::once(&mut problem.what).chain(&mut problem.detail) {
+        *text = secrets.iter().fold(printable(text), |t, s| s.redact(&t));
     }
 }
 

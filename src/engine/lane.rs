@@ -52,8 +52,10 @@ impl<'a> Lane<'a> {
                 title: phase.title().to_owned(),
             });
             let ended = tokio::select! {
-                ended = self.phase(phase.as_ref()) => ended,
+                // Cancel comes first: no command may begin after it.
+                biased;
                 () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+                ended = self.phase(phase.as_ref()) => ended,
             };
             let outcome = match &ended {
                 Ok(outcome) => *outcome,
@@ -161,7 +163,7 @@ impl<'a> Lane<'a> {
         event(EventKind::StepEnded { phase: phase.clone(), step: id, on, outcome, millis: millis(began) });
         ended.map_err(|mut p| {
             p.on.get_or_insert_with(|| self.node.clone());
-            if p.code == Code::StepFailed || p.code == Code::StepTimeout {
+            if matches!(p.code, Code::StepFailed | Code::StepTimeout | Code::LinkLost) {
                 p.what = format!("{phase}/{}: {}", step.id, p.what);
             }
             p

@@ -2,4 +2,6 @@
 //! Never: tests.
 //! Start here: `sshd.rs`.
 
+pub mod simhost;
 pub mod sshd;
+pub mod tiny_bundle;
