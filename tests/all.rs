@@ -2,10 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cli;
 mod flows;
 mod live_bundle;
 mod live_machine;
+mod live_reset;
 mod live_ssh;
 mod live_ssh_login;
+mod readme;
 mod rooms;
 mod support;

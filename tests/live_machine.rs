@@ -1,5 +1,7 @@
 //! Real machines in a private engine. They need root and the engine's packages, and fail where these lack.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

@@ -60,7 +60,11 @@ fn imports(text: &str) -> Vec<String> {
         }
         rooms.push(word);
     }
-    rooms.iter().map(|r| r.trim().split("::").next().unwrap_or_default().trim().to_owned()).filter(|r| !r.is_empty()).collect()
+    rooms
+        .iter()
+        .map(|r| r.trim().split("::").next().unwrap_or_default().trim().to_owned())
+        .filter(|r| !r.is_empty())
+        .collect()
 }
 
 #[test]

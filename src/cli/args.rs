@@ -52,6 +52,8 @@ pub enum Command {
     Down(ResetArgs),
     /// Log in to a node, or run a command there.
     Ssh(SshArgs),
+    /// Copy a file to a node, verified on arrival.
+    Cp(CpArgs),
     /// Run kubectl against the lab.
     Kubectl(KubectlArgs),
     /// Build, inspect and verify bundles.
@@ -174,6 +176,17 @@ pub struct SshArgs {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+pub struct CpArgs {
+    /// The file.
+    pub from: PathBuf,
+    /// Where to, as cp:/root/file.
+    #[arg(value_name = "NODE:/PATH")]
+    pub to: String,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
 pub struct KubectlArgs {
     /// kubectl's own arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -226,9 +239,28 @@ pub enum MachineCommand {
         #[arg(long, short, default_value = "table")]
         output: Format,
     },
+    /// Make a lab's machines without Kubernetes: to set it up by hand, or with `kubecamp up --local` later.
+    Make(MakeArgs),
     /// The private engine.
     #[command(subcommand)]
     Engine(EngineCommand),
+}
+
+/// What machines to make.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct MakeArgs {
+    /// Layout: nodes x cores c memory GiB g; the largest that this computer holds by default.
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<Layout>,
+    /// Debian release of the machines.
+    #[arg(long, value_name = "RELEASE", value_parser = ["trixie", "bookworm"])]
+    pub suite: Option<String>,
+    /// Make a user of this name too, with the lab's key and sudo.
+    #[arg(long, value_name = "USER", value_parser = parse_user)]
+    pub sudo_user: Option<String>,
+    /// A file whose first line sudo asks that user for; without it sudo asks for nothing.
+    #[arg(long, value_name = "FILE", requires = "sudo_user")]
+    pub sudo_password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -294,6 +326,14 @@ fn parse_cni(text: &str) -> Result<Cni, String> {
         "flannel" => Ok(Cni::Flannel),
         "bridge" => Ok(Cni::Bridge),
         _ => Err("use flannel or bridge".into()),
+    }
+}
+
+fn parse_user(text: &str) -> Result<String, String> {
+    let sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    match text.bytes().next() {
+        Some(first) if first.is_ascii_lowercase() && text.len() <= 32 && text.bytes().all(sound) => Ok(text.to_owned()),
+        _ => Err("a user's name begins with a letter and has lower-case letters, digits, - and _".into()),
     }
 }
 

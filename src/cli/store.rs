@@ -135,7 +135,10 @@ impl Store {
 
     /// How the hosts were before `up`, by node; see [`crate::phases::Records`].
     pub fn records(&self) -> Records {
-        fs::read_to_string(self.file(RECORDS)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        fs::read_to_string(self.file(RECORDS))
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
     }
 
     /// Keeps how the hosts were.
@@ -175,7 +178,7 @@ mod tests {
         let state = State { format: 1, place: Where::Local, bundle: None, clean: false };
         store.save(&lab, &state).unwrap();
         assert_eq!(store.load().unwrap().unwrap().0, lab);
-        assert_eq!(Store::all(dir.path()), [name.clone()]);
+        assert_eq!(Store::all(dir.path()), std::slice::from_ref(&name));
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);
         store.forget().unwrap();

@@ -14,28 +14,6 @@ struct State {
     values: BTreeMap<String, Secret>,
     /// Lanes that ended: whatever they did not do will not happen any more.
     over: BTreeSet<NodeId>,
-    /// What each lane that waits is waiting for.
-    waiting: BTreeMap<NodeId, Need>,
-}
-
-impl State {
-    fn has(&self, need: &Need) -> bool {
-        match need {
-            Need::Step(on, step) => self.done.contains(&(on.clone(), step.clone())),
-            Need::Value(name) => self.values.contains_key(name),
-        }
-    }
-
-    /// Whether nobody is left who could meet `need`: lanes that wait for each other never go on either.
-    fn is_hopeless(&self, need: &Need, own: &NodeId, lanes: &[NodeId]) -> bool {
-        if let Need::Step(on, _) = need
-            && (self.over.contains(on) || on == own || !lanes.contains(on))
-        {
-            return true;
-        }
-        let stuck = |l: &NodeId| self.over.contains(l) || self.waiting.get(l).is_some_and(|need| !self.has(need));
-        lanes.iter().all(|l| l == own || stuck(l))
-    }
 }
 
 /// How waiting for a need ended.
@@ -86,29 +64,34 @@ impl Board {
 
     /// Whether `need` has been met already.
     pub fn has(&self, need: &Need) -> bool {
-        self.0.borrow().has(need)
+        let state = self.0.borrow();
+        match need {
+            Need::Step(on, step) => state.done.contains(&(on.clone(), step.clone())),
+            Need::Value(_, name) => state.values.contains_key(name),
+        }
     }
 
-    /// Waits until `need` is met, or until no other of `lanes` can meet it any more.
-    pub async fn wait(&self, need: &Need, own: &NodeId, lanes: &[NodeId]) -> Met {
+    /// Waits until `need` is met, or until the one of `lanes` that could meet it has ended.
+    pub async fn wait(&self, need: &Need, lanes: &[NodeId]) -> Met {
         let mut watch = self.0.subscribe();
-        self.0.send_modify(|s| drop(s.waiting.insert(own.clone(), need.clone())));
-        let met = loop {
-            {
+        loop {
+            if self.has(need) {
+                return Met::Yes;
+            }
+            let hopeless = {
                 let state = watch.borrow_and_update();
-                if state.has(need) {
-                    break Met::Yes;
-                }
-                if state.is_hopeless(need, own, lanes) {
-                    break Met::No;
-                }
+                // Only the node named counts: two that wait for a third would take each other for hope.
+                let (Need::Step(on, _) | Need::Value(on, _)) = need;
+                state.over.contains(on) || !lanes.contains(on)
+            };
+            // A lane reports its last step before it ends, so look once more.
+            if hopeless {
+                return if self.has(need) { Met::Yes } else { Met::No };
             }
             if watch.changed().await.is_err() {
-                break Met::No;
+                return Met::No;
             }
-        };
-        self.0.send_modify(|s| drop(s.waiting.remove(own)));
-        met
+        }
     }
 }
 
@@ -132,26 +115,20 @@ mod tests {
         let (cp, worker) = (node("cp"), node("worker-1"));
         let lanes = [cp.clone(), worker.clone()];
         let init = Need::Step(cp.clone(), StepId::new("init"));
-        let wait = board.wait(&init, &worker, &lanes);
+        let wait = board.wait(&init, &lanes);
         board.step_done(&cp, &StepId::new("init"));
         assert_eq!(wait.await, Met::Yes);
         board.lane_over(&cp);
-        assert_eq!(board.wait(&Need::Value("ca-hash".into()), &worker, &lanes).await, Met::No);
-        assert_eq!(board.wait(&init, &worker, &lanes).await, Met::Yes);
+        assert_eq!(board.wait(&Need::Value(cp.clone(), "ca-hash".into()), &lanes).await, Met::No);
+        assert_eq!(board.wait(&init, &lanes).await, Met::Yes);
     }
 
     #[tokio::test]
-    async fn lanes_do_not_wait_for_each_other() {
+    async fn two_that_wait_for_a_third_give_up_together() {
         let board = Board::new();
-        let (cp, one, two) = (node("cp"), node("worker-1"), node("worker-2"));
-        let lanes = [cp.clone(), one.clone(), two.clone()];
-        let token = Need::Value("token".into());
-        let lane = async |own: &NodeId| {
-            let met = board.wait(&token, own, &lanes).await;
-            board.lane_over(own);
-            met
-        };
-        board.lane_over(&cp);
-        assert_eq!(futures::join!(lane(&one), lane(&two)), (Met::No, Met::No));
+        let lanes = [node("cp"), node("worker-1"), node("worker-2")];
+        let token = Need::Value(node("cp"), "token".into());
+        board.lane_over(&lanes[0]);
+        assert_eq!(futures::join!(board.wait(&token, &lanes), board.wait(&token, &lanes)), (Met::No, Met::No));
     }
 }

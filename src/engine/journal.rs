@@ -58,10 +58,10 @@ impl Journal {
 
     /// From now on this text appears nowhere in the journal.
     pub fn hide(&self, secret: &Secret) {
-        if let Ok(mut state) = self.state.lock() {
-            if !state.secrets.contains(secret) {
-                state.secrets.push(secret.clone());
-            }
+        if let Ok(mut state) = self.state.lock()
+            && !state.secrets.contains(secret)
+        {
+            state.secrets.push(secret.clone());
         }
     }
 

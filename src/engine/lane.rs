@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::stream::{FuturesUnordered, StreamExt};
+
 use super::{Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View, board::Met};
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
@@ -43,30 +45,56 @@ impl<'a> Lane<'a> {
         View { lab: &self.run.lab, node: self.node, fleet: self.fleet, host: self.viewer.as_ref() }
     }
 
+    /// The phases in order, those that run aside beside the ones after them; the first failure ends the lane.
     pub(super) async fn run(&self, phases: &[Box<dyn Phase>]) -> Result<(), Problem> {
-        for phase in phases.iter().filter(|p| p.concerns(&self.view())) {
-            let (id, began) = (phase.id(), Instant::now());
-            self.run.journal.event(EventKind::PhaseStarted {
-                phase: id.clone(),
-                on: self.node.clone(),
-                title: phase.title().to_owned(),
-            });
-            let ended = tokio::select! {
-                // Cancel comes first: no command may begin after it.
-                biased;
-                () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
-                ended = self.phase(phase.as_ref()) => ended,
-            };
-            let outcome = match &ended {
-                Ok(outcome) => *outcome,
-                Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
-                Err(_) => Outcome::Failed,
-            };
-            let on = self.node.clone();
-            self.run.journal.event(EventKind::PhaseEnded { phase: id, on, outcome, millis: millis(began) });
+        let (mut asides, mut rest) = (FuturesUnordered::new(), phases.iter());
+        loop {
+            let next = rest.by_ref().find(|p| p.concerns(&self.view()));
+            let Some(phase) = next else { break };
+            if phase.aside() && self.run.mode == Mode::Apply {
+                asides.push(self.timed(phase.as_ref()));
+                continue;
+            }
+            let mut main = Box::pin(self.timed(phase.as_ref()));
+            loop {
+                tokio::select! {
+                    ended = &mut main => break ended?,
+                    Some(ended) = asides.next() => match ended {
+                        // The phase in front is stopped too, and tells its own end.
+                        Err(problem) if problem.code == Code::Cancelled => {}
+                        ended => ended?,
+                    },
+                }
+            }
+        }
+        while let Some(ended) = asides.next().await {
             ended?;
         }
         Ok(())
+    }
+
+    /// One phase, its begin and end told.
+    async fn timed(&self, phase: &dyn Phase) -> Result<(), Problem> {
+        let (id, began) = (phase.id(), Instant::now());
+        self.run.journal.event(EventKind::PhaseStarted {
+            phase: id.clone(),
+            on: self.node.clone(),
+            title: phase.title().to_owned(),
+        });
+        let ended = tokio::select! {
+            // Cancel comes first: no command may begin after it.
+            biased;
+            () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+            ended = self.phase(phase) => ended,
+        };
+        let outcome = match &ended {
+            Ok(outcome) => *outcome,
+            Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
+            Err(_) => Outcome::Failed,
+        };
+        let on = self.node.clone();
+        self.run.journal.event(EventKind::PhaseEnded { phase: id, on, outcome, millis: millis(began) });
+        ended.map(drop)
     }
 
     async fn phase(&self, phase: &dyn Phase) -> Result<Outcome, Problem> {
@@ -91,7 +119,7 @@ impl<'a> Lane<'a> {
     fn plan(&self, phase: PhaseId, step: &Step, done: bool) {
         let name = |need: &Need| match need {
             Need::Step(on, id) => format!("{on}/{id}"),
-            Need::Value(name) => name.clone(),
+            Need::Value(_, name) => name.clone(),
         };
         if let Ok(mut planned) = self.run.planned.lock() {
             planned.push(Planned {
@@ -139,7 +167,7 @@ impl<'a> Lane<'a> {
 
     async fn change(&self, phase: PhaseId, step: &Step) -> Result<Outcome, Problem> {
         for need in &step.needs {
-            if self.run.board.wait(need, self.node, self.lanes).await == Met::No {
+            if self.run.board.wait(need, self.lanes).await == Met::No {
                 return Err(Problem::new(Code::StepUnreached, format!("`{}` was not tried", step.title))
                     .on(self.node)
                     .detail([format!("it needs {}", describe(need))]));
@@ -181,7 +209,7 @@ impl<'a> Lane<'a> {
             .needs
             .iter()
             .filter_map(|n| match n {
-                Need::Value(name) => self.run.board.value(name).map(|v| (name.clone(), v)),
+                Need::Value(_, name) => self.run.board.value(name).map(|v| (name.clone(), v)),
                 Need::Step(..) => None,
             })
             .collect();
@@ -271,7 +299,7 @@ impl<'a> Lane<'a> {
 fn describe(need: &Need) -> String {
     match need {
         Need::Step(on, id) => format!("the step {id} on {on}"),
-        Need::Value(name) => format!("{name} from another node"),
+        Need::Value(on, name) => format!("{name} from {on}"),
     }
 }
 

@@ -1,10 +1,13 @@
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     bundle::Bundle,
     engine::Phase,
     machine::Machine,
-    phases::{FetchBundle, LocalPackages, LocalPlaces, Machines, ProviderSlot},
+    phases::{FetchBundle, LocalPackages, LocalPlaces, MachineEngine, Machines, PreparedImage, ProviderSlot},
 };
 
 /// What happens on the user's own computer before any host is touched.
@@ -13,8 +16,8 @@ pub struct Local {
     pub bundle: FetchBundle,
     /// Where machines are made; `None` when the user named hosts.
     pub machines: Option<LocalPlaces>,
-    /// The public key that machines accept.
-    pub authorized_key: String,
+    /// The lab's private key file, and the public line that machines accept.
+    pub key: (PathBuf, String),
 }
 
 /// What came of it.
@@ -24,6 +27,8 @@ pub struct LocalResult {
     pub bundle: Arc<OnceLock<Arc<Bundle>>>,
     /// The engine.
     pub provider: ProviderSlot,
+    /// The prepared image's name.
+    pub image: Arc<OnceLock<String>>,
     /// The machines.
     pub machines: Arc<OnceLock<Vec<Machine>>>,
 }
@@ -34,10 +39,31 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
     vec![
         Box::new(LocalPackages),
         Box::new(with.bundle),
-        Box::new(Machines {
-            places,
-            authorized_key: with.authorized_key,
+        Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
+        Box::new(PreparedImage {
+            bundle: Arc::clone(&result.bundle),
             provider: Arc::clone(&result.provider),
+            key: with.key.clone(),
+            name: Arc::clone(&result.image),
+        }),
+        Box::new(Machines {
+            authorized_key: with.key.1,
+            provider: Arc::clone(&result.provider),
+            image: Arc::clone(&result.image),
+            machines: Arc::clone(&result.machines),
+        }),
+    ]
+}
+
+/// Machines without Kubernetes: `kubecamp machine make`.
+pub fn bare_machines(places: LocalPlaces, authorized_key: String, result: &LocalResult) -> Vec<Box<dyn Phase>> {
+    vec![
+        Box::new(LocalPackages),
+        Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
+        Box::new(Machines {
+            authorized_key,
+            provider: Arc::clone(&result.provider),
+            image: Arc::clone(&result.image),
             machines: Arc::clone(&result.machines),
         }),
     ]

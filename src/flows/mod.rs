@@ -6,6 +6,6 @@ mod local;
 mod reset;
 mod up;
 
-pub use local::{Local, LocalResult, local};
+pub use local::{Local, LocalResult, bare_machines, local};
 pub use reset::reset;
 pub use up::{Up, up};

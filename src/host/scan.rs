@@ -97,3 +97,178 @@ fn is_tool(kind: &str) -> bool {
         || kind.ends_with("-legacy-save")
         || kind.ends_with("-nft-save")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "link\teth0\nlink\tdocker0\npath\t/etc/cni/net.d\npath\t/etc/cni/net.d/mine\nport\t80\ntool\tnft\nnft\tinet mine\n\
+        nft\tip nat chain DOCKER\nnft\tip filter chain INPUT: tcp dport 22 accept\nsysctl\tnet.ipv4.ip_forward = 0\n\
+        content\taaaa  /etc/hosts\ncontent\tbbbb  /etc/passwd\nunit\tswap.target static\npackages\tcccc\nroute\tdefault via 192.0.2.1 proto dhcp metric 100\n";
+
+    fn compare(gone: &[&str], new: &[&str], traces: &Traces) -> (Vec<String>, Vec<String>) {
+        let before = Scan::parse(BEFORE);
+        let mut after = before.clone();
+        after.0.retain(|(kind, thing)| !gone.contains(&format!("{kind} {thing}").as_str()));
+        after.0.extend(new.iter().filter_map(|l| l.split_once(' ')).map(|(k, t)| (k.to_owned(), t.to_owned())));
+        let found = before.differences(&after, traces);
+        let text = |list: Vec<Difference>| list.iter().map(|d| format!("{} {}", d.kind, d.thing)).collect();
+        (text(found.residues), text(found.others))
+    }
+
+    fn traces() -> Traces {
+        Traces {
+            networks: vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/16".parse().unwrap()],
+            ..Traces::default()
+        }
+    }
+
+    #[test]
+    fn what_a_cluster_leaves_is_a_residue() {
+        for line in [
+            "link cni0",
+            "link flannel.1",
+            "link kube-ipvs0",
+            "link veth1a2b3c4d",
+            "link veth0 in cni0",
+            "netns cni-77",
+            "address cni0 10.244.0.1/24",
+            "route 10.244.1.0/24 via 192.0.2.9 dev eth0",
+            "mount /var/lib/kubelet/pods/x",
+            "nft ip kube-proxy",
+            "nft ip6 kube-proxy chain services",
+            "nft ip nat chain KUBE-KUBELET-CANARY",
+            "nft ip nat chain PREROUTING: jump KUBE-SERVICES",
+            "nft ip flannel-ipv4",
+            "nft ip kubecamp",
+            "iptables-legacy-save nat :CNI-HOSTPORT-DNAT -",
+            "ip6tables-legacy-save nat -A POSTROUTING -j FLANNEL-POSTRTG",
+            "ipset KUBE-6-LOAD-BALANCER",
+            "ipvs TCP 0A600001:01BB",
+            "ipvs TCP C0000201:7531",
+            "cgroup /sys/fs/cgroup/kubepods",
+            "process kubelet /usr/local/bin/kubelet",
+            "process containerd /opt/kubecamp/bin/containerd",
+            "port 10250",
+            "port 6443",
+            "path /etc/kubernetes",
+            "path /var/lib/etcd/member",
+            "path /opt/cni/bin",
+            "path /usr/local/bin/kubeadm",
+            "path /etc/systemd/system/multi-user.target.wants/kubelet.service",
+            "path /etc/sysctl.d/99-kubernetes-cri.conf",
+            "path /etc/systemd/logind.conf.d/99-kubelet.conf",
+            "path /etc/cni/net.d/10-flannel.conflist",
+            "block /etc/hosts",
+            "content ffff  /etc/hosts",
+            "sysctl net.ipv4.ip_forward = 1",
+            "unit swap.target masked",
+        ] {
+            assert_eq!(compare(&[], &[line], &traces()), (vec![line.to_owned()], vec![]), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_others_do_meanwhile_is_only_told() {
+        for line in [
+            "link br-0123456789ab",
+            "link veth1a2b3c4",
+            "link veth1a2b3c4 in docker0",
+            "link wg0",
+            "netns mine",
+            "address eth0 192.0.2.77/24",
+            "route 198.51.100.0/24 via 192.0.2.1",
+            "mount /run/netns/mine",
+            "nft inet theirs",
+            "nft ip nat chain PREROUTING: jump DOCKER",
+            "nft ip filter chain f2b-sshd",
+            "nft inet mine chain input: accept comment \"jump KUBE-SERVICES\"",
+            "ipset theirs",
+            "ipvs TCP C0000201:0050",
+            "process containerd /usr/bin/containerd",
+            "port 8080",
+            "path /etc/systemd/system/nginx.service",
+            "path /usr/local/bin/theirs",
+            "content ffff  /etc/passwd",
+            "swap /swapfile",
+            "unit docker.service",
+        ] {
+            assert_eq!(compare(&[], &[line], &traces()), (vec![], vec![line.to_owned()]), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_changes_by_itself_is_not_even_told() {
+        let dhcp = "route default via 192.0.2.1 proto dhcp metric 100";
+        let new = [
+            "route default via 192.0.2.1 proto dhcp metric 200",
+            "nft ip nat",
+            "nft ip nat chain POSTROUTING",
+            "packages dddd",
+            "tool ipset",
+        ];
+        assert_eq!(compare(&[dhcp, "packages cccc"], &new, &traces()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_reset_may_have_taken_is_missed() {
+        for line in [
+            "nft inet mine",
+            "nft ip filter chain INPUT: tcp dport 22 accept",
+            "path /etc/cni/net.d/mine",
+            "link eth0",
+            "unit swap.target static",
+        ] {
+            assert_eq!(compare(&[line], &[], &traces()), (vec![line.to_owned()], vec![]), "{line}");
+        }
+        for line in ["nft ip nat chain DOCKER", "link docker0", "port 80"] {
+            assert_eq!(compare(&[line], &[], &traces()), (vec![], vec![line.to_owned()]), "{line}");
+        }
+        // The tool that showed it is gone: nothing can be said.
+        assert_eq!(compare(&["tool nft", "nft inet mine"], &[], &traces()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn others_files_excuse_the_folders_that_they_are_in() {
+        let podman = ["path /opt/cni", "path /opt/cni/bin", "path /opt/cni/bin/theirs"];
+        assert_eq!(compare(&[], &podman, &traces()).0, [""; 0]);
+        let ours = ["path /opt/cni", "path /opt/cni/bin", "path /opt/cni/bin/bridge", "path /opt/cni/bin/theirs"];
+        assert_eq!(
+            compare(&[], &ours, &traces()).0,
+            ["path /opt/cni", "path /opt/cni/bin", "path /opt/cni/bin/bridge"]
+        );
+    }
+
+    #[test]
+    fn the_manifest_and_the_spared_and_a_shared_kernel_count() {
+        let mut with = traces();
+        with.recorded.insert("/usr/local/bin/theirs".into());
+        assert_eq!(compare(&[], &["path /usr/local/bin/theirs"], &with).0.len(), 1);
+        with.spared.insert(("content".into(), "/etc/hosts".into()));
+        with.spared.insert(("sysctl".into(), "net.ipv4.ip_forward".into()));
+        assert_eq!(
+            compare(&[], &["content ffff  /etc/hosts", "sysctl net.ipv4.ip_forward = 1"], &with),
+            (vec![], vec![])
+        );
+        assert_eq!(compare(&[], &["sysctl kernel.panic = 10"], &with).0.len(), 1);
+        with.container = true;
+        assert_eq!(compare(&[], &["sysctl kernel.panic = 10"], &with), (vec![], vec![]));
+    }
+
+    #[test]
+    fn without_a_record_only_what_is_certain_counts() {
+        let found = Scan::parse(
+            "path\t/etc/cni\npath\t/etc/kubernetes\ncontent\tx  /etc/hosts\nsysctl\tkernel.panic = 10\nlink\teth0\nlink\tcni0\n",
+        );
+        let found: Vec<_> = found.leftovers(&traces()).iter().map(Difference::to_string).collect();
+        assert_eq!(found, ["link cni0 is there and was not", "path /etc/kubernetes is there and was not"]);
+    }
+
+    #[test]
+    fn the_script_sees_this_computer() {
+        let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();
+        let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
+        assert!(scan.saw("link", "lo"));
+        assert_eq!(scan.differences(&scan, &traces()), Differences::default());
+    }
+}

@@ -188,8 +188,7 @@ impl Traces {
             "link" => is_lab_link(thing),
             "address" => thing.split(' ').next().is_some_and(is_lab_link),
             "route" => {
-                thing.split_whitespace().any(|w| is_lab_link(w))
-                    || self.holds(thing.split(' ').next().unwrap_or_default())
+                thing.split_whitespace().any(is_lab_link) || self.holds(thing.split(' ').next().unwrap_or_default())
             }
             "netns" => thing.starts_with("cni-"),
             "ipset" => thing.starts_with("KUBE-"),
@@ -205,7 +204,10 @@ impl Traces {
             "port" => is_cluster_port(thing),
             // kubespray masks swap.target and leaves it so.
             "unit" => thing.starts_with("kubelet") || thing.starts_with("kubecamp") || thing == "swap.target masked",
-            kind if is_rules(kind) => RULE_WORDS.iter().any(|word| thing.contains(word)),
+            kind if is_rules(kind) => {
+                let bare = without_comments(thing);
+                RULE_WORDS.iter().any(|word| bare.contains(word))
+            }
             _ => false,
         }
     }
@@ -253,6 +255,11 @@ impl Traces {
         };
         parse().is_some_and(|(ip, port)| self.holds(&ip.to_string()) || (30000..32768).contains(&port))
     }
+}
+
+/// A rule without what people wrote between quotes.
+fn without_comments(rule: &str) -> String {
+    rule.split('"').step_by(2).collect()
 }
 
 /// `cni0`, `flannel.1`, `veth1a2b3c4d`, `veth1a2b3c4d in cni0`; docker's `veth1a2b3c4` has seven digits and a master.

@@ -5,6 +5,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::{
@@ -25,6 +26,11 @@ const LOOK: Duration = Duration::from_millis(40);
 /// How often an address that somebody else took meanwhile is chosen anew.
 const ADDRESS_TRIES: usize = 8;
 
+/// Prints the public host keys.
+const SHOW_KEYS: &str = "cat /etc/ssh/ssh_host_*_key.pub";
+/// Lets root in with the key in the environment, and with no other.
+const TAKE_KEY: &str = "umask 077; printf '%s\\n' \"$KC_KEY\" >/root/.ssh/authorized_keys";
+
 /// Machines made by one Incus, the user's or a private one.
 pub struct IncusProvider {
     place: Place,
@@ -41,6 +47,11 @@ impl IncusProvider {
     /// Machines in `place` that begin as `image`; `why` says why they are containers.
     pub fn new(place: Place, image: NodeImage, why: impl Into<String>) -> Self {
         Self { place, image, why: why.into(), importing: Mutex::new(()), chosen: Mutex::default() }
+    }
+
+    /// The node image's name, which says what is in it.
+    pub fn image_key(&self) -> String {
+        self.image.recipe().alias()
     }
 
     /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
@@ -85,13 +96,12 @@ impl IncusProvider {
             ImageRef::Prepared(name) => Source::Copy { source: template_name(name)?, instance_only: true },
         };
         let name = machine_name(&spec.lab, &spec.node)?;
-        let mut address = None;
         for attempt in 1.. {
-            address = self.free_address().await?;
+            let address = self.free_address().await?;
             let new = NewInstance {
                 name: name.clone(),
                 kind: "container",
-                config: settings::container(spec),
+                config: settings::container(spec, &self.place.nic, address),
                 devices: settings::devices(spec, &self.place, address),
                 profiles: vec![],
                 source: source.clone(),
@@ -102,9 +112,6 @@ impl IncusProvider {
                 Err(problem) if address_taken(&problem) && attempt < ADDRESS_TRIES => {}
                 Err(problem) => return Err(problem.on(&spec.node)),
             }
-        }
-        for (path, mode, content) in settings::files(spec, &self.place.nic, address) {
-            self.place.incus.push(&name, path, mode, content).await.map_err(|p| p.on(&spec.node))?;
         }
         Ok(())
     }
@@ -126,19 +133,21 @@ impl IncusProvider {
         Ok(Some(free))
     }
 
-    /// Gives an existing machine the limits and key that are asked for now.
+    /// Gives an existing machine the limits that are asked for now.
     async fn adjust(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
         let wanted = settings::limits(spec);
-        let differs = wanted.iter().any(|(key, value)| instance.config.get(key) != Some(value));
-        if differs {
-            let change = serde_json::json!({"config": wanted});
-            self.place.incus.patch(&instance.name, &change).await.map_err(|p| p.on(&spec.node))?;
+        if wanted.iter().all(|(key, value)| instance.config.get(key) == Some(value)) {
+            return Ok(());
         }
-        if instance.config.get(settings::KEY) != wanted.get(settings::KEY) {
-            let (path, mode, content) = settings::authorized_keys(spec);
-            self.place.incus.push(&instance.name, path, mode, content).await.map_err(|p| p.on(&spec.node))?;
-        }
-        Ok(())
+        self.place.incus.patch(&instance.name, &json!({"config": wanted})).await.map_err(|p| p.on(&spec.node))
+    }
+
+    /// Lets another key in; it is noted only once that is done.
+    async fn change_key(&self, name: &str, spec: &MachineSpec) -> Result<(), Problem> {
+        let key = settings::key(spec);
+        let environment = [("KC_KEY".to_owned(), key[settings::KEY].clone())].into();
+        self.place.incus.exec(name, TAKE_KEY, &environment).await?;
+        self.place.incus.patch(name, &json!({"config": key})).await
     }
 
     /// Waits until sshd answers; returns the machine as it is then.
@@ -172,14 +181,8 @@ impl IncusProvider {
 
     /// The public host keys, read through Incus and not through the network.
     async fn host_keys(&self, name: &str) -> Result<Vec<String>, Problem> {
-        let mut keys = vec![];
-        for file in self.place.incus.folder(name, "/etc/ssh").await? {
-            if file.starts_with("ssh_host_") && file.ends_with("_key.pub") {
-                let bytes = self.place.incus.pull(name, &format!("/etc/ssh/{file}")).await?.unwrap_or_default();
-                keys.push(String::from_utf8_lossy(&bytes).trim().to_owned());
-            }
-        }
-        Ok(keys)
+        let text = self.place.incus.exec(name, SHOW_KEYS, &BTreeMap::new()).await?;
+        Ok(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())
     }
 
     fn machine(
@@ -218,23 +221,21 @@ impl Provider for IncusProvider {
 
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {
         let (lab, node) = (&spec.lab, &spec.node);
-        let mut found = self.find(lab, node).await?;
-        if let Some(instance) = &found
-            && !settings::was_started(instance)
-        {
-            // An earlier run was ended while it made this one: it may lack files.
-            self.remove(lab, node).await?;
-            found = None;
-        }
+        let found = self.find(lab, node).await?;
         match &found {
             Some(instance) => self.adjust(instance, spec).await?,
             None => self.create(spec, report).await?,
         }
-        if !found.is_some_and(|i| i.status == "Running") {
+        let name = machine_name(lab, node)?;
+        if found.as_ref().is_none_or(|i| i.status != "Running") {
             report.note(node, "starting the machine");
-            self.place.incus.start(&machine_name(lab, node)?).await.map_err(|p| p.on(node))?;
+            self.place.incus.start(&name).await.map_err(|p| p.on(node))?;
         }
-        self.until_up(lab, node).await
+        let machine = self.until_up(lab, node).await?;
+        if found.is_some_and(|i| i.config.get(settings::KEY) != settings::key(spec).get(settings::KEY)) {
+            self.change_key(&name, spec).await.map_err(|p| p.on(node))?;
+        }
+        Ok(machine)
     }
 
     async fn list(&self, lab: Option<&LabName>) -> Result<Vec<Machine>, Problem> {
@@ -290,10 +291,8 @@ impl Provider for IncusProvider {
         if instance.status != "Stopped" {
             self.place.incus.stop(&instance.name, Some(30)).await.map_err(|p| p.on(node))?;
         }
-        settings::make_anonymous(&self.place.incus, &instance.name).await.map_err(|p| p.on(node))?;
         self.drop_image(name).await?;
-        let marks: BTreeMap<_, _> = settings::template_marks(name);
-        self.place.incus.patch(&instance.name, &serde_json::json!({"config": marks})).await?;
+        self.place.incus.patch(&instance.name, &json!({"config": settings::template_marks(name)})).await?;
         self.place.incus.rename(&instance.name, &template).await
     }
 

@@ -2,6 +2,7 @@
 //! Never: phases, SSH, Kubernetes.
 //! Start here: `Provider` in `provider.rs`.
 
+mod capacity;
 mod engine;
 mod image;
 mod incus;
@@ -11,6 +12,7 @@ mod probe;
 mod provider;
 mod settings;
 
+pub use capacity::Capacity;
 pub use engine::{AptSource, AptSources, Engine, EngineStatus, Nic, OsRelease, Packages, Place, users_incus};
 pub use image::{NodeImage, Recipe};
 pub use incus_provider::IncusProvider;

@@ -7,10 +7,9 @@ use std::{
 
 use super::{
     engine::{Nic, Place},
-    incus::{Incus, Instance},
+    incus::Instance,
     provider::MachineSpec,
 };
-use crate::core::Problem;
 
 /// Configuration key that names the lab.
 pub(super) const LAB: &str = "user.kubecamp.lab";
@@ -18,6 +17,9 @@ pub(super) const LAB: &str = "user.kubecamp.lab";
 pub(super) const NODE: &str = "user.kubecamp.node";
 /// Configuration key that holds the public key which root accepts.
 pub(super) const KEY: &str = "user.kubecamp.key";
+/// Configuration keys that the image's templates write into `/etc/kubecamp-net`.
+const ADDRESS: &str = "user.kubecamp.address";
+const GATEWAY: &str = "user.kubecamp.gateway";
 /// Configuration key that marks a template and names it.
 const IMAGE: &str = "user.kubecamp.image";
 
@@ -26,8 +28,6 @@ const RAW_LXC: &str = "lxc.apparmor.profile=unconfined\nlxc.mount.auto=proc:rw s
     lxc.cgroup.devices.allow=a\nlxc.cgroup2.devices.allow=a";
 
 type Config = BTreeMap<String, String>;
-/// Path, mode and content of a file.
-type File = (&'static str, u32, String);
 
 fn config<const N: usize>(pairs: [(&str, &str); N]) -> Config {
     pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -35,16 +35,22 @@ fn config<const N: usize>(pairs: [(&str, &str); N]) -> Config {
 
 /// Keys that may change while a machine lives.
 pub(super) fn limits(spec: &MachineSpec) -> Config {
-    config([
-        ("limits.cpu", &spec.cores.to_string()),
-        ("limits.memory", &spec.memory.0.to_string()),
-        (KEY, spec.authorized_key.trim()),
-    ])
+    config([("limits.cpu", &spec.cores.to_string()), ("limits.memory", &spec.memory.0.to_string())])
 }
 
-/// Every configuration key of a container that becomes a node.
-pub(super) fn container(spec: &MachineSpec) -> Config {
+/// The key that root accepts, as a configuration key.
+pub(super) fn key(spec: &MachineSpec) -> Config {
+    config([(KEY, spec.authorized_key.trim())])
+}
+
+/// Every configuration key of a container that becomes a node. The image's templates read the `user.` ones when the
+/// machine starts for the first time: name, address and key are in place before its first process.
+pub(super) fn container(spec: &MachineSpec, nic: &Nic, address: Option<Ipv4Addr>) -> Config {
     let mut keys = limits(spec);
+    keys.extend(key(spec));
+    if let (Nic::Managed { gateway, prefix, .. }, Some(address)) = (nic, address) {
+        keys.extend(config([(ADDRESS, &format!("{address}/{prefix}")), (GATEWAY, &gateway.to_string())]));
+    }
     keys.extend(config([
         (LAB, spec.lab.as_str()),
         (NODE, spec.node.as_str()),
@@ -71,32 +77,6 @@ pub(super) fn devices(spec: &MachineSpec, place: &Place, address: Option<Ipv4Add
     [("root", root), ("eth0", nic), ("kmsg", kmsg)].map(|(k, v)| (k.to_owned(), v)).into()
 }
 
-/// The files that make a copy of the image this machine, written before its first start.
-pub(super) fn files(spec: &MachineSpec, nic: &Nic, address: Option<Ipv4Addr>) -> Vec<File> {
-    let node = &spec.node;
-    let own = address.map_or("127.0.1.1".to_owned(), |a| a.to_string());
-    let mut files = vec![
-        ("/etc/hostname", 0o644, format!("{node}\n")),
-        ("/etc/hosts", 0o644, format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{own} {node}\n")),
-        authorized_keys(spec),
-    ];
-    if let (Nic::Managed { gateway, prefix, .. }, Some(address)) = (nic, address) {
-        files.push(("/etc/kubecamp-net", 0o644, format!("ADDRESS={address}/{prefix}\nGATEWAY={gateway}\n")));
-        files.push(("/etc/resolv.conf", 0o644, format!("nameserver {gateway}\n")));
-    }
-    files
-}
-
-/// Who may log in as root.
-pub(super) fn authorized_keys(spec: &MachineSpec) -> File {
-    ("/root/.ssh/authorized_keys", 0o600, format!("{}\n", spec.authorized_key.trim()))
-}
-
-/// Whether a machine got as far as its first start: then its files are complete.
-pub(super) fn was_started(instance: &Instance) -> bool {
-    instance.config.contains_key("volatile.last_state.power")
-}
-
 /// Keys that turn a machine into a template.
 pub(super) fn template_marks(name: &str) -> Config {
     config([(IMAGE, name), (LAB, ""), (NODE, ""), (KEY, "")])
@@ -105,19 +85,6 @@ pub(super) fn template_marks(name: &str) -> Config {
 /// Whether an instance is a template.
 pub(super) fn is_template(instance: &Instance) -> bool {
     instance.config.get(IMAGE).is_some_and(|name| !name.is_empty())
-}
-
-/// Removes from a stopped machine's disk what must not be the same on two machines.
-pub(super) async fn make_anonymous(incus: &Incus, name: &str) -> Result<(), Problem> {
-    for file in incus.folder(name, "/etc/ssh").await? {
-        if file.starts_with("ssh_host_") {
-            incus.delete_file(name, &format!("/etc/ssh/{file}")).await?;
-        }
-    }
-    for file in ["/root/.ssh/authorized_keys", "/var/lib/dbus/machine-id", "/var/lib/systemd/random-seed"] {
-        incus.delete_file(name, file).await?;
-    }
-    incus.push(name, "/etc/machine-id", 0o444, "").await
 }
 
 /// The lowest address of the network that is not in `used`.
@@ -147,21 +114,20 @@ mod tests {
 
     #[test]
     fn a_container_has_its_limits_and_says_whose_it_is() {
-        let keys = container(&spec());
+        let nic = Nic::Managed { network: "br".into(), gateway: Ipv4Addr::new(10, 1, 0, 1), prefix: 24 };
+        let keys = container(&spec(), &nic, Some(Ipv4Addr::new(10, 1, 0, 2)));
         let get = |key: &str| keys[key].as_str();
         assert_eq!((get("limits.cpu"), get("limits.memory")), ("2", "4294967296"));
         assert_eq!((get(LAB), get(NODE), get("security.privileged")), ("lab", "cp1", "true"));
+        assert_eq!((get(ADDRESS), get(GATEWAY), get(KEY)), ("10.1.0.2/24", "10.1.0.1", "ssh-ed25519 AAAA me"));
     }
 
     #[test]
-    fn the_first_start_finds_name_address_and_key() {
-        let nic = Nic::Managed { network: "br".into(), gateway: Ipv4Addr::new(10, 1, 0, 1), prefix: 24 };
-        let files = files(&spec(), &nic, Some(Ipv4Addr::new(10, 1, 0, 2)));
-        let text = |path: &str| files.iter().find(|f| f.0 == path).unwrap().2.as_str();
-        assert_eq!(text("/etc/hostname"), "cp1\n");
-        assert!(text("/etc/hosts").ends_with("10.1.0.2 cp1\n"));
-        assert_eq!(text("/etc/kubecamp-net"), "ADDRESS=10.1.0.2/24\nGATEWAY=10.1.0.1\n");
-        assert_eq!(text("/root/.ssh/authorized_keys"), "ssh-ed25519 AAAA me\n");
+    fn the_images_templates_read_these_keys() {
+        let recipe = include_str!("../../templates/machine/node-image.sh");
+        for key in [LAB, NODE, KEY, ADDRESS, GATEWAY] {
+            assert!(key == LAB || recipe.contains(&format!("config_get(\"{key}\"")), "{key}");
+        }
     }
 
     #[test]

@@ -47,10 +47,10 @@ impl Phase for Binaries {
         }
         // Hashing 300 MB on every run would cost a second per host: size and time of change prove that a file is
         // still the one whose digest was verified on arrival.
+        // A prepared machine may have more than this node needs.
         let check = format!(
-            "[ \"$(cut -d' ' -f1-3 /var/lib/kubecamp/binaries)\" = '{}' ] && \
-             while read -r sha size path stamp; do [ \"$(stat -c %s:%Y:%i \"$path\")\" = \"$stamp\" ] || exit 1; done < /var/lib/kubecamp/binaries",
-            wanted.trim_end()
+            "printf '%s' '{wanted}' | while read -r sha size path; do \
+             grep -qxF \"$sha $size $path $(stat -c %s:%Y \"$path\")\" /var/lib/kubecamp/binaries || exit 1; done"
         );
         let kept = format!(
             "printf '%s' '{wanted}' | while read -r sha size path; do grep -q \"^file\t[^\t]*\t$path\\$\" /var/lib/kubecamp/manifest || exit 1; done"
@@ -60,7 +60,7 @@ impl Phase for Binaries {
              {{ kc_known file \"$path\" || kc_keep \"$path\"; }} || exit 1; done"
         );
         let after = format!(
-            "printf '%s' '{wanted}' | while read -r sha size path; do echo \"$sha $size $path $(stat -c %s:%Y:%i \"$path\")\"; done \
+            "printf '%s' '{wanted}' | while read -r sha size path; do echo \"$sha $size $path $(stat -c %s:%Y \"$path\")\"; done \
              > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries"
         );
         Ok(vec![

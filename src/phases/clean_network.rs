@@ -26,7 +26,7 @@ impl Phase for CleanNetwork {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let scripts = Scripts::new(view, &self.records, "network.sh")?;
+        let scripts = Scripts::new(view, &self.records, Some("reset/network.sh"))?;
         let any = |list: &str| format!("[ -n \"$({list})\" ]");
         Ok(vec![
             // While kube-ipvs0 still shows which addresses were the cluster's.

@@ -92,12 +92,12 @@ fn start(_config: &str) -> Step {
     // flow's own preflight has looked at more.
     let change = format!(
         "{KUBECTL} get --raw /readyz >/dev/null 2>&1 || rm -f /etc/kubernetes/admin.conf.kc-old\n\
-         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,show-join-command --skip-token-print || exit 1\n"
+         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print || exit 1\n"
     );
     let check = format!(
         "[ -s /etc/kubernetes/admin.conf ] && {KUBECTL} get --raw /readyz && \
-         {KUBECTL} -n kube-system get cm kubeadm-config kube-proxy kubelet-config -o name && \
-         {KUBECTL} -n kube-public get cm cluster-info -o name && {KUBECTL} -n kube-system get deploy coredns -o name"
+         {KUBECTL} -n kube-system get cm kubeadm-config kubelet-config -o name && \
+         {KUBECTL} -n kube-public get cm cluster-info -o name"
     );
     Step::script("init", "run kubeadm init", Check::Script(check), change).limit(300)
 }

@@ -12,26 +12,56 @@ use crate::{
     profile::Lab,
 };
 
-/// Where the parts of the local machines are kept.
+/// Where the parts of the local machines are kept, and what they run.
 #[derive(Debug, Clone)]
 pub struct LocalPlaces {
     /// The private engine's folder.
     pub engine: std::path::PathBuf,
     /// Built node images.
     pub images: std::path::PathBuf,
+    /// The Debian release of the node image; `None` is the newest known.
+    pub suite: Option<String>,
 }
 
 /// What makes the machines, found or started.
 pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
 
-/// Finds the user's Incus or starts the private engine, and makes the lab's machines there.
-pub struct Machines {
+/// Finds the user's Incus or starts the private engine, and gets the node image ready there.
+pub struct MachineEngine {
     /// Where engine and images are kept.
     pub places: LocalPlaces,
-    /// The public key that the machines accept.
-    pub authorized_key: String,
     /// The provider, once it is there.
     pub provider: ProviderSlot,
+}
+
+#[async_trait]
+impl Phase for MachineEngine {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("machine-engine")
+    }
+
+    fn title(&self) -> &'static str {
+        "get the machine engine and its node image ready"
+    }
+
+    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let engine = StartEngine { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+        let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+        Ok(vec![
+            Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
+            Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
+        ])
+    }
+}
+
+/// Makes the lab's machines.
+pub struct Machines {
+    /// The public key that the machines accept.
+    pub authorized_key: String,
+    /// The provider.
+    pub provider: ProviderSlot,
+    /// The prepared image's name, once it is there.
+    pub image: Arc<OnceLock<String>>,
     /// The machines, once they are there.
     pub machines: Arc<OnceLock<Vec<Machine>>>,
 }
@@ -47,25 +77,16 @@ impl Phase for Machines {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let engine = StartEngine { places: self.places.clone(), provider: Arc::clone(&self.provider) };
-        let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
-        let specs = specs(view.lab, &self.authorized_key);
+        let image = self.image.get().map_or(ImageRef::Node, |name| ImageRef::Prepared(name.clone()));
+        let specs = specs(view.lab, &self.authorized_key, &image);
         let names: Vec<_> = specs.iter().map(|s| s.node.to_string()).collect();
         let make = Make { specs, provider: Arc::clone(&self.provider), machines: Arc::clone(&self.machines) };
-        Ok(vec![
-            Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
-            Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
-            Step::new(
-                "make",
-                format!("make and start {}", names.join(", ")),
-                Check::Never,
-                Change::Task(Arc::new(make)),
-            ),
-        ])
+        let title = format!("make and start {}", names.join(", "));
+        Ok(vec![Step::new("make", title, Check::Never, Change::Task(Arc::new(make)))])
     }
 }
 
-fn specs(lab: &Lab, key: &str) -> Vec<MachineSpec> {
+fn specs(lab: &Lab, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
     let spec = |node: &crate::profile::NodeSpec| MachineSpec {
         lab: lab.name().clone(),
         node: node.name.clone(),
@@ -73,7 +94,7 @@ fn specs(lab: &Lab, key: &str) -> Vec<MachineSpec> {
         memory: node.memory,
         disk: node.disk,
         authorized_key: key.to_owned(),
-        image: ImageRef::Node,
+        image: image.clone(),
     };
     lab.nodes().iter().map(spec).collect()
 }
@@ -86,9 +107,14 @@ pub async fn running_place(places: &LocalPlaces) -> Result<Option<Place>, Proble
     }
 }
 
+/// The node image that machines begin as.
+fn node_image(places: &LocalPlaces) -> Result<NodeImage, Problem> {
+    Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?))
+}
+
 /// The provider over a place that runs.
 pub fn provider_in(place: Place, places: &LocalPlaces, why: String) -> Result<IncusProvider, Problem> {
-    Ok(IncusProvider::new(place, NodeImage::new(&places.images, Recipe::here(None)?), why))
+    Ok(IncusProvider::new(place, node_image(places)?, why))
 }
 
 struct StartEngine {
@@ -126,7 +152,7 @@ struct BuildImage {
 #[async_trait]
 impl Task for BuildImage {
     async fn done(&self) -> Result<bool, Problem> {
-        Ok(self.provider.get().is_some() && NodeImage::new(&self.places.images, Recipe::here(None)?).file().exists())
+        Ok(self.provider.get().is_some() && node_image(&self.places)?.file().exists())
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {

@@ -2,6 +2,7 @@
 //! Never: another phase, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
+mod addons;
 mod binaries;
 mod clean_network;
 mod control_plane;
@@ -9,6 +10,7 @@ mod drain;
 mod fetch_bundle;
 mod flannel;
 mod images;
+mod images_later;
 mod join_workers;
 mod kernel;
 mod kubeconfig;
@@ -17,6 +19,7 @@ mod machines;
 mod names;
 mod pod_network;
 pub mod preflight;
+mod prepared_image;
 mod prove_clean;
 mod proxy_mode;
 mod record;
@@ -24,8 +27,10 @@ mod reset_host;
 mod restore_files;
 mod runtime;
 mod stop_cluster;
+mod sudo_user;
 mod verify;
 
+pub use addons::Addons;
 pub use binaries::Binaries;
 pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;
@@ -33,13 +38,15 @@ pub use drain::Drain;
 pub use fetch_bundle::FetchBundle;
 pub use flannel::Flannel;
 pub use images::Images;
+pub use images_later::ImagesLater;
 pub use join_workers::JoinWorkers;
 pub use kernel::Kernel;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
-pub use machines::{LocalPlaces, Machines, ProviderSlot, provider_in, running_place};
+pub use machines::{LocalPlaces, MachineEngine, Machines, ProviderSlot, provider_in, running_place};
 pub use names::Names;
 pub use pod_network::PodNetwork;
+pub use prepared_image::PreparedImage;
 pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
 pub use record::Record;
@@ -47,4 +54,5 @@ pub use reset_host::Records;
 pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;
 pub use stop_cluster::StopCluster;
+pub use sudo_user::SudoUser;
 pub use verify::Verify;

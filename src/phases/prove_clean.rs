@@ -9,6 +9,7 @@ use crate::{
     host::{
         Traces, Viewer,
         scan::{self, Difference, Differences, Scan},
+        template,
     },
 };
 
@@ -36,11 +37,12 @@ impl Phase for ProveClean {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let Some(viewer) = view.host else { return Ok(vec![]) };
-        let scripts = Scripts::new(view, &self.records, "prove.sh")?;
+        let scripts = Scripts::new(view, &self.records, None)?;
         let task = Prove {
             viewer: viewer.clone(),
             node: view.node.clone(),
-            script: format!("{}{}", scripts.text(), scan::SCRIPT),
+            trace: format!("{}ours", scripts.text()),
+            script: format!("{}{}{}", scripts.text(), template::text("reset/prove.sh")?, scan::SCRIPT),
             record: self.records.get(view.node).cloned(),
             networks: vec![view.lab.pod_cidr(), view.lab.service_cidr()],
             container: view.facts().is_container(),
@@ -61,6 +63,7 @@ impl Phase for ProveClean {
 struct Prove {
     viewer: Viewer,
     node: NodeId,
+    trace: String,
     script: String,
     record: Option<String>,
     networks: Vec<crate::profile::Cidr>,
@@ -69,7 +72,6 @@ struct Prove {
 
 /// What one look at the host gave.
 struct Look {
-    ours: bool,
     has_record: bool,
     found: Differences,
 }
@@ -105,7 +107,7 @@ impl Prove {
         } else {
             Differences { residues: now.leftovers(&traces), others: vec![] }
         };
-        Ok(Look { ours: part("ours").trim() == "yes", has_record, found })
+        Ok(Look { has_record, found })
     }
 
     fn tell(&self, look: &Look, report: &dyn Report) {
@@ -127,7 +129,7 @@ impl Prove {
 impl Task for Prove {
     /// A host that shows no trace of kubecamp has nothing to prove, whatever else runs on it.
     async fn done(&self) -> Result<bool, Problem> {
-        Ok(!self.look().await?.ours)
+        Ok(!self.viewer.read(&self.trace).await?.ok())
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {

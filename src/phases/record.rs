@@ -9,6 +9,9 @@ use crate::{
 /// Claims the host for the lab and records how it was before anything is changed.
 pub struct Record;
 
+/// Lines of a scan that each machine has of its own: network identity, and files that its engine writes.
+const OWN: &str = "^\\(address\\|route\\|rule\\|link\\|netns\\|content\t[0-9a-f]*  /etc/hosts$\\|content\t[0-9a-f]*  /etc/resolv.conf$\\)";
+
 #[async_trait]
 impl Phase for Record {
     fn id(&self) -> PhaseId {
@@ -21,13 +24,17 @@ impl Phase for Record {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let lab = &view.lab.name();
-        // The scan comes before the lab's name: a run killed in between scans again, on a host still untouched.
+        // The scan comes before the lab's name: a run killed in between scans again, on a host still untouched. A
+        // prepared machine was scanned before it was filled; only what is its own is seen anew.
         let change = format!(
-            "mkdir -p /var/lib/kubecamp && chmod 700 /var/lib/kubecamp || exit 1\n\
-             [ -s /var/lib/kubecamp/before ] || {{\n( {} ) > /var/lib/kubecamp/before.part || exit 1\n\
-             mv /var/lib/kubecamp/before.part /var/lib/kubecamp/before; }}\n\
+            "B=/var/lib/kubecamp/before; mkdir -p /var/lib/kubecamp && chmod 700 /var/lib/kubecamp || exit 1\n\
+             scan() {{\n{scan}\n}}\n\
+             if [ -e /var/lib/kubecamp/prepared ] && [ -s $B ]; then\n\
+             {{ grep -v '{OWN}' $B; ( scan ) | grep '{OWN}'; }} | sort -u > $B.part && mv $B.part $B && rm -f /var/lib/kubecamp/prepared || exit 1\n\
+             fi\n\
+             [ -s $B ] || {{ ( scan ) > $B.part && mv $B.part $B || exit 1; }}\n\
              echo {lab} > /var/lib/kubecamp/lab.part && mv /var/lib/kubecamp/lab.part /var/lib/kubecamp/lab",
-            scan::SCRIPT
+            scan = scan::SCRIPT
         );
         let check =
             format!("[ -s /var/lib/kubecamp/before ] && {}", script::has("/var/lib/kubecamp/lab", &format!("{lab}\n")));

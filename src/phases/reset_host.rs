@@ -16,8 +16,8 @@ pub type Records = BTreeMap<NodeId, String>;
 pub(super) struct Scripts(String);
 
 impl Scripts {
-    /// The scripts of `file` for this node.
-    pub(super) fn new(view: &View<'_>, records: &Records, file: &str) -> Result<Self, Problem> {
+    /// The prologue and the functions of `file` for this node.
+    pub(super) fn new(view: &View<'_>, records: &Records, file: Option<&str>) -> Result<Self, Problem> {
         let yes = |b| if b { "yes" } else { "no" };
         Ok(Self(format!(
             "KNOWN={} PODS={} SERVICES={} CONTAINER={}\n{}\n{}\n",
@@ -26,7 +26,7 @@ impl Scripts {
             quote(&view.lab.service_cidr().to_string()),
             yes(view.facts().is_container()),
             template::text("reset/host.sh")?,
-            template::text(&format!("reset/{file}"))?,
+            file.map_or(Ok(String::new()), template::text)?,
         )))
     }
 

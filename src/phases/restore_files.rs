@@ -25,7 +25,7 @@ impl Phase for RestoreFiles {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let scripts = Scripts::new(view, &self.records, "restore.sh")?;
+        let scripts = Scripts::new(view, &self.records, Some("reset/restore.sh"))?;
         let any = |list: &str| format!("[ -n \"$({list})\" ]");
         Ok(vec![
             scripts.step("files", "restore files, folders and units", "files_left", "restore_files"),

@@ -25,7 +25,7 @@ impl Phase for StopCluster {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let scripts = Scripts::new(view, &self.records, "stop.sh")?;
+        let scripts = Scripts::new(view, &self.records, Some("reset/stop.sh"))?;
         let mut begin = self.begin(view, &scripts);
         let cp = &view.lab.control_plane().name;
         if *view.node != *cp && view.fleet.contains_key(cp) {

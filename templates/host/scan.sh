@@ -15,7 +15,11 @@ have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
   find /usr/local/bin /usr/local/sbin /etc/systemd/system /etc/sysctl.d /etc/modules-load.d -xdev 2>/dev/null | say path
   for f in /etc/hosts /etc/fstab /etc/sysctl.conf /etc/passwd /etc/group /etc/crictl.yaml; do [ -r "$f" ] && sha256sum "$f" 2>/dev/null; done | say content
   grep -qs '^# kubecamp begin' /etc/hosts && printf 'block\t/etc/hosts\n'
-  find /usr/local/bin /opt/cni/bin /etc/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -xdev -type f 2>/dev/null | sort | head -n 300 | tr '\n' '\0' | xargs -0 -r sha256sum 2>/dev/null | say content
+# Other programs in /usr/local may be huge, and nobody here replaces them: their names are enough.
+  {
+    find /opt/cni/bin /etc/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -xdev -type f 2>/dev/null
+    find /usr/local/bin \( -name 'kube*' -o -name crictl -o -name ctr -o -name 'containerd*' -o -name runc \) -type f 2>/dev/null
+  } | sort | head -n 300 | tr '\n' '\0' | xargs -0 -r sha256sum 2>/dev/null | say content
 
   # Network: links, addresses, routes, rules, namespaces.
   for l in /sys/class/net/*; do
@@ -51,7 +55,9 @@ have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
   grep -sEl '^(kubelet|kube-apiserver|kube-controller|kube-scheduler|kube-proxy|etcd|flanneld|coredns|pause|containerd.*|runc.*)$' /proc/[0-9]*/comm |
     while IFS=/ read -r _ _ pid _; do
       grep -qs '/lxc\|/machine\|/docker\|/libpod' "/proc/$pid/cgroup" && continue
-      read -r name 2>/dev/null < "/proc/$pid/comm" && echo "$name $(tr '\0' ' ' 2>/dev/null < "/proc/$pid/cmdline" | cut -c1-200)"
+      # The dead that nobody has reaped have no command line.
+      line=$(tr '\0' ' ' 2>/dev/null < "/proc/$pid/cmdline" | cut -c1-200); [ -n "$line" ] || continue
+      read -r name 2>/dev/null < "/proc/$pid/comm" && echo "$name $line"
     done | say process
   find /sys/fs/cgroup -maxdepth 4 \( -name 'lxc*' -o -name 'machine*' -o -name 'docker*' -o -name 'libpod*' -o -name 'incus*' \) -prune -o \
     -type d \( -name 'kubepods*' -o -name 'kubelet*' -o -name 'kubecamp-*' -o -name 'cri-containerd*' \) -print 2>/dev/null | say cgroup
@@ -68,6 +74,9 @@ have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
     f=/proc/sys/$(echo "$k" | tr . /); [ -r "$f" ] && echo "$k = $(tr '\t' ' ' < "$f")"
   done | say sysctl
   awk 'NR > 1 {print $1}' /proc/swaps | say swap
-  systemctl list-unit-files --no-legend --no-pager 2>/dev/null | awk '$2 == "masked" || $1 ~ /^(kubelet|kubecamp|containerd|docker|swap)/ {print $1, $2}' | say unit
+  find /etc/systemd/system /run/systemd/system -maxdepth 1 -lname /dev/null -printf '%f masked\n' 2>/dev/null | say unit
+  for d in /usr/lib/systemd/system /lib/systemd/system; do
+    [ -L "${d%/systemd/system}" ] || find "$d" -maxdepth 1 \( -name 'kubelet*' -o -name 'containerd*' -o -name 'docker*' \) -printf '%f\n' 2>/dev/null
+  done | sort -u | say unit
   if command -v dpkg-query >/dev/null 2>&1; then dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' 2>/dev/null; else rpm -qa 2>/dev/null; fi | sha256sum | say packages
 } | sort -u

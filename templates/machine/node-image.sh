@@ -67,11 +67,14 @@ cat >"$root/etc/systemd/system/kc-hostkey.service" <<'E'
 Description=Make this machine's SSH host key
 DefaultDependencies=no
 Before=ssh.service sshd.service
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+ConditionPathExists=|!/etc/ssh/ssh_host_ed25519_key
+ConditionPathExists=|/etc/ssh/kubecamp-fresh
 
 [Service]
 Type=oneshot
+ExecStart=/bin/rm -f /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_ed25519_key.pub
 ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -C "" -f /etc/ssh/ssh_host_ed25519_key
+ExecStart=/bin/rm -f /etc/ssh/kubecamp-fresh
 E
 
 cat >"$root/etc/ssh/sshd_config.d/kubecamp.conf" <<'E'
@@ -141,6 +144,10 @@ printf '%s\n' "$KEY" >"$root/etc/kubecamp-image"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/tmp/*
 
 say pack
+# Incus writes these files before a new machine's first process starts, from the keys of its configuration.
+: >"$root/root/.ssh/authorized_keys"
+chmod 600 "$root/root/.ssh/authorized_keys"
+mkdir "$WORK/templates"
 cat >"$WORK/metadata.yaml" <<E
 architecture: $MACHINE
 creation_date: 1700000000
@@ -148,6 +155,31 @@ properties:
   description: kubecamp node, $SUITE
   os: kubecamp
   release: $SUITE
+templates:
 E
-tar -C "$WORK" --numeric-owner --xattrs --xattrs-include='*' -cf - metadata.yaml rootfs | zstd -q -3 -T0 -o "$OUT"
+template() { # NAME PATH, the text on standard input
+  cat >"$WORK/templates/$1.tpl"
+  printf '  %s:\n    when: [create, copy]\n    template: %s.tpl\n' "$2" "$1" >>"$WORK/metadata.yaml"
+}
+template hostname /etc/hostname <<'E'
+{{ config_get("user.kubecamp.node", "node") }}
+E
+template hosts /etc/hosts <<'E'
+127.0.0.1 localhost
+::1 localhost ip6-localhost
+{% if config_get("user.kubecamp.address", "") %}{{ config_get("user.kubecamp.address", "")|split:"/"|first }}{% else %}127.0.1.1{% endif %} {{ config_get("user.kubecamp.node", "node") }}
+E
+template net /etc/kubecamp-net <<'E'
+ADDRESS={{ config_get("user.kubecamp.address", "") }}
+GATEWAY={{ config_get("user.kubecamp.gateway", "") }}
+E
+template resolv /etc/resolv.conf <<'E'
+{% if config_get("user.kubecamp.gateway", "") %}nameserver {{ config_get("user.kubecamp.gateway", "") }}{% endif %}
+E
+template keys /root/.ssh/authorized_keys <<'E'
+{{ config_get("user.kubecamp.key", "") }}
+E
+template machine-id /etc/machine-id </dev/null
+echo fresh | template fresh /etc/ssh/kubecamp-fresh
+tar -C "$WORK" --numeric-owner --xattrs --xattrs-include='*' -cf - metadata.yaml templates rootfs | zstd -q -3 -T0 -o "$OUT"
 say done

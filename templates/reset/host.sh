@@ -8,7 +8,7 @@ had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
 is_link() { [ -e "/sys/class/net/$1" ]; }
 # Whether kubecamp works or worked here: any one trace is enough, since a user may have deleted all others.
 traces() {
-  for t in "$KC" "$KC.gone" /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
+  for t in "$KC" /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
     /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf; do [ -e "$t" ] && return 0; done
   grep -qs kubecamp /etc/systemd/system/kubelet.service || grep -qs '^# kubecamp begin' /etc/hosts
 }
@@ -18,7 +18,7 @@ remains() {
     [ -e "$t" ] && return 0
   done
   for l in cni0 flannel.1 kube-ipvs0; do is_link $l && return 0; done
-  { nft list ruleset; iptables-save; iptables-legacy-save; ip6tables-legacy-save; } 2>/dev/null | grep -q 'KUBE-\|table ip6* kube-proxy'
+  { nft list ruleset; iptables-save; iptables-legacy-save; ip6tables-legacy-save; } 2>/dev/null | grep -q '^:KUBE-\|^	chain KUBE-\|^table ip6* kube-proxy'
 }
 ours() { traces || { [ "$KNOWN" = yes ] && remains; }; }
 # Mount points under the given folders that we may unmount, the last made first.

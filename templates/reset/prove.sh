@@ -1,5 +1,4 @@
 # What the proof needs to know of a host beside its scan: each part begins with `== NAME`.
-echo '== ours'; ours && echo yes
 echo '== before'; cat "$KC/before" 2>/dev/null
 echo '== manifest'; cut -f3- "$KC/manifest" 2>/dev/null
 echo '== spared'; cat "$KC/spared" 2>/dev/null

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use kubecamp::{
@@ -21,6 +21,13 @@ use crate::support::{
     simhost::{Did, Login, SimHost, System, World},
     tiny_bundle::tiny_bundle,
 };
+
+/// One bundle for all tests: compressing it takes longer than a whole run.
+static TINY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    tiny_bundle(file.path(), &profile::load("3x2c4g").unwrap().kubernetes, Arch::Amd64);
+    fs::read(file.path()).unwrap()
+});
 
 /// A lab whose hosts are simulated.
 pub struct Camp {
@@ -56,7 +63,7 @@ impl Camp {
         };
         let hosts = lab.nodes().iter().zip(systems).zip(1..).map(host).collect();
         let file = folder.path().join("tiny.bundle");
-        tiny_bundle(&file, &lab.profile().kubernetes, Arch::Amd64);
+        fs::write(&file, &*TINY).unwrap();
         let bundle = Arc::new(Bundle::open(&file).unwrap());
         Self { lab, hosts, world, cancel: CancellationToken::new(), password: None, bundle, folder }
     }
@@ -127,8 +134,7 @@ impl Camp {
         let journal = Arc::new(Journal::create(&self.folder.path().join("runs"), vec![listener]).unwrap());
         let path = self.folder.path().join(format!("runs/{}.ndjson", journal.run()));
         let run = Run::new(self.lab.clone(), mode, journal, self.cancel.clone());
-        let nodes: Vec<_> =
-            self.lab.nodes().iter().map(|n| n.name.clone()).filter(|n| hosts.contains_key(n)).collect();
+        let nodes: Vec<_> = self.lab.nodes().iter().map(|n| n.name.clone()).filter(|n| hosts.contains_key(n)).collect();
         let ended = run_flow(&run, phases, &nodes, hosts, fleet).await;
         let events = heard.lock().unwrap().clone();
         Seen {

@@ -7,8 +7,20 @@ use crate::support::simhost::{Login, System, Trouble};
 
 /// What each host of a lab goes through.
 const HOST: &[&str] = &[
-    "begin", "kubelet", "kubeadm", "containers", "mounts", "ipvs", "links", "rules", "ipsets", "files", "made",
-    "settings", "modules-out", "forget",
+    "begin",
+    "kubelet",
+    "kubeadm",
+    "containers",
+    "mounts",
+    "ipvs",
+    "links",
+    "rules",
+    "ipsets",
+    "files",
+    "made",
+    "settings",
+    "modules-out",
+    "forget",
 ];
 
 async fn running() -> Camp {

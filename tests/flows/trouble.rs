@@ -6,7 +6,7 @@ use kubecamp::{
 };
 
 use super::camp::{Camp, Seen, steps_of};
-use crate::support::simhost::{CA_HASH, Login, System, TOKEN, Trouble};
+use crate::support::simhost::{CA, Login, System, TOKEN, Trouble};
 
 fn exit(seen: &Seen) -> u8 {
     exit_code(Problems::from(seen.problems.clone()).class())
@@ -18,7 +18,10 @@ async fn a_failed_step_ends_its_host_and_what_needs_it_and_no_more() {
     let words: String = (1..=40).map(|n| format!("line {n}\n")).collect();
     camp.host("worker-1").trouble("join", Trouble::Fail(1, words));
     let seen = camp.up().await;
-    assert_eq!(seen.codes(), [("worker-1", Code::StepFailed), ("cp", Code::StepUnreached), ("worker-2", Code::StepUnreached)]);
+    assert_eq!(
+        seen.codes(),
+        [("worker-1", Code::StepFailed), ("cp", Code::StepUnreached), ("worker-2", Code::StepUnreached)]
+    );
     assert_eq!(exit(&seen), 7);
     let cause = &seen.problems[0];
     assert!(cause.what.contains("join-workers/join") && cause.what.contains("exit status 1"), "{cause}");
@@ -56,7 +59,10 @@ async fn a_control_plane_that_fails_leaves_workers_prepared() {
     }
     camp.world.forget();
     camp.up().await.good();
-    assert_eq!(steps_of(&camp.world, "cp")[..3], ["init", "token", "register"]);
+    assert_eq!(
+        steps_of(&camp.world, "cp").iter().filter(|s| **s != "image").take(3).copied().collect::<Vec<_>>(),
+        ["init", "token", "register"]
+    );
     assert_eq!(steps_of(&camp.world, "worker-1"), ["join", "answers", "reach"]);
 }
 
@@ -115,7 +121,7 @@ async fn secrets_are_in_no_event_journal_or_command_line() {
     camp.host("worker-1").trouble("join", Trouble::Fail(1, format!("token {TOKEN} was refused")));
     let seen = camp.up().await;
     let told = format!("{}{}", Problems::from(seen.problems.clone()), serde_json::to_string(&seen.events).unwrap());
-    for secret in [TOKEN, CA_HASH, "pa55w0rd of mine"] {
+    for secret in [TOKEN, CA, "pa55w0rd of mine"] {
         assert!(!told.contains(secret), "{told}");
         assert!(!seen.journal.contains(secret));
         assert!(camp.lines().iter().all(|line| !line.contains(secret)));
@@ -130,5 +136,5 @@ async fn a_step_that_fails_after_it_gave_a_secret_does_not_tell_it() {
     let seen = camp.up().await;
     assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
     let told = Problems::from(seen.problems).to_string();
-    assert!(!told.contains(TOKEN) && !told.contains(CA_HASH), "{told}");
+    assert!(!told.contains(TOKEN) && !told.contains(CA), "{told}");
 }

@@ -17,24 +17,25 @@ const LIB: &str = include_str!("../../templates/host/lib.sh");
 
 /// What the simulated kubeadm gives; a join without both is refused.
 pub const TOKEN: &str = "kc5im0.t0kent0kent0kent";
-pub const CA_HASH: &str = "sha256:5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e";
+pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 
 /// A step as a host sees it: its name, words of its change, words of its check.
 type Known = (&'static str, &'static str, &'static str);
 
 /// The steps of `up`, in no order that matters.
 const UP: &[Known] = &[
-    ("baseline", "/var/lib/kubecamp/before.part", "[ -s /var/lib/kubecamp/before ] && echo"),
+    ("baseline", "/var/lib/kubecamp/lab.part", "[ -s /var/lib/kubecamp/before ] && echo"),
     ("etc-hosts", "kc_block /etc/hosts", "/^# kubecamp begin$/"),
     ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
     ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
     ("keep", "kc_known file", "grep -q \"^file"),
-    ("install", "> /var/lib/kubecamp/binaries.part", "cut -d' ' -f1-3 /var/lib/kubecamp/binaries"),
+    ("install", "> /var/lib/kubecamp/binaries.part", "grep -qxF \"$sha $size $path"),
     ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
     ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),
     ("image", "images import", "images ls -q"),
     ("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
     ("init", "kubeadm init --config", "get --raw /readyz && kubectl"),
+    ("addons", "kubeadm init phase addon", "svc/kube-dns -o name"),
     ("register", "kind: Node\n", "get node worker-"),
     ("token", "token create", "(never)"),
     ("join", "kubeadm join", "kubelet-client-current.pem"),
@@ -286,6 +287,9 @@ impl State {
         if script.contains("p os.id") {
             return Some(Reply::ok(self.facts()));
         }
+        if script.contains("\nours\n}\nkc_main") {
+            return Some(if self.done.contains("baseline") { Reply::ok("") } else { Reply::fail(1, "") });
+        }
         if script.contains("echo '== now'") {
             return Some(Reply::ok(self.scan()));
         }
@@ -334,14 +338,17 @@ impl State {
 
     fn change(&mut self, body: &str) -> Option<Reply> {
         // The functions of reset come before its call, so that only the end tells its steps apart.
-        let end: String = body.lines().rev().take(9).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        let end: String =
+            body.lines().rev().take(9).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
         let reset = RESET.iter().find(|(_, words, _)| end.contains(words));
         let (name, ..) = reset.or_else(|| UP.iter().find(|(_, words, _)| body.contains(words)))?;
         self.log(Did::Change(name));
         let trouble = self.troubles.iter().position(|(step, _)| step == name).map(|i| self.troubles.remove(i).1);
         match trouble {
             Some(Trouble::Fail(status, words)) => return Some(Reply::fail(status, words)),
-            Some(Trouble::TooSlow) => return Some(Reply::Fail(LinkError::Timeout(std::time::Duration::from_secs(240)))),
+            Some(Trouble::TooSlow) => {
+                return Some(Reply::Fail(LinkError::Timeout(std::time::Duration::from_secs(240))));
+            }
             Some(Trouble::Cancel(token)) => {
                 token.cancel();
                 return Some(Reply::Hang);
@@ -365,10 +372,13 @@ impl State {
             before.rsplit("echo ").next().unwrap_or_default().trim_matches('\'').to_owned()
         };
         match name {
-            "join" if !(body.contains(TOKEN) && body.contains(CA_HASH)) => {
-                return Reply::fail(1, "error execution phase preflight: couldn't validate the identity of the API Server");
+            "join" if !(body.contains(TOKEN) && body.contains(CA)) => {
+                return Reply::fail(
+                    1,
+                    "error execution phase preflight: couldn't validate the identity of the API Server",
+                );
             }
-            "token" => return Reply::ok(format!("KC-OUT token={TOKEN}\nKC-OUT ca-hash={CA_HASH}\n")),
+            "token" => return Reply::ok(format!("KC-OUT token={TOKEN}\nKC-OUT ca={CA}\n")),
             "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
             "image" => {
                 let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
@@ -376,7 +386,9 @@ impl State {
             }
             "baseline" => self.facts.push_str(&format!("lab={}\n", word_before("/var/lib/kubecamp/lab.part"))),
             "reach" => self.facts.push_str(&format!("verified={}\n", word_before("/var/lib/kubecamp/verified"))),
-            "init" => self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n"),
+            "init" => {
+                self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")
+            }
             "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\n"),
             "forget" => {
                 self.done.clear();
@@ -405,8 +417,7 @@ impl State {
 
     fn scan(&self) -> String {
         let before = "tool\tip\nlink\teth0\n";
-        let ours = if self.done.contains("baseline") { "yes\n" } else { "" };
         let residues: String = self.residues.iter().map(|l| format!("{l}\n")).collect();
-        format!("== ours\n{ours}== before\n{before}== manifest\n== spared\n== now\n{before}{residues}")
+        format!("== before\n{before}== manifest\n== spared\n== now\n{before}{residues}")
     }
 }

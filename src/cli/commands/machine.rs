@@ -1,4 +1,4 @@
-use super::Context;
+use super::{Context, make_machines::make};
 use crate::{
     cli::{
         args::{EngineCommand, MachineCommand},
@@ -28,6 +28,7 @@ pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(),
             }));
             Ok(output::value(output, &machines, || table(&rows))?)
         }
+        MachineCommand::Make(args) => make(cx, args).await,
         MachineCommand::Engine(command) => engine(cx, command).await,
     }
 }

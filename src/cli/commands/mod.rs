@@ -3,8 +3,10 @@
 //! Start here: `up.rs`.
 
 mod bundle;
+mod cp;
 mod kubectl;
 mod machine;
+mod make_machines;
 mod meta;
 mod profile;
 mod reset;
@@ -60,6 +62,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
         Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
         Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
         Command::Ssh(args) => ssh::ssh(&cx, args).await,
+        Command::Cp(args) => cp::cp(&cx, args).await.map(|()| 0),
         Command::Kubectl(args) => kubectl::kubectl(&cx, args).await,
         Command::Bundle(command) => bundle::bundle(&cx, command).await.map(|()| 0),
         Command::Machine(command) => machine::machine(&cx, command).await.map(|()| 0),
@@ -78,7 +81,7 @@ impl Context {
     }
 
     fn local_places(&self) -> LocalPlaces {
-        LocalPlaces { engine: self.places.engine.clone(), images: self.places.cache.join("images") }
+        LocalPlaces { engine: self.places.engine.clone(), images: self.places.cache.join("images"), suite: None }
     }
 
     /// The lab's machines, when its engine runs.
@@ -119,13 +122,18 @@ impl From<&ConnectArgs> for Connect {
 /// The sudo password, asked for once, or the first line of a file.
 fn sudo_password(connect: &ConnectArgs) -> Result<Option<Secret>, Problem> {
     if let Some(file) = &connect.sudo_password_file {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
-        return Ok(Some(Secret::new(text.lines().next().unwrap_or_default())));
+        return first_line(file).map(Some);
     }
     if !connect.ask_sudo_password {
         return Ok(None);
     }
     let none = || Problem::new(Code::Sudo, "there is no terminal to ask for the sudo password on");
     Terminal.secret("sudo password of the hosts").map(Some).ok_or_else(none)
+}
+
+/// The first line of a file that holds a secret.
+fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }

@@ -27,7 +27,10 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
     confirm(cx.global.yes, &question)?;
     let _lock = Lock::take(cx.store.folder())?;
     clean(cx, &args, &lab, &state).await?;
-    output::say(&format!("{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.", lab.name()));
+    output::say(&format!(
+        "{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.",
+        lab.name()
+    ));
     Ok(())
 }
 
@@ -52,8 +55,12 @@ pub(super) async fn down(cx: &Context, args: ResetArgs) -> Result<(), Problems> 
 
 fn hosts_text(lab: &Lab, state: &State) -> String {
     match &state.place {
-        Where::Local => lab.nodes().iter().map(|n| format!("machine {}-{}", lab.name(), n.name)).collect::<Vec<_>>().join(", "),
-        Where::Hosts(hosts) => hosts.iter().map(|(node, host)| format!("{node} ({host})")).collect::<Vec<_>>().join(", "),
+        Where::Local => {
+            lab.nodes().iter().map(|n| format!("machine {}-{}", lab.name(), n.name)).collect::<Vec<_>>().join(", ")
+        }
+        Where::Hosts(hosts) => {
+            hosts.iter().map(|(node, host)| format!("{node} ({host})")).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -29,10 +30,16 @@ use crate::{
 /// `kubecamp up`.
 pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let request = Request::of(cx, args)?;
-    agree_to_packages(cx, &request).await?;
+    request.check_bundle()?;
+    if request.is_local() {
+        agree_to_packages(cx).await?;
+    }
     let lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
-    cx.store.save(&request.lab, &request.state())?;
+    if request.is_local() {
+        // Machines are found again by their lab's name, so it is there before the first of them.
+        cx.store.save(&request.lab, &request.state())?;
+    }
     let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, &request, &run).await;
     run.ended(match &ended {
@@ -80,7 +87,7 @@ fn finish(
 
 async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
     let result = LocalResult::default();
-    let local = request.local_phases(cx, &result)?;
+    let local = request.local_phases(cx, &result, run.mode)?;
     let here = NodeId::here();
     announce(request, run, &local);
     run_flow(run, &local, &[here], &BTreeMap::new(), &BTreeMap::new()).await?;
@@ -93,10 +100,37 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     }
     let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
     let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
-    let ended = on_hosts(cx, request, run, &crew, &bundle, &targets).await;
-    let kept = keep_records(cx, &crew).await;
+    let ended = match fit(request, run, &crew, &bundle).await {
+        Ok(()) => change_hosts(cx, request, run, &crew, &bundle, &targets).await,
+        refused => refused,
+    };
     crew.dismiss().await;
+    ended
+}
+
+/// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
+async fn change_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    crew: &Crew,
+    bundle: &Arc<Bundle>,
+    targets: &[(NodeId, SshTarget)],
+) -> Result<(), Problems> {
+    cx.store.save(&request.lab, &request.state())?;
+    let ended = on_hosts(cx, request, run, crew, bundle, targets).await;
+    let kept = keep_records(cx, crew).await;
     ended.and(kept.map_err(Into::into))
+}
+
+/// Refuses hosts that do not fit, with every problem of every host.
+async fn fit(request: &Request, run: &Run, crew: &Crew, bundle: &Bundle) -> Result<(), Problems> {
+    let allow = preflight::Allowances { undersized: request.args.allow_undersized };
+    let found = preflight::check(&run.lab, crew, bundle.manifest().arch, allow).await;
+    for problem in found.warnings {
+        run.journal.event(EventKind::Warning { problem });
+    }
+    Problems::check(found.problems)
 }
 
 /// Keeps each host's record from before `up` here too: a student may delete the host's own.
@@ -123,12 +157,6 @@ async fn on_hosts(
     bundle: &Arc<Bundle>,
     targets: &[(NodeId, SshTarget)],
 ) -> Result<(), Problems> {
-    let allow = preflight::Allowances { undersized: request.args.allow_undersized };
-    let found = preflight::check(&run.lab, crew, bundle.manifest().arch, allow).await;
-    for problem in found.warnings {
-        run.journal.event(EventKind::Warning { problem });
-    }
-    Problems::check(found.problems)?;
     let phases = flows::up(&request.up(cx, bundle, targets));
     let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
     run_flow(run, &phases, &nodes, &crew.hosts, &crew.fleet).await
@@ -148,9 +176,10 @@ fn announce(request: &Request, run: &Run, local: &[Box<dyn crate::engine::Phase>
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let request = Request::of(cx, args.up)?;
+    request.check_bundle()?;
     let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
     let result = LocalResult::default();
-    let local = request.local_phases(cx, &result)?;
+    let local = request.local_phases(cx, &result, Mode::Plan)?;
     run_flow(&run, &local, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await?;
     if let Some(bundle) = result.bundle.get() {
         plan_hosts(cx, &request, &run, &result, bundle).await?;
@@ -176,7 +205,10 @@ async fn plan_hosts(
     }
     let targets = request.targets(cx, result).await?;
     let crew = Crew::muster(&targets, sudo_password(&request.args.connect)?.as_ref(), None).await?;
-    let ended = on_hosts(cx, request, run, &crew, bundle, &targets).await;
+    let ended = match fit(request, run, &crew, bundle).await {
+        Ok(()) => on_hosts(cx, request, run, &crew, bundle, &targets).await,
+        refused => refused,
+    };
     crew.dismiss().await;
     ended
 }
@@ -196,10 +228,7 @@ fn plan_text(planned: &[Planned]) -> String {
 }
 
 /// Without `--yes` the packages are listed and asked for before anything is done.
-async fn agree_to_packages(cx: &Context, request: &Request) -> Result<(), Problem> {
-    if !request.is_local() {
-        return Ok(());
-    }
+pub(super) async fn agree_to_packages(cx: &Context) -> Result<(), Problem> {
     let packages = Packages::here();
     let missing = packages.missing().await;
     if missing.is_empty() {
@@ -259,6 +288,12 @@ impl Request {
         Ok(Self { args, lab, place })
     }
 
+    /// A wrong file is refused before anything else happens; its digests come later, in the phase.
+    fn check_bundle(&self) -> Result<(), Problem> {
+        let Some(file) = &self.args.bundle else { return Ok(()) };
+        Bundle::open(file)?.check_fits(&self.lab.profile().kubernetes, this_arch()?)
+    }
+
     fn is_local(&self) -> bool {
         self.place == Where::Local
     }
@@ -267,7 +302,12 @@ impl Request {
         State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
     }
 
-    fn local_phases(&self, cx: &Context, result: &LocalResult) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
+    fn local_phases(
+        &self,
+        cx: &Context,
+        result: &LocalResult,
+        mode: Mode,
+    ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
         let bundle = FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {
@@ -281,9 +321,9 @@ impl Request {
             },
             slot: Arc::clone(&result.bundle),
         };
-        let (machines, authorized_key) =
-            if self.is_local() { (Some(cx.local_places()), cx.store.key()?.1) } else { (None, String::new()) };
-        Ok(flows::local(Local { bundle, machines, authorized_key }, result))
+        let (machines, key) =
+            if self.is_local() { (Some(cx.local_places()), key(cx, mode)?) } else { (None, Default::default()) };
+        Ok(flows::local(Local { bundle, machines, key }, result))
     }
 
     async fn targets(&self, cx: &Context, result: &LocalResult) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
@@ -304,6 +344,14 @@ impl Request {
         let server = targets.iter().find(|(n, _)| n == cp).map(|(_, t)| t.address.clone()).unwrap_or_default();
         Up { bundle: Arc::clone(bundle), kubeconfig: cx.store.file("kubeconfig"), server }
     }
+}
+
+/// The lab's key pair; a plan makes none.
+fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
+    if mode == Mode::Plan && !cx.store.file("key").exists() {
+        return Ok(Default::default());
+    }
+    cx.store.key()
 }
 
 fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
@@ -346,7 +394,8 @@ pub(super) fn this_arch() -> Result<Arch, Problem> {
         .ok_or_else(|| Problem::new(Code::HostArch, format!("there are no bundles for {}", std::env::consts::ARCH)))
 }
 
-fn largest_layout() -> Result<Layout, Problem> {
+/// The largest of the shipped layouts that this computer holds.
+pub(super) fn largest_layout() -> Result<Layout, Problem> {
     let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let memory = Bytes(memory_of_this_computer());
     Layout::largest_that_fits(cores, memory).ok_or_else(|| {

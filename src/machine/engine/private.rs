@@ -32,6 +32,8 @@ const BRIDGE: &str = "kcbr0";
 const ADDRESS: &str = "10.115.0.1/24";
 /// The longest path that a Unix socket can have, less `/incus/unix.socket`.
 const LONGEST: usize = 85;
+/// Seconds that machines get to end by themselves.
+const GRACE: u32 = 10;
 /// How long the daemon may take until it answers.
 const READY: Duration = Duration::from_secs(60);
 /// The largest size of the sparse file that holds the machines' disks.
@@ -178,7 +180,7 @@ impl Engine {
 
     fn check(&self) -> Result<(), Problem> {
         self.check_root()?;
-        if self.dir.as_os_str().len() > LONGEST || !self.dir.to_str().is_some_and(|d| !d.contains([' ', '\n', '\\'])) {
+        if self.dir.as_os_str().len() > LONGEST || self.dir.to_str().is_none_or(|d| d.contains([' ', '\n', '\\'])) {
             let what = format!("{} cannot be the engine's folder", self.dir.display());
             return Err(Problem::new(Code::LocalFile, what)
                 .detail([format!("the path may have {LONGEST} bytes and no blanks: it holds a Unix socket")]));
@@ -293,6 +295,8 @@ impl Engine {
         let Ok(incus) = self.incus() else { return };
         let Ok(machines) = incus.instances().await else { return };
         let running = machines.iter().filter(|m| m.status != "Stopped");
-        futures::future::join_all(running.map(|m| incus.stop(&m.name, Some(10)))).await;
+        let all = futures::future::join_all(running.map(|m| incus.stop(&m.name, Some(GRACE))));
+        // An Incus that hangs must not hold up the end of everything.
+        tokio::time::timeout(Duration::from_secs(u64::from(2 * GRACE)), all).await.ok();
     }
 }

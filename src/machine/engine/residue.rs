@@ -120,13 +120,18 @@ impl Residue {
     /// Empty cgroups of machines whose monitor was killed; `rmdir` spares those in use.
     fn clear_cgroups(&self) {
         let Ok(machines) = fs::read_dir(self.dir.join("incus/containers")) else { return };
+        let machines: Vec<_> = machines.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
-        roots.extend(fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path()));
-        for machine in machines.flatten().filter_map(|e| e.file_name().into_string().ok()) {
-            for root in &roots {
-                for kind in ["payload", "monitor"] {
-                    remove_cgroup(&root.join(format!("lxc.{kind}.{machine}")));
-                }
+        roots.extend(folders(Path::new("/sys/fs/cgroup")));
+        for group in roots.iter().flat_map(|root| folders(root)) {
+            let name = name(&group);
+            let Some(machine) = ["lxc.payload.", "lxc.monitor."].iter().find_map(|kind| name.strip_prefix(kind)) else {
+                continue;
+            };
+            // A name that was taken gets a number behind it.
+            let bare = machine.rsplit_once('-').filter(|(_, n)| n.parse::<u32>().is_ok()).map_or(machine, |(m, _)| m);
+            if machines.iter().any(|m| m == machine || m == bare) {
+                remove_cgroup(&group);
             }
         }
     }
@@ -137,12 +142,13 @@ fn same_netns(process: &Process, netns: Option<(u64, u64)>) -> bool {
 }
 
 fn remove_cgroup(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_cgroup(&entry.path());
-        }
-    }
+    folders(path).iter().for_each(|inner| remove_cgroup(inner));
     fs::remove_dir(path).ok();
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
 fn name(path: &Path) -> String {

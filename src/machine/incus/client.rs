@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -51,6 +51,9 @@ impl Incus {
         let http = Client::builder()
             .unix_socket(socket)
             .no_proxy()
+            // One connection for each request. Incus 6.0 takes no further connection until the newest one has sent
+            // its first byte, and a pool opens spare ones that say nothing: everything hung for up to 90 s.
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(|e| Problem::new(Code::Internal, "the client for Incus cannot be made").because(e))?;
         Ok(Self { http, socket: socket.to_owned() })
@@ -118,16 +121,16 @@ impl Incus {
         }
     }
 
-    /// Sends a completed request whose answer is not an envelope, as a file's content.
-    pub(super) async fn raw(&self, path: &str, request: RequestBuilder) -> Result<Option<Response>, Problem> {
+    /// Reads a file that Incus serves as it is; `None` when there is none.
+    pub(super) async fn text(&self, path: &str) -> Result<Option<String>, Problem> {
+        let request = self.request(Method::GET, path).timeout(REQUEST_LIMIT);
         let response = request.send().await.map_err(|e| self.unreachable(path, e))?;
-        match response.status() {
-            status if status.is_success() => Ok(Some(response)),
+        let status = response.status();
+        let text = response.text().await.map_err(|e| self.unreachable(path, e))?;
+        match status {
             StatusCode::NOT_FOUND => Ok(None),
-            _ => {
-                let words = response.text().await.unwrap_or_default();
-                Err(self.refused(&Method::GET, path, &error_words(&words)))
-            }
+            status if status.is_success() => Ok(Some(text)),
+            _ => Err(self.refused(&Method::GET, path, &error_words(&text))),
         }
     }
 

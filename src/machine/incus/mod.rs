@@ -3,7 +3,7 @@
 //! Start here: `Incus` in `client.rs`.
 
 mod client;
-mod files;
+mod exec;
 mod images;
 mod instances;
 mod objects;

@@ -1,0 +1,123 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Context, first_line, up};
+use crate::{
+    cli::{
+        args::MakeArgs,
+        output,
+        store::{State, Where},
+        targets,
+    },
+    core::{Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
+    engine::{Crew, Lock, Mode, Phase, Run, run_flow},
+    flows::{self, LocalResult},
+    machine::Machine,
+    phases::SudoUser,
+    profile::{self, Lab},
+    render::table,
+};
+
+/// `kubecamp machine make`: a lab's machines without Kubernetes.
+pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
+    let (lab, state) = wanted(cx, &args)?;
+    let user = match args.sudo_user {
+        Some(user) => {
+            Some(SudoUser { user, password: args.sudo_password_file.as_deref().map(first_line).transpose()? })
+        }
+        None => None,
+    };
+    up::agree_to_packages(cx).await?;
+    let _lock = Lock::take(cx.store.folder())?;
+    let journal = cx.journal()?;
+    if let Some(password) = user.as_ref().and_then(|u| u.password.as_ref()) {
+        journal.hide(password);
+    }
+    cx.store.save(&lab, &state)?;
+    let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
+    let made = carry_out(cx, args.suite, user, &run).await;
+    run.ended(match &made {
+        Ok(_) => Outcome::Changed,
+        Err(problems) if problems.class() == crate::core::Class::Cancelled => Outcome::Skipped,
+        Err(_) => Outcome::Failed,
+    });
+    let machines = made?;
+    output::data(&machines_text(&machines));
+    next(cx, &machines);
+    Ok(())
+}
+
+/// The lab to be: what exists stays as it is, and counts as clean when it is new.
+fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
+    let known = cx.store.load()?;
+    let lab = match (&known, args.layout) {
+        (Some((lab, _)), None) => lab.clone(),
+        (_, Some(layout)) => Lab::new(cx.global.name.clone(), profile::load(&layout.to_string())?)?,
+        (None, None) => Lab::new(cx.global.name.clone(), profile::load(&up::largest_layout()?.to_string())?)?,
+    };
+    match known {
+        Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state)),
+        Some((old, _)) => {
+            let what = format!("the lab {} exists as {} on other machines", old.name(), old.layout());
+            Err(Problem::new(Code::LabDiffers, what).hint("Remove it first: kubecamp down.").into())
+        }
+        None => Ok((lab, State { format: 1, place: Where::Local, bundle: None, clean: true })),
+    }
+}
+
+async fn carry_out(
+    cx: &Context,
+    suite: Option<String>,
+    user: Option<SudoUser>,
+    run: &Run,
+) -> Result<Vec<Machine>, Problems> {
+    let mut places = cx.local_places();
+    places.suite = suite;
+    let (_, key) = cx.store.key()?;
+    let result = LocalResult::default();
+    let phases = flows::bare_machines(places, key, &result);
+    let here = [NodeId::here()];
+    let mut nodes = here.to_vec();
+    nodes.extend(run.lab.nodes().iter().map(|n| n.name.clone()));
+    run.journal.event(EventKind::RunStarted {
+        flow: "machine-make".into(),
+        lab: run.lab.name().clone(),
+        nodes: nodes.clone(),
+        phases: phases.iter().map(|p| p.id()).collect(),
+    });
+    run_flow(run, &phases, &here, &BTreeMap::new(), &BTreeMap::new()).await?;
+    let machines = result.machines.get().cloned();
+    let machines = machines.ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
+    if let Some(user) = user {
+        let crew = Crew::muster(&targets::of_machines(&cx.store, &machines)?, None, Some(run.journal.run())).await?;
+        let phases: Vec<Box<dyn Phase>> = vec![Box::new(user)];
+        let ended = run_flow(run, &phases, &nodes[1..], &crew.hosts, &crew.fleet).await;
+        crew.dismiss().await;
+        ended?;
+    }
+    Ok(machines)
+}
+
+fn machines_text(machines: &[Machine]) -> String {
+    let mut rows = vec![["NODE", "ADDRESS"].map(str::to_owned).to_vec()];
+    rows.extend(machines.iter().map(|m| {
+        let address = m.address.map(|a| a.to_string()).unwrap_or_default();
+        vec![m.node.to_string(), address]
+    }));
+    table(&rows)
+}
+
+fn next(cx: &Context, machines: &[Machine]) {
+    let name = &cx.global.name;
+    let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
+    let first = machines.first().map(|m| m.node.to_string()).unwrap_or_default();
+    output::say(&format!(
+        "The machines of the lab {name} run; there is no Kubernetes on them.\nNext:\n  kubecamp{flag} ssh {first}\n  kubecamp{flag} up      makes a cluster of them\n  kubecamp{flag} down    removes them"
+    ));
+    if let Some(netns) = machines.iter().find_map(|m| m.netns.as_ref()) {
+        output::say(&format!(
+            "Their addresses live in the network namespace {}; the key of root is {}.",
+            netns.display(),
+            cx.store.file("key").display()
+        ));
+    }
+}

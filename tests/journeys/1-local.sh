@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# A beginner's day: the README's first command, a look around, twice the same, a crash, a broken lab, a clean end.
+. "$(dirname "$0")/lib.sh"
+
+say "cargo run --release -- up --local --yes"
+ok "up --local" kc up --local --yes --plain || die "no lab, nothing else to try"
+exits 0 kc kubectl -- get nodes --no-headers
+[ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
+exits 0 kc status -o json
+has '"proxy_mode": "nftables"'
+exits 0 kc ssh worker-1 -- hostname
+has worker-1
+exits 3 kc ssh worker-1 -- exit 3
+exits 2 kc ssh nobody -- true
+has 'hint:'
+[ "$(stat -c %a "$KUBECAMP_HOME/data/labs/lab/kubeconfig")" = 600 ] && say "ok: kubeconfig is private" || bad=$((bad + 1))
+
+say "machines have their limits"
+exits 0 kc ssh worker-1 -- 'nproc; cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; true'
+has '^2$'; has '^4294967296$'
+
+say "a Service call across nodes, by hand"
+service() {
+  kc kubectl -- apply -f - >/dev/null <<'YAML' || return 1
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web}
+data: {Corefile: ".:5353 {\n  health :8080\n  whoami\n}\n"}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  nodeName: worker-2
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: web, image: "IMAGE", args: [-conf, /c/Corefile], volumeMounts: [{name: c, mountPath: /c}]}
+  volumes: [{name: c, configMap: {name: web}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+YAML
+  true
+}
+image=$(kc kubectl -- -n kube-system get deploy coredns -o 'jsonpath={.spec.template.spec.containers[0].image}')
+eval "$(declare -f service | sed "s|IMAGE|$image|")"
+ok "pod and Service" service
+kc kubectl -- wait --for=condition=Ready pod/web --timeout=60s >/dev/null
+ip=$(kc kubectl -- get svc web -o 'jsonpath={.spec.clusterIP}')
+call() { kc ssh "$1" -- "curl -s -m 3 http://$ip/health" | grep -q OK; }
+for node in cp worker-1 worker-2; do ok "from $node to a pod on worker-2" wait_for 30 call $node; done
+
+say "the second up changes nothing"
+exits 0 kc up --local --yes --plain
+has 'done in .*: 0 steps changed something'
+say "and plan says so"
+exits 0 kc plan
+has '^0 steps would change something'
+
+say "two at once: the second is refused"
+"$KUBECAMP" up --plain >/dev/null 2>&1 & first=$!
+wait_for 10 grep -q . "$KUBECAMP_HOME/data/labs/lab/lock"
+refused() { kc up --plain >/dev/null 2>&1; [ $? = 9 ]; }
+if refused; then say "ok: exit 9"; else kill -0 $first 2>/dev/null && { say "FAILED: not refused"; bad=$((bad + 1)); } || say "ok: the first was done too soon to tell; unit tests cover it"; fi
+wait $first
+
+say "reset, proven clean"
+exits 0 kc reset --yes --plain
+has 'proven to be'
+exits 0 kc reset --yes --plain
+has 'done in .*: 0 steps changed something'
+
+say "kill -9 in the midst of up, then continue"
+"$KUBECAMP" up --plain >"$KUBECAMP_HOME/killed.log" 2>&1 & pid=$!
+wait_for 90 grep -q 'run kubeadm init' "$KUBECAMP_HOME/killed.log" || die "up never came to kubeadm init"
+sleep 1; kill -9 $pid; wait $pid 2>/dev/null
+exits 0 kc up --plain
+has 'is ready'
+
+say "a lab broken in every way is reset all the same"
+kc ssh cp -- 'rm -rf /etc/kubernetes; pkill -9 etcd; rm -f /opt/kubecamp/bin/containerd' || true
+kc ssh worker-1 -- 'systemctl stop kubelet; rm -f /usr/local/bin/kubeadm; pkill -STOP containerd-shim; nft add table inet mine; nft add chain inet mine c' || true
+exits 0 kc reset --yes --plain
+has 'proven to be'
+exits 0 kc ssh worker-1 -- nft list table inet mine
+has 'table inet mine'
+exits 0 kc up --plain
+has 'is ready'
+
+say "the end: nothing stays"
+exits 0 kc down --yes
+exits 0 kc machine list
+printf '%s\n' "$OUT" | grep -q 'lab-' && { say "FAILED: machines stay: $OUT"; bad=$((bad + 1)); }
+exits 0 kc machine engine stop
+has 'does not run'
+finish

@@ -1,0 +1,247 @@
+//! Reset on a host of its own kind of namespace: what a lab leaves is planted by real tools, and must be gone.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use kubecamp::{
+    core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems},
+    engine::{Check, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
+    host::{Facts, Host, scan},
+    phases::{CleanNetwork, Drain, ProveClean, Record, Records, RestoreFiles, StopCluster},
+    profile::{self, Lab},
+    transport::Io,
+};
+
+use crate::support::sandbox::Sandbox;
+
+const FOREIGN: &str = include_str!("reset/foreign.sh");
+const LAB: &str = include_str!("reset/lab.sh");
+
+/// Stands for `up`: one change by the engine's own way.
+struct Plant(&'static str);
+
+#[async_trait]
+impl Phase for Plant {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("plant")
+    }
+
+    fn title(&self) -> &'static str {
+        "plant"
+    }
+
+    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+        Ok(vec![Step::script("plant", "plant", Check::Never, self.0)])
+    }
+}
+
+struct Camp {
+    // Dropped last: the host lives in it.
+    host: Arc<Host>,
+    notes: Arc<Mutex<Vec<String>>>,
+    _sandbox: Sandbox,
+}
+
+impl Camp {
+    async fn start() -> Self {
+        let sandbox = Sandbox::start();
+        let host = sandbox.host(&node()).await;
+        let camp = Self { host, notes: Arc::default(), _sandbox: sandbox };
+        camp.sh(FOREIGN).await;
+        camp
+    }
+
+    async fn sh(&self, script: &str) -> String {
+        let exit = self.host.root(script, Duration::from_secs(60), Io::default()).await.unwrap();
+        assert!(exit.ok(), "{exit:?}");
+        exit.text()
+    }
+
+    async fn scan(&self) -> Vec<String> {
+        let text = self.sh(scan::SCRIPT).await;
+        // The kernel is shared with whatever else runs on this machine.
+        let shared = |line: &str| line.starts_with("sysctl\t") && !line.starts_with("sysctl\tnet.");
+        text.lines().filter(|l| !shared(l)).map(str::to_owned).collect()
+    }
+
+    async fn flow(&self, phases: &[Box<dyn Phase>]) -> Result<Summary, Problems> {
+        let notes = Arc::clone(&self.notes);
+        let listen = move |event: &Event| match &event.kind {
+            EventKind::Note { text, .. } | EventKind::Output { line: text, .. } => {
+                notes.lock().unwrap().push(text.clone())
+            }
+            _ => {}
+        };
+        let journal = Arc::new(Journal::unkept(vec![Arc::new(listen)]));
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+        let run = Run::new(lab, Mode::Apply, journal, tokio_util::sync::CancellationToken::new());
+        let hosts = BTreeMap::from([(node(), Arc::clone(&self.host))]);
+        let fleet = BTreeMap::from([(node(), Facts::parse("container=yes"))]);
+        run_flow(&run, phases, &[node()], &hosts, &fleet).await?;
+        Ok(run.summary())
+    }
+
+    async fn up(&self) {
+        self.flow(&[Box::new(Record), Box::new(Plant(LAB))]).await.unwrap();
+    }
+
+    async fn reset(&self, records: Records) -> Result<Summary, Problems> {
+        let records = Arc::new(records);
+        let all: Vec<Box<dyn Phase>> = vec![
+            Box::new(Drain),
+            Box::new(StopCluster { records: Arc::clone(&records) }),
+            Box::new(CleanNetwork { records: Arc::clone(&records) }),
+            Box::new(RestoreFiles { records: Arc::clone(&records) }),
+            Box::new(ProveClean { records }),
+        ];
+        self.flow(&all).await
+    }
+
+    fn said(&self, words: &str) -> bool {
+        self.notes.lock().unwrap().iter().any(|n| n.contains(words))
+    }
+}
+
+fn node() -> NodeId {
+    "cp".parse().unwrap()
+}
+
+#[tokio::test]
+async fn every_residue_goes_and_everything_foreign_stays() {
+    let camp = Camp::start().await;
+    let before = camp.scan().await;
+    let hosts = camp.sh("sha256sum /etc/hosts; stat -c %a /usr/local/bin/kubectl; cat /usr/local/bin/kubectl").await;
+    camp.up().await;
+    let planted = camp.scan().await;
+    assert!(planted.iter().filter(|l| !before.contains(l)).count() > 150);
+    let summary = camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert!(summary.changed > 5);
+    assert_eq!(camp.scan().await, before);
+    assert_eq!(
+        camp.sh("sha256sum /etc/hosts; stat -c %a /usr/local/bin/kubectl; cat /usr/local/bin/kubectl").await,
+        hosts
+    );
+    assert_eq!(camp.sh("cat /var/tmp/data/volume/file; ls -A /var/lib | grep kubecamp; true").await, "precious");
+    let again = camp.reset(Records::new()).await.unwrap();
+    assert_eq!(again.changed, 0, "a clean host has nothing to change");
+}
+
+/// A host's record of `before` up is in the lab's folder as well.
+async fn copy_of_record(camp: &Camp) -> Records {
+    Records::from([(node(), camp.sh("cat /var/lib/kubecamp/before").await)])
+}
+
+#[tokio::test]
+async fn a_host_whose_folder_was_deleted_is_cleaned_by_the_labs_copy() {
+    let camp = Camp::start().await;
+    camp.sh("cp /usr/local/bin/kubectl /root/kept; rm /usr/local/bin/kubectl").await;
+    let before = camp.scan().await;
+    camp.up().await;
+    let records = copy_of_record(&camp).await;
+    camp.sh("rm -rf /var/lib/kubecamp /opt/kubecamp /etc/kubecamp /etc/kubernetes /etc/systemd/system/kube*").await;
+    camp.reset(records.clone()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert_eq!(camp.scan().await, before);
+    // The lab's folder still knows the host, the user has new programs of those names: they are not touched.
+    camp.sh("mv /root/kept /usr/local/bin/kubectl; mkdir -p /root/.kube/cache").await;
+    assert_eq!(camp.reset(records).await.unwrap().changed, 0);
+    camp.sh("test -x /usr/local/bin/kubectl && test -d /root/.kube/cache").await;
+}
+
+#[tokio::test]
+async fn without_any_record_the_list_of_what_up_makes_is_proven() {
+    let camp = Camp::start().await;
+    camp.up().await;
+    camp.sh("rm /var/lib/kubecamp/before /var/lib/kubecamp/manifest").await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert!(camp.said("there is no record of the host"));
+    camp.sh("nft list table inet mine; ip link show br-mine; test -e /etc/cni/net.d/87-podman.conflist; ! test -e /etc/kubernetes").await;
+}
+
+#[tokio::test]
+async fn each_residue_is_named_and_the_record_kept_until_it_is_gone() {
+    let camp = Camp::start().await;
+    let before = camp.scan().await;
+    camp.up().await;
+    // A program that looks like a cluster's, a file that cannot be deleted, and a namespace that a process holds.
+    camp.sh("echo x > /var/lib/kubelet/held; chattr +i /var/lib/kubelet/held\n\
+         cp /bin/sleep /run/etcd; /run/etcd 1000 </dev/null >/dev/null 2>&1 & echo $! > /run/etcd.pid\n\
+         ip netns exec cni-9f9f sleep 1000 </dev/null >/dev/null 2>&1 &\n\
+         nft add table inet theirs; echo their.conf > /etc/sysctl.d/60-theirs.conf; ip link add br-theirs type bridge")
+        .await;
+    let failed = camp.reset(Records::new()).await.unwrap_err().into_vec();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].code, Code::ResetResidue);
+    let wanted = [
+        "path /var/lib/kubelet is there and was not",
+        "path /var/lib/kubelet/held is there and was not",
+        "process etcd /run/etcd 1000  is there and was not",
+    ];
+    assert_eq!(failed[0].detail, wanted);
+    assert!(camp.said("nft inet theirs is there and was not"), "{:#?}", camp.notes.lock().unwrap());
+    camp.sh("test -s /var/lib/kubecamp/before; chattr -i /var/lib/kubelet/held; kill -9 $(cat /run/etcd.pid)").await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));
+    let after = camp.scan().await;
+    let new: Vec<_> = after.iter().filter(|l| !before.contains(l)).map(|l| l.split('\t').next().unwrap()).collect();
+    assert_eq!(
+        new,
+        ["content", "link", "nft", "path", "sysctl", "sysctl"],
+        "what others added, and forwarding for them"
+    );
+    assert!(before.iter().all(|l| after.contains(l) || l.ends_with("forward = 0") || l.ends_with("forwarding = 0")));
+}
+
+#[tokio::test]
+async fn a_reset_killed_anywhere_is_finished_by_the_next() {
+    let camp = Camp::start().await;
+    let before = camp.scan().await;
+    camp.up().await;
+    let records = Arc::new(Records::new());
+    let first: Vec<Box<dyn Phase>> =
+        vec![Box::new(StopCluster { records: Arc::clone(&records) }), Box::new(CleanNetwork { records })];
+    camp.flow(&first).await.unwrap();
+    // As if killed in the midst of restoring files: some are back, some are half removed.
+    camp.sh("rm -rf /opt/kubecamp /etc/kubernetes; rm -f /etc/systemd/system/kubelet.service; echo part > /usr/local/bin/kubeadm.kc-part").await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert_eq!(camp.scan().await, before);
+    // And up again on the clean host, whose reset compares with the same.
+    camp.up().await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(camp.scan().await, before);
+}
+
+#[tokio::test]
+async fn a_host_that_never_was_in_a_lab_is_not_touched() {
+    let camp = Camp::start().await;
+    camp.sh(
+        "iptables-nft -N KUBE-FIREWALL; ip link add cni0 type bridge; mkdir -p /etc/kubernetes/pki /var/lib/kubelet",
+    )
+    .await;
+    let before = camp.scan().await;
+    assert_eq!(camp.reset(Records::new()).await.unwrap().changed, 0);
+    assert_eq!(camp.scan().await, before);
+}
+
+#[tokio::test]
+async fn frozen_stopped_and_orphaned_processes_end() {
+    let camp = Camp::start().await;
+    camp.up().await;
+    camp.sh(
+        "cp /bin/sleep /opt/kubecamp/bin/containerd; cp /bin/sleep /usr/local/bin/kubelet; cp /bin/sh /run/containerd-shim-runc-v2\n\
+         begun() { until [ \"$(cat /proc/$1/comm)\" = \"$2\" ] && [ \"$(readlink /proc/$1/fd/1)\" = /dev/null ]; do :; done; }\n\
+         /opt/kubecamp/bin/containerd 1000 </dev/null >/dev/null 2>&1 & begun $! containerd; kill -STOP $!; rm /opt/kubecamp/bin/containerd\n\
+         /usr/local/bin/kubelet 1000 </dev/null >/dev/null 2>&1 & begun $! kubelet; kill -STOP $!\n\
+         /run/containerd-shim-runc-v2 -c 'while :; do sleep 100; done' -address /run/kubecamp/containerd.sock </dev/null >/dev/null 2>&1 &\n\
+         begun $! containerd-shim; kill -STOP $!\n\
+         mkdir /sys/fs/cgroup/freezer && mount -t cgroup -o freezer freezer /sys/fs/cgroup/freezer && g=/sys/fs/cgroup/freezer/kubepods-kubecamp-test && mkdir -p $g/pod/c || exit 0\n\
+         sleep 1001 </dev/null >/dev/null 2>&1 & begun $! sleep; echo $! > $g/pod/c/cgroup.procs; echo FROZEN > $g/freezer.state",
+    )
+    .await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert_eq!(camp.sh("ls -d /sys/fs/cgroup/*/kubepods* 2>/dev/null; true").await, "");
+    let left = camp.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done 2>/dev/null | grep '[1]00[01] \\|[-]address' | grep -v 100000; true").await;
+    assert_eq!(left, "");
+}
