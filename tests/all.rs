@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod any_bytes;
 mod cli;
 mod flows;
 mod live_bundle;

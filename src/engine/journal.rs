@@ -131,7 +131,12 @@ fn new_run_id() -> RunId {
 pub fn read_journal(path: &PathBuf) -> Result<Vec<Event>, Problem> {
     let text = fs::read_to_string(path)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read the run log {}", path.display())).because(e))?;
-    Ok(text.lines().map_while(|l| serde_json::from_str(l).ok()).collect())
+    Ok(parse_journal(&text))
+}
+
+/// The events of a journal's text, up to the first line that is none.
+pub fn parse_journal(text: &str) -> Vec<Event> {
+    text.lines().map_while(|l| serde_json::from_str(l).ok()).collect()
 }
 
 #[cfg(test)]
