@@ -120,7 +120,7 @@ pub async fn run_flow(
 ) -> Result<(), Problems> {
     let lanes = nodes.iter().map(|node| async move {
         let lane = Lane::new(run, node, hosts.get(node), fleet, nodes);
-        let ended = lane.run(phases).await;
+        let ended = lane.run(phases).await.map_err(|problem| run.journal.redacted(problem));
         run.board.lane_over(node);
         if let Err(problem) = &ended {
             run.journal.event(EventKind::Failure { problem: problem.clone() });

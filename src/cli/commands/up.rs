@@ -30,12 +30,16 @@ use crate::{
 /// `kubecamp up`.
 pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let request = Request::of(cx, args)?;
+    request.check_bundle()?;
     if request.is_local() {
         agree_to_packages(cx).await?;
     }
     let lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
-    cx.store.save(&request.lab, &request.state())?;
+    if request.is_local() {
+        // Machines are found again by their lab's name, so it is there before the first of them.
+        cx.store.save(&request.lab, &request.state())?;
+    }
     let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, &request, &run).await;
     run.ended(match &ended {
@@ -96,10 +100,37 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     }
     let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
     let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
-    let ended = on_hosts(cx, request, run, &crew, &bundle, &targets).await;
-    let kept = keep_records(cx, &crew).await;
+    let ended = match fit(request, run, &crew, &bundle).await {
+        Ok(()) => change_hosts(cx, request, run, &crew, &bundle, &targets).await,
+        refused => refused,
+    };
     crew.dismiss().await;
+    ended
+}
+
+/// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
+async fn change_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    crew: &Crew,
+    bundle: &Arc<Bundle>,
+    targets: &[(NodeId, SshTarget)],
+) -> Result<(), Problems> {
+    cx.store.save(&request.lab, &request.state())?;
+    let ended = on_hosts(cx, request, run, crew, bundle, targets).await;
+    let kept = keep_records(cx, crew).await;
     ended.and(kept.map_err(Into::into))
+}
+
+/// Refuses hosts that do not fit, with every problem of every host.
+async fn fit(request: &Request, run: &Run, crew: &Crew, bundle: &Bundle) -> Result<(), Problems> {
+    let allow = preflight::Allowances { undersized: request.args.allow_undersized };
+    let found = preflight::check(&run.lab, crew, bundle.manifest().arch, allow).await;
+    for problem in found.warnings {
+        run.journal.event(EventKind::Warning { problem });
+    }
+    Problems::check(found.problems)
 }
 
 /// Keeps each host's record from before `up` here too: a student may delete the host's own.
@@ -126,12 +157,6 @@ async fn on_hosts(
     bundle: &Arc<Bundle>,
     targets: &[(NodeId, SshTarget)],
 ) -> Result<(), Problems> {
-    let allow = preflight::Allowances { undersized: request.args.allow_undersized };
-    let found = preflight::check(&run.lab, crew, bundle.manifest().arch, allow).await;
-    for problem in found.warnings {
-        run.journal.event(EventKind::Warning { problem });
-    }
-    Problems::check(found.problems)?;
     let phases = flows::up(&request.up(cx, bundle, targets));
     let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
     run_flow(run, &phases, &nodes, &crew.hosts, &crew.fleet).await
@@ -151,6 +176,7 @@ fn announce(request: &Request, run: &Run, local: &[Box<dyn crate::engine::Phase>
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let request = Request::of(cx, args.up)?;
+    request.check_bundle()?;
     let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
     let result = LocalResult::default();
     let local = request.local_phases(cx, &result, Mode::Plan)?;
@@ -179,7 +205,10 @@ async fn plan_hosts(
     }
     let targets = request.targets(cx, result).await?;
     let crew = Crew::muster(&targets, sudo_password(&request.args.connect)?.as_ref(), None).await?;
-    let ended = on_hosts(cx, request, run, &crew, bundle, &targets).await;
+    let ended = match fit(request, run, &crew, bundle).await {
+        Ok(()) => on_hosts(cx, request, run, &crew, bundle, &targets).await,
+        refused => refused,
+    };
     crew.dismiss().await;
     ended
 }
@@ -257,6 +286,12 @@ impl Request {
             .into());
         }
         Ok(Self { args, lab, place })
+    }
+
+    /// A wrong file is refused before anything else happens; its digests come later, in the phase.
+    fn check_bundle(&self) -> Result<(), Problem> {
+        let Some(file) = &self.args.bundle else { return Ok(()) };
+        Bundle::open(file)?.check_fits(&self.lab.profile().kubernetes, this_arch()?)
     }
 
     fn is_local(&self) -> bool {
