@@ -31,9 +31,10 @@ done
 p cores "$cores"
 p memory "$memory"
 # The shell multiplies: Debian 12's awk writes large numbers as 3.8e+10.
-p disk.total $(( $(df -P -k / | awk 'NR==2{print $2}') * 1024 ))
-p disk.free $(( $(df -P -k /var/lib | awk 'NR==2{print $4}') * 1024 ))
-p swap $(( $(awk 'NR>1{n+=$3} END{print n+0}' /proc/swaps) * 1024 ))
+bytes() { p "$1" $(( ${2:-0} * 1024 )); }
+bytes disk.total "$(df -P -k / | awk 'NR==2{print $2}')"
+bytes disk.free "$(df -P -k /var/lib | awk 'NR==2{print $4}')"
+bytes swap "$(awk 'NR>1{n+=$3} END{print n}' /proc/swaps)"
 
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   p cgroup v2; p cgroup.controllers "$(read_first /sys/fs/cgroup/cgroup.controllers)"
