@@ -131,14 +131,9 @@ struct StartEngine {
 }
 
 impl StartEngine {
-<<<<<<< HEAD
     async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
         let kvm = Kvm::here(&self.places.kvm(), report).await;
         let provider = provider_in(place, &self.places, kvm.machines())?;
-=======
-    fn keep(&self, place: Place) -> Result<(), Problem> {
-        let provider = provider_in(place, &self.places, "VMs are not made by this version".to_owned())?;
->>>>>>> main
         let _ = self.provider.set(Arc::new(provider));
         Ok(())
     }
