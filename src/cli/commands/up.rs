@@ -275,6 +275,9 @@ impl Request {
             Where::Hosts(hosts) if hosts.is_empty() => Where::Hosts(hosts_of(&args, &lab)?),
             place => place,
         };
+        if place == Where::Local && known.is_none() && !args.allow_undersized {
+            must_hold(lab.layout())?;
+        }
         if let Some((old, state)) = &known
             && !state.clean
             && (*old != lab || state.place != place)
@@ -396,11 +399,26 @@ pub(super) fn this_arch() -> Result<Arch, Problem> {
 
 /// The largest of the shipped layouts that this computer holds.
 pub(super) fn largest_layout() -> Result<Layout, Problem> {
-    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let memory = Bytes(memory_of_this_computer());
+    let (cores, memory) = this_computer();
     Layout::largest_that_fits(cores, memory).ok_or_else(|| {
         Problem::new(Code::MachineCapacity, format!("{cores} cores and {memory} do not hold any of the layouts"))
     })
+}
+
+/// Refuses a layout whose machines this computer cannot hold, before anything is made.
+fn must_hold(layout: Layout) -> Result<(), Problem> {
+    let (cores, memory) = this_computer();
+    if layout.fits(cores, memory) {
+        return Ok(());
+    }
+    let what = format!("this computer has {cores} cores and {memory}, too little for machines of layout {layout}");
+    Err(Problem::new(Code::MachineCapacity, what)
+        .hint("Choose another --layout, use other hosts, or go on all the same with --allow-undersized."))
+}
+
+fn this_computer() -> (u32, Bytes) {
+    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    (cores, Bytes(memory_of_this_computer()))
 }
 
 fn memory_of_this_computer() -> u64 {
