@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::{
-    core::{PhaseId, Problem, Report},
+    core::{PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
     machine::{
-        Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State, users_incus,
+        Engine, ImageRef, IncusProvider, Kvm, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State,
+        users_incus,
     },
     profile::Lab,
 };
@@ -21,6 +22,13 @@ pub struct LocalPlaces {
     pub images: std::path::PathBuf,
     /// The Debian release of the node image; `None` is the newest known.
     pub suite: Option<String>,
+}
+
+impl LocalPlaces {
+    /// The file that remembers whether KVM works.
+    pub fn kvm(&self) -> std::path::PathBuf {
+        self.images.with_file_name("kvm.json")
+    }
 }
 
 /// What makes the machines, found or started.
@@ -123,8 +131,9 @@ struct StartEngine {
 }
 
 impl StartEngine {
-    fn keep(&self, place: Place) -> Result<(), Problem> {
-        let provider = provider_in(place, &self.places, "containers: VMs are not tried yet".to_owned())?;
+    async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
+        let kvm = Kvm::here(&self.places.kvm(), report).await;
+        let provider = provider_in(place, &self.places, kvm.machines())?;
         let _ = self.provider.set(Arc::new(provider));
         Ok(())
     }
@@ -134,13 +143,13 @@ impl StartEngine {
 impl Task for StartEngine {
     async fn done(&self) -> Result<bool, Problem> {
         let Some(place) = running_place(&self.places).await? else { return Ok(false) };
-        self.keep(place)?;
+        self.keep(place, &Quiet).await?;
         Ok(true)
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
         let place = Engine::new(&self.places.engine).start(report).await?;
-        self.keep(place)
+        self.keep(place, report).await
     }
 }
 

@@ -45,7 +45,13 @@ impl Phase for PreparedImage {
         "put the bundle into the machines' image"
     }
 
-    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        // Machines that exist already begin as nothing any more.
+        if let Some(provider) = self.provider.get()
+            && provider.list(Some(view.lab.name())).await?.len() == view.lab.nodes().len()
+        {
+            return Ok(vec![]);
+        }
         let task = Prepare {
             bundle: Arc::clone(&self.bundle),
             provider: Arc::clone(&self.provider),

@@ -6,7 +6,7 @@ use crate::{
     },
     core::Problems,
     engine::Journal,
-    machine::{Engine, Provider},
+    machine::{Engine, Kvm, Provider},
     phases::{provider_in, running_place},
     render::table,
 };
@@ -50,6 +50,8 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     for trace in &status.traces {
         text.push_str(&format!("  {trace}\n"));
     }
+    let kvm = Kvm::here(&cx.local_places().kvm(), &journal).await;
+    text.push_str(&format!("Machines are system containers: {}.\n", kvm.machines()));
     output::data(&text);
     Ok(())
 }
