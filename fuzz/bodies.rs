@@ -103,9 +103,12 @@ pub fn apt_sources(bytes: &[u8]) {
     let _ = AptSources::parse(&lines, &stanzas).main("trixie");
 }
 
+/// One target's body.
+pub type Body = fn(&[u8]);
+
 /// Every body by the name of its target.
 #[allow(dead_code, reason = "the targets use one body each")]
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Body)] = &[
     ("profile", profile),
     ("hosts_file", hosts_file),
     ("bundle", bundle),

@@ -65,7 +65,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
     fn no_reader_panics(bytes in bytes()) {
         for (_, body) in bodies::ALL {
@@ -75,7 +75,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn a_changed_profile_is_read_or_refused(at in any::<prop::sample::Index>(), cut in 0usize..30, new in bytes()) {
         let mut text = kubecamp::profile::shipped_text("3x2c4g").unwrap().into_owned().into_bytes();

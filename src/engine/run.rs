@@ -95,10 +95,13 @@ impl Run {
 
     /// What has happened so far.
     pub fn summary(&self) -> Summary {
+        let mut planned = self.planned.lock().map(|p| p.clone()).unwrap_or_default();
+        // Lanes plan side by side; people read one node after the other, this computer first.
+        planned.sort_by_key(|p| self.lab.nodes().iter().position(|n| n.name == p.on));
         Summary {
             changed: self.changed.load(Ordering::Relaxed),
             unchanged: self.unchanged.load(Ordering::Relaxed),
-            planned: self.planned.lock().map(|p| p.clone()).unwrap_or_default(),
+            planned,
         }
     }
 

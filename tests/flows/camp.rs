@@ -105,12 +105,16 @@ impl Camp {
         if !found.is_empty() {
             return Seen { problems: found, summary: Summary::default(), events: vec![], journal: String::new() };
         }
-        let with = Up {
+        self.run(mode, &flows::up(&self.wish()), &hosts, &fleet).await
+    }
+
+    /// What `up` needs besides the lab.
+    pub fn wish(&self) -> Up {
+        Up {
             bundle: Arc::clone(&self.bundle),
             kubeconfig: self.folder.path().join("kubeconfig"),
             server: "192.0.2.1".into(),
-        };
-        self.run(mode, &flows::up(&with), &hosts, &fleet).await
+        }
     }
 
     /// The flow `reset` on the hosts that are not `absent`.

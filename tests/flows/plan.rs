@@ -1,8 +1,19 @@
 //! Plan mode: what `up` would do, from the same code, with nothing done.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use kubecamp::core::Outcome;
+use kubecamp::{
+    core::Outcome,
+    engine::{Journal, Mode, Planned, Run, run_flow},
+    flows,
+    host::Facts,
+    profile::{self, Lab},
+    render::table,
+};
+use tokio_util::sync::CancellationToken;
 
 use super::camp::{Camp, Seen};
 use crate::support::simhost::Trouble;
@@ -55,4 +66,30 @@ async fn a_plan_shows_what_waits_for_what() {
     let plan = Camp::new().plan().await.good();
     let join = plan.summary.planned.iter().find(|p| p.on.as_str() == "worker-1" && p.step.to_string() == "join");
     assert_eq!(join.unwrap().depends_on, ["token", "ca", "cp/register"]);
+}
+
+/// The plan of a shipped layout on machines that do not exist yet.
+async fn plan_of(layout: &str) -> String {
+    let lab = Lab::new("lab".parse().unwrap(), profile::load(layout).unwrap()).unwrap();
+    let fleet = lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
+    let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
+    let run = Run::new(lab, Mode::Plan, Arc::new(Journal::unkept(vec![])), CancellationToken::new());
+    let camp = Camp::new();
+    run_flow(&run, &flows::up(&camp.wish()), &nodes, &BTreeMap::new(), &fleet).await.unwrap();
+    assert!(camp.lines().is_empty());
+    let row = |p: &Planned| {
+        let needs: Vec<_> = p.depends_on.iter().map(|n| format!(" <- {n}")).collect();
+        vec![p.on.to_string(), format!("{}/{}", p.phase, p.step), format!("{}{}", p.title, needs.concat())]
+    };
+    table(&run.summary().planned.iter().map(row).collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn the_plans_of_the_shipped_layouts() {
+    for layout in profile::shipped() {
+        let plan = plan_of(&layout).await;
+        insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(format!("plan-{layout}"), plan);
+        });
+    }
 }
