@@ -43,7 +43,8 @@ exits 0 inside reset --yes --plain "${common[@]}"
 has 'proven to be'
 
 say "reset then up, the bridge network and iptables mode, on Debian 12"
-ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" --cni bridge --proxy-mode iptables
+ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" --cni bridge --proxy-mode iptables ||
+  kc ssh --name plain cp -- "journalctl -u kubecamp-routes --no-pager | tail -n 12"
 exits 0 inside kubectl -- get pods -A -o wide --no-headers
 printf '%s\n' "$OUT" | grep -q flannel && { say "FAILED: flannel runs"; bad=$((bad + 1)); }
 exits 0 inside reset --yes --plain "${common[@]}"

@@ -4,7 +4,7 @@ use super::Findings;
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
     host::{Cgroup, Facts},
-    profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
+    profile::{Cidr, Lab, NodeSpec, ProxyMode},
 };
 
 /// Free space that binaries, images and a working lab need under /var/lib at the least, in bytes.
@@ -74,7 +74,8 @@ fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
 
 fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
     let mut missing: Vec<_> = TOOLS.iter().filter(|t| !facts.yes(&format!("tool.{t}"))).copied().collect();
-    if lab.profile().network.cni == Cni::Bridge && !facts.yes("tool.nft") {
+    // Without nft, reset could not remove the tables that kube-proxy makes.
+    if lab.profile().proxy.mode == ProxyMode::Nftables && !facts.yes("tool.nft") {
         missing.push("nft");
     }
     if !missing.is_empty() {

@@ -10,7 +10,7 @@ fn good(n: u8) -> String {
         "os.id=debian\nos.version=13\narch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:00:00:00:00:0{n}\n\
          addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\ncores=2\nmemory=4294967296\ndisk.total=32212254720\ndisk.free=20000000000\n\
          cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nnow=1000.0\nmodule.overlay=yes\nresolver=192.0.2.1\n\
-         tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\n"
+         tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\ntool.nft=yes\n"
     )
 }
 
