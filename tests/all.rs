@@ -7,5 +7,6 @@ mod live_machine;
 mod live_reset;
 mod live_ssh;
 mod live_ssh_login;
+mod readme;
 mod rooms;
 mod support;

@@ -52,6 +52,8 @@ pub enum Command {
     Down(ResetArgs),
     /// Log in to a node, or run a command there.
     Ssh(SshArgs),
+    /// Copy a file to a node, verified on arrival.
+    Cp(CpArgs),
     /// Run kubectl against the lab.
     Kubectl(KubectlArgs),
     /// Build, inspect and verify bundles.
@@ -169,6 +171,17 @@ pub struct SshArgs {
     /// A command to run there instead of a shell.
     #[arg(last = true)]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CpArgs {
+    /// The file.
+    pub from: PathBuf,
+    /// Where to, as cp:/root/file.
+    #[arg(value_name = "NODE:/PATH")]
+    pub to: String,
     #[command(flatten)]
     pub connect: ConnectArgs,
 }

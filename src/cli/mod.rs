@@ -7,6 +7,8 @@ mod ask;
 mod commands;
 mod exit;
 mod output;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod store;
 mod targets;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use exit::exit_code;
+pub use exit::{MEANINGS, exit_code};
 
 /// Parses the command line, runs the command, prints what went wrong, and says how to exit.
 pub fn main() -> ExitCode {

@@ -35,11 +35,13 @@ impl Config {
         match std::fs::read_to_string(&places.config) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Problem::new(Code::LocalFile, format!("cannot read {}", places.config.display())).because(e)),
-            Ok(text) => serde_yaml::from_str(&text).map_err(|e| {
-                Problem::new(Code::Usage, format!("{} is not valid", places.config.display()))
-                    .because(e)
-                    .hint("Its keys are in docs/guide/slow-links.md.")
-            }),
+            Ok(text) => {
+                serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false }).map_err(|e| {
+                    Problem::new(Code::Usage, format!("{} is not valid", places.config.display()))
+                        .because(e)
+                        .hint("Its keys are in docs/guide/slow-links.md.")
+                })
+            }
         }
     }
 }

@@ -150,9 +150,15 @@ impl Store {
 
     /// Forgets the lab but keeps its run logs.
     pub fn forget(&self) -> Result<(), Problem> {
-        for name in ["lab.yaml", "state.json", "kubeconfig", "known_hosts", "key", "key.pub", RECORDS] {
-            match fs::remove_file(self.file(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unreadable(&self.file(name), e)),
+        let mut names: Vec<_> = ["lab.yaml", "state.json", "kubeconfig", "known_hosts", "key", "key.pub", RECORDS]
+            .map(str::to_owned)
+            .to_vec();
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let others = entries.filter_map(|e| e.file_name().into_string().ok());
+        names.extend(others.filter(|n| n.starts_with("known_hosts.")));
+        for name in names {
+            match fs::remove_file(self.file(&name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unreadable(&self.file(&name), e)),
                 _ => {}
             }
         }

@@ -8,6 +8,8 @@ pub(crate) mod bless;
 mod blob;
 mod code;
 mod event;
+#[cfg(test)]
+mod event_page;
 mod ids;
 mod nearest;
 mod problem;

@@ -81,7 +81,7 @@ impl Board {
             let hopeless = {
                 let state = watch.borrow_and_update();
                 match need {
-                    Need::Step(on, _) => state.over.contains(on) || on == own || !lanes.contains(on),
+                    Need::Step(on, _) => state.over.contains(on) || !lanes.contains(on),
                     Need::Value(_) => lanes.iter().all(|l| l == own || state.over.contains(l)),
                 }
             };

@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::stream::{FuturesUnordered, StreamExt};
+
 use super::{Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View, board::Met};
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
@@ -43,28 +45,50 @@ impl<'a> Lane<'a> {
         View { lab: &self.run.lab, node: self.node, fleet: self.fleet, host: self.viewer.as_ref() }
     }
 
+    /// The phases in order, those that run aside beside the ones after them; the first failure ends the lane.
     pub(super) async fn run(&self, phases: &[Box<dyn Phase>]) -> Result<(), Problem> {
-        for phase in phases.iter().filter(|p| p.concerns(&self.view())) {
-            let (id, began) = (phase.id(), Instant::now());
-            self.run.journal.event(EventKind::PhaseStarted {
-                phase: id.clone(),
-                on: self.node.clone(),
-                title: phase.title().to_owned(),
-            });
-            let ended = tokio::select! {
-                ended = self.phase(phase.as_ref()) => ended,
-                () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
-            };
-            let outcome = match &ended {
-                Ok(outcome) => *outcome,
-                Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
-                Err(_) => Outcome::Failed,
-            };
-            let on = self.node.clone();
-            self.run.journal.event(EventKind::PhaseEnded { phase: id, on, outcome, millis: millis(began) });
+        let (mut asides, mut rest) = (FuturesUnordered::new(), phases.iter());
+        loop {
+            let next = rest.by_ref().find(|p| p.concerns(&self.view()));
+            let Some(phase) = next else { break };
+            if phase.aside() && self.run.mode == Mode::Apply {
+                asides.push(self.timed(phase.as_ref()));
+                continue;
+            }
+            let mut main = Box::pin(self.timed(phase.as_ref()));
+            loop {
+                tokio::select! {
+                    ended = &mut main => break ended?,
+                    Some(ended) = asides.next() => ended?,
+                }
+            }
+        }
+        while let Some(ended) = asides.next().await {
             ended?;
         }
         Ok(())
+    }
+
+    /// One phase, its begin and end told.
+    async fn timed(&self, phase: &dyn Phase) -> Result<(), Problem> {
+        let (id, began) = (phase.id(), Instant::now());
+        self.run.journal.event(EventKind::PhaseStarted {
+            phase: id.clone(),
+            on: self.node.clone(),
+            title: phase.title().to_owned(),
+        });
+        let ended = tokio::select! {
+            ended = self.phase(phase) => ended,
+            () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+        };
+        let outcome = match &ended {
+            Ok(outcome) => *outcome,
+            Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
+            Err(_) => Outcome::Failed,
+        };
+        let on = self.node.clone();
+        self.run.journal.event(EventKind::PhaseEnded { phase: id, on, outcome, millis: millis(began) });
+        ended.map(drop)
     }
 
     async fn phase(&self, phase: &dyn Phase) -> Result<Outcome, Problem> {

@@ -54,6 +54,11 @@ pub trait Phase: Send + Sync {
         true
     }
 
+    /// Whether it runs beside the phases that come after it; steps that need it say so.
+    fn aside(&self) -> bool {
+        false
+    }
+
     /// The steps of this node, in order. Called when the node's lane gets here.
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem>;
 }

@@ -4,8 +4,8 @@ use crate::{
     bundle::Bundle,
     engine::Phase,
     phases::{
-        Binaries, ControlPlane, Flannel, Images, JoinWorkers, Kernel, Kubeconfig, Names, PodNetwork, Record, Runtime,
-        SetProxyMode, Verify,
+        Addons, Binaries, ControlPlane, Flannel, Images, ImagesLater, JoinWorkers, Kernel, Kubeconfig, Names,
+        PodNetwork, Record, Runtime, SetProxyMode, Verify,
     },
 };
 
@@ -30,9 +30,11 @@ pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
         Box::new(Runtime { bundle: bundle() }),
         Box::new(PodNetwork),
         Box::new(Images { bundle: bundle() }),
+        Box::new(ImagesLater { bundle: bundle() }),
         Box::new(ControlPlane { extra_names: vec![with.server.clone()] }),
         Box::new(Kubeconfig { to: with.kubeconfig.clone(), server: with.server.clone() }),
         Box::new(JoinWorkers),
+        Box::new(Addons),
         Box::new(Flannel { bundle: bundle() }),
         Box::new(SetProxyMode),
         Box::new(Verify { bundle: bundle() }),

@@ -152,6 +152,18 @@ impl Facts {
         known("route.source").or_else(|| known("peer.address")).or_else(|| own.first().map(|a| a.ip))
     }
 
+    /// The host's own name, when it is made of the characters of host names only: it is a stranger's word, and goes
+    /// into scripts for other hosts.
+    pub fn hostname(&self) -> Option<&str> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        self.get("hostname").filter(|name| name.len() <= 253 && name.chars().all(plain))
+    }
+
+    /// The port of the SSH server that the connection came in on, 22 where unknown.
+    pub fn ssh_port(&self) -> u16 {
+        self.get("peer.port").and_then(|p| p.parse().ok()).unwrap_or(22)
+    }
+
     /// The interface that carries `ip`.
     pub fn link_of(&self, ip: Ipv4Addr) -> Option<String> {
         self.addresses().into_iter().find(|a| a.ip == ip).map(|a| a.link)
@@ -178,6 +190,13 @@ mod tests {
         assert_eq!(facts.address(), Some(Ipv4Addr::new(10, 77, 0, 5)));
         assert!(!facts.has_sys_resource());
         assert_eq!(facts.link_of(Ipv4Addr::new(10, 77, 0, 5)).as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn a_strangers_words_do_not_get_into_scripts() {
+        let facts = Facts::parse("hostname=x'; touch /tmp/x; echo '\npeer.port=22/; reboot");
+        assert_eq!((facts.hostname(), facts.ssh_port()), (None, 22));
+        assert_eq!(Facts::parse("hostname=node-1.example.org").hostname(), Some("node-1.example.org"));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod facts;
 pub mod scan;
 pub mod script;
 mod session;
+/// Texts that are sent to hosts, rendered or as they are.
 pub mod template;
 mod traces;
 mod viewer;

@@ -216,7 +216,7 @@ impl IncusProvider {
 #[async_trait]
 impl Provider for IncusProvider {
     fn describe(&self) -> String {
-        format!("{} makes system containers: {}", self.place.title, self.why)
+        format!("{} makes system containers ({})", self.place.title, self.why)
     }
 
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {

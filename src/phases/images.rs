@@ -3,16 +3,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    bundle::{Bundle, Kind},
-    core::{Code, PhaseId, Problem, shell::quote},
-    engine::{Change, Check, Phase, Step, Upload, View},
+    bundle::{Bundle, Kind, Member},
+    core::{Code, PhaseId, Problem, StepId, shell::quote},
+    engine::{Change, Check, Need, Phase, Step, Upload, View},
 };
 
-/// Imports the bundle's container images into the host's containerd.
+/// Imports the container images that a node needs before anything else: on the control plane those of the static
+/// pods, on a worker all.
+///
+/// Workers wait for the control plane's: it has the longest way to go, and the user's uplink is shared.
 pub struct Images {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
 }
+
+/// Images of the static pods, without which kubeadm init cannot begin.
+const FIRST: &[&str] = &["pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// The reference of one of the bundle's images, as `registry.k8s.io/pause:3.10`.
 pub fn image_of<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a str, Problem> {
@@ -34,40 +40,52 @@ impl Phase for Images {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let mut steps = vec![];
-        let mut refs = vec![];
-        let mut files = vec![];
-        for member in self.bundle.members().filter(|m| m.kind == Kind::Image) {
-            if !member.for_workers() && !view.is_control_plane() {
-                continue;
-            }
-            // containerd reads zstd by itself and checks every layer's digest.
-            let blob = self.bundle.stored(member);
-            let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
-            refs.extend(member.images.iter().map(|r| (r.clone(), mark.clone())));
-            let then = format!(
-                "[ -e {mark} ] || {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
-                 for r in {names}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
-                 mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\"",
-                names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ")
-            );
-            files.push(Upload {
-                what: member.name.clone(),
-                to: format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name),
-                blob,
-                mode: 0o600,
-                then,
-            });
+        if view.is_control_plane() {
+            return Ok(vec![import(
+                "import",
+                members(&self.bundle, |m| FIRST.contains(&m.name.as_str())),
+                &self.bundle,
+            )]);
         }
-        let marks = refs.iter().map(|(_, m)| format!("[ -e {m} ]")).collect::<Vec<_>>().join(" && ");
-        let names = refs.iter().map(|(r, _)| quote(r)).collect::<Vec<_>>().join(" ");
-        let check = format!(
-            "{marks} && have=$({CTR} images ls -q) && for r in {names}; do printf '%s\\n' \"$have\" | grep -qxF \"$r\" || exit 1; done"
-        );
-        let count = files.len();
-        let title = format!("upload and import {count} images");
-        let change = Change::Upload { files, then: String::new() };
-        steps.push(Step::new("import", title, Check::Script(check), change).limit(300));
-        Ok(steps)
+        let step = import("import", members(&self.bundle, Member::for_workers), &self.bundle);
+        let first = Need::Step(view.lab.control_plane().name.clone(), StepId::new("import"));
+        Ok(vec![step.needs(first)])
     }
+}
+
+/// Images of the addons, needed on the control plane only once the API server runs.
+pub(super) fn later(bundle: &Bundle) -> Step {
+    import("import-later", members(bundle, |m| !FIRST.contains(&m.name.as_str())), bundle)
+}
+
+fn members(bundle: &Bundle, wanted: impl Fn(&Member) -> bool) -> Vec<&Member> {
+    bundle.members().filter(|m| m.kind == Kind::Image && wanted(m)).collect()
+}
+
+/// One step that uploads and imports `members`; each is imported while the next is under way.
+fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
+    let (mut files, mut marks, mut refs) = (vec![], vec![], vec![]);
+    for member in members {
+        // containerd reads zstd by itself and checks every layer's digest.
+        let blob = bundle.stored(member);
+        let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
+        let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
+        let then = format!(
+            "[ -e {mark} ] || {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
+             for r in {names}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
+             mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
+        );
+        let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
+        files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, then });
+        marks.push(format!("[ -e {mark} ]"));
+        refs.push(names);
+    }
+    let check = format!(
+        "{} && have=$({CTR} images ls -q) && for r in {}; do printf '%s\\n' \"$have\" | grep -qxF \"$r\" || exit 1; done",
+        marks.join(" && "),
+        refs.join(" ")
+    );
+    let title = format!("upload and import {} images", files.len());
+    let change = Change::Upload { files, then: String::new() };
+    Step::new(id, title, Check::Script(check), change).limit(300)
 }

@@ -30,14 +30,13 @@ impl Phase for JoinWorkers {
             return Ok(if all_joined { vec![] } else { vec![token(), register(view)] });
         }
         let cp = &view.lab.control_plane().name;
-        let config = template::render(
-            "kubeadm/join.yaml.tera",
-            &json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?}),
-        )?;
+        let values = json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
+        let config = template::render("kubeadm/join.yaml.tera", &values)?;
+        let discovery = template::render("kubeadm/discovery.conf.tera", &values)?;
         Ok(vec![
-            join(&config)
+            join(&config, &discovery)
                 .needs(Need::Value("token".into()))
-                .needs(Need::Value("ca-hash".into()))
+                .needs(Need::Value("ca".into()))
                 .needs(Need::Step(cp.clone(), StepId::new("register"))),
         ])
     }
@@ -50,11 +49,8 @@ fn is_joined(view: &View<'_>, node: &crate::core::NodeId) -> bool {
 
 /// A token of half an hour for this run, never stored.
 fn token() -> Step {
-    let change = "hash=$(openssl x509 -pubkey -in /etc/kubernetes/pki/ca.crt -noout 2>/dev/null | openssl pkey -pubin -outform der 2>/dev/null | sha256sum | cut -d' ' -f1)\n\
-         token=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 30m) || exit 1\n\
-         [ -n \"$hash\" ] && [ \"$hash\" != e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ] || \
-         hash=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 1m --print-join-command | sed -n 's/.*sha256:\\([0-9a-f]*\\).*/\\1/p')\n\
-         echo \"KC-OUT token=$token\"; echo \"KC-OUT ca-hash=sha256:$hash\"";
+    let change = "ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) && token=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 30m) || exit 1\n\
+         echo \"KC-OUT token=$token\"; echo \"KC-OUT ca=$ca\"";
     Step::script("token", "make a join token", Check::Never, change)
 }
 
@@ -64,20 +60,22 @@ fn register(view: &View<'_>) -> Step {
     let node = |name: &crate::core::NodeId| {
         let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
         format!(
-            "{KUBECTL} get node {name} -o name >/dev/null 2>&1 || {KUBECTL} create -f - <<'KC_END' || exit 1\n\
-             apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\nKC_END\n"
+            "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
         )
     };
     let names: Vec<_> = view.lab.workers().map(|w| w.name.to_string()).collect();
     let check = format!("{KUBECTL} get node {} -o name", names.join(" "));
-    let change: String = view.lab.workers().map(|w| node(&w.name)).collect();
+    let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
+    // Those that are there already are refused one by one and stay as they are; the check says what counts.
+    let change = format!("{KUBECTL} create -f - <<'KC_END' 2>&1 | grep -v AlreadyExists\n{nodes}KC_END\ntrue");
     Step::script("register", "register the workers with their pod networks", Check::Script(check), change)
 }
 
-fn join(config: &str) -> Step {
+fn join(config: &str, discovery: &str) -> Step {
     let change = format!(
-        "umask 077; mkdir -p /run/kubecamp && c=/run/kubecamp/join.yaml && trap 'rm -f /run/kubecamp/join.yaml' EXIT || exit 1\n\
-         sed -e \"s|@TOKEN@|$KC_TOKEN|g\" -e \"s|@CA_HASH@|$KC_CA_HASH|\" > $c <<'KC_END' || exit 1\n{config}KC_END\n\
+        "umask 077; mkdir -p /run/kubecamp && c=/run/kubecamp/join.yaml d=/run/kubecamp/discovery.conf && trap 'rm -f /run/kubecamp/join.yaml /run/kubecamp/discovery.conf' EXIT || exit 1\n\
+         sed \"s|@TOKEN@|$KC_TOKEN|\" > $c <<'KC_END' || exit 1\n{config}KC_END\n\
+         sed \"s|@CA@|$KC_CA|\" > $d <<'KC_END' || exit 1\n{discovery}KC_END\n\
          try() {{ timeout {JOIN_LIMIT} kubeadm join --config $c --skip-phases=preflight; }}\n\
          clean() {{ echo 'kubecamp: the join did not end, cleaning up and trying once more' >&2; journalctl -u kubelet -n 10 --no-pager >&2\n\
          systemctl stop kubelet; rm -f /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf /etc/kubernetes/pki/ca.crt; rm -rf /var/lib/kubelet/pki; }}\n\

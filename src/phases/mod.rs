@@ -2,6 +2,7 @@
 //! Never: another phase, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
+mod addons;
 mod binaries;
 mod clean_network;
 mod control_plane;
@@ -9,6 +10,7 @@ mod drain;
 mod fetch_bundle;
 mod flannel;
 mod images;
+mod images_later;
 mod join_workers;
 mod kernel;
 mod kubeconfig;
@@ -28,6 +30,7 @@ mod stop_cluster;
 mod sudo_user;
 mod verify;
 
+pub use addons::Addons;
 pub use binaries::Binaries;
 pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;
@@ -35,6 +38,7 @@ pub use drain::Drain;
 pub use fetch_bundle::FetchBundle;
 pub use flannel::Flannel;
 pub use images::Images;
+pub use images_later::ImagesLater;
 pub use join_workers::JoinWorkers;
 pub use kernel::Kernel;
 pub use kubeconfig::Kubeconfig;

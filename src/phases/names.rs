@@ -26,7 +26,7 @@ impl Phase for Names {
             let Some(facts) = view.fleet.get(&node.name) else { continue };
             let Some(ip) = facts.address() else { continue };
             let own =
-                facts.get("hostname").filter(|h| *h != node.name.as_str()).map(|h| format!(" {h}")).unwrap_or_default();
+                facts.hostname().filter(|h| *h != node.name.as_str()).map(|h| format!(" {h}")).unwrap_or_default();
             lines.push_str(&format!("{ip} {}{own}\n", node.name));
         }
         let block = format!("# kubecamp begin\n{lines}# kubecamp end\n");

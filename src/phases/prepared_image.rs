@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Binaries, Images, ProviderSlot, Record, Runtime};
+use super::{Binaries, Images, ImagesLater, ProviderSlot, Record, Runtime};
 use crate::{
     bundle::Bundle,
-    core::{Blob, Bytes, Code, EventKind, NodeId, PhaseId, Problem, Problems, Quiet, Report},
-    engine::{Change, Check, Crew, Journal, Mode, Phase, Run, Step, Task, View, run_flow},
+    core::{Blob, Bytes, Code, EventKind, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
+    engine::{Change, Check, Crew, Journal, Mode, Need, Phase, Run, Step, Task, View, run_flow},
     machine::{ImageRef, Machine, MachineSpec, Provider},
     profile::{self, Lab},
     transport::{HostKeyPolicy, Identity, SshTarget},
@@ -45,7 +45,13 @@ impl Phase for PreparedImage {
         "put the bundle into the machines' image"
     }
 
-    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        // Machines that exist already begin as nothing any more.
+        if let Some(provider) = self.provider.get()
+            && provider.list(Some(view.lab.name())).await?.len() == view.lab.nodes().len()
+        {
+            return Ok(vec![]);
+        }
         let task = Prepare {
             bundle: Arc::clone(&self.bundle),
             provider: Arc::clone(&self.provider),
@@ -76,7 +82,8 @@ impl Prepare {
     /// The image's name: what goes into it, and how.
     fn image(&self) -> Option<String> {
         let (bundle, provider) = (self.bundle.get()?, self.provider.get()?);
-        let scripts = format!("{}{}", crate::host::scan::SCRIPT, crate::host::template::text("host/lib.sh").unwrap_or_default());
+        let scripts =
+            format!("{}{}", crate::host::scan::SCRIPT, crate::host::template::text("host/lib.sh").unwrap_or_default());
         let text = format!("{}\n{}\n{}\n{scripts}", bundle.id(), provider.image_key(), env!("CARGO_PKG_VERSION"));
         Some(format!("kubecamp-ready-{}", &Blob::from_bytes(text.into_bytes()).sha256()[..16]))
     }
@@ -91,7 +98,13 @@ impl Prepare {
         target
     }
 
-    async fn fill(&self, lab: Lab, machine: &Machine, bundle: &Arc<Bundle>, report: &dyn Report) -> Result<(), Problem> {
+    async fn fill(
+        &self,
+        lab: Lab,
+        machine: &Machine,
+        bundle: &Arc<Bundle>,
+        report: &dyn Report,
+    ) -> Result<(), Problem> {
         let node = lab.control_plane().name.clone();
         let crew = Crew::muster(&[(node.clone(), self.target(machine))], None, None).await.map_err(first)?;
         let (heard, mut events) = mpsc::unbounded_channel();
@@ -105,6 +118,7 @@ impl Prepare {
             Box::new(Binaries { bundle: Arc::clone(bundle) }),
             Box::new(Runtime { bundle: Arc::clone(bundle) }),
             Box::new(Images { bundle: Arc::clone(bundle) }),
+            Box::new(ImagesLater { bundle: Arc::clone(bundle) }),
             Box::new(Settle),
         ];
         let nodes = [node];
@@ -183,8 +197,9 @@ impl Phase for Settle {
         "stop containerd"
     }
 
-    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let change = "systemctl stop kubecamp-containerd && touch /var/lib/kubecamp/prepared && rm -f /var/lib/kubecamp/lab && sync";
-        Ok(vec![Step::script("settle", "leave the machine unclaimed", Check::Never, change)])
+        let images = Need::Step(view.node.clone(), StepId::new("import-later"));
+        Ok(vec![Step::script("settle", "leave the machine unclaimed", Check::Never, change).needs(images)])
     }
 }

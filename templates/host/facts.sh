@@ -30,11 +30,10 @@ for f in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; 
 done
 p cores "$cores"
 p memory "$memory"
-# The shell multiplies: Debian 12's awk writes large numbers as 3.8e+10.
-bytes() { p "$1" $(( ${2:-0} * 1024 )); }
-bytes disk.total "$(df -P -k / | awk 'NR==2{print $2}')"
-bytes disk.free "$(df -P -k /var/lib | awk 'NR==2{print $4}')"
-bytes swap "$(awk 'NR>1{n+=$3} END{print n}' /proc/swaps)"
+# mawk of Debian 12 prints large products as 3.6e+10.
+p disk.total "$(df -P -k / | awk 'NR==2{printf "%.0f", $2*1024}')"
+p disk.free "$(df -P -k /var/lib | awk 'NR==2{printf "%.0f", $4*1024}')"
+p swap "$(awk 'NR>1{n+=$3} END{printf "%.0f", n*1024}' /proc/swaps)"
 
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   p cgroup v2; p cgroup.controllers "$(read_first /sys/fs/cgroup/cgroup.controllers)"

@@ -2,6 +2,5 @@
 //! Never: tests.
 //! Start here: `sshd.rs`.
 
-
 pub mod sandbox;
 pub mod sshd;

@@ -3,6 +3,7 @@
 //! Start here: `up.rs`.
 
 mod bundle;
+mod cp;
 mod kubectl;
 mod machine;
 mod make_machines;
@@ -61,6 +62,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
         Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
         Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
         Command::Ssh(args) => ssh::ssh(&cx, args).await,
+        Command::Cp(args) => cp::cp(&cx, args).await.map(|()| 0),
         Command::Kubectl(args) => kubectl::kubectl(&cx, args).await,
         Command::Bundle(command) => bundle::bundle(&cx, command).await.map(|()| 0),
         Command::Machine(command) => machine::machine(&cx, command).await.map(|()| 0),

@@ -131,8 +131,9 @@ async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problem> {
             .hint("Start it, then try again: kubecamp machine engine start."));
     };
     let provider = provider_in(place, &places, String::new())?;
-    for node in lab.nodes() {
-        provider.remove(lab.name(), &node.name).await?;
+    // Those that exist rather than those of the profile: an earlier profile may have had more.
+    for machine in provider.list(Some(lab.name())).await? {
+        provider.remove(lab.name(), &machine.node).await?;
     }
     Ok(())
 }

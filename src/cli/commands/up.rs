@@ -267,7 +267,12 @@ impl Request {
         State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
     }
 
-    fn local_phases(&self, cx: &Context, result: &LocalResult, mode: Mode) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
+    fn local_phases(
+        &self,
+        cx: &Context,
+        result: &LocalResult,
+        mode: Mode,
+    ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
         let bundle = FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {

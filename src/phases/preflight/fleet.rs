@@ -82,11 +82,7 @@ pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
 
 /// Hosts that cannot reach each other: each tries every other's SSH port, which is known to be open.
 pub(super) async fn apart(crew: &Crew) -> Vec<Problem> {
-    let addresses: Vec<_> = crew
-        .fleet
-        .iter()
-        .filter_map(|(n, f)| Some((n, f.address()?, f.get("peer.port").unwrap_or("22").to_owned())))
-        .collect();
+    let addresses: Vec<_> = crew.fleet.iter().filter_map(|(n, f)| Some((n, f.address()?, f.ssh_port()))).collect();
     let tries = crew.hosts.iter().map(|(node, host)| {
         let others: Vec<_> = addresses.iter().filter(|(n, _, _)| *n != node).cloned().collect();
         async move {

@@ -1,0 +1,112 @@
+//! The pages of `docs/reference/` that are made from code: each is checked to be fresh.
+
+use std::fmt::Write;
+
+use clap::{Arg, Command, CommandFactory};
+
+use super::{args::Args, exit::MEANINGS, exit_code};
+use crate::core::{Class, Code, bless::assert_fresh};
+
+const MADE: &str = "a test keeps it fresh: `KUBECAMP_BLESS=1 cargo test --lib reference` writes it anew.";
+
+#[test]
+fn committed_codes_are_fresh() {
+    let mut page = format!(
+        "# Problem codes\n\nMade from `src/core/code.rs`; {MADE}\n\nEvery problem has a code that never changes its \
+         meaning, a sentence that says what failed and where, and at least one hint. The hint here is the one that is \
+         shown when the problem itself brings none. The exit code is that of the problem's [class](exit-codes.md).\n"
+    );
+    let mut last: Option<Class> = None;
+    for code in Code::ALL {
+        let class = code.class();
+        if last != Some(class) {
+            let title = format!("{class:?}");
+            write!(page, "\n## {title}: exit code {}\n\n| Code | Meaning | Hint |\n|---|---|---|\n", exit_code(class))
+                .unwrap();
+            last = Some(class);
+        }
+        writeln!(page, "| `{code}` | {} | {} |", cell(code.meaning()), cell(code.hint())).unwrap();
+    }
+    assert_fresh("docs/reference/codes.md", &page, "reference");
+}
+
+#[test]
+fn committed_exit_codes_are_fresh() {
+    let mut page = format!(
+        "# Exit codes\n\nMade from `src/cli/exit.rs`; {MADE}\n\n`kubecamp ssh` and `kubecamp kubectl` pass on the exit \
+         code of the program that they run. When several problems happened, the first one shown decides.\n\n\
+         | Exit code | Meaning | Classes of [problem codes](codes.md) |\n|---|---|---|\n"
+    );
+    for (number, meaning) in MEANINGS {
+        let mut classes: Vec<_> = Code::ALL.iter().map(|c| c.class()).filter(|c| exit_code(*c) == *number).collect();
+        classes.dedup();
+        let mut names: Vec<_> = classes.iter().map(|c| format!("{c:?}")).collect();
+        names.dedup();
+        writeln!(page, "| {number} | {} | {} |", cell(meaning), names.join(", ")).unwrap();
+    }
+    assert_fresh("docs/reference/exit-codes.md", &page, "reference");
+}
+
+#[test]
+fn committed_command_line_is_fresh() {
+    let mut root = Args::command();
+    root.build();
+    let mut page = format!("# Command line\n\nMade from `src/cli/args.rs`; {MADE}\n\n## Every command takes\n\n");
+    rows(&mut page, root.get_arguments().filter(|a| a.is_global_set()));
+    for command in root.get_subcommands().filter(|c| c.get_name() != "help") {
+        describe(&mut page, "kubecamp", command);
+    }
+    assert_fresh("docs/reference/cli.md", &page, "reference");
+}
+
+/// One section per command that does something; groups of commands only lead to theirs.
+fn describe(page: &mut String, before: &str, command: &Command) {
+    let name = format!("{before} {}", command.get_name());
+    let inner: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
+    if inner.is_empty() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let usage = command.clone().render_usage().to_string().replace("Usage: ", "");
+        write!(page, "\n## {name}\n\n{}.\n\n`{}`\n\n", about.trim_end_matches('.'), usage.trim()).unwrap();
+        rows(page, command.get_arguments().filter(|a| !a.is_global_set()));
+    }
+    for command in inner {
+        describe(page, &name, command);
+    }
+}
+
+fn rows<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
+    let args: Vec<_> = args.filter(|a| !matches!(a.get_id().as_str(), "help" | "version")).collect();
+    if args.is_empty() {
+        page.push_str("It takes nothing else.\n");
+        return;
+    }
+    page.push_str("| Argument | Meaning |\n|---|---|\n");
+    for arg in args {
+        let mut meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let choices: Vec<_> = arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
+        if !choices.is_empty() && arg.get_action().takes_values() {
+            write!(meaning, ": {}", choices.join(", ")).unwrap();
+        }
+        if let Some(default) = arg.get_default_values().first().filter(|_| arg.get_action().takes_values()) {
+            write!(meaning, " (default `{}`)", default.to_string_lossy()).unwrap();
+        }
+        if let Some(variable) = arg.get_env() {
+            write!(meaning, " (environment: `{}`)", variable.to_string_lossy()).unwrap();
+        }
+        writeln!(page, "| `{}` | {} |", cell(&spelled(arg)), cell(&meaning)).unwrap();
+    }
+}
+
+/// `-i, --identity FILE`, or `FILE` for a plain argument.
+fn spelled(arg: &Arg) -> String {
+    let value = arg.get_value_names().and_then(|v| v.first()).map(ToString::to_string);
+    let value = value.filter(|_| arg.get_action().takes_values());
+    let Some(long) = arg.get_long() else { return value.unwrap_or_default() };
+    let short = arg.get_short().map(|s| format!("-{s}, ")).unwrap_or_default();
+    format!("{short}--{long}{}", value.map(|v| format!(" {v}")).unwrap_or_default())
+}
+
+/// Text as a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Plain SSH hosts with a non-root sudo user whose password is asked: Debian 12, then the bridge network on one host.
+. "$(dirname "$0")/lib.sh"
+command -v ssh-keygen >/dev/null || die "openssh-client is missing"
+
+printf 'correct horse\n' > "${TMPDIR:-/tmp}/kubecamp-sudo-$$"; pw=${TMPDIR:-/tmp}/kubecamp-sudo-$$
+wrong=${TMPDIR:-/tmp}/kubecamp-sudo-wrong-$$; printf 'battery staple\n' > "$wrong"
+ok "three Debian 12 machines with a sudo user" kc machine make --yes --plain --name plain --layout 3x2c4g --suite bookworm --sudo-user student --sudo-password-file "$pw" || die "no machines"
+netns=$(kc machine list -o json | python3 -c "import json,sys;print(json.load(sys.stdin)[0]['netns'])")
+ip_of() { kc machine list -o json | python3 -c "import json,sys;print([m['address'] for m in json.load(sys.stdin) if m['lab']=='plain' and m['node']=='$1'][0])"; }
+cp=$(ip_of cp) w1=$(ip_of worker-1) w2=$(ip_of worker-2)
+key=$KUBECAMP_HOME/data/labs/plain/key
+inside() { nsenter --net="$netns" "$KUBECAMP" --name team7 "$@"; }
+hosts=(--host "student@$cp" --host "student@$w1" --host "student@$w2")
+common=(--identity "$key" --sudo-password-file "$pw")
+
+say "what is wrong is said, and nothing is half done"
+exits 4 inside up --plain "${hosts[@]}" "${common[@]}"
+has KC-HOST-KEY-UNKNOWN
+exits 4 inside up --plain --accept-new-host-keys "${hosts[@]}" --identity "$key" --sudo-password-file "$wrong"
+has KC-SUDO-PASSWORD
+exits 4 inside up --plain --accept-new-host-keys "${hosts[@]}" --identity "$key"
+has 'KC-SUDO on'
+ssh-keygen -q -t ed25519 -N '' -f "$KUBECAMP_HOME/wrong" </dev/null
+exits 4 inside up --plain --accept-new-host-keys "${hosts[@]}" -F /dev/null --identity "$KUBECAMP_HOME/wrong" --sudo-password-file "$pw"
+has KC-HOST-AUTH
+exits 3 inside up --plain --accept-new-host-keys --layout 2x4c8g --host "student@$cp" --host "student@$w1" "${common[@]}"
+has KC-HOST-TOO-SMALL
+exits 2 inside up --plain --layout 3x2c4g --host "student@$cp" "${common[@]}"
+has KC-HOST-COUNT
+exits 4 inside up --plain --accept-new-host-keys --host "student@$cp" --host "student@$w1" --host "student@$cp:1" "${common[@]}"
+has KC-HOST-UNREACHABLE
+
+say "up, a second time, reset, on a user with sudo and a password"
+ok "up" inside up --plain --accept-new-host-keys "${hosts[@]}" "${common[@]}" || die "no lab"
+exits 0 inside up --plain "${hosts[@]}" "${common[@]}"
+has ': 0 steps changed something'
+exits 0 inside kubectl -- get nodes --no-headers
+[ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
+! grep -rq 'correct horse' "$KUBECAMP_HOME/data/labs/team7" && say "ok: the password is in no file" || { say "FAILED: the password is in a file"; bad=$((bad + 1)); }
+! grep -rq "$(kc ssh --name plain cp -- "cat /etc/kubernetes/pki/ca.key" | sed -n 2p)" "$KUBECAMP_HOME/data/labs/team7/runs" && say "ok: no key in a log" || bad=$((bad + 1))
+exits 0 inside reset --yes --plain "${common[@]}"
+has 'proven to be'
+
+say "reset then up, the bridge network and iptables mode, on Debian 12"
+ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" --cni bridge --proxy-mode iptables
+exits 0 inside kubectl -- get pods -A -o wide --no-headers
+printf '%s\n' "$OUT" | grep -q flannel && { say "FAILED: flannel runs"; bad=$((bad + 1)); }
+exits 0 inside reset --yes --plain "${common[@]}"
+has 'proven to be'
+
+say "ipvs is refused where the kernel has none"
+if [ ! -e /proc/net/ip_vs ] && ! modprobe -n ip_vs 2>/dev/null; then
+  exits 3 inside up --plain "${hosts[@]}" "${common[@]}" --proxy-mode ipvs
+  has KC-HOST-KERNEL
+else say "SKIPPED: this kernel has ip_vs"; fi
+rm -f "$pw" "$wrong"
+finish

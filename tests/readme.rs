@@ -1,0 +1,156 @@
+//! Documents stay true: every command of README.md is run by a test, every `kubecamp` command of the guides is
+//! understood, and every link between files leads somewhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn files(dir: &str, ending: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(root().join(dir)) else { return vec![] };
+    let mut found: Vec<_> =
+        entries.map(|e| e.unwrap().path()).filter(|p| p.to_str().unwrap().ends_with(ending)).collect();
+    found.sort();
+    found
+}
+
+/// The lines of code blocks that show commands: those marked `sh` or not marked, comments cut off.
+fn commands(text: &str) -> Vec<String> {
+    let (mut found, mut block) = (vec![], None);
+    for line in text.lines() {
+        if let Some(mark) = line.trim_start().strip_prefix("```") {
+            block = if block.is_some() { None } else { Some(matches!(mark, "" | "sh")) };
+        } else if block == Some(true) {
+            let command = line.split(" #").next().unwrap().trim();
+            if !command.is_empty() && !command.starts_with('#') {
+                found.push(command.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// A command of kubecamp without what stands before its arguments.
+fn arguments(command: &str) -> Option<&str> {
+    command.strip_prefix("cargo run --release -- ").or_else(|| command.strip_prefix("kubecamp "))
+}
+
+/// Runs a line of a shell with `kubecamp` in PATH and a home of its own.
+fn shell(line: &str) -> std::process::Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_kubecamp"));
+    let home = tempfile::tempdir().unwrap();
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).current_dir(home.path()).env("PATH", path).env("KUBECAMP_HOME", home.path());
+    command.env_remove("KUBECAMP_LAB").output().unwrap()
+}
+
+/// Whether a line costs nothing and touches nothing, so that it is run here and now.
+fn is_cheap(line: &str) -> bool {
+    let free = ["kubecamp profile ", "kubecamp completions ", "kubecamp man", "kubecamp status --all", "export PATH="];
+    free.iter().any(|start| line.starts_with(start)) || line.ends_with(" --help")
+}
+
+/// Every line of the journeys and of the gate that does something.
+fn journeys() -> Vec<String> {
+    let mut scripts = files("tests/journeys", ".sh");
+    scripts.push(root().join(".ci/check"));
+    let text: String = scripts.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+    text.lines().map(str::trim).filter(|l| !l.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// Whether a journey runs kubecamp with these arguments, perhaps with more behind them.
+fn is_in(journeys: &[String], arguments: &str) -> bool {
+    let ways = ["kc ", "kubecamp ", "\"$KUBECAMP\" "].map(|before| format!("{before}{arguments}"));
+    journeys.iter().any(|line| {
+        ways.iter().any(|way| {
+            line.match_indices(way.as_str()).any(|(at, _)| {
+                let after = line[at + way.len()..].chars().next();
+                after.is_none_or(|c| c.is_whitespace() || ";|&)\"'".contains(c))
+            })
+        })
+    })
+}
+
+#[test]
+fn every_command_of_the_readme_is_run() {
+    let (commands, journeys) = (commands(&read("README.md")), journeys());
+    let first: Vec<_> = commands.iter().take(2).map(String::as_str).collect();
+    assert_eq!(first, ["cargo run --release -- up --local --yes", "bash .ci/check"], "the two commands at the top");
+    let mut wrong = vec![];
+    for line in &commands {
+        match arguments(line) {
+            // It runs this very test.
+            _ if line == "bash .ci/check" => assert!(read(".ci/run").contains("/check\"")),
+            _ if is_cheap(line) => {
+                let out = shell(line);
+                if !out.status.success() {
+                    wrong.push(format!("{line}: {}", String::from_utf8_lossy(&out.stderr)));
+                }
+            }
+            // Addresses that belong to nobody (RFC 5737): `every_command_of_the_documents_is_understood` reads it.
+            Some(_) if line.contains("192.0.2.") => {}
+            Some(arguments) if is_in(&journeys, arguments) => {}
+            _ => wrong.push(format!("{line}: no file of tests/journeys/ runs it")),
+        }
+    }
+    assert!(wrong.is_empty(), "README.md has commands that no test runs:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_command_of_the_documents_is_understood() {
+    let mut pages = files("docs/guide", ".md");
+    pages.push(root().join("README.md"));
+    let mut wrong = vec![];
+    for page in pages {
+        for line in commands(&fs::read_to_string(&page).unwrap()) {
+            let Some(arguments) = arguments(&line) else { continue };
+            let arguments = arguments.split([';', '|', '>']).next().unwrap().replace("...", "");
+            // With --help the arguments before it are still read and checked.
+            let (own, _) = arguments.split_once(" -- ").unwrap_or((&arguments, ""));
+            let out = shell(&format!("kubecamp {own} --help"));
+            if !out.status.success() {
+                let said = String::from_utf8_lossy(&out.stderr).lines().next().unwrap_or_default().to_owned();
+                wrong.push(format!("{}: {line}: {said}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut wrong = vec![];
+    let folders = ["", "docs", "docs/guide", "docs/design", "docs/reference"];
+    for page in folders.iter().flat_map(|dir| files(dir, ".md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.contains("://") && !page.parent().unwrap().join(target).exists() {
+                wrong.push(format!("{}: {target}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn pages_written_by_hand_are_short() {
+    let made = |page: &Path| fs::read_to_string(page).unwrap().contains("a test keeps it fresh");
+    let folders = ["", "docs", "docs/guide", "docs/design", "docs/reference"];
+    let long: Vec<_> = folders
+        .iter()
+        .flat_map(|dir| files(dir, ".md"))
+        .filter(|page| !made(page) && fs::read_to_string(page).unwrap().lines().count() > 150)
+        .collect();
+    assert!(long.is_empty(), "over 150 lines: {long:?}");
+}
