@@ -93,6 +93,19 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf
     Ok(out)
 }
 
+/// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.
+///
+/// # Errors
+/// `KC-BUNDLE-TOOLS` when Go is missing too, which is no package.
+pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Problem> {
+    let versions = Versions::of(&request.kubernetes)?;
+    if !from_modules(request, &upstream_job(request, versions, &request.cache.root().join("build"))).await {
+        return Ok(vec![]);
+    }
+    modules::check_go(request.arch)?;
+    Ok(modules::missing_tools(request.arch))
+}
+
 /// A folder for this build only, and the lock that keeps a second build in the same cache waiting.
 async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(tempfile::TempDir, fs::File), Problem> {
     let folder = cache.root().join("build");
@@ -144,17 +157,8 @@ async fn choose(
     scratch: &Path,
     report: &dyn Report,
 ) -> Result<Recipe, Problem> {
-    let (arch, cache) = (request.arch, &request.cache);
-    let (mirrors, pause) = (request.mirrors.clone(), FIRST_PAUSE);
-    let (folder, scratch) = (cache.downloads(), scratch.to_owned());
-    let fetch = upstream::Job { versions: versions.clone(), arch, mirrors, folder, scratch: scratch.clone(), pause };
-    let from_modules = !request.replace.is_empty()
-        || match request.source {
-            Source::Modules => true,
-            Source::Upstream => false,
-            Source::Auto => !upstream::answers(&fetch).await,
-        };
-    if !from_modules {
+    let fetch = upstream_job(request, versions.clone(), scratch);
+    if !from_modules(request, &fetch).await {
         return Ok(Recipe::Upstream(fetch));
     }
     if request.source == Source::Auto && request.replace.is_empty() {
@@ -162,7 +166,28 @@ async fn choose(
     }
     let replace = request.replace.iter().map(|(module, folder)| Ok((module.clone(), absolute(folder)?)));
     let replace = replace.collect::<Result<_, Problem>>()?;
-    Ok(Recipe::Modules(modules::Job { versions, arch, replace, root: cache.modules(), scratch }))
+    let (arch, root, scratch) = (request.arch, request.cache.modules(), scratch.to_owned());
+    Ok(Recipe::Modules(modules::Job { versions, arch, replace, root, scratch }))
+}
+
+fn upstream_job(request: &BuildRequest, versions: Versions, scratch: &Path) -> upstream::Job {
+    upstream::Job {
+        versions,
+        arch: request.arch,
+        mirrors: request.mirrors.clone(),
+        folder: request.cache.downloads(),
+        scratch: scratch.to_owned(),
+        pause: FIRST_PAUSE,
+    }
+}
+
+async fn from_modules(request: &BuildRequest, fetch: &upstream::Job) -> bool {
+    !request.replace.is_empty()
+        || match request.source {
+            Source::Modules => true,
+            Source::Upstream => false,
+            Source::Auto => !upstream::answers(fetch).await,
+        }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Problem> {

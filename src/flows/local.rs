@@ -6,7 +6,7 @@ use std::{
 use crate::{
     bundle::Bundle,
     engine::Phase,
-    machine::Machine,
+    machine::{Machine, Packages},
     phases::{FetchBundle, LocalPackages, LocalPlaces, MachineEngine, Machines, PreparedImage, ProviderSlot},
 };
 
@@ -16,6 +16,8 @@ pub struct Local {
     pub bundle: FetchBundle,
     /// Where machines are made; `None` when the user named hosts.
     pub machines: Option<LocalPlaces>,
+    /// What must be installed here first.
+    pub packages: Packages,
     /// The lab's private key file, and the public line that machines accept.
     pub key: (PathBuf, String),
 }
@@ -37,7 +39,7 @@ pub struct LocalResult {
 pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
     let Some(places) = with.machines else { return vec![Box::new(with.bundle)] };
     vec![
-        Box::new(LocalPackages),
+        Box::new(LocalPackages(with.packages)),
         Box::new(with.bundle),
         Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
         Box::new(PreparedImage {
@@ -58,7 +60,7 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
 /// Machines without Kubernetes: `kubecamp machine make`.
 pub fn bare_machines(places: LocalPlaces, authorized_key: String, result: &LocalResult) -> Vec<Box<dyn Phase>> {
     vec![
-        Box::new(LocalPackages),
+        Box::new(LocalPackages(Packages::here())),
         Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
         Box::new(Machines {
             authorized_key,

@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    bundle::{BuildRequest, Bundle, build},
+    bundle::{BuildRequest, Bundle, build, lacking_packages},
     core::{PhaseId, Problem, Report},
     engine::{Change, Check, Phase, Step, Task, View},
 };
@@ -21,6 +21,17 @@ pub struct FetchBundle {
     pub slot: Arc<OnceLock<Arc<Bundle>>>,
 }
 
+impl FetchBundle {
+    fn path(&self) -> PathBuf {
+        self.file.clone().unwrap_or_else(|| self.request.cache.bundle(&self.request.kubernetes, self.request.arch))
+    }
+
+    /// The Debian packages that building it needs and this computer lacks; none where nothing is to be built.
+    pub async fn lacking_packages(&self) -> Result<Vec<String>, Problem> {
+        if self.file.is_some() || self.path().exists() { Ok(vec![]) } else { lacking_packages(&self.request).await }
+    }
+}
+
 #[async_trait]
 impl Phase for FetchBundle {
     fn id(&self) -> PhaseId {
@@ -32,8 +43,7 @@ impl Phase for FetchBundle {
     }
 
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let path =
-            self.file.clone().unwrap_or_else(|| self.request.cache.bundle(&self.request.kubernetes, self.request.arch));
+        let path = self.path();
         let title =
             if path.exists() { format!("open {}", path.display()) } else { format!("build {}", path.display()) };
         let task =

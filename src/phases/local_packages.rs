@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Installs what this computer needs to make machines and bundles; the user agreed to the list before.
-pub struct LocalPackages;
+pub struct LocalPackages(pub Packages);
 
 #[async_trait]
 impl Phase for LocalPackages {
@@ -22,25 +22,26 @@ impl Phase for LocalPackages {
     }
 
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let missing = Packages::here().missing().await;
+        let missing = self.0.missing().await;
         let title = if missing.is_empty() {
             "no package is missing".to_owned()
         } else {
             format!("install {}", missing.join(" "))
         };
-        Ok(vec![Step::new("install", title, Check::Never, Change::Task(Arc::new(Install)))])
+        let install = Change::Task(Arc::new(Install(self.0.clone())));
+        Ok(vec![Step::new("install", title, Check::Never, install)])
     }
 }
 
-struct Install;
+struct Install(Packages);
 
 #[async_trait]
 impl Task for Install {
     async fn done(&self) -> Result<bool, Problem> {
-        Ok(Packages::here().missing().await.is_empty())
+        Ok(self.0.missing().await.is_empty())
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        Packages::here().install(report).await
+        self.0.install(report).await
     }
 }

@@ -84,7 +84,8 @@ fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
             Some(format!(" && ip route show {} | grep -q 'via {} '", r["pods"].as_str()?, r["via"].as_str()?))
         })
         .collect();
-    let check = format!("{}{live} && iptables -w -t nat -C POSTROUTING -j KUBE-KUBECAMP-MASQ", script::has(ROUTES, &unit));
+    let check =
+        format!("{}{live} && iptables -w -t nat -C POSTROUTING -j KUBE-KUBECAMP-MASQ", script::has(ROUTES, &unit));
     let change = format!(
         "{}kc_record unit absent kubecamp-routes\nsystemctl daemon-reload && systemctl enable -q kubecamp-routes && systemctl restart kubecamp-routes",
         script::put(ROUTES, 0o644, &unit)

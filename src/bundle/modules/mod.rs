@@ -11,7 +11,7 @@ mod tools;
 mod wrapper;
 
 pub use parts::{Job, inputs, make};
-pub use tools::missing_tools;
+pub use tools::{check_go, missing_tools};
 
 use super::layer::Files;
 

@@ -37,6 +37,14 @@ pub fn missing_tools(arch: Arch) -> Vec<String> {
     missing
 }
 
+/// Finds out whether Go is there, before packages are installed for it in vain.
+///
+/// # Errors
+/// `KC-BUNDLE-TOOLS` with all that is missing.
+pub fn check_go(arch: Arch) -> Result<(), Problem> {
+    if find_go().is_some() { Ok(()) } else { Tools::find(arch).map(drop) }
+}
+
 /// Go and the C compiler, once everything that a build needs is there.
 pub struct Tools {
     /// The `go` program.

@@ -11,7 +11,7 @@ use crate::{
     core::{Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
-    machine::Machine,
+    machine::{Machine, Packages},
     phases::SudoUser,
     profile::{self, Lab},
     render::table,
@@ -26,7 +26,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
         }
         None => None,
     };
-    up::agree_to_packages(cx).await?;
+    up::agree_to_packages(cx, &Packages::here()).await?;
     let _lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
     if let Some(password) = user.as_ref().and_then(|u| u.password.as_ref()) {

@@ -29,10 +29,11 @@ use crate::{
 
 /// `kubecamp up`.
 pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
-    let request = Request::of(cx, args)?;
+    let mut request = Request::of(cx, args)?;
     request.check_bundle()?;
     if request.is_local() {
-        agree_to_packages(cx).await?;
+        request.find_packages(cx).await?;
+        agree_to_packages(cx, &request.packages).await?;
     }
     let lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
@@ -175,8 +176,11 @@ fn announce(request: &Request, run: &Run, local: &[Box<dyn crate::engine::Phase>
 
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
-    let request = Request::of(cx, args.up)?;
+    let mut request = Request::of(cx, args.up)?;
     request.check_bundle()?;
+    if request.is_local() {
+        request.find_packages(cx).await?;
+    }
     let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
     let result = LocalResult::default();
     let local = request.local_phases(cx, &result, Mode::Plan)?;
@@ -228,16 +232,14 @@ fn plan_text(planned: &[Planned]) -> String {
 }
 
 /// Without `--yes` the packages are listed and asked for before anything is done.
-pub(super) async fn agree_to_packages(cx: &Context) -> Result<(), Problem> {
-    let packages = Packages::here();
+pub(super) async fn agree_to_packages(cx: &Context, packages: &Packages) -> Result<(), Problem> {
     let missing = packages.missing().await;
     if missing.is_empty() {
         return Ok(());
     }
     let source =
         packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
-    let question =
-        format!("Local machines need packages on this computer: {}{source}\nInstall them?", missing.join(" "));
+    let question = format!("kubecamp needs packages on this computer: {}{source}\nInstall them?", missing.join(" "));
     confirm(cx.global.yes, &question)
 }
 
@@ -246,6 +248,7 @@ struct Request {
     args: UpArgs,
     lab: Lab,
     place: Where,
+    packages: Packages,
 }
 
 impl Request {
@@ -288,7 +291,7 @@ impl Request {
             )
             .into());
         }
-        Ok(Self { args, lab, place })
+        Ok(Self { args, lab, place, packages: Packages::here() })
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase.
@@ -305,13 +308,15 @@ impl Request {
         State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
     }
 
-    fn local_phases(
-        &self,
-        cx: &Context,
-        result: &LocalResult,
-        mode: Mode,
-    ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
-        let bundle = FetchBundle {
+    /// Which packages this computer lacks: for machines always, for a bundle where one must be built.
+    async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
+        let bundle = self.bundle(cx, &LocalResult::default())?.lacking_packages().await?;
+        self.packages = Packages::here().and(bundle);
+        Ok(())
+    }
+
+    fn bundle(&self, cx: &Context, result: &LocalResult) -> Result<FetchBundle, Problem> {
+        Ok(FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {
                 kubernetes: self.lab.profile().kubernetes.clone(),
@@ -323,10 +328,20 @@ impl Request {
                 cache: Cache::new(&cx.places.cache),
             },
             slot: Arc::clone(&result.bundle),
-        };
+        })
+    }
+
+    fn local_phases(
+        &self,
+        cx: &Context,
+        result: &LocalResult,
+        mode: Mode,
+    ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
+        let bundle = self.bundle(cx, result)?;
+        let packages = self.packages.clone();
         let (machines, key) =
             if self.is_local() { (Some(cx.local_places()), key(cx, mode)?) } else { (None, Default::default()) };
-        Ok(flows::local(Local { bundle, machines, key }, result))
+        Ok(flows::local(Local { bundle, machines, packages, key }, result))
     }
 
     async fn targets(&self, cx: &Context, result: &LocalResult) -> Result<Vec<(NodeId, SshTarget)>, Problems> {

@@ -46,19 +46,32 @@ impl OsRelease {
 pub struct Packages {
     os: OsRelease,
     sources: Sources,
+    needed: Vec<String>,
 }
 
 impl Packages {
     /// For this computer.
     pub fn here() -> Self {
-        Self { os: OsRelease::here(), sources: Sources::here() }
+        let needed = NEEDED.iter().map(|n| (*n).to_owned()).collect();
+        Self { os: OsRelease::here(), sources: Sources::here(), needed }
+    }
+
+    /// These too.
+    #[must_use]
+    pub fn and(mut self, more: impl IntoIterator<Item = String>) -> Self {
+        for name in more {
+            if !self.needed.contains(&name) {
+                self.needed.push(name);
+            }
+        }
+        self
     }
 
     /// Those that are not installed, in apt's names.
     pub async fn missing(&self) -> Vec<String> {
         let out = Command::new("dpkg-query")
             .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-            .args(NEEDED)
+            .args(&self.needed)
             .stderr(Stdio::null())
             .output()
             .await;
@@ -68,7 +81,7 @@ impl Packages {
         let there = |name: &str| {
             (daemon && name.starts_with("incus-")) || text.lines().any(|l| l == format!("{name} installed"))
         };
-        NEEDED.iter().filter(|name| !there(name)).map(|name| (*name).to_owned()).collect()
+        self.needed.iter().filter(|name| !there(name)).cloned().collect()
     }
 
     /// The apt source file that installing would add, and why; `None` when none is needed.
@@ -178,7 +191,7 @@ mod tests {
     fn packages(codename: &str) -> Packages {
         let os = OsRelease::parse(&format!("NAME=\"Debian\"\nID=debian\nVERSION_CODENAME={codename}\n"));
         let line = format!("deb [signed-by=/k.gpg] http://mirror.example/debian {codename} main");
-        Packages { os, sources: Sources::parse(&line, "") }
+        Packages { os, sources: Sources::parse(&line, ""), needed: vec![] }
     }
 
     #[test]
