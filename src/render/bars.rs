@@ -26,15 +26,18 @@ impl Bars {
     /// Shows the event.
     pub fn event(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::RunStarted { flow, lab, nodes, phases } => {
+            EventKind::RunStarted { flow, lab, nodes, .. } => {
                 self.width = nodes.iter().map(|n| n.as_str().len()).max().unwrap_or(4);
-                self.whole.set_length((nodes.len() * phases.len()) as u64);
                 self.whole.set_message(format!("{flow} {lab}"));
                 for node in nodes {
                     self.node(node);
                 }
             }
-            EventKind::PhaseStarted { on, title, .. } => self.say(on, title.clone()),
+            EventKind::PhaseStarted { on, title, .. } => {
+                // Which phases concern a node is known only when it gets there.
+                self.whole.inc_length(1);
+                self.say(on, title.clone());
+            }
             EventKind::StepStarted { on, title, .. } => self.say(on, title.clone()),
             EventKind::Progress { on, what, done, total } => self.say(on, amount(what, *done, *total)),
             EventKind::PhaseEnded { .. } => self.whole.inc(1),
