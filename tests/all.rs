@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod any_bytes;
+mod cli;
+mod flows;
 mod live_bundle;
 mod live_machine;
 mod live_reset;

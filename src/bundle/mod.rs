@@ -26,3 +26,4 @@ pub use manifest::{Audience, Content, FORMAT, Kind, Manifest, Member, Origins, S
 pub use modules::missing_tools;
 pub use upstream::Mirrors;
 pub use versions::{DEFAULT_KUBERNETES, known_versions};
+pub use write::{Packed, Part, Title, write};

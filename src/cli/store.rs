@@ -184,7 +184,7 @@ mod tests {
         let state = State { format: 1, place: Where::Local, bundle: None, clean: false };
         store.save(&lab, &state).unwrap();
         assert_eq!(store.load().unwrap().unwrap().0, lab);
-        assert_eq!(Store::all(dir.path()), [name.clone()]);
+        assert_eq!(Store::all(dir.path()), std::slice::from_ref(&name));
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);
         store.forget().unwrap();

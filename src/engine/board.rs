@@ -67,12 +67,12 @@ impl Board {
         let state = self.0.borrow();
         match need {
             Need::Step(on, step) => state.done.contains(&(on.clone(), step.clone())),
-            Need::Value(name) => state.values.contains_key(name),
+            Need::Value(_, name) => state.values.contains_key(name),
         }
     }
 
-    /// Waits until `need` is met, or until no other of `lanes` can meet it any more.
-    pub async fn wait(&self, need: &Need, own: &NodeId, lanes: &[NodeId]) -> Met {
+    /// Waits until `need` is met, or until the one of `lanes` that could meet it has ended.
+    pub async fn wait(&self, need: &Need, lanes: &[NodeId]) -> Met {
         let mut watch = self.0.subscribe();
         loop {
             if self.has(need) {
@@ -80,10 +80,9 @@ impl Board {
             }
             let hopeless = {
                 let state = watch.borrow_and_update();
-                match need {
-                    Need::Step(on, _) => state.over.contains(on) || !lanes.contains(on),
-                    Need::Value(_) => lanes.iter().all(|l| l == own || state.over.contains(l)),
-                }
+                // Only the node named counts: two that wait for a third would take each other for hope.
+                let (Need::Step(on, _) | Need::Value(on, _)) = need;
+                state.over.contains(on) || !lanes.contains(on)
             };
             // A lane reports its last step before it ends, so look once more.
             if hopeless {
@@ -116,11 +115,20 @@ mod tests {
         let (cp, worker) = (node("cp"), node("worker-1"));
         let lanes = [cp.clone(), worker.clone()];
         let init = Need::Step(cp.clone(), StepId::new("init"));
-        let wait = board.wait(&init, &worker, &lanes);
+        let wait = board.wait(&init, &lanes);
         board.step_done(&cp, &StepId::new("init"));
         assert_eq!(wait.await, Met::Yes);
         board.lane_over(&cp);
-        assert_eq!(board.wait(&Need::Value("ca-hash".into()), &worker, &lanes).await, Met::No);
-        assert_eq!(board.wait(&init, &worker, &lanes).await, Met::Yes);
+        assert_eq!(board.wait(&Need::Value(cp.clone(), "ca-hash".into()), &lanes).await, Met::No);
+        assert_eq!(board.wait(&init, &lanes).await, Met::Yes);
+    }
+
+    #[tokio::test]
+    async fn two_that_wait_for_a_third_give_up_together() {
+        let board = Board::new();
+        let lanes = [node("cp"), node("worker-1"), node("worker-2")];
+        let token = Need::Value(node("cp"), "token".into());
+        board.lane_over(&lanes[0]);
+        assert_eq!(futures::join!(board.wait(&token, &lanes), board.wait(&token, &lanes)), (Met::No, Met::No));
     }
 }

@@ -58,11 +58,19 @@ impl Journal {
 
     /// From now on this text appears nowhere in the journal.
     pub fn hide(&self, secret: &Secret) {
-        if let Ok(mut state) = self.state.lock() {
-            if !state.secrets.contains(secret) {
-                state.secrets.push(secret.clone());
-            }
+        if let Ok(mut state) = self.state.lock()
+            && !state.secrets.contains(secret)
+        {
+            state.secrets.push(secret.clone());
         }
+    }
+
+    /// The problem as it may be shown: foreign words can hold what is hidden here.
+    pub fn redacted(&self, mut problem: Problem) -> Problem {
+        if let Ok(state) = self.state.lock() {
+            redact_problem(&mut problem, &state.secrets);
+        }
+        problem
     }
 }
 
@@ -99,11 +107,14 @@ fn redact(kind: &mut EventKind, secrets: &[Secret]) {
     match kind {
         EventKind::Output { line, .. } => clean(line),
         EventKind::Note { text, .. } => clean(text),
-        EventKind::Warning { problem } | EventKind::Failure { problem } => {
-            clean(&mut problem.what);
-            problem.detail.iter_mut().for_each(clean);
-        }
+        EventKind::Warning { problem } | EventKind::Failure { problem } => redact_problem(problem, secrets),
         _ => {}
+    }
+}
+
+fn redact_problem(problem: &mut Problem, secrets: &[Secret]) {
+    for text in std::iter::once(&mut problem.what).chain(&mut problem.detail) {
+        *text = secrets.iter().fold(printable(text), |t, s| s.redact(&t));
     }
 }
 
@@ -120,7 +131,12 @@ fn new_run_id() -> RunId {
 pub fn read_journal(path: &PathBuf) -> Result<Vec<Event>, Problem> {
     let text = fs::read_to_string(path)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read the run log {}", path.display())).because(e))?;
-    Ok(text.lines().map_while(|l| serde_json::from_str(l).ok()).collect())
+    Ok(parse_journal(&text))
+}
+
+/// The events of a journal's text, up to the first line that is none.
+pub fn parse_journal(text: &str) -> Vec<Event> {
+    text.lines().map_while(|l| serde_json::from_str(l).ok()).collect()
 }
 
 #[cfg(test)]

@@ -59,7 +59,11 @@ impl<'a> Lane<'a> {
             loop {
                 tokio::select! {
                     ended = &mut main => break ended?,
-                    Some(ended) = asides.next() => ended?,
+                    Some(ended) = asides.next() => match ended {
+                        // The phase in front is stopped too, and tells its own end.
+                        Err(problem) if problem.code == Code::Cancelled => {}
+                        ended => ended?,
+                    },
                 }
             }
         }
@@ -78,8 +82,10 @@ impl<'a> Lane<'a> {
             title: phase.title().to_owned(),
         });
         let ended = tokio::select! {
-            ended = self.phase(phase) => ended,
+            // Cancel comes first: no command may begin after it.
+            biased;
             () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+            ended = self.phase(phase) => ended,
         };
         let outcome = match &ended {
             Ok(outcome) => *outcome,
@@ -113,7 +119,7 @@ impl<'a> Lane<'a> {
     fn plan(&self, phase: PhaseId, step: &Step, done: bool) {
         let name = |need: &Need| match need {
             Need::Step(on, id) => format!("{on}/{id}"),
-            Need::Value(name) => name.clone(),
+            Need::Value(_, name) => name.clone(),
         };
         if let Ok(mut planned) = self.run.planned.lock() {
             planned.push(Planned {
@@ -161,7 +167,7 @@ impl<'a> Lane<'a> {
 
     async fn change(&self, phase: PhaseId, step: &Step) -> Result<Outcome, Problem> {
         for need in &step.needs {
-            if self.run.board.wait(need, self.node, self.lanes).await == Met::No {
+            if self.run.board.wait(need, self.lanes).await == Met::No {
                 return Err(Problem::new(Code::StepUnreached, format!("`{}` was not tried", step.title))
                     .on(self.node)
                     .detail([format!("it needs {}", describe(need))]));
@@ -185,7 +191,7 @@ impl<'a> Lane<'a> {
         event(EventKind::StepEnded { phase: phase.clone(), step: id, on, outcome, millis: millis(began) });
         ended.map_err(|mut p| {
             p.on.get_or_insert_with(|| self.node.clone());
-            if p.code == Code::StepFailed || p.code == Code::StepTimeout {
+            if matches!(p.code, Code::StepFailed | Code::StepTimeout | Code::LinkLost) {
                 p.what = format!("{phase}/{}: {}", step.id, p.what);
             }
             p
@@ -203,7 +209,7 @@ impl<'a> Lane<'a> {
             .needs
             .iter()
             .filter_map(|n| match n {
-                Need::Value(name) => self.run.board.value(name).map(|v| (name.clone(), v)),
+                Need::Value(_, name) => self.run.board.value(name).map(|v| (name.clone(), v)),
                 Need::Step(..) => None,
             })
             .collect();
@@ -293,7 +299,7 @@ impl<'a> Lane<'a> {
 fn describe(need: &Need) -> String {
     match need {
         Need::Step(on, id) => format!("the step {id} on {on}"),
-        Need::Value(name) => format!("{name} from another node"),
+        Need::Value(on, name) => format!("{name} from {on}"),
     }
 }
 

@@ -95,10 +95,13 @@ impl Run {
 
     /// What has happened so far.
     pub fn summary(&self) -> Summary {
+        let mut planned = self.planned.lock().map(|p| p.clone()).unwrap_or_default();
+        // Lanes plan side by side; people read one node after the other, this computer first.
+        planned.sort_by_key(|p| self.lab.nodes().iter().position(|n| n.name == p.on));
         Summary {
             changed: self.changed.load(Ordering::Relaxed),
             unchanged: self.unchanged.load(Ordering::Relaxed),
-            planned: self.planned.lock().map(|p| p.clone()).unwrap_or_default(),
+            planned,
         }
     }
 
@@ -120,7 +123,7 @@ pub async fn run_flow(
 ) -> Result<(), Problems> {
     let lanes = nodes.iter().map(|node| async move {
         let lane = Lane::new(run, node, hosts.get(node), fleet, nodes);
-        let ended = lane.run(phases).await;
+        let ended = lane.run(phases).await.map_err(|problem| run.journal.redacted(problem));
         run.board.lane_over(node);
         if let Err(problem) = &ended {
             run.journal.event(EventKind::Failure { problem: problem.clone() });

@@ -69,8 +69,8 @@ pub struct Upload {
 pub enum Need {
     /// A step of some node, as (`cp`, `init`).
     Step(NodeId, StepId),
-    /// A value that some step gives; the script sees it as the shell variable `KC_NAME`.
-    Value(String),
+    /// A value that some step of the node gives; the script sees it as the shell variable `KC_NAME`.
+    Value(NodeId, String),
 }
 
 /// Work on this computer.

@@ -35,8 +35,8 @@ impl Phase for JoinWorkers {
         let discovery = template::render("kubeadm/discovery.conf.tera", &values)?;
         Ok(vec![
             join(&config, &discovery)
-                .needs(Need::Value("token".into()))
-                .needs(Need::Value("ca".into()))
+                .needs(Need::Value(cp.clone(), "token".into()))
+                .needs(Need::Value(cp.clone(), "ca".into()))
                 .needs(Need::Step(cp.clone(), StepId::new("register"))),
         ])
     }

@@ -131,7 +131,7 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
     );
     let check = format!("[ \"$(cat {MARK})\" = {} ]", quote(stamp));
     let step = Step::script("reach", "reach a pod on every node through its Service", Check::Script(check), change);
-    Ok(step.needs(Need::Value("probes".into())).limit(140))
+    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), "probes".into())).limit(140))
 }
 
 fn clear(view: &View<'_>) -> Step {

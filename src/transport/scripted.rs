@@ -24,6 +24,8 @@ pub enum Reply {
     Exit(Exit),
     /// The link failed.
     Fail(LinkError),
+    /// No answer ever comes: the caller waits until it is cancelled.
+    Hang,
 }
 
 impl Reply {
@@ -45,10 +47,14 @@ struct Rule {
     once: bool,
 }
 
+/// Answers commands that no rule answers; it may remember what it was asked.
+type Player = Box<dyn FnMut(&Ran) -> Option<Reply> + Send>;
+
 #[derive(Default)]
 struct State {
     rules: VecDeque<Rule>,
     ran: Vec<Ran>,
+    player: Option<Player>,
 }
 
 /// A host played by a test: commands that contain a pattern get the reply scripted for it.
@@ -75,6 +81,13 @@ impl ScriptedTransport {
     #[must_use]
     pub fn once(self, pattern: impl Into<String>, reply: Reply) -> Self {
         self.rule(pattern.into(), reply, true)
+    }
+
+    /// Lets `player` answer whatever no rule answers: a host with a memory.
+    #[must_use]
+    pub fn played_by(self, player: impl FnMut(&Ran) -> Option<Reply> + Send + 'static) -> Self {
+        self.state().player = Some(Box::new(player));
+        self
     }
 
     fn rule(self, pattern: String, reply: Reply, once: bool) -> Self {
@@ -107,6 +120,7 @@ impl ScriptedTransport {
                 Some(state.rules[i].reply.clone())
             }
         });
+        let reply = reply.or_else(|| state.player.as_mut().and_then(|play| play(&ran)));
         state.ran.push(ran);
         reply
     }
@@ -128,6 +142,7 @@ impl Transport for ScriptedTransport {
             panic!("no reply is scripted for `{}` with input:\n{}", ran.line, ran.input);
         };
         match reply {
+            Reply::Hang => std::future::pending().await,
             Reply::Fail(error) => Err(error),
             Reply::Exit(exit) => {
                 if let Some(line) = io.line {
@@ -142,6 +157,7 @@ impl Transport for ScriptedTransport {
     async fn put(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
         let ran = Ran { line: format!("put {to} {mode:o}"), input: blob.sha256().to_owned() };
         match self.answer(ran) {
+            Some(Reply::Hang) => std::future::pending().await,
             Some(Reply::Fail(error)) => Err(error),
             Some(Reply::Exit(exit)) if !exit.ok() => Err(LinkError::Upload(exit.tail(3).join("; "))),
             Some(Reply::Exit(exit)) if exit.text() == "same" => Ok(false),
@@ -176,6 +192,18 @@ mod tests {
         let lines: Vec<_> = host.ran().into_iter().map(|r| r.line).collect();
         assert_eq!(lines, ["uname -s", "uname -s", "sh -s", "put /etc/x 600", "put /full/x 600"]);
         assert!(host.unused().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_player_remembers() {
+        let mut made = false;
+        let host = ScriptedTransport::new().on("uname", Reply::ok("Linux")).played_by(move |ran| {
+            let reply = if made { Reply::ok("") } else { Reply::fail(1, "") };
+            made |= ran.line.starts_with("mkdir");
+            Some(reply)
+        });
+        let ok = async |line: &str| host.exec(&Cmd::new(line), Io::default()).await.unwrap().ok();
+        assert!(ok("uname").await && !ok("test -d x").await && !ok("mkdir x").await && ok("test -d x").await);
     }
 
     #[tokio::test]

@@ -3,4 +3,6 @@
 //! Start here: `sshd.rs`.
 
 pub mod sandbox;
+pub mod simhost;
 pub mod sshd;
+pub mod tiny_bundle;

@@ -20,8 +20,8 @@ use crate::{
     flows::{self, Local, LocalResult, Up},
     host::{Facts, Viewer},
     inventory,
-    machine::Packages,
-    phases::{FetchBundle, preflight},
+    machine::{Engine, Packages},
+    phases::{FetchBundle, LocalPlaces, preflight},
     profile::{self, Lab, Layout, Profile},
     render::{summary_text, table},
     transport::SshTarget,
@@ -30,13 +30,17 @@ use crate::{
 /// `kubecamp up`.
 pub(super) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args)?;
+    request.check_bundle()?;
     if request.is_local() {
         request.find_packages(cx).await?;
         agree_to_packages(cx, &request.packages).await?;
     }
     let lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
-    cx.store.save(&request.lab, &request.state())?;
+    if request.is_local() {
+        // Machines are found again by their lab's name, so it is there before the first of them.
+        cx.store.save(&request.lab, &request.state())?;
+    }
     let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, &request, &run).await;
     run.ended(match &ended {
@@ -97,10 +101,37 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     }
     let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
     let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
-    let ended = on_hosts(cx, request, run, &crew, &bundle, &targets).await;
-    let kept = keep_records(cx, &crew).await;
+    let ended = match fit(request, run, &crew, &bundle).await {
+        Ok(()) => change_hosts(cx, request, run, &crew, &bundle, &targets).await,
+        refused => refused,
+    };
     crew.dismiss().await;
+    ended
+}
+
+/// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
+async fn change_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    crew: &Crew,
+    bundle: &Arc<Bundle>,
+    targets: &[(NodeId, SshTarget)],
+) -> Result<(), Problems> {
+    cx.store.save(&request.lab, &request.state())?;
+    let ended = on_hosts(cx, request, run, crew, bundle, targets).await;
+    let kept = keep_records(cx, crew).await;
     ended.and(kept.map_err(Into::into))
+}
+
+/// Refuses hosts that do not fit, with every problem of every host.
+async fn fit(request: &Request, run: &Run, crew: &Crew, bundle: &Bundle) -> Result<(), Problems> {
+    let allow = preflight::Allowances { undersized: request.args.allow_undersized };
+    let found = preflight::check(&run.lab, crew, bundle.manifest().arch, allow).await;
+    for problem in found.warnings {
+        run.journal.event(EventKind::Warning { problem });
+    }
+    Problems::check(found.problems)
 }
 
 /// Keeps each host's record from before `up` here too: a student may delete the host's own.
@@ -127,12 +158,6 @@ async fn on_hosts(
     bundle: &Arc<Bundle>,
     targets: &[(NodeId, SshTarget)],
 ) -> Result<(), Problems> {
-    let allow = preflight::Allowances { undersized: request.args.allow_undersized };
-    let found = preflight::check(&run.lab, crew, bundle.manifest().arch, allow).await;
-    for problem in found.warnings {
-        run.journal.event(EventKind::Warning { problem });
-    }
-    Problems::check(found.problems)?;
     let phases = flows::up(&request.up(cx, bundle, targets));
     let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
     run_flow(run, &phases, &nodes, &crew.hosts, &crew.fleet).await
@@ -152,6 +177,7 @@ fn announce(request: &Request, run: &Run, local: &[Box<dyn crate::engine::Phase>
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args.up)?;
+    request.check_bundle()?;
     if request.is_local() {
         request.find_packages(cx).await?;
     }
@@ -183,7 +209,10 @@ async fn plan_hosts(
     }
     let targets = request.targets(cx, result).await?;
     let crew = Crew::muster(&targets, sudo_password(&request.args.connect)?.as_ref(), None).await?;
-    let ended = on_hosts(cx, request, run, &crew, bundle, &targets).await;
+    let ended = match fit(request, run, &crew, bundle).await {
+        Ok(()) => on_hosts(cx, request, run, &crew, bundle, &targets).await,
+        refused => refused,
+    };
     crew.dismiss().await;
     ended
 }
@@ -210,8 +239,7 @@ pub(super) async fn agree_to_packages(cx: &Context, packages: &Packages) -> Resu
     }
     let source =
         packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
-    let question =
-        format!("kubecamp needs packages on this computer: {}{source}\nInstall them?", missing.join(" "));
+    let question = format!("kubecamp needs packages on this computer: {}{source}\nInstall them?", missing.join(" "));
     confirm(cx.global.yes, &question)
 }
 
@@ -250,6 +278,9 @@ impl Request {
             Where::Hosts(hosts) if hosts.is_empty() => Where::Hosts(hosts_of(&args, &lab)?),
             place => place,
         };
+        if place == Where::Local && known.is_none() && !args.allow_undersized {
+            must_hold(lab.layout())?;
+        }
         if let Some((old, state)) = &known
             && !state.clean
             && (*old != lab || state.place != place)
@@ -261,6 +292,12 @@ impl Request {
             .into());
         }
         Ok(Self { args, lab, place, packages: Packages::here() })
+    }
+
+    /// A wrong file is refused before anything else happens; its digests come later, in the phase.
+    fn check_bundle(&self) -> Result<(), Problem> {
+        let Some(file) = &self.args.bundle else { return Ok(()) };
+        Bundle::open(file)?.check_fits(&self.lab.profile().kubernetes, this_arch()?)
     }
 
     fn is_local(&self) -> bool {
@@ -275,6 +312,9 @@ impl Request {
     async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
         let bundle = self.bundle(cx, &LocalResult::default())?.lacking_packages().await?;
         self.packages = Packages::here().and(bundle);
+        if self.args.outbound {
+            self.packages = self.packages.clone().and(Engine::outbound_packages());
+        }
         Ok(())
     }
 
@@ -302,8 +342,8 @@ impl Request {
     ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
         let bundle = self.bundle(cx, result)?;
         let packages = self.packages.clone();
-        let (machines, key) =
-            if self.is_local() { (Some(cx.local_places()), key(cx, mode)?) } else { (None, Default::default()) };
+        let places = LocalPlaces { outbound: self.args.outbound, ..cx.local_places() };
+        let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
         Ok(flows::local(Local { bundle, machines, packages, key }, result))
     }
 
@@ -377,11 +417,26 @@ pub(super) fn this_arch() -> Result<Arch, Problem> {
 
 /// The largest of the shipped layouts that this computer holds.
 pub(super) fn largest_layout() -> Result<Layout, Problem> {
-    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let memory = Bytes(memory_of_this_computer());
+    let (cores, memory) = this_computer();
     Layout::largest_that_fits(cores, memory).ok_or_else(|| {
         Problem::new(Code::MachineCapacity, format!("{cores} cores and {memory} do not hold any of the layouts"))
     })
+}
+
+/// Refuses a layout whose machines this computer cannot hold, before anything is made.
+fn must_hold(layout: Layout) -> Result<(), Problem> {
+    let (cores, memory) = this_computer();
+    if layout.fits(cores, memory) {
+        return Ok(());
+    }
+    let what = format!("this computer has {cores} cores and {memory}, too little for machines of layout {layout}");
+    Err(Problem::new(Code::MachineCapacity, what)
+        .hint("Choose another --layout, use other hosts, or go on all the same with --allow-undersized."))
+}
+
+fn this_computer() -> (u32, Bytes) {
+    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    (cores, Bytes(memory_of_this_computer()))
 }
 
 fn memory_of_this_computer() -> u64 {

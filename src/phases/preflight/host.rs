@@ -37,15 +37,16 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, bundle_arch: A
 }
 
 fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
-    let id = facts.get("os.id").unwrap_or("unknown");
+    // openEuler writes its id with a capital.
+    let id = &facts.get("os.id").unwrap_or("unknown").to_lowercase();
     let like = facts.get("os.like").unwrap_or_default();
-    let known = SYSTEMS.contains(&id) || like.split_whitespace().any(|l| SYSTEMS.contains(&l));
+    let known = SYSTEMS.contains(&id.as_str()) || like.split_whitespace().any(|l| SYSTEMS.contains(&l));
     let name = facts.get("os.name").unwrap_or(id);
     if !known {
         found.problems.push(Problem::new(Code::HostOs, format!("{name} is not supported")));
     }
     let version = facts.get("os.version").and_then(|v| v.split('.').next()).and_then(|v| v.parse::<u32>().ok());
-    let too_old = match (id, version) {
+    let too_old = match (id.as_str(), version) {
         ("debian", Some(v)) => v < 12,
         ("ubuntu", Some(v)) => v < 22,
         ("rhel" | "centos" | "rocky" | "almalinux" | "ol", Some(v)) => v < 8,

@@ -30,6 +30,13 @@ fn good_hosts_pass() {
 }
 
 #[test]
+fn every_supported_family_passes() {
+    for os in ["os.id=openEuler\nos.version=24.03", "os.id=rocky\nos.version=9.6", "os.id=x\nos.like=rhel fedora"] {
+        assert_eq!(codes(|_| format!("{os}\n")), [], "{os}");
+    }
+}
+
+#[test]
 fn each_fault_has_its_code() {
     for (fact, code) in [
         ("os.id=plan9", Code::HostOs),

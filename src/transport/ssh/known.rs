@@ -81,6 +81,13 @@ pub(super) fn parse(text: &str, file: &Path) -> Vec<Entry> {
     text.lines().enumerate().filter_map(|(i, line)| entry(line, file, i + 1)).collect()
 }
 
+/// The keys that the text of a known_hosts file has for `name`, as public lines; revoked ones are left out.
+pub fn known_keys(text: &str, name: &str) -> Vec<String> {
+    let entries = parse(text, Path::new("known_hosts"));
+    let good = entries.iter().filter(|e| e.marker == Marker::None && e.is_for(name));
+    good.filter_map(|e| e.key.to_openssh().ok()).collect()
+}
+
 fn entry(line: &str, file: &Path, number: usize) -> Option<Entry> {
     let mut words = line.split_ascii_whitespace().peekable();
     let marker = match *words.peek()? {

@@ -15,6 +15,7 @@ mod transport;
 
 pub use config::{Resolved, Resolver, resolve};
 pub use key::{KeyPair, public_line};
+pub use known::known_keys;
 pub use spec::Spec;
 pub use target::{HostKeyPolicy, Identity, SshTarget, Unknown};
 pub use transport::{Duplex, SshTransport};

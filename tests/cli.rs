@@ -1,0 +1,298 @@
+//! The built binary on bad input: a code, a place, a hint, a documented exit code, and nothing half-done.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use assert_cmd::cargo::CommandCargoExt;
+use kubecamp::{
+    core::{Arch, Event},
+    engine::Lock,
+};
+
+use crate::support::tiny_bundle::tiny_bundle;
+
+const VERSION: &str = "v1.36.3";
+
+/// A home folder of its own, and a cleared environment.
+struct Home(tempfile::TempDir);
+
+/// What one call gave.
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::cargo_bin("kubecamp").unwrap();
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.0.path());
+        command.env("KUBECAMP_HOME", self.0.path()).current_dir(self.0.path()).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        let out = self.command(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended { code: out.status.code().unwrap(), out: text(out.stdout), err: text(out.stderr) }
+    }
+
+    fn file(&self, name: &str, text: &[u8]) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn bundle(&self, version: &str, arch: Arch) -> String {
+        let path = self.0.path().join(format!("{version}-{arch}.bundle"));
+        tiny_bundle(&path, version, arch);
+        path.display().to_string()
+    }
+
+    fn lab(&self, name: &str) -> PathBuf {
+        self.0.path().join("data/labs").join(name)
+    }
+
+    fn labs(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.0.path().join("data/labs")).into_iter().flatten().flatten();
+        folders.map(|e| e.path()).filter(|p| p.join("lab.yaml").exists()).collect()
+    }
+
+    /// Panics unless the call is refused with this exit code and these words, printing no data and making no lab.
+    fn refuses(&self, args: &[&str], code: i32, words: &[&str]) -> Ended {
+        let ended = self.run(args);
+        assert_eq!((ended.code, ended.out.as_str()), (code, ""), "{args:?}\n{}", ended.err);
+        for word in words {
+            assert!(ended.err.contains(word), "{args:?} does not say `{word}`:\n{}", ended.err);
+        }
+        assert!(ended.err.contains("hint: ") || ended.err.contains("--help"), "{args:?} has no hint:\n{}", ended.err);
+        assert_eq!(self.labs(), [""; 0].map(PathBuf::from), "{args:?}");
+        ended
+    }
+}
+
+const UNREACHABLE: &[&str] =
+    &["--host", "root@127.0.0.1:1", "--host", "root@127.0.0.1:2", "--host", "root@127.0.0.1:3"];
+
+#[test]
+fn a_wrong_command_line() {
+    let home = Home::new();
+    for (args, words) in [
+        (&["up", "--nope"][..], &["--nope"][..]),
+        (&["up"], &["KC-USAGE", "--local"]),
+        (&["plan"], &["KC-USAGE", "--local"]),
+        (&["up", "--name", "Bad Name", "--local"], &["Bad Name", "lower-case"]),
+        (&["up", "--local", "--host", "a"], &["cannot be used with"]),
+        (&["up", "--local", "--layout", "5x"], &["--layout"]),
+        (&["up", "--local", "--proxy-mode", "userspace"], &["userspace ended with Kubernetes 1.25"]),
+        (&["up", "--local", "--output-events", "json"], &["ndjson"]),
+        (&["bundle", "build", "--arch", "sparc"], &["amd64 or arm64"]),
+        (&["bundle", "build", "--replace", "nonsense"], &["KC-USAGE", "MODULE=DIR"]),
+        (&["run", "show"], &["KC-LAB-UNKNOWN", "no runs"]),
+        (&["run", "show", "../../x"], &["KC-LOCAL-FILE"]),
+    ] {
+        home.refuses(args, 2, words);
+    }
+}
+
+#[test]
+fn an_unknown_lab() {
+    let home = Home::new();
+    for args in [&["status"][..], &["reset", "--yes"], &["down", "--yes"], &["ssh", "cp"], &["kubectl", "get", "nodes"]]
+    {
+        let all = [&["--name", "team9"], args].concat();
+        home.refuses(&all, 2, &["KC-LAB-UNKNOWN", "no lab called team9", "status --all"]);
+    }
+    let all = home.run(&["status", "--all", "-o", "json"]);
+    assert_eq!((all.code, all.out.trim()), (0, "[]"));
+}
+
+#[test]
+fn hosts_that_are_none() {
+    let home = Home::new();
+    home.refuses(&["up", "--host", "a b", "--host", "root@:22"], 2, &["`a b`", "`root@:22`", "KC-HOST-SPEC"]);
+    home.refuses(&["up", "--host", "a", "--host", "a"], 2, &["given twice"]);
+    home.refuses(&["up", "--layout", "3x2c4g", "--host", "a"], 2, &["KC-HOST-COUNT", "3 nodes, and 1 host"]);
+    home.refuses(&["up", "--layout", "1x4c12g", "--host", "a", "--host", "b"], 2, &["KC-HOST-COUNT"]);
+    home.refuses(&["up", "--hosts", "/nope.yaml"], 2, &["KC-LOCAL-FILE", "/nope.yaml"]);
+    let file = home.file("hosts.yaml", b"hosts:\n- address: 'a b'\n- adress: c\n");
+    home.refuses(&["up", "--hosts", &file], 2, &["KC-HOSTS-FILE", "hosts.yaml:2:", "hosts.yaml:3:"]);
+}
+
+#[test]
+fn a_profile_with_several_mistakes() {
+    let home = Home::new();
+    let good = home.run(&["profile", "show", "3x2c4g"]);
+    assert_eq!((good.code, good.err.as_str()), (0, ""));
+    let bad = good.out.replace("v1.36.3", "v1.2").replace("10.96.0.0/16", "10.244.0.0/16").replace("worker-2", "cp");
+    let file = home.file("bad.yaml", bad.as_bytes());
+    for args in
+        [&["profile", "check", &file][..], &["up", "--profile", &file, "--host", "a", "--host", "b", "--host", "c"]]
+    {
+        let ended = home.refuses(args, 2, &["KC-PROFILE-INVALID", "v1.2", "10.244.0.0/16", "hint: "]);
+        let places = ended.err.lines().filter(|l| l.contains("bad.yaml:")).count();
+        assert!(places >= 3, "each mistake has its line and column:\n{}", ended.err);
+    }
+    home.refuses(&["profile", "check", "nope.yaml"], 2, &["KC-PROFILE-UNKNOWN"]);
+    home.refuses(&["profile", "show", "9x9"], 2, &["KC-PROFILE-UNKNOWN"]);
+}
+
+#[test]
+fn every_unreachable_host_is_named_and_no_lab_is_left() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    let args = [&["up", "--bundle", &bundle], UNREACHABLE].concat();
+    for _ in 0..2 {
+        home.refuses(&args, 4, &["KC-HOST-UNREACHABLE on cp", "on worker-1", "on worker-2"]);
+    }
+    // Another try may name other hosts and another layout: the lab never was.
+    home.refuses(&["up", "--bundle", &bundle, "--host", "root@127.0.0.1:9"], 4, &["KC-HOST-UNREACHABLE on cp"]);
+    let ended = home.run(&[&["plan", "--bundle", &bundle], UNREACHABLE].concat());
+    assert_eq!((ended.code, ended.out.as_str()), (4, ""));
+}
+
+#[test]
+fn a_wrong_bundle_is_refused_before_anything_else() {
+    let home = Home::new();
+    let whole = fs::read(home.bundle(VERSION, Arch::Amd64)).unwrap();
+    let mut flipped = whole.clone();
+    let at = flipped.len() - 1500;
+    flipped[at] ^= 1;
+    for (file, code) in [
+        (home.file("garbage", &[b'x'; 5000]), "KC-BUNDLE-FORMAT"),
+        (home.file("cut", &whole[..whole.len() / 2]), "KC-BUNDLE-BROKEN"),
+        (home.file("flipped", &flipped), "KC-BUNDLE-BROKEN"),
+        (home.bundle("v1.35.4", Arch::Amd64), "KC-BUNDLE-VERSION"),
+        (home.bundle(VERSION, Arch::Arm64), "KC-BUNDLE-ARCH"),
+        (home.file("empty", b""), "KC-BUNDLE-BROKEN"),
+    ] {
+        for command in ["up", "plan"] {
+            let ended = home.refuses(&[&[command, "--bundle", &file], UNREACHABLE].concat(), 5, &[code]);
+            assert!(!ended.err.contains("KC-HOST"), "{}", ended.err);
+        }
+    }
+    home.refuses(&["bundle", "inspect", "/nope"], 5, &["there is no bundle /nope"]);
+    home.refuses(&["bundle", "verify", &home.file("flipped", &flipped)], 5, &["KC-BUNDLE-BROKEN"]);
+}
+
+#[test]
+fn two_at_once_on_one_lab() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    let held = Lock::take(&home.lab("lab")).unwrap();
+    let args = [&["up", "--bundle", &bundle], UNREACHABLE].concat();
+    home.refuses(&args, 9, &["KC-LAB-BUSY", &format!("process {}", std::process::id())]);
+    home.refuses(&[&args[..], &["--name", "other"]].concat(), 4, &["KC-HOST-UNREACHABLE"]);
+    drop(held);
+    home.refuses(&args, 4, &["KC-HOST-UNREACHABLE"]);
+}
+
+#[test]
+fn events_are_the_only_thing_on_standard_output() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    let ended = home.run(&[&["up", "--output-events", "ndjson", "--bundle", &bundle], UNREACHABLE].concat());
+    assert_eq!(ended.code, 4);
+    let events: Vec<Event> = ended.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(events.len() >= 3, "{}", ended.out);
+    assert!(events.iter().zip(1..).all(|(e, n)| e.seq == n));
+    assert!(ended.err.contains("KC-HOST-UNREACHABLE"));
+}
+
+#[test]
+fn without_a_terminal_lines_are_plain() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    for args in [
+        [&["up", "--bundle", &bundle], UNREACHABLE].concat(),
+        vec!["bundle", "inspect", &bundle],
+        vec!["up", "--help"],
+        vec!["up", "--nope"],
+    ] {
+        let ended = home.run(&args);
+        assert!(!ended.err.contains('\x1b') && !ended.out.contains('\x1b'), "{args:?}\n{}", ended.err);
+    }
+}
+
+#[test]
+fn data_is_on_standard_output_alone() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    for format in ["table", "wide", "json", "yaml"] {
+        let ended = home.run(&["bundle", "inspect", &bundle, "-o", format]);
+        assert!(ended.code == 0 && ended.out.contains("kubelet") && ended.err.is_empty(), "{}", ended.err);
+    }
+    let json = home.run(&["bundle", "inspect", &bundle, "-o", "json"]).out;
+    assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    let verified = home.run(&["bundle", "verify", &bundle]);
+    assert!(verified.code == 0 && verified.out.contains("every digest is right"), "{}", verified.err);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    for args in [
+        vec!["bundle", "inspect", &bundle],
+        vec!["completions", "bash"],
+        vec!["man"],
+        vec!["--help"],
+        [&["up", "--output-events", "ndjson", "--bundle", &bundle], UNREACHABLE].concat(),
+    ] {
+        let mut child = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&ended.stderr);
+        assert!(!err.contains("panicked") && ended.status.code().is_some(), "{args:?}\n{err}");
+    }
+}
+
+#[test]
+fn a_question_without_a_terminal_is_a_no() {
+    let home = Home::new();
+    copy_lab(&home.lab("lab"));
+    let ended = home.run(&["reset"]);
+    assert_eq!(ended.code, 130);
+    assert!(ended.err.contains("KC-DECLINED") && ended.err.contains("--yes"), "{}", ended.err);
+}
+
+#[test]
+fn a_reset_names_every_host_that_it_cannot_reach() {
+    let home = Home::new();
+    copy_lab(&home.lab("lab"));
+    let ended = home.run(&["reset", "--yes"]);
+    assert_eq!(ended.code, 4, "{}", ended.err);
+    for node in ["cp", "worker-1", "worker-2"] {
+        assert!(ended.err.contains(&format!("KC-HOST-UNREACHABLE on {node}")), "{}", ended.err);
+    }
+    assert_eq!(home.labs().len(), 1, "a lab that was not reset stays known");
+}
+
+/// Another profile or other hosts than those of a lab that is up.
+#[test]
+fn a_lab_that_is_up_is_not_replaced() {
+    let home = Home::new();
+    copy_lab(&home.lab("lab"));
+    let ended = home.run(&["up", "--layout", "1x4c12g", "--host", "root@127.0.0.1:9"]);
+    assert!(ended.code == 2 && ended.err.contains("KC-LAB-DIFFERS"), "{}", ended.err);
+}
+
+/// Writes the folder of a lab on three hosts that nobody can reach.
+fn copy_lab(folder: &Path) {
+    let profile = kubecamp::profile::load("3x2c4g").unwrap();
+    let lab = kubecamp::profile::Lab::new("lab".parse().unwrap(), profile).unwrap();
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
+    let host =
+        |node: &str, port: u16| serde_json::json!([node, {"address": "127.0.0.1", "user": "root", "port": port}]);
+    let hosts = [host("cp", 1), host("worker-1", 2), host("worker-2", 3)];
+    let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": null});
+    fs::write(folder.join("state.json"), state.to_string()).unwrap();
+}

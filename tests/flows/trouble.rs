@@ -1,0 +1,140 @@
+//! What `up` does when something goes wrong on one host, and when it is run again.
+
+use kubecamp::{
+    cli::exit_code,
+    core::{Code, Outcome, Problems},
+};
+
+use super::camp::{Camp, Seen, steps_of};
+use crate::support::simhost::{CA, Login, System, TOKEN, Trouble};
+
+fn exit(seen: &Seen) -> u8 {
+    exit_code(Problems::from(seen.problems.clone()).class())
+}
+
+#[tokio::test]
+async fn a_failed_step_ends_its_host_and_what_needs_it_and_no_more() {
+    let camp = Camp::new();
+    let words: String = (1..=40).map(|n| format!("line {n}\n")).collect();
+    camp.host("worker-1").trouble("join", Trouble::Fail(1, words));
+    let seen = camp.up().await;
+    assert_eq!(
+        seen.codes(),
+        [("worker-1", Code::StepFailed), ("cp", Code::StepUnreached), ("worker-2", Code::StepUnreached)]
+    );
+    assert_eq!(exit(&seen), 7);
+    let cause = &seen.problems[0];
+    assert!(cause.what.contains("join-workers/join") && cause.what.contains("exit status 1"), "{cause}");
+    assert_eq!(cause.detail.first().unwrap(), "line 26");
+    assert_eq!(cause.detail.last().unwrap(), "line 40");
+    assert!(cause.all_hints()[0].contains("continues"));
+    assert!(seen.problems[1].detail[0].contains("the step join on worker-1"), "{}", seen.problems[1]);
+    // The others got as far as they can without it.
+    assert!(camp.host("worker-2").has("join") && camp.host("worker-2").has("answers") && camp.host("cp").has("mode"));
+    assert_eq!(seen.phase("worker-1", "join-workers"), Some(Outcome::Failed));
+    assert_eq!(seen.phase("cp", "verify"), Some(Outcome::Skipped));
+}
+
+#[tokio::test]
+async fn the_next_run_does_only_what_is_missing() {
+    let camp = Camp::new();
+    camp.host("worker-1").trouble("join", Trouble::Fail(1, "no".into()));
+    camp.up().await;
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(steps_of(&camp.world, "worker-1"), ["join", "answers", "reach"]);
+    assert_eq!(steps_of(&camp.world, "worker-2"), ["reach"]);
+    assert_eq!(steps_of(&camp.world, "cp"), ["token", "probes", "ready", "answers", "reach", "clear"]);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_fails_leaves_workers_prepared() {
+    let camp = Camp::new();
+    camp.host("cp").trouble("init", Trouble::Fail(1, "[kubelet-check] not healthy".into()));
+    let seen = camp.up().await;
+    assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
+    assert!(seen.codes()[1..].iter().all(|(_, code)| *code == Code::StepUnreached));
+    for worker in ["worker-1", "worker-2"] {
+        assert!(camp.host(worker).has("containerd") && !camp.host(worker).has("join"));
+    }
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(
+        steps_of(&camp.world, "cp").iter().filter(|s| **s != "image").take(3).copied().collect::<Vec<_>>(),
+        ["init", "token", "register"]
+    );
+    assert_eq!(steps_of(&camp.world, "worker-1"), ["join", "answers", "reach"]);
+}
+
+#[tokio::test]
+async fn a_lost_link_says_where_and_in_which_step() {
+    let camp = Camp::new();
+    camp.host("worker-2").trouble("containerd", Trouble::LinkLost);
+    let seen = camp.up().await;
+    assert_eq!(seen.codes()[0], ("worker-2", Code::LinkLost));
+    assert!(seen.problems[0].what.contains("runtime/containerd"), "{}", seen.problems[0]);
+    assert_eq!(exit(&seen), 4);
+    assert!(camp.host("worker-1").has("join"));
+    // The step went on to its end on the host, and the next run finds it so.
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(steps_of(&camp.world, "worker-2")[0], "cni-config");
+}
+
+#[tokio::test]
+async fn a_step_over_its_limit_is_a_failure() {
+    let camp = Camp::new();
+    camp.host("worker-1").trouble("join", Trouble::TooSlow);
+    let seen = camp.up().await;
+    assert_eq!(seen.codes()[0], ("worker-1", Code::StepTimeout));
+    assert!(seen.problems[0].what.contains("join-workers/join: no end within 240 s"), "{}", seen.problems[0]);
+    assert_eq!(exit(&seen), 7);
+    assert!(seen.ended(Outcome::Failed).contains("worker-1/join-workers/join"));
+}
+
+#[tokio::test]
+async fn nothing_runs_after_a_cancel() {
+    let camp = Camp::new();
+    camp.host("cp").trouble("init", Trouble::Cancel(camp.cancel.clone()));
+    let seen = camp.up().await;
+    assert!(seen.problems.iter().all(|p| p.code == Code::Cancelled), "{:?}", seen.codes());
+    assert_eq!((seen.problems.len(), exit(&seen)), (3, 130));
+    assert_eq!(seen.phase("cp", "control-plane"), Some(Outcome::Skipped));
+    assert_eq!(steps_of(&camp.world, "cp").last(), Some(&"init"));
+    let after = camp.world.changes();
+    assert_eq!(after.last().unwrap().0.as_str(), "cp", "a host was changed after the cancel: {after:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_already_asks_no_host_anything() {
+    let camp = Camp::new();
+    camp.cancel.cancel();
+    let seen = camp.up().await;
+    assert!(seen.problems.iter().all(|p| p.code == Code::Cancelled) && seen.problems.len() == 3);
+    assert_eq!(camp.world.changes(), []);
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_event_journal_or_command_line() {
+    let mut camp = Camp::on([System::Debian13; 3], Login::Sudo("pa55w0rd of mine"));
+    camp.password = Some("pa55w0rd of mine");
+    camp.host("worker-1").trouble("join", Trouble::Fail(1, format!("token {TOKEN} was refused")));
+    let seen = camp.up().await;
+    let told = format!("{}{}", Problems::from(seen.problems.clone()), serde_json::to_string(&seen.events).unwrap());
+    for secret in [TOKEN, CA, "pa55w0rd of mine"] {
+        assert!(!told.contains(secret), "{told}");
+        assert!(!seen.journal.contains(secret));
+        assert!(camp.lines().iter().all(|line| !line.contains(secret)));
+    }
+    assert!(told.contains("token [redacted] was refused"));
+}
+
+#[tokio::test]
+async fn a_step_that_fails_after_it_gave_a_secret_does_not_tell_it() {
+    let camp = Camp::new();
+    camp.host("cp").trouble("token", Trouble::FailAfterOutput);
+    let seen = camp.up().await;
+    assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
+    let told = Problems::from(seen.problems).to_string();
+    assert!(!told.contains(TOKEN) && !told.contains(CA), "{told}");
+}

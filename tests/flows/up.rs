@@ -1,0 +1,134 @@
+//! `up` as it should go: order, everything once, again, on every kind of system.
+
+use std::collections::BTreeSet;
+
+use kubecamp::core::{Code, Outcome};
+
+use super::camp::{Camp, steps_of};
+use crate::support::simhost::{Did, Login, System};
+
+/// What a worker goes through.
+const WORKER: &[&str] = &[
+    "baseline",
+    "etc-hosts",
+    "modules",
+    "sysctls",
+    "keep",
+    "install",
+    "containerd",
+    "cni-config",
+    "image",
+    "image",
+    "image",
+    "image",
+    "join",
+    "answers",
+    "reach",
+];
+
+/// What the control plane goes through; images of the addons come beside.
+const CONTROL_PLANE: &[&str] = &[
+    "baseline",
+    "etc-hosts",
+    "modules",
+    "sysctls",
+    "keep",
+    "install",
+    "containerd",
+    "cni-config",
+    "ca",
+    "init",
+    "token",
+    "register",
+    "addons",
+    "daemonset",
+    "mode",
+    "probes",
+    "ready",
+    "answers",
+    "reach",
+    "clear",
+];
+
+fn control_plane(camp: &Camp) -> (Vec<&'static str>, usize) {
+    let all = steps_of(&camp.world, "cp");
+    let images = all.iter().filter(|s| **s == "image").count();
+    (all.into_iter().filter(|s| *s != "image").collect(), images)
+}
+
+#[tokio::test]
+async fn every_step_comes_once_and_in_order() {
+    let camp = Camp::new();
+    let seen = camp.up().await.good();
+    assert_eq!(control_plane(&camp), (CONTROL_PLANE.to_vec(), 6));
+    assert_eq!(steps_of(&camp.world, "worker-1"), WORKER);
+    assert_eq!(steps_of(&camp.world, "worker-2"), WORKER);
+    let when = |on: &str, step: &str| camp.world.when(on, step);
+    for worker in ["worker-1", "worker-2"] {
+        assert!(when("cp", "token") < when(worker, "join") && when("cp", "register") < when(worker, "join"));
+        assert!(when(worker, "join") < when("cp", "probes") && when("cp", "probes") < when(worker, "reach"));
+        assert!(when(worker, "reach") < when("cp", "clear"));
+    }
+    assert!(seen.ended(Outcome::Failed).is_empty() && seen.ended(Outcome::AlreadyDone).is_empty());
+    assert_eq!(seen.summary.changed as usize, seen.ended(Outcome::Changed).len());
+}
+
+#[tokio::test]
+async fn a_worker_gets_no_image_of_the_control_plane() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    let has = |on: &str, image: &str| {
+        camp.host(on).link.ran().iter().any(|r| r.line.starts_with("put ") && r.line.contains(image))
+    };
+    assert!(has("cp", "/etcd.tar.zst") && has("cp", "/coredns.tar.zst"));
+    assert!(!has("worker-1", "/etcd.tar.zst") && has("worker-1", "/coredns.tar.zst"));
+}
+
+#[tokio::test]
+async fn a_second_run_changes_nothing() {
+    let camp = Camp::new();
+    let first = camp.up().await.good();
+    camp.world.forget();
+    let second = camp.up().await.good();
+    assert_eq!(camp.world.changes(), []);
+    assert_eq!((second.summary.changed, second.ended(Outcome::Changed)), (0, BTreeSet::new()));
+    assert!(second.summary.unchanged > 0 && second.summary.unchanged < first.summary.changed);
+}
+
+#[tokio::test]
+async fn every_system_takes_the_same_steps() {
+    for systems in [
+        [System::Rocky9; 3],
+        [System::Debian12, System::Ubuntu2404, System::OpenEuler2403],
+        [System::OpenEuler2403, System::Rocky9, System::Debian13],
+    ] {
+        let camp = Camp::on(systems, Login::Root);
+        camp.up().await.good();
+        assert_eq!(control_plane(&camp), (CONTROL_PLANE.to_vec(), 6), "{systems:?}");
+        assert_eq!(steps_of(&camp.world, "worker-2"), WORKER, "{systems:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_host_stops_the_run_before_any_change_and_all_are_told() {
+    let camp = Camp::new();
+    camp.host("cp").more_facts("cores=1\nlisten=6443 users:((\"nginx\",pid=7,fd=3))\n");
+    camp.host("worker-1").more_facts("memory=1073741824\nnow=9000.0\n");
+    camp.host("worker-2").more_facts("leftover=/etc/kubernetes/kubelet.conf\nmachine_id=m1\n");
+    let seen = camp.up().await;
+    let found: BTreeSet<_> = seen.problems.iter().map(|p| p.code).collect();
+    let wanted = [Code::HostTooSmall, Code::HostPort, Code::HostClock, Code::HostLeftovers, Code::HostTwin];
+    assert_eq!(found, wanted.into());
+    let table = seen.problems.iter().find(|p| p.code == Code::HostTooSmall).unwrap();
+    assert_eq!(table.detail.len(), 2, "one line for each shortfall: {table}");
+    assert_eq!(camp.world.changes(), []);
+}
+
+#[tokio::test]
+async fn files_that_are_there_already_are_not_sent_again() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    let puts = camp.world.changes().into_iter().filter(|(_, did)| matches!(did, Did::Put(_))).count();
+    let all: BTreeSet<_> = camp.world.changes().into_iter().map(|(n, did)| format!("{n} {did:?}")).collect();
+    assert!(puts > 20 && all.iter().filter(|l| l.contains("Put")).count() == puts, "{all:#?}");
+}

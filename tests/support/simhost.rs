@@ -1,0 +1,423 @@
+//! A host that exists only in a test: it knows our steps by words of their scripts, remembers which were done, and
+//! answers checks and facts by that. What it was asked is kept, in the order of all hosts of one world.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use kubecamp::{
+    core::NodeId,
+    transport::{LinkError, Ran, Reply, ScriptedTransport},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The functions that come before every change; their words say nothing about the step.
+const LIB: &str = include_str!("../../templates/host/lib.sh");
+
+/// What the simulated kubeadm gives; a join without both is refused.
+pub const TOKEN: &str = "kc5im0.t0kent0kent0kent";
+pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+
+/// A step as a host sees it: its name, words of its change, words of its check.
+type Known = (&'static str, &'static str, &'static str);
+
+/// The steps of `up`, in no order that matters.
+const UP: &[Known] = &[
+    ("baseline", "/var/lib/kubecamp/lab.part", "[ -s /var/lib/kubecamp/before ] && echo"),
+    ("etc-hosts", "kc_block /etc/hosts", "/^# kubecamp begin$/"),
+    ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
+    ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
+    ("keep", "kc_known file", "grep -q \"^file"),
+    ("install", "> /var/lib/kubecamp/binaries.part", "grep -qxF \"$sha $size $path"),
+    ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
+    ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),
+    ("image", "images import", "images ls -q"),
+    ("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
+    ("init", "kubeadm init --config", "get --raw /readyz && kubectl"),
+    ("addons", "kubeadm init phase addon", "svc/kube-dns -o name"),
+    ("register", "kind: Node\n", "get node worker-"),
+    ("token", "token create", "(never)"),
+    ("join", "kubeadm join", "kubelet-client-current.pem"),
+    ("daemonset", "apply --server-side", "get ds kube-flannel-ds"),
+    ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
+    ("probes", "KC-OUT probes", "(never)"),
+    ("clear", "delete ns kubecamp-verify --wait=false", "(never)"),
+    ("ready", "get nodes,pods -A", "wait --for=condition=Ready"),
+    ("reach", "> /var/lib/kubecamp/verified", "/var/lib/kubecamp/verified"),
+    ("answers", "until_true answer_dns", "mode_is && answer_dns"),
+];
+
+/// The steps of `reset`: only the last words of their texts differ, since all functions come before.
+const RESET: &[Known] = &[
+    ("drain", "--disable-eviction", "! command -v kubectl"),
+    ("begin", "> $KC/resetting", "[ -e $KC/resetting ]"),
+    ("kubelet", "stop_kubelet\ntrue", "! kubelet_left"),
+    ("kubeadm", "run_kubeadm\ntrue", "! kubeadm_helps"),
+    ("containers", "stop_containers\ntrue", "! containers_left"),
+    ("mounts", "unmount_all\ntrue", "! mounts_left"),
+    ("ipvs", "remove_servers\ntrue", "$(servers)"),
+    ("links", "remove_links\ntrue", "$(veths; pins; links; routes)"),
+    ("rules", "remove_rules\ntrue", "! rules_left"),
+    ("ipsets", "remove_sets\ntrue", "$(sets)"),
+    ("files", "restore_files\ntrue", "! files_left"),
+    ("made", "remove_made\ntrue", "! made_left"),
+    ("settings", "restore_settings\ntrue", "$(settings)"),
+    ("modules-out", "remove_modules\ntrue", "$(modules)"),
+    ("forget", "rm -rf $KC.gone; [ ! -e $KC ]", "[ ! -e /var/lib/kubecamp.gone ]"),
+];
+
+/// What a host was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Did {
+    /// It was looked at: facts, checks, a file.
+    Look,
+    /// A change of this step.
+    Change(&'static str),
+    /// An upload to this path, where it was not yet.
+    Put(String),
+    /// A move of an upload from the user's folder to this path.
+    Move(String),
+}
+
+/// What all hosts of a test share.
+#[derive(Clone, Default)]
+pub struct World(Arc<Mutex<Vec<(NodeId, Did)>>>);
+
+impl World {
+    /// What was changed on which host, in order.
+    pub fn changes(&self) -> Vec<(NodeId, Did)> {
+        let all = self.0.lock().unwrap();
+        all.iter().filter(|(_, did)| *did != Did::Look).cloned().collect()
+    }
+
+    /// The place of a step's change in the order of all.
+    pub fn when(&self, on: &str, step: &str) -> usize {
+        let changes = self.changes();
+        let at = changes.iter().position(|(n, did)| n.as_str() == on && matches!(did, Did::Change(s) if *s == step));
+        at.unwrap_or_else(|| panic!("{on} never did {step}: {changes:?}"))
+    }
+
+    /// Forgets what was done so far, for a second run.
+    pub fn forget(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+/// Distributions as their facts show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    Debian12,
+    Debian13,
+    Ubuntu2404,
+    Rocky9,
+    OpenEuler2403,
+}
+
+impl System {
+    fn facts(self) -> &'static str {
+        match self {
+            Self::Debian12 => "os.id=debian\nos.version=12\nos.name=Debian GNU/Linux 12\nkernel=6.1.0-40-amd64\n",
+            Self::Debian13 => "os.id=debian\nos.version=13\nos.name=Debian GNU/Linux 13\nkernel=6.12.48-amd64\n",
+            Self::Ubuntu2404 => {
+                "os.id=ubuntu\nos.like=debian\nos.version=24.04\nos.name=Ubuntu 24.04 LTS\nkernel=6.8.0-85-generic\n"
+            }
+            Self::Rocky9 => {
+                "os.id=rocky\nos.like=rhel centos fedora\nos.version=9.6\nos.name=Rocky Linux 9.6\nkernel=5.14.0-570.el9.x86_64\n"
+            }
+            Self::OpenEuler2403 => {
+                "os.id=openEuler\nos.version=24.03\nos.name=openEuler 24.03 (LTS)\nkernel=6.6.0-28.oe2403.x86_64\n"
+            }
+        }
+    }
+}
+
+/// How one becomes root on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    Root,
+    FreeSudo,
+    Sudo(&'static str),
+    NoSudo,
+}
+
+/// What goes wrong with a step, once.
+#[derive(Clone)]
+pub enum Trouble {
+    /// It fails with this status and standard error, and changes nothing.
+    Fail(i32, String),
+    /// It fails only after it printed what it gives.
+    FailAfterOutput,
+    /// The link breaks while it goes on to its end.
+    LinkLost,
+    /// It takes longer than its limit, and changes nothing.
+    TooSlow,
+    /// The user presses Ctrl-C while it runs, and it never ends.
+    Cancel(CancellationToken),
+}
+
+struct State {
+    node: NodeId,
+    number: u8,
+    system: System,
+    login: Login,
+    world: World,
+    done: BTreeSet<String>,
+    troubles: Vec<(&'static str, Trouble)>,
+    facts: String,
+    /// What a scan finds beside what was there before.
+    residues: Vec<&'static str>,
+}
+
+/// The host; clones are the same one.
+#[derive(Clone)]
+pub struct SimHost {
+    state: Arc<Mutex<State>>,
+    /// What it is reached by.
+    pub link: ScriptedTransport,
+}
+
+impl SimHost {
+    /// A clean host; `number` gives its addresses.
+    pub fn new(world: &World, node: &NodeId, number: u8, system: System, login: Login) -> Self {
+        let state = Arc::new(Mutex::new(State {
+            node: node.clone(),
+            number,
+            system,
+            login,
+            world: world.clone(),
+            done: BTreeSet::new(),
+            troubles: vec![],
+            facts: String::new(),
+            residues: vec![],
+        }));
+        let player = Arc::clone(&state);
+        Self { state, link: ScriptedTransport::new().played_by(move |ran| player.lock().unwrap().answer(ran)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Lets the step go wrong the next time.
+    pub fn trouble(&self, step: &'static str, trouble: Trouble) {
+        self.state().troubles.push((step, trouble));
+    }
+
+    /// Facts that win over the host's own.
+    pub fn more_facts(&self, lines: &str) {
+        self.state().facts.push_str(lines);
+    }
+
+    /// What stays after a reset, as a scan's lines; nothing any more when empty.
+    pub fn residues(&self, lines: &[&'static str]) {
+        self.state().residues = lines.to_vec();
+    }
+
+    /// Whether a step's effect is there.
+    pub fn has(&self, effect: &str) -> bool {
+        self.state().done.contains(effect)
+    }
+}
+
+impl State {
+    fn log(&self, did: Did) {
+        self.world.0.lock().unwrap().push((self.node.clone(), did));
+    }
+
+    fn answer(&mut self, ran: &Ran) -> Option<Reply> {
+        if let Some(rest) = ran.line.strip_prefix("put ") {
+            return Some(self.put(rest, &ran.input));
+        }
+        if ran.line.starts_with("mktemp -d /var/tmp/kubecamp") {
+            return Some(Reply::ok("/var/tmp/kubecamp.sim\n"));
+        }
+        if ran.line.contains("id -u") {
+            let word = match self.login {
+                Login::Root => "root",
+                Login::FreeSudo => "free",
+                Login::Sudo(_) => "password",
+                Login::NoSudo => "none",
+            };
+            return Some(Reply::ok(word));
+        }
+        match self.as_root(ran) {
+            Ok(script) if script.is_empty() => Some(Reply::ok("")),
+            Ok(script) => self.script(&script),
+            Err(refused) => Some(refused),
+        }
+    }
+
+    /// The script, when it was run as root rightly.
+    fn as_root(&self, ran: &Ran) -> Result<String, Reply> {
+        let (line, input) = (ran.line.as_str(), ran.input.clone());
+        match self.login {
+            Login::Root if line == "sh -s" => Ok(input),
+            Login::FreeSudo if line == "sudo -n sh -s" => Ok(input),
+            Login::Sudo(password) if line.starts_with("sudo -k -S -p ''") => {
+                let rest = input.strip_prefix(&format!("{password}\n"));
+                rest.map(str::to_owned).ok_or_else(|| Reply::fail(1, "sudo: 1 incorrect password attempt"))
+            }
+            login => Err(Reply::fail(126, format!("{line}: Permission denied for {login:?}"))),
+        }
+    }
+
+    fn put(&mut self, rest: &str, sha256: &str) -> Reply {
+        let path = rest.rsplit_once(' ').map_or(rest, |(path, _)| path).to_owned();
+        if self.login != Login::Root && !path.starts_with("/var/tmp/kubecamp.sim/") {
+            return Reply::fail(1, format!("{path}: Permission denied"));
+        }
+        if !self.done.insert(format!("{path} {sha256}")) {
+            return Reply::ok("same");
+        }
+        self.log(Did::Put(path));
+        Reply::ok("")
+    }
+
+    fn script(&mut self, script: &str) -> Option<Reply> {
+        if let Some((_, body)) = script.split_once(LIB) {
+            return self.change(body);
+        }
+        if let Some(to) = script.split_once("&& mv -f ").and_then(|(_, rest)| rest.split_once(".kc-part ")) {
+            self.log(Did::Move(to.0.to_owned()));
+            return Some(Reply::ok(""));
+        }
+        // A change's own check is asked right after it and is no change itself.
+        self.log(Did::Look);
+        if script.contains("p os.id") {
+            return Some(Reply::ok(self.facts()));
+        }
+        if script.contains("\nours\n}\nkc_main") {
+            return Some(if self.done.contains("baseline") { Reply::ok("") } else { Reply::fail(1, "") });
+        }
+        if script.contains("echo '== now'") {
+            return Some(Reply::ok(self.scan()));
+        }
+        if script.contains("cat /etc/kubernetes/admin.conf") {
+            let conf = "clusters:\n- cluster:\n    server: https://192.0.2.1:6443\n";
+            return Some(if self.done.contains("init") { Reply::ok(conf) } else { Reply::fail(1, "no such file") });
+        }
+        script.contains("echo 'KC-DONE ").then(|| Reply::ok(self.probe(script)))
+    }
+
+    fn probe(&self, script: &str) -> String {
+        let mut told = String::new();
+        let mut rest = script;
+        while let Some((check, after)) = rest.split_once("\n) </dev/null >/dev/null 2>&1 && echo 'KC-DONE ") {
+            let (number, after) = after.split_once('\'').unwrap();
+            if self.holds(check) {
+                told.push_str(&format!("KC-DONE {number}\n"));
+            }
+            rest = after;
+        }
+        told
+    }
+
+    fn holds(&self, check: &str) -> bool {
+        let ours = self.done.contains("baseline");
+        let tail = |(_, _, words): &&Known| check.trim_end_matches(" ]").ends_with(words) || check.contains(words);
+        if check.contains("! ours ||") {
+            let last = check.lines().last().unwrap_or_default();
+            let step = RESET.iter().find(|(_, _, words)| last.contains(words));
+            let (name, ..) = step.unwrap_or_else(|| panic!("no step of reset is known by {last}"));
+            return !ours || self.done.contains(*name);
+        }
+        if check.contains("[ ! -e /var/lib/kubecamp.gone ]") {
+            return !ours;
+        }
+        if check.contains("! command -v kubectl") {
+            return !self.done.contains("init") || self.done.contains("drain");
+        }
+        let (name, ..) = UP.iter().find(tail).unwrap_or_else(|| panic!("no step is known by its check\n{check}"));
+        if *name == "image" {
+            let marks = check.split("[ -e ").skip(1).filter_map(|m| m.split_once(' ')).map(|(mark, _)| mark);
+            return marks.into_iter().all(|mark| self.done.contains(mark));
+        }
+        self.done.contains(*name)
+    }
+
+    fn change(&mut self, body: &str) -> Option<Reply> {
+        // The functions of reset come before its call, so that only the end tells its steps apart.
+        let end: String =
+            body.lines().rev().take(9).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        let reset = RESET.iter().find(|(_, words, _)| end.contains(words));
+        let (name, ..) = reset.or_else(|| UP.iter().find(|(_, words, _)| body.contains(words)))?;
+        self.log(Did::Change(name));
+        let trouble = self.troubles.iter().position(|(step, _)| step == name).map(|i| self.troubles.remove(i).1);
+        match trouble {
+            Some(Trouble::Fail(status, words)) => return Some(Reply::fail(status, words)),
+            Some(Trouble::TooSlow) => {
+                return Some(Reply::Fail(LinkError::Timeout(std::time::Duration::from_secs(240))));
+            }
+            Some(Trouble::Cancel(token)) => {
+                token.cancel();
+                return Some(Reply::Hang);
+            }
+            _ => {}
+        }
+        let reply = self.effect(name, body);
+        Some(match trouble {
+            Some(Trouble::LinkLost) => Reply::Fail(LinkError::Lost("broken pipe".into())),
+            Some(Trouble::FailAfterOutput) => match reply {
+                Reply::Exit(exit) => Reply::Exit(kubecamp::transport::Exit { status: Some(1), ..exit }),
+                other => other,
+            },
+            _ => reply,
+        })
+    }
+
+    fn effect(&mut self, name: &'static str, body: &str) -> Reply {
+        let word_before = |to: &str| {
+            let before = body.split_once(&format!(" > {to}")).map_or("", |(before, _)| before);
+            before.rsplit("echo ").next().unwrap_or_default().trim_matches('\'').to_owned()
+        };
+        match name {
+            "join" if !(body.contains(TOKEN) && body.contains(CA)) => {
+                return Reply::fail(
+                    1,
+                    "error execution phase preflight: couldn't validate the identity of the API Server",
+                );
+            }
+            "token" => return Reply::ok(format!("KC-OUT token={TOKEN}\nKC-OUT ca={CA}\n")),
+            "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
+            "image" => {
+                let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
+                self.done.insert(mark.to_owned());
+            }
+            "baseline" => self.facts.push_str(&format!("lab={}\n", word_before("/var/lib/kubecamp/lab.part"))),
+            "reach" => self.facts.push_str(&format!("verified={}\n", word_before("/var/lib/kubecamp/verified"))),
+            "init" => {
+                self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")
+            }
+            "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\n"),
+            "forget" => {
+                self.done.clear();
+                self.facts.clear();
+                return Reply::ok("");
+            }
+            _ => {}
+        }
+        self.done.insert(name.to_owned());
+        Reply::ok("")
+    }
+
+    fn facts(&self) -> String {
+        let n = self.number;
+        format!(
+            "{}arch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:16:3e:00:00:{n:02x}\n\
+             addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\nmtu=1500\ncores=2\nmemory=4294967296\n\
+             disk.total=32212254720\ndisk.free=20000000000\ncgroup=v2\ncgroup.controllers=cpuset cpu io memory pids\n\
+             now=1000.0\nmodule.overlay=yes\nmodule.ip_vs=loadable\nmodule.ip_vs_rr=loadable\nresolver=192.0.2.1\n\
+             tool.iptables=yes\ntool.nft=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\n\
+             tool.sha256sum=yes\ntool.bash=yes\n{}end=yes\n",
+            self.system.facts(),
+            self.facts
+        )
+    }
+
+    fn scan(&self) -> String {
+        let before = "tool\tip\nlink\teth0\n";
+        let residues: String = self.residues.iter().map(|l| format!("{l}\n")).collect();
+        format!("== before\n{before}== manifest\n== spared\n== now\n{before}{residues}")
+    }
+}
