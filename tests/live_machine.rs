@@ -165,6 +165,7 @@ fn live_a_machine_has_what_kubelet_looks_for_and_its_limits_hold() {
     let tools = "for t in conntrack iptables nft ipset ethtool socat modprobe curl sudo sshd tar gzip zstd ip pgrep; do \
         command -v $t >/dev/null || echo $t; done";
     assert_eq!(ask(tools), "");
+    assert_eq!(ask("awk '/^MemTotal/{print $2}' /proc/meminfo"), (512 * 1024).to_string());
     if Path::new("/sys/fs/cgroup/cpu").exists() {
         for controller in ["cpu", "cpuacct", "memory", "pids"] {
             let line = format!("d=/sys/fs/cgroup/{controller}; test ! -L $d && mkdir $d/kc && rmdir $d/kc && echo rw");
