@@ -165,6 +165,7 @@ fn live_a_machine_has_what_kubelet_looks_for_and_its_limits_hold() {
     let tools = "for t in conntrack iptables nft ipset ethtool socat modprobe curl sudo sshd tar gzip zstd ip pgrep; do \
         command -v $t >/dev/null || echo $t; done";
     assert_eq!(ask(tools), "");
+    assert_eq!(ask("awk '/^MemTotal/{print $2}' /proc/meminfo"), (512 * 1024).to_string());
     if Path::new("/sys/fs/cgroup/cpu").exists() {
         for controller in ["cpu", "cpuacct", "memory", "pids"] {
             let line = format!("d=/sys/fs/cgroup/{controller}; test ! -L $d && mkdir $d/kc && rmdir $d/kc && echo rw");
@@ -241,4 +242,51 @@ fn live_a_killed_daemon_comes_back_to_its_running_machines() {
     let provider = bench.run(bench.provider());
     assert_eq!(bench.run(provider.list(None)).unwrap().len(), 1);
     bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+}
+
+/// A server of this test's own on one of this computer's addresses; whoever asks gets a word. The kernel delivers to
+/// its own addresses without any wire.
+fn greeter(address: std::net::IpAddr) -> u16 {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            (&stream).write_all(b"hello\n").ok();
+        }
+    });
+    port
+}
+
+#[test]
+fn live_only_a_way_out_leads_out_and_never_to_this_computers_loopback() {
+    let text = Command::new("ip").args(["-4", "-o", "address", "show", "scope", "global"]).output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    let own = text.split_whitespace().skip_while(|w| *w != "inet").nth(1).and_then(|w| w.split('/').next());
+    let own: std::net::IpAddr = own.expect("this computer has an address").parse().unwrap();
+    let (port, private) = (greeter(own), greeter([127, 0, 0, 1].into()));
+    let bench = Bench::new("out");
+    let provider = bench.run(bench.provider());
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    let ask = |to: &str, port: u16| {
+        inside(&bench.dir, "lab-cp1", &format!("timeout 3 bash -c 'head -n 1 </dev/tcp/{to}/{port}' 2>/dev/null"))
+    };
+    assert_eq!(ask(&own.to_string(), port), "", "without --outbound there is no way out");
+    assert!(!bench.engine.outbound());
+
+    bench.run(bench.engine.open_outbound(&Quiet)).unwrap();
+    bench.run(bench.engine.open_outbound(&Quiet)).unwrap();
+    assert!(bench.engine.outbound() && bench.run(bench.engine.status()).outbound);
+    assert_eq!(ask(&own.to_string(), port), "hello");
+    assert_eq!(ask("10.0.2.2", private), "", "the loopback of this computer is nobody else's business");
+    assert_eq!(ask("127.0.0.1", private), "");
+
+    // It ends with the engine, which starts without it.
+    bench.run(bench.engine.stop(&Quiet)).unwrap();
+    assert!(!bench.engine.outbound());
+    let traces = bench.run(bench.engine.status()).traces;
+    assert!(traces.is_empty(), "{traces:?}");
+    bench.run(bench.engine.start(&Quiet)).unwrap();
+    bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
+    assert_eq!(ask(&own.to_string(), port), "");
 }

@@ -83,6 +83,9 @@ pub struct UpArgs {
     /// Make machines on this computer.
     #[arg(long, conflicts_with_all = ["host", "hosts"])]
     pub local: bool,
+    /// Let the machines made here reach what this computer reaches.
+    #[arg(long, conflicts_with_all = ["host", "hosts"])]
+    pub outbound: bool,
     /// Layout: nodes x cores c memory GiB g.
     #[arg(long, value_name = "LAYOUT", conflicts_with = "profile")]
     pub layout: Option<Layout>,
@@ -261,12 +264,19 @@ pub struct MakeArgs {
     /// A file whose first line sudo asks that user for; without it sudo asks for nothing.
     #[arg(long, value_name = "FILE", requires = "sudo_user")]
     pub sudo_password_file: Option<PathBuf>,
+    /// Let the machines reach what this computer reaches.
+    #[arg(long)]
+    pub outbound: bool,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum EngineCommand {
     /// Start it.
-    Start,
+    Start {
+        /// Let its machines reach what this computer reaches, until it stops.
+        #[arg(long)]
+        outbound: bool,
+    },
     /// Stop it and its machines; nothing of it stays but its folder.
     Stop,
     /// Say how it is.

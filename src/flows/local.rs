@@ -58,9 +58,14 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
 }
 
 /// Machines without Kubernetes: `kubecamp machine make`.
-pub fn bare_machines(places: LocalPlaces, authorized_key: String, result: &LocalResult) -> Vec<Box<dyn Phase>> {
+pub fn bare_machines(
+    places: LocalPlaces,
+    packages: Packages,
+    authorized_key: String,
+    result: &LocalResult,
+) -> Vec<Box<dyn Phase>> {
     vec![
-        Box::new(LocalPackages(Packages::here())),
+        Box::new(LocalPackages(packages)),
         Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
         Box::new(Machines {
             authorized_key,

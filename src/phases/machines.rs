@@ -22,6 +22,8 @@ pub struct LocalPlaces {
     pub images: std::path::PathBuf,
     /// The Debian release of the node image; `None` is the newest known.
     pub suite: Option<String>,
+    /// Whether machines of the private engine reach what this computer reaches.
+    pub outbound: bool,
 }
 
 impl LocalPlaces {
@@ -143,12 +145,20 @@ impl StartEngine {
 impl Task for StartEngine {
     async fn done(&self) -> Result<bool, Problem> {
         let Some(place) = running_place(&self.places).await? else { return Ok(false) };
+        // The user's own Incus has the way out that its user gave it.
+        if self.places.outbound && place.netns.is_some() && !Engine::new(&self.places.engine).outbound() {
+            return Ok(false);
+        }
         self.keep(place, &Quiet).await?;
         Ok(true)
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        let place = Engine::new(&self.places.engine).start(report).await?;
+        let engine = Engine::new(&self.places.engine);
+        let place = engine.start(report).await?;
+        if self.places.outbound {
+            engine.open_outbound(report).await?;
+        }
         self.keep(place, report).await
     }
 }

@@ -37,6 +37,17 @@ else
   holder=$KC_HOLDER
 fi
 
+# With lxcfs the machines' /proc shows their own limits, which kubelet and free read; without it, the computer's. One
+# that runs already, the computer's own, is seen from here too. Machines look for it in this folder.
+if command -v lxcfs >/dev/null && [ -d /var/lib/lxcfs ]; then
+  shows() { nsenter --target "$holder" --mount -- test -e /var/lib/lxcfs/proc/meminfo; }
+  if ! shows; then
+    setsid nsenter --target "$holder" --mount --net -- lxcfs -f /var/lib/lxcfs >"$dir/lxcfs.log" 2>&1 </dev/null &
+    tries=0
+    until shows || [ "$tries" -ge 40 ]; do tries=$((tries + 1)); sleep 0.05; done
+  fi
+fi
+
 export INCUS_DIR="$dir/incus" LXC_DEVNULL=1
 mkdir -p -m 711 "$INCUS_DIR"
 setsid nsenter --target "$holder" --mount --net -- "$incusd" --group root >>"$dir/daemon.log" 2>&1 </dev/null &

@@ -38,8 +38,11 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     let show = Show::choose(cx.global.plain, false);
     let journal = Journal::unkept(vec![show.listener(cx.global.verbose)]);
     match command {
-        EngineCommand::Start => {
+        EngineCommand::Start { outbound } => {
             engine.start(&journal).await?;
+            if outbound {
+                engine.open_outbound(&journal).await?;
+            }
         }
         EngineCommand::Stop => engine.stop(&journal).await?,
         EngineCommand::Status => {}
@@ -50,6 +53,9 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     for trace in &status.traces {
         text.push_str(&format!("  {trace}\n"));
     }
+    let reach =
+        if status.outbound { "what this computer reaches" } else { "each other and nothing else (see --outbound)" };
+    text.push_str(&format!("Its machines reach {reach}.\n"));
     let kvm = Kvm::here(&cx.local_places().kvm(), &journal).await;
     text.push_str(&format!("Machines are system containers: {}.\n", kvm.machines()));
     output::data(&text);

@@ -11,8 +11,8 @@ use crate::{
     core::{Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
-    machine::{Machine, Packages},
-    phases::SudoUser,
+    machine::{Engine, Machine, Packages},
+    phases::{LocalPlaces, SudoUser},
     profile::{self, Lab},
     render::table,
 };
@@ -26,7 +26,11 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
         }
         None => None,
     };
-    up::agree_to_packages(cx, &Packages::here()).await?;
+    let packages = match args.outbound {
+        true => Packages::here().and(Engine::outbound_packages()),
+        false => Packages::here(),
+    };
+    up::agree_to_packages(cx, &packages).await?;
     let _lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
     if let Some(password) = user.as_ref().and_then(|u| u.password.as_ref()) {
@@ -34,7 +38,8 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     }
     cx.store.save(&lab, &state)?;
     let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
-    let made = carry_out(cx, args.suite, user, &run).await;
+    let places = LocalPlaces { suite: args.suite, outbound: args.outbound, ..cx.local_places() };
+    let made = carry_out(cx, places, packages, user, &run).await;
     run.ended(match &made {
         Ok(_) => Outcome::Changed,
         Err(problems) if problems.class() == crate::core::Class::Cancelled => Outcome::Skipped,
@@ -66,15 +71,14 @@ fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
 
 async fn carry_out(
     cx: &Context,
-    suite: Option<String>,
+    places: LocalPlaces,
+    packages: Packages,
     user: Option<SudoUser>,
     run: &Run,
 ) -> Result<Vec<Machine>, Problems> {
-    let mut places = cx.local_places();
-    places.suite = suite;
     let (_, key) = cx.store.key()?;
     let result = LocalResult::default();
-    let phases = flows::bare_machines(places, key, &result);
+    let phases = flows::bare_machines(places, packages, key, &result);
     let here = [NodeId::here()];
     let mut nodes = here.to_vec();
     nodes.extend(run.lab.nodes().iter().map(|n| n.name.clone()));

@@ -81,7 +81,12 @@ impl Context {
     }
 
     fn local_places(&self) -> LocalPlaces {
-        LocalPlaces { engine: self.places.engine.clone(), images: self.places.cache.join("images"), suite: None }
+        LocalPlaces {
+            engine: self.places.engine.clone(),
+            images: self.places.cache.join("images"),
+            suite: None,
+            outbound: false,
+        }
     }
 
     /// The lab's machines, when its engine runs.

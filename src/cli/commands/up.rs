@@ -20,8 +20,8 @@ use crate::{
     flows::{self, Local, LocalResult, Up},
     host::{Facts, Viewer},
     inventory,
-    machine::Packages,
-    phases::{FetchBundle, preflight},
+    machine::{Engine, Packages},
+    phases::{FetchBundle, LocalPlaces, preflight},
     profile::{self, Lab, Layout, Profile},
     render::{summary_text, table},
     transport::SshTarget,
@@ -312,6 +312,9 @@ impl Request {
     async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
         let bundle = self.bundle(cx, &LocalResult::default())?.lacking_packages().await?;
         self.packages = Packages::here().and(bundle);
+        if self.args.outbound {
+            self.packages = self.packages.clone().and(Engine::outbound_packages());
+        }
         Ok(())
     }
 
@@ -339,8 +342,8 @@ impl Request {
     ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
         let bundle = self.bundle(cx, result)?;
         let packages = self.packages.clone();
-        let (machines, key) =
-            if self.is_local() { (Some(cx.local_places()), key(cx, mode)?) } else { (None, Default::default()) };
+        let places = LocalPlaces { outbound: self.args.outbound, ..cx.local_places() };
+        let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
         Ok(flows::local(Local { bundle, machines, packages, key }, result))
     }
 

@@ -4,6 +4,7 @@
 
 mod apt;
 mod locate;
+mod outbound;
 mod packages;
 mod private;
 mod process;

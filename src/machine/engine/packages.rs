@@ -10,8 +10,17 @@ use super::{apt::Sources, private::DAEMONS};
 use crate::core::{Code, EventKind, NodeId, Problem, Report};
 
 /// What the private engine and the node image need on a Debian or Ubuntu.
-const NEEDED: [&str; 8] =
-    ["incus-base", "incus-client", "dnsmasq-base", "btrfs-progs", "squashfs-tools", "iproute2", "mmdebstrap", "zstd"];
+const NEEDED: [&str; 9] = [
+    "incus-base",
+    "lxcfs",
+    "incus-client",
+    "dnsmasq-base",
+    "btrfs-progs",
+    "squashfs-tools",
+    "iproute2",
+    "mmdebstrap",
+    "zstd",
+];
 /// The apt source that is added on Debian 12, whose own release has no Incus.
 const BACKPORTS: &str = "/etc/apt/sources.list.d/kubecamp-backports.sources";
 /// Lines of apt's output that a problem shows.

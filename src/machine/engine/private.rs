@@ -16,6 +16,7 @@ use tokio::process::Command;
 
 use super::{
     locate::{Place, managed},
+    outbound::CLOSED,
     process::Process,
     residue::Residue,
 };
@@ -28,7 +29,7 @@ const START: &str = include_str!("../../../templates/machine/engine-start.sh");
 /// Where Debian, Ubuntu and Zabbly put the daemon.
 pub(super) const DAEMONS: [&str; 3] = ["/usr/libexec/incus/incusd", "/usr/lib/incus/incusd", "/opt/incus/bin/incusd"];
 const POOL: &str = "kubecamp";
-const BRIDGE: &str = "kcbr0";
+pub(super) const BRIDGE: &str = "kcbr0";
 const ADDRESS: &str = "10.115.0.1/24";
 /// The longest path that a Unix socket can have, less `/incus/unix.socket`.
 const LONGEST: usize = 85;
@@ -53,6 +54,8 @@ pub struct Engine {
 pub struct EngineStatus {
     /// Whether its daemon runs and answers.
     pub running: bool,
+    /// Whether its machines reach what this computer reaches.
+    pub outbound: bool,
     /// Its folder.
     pub dir: PathBuf,
     /// Its network namespace.
@@ -96,7 +99,11 @@ impl Engine {
             self.launch().await?;
             self.until_ready(&incus).await?;
         }
-        self.place(incus).await
+        let place = self.place(incus).await?;
+        if !self.outbound() {
+            self.names(CLOSED).await?;
+        }
+        Ok(place)
     }
 
     /// The running engine; `None` when it does not run.
@@ -155,6 +162,7 @@ impl Engine {
         let pid = self.daemon().map(|d| d.pid);
         EngineStatus {
             running: pid.is_some() && server.is_some(),
+            outbound: self.outbound(),
             dir: self.dir.clone(),
             netns: self.netns.clone(),
             pid,
@@ -234,7 +242,11 @@ impl Engine {
         Err(Problem::new(Code::EngineStart, "the private machine engine did not start").detail(words))
     }
 
-    fn netns_name(&self) -> String {
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn netns_name(&self) -> String {
         self.netns.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
@@ -269,15 +281,15 @@ impl Engine {
         let network = match incus.network(BRIDGE).await? {
             Some(network) => network.config,
             None => {
-                // Nothing beyond this bridge can be reached: a name that nobody here knows must fail at once, not
-                // after a resolver's patience. Nothing is translated, so no firewall rule is needed.
+                // Nothing beyond this bridge can be reached unless a way out is opened, and that does not need Incus
+                // to translate anything: no firewall rule is its own.
                 let config = text(&[
                     ("ipv4.address", ADDRESS),
                     ("ipv4.nat", "false"),
                     ("ipv4.firewall", "false"),
                     ("ipv6.address", "none"),
                     ("dns.mode", "none"),
-                    ("raw.dnsmasq", "no-resolv\nno-ping"),
+                    ("raw.dnsmasq", CLOSED),
                 ]);
                 incus.make_bridge(BRIDGE, &config).await?;
                 config

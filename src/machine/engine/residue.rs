@@ -11,7 +11,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::process::{Process, all};
+use super::{
+    outbound,
+    process::{Process, all},
+};
 
 /// How long killed processes and the mounts that they held may take to vanish.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -69,7 +72,7 @@ impl Residue {
             std::thread::sleep(PAUSE);
         }
         self.clear_cgroups();
-        for file in ["daemon.pid", "holder.pid", "holder.ready", "incus/unix.socket"] {
+        for file in ["daemon.pid", "holder.pid", "holder.ready", outbound::PID, "outbound.ready", "incus/unix.socket"] {
             fs::remove_file(self.dir.join(file)).ok();
         }
         self.find()
@@ -91,9 +94,9 @@ impl Residue {
         // A mount that leaked into this process's own namespace is seen by everybody: then it tells nothing.
         let own = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         if disks.iter().any(|disk| own.contains(disk)) || own.contains(&folder) {
-            return all().into_iter().filter(|p| same_netns(p, netns)).collect();
+            return all().into_iter().filter(|p| same_netns(p, netns)).chain(outbound::process(&self.dir)).collect();
         }
-        all().into_iter().filter(ours).collect()
+        all().into_iter().filter(ours).chain(outbound::process(&self.dir)).collect()
     }
 
     /// Names of the loop devices whose file lies in the engine's folder.
