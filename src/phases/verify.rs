@@ -124,7 +124,9 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
     let change = format!(
         "{}for ip in $KC_PROBES; do\n\
          ok() {{ answer_http \"$ip\" 80 /health | grep -q OK; }}\n\
-         until_true ok || kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
+         until_true ok && continue\n\
+         [ ! -e /etc/kubernetes/admin.conf ] || {KUBECTL} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
+         kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
          echo {} > {MARK}",
         prelude(view, 120)?,
         quote(stamp)
