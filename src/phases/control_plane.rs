@@ -69,7 +69,7 @@ impl Phase for ControlPlane {
         )?;
         let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;
         let config = format!("{init}{common}");
-        Ok(vec![certificates(&config), start(&config)])
+        Ok(vec![certificates(&config), start()])
     }
 }
 
@@ -87,7 +87,7 @@ fn certificates(config: &str) -> Step {
     Step::script("ca", "make the cluster's certificate authority", Check::Script(check), change)
 }
 
-fn start(_config: &str) -> Step {
+fn start() -> Step {
     let check = format!(
         "[ -s /etc/kubernetes/admin.conf ] && {KUBECTL} get --raw /readyz && \
          {KUBECTL} -n kube-system get cm kubeadm-config kubelet-config -o name && \

@@ -6,7 +6,7 @@ use std::{
 
 use super::{Context, sudo_password};
 use crate::{
-    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source},
+    bundle::{BuildRequest, Bundle, Cache, Source},
     cli::{
         args::{PlanArgs, UpArgs},
         ask::confirm,
@@ -396,7 +396,6 @@ fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
     if let Some(version) = &args.kubernetes {
         profile.kubernetes.clone_from(version);
     }
-    let _ = DEFAULT_KUBERNETES;
     Ok(profile)
 }
 

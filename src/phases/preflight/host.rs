@@ -29,7 +29,7 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, bundle_arch: A
     disk(facts, &mut found);
     let ours = facts.get("lab") == Some(lab.name().as_str());
     if !ours {
-        leftovers(lab, facts, &mut found);
+        leftovers(facts, &mut found);
         ports(lab, node, facts, &mut found);
     }
     networks(lab, facts, ours, &mut found);
@@ -134,7 +134,7 @@ fn disk(facts: &Facts, found: &mut Findings) {
     }
 }
 
-fn leftovers(lab: &Lab, facts: &Facts, found: &mut Findings) {
+fn leftovers(facts: &Facts, found: &mut Findings) {
     if let Some(other) = facts.get("lab") {
         let problem = Problem::new(Code::HostTaken, format!("the host belongs to the lab {other}"));
         found.problems.push(problem.hint(format!("Reset it first: kubecamp reset --name {other}.")));
@@ -153,7 +153,6 @@ fn leftovers(lab: &Lab, facts: &Facts, found: &mut Findings) {
         .map(|u| format!("{u}.service runs"));
     let all: Vec<_> = clusters.into_iter().chain(others).collect();
     if !all.is_empty() {
-        let _ = lab;
         found.problems.push(Problem::new(Code::HostLeftovers, "the host has parts of another cluster").detail(all));
     }
 }
