@@ -37,9 +37,9 @@ fn sh(script: &str) -> String {
     join(["env", "LC_ALL=C", "sh", "-c", script])
 }
 
-/// Defines `h`, which prints the digest of its input: by openssl where it works, which uses the CPU's own instructions
+/// Shell text that defines `h`, which prints the digest of its input: by openssl where it works, which uses the CPU's own instructions
 /// for it and is several times as fast as sha256sum.
-const HASH: &str = "h() { case $(openssl dgst -sha256 -r </dev/null 2>/dev/null) in \
+pub const HASH: &str = "h() { case $(openssl dgst -sha256 -r </dev/null 2>/dev/null) in \
      e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855*) openssl dgst -sha256 -r;; *) sha256sum;; esac; };";
 
 /// Ends with [`SAME`] when the file is there; the size comes first, since it costs nothing.

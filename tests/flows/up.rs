@@ -85,6 +85,22 @@ async fn a_worker_gets_no_image_of_the_control_plane() {
 }
 
 #[tokio::test]
+async fn programs_travel_compressed_to_a_host_that_has_zstd() {
+    let camp = Camp::new();
+    camp.host("worker-1").more_facts("tool.zstd=yes\n");
+    camp.up().await.good();
+    let put = |on: &str| {
+        let ran = camp.host(on).link.ran();
+        ran.iter().filter(|r| r.line.starts_with("put ")).map(|r| r.line.clone()).collect::<Vec<_>>().join("\n")
+    };
+    assert!(put("worker-1").contains("/incoming/kubelet.zst") && !put("worker-1").contains("/bin/kubelet"));
+    assert!(put("worker-2").contains("/usr/local/bin/kubelet") && !put("worker-2").contains("kubelet.zst"));
+    let ran = camp.host("worker-1").link.ran();
+    let unpack = ran.iter().filter(|r| r.input.contains("kubelet.zst") && r.input.contains("zstd -qdc")).count();
+    assert_eq!(unpack, 1);
+}
+
+#[tokio::test]
 async fn a_second_run_changes_nothing() {
     let camp = Camp::new();
     let first = camp.up().await.good();

@@ -29,6 +29,7 @@ const UP: &[Known] = &[
     ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
     ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
     ("keep", "kc_known file", "grep -q \"^file"),
+    ("unpack", "zstd -qdc", "(never)"),
     ("install", "> /var/lib/kubecamp/binaries.part", "grep -qxF \"$sha $size $path"),
     ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
     ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),

@@ -4,8 +4,9 @@ use super::{Context, sudo_password};
 use crate::{
     cli::{args::CpArgs, output::Show},
     core::{Blob, Code, NodeId, Problem, Problems, Report},
-    engine::{Crew, Journal},
-    transport::Io,
+    engine::Journal,
+    host::Host,
+    transport::{Io, SshTransport},
 };
 
 /// `kubecamp cp`: a file to a node, verified on arrival; skipped when it is there already.
@@ -23,14 +24,17 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     if target.is_empty() {
         return Err(Problem::new(Code::Usage, format!("the lab has no running node {node}")).into());
     }
-    let crew = Crew::muster(&target, sudo_password(&args.connect)?.as_ref(), None).await?;
+    let password = sudo_password(&args.connect)?;
     let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));
     let sent = |n: u64| journal.progress(&node, "upload", n, blob.size());
     let io = Io { line: None, sent: Some(&sent) };
-    let mut ended = Ok(());
-    for host in crew.hosts.values() {
-        ended = host.put(&blob, path, 0o644, io).await.map(drop).map_err(|e| e.problem().on(&node));
+    for (node, target) in target {
+        // Facts would cost more than a small file.
+        let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
+        let host = Host::open(node.clone(), Arc::new(link), password.as_ref()).await?;
+        let ended = host.put(&blob, path, 0o644, io).await;
+        host.close().await;
+        ended.map_err(|e| e.problem().on(&node))?;
     }
-    crew.dismiss().await;
-    Ok(ended?)
+    Ok(())
 }
