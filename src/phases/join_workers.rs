@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::control_plane::{KUBECTL, address_of};
 use crate::{
-    core::{PhaseId, Problem, StepId},
+    core::{PhaseId, Problem},
     engine::{Check, Need, Phase, Step, View},
     host::template,
 };
@@ -27,7 +27,7 @@ impl Phase for JoinWorkers {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         if view.is_control_plane() {
             let all_joined = view.lab.workers().all(|w| is_joined(view, &w.name));
-            return Ok(if all_joined { vec![] } else { vec![token(), register(view)] });
+            return Ok(if all_joined { vec![] } else { vec![admit(view)] });
         }
         let cp = &view.lab.control_plane().name;
         let values = json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
@@ -36,8 +36,7 @@ impl Phase for JoinWorkers {
         Ok(vec![
             join(&config, &discovery)
                 .needs(Need::Value(cp.clone(), "token".into()))
-                .needs(Need::Value(cp.clone(), "ca".into()))
-                .needs(Need::Step(cp.clone(), StepId::new("register"))),
+                .needs(Need::Value(cp.clone(), "ca".into())),
         ])
     }
 }
@@ -47,16 +46,9 @@ fn is_joined(view: &View<'_>, node: &crate::core::NodeId) -> bool {
     view.fleet.get(node).is_some_and(|f| f.all("leftover").iter().any(|l| l == "/etc/kubernetes/kubelet.conf"))
 }
 
-/// A token of half an hour for this run, never stored.
-fn token() -> Step {
-    let change = "ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) && token=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 30m) || exit 1\n\
-         echo \"KC-OUT token=$token\"; echo \"KC-OUT ca=$ca\"";
-    Step::script("token", "make a join token", Check::Never, change)
-}
-
-/// Makes the workers' Node objects beforehand, each with the pod network that its place in the profile gives it:
-/// foreseeable, and flannel finds it when it starts.
-fn register(view: &View<'_>) -> Step {
+/// Makes a token of half an hour for this run, never stored, and beside it the workers' Node objects, each with the pod
+/// network that its place in the profile gives it: foreseeable, and flannel finds it when it starts.
+fn admit(view: &View<'_>) -> Step {
     let node = |name: &crate::core::NodeId| {
         let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
         format!(
@@ -64,11 +56,16 @@ fn register(view: &View<'_>) -> Step {
         )
     };
     let names: Vec<_> = view.lab.workers().map(|w| w.name.to_string()).collect();
-    let check = format!("{KUBECTL} get node {} -o name", names.join(" "));
+    let names = names.join(" ");
     let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
-    // Those that are there already are refused one by one and stay as they are; the check says what counts.
-    let change = format!("{KUBECTL} create -f - <<'KC_END' 2>&1 | grep -v AlreadyExists\n{nodes}KC_END\ntrue");
-    Step::script("register", "register the workers with their pod networks", Check::Script(check), change)
+    // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts.
+    let change = format!(
+        "{KUBECTL} create -f - >/dev/null 2>&1 <<'KC_END' &\n{nodes}KC_END\n\
+         ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) && token=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 30m) || exit 1\n\
+         wait $! || {KUBECTL} get node {names} -o name >/dev/null || exit 1\n\
+         echo \"KC-OUT token=$token\"; echo \"KC-OUT ca=$ca\""
+    );
+    Step::script("admit", "make a join token and register the workers", Check::Never, change)
 }
 
 fn join(config: &str, discovery: &str) -> Step {

@@ -44,7 +44,7 @@ async fn the_next_run_does_only_what_is_missing() {
     camp.up().await.good();
     assert_eq!(steps_of(&camp.world, "worker-1"), ["join", "answers", "reach"]);
     assert_eq!(steps_of(&camp.world, "worker-2"), ["reach"]);
-    assert_eq!(steps_of(&camp.world, "cp"), ["token", "probes", "ready", "answers", "reach", "clear"]);
+    assert_eq!(steps_of(&camp.world, "cp"), ["admit", "probes", "ready", "answers", "reach", "clear"]);
 }
 
 #[tokio::test]
@@ -60,8 +60,8 @@ async fn a_control_plane_that_fails_leaves_workers_prepared() {
     camp.world.forget();
     camp.up().await.good();
     assert_eq!(
-        steps_of(&camp.world, "cp").iter().filter(|s| **s != "image").take(3).copied().collect::<Vec<_>>(),
-        ["init", "token", "register"]
+        steps_of(&camp.world, "cp").iter().filter(|s| **s != "image").take(2).copied().collect::<Vec<_>>(),
+        ["init", "admit"]
     );
     assert_eq!(steps_of(&camp.world, "worker-1"), ["join", "answers", "reach"]);
 }
@@ -132,7 +132,7 @@ async fn secrets_are_in_no_event_journal_or_command_line() {
 #[tokio::test]
 async fn a_step_that_fails_after_it_gave_a_secret_does_not_tell_it() {
     let camp = Camp::new();
-    camp.host("cp").trouble("token", Trouble::FailAfterOutput);
+    camp.host("cp").trouble("admit", Trouble::FailAfterOutput);
     let seen = camp.up().await;
     assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
     let told = Problems::from(seen.problems).to_string();

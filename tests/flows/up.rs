@@ -38,8 +38,7 @@ const CONTROL_PLANE: &[&str] = &[
     "cni-config",
     "ca",
     "init",
-    "token",
-    "register",
+    "admit",
     "addons",
     "daemonset",
     "mode",
@@ -65,8 +64,8 @@ async fn every_step_comes_once_and_in_order() {
     assert_eq!(steps_of(&camp.world, "worker-2"), WORKER);
     let when = |on: &str, step: &str| camp.world.when(on, step);
     for worker in ["worker-1", "worker-2"] {
-        assert!(when("cp", "token") < when(worker, "join") && when("cp", "register") < when(worker, "join"));
-        assert!(when(worker, "join") < when("cp", "probes") && when("cp", "probes") < when(worker, "reach"));
+        assert!(when("cp", "admit") < when(worker, "join"));
+        assert!(when(worker, "join") < when("cp", "reach") && when("cp", "probes") < when(worker, "reach"));
         assert!(when(worker, "reach") < when("cp", "clear"));
     }
     assert!(seen.ended(Outcome::Failed).is_empty() && seen.ended(Outcome::AlreadyDone).is_empty());

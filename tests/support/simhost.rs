@@ -37,8 +37,7 @@ const UP: &[Known] = &[
     ("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
     ("init", "kubeadm init --config", "get --raw /readyz && kubectl"),
     ("addons", "kubeadm init phase addon", "svc/kube-dns -o name"),
-    ("register", "kind: Node\n", "get node worker-"),
-    ("token", "token create", "(never)"),
+    ("admit", "token create", "(never)"),
     ("join", "kubeadm join", "kubelet-client-current.pem"),
     ("daemonset", "apply --server-side", "get ds kube-flannel-ds"),
     ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
@@ -379,7 +378,7 @@ impl State {
                     "error execution phase preflight: couldn't validate the identity of the API Server",
                 );
             }
-            "token" => return Reply::ok(format!("KC-OUT token={TOKEN}\nKC-OUT ca={CA}\n")),
+            "admit" => return Reply::ok(format!("KC-OUT token={TOKEN}\nKC-OUT ca={CA}\n")),
             "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
             "image" => {
                 let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
