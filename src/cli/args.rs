@@ -5,6 +5,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use super::output::Format;
 use crate::{
     core::{Arch, LabName, NodeId},
+    machine::Wanted,
     profile::{Cni, Layout, ProxyMode},
 };
 
@@ -86,6 +87,9 @@ pub struct UpArgs {
     /// Let the machines made here reach what this computer reaches.
     #[arg(long, conflicts_with_all = ["host", "hosts"])]
     pub outbound: bool,
+    /// What the machines made here are: auto (virtual machines where KVM really works, else containers), vm, container.
+    #[arg(long, value_name = "KIND", default_value_t, conflicts_with_all = ["host", "hosts"])]
+    pub machines: Wanted,
     /// Layout: nodes x cores c memory GiB g.
     #[arg(long, value_name = "LAYOUT", conflicts_with = "profile")]
     pub layout: Option<Layout>,
@@ -255,6 +259,9 @@ pub struct MakeArgs {
     /// Layout: nodes x cores c memory GiB g; the largest that this computer holds by default.
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
+    /// What they are: auto (virtual machines where KVM really works, else containers), vm, container.
+    #[arg(long, value_name = "KIND", default_value_t)]
+    pub machines: Wanted,
     /// Debian release of the machines.
     #[arg(long, value_name = "RELEASE", value_parser = ["trixie", "bookworm"])]
     pub suite: Option<String>,

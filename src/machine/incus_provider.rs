@@ -21,6 +21,10 @@ use crate::core::{Code, LabName, NodeId, Problem, Report};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
+/// Seconds that a machine gets to end by itself where its disk matters.
+const GRACE: u32 = 30;
+/// Lines of its console that a machine which did not come up is shown with.
+const CONSOLE_TAIL: usize = 8;
 /// Pause between two looks at a booting machine.
 const LOOK: Duration = Duration::from_millis(40);
 /// How often an address that somebody else took meanwhile is chosen anew.
@@ -44,7 +48,7 @@ pub struct IncusProvider {
 }
 
 impl IncusProvider {
-    /// Machines in `place` that begin as `image`; `why` says why they are containers.
+    /// Machines in `place` that begin as `image`, which also says of what kind they are; `why` says why.
     pub fn new(place: Place, image: NodeImage, why: impl Into<String>) -> Self {
         Self { place, image, why: why.into(), importing: Mutex::new(()), chosen: Mutex::default() }
     }
@@ -52,6 +56,11 @@ impl IncusProvider {
     /// The node image's name, which says what is in it.
     pub fn image_key(&self) -> String {
         self.image.recipe().alias()
+    }
+
+    /// What new machines are; those that exist stay what they are.
+    pub fn kind(&self) -> Kind {
+        self.image.recipe().kind
     }
 
     /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
@@ -95,14 +104,17 @@ impl IncusProvider {
             ImageRef::Node => Source::Image { fingerprint: self.node_image(report).await? },
             ImageRef::Prepared(name) => Source::Copy { source: template_name(name)?, instance_only: true },
         };
-        let name = machine_name(&spec.lab, &spec.node)?;
+        let (name, kind) = (machine_name(&spec.lab, &spec.node)?, self.kind());
         for attempt in 1.. {
             let address = self.free_address().await?;
             let new = NewInstance {
                 name: name.clone(),
-                kind: "container",
-                config: settings::container(spec, &self.place.nic, address),
-                devices: settings::devices(spec, &self.place, address),
+                kind: match kind {
+                    Kind::Vm => "virtual-machine",
+                    Kind::Container => "container",
+                },
+                config: settings::node(spec, kind, &self.place.nic, address),
+                devices: settings::devices(spec, kind, &self.place.pool, &self.place.nic, address),
                 profiles: vec![],
                 source: source.clone(),
             };
@@ -142,9 +154,15 @@ impl IncusProvider {
         self.place.incus.patch(&instance.name, &json!({"config": wanted})).await.map_err(|p| p.on(&spec.node))
     }
 
-    /// Lets another key in; it is noted only once that is done.
-    async fn change_key(&self, name: &str, spec: &MachineSpec) -> Result<(), Problem> {
-        let key = settings::key(spec);
+    /// Lets another key in; it is noted only once that is done. A virtual machine learns it at a new start.
+    async fn change_key(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
+        let (name, key) = (&instance.name, settings::key(spec));
+        if settings::kind_of(instance) == Kind::Vm {
+            self.place.incus.stop(name, Some(GRACE)).await?;
+            self.place.incus.patch(name, &json!({"config": settings::another_key(instance, spec)})).await?;
+            self.place.incus.start(name).await?;
+            return self.until_up(&spec.lab, &spec.node).await.map(drop);
+        }
         let environment = [("KC_KEY".to_owned(), key[settings::KEY].clone())].into();
         self.place.incus.exec(name, TAKE_KEY, &environment).await?;
         self.place.incus.patch(name, &json!({"config": key})).await
@@ -163,14 +181,22 @@ impl IncusProvider {
             if let Some(ip) = address
                 && ssh_answers(SocketAddr::new(ip, 22), self.place.netns.as_deref()).await
             {
-                let host_keys = self.host_keys(&name).await.map_err(|p| p.on(node))?;
-                return Ok(self.machine(lab, node, State::Running, Some(ip), host_keys));
+                let host_keys = self.host_keys(&instance).await.map_err(|p| p.on(node))?;
+                if !host_keys.is_empty() {
+                    return Ok(self.machine(lab, node, &instance, State::Running, Some(ip), host_keys));
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
         let what = format!("sshd of machine {name} did not answer within {} s", BOOT_LIMIT.as_secs());
         let seen = self.place.incus.instance(&name).await.ok().flatten().map(|i| format!("Incus says: {}", i.status));
-        Err(Problem::new(Code::MachineStart, what).on(node).detail(seen))
+        let console = match settings::kind_of(&instance) {
+            Kind::Vm => self.place.incus.console(&name).await.unwrap_or_default(),
+            Kind::Container => String::new(),
+        };
+        let last: Vec<_> = console.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect();
+        let last = last[last.len().saturating_sub(CONSOLE_TAIL)..].to_vec();
+        Err(Problem::new(Code::MachineStart, what).on(node).detail(seen).detail(last))
     }
 
     async fn leased_address(&self, name: &str) -> Result<Option<IpAddr>, Problem> {
@@ -179,8 +205,19 @@ impl IncusProvider {
         Ok(addresses.iter().find(|a| a.family == "inet" && a.scope == "global").and_then(|a| a.address.parse().ok()))
     }
 
-    /// The public host keys, read through Incus and not through the network.
-    async fn host_keys(&self, name: &str) -> Result<Vec<String>, Problem> {
+    /// The public host keys, read through Incus and not through the network; none while a virtual machine has not
+    /// written its own to the console. Once seen it is kept: the console forgets.
+    async fn host_keys(&self, instance: &Instance) -> Result<Vec<String>, Problem> {
+        let name = &instance.name;
+        if settings::kind_of(instance) == Kind::Vm {
+            let kept = instance.config.get(settings::HOST_KEY).filter(|key| !key.is_empty());
+            if let Some(key) = kept {
+                return Ok(vec![key.clone()]);
+            }
+            let Some(key) = settings::host_key_on(&self.place.incus.console(name).await?) else { return Ok(vec![]) };
+            self.place.incus.patch(name, &json!({"config": {settings::HOST_KEY: key}})).await?;
+            return Ok(vec![key]);
+        }
         let text = self.place.incus.exec(name, SHOW_KEYS, &BTreeMap::new()).await?;
         Ok(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())
     }
@@ -189,6 +226,7 @@ impl IncusProvider {
         &self,
         lab: &LabName,
         node: &NodeId,
+        instance: &Instance,
         state: State,
         address: Option<IpAddr>,
         host_keys: Vec<String>,
@@ -197,7 +235,7 @@ impl IncusProvider {
             name: format!("{lab}-{node}"),
             lab: lab.clone(),
             node: node.clone(),
-            kind: Kind::Container,
+            kind: settings::kind_of(instance),
             state,
             address,
             netns: self.place.netns.clone(),
@@ -216,7 +254,16 @@ impl IncusProvider {
 #[async_trait]
 impl Provider for IncusProvider {
     fn describe(&self) -> String {
-        format!("{} makes system containers ({})", self.place.title, self.why)
+        let kind = match self.kind() {
+            Kind::Vm => {
+                "virtual machines, each with a kernel and memory of its own: all of its memory is taken from this \
+                 computer, and it starts some seconds later than a container"
+            }
+            Kind::Container => {
+                "system containers, which share this computer's kernel: its modules and settings are what all nodes have"
+            }
+        };
+        format!("{} makes {kind} ({})", self.place.title, self.why)
     }
 
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {
@@ -232,8 +279,10 @@ impl Provider for IncusProvider {
             self.place.incus.start(&name).await.map_err(|p| p.on(node))?;
         }
         let machine = self.until_up(lab, node).await?;
-        if found.is_some_and(|i| i.config.get(settings::KEY) != settings::key(spec).get(settings::KEY)) {
-            self.change_key(&name, spec).await.map_err(|p| p.on(node))?;
+        if let Some(instance) = found
+            && instance.config.get(settings::KEY) != settings::key(spec).get(settings::KEY)
+        {
+            self.change_key(&instance, spec).await.map_err(|p| p.on(node))?;
         }
         Ok(machine)
     }
@@ -252,8 +301,8 @@ impl Provider for IncusProvider {
                 fixed => fixed,
             };
             // A stopped machine's keys can be read too, but that starts a helper for each: leave it.
-            let keys = if state == State::Running { self.host_keys(&instance.name).await? } else { vec![] };
-            machines.push(self.machine(&owner.lab, &owner.node, state, address, keys));
+            let keys = if state == State::Running { self.host_keys(&instance).await? } else { vec![] };
+            machines.push(self.machine(&owner.lab, &owner.node, &instance, state, address, keys));
         }
         machines.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(machines)
@@ -289,7 +338,7 @@ impl Provider for IncusProvider {
         let instance = self.must_find(lab, node).await?;
         // A clean end: what is on its disk now begins every later machine.
         if instance.status != "Stopped" {
-            self.place.incus.stop(&instance.name, Some(30)).await.map_err(|p| p.on(node))?;
+            self.place.incus.stop(&instance.name, Some(GRACE)).await.map_err(|p| p.on(node))?;
         }
         self.drop_image(name).await?;
         self.place.incus.patch(&instance.name, &json!({"config": settings::template_marks(name)})).await?;
@@ -316,3 +365,6 @@ fn fixed_address(instance: &Instance) -> Option<IpAddr> {
 fn address_taken(problem: &Problem) -> bool {
     problem.detail.iter().any(|line| line.contains("already") && line.to_lowercase().contains("address"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,10 @@ struct Remembered {
 #[derive(Debug)]
 struct Probe {
     device: PathBuf,
+    /// What Incus talks with virtual machines through.
+    vsock: PathBuf,
+    /// The running kernel's modules.
+    modules: PathBuf,
     /// Folders where qemu is looked for.
     path: Vec<PathBuf>,
     boot: PathBuf,
@@ -50,22 +54,7 @@ struct Probe {
 impl Kvm {
     /// Tries it, at most once for each boot of this computer, qemu and kernel; `memory` is the file that remembers.
     pub async fn here(memory: &Path, report: &dyn Report) -> Self {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let probe = Probe {
-            device: "/dev/kvm".into(),
-            path: std::env::split_paths(&path).collect(),
-            boot: "/boot".into(),
-            limit: LIMIT,
-        };
-        probe.known_or_tried(memory, report).await
-    }
-
-    /// What machines are because of it.
-    pub fn machines(&self) -> String {
-        if self.works {
-            return format!("{}, but this version of kubecamp makes no VMs", self.why);
-        }
-        self.why.clone()
+        Probe::here().known_or_tried(memory, report).await
     }
 
     fn no(why: impl Into<String>) -> Self {
@@ -73,7 +62,25 @@ impl Kvm {
     }
 }
 
+/// Whether all that a try needs is there, qemu aside, which can be installed; else what lacks.
+pub(super) fn prospects() -> Result<(), String> {
+    Probe::here().prospects().map(drop).map_err(|no| no.why)
+}
+
 impl Probe {
+    fn here() -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            device: "/dev/kvm".into(),
+            vsock: "/dev/vhost-vsock".into(),
+            modules: Path::new("/lib/modules").join(release.trim()),
+            path: std::env::split_paths(&path).collect(),
+            boot: "/boot".into(),
+            limit: LIMIT,
+        }
+    }
+
     async fn known_or_tried(&self, memory: &Path, report: &dyn Report) -> Kvm {
         let (qemu, kernel) = match self.parts() {
             Ok(parts) => parts,
@@ -96,6 +103,16 @@ impl Probe {
 
     /// qemu and a kernel to try it with, or what is missing.
     fn parts(&self) -> Result<(PathBuf, PathBuf), Kvm> {
+        let kernel = self.prospects()?;
+        let (device, program) = (self.device.display(), "qemu-system-x86_64");
+        let qemu = self.path.iter().map(|d| d.join(program)).find(|p| p.is_file());
+        let qemu =
+            qemu.ok_or_else(|| Kvm::no(format!("{device} is there but {program} is not, so it was not tried")))?;
+        Ok((qemu, kernel))
+    }
+
+    /// A kernel to try it with where nothing speaks against KVM before it is tried.
+    fn prospects(&self) -> Result<PathBuf, Kvm> {
         if std::env::consts::ARCH != "x86_64" {
             return Err(Kvm::no(format!("VMs are not tried on {}", std::env::consts::ARCH)));
         }
@@ -106,15 +123,25 @@ impl Probe {
         if let Err(e) = File::options().read(true).write(true).open(&self.device) {
             return Err(Kvm::no(format!("{device} cannot be opened: {e}")));
         }
-        let program = "qemu-system-x86_64";
-        let qemu = self.path.iter().map(|d| d.join(program)).find(|p| p.is_file());
-        let qemu =
-            qemu.ok_or_else(|| Kvm::no(format!("{device} is there but {program} is not, so it was not tried")))?;
-        let kernel = self.kernel().ok_or_else(|| {
+        if !self.vsock.exists() && !self.has_module("vhost_vsock") {
+            let vsock = self.vsock.display();
+            return Err(Kvm::no(format!(
+                "{device} is there but {vsock}, which Incus needs for virtual machines, is not, nor its kernel module"
+            )));
+        }
+        self.kernel().ok_or_else(|| {
             let boot = self.boot.display();
             Kvm::no(format!("{device} is there but no kernel in {boot} to try it with, so it was not tried"))
-        })?;
-        Ok((qemu, kernel))
+        })
+    }
+
+    /// Whether the running kernel could load a module; Incus does that itself.
+    fn has_module(&self, name: &str) -> bool {
+        let list = fs::read_to_string(self.modules.join("modules.dep")).unwrap_or_default();
+        list.lines().filter_map(|l| l.split(':').next()).any(|path| {
+            let file = path.rsplit('/').next().unwrap_or_default();
+            file.strip_prefix(name).is_some_and(|rest| rest.starts_with(".ko"))
+        })
     }
 
     /// The last kernel by name that can be read.
@@ -221,7 +248,9 @@ mod tests {
         .unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let limit = Duration::from_millis(700);
-        let probe = Probe { device: at("kvm"), path: vec![at("bin")], boot: at("boot"), limit };
+        fs::write(at("vsock"), "").unwrap();
+        let (vsock, modules) = (at("vsock"), at("modules"));
+        let probe = Probe { device: at("kvm"), vsock, modules, path: vec![at("bin")], boot: at("boot"), limit };
         (dir, probe)
     }
 
@@ -245,14 +274,14 @@ mod tests {
     async fn only_a_kernel_that_looked_for_its_disk_proves_kvm() {
         let panic = "echo '[1.0] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)'";
         for (qemu, works, words) in [
-            (panic, true, "this version of kubecamp makes no VMs"),
+            (panic, true, "a kernel booted under it"),
             ("echo Hello", false, "last words were `Hello`"),
             ("echo 'could not access KVM' >&2; exit 1", false, "does not work: could not access KVM"),
         ] {
             let (dir, probe) = computer(qemu);
             let kvm = probe.known_or_tried(&dir.path().join("kvm.json"), &Quiet).await;
             assert_eq!(kvm.works, works);
-            assert!(kvm.machines().contains(words), "{}", kvm.machines());
+            assert!(kvm.why.contains(words), "{}", kvm.why);
         }
     }
 
@@ -260,6 +289,7 @@ mod tests {
     async fn what_is_missing_is_named() {
         for (gone, words) in [
             ("kvm", "has no"),
+            ("vsock", "which Incus needs for virtual machines, is not"),
             ("bin/qemu-system-x86_64", "qemu-system-x86_64 is not"),
             ("boot/vmlinuz-6.1", "no kernel in"),
         ] {
@@ -268,5 +298,20 @@ mod tests {
             let kvm = probe.known_or_tried(&dir.path().join("kvm.json"), &Quiet).await;
             assert!(!kvm.works && kvm.why.contains(words), "{}", kvm.why);
         }
+    }
+
+    #[test]
+    fn a_module_that_can_be_loaded_is_as_good_as_its_device_and_qemu_can_be_installed() {
+        let (dir, probe) = computer("exit 1");
+        for gone in ["vsock", "bin/qemu-system-x86_64"] {
+            fs::remove_file(dir.path().join(gone)).unwrap();
+        }
+        let with = |list: &str| {
+            fs::create_dir_all(&probe.modules).unwrap();
+            fs::write(probe.modules.join("modules.dep"), list).unwrap();
+            probe.prospects()
+        };
+        assert!(with("kernel/drivers/vhost/vhost_vsock_x.ko: kernel/drivers/vhost/vhost_vsock.ko\n").is_err());
+        assert!(with("kernel/drivers/vhost/vhost_vsock.ko.xz: kernel/drivers/vhost/vhost.ko.xz\n").is_ok());
     }
 }

@@ -3,6 +3,7 @@
 //! Start here: `Provider` in `provider.rs`.
 
 mod capacity;
+mod choice;
 mod engine;
 mod image;
 mod incus;
@@ -14,6 +15,7 @@ mod provider;
 mod settings;
 
 pub use capacity::Capacity;
+pub use choice::{Choice, Wanted};
 pub use engine::{AptSource, AptSources, Engine, EngineStatus, Nic, OsRelease, Packages, Place, users_incus};
 pub use image::{NodeImage, Recipe};
 pub use incus_provider::IncusProvider;

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::{
-    core::{PhaseId, Problem, Quiet, Report},
+    core::{Code, LabName, PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
     machine::{
-        Engine, ImageRef, IncusProvider, Kvm, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State,
-        users_incus,
+        Choice, Engine, ImageRef, IncusProvider, Kind, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State,
+        Wanted, users_incus,
     },
     profile::Lab,
 };
@@ -22,6 +22,8 @@ pub struct LocalPlaces {
     pub images: std::path::PathBuf,
     /// The Debian release of the node image; `None` is the newest known.
     pub suite: Option<String>,
+    /// Of what kind new machines are to be.
+    pub kind: Wanted,
     /// Whether machines of the private engine reach what this computer reaches.
     pub outbound: bool,
 }
@@ -54,8 +56,9 @@ impl Phase for MachineEngine {
         "get the machine engine and its node image ready"
     }
 
-    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let engine = StartEngine { places: self.places.clone(), provider: Arc::clone(&self.provider) };
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let lab = view.lab.name().clone();
+        let engine = StartEngine { lab, places: self.places.clone(), provider: Arc::clone(&self.provider) };
         let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
         Ok(vec![
             Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
@@ -118,27 +121,43 @@ pub async fn running_place(places: &LocalPlaces) -> Result<Option<Place>, Proble
 }
 
 /// The node image that machines begin as.
-fn node_image(places: &LocalPlaces) -> Result<NodeImage, Problem> {
-    Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?))
+fn node_image(places: &LocalPlaces, kind: Kind) -> Result<NodeImage, Problem> {
+    Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?.of_kind(kind)))
 }
 
-/// The provider over a place that runs.
-pub fn provider_in(place: Place, places: &LocalPlaces, why: String) -> Result<IncusProvider, Problem> {
-    Ok(IncusProvider::new(place, node_image(places)?, why))
+/// The provider over a place that runs, for machines that exist, of whatever kind.
+pub fn provider_in(place: Place, places: &LocalPlaces) -> Result<IncusProvider, Problem> {
+    Ok(IncusProvider::new(place, node_image(places, Kind::Container)?, "no new machines"))
 }
 
 struct StartEngine {
+    lab: LabName,
     places: LocalPlaces,
     provider: ProviderSlot,
 }
 
 impl StartEngine {
     async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
-        let kvm = Kvm::here(&self.places.kvm(), report).await;
-        let provider = provider_in(place, &self.places, kvm.machines())?;
+        let choice = Choice::make(self.places.kind, &place, &self.places.kvm(), report).await?;
+        let provider = IncusProvider::new(place, node_image(&self.places, choice.kind)?, choice.why);
+        if self.places.kind != Wanted::Auto {
+            same_kind(&provider.list(Some(&self.lab)).await?, choice.kind)?;
+        }
         let _ = self.provider.set(Arc::new(provider));
         Ok(())
     }
+}
+
+/// Refuses a kind that is asked for where the lab's machines are of the other: they stay what they are.
+fn same_kind(machines: &[Machine], kind: Kind) -> Result<(), Problem> {
+    let Some(other) = machines.iter().find(|m| m.kind != kind) else { return Ok(()) };
+    let is = if other.kind == Kind::Vm { "a virtual machine" } else { "a container" };
+    Err(Problem::new(
+        Code::LabDiffers,
+        format!("machine {} exists as {is}, not as what --machines asks for", other.name),
+    )
+    .on(&other.node)
+    .hint("Leave --machines out, or remove the lab's machines first: kubecamp down."))
 }
 
 #[async_trait]
@@ -171,13 +190,16 @@ struct BuildImage {
 #[async_trait]
 impl Task for BuildImage {
     async fn done(&self) -> Result<bool, Problem> {
-        Ok(self.provider.get().is_some() && node_image(&self.places)?.file().exists())
+        match self.provider.get() {
+            Some(provider) => Ok(node_image(&self.places, provider.kind())?.file().exists()),
+            None => Ok(false),
+        }
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
         match self.provider.get() {
             Some(provider) => provider.prepare(report).await,
-            None => Err(Problem::new(crate::core::Code::Internal, "the image came before the engine")),
+            None => Err(Problem::new(Code::Internal, "the image came before the engine")),
         }
     }
 }
@@ -213,14 +235,29 @@ impl Task for Make {
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        let provider = self
-            .provider
-            .get()
-            .ok_or_else(|| Problem::new(crate::core::Code::Internal, "the machines came before the engine"))?;
+        let provider =
+            self.provider.get().ok_or_else(|| Problem::new(Code::Internal, "the machines came before the engine"))?;
         report.note(&crate::core::NodeId::here(), &provider.describe());
         let made = join_all(self.specs.iter().map(|spec| provider.ensure(spec, report))).await;
         let machines = made.into_iter().collect::<Result<Vec<_>, _>>()?;
         let _ = self.machines.set(machines);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_stay_what_they_are() {
+        let json = serde_json::json!([{"name": "lab-cp", "lab": "lab", "node": "cp", "kind": "container",
+            "state": "running", "address": null, "netns": null, "host_keys": []}]);
+        let machines: Vec<Machine> = serde_json::from_value(json).unwrap();
+        same_kind(&machines, Kind::Container).unwrap();
+        same_kind(&[], Kind::Vm).unwrap();
+        let problem = same_kind(&machines, Kind::Vm).unwrap_err();
+        assert_eq!(problem.code, Code::LabDiffers);
+        assert!(problem.what.contains("lab-cp exists as a container"), "{}", problem.what);
     }
 }

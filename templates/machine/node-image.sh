@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the node image: a Debian or Ubuntu that boots in a second and carries all that kubeadm's checks ask for.
-# Environment: SUITE, ARCH, WORK (an empty folder of ours), OUT (the file to make), SOURCES (apt source lines).
+# Environment: SUITE, ARCH, WORK (an empty folder of ours), OUT (the file to make), SOURCES (apt source lines),
+# VM_DISK (vm-disk.sh when it is to be a virtual machine's image; empty for a container's).
 # Standard input: held open by the caller; when it closes, the build ends too.
 set -eu
 exec 2>&1 3<&0 </dev/null
@@ -11,7 +12,12 @@ root=$WORK/rootfs
 say() { printf 'kc-step %s\n' "$1"; }
 
 say packages
-printf '%s\n' "$SOURCES" | mmdebstrap --mode=root --format=directory --variant=minbase --architectures="$ARCH" \
+set --
+# The initrd holds what an Incus machine's disk and network need and nothing else: it is loaded at each boot.
+[ -z "$VM_DISK" ] || set -- --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"
+  printf "MODULES=list\nCOMPRESS=zstd\n" >"$1/etc/initramfs-tools/conf.d/kubecamp"
+  printf "%s\n" virtio_pci virtio_scsi virtio_blk sd_mod nvme ext4 virtio_net dmi_sysfs >"$1/etc/initramfs-tools/modules"'
+printf '%s\n' "$SOURCES" | mmdebstrap "$@" --mode=root --format=directory --variant=minbase --architectures="$ARCH" \
   --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' --aptopt='Acquire::Languages "none"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
@@ -143,10 +149,12 @@ mkdir -p -m 700 "$root/root/.ssh"
 printf '%s\n' "$KEY" >"$root/etc/kubecamp-image"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/tmp/*
 
-say pack
-# Incus writes these files before a new machine's first process starts, from the keys of its configuration.
 : >"$root/root/.ssh/authorized_keys"
 chmod 600 "$root/root/.ssh/authorized_keys"
+if [ -n "$VM_DISK" ]; then eval "$VM_DISK"; exit; fi
+
+say pack
+# Incus writes these files before a new machine's first process starts, from the keys of its configuration.
 mkdir "$WORK/templates"
 cat >"$WORK/metadata.yaml" <<E
 architecture: $MACHINE

@@ -6,7 +6,7 @@ use crate::{
     },
     core::Problems,
     engine::Journal,
-    machine::{Engine, Kvm, Provider},
+    machine::{Choice, Engine, Kind, Provider, Wanted},
     phases::{provider_in, running_place},
     render::table,
 };
@@ -17,7 +17,7 @@ pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(),
     match command {
         MachineCommand::List { output } => {
             let machines = match running_place(&places).await? {
-                Some(place) => provider_in(place, &places, String::new())?.list(None).await?,
+                Some(place) => provider_in(place, &places)?.list(None).await?,
                 None => vec![],
             };
             let mut rows = vec![["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"].map(str::to_owned).to_vec()];
@@ -56,8 +56,13 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     let reach =
         if status.outbound { "what this computer reaches" } else { "each other and nothing else (see --outbound)" };
     text.push_str(&format!("Its machines reach {reach}.\n"));
-    let kvm = Kvm::here(&cx.local_places().kvm(), &journal).await;
-    text.push_str(&format!("Machines are system containers: {}.\n", kvm.machines()));
+    let (places, auto) = (cx.local_places(), Wanted::Auto);
+    let choice = match engine.running().await? {
+        Some(place) => Choice::make(auto, &place, &places.kvm(), &journal).await?,
+        None => Choice::foreseen(auto, &places.kvm(), &journal).await,
+    };
+    let kind = if choice.kind == Kind::Vm { "virtual machines" } else { "system containers" };
+    text.push_str(&format!("New machines are {kind}: {}.\n", choice.why));
     output::data(&text);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
     core::{Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
-    machine::{Engine, Machine, Packages},
+    machine::{Choice, Engine, Machine, Packages},
     phases::{LocalPlaces, SudoUser},
     profile::{self, Lab},
     render::table,
@@ -26,10 +26,10 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
         }
         None => None,
     };
-    let packages = match args.outbound {
-        true => Packages::here().and(Engine::outbound_packages()),
-        false => Packages::here(),
-    };
+    let mut packages = Choice::packages(args.machines)?;
+    if args.outbound {
+        packages = packages.and(Engine::outbound_packages());
+    }
     up::agree_to_packages(cx, &packages).await?;
     let _lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
@@ -38,7 +38,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     }
     cx.store.save(&lab, &state)?;
     let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
-    let places = LocalPlaces { suite: args.suite, outbound: args.outbound, ..cx.local_places() };
+    let places = LocalPlaces { suite: args.suite, kind: args.machines, outbound: args.outbound, ..cx.local_places() };
     let made = carry_out(cx, places, packages, user, &run).await;
     run.ended(match &made {
         Ok(_) => Outcome::Changed,

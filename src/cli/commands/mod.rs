@@ -30,7 +30,7 @@ use super::{
 use crate::{
     core::{Code, NodeId, Problem, Problems, Secret},
     engine::Journal,
-    machine::{Machine, Provider},
+    machine::{Machine, Provider, Wanted},
     phases::{LocalPlaces, provider_in, running_place},
     profile::Lab,
     transport::{Ask, SshTarget},
@@ -85,6 +85,7 @@ impl Context {
             engine: self.places.engine.clone(),
             images: self.places.cache.join("images"),
             suite: None,
+            kind: Wanted::default(),
             outbound: false,
         }
     }
@@ -96,7 +97,7 @@ impl Context {
             return Err(Problem::new(Code::EngineStart, "the engine of the lab's machines does not run")
                 .hint("Start it: kubecamp machine engine start, or kubecamp up --local."));
         };
-        provider_in(place, &places, String::new())?.list(Some(lab.name())).await
+        provider_in(place, &places)?.list(Some(lab.name())).await
     }
 
     /// How to log in to the nodes of a lab that exists.

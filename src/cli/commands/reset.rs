@@ -130,7 +130,7 @@ async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problem> {
         return Err(Problem::new(Code::EngineStart, "the engine of the lab's machines does not run")
             .hint("Start it, then try again: kubecamp machine engine start."));
     };
-    let provider = provider_in(place, &places, String::new())?;
+    let provider = provider_in(place, &places)?;
     // Those that exist rather than those of the profile: an earlier profile may have had more.
     for machine in provider.list(Some(lab.name())).await? {
         provider.remove(lab.name(), &machine.node).await?;

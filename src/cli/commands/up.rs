@@ -20,7 +20,7 @@ use crate::{
     flows::{self, Local, LocalResult, Up},
     host::{Facts, Viewer},
     inventory,
-    machine::{Engine, Packages},
+    machine::{Choice, Engine, Packages},
     phases::{FetchBundle, LocalPlaces, preflight},
     profile::{self, Lab, Layout, Profile},
     render::{summary_text, table},
@@ -311,7 +311,7 @@ impl Request {
     /// Which packages this computer lacks: for machines always, for a bundle where one must be built.
     async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
         let bundle = self.bundle(cx, &LocalResult::default())?.lacking_packages().await?;
-        self.packages = Packages::here().and(bundle);
+        self.packages = Choice::packages(self.args.machines)?.and(bundle);
         if self.args.outbound {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
         }
@@ -342,7 +342,7 @@ impl Request {
     ) -> Result<Vec<Box<dyn crate::engine::Phase>>, Problem> {
         let bundle = self.bundle(cx, result)?;
         let packages = self.packages.clone();
-        let places = LocalPlaces { outbound: self.args.outbound, ..cx.local_places() };
+        let places = LocalPlaces { kind: self.args.machines, outbound: self.args.outbound, ..cx.local_places() };
         let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
         Ok(flows::local(Local { bundle, machines, packages, key }, result))
     }

@@ -21,6 +21,10 @@ const NEEDED: [&str; 9] = [
     "mmdebstrap",
     "zstd",
 ];
+/// What virtual machines need besides: qemu with its firmware, and tools that make a disk in a file.
+const FOR_VMS: [&str; 6] = ["qemu-system-x86", "qemu-utils", "ovmf", "mtools", "fdisk", "e2fsprogs"];
+/// Those of all these that come from the backports on Debian 12: its own qemu is too old for Incus.
+const FROM_BACKPORTS: [&str; 2] = ["incus-", "qemu-system-x86"];
 /// The apt source that is added on Debian 12, whose own release has no Incus.
 const BACKPORTS: &str = "/etc/apt/sources.list.d/kubecamp-backports.sources";
 /// Lines of apt's output that a problem shows.
@@ -63,6 +67,11 @@ impl Packages {
     pub fn here() -> Self {
         let needed = NEEDED.iter().map(|n| (*n).to_owned()).collect();
         Self { os: OsRelease::here(), sources: Sources::here(), needed }
+    }
+
+    /// What virtual machines need too, for [`Packages::and`].
+    pub fn for_vms() -> impl Iterator<Item = String> {
+        FOR_VMS.into_iter().map(str::to_owned)
     }
 
     /// These too.
@@ -113,10 +122,11 @@ impl Packages {
         if !geteuid().is_root() {
             return Err(Problem::new(Code::LocalRoot, "installing packages needs root").detail([missing.join(" ")]));
         }
-        let backports = missing.iter().any(|p| p == "incus-base") && self.add_backports(report)?;
+        let newer = |name: &str| FROM_BACKPORTS.iter().any(|start| name.starts_with(start));
+        let backports = missing.iter().any(|p| newer(p)) && self.add_backports(report)?;
         apt(&["update"], 0, report).await?;
         let mut words = vec!["install".to_owned(), "--yes".to_owned(), "--no-install-recommends".to_owned()];
-        words.extend(missing.iter().map(|name| match name.starts_with("incus-") && backports {
+        words.extend(missing.iter().map(|name| match newer(name) && backports {
             true => format!("{name}/{}-backports", self.os.codename),
             false => name.clone(),
         }));

@@ -15,7 +15,7 @@ use crate::core::{Code, EventKind, NodeId, Problem, Report};
 /// Lines of the build's output that a problem shows.
 const TAIL: usize = 15;
 /// The script's steps, for progress.
-const STEPS: [&str; 4] = ["packages", "settings", "pack", "done"];
+const STEPS: [&str; 6] = ["packages", "settings", "kernel", "disk", "pack", "done"];
 
 /// The node images in one cache folder.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ impl NodeImage {
             .env("MACHINE", self.recipe.machine)
             .env("SOURCES", self.recipe.sources.join("\n"))
             .env("PACKAGES", self.recipe.packages())
+            .env("VM_DISK", self.recipe.disk())
             .env("KEY", self.recipe.alias())
             .env("WORK", work)
             .env("OUT", out)

@@ -4,10 +4,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     core::{Code, Problem},
-    machine::engine::{AptSources, OsRelease},
+    machine::{
+        Kind,
+        engine::{AptSources, OsRelease},
+    },
 };
 
 pub(super) const SCRIPT: &str = include_str!("../../../templates/machine/node-image.sh");
+/// The part of [`SCRIPT`] that makes a virtual machine's disk of the node's files.
+pub(super) const DISK: &str = include_str!("../../../templates/machine/vm-disk.sh");
 
 /// What a node needs before kubecamp brings the bundle: an init, sshd, and every program that kubeadm looks for.
 const PACKAGES: [&str; 26] = [
@@ -39,6 +44,9 @@ const PACKAGES: [&str; 26] = [
     "netbase",
 ];
 
+/// What a virtual machine needs besides, its kernel aside: to be booted by UEFI and to grow its disk.
+const VM_PACKAGES: [&str; 4] = ["initramfs-tools", "systemd-boot-efi", "fdisk", "e2fsprogs"];
+
 /// A node image to be built: its suite, and where the packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
@@ -48,6 +56,10 @@ pub struct Recipe {
     pub arch: String,
     /// Incus's name of the CPU, as `x86_64`.
     pub machine: &'static str,
+    /// What machines it is for.
+    pub kind: Kind,
+    /// The package of a virtual machine's kernel.
+    pub kernel: String,
     /// One-line apt sources; where they point does not change what the image is.
     pub sources: Vec<String>,
 }
@@ -58,6 +70,12 @@ impl Recipe {
     pub fn here(suite: Option<&str>) -> Result<Self, Problem> {
         let (os, apt) = (OsRelease::here(), AptSources::here());
         Self::from(&os, &apt, suite, std::env::consts::ARCH)
+    }
+
+    /// The same node as an image for machines of this kind.
+    #[must_use]
+    pub fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     fn from(os: &OsRelease, apt: &AptSources, suite: Option<&str>, cpu: &str) -> Result<Self, Problem> {
@@ -79,18 +97,33 @@ impl Recipe {
         let components = if os.id == "ubuntu" { "main universe" } else { "main" };
         let option = keyring.map(|k| format!("[signed-by={k}] ")).unwrap_or_default();
         let sources = vec![format!("deb {option}{} {suite} {components}", main.uri)];
-        Ok(Self { suite, arch: arch.to_owned(), machine, sources })
+        let kernel =
+            if os.id == "ubuntu" { "linux-image-virtual".to_owned() } else { format!("linux-image-cloud-{arch}") };
+        Ok(Self { suite, arch: arch.to_owned(), machine, kind: Kind::Container, kernel, sources })
     }
 
     /// The packages of the image, comma-separated.
     pub(super) fn packages(&self) -> String {
-        PACKAGES.join(",")
+        let mut names = PACKAGES.to_vec();
+        if self.kind == Kind::Vm {
+            names.push(&self.kernel);
+            names.extend(VM_PACKAGES);
+        }
+        names.join(",")
+    }
+
+    /// The script that makes the disk; empty for a container, which needs none.
+    pub(super) fn disk(&self) -> &'static str {
+        match self.kind {
+            Kind::Vm => DISK,
+            Kind::Container => "",
+        }
     }
 
     /// What the image is known by: a digest of everything that decides its content.
     pub fn key(&self) -> String {
         let mut hasher = Sha256::new();
-        for part in [SCRIPT, &self.packages(), &self.suite, &self.arch] {
+        for part in [SCRIPT, self.disk(), &self.packages(), &self.suite, &self.arch] {
             hasher.update(part.as_bytes());
             hasher.update([0]);
         }
@@ -99,7 +132,11 @@ impl Recipe {
 
     /// The alias of the image in Incus.
     pub fn alias(&self) -> String {
-        format!("kubecamp-node-{}-{}", self.suite, self.key())
+        let kind = match self.kind {
+            Kind::Vm => "vm",
+            Kind::Container => "node",
+        };
+        format!("kubecamp-{kind}-{}-{}", self.suite, self.key())
     }
 }
 
@@ -130,6 +167,29 @@ mod tests {
         let elsewhere = Recipe { sources: vec!["deb http://other.example trixie main".into()], ..trixie.clone() };
         assert_eq!(trixie.key(), elsewhere.key());
         assert!(trixie.sources[0].ends_with("http://mirror.example/debian trixie main"), "{:?}", trixie.sources);
+    }
+
+    #[test]
+    fn a_virtual_machine_has_a_kernel_and_an_image_of_its_own() {
+        let (container, vm) = (recipe("trixie"), recipe("trixie").of_kind(Kind::Vm));
+        assert!(vm.packages().ends_with(",linux-image-cloud-amd64,initramfs-tools,systemd-boot-efi,fdisk,e2fsprogs"));
+        assert!(!container.packages().contains("linux-image"));
+        assert!(vm.alias().starts_with("kubecamp-vm-trixie-") && vm.key() != container.key());
+        assert!(container.disk().is_empty() && vm.disk().contains("mke2fs"));
+    }
+
+    #[test]
+    fn the_disk_is_made_without_loop_devices_and_mounts() {
+        let commands: Vec<_> = DISK.lines().filter(|l| !l.trim_start().starts_with('#')).collect();
+        for tool in ["losetup", "mount ", "kpartx", "grub-install"] {
+            let used = commands.iter().filter(|l| l.trim_start().starts_with(tool)).count();
+            assert_eq!(used, 0, "{tool}");
+        }
+        // Partitions, boot entry and fstab must name the same root, in whatever case each of them wants.
+        assert!(DISK.contains("uuid=$rootpart, name=root") && DISK.contains("root=PARTUUID=$(echo $rootpart"));
+        // Where the partition begins, the file system does.
+        assert!(DISK.contains("start=97MiB") && DISK.contains("offset=$((97 * 1048576))"));
+        assert!(DISK.contains("size=2974MiB") && DISK.contains("\"$disk\" 2974M"));
     }
 
     #[test]

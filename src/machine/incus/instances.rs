@@ -28,6 +28,11 @@ impl Incus {
         self.get(&format!("/instances/{name}/state")).await
     }
 
+    /// What a running virtual machine wrote to its console since its start, escapes and all.
+    pub async fn console(&self, name: &str) -> Result<String, Problem> {
+        self.text(&format!("/instances/{name}/console")).await.map(Option::unwrap_or_default)
+    }
+
     /// Makes an instance; it is stopped.
     pub async fn create(&self, new: &NewInstance) -> Result<(), Problem> {
         self.send(Method::POST, "/instances", new).await.map(drop)

@@ -10,4 +10,4 @@ mod objects;
 mod setup;
 
 pub use client::Incus;
-pub use objects::{Instance, NewInstance, Source};
+pub use objects::{Instance, NewInstance, Server, Source};

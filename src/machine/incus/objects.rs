@@ -12,6 +12,9 @@ pub struct Server {
     /// `trusted` when this user may use the API.
     #[serde(default)]
     pub auth: String,
+    /// What this version can do beyond the first one.
+    #[serde(default)]
+    pub api_extensions: Vec<String>,
     /// Version, drivers and kernel.
     #[serde(default)]
     pub environment: Environment,

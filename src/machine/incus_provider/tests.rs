@@ -1,0 +1,179 @@
+//! What the provider asks of an Incus, told by a fake one on a Unix socket.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex as Held},
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+
+use super::*;
+use crate::{
+    core::{Bytes, Quiet},
+    machine::{AptSources, Recipe, incus::Incus},
+};
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPgQFc8zDQmswu6VtXXF9tinN/YQnqJ0ftWy5q5ssAmI";
+
+/// An Incus that answers a fixed text for each `METHOD /path`, and notes what it was asked.
+#[derive(Clone, Default)]
+struct Fake {
+    answers: Arc<BTreeMap<String, String>>,
+    asked: Arc<Held<Vec<(String, Value)>>>,
+}
+
+impl Fake {
+    /// Values are answered in an envelope, text as it is; every other request that changes something succeeds.
+    fn new(answers: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            value => json!({"type": "sync", "metadata": value}).to_string(),
+        };
+        let answers = answers.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
+        Self { answers: Arc::new(answers), asked: Arc::default() }
+    }
+
+    /// A provider of machines of this kind in this Incus.
+    fn provider(&self, dir: &tempfile::TempDir, kind: Kind) -> IncusProvider {
+        let socket = dir.path().join("unix.socket");
+        let (listener, fake) = (UnixListener::bind(&socket).unwrap(), self.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                fake.answer(stream).await;
+            }
+        });
+        let nic = Nic::Managed { network: "br".into(), gateway: Ipv4Addr::new(10, 1, 0, 1), prefix: 24 };
+        let incus = Incus::new(&socket).unwrap();
+        let place = Place { incus, pool: "pool".into(), nic, netns: None, title: "a fake Incus".into() };
+        let sources = AptSources::parse("deb http://mirror.example/debian bookworm main", "");
+        let recipe = Recipe {
+            suite: "trixie".into(),
+            arch: "amd64".into(),
+            machine: "x86_64",
+            kind,
+            kernel: "linux-image-cloud-amd64".into(),
+            sources: sources.main("bookworm").map(|s| s.uri.clone()).into_iter().collect(),
+        };
+        IncusProvider::new(place, NodeImage::new(dir.path(), recipe), "the test wants it")
+    }
+
+    async fn answer(&self, stream: UnixStream) {
+        let mut stream = BufReader::new(stream);
+        let (mut first, mut length) = (String::new(), 0);
+        stream.read_line(&mut first).await.unwrap();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            length = line.strip_prefix("content-length:").map_or(length, |n| n.trim().parse().unwrap());
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        let asked = first.trim().trim_end_matches(" HTTP/1.1").replace("/1.0", "");
+        let fallback = if asked.starts_with("GET") {
+            json!({"type": "error", "error": "not found"})
+        } else {
+            json!({"type": "sync", "metadata": {}})
+        };
+        let text = self.answers.get(&asked).cloned().unwrap_or_else(|| fallback.to_string());
+        let status = if text.starts_with(r#"{"error":"not found""#) { "404 Not Found" } else { "200 OK" };
+        self.asked.lock().unwrap().push((asked, serde_json::from_slice(&body).unwrap_or_default()));
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+        stream.get_mut().write_all((head + &text).as_bytes()).await.unwrap();
+    }
+
+    /// The bodies that came with this request.
+    fn bodies(&self, request: &str) -> Vec<Value> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(key, _)| key == request).map(|(_, body)| body.clone()).collect()
+    }
+}
+
+fn spec() -> MachineSpec {
+    MachineSpec {
+        lab: "lab".parse().unwrap(),
+        node: "cp1".parse().unwrap(),
+        cores: 2,
+        memory: Bytes::gib(4),
+        disk: Bytes::gib(30),
+        authorized_key: "ssh-ed25519 AAAA me".into(),
+        image: ImageRef::Prepared("v1".into()),
+    }
+}
+
+fn instance(kind: &str, more: Value) -> Value {
+    let mut config = json!({settings::LAB: "lab", settings::NODE: "cp1"});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let devices = json!({"eth0": {"ipv4.address": "10.1.0.2"}});
+    json!({"name": "lab-cp1", "status": "Running", "type": kind, "config": config, "devices": devices})
+}
+
+#[tokio::test]
+async fn a_new_machine_is_of_the_chosen_kind_with_its_layouts_limits() {
+    for (kind, name) in [(Kind::Vm, "virtual-machine"), (Kind::Container, "container")] {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::new([("GET /networks/br/leases", json!([])), ("GET /instances?recursion=1", json!([]))]);
+        fake.provider(&dir, kind).create(&spec(), &Quiet).await.unwrap();
+        let made = fake.bodies("POST /instances").remove(0);
+        assert_eq!((&made["type"], &made["name"]), (&json!(name), &json!("lab-cp1")));
+        assert_eq!(made["source"], json!({"type": "copy", "source": "kubecamp-image-v1", "instance_only": true}));
+        let config = &made["config"];
+        assert_eq!((&config["limits.cpu"], &config["limits.memory"]), (&json!("2"), &json!("4294967296")));
+        assert_eq!(made["devices"]["root"]["size"], json!("32212254720"));
+        assert_eq!(made["devices"]["eth0"]["ipv4.address"], json!("10.1.0.2"));
+        let vm = kind == Kind::Vm;
+        assert_eq!(made["devices"]["kmsg"].is_null(), vm);
+        assert_eq!(config["raw.qemu"].is_string(), vm);
+        assert_eq!(config["security.privileged"].is_string(), !vm);
+    }
+}
+
+#[tokio::test]
+async fn a_virtual_machines_host_key_comes_from_its_console_and_is_kept() {
+    let (dir, console) = (tempfile::tempdir().unwrap(), format!("boot\r\nkubecamp-host-key: {HOST_KEY} \r\n"));
+    let fake = Fake::new([
+        ("GET /instances?recursion=2", json!([instance("virtual-machine", json!({}))])),
+        ("GET /instances/lab-cp1/console", Value::String(console)),
+    ]);
+    // A provider that would make containers shows virtual machines as what they are.
+    let machines = fake.provider(&dir, Kind::Container).list(None).await.unwrap();
+    assert_eq!((machines[0].kind, machines[0].state), (Kind::Vm, State::Running));
+    assert_eq!(machines[0].host_keys, [HOST_KEY]);
+    assert_eq!(fake.bodies("PATCH /instances/lab-cp1"), [json!({"config": {"user.kubecamp.host-key": HOST_KEY}})]);
+    assert!(fake.bodies("POST /instances/lab-cp1/exec").is_empty(), "there is no agent in it");
+
+    let (dir, known) = (tempfile::tempdir().unwrap(), json!({"user.kubecamp.host-key": HOST_KEY}));
+    let fake = Fake::new([("GET /instances?recursion=2", json!([instance("virtual-machine", known)]))]);
+    assert_eq!(fake.provider(&dir, Kind::Vm).list(None).await.unwrap()[0].host_keys, [HOST_KEY]);
+    assert!(fake.bodies("GET /instances/lab-cp1/console").is_empty());
+}
+
+#[tokio::test]
+async fn a_published_virtual_machine_forgets_who_it_was() {
+    let (dir, known) = (tempfile::tempdir().unwrap(), json!({"user.kubecamp.host-key": HOST_KEY}));
+    let fake = Fake::new([("GET /instances/lab-cp1", instance("virtual-machine", known))]);
+    let (lab, node) = (spec().lab, spec().node);
+    fake.provider(&dir, Kind::Vm).publish(&lab, &node, "v1").await.unwrap();
+    let ends = fake.bodies("PUT /instances/lab-cp1/state");
+    assert_eq!(ends, [json!({"action": "stop", "timeout": 30, "force": false})]);
+    let marks = &fake.bodies("PATCH /instances/lab-cp1")[0]["config"];
+    assert_eq!((&marks["user.kubecamp.host-key"], &marks["user.kubecamp.image"]), (&json!(""), &json!("v1")));
+    assert_eq!(fake.bodies("POST /instances/lab-cp1"), [json!({"name": "kubecamp-image-v1"})]);
+}
+
+#[tokio::test]
+async fn each_kind_says_what_it_is_and_costs() {
+    for (kind, words) in [(Kind::Vm, "kernel and memory of its own"), (Kind::Container, "share this computer's kernel")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let said = Fake::default().provider(&dir, kind).describe();
+        assert!(said.contains(words) && said.ends_with("(the test wants it)"), "{said}");
+    }
+}
