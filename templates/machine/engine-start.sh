@@ -43,8 +43,8 @@ if command -v lxcfs >/dev/null && [ -d /var/lib/lxcfs ]; then
   shows() { nsenter --target "$holder" --mount -- test -e /var/lib/lxcfs/proc/meminfo; }
   if ! shows; then
     setsid nsenter --target "$holder" --mount --net -- lxcfs -f /var/lib/lxcfs >"$dir/lxcfs.log" 2>&1 </dev/null &
-    tries=0
-    until shows || [ "$tries" -ge 40 ]; do tries=$((tries + 1)); sleep 0.05; done
+    lxcfs=$! tries=0
+    until shows || [ "$tries" -ge 200 ] || ! kill -0 "$lxcfs" 2>/dev/null; do tries=$((tries + 1)); sleep 0.05; done
   fi
 fi
 
