@@ -1,6 +1,6 @@
 //! Belongs: arguments, settings, questions on the terminal, exit codes; one file per command.
 //! Never: work that another front end would need too.
-//! Start here: `args.rs`, then `commands/up.rs`.
+//! Start here: `args.rs`, then `commands/up/carry_out.rs`.
 
 mod args;
 mod ask;

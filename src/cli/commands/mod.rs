@@ -1,6 +1,6 @@
 //! Belongs: one file per command: from arguments to a flow or a question, and its data to standard output.
 //! Never: what a phase knows.
-//! Start here: `up.rs`.
+//! Start here: `up/carry_out.rs`.
 
 mod bundle;
 mod cp;
@@ -8,6 +8,7 @@ mod kubectl;
 mod machine;
 mod make_machines;
 mod meta;
+mod plan;
 mod profile;
 mod reset;
 mod runs;
@@ -57,7 +58,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
     });
     match args.command {
         Command::Up(args) => up::up(&cx, args).await.map(|()| 0),
-        Command::Plan(args) => up::plan(&cx, args).await.map(|()| 0),
+        Command::Plan(args) => plan::plan(&cx, args).await.map(|()| 0),
         Command::Status(args) => status::status(&cx, args).await.map(|()| 0),
         Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
         Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),

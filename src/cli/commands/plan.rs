@@ -1,0 +1,74 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Context,
+    up::{Request, Site},
+};
+use crate::{
+    bundle::Bundle,
+    cli::{args::PlanArgs, output},
+    core::{NodeId, Problems},
+    engine::{Journal, Mode, Planned, Run, run_flow},
+    flows::{self, LocalResult},
+    host::Facts,
+    render::table,
+};
+
+/// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
+pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
+    let mut request = Request::of(cx, args.up)?;
+    request.check_bundle()?;
+    if request.is_local() {
+        request.find_packages(cx).await?;
+    }
+    let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
+    let result = LocalResult::default();
+    let local = request.local_phases(cx, &result, Mode::Plan)?;
+    run_flow(&run, &local, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await?;
+    if let Some(bundle) = result.bundle.get() {
+        plan_hosts(cx, &request, &run, &result, bundle).await?;
+    } else {
+        output::say("The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build.");
+    }
+    let planned = run.summary().planned;
+    output::value(args.output, &planned, || plan_text(&planned))?;
+    Ok(())
+}
+
+async fn plan_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    result: &LocalResult,
+    bundle: &Arc<Bundle>,
+) -> Result<(), Problems> {
+    let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
+    if request.is_local() && result.machines.get().is_none() {
+        let fleet = run.lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
+        return run_flow(run, &flows::up(&request.up(cx, bundle, &[])), &nodes, &BTreeMap::new(), &fleet).await;
+    }
+    let site = Site::open(cx, request, run, result).await?;
+    let ended = match site.fit().await {
+        Ok(()) => site.flow().await,
+        refused => refused,
+    };
+    site.close().await;
+    ended
+}
+
+fn plan_text(planned: &[Planned]) -> String {
+    let mut rows = vec![["NODE", "PHASE", "STEP", "CHANGE"].map(str::to_owned).to_vec()];
+    for step in planned {
+        let mut change = if step.done { "nothing: done already".to_owned() } else { step.title.clone() };
+        if !step.done && !step.depends_on.is_empty() {
+            let needs: BTreeSet<_> = step.depends_on.iter().cloned().collect();
+            change.push_str(&format!(" (depends on {})", needs.into_iter().collect::<Vec<_>>().join(", ")));
+        }
+        rows.push(vec![step.on.to_string(), step.phase.to_string(), step.step.to_string(), change]);
+    }
+    let todo = planned.iter().filter(|p| !p.done).count();
+    format!("{}{todo} steps would change something, {} are done already\n", table(&rows), planned.len() - todo)
+}
