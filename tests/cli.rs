@@ -235,6 +235,34 @@ fn data_is_on_standard_output_alone() {
     assert!(verified.code == 0 && verified.out.contains("every digest is right"), "{}", verified.err);
 }
 
+/// Every read that offers `-o`: a wide table has what the plain one has, and more.
+#[test]
+fn wide_is_wider() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    copy_lab(&home.lab("lab"));
+    home.run(&["reset", "--yes"]);
+    for args in [
+        &["bundle", "inspect", &bundle][..],
+        &["status", "--all"],
+        &["status"],
+        &["profile", "list"],
+        &["machine", "list"],
+        &["run", "list"],
+        &["run", "show"],
+    ] {
+        let heading = |format: &str| {
+            let ended = home.run(&[args, &["-o", format]].concat());
+            assert_eq!(ended.code, 0, "{args:?} {}", ended.err);
+            let line = ended.out.lines().find(|l| l.chars().next().is_some_and(char::is_uppercase) && !l.contains(','));
+            line.unwrap_or_else(|| panic!("{args:?} has no heading: {}", ended.out)).to_owned()
+        };
+        let words = |text: String| text.split("  ").map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();
+        let (table, wide): (Vec<String>, Vec<String>) = (words(heading("table")), words(heading("wide")));
+        assert!(wide.starts_with(&table) && wide.len() > table.len(), "{args:?}: {table:?} and {wide:?}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let home = Home::new();

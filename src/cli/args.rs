@@ -292,8 +292,12 @@ pub enum EngineCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Name the shipped profiles.
-    List,
+    /// List the shipped profiles.
+    List {
+        /// How the list is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
     /// Write a shipped profile to standard output, to change and use.
     Show {
         /// Its name.

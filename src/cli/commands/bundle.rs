@@ -19,7 +19,7 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
         BundleCommand::Build(args) => make(cx, args).await,
         BundleCommand::Inspect { file, output } => {
             let bundle = open(cx, file)?;
-            Ok(output::value(output, bundle.manifest(), || listing(&bundle))?)
+            Ok(output::value(output, bundle.manifest(), |wide| listing(&bundle, wide))?)
         }
         BundleCommand::Verify { file } => {
             let bundle = open(cx, file)?;
@@ -86,20 +86,21 @@ fn replacement(text: &str) -> Result<(String, PathBuf), Problem> {
     Ok((module.to_owned(), dir))
 }
 
-fn listing(bundle: &Bundle) -> String {
+fn listing(bundle: &Bundle, wide: bool) -> String {
     let manifest = bundle.manifest();
-    let mut rows = vec![["NAME", "KIND", "VERSION", "SIZE", "STORED", "LICENCE", "ORIGIN"].map(str::to_owned).to_vec()];
+    let heading = ["NAME", "KIND", "VERSION", "SIZE", "STORED", "LICENCE", "ORIGIN"];
+    let mut rows = vec![output::columns(wide, heading, ["NODES", "PROVIDES", "SHA256"])];
     let mib = |n: u64| format!("{:.1} MiB", n as f64 / (1 << 20) as f64);
     for m in bundle.members() {
-        rows.push(vec![
-            m.name.clone(),
-            format!("{:?}", m.kind).to_lowercase(),
-            m.version.clone(),
-            mib(m.plain.size),
-            mib(m.stored.size),
-            m.licence.clone(),
-            m.origin.clone(),
-        ]);
+        let kind = format!("{:?}", m.kind).to_lowercase();
+        let (size, stored) = (mib(m.plain.size), mib(m.stored.size));
+        let nodes = if m.for_workers() { "all" } else { "control plane" };
+        let provides = m.install.clone().unwrap_or_else(|| m.images.join(","));
+        rows.push(output::columns(
+            wide,
+            [&m.name, &kind, &m.version, &size, &stored, &m.licence, &m.origin],
+            [nodes, &provides, &m.plain.sha256],
+        ));
     }
     format!("Kubernetes {} for {}, id {}\n{}", manifest.kubernetes, manifest.arch, bundle.id(), table(&rows))
 }

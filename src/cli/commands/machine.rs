@@ -6,7 +6,7 @@ use crate::{
     },
     core::Problems,
     engine::Journal,
-    machine::{Choice, Engine, Kind, Provider, Wanted},
+    machine::{Choice, Engine, Kind, Machine, Provider, Wanted},
     phases::{provider_in, running_place},
     render::table,
 };
@@ -20,17 +20,25 @@ pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(),
                 Some(place) => provider_in(place, &places)?.list(None).await?,
                 None => vec![],
             };
-            let mut rows = vec![["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"].map(str::to_owned).to_vec()];
-            rows.extend(machines.iter().map(|m| {
-                let address = m.address.map(|a| a.to_string()).unwrap_or_default();
-                let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
-                vec![m.name.clone(), m.lab.to_string(), m.node.to_string(), kind, state, address]
-            }));
-            Ok(output::value(output, &machines, || table(&rows))?)
+            Ok(output::value(output, &machines, |wide| listing(&machines, wide))?)
         }
         MachineCommand::Make(args) => make(cx, args).await,
         MachineCommand::Engine(command) => engine(cx, command).await,
     }
+}
+
+fn listing(machines: &[Machine], wide: bool) -> String {
+    let heading = ["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"];
+    let mut rows = vec![output::columns(wide, heading, ["NAMESPACE", "HOST KEYS"])];
+    rows.extend(machines.iter().map(|m| {
+        let address = m.address.map(|a| a.to_string()).unwrap_or_default();
+        let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
+        let netns = m.netns.as_ref().map_or_else(|| "-".to_owned(), |n| n.display().to_string());
+        let keys: Vec<_> = m.host_keys.iter().filter_map(|k| k.split_whitespace().next()).collect();
+        let (lab, node) = (m.lab.to_string(), m.node.to_string());
+        output::columns(wide, [&m.name, &lab, &node, &kind, &state, &address], [netns, keys.join(",")])
+    }));
+    table(&rows)
 }
 
 async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {

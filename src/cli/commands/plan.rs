@@ -34,7 +34,7 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
         output::say("The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build.");
     }
     let planned = run.summary().planned;
-    output::value(args.output, &planned, || plan_text(&planned))?;
+    output::value(args.output, &planned, |wide| plan_text(&planned, wide))?;
     Ok(())
 }
 
@@ -59,16 +59,42 @@ async fn plan_hosts(
     ended
 }
 
-fn plan_text(planned: &[Planned]) -> String {
-    let mut rows = vec![["NODE", "PHASE", "STEP", "CHANGE"].map(str::to_owned).to_vec()];
+fn plan_text(planned: &[Planned], wide: bool) -> String {
+    let mut rows = vec![output::columns(wide, ["NODE", "PHASE", "STEP", "CHANGE"], ["STATE", "WHAT"])];
     for step in planned {
         let mut change = if step.done { "nothing: done already".to_owned() } else { step.title.clone() };
         if !step.done && !step.depends_on.is_empty() {
             let needs: BTreeSet<_> = step.depends_on.iter().cloned().collect();
             change.push_str(&format!(" (depends on {})", needs.into_iter().collect::<Vec<_>>().join(", ")));
         }
-        rows.push(vec![step.on.to_string(), step.phase.to_string(), step.step.to_string(), change]);
+        let state = if step.done { "done" } else { "to do" };
+        rows.push(output::columns(
+            wide,
+            [&step.on.to_string(), &step.phase.to_string(), &step.step.to_string(), &change],
+            [state, &step.title],
+        ));
     }
     let todo = planned.iter().filter(|p| !p.done).count();
     format!("{}{todo} steps would change something, {} are done already\n", table(&rows), planned.len() - todo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_plan_names_what_is_done_already_too() {
+        let step = |id: &'static str, done| Planned {
+            phase: crate::core::PhaseId::new("kernel"),
+            on: "cp".parse().unwrap(),
+            step: crate::core::StepId::new(id),
+            title: format!("load {id}"),
+            done,
+            depends_on: vec![],
+        };
+        let planned = [step("modules", true), step("sysctls", false)];
+        let (table, wide) = (plan_text(&planned, false), plan_text(&planned, true));
+        assert!(!table.contains("load modules") && table.contains("load sysctls"), "{table}");
+        assert!(wide.contains("done   load modules") && wide.contains("to do  load sysctls"), "{wide}");
+    }
 }

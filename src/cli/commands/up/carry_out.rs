@@ -53,7 +53,7 @@ fn finish(
     if run.summary().changed > 0
         && let Ok(events) = crate::engine::read_journal(&path)
     {
-        output::say(&summary_text(&events));
+        output::say(&summary_text(&events, false));
     }
     let name = request.lab.name();
     let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
