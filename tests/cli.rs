@@ -85,7 +85,12 @@ const UNREACHABLE: &[&str] =
 fn a_wrong_command_line() {
     let home = Home::new();
     for (args, words) in [
-        (&["up", "--nope"][..], &["--nope"][..]),
+        (&["up", "--nope"][..], &["error: KC-USAGE", "--nope", "hint: ", "kubecamp up --help"][..]),
+        (&[], &["KC-USAGE", "kubecamp --help"]),
+        (&["frobnicate"], &["KC-USAGE", "frobnicate"]),
+        (&["statu"], &["KC-USAGE", "status"]),
+        (&["bundle"], &["KC-USAGE", "kubecamp bundle --help"]),
+        (&["bundle", "build", "-o"], &["KC-USAGE", "kubecamp bundle build --help"]),
         (&["up"], &["KC-USAGE", "--local"]),
         (&["plan"], &["KC-USAGE", "--local"]),
         (&["up", "--name", "Bad Name", "--local"], &["Bad Name", "lower-case"]),
