@@ -96,7 +96,7 @@ fn a_wrong_command_line() {
         (&["up", "--name", "Bad Name", "--local"], &["Bad Name", "lower-case"]),
         (&["up", "--local", "--host", "a"], &["cannot be used with"]),
         (&["up", "--local", "--layout", "5x"], &["--layout"]),
-        (&["up", "--local", "--proxy-mode", "userspace"], &["userspace ended with Kubernetes 1.25"]),
+        (&["up", "--local", "--proxy-mode", "userspace"], &["removed from kube-proxy in Kubernetes v1.26"]),
         (&["up", "--local", "--output-events", "json"], &["ndjson"]),
         (&["bundle", "build", "--arch", "sparc"], &["amd64 or arm64"]),
         (&["bundle", "build", "--replace", "nonsense"], &["KC-USAGE", "MODULE=DIR"]),

@@ -336,9 +336,10 @@ fn parse_mode(text: &str) -> Result<ProxyMode, String> {
         "iptables" => Ok(ProxyMode::Iptables),
         "ipvs" => Ok(ProxyMode::Ipvs),
         "nftables" => Ok(ProxyMode::Nftables),
-        "userspace" => Err("userspace ended with Kubernetes 1.25; use iptables, ipvs or nftables".into()),
-        "kernelspace" => Err("kernelspace is for Windows nodes; use iptables, ipvs or nftables".into()),
-        _ => Err("use iptables, ipvs or nftables".into()),
+        _ => {
+            let why = ProxyMode::why_not(text).map(|why| format!("{why}; ")).unwrap_or_default();
+            Err(format!("{why}use iptables, ipvs or nftables"))
+        }
     }
 }
 
