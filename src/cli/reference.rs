@@ -110,3 +110,34 @@ fn spelled(arg: &Arg) -> String {
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
+
+/// A hint that names a command, a flag or a profile key which does not exist helps nobody.
+#[test]
+fn hints_name_only_what_exists() {
+    let mut root = Args::command();
+    root.build();
+    let (mut flags, mut open) = (vec![], vec![&root]);
+    while let Some(command) = open.pop() {
+        flags.extend(command.get_arguments().filter_map(Arg::get_long));
+        open.extend(command.get_subcommands());
+    }
+    let schema = serde_json::to_string(&crate::profile::schema()).unwrap();
+    for code in Code::ALL {
+        let words: Vec<_> =
+            code.hint().split([' ', ',', ';', ':', '(', ')']).map(|w| w.trim_end_matches('.')).collect();
+        for flag in words.iter().filter_map(|w| w.strip_prefix("--")).filter(|f| !f.is_empty()) {
+            assert!(flags.contains(&flag), "{code} names --{flag}");
+        }
+        let mut keys = words.windows(3).filter(|w| w[..2] == ["profile", "key"]).flat_map(|w| w[2].split('.'));
+        assert!(keys.all(|key| schema.contains(&format!("\"{key}\""))), "{code}: {}", code.hint());
+        for (i, _) in words.iter().enumerate().filter(|(_, w)| **w == "kubecamp") {
+            let (mut at, after) = (&root, &words[i + 1..]);
+            for word in after {
+                let Some(inner) = at.find_subcommand(word) else { break };
+                at = inner;
+            }
+            let whole = !std::ptr::eq(at, &root) && !at.has_subcommands();
+            assert!(whole || after.is_empty(), "{code} names a command that is none: {}", code.hint());
+        }
+    }
+}

@@ -85,7 +85,7 @@ codes! {
     HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";
     HostClock = "KC-HOST-CLOCK", Preflight, "The hosts' clocks differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
     HostPort = "KC-HOST-PORT", Preflight, "A port that Kubernetes needs is taken.", "Stop the program named, or use another host.";
-    HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off with swapoff -a and in /etc/fstab, or profile key kubelet.swap: tolerate.";
+    HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off: swapoff -a; remove its line from /etc/fstab too, or it is back after a restart.";
     HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address or host name.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
     HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
     HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
@@ -95,7 +95,7 @@ codes! {
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";
-    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to let kubecamp install them.";
+    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to have them installed.";
     LocalRoot = "KC-LOCAL-ROOT", Preflight, "The private machine engine needs root.", "Run with sudo, or install and start Incus for your user.";
     // Connect
     HostUnreachable = "KC-HOST-UNREACHABLE", Connect, "A host does not answer.", "Check address, port, power and firewall: ssh -v to it.";
