@@ -43,7 +43,7 @@ for round in $(seq "$rounds"); do
   fresh plain
   rm -rf "$KUBECAMP_HOME/data/labs/hosts"
   up=$(seconds hosts_up); echo "$up" >> "$work/hosts"
-  again=$(seconds hosts_up); echo "$again" >> "$work/again"; grep -o '[0-9]* steps changed something' "$work/out"
+  again=$(seconds hosts_up); echo "$again" >> "$work/again"; grep -o '[0-9]* steps\? changed something' "$work/out"
   rm -rf "$KUBECAMP_HOME/data/labs/hosts"; "$kc" --name plain down --yes >/dev/null 2>&1
   loc=$(seconds "$kc" up --local --yes --plain); echo "$loc" >> "$work/local"
   "$kc" down --yes >/dev/null 2>&1

@@ -8,9 +8,9 @@ use crate::{
         output::{self, Show},
         settings::Config,
     },
-    core::{Code, EventKind, Outcome, Problem, Problems, Report},
+    core::{Class, Code, EventKind, Outcome, Problem, Problems, Report},
     engine::Journal,
-    render::table,
+    render::{count, table},
 };
 
 /// `kubecamp bundle`.
@@ -25,8 +25,8 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
             let bundle = open(cx, file)?;
             let journal = journal(cx);
             bundle.verify(&*journal)?;
-            let count = bundle.members().count();
-            output::data(&format!("{}: {count} members, every digest is right\n", bundle.path().display()));
+            let members = count(bundle.members().count() as u64, "member");
+            output::data(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
             Ok(())
         }
     }
@@ -67,9 +67,14 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         built = build(request, &*journal) => built,
         () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C; finished parts are kept").into()),
     };
-    let outcome = if built.is_ok() { Outcome::Changed } else { Outcome::Failed };
-    journal.event(EventKind::RunEnded { outcome, changed: 1, unchanged: 0, millis: journal.millis() });
-    output::data(&format!("{}\n", built?.display()));
+    let (outcome, changed, unchanged) = match &built {
+        Ok(built) if built.made => (Outcome::Changed, 1, 0),
+        Ok(_) => (Outcome::AlreadyDone, 0, 1),
+        Err(problems) if problems.class() == Class::Cancelled => (Outcome::Skipped, 0, 0),
+        Err(_) => (Outcome::Failed, 0, 0),
+    };
+    journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
+    output::data(&format!("{}\n", built?.path.display()));
     Ok(())
 }
 

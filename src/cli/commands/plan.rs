@@ -14,7 +14,7 @@ use crate::{
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows::{self, LocalResult},
     host::Facts,
-    render::table,
+    render::{count, table},
 };
 
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
@@ -75,7 +75,9 @@ fn plan_text(planned: &[Planned], wide: bool) -> String {
         ));
     }
     let todo = planned.iter().filter(|p| !p.done).count();
-    format!("{}{todo} steps would change something, {} are done already\n", table(&rows), planned.len() - todo)
+    let done = planned.len() - todo;
+    let (todo, are) = (count(todo as u64, "step"), if done == 1 { "is" } else { "are" });
+    format!("{}{todo} would change something, {done} {are} done already\n", table(&rows))
 }
 
 #[cfg(test)]
@@ -94,6 +96,7 @@ mod tests {
         };
         let planned = [step("modules", true), step("sysctls", false)];
         let (table, wide) = (plan_text(&planned, false), plan_text(&planned, true));
+        assert!(table.ends_with("\n1 step would change something, 1 is done already\n"), "{table}");
         assert!(!table.contains("load modules") && table.contains("load sysctls"), "{table}");
         assert!(wide.contains("done   load modules") && wide.contains("to do  load sysctls"), "{wide}");
     }

@@ -4,7 +4,7 @@ use crate::{
     cli::{args::ProfileCommand, output},
     core::{Code, Problem, Problems},
     profile::{self, Cni, ProxyMode},
-    render::table,
+    render::{count, table},
 };
 
 /// One shipped profile.
@@ -33,7 +33,8 @@ pub(super) fn profile(command: ProfileCommand) -> Result<(), Problems> {
         }
         ProfileCommand::Check { file } => {
             let profile = profile::load(&file)?;
-            output::data(&format!("{file}: {} nodes, Kubernetes {}, good\n", profile.nodes.len(), profile.kubernetes));
+            let nodes = count(profile.nodes.len() as u64, "node");
+            output::data(&format!("{file}: {nodes}, Kubernetes {}, good\n", profile.kubernetes));
         }
     }
     Ok(())
