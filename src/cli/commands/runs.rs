@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -46,13 +47,21 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
     }
 }
 
+/// The runs of a folder by when they began: a run's name knows only the second.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return vec![] };
     let name =
         |e: std::io::Result<fs::DirEntry>| Some(e.ok()?.file_name().to_str()?.strip_suffix(".ndjson")?.to_owned());
-    let mut names: Vec<_> = entries.filter_map(name).collect();
+    let mut names: Vec<_> = entries.filter_map(name).map(|n| (began(&folder.join(format!("{n}.ndjson"))), n)).collect();
     names.sort();
-    names
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
+/// When a run began, by its first event.
+fn began(log: &Path) -> Option<Timestamp> {
+    let mut line = String::new();
+    BufReader::new(fs::File::open(log).ok()?).read_line(&mut line).ok()?;
+    Some(serde_json::from_str::<Event>(&line).ok()?.at)
 }
 
 fn read(folder: &Path, name: &str) -> Result<Vec<Event>, Problem> {
@@ -115,4 +124,25 @@ fn step_text(events: &[Event]) -> String {
         }
     }
     table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_second_come_in_the_order_in_which_they_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = |name: &str, at: &str| {
+            let event =
+                format!(r#"{{"run":"{name}","seq":1,"at":"{at}","kind":{{"type":"note","on":null,"text":"x"}}}}"#);
+            fs::write(dir.path().join(format!("{name}.ndjson")), event + "\n").unwrap();
+        };
+        log("20261123T174500-zzzz", "2026-11-23T17:45:00.1Z");
+        log("20261123T174500-mmmm", "2026-11-23T17:45:00.2Z");
+        log("20261123T174500-aaaa", "2026-11-23T17:45:00.30001Z");
+        log("20261123T174459-bbbb", "2026-11-23T17:44:59.9Z");
+        let tails: Vec<_> = names(dir.path()).iter().map(|n| n[16..].to_owned()).collect();
+        assert_eq!(tails, ["bbbb", "zzzz", "mmmm", "aaaa"]);
+    }
 }
