@@ -306,6 +306,12 @@ fn a_reset_names_every_host_that_it_cannot_reach() {
         assert!(ended.err.contains(&format!("KC-HOST-UNREACHABLE on {node}")), "{}", ended.err);
     }
     assert_eq!(home.labs().len(), 1, "a lab that was not reset stays known");
+    for command in ["reset", "down"] {
+        let ended = home.run(&[command, "--yes"]);
+        let log = ended.err.lines().find_map(|l| l.trim().strip_prefix("run log: ")).expect(&ended.err);
+        assert!(fs::read_to_string(log).unwrap().contains("run-started"), "{log}");
+        assert!(ended.err.contains("run the same command again"), "{}", ended.err);
+    }
 }
 
 /// Another profile or other hosts than those of a lab that is up.

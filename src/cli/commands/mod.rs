@@ -29,8 +29,8 @@ use super::{
     targets::{self, Connect},
 };
 use crate::{
-    core::{Code, NodeId, Problem, Problems, Secret},
-    engine::Journal,
+    core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
+    engine::{Journal, Run},
     machine::{Machine, Provider, Wanted},
     phases::{LocalPlaces, provider_in, running_place},
     profile::Lab,
@@ -81,6 +81,16 @@ impl Context {
         Ok(Arc::new(Journal::create(&self.store.file("runs"), vec![show.listener(self.global.verbose)])?))
     }
 
+    /// Ends a run in its journal; a failed one says where its log is and how to go on.
+    fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
+        run.ended(match &ended {
+            Ok(_) => Outcome::Changed,
+            Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
+            Err(_) => Outcome::Failed,
+        });
+        ended.map_err(|problems| with_log(problems, &run.journal))
+    }
+
     fn local_places(&self) -> LocalPlaces {
         LocalPlaces {
             engine: self.places.engine.clone(),
@@ -115,6 +125,21 @@ impl Context {
     }
 }
 
+/// The problems with the run log's path and how to continue at the end.
+fn with_log(problems: Problems, journal: &Journal) -> Problems {
+    let (mut all, log) = (problems.into_vec(), journal.path());
+    if let (Some(last), Some(log)) = (all.last_mut(), log) {
+        let mut told = last.clone().detail([format!("run log: {}", log.display())]);
+        if told.hints.is_empty() {
+            told = told.hint(last.code.hint());
+        }
+        let told_how = last.code == Code::Internal || told.hints.iter().any(|h| h.0.contains("same command again"));
+        let again = "Mend it and run the same command again: it continues where it was.";
+        *last = if told_how { told } else { told.hint(again) };
+    }
+    all.into()
+}
+
 impl From<&ConnectArgs> for Connect {
     fn from(args: &ConnectArgs) -> Self {
         Self {
@@ -143,4 +168,22 @@ fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_says_where_its_log_is_and_how_to_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path(), vec![]).unwrap();
+        let problems = with_log(Problem::new(Code::HostUnreachable, "no answer").into(), &journal);
+        let last = problems.iter().last().unwrap();
+        assert_eq!(last.detail, [format!("run log: {}", journal.path().unwrap().display())]);
+        let hints = last.all_hints();
+        assert!(hints[0] == Code::HostUnreachable.hint() && hints[1].contains("same command again"), "{hints:?}");
+        let unkept = with_log(Problem::new(Code::Internal, "x").into(), &Journal::unkept(vec![]));
+        assert!(unkept.iter().all(|p| p.detail.is_empty()));
+    }
 }

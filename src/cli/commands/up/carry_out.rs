@@ -3,8 +3,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Request, Site, agree_to_packages};
 use crate::{
     cli::{args::UpArgs, commands::Context, output},
-    core::{EventKind, NodeId, Outcome, Problems, Report},
-    engine::{Journal, Lock, Mode, Run, run_flow},
+    core::{EventKind, NodeId, Problems, Report},
+    engine::{Lock, Mode, Run, read_journal, run_flow},
     flows::LocalResult,
     render::summary_text,
 };
@@ -25,33 +25,18 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
     }
     let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, &request, &run).await;
-    run.ended(match &ended {
-        Ok(()) => Outcome::Changed,
-        Err(problems) if problems.class() == crate::core::Class::Cancelled => Outcome::Skipped,
-        Err(_) => Outcome::Failed,
-    });
+    let ended = cx.end(&run, ended);
     drop(lock);
-    finish(cx, &request, &journal, &run, ended)
+    ended?;
+    finish(cx, &request, &run);
+    Ok(())
 }
 
 /// Says where the time went and what to do next.
-fn finish(
-    cx: &Context,
-    request: &Request,
-    journal: &Journal,
-    run: &Run,
-    ended: Result<(), Problems>,
-) -> Result<(), Problems> {
-    let path = cx.store.file("runs").join(format!("{}.ndjson", journal.run()));
-    if let Err(problems) = ended {
-        let mut all = problems.into_vec();
-        if let Some(last) = all.last_mut() {
-            *last = last.clone().detail([format!("run log: {}", path.display())]);
-        }
-        return Err(all.into());
-    }
+fn finish(cx: &Context, request: &Request, run: &Run) {
     if run.summary().changed > 0
-        && let Ok(events) = crate::engine::read_journal(&path)
+        && let Some(path) = run.journal.path()
+        && let Ok(events) = read_journal(path)
     {
         output::say(&summary_text(&events, false));
     }
@@ -65,7 +50,6 @@ fn finish(
         request.lab.control_plane().name,
         cx.store.file("kubeconfig").display(),
     ));
-    Ok(())
 }
 
 async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
