@@ -181,7 +181,14 @@ mod tests {
         let exit = crate::transport::LocalTransport.exec(&cmd, Io::default()).await.unwrap();
         assert_eq!(exit.status, Some(124));
         let child = exit.text();
-        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "the child {child} lives on: {state}");
+        let lives = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while lives() {
+            assert!(std::time::Instant::now() < end, "the child {child} lives on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }

@@ -29,6 +29,7 @@ const FOLDERS: &[&str] = &[
     "/var/lib/kubecamp",
     "/run/flannel",
     "/run/kubecamp",
+    "/run/lock/kubecamp",
     "/run/kubernetes",
     "/var/log/pods",
     "/var/log/containers",

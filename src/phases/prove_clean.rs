@@ -49,7 +49,7 @@ impl Phase for ProveClean {
         };
         // Renamed first: a run killed in the midst of the removal leaves no half record behind.
         let forget = "KC=/var/lib/kubecamp; rm -rf $KC.gone; [ ! -e $KC ] || mv -T $KC $KC.gone; \
-                      rm -rf $KC.gone; rm -rf /run/lock/kubecamp";
+                      rm -rf $KC.gone";
         let forgotten = "[ ! -e /var/lib/kubecamp ] && [ ! -e /var/lib/kubecamp.gone ]";
         Ok(vec![
             Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task)))

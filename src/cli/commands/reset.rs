@@ -97,7 +97,7 @@ async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run
     found.extend(absent);
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| crew.hosts.contains_key(n)).collect();
     let ended = run_flow(run, &phases, &present, &crew.hosts, &crew.fleet).await;
-    crew.dismiss().await;
+    found.extend(crew.dismiss_proven().await);
     if let Err(problems) = ended {
         found.extend(problems.into_vec());
     }
