@@ -108,6 +108,34 @@ fn a_wrong_command_line() {
 }
 
 #[test]
+fn the_private_engine_is_not_taken_for_the_users_incus() {
+    let home = Home::new();
+    let engine = home.0.path().join("data/engine/incus");
+    fs::create_dir_all(&engine).unwrap();
+    for (name, value) in [("INCUS_DIR", engine.clone()), ("INCUS_SOCKET", engine.join("unix.socket"))] {
+        let out = home.command(&["machine", "list"]).env(name, value).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(2) && out.stdout.is_empty(), "{err}");
+        assert!(err.contains("KC-USAGE") && err.contains(name) && err.contains("hint: Run it without"), "{err}");
+    }
+}
+
+/// Nothing can be said about machines that do not run, so the plan says what it takes for granted.
+#[test]
+fn a_plan_says_that_it_assumes_new_machines() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    let args = ["plan", "--local", "--layout", "1x4c12g", "--allow-undersized", "--bundle", &bundle, "-o", "json"];
+    let ended = home.run(&args);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("assumes new machines"), "{}", ended.err);
+    let steps: Vec<serde_json::Value> = serde_json::from_str(&ended.out).unwrap();
+    let assumed = |on: &str| steps.iter().filter(|s| s["on"] == on).map(|s| s["assumed"].clone()).collect::<Vec<_>>();
+    assert!(!assumed("cp").is_empty() && assumed("cp").iter().all(|a| a == true), "{}", ended.out);
+    assert!(assumed("here").iter().all(|a| a == false), "{}", ended.out);
+}
+
+#[test]
 fn an_unknown_lab() {
     let home = Home::new();
     for args in [&["status"][..], &["reset", "--yes"], &["down", "--yes"], &["ssh", "cp"], &["kubectl", "get", "nodes"]]
