@@ -129,6 +129,7 @@ impl<'a> Lane<'a> {
                 title: step.title.clone(),
                 done,
                 depends_on: step.needs.iter().map(name).collect(),
+                assumed: self.fleet.get(self.node).is_some_and(Facts::is_assumed),
             });
         }
     }

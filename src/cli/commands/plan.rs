@@ -47,6 +47,13 @@ async fn plan_hosts(
 ) -> Result<(), Problems> {
     let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
     if request.is_local() && result.machines.get().is_none() {
+        output::say(match result.provider.get() {
+            Some(_) => "note: the lab's machines do not run yet, so the plan assumes new machines.",
+            None => {
+                "note: the engine of local machines does not run, so nobody can tell what machines it holds: the plan assumes new machines.\n\
+                 hint: kubecamp machine engine start starts it; then the plan looks at those that are there."
+            }
+        });
         let fleet = run.lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
         return run_flow(run, &flows::up(&request.up(cx, bundle, &[])), &nodes, &BTreeMap::new(), &fleet).await;
     }
@@ -93,6 +100,7 @@ mod tests {
             title: format!("load {id}"),
             done,
             depends_on: vec![],
+            assumed: false,
         };
         let planned = [step("modules", true), step("sysctls", false)];
         let (table, wide) = (plan_text(&planned, false), plan_text(&planned, true));
