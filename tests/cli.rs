@@ -324,6 +324,37 @@ fn a_question_without_a_terminal_is_a_no() {
     assert!(ended.err.contains("KC-DECLINED") && ended.err.contains("--yes"), "{}", ended.err);
 }
 
+/// Stopping the engine ends machines: asked for where something of it runs, and only there.
+#[test]
+fn stopping_the_engine_asks_first() {
+    let home = Home::new();
+    let stop = ["machine", "engine", "stop"];
+    let idle = home.run(&stop);
+    assert!(idle.code == 0 && !idle.err.contains("KC-DECLINED"), "{}", idle.err);
+    // A process of an engine that does not answer any more.
+    let folder = home.0.path().join("data/engine");
+    fs::create_dir_all(&folder).unwrap();
+    let mut left = Command::new("sleep").arg("600").spawn().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", left.id())).unwrap();
+    let begun = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap();
+    fs::write(folder.join("outbound.pid"), format!("{} {begun}", left.id())).unwrap();
+    let asked = home.run(&stop);
+    assert_eq!((asked.code, asked.out.as_str()), (130, ""), "{}", asked.err);
+    for word in ["KC-DECLINED", "labs", "hint: Use --yes"] {
+        assert!(asked.err.contains(word), "{}", asked.err);
+    }
+    assert!(left.try_wait().unwrap().is_none(), "nothing was ended");
+    if rustix::process::geteuid().is_root() {
+        let events = home.run(&[&stop[..], &["--yes", "--output-events", "ndjson"]].concat());
+        assert_eq!(events.code, 0, "{}", events.err);
+        let events: Vec<Event> = events.out.lines().map(|l| serde_json::from_str(l).expect(l)).collect();
+        assert!(!events.is_empty());
+        left.wait().unwrap();
+    }
+    let _ = left.kill();
+    let _ = left.wait();
+}
+
 #[test]
 fn a_reset_names_every_host_that_it_cannot_reach() {
     let home = Home::new();

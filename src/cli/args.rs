@@ -284,7 +284,7 @@ pub enum EngineCommand {
         #[arg(long)]
         outbound: bool,
     },
-    /// Stop it and its machines; nothing of it stays but its folder.
+    /// Stop it and its machines, after a question; nothing of it stays but its folder.
     Stop,
     /// Say how it is.
     Status,

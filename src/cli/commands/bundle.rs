@@ -1,15 +1,14 @@
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use super::{Context, up::this_arch};
 use crate::{
     bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
     cli::{
         args::{BuildArgs, BundleCommand},
-        output::{self, Show},
+        output,
         settings::Config,
     },
     core::{Class, Code, EventKind, Outcome, Problem, Problems, Report},
-    engine::Journal,
     render::{count, table},
 };
 
@@ -23,18 +22,13 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
         }
         BundleCommand::Verify { file } => {
             let bundle = open(cx, file)?;
-            let journal = journal(cx);
+            let journal = cx.unkept_journal();
             bundle.verify(&*journal)?;
             let members = count(bundle.members().count() as u64, "member");
             output::data(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
             Ok(())
         }
     }
-}
-
-fn journal(cx: &Context) -> Arc<Journal> {
-    let show = Show::choose(cx.global.plain, cx.global.output_events.is_some());
-    Arc::new(Journal::unkept(vec![show.listener(cx.global.verbose)]))
 }
 
 fn open(cx: &Context, file: Option<PathBuf>) -> Result<Bundle, Problem> {
@@ -62,7 +56,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         mirrors: Config::load(&cx.places)?.mirrors,
         cache: Cache::new(&cx.places.cache),
     };
-    let journal = journal(cx);
+    let journal = cx.unkept_journal();
     let built = tokio::select! {
         built = build(request, &*journal) => built,
         () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C; finished parts are kept").into()),

@@ -81,6 +81,12 @@ impl Context {
         Ok(Arc::new(Journal::create(&self.store.file("runs"), vec![show.listener(self.global.verbose)])?))
     }
 
+    /// A journal that is shown as the user asked and kept nowhere: for what is no run of a lab.
+    fn unkept_journal(&self) -> Arc<Journal> {
+        let show = Show::choose(self.global.plain, self.global.output_events.is_some());
+        Arc::new(Journal::unkept(vec![show.listener(self.global.verbose)]))
+    }
+
     /// Ends a run in its journal; a failed one says where its log is and how to go on.
     fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
         run.ended(match &ended {
