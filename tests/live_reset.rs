@@ -275,3 +275,26 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     assert!(!fifth.release().await);
     assert!(camp.scan().await.contains(&"path\t/run/lock/kubecamp/other".to_owned()));
 }
+
+/// A tool that crashes hides its tables: neither a record nor a proof may be made of such a scan.
+#[tokio::test]
+async fn a_crashed_tool_stops_up_and_leaves_reset_unproven() {
+    let camp = Camp::start().await;
+    const BREAK: &str = "printf '#!/bin/sh\\nkill -SEGV $$\\n' > /usr/local/sbin/nft && chmod 755 /usr/local/sbin/nft";
+    const MEND: &str = "rm /usr/local/sbin/nft";
+    camp.sh(BREAK).await;
+    let refused = camp.flow(&[Box::new(Record), Box::new(Plant(LAB))]).await.unwrap_err();
+    let refused = refused.iter().next().unwrap();
+    assert_eq!(refused.code, Code::HostScan);
+    assert!(refused.detail.iter().any(|l| l.contains("nft -s list ruleset: ended by signal 11")), "{refused}");
+    camp.sh("[ ! -e /var/lib/kubecamp ]").await;
+    camp.sh(MEND).await;
+    camp.up().await;
+    camp.sh(BREAK).await;
+    let unproven = camp.reset(Records::new()).await.unwrap_err();
+    assert!(unproven.iter().any(|p| p.code == Code::ResetUnproven), "{unproven}");
+    camp.sh("[ -s /var/lib/kubecamp/before ]").await;
+    camp.sh(MEND).await;
+    camp.reset(Records::new()).await.unwrap();
+    camp.sh("[ ! -e /var/lib/kubecamp ]").await;
+}

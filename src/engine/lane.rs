@@ -309,5 +309,9 @@ fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {
     if exit.status == Some(script::LOCKED) {
         return Problem::new(Code::HostBusy, "an earlier step still runs on this host").detail(exit.tail(EVIDENCE));
     }
+    if exit.status == Some(script::UNSEEN) {
+        let what = "a tool that shows the host's state failed, so nothing was changed";
+        return Problem::new(Code::HostScan, what).detail(exit.tail(EVIDENCE));
+    }
     Problem::new(Code::StepFailed, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))
 }
