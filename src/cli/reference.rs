@@ -141,3 +141,36 @@ fn hints_name_only_what_exists() {
         }
     }
 }
+
+/// Every code is raised somewhere, hints, ends with its own exit code, and stands in the reference; and no page names
+/// a code that there is not.
+#[test]
+fn the_list_of_codes_is_whole() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut source, mut pages, mut folders) =
+        (String::new(), String::new(), vec![root.join("src"), root.join("docs")]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            match path.extension().and_then(|e| e.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("rs") if !path.ends_with("core/code.rs") => source += &std::fs::read_to_string(path).unwrap(),
+                Some("md") => pages += &std::fs::read_to_string(path).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let reference = std::fs::read_to_string(root.join("docs/reference/codes.md")).unwrap();
+    for code in Code::ALL {
+        let raised = source
+            .match_indices(&format!("Code::{code:?}"))
+            .any(|(at, found)| !source[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric()));
+        assert!(raised, "{code} is never raised");
+        assert!(code.hint().len() > 10 && reference.contains(&format!("| `{code}` |")), "{code}");
+        assert!(exit_code(code.class()) > 1 && MEANINGS.iter().any(|(n, _)| *n == exit_code(code.class())), "{code}");
+    }
+    for (at, _) in pages.match_indices("KC-") {
+        let word: String = pages[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '-').collect();
+        let word = word.trim_end_matches('-');
+        assert!(word == "KC" || word.parse::<Code>().is_ok(), "a page names {word}");
+    }
+}

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{HostEntry, HostsFile, Spec, spec::is_user};
 use crate::core::{
-    Code, NodeId, Problem, Problems,
+    Code, NodeId, Problems,
     yaml::{self, Fields, Form, Node, Place, Spot, Value, tree},
 };
 
@@ -149,7 +149,7 @@ mod tests {
 
     fn told(text: &str) -> String {
         let problems = parse(text, "hosts.yaml").unwrap_err();
-        let line = |p: &Problem| {
+        let line = |p: &crate::core::Problem| {
             let at = p.at.as_ref().map_or("-".to_owned(), |at| format!("{}:{}", at.line, at.column));
             format!("{at} {} {}", p.code, p.what)
         };
