@@ -102,6 +102,12 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     Ok(Built { path: out, made: true })
 }
 
+/// Whether the release site, or its mirror, answers for the versions of `request` within seconds.
+pub async fn upstream_answers(request: &BuildRequest) -> Result<bool, Problem> {
+    let versions = Versions::of(&request.kubernetes)?;
+    Ok(upstream::answers(&upstream_job(request, versions, &request.cache.root().join("build"))).await)
+}
+
 /// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.
 ///
 /// # Errors

@@ -47,6 +47,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Show a lab's nodes, or all labs.
     Status(StatusArgs),
+    /// Look for what would stop up: on this computer, and on the lab's hosts; changes nothing.
+    Doctor(DoctorArgs),
     /// Give a lab's hosts back as they were.
     Reset(ResetArgs),
     /// Reset, and remove local machines.
@@ -159,6 +161,15 @@ pub struct StatusArgs {
     #[arg(long)]
     pub all: bool,
     /// How the status is written.
+    #[arg(long, short, default_value = "table")]
+    pub output: Format,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DoctorArgs {
+    /// How the findings are written.
     #[arg(long, short, default_value = "table")]
     pub output: Format,
     #[command(flatten)]

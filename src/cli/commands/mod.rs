@@ -4,6 +4,7 @@
 
 mod bundle;
 mod cp;
+mod doctor;
 mod kubectl;
 mod machine;
 mod make_machines;
@@ -60,6 +61,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
         Command::Up(args) => up::up(&cx, args).await.map(|()| 0),
         Command::Plan(args) => plan::plan(&cx, args).await.map(|()| 0),
         Command::Status(args) => status::status(&cx, args).await.map(|()| 0),
+        Command::Doctor(args) => doctor::doctor(&cx, args).await,
         Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
         Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
         Command::Ssh(args) => ssh::ssh(&cx, args).await,
