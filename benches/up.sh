@@ -10,8 +10,8 @@ kc=${KUBECAMP:-$PWD/target/release/kubecamp}
 export KUBECAMP_CACHE=${KUBECAMP_CACHE:-$HOME/.cache/kubecamp} KUBECAMP_HOME=/tmp/kubecamp-bench
 work=$KUBECAMP_HOME/work
 for p in zstd bc openssh-client time; do dpkg -s $p >/dev/null 2>&1 || apt-get install -yq $p >/dev/null 2>&1; done
-trap '"$kc" machine engine stop >/dev/null 2>&1; rm -rf "$KUBECAMP_HOME"' EXIT
-"$kc" machine engine stop >/dev/null 2>&1; rm -rf "$KUBECAMP_HOME"; mkdir -p "$work"
+trap '"$kc" machine engine stop --yes >/dev/null 2>&1; rm -rf "$KUBECAMP_HOME"' EXIT
+"$kc" machine engine stop --yes >/dev/null 2>&1; rm -rf "$KUBECAMP_HOME"; mkdir -p "$work"
 
 seconds() { local t0; t0=$(date +%s.%N); "$@" >"$work/out" 2>&1 || { echo "FAILED: $*" >&2; tail -n 15 "$work/out" >&2; }; echo "$(date +%s.%N) - $t0" | bc; }
 ratio() { echo "scale=2; $1 / $2" | bc; }
@@ -43,7 +43,7 @@ for round in $(seq "$rounds"); do
   fresh plain
   rm -rf "$KUBECAMP_HOME/data/labs/hosts"
   up=$(seconds hosts_up); echo "$up" >> "$work/hosts"
-  again=$(seconds hosts_up); echo "$again" >> "$work/again"; grep -o '[0-9]* steps changed something' "$work/out"
+  again=$(seconds hosts_up); echo "$again" >> "$work/again"; grep -o '[0-9]* steps\? changed something' "$work/out"
   rm -rf "$KUBECAMP_HOME/data/labs/hosts"; "$kc" --name plain down --yes >/dev/null 2>&1
   loc=$(seconds "$kc" up --local --yes --plain); echo "$loc" >> "$work/local"
   "$kc" down --yes >/dev/null 2>&1

@@ -85,13 +85,18 @@ const UNREACHABLE: &[&str] =
 fn a_wrong_command_line() {
     let home = Home::new();
     for (args, words) in [
-        (&["up", "--nope"][..], &["--nope"][..]),
+        (&["up", "--nope"][..], &["error: KC-USAGE", "--nope", "hint: ", "kubecamp up --help"][..]),
+        (&[], &["KC-USAGE", "kubecamp --help"]),
+        (&["frobnicate"], &["KC-USAGE", "frobnicate"]),
+        (&["statu"], &["KC-USAGE", "status"]),
+        (&["bundle"], &["KC-USAGE", "kubecamp bundle --help"]),
+        (&["bundle", "build", "-o"], &["KC-USAGE", "kubecamp bundle build --help"]),
         (&["up"], &["KC-USAGE", "--local"]),
         (&["plan"], &["KC-USAGE", "--local"]),
         (&["up", "--name", "Bad Name", "--local"], &["Bad Name", "lower-case"]),
         (&["up", "--local", "--host", "a"], &["cannot be used with"]),
         (&["up", "--local", "--layout", "5x"], &["--layout"]),
-        (&["up", "--local", "--proxy-mode", "userspace"], &["userspace ended with Kubernetes 1.25"]),
+        (&["up", "--local", "--proxy-mode", "userspace"], &["removed from kube-proxy in Kubernetes v1.26"]),
         (&["up", "--local", "--output-events", "json"], &["ndjson"]),
         (&["bundle", "build", "--arch", "sparc"], &["amd64 or arm64"]),
         (&["bundle", "build", "--replace", "nonsense"], &["KC-USAGE", "MODULE=DIR"]),
@@ -100,6 +105,71 @@ fn a_wrong_command_line() {
     ] {
         home.refuses(args, 2, words);
     }
+}
+
+#[test]
+fn the_private_engine_is_not_taken_for_the_users_incus() {
+    let home = Home::new();
+    let engine = home.0.path().join("data/engine/incus");
+    fs::create_dir_all(&engine).unwrap();
+    for (name, value) in [("INCUS_DIR", engine.clone()), ("INCUS_SOCKET", engine.join("unix.socket"))] {
+        let out = home.command(&["machine", "list"]).env(name, value).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(2) && out.stdout.is_empty(), "{err}");
+        assert!(err.contains("KC-USAGE") && err.contains(name) && err.contains("hint: Run it without"), "{err}");
+    }
+}
+
+/// Nothing can be said about machines that do not run, so the plan says what it takes for granted.
+#[test]
+fn a_plan_says_that_it_assumes_new_machines() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    let args = ["plan", "--local", "--layout", "1x4c12g", "--allow-undersized", "--bundle", &bundle, "-o", "json"];
+    let ended = home.run(&args);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("assumes new machines"), "{}", ended.err);
+    let steps: Vec<serde_json::Value> = serde_json::from_str(&ended.out).unwrap();
+    let assumed = |on: &str| steps.iter().filter(|s| s["on"] == on).map(|s| s["assumed"].clone()).collect::<Vec<_>>();
+    assert!(!assumed("cp").is_empty() && assumed("cp").iter().all(|a| a == true), "{}", ended.out);
+    assert!(assumed("here").iter().all(|a| a == false), "{}", ended.out);
+}
+
+/// What the doctor finds depends on the computer; that each finding is whole and the exit code fits does not.
+#[test]
+fn the_doctor_looks_at_this_computer_and_the_labs_hosts() {
+    let home = Home::new();
+    let look = |home: &Home| {
+        let ended = home.run(&["doctor", "-o", "json"]);
+        let found: Vec<serde_json::Value> = serde_json::from_str(&ended.out).expect(&ended.err);
+        for finding in found.iter().filter(|f| f["level"] != "ok") {
+            let hinted = finding["hints"].as_array().is_some_and(|h| !h.is_empty());
+            assert!(hinted && finding["code"].as_str().unwrap().starts_with("KC-"), "{finding}");
+        }
+        let problem = found.iter().any(|f| f["level"] == "problem");
+        assert_eq!(ended.code != 0, problem, "{}", ended.out);
+        (ended.code, found)
+    };
+    let (_, found) = look(&home);
+    let checks =
+        ["size", "packages", "kvm", "namespaces", "engine", "labs", "cache", "machines", "bundle", "upstream", "go"];
+    assert_eq!(found.iter().map(|f| f["check"].as_str().unwrap()).collect::<Vec<_>>(), checks);
+    assert_eq!(fs::read_dir(home.0.path().join("data")).map_or(0, Iterator::count), 0, "it changes nothing");
+    // A file where the labs should be.
+    fs::write(home.0.path().join("data"), "x").unwrap();
+    let (code, found) = look(&home);
+    let labs = found.iter().find(|f| f["check"] == "labs").unwrap();
+    assert!(code == 2 && labs["code"] == "KC-LOCAL-FILE" && labs["level"] == "problem", "{labs}");
+    fs::remove_file(home.0.path().join("data")).unwrap();
+    copy_lab(&home.lab("lab"));
+    let cached = home.0.path().join("cache/bundles");
+    fs::create_dir_all(&cached).unwrap();
+    let (code, found) = look(&home);
+    let unreachable = found.iter().filter(|f| f["code"] == "KC-HOST-UNREACHABLE");
+    assert_eq!(unreachable.map(|f| f["on"].as_str().unwrap()).collect::<Vec<_>>(), ["cp", "worker-1", "worker-2"]);
+    assert!(code == 4 || code == 5, "unreachable hosts, or no way to a bundle: {code}");
+    let table = home.run(&["doctor"]);
+    assert!(table.out.contains("STATE") && table.out.contains("hint: reach: "), "{}", table.out);
 }
 
 #[test]
@@ -235,6 +305,36 @@ fn data_is_on_standard_output_alone() {
     assert!(verified.code == 0 && verified.out.contains("every digest is right"), "{}", verified.err);
 }
 
+/// Every read that offers `-o`: a wide table has what the plain one has, and more.
+#[test]
+fn wide_is_wider() {
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    copy_lab(&home.lab("lab"));
+    home.run(&["reset", "--yes"]);
+    for args in [
+        &["bundle", "inspect", &bundle][..],
+        &["status", "--all"],
+        &["status"],
+        &["profile", "list"],
+        &["doctor"],
+        &["machine", "list"],
+        &["run", "list"],
+        &["run", "show"],
+    ] {
+        let heading = |format: &str| {
+            let ended = home.run(&[args, &["-o", format]].concat());
+            // The doctor tells by its exit code that the lab's hosts are out of reach.
+            assert_eq!(ended.code == 0, args != ["doctor"], "{args:?} {}", ended.err);
+            let line = ended.out.lines().find(|l| l.chars().next().is_some_and(char::is_uppercase) && !l.contains(','));
+            line.unwrap_or_else(|| panic!("{args:?} has no heading: {}", ended.out)).to_owned()
+        };
+        let words = |text: String| text.split("  ").map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();
+        let (table, wide): (Vec<String>, Vec<String>) = (words(heading("table")), words(heading("wide")));
+        assert!(wide.starts_with(&table) && wide.len() > table.len(), "{args:?}: {table:?} and {wide:?}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let home = Home::new();
@@ -263,6 +363,37 @@ fn a_question_without_a_terminal_is_a_no() {
     assert!(ended.err.contains("KC-DECLINED") && ended.err.contains("--yes"), "{}", ended.err);
 }
 
+/// Stopping the engine ends machines: asked for where something of it runs, and only there.
+#[test]
+fn stopping_the_engine_asks_first() {
+    let home = Home::new();
+    let stop = ["machine", "engine", "stop"];
+    let idle = home.run(&stop);
+    assert!(idle.code == 0 && !idle.err.contains("KC-DECLINED"), "{}", idle.err);
+    // A process of an engine that does not answer any more.
+    let folder = home.0.path().join("data/engine");
+    fs::create_dir_all(&folder).unwrap();
+    let mut left = Command::new("sleep").arg("600").spawn().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", left.id())).unwrap();
+    let begun = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap();
+    fs::write(folder.join("outbound.pid"), format!("{} {begun}", left.id())).unwrap();
+    let asked = home.run(&stop);
+    assert_eq!((asked.code, asked.out.as_str()), (130, ""), "{}", asked.err);
+    for word in ["KC-DECLINED", "labs", "hint: Use --yes"] {
+        assert!(asked.err.contains(word), "{}", asked.err);
+    }
+    assert!(left.try_wait().unwrap().is_none(), "nothing was ended");
+    if rustix::process::geteuid().is_root() {
+        let events = home.run(&[&stop[..], &["--yes", "--output-events", "ndjson"]].concat());
+        assert_eq!(events.code, 0, "{}", events.err);
+        let events: Vec<Event> = events.out.lines().map(|l| serde_json::from_str(l).expect(l)).collect();
+        assert!(!events.is_empty());
+        left.wait().unwrap();
+    }
+    let _ = left.kill();
+    let _ = left.wait();
+}
+
 #[test]
 fn a_reset_names_every_host_that_it_cannot_reach() {
     let home = Home::new();
@@ -273,6 +404,12 @@ fn a_reset_names_every_host_that_it_cannot_reach() {
         assert!(ended.err.contains(&format!("KC-HOST-UNREACHABLE on {node}")), "{}", ended.err);
     }
     assert_eq!(home.labs().len(), 1, "a lab that was not reset stays known");
+    for command in ["reset", "down"] {
+        let ended = home.run(&[command, "--yes"]);
+        let log = ended.err.lines().find_map(|l| l.trim().strip_prefix("run log: ")).expect(&ended.err);
+        assert!(fs::read_to_string(log).unwrap().contains("run-started"), "{log}");
+        assert!(ended.err.contains("run the same command again"), "{}", ended.err);
+    }
 }
 
 /// Another profile or other hosts than those of a lab that is up.

@@ -21,8 +21,8 @@ fn a_real_bundle_comes_out_of_go_modules() {
         mirrors: Mirrors::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let path = runtime.block_on(build(request, &Quiet)).map_err(|e| e.to_string()).unwrap();
-    let bundle = Bundle::open(&path).unwrap();
+    let built = runtime.block_on(build(request, &Quiet)).map_err(|e| e.to_string()).unwrap();
+    let bundle = Bundle::open(&built.path).unwrap();
     bundle.verify(&Quiet).unwrap();
     bundle.check_fits(DEFAULT_KUBERNETES, Arch::Amd64).unwrap();
 }

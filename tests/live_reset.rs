@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use kubecamp::{
-    core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems},
-    engine::{Check, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
+    core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems, RunId},
+    engine::{Check, HostLock, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
     host::{Facts, Host, scan},
     phases::{CleanNetwork, Drain, ProveClean, Record, Records, RestoreFiles, StopCluster},
     profile::{self, Lab},
@@ -244,4 +244,57 @@ async fn frozen_stopped_and_orphaned_processes_end() {
     assert_eq!(camp.sh("ls -d /sys/fs/cgroup/*/kubepods* 2>/dev/null; true").await, "");
     let left = camp.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done 2>/dev/null | grep '[1]00[01] \\|[-]address' | grep -v 100000; true").await;
     assert_eq!(left, "");
+}
+
+/// Locks come last: they go with the run that took them, also where there was nothing to reset.
+#[tokio::test]
+async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
+    let camp = Camp::start().await;
+    let take = |run: &str| {
+        let run = RunId::from(run.to_owned());
+        let host = Arc::clone(&camp.host);
+        async move { HostLock::take(&host, &run).await }
+    };
+    let first = take("first").await.unwrap();
+    camp.sh("[ -s /run/lock/kubecamp/run.who ]").await;
+    assert_eq!(take("second").await.err().unwrap().code, Code::HostBusy);
+    // One that waits gets the host when the first lets go, and a lock that is really there.
+    let (third, freed) = tokio::join!(take("third"), async {
+        camp.sh("for n in $(seq 200); do grep -qsx flock /proc/[0-9]*/comm && exit 0; sleep 0.05; done; exit 1").await;
+        first.release().await
+    });
+    assert!(freed);
+    let third = third.unwrap();
+    assert_eq!(camp.sh("cat /run/lock/kubecamp/run.who").await, "third");
+    assert_eq!(take("fourth").await.err().unwrap().code, Code::HostBusy);
+    assert!(third.release().await);
+    camp.sh("[ ! -e /run/lock/kubecamp ]").await;
+    // A stranger's file keeps the folder, and that is told.
+    let fifth = take("fifth").await.unwrap();
+    camp.sh("echo x > /run/lock/kubecamp/other").await;
+    assert!(!fifth.release().await);
+    assert!(camp.scan().await.contains(&"path\t/run/lock/kubecamp/other".to_owned()));
+}
+
+/// A tool that crashes hides its tables: neither a record nor a proof may be made of such a scan.
+#[tokio::test]
+async fn a_crashed_tool_stops_up_and_leaves_reset_unproven() {
+    let camp = Camp::start().await;
+    const BREAK: &str = "printf '#!/bin/sh\\nkill -SEGV $$\\n' > /usr/local/sbin/nft && chmod 755 /usr/local/sbin/nft";
+    const MEND: &str = "rm /usr/local/sbin/nft";
+    camp.sh(BREAK).await;
+    let refused = camp.flow(&[Box::new(Record), Box::new(Plant(LAB))]).await.unwrap_err();
+    let refused = refused.iter().next().unwrap();
+    assert_eq!(refused.code, Code::HostScan);
+    assert!(refused.detail.iter().any(|l| l.contains("nft -s list ruleset: ended by signal 11")), "{refused}");
+    camp.sh("[ ! -e /var/lib/kubecamp ]").await;
+    camp.sh(MEND).await;
+    camp.up().await;
+    camp.sh(BREAK).await;
+    let unproven = camp.reset(Records::new()).await.unwrap_err();
+    assert!(unproven.iter().any(|p| p.code == Code::ResetUnproven), "{unproven}");
+    camp.sh("[ -s /var/lib/kubecamp/before ]").await;
+    camp.sh(MEND).await;
+    camp.reset(Records::new()).await.unwrap();
+    camp.sh("[ ! -e /var/lib/kubecamp ]").await;
 }

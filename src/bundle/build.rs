@@ -58,11 +58,20 @@ pub enum Source {
     Modules,
 }
 
-/// Makes the bundle that `request` describes and returns its file; does nothing when it is there already.
+/// A bundle that is at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether it was made now; else it was there already, of these very inputs.
+    pub made: bool,
+}
+
+/// Makes the bundle that `request` describes; does nothing when it is there already.
 ///
 /// # Errors
 /// `KC-BUNDLE-UNKNOWN`, `KC-BUNDLE-TOOLS`, `KC-BUNDLE-BUILD`, `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
-pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf, Problems> {
+pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, Problems> {
     let versions = Versions::of(&request.kubernetes)?;
     let out = request.out.clone().unwrap_or_else(|| request.default_out());
     let (scratch, _lock) = workplace(&request.cache, report).await?;
@@ -71,8 +80,8 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf
     if let Some(inputs) = &inputs
         && is_made_of(&out, inputs, &request.cache, report)
     {
-        report.note(&NodeId::here(), &format!("{} is there already", out.display()));
-        return Ok(out);
+        report.note(&NodeId::here(), &format!("{} is there already, whole and of these inputs", out.display()));
+        return Ok(Built { path: out, made: false });
     }
     let parts = match &recipe {
         Recipe::Upstream(job) => upstream::make(job, report).await?,
@@ -90,7 +99,13 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<PathBuf
         // Without the note the next build only takes longer.
         let _ = fs::write(made_note(&bundle, &request.cache), inputs);
     }
-    Ok(out)
+    Ok(Built { path: out, made: true })
+}
+
+/// Whether the release site, or its mirror, answers for the versions of `request` within seconds.
+pub async fn upstream_answers(request: &BuildRequest) -> Result<bool, Problem> {
+    let versions = Versions::of(&request.kubernetes)?;
+    Ok(upstream::answers(&upstream_job(request, versions, &request.cache.root().join("build"))).await)
 }
 
 /// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.

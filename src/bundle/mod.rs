@@ -19,11 +19,11 @@ mod verify;
 mod versions;
 mod write;
 
-pub use build::{BuildRequest, Source, build, lacking_packages};
+pub use build::{BuildRequest, Built, Source, build, lacking_packages, upstream_answers};
 pub use cache::Cache;
 pub use file::Bundle;
 pub use manifest::{Audience, Content, FORMAT, Kind, Manifest, Member, Origins, Stored};
-pub use modules::missing_tools;
+pub use modules::{check_go, missing_tools};
 pub use upstream::Mirrors;
 pub use versions::{DEFAULT_KUBERNETES, known_versions};
 pub use write::{Packed, Part, Title, write};

@@ -47,6 +47,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Show a lab's nodes, or all labs.
     Status(StatusArgs),
+    /// Look for what would stop up: on this computer, and on the lab's hosts; changes nothing.
+    Doctor(DoctorArgs),
     /// Give a lab's hosts back as they were.
     Reset(ResetArgs),
     /// Reset, and remove local machines.
@@ -159,6 +161,15 @@ pub struct StatusArgs {
     #[arg(long)]
     pub all: bool,
     /// How the status is written.
+    #[arg(long, short, default_value = "table")]
+    pub output: Format,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DoctorArgs {
+    /// How the findings are written.
     #[arg(long, short, default_value = "table")]
     pub output: Format,
     #[command(flatten)]
@@ -284,7 +295,7 @@ pub enum EngineCommand {
         #[arg(long)]
         outbound: bool,
     },
-    /// Stop it and its machines; nothing of it stays but its folder.
+    /// Stop it and its machines, after a question; nothing of it stays but its folder.
     Stop,
     /// Say how it is.
     Status,
@@ -292,8 +303,12 @@ pub enum EngineCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Name the shipped profiles.
-    List,
+    /// List the shipped profiles.
+    List {
+        /// How the list is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
     /// Write a shipped profile to standard output, to change and use.
     Show {
         /// Its name.
@@ -332,9 +347,10 @@ fn parse_mode(text: &str) -> Result<ProxyMode, String> {
         "iptables" => Ok(ProxyMode::Iptables),
         "ipvs" => Ok(ProxyMode::Ipvs),
         "nftables" => Ok(ProxyMode::Nftables),
-        "userspace" => Err("userspace ended with Kubernetes 1.25; use iptables, ipvs or nftables".into()),
-        "kernelspace" => Err("kernelspace is for Windows nodes; use iptables, ipvs or nftables".into()),
-        _ => Err("use iptables, ipvs or nftables".into()),
+        _ => {
+            let why = ProxyMode::why_not(text).map(|why| format!("{why}; ")).unwrap_or_default();
+            Err(format!("{why}use iptables, ipvs or nftables"))
+        }
     }
 }
 

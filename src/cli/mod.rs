@@ -1,6 +1,6 @@
 //! Belongs: arguments, settings, questions on the terminal, exit codes; one file per command.
 //! Never: work that another front end would need too.
-//! Start here: `args.rs`, then `commands/up.rs`.
+//! Start here: `args.rs`, then `commands/up/carry_out.rs`.
 
 mod args;
 mod ask;
@@ -12,6 +12,7 @@ mod reference;
 mod settings;
 mod store;
 mod targets;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -23,9 +24,16 @@ pub use exit::{MEANINGS, exit_code};
 pub fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            let given: Vec<_> = std::env::args_os().skip(1).collect();
+            let problem = usage::problem(&error, given.iter().map(AsRef::as_ref));
+            output::problems(&problem.clone().into());
+            return ExitCode::from(exit_code(problem.code.class()));
+        }
+        // Help and version were asked for.
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::SUCCESS;
         }
     };
     // Only the first caller may set it; a test that did so before is fine.

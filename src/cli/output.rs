@@ -35,15 +35,28 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Writes `value` as `format`, or as the text that `table` makes.
-pub fn value<T: Serialize>(format: Format, value: &T, table: impl FnOnce() -> String) -> Result<(), Problem> {
+/// Writes `value` as `format`, or as the text that `table` makes; it is told whether that is to be wide.
+pub fn value<T: Serialize>(format: Format, value: &T, table: impl FnOnce(bool) -> String) -> Result<(), Problem> {
     let fail = |e: String| Problem::new(Code::Internal, format!("the result cannot be written: {e}"));
     match format {
-        Format::Table | Format::Wide => data(&table()),
+        Format::Table | Format::Wide => data(&table(format == Format::Wide)),
         Format::Json => data(&format!("{}\n", serde_json::to_string_pretty(value).map_err(|e| fail(e.to_string()))?)),
         Format::Yaml => data(&serde_yaml::to_string(value).map_err(|e| fail(e.to_string()))?),
     }
     Ok(())
+}
+
+/// A row of a table: `plain`, and in a wide one also `more`.
+pub fn columns<P: ToString, M: ToString>(
+    wide: bool,
+    plain: impl IntoIterator<Item = P>,
+    more: impl IntoIterator<Item = M>,
+) -> Vec<String> {
+    let mut row: Vec<_> = plain.into_iter().map(|c| c.to_string()).collect();
+    if wide {
+        row.extend(more.into_iter().map(|c| c.to_string()));
+    }
+    row
 }
 
 /// Writes problems to standard error.

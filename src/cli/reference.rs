@@ -110,3 +110,67 @@ fn spelled(arg: &Arg) -> String {
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
+
+/// A hint that names a command, a flag or a profile key which does not exist helps nobody.
+#[test]
+fn hints_name_only_what_exists() {
+    let mut root = Args::command();
+    root.build();
+    let (mut flags, mut open) = (vec![], vec![&root]);
+    while let Some(command) = open.pop() {
+        flags.extend(command.get_arguments().filter_map(Arg::get_long));
+        open.extend(command.get_subcommands());
+    }
+    let schema = serde_json::to_string(&crate::profile::schema()).unwrap();
+    for code in Code::ALL {
+        let words: Vec<_> =
+            code.hint().split([' ', ',', ';', ':', '(', ')']).map(|w| w.trim_end_matches('.')).collect();
+        for flag in words.iter().filter_map(|w| w.strip_prefix("--")).filter(|f| !f.is_empty()) {
+            assert!(flags.contains(&flag), "{code} names --{flag}");
+        }
+        let mut keys = words.windows(3).filter(|w| w[..2] == ["profile", "key"]).flat_map(|w| w[2].split('.'));
+        assert!(keys.all(|key| schema.contains(&format!("\"{key}\""))), "{code}: {}", code.hint());
+        for (i, _) in words.iter().enumerate().filter(|(_, w)| **w == "kubecamp") {
+            let (mut at, after) = (&root, &words[i + 1..]);
+            for word in after {
+                let Some(inner) = at.find_subcommand(word) else { break };
+                at = inner;
+            }
+            let whole = !std::ptr::eq(at, &root) && !at.has_subcommands();
+            assert!(whole || after.is_empty(), "{code} names a command that is none: {}", code.hint());
+        }
+    }
+}
+
+/// Every code is raised somewhere, hints, ends with its own exit code, and stands in the reference; and no page names
+/// a code that there is not.
+#[test]
+fn the_list_of_codes_is_whole() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut source, mut pages, mut folders) =
+        (String::new(), String::new(), vec![root.join("src"), root.join("docs")]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            match path.extension().and_then(|e| e.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("rs") if !path.ends_with("core/code.rs") => source += &std::fs::read_to_string(path).unwrap(),
+                Some("md") => pages += &std::fs::read_to_string(path).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let reference = std::fs::read_to_string(root.join("docs/reference/codes.md")).unwrap();
+    for code in Code::ALL {
+        let raised = source
+            .match_indices(&format!("Code::{code:?}"))
+            .any(|(at, found)| !source[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric()));
+        assert!(raised, "{code} is never raised");
+        assert!(code.hint().len() > 10 && reference.contains(&format!("| `{code}` |")), "{code}");
+        assert!(exit_code(code.class()) > 1 && MEANINGS.iter().any(|(n, _)| *n == exit_code(code.class())), "{code}");
+    }
+    for (at, _) in pages.match_indices("KC-") {
+        let word: String = pages[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '-').collect();
+        let word = word.trim_end_matches('-');
+        assert!(word == "KC" || word.parse::<Code>().is_ok(), "a page names {word}");
+    }
+}

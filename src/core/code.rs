@@ -85,7 +85,7 @@ codes! {
     HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";
     HostClock = "KC-HOST-CLOCK", Preflight, "The hosts' clocks differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
     HostPort = "KC-HOST-PORT", Preflight, "A port that Kubernetes needs is taken.", "Stop the program named, or use another host.";
-    HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off with swapoff -a and in /etc/fstab, or profile key kubelet.swap: tolerate.";
+    HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off: swapoff -a; remove its line from /etc/fstab too, or it is back after a restart.";
     HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address or host name.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
     HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
     HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
@@ -93,9 +93,10 @@ codes! {
     HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's pod or service network.", "Choose other CIDRs in the profile.";
     HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
+    HostScan = "KC-HOST-SCAN", Preflight, "A tool that shows a host's state failed, so the host cannot be recorded.", "Run the tool named on the host and mend it, then run the same command again.";
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";
-    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to let kubecamp install them.";
+    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to have them installed.";
     LocalRoot = "KC-LOCAL-ROOT", Preflight, "The private machine engine needs root.", "Run with sudo, or install and start Incus for your user.";
     // Connect
     HostUnreachable = "KC-HOST-UNREACHABLE", Connect, "A host does not answer.", "Check address, port, power and firewall: ssh -v to it.";
@@ -135,6 +136,7 @@ codes! {
     // Verify
     VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state.";
     ResetResidue = "KC-RESET-RESIDUE", Verify, "A host is not as clean as it was before.", "Run kubecamp reset again; what stays is named above.";
+    ResetUnproven = "KC-RESET-UNPROVEN", Verify, "A tool that shows a host's state failed, so nobody can tell whether the host is clean.", "Run the tool named on the host and mend it, then run kubecamp reset again.";
     // Busy, cancelled, internal
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";

@@ -2,9 +2,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 
-use super::HostLock;
+use super::{HostLock, lock};
 use crate::{
-    core::{NodeId, Problem, Problems, RunId, Secret},
+    core::{Code, NodeId, Problem, Problems, RunId, Secret},
     host::{Facts, Host, Viewer},
     transport::{SshTarget, SshTransport},
 };
@@ -75,8 +75,14 @@ impl Crew {
 
     /// Ends every connection politely.
     pub async fn dismiss(self) {
-        join_all(self.locks.into_iter().map(HostLock::release)).await;
+        self.dismiss_proven().await;
+    }
+
+    /// Like [`Crew::dismiss`]; the problems name the hosts where the locks, the last that a run has there, stayed.
+    pub async fn dismiss_proven(self) -> Vec<Problem> {
+        let left = join_all(self.locks.into_iter().map(one_free)).await;
         join_all(self.hosts.values().map(|h| h.close())).await;
+        left.into_iter().flatten().collect()
     }
 }
 
@@ -94,4 +100,13 @@ async fn one(
     };
     let facts = Facts::gather(&Viewer::new(&host)).await?;
     Ok((host, facts, lock))
+}
+
+async fn one_free(lock: HostLock) -> Option<Problem> {
+    let on = lock.on().clone();
+    if lock.release().await {
+        return None;
+    }
+    let what = format!("{} is still there, or could not be looked for", lock::FOLDER);
+    Some(Problem::new(Code::ResetResidue, what).on(&on))
 }

@@ -1,6 +1,7 @@
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Instant,
@@ -14,6 +15,7 @@ pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 /// Numbers, times, redacts and records every event of a run, then hands it to the renderers.
 pub struct Journal {
     run: RunId,
+    path: Option<PathBuf>,
     state: Mutex<State>,
     listeners: Vec<Listener>,
     began: Instant,
@@ -31,9 +33,11 @@ impl Journal {
         let run = new_run_id();
         let path = folder.join(format!("{run}.ndjson"));
         let fail = |e| Problem::new(Code::LocalFile, format!("cannot write the run log {}", path.display())).because(e);
+        // A log holds remote output: nobody else is to read it, whatever the umask.
         fs::create_dir_all(folder).map_err(fail)?;
-        let file = File::options().create_new(true).append(true).open(&path).map_err(fail)?;
-        Ok(Self::with(run, Some(file), listeners))
+        fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(fail)?;
+        let file = File::options().create_new(true).append(true).mode(0o600).open(&path).map_err(fail)?;
+        Ok(Self { path: Some(path), ..Self::with(run, Some(file), listeners) })
     }
 
     /// A journal that is kept nowhere, for plans and tests.
@@ -43,12 +47,17 @@ impl Journal {
 
     fn with(run: RunId, file: Option<File>, listeners: Vec<Listener>) -> Self {
         let state = Mutex::new(State { seq: 0, file, secrets: vec![] });
-        Self { run, state, listeners, began: Instant::now() }
+        Self { run, path: None, state, listeners, began: Instant::now() }
     }
 
     /// The run.
     pub fn run(&self) -> &RunId {
         &self.run
+    }
+
+    /// Its file; none when it is not kept.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// Milliseconds since the run began.
@@ -128,7 +137,7 @@ fn new_run_id() -> RunId {
 }
 
 /// Reads a journal back; a last line cut off by a crash is left out.
-pub fn read_journal(path: &PathBuf) -> Result<Vec<Event>, Problem> {
+pub fn read_journal(path: &Path) -> Result<Vec<Event>, Problem> {
     let text = fs::read_to_string(path)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read the run log {}", path.display())).because(e))?;
     Ok(parse_journal(&text))
@@ -143,6 +152,17 @@ pub fn parse_journal(text: &str) -> Vec<Event> {
 mod tests {
     use super::*;
     use crate::core::NodeId;
+
+    #[test]
+    fn nobody_else_reads_a_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("lab/runs");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let journal = Journal::create(&folder, vec![]).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&folder), mode(journal.path().unwrap())), (0o700, 0o600));
+    }
 
     #[test]
     fn records_redacted_and_numbered() {

@@ -129,6 +129,7 @@ impl<'a> Lane<'a> {
                 title: step.title.clone(),
                 done,
                 depends_on: step.needs.iter().map(name).collect(),
+                assumed: self.fleet.get(self.node).is_some_and(Facts::is_assumed),
             });
         }
     }
@@ -307,6 +308,10 @@ fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {
     let status = exit.status.map_or("ended by a signal".to_owned(), |s| format!("exit status {s}"));
     if exit.status == Some(script::LOCKED) {
         return Problem::new(Code::HostBusy, "an earlier step still runs on this host").detail(exit.tail(EVIDENCE));
+    }
+    if exit.status == Some(script::UNSEEN) {
+        let what = "a tool that shows the host's state failed, so nothing was changed";
+        return Problem::new(Code::HostScan, what).detail(exit.tail(EVIDENCE));
     }
     Problem::new(Code::StepFailed, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))
 }

@@ -50,7 +50,7 @@ pub struct HostLock {
 const GRACE: u32 = 5;
 
 /// Where the host-wide locks live: gone after a reboot, as the runs are.
-const FOLDER: &str = "/run/lock/kubecamp";
+pub(super) const FOLDER: &str = "/run/lock/kubecamp";
 
 impl HostLock {
     /// Takes the host's run lock, or says which run holds it.
@@ -68,13 +68,24 @@ impl HostLock {
 }
 
 impl HostLock {
-    /// Frees the host now rather than when sshd notices that the connection is gone.
-    pub async fn release(self) {
+    /// The host that is held.
+    pub(super) fn on(&self) -> &NodeId {
+        self.host.node()
+    }
+
+    /// Frees the host now rather than when sshd notices that the connection is gone, and removes the locks' folder
+    /// unless another run is at it. False when the folder stayed all the same, or nobody could look.
+    pub async fn release(self) -> bool {
+        // Whoever holds the lock may remove it: a waiting run sees that its file is gone and takes a new one.
         let script = format!(
-            "[ \"$(cat {FOLDER}/run.who)\" = {} ] && kill \"$(cat {FOLDER}/run.pid)\" && rm -f {FOLDER}/run.who {FOLDER}/run.pid",
+            "F={FOLDER}; [ -d $F ] || {{ echo KC-FREE; exit 0; }}\n\
+             [ \"$(cat $F/run.who 2>/dev/null)\" = {} ] && kill \"$(cat $F/run.pid)\"\n\
+             command exec 9>>$F/run && command exec 8>>$F/step && flock -w 2 9 && flock -n 8 || {{ echo KC-FREE; exit 0; }}\n\
+             rm -f $F/run.who $F/run.pid $F/run $F/step; rmdir $F && echo KC-FREE",
             self.run
         );
-        let _ = self.host.root(&script, Duration::from_secs(5), crate::transport::Io::default()).await;
+        let done = self.host.root(&script, Duration::from_secs(8), crate::transport::Io::default()).await;
+        done.is_ok_and(|exit| exit.text().lines().any(|l| l == "KC-FREE"))
     }
 }
 
@@ -107,9 +118,11 @@ async fn hold(
     };
     // The holder watches its parent: sshd's child goes when the connection does, and the lock with it.
     let script = format!(
-        "mkdir -p {FOLDER} && exec 9>>{FOLDER}/run || exit 1\n\
-         flock -w {GRACE} 9 || {{ echo \"KC-BUSY $(cat {FOLDER}/run.who 2>/dev/null)\"; exit 0; }}\n\
-         echo {run} > {FOLDER}/run.who; echo $$ > {FOLDER}/run.pid; echo KC-LOCKED ok\n\
+        "F={FOLDER}; for n in 1 2 3 4 5 6 7 8 9 end; do [ $n = end ] && exit 1\n\
+         mkdir -p $F && command exec 9>>$F/run || continue\n\
+         flock -w {GRACE} 9 || {{ echo \"KC-BUSY $(cat $F/run.who 2>/dev/null)\"; exit 0; }}\n\
+         [ $F/run -ef /proc/self/fd/9 ] && break; done\n\
+         echo {run} > $F/run.who; echo $$ > $F/run.pid; echo KC-LOCKED ok\n\
          parent=$PPID; while kill -0 \"$parent\" 2>/dev/null; do sleep 1 9>&-; echo KC-ALIVE || exit 0; done"
     );
     let io = crate::transport::Io { line: Some(&heard), sent: None };

@@ -57,6 +57,8 @@ pub struct Planned {
     pub done: bool,
     /// What it waits for, as `cp/init`.
     pub depends_on: Vec<String>,
+    /// Whether nothing is known of the node: it is taken for a new machine.
+    pub assumed: bool,
 }
 
 /// What a run did, or would do.

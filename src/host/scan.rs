@@ -7,6 +7,9 @@ use super::Traces;
 /// The script that prints a scan; see the file.
 pub const SCRIPT: &str = include_str!("../../templates/host/scan.sh");
 
+/// The kind of a line that says which tool failed.
+pub const FAILED: &str = "failed";
+
 /// What one scan saw: `kind<TAB>thing` lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan(BTreeSet<(String, String)>);
@@ -48,6 +51,12 @@ impl Scan {
     /// Whether the scan saw nothing at all: a scan that failed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The tools that failed, and how: what they would have shown is missing, so the scan proves nothing.
+    pub fn failures(&self) -> Vec<String> {
+        let failed = self.0.iter().filter(|(kind, _)| kind == FAILED);
+        failed.map(|(_, thing)| thing.trim_end().to_owned()).collect()
     }
 
     /// Whether it saw this.
@@ -152,6 +161,7 @@ mod tests {
             "port 10250",
             "port 6443",
             "path /etc/kubernetes",
+            "path /run/lock/kubecamp/other",
             "path /var/lib/etcd/member",
             "path /opt/cni/bin",
             "path /usr/local/bin/kubeadm",
@@ -264,11 +274,34 @@ mod tests {
         assert_eq!(found, ["link cni0 is there and was not", "path /etc/kubernetes is there and was not"]);
     }
 
+    /// The script with one of its tools replaced by `body`.
+    fn with_tool(tool: &str, body: &str) -> Scan {
+        let script = SCRIPT.replacen("\n{\n", &format!("\n{tool}() {{ {body}\n}}\n{{\n"), 1);
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        Scan::parse(&String::from_utf8_lossy(&out.stdout))
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_noted() {
+        let crash = "sh -c 'kill -SEGV $$'";
+        for (tool, body, how) in [
+            ("ip", crash, "ip -4 rule show: ended by signal 11"),
+            ("ip", "echo 'Dump terminated' >&2; return 2", "ip -4 rule show: exit code 2 Dump terminated"),
+        ] {
+            let scan = with_tool(tool, body);
+            assert!(scan.failures().iter().any(|f| f.starts_with(how)), "{:?}", scan.failures());
+        }
+        for body in ["return 127", "echo 'RTNETLINK answers: Operation not supported' >&2; return 2"] {
+            assert_eq!(with_tool("ip", body).failures(), [""; 0], "nothing there to show");
+        }
+    }
+
     #[test]
     fn the_script_sees_this_computer() {
         let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();
         let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
-        assert!(scan.saw("link", "lo"));
+        assert!(scan.saw("link", "lo") && scan.saw("address", "lo 127.0.0.1/8"));
+        assert_eq!(scan.failures(), [""; 0]);
         assert_eq!(scan.differences(&scan, &traces()), Differences::default());
     }
 }

@@ -8,6 +8,9 @@ const LIB: &str = include_str!("../../templates/host/lib.sh");
 /// Exit status of a change that could not get the step lock: an earlier one still runs.
 pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
 
+/// Exit status of a change that could not record the host because a tool failed.
+pub const UNSEEN: i32 = 65; // EX_DATAERR of sysexits(3)
+
 /// Wraps a change: one at a time on a host, even when the client that began the last one is gone.
 pub fn change(text: &str, values: &[(String, Secret)]) -> String {
     let values: String = values

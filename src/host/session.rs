@@ -45,8 +45,12 @@ impl Host {
     }
 
     /// Runs `script` with `sh` as root; it may take `limit`.
+    ///
+    /// The host ends it by itself a little later: when the connection is lost, and where root's processes are out of
+    /// the login user's reach, nobody else would.
     pub async fn root(&self, script: &str, limit: Duration, io: Io<'_>) -> Result<Exit, LinkError> {
         let mut cmd = Cmd::script(script).limit(limit);
+        cmd.line = bounded(&cmd.line, limit);
         match &self.sudo {
             Sudo::Root => {}
             Sudo::Free => cmd.line = format!("sudo -n {}", cmd.line),
@@ -97,6 +101,22 @@ impl Host {
     }
 }
 
+/// How much longer than its limit a command may live on the host: ending it from here comes first, and says more.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A command held open on purpose, as a lock is, ends with its connection and is not bounded.
+const HELD: Duration = Duration::from_secs(3600);
+
+/// The line under coreutils' timeout, which ends the whole process group.
+fn bounded(line: &str, limit: Duration) -> String {
+    if limit > HELD {
+        return line.to_owned();
+    }
+    // 0 would mean no limit to timeout.
+    let seconds = (limit + GRACE).as_secs().max(1);
+    format!("timeout -k 5 {seconds} {line}")
+}
+
 async fn become_root(link: &dyn Transport, password: Option<&Secret>) -> Result<Sudo, Problem> {
     let probe = Cmd::new(
         "if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
@@ -125,5 +145,50 @@ async fn become_root(link: &dyn Transport, password: Option<&Secret>) -> Result<
             Err(Problem::new(Code::SudoPassword, "sudo refused the password").detail(tried.tail(2)))
         }
         _ => Err(Problem::new(Code::Sudo, "the user is not root and there is no sudo")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Reply, ScriptedTransport};
+
+    #[tokio::test]
+    async fn whoever_becomes_root_the_host_ends_the_command_too() {
+        for (found, password, before) in
+            [("root", None, ""), ("free", None, "sudo -n "), ("password", Some(Secret::new("pw")), "sudo -k -S -p '' ")]
+        {
+            let link = Arc::new(
+                ScriptedTransport::new()
+                    .played_by(move |ran| Some(Reply::ok(if ran.line.contains("id -u") { found } else { "" }))),
+            );
+            let node = "cp".parse().unwrap();
+            let host = Host::open(node, Arc::clone(&link) as Arc<dyn Transport>, password.as_ref()).await.unwrap();
+            let day = Duration::from_secs(24 * 3600);
+            for (limit, line) in [(Duration::from_secs(90), "timeout -k 5 100 sh -s"), (day, "sh -s")] {
+                host.root("true", limit, Io::default()).await.unwrap();
+                assert_eq!(link.ran().last().unwrap().line, format!("{before}{line}"));
+            }
+        }
+    }
+
+    /// What a lost connection leaves behind: nobody reads, nobody kills, and the script has children.
+    #[tokio::test]
+    async fn a_bounded_script_ends_with_its_children() {
+        let line = bounded("sh -s", Duration::ZERO).replace(" 10 ", " 1 ");
+        let mut cmd = Cmd::script("sleep 600 & echo $!; wait").limit(Duration::from_secs(30));
+        cmd.line = line;
+        let exit = crate::transport::LocalTransport.exec(&cmd, Io::default()).await.unwrap();
+        assert_eq!(exit.status, Some(124));
+        let child = exit.text();
+        let lives = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while lives() {
+            assert!(std::time::Instant::now() < end, "the child {child} lives on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }

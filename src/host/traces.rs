@@ -29,6 +29,7 @@ const FOLDERS: &[&str] = &[
     "/var/lib/kubecamp",
     "/run/flannel",
     "/run/kubecamp",
+    "/run/lock/kubecamp",
     "/run/kubernetes",
     "/var/log/pods",
     "/var/log/containers",
@@ -134,7 +135,7 @@ impl Traces {
         let spared = |kind: &str, thing: &str| self.spared.contains(&(kind.to_owned(), thing.to_owned()));
         match kind {
             // Which tools there are is no state; packages are upgraded by timers, and `up` installs none.
-            "tool" | "packages" => true,
+            "tool" | "packages" | super::scan::FAILED => true,
             // DHCP renews addresses and routes with new lifetimes.
             "route" => thing.contains("proto dhcp") || thing.contains("proto ra"),
             "nft" => is_empty_base(thing),

@@ -1,29 +1,17 @@
-use std::{collections::BTreeMap, fs, io::Read, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{HostEntry, HostsFile, Spec, spec::is_user};
 use crate::core::{
-    Code, NodeId, Problem, Problems,
-    yaml::{Fields, Form, Node, Place, Spot, Value, tree},
+    Code, NodeId, Problems,
+    yaml::{self, Fields, Form, Node, Place, Spot, Value, tree},
 };
-
-/// A longer file is no hosts file; it is refused before it is read.
-const LONGEST_FILE: u64 = 1 << 20;
 
 const BAD: Code = Code::HostsFile;
 
 /// Loads a hosts file.
 pub fn load(path: &Path) -> Result<HostsFile, Problems> {
     let name = path.display().to_string();
-    let unreadable =
-        |error| Problem::new(Code::LocalFile, format!("the hosts file {name} cannot be read")).because(error);
-    let mut bytes = vec![];
-    let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(Problem::new(BAD, format!("{name} is longer than 1 MiB: that is no hosts file")).into());
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Problem::new(BAD, format!("{name} is not UTF-8 text")).because(error))?;
+    let text = yaml::text(fs::File::open(path), "hosts file", &name, BAD)?;
     parse(&text, &name)
 }
 
@@ -161,7 +149,7 @@ mod tests {
 
     fn told(text: &str) -> String {
         let problems = parse(text, "hosts.yaml").unwrap_err();
-        let line = |p: &Problem| {
+        let line = |p: &crate::core::Problem| {
             let at = p.at.as_ref().map_or("-".to_owned(), |at| format!("{}:{}", at.line, at.column));
             format!("{at} {} {}", p.code, p.what)
         };

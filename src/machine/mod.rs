@@ -16,7 +16,9 @@ mod settings;
 
 pub use capacity::Capacity;
 pub use choice::{Choice, Wanted};
-pub use engine::{AptSource, AptSources, Engine, EngineStatus, Nic, OsRelease, Packages, Place, users_incus};
+pub use engine::{
+    AptSource, AptSources, Engine, EngineStatus, Nic, OsRelease, Packages, Place, check_environment, users_incus,
+};
 pub use image::{NodeImage, Recipe};
 pub use incus_provider::IncusProvider;
 pub use kvm::Kvm;

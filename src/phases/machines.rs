@@ -8,7 +8,7 @@ use crate::{
     engine::{Change, Check, Phase, Step, Task, View},
     machine::{
         Choice, Engine, ImageRef, IncusProvider, Kind, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State,
-        Wanted, users_incus,
+        Wanted, check_environment, users_incus,
     },
     profile::Lab,
 };
@@ -113,7 +113,11 @@ fn specs(lab: &Lab, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
 }
 
 /// The engine that runs now, without starting one: the user's Incus, else the private engine.
+///
+/// # Errors
+/// `KC-USAGE` when the environment calls a private engine the user's Incus.
 pub async fn running_place(places: &LocalPlaces) -> Result<Option<Place>, Problem> {
+    check_environment(&places.engine)?;
     match users_incus().await {
         Ok(place) => Ok(Some(place)),
         Err(_) => Engine::new(&places.engine).running().await,

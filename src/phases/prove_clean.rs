@@ -49,7 +49,7 @@ impl Phase for ProveClean {
         };
         // Renamed first: a run killed in the midst of the removal leaves no half record behind.
         let forget = "KC=/var/lib/kubecamp; rm -rf $KC.gone; [ ! -e $KC ] || mv -T $KC $KC.gone; \
-                      rm -rf $KC.gone; rm -rf /run/lock/kubecamp";
+                      rm -rf $KC.gone";
         let forgotten = "[ ! -e /var/lib/kubecamp ] && [ ! -e /var/lib/kubecamp.gone ]";
         Ok(vec![
             Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task)))
@@ -73,7 +73,15 @@ struct Prove {
 /// What one look at the host gave.
 struct Look {
     has_record: bool,
+    /// Tools that failed: what they show was not seen.
+    unseen: Vec<String>,
     found: Differences,
+}
+
+impl Look {
+    fn proves(&self) -> bool {
+        self.unseen.is_empty() && self.found.residues.is_empty()
+    }
 }
 
 impl Prove {
@@ -107,7 +115,7 @@ impl Prove {
         } else {
             Differences { residues: now.leftovers(&traces), others: vec![] }
         };
-        Ok(Look { has_record, found })
+        Ok(Look { has_record, unseen: now.failures(), found })
     }
 
     fn tell(&self, look: &Look, report: &dyn Report) {
@@ -135,17 +143,24 @@ impl Task for Prove {
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
         let mut look = self.look().await?;
         for _ in 1..ATTEMPTS {
-            if look.found.residues.is_empty() {
+            if look.proves() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(700)).await;
             look = self.look().await?;
         }
         self.tell(&look, report);
-        if look.found.residues.is_empty() {
+        if look.proves() {
             return Ok(());
         }
         let residues = &look.found.residues;
+        if !look.unseen.is_empty() {
+            let what = "tools that show the host's state failed, so it is not proven to be as it was before up";
+            let seen = residues.iter().map(Difference::to_string);
+            return Err(Problem::new(Code::ResetUnproven, what)
+                .on(&self.node)
+                .detail(look.unseen.into_iter().chain(seen)));
+        }
         let what = match residues.len() {
             1 => "the host is not as it was before up: 1 residue".to_owned(),
             n => format!("the host is not as it was before up: {n} residues"),

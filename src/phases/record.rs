@@ -3,7 +3,10 @@ use async_trait::async_trait;
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
-    host::{scan, script},
+    host::{
+        scan::{self, FAILED},
+        script::{self, UNSEEN},
+    },
 };
 
 /// Claims the host for the lab and records how it was before anything is changed.
@@ -29,10 +32,12 @@ impl Phase for Record {
         let change = format!(
             "B=/var/lib/kubecamp/before; mkdir -p /var/lib/kubecamp && chmod 700 /var/lib/kubecamp || exit 1\n\
              scan() {{\n{scan}\n}}\n\
+             look() {{ ( scan ) > $B.part || exit 1\n\
+             grep '^{FAILED}	' $B.part >&2 || return 0; rm -f $B.part; rmdir /var/lib/kubecamp 2>/dev/null; exit {UNSEEN}; }}\n\
              if [ -e /var/lib/kubecamp/prepared ] && [ -s $B ]; then\n\
-             {{ grep -v '{OWN}' $B; ( scan ) | grep '{OWN}'; }} | sort -u > $B.part && mv $B.part $B && rm -f /var/lib/kubecamp/prepared || exit 1\n\
+             look; {{ grep -v '{OWN}' $B; grep '{OWN}' $B.part; }} | sort -u > $B.new && mv $B.new $B && rm -f $B.part /var/lib/kubecamp/prepared || exit 1\n\
              fi\n\
-             [ -s $B ] || {{ ( scan ) > $B.part && mv $B.part $B || exit 1; }}\n\
+             [ -s $B ] || {{ look && mv $B.part $B || exit 1; }}\n\
              echo {lab} > /var/lib/kubecamp/lab.part && mv /var/lib/kubecamp/lab.part /var/lib/kubecamp/lab",
             scan = scan::SCRIPT
         );

@@ -157,10 +157,8 @@ fn read_mirror(form: &mut Form, node: &Node) -> DraftMirror {
 /// A mode, with the reason when it is one that kube-proxy had or has elsewhere.
 fn read_mode(form: &mut Form, node: &Node) -> Option<Spot<ProxyMode>> {
     let text = form.text(node, "mode")?;
-    let why = match text.value.to_lowercase().as_str() {
-        "userspace" => "mode `userspace` was removed from kube-proxy: Kubernetes v1.25 was the last to have it",
-        "kernelspace" => "mode `kernelspace` exists on Windows nodes only, and kubecamp's nodes run Linux",
-        _ => return form.choice(node, "mode", Code::ProfileInvalid, &ProxyMode::WORDS),
+    let Some(why) = ProxyMode::why_not(&text.value) else {
+        return form.choice(node, "mode", Code::ProfileInvalid, &ProxyMode::WORDS);
     };
     let hint = Hint("Choose iptables, ipvs or nftables.".into());
     form.note(Code::ProfileInvalid, text.place, why).hints.push(hint);

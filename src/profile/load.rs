@@ -1,15 +1,12 @@
-use std::{borrow::Cow, fs, io::Read, path::Path};
+use std::{borrow::Cow, fs, path::Path};
 
 use rust_embed::Embed;
 
 use super::{Layout, Profile, draft::Draft, rules};
 use crate::core::{
     Code, Problem, Problems, nearest,
-    yaml::{Form, Place, tree},
+    yaml::{self, Form, Place, tree},
 };
-
-/// A longer file is no profile; it is refused before it is read.
-const LONGEST_FILE: u64 = 1 << 20;
 
 #[derive(Embed)]
 #[folder = "profiles/"]
@@ -35,7 +32,7 @@ pub fn load(name_or_path: &str) -> Result<Profile, Problems> {
     if !path.exists() {
         return Err(unknown(name_or_path).into());
     }
-    parse(&read(path)?, name_or_path)
+    parse(&yaml::text(fs::File::open(path), "profile", name_or_path, Code::ProfileSyntax)?, name_or_path)
 }
 
 /// Reads a profile from `text`; the error has every problem of the file, each with line and column.
@@ -73,19 +70,4 @@ fn unknown(given: &str) -> Problem {
         None => format!("Shipped are {}; any other name is the path of a file.", names.join(", ")),
     };
     Problem::new(Code::ProfileUnknown, format!("there is neither a shipped profile nor a file `{given}`")).hint(hint)
-}
-
-/// The file's text, if it is text and not too long.
-fn read(path: &Path) -> Result<String, Problem> {
-    let name = path.display();
-    let unreadable = |error| Problem::new(Code::LocalFile, format!("the profile {name} cannot be read")).because(error);
-    let mut bytes = vec![];
-    let file = fs::File::open(path).map_err(unreadable)?;
-    // One byte more than allowed tells a long file from one that just fits, and ends an endless one.
-    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(Problem::new(Code::ProfileSyntax, format!("{name} is longer than 1 MiB: that is no profile")));
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| Problem::new(Code::ProfileSyntax, format!("{name} is not UTF-8 text")).because(error))
 }

@@ -90,7 +90,8 @@ pub struct Proxy {
     pub mode: ProxyMode,
 }
 
-/// How kube-proxy programs the kernel. `userspace` ended with Kubernetes 1.25 and `kernelspace` is Windows only.
+/// How kube-proxy programs the kernel. `userspace` was removed in Kubernetes v1.26 and `kernelspace` is
+/// for Windows only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyMode {
@@ -126,6 +127,15 @@ impl Cni {
 }
 
 impl ProxyMode {
+    /// Why a word is none of the modes, when it is one that kube-proxy had or has elsewhere.
+    pub fn why_not(word: &str) -> Option<&'static str> {
+        match word.to_lowercase().as_str() {
+            "userspace" => Some("mode `userspace` was removed from kube-proxy in Kubernetes v1.26"),
+            "kernelspace" => Some("mode `kernelspace` exists on Windows nodes only, and kubecamp's nodes run Linux"),
+            _ => None,
+        }
+    }
+
     /// Every mode, as profiles write it.
     pub(super) const WORDS: [(&'static str, Self); 3] =
         [("iptables", Self::Iptables), ("ipvs", Self::Ipvs), ("nftables", Self::Nftables)];

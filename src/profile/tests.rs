@@ -256,3 +256,29 @@ proptest! {
         prop_assert_eq!(parse(&rest.join("\n"), "dropped").is_ok(), optional, "without {}", lines[dropped]);
     }
 }
+
+/// Kubernetes v1.26 is the version that removed it; no text may name another.
+#[test]
+fn every_text_names_the_same_version_that_removed_userspace_mode() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = ["src", "docs", "profiles", "templates"].map(|f| root.join(f)).to_vec();
+    let (mut told, mut wrong) = (0, vec![]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // This file names other versions to say that they are wrong.
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines = text.lines().filter(|l| l.contains("userspace") && l.contains("1.2"));
+            for line in lines.filter(|_| !path.ends_with("profile/tests.rs")) {
+                told += 1;
+                if !line.contains("removed") || !line.contains("v1.26") || line.contains("1.25") {
+                    wrong.push(format!("{}: {}", path.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert!(told >= 3 && wrong.is_empty(), "{told} {wrong:#?}");
+}

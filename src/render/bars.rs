@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{problem_text, took};
+use super::{ended_text, problem_text};
 use crate::core::{Event, EventKind, NodeId, Outcome, shell::printable};
 
 /// A line per host and an overall one, moving while a run goes on.
@@ -84,15 +84,7 @@ impl Bars {
             bar.finish_and_clear();
         }
         self.whole.finish_and_clear();
-        let word = match outcome {
-            Outcome::Failed => "failed",
-            Outcome::Skipped => "stopped",
-            _ => "done",
-        };
-        self.line(&format!(
-            "{word} in {}: {changed} steps changed something, {unchanged} were done already",
-            took(millis)
-        ));
+        self.line(&ended_text(outcome, changed, unchanged, millis));
     }
 }
 

@@ -3,6 +3,7 @@
 //! Start here: `problem.rs`, then `plain.rs`.
 
 mod bars;
+mod ended;
 mod ndjson;
 mod plain;
 mod problem;
@@ -10,11 +11,17 @@ mod summary;
 mod table;
 
 pub use bars::Bars;
+pub use ended::ended_text;
 pub use ndjson::ndjson;
 pub use plain::Plain;
 pub use problem::{problem_text, problems_text};
 pub use summary::{PhaseTime, phase_times, summary_text};
 pub use table::table;
+
+/// A count with its noun: `1 step`, `12 steps`.
+pub fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
 
 /// A duration for people: `0.4s`, `12s`, `3m05s`.
 pub fn took(millis: u64) -> String {

@@ -1,6 +1,6 @@
 use std::io::Write;
 
-use super::{problem_text, took};
+use super::{ended_text, problem_text, took};
 use crate::core::{Event, EventKind, Outcome, Timestamp, shell::printable};
 
 /// One line for each thing that happened, for logs and pipes.
@@ -48,12 +48,7 @@ impl Plain {
             EventKind::Warning { problem } => problem_text(problem).replacen("error:", "warning:", 1),
             EventKind::Output { on, line } if self.verbose => format!("{on:<10} | {line}"),
             EventKind::RunEnded { outcome, changed, unchanged, millis } => {
-                let word = match outcome {
-                    Outcome::Failed => "failed",
-                    Outcome::Skipped => "stopped",
-                    _ => "done",
-                };
-                format!("{word} in {}: {changed} steps changed something, {unchanged} were done already", took(*millis))
+                ended_text(*outcome, *changed, *unchanged, *millis)
             }
             EventKind::Progress { .. }
             | EventKind::Output { .. }

@@ -52,13 +52,16 @@ pub fn phase_times(events: &[Event]) -> Vec<PhaseTime> {
     times
 }
 
-/// A table of where the time went.
-pub fn summary_text(events: &[Event]) -> String {
+/// A table of where the time went; a wide one has what each node spent too.
+pub fn summary_text(events: &[Event], wide: bool) -> String {
     let times = phase_times(events);
-    let mut rows = vec![vec!["PHASE".to_owned(), "AT".into(), "TOOK".into(), "RESULT".into(), "SLOWEST".into()]];
+    let mut rows = vec![["PHASE", "AT", "TOOK", "RESULT", "SLOWEST"].map(str::to_owned).to_vec()];
+    if wide {
+        rows[0].push("NODES".into());
+    }
     for time in &times {
         let slowest = time.nodes.iter().max_by_key(|(_, ms)| **ms);
-        rows.push(vec![
+        let mut row = vec![
             time.phase.to_string(),
             took(time.from),
             took(time.took),
@@ -71,7 +74,12 @@ pub fn summary_text(events: &[Event]) -> String {
             }
             .to_owned(),
             slowest.map(|(on, ms)| format!("{on} {}", took(*ms))).unwrap_or_default(),
-        ]);
+        ];
+        if wide {
+            let each = time.nodes.iter().map(|(on, ms)| format!("{on} {}", took(*ms)));
+            row.push(each.collect::<Vec<_>>().join(", "));
+        }
+        rows.push(row);
     }
     table(&rows)
 }

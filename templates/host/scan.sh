@@ -3,6 +3,17 @@
 LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
 say() { while IFS= read -r line; do printf '%s\t%s\n' "$1" "$line"; done; }
 have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
+# see COMMAND...: its output in $out. One that fails would hide what it shows: that is a line too. A kernel without the
+# feature has nothing to show, nor has a tool that is not installed.
+see() {
+  out=$("$@" 2>/dev/null); code=$?
+  [ $code = 0 ] || [ $code = 127 ] && return
+  how="exit code $code"; [ $code -le 128 ] || how="ended by signal $((code - 128))"
+  why=$("$@" 2>&1 >/dev/null | head -n 1)
+  case $why in *'not supported'*|*"can't initialize"*|*'Cannot open session'*|*'Unable to initialize Netlink'*) return ;; esac
+  printf 'failed\t%s: %s %s\n' "$*" "$how" "$why"
+}
+shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
 {
   # Files and folders where Kubernetes and its friends put things.
   for d in /etc/kubernetes /etc/kubecamp /etc/cni /opt/cni /opt/kubecamp /opt/containerd /opt/nri /etc/containerd /etc/nri /etc/cdi \
@@ -12,6 +23,8 @@ have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
   done | say path
   for d in /root/.kube /run/containerd; do [ -e "$d" ] && find "$d" -xdev -maxdepth 1 2>/dev/null; done | say path
   for d in /lib/modules /etc/ssl/certs /etc/crictl.yaml /var/lib/kubecamp.gone; do [ -e "$d" ] && echo "$d"; done | say path
+  # A run's own locks are there as long as it runs; it removes them, and proves that, after the last scan.
+  find /run/lock/kubecamp -mindepth 1 2>/dev/null | grep -vx '/run/lock/kubecamp/\(run\|run.who\|run.pid\|step\)' | say path
   find /usr/local/bin /usr/local/sbin /etc/systemd/system /etc/sysctl.d /etc/modules-load.d -xdev 2>/dev/null | say path
   for f in /etc/hosts /etc/fstab /etc/sysctl.conf /etc/passwd /etc/group /etc/crictl.yaml; do [ -r "$f" ] && sha256sum "$f" 2>/dev/null; done | say content
   grep -qs '^# kubecamp begin' /etc/hosts && printf 'block\t/etc/hosts\n'
@@ -29,9 +42,9 @@ have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
       *) echo "$n" ;;
     esac
   done | say link
-  ip -o -4 addr show 2>/dev/null | awk '{print $2, $4}' | say address
-  ip -4 route show table all 2>/dev/null | grep -v '^\(local\|broadcast\)' | sed 's/ expires [0-9]*sec//; s/ linkdown//; s/ *$//' | say route
-  ip -4 rule show 2>/dev/null | say rule
+  see ip -o -4 addr show; shown | awk '{print $2, $4}' | say address
+  see ip -4 route show table all; shown | grep -v '^\(local\|broadcast\)' | sed 's/ expires [0-9]*sec//; s/ linkdown//; s/ *$//' | say route
+  see ip -4 rule show; shown | say rule
   ls /run/netns 2>/dev/null | say netns
 
   # Packet filters: iptables of both kinds, nftables, ipset, ipvs; without counters and handles.
@@ -39,16 +52,16 @@ have() { command -v "$1" >/dev/null 2>&1 && printf 'tool\t%s\n' "$2"; }
   command -v iptables-nft-save >/dev/null 2>&1 || nft='iptables-save ip6tables-save'
   if have nft nft; then
     nft=
-    nft -s list ruleset 2>/dev/null | awk '
+    see nft -s list ruleset; shown | awk '
       /^table/ { t = $2 " " $3; print t; next }
       /^\t(chain|set|map|flowtable)/ { what = $1; c = t " " $1 " " $2; print c; next }
       /^\t\ttype .* hook .* policy (drop|accept);/ { if (/policy drop;/) print c ": policy drop"; next }
       /^\t\t[^}]/ && what == "chain" { sub("^\t+", ""); if ($0 !~ /^type .* hook /) print c ": " $0 }' | say nft
   fi
   for t in iptables-legacy-save ip6tables-legacy-save $nft; do
-    have $t $t && $t 2>/dev/null | sed 's/ \[[0-9:]*\]$//' | awk '/^\*/ { table = substr($0, 2) } /^-A/ || /^:[^ ]* -$/ || (/^:/ && $2 != "ACCEPT") { print table " " $0 }' | say "$t"
+    have $t $t && see $t && shown | sed 's/ \[[0-9:]*\]$//' | awk '/^\*/ { table = substr($0, 2) } /^-A/ || /^:[^ ]* -$/ || (/^:/ && $2 != "ACCEPT") { print table " " $0 }' | say "$t"
   done
-  have ipset ipset && ipset list -n 2>/dev/null | say ipset
+  have ipset ipset && see ipset list -n && shown | say ipset
   awk 'NR > 3 && /^(TCP|UDP|SCTP)/ {print $1, $2}' /proc/net/ip_vs 2>/dev/null | say ipvs
 
   # What runs: programs of a cluster, their cgroups, mounts and ports; not those of machines inside this host.

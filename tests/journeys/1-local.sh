@@ -93,6 +93,6 @@ say "the end: nothing stays"
 exits 0 kc down --yes
 exits 0 kc machine list
 printf '%s\n' "$OUT" | grep -q 'lab-' && { say "FAILED: machines stay: $OUT"; bad=$((bad + 1)); }
-exits 0 kc machine engine stop
+exits 0 kc machine engine stop --yes
 has 'does not run'
 finish

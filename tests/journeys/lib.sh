@@ -24,7 +24,7 @@ wait_for() { # wait_for SECONDS COMMAND...
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || return 1; sleep 0.3; done
 }
 clean_up() {
-  kc machine engine stop >/dev/null 2>&1
+  kc machine engine stop --yes >/dev/null 2>&1
   [ -n "${KEEP:-}" ] || rm -rf "$KUBECAMP_HOME"
 }
 finish() { trap - EXIT; clean_up; [ $bad = 0 ] && say "all good" || say "$bad checks failed"; exit $((bad > 0)); }

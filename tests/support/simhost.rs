@@ -250,7 +250,8 @@ impl State {
 
     /// The script, when it was run as root rightly.
     fn as_root(&self, ran: &Ran) -> Result<String, Reply> {
-        let (line, input) = (ran.line.as_str(), ran.input.clone());
+        let (line, input) = (unbounded(&ran.line), ran.input.clone());
+        let line = line.as_str();
         match self.login {
             Login::Root if line == "sh -s" => Ok(input),
             Login::FreeSudo if line == "sudo -n sh -s" => Ok(input),
@@ -420,4 +421,10 @@ impl State {
         let residues: String = self.residues.iter().map(|l| format!("{l}\n")).collect();
         format!("== before\n{before}== manifest\n== spared\n== now\n{before}{residues}")
     }
+}
+
+/// A command's line without the limit that the host itself keeps.
+fn unbounded(line: &str) -> String {
+    let Some((before, after)) = line.split_once("timeout -k 5 ") else { return line.to_owned() };
+    format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start())
 }

@@ -7,7 +7,9 @@ use super::{
     make,
 };
 use crate::{
-    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Kind, Origins, Source, build, versions::Versions},
+    bundle::{
+        BuildRequest, Built, Bundle, Cache, DEFAULT_KUBERNETES, Kind, Origins, Source, build, versions::Versions,
+    },
     core::{Arch, Code, Quiet},
 };
 
@@ -53,7 +55,8 @@ async fn a_site_that_breaks_off_in_mid_file_is_taken_up_again() {
 async fn upstream_makes_a_whole_bundle_once() {
     let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
-    let path = build(request(&fake, cache.path(), Source::Auto), &Quiet).await.unwrap();
+    let Built { path, made } = build(request(&fake, cache.path(), Source::Auto), &Quiet).await.unwrap();
+    assert!(made);
     let bundle = Bundle::open(&path).unwrap();
     bundle.verify(&Quiet).unwrap();
     assert_eq!(bundle.manifest().source, Origins::Upstream);
@@ -61,7 +64,8 @@ async fn upstream_makes_a_whole_bundle_once() {
     let plugin = bundle.member("cni-flannel").unwrap();
     assert_eq!(plugin.plain.size, noise("flannel plugin", 60_000).len() as u64);
     let (first, requests) = (fs::read(&path).unwrap(), fake.state.lock().unwrap().seen.len());
-    build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
+    let again = build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
+    assert_eq!(again, Built { path: path.clone(), made: false });
     assert_eq!(fake.state.lock().unwrap().seen.len(), requests, "nothing was asked again");
     fs::remove_file(&path).unwrap();
     build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();

@@ -1,16 +1,15 @@
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use super::{Context, up::this_arch};
 use crate::{
     bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
     cli::{
         args::{BuildArgs, BundleCommand},
-        output::{self, Show},
+        output,
         settings::Config,
     },
-    core::{Code, EventKind, Outcome, Problem, Problems, Report},
-    engine::Journal,
-    render::table,
+    core::{Class, Code, EventKind, Outcome, Problem, Problems, Report},
+    render::{count, table},
 };
 
 /// `kubecamp bundle`.
@@ -19,22 +18,17 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
         BundleCommand::Build(args) => make(cx, args).await,
         BundleCommand::Inspect { file, output } => {
             let bundle = open(cx, file)?;
-            Ok(output::value(output, bundle.manifest(), || listing(&bundle))?)
+            Ok(output::value(output, bundle.manifest(), |wide| listing(&bundle, wide))?)
         }
         BundleCommand::Verify { file } => {
             let bundle = open(cx, file)?;
-            let journal = journal(cx);
+            let journal = cx.unkept_journal();
             bundle.verify(&*journal)?;
-            let count = bundle.members().count();
-            output::data(&format!("{}: {count} members, every digest is right\n", bundle.path().display()));
+            let members = count(bundle.members().count() as u64, "member");
+            output::data(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
             Ok(())
         }
     }
-}
-
-fn journal(cx: &Context) -> Arc<Journal> {
-    let show = Show::choose(cx.global.plain, cx.global.output_events.is_some());
-    Arc::new(Journal::unkept(vec![show.listener(cx.global.verbose)]))
 }
 
 fn open(cx: &Context, file: Option<PathBuf>) -> Result<Bundle, Problem> {
@@ -62,14 +56,19 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         mirrors: Config::load(&cx.places)?.mirrors,
         cache: Cache::new(&cx.places.cache),
     };
-    let journal = journal(cx);
+    let journal = cx.unkept_journal();
     let built = tokio::select! {
         built = build(request, &*journal) => built,
         () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C; finished parts are kept").into()),
     };
-    let outcome = if built.is_ok() { Outcome::Changed } else { Outcome::Failed };
-    journal.event(EventKind::RunEnded { outcome, changed: 1, unchanged: 0, millis: journal.millis() });
-    output::data(&format!("{}\n", built?.display()));
+    let (outcome, changed, unchanged) = match &built {
+        Ok(built) if built.made => (Outcome::Changed, 1, 0),
+        Ok(_) => (Outcome::AlreadyDone, 0, 1),
+        Err(problems) if problems.class() == Class::Cancelled => (Outcome::Skipped, 0, 0),
+        Err(_) => (Outcome::Failed, 0, 0),
+    };
+    journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
+    output::data(&format!("{}\n", built?.path.display()));
     Ok(())
 }
 
@@ -86,20 +85,21 @@ fn replacement(text: &str) -> Result<(String, PathBuf), Problem> {
     Ok((module.to_owned(), dir))
 }
 
-fn listing(bundle: &Bundle) -> String {
+fn listing(bundle: &Bundle, wide: bool) -> String {
     let manifest = bundle.manifest();
-    let mut rows = vec![["NAME", "KIND", "VERSION", "SIZE", "STORED", "LICENCE", "ORIGIN"].map(str::to_owned).to_vec()];
+    let heading = ["NAME", "KIND", "VERSION", "SIZE", "STORED", "LICENCE", "ORIGIN"];
+    let mut rows = vec![output::columns(wide, heading, ["NODES", "PROVIDES", "SHA256"])];
     let mib = |n: u64| format!("{:.1} MiB", n as f64 / (1 << 20) as f64);
     for m in bundle.members() {
-        rows.push(vec![
-            m.name.clone(),
-            format!("{:?}", m.kind).to_lowercase(),
-            m.version.clone(),
-            mib(m.plain.size),
-            mib(m.stored.size),
-            m.licence.clone(),
-            m.origin.clone(),
-        ]);
+        let kind = format!("{:?}", m.kind).to_lowercase();
+        let (size, stored) = (mib(m.plain.size), mib(m.stored.size));
+        let nodes = if m.for_workers() { "all" } else { "control plane" };
+        let provides = m.install.clone().unwrap_or_else(|| m.images.join(","));
+        rows.push(output::columns(
+            wide,
+            [&m.name, &kind, &m.version, &size, &stored, &m.licence, &m.origin],
+            [nodes, &provides, &m.plain.sha256],
+        ));
     }
     format!("Kubernetes {} for {}, id {}\n{}", manifest.kubernetes, manifest.arch, bundle.id(), table(&rows))
 }

@@ -1,12 +1,15 @@
+use std::collections::BTreeMap;
+
 use super::{Context, make_machines::make};
 use crate::{
     cli::{
         args::{EngineCommand, MachineCommand},
-        output::{self, Show},
+        ask::confirm,
+        output,
     },
-    core::Problems,
+    core::{EventKind, Outcome, Problem, Problems, Report},
     engine::Journal,
-    machine::{Choice, Engine, Kind, Provider, Wanted},
+    machine::{Choice, Engine, EngineStatus, Kind, Machine, Provider, State, Wanted},
     phases::{provider_in, running_place},
     render::table,
 };
@@ -20,34 +23,100 @@ pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(),
                 Some(place) => provider_in(place, &places)?.list(None).await?,
                 None => vec![],
             };
-            let mut rows = vec![["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"].map(str::to_owned).to_vec()];
-            rows.extend(machines.iter().map(|m| {
-                let address = m.address.map(|a| a.to_string()).unwrap_or_default();
-                let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
-                vec![m.name.clone(), m.lab.to_string(), m.node.to_string(), kind, state, address]
-            }));
-            Ok(output::value(output, &machines, || table(&rows))?)
+            Ok(output::value(output, &machines, |wide| listing(&machines, wide))?)
         }
         MachineCommand::Make(args) => make(cx, args).await,
         MachineCommand::Engine(command) => engine(cx, command).await,
     }
 }
 
+fn listing(machines: &[Machine], wide: bool) -> String {
+    let heading = ["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"];
+    let mut rows = vec![output::columns(wide, heading, ["NAMESPACE", "HOST KEYS"])];
+    rows.extend(machines.iter().map(|m| {
+        let address = m.address.map(|a| a.to_string()).unwrap_or_default();
+        let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
+        let netns = m.netns.as_ref().map_or_else(|| "-".to_owned(), |n| n.display().to_string());
+        let keys: Vec<_> = m.host_keys.iter().filter_map(|k| k.split_whitespace().next()).collect();
+        let (lab, node) = (m.lab.to_string(), m.node.to_string());
+        output::columns(wide, [&m.name, &lab, &node, &kind, &state, &address], [netns, keys.join(",")])
+    }));
+    table(&rows)
+}
+
 async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     let engine = Engine::new(&cx.places.engine);
-    let show = Show::choose(cx.global.plain, false);
-    let journal = Journal::unkept(vec![show.listener(cx.global.verbose)]);
-    match command {
-        EngineCommand::Start { outbound } => {
-            engine.start(&journal).await?;
-            if outbound {
-                engine.open_outbound(&journal).await?;
-            }
-        }
-        EngineCommand::Stop => engine.stop(&journal).await?,
-        EngineCommand::Status => {}
+    let journal = cx.unkept_journal();
+    if matches!(command, EngineCommand::Stop)
+        && let Some(question) = stop_question(cx, &engine).await
+    {
+        confirm(cx.global.yes, &question)?;
     }
-    let status = engine.status().await;
+    let was = engine.status().await;
+    let done = match command {
+        EngineCommand::Start { outbound } => start(&engine, outbound, &journal).await,
+        EngineCommand::Stop => engine.stop(&*journal).await,
+        EngineCommand::Status => Ok(()),
+    };
+    let (status, machines) = (engine.status().await, new_machines(cx, &*journal).await);
+    if !matches!(command, EngineCommand::Status) {
+        let changed = (was.running, was.outbound) != (status.running, status.outbound) || was.traces != status.traces;
+        let outcome = match (&done, changed) {
+            (Err(_), _) => Outcome::Failed,
+            (Ok(()), true) => Outcome::Changed,
+            (Ok(()), false) => Outcome::AlreadyDone,
+        };
+        let (changed, unchanged) = (u64::from(outcome == Outcome::Changed), u64::from(outcome == Outcome::AlreadyDone));
+        journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
+    }
+    done?;
+    let text = status_text(&status, &machines?);
+    // Events are data too, and the only data where they are asked for.
+    match cx.global.output_events {
+        Some(_) => output::say(text.trim_end()),
+        None => output::data(&text),
+    }
+    Ok(())
+}
+
+async fn start(engine: &Engine, outbound: bool, journal: &Journal) -> Result<(), Problem> {
+    engine.start(journal).await?;
+    if outbound { engine.open_outbound(journal).await } else { Ok(()) }
+}
+
+/// What stopping ends, as a question; `None` where nothing runs.
+async fn stop_question(cx: &Context, engine: &Engine) -> Option<String> {
+    if engine.status().await.traces.is_empty() {
+        return None;
+    }
+    let places = cx.local_places();
+    let provider = match engine.running().await {
+        Ok(Some(place)) => provider_in(place, &places).ok(),
+        _ => None,
+    };
+    let machines = match provider {
+        Some(provider) => provider.list(None).await.ok(),
+        None => None,
+    };
+    let what = match machines {
+        Some(machines) => stopping(&machines)?,
+        // Machines outlive a killed engine, which then cannot name them.
+        None => "it does not answer, so nobody can tell which labs' machines stop".to_owned(),
+    };
+    Some(format!("Stopping the private engine in {}: {what}.\nGo on?", places.engine.display()))
+}
+
+/// The machines that run, by lab; `None` when none does.
+fn stopping(machines: &[Machine]) -> Option<String> {
+    let mut labs: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for machine in machines.iter().filter(|m| m.state != State::Stopped) {
+        labs.entry(&machine.lab).or_default().push(machine.node.to_string());
+    }
+    let each: Vec<_> = labs.iter().map(|(lab, nodes)| format!("lab {lab} ({})", nodes.join(", "))).collect();
+    (!each.is_empty()).then(|| format!("the machines of {} stop, with all that runs on them", each.join(" and ")))
+}
+
+fn status_text(status: &EngineStatus, machines: &str) -> String {
     let word = if status.running { "runs" } else { "does not run" };
     let mut text = format!("The private engine in {} {word}.\n", status.dir.display());
     for trace in &status.traces {
@@ -56,13 +125,48 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     let reach =
         if status.outbound { "what this computer reaches" } else { "each other and nothing else (see --outbound)" };
     text.push_str(&format!("Its machines reach {reach}.\n"));
+    text.push_str(&format!("{machines}.\n"));
+    text
+}
+
+/// Of what kind new machines are, and why.
+pub(super) async fn new_machines(cx: &Context, report: &dyn Report) -> Result<String, Problem> {
     let (places, auto) = (cx.local_places(), Wanted::Auto);
-    let choice = match engine.running().await? {
-        Some(place) => Choice::make(auto, &place, &places.kvm(), &journal).await?,
-        None => Choice::foreseen(auto, &places.kvm(), &journal).await,
+    let choice = match Engine::new(&cx.places.engine).running().await? {
+        Some(place) => Choice::make(auto, &place, &places.kvm(), report).await?,
+        None => Choice::foreseen(auto, &places.kvm(), report).await,
     };
     let kind = if choice.kind == Kind::Vm { "virtual machines" } else { "system containers" };
-    text.push_str(&format!("New machines are {kind}: {}.\n", choice.why));
-    output::data(&text);
-    Ok(())
+    Ok(format!("New machines are {kind}: {}", choice.why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(lab: &str, node: &str, state: State) -> Machine {
+        Machine {
+            name: format!("{lab}-{node}"),
+            lab: lab.parse().unwrap(),
+            node: node.parse().unwrap(),
+            kind: Kind::Container,
+            state,
+            address: None,
+            netns: None,
+            host_keys: vec![],
+        }
+    }
+
+    #[test]
+    fn the_labs_that_stop_are_named() {
+        let all = [
+            machine("lab", "cp", State::Running),
+            machine("team7", "cp", State::Running),
+            machine("lab", "worker-1", State::Other),
+            machine("old", "cp", State::Stopped),
+        ];
+        let text = stopping(&all).unwrap();
+        assert!(text.contains("lab lab (cp, worker-1) and lab team7 (cp) stop"), "{text}");
+        assert_eq!(stopping(&all[3..]), None);
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
         store::{State, Where},
         targets,
     },
-    core::{Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
+    core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
     machine::{Choice, Engine, Machine, Packages},
@@ -40,12 +40,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let places = LocalPlaces { suite: args.suite, kind: args.machines, outbound: args.outbound, ..cx.local_places() };
     let made = carry_out(cx, places, packages, user, &run).await;
-    run.ended(match &made {
-        Ok(_) => Outcome::Changed,
-        Err(problems) if problems.class() == crate::core::Class::Cancelled => Outcome::Skipped,
-        Err(_) => Outcome::Failed,
-    });
-    let machines = made?;
+    let machines = cx.end(&run, made)?;
     output::data(&machines_text(&machines));
     next(cx, &machines);
     Ok(())

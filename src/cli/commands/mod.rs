@@ -1,13 +1,15 @@
 //! Belongs: one file per command: from arguments to a flow or a question, and its data to standard output.
 //! Never: what a phase knows.
-//! Start here: `up.rs`.
+//! Start here: `up/carry_out.rs`.
 
 mod bundle;
 mod cp;
+mod doctor;
 mod kubectl;
 mod machine;
 mod make_machines;
 mod meta;
+mod plan;
 mod profile;
 mod reset;
 mod runs;
@@ -28,8 +30,8 @@ use super::{
     targets::{self, Connect},
 };
 use crate::{
-    core::{Code, NodeId, Problem, Problems, Secret},
-    engine::Journal,
+    core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
+    engine::{Journal, Run},
     machine::{Machine, Provider, Wanted},
     phases::{LocalPlaces, provider_in, running_place},
     profile::Lab,
@@ -57,8 +59,9 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
     });
     match args.command {
         Command::Up(args) => up::up(&cx, args).await.map(|()| 0),
-        Command::Plan(args) => up::plan(&cx, args).await.map(|()| 0),
+        Command::Plan(args) => plan::plan(&cx, args).await.map(|()| 0),
         Command::Status(args) => status::status(&cx, args).await.map(|()| 0),
+        Command::Doctor(args) => doctor::doctor(&cx, args).await,
         Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
         Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
         Command::Ssh(args) => ssh::ssh(&cx, args).await,
@@ -78,6 +81,22 @@ impl Context {
     fn journal(&self) -> Result<Arc<Journal>, Problem> {
         let show = Show::choose(self.global.plain, self.global.output_events.is_some());
         Ok(Arc::new(Journal::create(&self.store.file("runs"), vec![show.listener(self.global.verbose)])?))
+    }
+
+    /// A journal that is shown as the user asked and kept nowhere: for what is no run of a lab.
+    fn unkept_journal(&self) -> Arc<Journal> {
+        let show = Show::choose(self.global.plain, self.global.output_events.is_some());
+        Arc::new(Journal::unkept(vec![show.listener(self.global.verbose)]))
+    }
+
+    /// Ends a run in its journal; a failed one says where its log is and how to go on.
+    fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
+        run.ended(match &ended {
+            Ok(_) => Outcome::Changed,
+            Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
+            Err(_) => Outcome::Failed,
+        });
+        ended.map_err(|problems| with_log(problems, &run.journal))
     }
 
     fn local_places(&self) -> LocalPlaces {
@@ -114,6 +133,21 @@ impl Context {
     }
 }
 
+/// The problems with the run log's path and how to continue at the end.
+fn with_log(problems: Problems, journal: &Journal) -> Problems {
+    let (mut all, log) = (problems.into_vec(), journal.path());
+    if let (Some(last), Some(log)) = (all.last_mut(), log) {
+        let mut told = last.clone().detail([format!("run log: {}", log.display())]);
+        if told.hints.is_empty() {
+            told = told.hint(last.code.hint());
+        }
+        let told_how = last.code == Code::Internal || told.hints.iter().any(|h| h.0.contains("same command again"));
+        let again = "Mend it and run the same command again: it continues where it was.";
+        *last = if told_how { told } else { told.hint(again) };
+    }
+    all.into()
+}
+
 impl From<&ConnectArgs> for Connect {
     fn from(args: &ConnectArgs) -> Self {
         Self {
@@ -142,4 +176,22 @@ fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_says_where_its_log_is_and_how_to_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path(), vec![]).unwrap();
+        let problems = with_log(Problem::new(Code::HostUnreachable, "no answer").into(), &journal);
+        let last = problems.iter().last().unwrap();
+        assert_eq!(last.detail, [format!("run log: {}", journal.path().unwrap().display())]);
+        let hints = last.all_hints();
+        assert!(hints[0] == Code::HostUnreachable.hint() && hints[1].contains("same command again"), "{hints:?}");
+        let unkept = with_log(Problem::new(Code::Internal, "x").into(), &Journal::unkept(vec![]));
+        assert!(unkept.iter().all(|p| p.detail.is_empty()));
+    }
 }

@@ -1,13 +1,31 @@
+use serde::Serialize;
+
 use crate::{
     cli::{args::ProfileCommand, output},
     core::{Code, Problem, Problems},
-    profile,
+    profile::{self, Cni, ProxyMode},
+    render::{count, table},
 };
+
+/// One shipped profile.
+#[derive(Serialize)]
+struct Line {
+    name: String,
+    nodes: Vec<String>,
+    kubernetes: String,
+    cni: Cni,
+    proxy_mode: ProxyMode,
+    pod_cidr: String,
+    service_cidr: String,
+}
 
 /// `kubecamp profile`.
 pub(super) fn profile(command: ProfileCommand) -> Result<(), Problems> {
     match command {
-        ProfileCommand::List => output::data(&profile::shipped().iter().map(|n| format!("{n}\n")).collect::<String>()),
+        ProfileCommand::List { output } => {
+            let all = profile::shipped().iter().map(|name| line(name)).collect::<Result<Vec<_>, _>>()?;
+            output::value(output, &all, |wide| listing(&all, wide))?;
+        }
         ProfileCommand::Show { profile: name } => {
             let text = profile::shipped_text(&name)
                 .ok_or_else(|| Problem::new(Code::ProfileUnknown, format!("no shipped profile is called {name}")))?;
@@ -15,8 +33,36 @@ pub(super) fn profile(command: ProfileCommand) -> Result<(), Problems> {
         }
         ProfileCommand::Check { file } => {
             let profile = profile::load(&file)?;
-            output::data(&format!("{file}: {} nodes, Kubernetes {}, good\n", profile.nodes.len(), profile.kubernetes));
+            let nodes = count(profile.nodes.len() as u64, "node");
+            output::data(&format!("{file}: {nodes}, Kubernetes {}, good\n", profile.kubernetes));
         }
     }
     Ok(())
+}
+
+fn line(name: &str) -> Result<Line, Problems> {
+    let profile = profile::load(name)?;
+    Ok(Line {
+        name: name.to_owned(),
+        nodes: profile.nodes.iter().map(|n| n.name.to_string()).collect(),
+        kubernetes: profile.kubernetes,
+        cni: profile.network.cni,
+        proxy_mode: profile.proxy.mode,
+        pod_cidr: profile.network.pods.to_string(),
+        service_cidr: profile.network.services.to_string(),
+    })
+}
+
+fn listing(all: &[Line], wide: bool) -> String {
+    let mut rows = vec![output::columns(
+        wide,
+        ["PROFILE", "KUBERNETES", "CNI", "PROXY"],
+        ["NODES", "POD NETWORK", "SERVICE NETWORK"],
+    )];
+    rows.extend(all.iter().map(|l| {
+        let (cni, mode) = (l.cni.to_string(), l.proxy_mode.to_string());
+        let nodes = l.nodes.join(",");
+        output::columns(wide, [&l.name, &l.kubernetes, &cni, &mode], [&nodes, &l.pod_cidr, &l.service_cidr])
+    }));
+    table(&rows)
 }

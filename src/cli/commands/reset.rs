@@ -8,7 +8,7 @@ use crate::{
         output,
         store::{State, Where},
     },
-    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
+    core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Run, run_flow},
     flows,
     machine::Provider,
@@ -70,12 +70,7 @@ async fn clean(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State) -> Resu
     let journal = cx.journal()?;
     let run = Run::new(lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, args, lab, state, &run).await;
-    run.ended(match &ended {
-        Ok(()) => Outcome::Changed,
-        Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
-        Err(_) => Outcome::Failed,
-    });
-    ended
+    cx.end(&run, ended)
 }
 
 async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run: &Run) -> Result<(), Problems> {
@@ -102,7 +97,7 @@ async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run
     found.extend(absent);
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| crew.hosts.contains_key(n)).collect();
     let ended = run_flow(run, &phases, &present, &crew.hosts, &crew.fleet).await;
-    crew.dismiss().await;
+    found.extend(crew.dismiss_proven().await);
     if let Err(problems) = ended {
         found.extend(problems.into_vec());
     }
@@ -123,7 +118,21 @@ fn forget_cluster(cx: &Context, lab: &Lab, state: &State) -> Result<(), Problem>
     cx.store.save(lab, &State { clean: true, ..state.clone() })
 }
 
-async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problem> {
+/// Removes the lab's machines, as a run with a log of its own.
+async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problems> {
+    let run = Run::new(lab.clone(), Mode::Apply, cx.journal()?, cx.cancel.clone());
+    let here = vec![NodeId::here()];
+    run.journal.event(EventKind::RunStarted {
+        flow: "down".into(),
+        lab: lab.name().clone(),
+        nodes: here,
+        phases: vec![],
+    });
+    let ended = remove_each(cx, lab, &run).await;
+    cx.end(&run, ended.map_err(Into::into))
+}
+
+async fn remove_each(cx: &Context, lab: &Lab, run: &Run) -> Result<(), Problem> {
     let places = cx.local_places();
     // Without its engine nothing of a machine runs; the engine's folder still has its disk.
     let Some(place) = running_place(&places).await? else {
@@ -134,6 +143,7 @@ async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problem> {
     // Those that exist rather than those of the profile: an earlier profile may have had more.
     for machine in provider.list(Some(lab.name())).await? {
         provider.remove(lab.name(), &machine.node).await?;
+        run.journal.note(&NodeId::here(), &format!("machine {} is removed", machine.name));
     }
     Ok(())
 }

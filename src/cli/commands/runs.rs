@@ -1,4 +1,8 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -18,7 +22,9 @@ struct Past {
     at: Timestamp,
     outcome: Option<Outcome>,
     changed: u64,
+    unchanged: u64,
     millis: u64,
+    log: PathBuf,
 }
 
 /// `kubecamp run`.
@@ -26,49 +32,69 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
     let folder = cx.store.file("runs");
     match command {
         RunCommand::List { output } => {
-            let all: Vec<_> = names(&folder).iter().filter_map(|n| past(n, &read(&folder, n).ok()?)).collect();
-            output::value(output, &all, || listing(&all))
+            let all: Vec<_> = names(&folder).iter().filter_map(|n| past(&folder, n)).collect();
+            output::value(output, &all, |wide| listing(&all, wide))
         }
         RunCommand::Show { run, steps, output } => {
             let name = run.or_else(|| names(&folder).pop());
             let name = name.ok_or_else(|| Problem::new(Code::LabUnknown, "the lab has no runs yet"))?;
             let events = read(&folder, &name)?;
-            output::value(output, &phase_times(&events), || {
-                if steps { format!("{}\n{}", summary_text(&events), step_text(&events)) } else { summary_text(&events) }
+            output::value(output, &phase_times(&events), |wide| {
+                let summary = summary_text(&events, wide);
+                if steps { format!("{summary}\n{}", step_text(&events)) } else { summary }
             })
         }
     }
 }
 
-fn names(folder: &PathBuf) -> Vec<String> {
+/// The runs of a folder by when they began: a run's name knows only the second.
+fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return vec![] };
     let name =
         |e: std::io::Result<fs::DirEntry>| Some(e.ok()?.file_name().to_str()?.strip_suffix(".ndjson")?.to_owned());
-    let mut names: Vec<_> = entries.filter_map(name).collect();
+    let mut names: Vec<_> = entries.filter_map(name).map(|n| (began(&folder.join(format!("{n}.ndjson"))), n)).collect();
     names.sort();
-    names
+    names.into_iter().map(|(_, name)| name).collect()
 }
 
-fn read(folder: &std::path::Path, name: &str) -> Result<Vec<Event>, Problem> {
+/// When a run began, by its first event.
+fn began(log: &Path) -> Option<Timestamp> {
+    let mut line = String::new();
+    BufReader::new(fs::File::open(log).ok()?).read_line(&mut line).ok()?;
+    Some(serde_json::from_str::<Event>(&line).ok()?.at)
+}
+
+fn read(folder: &Path, name: &str) -> Result<Vec<Event>, Problem> {
     read_journal(&folder.join(format!("{name}.ndjson")))
 }
 
-fn past(run: &str, events: &[Event]) -> Option<Past> {
+fn past(folder: &Path, run: &str) -> Option<Past> {
+    let events = read(folder, run).ok()?;
     let first = events.first()?;
     let flow = events.iter().find_map(|e| match &e.kind {
         EventKind::RunStarted { flow, .. } => Some(flow.clone()),
         _ => None,
     })?;
     let ended = events.iter().rev().find_map(|e| match &e.kind {
-        EventKind::RunEnded { outcome, changed, millis, .. } => Some((*outcome, *changed, *millis)),
+        EventKind::RunEnded { outcome, changed, unchanged, millis } => Some((*outcome, *changed, *unchanged, *millis)),
         _ => None,
     });
-    let (changed, millis) = ended.map_or((0, 0), |(_, c, m)| (c, m));
-    Some(Past { run: run.to_owned(), flow, at: first.at, outcome: ended.map(|(o, _, _)| o), changed, millis })
+    let (changed, unchanged, millis) = ended.map_or((0, 0, 0), |(_, c, u, m)| (c, u, m));
+    Some(Past {
+        run: run.to_owned(),
+        flow,
+        at: first.at,
+        outcome: ended.map(|(o, ..)| o),
+        changed,
+        unchanged,
+        millis,
+        log: folder.join(format!("{run}.ndjson")),
+    })
 }
 
-fn listing(all: &[Past]) -> String {
-    let mut rows = vec![["RUN", "FLOW", "RESULT", "CHANGED", "TOOK"].map(str::to_owned).to_vec()];
+fn listing(all: &[Past], wide: bool) -> String {
+    let heading = ["RUN", "FLOW", "RESULT", "CHANGED", "TOOK"];
+    let mut rows = vec![output::columns(wide, heading, ["STARTED", "UNCHANGED", "LOG"])];
     for past in all {
         let result = match past.outcome {
             Some(Outcome::Failed) => "failed",
@@ -76,13 +102,12 @@ fn listing(all: &[Past]) -> String {
             Some(_) => "done",
             None => "did not end",
         };
-        rows.push(vec![
-            past.run.clone(),
-            past.flow.clone(),
-            result.into(),
-            past.changed.to_string(),
-            took(past.millis),
-        ]);
+        let log = past.log.display().to_string();
+        rows.push(output::columns(
+            wide,
+            [&past.run, &past.flow, result, &past.changed.to_string(), &took(past.millis)],
+            [past.at.to_string(), past.unchanged.to_string(), log],
+        ));
     }
     table(&rows)
 }
@@ -99,4 +124,25 @@ fn step_text(events: &[Event]) -> String {
         }
     }
     table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_second_come_in_the_order_in_which_they_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = |name: &str, at: &str| {
+            let event =
+                format!(r#"{{"run":"{name}","seq":1,"at":"{at}","kind":{{"type":"note","on":null,"text":"x"}}}}"#);
+            fs::write(dir.path().join(format!("{name}.ndjson")), event + "\n").unwrap();
+        };
+        log("20261123T174500-zzzz", "2026-11-23T17:45:00.1Z");
+        log("20261123T174500-mmmm", "2026-11-23T17:45:00.2Z");
+        log("20261123T174500-aaaa", "2026-11-23T17:45:00.30001Z");
+        log("20261123T174459-bbbb", "2026-11-23T17:44:59.9Z");
+        let tails: Vec<_> = names(dir.path()).iter().map(|n| n[16..].to_owned()).collect();
+        assert_eq!(tails, ["bbbb", "zzzz", "mmmm", "aaaa"]);
+    }
 }

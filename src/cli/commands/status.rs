@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::{Context, sudo_password};
@@ -7,10 +9,12 @@ use crate::{
         output,
         store::{Store, Where},
     },
-    core::{NodeId, Problems},
+    core::{Bytes, NodeId, Problem, Problems, Secret},
     engine::Crew,
-    host::Viewer,
+    host::{Facts, Viewer},
+    profile::{Cni, ProxyMode},
     render::table,
+    transport::SshTarget,
 };
 
 #[derive(Serialize)]
@@ -21,7 +25,34 @@ struct NodeStatus {
     ready: Option<bool>,
     version: Option<String>,
     proxy_mode: Option<String>,
+    /// What the host is; none where it was not reached.
+    machine: Option<Hardware>,
     problem: Option<String>,
+}
+
+/// What is under a node.
+#[derive(Serialize)]
+struct Hardware {
+    address: Option<String>,
+    os: Option<String>,
+    kernel: Option<String>,
+    cores: u64,
+    memory: Bytes,
+    disk_free: Bytes,
+}
+
+impl Hardware {
+    fn of(facts: &Facts) -> Self {
+        let text = |key: &str| facts.get(key).map(str::to_owned);
+        Self {
+            address: text("route.source"),
+            os: text("os.name"),
+            kernel: text("kernel"),
+            cores: facts.number("cores"),
+            memory: Bytes(facts.number("memory")),
+            disk_free: Bytes(facts.number("disk.free")),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -30,6 +61,10 @@ struct LabLine {
     layout: String,
     kubernetes: String,
     place: String,
+    cni: Cni,
+    proxy_mode: ProxyMode,
+    clean: bool,
+    folder: PathBuf,
 }
 
 /// Read on each node: what it is by itself, and on the control plane what the API server says of all.
@@ -46,38 +81,10 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
     let (lab, state) = cx.store.need(&cx.global.name)?;
     let targets = cx.targets(&lab, &state, &args.connect).await?;
     let password = sudo_password(&args.connect)?;
-    let mut lines: Vec<NodeStatus> = vec![];
-    let mut seen = vec![];
+    let (mut lines, mut seen) = (vec![], vec![]);
     for node in lab.nodes() {
         let target = targets.iter().find(|(n, _)| *n == node.name);
-        let host = target.map(|(_, t)| t.name()).unwrap_or_else(|| "no machine".to_owned());
-        let crew = match target {
-            Some(target) => {
-                Crew::muster(std::slice::from_ref(target), password.as_ref(), None).await.map_err(|p| p.to_string())
-            }
-            None => Err("the machine does not run".to_owned()),
-        };
-        let mut line = NodeStatus {
-            node: node.name.clone(),
-            host,
-            reached: crew.is_ok(),
-            ready: None,
-            version: None,
-            proxy_mode: None,
-            problem: None,
-        };
-        match crew {
-            Ok(crew) => {
-                for host in crew.hosts.values() {
-                    let text = Viewer::new(host).read(SCRIPT).await?.text();
-                    line.proxy_mode = text.lines().next().map(str::trim).filter(|m| !m.is_empty()).map(str::to_owned);
-                    seen.extend(text.lines().filter_map(|l| l.strip_prefix("NODE ")).map(str::to_owned));
-                }
-                crew.dismiss().await;
-            }
-            Err(problem) => line.problem = Some(problem),
-        }
-        lines.push(line);
+        lines.push(look(&node.name, target, password.as_ref(), &mut seen).await?);
     }
     for line in &mut lines {
         let words = seen
@@ -89,11 +96,50 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
             line.ready = words.get(2).map(|r| *r == "True");
         }
     }
-    Ok(output::value(args.output, &lines, || text(&lines))?)
+    Ok(output::value(args.output, &lines, |wide| text(&lines, wide))?)
 }
 
-fn text(lines: &[NodeStatus]) -> String {
-    let mut rows = vec![["NODE", "HOST", "STATE", "VERSION", "PROXY"].map(str::to_owned).to_vec()];
+/// One node as it is; what the API server on it says of all nodes goes to `seen`.
+async fn look(
+    node: &NodeId,
+    target: Option<&(NodeId, SshTarget)>,
+    password: Option<&Secret>,
+    seen: &mut Vec<String>,
+) -> Result<NodeStatus, Problem> {
+    let mut line = NodeStatus {
+        node: node.clone(),
+        host: target.map_or_else(|| "no machine".to_owned(), |(_, t)| t.name()),
+        reached: false,
+        ready: None,
+        version: None,
+        proxy_mode: None,
+        machine: None,
+        problem: None,
+    };
+    let Some(target) = target else {
+        line.problem = Some("the machine does not run".to_owned());
+        return Ok(line);
+    };
+    match Crew::muster(std::slice::from_ref(target), password, None).await {
+        Ok(crew) => {
+            line.reached = true;
+            line.machine = crew.fleet.values().next().map(Hardware::of);
+            for host in crew.hosts.values() {
+                let text = Viewer::new(host).read(SCRIPT).await?.text();
+                line.proxy_mode = text.lines().next().map(str::trim).filter(|m| !m.is_empty()).map(str::to_owned);
+                seen.extend(text.lines().filter_map(|l| l.strip_prefix("NODE ")).map(str::to_owned));
+            }
+            crew.dismiss().await;
+        }
+        Err(problems) => line.problem = Some(problems.to_string()),
+    }
+    Ok(line)
+}
+
+fn text(lines: &[NodeStatus], wide: bool) -> String {
+    let heading = ["NODE", "HOST", "STATE", "VERSION", "PROXY"];
+    let mut rows =
+        vec![output::columns(wide, heading, ["ADDRESS", "CORES", "MEMORY", "DISK FREE", "SYSTEM", "KERNEL"])];
     for line in lines {
         let state = match (line.reached, line.ready) {
             (false, _) => "unreachable",
@@ -102,13 +148,15 @@ fn text(lines: &[NodeStatus]) -> String {
             (true, None) => "not in the cluster",
         };
         let dash = |o: &Option<String>| o.clone().unwrap_or_else(|| "-".to_owned());
-        rows.push(vec![
-            line.node.to_string(),
-            line.host.clone(),
-            state.into(),
-            dash(&line.version),
-            dash(&line.proxy_mode),
-        ]);
+        let more = line.machine.as_ref().map(|m| {
+            let (memory, disk) = (m.memory.to_string(), m.disk_free.to_string());
+            [dash(&m.address), m.cores.to_string(), memory, disk, dash(&m.os), dash(&m.kernel)]
+        });
+        rows.push(output::columns(
+            wide,
+            [line.node.as_str(), &line.host, state, &dash(&line.version), &dash(&line.proxy_mode)],
+            more.unwrap_or_else(|| std::array::from_fn(|_| "-".to_owned())),
+        ));
     }
     let problems: String = lines.iter().filter_map(|l| l.problem.as_ref()).map(|p| format!("{p}\n")).collect();
     format!("{}{problems}", table(&rows))
@@ -117,7 +165,8 @@ fn text(lines: &[NodeStatus]) -> String {
 fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
     let mut labs = vec![];
     for name in Store::all(&cx.places.labs) {
-        if let Some((lab, state)) = Store::of(&cx.places.labs, &name).load()? {
+        let store = Store::of(&cx.places.labs, &name);
+        if let Some((lab, state)) = store.load()? {
             let place = match state.place {
                 Where::Local => "local".to_owned(),
                 Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
@@ -127,12 +176,26 @@ fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
                 layout: lab.layout().to_string(),
                 kubernetes: lab.profile().kubernetes.clone(),
                 place,
+                cni: lab.profile().network.cni,
+                proxy_mode: lab.profile().proxy.mode,
+                clean: state.clean,
+                folder: store.folder().to_owned(),
             });
         }
     }
-    Ok(output::value(args.output, &labs, || {
-        let mut rows = vec![["LAB", "LAYOUT", "KUBERNETES", "WHERE"].map(str::to_owned).to_vec()];
-        rows.extend(labs.iter().map(|l| vec![l.lab.clone(), l.layout.clone(), l.kubernetes.clone(), l.place.clone()]));
-        table(&rows)
-    })?)
+    Ok(output::value(args.output, &labs, |wide| labs_text(&labs, wide))?)
+}
+
+fn labs_text(labs: &[LabLine], wide: bool) -> String {
+    let heading = ["LAB", "LAYOUT", "KUBERNETES", "WHERE"];
+    let mut rows = vec![output::columns(wide, heading, ["CNI", "PROXY", "HOSTS", "FOLDER"])];
+    rows.extend(labs.iter().map(|l| {
+        let hosts = if l.clean { "clean" } else { "in use" };
+        output::columns(
+            wide,
+            [&l.lab, &l.layout, &l.kubernetes, &l.place],
+            [&l.cni.to_string(), &l.proxy_mode.to_string(), hosts, &l.folder.display().to_string()],
+        )
+    }));
+    table(&rows)
 }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{core::Problem, machine::incus::Incus};
+use crate::{
+    core::{Code, Problem},
+    machine::incus::Incus,
+};
 
 /// How a machine is plugged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,33 @@ fn sockets() -> Vec<PathBuf> {
         found.push(Path::new(dir).join("unix.socket"));
     }
     found
+}
+
+/// Refuses an environment that names a private engine as the user's Incus: its machines would lose their network
+/// namespace, and stopping the engine would end what the user takes for their own.
+///
+/// # Errors
+/// `KC-USAGE`, naming the variable.
+pub fn check_environment(engine: &Path) -> Result<(), Problem> {
+    for name in ["INCUS_SOCKET", "INCUS_DIR"] {
+        if let Some(value) = env::var_os(name).filter(|v| !v.is_empty()) {
+            check_variable(name, Path::new(&value), engine)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_variable(name: &str, value: &Path, engine: &Path) -> Result<(), Problem> {
+    let whole =
+        |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into());
+    let (at, engine) = (whole(value), whole(engine));
+    // An engine below another KUBECAMP_HOME is as little the user's own.
+    let is_engine = |dir: &Path| dir == engine || (dir.join("incus").is_dir() && dir.join("daemon.log").exists());
+    let Some(dir) = at.ancestors().find(|dir| is_engine(dir)) else { return Ok(()) };
+    let what = format!("{name} names kubecamp's private engine in {}, which is no Incus of yours", dir.display());
+    Err(Problem::new(Code::Usage, what)
+        .detail([format!("{name}={}", value.display())])
+        .hint(format!("Run it without {name}: kubecamp finds its own engine by itself.")))
 }
 
 /// The user's running Incus, when it trusts this user and has a pool and a network; else why not.
@@ -108,6 +138,23 @@ pub(super) fn managed(name: &str, config: &BTreeMap<String, String>) -> Option<N
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_private_engine_is_no_incus_of_the_users() {
+        let home = tempfile::tempdir().unwrap();
+        let (engine, other, own) = (home.path().join("engine"), home.path().join("other"), home.path().join("own"));
+        for dir in [&other, &own] {
+            std::fs::create_dir_all(dir.join("incus")).unwrap();
+        }
+        std::fs::write(other.join("daemon.log"), "").unwrap();
+        std::os::unix::fs::symlink(&other, home.path().join("link")).unwrap();
+        for ours in [engine.join("incus/unix.socket"), other.join("incus"), home.path().join("link/incus")] {
+            let problem = check_variable("INCUS_DIR", &ours, &engine).unwrap_err();
+            assert!(problem.code == Code::Usage && problem.what.contains("INCUS_DIR"), "{problem}");
+        }
+        assert!(check_variable("INCUS_DIR", &own.join("incus"), &engine).is_ok());
+        assert!(check_variable("INCUS_DIR", Path::new("/var/lib/incus"), &engine).is_ok());
+    }
 
     #[test]
     fn a_bridge_without_address_is_not_ours_to_number() {

@@ -1,0 +1,49 @@
+use super::report::{Finding, Level};
+use crate::{
+    cli::{
+        args::ConnectArgs,
+        commands::{Context, sudo_password, up::this_arch},
+    },
+    core::{NodeId, Problem, Problems},
+    engine::Crew,
+    phases::preflight::{self, Allowances},
+    profile::Lab,
+};
+
+/// What the lab's hosts say, by the same preflight as `up`; nothing where there is no lab.
+pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<Finding>, Problems> {
+    let (lab, state) = match cx.store.load() {
+        Ok(Some(known)) => known,
+        Ok(None) => return Ok(vec![]),
+        Err(problem) => return Ok(all(Level::Problem, "lab", [&problem])),
+    };
+    let targets = match cx.targets(&lab, &state, connect).await {
+        Ok(targets) => targets,
+        Err(problems) => return Ok(all(Level::Problem, "reach", problems.iter())),
+    };
+    let password = sudo_password(connect)?;
+    let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), None).await;
+    let mut found = all(Level::Problem, "reach", &absent);
+    let arch = this_arch();
+    let arch = crew.fleet.values().find_map(crate::host::Facts::arch).map_or(arch, Ok);
+    if let Ok(arch) = arch {
+        let allow = Allowances { undersized: false };
+        let seen = preflight::check(&lab, &crew, arch, allow).await;
+        found.extend(all(Level::Warning, "preflight", &seen.warnings));
+        found.extend(all(Level::Problem, "preflight", &seen.problems));
+    }
+    found.extend(good(&lab, &crew, &found));
+    crew.dismiss().await;
+    Ok(found)
+}
+
+fn all<'a>(level: Level, check: &str, problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Finding> {
+    problems.into_iter().map(|p| Finding::of(level, check, p)).collect()
+}
+
+/// The hosts that nothing was found on.
+fn good(lab: &Lab, crew: &Crew, found: &[Finding]) -> Vec<Finding> {
+    let clear = |node: &&NodeId| crew.hosts.contains_key(*node) && !found.iter().any(|f| f.on == **node);
+    let names = lab.nodes().iter().map(|n| &n.name).filter(clear);
+    names.map(|on| Finding { on: on.clone(), ..Finding::ok("preflight", "nothing stands in the way of up") }).collect()
+}

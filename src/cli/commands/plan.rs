@@ -1,0 +1,111 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Context,
+    up::{Request, Site},
+};
+use crate::{
+    bundle::Bundle,
+    cli::{args::PlanArgs, output},
+    core::{NodeId, Problems},
+    engine::{Journal, Mode, Planned, Run, run_flow},
+    flows::{self, LocalResult},
+    host::Facts,
+    render::{count, table},
+};
+
+/// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
+pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
+    let mut request = Request::of(cx, args.up)?;
+    request.check_bundle()?;
+    if request.is_local() {
+        request.find_packages(cx).await?;
+    }
+    let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
+    let result = LocalResult::default();
+    let local = request.local_phases(cx, &result, Mode::Plan)?;
+    run_flow(&run, &local, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await?;
+    if let Some(bundle) = result.bundle.get() {
+        plan_hosts(cx, &request, &run, &result, bundle).await?;
+    } else {
+        output::say("The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build.");
+    }
+    let planned = run.summary().planned;
+    output::value(args.output, &planned, |wide| plan_text(&planned, wide))?;
+    Ok(())
+}
+
+async fn plan_hosts(
+    cx: &Context,
+    request: &Request,
+    run: &Run,
+    result: &LocalResult,
+    bundle: &Arc<Bundle>,
+) -> Result<(), Problems> {
+    let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
+    if request.is_local() && result.machines.get().is_none() {
+        output::say(match result.provider.get() {
+            Some(_) => "note: the lab's machines do not run yet, so the plan assumes new machines.",
+            None => {
+                "note: the engine of local machines does not run, so nobody can tell what machines it holds: the plan assumes new machines.\n\
+                 hint: kubecamp machine engine start starts it; then the plan looks at those that are there."
+            }
+        });
+        let fleet = run.lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
+        return run_flow(run, &flows::up(&request.up(cx, bundle, &[])), &nodes, &BTreeMap::new(), &fleet).await;
+    }
+    let site = Site::open(cx, request, run, result).await?;
+    let ended = match site.fit().await {
+        Ok(()) => site.flow().await,
+        refused => refused,
+    };
+    site.close().await;
+    ended
+}
+
+fn plan_text(planned: &[Planned], wide: bool) -> String {
+    let mut rows = vec![output::columns(wide, ["NODE", "PHASE", "STEP", "CHANGE"], ["STATE", "WHAT"])];
+    for step in planned {
+        let mut change = if step.done { "nothing: done already".to_owned() } else { step.title.clone() };
+        if !step.done && !step.depends_on.is_empty() {
+            let needs: BTreeSet<_> = step.depends_on.iter().cloned().collect();
+            change.push_str(&format!(" (depends on {})", needs.into_iter().collect::<Vec<_>>().join(", ")));
+        }
+        let state = if step.done { "done" } else { "to do" };
+        rows.push(output::columns(
+            wide,
+            [&step.on.to_string(), &step.phase.to_string(), &step.step.to_string(), &change],
+            [state, &step.title],
+        ));
+    }
+    let todo = planned.iter().filter(|p| !p.done).count();
+    let done = planned.len() - todo;
+    let (todo, are) = (count(todo as u64, "step"), if done == 1 { "is" } else { "are" });
+    format!("{}{todo} would change something, {done} {are} done already\n", table(&rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_plan_names_what_is_done_already_too() {
+        let step = |id: &'static str, done| Planned {
+            phase: crate::core::PhaseId::new("kernel"),
+            on: "cp".parse().unwrap(),
+            step: crate::core::StepId::new(id),
+            title: format!("load {id}"),
+            done,
+            depends_on: vec![],
+            assumed: false,
+        };
+        let planned = [step("modules", true), step("sysctls", false)];
+        let (table, wide) = (plan_text(&planned, false), plan_text(&planned, true));
+        assert!(table.ends_with("\n1 step would change something, 1 is done already\n"), "{table}");
+        assert!(!table.contains("load modules") && table.contains("load sysctls"), "{table}");
+        assert!(wide.contains("done   load modules") && wide.contains("to do  load sysctls"), "{wide}");
+    }
+}

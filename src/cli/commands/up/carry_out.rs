@@ -1,0 +1,79 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Request, Site, agree_to_packages};
+use crate::{
+    cli::{args::UpArgs, commands::Context, output},
+    core::{EventKind, NodeId, Problems, Report},
+    engine::{Lock, Mode, Run, read_journal, run_flow},
+    flows::LocalResult,
+    render::summary_text,
+};
+
+/// `kubecamp up`.
+pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
+    let mut request = Request::of(cx, args)?;
+    request.check_bundle()?;
+    if request.is_local() {
+        request.find_packages(cx).await?;
+        agree_to_packages(cx, &request.packages).await?;
+    }
+    let lock = Lock::take(cx.store.folder())?;
+    let journal = cx.journal()?;
+    if request.is_local() {
+        // Machines are found again by their lab's name, so it is there before the first of them.
+        cx.store.save(&request.lab, &request.state())?;
+    }
+    let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
+    let ended = carry_out(cx, &request, &run).await;
+    let ended = cx.end(&run, ended);
+    drop(lock);
+    ended?;
+    finish(cx, &request, &run);
+    Ok(())
+}
+
+/// Says where the time went and what to do next.
+fn finish(cx: &Context, request: &Request, run: &Run) {
+    if run.summary().changed > 0
+        && let Some(path) = run.journal.path()
+        && let Ok(events) = read_journal(path)
+    {
+        output::say(&summary_text(&events, false));
+    }
+    let name = request.lab.name();
+    let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
+    output::say(&format!(
+        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}\n  export KUBECONFIG={}\n  kubecamp{flag} reset    gives the machines back clean",
+        request.lab.layout(),
+        request.lab.profile().network.cni,
+        request.lab.profile().proxy.mode,
+        request.lab.control_plane().name,
+        cx.store.file("kubeconfig").display(),
+    ));
+}
+
+async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
+    let result = LocalResult::default();
+    let local = request.local_phases(cx, &result, run.mode)?;
+    let here = NodeId::here();
+    announce(request, run, &local);
+    run_flow(run, &local, &[here], &BTreeMap::new(), &BTreeMap::new()).await?;
+    let site = Site::open(cx, request, run, &result).await?;
+    let ended = match site.fit().await {
+        Ok(()) => site.change().await,
+        refused => refused,
+    };
+    site.close().await;
+    ended
+}
+
+fn announce(request: &Request, run: &Run, local: &[Box<dyn crate::engine::Phase>]) {
+    let mut nodes = vec![NodeId::here()];
+    nodes.extend(request.lab.nodes().iter().map(|n| n.name.clone()));
+    run.journal.event(EventKind::RunStarted {
+        flow: "up".into(),
+        lab: request.lab.name().clone(),
+        nodes,
+        phases: local.iter().map(|p| p.id()).collect(),
+    });
+}

@@ -1,0 +1,15 @@
+//! Belongs: `up` from the arguments to a lab: what is asked for, and its run.
+//! Never: what a phase knows.
+//! Start here: `carry_out.rs`.
+
+mod carry_out;
+mod packages;
+mod request;
+mod room;
+mod site;
+
+pub(super) use carry_out::up;
+pub(super) use packages::agree_to_packages;
+pub(super) use request::Request;
+pub(super) use room::{largest_layout, this_arch};
+pub(super) use site::Site;

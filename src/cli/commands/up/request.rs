@@ -1,0 +1,195 @@
+use std::{path::PathBuf, sync::Arc};
+
+use super::{largest_layout, room::must_hold, this_arch};
+use crate::{
+    bundle::{BuildRequest, Bundle, Cache, Source},
+    cli::{
+        args::UpArgs,
+        commands::Context,
+        settings::Config,
+        store::{State, Where},
+        targets,
+    },
+    core::{Code, NodeId, Problem, Problems},
+    engine::{Mode, Phase},
+    flows::{self, Local, LocalResult, Up},
+    inventory,
+    machine::{Choice, Engine, Packages},
+    phases::{FetchBundle, LocalPlaces},
+    profile::{self, Lab, Profile},
+    transport::SshTarget,
+};
+
+/// What the user asked for, checked.
+pub(in crate::cli::commands) struct Request {
+    pub(super) args: UpArgs,
+    pub(in crate::cli::commands) lab: Lab,
+    place: Where,
+    pub(in crate::cli::commands) packages: Packages,
+}
+
+impl Request {
+    pub(in crate::cli::commands) fn of(cx: &Context, args: UpArgs) -> Result<Self, Problems> {
+        let known = cx.store.load()?;
+        let asked = args.local || !args.host.is_empty() || args.hosts.is_some();
+        let place = match (&known, asked) {
+            (Some((_, state)), false) => state.place.clone(),
+            (None, false) => {
+                return Err(Problem::new(Code::Usage, "nothing says where the lab's nodes are")
+                    .hint("Use --local for machines on this computer, or --host once per node, or --hosts FILE.")
+                    .into());
+            }
+            _ if args.local => Where::Local,
+            _ => Where::Hosts(vec![]),
+        };
+        let wants_profile = args.layout.is_some()
+            || args.profile.is_some()
+            || args.proxy_mode.is_some()
+            || args.cni.is_some()
+            || args.kubernetes.is_some();
+        let lab = match &known {
+            Some((lab, _)) if !wants_profile => lab.clone(),
+            _ => Lab::new(cx.global.name.clone(), profile_of(&args)?)?,
+        };
+        let place = match place {
+            Where::Hosts(hosts) if hosts.is_empty() => Where::Hosts(hosts_of(&args, &lab)?),
+            place => place,
+        };
+        if place == Where::Local && known.is_none() && !args.allow_undersized {
+            must_hold(lab.layout())?;
+        }
+        if let Some((old, state)) = &known
+            && !state.clean
+            && (*old != lab || state.place != place)
+        {
+            return Err(Problem::new(
+                Code::LabDiffers,
+                format!("the lab {} exists with another profile or on other hosts", lab.name()),
+            )
+            .into());
+        }
+        Ok(Self { args, lab, place, packages: Packages::here() })
+    }
+
+    /// A wrong file is refused before anything else happens; its digests come later, in the phase.
+    pub(in crate::cli::commands) fn check_bundle(&self) -> Result<(), Problem> {
+        let Some(file) = &self.args.bundle else { return Ok(()) };
+        Bundle::open(file)?.check_fits(&self.lab.profile().kubernetes, this_arch()?)
+    }
+
+    pub(in crate::cli::commands) fn is_local(&self) -> bool {
+        self.place == Where::Local
+    }
+
+    pub(super) fn state(&self) -> State {
+        State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
+    }
+
+    /// Which packages this computer lacks: for machines always, for a bundle where one must be built.
+    pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
+        let bundle = self.bundle(cx, &LocalResult::default())?.lacking_packages().await?;
+        self.packages = Choice::packages(self.args.machines)?.and(bundle);
+        if self.args.outbound {
+            self.packages = self.packages.clone().and(Engine::outbound_packages());
+        }
+        Ok(())
+    }
+
+    fn bundle(&self, cx: &Context, result: &LocalResult) -> Result<FetchBundle, Problem> {
+        Ok(FetchBundle {
+            file: self.args.bundle.clone(),
+            request: BuildRequest {
+                kubernetes: self.lab.profile().kubernetes.clone(),
+                arch: this_arch()?,
+                source: Source::Auto,
+                replace: vec![],
+                out: None,
+                mirrors: Config::load(&cx.places)?.mirrors,
+                cache: Cache::new(&cx.places.cache),
+            },
+            slot: Arc::clone(&result.bundle),
+        })
+    }
+
+    pub(in crate::cli::commands) fn local_phases(
+        &self,
+        cx: &Context,
+        result: &LocalResult,
+        mode: Mode,
+    ) -> Result<Vec<Box<dyn Phase>>, Problem> {
+        let bundle = self.bundle(cx, result)?;
+        let packages = self.packages.clone();
+        let places = LocalPlaces { kind: self.args.machines, outbound: self.args.outbound, ..cx.local_places() };
+        let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
+        Ok(flows::local(Local { bundle, machines, packages, key }, result))
+    }
+
+    pub(super) async fn targets(
+        &self,
+        cx: &Context,
+        result: &LocalResult,
+    ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
+        match &self.place {
+            Where::Hosts(hosts) => targets::of_hosts(&cx.store, hosts, &(&self.args.connect).into()).await,
+            Where::Local => {
+                let machines = result
+                    .machines
+                    .get()
+                    .ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
+                Ok(targets::of_machines(&cx.store, machines)?)
+            }
+        }
+    }
+
+    pub(in crate::cli::commands) fn up(
+        &self,
+        cx: &Context,
+        bundle: &Arc<Bundle>,
+        targets: &[(NodeId, SshTarget)],
+    ) -> Up {
+        let cp = &self.lab.control_plane().name;
+        let server = targets.iter().find(|(n, _)| n == cp).map(|(_, t)| t.address.clone()).unwrap_or_default();
+        Up { bundle: Arc::clone(bundle), kubeconfig: cx.store.file("kubeconfig"), server }
+    }
+}
+
+/// The lab's key pair; a plan makes none.
+fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
+    if mode == Mode::Plan && !cx.store.file("key").exists() {
+        return Ok(Default::default());
+    }
+    cx.store.key()
+}
+
+fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
+    let name = match (&args.profile, args.layout) {
+        (Some(name), _) => name.clone(),
+        (None, Some(layout)) => layout.to_string(),
+        (None, None) if args.local => largest_layout()?.to_string(),
+        (None, None) => match args.host.len() {
+            1 => "1x4c12g".to_owned(),
+            2 => "2x4c8g".to_owned(),
+            _ => "3x2c4g".to_owned(),
+        },
+    };
+    let mut profile = profile::load(&name)?;
+    if let Some(mode) = args.proxy_mode {
+        profile.proxy.mode = mode;
+    }
+    if let Some(cni) = args.cni {
+        profile.network.cni = cni;
+    }
+    if let Some(version) = &args.kubernetes {
+        profile.kubernetes.clone_from(version);
+    }
+    Ok(profile)
+}
+
+fn hosts_of(args: &UpArgs, lab: &Lab) -> Result<Vec<(NodeId, inventory::HostEntry)>, Problems> {
+    let entries = match &args.hosts {
+        Some(file) => inventory::load(file)?.hosts,
+        None => inventory::entries(&args.host)?,
+    };
+    let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
+    inventory::assign(&lab.layout().to_string(), &nodes, entries)
+}

@@ -1,0 +1,91 @@
+use std::sync::Arc;
+
+use super::Request;
+use crate::{
+    bundle::Bundle,
+    cli::commands::{Context, sudo_password},
+    core::{Code, EventKind, NodeId, Problem, Problems, Report},
+    engine::{Crew, Mode, Run, run_flow},
+    flows::{self, LocalResult},
+    host::Viewer,
+    phases::preflight,
+    transport::SshTarget,
+};
+
+/// The hosts of a lab, open for a run, with all that the flow `up` asks of them.
+pub(in crate::cli::commands) struct Site<'a> {
+    cx: &'a Context,
+    request: &'a Request,
+    run: &'a Run,
+    bundle: Arc<Bundle>,
+    targets: Vec<(NodeId, SshTarget)>,
+    crew: Crew,
+}
+
+impl<'a> Site<'a> {
+    /// Logs in to every host; all of those that refuse are told of at once.
+    pub(in crate::cli::commands) async fn open(
+        cx: &'a Context,
+        request: &'a Request,
+        run: &'a Run,
+        result: &LocalResult,
+    ) -> Result<Self, Problems> {
+        let bundle = result.bundle.get().cloned();
+        let bundle = bundle.ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?;
+        let targets = request.targets(cx, result).await?;
+        let password = sudo_password(&request.args.connect)?;
+        if let Some(password) = &password {
+            run.journal.hide(password);
+        }
+        let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
+        let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
+        Ok(Self { cx, request, run, bundle, targets, crew })
+    }
+
+    /// Refuses hosts that do not fit, with every problem of every host.
+    pub(in crate::cli::commands) async fn fit(&self) -> Result<(), Problems> {
+        let allow = preflight::Allowances { undersized: self.request.args.allow_undersized };
+        let found = preflight::check(&self.run.lab, &self.crew, self.bundle.manifest().arch, allow).await;
+        for problem in found.warnings {
+            self.run.journal.event(EventKind::Warning { problem });
+        }
+        Problems::check(found.problems)
+    }
+
+    /// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
+    pub(super) async fn change(&self) -> Result<(), Problems> {
+        self.cx.store.save(&self.request.lab, &self.request.state())?;
+        let ended = self.flow().await;
+        let kept = self.keep_records().await;
+        ended.and(kept.map_err(Into::into))
+    }
+
+    /// The phases on the hosts: carried out or only planned, as the run's mode says.
+    pub(in crate::cli::commands) async fn flow(&self) -> Result<(), Problems> {
+        let phases = flows::up(&self.request.up(self.cx, &self.bundle, &self.targets));
+        let nodes: Vec<_> = self.run.lab.nodes().iter().map(|n| n.name.clone()).collect();
+        run_flow(self.run, &phases, &nodes, &self.crew.hosts, &self.crew.fleet).await
+    }
+
+    /// Logs out everywhere.
+    pub(in crate::cli::commands) async fn close(self) {
+        self.crew.dismiss().await;
+    }
+
+    /// Keeps each host's record from before `up` here too: a student may delete the host's own.
+    async fn keep_records(&self) -> Result<(), Problem> {
+        let store = &self.cx.store;
+        let mut records = store.records();
+        let missing: Vec<_> = self.crew.hosts.iter().filter(|(node, _)| !records.contains_key(*node)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for (node, host) in missing {
+            let before = Viewer::new(host).read("cat /var/lib/kubecamp/before 2>/dev/null").await;
+            if let Some(text) = before.ok().map(|exit| exit.text()).filter(|t| !t.is_empty()) {
+                records.insert(node.clone(), text);
+            }
+        }
+        store.keep_records(&records)
+    }
+}

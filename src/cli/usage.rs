@@ -1,0 +1,72 @@
+use std::ffi::OsStr;
+
+use clap::{Command, CommandFactory, error::ErrorKind};
+
+use super::args::Args;
+use crate::core::{Code, Problem};
+
+/// What the parser of the command line says, in the form of every other problem.
+pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsStr>) -> Problem {
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).peekable();
+    let what = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "the command is not whole",
+        _ => lines.next().map_or("the command line cannot be read", |l| l.strip_prefix("error: ").unwrap_or(l)),
+    };
+    let (mut problem, mut tips) = (Problem::new(Code::Usage, what.trim_end_matches(':')), vec![]);
+    for line in lines {
+        match line.trim_start() {
+            line if line.starts_with("For more information") => {}
+            line if line.starts_with("tip: ") => tips.push(format!("{}.", capital(&line["tip: ".len()..]))),
+            _ => problem = problem.detail([line.strip_prefix("  ").unwrap_or(line)]),
+        }
+    }
+    let help = format!("See {} --help.", command(given));
+    tips.into_iter().chain([help]).fold(problem, Problem::hint)
+}
+
+/// The command that was meant, as far as its words are known: `kubecamp bundle build`.
+fn command<'a>(given: impl IntoIterator<Item = &'a OsStr>) -> String {
+    let mut at: Command = Args::command();
+    let mut name = at.get_name().to_owned();
+    for word in given {
+        let Some(next) = word.to_str().and_then(|w| at.find_subcommand(w)).cloned() else { continue };
+        name = format!("{name} {}", next.get_name());
+        at = next;
+    }
+    name
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn said(line: &str) -> Problem {
+        let words: Vec<_> = line.split_whitespace().map(OsStr::new).collect();
+        let error = Args::try_parse_from(std::iter::once(OsStr::new("kubecamp")).chain(words.iter().copied()));
+        problem(&error.unwrap_err(), words)
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_whose_help_to_read() {
+        let wrong = said("--name team7 bundle build --sauce modules");
+        assert_eq!((wrong.code, wrong.what.as_str()), (Code::Usage, "unexpected argument '--sauce' found"));
+        let hints: Vec<_> = wrong.hints.iter().map(|h| h.0.as_str()).collect();
+        assert_eq!(hints, ["A similar argument exists: '--source'.", "See kubecamp bundle build --help."]);
+        assert!(wrong.detail.iter().any(|l| l.starts_with("Usage: kubecamp bundle build")), "{:?}", wrong.detail);
+    }
+
+    #[test]
+    fn a_command_that_is_not_whole_lists_what_there_is() {
+        let wrong = said("bundle");
+        assert_eq!(wrong.all_hints(), ["See kubecamp bundle --help."]);
+        assert!(wrong.detail.iter().any(|l| l.contains("build")), "{:?}", wrong.detail);
+        assert!(said("ssh").what.contains("required arguments were not provided"));
+    }
+}

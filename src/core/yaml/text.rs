@@ -1,0 +1,38 @@
+use std::io::{self, Read};
+
+use crate::core::{Code, Problem};
+
+/// A longer file is none of ours; it is refused before it is read.
+const LONGEST: u64 = 1 << 20;
+
+/// The text of an opened file that a user wrote: a `what`, as `profile`, called `name`.
+///
+/// # Errors
+/// `KC-LOCAL-FILE` when it cannot be read; `bad` when it is longer than 1 MiB or no text.
+pub fn text<R: Read>(file: io::Result<R>, what: &str, name: &str, bad: Code) -> Result<String, Problem> {
+    let unreadable = |e| Problem::new(Code::LocalFile, format!("the {what} {name} cannot be read")).because(e);
+    let mut bytes = vec![];
+    // One byte more than allowed tells a long file from one that just fits, and ends an endless one.
+    file.map_err(unreadable)?.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Problem::new(bad, format!("{name} is longer than 1 MiB: that is no {what}")));
+    }
+    String::from_utf8(bytes).map_err(|e| Problem::new(bad, format!("{name} is not UTF-8 text")).because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_is_read_and_the_rest_is_refused() {
+        let read = |bytes: &[u8]| text(Ok(bytes), "profile", "a.yaml", Code::ProfileSyntax);
+        assert_eq!(read(b"layout: 3x2c4g").unwrap(), "layout: 3x2c4g");
+        assert_eq!(read(&vec![b'x'; 1 << 20]).unwrap().len(), 1 << 20);
+        let endless = text(Ok(io::repeat(b'x')), "profile", "a.yaml", Code::ProfileSyntax).unwrap_err();
+        assert!(endless.code == Code::ProfileSyntax && endless.what.contains("that is no profile"), "{endless}");
+        assert!(read(b"\xff\xfe").unwrap_err().what.contains("UTF-8"));
+        let gone: io::Result<io::Empty> = Err(io::ErrorKind::NotFound.into());
+        assert_eq!(text(gone, "profile", "a.yaml", Code::ProfileSyntax).unwrap_err().code, Code::LocalFile);
+    }
+}
