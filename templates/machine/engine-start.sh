@@ -8,7 +8,8 @@ started() { read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ t _ <"/proc/$1/sta
 
 ip netns add "$netns" 2>/dev/null || [ -e "/run/netns/$netns" ]
 ip -n "$netns" link set lo up
-ip netns exec "$netns" sysctl -qw net.ipv4.ip_forward=1
+# /proc/sys shows the settings of the network namespace that looks at it, and needs no package.
+ip netns exec "$netns" sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
 
 if [ -z "${KC_HOLDER:-}" ]; then
   # The /sys of another network namespace must be mounted anew, and then lacks the cgroups: they are carried over.
