@@ -1,0 +1,6 @@
+//! Belongs: booking of shared servers: who may use which one when, and the gate on the server that enforces it.
+//! Never: SQL outside `store`, axum outside `http`, terminals.
+//! Start here: `domain/state.rs`, then docs/design/0005-hub.md.
+
+pub mod domain;
+pub mod gate;
