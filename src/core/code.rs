@@ -22,6 +22,14 @@ pub enum Class {
     Verify,
     /// Another run holds the lab.
     Busy,
+    /// Somebody else has or changed it: a slot, a booking.
+    Conflict,
+    /// A quota of the course is used up.
+    Quota,
+    /// A server takes no bookings then.
+    Closed,
+    /// The hub does not know the caller, or does not let them.
+    Denied,
     /// The user said no, or pressed Ctrl-C.
     Cancelled,
     /// A defect of kubecamp itself.
@@ -75,7 +83,19 @@ codes! {
     LabUnknown = "KC-LAB-UNKNOWN", Input, "There is no lab of this name.", "kubecamp status --all lists the labs.";
     LabDiffers = "KC-LAB-DIFFERS", Input, "The lab exists with another profile or other hosts.", "Reset it first, or choose another --name.";
     LocalFile = "KC-LOCAL-FILE", Input, "A file or folder on this computer cannot be read or written.", "Check the path and its permissions.";
+    BookWindow = "KC-BOOK-WINDOW", Input, "A time window is empty, too long or not possible.", "Give a start before the end, no longer than the course allows.";
+    BookGrid = "KC-BOOK-GRID", Input, "A time is not on the course's raster.", "Begin and end on full steps, as at 14:00 or 14:30.";
+    BookGap = "KC-BOOK-GAP", Input, "A local time does not exist because clocks are set forward.", "Choose another time.";
+    BookLayout = "KC-BOOK-LAYOUT", Input, "No server can hold the layout asked for.", "Choose a smaller layout; kubecamp hub server list shows the servers.";
+    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling; kubecamp book ls and kubecamp hub list what there is.";
+    HubExists = "KC-HUB-EXISTS", Input, "The hub has one of this name already.", "Choose another name, or change the one that exists.";
+    HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
+    HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";
+    HubKeyReused = "KC-HUB-KEY-REUSED", Input, "An Idempotency-Key was used before for another request.", "Use a fresh key for each new request.";
+    HubReason = "KC-HUB-REASON", Input, "An override needs a reason.", "Say why with --reason; people who are concerned will see it.";
     // Preflight
+    HubNewer = "KC-HUB-NEWER", Preflight, "The database was made by a newer kubecamp.", "Use that version, or restore the backup from before the upgrade.";
+    ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
     HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";
     HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 9 or 10.";
@@ -108,6 +128,7 @@ codes! {
     Sudo = "KC-SUDO", Connect, "The user cannot become root on a host.", "Use root, a sudo user, or --ask-sudo-password.";
     SudoPassword = "KC-SUDO-PASSWORD", Connect, "sudo refused the password.", "Try again with the right password for that user.";
     LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
+    HubDatabase = "KC-HUB-DATABASE", Connect, "The hub's database does not answer or refused a request.", "Check that it runs, its address, its disk space and the hub's log.";
     // Bundle
     BundleBroken = "KC-BUNDLE-BROKEN", Bundle, "The bundle is damaged or was altered.", "Fetch or build it anew.";
     BundlePath = "KC-BUNDLE-PATH", Bundle, "The bundle has a member that would be written outside its folder.", "Do not use this file; it was made to do harm.";
@@ -134,9 +155,28 @@ codes! {
     // Verify
     VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state.";
     ResetResidue = "KC-RESET-RESIDUE", Verify, "A host is not as clean as it was before.", "Run kubecamp reset again; what stays is named above.";
-    // Busy, cancelled, internal
+    HubDoctor = "KC-HUB-DOCTOR", Verify, "The hub's records contradict each other.", "Keep a copy of the database and report it with the lines above.";
+    // Busy, booking, cancelled, internal
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
+    HubBusy = "KC-HUB-BUSY", Busy, "The hub's database was too busy.", "Run the same command again.";
+    BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
+    BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
+    BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";
+    BookStale = "KC-BOOK-STALE", Conflict, "It was changed by somebody else in between.", "Look at it again, then repeat the command.";
+    BookState = "KC-BOOK-STATE", Conflict, "The booking is not in a state that allows it.", "kubecamp book ls shows where it stands.";
+    BookWaiting = "KC-BOOK-WAITING", Conflict, "Somebody waits for the time that an extension would take.", "Let them have it, and join the waitlist.";
+    BookQuota = "KC-BOOK-QUOTA", Quota, "The person's hours of the week are used up.", "Book a week later, or cancel another slot.";
+    BookGroupQuota = "KC-BOOK-GROUP-QUOTA", Quota, "The group's hours of the week are used up.", "Book a week later, or cancel another slot of the group.";
+    BookAhead = "KC-BOOK-AHEAD", Quota, "The person has as many bookings ahead as allowed.", "Use or cancel one of them first.";
+    BookClosed = "KC-BOOK-CLOSED", Closed, "The server is not open then.", "kubecamp book free shows what can be had.";
+    BookMaintenance = "KC-BOOK-MAINTENANCE", Closed, "The server is in maintenance then.", "kubecamp book free shows what can be had.";
+    BookNotice = "KC-BOOK-NOTICE", Closed, "It is too late to book the slot.", "Choose a later one.";
+    BookHorizon = "KC-BOOK-HORIZON", Closed, "The slot is too far ahead.", "Choose an earlier one, or wait until it can be booked.";
+    ServerAway = "KC-SERVER-AWAY", Closed, "The server is out of use or in quarantine.", "Choose another server.";
+    HubDenied = "KC-HUB-DENIED", Denied, "The caller may not do this.", "Ask a teacher or an admin.";
+    HubSignIn = "KC-HUB-SIGN-IN", Denied, "The token, link or signature is unknown, used, expired or revoked.", "Sign in again: kubecamp login.";
+    HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask an admin for a link.";
     Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
     Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C.", "Run the same command again; it continues where it was.";
     Internal = "KC-INTERNAL", Internal, "A defect of kubecamp.", "Please report it with the run log.";
