@@ -43,8 +43,8 @@ fn the_plan_says_who_got_what_and_why() {
         [
             "bob a 2026-11-23T09:00:00Z had 0.0 h before; wish 1 was free",
             "cem b 2026-11-23T09:00:00Z had 0.0 h before; wish 1 was free",
-            "dan a 2026-11-23T08:00:00Z had 1.0 h before; no wishes: the next free slot",
-            "amy b 2026-11-23T08:00:00Z had 2.0 h before; none of 1 wishes was free: the next free slot",
+            "dan a 2026-11-23T10:30:00Z had 1.0 h before; no wishes: the next free slot",
+            "amy b 2026-11-23T10:30:00Z had 2.0 h before; none of 1 wishes was free: the next free slot",
         ]
     );
     assert_eq!((table.given, table.wished), (4, 2));
