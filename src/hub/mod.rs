@@ -2,6 +2,8 @@
 //! Never: SQL outside `store`, axum outside `http`, terminals.
 //! Start here: `domain/state.rs`, then docs/design/0005-hub.md.
 
+pub mod clerk;
+pub mod desk;
 pub mod domain;
 pub mod gate;
 pub mod store;

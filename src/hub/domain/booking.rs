@@ -46,6 +46,8 @@ pub struct Booking {
     pub lapses: i64,
     /// What recurrence it belongs to.
     pub series: Option<SeriesId>,
+    /// The server that was asked for; none is any, so that a lapsed offer goes back to what was wished.
+    pub wished: Option<ServerId>,
     /// Why it is where it is: an override's reason, a failure's evidence.
     pub note: Option<String>,
 }

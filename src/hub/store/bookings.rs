@@ -48,6 +48,7 @@ fn booking(row: &Row) -> Result<Booking, Problem> {
         charged: row.int("charged")?,
         lapses: row.int("lapses")?,
         series: row.opt_parse("series")?,
+        wished: row.opt_parse("wished")?,
         note: row.opt_text("note")?,
     })
 }
@@ -63,8 +64,8 @@ impl Tx {
             return Err(Problem::new(Code::Internal, format!("a booking cannot begin as {}", new.state)));
         }
         let sql = "INSERT INTO bookings (id, server, place, person, course, grp, layout, starts, ends, busy_until, state, \
-                   since, version, created, updated, offer_until, came, charged, lapses, series, note) VALUES \
-                   ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
+                   since, version, created, updated, offer_until, came, charged, lapses, series, note, wished) VALUES \
+                   ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
         let values = args![
             new.id.to_string(),
             opt(new.server.as_ref()),
@@ -87,6 +88,7 @@ impl Tx {
             new.lapses,
             opt(new.series.as_ref()),
             new.note.clone(),
+            opt(new.wished.as_ref()),
         ];
         self.run(sql, values).await?;
         self.written(None, new, action, reason).await

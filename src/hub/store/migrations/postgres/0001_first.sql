@@ -81,6 +81,7 @@ CREATE TABLE bookings (
     charged BIGINT NOT NULL,
     lapses BIGINT NOT NULL DEFAULT 0,
     series TEXT,
+    wished TEXT,
     note TEXT,
     CHECK (ends > starts AND busy_until >= ends),
     CHECK (state NOT IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') OR (server IS NOT NULL AND place IS NOT NULL)),
