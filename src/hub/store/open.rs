@@ -82,7 +82,8 @@ impl Store {
             .busy_timeout(PATIENCE);
         let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
         let writer = pool(1).connect_with(options.clone()).await.map_err(problem)?;
-        backup(&writer, path).await?;
+        let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
+        backup(&writer, path, known).await?;
         for_sqlite().run(&writer).await.map_err(migration)?;
         let readers = pool(4).connect_with(options).await.map_err(problem)?;
         Ok(Self { pools: Pools::Sqlite { writer, readers } })
@@ -152,8 +153,7 @@ impl Store {
 }
 
 /// Copies a database that is about to be upgraded.
-async fn backup(pool: &SqlitePool, path: &Path) -> Result<Option<PathBuf>, Problem> {
-    let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
+async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result<Option<PathBuf>, Problem> {
     let there = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
     let there: i64 = sqlx::query_scalar(there).fetch_one(pool).await.map_err(problem)?;
     if there == 0 {
@@ -184,5 +184,37 @@ fn migration(error: MigrateError) -> Problem {
         other => {
             Problem::new(Code::HubDatabase, "the database's tables could not be brought up to date").because(other)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_is_made_before_an_upgrade_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        assert_eq!(backup(writer, &path, 1).await.unwrap(), None);
+        let copy = backup(writer, &path, 2).await.unwrap().unwrap();
+        assert_eq!(copy, folder.path().join("hub.db.before-1"));
+        let url = format!("sqlite://{}", copy.display());
+        assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+    }
+
+    #[tokio::test]
+    async fn a_newer_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("hub.db").display());
+        let store = Store::open(&url).await.unwrap();
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     VALUES (99, 'newer', 1, x'00', 0)";
+        sqlx::query(newer).execute(writer).await.unwrap();
+        store.close().await;
+        assert_eq!(Store::open(&url).await.unwrap_err().code, Code::HubNewer);
+        assert_eq!(Store::open("mysql://x").await.unwrap_err().code, Code::HubInvalid);
     }
 }
