@@ -92,8 +92,10 @@ codes! {
     HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
     HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";
     HubKeyReused = "KC-HUB-KEY-REUSED", Input, "An Idempotency-Key was used before for another request.", "Use a fresh key for each new request.";
+    HubRequest = "KC-HUB-REQUEST", Input, "A request cannot be read, or asks for what the hub does not serve.", "See docs/guide/booking.md and /api/v1/openapi.json.";
     HubReason = "KC-HUB-REASON", Input, "An override needs a reason.", "Say why with --reason; people who are concerned will see it.";
     // Preflight
+    HubListen = "KC-HUB-LISTEN", Preflight, "The hub cannot listen there.", "Give an address that is free; outside of loopback add --tls-cert and --tls-key, or --behind-proxy.";
     HubNewer = "KC-HUB-NEWER", Preflight, "The database was made by a newer kubecamp.", "Use that version, or restore the backup from before the upgrade.";
     ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
@@ -128,6 +130,7 @@ codes! {
     Sudo = "KC-SUDO", Connect, "The user cannot become root on a host.", "Use root, a sudo user, or --ask-sudo-password.";
     SudoPassword = "KC-SUDO-PASSWORD", Connect, "sudo refused the password.", "Try again with the right password for that user.";
     LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
+    HubAway = "KC-HUB-AWAY", Connect, "The hub does not answer.", "Check its address (--hub or KUBECAMP_HUB), that it runs, and its certificate.";
     HubDatabase = "KC-HUB-DATABASE", Connect, "The hub's database does not answer or refused a request.", "Check that it runs, its address, its disk space and the hub's log.";
     // Bundle
     BundleBroken = "KC-BUNDLE-BROKEN", Bundle, "The bundle is damaged or was altered.", "Fetch or build it anew.";
@@ -159,6 +162,7 @@ codes! {
     // Busy, booking, cancelled, internal
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
+    HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
     HubBusy = "KC-HUB-BUSY", Busy, "The hub's database was too busy.", "Run the same command again.";
     BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
     BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
@@ -176,6 +180,7 @@ codes! {
     ServerAway = "KC-SERVER-AWAY", Closed, "The server is out of use or in quarantine.", "Choose another server.";
     HubDenied = "KC-HUB-DENIED", Denied, "The caller may not do this.", "Ask a teacher or an admin.";
     HubSignIn = "KC-HUB-SIGN-IN", Denied, "The token, link or signature is unknown, used, expired or revoked.", "Sign in again: kubecamp login.";
+    HubForged = "KC-HUB-FORGED", Denied, "A form did not come from the hub's own page, or the page is old.", "Load the page again and repeat it.";
     HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask an admin for a link.";
     Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
     Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C.", "Run the same command again; it continues where it was.";

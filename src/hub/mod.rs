@@ -6,4 +6,5 @@ pub mod clerk;
 pub mod desk;
 pub mod domain;
 pub mod gate;
+pub mod http;
 pub mod store;
