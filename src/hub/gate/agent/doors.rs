@@ -31,14 +31,14 @@ impl Agent {
     }
 
     /// Makes the principals files what they must be, whoever changed them: those of open slots and no others.
-    pub(super) fn keep_doors(&mut self) {
+    pub(super) fn keep_doors(&mut self, lost: bool) {
         let found = match self.world.principals() {
             Ok(found) => found,
             Err(problem) => return self.trouble("principals", problem.to_string()),
         };
         self.troubles.remove("principals");
         let ledger = self.ledger();
-        let open: Vec<_> = ledger.slots.values().filter(|h| h.is_open()).collect();
+        let open: Vec<_> = ledger.slots.values().filter(|h| h.is_open() && !lost).collect();
         for account in found.keys().filter(|a| !open.iter().any(|h| h.slot.account == **a)) {
             if let Err(problem) = self.world.set_principals(account, "") {
                 self.trouble(account, problem.to_string());
@@ -104,7 +104,7 @@ impl Agent {
     }
 
     /// Sees who came, and ends whatever an account runs outside of its slots.
-    pub(super) async fn sweep(&mut self) -> Result<(), Halted> {
+    pub(super) async fn sweep(&mut self, lost: bool) -> Result<(), Halted> {
         let ledger = self.ledger();
         let mut accounts: BTreeSet<String> = self.world.accounts().into_iter().collect();
         accounts.extend(ledger.slots.values().map(|h| h.slot.account.clone()));
@@ -119,7 +119,7 @@ impl Agent {
         self.strays.retain(|a| remains.contains_key(a));
         for account in remains.iter().filter(|(_, left)| !left.processes.is_empty()).map(|(account, _)| account) {
             let of = || ledger.slots.values().filter(|h| h.slot.account == *account);
-            if let Some(held) = of().find(|h| h.is_open()) {
+            if let Some(held) = of().find(|h| h.is_open() && !lost) {
                 if !held.seen {
                     self.write(Entry::Seen { booking: held.slot.booking.clone() })?;
                 }

@@ -217,10 +217,11 @@ impl Agent {
         let reading = self.world.read_clocks();
         self.wall = reading.wall / 1000;
         let now = self.timeline.look(&reading);
+        let lost = self.timeline.is_lost(&reading);
         self.remember_time()?;
         self.follow_plan()?;
         self.shut_doors(now).await?;
-        self.keep_doors();
+        self.keep_doors(lost);
         self.end_all(&reading).await?;
         self.work_on_labs().await?;
         let doubt = self.timeline.doubt(&reading);
@@ -228,7 +229,7 @@ impl Agent {
         self.work_on_labs().await?;
         self.open_doors(now, doubt.as_deref()).await?;
         self.tell(now).await?;
-        self.sweep().await?;
+        self.sweep(lost).await?;
         Ok(self.until_next(now))
     }
 
@@ -241,7 +242,7 @@ impl Agent {
     fn remember_time(&self) -> Result<(), Halted> {
         let Some(anchor) = self.timeline.anchor() else { return Ok(()) };
         let known = self.books().ledger().anchor.clone();
-        let stale = |known: &super::Anchor| known.boot_id != anchor.boot_id || (anchor.wall - known.wall).abs() > 600_000;
+        let stale = |known: &super::Anchor| known.boot_id != anchor.boot_id || (anchor.wall - known.wall).abs() > 60_000;
         if known.as_ref().is_none_or(stale) { self.write(Entry::Time { anchor: anchor.clone() }) } else { Ok(()) }
     }
 

@@ -79,6 +79,12 @@ impl Timeline {
         Now { early: reading.wall.min(derived), late: reading.wall.max(derived) }
     }
 
+    /// Whether nobody can say how late it is: the machine restarted, and its clock shows less than is known to have
+    /// passed. Then every door is shut until the hub says what time it is.
+    pub fn is_lost(&self, reading: &Reading) -> bool {
+        self.anchor.as_ref().is_some_and(|a| a.boot_id != reading.boot_id)
+    }
+
     /// Why nothing may be armed or opened now, if so.
     pub fn doubt(&self, reading: &Reading) -> Option<String> {
         if let Some(ahead) = self.ahead.filter(|a| a.abs() > LARGEST_SKEW) {
@@ -125,9 +131,10 @@ mod tests {
         line.look(&at(1_000_000, 500_000, "a"));
         let mut again = Timeline::new(line.anchor().cloned());
         assert_eq!(again.look(&at(0, 20_000, "b")), Now { early: 0, late: 1_020_000 });
-        assert!(again.doubt(&at(0, 20_000, "b")).is_some());
+        assert!(again.doubt(&at(0, 20_000, "b")).is_some() && again.is_lost(&at(0, 20_000, "b")));
         assert_eq!(again.look(&at(1_500_000, 30_000, "b")), Now { early: 1_500_000, late: 1_500_000 });
         assert_eq!(again.doubt(&at(1_500_000, 30_000, "b")), None);
+        assert!(!again.is_lost(&at(1_500_000, 30_000, "b")));
     }
 
     #[test]

@@ -62,8 +62,10 @@ mod tests {
         }
         let put = |name: &str| fs::write(root.path().join(name), "x").unwrap();
         let uid = fs::metadata(root.path()).unwrap().uid();
-        ["var/spool/cron/crontabs/kct-a", "var/lib/systemd/linger/kct-a", "var/spool/cron/crontabs/kct-b"].map(put);
-        put("var/spool/cron/atjobs/a00001");
+        for name in ["crontabs/kct-a", "crontabs/kct-b", "atjobs/a00001"] {
+            put(&format!("var/spool/cron/{name}"));
+        }
+        put("var/lib/systemd/linger/kct-a");
         let owner = |uid| Owner { name: "kct-a".into(), uid, gid: 1, subordinate: vec![] };
         clear(root.path(), &owner(uid + 1)).await.unwrap();
         let there = |name: &str| root.path().join(name).exists();

@@ -247,6 +247,7 @@ pub struct Post {
     pub sim: Sim,
     pub agent: Agent,
     pub told: Vec<ReportKind>,
+    known: u64,
     folder: tempfile::TempDir,
 }
 
@@ -254,7 +255,7 @@ impl Post {
     pub fn new() -> Self {
         let (sim, folder) = (Sim::new(), tempfile::tempdir().unwrap());
         let agent = agent(&folder, &sim, None);
-        Self { sim, agent, told: vec![], folder }
+        Self { sim, agent, told: vec![], known: 0, folder }
     }
 
     /// The process ends and another begins, which lives for so many lines.
@@ -279,15 +280,18 @@ impl Post {
 
     pub fn give(&mut self, plan: &Plan) -> Result<Result<(), Problem>, Halted> {
         let signed = plan.sign(&KEY).unwrap();
-        // What the hub promised once is right until its end.
-        let mut rights: Vec<Slot> = plan.slots.iter().filter(|s| s.wanted == crate::hub::gate::Wanted::Open).cloned().collect();
-        std::mem::swap(&mut self.sim.at().rights, &mut rights);
-        let now = self.sim.at().truth() / 1000;
-        rights.retain(|old| !plan.slots.iter().any(|s| s.booking == old.booking));
-        // A slot taken out may be open until the agent's next tick.
-        rights.iter_mut().for_each(|s| s.ends = s.ends.min(now));
-        self.sim.at().rights.extend(rights);
-        self.agent.accept(&signed)
+        let taken = self.agent.accept(&signed);
+        let mut server = self.sim.at();
+        let now = server.truth() / 1000;
+        let mut old = std::mem::take(&mut server.rights);
+        server.rights = plan.slots.iter().filter(|s| s.wanted == crate::hub::gate::Wanted::Open).cloned().collect();
+        // Until the agent has accepted it, the hub sells nothing again; then until its next tick.
+        if matches!(taken, Ok(Ok(()))) {
+            old.iter_mut().for_each(|s| s.ends = s.ends.min(now));
+        }
+        server.rights.extend(old);
+        drop(server);
+        taken
     }
 
     /// Ticks until true time is `second` after the start of the test.
@@ -304,10 +308,12 @@ impl Post {
     pub fn hear(&mut self) -> Result<(), Halted> {
         let queue = self.agent.queue();
         if let Some(last) = queue.last() {
-            let seq = last.seq;
+            let (seq, known) = (last.seq, self.known);
             assert!(queue.windows(2).all(|w| w[0].seq < w[1].seq));
+            // The hub has it before the agent knows that it has.
+            self.told.extend(queue.into_iter().filter(|r| r.seq > known).map(|r| r.kind));
+            self.known = seq;
             self.agent.acknowledged(seq)?;
-            self.told.extend(queue.into_iter().map(|r| r.kind));
         }
         Ok(())
     }

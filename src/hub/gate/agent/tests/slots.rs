@@ -20,7 +20,7 @@ async fn two_slots_one_after_the_other() {
     post.until(99).await.unwrap();
     assert!(!post.is_open("kct-a") && post.sim.at().labs.contains("kct-a"), "armed before the start, and shut");
     post.until(100).await.unwrap();
-    assert_eq!(post.sim.at().doors["kct-a"], "expiry-time=\"20260921133640Z\" slot-1");
+    assert_eq!(post.sim.at().doors["kct-a"], "expiry-time=\"20260921141640Z\" slot-1");
     post.until(199).await.unwrap();
     assert!(post.is_open("kct-a"));
     post.until(201).await.unwrap();
@@ -261,4 +261,22 @@ async fn a_slot_nobody_could_open_is_missed() {
     post.plan(2, &[]).unwrap().unwrap();
     let ledger = post.agent.ledger();
     assert!(ledger.slots.is_empty() && ledger.missed.is_empty(), "what is over and told is forgotten");
+}
+
+#[tokio::test]
+async fn after_a_restart_with_a_clock_far_behind_every_door_is_shut() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 0, 1000)]).unwrap().unwrap();
+    post.until(200).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    post.sim.restart(60_000);
+    post.sim.at().wall_ahead = -7_200_000;
+    post.reborn(None).unwrap();
+    post.until(270).await.unwrap();
+    assert!(!post.is_open("kct-a"));
+    post.sim.at().wall_ahead = 0;
+    let reading = post.agent.clocks();
+    post.agent.measured(&reading, 0);
+    post.until(272).await.unwrap();
+    assert!(post.is_open("kct-a"), "the hub said what time it is");
 }
