@@ -6,6 +6,7 @@ mod any_bytes;
 mod cli;
 mod flows;
 mod live_bundle;
+mod live_enroll;
 mod live_gate;
 mod live_machine;
 mod live_reset;

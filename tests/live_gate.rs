@@ -13,25 +13,25 @@ use std::{
     },
 };
 
-use kubecamp::hub::gate::{
-    HubKey, SlotState, Wanted,
-    agent::{Agent, Commands, Journal, Limits, Linux, Places, Reading, World, serve},
+use kubecamp::{
+    core::Code,
+    hub::gate::{
+        HubKey, SlotState, Wanted,
+        agent::{Agent, Commands, Journal, Limits, Linux, Places, Reading, World, serve},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::gate::{Gate, group, soon, text, wall};
+use crate::support::{
+    gate::{Gate, group, soon, text, wall},
+    sshd::must,
+};
 
 /// One at a time: they measure seconds.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-const WHOLE: [SlotState; 6] = [
-    SlotState::Arming,
-    SlotState::Active,
-    SlotState::Ending,
-    SlotState::Saving,
-    SlotState::Resetting,
-    SlotState::Done,
-];
+const WHOLE: [SlotState; 6] =
+    [SlotState::Arming, SlotState::Active, SlotState::Ending, SlotState::Saving, SlotState::Resetting, SlotState::Done];
 
 /// Ended and waited for when the test is over, however.
 struct Client(Child);
@@ -48,6 +48,7 @@ fn dig_in(gate: &Gate, cert: &str) -> Vec<Client> {
     let home = format!("/home/{}", gate.account("a"));
     let line = "setsid sleep 1001 >/dev/null 2>&1 & nohup sleep 1002 >/dev/null 2>&1 & \
                 (trap '' HUP TERM INT; while :; do sleep 1003; done) >/dev/null 2>&1 & \
+                setsid bash -c 'while :; do setsid sleep 2 & sleep 0.02; done' >/dev/null 2>&1 & \
                 tmux -L kct new-session -d 'sleep 1004' >/dev/null 2>&1; \
                 mkdir -p ~/.ssh && cat ~/key.pub > ~/.ssh/authorized_keys; echo dug";
     fs::copy(gate.file(&format!("{}.pub", gate.account("a"))), format!("{home}/key.pub")).unwrap();
@@ -265,4 +266,33 @@ async fn live_gate_an_agent_killed_again_and_again() {
     }
     println!("{kills} kills");
     assert!(kills >= 24);
+}
+
+#[tokio::test]
+async fn live_gate_accounts_are_students_and_no_more() {
+    let _turn = TURN.lock().await;
+    let gate = Gate::new("acc");
+    let places = Places {
+        principals: gate.file("principals"),
+        group: group(gate.name),
+        net: "/proc/net".into(),
+        expiry_time: true,
+    };
+    let world = Linux::new(places);
+    let (a, b) = (gate.account("a"), gate.account("b"));
+    must("userdel", &["-r", &a]);
+    world.ensure_account(&a).await.unwrap();
+    world.ensure_account(&a).await.unwrap();
+    assert!(must("id", &["-Gn", &a]).contains(&group(gate.name)));
+    assert!(must("getent", &["shadow", &a]).contains(":*:"), "no password, and not locked for sshd");
+    must("usermod", &["-aG", "adm", &b]);
+    let refused = async |name: &str| world.ensure_account(name).await.err().map(|p| p.code);
+    assert_eq!(refused(&b).await, Some(Code::GateAccount), "in a group that reaches further");
+    for name in ["root", "nobody", "../x", "-r"] {
+        assert_eq!(refused(name).await, Some(Code::GateAccount), "{name}");
+    }
+    must("gpasswd", &["-d", &b, &group(gate.name)]);
+    assert_eq!(refused(&b).await, Some(Code::GateAccount), "somebody else's account");
+    // Root is never evicted, whatever a plan or file says.
+    assert!(world.evict("root").await.is_err());
 }

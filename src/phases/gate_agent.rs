@@ -55,19 +55,26 @@ impl Phase for GateAgent {
             script::has(&format!("{FOLDER}/user_ca.pub"), &format!("{}\n", self.with.user_ca.trim())),
             script::has("/etc/systemd/system/kubecamp-agent.service", &unit),
         );
-        let unreadable = |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.with.program.display())).because(e);
+        let unreadable =
+            |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.with.program.display())).because(e);
         let program = Blob::from_file(&self.with.program).map_err(unreadable)?;
         let token = Blob::from_bytes(format!("{}\n", self.with.token.expose()).into_bytes());
         let sum = |blob: &Blob, to: &str| format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256());
         let there = format!("{} && {}", sum(&program, PROGRAM), sum(&token, &format!("{FOLDER}/token")));
-        let upload = |what: &str, blob, to: String, mode| Upload { what: what.into(), blob, to, mode, then: String::new() };
+        let upload =
+            |what: &str, blob, to: String, mode| Upload { what: what.into(), blob, to, mode, then: String::new() };
         let uploads = vec![
             upload("token", token, format!("{FOLDER}/token"), 0o600),
             upload("kubecamp", program, PROGRAM.into(), 0o755),
         ];
         let put = Change::Upload { files: uploads, then: format!("chown root:root {PROGRAM} {FOLDER}/token") };
         Ok(vec![
-            Step::script("files", "write the agent's configuration and unit", Check::Script(check), gate_host::script(&files)?),
+            Step::script(
+                "files",
+                "write the agent's configuration and unit",
+                Check::Script(check),
+                gate_host::script(&files)?,
+            ),
             Step::new("program", "upload the agent", Check::Script(there), put).limit(300),
         ])
     }

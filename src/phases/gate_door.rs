@@ -81,6 +81,9 @@ fn door(text: &str) -> Result<Step, Problem> {
          rm -f \"$KC/drop-in.before\"; cp {DROP_IN} $KC/drop-in.loaded",
         put = script::put(DROP_IN, 0o644, text)
     ))?;
-    let check = format!("{} && {include} && cmp -s {DROP_IN} /var/lib/kubecamp-gate/drop-in.loaded", script::has(DROP_IN, text));
+    let check = format!(
+        "{} && {include} && cmp -s {DROP_IN} /var/lib/kubecamp-gate/drop-in.loaded",
+        script::has(DROP_IN, text)
+    );
     Ok(Step::script("sshd", "make sshd ask for the slot", Check::Script(check), change))
 }

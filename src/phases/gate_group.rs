@@ -23,7 +23,9 @@ impl Phase for GateGroup {
 
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
         let group = self.0.group_word();
-        let check = format!("getent group {group} >/dev/null && [ -d {FOLDER}/principals ] && [ -d /var/lib/kubecamp-gate/state ]");
+        let check = format!(
+            "getent group {group} >/dev/null && [ -d {FOLDER}/principals ] && [ -d /var/lib/kubecamp-gate/state ]"
+        );
         let change = gate_host::script(&format!(
             "getent group {group} >/dev/null || {{ kc_record group absent {group}; groupadd --system {group} || exit 1; }}\n\
              kc_tree {FOLDER} && mkdir -p {FOLDER}/principals /var/lib/kubecamp-gate/state || exit 1\n\

@@ -118,8 +118,13 @@ mod tests {
 
     #[test]
     fn the_drop_in_fits_the_version() {
-        let text = |openssh| sshd_drop_in("g", "/ca", "/p", &["10.0.0.2:22".into()], &["192.0.2.0/24".into()], openssh).unwrap();
-        assert!(text((9, 8)).starts_with("# kubecamp") && text((9, 8)).contains("PerSourcePenaltyExemptList 192.0.2.0/24\n"));
+        let text = |openssh| {
+            sshd_drop_in("g", "/ca", "/p", &["10.0.0.2:22".into()], &["192.0.2.0/24".into()], openssh).unwrap()
+        };
+        assert!(
+            text((9, 8)).starts_with("# kubecamp")
+                && text((9, 8)).contains("PerSourcePenaltyExemptList 192.0.2.0/24\n")
+        );
         assert!(!text((9, 2)).contains("PerSource"));
         assert!(text((9, 2)).contains("    AuthorizedPrincipalsFile /p/%u\n"));
         assert!(text((9, 2)).contains("    AllowTcpForwarding local\n    PermitOpen 10.0.0.2:22\n"));

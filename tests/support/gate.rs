@@ -65,7 +65,8 @@ impl Gate {
         let drop_in = sshd_drop_in(&group(name), &at("ca.pub"), &at("principals"), &open, &[], (9, 2)).unwrap();
         fs::write(at("50-kubecamp.conf"), drop_in).unwrap();
         // Without the gate, what a student plants in the home folder would count.
-        let config = format!("Include {}\nAuthorizedKeysFile .ssh/authorized_keys {}", at("50-kubecamp.conf"), at("admin"));
+        let config =
+            format!("Include {}\nAuthorizedKeysFile .ssh/authorized_keys {}", at("50-kubecamp.conf"), at("admin"));
         must("groupadd", &["--force", &group(name)]);
         for who in ["a", "b"] {
             let account = format!("kct-{name}-{who}");

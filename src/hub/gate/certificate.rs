@@ -18,9 +18,17 @@ pub struct Extras {
 
 /// Issues the user certificate of a slot: valid in the slot's window, for its principal only, with nothing allowed
 /// but a terminal and what `extras` adds. Returns one line as in an OpenSSH `-cert.pub` file.
-pub fn issue(ca: &HubKey, server: &str, slot: &Slot, key_line: &str, serial: u64, extras: &Extras) -> Result<String, Problem> {
+pub fn issue(
+    ca: &HubKey,
+    server: &str,
+    slot: &Slot,
+    key_line: &str,
+    serial: u64,
+    extras: &Extras,
+) -> Result<String, Problem> {
     let key = public_key(key_line)?;
-    let fail = |e: russh::keys::ssh_key::Error| Problem::new(Code::GateKey, "the certificate cannot be issued").because(e);
+    let fail =
+        |e: russh::keys::ssh_key::Error| Problem::new(Code::GateKey, "the certificate cannot be issued").because(e);
     let second = |epoch: Epoch| u64::try_from(epoch.max(0)).unwrap_or(0);
     let (from, to) = (second(slot.starts - BACKDATE), second(slot.ends));
     if to <= from {

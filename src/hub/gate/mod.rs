@@ -11,4 +11,4 @@ mod report;
 pub use certificate::{Extras, issue};
 pub use key::HubKey;
 pub use plan::{Epoch, FORMAT, NAMESPACE, Plan, SignedPlan, Slot, Wanted, is_account, public_key};
-pub use report::{Accepted, Events, HeartbeatAnswer, Heartbeat, Reason, Report, ReportKind, SlotState};
+pub use report::{Accepted, Events, Heartbeat, HeartbeatAnswer, Reason, Report, ReportKind, SlotState};

@@ -135,7 +135,10 @@ impl Slot {
 /// Whether this can be the account of a student: a plain name that is not root's, nor with a path or option in it.
 pub fn is_account(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    name.len() <= 32 && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase()) && name.bytes().all(inner) && name != "root"
+    name.len() <= 32
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && name.bytes().all(inner)
+        && name != "root"
 }
 
 /// Reads one OpenSSH public key line, of a kind that sshd takes today.
@@ -146,7 +149,9 @@ pub fn public_key(line: &str) -> Result<PublicKey, Problem> {
     }
     let key = PublicKey::from_openssh(line.trim()).map_err(|e| bad().because(e))?;
     match key.algorithm() {
-        Algorithm::Dsa => Err(bad().detail(["DSA keys are no longer accepted"]).hint("Make a key: ssh-keygen -t ed25519.")),
+        Algorithm::Dsa => {
+            Err(bad().detail(["DSA keys are no longer accepted"]).hint("Make a key: ssh-keygen -t ed25519."))
+        }
         _ => Ok(key),
     }
 }
@@ -154,7 +159,15 @@ pub fn public_key(line: &str) -> Result<PublicKey, Problem> {
 impl Plan {
     /// An empty plan.
     pub fn new(server: &str, revision: u64, issued_at: Epoch, expires_at: Epoch) -> Self {
-        Self { format: FORMAT, server: server.to_owned(), revision, issued_at, expires_at, slots: vec![], cleared: vec![] }
+        Self {
+            format: FORMAT,
+            server: server.to_owned(),
+            revision,
+            issued_at,
+            expires_at,
+            slots: vec![],
+            cleared: vec![],
+        }
     }
 
     /// The slot of a booking.
@@ -210,11 +223,13 @@ impl SignedPlan {
         if self.plan.len() > LONGEST {
             return Err(refused("it is too long".into()));
         }
-        let signature = SshSig::from_pem(&self.signature).map_err(|e| refused("it has no signature".into()).because(e))?;
+        let signature =
+            SshSig::from_pem(&self.signature).map_err(|e| refused("it has no signature".into()).because(e))?;
         trusted
             .verify(NAMESPACE, self.plan.as_bytes(), &signature)
             .map_err(|e| refused("its signature is not the hub's".into()).because(e))?;
-        let plan: Plan = serde_json::from_str(&self.plan).map_err(|e| refused("it cannot be read".into()).because(e))?;
+        let plan: Plan =
+            serde_json::from_str(&self.plan).map_err(|e| refused("it cannot be read".into()).because(e))?;
         if plan.server != server {
             return Err(refused(format!("it is for the server {:?}, and this is {server}", plan.server)));
         }

@@ -81,7 +81,8 @@ fn enrolment(args: &EnrollArgs) -> Result<Enrolment, Problems> {
     });
     let program = match &args.program {
         Some(file) => file.clone(),
-        None => std::env::current_exe().map_err(|e| Problem::new(Code::LocalFile, "this program's own file is not to be found").because(e))?,
+        None => std::env::current_exe()
+            .map_err(|e| Problem::new(Code::LocalFile, "this program's own file is not to be found").because(e))?,
     };
     let group_ok = gate::is_account(&args.group) && gate::is_account(&format!("x{}", args.admin));
     if !group_ok {
@@ -130,7 +131,8 @@ async fn carry_out(
     let store = Store::of(&cx.places.labs.with_file_name("servers"), server);
     let frame = profile::Layout::SHIPPED.first().map(ToString::to_string).unwrap_or_default();
     let lab = Lab::new(server.clone(), profile::load(&frame)?)?;
-    let node: NodeId = server.as_str().parse().map_err(|e: crate::core::BadId| Problem::new(Code::Usage, e.to_string()))?;
+    let node: NodeId =
+        server.as_str().parse().map_err(|e: crate::core::BadId| Problem::new(Code::Usage, e.to_string()))?;
     let hosts: Vec<_> = entries.into_iter().map(|entry| (node.clone(), entry)).collect();
     let _lock = Lock::take(store.folder())?;
     let show = Show::choose(cx.global.plain, cx.global.output_events.is_some());

@@ -102,7 +102,8 @@ fn images() -> PathBuf {
 impl Config {
     /// Reads the file.
     pub fn load(file: &Path) -> Result<Self, Problem> {
-        let wrong = || Problem::new(Code::GateConfig, format!("{} is not a configuration of the agent", file.display()));
+        let wrong =
+            || Problem::new(Code::GateConfig, format!("{} is not a configuration of the agent", file.display()));
         let text = fs::read_to_string(file).map_err(|e| wrong().because(e))?;
         let config: Self = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
             .map_err(|e| wrong().because(e))?;

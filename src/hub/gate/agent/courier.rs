@@ -60,7 +60,12 @@ impl HttpLink {
         Ok(Some(Self { client, base, token: config.token()? }))
     }
 
-    async fn ask<B: Serialize, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T, Problem> {
+    async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Problem> {
         let lost = || Problem::new(Code::GateLink, format!("the hub does not answer {method} {path}"));
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         request = request.bearer_auth(self.token.expose());
@@ -79,7 +84,9 @@ impl HttpLink {
         if status != StatusCode::OK {
             let text = String::from_utf8_lossy(&bytes);
             let line: String = printable(text.lines().next().unwrap_or_default()).chars().take(200).collect();
-            return Err(Problem::new(Code::GateLink, format!("the hub answers {method} {path} with {status}")).detail([line]));
+            return Err(
+                Problem::new(Code::GateLink, format!("the hub answers {method} {path} with {status}")).detail([line])
+            );
         }
         serde_json::from_slice(&bytes).map_err(|e| lost().detail(["its answer cannot be read"]).because(e))
     }

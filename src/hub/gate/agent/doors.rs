@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
+
 use super::{Agent, Entry, Halted, Held, Now, Step};
 use crate::hub::gate::SlotState;
 
@@ -117,6 +119,7 @@ impl Agent {
         };
         self.troubles.remove("processes");
         self.strays.retain(|a| remains.contains_key(a));
+        let mut strays = vec![];
         for account in remains.iter().filter(|(_, left)| !left.processes.is_empty()).map(|(account, _)| account) {
             let of = || ledger.slots.values().filter(|h| h.slot.account == *account);
             if let Some(held) = of().find(|h| h.is_open() && !lost) {
@@ -129,7 +132,11 @@ impl Agent {
             if of().any(|h| h.state() == SlotState::Ending) {
                 continue;
             }
-            if let Err(problem) = self.world.evict(account).await {
+            strays.push(account);
+        }
+        let ended = join_all(strays.iter().map(|account| self.world.evict(account))).await;
+        for (account, ended) in strays.into_iter().zip(ended) {
+            if let Err(problem) = ended {
                 self.trouble(account, problem.to_string());
             }
             if self.strays.insert(account.clone()) {

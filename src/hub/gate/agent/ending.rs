@@ -113,9 +113,9 @@ impl Agent {
     /// Writes down how work ended; gives the next step.
     async fn collect(&mut self, booking: &str) -> Result<Option<Step>, Halted> {
         let Some((step, task)) = self.work.remove(booking) else { return Ok(None) };
-        let ended = task.await.unwrap_or_else(|e| {
-            Err(Problem::new(Code::Internal, "the work on a lab stopped by itself").because(e))
-        });
+        let ended = task
+            .await
+            .unwrap_or_else(|e| Err(Problem::new(Code::Internal, "the work on a lab stopped by itself").because(e)));
         match ended {
             Ok(()) => {
                 self.write(Entry::Done { booking: booking.to_owned(), step })?;

@@ -66,7 +66,8 @@ impl HandOver for Commands {
 impl Commands {
     async fn run(&self, what: &str, words: &[String], slot: &Slot) -> Result<(), Problem> {
         let Some((program, rest)) = words.split_first() else { return Ok(()) };
-        let failed = |why: String| Problem::new(Code::GateHandOver, format!("{what} of booking {} failed: {why}", slot.booking));
+        let failed =
+            |why: String| Problem::new(Code::GateHandOver, format!("{what} of booking {} failed: {why}", slot.booking));
         let mut command = Command::new(program);
         command
             .args(rest)

@@ -158,6 +158,7 @@ impl Agent {
         let reading = self.world.read_clocks();
         self.wall = reading.wall / 1000;
         let now = self.timeline.look(&reading);
+        self.remember_time()?;
         let plan = match self.judge(signed, now) {
             Ok(Some(plan)) => plan,
             Ok(None) => return Ok(Ok(())),
@@ -242,7 +243,8 @@ impl Agent {
     fn remember_time(&self) -> Result<(), Halted> {
         let Some(anchor) = self.timeline.anchor() else { return Ok(()) };
         let known = self.books().ledger().anchor.clone();
-        let stale = |known: &super::Anchor| known.boot_id != anchor.boot_id || (anchor.wall - known.wall).abs() > 60_000;
+        let stale =
+            |known: &super::Anchor| known.boot_id != anchor.boot_id || (anchor.wall - known.wall).abs() > 60_000;
         if known.as_ref().is_none_or(stale) { self.write(Entry::Time { anchor: anchor.clone() }) } else { Ok(()) }
     }
 

@@ -28,12 +28,8 @@ const SAVED: &str = "kubecamp-saved";
 impl Machines {
     /// Machines of this server's own engine.
     pub fn here(config: &MachinesConfig) -> Self {
-        let places = LocalPlaces {
-            engine: config.engine.clone(),
-            images: config.images.clone(),
-            suite: None,
-            outbound: false,
-        };
+        let places =
+            LocalPlaces { engine: config.engine.clone(), images: config.images.clone(), suite: None, outbound: false };
         let find = move || -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> {
             let places = places.clone();
             Box::pin(async move {
@@ -100,7 +96,9 @@ impl HandOver for Machines {
 
     async fn arm(&self, slot: &Slot) -> Result<(), Problem> {
         let Some(layout) = &slot.layout else { return Ok(()) };
-        let wrong = |why: String| Problem::new(Code::GateHandOver, format!("the lab of {} cannot be brought up: {why}", slot.account));
+        let wrong = |why: String| {
+            Problem::new(Code::GateHandOver, format!("the lab of {} cannot be brought up: {why}", slot.account))
+        };
         let profile = profile::load(layout).map_err(|e| wrong(format!("layout {layout}")).because(e))?;
         let key = slot.key.clone().ok_or_else(|| wrong("the plan has no public key of its holder".into()))?;
         let (provider, name, machines) = self.machines(slot).await?;
@@ -217,7 +215,16 @@ mod tests {
     fn machine(lab: &LabName, node: &NodeId, state: State) -> Machine {
         let name = format!("{lab}-{node}");
         let kind = crate::machine::Kind::Container;
-        Machine { name, lab: lab.clone(), node: node.clone(), kind, state, address: None, netns: None, host_keys: vec![] }
+        Machine {
+            name,
+            lab: lab.clone(),
+            node: node.clone(),
+            kind,
+            state,
+            address: None,
+            netns: None,
+            host_keys: vec![],
+        }
     }
 
     fn on(shelf: &Arc<Shelf>) -> Machines {

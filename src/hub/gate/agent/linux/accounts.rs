@@ -26,8 +26,22 @@ const NOBODY: u32 = 65534;
 
 /// Groups whose members can become root, or reach what root guards.
 const MIGHTY: &[&str] = &[
-    "root", "sudo", "wheel", "admin", "adm", "docker", "incus", "incus-admin", "lxd", "libvirt", "disk", "shadow",
-    "kvm", "kmem", "podman", "systemd-journal",
+    "root",
+    "sudo",
+    "wheel",
+    "admin",
+    "adm",
+    "docker",
+    "incus",
+    "incus-admin",
+    "lxd",
+    "libvirt",
+    "disk",
+    "shadow",
+    "kvm",
+    "kmem",
+    "podman",
+    "systemd-journal",
 ];
 
 impl Owner {
@@ -92,7 +106,18 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
         // `*` rather than the default `!`: sshd without PAM takes the latter for a locked account.
         let made = run(
             "useradd",
-            &["--create-home", "--shell", "/bin/bash", "--groups", group, "--password", "*", "--comment", "kubecamp", name],
+            &[
+                "--create-home",
+                "--shell",
+                "/bin/bash",
+                "--groups",
+                group,
+                "--password",
+                "*",
+                "--comment",
+                "kubecamp",
+                name,
+            ],
         )
         .await;
         if let Err(problem) = made
@@ -105,8 +130,9 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
     let groups = run("id", &["-Gn", name]).await?;
     let groups: Vec<_> = groups.split_whitespace().collect();
     if !groups.contains(&group) {
-        return Err(unfit(name, format!("it was there before and is not in the group {group}"))
-            .hint(format!("Give the person another account name, or make it a student's: usermod -aG {group} {name}.")));
+        return Err(unfit(name, format!("it was there before and is not in the group {group}")).hint(format!(
+            "Give the person another account name, or make it a student's: usermod -aG {group} {name}."
+        )));
     }
     if let Some(mighty) = groups.iter().find(|g| MIGHTY.contains(g)) {
         return Err(unfit(name, format!("it is in the group {mighty}, so it could get around every slot"))
@@ -137,7 +163,9 @@ pub(super) async fn run(program: &str, args: &[&str]) -> Result<String, Problem>
         Err(_) => Err(failed("it took too long".into())),
         Ok(Err(e)) => Err(failed("it cannot be run".into()).because(e)),
         Ok(Ok(out)) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
-        Ok(Ok(out)) => Err(failed(out.status.to_string()).detail([printable(String::from_utf8_lossy(&out.stderr).trim())])),
+        Ok(Ok(out)) => {
+            Err(failed(out.status.to_string()).detail([printable(String::from_utf8_lossy(&out.stderr).trim())]))
+        }
     }
 }
 
@@ -149,8 +177,13 @@ mod tests {
     fn accounts_and_their_subordinate_ids() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();
-        fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nkct-a:x:1007:1008::/home/a:/bin/bash\n").unwrap();
-        fs::write(root.path().join("etc/subuid"), "kct-b:100000:65536\nkct-a:165536:65536\n1007:300000:10\nkct-a:0:9\n").unwrap();
+        fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nkct-a:x:1007:1008::/home/a:/bin/bash\n")
+            .unwrap();
+        fs::write(
+            root.path().join("etc/subuid"),
+            "kct-b:100000:65536\nkct-a:165536:65536\n1007:300000:10\nkct-a:0:9\n",
+        )
+        .unwrap();
         fs::write(root.path().join("etc/group"), "x:x:1:q\nkubecamp-students:x:990:kct-a,kct-b,../x\n").unwrap();
         let owner = in_files(root.path(), "kct-a").unwrap();
         assert_eq!((owner.uid, owner.gid), (1007, 1008));

@@ -4,7 +4,8 @@ use super::accounts::{Owner, run};
 use crate::core::{Code, Problem};
 
 /// Files that make somebody's jobs run by the clock, by the account's name.
-const BY_NAME: &[&str] = &["var/spool/cron/crontabs", "var/spool/cron/tabs", "var/spool/cron", "var/lib/systemd/linger"];
+const BY_NAME: &[&str] =
+    &["var/spool/cron/crontabs", "var/spool/cron/tabs", "var/spool/cron", "var/lib/systemd/linger"];
 
 /// Folders of jobs that belong to whoever owns the file: at and batch.
 const BY_OWNER: &[&str] = &["var/spool/cron/atjobs", "var/spool/at", "var/spool/at/spool", "var/spool/atjobs"];

@@ -16,8 +16,9 @@ pub(super) struct Process {
     pub title: String,
 }
 
-/// How long the killing may take before what is left is reported.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the killing may take before what is left is reported and tried again: other doors must not wait for a
+/// process that hangs in the kernel.
+const PATIENCE: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(15);
 
 impl Process {

@@ -74,9 +74,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
         let line = |state: &str, uid: u32, inode: u32| {
-            format!("   0: 0100007F:0016 0100007F:1F90 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1\n")
+            format!(
+                "   0: 0100007F:0016 0100007F:1F90 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1\n"
+            )
         };
-        let text = [head.to_owned(), line("01", 1007, 5), line("06", 1007, 0), line("01", 1007, 0), line("0A", 1008, 6), line("0A", 200_001, 7)];
+        let text = [
+            head.to_owned(),
+            line("01", 1007, 5),
+            line("06", 1007, 0),
+            line("01", 1007, 0),
+            line("0A", 1008, 6),
+            line("0A", 200_001, 7),
+        ];
         fs::write(dir.path().join("tcp"), text.concat()).unwrap();
         let owner = Owner { name: "kct-a".into(), uid: 1007, gid: 1, subordinate: vec![(200_000, 10)] };
         let found = of(dir.path(), &[&owner]);

@@ -216,12 +216,13 @@ impl World for Linux {
         }
         let all = Process::all(Path::new("/proc")).map_err(|e| cannot("read", Path::new("/proc")).because(e))?;
         for process in all {
-            if let Some(owner) = owners.iter().find(|o| process.is_of(o)) {
-                let line = format!("{} {}", process.pid, process.name);
-                found.entry(owner.name.clone()).or_default().processes.push(line);
-            } else if let Some(owner) = owners.iter().find(|o| process.serves(o)) {
+            // sshd takes a comer's id for a moment to read the principals: that is no process of theirs.
+            if let Some(owner) = owners.iter().find(|o| process.serves(o)) {
                 let line = format!("{} {}", process.pid, process.title);
                 found.entry(owner.name.clone()).or_default().sessions.push(line);
+            } else if let Some(owner) = owners.iter().find(|o| process.is_of(o)) {
+                let line = format!("{} {}", process.pid, process.name);
+                found.entry(owner.name.clone()).or_default().processes.push(line);
             }
         }
         for (account, socket) in sockets::of(&self.places.net, &owners.iter().collect::<Vec<_>>()) {

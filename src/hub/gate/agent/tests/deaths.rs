@@ -64,7 +64,10 @@ fn judge(post: &Post, when: &str) {
     for booking in ["1", "2", "3"] {
         let states = post.states(booking);
         assert!(states.windows(2).all(|w| w[0] <= w[1]), "{when}: {booking} went {states:?}");
-        assert!(states.contains(&SlotState::Active) && states.last() == Some(&SlotState::Done), "{when}: {booking} {states:?}");
+        assert!(
+            states.contains(&SlotState::Active) && states.last() == Some(&SlotState::Done),
+            "{when}: {booking} {states:?}"
+        );
     }
 }
 

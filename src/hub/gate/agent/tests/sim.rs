@@ -54,7 +54,10 @@ impl Server {
         let doors = self.doors.clone();
         for (account, line) in doors.iter().filter(|(_, line)| !line.is_empty()) {
             let right = |s: &&Slot| {
-                s.account == *account && line.ends_with(&s.principal) && s.starts * 1000 <= now && now < s.ends * 1000 + 1100
+                s.account == *account
+                    && line.ends_with(&s.principal)
+                    && s.starts * 1000 <= now
+                    && now < s.ends * 1000 + 1100
             };
             if !self.rights.iter().any(|s| right(&s)) {
                 self.wrongs.push(format!("{account} had {line} at {}", now - T0 * 1000));
@@ -115,11 +118,7 @@ impl Sim {
 impl World for Sim {
     fn read_clocks(&self) -> Reading {
         let server = self.at();
-        Reading {
-            wall: server.truth() + server.wall_ahead,
-            boot: server.boot,
-            boot_id: server.boot_id.to_string(),
-        }
+        Reading { wall: server.truth() + server.wall_ahead, boot: server.boot, boot_id: server.boot_id.to_string() }
     }
 
     fn principals(&self) -> Result<BTreeMap<String, String>, Problem> {
@@ -253,7 +252,9 @@ pub struct Post {
 
 impl Post {
     pub fn new() -> Self {
-        let (sim, folder) = (Sim::new(), tempfile::tempdir().unwrap());
+        // In memory where there is such a folder: thousands of lines are synced here.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let sim = Sim::new();
         let agent = agent(&folder, &sim, None);
         Self { sim, agent, told: vec![], known: 0, folder }
     }
@@ -361,6 +362,9 @@ pub fn slot(booking: &str, account: &str, starts: i64, ends: i64) -> Slot {
 pub fn journaled(post: &Post) -> usize {
     let text = std::fs::read_to_string(post.folder.path().join("journal.ndjson")).unwrap_or_default();
     let lines = text.lines().count();
-    assert!(text.lines().all(|l| serde_json::from_str::<crate::hub::gate::agent::Line>(l).is_ok_and(|l| !matches!(l.entry, Entry::Cleared { .. }))));
+    assert!(text.lines().all(|l| {
+        serde_json::from_str::<crate::hub::gate::agent::Line>(l)
+            .is_ok_and(|l| !matches!(l.entry, Entry::Cleared { .. }))
+    }));
     lines
 }

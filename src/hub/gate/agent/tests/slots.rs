@@ -4,14 +4,8 @@ use crate::{
     hub::gate::{Plan, Reason, ReportKind, SlotState, Wanted},
 };
 
-const WHOLE: [SlotState; 6] = [
-    SlotState::Arming,
-    SlotState::Active,
-    SlotState::Ending,
-    SlotState::Saving,
-    SlotState::Resetting,
-    SlotState::Done,
-];
+const WHOLE: [SlotState; 6] =
+    [SlotState::Arming, SlotState::Active, SlotState::Ending, SlotState::Saving, SlotState::Resetting, SlotState::Done];
 
 #[tokio::test]
 async fn two_slots_one_after_the_other() {
@@ -32,7 +26,8 @@ async fn two_slots_one_after_the_other() {
     assert!(post.told.contains(&ReportKind::Seen { booking: "1".into() }));
     assert!(post.told.contains(&ReportKind::Accepted { revision: 1 }));
     let server = post.sim.at();
-    let order: Vec<_> = server.did.iter().filter(|d| d.ends_with("kct-a")).map(|d| d.split(' ').next().unwrap()).collect();
+    let order: Vec<_> =
+        server.did.iter().filter(|d| d.ends_with("kct-a")).map(|d| d.split(' ').next().unwrap()).collect();
     assert_eq!(order, ["arm", "account", "open", "shut", "evict", "clear", "cut", "save", "reset", "prove"]);
     drop(server);
     post.right();
@@ -44,7 +39,12 @@ async fn warnings_once_each_and_again_after_an_extension() {
     post.plan(1, &[slot("1", "kct-a", 0, 2000)]).unwrap().unwrap();
     post.until(1990).await.unwrap();
     let minutes = |post: &Post| -> Vec<String> {
-        post.sim.at().warned.iter().map(|w| w.split(" in ").nth(1).unwrap().split(" m").next().unwrap().into()).collect()
+        post.sim
+            .at()
+            .warned
+            .iter()
+            .map(|w| w.split(" in ").nth(1).unwrap().split(" m").next().unwrap().into())
+            .collect()
     };
     assert_eq!(minutes(&post), ["15", "5", "1"]);
     post.reborn(None).unwrap();
