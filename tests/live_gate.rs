@@ -69,6 +69,7 @@ fn dig_in(gate: &Gate, cert: &str) -> Vec<Client> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are what is looked at with --nocapture")]
 async fn live_gate_a_slot_from_its_start_to_its_end() {
     let _turn = TURN.lock().await;
     let mut gate = Gate::new("whole");
@@ -223,6 +224,7 @@ async fn live_gate_a_clock_set_back_lengthens_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are what is looked at with --nocapture")]
 async fn live_gate_an_agent_killed_again_and_again() {
     let _turn = TURN.lock().await;
     let mut gate = Gate::new("killed");
@@ -285,6 +287,9 @@ async fn live_gate_accounts_are_students_and_no_more() {
     world.ensure_account(&a).await.unwrap();
     assert!(must("id", &["-Gn", &a]).contains(&group(gate.name)));
     assert!(must("getent", &["shadow", &a]).contains(":*:"), "no password, and not locked for sshd");
+    must("usermod", &["--expiredate", "1", &a]);
+    world.ensure_account(&a).await.unwrap();
+    assert!(must("getent", &["shadow", &a]).trim().ends_with(":::"), "a closed account is open again");
     must("usermod", &["-aG", "adm", &b]);
     let refused = async |name: &str| world.ensure_account(name).await.err().map(|p| p.code);
     assert_eq!(refused(&b).await, Some(Code::GateAccount), "in a group that reaches further");

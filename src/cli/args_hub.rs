@@ -66,7 +66,7 @@ pub struct UnenrollArgs {
     /// The group of students' accounts.
     #[arg(long, value_name = "GROUP", default_value = "kubecamp-students")]
     pub group: String,
-    /// Remove the students' accounts and their homes; else they are closed and kept.
+    /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
     #[arg(long)]
     pub remove_accounts: bool,
     #[command(flatten)]

@@ -5,10 +5,13 @@ close_accounts() { # close_accounts GROUP REMOVE
     [ "$(id -u "$s" 2>/dev/null || echo 0)" -ge 1000 ] || continue
     i=0; while pgrep -U "$s" >/dev/null && [ $i -lt 40 ]; do pkill -KILL -U "$s"; i=$((i + 1)); sleep 0.05; done
     if [ "$2" = yes ]; then userdel -r "$s" 2>/dev/null || userdel "$s"
+    # Closed accounts stay in their group, so that enrolling again knows them.
     else usermod --expiredate 1 --shell "$(command -v nologin || echo /bin/false)" "$s"; fi
   done
+  [ "$2" = no ] || ! getent group "$1" >/dev/null || [ -n "$(students "$1")" ] || groupdel "$1"
 }
 accounts_left() {
+  [ "$2" = no ] || ! getent group "$1" >/dev/null || echo "$1"
   students "$1" | while read -r s; do
     if [ "$2" = yes ] || [ "$(getent shadow "$s" | cut -d: -f8)" != 1 ]; then echo "$s"; fi
   done

@@ -102,8 +102,7 @@ impl HandOver for Machines {
         let profile = profile::load(layout).map_err(|e| wrong(format!("layout {layout}")).because(e))?;
         let key = slot.key.clone().ok_or_else(|| wrong("the plan has no public key of its holder".into()))?;
         let (provider, name, machines) = self.machines(slot).await?;
-        let lab = Lab::new(name.clone(), profile)
-            .map_err(|e| wrong(format!("layout {layout}")).because(crate::core::Problems::from(e)))?;
+        let lab = Lab::new(name.clone(), profile).map_err(|e| wrong(format!("layout {layout}")).because(e))?;
         // A lab of another layout cannot become this one.
         let fits = machines.len() == lab.nodes().len() && machines.iter().all(|m| lab.node(&m.node).is_some());
         if !machines.is_empty() && !fits {

@@ -24,6 +24,9 @@ pub(super) struct Owner {
 const FIRST_PERSON: u32 = 1000;
 const NOBODY: u32 = 65534;
 
+/// The day on which closed accounts ended, as `templates/gate/leave.sh` writes it.
+const CLOSED: &str = "1";
+
 /// Groups whose members can become root, or reach what root guards.
 const MIGHTY: &[&str] = &[
     "root",
@@ -137,6 +140,11 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
     if let Some(mighty) = groups.iter().find(|g| MIGHTY.contains(g)) {
         return Err(unfit(name, format!("it is in the group {mighty}, so it could get around every slot"))
             .hint(format!("Take it out: gpasswd -d {name} {mighty}.")));
+    }
+    // Taking the gate off closes the accounts of its time; they are as before when it is back.
+    let shadow = run("getent", &["shadow", name]).await.unwrap_or_default();
+    if shadow.trim().split(':').nth(7) == Some(CLOSED) {
+        run("usermod", &["--expiredate", "", "--shell", "/bin/bash", name]).await?;
     }
     Ok(owner)
 }
