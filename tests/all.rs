@@ -7,6 +7,8 @@ mod cli;
 mod flows;
 mod hub;
 mod live_bundle;
+mod live_enroll;
+mod live_gate;
 mod live_hub_store;
 mod live_machine;
 mod live_reset;

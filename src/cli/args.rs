@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 use super::output::Format;
 use crate::{
     core::{Arch, LabName, NodeId},
@@ -68,6 +69,11 @@ pub enum Command {
     /// Past runs of a lab.
     #[command(subcommand)]
     Run(RunCommand),
+    /// Shared servers that are booked by time slot.
+    #[command(subcommand)]
+    Hub(HubCommand),
+    /// Keep this server's door by the hub's plan; the unit of an enrolled server runs it.
+    Agent(AgentArgs),
     /// Write a shell's completions to standard output.
     Completions {
         /// The shell.
@@ -318,6 +324,14 @@ pub enum RunCommand {
         #[arg(long, short, default_value = "table")]
         output: Format,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Make a server one whose students come in by their slots only.
+    Enroll(Box<EnrollArgs>),
+    /// Take the gate off a server again.
+    Unenroll(UnenrollArgs),
 }
 
 fn parse_mode(text: &str) -> Result<ProxyMode, String> {

@@ -3,6 +3,7 @@
 //! Start here: `args.rs`, then `commands/up.rs`.
 
 mod args;
+mod args_hub;
 mod ask;
 mod commands;
 mod exit;

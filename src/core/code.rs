@@ -159,6 +159,16 @@ codes! {
     VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state.";
     ResetResidue = "KC-RESET-RESIDUE", Verify, "A host is not as clean as it was before.", "Run kubecamp reset again; what stays is named above.";
     HubDoctor = "KC-HUB-DOCTOR", Verify, "The hub's records contradict each other.", "Keep a copy of the database and report it with the lines above.";
+    // The gate on a booked server
+    GateConfig = "KC-GATE-CONFIG", Input, "The agent's configuration is wrong.", "Enrol the server again: kubecamp hub enroll.";
+    GateKey = "KC-GATE-KEY", Input, "A key or certificate of the gate cannot be used.", "Use an OpenSSH public key: ssh-keygen -t ed25519.";
+    GateHost = "KC-GATE-HOST", Preflight, "A server cannot be a gate.", "Use a server with OpenSSH 7.6 or newer, and systemd.";
+    GateLink = "KC-GATE-LINK", Connect, "The hub does not answer the agent, or refuses it.", "Check the hub's address and the agent's token; the plan at hand stays in force.";
+    GateState = "KC-GATE-STATE", Step, "The agent cannot read or write its own state.", "Check the disk of the server.";
+    GateAccount = "KC-GATE-ACCOUNT", Step, "An account on a server cannot be that of a student.", "Look at it with id NAME, or give the person another account name.";
+    GateHandOver = "KC-GATE-HAND-OVER", Step, "A lab could not be saved, reset or brought up on its server.", "Look at the server, mend the cause, then clear the quarantine.";
+    GatePlan = "KC-GATE-PLAN", Verify, "A plan was refused: it is not the hub's, not this server's, too old or unsound.", "Check the hub's plan key in the agent's configuration; enrol the server again if the hub was set up anew.";
+    GateNotEmpty = "KC-GATE-NOT-EMPTY", Verify, "Something of a slot's holder still runs on the server after the slot's end.", "Look at the processes named; restart the server if they cannot be ended.";
     // Busy, booking, cancelled, internal
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";

@@ -2,8 +2,10 @@
 //! Never: what a phase knows.
 //! Start here: `up.rs`.
 
+mod agent;
 mod bundle;
 mod cp;
+mod hub;
 mod kubectl;
 mod machine;
 mod make_machines;
@@ -68,6 +70,8 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
         Command::Machine(command) => machine::machine(&cx, command).await.map(|()| 0),
         Command::Profile(command) => profile::profile(command).map(|()| 0),
         Command::Run(command) => Ok(runs::runs(&cx, command).map(|()| 0)?),
+        Command::Hub(command) => hub::hub(&cx, command).await.map(|()| 0),
+        Command::Agent(args) => agent::agent(&cx, args).await.map(|()| 0),
         Command::Completions { shell } => Ok(meta::completions(shell)),
         Command::Man => Ok(meta::man()?),
     }
