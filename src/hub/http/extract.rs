@@ -13,6 +13,10 @@ use crate::core::{Code, Problem};
 #[derive(Debug, Clone)]
 pub struct ApiJson<T>(pub T);
 
+/// A body of plain text or CSV.
+#[derive(Debug, Clone)]
+pub struct ApiText(pub String);
+
 /// Parameters after `?`.
 #[derive(Debug, Clone)]
 pub struct ApiQuery<T>(pub T);
@@ -42,6 +46,24 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
             .await
             .map_err(|e| Refused::request(e.status(), format!("the body cannot be read: {}", e.body_text())))?;
         read_json(&bytes).map(Self)
+    }
+}
+
+impl FromRequest<AppState> for ApiText {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Refused> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("text/") {
+            return Err(Refused::request(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send text: text/csv"));
+        }
+        let text = String::from_request(request, state)
+            .await
+            .map_err(|e| Refused::request(e.status(), format!("the body cannot be read: {}", e.body_text())))?;
+        if text.contains('\0') {
+            return Err(Refused::request(StatusCode::BAD_REQUEST, "the text holds the character U+0000"));
+        }
+        Ok(Self(text))
     }
 }
 

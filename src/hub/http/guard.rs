@@ -47,11 +47,12 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// Stands around every route: limits, time, defects, log, counters, headers.
 ///
 /// It logs the route and never the path, since a path may hold a calendar's token.
-pub(super) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |p| p.as_str().to_owned());
     let client = client_of(&request, state.site.behind_proxy);
+    request.extensions_mut().insert(Client(client.clone()));
     let page = wants_page(request.headers(), &route);
     let mut response = match admitted(&state, &request, &client) {
         Ok(()) => answer(request, next).await,
@@ -112,6 +113,19 @@ pub(super) fn client_of(request: &Request, behind_proxy: bool) -> String {
         },
         Some(ip) => ip.to_string(),
         None => "unix".to_owned(),
+    }
+}
+
+/// The client of a request, as an extractor: for limits of its own.
+#[derive(Debug, Clone)]
+pub struct Client(pub String);
+
+impl axum::extract::FromRequestParts<AppState> for Client {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &AppState) -> Result<Self, Refused> {
+        let found = parts.extensions.get::<Self>().cloned();
+        found.ok_or_else(|| Problem::new(Code::Internal, "a request came past the guard").into())
     }
 }
 

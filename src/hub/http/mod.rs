@@ -17,8 +17,9 @@ mod tls;
 
 pub use api::{ROUTES, openapi};
 pub use app::app;
-pub use extract::{ApiJson, ApiPath, ApiQuery, IfMatch, OnceKey};
+pub use extract::{ApiJson, ApiPath, ApiQuery, ApiText, IfMatch, OnceKey};
+pub use guard::Client;
 pub use refusal::{Answer, ProblemBody, Refused};
 pub use server::{Listen, Serving, is_loopback, serve};
 pub use session::{Form, OpenForm, Session, cookie_of, no_cookie};
-pub use state::{AppState, Clock, Site};
+pub use state::{AppState, Clock, GateKeys, Site};

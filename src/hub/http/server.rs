@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppState, app, guard::Peer, tls};
+use super::{AppState, api, app, guard::Peer, tls};
 use crate::core::{Code, Problem};
 
 /// Connections at a time; more wait in the kernel's queue.
@@ -133,6 +133,7 @@ async fn clear_dead_socket(path: &PathBuf) -> io::Result<()> {
 /// Serves until `stop`; then requests that run may end, and the socket's file is removed.
 pub async fn serve(serving: Serving, state: AppState, stop: CancellationToken) {
     let site = Arc::clone(&state.site);
+    tokio::spawn(api::watch_events(state.clone()));
     let router = app(state);
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let graceful = GracefulShutdown::new();

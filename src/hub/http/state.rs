@@ -1,9 +1,13 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{limit::Limiter, metrics::Metrics};
-use crate::hub::{desk::Desk, domain::Epoch};
+use crate::{
+    core::Problem,
+    hub::{desk::Desk, domain::Epoch, gate::HubKey},
+};
 
 /// Where handlers get the time from; tests have one of their own.
 #[derive(Clone)]
@@ -50,6 +54,31 @@ impl AppState {
     }
 }
 
+/// The two private keys of the gate.
+#[derive(Clone)]
+pub struct GateKeys {
+    /// Signs the certificates of slots.
+    pub ca: HubKey,
+    /// Signs plans.
+    pub plan: HubKey,
+}
+
+impl GateKeys {
+    /// The keys in a folder, `user_ca` and `plan_key`; made when they are missing.
+    pub fn in_folder(folder: &Path) -> Result<Self, Problem> {
+        Ok(Self {
+            ca: HubKey::load_or_make(&folder.join("user_ca"), "kubecamp user CA")?,
+            plan: HubKey::load_or_make(&folder.join("plan_key"), "kubecamp plans")?,
+        })
+    }
+}
+
+impl fmt::Debug for GateKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GateKeys")
+    }
+}
+
 /// How a hub is reached, its limits and counters.
 #[derive(Debug)]
 pub struct Site {
@@ -65,6 +94,10 @@ pub struct Site {
     pub sign_ins: Limiter,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
+    /// The newest event's number; wakes the event streams.
+    pub newest: watch::Sender<i64>,
+    /// The keys of the gate; none where this hub has no gate.
+    pub keys: Option<GateKeys>,
     /// Cancelled when the hub stops; event streams end then.
     pub stop: CancellationToken,
 }
@@ -81,6 +114,8 @@ impl Site {
             // Twenty at once, so that a class behind one address gets in, then one each three seconds.
             sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 0.33 }, 20.0),
             metrics: Metrics::default(),
+            newest: watch::Sender::new(0),
+            keys: None,
             stop: CancellationToken::new(),
         }
     }

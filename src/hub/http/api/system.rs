@@ -33,7 +33,7 @@ pub(super) struct Healthy {
 }
 
 /// Whether the hub and its database answer.
-#[utoipa::path(get, path = "/healthz", tag = "system", security(()), responses(
+#[utoipa::path(get, operation_id = "system_healthz", path = "/healthz", tag = "system", security(()), responses(
     (status = 200, body = Healthy),
     (status = 500, body = ProblemBody, content_type = "application/problem+json"),
 ))]
@@ -43,7 +43,7 @@ pub(super) async fn healthz(State(state): State<AppState>) -> Answer<Json<Health
 }
 
 /// Counters in Prometheus' text format; without a token only from the hub's own computer, else for admins.
-#[utoipa::path(get, path = "/metrics", tag = "system", responses(
+#[utoipa::path(get, operation_id = "system_metrics", path = "/metrics", tag = "system", responses(
     (status = 200, body = String, content_type = "text/plain"),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
