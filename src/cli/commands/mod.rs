@@ -3,10 +3,12 @@
 //! Start here: `up.rs`.
 
 mod agent;
+mod book;
 mod bundle;
 mod cp;
 mod hub;
 mod kubectl;
+mod login;
 mod machine;
 mod make_machines;
 mod meta;
@@ -70,6 +72,8 @@ pub(super) async fn run(args: Args) -> Result<u8, Problems> {
         Command::Machine(command) => machine::machine(&cx, command).await.map(|()| 0),
         Command::Profile(command) => profile::profile(command).map(|()| 0),
         Command::Run(command) => Ok(runs::runs(&cx, command).map(|()| 0)?),
+        Command::Login(args) => login::login(&cx, args).await.map(|()| 0),
+        Command::Book(command) => book::book(&cx, command).await,
         Command::Hub(command) => hub::hub(&cx, command).await.map(|()| 0),
         Command::Agent(args) => agent::agent(&cx, args).await.map(|()| 0),
         Command::Completions { shell } => Ok(meta::completions(shell)),
