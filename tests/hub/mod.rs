@@ -1,8 +1,12 @@
 //! The hub's desk: scenarios that hold on either database; here on SQLite, in `live_hub_store.rs` on PostgreSQL.
 
+mod api;
+mod command;
 pub mod crash;
+mod fuzz;
 pub mod hammer;
 pub mod scenarios;
+mod served;
 pub mod world;
 
 use kubecamp::hub::{desk::Desk, store::Store};
