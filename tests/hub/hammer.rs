@@ -149,6 +149,7 @@ pub async fn without_constraint_the_mutant_is_seen(desk: &Desk, url: &str) {
 }
 
 /// 64 clients with requests that overlap, over a week; prints how long one took. Not a check: run it by hand.
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 pub async fn speed(desk: &Desk, each: usize) {
     crowd(desk).await;
     let began = std::time::Instant::now();
