@@ -218,7 +218,8 @@ async fn a_calendar_follows_a_booking_through_its_life() {
     let made = book(&hub.desk, "amy", 60, 120).await;
     let feed: Value = hub.post("/api/v1/tokens", &amy, &json!({ "kind": "feed" })).await.json().await.unwrap();
     let path = feed["url"].as_str().unwrap().to_owned();
-    let read = |path: String| async {
+    let hub = &hub;
+    let read = |path: String| async move {
         let answer = hub.ask(Method::GET, &path, "").send().await.unwrap();
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/calendar; charset=utf-8");
         let tag = answer.headers()[header::ETAG].to_str().unwrap().to_owned();

@@ -99,8 +99,9 @@ fn word(rng: &mut StdRng, known: &[String]) -> String {
 async fn no_request_breaks_the_hub() {
     let hub = Hub::start().await;
     let booking = book(&hub.desk, "amy", 60, 120).await;
-    let made = hub.desk.make_agent_token(&kubecamp::hub::desk::Caller::Console, super::world::NOW, &"one".parse().unwrap());
-    let agent = made.await.unwrap().text.expose().to_owned();
+    let one = "one".parse().unwrap();
+    let made = hub.desk.make_agent_token(&kubecamp::hub::desk::Caller::Console, super::world::NOW, &one).await.unwrap();
+    let agent = made.text.expose().to_owned();
     let tokens =
         [String::new(), hub.token("amy").await, hub.token("tea").await, hub.admin().await, agent, "kct_\u{e9}".into()];
     let known = [booking.id.to_string(), "one".into(), "amy".into(), "red".into(), "k8s".into(), "1".into()];
