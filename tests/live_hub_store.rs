@@ -46,22 +46,31 @@ impl Postgres {
             run(Command::new("chown").arg("postgres").arg(folder.path()));
         }
         let data = folder.path().join("data");
-        run(as_postgres(&bin.join("initdb"))
-            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"])
-            .arg(&data)
-            .current_dir("/"));
-        let options =
-            format!("-k {} -c listen_addresses='' -c max_connections=120 -c fsync=off", folder.path().display());
-        let log = folder.path().join("log");
+        let options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"];
+        run(as_postgres(&bin.join("initdb")).args(options).arg(&data).current_dir("/"));
+        let postgres = Self { folder, bin, databases: 0 };
+        postgres.begin();
+        postgres
+    }
+
+    fn begin(&self) {
+        let folder = self.folder.path();
+        // What survives here survives the death of its processes; the death of the machine is PostgreSQL's own matter.
+        let options = format!("-k {} -c listen_addresses='' -c max_connections=120 -c fsync=off", folder.display());
+        let mut start = as_postgres(&self.bin.join("pg_ctl"));
+        start.args(["-w", "-D"]).arg(folder.join("data"));
         // Its output goes to a file: a pipe that the server keeps open would never end.
-        run(as_postgres(&bin.join("pg_ctl"))
-            .args(["-w", "-D"])
-            .arg(&data)
-            .arg("-l")
-            .arg(log)
-            .args(["-o", &options, "start"])
+        run(start.arg("-l").arg(folder.join("log")).args(["-o", &options, "start"]).current_dir("/"));
+    }
+
+    /// Ends all of its processes without letting them finish anything.
+    fn end(&self) {
+        let data = self.folder.path().join("data");
+        run(as_postgres(&self.bin.join("pg_ctl"))
+            .args(["-w", "-m", "immediate", "-D"])
+            .arg(data)
+            .arg("stop")
             .current_dir("/"));
-        Self { folder, bin, databases: 0 }
     }
 
     fn url(&self, database: &str) -> String {
@@ -133,5 +142,13 @@ async fn live_hub_store_killed_at_any_moment() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_database_killed_under_load() {
+    let mut postgres = Postgres::start();
+    let (desk, _) = postgres.fresh().await;
+    hammer::answered_is_kept(&desk, || postgres.end(), || postgres.begin()).await;
     desk.close().await;
 }

@@ -45,6 +45,7 @@ pub async fn killed_in_a_loop(desk: &Desk, url: &str, times: u64) {
 }
 
 #[ignore = "run by the test above, as the process that is killed"]
+#[expect(clippy::print_stdout, reason = "the parent counts these lines")]
 #[tokio::test]
 async fn child_that_is_killed() {
     let Ok(url) = env::var(DATABASE) else { return };

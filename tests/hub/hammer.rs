@@ -147,3 +147,89 @@ pub async fn without_constraint_the_mutant_is_seen(desk: &Desk, url: &str) {
     let all = desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
     assert_eq!(all.len(), 3 + won);
 }
+
+/// 64 clients with requests that overlap, over a week; prints how long one took. Not a check: run it by hand.
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
+pub async fn speed(desk: &Desk, each: usize) {
+    crowd(desk).await;
+    let began = std::time::Instant::now();
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let desk = desk.clone();
+            tokio::spawn(async move {
+                let (mut took, mut won) = (vec![], 0);
+                for n in 0..each {
+                    let from = ((client * 7 + n * 13) % 300) as i64 * 30;
+                    let began = std::time::Instant::now();
+                    won += usize::from(
+                        desk.book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 60))
+                            .await
+                            .is_ok(),
+                    );
+                    took.push(began.elapsed());
+                }
+                (took, won)
+            })
+        })
+        .collect();
+    let (mut took, mut won) = (vec![], 0);
+    for task in tasks {
+        let (times, wins) = task.await.unwrap();
+        took.extend(times);
+        won += wins;
+    }
+    took.sort();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    println!(
+        "{} requests in {:?}, {won} won; p50 {:?} p99 {:?} most {:?}",
+        took.len(),
+        began.elapsed(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    healthy(desk).await;
+}
+
+/// Whatever was answered with yes before the database died is there after it came back.
+pub async fn answered_is_kept(desk: &Desk, end: impl Fn(), begin: impl Fn()) {
+    crowd(desk).await;
+    for n in 0..3 {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let tasks: Vec<_> = (0..8)
+            .map(|client| {
+                let (desk, tell) = (desk.clone(), tell.clone());
+                tokio::spawn(async move {
+                    for slot in 0..i64::MAX {
+                        let from = (n * 300 + slot) * 90 % 40_000 / 30 * 30;
+                        match desk
+                            .book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 30))
+                            .await
+                        {
+                            Ok(booking) => tell.send(booking.id).unwrap(),
+                            Err(r) if r.problem.code == Code::HubDatabase => return,
+                            Err(_) => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(tell);
+        let mut kept = vec![];
+        while kept.len() < 20 {
+            kept.push(told.recv().await.unwrap());
+        }
+        end();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        while let Some(id) = told.recv().await {
+            kept.push(id);
+        }
+        begin();
+        for id in kept {
+            assert_eq!(desk.booking(&Caller::Console, NOW, &id).await.unwrap().state, State::Booked);
+        }
+        healthy(desk).await;
+    }
+}

@@ -47,3 +47,10 @@ async fn sqlite_killed_at_any_moment() {
     let (desk, url) = sqlite(&folder).await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
 }
+
+#[ignore = "a measurement, not a check"]
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_speed() {
+    let folder = tempfile::tempdir().unwrap();
+    hammer::speed(&sqlite(&folder).await.0, 50).await;
+}

@@ -45,6 +45,7 @@ scenarios![
     a_roster_is_imported_whole_or_not,
     webhooks_are_signed_and_tried_again,
     clocks_that_are_off_arm_nothing,
+    who_is_out_loses_tokens_and_slots,
 ];
 
 async fn report(desk: &Desk, number: i64, booking: &kubecamp::hub::domain::Booking, step: Step, minute: i64) -> Taken {
@@ -395,6 +396,23 @@ async fn weekly_is_all_or_nothing(desk: Desk) {
     let made = desk.book_weekly(&who("amy"), NOW, None, &request(4)).await.unwrap();
     assert_eq!(made.len(), 4);
     assert!(made.iter().all(|p| p.booking.series == made[0].booking.series && p.booking.series.is_some()));
+    let more = desk
+        .book_weekly(
+            &who("amy"),
+            NOW,
+            None,
+            &WeeklyRequest {
+                weekly: Weekly {
+                    weeks: 1,
+                    starts: "2026-11-24T14:00:00".parse().unwrap(),
+                    ends: "2026-11-24T15:00:00".parse().unwrap(),
+                    ..weekly(1)
+                },
+                ..request(1)
+            },
+        )
+        .await;
+    assert_eq!(more.unwrap_err().problem.code, Code::BookAhead, "a recurrence counts as one, but it counts");
     healthy(&desk).await;
 }
 
@@ -560,5 +578,32 @@ async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     beat(1).await;
     assert_eq!(report(&desk, 2, &booking, Step::Arming, 0).await, Taken::Applied);
     assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().clock_offset, 1);
+    healthy(&desk).await;
+}
+
+async fn who_is_out_loses_tokens_and_slots(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let running = book(&desk, "amy", 0, 60).await;
+    report(&desk, 1, &running, Step::Arming, 0).await;
+    report(&desk, 2, &running, Step::Active, 0).await;
+    let ahead = book(&desk, "amy", 120, 180).await;
+    let waits = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let token = desk.make_token(&who("amy"), NOW, TokenKind::Api, "x").await.unwrap();
+    let out = NewPerson {
+        id: "amy".parse().unwrap(),
+        name: "Amy".into(),
+        role: Role::Student,
+        active: Some(false),
+        zone: None,
+        keys: vec![],
+    };
+    desk.put_person(&who("tea"), at(10), &out, Some(1)).await.unwrap();
+    assert_eq!(desk.caller_of(at(10), &token.text).await.unwrap_err().code, Code::HubSignIn);
+    assert_eq!((state(&desk, &ahead).await, state(&desk, &waits).await), (State::Cancelled, State::Cancelled));
+    assert_eq!(desk.booking(&Caller::Console, at(10), &running.id).await.unwrap().window.ends, at(10));
+    assert_eq!(
+        desk.book(&who("amy"), at(10), None, &wish(Some("one"), 300, 330)).await.unwrap_err().problem.code,
+        Code::HubDenied
+    );
     healthy(&desk).await;
 }

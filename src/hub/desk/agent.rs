@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, desk::transact};
+use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -244,10 +244,9 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
         let why = format!("booking {} is {} and cannot become {to}", booking.id, booking.state);
         return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
     }
-    if to == State::Arming {
-        if let Some(why) = cannot_arm(tx, server, &booking).await? {
-            return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
-        }
+    let refused = if to == State::Arming { cannot_arm(tx, server, &booking).await? } else { None };
+    if refused.is_some() {
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, refused)));
     }
     let mut next = Booking { state: to, ..booking.clone() };
     if to == State::Arming && booking.state == State::Delayed {

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
-    desk::{transact, transact_once},
     rules::{self, Standing},
+    transaction::{transact, transact_once},
 };
 use crate::{
     core::{Class, Code, Problem},
@@ -179,7 +179,7 @@ impl Desk {
             tx.lock_person(&offer.person).await?;
             let policy = tx.course(&offer.course).await?.policy;
             rules::not_twice(&mut tx, &offer.person, offer.window, Some(id)).await?;
-            rules::not_too_many(&mut tx, &policy, &offer.person, now, Some(id)).await?;
+            rules::not_too_many(&mut tx, &policy, &offer.person, now, Some(id), None).await?;
             rules::within_quota(&mut tx, &policy, &offer.person, offer.group.as_ref(), offer.window, Some(id)).await?;
             let next = Booking { state: State::Booked, offer_until: None, ..offer.clone() };
             tx.change_booking(&offer, next, who, "booking.accept", None).await
@@ -302,9 +302,7 @@ pub(super) async fn place(
         let person = tx.lock_person(&standing.person.id).await?.id;
         rules::not_twice(tx, &person, wish.window, None).await?;
         if !as_override {
-            if series.is_none() {
-                rules::not_too_many(tx, policy, &person, now, None).await?;
-            }
+            rules::not_too_many(tx, policy, &person, now, None, series.as_ref()).await?;
             rules::within_quota(tx, policy, &person, standing.group.as_ref(), wish.window, None).await?;
         }
         let mut new = fresh(&standing, layout, wish, now);

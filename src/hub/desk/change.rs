@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, desk::transact_once, rules};
+use super::{Caller, Desk, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -180,7 +180,7 @@ impl Desk {
             tx.lock_person(one).await?;
             tx.lock_person(two).await?;
             rules::not_twice(&mut tx, to, before.window, None).await?;
-            rules::not_too_many(&mut tx, policy, to, now, None).await?;
+            rules::not_too_many(&mut tx, policy, to, now, None, None).await?;
             // The group has it already when both are in one, so the booking itself is left out of the sum.
             rules::within_quota(&mut tx, policy, to, standing.group.as_ref(), before.window, Some(id)).await?;
             let next = Booking { person: to.clone(), group: standing.group, series: None, ..before.clone() };

@@ -4,8 +4,8 @@ use utoipa::ToSchema;
 use super::{
     Caller, Desk,
     book::{self, BookRequest},
-    desk::transact_once,
     rules,
+    transaction::transact_once,
 };
 use crate::{
     core::{Code, Problem},

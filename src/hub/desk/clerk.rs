@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{Caller, Desk, book, desk::transact, rules};
+use super::{Caller, Desk, book, rules, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{

@@ -1,12 +1,12 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, desk::transact};
+use super::{Caller, Desk, Edit, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, Zone},
-        store::Hook,
+        domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone},
+        store::{Hook, Listing},
     },
 };
 
@@ -168,8 +168,8 @@ impl Desk {
         if new.role != Role::Student {
             caller.needs_admin()?;
         }
-        transact!(self, caller, now, |tx| {
-            let active = new.active.unwrap_or(true);
+        let active = new.active.unwrap_or(true);
+        let person = transact!(self, caller, now, |tx| {
             let mut row = Person {
                 id: new.id.clone(),
                 name: new.name.clone(),
@@ -200,7 +200,28 @@ impl Desk {
                 }
             }
             tx.person(&new.id).await
-        })
+        })?;
+        if !active {
+            self.end_all_of(caller, now, &new.id).await?;
+        }
+        Ok(person)
+    }
+
+    /// Gives up everything that somebody holds or waits for: whoever is out must not get in by an old booking.
+    async fn end_all_of(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<(), Problem> {
+        let want = Listing { person: Some(person.clone()), open: true, ..Listing::default() };
+        let edit = Edit { version: None, reason: Some("the account was closed".into()) };
+        for booking in self.bookings(caller, now, &want).await? {
+            let ended = match booking.state {
+                State::Waitlisted | State::Offered => self.cancel(caller, now, None, &booking.id, &edit).await,
+                _ => self.release(caller, now, None, &booking.id, &edit).await,
+            };
+            match ended {
+                Err(problem) if problem.code != Code::BookState => return Err(problem),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Somebody by their login: oneself, or anybody for a teacher.

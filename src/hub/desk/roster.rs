@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, NewPerson, desk::transact};
+use super::{Caller, Desk, NewPerson, transaction::transact};
 use crate::{
     core::{At, Code, Problem, Problems},
     hub::domain::{CourseId, Epoch, GroupId, Person, Role, Zone},

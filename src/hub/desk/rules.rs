@@ -5,7 +5,7 @@ use crate::{
     hub::{
         domain::{
             Booking, BookingId, Course, CourseId, Epoch, Ground, Group, GroupId, Person, PersonId, Policy, ROLLING,
-            Role, Server, State, Use, Window, most_in_any_week, used_before,
+            Role, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
         },
         store::{Listing, Tx},
     },
@@ -82,13 +82,15 @@ pub(super) async fn not_twice(
     }
 }
 
-/// Refuses more bookings ahead than allowed; those of one recurrence count as one.
+/// Refuses more bookings ahead than allowed; those of one recurrence count as one. `series` is the one that is
+/// being made.
 pub(super) async fn not_too_many(
     tx: &mut Tx,
     policy: &Policy,
     person: &PersonId,
     now: Epoch,
     except: Option<&BookingId>,
+    series: Option<&SeriesId>,
 ) -> Result<(), Problem> {
     let ahead = Window { starts: now, ends: Epoch::LAST };
     let want = Listing { person: Some(person.clone()), within: Some(ahead), open: true, ..Listing::default() };
@@ -98,6 +100,7 @@ pub(super) async fn not_too_many(
         .await?
         .iter()
         .filter(|b| waiting_to_start(b) && Some(&b.id) != except)
+        .filter(|b| series.is_none() || b.series.as_ref() != series)
         .map(|b| b.series.as_ref().map_or_else(|| b.id.to_string(), ToString::to_string))
         .collect();
     if all.len() >= policy.open_ahead as usize {

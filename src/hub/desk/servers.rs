@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, desk::transact};
+use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Bytes, Code, Problem},
     hub::domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},

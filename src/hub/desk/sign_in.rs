@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, desk::transact};
+use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Code, Problem, Secret},
     hub::{
@@ -196,7 +196,7 @@ impl Desk {
         label: &str,
     ) -> Result<MadeToken, Problem> {
         let signature = SshSig::from_pem(signature).ok();
-        let outcome = transact!(self, Caller::Clerk, now, |tx| {
+        transact!(self, Caller::Clerk, now, |tx| {
             let Some(person) = tx.take_challenge(challenge).await? else { return Ok(Err(unknown())) };
             if tx.failures(person.as_str(), now - FAILURE_WINDOW).await? >= FAILURES {
                 let what = format!("signing in as {person} failed {FAILURES} times");
@@ -212,8 +212,7 @@ impl Desk {
             }
             tx.forget_failures(person.as_str()).await?;
             make(&mut tx, TokenKind::Api, Some(&person), None, label, Some(API_LIFE)).await.map(Ok)
-        })?;
-        outcome
+        })?
     }
 }
 

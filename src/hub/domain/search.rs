@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Epoch, Held, Maintenance, Policy, Server, ServerId, Window, find_place};
+use super::{Epoch, Health, Held, Maintenance, Policy, Server, ServerId, Window, find_place};
 use crate::profile::Layout;
 
 /// A server and what is known of its time.
@@ -43,14 +43,19 @@ impl Ground {
     }
 
     fn starts<'a>(&'a self, policy: &'a Policy, now: Epoch, ask: Ask) -> impl Iterator<Item = Window> + 'a {
-        let lines = self.server.can_hold(ask.layout).then(|| policy.grid.lines(&self.server.zone, ask.within));
+        let server = &self.server;
+        let fit = server.can_hold(ask.layout) && server.health == Health::Healthy;
+        // Opening hours are worked out once: each of them costs a look at the zone's rules.
+        let open = if fit { server.opening.windows(&server.zone, ask.within) } else { vec![] };
+        let lines = fit.then(|| policy.grid.lines(&server.zone, ask.within));
         lines
             .into_iter()
             .flatten()
             .map(move |at| Window { starts: at, ends: at + ask.length })
             .take_while(move |w| w.ends <= ask.within.ends)
-            .filter(move |w| policy.allows(&self.server, now, *w).is_ok())
-            .filter(move |w| self.place_for(*w, ask.layout).is_some())
+            .filter(move |w| open.iter().any(|o| o.covers(*w)))
+            .filter(move |w| find_place(server, &self.held, server.busy(*w), ask.layout).is_some())
+            .filter(move |w| policy.allows(server, now, *w).is_ok() && self.place_for(*w, ask.layout).is_some())
     }
 }
 

@@ -111,7 +111,11 @@ impl Store {
     pub async fn read(&self, now: Epoch) -> Result<Tx, Problem> {
         match &self.pools {
             Pools::Sqlite { readers, .. } => Ok(Tx::sqlite(readers.begin().await.map_err(problem)?, "", now)),
-            Pools::Postgres(pool) => Ok(Tx::postgres(pool.begin().await.map_err(problem)?, "", now)),
+            Pools::Postgres(pool) => {
+                // One snapshot for all statements, as SQLite gives it.
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                Ok(Tx::postgres(pool.begin_with(begin).await.map_err(problem)?, "", now))
+            }
         }
     }
 

@@ -19,6 +19,8 @@ use crate::{
 /// their numbers grow in the order of commits.
 pub struct Tx {
     inner: Inner,
+    /// Whether it only reads: then there is nothing to lock.
+    pub(super) reading: bool,
     pub(super) actor: String,
     pub(super) now: Epoch,
     pub(super) audit: Vec<NewAudit>,
@@ -156,11 +158,25 @@ fn post<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Postgres, PgArgument
 
 impl Tx {
     pub(super) fn sqlite(tx: Transaction<'static, Sqlite>, actor: &str, now: Epoch) -> Self {
-        Self { inner: Inner::Sqlite(tx), actor: actor.to_owned(), now, audit: vec![], events: vec![] }
+        Self {
+            inner: Inner::Sqlite(tx),
+            reading: actor.is_empty(),
+            actor: actor.to_owned(),
+            now,
+            audit: vec![],
+            events: vec![],
+        }
     }
 
     pub(super) fn postgres(tx: Transaction<'static, Postgres>, actor: &str, now: Epoch) -> Self {
-        Self { inner: Inner::Postgres(tx), actor: actor.to_owned(), now, audit: vec![], events: vec![] }
+        Self {
+            inner: Inner::Postgres(tx),
+            reading: actor.is_empty(),
+            actor: actor.to_owned(),
+            now,
+            audit: vec![],
+            events: vec![],
+        }
     }
 
     /// The moment of this transaction.
@@ -203,6 +219,7 @@ impl Tx {
     pub(super) async fn lock(&mut self, sql: &'static str, id: &str) -> Result<(), Problem> {
         match &mut self.inner {
             Inner::Sqlite(_) => Ok(()),
+            Inner::Postgres(_) if self.reading => Ok(()),
             Inner::Postgres(tx) => post(sql, args![id]).execute(&mut **tx).await.map(drop).map_err(problem),
         }
     }

@@ -44,14 +44,14 @@ macro_rules! transact {
 macro_rules! transact_once {
     ($desk:expr, $caller:expr, $now:expr, $key:expr, $what:expr, |$tx:ident| $body:expr) => {{
         let key: Option<&str> = $key;
-        let digest = crate::hub::desk::desk::digest(&$what)?;
-        crate::hub::desk::desk::transact!($desk, $caller, $now, |$tx| {
-            match crate::hub::desk::desk::known(&mut $tx, key, &digest).await? {
+        let digest = crate::hub::desk::transaction::digest(&$what)?;
+        crate::hub::desk::transaction::transact!($desk, $caller, $now, |$tx| {
+            match crate::hub::desk::transaction::known(&mut $tx, key, &digest).await? {
                 Some(answer) => Ok(answer),
                 None => {
                     let outcome: Result<_, crate::core::Problem> = async { $body }.await;
                     let answer = outcome?;
-                    crate::hub::desk::desk::keep(&mut $tx, key, &answer).await?;
+                    crate::hub::desk::transaction::keep(&mut $tx, key, &answer).await?;
                     Ok(answer)
                 }
             }
