@@ -178,7 +178,7 @@ async fn events(hub: &Hub, token: &str, last: Option<&str>, want: usize) -> Vec<
     let mut text = String::new();
     let reading = async {
         while text.matches("event: ").count() < want || !text.ends_with("\n\n") {
-            text.push_str(&String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap());
+            text.push_str(std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), reading).await.unwrap();
