@@ -23,9 +23,11 @@ pub(super) fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<Str
             .hint("Write 14:00, 2026-11-24T14:00 or 2026-11-24T14:00:00Z.")
     };
     let zone = zone(named);
-    let local: DateTime = match text.parse::<Time>() {
-        Ok(time) => zone.local(Epoch(jiff::Timestamp::now().as_second())).date().to_datetime(time),
-        Err(_) => text.parse().map_err(|_| bad())?,
+    // jiff finds a time inside of a date and time too, and would then take it for today's.
+    let time = text.parse::<Time>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b':'));
+    let local: DateTime = match time {
+        Some(time) => zone.local(Epoch(jiff::Timestamp::now().as_second())).date().to_datetime(time),
+        None => text.parse().map_err(|_| bad())?,
     };
     match zone.read(local) {
         Local::Once(at) => Ok((at, vec![])),
