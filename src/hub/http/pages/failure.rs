@@ -1,13 +1,9 @@
-use axum::{
-    http::{HeaderMap, HeaderValue, header},
-    response::{IntoResponse, Response},
-};
 use serde::Serialize;
 
 use super::{
     super::Refused,
     Lang, Words, draw,
-    visit::{Frame, html, lang_of},
+    visit::Frame,
 };
 use crate::{
     core::{Code, Problem},
@@ -52,20 +48,11 @@ impl Trouble {
     }
 }
 
-/// The page of a refusal, for browsers.
-pub fn refused_page(refused: &Refused, headers: &HeaderMap, now: Epoch) -> Response {
-    let (lang, status) = (lang_of(headers), refused.status());
-    let troubles: Vec<Trouble> =
-        refused.problems.iter().map(|p| Trouble::new(p, status.as_u16(), lang)).collect();
-    let frame = Frame::open(lang, "/", now);
-    let page = draw::draw("problem.html", Words::of(lang), &frame, &troubles);
-    // The last resort cannot fail: it is plain text.
-    let mut response = match page {
-        Ok(text) => (status, html(text)).into_response(),
-        Err(problem) => (status, problem.to_string()).into_response(),
-    };
-    if let Some(seconds) = refused.retry {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
+/// The page that says why a request was refused.
+pub fn problem_page(refused: &Refused, lang: Lang, now: Epoch) -> String {
+    let status = refused.status().as_u16();
+    let troubles: Vec<Trouble> = refused.problems.iter().map(|p| Trouble::new(p, status, lang)).collect();
+    let page = draw::draw("problem.html", Words::of(lang), &Frame::open(lang, "/", now), &troubles);
+    // The last resort cannot fail, and holds nothing of the request.
+    page.unwrap_or_else(|_| format!("<!doctype html><title>kubecamp</title><h1>{}</h1>", refused.problem().code))
 }

@@ -1,6 +1,6 @@
 //! Belongs: pages for people: view models filled from what the desk answers, templates, style, script.
 //! Never: rules of booking, SQL; nothing inline, the content security policy forbids it.
-//! Start here: `routes` below, then `home.rs`; `week.rs` makes the table, `words.rs` reads the sentences.
+//! Start here: `router` below, then `home.rs`; `week.rs` makes the table, `words.rs` reads the sentences.
 
 mod actions;
 mod assets;
@@ -15,8 +15,6 @@ mod sign_in;
 mod slot;
 mod style;
 mod teacher;
-#[cfg(test)]
-mod tests;
 mod usage;
 mod visit;
 mod week;
@@ -29,19 +27,20 @@ use axum::{
 };
 
 pub use civil::Civil;
-pub use failure::refused_page;
+pub use failure::problem_page;
 pub use lang::Lang;
 pub use row::{Item, Row};
 pub use slot::{Can, Connect, Countdown, Look, Slot};
 pub use usage::Usage;
 pub use week::{Day, Eyes, Hour, WeekView, window_of};
 pub use wish::{Choices, WishForm};
+pub use visit::lang_of;
 pub use words::Words;
 
 use super::AppState;
 
 /// The pages' routes.
-pub fn routes() -> Router<AppState> {
+pub fn router() -> Router<AppState> {
     Router::new()
         .route("/", get(home::show))
         .route("/book", post(actions::book))

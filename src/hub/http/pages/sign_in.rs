@@ -96,7 +96,7 @@ pub(super) async fn make_calendar(
 ) -> Answer<Response> {
     let visit = Visit::of(&state, &session, &headers, "/calendar").await?;
     let made = state.desk.make_token(&visit.caller, visit.now, TokenKind::Feed, "calendar").await?;
-    let link = format!("{}/feeds/{}.ics", site_of(&state, &headers), made.text.expose());
+    let link = format!("{}/calendar/{}/slots.ics", site_of(&state, &headers), made.text.expose());
     visit.page("calendar.html", &Calendar { link: Some(link) })
 }
 

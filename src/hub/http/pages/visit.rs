@@ -41,6 +41,8 @@ pub struct Frame {
     pub csrf: String,
     /// This page, to come back to.
     pub here: String,
+    /// The same as a part of an address.
+    pub back: String,
     /// The moment, seconds.
     pub now: i64,
 }
@@ -63,7 +65,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The language of a request.
-pub(super) fn lang_of(headers: &HeaderMap) -> Lang {
+pub fn lang_of(headers: &HeaderMap) -> Lang {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
     Lang::choose(cookie(headers, LANG_COOKIE).as_deref(), accept)
 }
@@ -79,6 +81,7 @@ impl Frame {
             admin: false,
             csrf: String::new(),
             here: here.to_owned(),
+            back: escaped(here),
             now: now.0,
         }
     }
@@ -136,6 +139,12 @@ pub(super) fn course_of<'a>(person: &Person, groups: &[Group], courses: &'a [Cou
 /// A page as an answer; never kept by a cache, it is for one person.
 pub(super) fn html(text: String) -> Response {
     ([(header::CACHE_CONTROL, "no-store"), (header::VARY, "Cookie, Accept-Language")], Html(text)).into_response()
+}
+
+/// A path inside of an address's query.
+fn escaped(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._/".contains(&b);
+    path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// Sends a browser on after a form.
