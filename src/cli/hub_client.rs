@@ -176,6 +176,8 @@ fn read(file: &Path) -> Result<Option<Kept>, Problem> {
     match fs::read_to_string(file) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(bad().because(e)),
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|_| bad().hint("Sign in again: kubecamp login --hub URL.")),
+        Ok(text) => {
+            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint("Sign in again: kubecamp login --hub URL."))
+        }
     }
 }

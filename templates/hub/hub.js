@@ -48,7 +48,8 @@ function later() { due = due || setTimeout(refresh, 300); }
 if (document.querySelector("[data-live]")) {
   const events = new EventSource("/api/v1/events");
   events.onmessage = later;
-  for (const kind of ["booking", "server", "maintenance", "offered", "booked", "active"]) events.addEventListener(kind, later);
+  const states = ["waitlisted", "offered", "booked", "delayed", "arming", "active", "ending", "saving", "resetting", "done", "cancelled", "no-show", "quarantined", "moved"];
+  for (const kind of [...states.map((s) => "booking." + s), "server.changed"]) events.addEventListener(kind, later);
   setInterval(later, 60000); // the line of this moment moves, and an event may have been missed
 }
 

@@ -227,13 +227,19 @@ async fn a_calendar_follows_a_booking_through_its_life() {
     let (first, tag) = read(path.clone()).await;
     let uid = format!("UID:{}@hub.kubecamp\r\n", made.id);
     assert!(first.contains(&uid) && first.contains("SEQUENCE:1\r\n") && first.contains("STATUS:CONFIRMED"), "{first}");
-    assert!(first.contains("DTSTART:20261123T090000Z\r\n") && first.contains("DTSTAMP:20261123T080000Z\r\n"), "{first}");
+    assert!(
+        first.contains("DTSTART:20261123T090000Z\r\n") && first.contains("DTSTAMP:20261123T080000Z\r\n"),
+        "{first}"
+    );
     let same = hub.ask(Method::GET, &path, "").header(header::IF_NONE_MATCH, &tag).send().await.unwrap();
     assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
     hub.set_now(at(10));
     assert!(hub.post(&format!("/api/v1/bookings/{}/cancel", made.id), &amy, &json!({})).await.status().is_success());
     let (second, _) = read(path.clone()).await;
-    assert!(second.contains(&uid) && second.contains("SEQUENCE:2\r\n") && second.contains("STATUS:CANCELLED"), "{second}");
+    assert!(
+        second.contains(&uid) && second.contains("SEQUENCE:2\r\n") && second.contains("STATUS:CANCELLED"),
+        "{second}"
+    );
     assert!(second.contains("DTSTAMP:20261123T081000Z\r\n"), "{second}");
     let (server, _) = read(path.replace("slots.ics", "servers/one.ics")).await;
     assert!(server.contains(&uid), "{server}");

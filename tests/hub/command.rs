@@ -34,10 +34,8 @@ impl Camp {
     fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = format!("unix:{}", home.path().join("hub.sock").display());
-        let mut hub = kubecamp(home.path(), &["hub", "serve", "--listen", &socket])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut hub =
+            kubecamp(home.path(), &["hub", "serve", "--listen", &socket]).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
         let said = lines.by_ref().map_while(Result::ok).find(|l| l.contains("listens on")).unwrap();
         assert!(said.ends_with(&socket), "{said}");

@@ -39,15 +39,61 @@ const TEXTS: &[&str] = &[
 ];
 
 const KEYS: &[&str] = &[
-    "id", "person", "course", "server", "labels", "layout", "window", "reason", "starts", "ends", "to", "version",
-    "first", "weekly", "zone", "weeks", "minutes", "slots", "within", "wishes", "name", "role", "active", "keys", "url",
-    "kind", "label", "health", "title", "policy", "grid", "longest", "horizon", "address", "cores", "memory", "opening",
-    "buffer", "mode", "challenge", "signature", "link", "key", "events", "seq", "clock", "revision", "holding",
+    "id",
+    "person",
+    "course",
+    "server",
+    "labels",
+    "layout",
+    "window",
+    "reason",
+    "starts",
+    "ends",
+    "to",
+    "version",
+    "first",
+    "weekly",
+    "zone",
+    "weeks",
+    "minutes",
+    "slots",
+    "within",
+    "wishes",
+    "name",
+    "role",
+    "active",
+    "keys",
+    "url",
+    "kind",
+    "label",
+    "health",
+    "title",
+    "policy",
+    "grid",
+    "longest",
+    "horizon",
+    "address",
+    "cores",
+    "memory",
+    "opening",
+    "buffer",
+    "mode",
+    "challenge",
+    "signature",
+    "link",
+    "key",
+    "events",
+    "seq",
+    "clock",
+    "revision",
+    "holding",
 ];
 
 fn number(rng: &mut StdRng) -> i64 {
     let near = 1_795_420_800;
-    *[0, -1, 1, 30, i64::MAX, i64::MIN, near, near + 3600, near + 7200, 32_503_680_000, rng.random()].choose(rng).unwrap()
+    *[0, -1, 1, 30, i64::MAX, i64::MIN, near, near + 3600, near + 7200, 32_503_680_000, rng.random()]
+        .choose(rng)
+        .unwrap()
 }
 
 fn value(rng: &mut StdRng, depth: u32) -> Value {
@@ -99,7 +145,8 @@ fn word(rng: &mut StdRng, known: &[String]) -> String {
 async fn no_request_breaks_the_hub() {
     let hub = Hub::start().await;
     let booking = book(&hub.desk, "amy", 60, 120).await;
-    let made = hub.desk.make_agent_token(&kubecamp::hub::desk::Caller::Console, super::world::NOW, &"one".parse().unwrap());
+    let made =
+        hub.desk.make_agent_token(&kubecamp::hub::desk::Caller::Console, super::world::NOW, &"one".parse().unwrap());
     let agent = made.await.unwrap().text.expose().to_owned();
     let tokens =
         [String::new(), hub.token("amy").await, hub.token("tea").await, hub.admin().await, agent, "kct_\u{e9}".into()];
@@ -120,7 +167,9 @@ async fn no_request_breaks_the_hub() {
             .collect();
         url.path_segments_mut().unwrap().clear().extend(&parts);
         for _ in 0..rng.random_range(0..4) {
-            let name = *["from", "to", "minutes", "person", "subject", "actor", "most", "layout", "labels", "state"].choose(&mut rng).unwrap();
+            let name = *["from", "to", "minutes", "person", "subject", "actor", "most", "layout", "labels", "state"]
+                .choose(&mut rng)
+                .unwrap();
             let text = if rng.random() { number(&mut rng).to_string() } else { word(&mut rng, &known) };
             url.query_pairs_mut().append_pair(name, &text);
         }
@@ -131,13 +180,18 @@ async fn no_request_breaks_the_hub() {
             request = request.header("Authorization", format!("Bearer {token}").into_bytes());
         }
         if rng.random_bool(0.3) {
-            request = request.header("If-Match", *["\"1\"", "1", "\"-1\"", "*", "\"9223372036854775807\""].choose(&mut rng).unwrap());
+            request = request.header(
+                "If-Match",
+                *["\"1\"", "1", "\"-1\"", "*", "\"9223372036854775807\""].choose(&mut rng).unwrap(),
+            );
         }
         if rng.random_bool(0.3) {
             request = request.header("Idempotency-Key", format!("k{}", rng.random_range(0..20)));
         }
         request = match rng.random_range(0..10) {
-            0 => request.header("Content-Type", "application/json").body((0..40).map(|_| rng.random::<u8>()).collect::<Vec<_>>()),
+            0 => request
+                .header("Content-Type", "application/json")
+                .body((0..40).map(|_| rng.random::<u8>()).collect::<Vec<_>>()),
             1 => request.header("Content-Type", "text/csv").body(word(&mut rng, &known)),
             2 => request.json(&value(&mut rng, 3)),
             3 | 4 => request.json(&object(&mut rng, 3)),
@@ -145,7 +199,11 @@ async fn no_request_breaks_the_hub() {
         };
         let answer = request.send().await.unwrap_or_else(|e| panic!("round {round} {method} {url}: {e}"));
         let status = answer.status();
-        assert!(!status.is_server_error(), "seed {seed} round {round} {method} {url}: {status} {:?}", answer.text().await);
+        assert!(
+            !status.is_server_error(),
+            "seed {seed} round {round} {method} {url}: {status} {:?}",
+            answer.text().await
+        );
         if status.is_success() || status.is_redirection() {
             good += 1;
         } else {
@@ -168,7 +226,8 @@ async fn foreign_text_stays_text() {
     }
     assert!(hub.get("/api/v1/people", &admin).await.as_array().unwrap().len() >= 8);
     // Headers and paths.
-    let page = hub.ask(Method::GET, "/<script>alert(1)</script>", "").header("Accept", "text/html").send().await.unwrap();
+    let page =
+        hub.ask(Method::GET, "/<script>alert(1)</script>", "").header("Accept", "text/html").send().await.unwrap();
     assert!(!page.text().await.unwrap().contains("<script>alert"));
     let forged = hub.ask(Method::GET, "/api/v1/people/amy%0d%0aSet-Cookie:x=y", &admin).send().await.unwrap();
     assert!(!forged.headers().contains_key("set-cookie"));

@@ -13,7 +13,10 @@ use super::Context;
 use crate::{
     cli::{args::LoginArgs, ask::Terminal, hub_client::HubClient, output},
     core::{Code, Problem, Problems, Secret},
-    hub::{desk::Challenge, domain::{Person, PersonId}},
+    hub::{
+        desk::Challenge,
+        domain::{Person, PersonId},
+    },
     transport::Ask,
 };
 
@@ -67,7 +70,10 @@ fn person(named: Option<PersonId>) -> Result<PersonId, Problem> {
 pub(super) fn key_file(named: Option<PathBuf>) -> Result<PathBuf, Problem> {
     let home = env::home_dir().unwrap_or_default();
     let usual = ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| home.join(".ssh").join(name));
-    let none = || Problem::new(Code::Usage, "there is no SSH key").hint("Name one with --identity, or make one: ssh-keygen -t ed25519.");
+    let none = || {
+        Problem::new(Code::Usage, "there is no SSH key")
+            .hint("Name one with --identity, or make one: ssh-keygen -t ed25519.")
+    };
     named.or_else(|| usual.into_iter().find(|file| file.exists())).ok_or_else(none)
 }
 

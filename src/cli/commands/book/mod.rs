@@ -119,8 +119,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         return one(cx, &wish.hub, Method::POST, "/api/v1/bookings", &json!(first), None).await;
     };
     let zone = when::zone(wish.zone.as_ref());
-    let weekly =
-        Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
+    let weekly = Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
     let client = HubClient::new(&cx.places, &wish.hub)?;
     let body = json!({ "first": first, "weekly": weekly });
     let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;

@@ -39,8 +39,13 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
             ];
             if wide {
                 let note = crate::core::shell::printable(b.note.as_deref().unwrap_or("-"));
-                let more =
-                    [b.course.to_string(), dash(b.group.as_ref()), dash(b.place.as_ref()), b.version.to_string(), note.to_string()];
+                let more = [
+                    b.course.to_string(),
+                    dash(b.group.as_ref()),
+                    dash(b.place.as_ref()),
+                    b.version.to_string(),
+                    note.to_string(),
+                ];
                 row.extend(more);
             }
             rows.push(row);

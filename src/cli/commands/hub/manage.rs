@@ -74,7 +74,8 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let client = HubClient::new(&cx.places, &hub)?;
             let path = format!("/api/v1/people/{login}");
             let p: Person = client.get(&path).await?;
-            let body = json!({ "id": p.id, "name": p.name, "role": p.role, "active": false, "zone": p.zone, "keys": p.keys });
+            let body =
+                json!({ "id": p.id, "name": p.name, "role": p.role, "active": false, "zone": p.zone, "keys": p.keys });
             let after: Person = client.send(Method::PUT, &path, &body, Some(p.version)).await?;
             output::value(hub.output, &after, || rows(&PEOPLE, std::slice::from_ref(&after), person_row))
         }
@@ -122,9 +123,8 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
                 None => Policy::default(),
                 Some(file) => {
                     let options = serde_yaml::options! { with_snippet: false };
-                    serde_yaml::from_str_with_options(&read(&file)?, options).map_err(|e| {
-                        Problem::new(Code::Usage, format!("{} is no policy", file.display())).because(e)
-                    })?
+                    serde_yaml::from_str_with_options(&read(&file)?, options)
+                        .map_err(|e| Problem::new(Code::Usage, format!("{} is no policy", file.display())).because(e))?
                 }
             };
             let body = json!({ "title": title, "policy": policy });
@@ -146,7 +146,16 @@ fn server_row(s: &Server) -> Vec<String> {
     let health = s.health.as_str().to_owned();
     let seen = s.seen.map_or_else(|| "never".into(), local);
     let size = format!("{}c {}", s.cores, s.memory);
-    vec![s.id.to_string(), health, s.mode.as_str().into(), size, s.address.clone(), s.opening.to_string(), s.zone.to_string(), seen]
+    vec![
+        s.id.to_string(),
+        health,
+        s.mode.as_str().into(),
+        size,
+        s.address.clone(),
+        s.opening.to_string(),
+        s.zone.to_string(),
+        seen,
+    ]
 }
 
 /// `kubecamp hub server`.
@@ -195,9 +204,10 @@ pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> 
     let params = [("subject", args.subject), ("actor", args.actor), ("most", Some(args.most.to_string()))];
     let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub)?.find("/api/v1/audit", &params).await?;
     let row = |a: &AuditRow| {
-        let step = a.to_state.as_ref().map_or_else(String::new, |to| {
-            format!("{} -> {to}", a.from_state.as_deref().unwrap_or("new"))
-        });
+        let step = a
+            .to_state
+            .as_ref()
+            .map_or_else(String::new, |to| format!("{} -> {to}", a.from_state.as_deref().unwrap_or("new")));
         let reason = printable(a.reason.as_deref().unwrap_or_default()).to_string();
         vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
     };

@@ -24,7 +24,9 @@ use crate::{
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
     if !is_loopback(&args.listen) && tls.is_none() && !args.behind_proxy {
-        return Err(Problem::new(Code::HubListen, format!("{} is open to others, and there is no TLS", args.listen)).into());
+        return Err(
+            Problem::new(Code::HubListen, format!("{} is open to others, and there is no TLS", args.listen)).into()
+        );
     }
     log(&args.log);
     let secure = tls.is_some();
@@ -104,7 +106,8 @@ pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), 
     }
     let made = desk.make_link(&Caller::Console, now, &args.login).await?;
     desk.close().await;
-    let base = args.public_url.as_deref().map(|url| format!("{}/sign-in#", url.trim_end_matches('/'))).unwrap_or_default();
+    let base =
+        args.public_url.as_deref().map(|url| format!("{}/sign-in#", url.trim_end_matches('/'))).unwrap_or_default();
     output::data(&format!("{base}{}\n", made.text.expose()));
     output::say("Good once, for 15 minutes: kubecamp login --hub URL --link, or the hub's sign-in page.");
     Ok(())

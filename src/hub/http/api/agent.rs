@@ -133,7 +133,11 @@ fn bad(why: &str) -> Refused {
 
 fn named(session: &Session, server: &str) -> Answer<ServerId> {
     let own = own_server(session)?;
-    if own.as_str() == server { Ok(own) } else { Err(Problem::new(Code::HubDenied, "this token is another server's").into()) }
+    if own.as_str() == server {
+        Ok(own)
+    } else {
+        Err(Problem::new(Code::HubDenied, "this token is another server's").into())
+    }
 }
 
 fn step_of(state: SlotState) -> Step {

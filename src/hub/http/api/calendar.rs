@@ -179,7 +179,15 @@ mod tests {
         cancelled.state = Stage::Cancelled;
         let text = calendar("x", &[booking("why"), cancelled], |_| "2x4c8g on srv1".into());
         let lines = unfolded(&text);
-        for want in ["DTSTART:20261123T210000Z", "DTEND:20261123T230000Z", "SEQUENCE:3", "DTSTAMP:20261123T210000Z", "STATUS:CONFIRMED", "STATUS:CANCELLED", "SUMMARY:2x4c8g on srv1"] {
+        for want in [
+            "DTSTART:20261123T210000Z",
+            "DTEND:20261123T230000Z",
+            "SEQUENCE:3",
+            "DTSTAMP:20261123T210000Z",
+            "STATUS:CONFIRMED",
+            "STATUS:CANCELLED",
+            "SUMMARY:2x4c8g on srv1",
+        ] {
             assert!(lines.iter().any(|l| l == want), "{want}\n{text}");
         }
         assert!(!text.contains("ATTENDEE") && lines.iter().filter(|l| l.starts_with("UID:")).count() == 2);

@@ -165,7 +165,13 @@ mod tests {
                 assert_eq!(named, wanted, "{method} {path}");
             }
         }
-        let ids: Vec<_> = document["paths"].as_object().unwrap().values().flat_map(|i| i.as_object().unwrap().values()).map(|o| o["operationId"].as_str().unwrap()).collect();
+        let ids: Vec<_> = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|i| i.as_object().unwrap().values())
+            .map(|o| o["operationId"].as_str().unwrap())
+            .collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "an operation's id comes twice");
     }
 }

@@ -68,7 +68,9 @@ mod tests {
     fn nothing_is_inline() {
         for name in names() {
             let text = file(&name).to_ascii_lowercase();
-            for bad in [" style=", "<style", " onclick=", " onload=", " onsubmit=", " onchange=", "javascript:", "| safe"] {
+            for bad in
+                [" style=", "<style", " onclick=", " onload=", " onsubmit=", " onchange=", "javascript:", "| safe"]
+            {
                 assert!(!text.contains(bad), "{name} has {bad}");
             }
             for (at, _) in text.match_indices("<script") {
@@ -83,7 +85,13 @@ mod tests {
             let text = file(&name);
             for (at, _) in text.match_indices("method=\"post\"") {
                 let form = text[at..].split("</form>").next().unwrap_or_default();
-                assert!(form.contains("name=\"csrf\"") || form.contains("data-csrf=\"none\"") || form.contains("include \"hidden.html\"") || form.contains("include \"token.html\""), "{name}");
+                assert!(
+                    form.contains("name=\"csrf\"")
+                        || form.contains("data-csrf=\"none\"")
+                        || form.contains("include \"hidden.html\"")
+                        || form.contains("include \"token.html\""),
+                    "{name}"
+                );
             }
         }
     }

@@ -1,10 +1,6 @@
 use serde::Serialize;
 
-use super::{
-    super::Refused,
-    Lang, Words, draw,
-    visit::Frame,
-};
+use super::{super::Refused, Lang, Words, draw, visit::Frame};
 use crate::{
     core::{Code, Problem},
     hub::domain::Epoch,

@@ -1,6 +1,6 @@
 use axum::{
-    extract::{OriginalUri, Path, Query, State},
-    http::HeaderMap,
+    extract::{Path, Query, State},
+    http::{HeaderMap, Uri},
     response::Response,
 };
 use jiff::civil::Date;
@@ -56,14 +56,15 @@ pub(super) async fn show(
     State(state): State<AppState>,
     session: Option<Session>,
     headers: HeaderMap,
-    OriginalUri(here): OriginalUri,
+    here: Uri,
     Query(at): Query<At>,
 ) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let here = here.path_and_query().map_or("/", |p| p.as_str());
     let visit = Visit::of(&state, &session, &headers, here).await?;
     let policy = visit.policy(&state).await?;
-    let monday = at.from.as_deref().and_then(|text| text.parse::<Date>().ok()).filter(|d| (1971..2999).contains(&d.year()));
+    let monday =
+        at.from.as_deref().and_then(|text| text.parse::<Date>().ok()).filter(|d| (1971..2999).contains(&d.year()));
     let (_, window) = window_of(&visit.civil, monday.unwrap_or_else(|| visit.civil.zone.date(visit.now)));
     let week = state.desk.week(&visit.caller, visit.now, window).await?;
     let own = own(&state, &visit).await?;

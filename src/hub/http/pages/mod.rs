@@ -15,6 +15,8 @@ mod sign_in;
 mod slot;
 mod style;
 mod teacher;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod visit;
 mod week;
@@ -32,9 +34,9 @@ pub use lang::Lang;
 pub use row::{Item, Row};
 pub use slot::{Can, Connect, Countdown, Look, Slot};
 pub use usage::Usage;
+pub use visit::lang_of;
 pub use week::{Day, Eyes, Hour, WeekView, window_of};
 pub use wish::{Choices, WishForm};
-pub use visit::lang_of;
 pub use words::Words;
 
 use super::AppState;

@@ -6,12 +6,15 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Form, OpenForm, Session, cookie_of, no_cookie},
+    super::{Answer, AppState, Client, Form, OpenForm, Refused, Session, cookie_of, no_cookie},
     Words, draw,
     failure::Trouble,
     visit::{Frame, Visit, go, html, lang_of},
 };
-use crate::{core::Secret, hub::store::TokenKind};
+use crate::{
+    core::{Problem, Secret},
+    hub::store::TokenKind,
+};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct SignIn {
@@ -20,7 +23,11 @@ struct SignIn {
 
 /// `GET /sign-in`: takes a one-time code. The link carries it after `#`, which browsers send to nobody: so it stands in
 /// no log, and a program that opens links in mails does not use it up. The script puts it into the field.
-pub(super) async fn show(State(state): State<AppState>, session: Option<Session>, headers: HeaderMap) -> Answer<Response> {
+pub(super) async fn show(
+    State(state): State<AppState>,
+    session: Option<Session>,
+    headers: HeaderMap,
+) -> Answer<Response> {
     if session.is_some() {
         return Ok(go("/"));
     }
@@ -29,7 +36,8 @@ pub(super) async fn show(State(state): State<AppState>, session: Option<Session>
 
 fn open(state: &AppState, headers: &HeaderMap, values: &SignIn) -> Answer<Response> {
     let lang = lang_of(headers);
-    let mut response = html(draw::draw("sign_in.html", Words::of(lang), &Frame::open(lang, "/sign-in", state.now()), values)?);
+    let mut response =
+        html(draw::draw("sign_in.html", Words::of(lang), &Frame::open(lang, "/sign-in", state.now()), values)?);
     if let Some(trouble) = &values.trouble {
         *response.status_mut() = axum::http::StatusCode::from_u16(trouble.status).unwrap_or_default();
     }
@@ -37,18 +45,23 @@ fn open(state: &AppState, headers: &HeaderMap, values: &SignIn) -> Answer<Respon
 }
 
 #[derive(Deserialize)]
-pub(super) struct Code {
-    code: Secret,
+pub(super) struct CodeForm {
+    code: String,
 }
 
 /// `POST /sign-in`: uses the code up and signs the browser in.
 pub(super) async fn sign_in(
     State(state): State<AppState>,
+    client: Client,
     headers: HeaderMap,
-    OpenForm(form): OpenForm<Code>,
+    OpenForm(form): OpenForm<CodeForm>,
 ) -> Answer<Response> {
+    if let Err(seconds) = state.site.sign_ins.take(&client.0) {
+        let problem = Problem::new(crate::core::Code::HubTooMany, format!("try again in {seconds} s"));
+        return Err(Refused { retry: Some(seconds), ..problem.into() });
+    }
     // Whoever pastes the whole link means the code in it.
-    let code = form.code.expose().trim();
+    let code = form.code.trim();
     let code = Secret::new(code.rsplit('#').next().unwrap_or(code));
     let now = state.now();
     match state.desk.use_link(now, &code).await {
@@ -58,7 +71,7 @@ pub(super) async fn sign_in(
             Ok(response)
         }
         Err(problem) => {
-            let status = super::super::Refused::from(problem.clone()).status();
+            let status = Refused::from(problem.clone()).status();
             let trouble = Some(Trouble::new(&problem, status.as_u16(), lang_of(&headers)));
             open(&state, &headers, &SignIn { trouble })
         }
@@ -83,7 +96,11 @@ struct Calendar {
 }
 
 /// `GET /calendar`: what a feed is, and a button that makes one.
-pub(super) async fn calendar(State(state): State<AppState>, session: Option<Session>, headers: HeaderMap) -> Answer<Response> {
+pub(super) async fn calendar(
+    State(state): State<AppState>,
+    session: Option<Session>,
+    headers: HeaderMap,
+) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     Visit::of(&state, &session, &headers, "/calendar").await?.page("calendar.html", &Calendar::default())
 }

@@ -183,7 +183,12 @@ fn ends(booking: &Booking, policy: &Policy, see: &Look<'_>) -> Vec<(i64, String)
 fn connect(booking: &Booking, server: &Server) -> Connect {
     let (host, port) = match server.address.rsplit_once(':') {
         // `[::1]:2222` and `host:2222`, but not the colons inside of `::1`.
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') && (!host.contains(':') || host.ends_with(']')) => {
+        Some((host, port))
+            if !port.is_empty()
+                && port.bytes().all(|b| b.is_ascii_digit())
+                && !host.ends_with(':')
+                && (!host.contains(':') || host.ends_with(']')) =>
+        {
             (host.trim_matches(['[', ']']), format!("-p {port} "))
         }
         _ => (server.address.trim_matches(['[', ']']), String::new()),

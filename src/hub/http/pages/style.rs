@@ -19,7 +19,12 @@ pub fn positions() -> String {
         let _ = write!(css, ".s{n}{{grid-column-start:{0}}}.e{n}{{grid-column-end:{0}}}", n + 1);
     }
     for n in 0..MOST_LANES {
-        let _ = write!(css, ".l{n}{{grid-row:{}}}.p{1}{{grid-template-rows:repeat({1},minmax(2.25rem,auto))}}", n + 1, n + 1);
+        let _ = write!(
+            css,
+            ".l{n}{{grid-row:{}}}.p{1}{{grid-template-rows:repeat({1},minmax(2.25rem,auto))}}",
+            n + 1,
+            n + 1
+        );
     }
     for n in (22 * 12..=MOST_UNITS).step_by(3) {
         let _ = write!(css, ".u{n}{{grid-template-columns:repeat({n},minmax(0,1fr))}}");

@@ -62,7 +62,11 @@ pub(super) struct Machine {
 const SILENT: i64 = 120;
 
 /// `GET /teacher`.
-pub(super) async fn show(State(state): State<AppState>, session: Option<Session>, headers: HeaderMap) -> Answer<Response> {
+pub(super) async fn show(
+    State(state): State<AppState>,
+    session: Option<Session>,
+    headers: HeaderMap,
+) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let visit = Visit::of(&state, &session, &headers, "/teacher").await?;
     let (desk, caller, now) = (&state.desk, &visit.caller, visit.now);
@@ -102,7 +106,9 @@ fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> Machine {
         Health::Away => "health_out",
         Health::Quarantined => "health_in_quarantine",
     };
-    let now = bookings.iter().find(|b| b.server.as_ref() == Some(&server.id) && b.state.is_live() && b.window.holds(visit.now));
+    let now = bookings
+        .iter()
+        .find(|b| b.server.as_ref() == Some(&server.id) && b.state.is_live() && b.window.holds(visit.now));
     Machine {
         id: server.id.to_string(),
         size: format!("{} CPU, {} GiB", server.cores, server.memory.0 >> 30),

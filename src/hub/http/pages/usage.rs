@@ -52,7 +52,12 @@ fn sum<'a>(bookings: impl Iterator<Item = &'a Booking>, now: Epoch) -> Usage {
 }
 
 /// Use per person, students first, then by login.
-pub fn per_person(people: &[Person], bookings: &[Booking], policy_of: impl Fn(&Person) -> Option<Policy>, now: Epoch) -> Vec<Usage> {
+pub fn per_person(
+    people: &[Person],
+    bookings: &[Booking],
+    policy_of: impl Fn(&Person) -> Option<Policy>,
+    now: Epoch,
+) -> Vec<Usage> {
     let mut of: BTreeMap<&str, Vec<&Booking>> = BTreeMap::new();
     for booking in bookings {
         of.entry(booking.person.as_str()).or_default().push(booking);
@@ -78,7 +83,12 @@ pub fn per_person(people: &[Person], bookings: &[Booking], policy_of: impl Fn(&P
 }
 
 /// Use per group, by name.
-pub fn per_group(groups: &[Group], bookings: &[Booking], policy_of: impl Fn(&Group) -> Option<Policy>, now: Epoch) -> Vec<Usage> {
+pub fn per_group(
+    groups: &[Group],
+    bookings: &[Booking],
+    policy_of: impl Fn(&Group) -> Option<Policy>,
+    now: Epoch,
+) -> Vec<Usage> {
     let row = |group: &Group| Usage {
         id: group.id.to_string(),
         name: group.members.len().to_string(),

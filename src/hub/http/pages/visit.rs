@@ -191,7 +191,9 @@ mod tests {
         for good in ["/", "/?from=2026-11-23", "/booking/b1"] {
             assert_eq!(local(good), good);
         }
-        for bad in ["//evil.example", "https://evil.example", "/\\evil.example", "", "/\r\nSet-Cookie: a=b", "javascript:x"] {
+        for bad in
+            ["//evil.example", "https://evil.example", "/\\evil.example", "", "/\r\nSet-Cookie: a=b", "javascript:x"]
+        {
             assert_eq!(local(bad), "/", "{bad:?}");
         }
     }

@@ -147,9 +147,8 @@ impl Day {
         // A zone that jumps over a whole day has one without any length.
         let window = Window { starts, ends: ends.max(starts + 3600) };
         let length = window.length();
-        let note = (length != 86_400).then(|| {
-            Words::of(clock.lang).say("clock_change", &[("hours", &format!("{}", length as f64 / 3600.0))])
-        });
+        let note = (length != 86_400)
+            .then(|| Words::of(clock.lang).say("clock_change", &[("hours", &format!("{}", length as f64 / 3600.0))]));
         Self {
             date: date.to_string(),
             label: clock.day(date),

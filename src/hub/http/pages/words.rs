@@ -125,7 +125,10 @@ mod tests {
         let mut used: BTreeSet<String> = BTreeSet::new();
         for (at, _) in text.match_indices("t.") {
             let before = text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.');
-            let key: String = text[at + 2..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit()).collect();
+            let key: String = text[at + 2..]
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit())
+                .collect();
             let template = text[..at].ends_with("{{ ") || text[..at].ends_with("{% if ") || text[..at].ends_with("~ ");
             if !before && template {
                 assert!(known.contains_key(&key), "a template uses t.{key}");
