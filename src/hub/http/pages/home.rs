@@ -70,7 +70,7 @@ pub(super) async fn show(
     let own = own(&state, &visit).await?;
     let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
     let people = people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect();
-    let start = at.at.as_deref().and_then(|t| t.parse().ok()).and_then(|t| Epoch::try_from(t).ok());
+    let start = at.at.as_deref().and_then(|t| t.parse::<i64>().ok()).and_then(|t| Epoch::try_from(t).ok());
     let server = at.server.filter(|id| week.servers.iter().any(|s| s.server.id.as_str() == id));
     let form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server);
     visit.page("home.html", &fill(&week, own, form, people, &policy, &visit))
