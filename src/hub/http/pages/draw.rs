@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::LazyLock};
+use std::sync::LazyLock;
 
 use rust_embed::RustEmbed;
 use serde::Serialize;
@@ -37,7 +37,8 @@ pub fn file(name: &str) -> String {
 }
 
 /// The names of all templates.
-pub fn names() -> impl Iterator<Item = Cow<'static, str>> {
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = std::borrow::Cow<'static, str>> {
     Files::iter().filter(|n| n.ends_with(".html"))
 }
 
