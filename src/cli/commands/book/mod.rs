@@ -134,7 +134,7 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     let made: Value = client.send(Method::POST, "/api/v1/tokens", &body, None).await?;
     let url = made["url"].as_str().unwrap_or_default();
     let base = if url.starts_with('/') { client.hub().trim_end_matches('/') } else { "" };
-    output::value(hub.output, &json!({ "url": format!("{base}{url}") }), || format!("{base}{url}\n"))?;
+    output::value(hub.output, &json!({ "url": format!("{base}{url}") }), |_| format!("{base}{url}\n"))?;
     output::say("Whoever has this address sees your slots. A server's: replace slots.ics by servers/NAME.ics.");
     Ok(())
 }

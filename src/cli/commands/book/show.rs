@@ -22,7 +22,7 @@ fn dash<T: ToString>(value: Option<&T>) -> String {
 
 pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
     let wide = format == Format::Wide;
-    output::value(format, &all, || {
+    output::value(format, &all, |_| {
         let mut rows = vec![heading(&["ID", "STATE", "STARTS", "ENDS", "SERVER", "LAYOUT", "PERSON"])];
         if wide {
             rows[0].extend(heading(&["COURSE", "GROUP", "PLACE", "VERSION", "NOTE"]));
@@ -55,7 +55,7 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
-    output::value(format, &all, || {
+    output::value(format, &all, |_| {
         let mut rows = vec![heading(&["STARTS", "ENDS", "SERVER"])];
         rows.extend(all.iter().map(|f| vec![local(f.window.starts), local(f.window.ends), f.server.to_string()]));
         table(&rows)
@@ -63,7 +63,7 @@ pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
 }
 
 pub(super) fn plan_text(format: Format, plan: &ClassPlan) -> Result<(), Problem> {
-    output::value(format, plan, || {
+    output::value(format, plan, |_| {
         let mut rows = vec![heading(&["ROUND", "PERSON", "STARTS", "ENDS", "SERVER", "WHY"])];
         for row in &plan.rows {
             let time = |pick: fn(&crate::hub::domain::Given) -> Epoch| row.given.as_ref().map(|g| local(pick(g)));

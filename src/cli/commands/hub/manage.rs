@@ -34,7 +34,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
     row: impl Fn(&T) -> Vec<String>,
 ) -> Result<(), Problem> {
     let all: Vec<T> = HubClient::new(&cx.places, hub)?.get(path).await?;
-    output::value(hub.output, &all, || rows(heading, &all, row))
+    output::value(hub.output, &all, |_| rows(heading, &all, row))
 }
 
 fn read(file: &Path) -> Result<String, Problem> {
@@ -60,13 +60,13 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let body = json!({ "id": login, "name": full_name, "role": role, "zone": zone, "keys": keys });
             let client = HubClient::new(&cx.places, &hub)?;
             let made: Person = client.send(Method::POST, "/api/v1/people", &body, None).await?;
-            output::value(hub.output, &made, || rows(&PEOPLE, std::slice::from_ref(&made), person_row))
+            output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))
         }
         UserCommand::Link { login, hub } => {
             let client = HubClient::new(&cx.places, &hub)?;
             let path = format!("/api/v1/people/{login}/link");
             let made: Value = client.send(Method::POST, &path, &json!({}), None).await?;
-            output::value(hub.output, &made, || format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
+            output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
             output::say("Good once, for 15 minutes: kubecamp login --link, or the hub's sign-in page.");
             Ok(())
         }
@@ -77,7 +77,7 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let body =
                 json!({ "id": p.id, "name": p.name, "role": p.role, "active": false, "zone": p.zone, "keys": p.keys });
             let after: Person = client.send(Method::PUT, &path, &body, Some(p.version)).await?;
-            output::value(hub.output, &after, || rows(&PEOPLE, std::slice::from_ref(&after), person_row))
+            output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))
         }
     }
 }
@@ -103,7 +103,7 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
         }
     };
     let made: Group = HubClient::new(&cx.places, &hub)?.send(method, &path, &body, None).await?;
-    output::value(hub.output, &made, || rows(&HEADING, std::slice::from_ref(&made), group_row))
+    output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), group_row))
 }
 
 /// `kubecamp hub course`.
@@ -130,12 +130,12 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             let body = json!({ "title": title, "policy": policy });
             let path = format!("/api/v1/courses/{course}");
             let made: Course = HubClient::new(&cx.places, &hub)?.send(Method::PUT, &path, &body, None).await?;
-            output::value(hub.output, &made, || rows(&HEADING, std::slice::from_ref(&made), row))
+            output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
         CourseCommand::Import { course, file, hub } => {
             let client = HubClient::new(&cx.places, &hub)?;
             let done: Imported = client.text(&format!("/api/v1/courses/{course}/roster"), read(&file)?).await?;
-            output::value(hub.output, &done, || {
+            output::value(hub.output, &done, |_| {
                 format!("{} added, {} changed, {} as they were\n", done.added, done.changed, done.same)
             })
         }
@@ -166,12 +166,12 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         ServerCommand::Token { server, hub } => {
             let path = format!("/api/v1/servers/{server}/agent-token");
             let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &json!({}), None).await?;
-            return output::value(hub.output, &made, || format!("{}\n", made["token"].as_str().unwrap_or_default()));
+            return output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()));
         }
         ServerCommand::Keys { hub } => {
             let keys: Value = HubClient::new(&cx.places, &hub)?.get("/api/v1/gate").await?;
             let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
-            return output::value(hub.output, &keys, || {
+            return output::value(hub.output, &keys, |_| {
                 table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
             });
         }
@@ -179,7 +179,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let body = json!({ "window": { "starts": from, "ends": to }, "reason": reason });
             let path = format!("/api/v1/servers/{server}/maintenance");
             let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
-            output::value(hub.output, &made, || format!("maintenance {}\n", made["maintenance"]["id"]))?;
+            output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
             if made["booked"] != 0 {
                 output::say(&format!("{} bookings lie in that time; they stay.", made["booked"]));
             }
@@ -196,7 +196,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         }
     };
     let made: Server = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
-    output::value(hub.output, &made, || rows(&HEADING, std::slice::from_ref(&made), server_row))
+    output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), server_row))
 }
 
 /// `kubecamp hub audit`.
@@ -211,13 +211,13 @@ pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> 
         let reason = printable(a.reason.as_deref().unwrap_or_default()).to_string();
         vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
     };
-    output::value(args.hub.output, &all, || rows(&["NUMBER", "WHEN", "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
+    output::value(args.hub.output, &all, |_| rows(&["NUMBER", "WHEN", "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
 }
 
 /// `kubecamp hub doctor`.
 pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
     let found: Checkup = HubClient::new(&cx.places, &hub)?.get("/api/v1/doctor").await?;
-    output::value(hub.output, &found, || {
+    output::value(hub.output, &found, |_| {
         let notes: String = found.notes.iter().map(|n| format!("note: {}\n", printable(n))).collect();
         format!("{} bookings and {} audit rows checked\n{notes}", found.bookings, found.audit)
     })?;

@@ -29,14 +29,14 @@ impl Machines {
     /// Machines of this server's own engine.
     pub fn here(config: &MachinesConfig) -> Self {
         let places =
-            LocalPlaces { engine: config.engine.clone(), images: config.images.clone(), suite: None, outbound: false };
+            LocalPlaces { engine: config.engine.clone(), images: config.images.clone(), suite: None, outbound: false, kind: crate::machine::Wanted::Auto };
         let find = move || -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> {
             let places = places.clone();
             Box::pin(async move {
                 let Some(place) = running_place(&places).await? else {
                     return Err(Problem::new(Code::EngineStart, "the engine of the labs' machines does not run"));
                 };
-                Ok(Arc::new(provider_in(place, &places, String::new())?) as Arc<dyn Provider>)
+                Ok(Arc::new(provider_in(place, &places)?) as Arc<dyn Provider>)
             })
         };
         Self::of(Box::new(find), config.image.clone())

@@ -1,25 +1,60 @@
-//! Belongs: pages for people, rendered on the server.
-//! Never: SQL, policy, JSON.
-//! Start here: `router` below.
+//! Belongs: pages for people: view models filled from what the desk answers, templates, style, script.
+//! Never: rules of booking, SQL; nothing inline, the content security policy forbids it.
+//! Start here: `router` below, then `home.rs`; `week.rs` makes the table, `words.rs` reads the sentences.
 
-use axum::Router;
+mod actions;
+mod assets;
+mod audit;
+mod civil;
+mod draw;
+mod failure;
+mod home;
+mod lang;
+mod row;
+mod sign_in;
+mod slot;
+mod style;
+mod teacher;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod visit;
+mod week;
+mod wish;
+mod words;
 
-use super::{AppState, Refused};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 
-/// The routes of all pages.
+pub use civil::Civil;
+pub use failure::problem_page;
+pub use lang::Lang;
+pub use row::{Item, Row};
+pub use slot::{Can, Connect, Countdown, Look, Slot};
+pub use usage::Usage;
+pub use visit::lang_of;
+pub use week::{Day, Eyes, Hour, WeekView, window_of};
+pub use wish::{Choices, WishForm};
+pub use words::Words;
+
+use super::AppState;
+
+/// The pages' routes.
 pub fn router() -> Router<AppState> {
     Router::new()
-}
-
-/// The page that says why a request was refused.
-pub fn problem_page(refused: &Refused) -> String {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let problem = refused.problem();
-    let hints: String = problem.all_hints().iter().map(|h| format!("<p>{}</p>", escape(h))).collect();
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title><h1>{title}</h1><p>{what}</p>{hints}</html>",
-        code = problem.code,
-        title = escape(problem.code.meaning()),
-        what = escape(&problem.what)
-    )
+        .route("/", get(home::show))
+        .route("/book", post(actions::book))
+        .route("/booking/{id}", get(home::booking))
+        .route("/booking/{id}/{what}", post(actions::change))
+        .route("/calendar", get(sign_in::calendar).post(sign_in::make_calendar))
+        .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/settings", get(visit::settings))
+        .route("/teacher", get(teacher::show))
+        .route("/teacher/link", post(teacher::link))
+        .route("/teacher/server/{id}", post(teacher::server))
+        .route("/teacher/audit", get(audit::show))
+        .route("/assets/{name}", get(assets::asset))
 }
