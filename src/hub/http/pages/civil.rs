@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(shanghai.span(window), "11月24日 周二 07:00–09:30");
         assert_eq!(shanghai.length(9000), "2 小时 30 分钟");
         let until_midnight = Window::new(at("2026-11-23T22:00:00Z"), at("2026-11-24T00:00:00Z")).unwrap();
-        assert_eq!(clock("UTC", Lang::En).span(until_midnight), "Mon 23 Nov, 22:00–00:00");
+        assert_eq!(civil("UTC", Lang::En).span(until_midnight), "Mon 23 Nov, 22:00–00:00");
     }
 
     #[test]
