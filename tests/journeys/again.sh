@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The same three hosts again and again: up, broken in another way each time, reset proven clean, up.
-# KUBECAMP_CYCLES (3) says how often; ten are the promise.
+# KUBECAMP_CYCLES (3) says how often; ten are the promise. Run by hand: it takes a minute a cycle.
 . "$(dirname "$0")/lib.sh"
 cycles=${KUBECAMP_CYCLES:-3}
 
