@@ -166,11 +166,12 @@ pub(super) fn lowest_free(gateway: Ipv4Addr, prefix: u8, used: &BTreeSet<Ipv4Add
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::core::Bytes;
 
-    fn spec() -> MachineSpec {
+    /// A machine of the tests, here and of the provider's.
+    pub(in crate::machine) fn spec() -> MachineSpec {
         MachineSpec {
             lab: "lab".parse().unwrap(),
             node: "cp1".parse().unwrap(),

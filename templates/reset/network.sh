@@ -32,12 +32,15 @@ remove_links() {
 
 # An old nft (1.0.6 of Debian 12) dies of tables that kube-proxy's newer one wrote, also when told to delete them. The
 # layer of kube-proxy's image that holds that newer one is still there, with its libraries.
-KC_NFT=
+# It is looked for at the first use only: these functions come before every step.
+able_nft() { command nft list tables >/dev/null 2>&1; [ $? -lt 128 ] || find /var/lib/kubecamp/containerd -path '*/usr/sbin/nft' 2>/dev/null | head -n 1; }
 if has nft; then
-  command nft list tables >/dev/null 2>&1
-  [ $? -lt 128 ] || KC_NFT=$(find /var/lib/kubecamp/containerd -path '*/usr/sbin/nft' 2>/dev/null | head -n 1)
+  nft() {
+    [ -n "${KC_NFT+known}" ] || KC_NFT=$(able_nft)
+    if [ -n "$KC_NFT" ]; then chroot "${KC_NFT%/usr/sbin/nft}" /usr/sbin/nft "$@"; else command nft "$@"; fi
+  }
 fi
-nft() { if [ -n "$KC_NFT" ]; then chroot "${KC_NFT%/usr/sbin/nft}" /usr/sbin/nft "$@"; else command nft "$@"; fi; }
+
 # --- nftables: whole tables of ours, then chains in the tables that iptables-nft uses.
 tables() {
   has nft || return 0

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    core::{Bytes, Quiet},
+    core::Quiet,
     machine::{AptSources, Recipe, incus::Incus},
 };
 
@@ -97,15 +97,7 @@ impl Fake {
 }
 
 fn spec() -> MachineSpec {
-    MachineSpec {
-        lab: "lab".parse().unwrap(),
-        node: "cp1".parse().unwrap(),
-        cores: 2,
-        memory: Bytes::gib(4),
-        disk: Bytes::gib(30),
-        authorized_key: "ssh-ed25519 AAAA me".into(),
-        image: ImageRef::Prepared("v1".into()),
-    }
+    MachineSpec { image: ImageRef::Prepared("v1".into()), ..settings::tests::spec() }
 }
 
 fn instance(kind: &str, more: Value) -> Value {
