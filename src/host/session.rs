@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     core::{Blob, Code, NodeId, Problem, Secret, shell::quote},
-    transport::{Cmd, Exit, Input, Io, LinkError, Transport},
+    transport::{Cmd, Exit, HASH, Input, Io, LinkError, Transport},
 };
 
 /// How commands become root on a host.
@@ -83,8 +83,8 @@ impl Host {
         let script = match &sent {
             // The upload was verified as the user; root verifies again what it takes over.
             Ok(_) => format!(
-                "mkdir -p \"$(dirname {to})\" && cp {part} {to}.kc-part && rm -rf {stage} || exit 1\n\
-                 set -- $(sha256sum {to}.kc-part); [ \"$1\" = {sha} ] || {{ rm -f {to}.kc-part; exit 1; }}\n\
+                "{HASH} mkdir -p \"$(dirname {to})\" && cp {part} {to}.kc-part && rm -rf {stage} || exit 1\n\
+                 set -- $(h <{to}.kc-part); [ \"$1\" = {sha} ] || {{ rm -f {to}.kc-part; exit 1; }}\n\
                  chown 0:0 {to}.kc-part && chmod {mode:o} {to}.kc-part && mv -f {to}.kc-part {to}",
                 sha = blob.sha256()
             ),

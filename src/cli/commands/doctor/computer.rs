@@ -120,9 +120,10 @@ async fn bundle(cx: &Context) -> Vec<Finding> {
         Err(Problem::new(Code::BundleTools, format!("bundles from Go modules need packages: {}", missing.join(" ")))
             .hint(format!("apt-get install -y {}", missing.join(" "))))
     };
-    let go = check_go(arch).and_then(|()| tools());
+    let toolchain = check_go(arch);
     // Packages that lack are installed by up; without Go and without a site there is no way.
-    let hopeless = !there && !answers && check_go(arch).is_err();
+    let hopeless = !there && !answers && toolchain.is_err();
+    let go = toolchain.and_then(|()| tools());
     let level = if hopeless { Level::Problem } else { Level::Warning };
     let cached = match there {
         true => format!("{} is at hand", file.display()),
