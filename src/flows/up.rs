@@ -4,8 +4,8 @@ use crate::{
     bundle::Bundle,
     engine::Phase,
     phases::{
-        Addons, Binaries, ControlPlane, Flannel, Images, ImagesLater, JoinWorkers, Kernel, Kubeconfig, Names,
-        PodNetwork, Record, Runtime, SetProxyMode, Verify,
+        Binaries, ControlPlane, CoreDns, Flannel, Images, ImagesLater, JoinWorkers, Kernel, KubeProxy, Kubeconfig,
+        Names, PodNetwork, Record, Runtime, SetProxyMode, Verify,
     },
 };
 
@@ -34,9 +34,10 @@ pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
         Box::new(ControlPlane { extra_names: vec![with.server.clone()] }),
         Box::new(Kubeconfig { to: with.kubeconfig.clone(), server: with.server.clone() }),
         Box::new(JoinWorkers),
-        Box::new(Addons),
+        Box::new(KubeProxy),
         Box::new(Flannel { bundle: bundle() }),
         Box::new(SetProxyMode),
+        Box::new(CoreDns),
         Box::new(Verify { bundle: bundle() }),
     ]
 }

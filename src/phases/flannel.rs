@@ -5,12 +5,12 @@ use serde_json::json;
 
 use super::{
     control_plane::{KUBECTL, address_of},
-    images::image_of,
+    images::{IMPORT_FLANNEL, image_of},
 };
 use crate::{
     bundle::Bundle,
-    core::{Blob, PhaseId, Problem},
-    engine::{Check, Phase, Step, View},
+    core::{Blob, PhaseId, Problem, StepId},
+    engine::{Check, Need, Phase, Step, View},
     host::template,
     profile::Cni,
 };
@@ -51,6 +51,7 @@ impl Phase for Flannel {
             "{KUBECTL} apply --server-side --force-conflicts -f - <<'KC_END' || exit 1\n{manifest}KC_END\n\
              {KUBECTL} -n kube-flannel annotate --overwrite ds kube-flannel-ds kubecamp={stamp}"
         );
-        Ok(vec![Step::script("daemonset", "apply flannel's DaemonSet", Check::Script(check), change)])
+        let image = Need::Step(view.node.clone(), StepId::new(IMPORT_FLANNEL));
+        Ok(vec![Step::script("daemonset", "apply flannel's DaemonSet", Check::Script(check), change).needs(image)])
     }
 }

@@ -20,6 +20,11 @@ pub struct Images {
 /// Images of the static pods, without which kubeadm init cannot begin.
 const FIRST: &[&str] = &["pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
+/// Steps of [`later`]; a pod that finds its image missing is retried only after ten seconds.
+pub(super) const IMPORT_KUBE_PROXY: &str = "import-kube-proxy";
+pub(super) const IMPORT_FLANNEL: &str = "import-flannel";
+pub(super) const IMPORT_COREDNS: &str = "import-coredns";
+
 /// The reference of one of the bundle's images, as `registry.k8s.io/pause:3.10`.
 pub fn image_of<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a str, Problem> {
     let image = bundle.member(name).and_then(|m| m.images.first());
@@ -53,9 +58,16 @@ impl Phase for Images {
     }
 }
 
-/// Images of the addons, needed on the control plane only once the API server runs.
-pub(super) fn later(bundle: &Bundle) -> Step {
-    import("import-later", members(bundle, |m| !FIRST.contains(&m.name.as_str())), bundle)
+/// Images that are needed on the control plane only once the API server runs, in the order in which their pods start:
+/// the pod network before CoreDNS, whose pods need it. The last step takes what else the bundle holds.
+pub(super) fn later(bundle: &Bundle) -> Vec<Step> {
+    let named = |m: &Member, name: &str| m.name == name;
+    let rest = |m: &Member| !FIRST.contains(&m.name.as_str()) && !named(m, "kube-proxy") && !named(m, "flannel");
+    vec![
+        import(IMPORT_KUBE_PROXY, members(bundle, |m| named(m, "kube-proxy")), bundle),
+        import(IMPORT_FLANNEL, members(bundle, |m| named(m, "flannel")), bundle),
+        import(IMPORT_COREDNS, members(bundle, rest), bundle),
+    ]
 }
 
 fn members(bundle: &Bundle, wanted: impl Fn(&Member) -> bool) -> Vec<&Member> {
@@ -85,7 +97,10 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         marks.join(" && "),
         refs.join(" ")
     );
-    let title = format!("upload and import {} images", files.len());
+    let title = match files.as_slice() {
+        [one] => format!("upload and import the image of {}", one.what),
+        more => format!("upload and import {} images", more.len()),
+    };
     let change = Change::Upload { files, then: String::new() };
     Step::new(id, title, Check::Script(check), change).limit(300)
 }

@@ -34,6 +34,6 @@ impl Phase for ImagesLater {
     }
 
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
-        Ok(vec![images::later(&self.bundle)])
+        Ok(images::later(&self.bundle))
     }
 }

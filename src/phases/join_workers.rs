@@ -68,6 +68,9 @@ fn admit(view: &View<'_>) -> Step {
     Step::script("admit", "make a join token and register the workers", Check::Never, change)
 }
 
+/// Runs kubeadm join, then restarts kubelet: until its certificate comes it asks for everything as nobody and is
+/// refused, and the longer that takes the longer it waits before it asks again. Pods that reach it before its list of
+/// Services does fail and are tried again only after ten to fifteen seconds.
 fn join(config: &str, discovery: &str) -> Step {
     let change = format!(
         "umask 077; mkdir -p /run/kubecamp && c=/run/kubecamp/join.yaml d=/run/kubecamp/discovery.conf && trap 'rm -f /run/kubecamp/join.yaml /run/kubecamp/discovery.conf' EXIT || exit 1\n\
@@ -77,7 +80,8 @@ fn join(config: &str, discovery: &str) -> Step {
          clean() {{ echo 'kubecamp: the join did not end, cleaning up and trying once more' >&2; journalctl -u kubelet -n 10 --no-pager >&2\n\
          systemctl stop kubelet; rm -f /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf /etc/kubernetes/pki/ca.crt; rm -rf /var/lib/kubelet/pki; }}\n\
          [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] || clean\n\
-         try || {{ clean; try; }}"
+         try || {{ clean; try; }} || exit 1\n\
+         systemctl restart kubelet"
     );
     let check = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && systemctl is-active -q kubelet";
     Step::script("join", "run kubeadm join", Check::Script(check.into()), change).limit(240)

@@ -2,10 +2,10 @@
 //! Never: another phase, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
-mod addons;
 mod binaries;
 mod clean_network;
 mod control_plane;
+mod coredns;
 mod drain;
 mod fetch_bundle;
 mod flannel;
@@ -13,6 +13,7 @@ mod images;
 mod images_later;
 mod join_workers;
 mod kernel;
+mod kube_proxy;
 mod kubeconfig;
 mod local_packages;
 mod machines;
@@ -30,10 +31,10 @@ mod stop_cluster;
 mod sudo_user;
 mod verify;
 
-pub use addons::Addons;
 pub use binaries::Binaries;
 pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;
+pub use coredns::CoreDns;
 pub use drain::Drain;
 pub use fetch_bundle::FetchBundle;
 pub use flannel::Flannel;
@@ -41,6 +42,7 @@ pub use images::Images;
 pub use images_later::ImagesLater;
 pub use join_workers::JoinWorkers;
 pub use kernel::Kernel;
+pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
 pub use machines::{LocalPlaces, MachineEngine, Machines, ProviderSlot, provider_in, running_place};

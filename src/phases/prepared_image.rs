@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Binaries, Images, ImagesLater, ProviderSlot, Record, Runtime};
+use super::{Binaries, Images, ImagesLater, ProviderSlot, Record, Runtime, images::IMPORT_COREDNS};
 use crate::{
     bundle::Bundle,
     core::{Blob, Bytes, Code, EventKind, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
@@ -199,7 +199,8 @@ impl Phase for Settle {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let change = "systemctl stop kubecamp-containerd && touch /var/lib/kubecamp/prepared && rm -f /var/lib/kubecamp/lab && sync";
-        let images = Need::Step(view.node.clone(), StepId::new("import-later"));
+        // The last of the steps that run aside, one after the other.
+        let images = Need::Step(view.node.clone(), StepId::new(IMPORT_COREDNS));
         Ok(vec![Step::script("settle", "leave the machine unclaimed", Check::Never, change).needs(images)])
     }
 }
