@@ -281,7 +281,7 @@ impl<'a> Lane<'a> {
 
     async fn after_upload(&self, step: &Step, file: &Upload) -> Result<(), Problem> {
         let text = format!("KC_FILE={}\n{}", quote(&file.to), file.then);
-        let exit = self.as_root(&script::change(&text, &[]), step.limit).await?;
+        let exit = self.as_root(&script::unpack(&text), step.limit).await?;
         if exit.ok() { Ok(()) } else { Err(failed(step, &exit, &format!("failed for {}", file.what))) }
     }
 

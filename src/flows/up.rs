@@ -36,8 +36,8 @@ pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
         Box::new(JoinWorkers),
         Box::new(KubeProxy),
         Box::new(Flannel { bundle: bundle() }),
-        Box::new(SetProxyMode),
         Box::new(CoreDns),
+        Box::new(SetProxyMode),
         Box::new(Verify { bundle: bundle() }),
     ]
 }

@@ -13,12 +13,25 @@ pub const UNSEEN: i32 = 65; // EX_DATAERR of sysexits(3)
 
 /// Wraps a change: one at a time on a host, even when the client that began the last one is gone.
 pub fn change(text: &str, values: &[(String, Secret)]) -> String {
+    locked("step", text, values)
+}
+
+/// Wraps what is done with an uploaded file: one at a time too, but beside a change. The image of kube-proxy is imported
+/// while kubeadm init waits for the API server.
+pub fn unpack(text: &str) -> String {
+    locked("upload", text, &[])
+}
+
+/// Shell text that waits until what an earlier run unpacks is done, for a change that would get in its way.
+pub const UNPACKED: &str = "{ [ ! -e /run/lock/kubecamp/upload ] || flock -w 200 /run/lock/kubecamp/upload true; }";
+
+fn locked(lock: &str, text: &str, values: &[(String, Secret)]) -> String {
     let values: String = values
         .iter()
         .map(|(name, value)| format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose())))
         .collect();
     format!(
-        "mkdir -p /run/lock/kubecamp && exec 8>>/run/lock/kubecamp/step || exit 1\n\
+        "mkdir -p /run/lock/kubecamp && exec 8>>/run/lock/kubecamp/{lock} || exit 1\n\
          flock -w 200 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
          (\n{text}\n) 8>&-\n"
     )
@@ -43,4 +56,20 @@ pub fn put(path: &str, mode: u32, content: &str) -> String {
 pub fn has(path: &str, content: &str) -> String {
     let sha = crate::core::Blob::from_bytes(content.as_bytes()).sha256().to_owned();
     format!("echo '{sha}  {path}' | sha256sum -c --status -")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock_of(script: &str) -> Option<&str> {
+        script.split("exec 8>>/run/lock/kubecamp/").nth(1)?.split_whitespace().next()
+    }
+
+    #[test]
+    fn unpacking_does_not_wait_for_a_change() {
+        let (change, unpack) = (change("kubeadm init", &[]), unpack("ctr images import"));
+        assert_eq!((lock_of(&change), lock_of(&unpack)), (Some("step"), Some("upload")));
+        assert!(UNPACKED.contains("/run/lock/kubecamp/upload"));
+    }
 }

@@ -30,7 +30,7 @@ impl Phase for CoreDns {
         let change = format!(
             "kubeadm init phase addon coredns --config /etc/kubernetes/kubecamp/init.yaml --print-manifest | \
              sed 's/^\\( *\\)readinessProbe:/&\\n\\1  periodSeconds: 1/' | \
-             {KUBECTL} apply --server-side --force-conflicts -f - || exit 1"
+             {KUBECTL} apply --server-side --force-conflicts --validate=false -f - || exit 1"
         );
         let image = Need::Step(view.node.clone(), StepId::new(IMPORT_COREDNS));
         Ok(vec![Step::script("coredns", "apply CoreDNS", Check::Script(check), change).needs(image)])

@@ -67,7 +67,7 @@ impl Verify {
         let names: Vec<_> = nodes.iter().map(|n| format!("on-{n}")).collect();
         let change = format!(
             "{KUBECTL} delete ns kubecamp-verify --ignore-not-found >/dev/null 2>&1\n\
-             {KUBECTL} apply -f - <<'KC_END' || exit 1\n{manifest}KC_END\n\
+             {KUBECTL} create --validate=false -f - <<'KC_END' || exit 1\n{manifest}KC_END\n\
              ips=$({KUBECTL} -n kubecamp-verify get svc {} -o 'jsonpath={{range .items[*]}}{{.spec.clusterIP}} {{end}}{{.spec.clusterIP}}') || exit 1\n\
              [ -n \"$ips\" ] || exit 1; echo \"KC-OUT probes=$ips\"",
             names.join(" ")
