@@ -56,7 +56,7 @@ impl Request {
             place => place,
         };
         if place == Where::Local && known.is_none() && !args.allow_undersized {
-            must_hold(lab.layout())?;
+            must_hold(lab.layout(), &cx.places.engine)?;
         }
         if let Some((old, state)) = &known
             && !state.clean

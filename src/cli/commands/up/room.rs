@@ -1,5 +1,8 @@
+use std::path::Path;
+
 use crate::{
     core::{Arch, Bytes, Code, Problem},
+    machine::Capacity,
     profile::Layout,
 };
 
@@ -17,15 +20,29 @@ pub(in crate::cli::commands) fn largest_layout() -> Result<Layout, Problem> {
     })
 }
 
-/// Refuses a layout whose machines this computer cannot hold, before anything is made.
-pub(super) fn must_hold(layout: Layout) -> Result<(), Problem> {
+/// Refuses a layout whose machines this computer cannot hold, before anything is made; `engine` is the engine's folder.
+pub(super) fn must_hold(layout: Layout, engine: &Path) -> Result<(), Problem> {
     let (cores, memory) = this_computer();
-    if layout.fits(cores, memory) {
-        return Ok(());
-    }
-    let what = format!("this computer has {cores} cores and {memory}, too little for machines of layout {layout}");
-    Err(Problem::new(Code::MachineCapacity, what)
-        .hint("Choose another --layout, use other hosts, or go on all the same with --allow-undersized."))
+    // The machines share one sparse file, whose size is fixed when the engine is made.
+    let disk = (!engine.exists()).then(|| Capacity::here(engine).disk);
+    holds(layout, cores, memory, disk)
+}
+
+/// Whether a computer with `disk` free for a new engine, or with one that has its disk already, holds the layout.
+fn holds(layout: Layout, cores: u32, memory: Bytes, disk: Option<Bytes>) -> Result<(), Problem> {
+    let wanted = layout.size().disk;
+    let (has, hint) = match disk {
+        _ if !layout.fits(cores, memory) => (format!("{cores} cores and {memory}"), ""),
+        Some(free) if free.0 < wanted.0 => {
+            (format!("{free} of disk free, less than {wanted}"), " KUBECAMP_HOME puts the machines on another disk.")
+        }
+        _ => return Ok(()),
+    };
+    Err(Problem::new(
+        Code::MachineCapacity,
+        format!("this computer has {has}, too little for machines of layout {layout}"),
+    )
+    .hint(format!("Choose another --layout, use other hosts, or go on all the same with --allow-undersized.{hint}")))
 }
 
 fn this_computer() -> (u32, Bytes) {
@@ -40,4 +57,21 @@ fn memory_of_this_computer() -> u64 {
         .find_map(|l| l.strip_prefix("MemTotal:"))
         .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_memory_and_disk_all_count() {
+        let layout = Layout::SHIPPED[2];
+        let said = |cores, gib, disk: Option<u64>| {
+            holds(layout, cores, Bytes::gib(gib), disk.map(Bytes::gib)).map_err(|p| p.what).err().unwrap_or_default()
+        };
+        assert_eq!(said(2, 24, Some(31)), "");
+        assert_eq!(said(2, 24, None), "");
+        assert!(said(2, 24, Some(12)).starts_with("this computer has 12GiB of disk free, less than 30GiB"));
+        assert!(said(2, 6, Some(12)).starts_with("this computer has 2 cores and 6GiB"));
+    }
 }
