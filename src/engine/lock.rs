@@ -80,8 +80,9 @@ impl HostLock {
         let script = format!(
             "F={FOLDER}; [ -d $F ] || {{ echo KC-FREE; exit 0; }}\n\
              [ \"$(cat $F/run.who 2>/dev/null)\" = {} ] && kill \"$(cat $F/run.pid)\"\n\
-             command exec 9>>$F/run && command exec 8>>$F/step && flock -w 2 9 && flock -n 8 || {{ echo KC-FREE; exit 0; }}\n\
-             rm -f $F/run.who $F/run.pid $F/run $F/step; rmdir $F && echo KC-FREE",
+             command exec 9>>$F/run && command exec 8>>$F/step && command exec 7>>$F/upload && \
+             flock -w 2 9 && flock -n 8 && flock -n 7 || {{ echo KC-FREE; exit 0; }}\n\
+             rm -f $F/run.who $F/run.pid $F/run $F/step $F/upload; rmdir $F && echo KC-FREE",
             self.run
         );
         let done = self.host.root(&script, Duration::from_secs(8), crate::transport::Io::default()).await;
