@@ -87,7 +87,7 @@ codes! {
     BookGrid = "KC-BOOK-GRID", Input, "A time is not on the course's raster.", "Begin and end on full steps, as at 14:00 or 14:30.";
     BookGap = "KC-BOOK-GAP", Input, "A local time does not exist because clocks are set forward.", "Choose another time.";
     BookLayout = "KC-BOOK-LAYOUT", Input, "No server can hold the layout asked for.", "Choose a smaller layout; kubecamp hub server list shows the servers.";
-    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling; kubecamp book ls and kubecamp hub list what there is.";
+    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling; kubecamp book ls and kubecamp hub server list show what there is.";
     HubExists = "KC-HUB-EXISTS", Input, "The hub has one of this name already.", "Choose another name, or change the one that exists.";
     HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
     HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";

@@ -267,7 +267,8 @@ async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<O
         return Ok(Some(format!("server {} is {}", server.id, server.health.as_str())));
     }
     if server.clock_offset.abs() > REFUSE_OFFSET {
-        return Ok(Some(format!("the clock of server {} is {} s off", server.id, server.clock_offset)));
+        let what = format!("the clock of server {} is {} s off", server.id, server.clock_offset);
+        return Ok(Some(Problem::new(Code::ServerClock, what).to_string()));
     }
     if server.mode == Mode::Exclusive && !tx.occupy(&server.id, &booking.id).await? {
         let who = server.occupant.as_ref().map_or_else(String::new, ToString::to_string);

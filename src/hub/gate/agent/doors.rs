@@ -9,8 +9,24 @@ use crate::hub::gate::SlotState;
 const WARNINGS: [u32; 3] = [1, 5, 15];
 
 impl Agent {
-    /// Shuts the doors of slots that end now, all of them before anything that takes time.
-    pub(super) async fn shut_doors(&mut self, now: Now) -> Result<(), Halted> {
+    /// Takes the principals away of slots that end now, before anything is written down: no slow disk and no death at
+    /// the journal may lengthen a slot. Gives the bookings whose door is shut.
+    pub(super) fn take_principals(&mut self, now: Now) -> BTreeSet<String> {
+        let mut shut = BTreeSet::new();
+        for held in self.ledger().slots.into_values() {
+            if self.why_end(&held, now).is_none() {
+                continue;
+            }
+            match self.world.set_principals(&held.slot.account, "") {
+                Ok(()) => drop(shut.insert(held.slot.booking)),
+                Err(problem) => self.trouble(&held.slot.booking, problem.to_string()),
+            }
+        }
+        shut
+    }
+
+    /// Writes down that slots end now, and goes on shutting the doors that are not `shut` yet.
+    pub(super) async fn shut_doors(&mut self, now: Now, shut: &BTreeSet<String>) -> Result<(), Halted> {
         for held in self.ledger().slots.into_values() {
             let booking = held.slot.booking.clone();
             let reason = self.why_end(&held, now);
@@ -22,11 +38,13 @@ impl Agent {
                 self.write(Entry::Begin { booking: booking.clone(), step: Step::Shut, reason })?;
             }
             let begun = held.failed.is_none() && held.next == Some(Step::Shut) && held.begun;
-            if reason.is_some() || begun {
-                match self.world.set_principals(&held.slot.account, "") {
-                    Ok(()) => self.write(Entry::Done { booking, step: Step::Shut })?,
-                    Err(problem) => self.trouble(&booking, problem.to_string()),
-                }
+            if reason.is_none() && !begun {
+                continue;
+            }
+            let done = if shut.contains(&booking) { Ok(()) } else { self.world.set_principals(&held.slot.account, "") };
+            match done {
+                Ok(()) => self.write(Entry::Done { booking, step: Step::Shut })?,
+                Err(problem) => self.trouble(&booking, problem.to_string()),
             }
         }
         Ok(())

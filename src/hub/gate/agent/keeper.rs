@@ -214,14 +214,15 @@ impl Agent {
 
     /// Does what is due, and says how long nothing will be.
     pub async fn tick(&mut self) -> Result<Duration, Halted> {
-        self.books().settle()?;
         let reading = self.world.read_clocks();
         self.wall = reading.wall / 1000;
         let now = self.timeline.look(&reading);
         let lost = self.timeline.is_lost(&reading);
+        let shut = self.take_principals(now);
+        self.books().settle()?;
         self.remember_time()?;
         self.follow_plan()?;
-        self.shut_doors(now).await?;
+        self.shut_doors(now, &shut).await?;
         self.keep_doors(lost);
         self.end_all(&reading).await?;
         self.work_on_labs().await?;
@@ -243,8 +244,9 @@ impl Agent {
     fn remember_time(&self) -> Result<(), Halted> {
         let Some(anchor) = self.timeline.anchor() else { return Ok(()) };
         let known = self.books().ledger().anchor.clone();
-        let stale =
-            |known: &super::Anchor| known.boot_id != anchor.boot_id || (anchor.wall - known.wall).abs() > 60_000;
+        let stale = |known: &super::Anchor| {
+            (&known.boot_id, known.lost) != (&anchor.boot_id, anchor.lost) || (anchor.wall - known.wall).abs() > 60_000
+        };
         if known.as_ref().is_none_or(stale) { self.write(Entry::Time { anchor: anchor.clone() }) } else { Ok(()) }
     }
 

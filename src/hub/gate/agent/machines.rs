@@ -28,8 +28,13 @@ const SAVED: &str = "kubecamp-saved";
 impl Machines {
     /// Machines of this server's own engine.
     pub fn here(config: &MachinesConfig) -> Self {
-        let places =
-            LocalPlaces { engine: config.engine.clone(), images: config.images.clone(), suite: None, outbound: false, kind: crate::machine::Wanted::Auto };
+        let places = LocalPlaces {
+            engine: config.engine.clone(),
+            images: config.images.clone(),
+            suite: None,
+            outbound: false,
+            kind: crate::machine::Wanted::Auto,
+        };
         let find = move || -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> {
             let places = places.clone();
             Box::pin(async move {

@@ -20,6 +20,9 @@ pub struct Anchor {
     pub boot: i64,
     /// Which boot.
     pub boot_id: String,
+    /// Whether the wall clock is only the least that it can be: see [`Timeline::is_lost`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// A clock that is off by more than this, in milliseconds, arms and opens nothing.
@@ -66,23 +69,30 @@ impl Timeline {
         }
     }
 
-    /// Without a hub the first look counts, and after a restart of the machine a clock that went on.
+    /// Without a hub the first look counts, and after a restart of the machine a clock that went on. The anchor goes
+    /// along with the boot clock, so that a restart finds what is known to have passed.
     pub fn look(&mut self, reading: &Reading) -> Now {
-        let believed = match &self.anchor {
-            None => true,
-            Some(anchor) => anchor.boot_id != reading.boot_id && reading.wall >= expected(anchor, reading),
+        let anchor = match &self.anchor {
+            None => anchor_of(reading),
+            Some(a) if a.boot_id != reading.boot_id && !a.lost && reading.wall >= expected(a, reading) => {
+                anchor_of(reading)
+            }
+            Some(a) => Anchor {
+                wall: expected(a, reading),
+                lost: a.lost || a.boot_id != reading.boot_id,
+                ..anchor_of(reading)
+            },
         };
-        if believed {
-            self.anchor = Some(anchor_of(reading));
-        }
-        let derived = self.anchor.as_ref().map_or(reading.wall, |a| expected(a, reading));
+        let derived = anchor.wall;
+        self.anchor = Some(anchor);
         Now { early: reading.wall.min(derived), late: reading.wall.max(derived) }
     }
 
-    /// Whether nobody can say how late it is: the machine restarted, and its clock shows less than is known to have
-    /// passed. Then every door is shut until the hub says what time it is.
+    /// Whether nobody can say how late it is: the machine restarted, and its clock showed less than is known to have
+    /// passed. Then every door is shut until the hub says what time it is, also after further restarts: a clock that
+    /// was wrong once may have caught up with what is known only because the machine was off.
     pub fn is_lost(&self, reading: &Reading) -> bool {
-        self.anchor.as_ref().is_some_and(|a| a.boot_id != reading.boot_id)
+        self.anchor.as_ref().is_some_and(|a| a.lost || a.boot_id != reading.boot_id)
     }
 
     /// Why nothing may be armed or opened now, if so.
@@ -91,13 +101,16 @@ impl Timeline {
             return Some(format!("the server's clock differs from the hub's by {} s", ahead / 1000));
         }
         let derived = self.anchor.as_ref().map_or(reading.wall, |a| expected(a, reading));
+        if self.is_lost(reading) {
+            return Some("the server restarted with a clock that was behind, and the hub has not said the time".into());
+        }
         let apart = reading.wall - derived;
         (apart.abs() > LARGEST_SKEW).then(|| format!("the server's clock was set by {} s", apart / 1000))
     }
 }
 
 fn anchor_of(reading: &Reading) -> Anchor {
-    Anchor { wall: reading.wall, boot: reading.boot, boot_id: reading.boot_id.clone() }
+    Anchor { wall: reading.wall, boot: reading.boot, boot_id: reading.boot_id.clone(), lost: false }
 }
 
 /// What the wall clock should show at least: after a restart only the time since boot is known to have passed.
@@ -132,9 +145,28 @@ mod tests {
         let mut again = Timeline::new(line.anchor().cloned());
         assert_eq!(again.look(&at(0, 20_000, "b")), Now { early: 0, late: 1_020_000 });
         assert!(again.doubt(&at(0, 20_000, "b")).is_some() && again.is_lost(&at(0, 20_000, "b")));
-        assert_eq!(again.look(&at(1_500_000, 30_000, "b")), Now { early: 1_500_000, late: 1_500_000 });
-        assert_eq!(again.doubt(&at(1_500_000, 30_000, "b")), None);
-        assert!(!again.is_lost(&at(1_500_000, 30_000, "b")));
+        // A clock that seems to have caught up may just not know how long the machine was off.
+        let later = at(1_500_000, 30_000, "c");
+        for mut line in [again.clone(), Timeline::new(again.anchor().cloned())] {
+            line.look(&later);
+            assert!(line.is_lost(&later) && line.doubt(&later).is_some());
+            line.measured(&later, 40_000);
+            assert!(line.is_lost(&later));
+            line.measured(&later, 0);
+            assert_eq!(line.look(&later), Now { early: 1_500_000, late: 1_500_000 });
+            assert!(!line.is_lost(&later) && line.doubt(&later).is_none());
+        }
+    }
+
+    #[test]
+    fn what_passed_before_a_restart_is_known_without_a_hub() {
+        let mut line = Timeline::default();
+        line.look(&at(1_000_000, 50, "a"));
+        line.look(&at(1_600_000, 600_050, "a"));
+        let mut again = Timeline::new(line.anchor().cloned());
+        let behind = at(1_400_000, 10, "b");
+        again.look(&behind);
+        assert!(again.is_lost(&behind));
     }
 
     #[test]

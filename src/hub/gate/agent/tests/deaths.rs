@@ -106,3 +106,16 @@ async fn a_full_disk_opens_nothing_and_still_ends() {
     assert_eq!(post.agent.ledger(), known, "what was owed is written");
     post.right();
 }
+
+/// The door is shut before anything is written down: a slot does not wait for a slow disk, nor for the next process.
+#[tokio::test]
+async fn a_death_at_the_end_leaves_the_door_shut() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 40, 100)]).unwrap().unwrap();
+    post.until(99).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    post.reborn(Some((0, Death::Before))).unwrap();
+    assert_eq!(post.until(110).await, Err(Halted));
+    assert!(!post.is_open("kct-a"));
+    post.right();
+}
