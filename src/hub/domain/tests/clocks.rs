@@ -141,8 +141,9 @@ proptest! {
         }
         for one in &found {
             prop_assert!(one.overlaps(range) && open.is_open(&zone(name), *one));
+            // One that reaches the range's end may go on after it: at midnight, for hours that are the whole day.
             let longer = Window { starts: one.starts, ends: one.ends + 1 };
-            prop_assert!(!open.is_open(&zone(name), longer));
+            prop_assert!(one.ends >= range.ends || !open.is_open(&zone(name), longer));
         }
     }
 
