@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use super::{Context, sudo_password};
 use crate::{
@@ -17,32 +17,21 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     })?;
     let node: NodeId =
         node.parse().map_err(|e| Problem::new(Code::Usage, "the node's name is not valid").because(e))?;
-    // Reading the whole file for its digest takes as long as connecting: both go on at once.
-    let from = args.from.clone();
-    let hashing = tokio::task::spawn_blocking(move || Blob::from_file(&from));
+    let blob = Blob::from_file(&args.from)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", args.from.display())).because(e))?;
     let targets = cx.targets(&lab, &state, &args.connect).await?;
     let target: Vec<_> = targets.into_iter().filter(|(n, _)| *n == node).collect();
     if target.is_empty() {
         return Err(Problem::new(Code::Usage, format!("the lab has no running node {node}")).into());
     }
     let password = sudo_password(&args.connect)?;
-    let connecting = async {
-        let mut hosts = vec![];
-        for (node, target) in target {
-            // Facts would cost more than a small file.
-            let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
-            hosts.push(Host::open(node, Arc::new(link), password.as_ref()).await?);
-        }
-        Ok::<_, Problem>(hosts)
-    };
-    let (hosts, read) = tokio::join!(connecting, hashing);
-    let unreadable =
-        |e: io::Error| Problem::new(Code::LocalFile, format!("cannot read {}", args.from.display())).because(e);
-    let blob = read.map_err(io::Error::other).and_then(|read| read).map_err(unreadable)?;
     let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));
     let sent = |n: u64| journal.progress(&node, "upload", n, blob.size());
     let io = Io { line: None, sent: Some(&sent) };
-    for host in hosts? {
+    for (node, target) in target {
+        // Facts would cost more than a small file.
+        let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
+        let host = Host::open(node.clone(), Arc::new(link), password.as_ref()).await?;
         let ended = host.put(&blob, path, 0o644, io).await;
         host.close().await;
         ended.map_err(|e| e.problem().on(&node))?;
