@@ -2,10 +2,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 
-use super::{HostLock, lock};
+use super::HostLock;
 use crate::{
     core::{Code, NodeId, Problem, Problems, RunId, Secret},
-    host::{Facts, Host, Viewer},
+    host::{Facts, Host, Viewer, script::LOCKS},
     transport::{SshTarget, SshTransport},
 };
 
@@ -107,6 +107,6 @@ async fn one_free(lock: HostLock) -> Option<Problem> {
     if lock.release().await {
         return None;
     }
-    let what = format!("{} is still there, or could not be looked for", lock::FOLDER);
+    let what = format!("{} is still there, or could not be looked for", LOCKS);
     Some(Problem::new(Code::ResetResidue, what).on(&on))
 }

@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     core::{Code, NodeId, Problem, RunId},
-    host::Host,
+    host::{
+        Host,
+        script::{LOCKS, STEP, UPLOAD},
+    },
 };
 
 /// Holds a lab for one run on this computer; the kernel frees it when the process ends, however it ends.
@@ -49,9 +52,6 @@ pub struct HostLock {
 /// A run that was killed holds its locks until sshd notices, in seconds.
 const GRACE: u32 = 5;
 
-/// Where the host-wide locks live: gone after a reboot, as the runs are.
-pub(super) const FOLDER: &str = "/run/lock/kubecamp";
-
 impl HostLock {
     /// Takes the host's run lock, or says which run holds it.
     pub async fn take(host: &Arc<Host>, run: &RunId) -> Result<Self, Problem> {
@@ -78,11 +78,11 @@ impl HostLock {
     pub async fn release(self) -> bool {
         // Whoever holds the lock may remove it: a waiting run sees that its file is gone and takes a new one.
         let script = format!(
-            "F={FOLDER}; [ -d $F ] || {{ echo KC-FREE; exit 0; }}\n\
+            "F={LOCKS}; [ -d $F ] || {{ echo KC-FREE; exit 0; }}\n\
              [ \"$(cat $F/run.who 2>/dev/null)\" = {} ] && kill \"$(cat $F/run.pid)\"\n\
-             command exec 9>>$F/run && command exec 8>>$F/step && command exec 7>>$F/upload && \
+             command exec 9>>$F/run && command exec 8>>$F/{STEP} && command exec 7>>$F/{UPLOAD} && \
              flock -w 2 9 && flock -n 8 && flock -n 7 || {{ echo KC-FREE; exit 0; }}\n\
-             rm -f $F/run.who $F/run.pid $F/run $F/step $F/upload; rmdir $F && echo KC-FREE",
+             rm -f $F/run.who $F/run.pid $F/run $F/{STEP} $F/{UPLOAD}; rmdir $F && echo KC-FREE",
             self.run
         );
         let done = self.host.root(&script, Duration::from_secs(8), crate::transport::Io::default()).await;
@@ -119,7 +119,7 @@ async fn hold(
     };
     // The holder watches its parent: sshd's child goes when the connection does, and the lock with it.
     let script = format!(
-        "F={FOLDER}; for n in 1 2 3 4 5 6 7 8 9 end; do [ $n = end ] && exit 1\n\
+        "F={LOCKS}; for n in 1 2 3 4 5 6 7 8 9 end; do [ $n = end ] && exit 1\n\
          mkdir -p $F && command exec 9>>$F/run || continue\n\
          flock -w {GRACE} 9 || {{ echo \"KC-BUSY $(cat $F/run.who 2>/dev/null)\"; exit 0; }}\n\
          [ $F/run -ef /proc/self/fd/9 ] && break; done\n\

@@ -11,19 +11,31 @@ pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
 /// Exit status of a change that could not record the host because a tool failed.
 pub const UNSEEN: i32 = 65; // EX_DATAERR of sysexits(3)
 
+/// Where the locks of a host live: gone after a reboot, as the runs are.
+pub const LOCKS: &str = "/run/lock/kubecamp";
+
+/// The lock in [`LOCKS`] of one change at a time.
+pub const STEP: &str = "step";
+
+/// The lock in [`LOCKS`] of one uploaded file's unpacking at a time.
+pub const UPLOAD: &str = "upload";
+
 /// Wraps a change: one at a time on a host, even when the client that began the last one is gone.
 pub fn change(text: &str, values: &[(String, Secret)]) -> String {
-    locked("step", text, values)
+    locked(STEP, text, values)
 }
 
 /// Wraps what is done with an uploaded file: one at a time too, but beside a change. The image of kube-proxy is imported
 /// while kubeadm init waits for the API server.
 pub fn unpack(text: &str) -> String {
-    locked("upload", text, &[])
+    locked(UPLOAD, text, &[])
 }
 
 /// Shell text that waits until what an earlier run unpacks is done, for a change that would get in its way.
-pub const UNPACKED: &str = "{ [ ! -e /run/lock/kubecamp/upload ] || flock -w 200 /run/lock/kubecamp/upload true; }";
+pub fn unpacked() -> String {
+    let lock = format!("{LOCKS}/{UPLOAD}");
+    format!("{{ [ ! -e {lock} ] || flock -w 200 {lock} true; }}")
+}
 
 fn locked(lock: &str, text: &str, values: &[(String, Secret)]) -> String {
     let values: String = values
@@ -31,7 +43,7 @@ fn locked(lock: &str, text: &str, values: &[(String, Secret)]) -> String {
         .map(|(name, value)| format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose())))
         .collect();
     format!(
-        "mkdir -p /run/lock/kubecamp && exec 8>>/run/lock/kubecamp/{lock} || exit 1\n\
+        "mkdir -p {LOCKS} && exec 8>>{LOCKS}/{lock} || exit 1\n\
          flock -w 200 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
          (\n{text}\n) 8>&-\n"
     )
@@ -70,6 +82,6 @@ mod tests {
     fn unpacking_does_not_wait_for_a_change() {
         let (change, unpack) = (change("kubeadm init", &[]), unpack("ctr images import"));
         assert_eq!((lock_of(&change), lock_of(&unpack)), (Some("step"), Some("upload")));
-        assert!(UNPACKED.contains("/run/lock/kubecamp/upload"));
+        assert!(unpacked().contains("/run/lock/kubecamp/upload"));
     }
 }

@@ -6,8 +6,7 @@ use crate::{
     engine::{Check, Need, Phase, Step, View},
 };
 
-/// Starts CoreDNS after kube-proxy and the pod network: a CoreDNS that begins before them loses seconds with
-/// connections to the API server that nobody answers.
+/// Starts CoreDNS after kube-proxy and the pod network: it reaches the API server only through both.
 pub struct CoreDns;
 
 #[async_trait]
@@ -30,7 +29,7 @@ impl Phase for CoreDns {
         let change = format!(
             "kubeadm init phase addon coredns --config /etc/kubernetes/kubecamp/init.yaml --print-manifest | \
              sed 's/^\\( *\\)readinessProbe:/&\\n\\1  periodSeconds: 1/' | \
-             {KUBECTL} apply --server-side --force-conflicts --validate=false -f - || exit 1"
+             {KUBECTL} apply --server-side --force-conflicts --validate=false -f -"
         );
         let image = Need::Step(view.node.clone(), StepId::new(IMPORT_COREDNS));
         Ok(vec![Step::script("coredns", "apply CoreDNS", Check::Script(check), change).needs(image)])

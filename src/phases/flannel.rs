@@ -38,16 +38,13 @@ impl Phase for Flannel {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let image = image_of(&self.bundle, "flannel")?;
         let address = address_of(view, view.node)?;
-        let mut values = json!({
+        let values = json!({
             "pod_cidr": view.lab.pod_cidr(), "backend": "vxlan", "image": image, "api": address,
             "addresses": view.lab.nodes().iter().filter_map(|n| address_of(view, &n.name).ok()).collect::<Vec<_>>(),
         });
-        let mut render = |stamp: &str| {
-            values["stamp"] = json!(stamp);
-            template::render("cni/flannel.yaml.tera", &values)
-        };
-        let stamp = Blob::from_bytes(render("")?.into_bytes()).sha256()[..16].to_owned();
-        let manifest = render(&stamp)?;
+        let text = template::render("cni/flannel.yaml.tera", &values)?;
+        let stamp = Blob::from_bytes(text.as_bytes()).sha256()[..16].to_owned();
+        let manifest = text.replace("@STAMP@", &stamp);
         let check = format!(
             "[ \"$({KUBECTL} -n kube-flannel get ds kube-flannel-ds -o 'jsonpath={{.metadata.annotations.kubecamp}}')\" = {stamp} ]"
         );

@@ -6,7 +6,7 @@ use crate::{
     engine::{Check, Need, Phase, Step, View},
 };
 
-/// Starts kube-proxy as soon as its image is there: CoreDNS and flannel's users reach the API server through it.
+/// Starts kube-proxy as soon as its image is there: pods reach the API server through it.
 pub struct KubeProxy;
 
 #[async_trait]

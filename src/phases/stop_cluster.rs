@@ -6,7 +6,7 @@ use super::reset_host::{Records, Scripts};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::script::UNPACKED,
+    host::script::unpacked,
 };
 
 /// Stops kubelet, every container and containerd, whatever state they are in, and lets go of their mounts.
@@ -52,8 +52,9 @@ impl StopCluster {
         let text = scripts.text();
         // Marks of what `up` found out about a lab that is about to go: they would mislead the next `up`.
         let change = format!(
-            "{text}{UNPACKED} && mkdir -p $KC && chmod 700 $KC && : > $KC/resetting || exit 1\n{}\
+            "{text}{} && mkdir -p $KC && chmod 700 $KC && : > $KC/resetting || exit 1\n{}\
              rm -rf $KC/verified $KC/images $KC/binaries $KC/spared",
+            unpacked(),
             record.as_deref().unwrap_or_default()
         );
         let has_record = if record.is_some() { "[ -s $KC/before ]" } else { "true" };

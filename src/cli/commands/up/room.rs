@@ -30,19 +30,22 @@ pub(super) fn must_hold(layout: Layout, engine: &Path) -> Result<(), Problem> {
 
 /// Whether a computer with `disk` free for a new engine, or with one that has its disk already, holds the layout.
 fn holds(layout: Layout, cores: u32, memory: Bytes, disk: Option<Bytes>) -> Result<(), Problem> {
-    let wanted = layout.size().disk;
-    let (has, hint) = match disk {
-        _ if !layout.fits(cores, memory) => (format!("{cores} cores and {memory}"), ""),
-        Some(free) if free.0 < wanted.0 => {
-            (format!("{free} of disk free, less than {wanted}"), " KUBECAMP_HOME puts the machines on another disk.")
-        }
-        _ => return Ok(()),
+    let refused = |has: String, hint: &str| {
+        let what = format!("this computer has {has}, too little for machines of layout {layout}");
+        let others = "Choose another --layout, use other hosts, or go on all the same with --allow-undersized.";
+        Err(Problem::new(Code::MachineCapacity, what).hint(format!("{others}{hint}")))
     };
-    Err(Problem::new(
-        Code::MachineCapacity,
-        format!("this computer has {has}, too little for machines of layout {layout}"),
-    )
-    .hint(format!("Choose another --layout, use other hosts, or go on all the same with --allow-undersized.{hint}")))
+    if !layout.fits(cores, memory) {
+        return refused(format!("{cores} cores and {memory}"), "");
+    }
+    let wanted = layout.size().disk;
+    match disk {
+        Some(free) if free < wanted => refused(
+            format!("{free} of disk free, less than {wanted}"),
+            " KUBECAMP_HOME puts the machines on another disk.",
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn this_computer() -> (u32, Bytes) {
