@@ -34,7 +34,9 @@ pub fn unpack(text: &str) -> String {
 /// Shell text that waits until what an earlier run unpacks is done, for a change that would get in its way.
 pub fn unpacked() -> String {
     let lock = format!("{LOCKS}/{UPLOAD}");
-    format!("{{ [ ! -e {lock} ] || flock -w 200 {lock} true; }}")
+    format!(
+        "{{ [ ! -e {lock} ] || flock -w 200 {lock} true || {{ echo 'an earlier upload is still unpacked' >&2; false; }}; }}"
+    )
 }
 
 fn locked(lock: &str, text: &str, values: &[(String, Secret)]) -> String {

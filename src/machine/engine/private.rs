@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, flock, statvfs},
+    fs::{FlockOperation, flock},
     process::{Signal, geteuid},
 };
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ use super::{
     residue::Residue,
 };
 use crate::{
-    core::{Code, GIB, NodeId, Problem, Report},
-    machine::incus::Incus,
+    core::{Code, NodeId, Problem, Report},
+    machine::{Capacity, incus::Incus},
 };
 
 const START: &str = include_str!("../../../templates/machine/engine-start.sh");
@@ -37,8 +37,6 @@ const LONGEST: usize = 85;
 const GRACE: u32 = 10;
 /// How long the daemon may take until it answers.
 const READY: Duration = Duration::from_secs(60);
-/// The largest size of the sparse file that holds the machines' disks.
-const LARGEST_POOL: u64 = 200 * GIB;
 
 /// The private engine in one folder: an Incus with its own network namespace, storage and bridge.
 ///
@@ -273,9 +271,7 @@ impl Engine {
     async fn place(&self, incus: Incus) -> Result<Place, Problem> {
         let text = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         if !incus.pools().await?.iter().any(|p| p.name == POOL) {
-            // The file is sparse; it must not promise more than the disk beneath can hold.
-            let free = statvfs(&self.dir).map_or(LARGEST_POOL, |s| s.f_bavail * s.f_frsize);
-            let size = format!("{}GiB", (free / 10 * 9).min(LARGEST_POOL) / GIB);
+            let size = Capacity::here(&self.dir).pool().to_string();
             incus.make_pool(POOL, "btrfs", &text(&[("size", &size)])).await?;
         }
         let network = match incus.network(BRIDGE).await? {

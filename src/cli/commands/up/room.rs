@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::{
     core::{Arch, Bytes, Code, Problem},
     machine::Capacity,
-    profile::Layout,
+    profile::{DISK_SHOWN, Layout},
 };
 
 /// This computer's architecture, which its machines have too.
@@ -23,12 +23,12 @@ pub(in crate::cli::commands) fn largest_layout() -> Result<Layout, Problem> {
 /// Refuses a layout whose machines this computer cannot hold, before anything is made; `engine` is the engine's folder.
 pub(super) fn must_hold(layout: Layout, engine: &Path) -> Result<(), Problem> {
     let (cores, memory) = this_computer();
-    // The machines share one sparse file, whose size is fixed when the engine is made.
-    let disk = (!engine.exists()).then(|| Capacity::here(engine).disk);
+    // The machines share one sparse file, whose size is fixed when the engine makes it.
+    let disk = (!engine.join("incus/disks").exists()).then(|| Capacity::here(engine).pool());
     holds(layout, cores, memory, disk)
 }
 
-/// Whether a computer with `disk` free for a new engine, or with one that has its disk already, holds the layout.
+/// Whether a computer with `disk` to give to a new engine, or with one that has its disk already, holds the layout.
 fn holds(layout: Layout, cores: u32, memory: Bytes, disk: Option<Bytes>) -> Result<(), Problem> {
     let refused = |has: String, hint: &str| {
         let what = format!("this computer has {has}, too little for machines of layout {layout}");
@@ -40,8 +40,8 @@ fn holds(layout: Layout, cores: u32, memory: Bytes, disk: Option<Bytes>) -> Resu
     }
     let wanted = layout.size().disk;
     match disk {
-        Some(free) if free < wanted => refused(
-            format!("{free} of disk free, less than {wanted}"),
+        Some(pool) if pool.0 < wanted.0 / 1000 * DISK_SHOWN => refused(
+            format!("{pool} of disk for machines, less than {wanted}"),
             " KUBECAMP_HOME puts the machines on another disk.",
         ),
         _ => Ok(()),
@@ -72,9 +72,9 @@ mod tests {
         let said = |cores, gib, disk: Option<u64>| {
             holds(layout, cores, Bytes::gib(gib), disk.map(Bytes::gib)).map_err(|p| p.what).err().unwrap_or_default()
         };
-        assert_eq!(said(2, 24, Some(31)), "");
+        assert_eq!(said(2, 24, Some(27)), "");
         assert_eq!(said(2, 24, None), "");
-        assert!(said(2, 24, Some(12)).starts_with("this computer has 12GiB of disk free, less than 30GiB"));
+        assert!(said(2, 24, Some(12)).starts_with("this computer has 12GiB of disk for machines, less than 30GiB"));
         assert!(said(2, 6, Some(12)).starts_with("this computer has 2 cores and 6GiB"));
     }
 }
