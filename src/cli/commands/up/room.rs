@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::{
     core::{Arch, Bytes, Code, Problem},
     machine::Capacity,
-    profile::{DISK_SHOWN, Layout},
+    profile::{Layout, Size, shortfalls},
 };
 
 /// This computer's architecture, which its machines have too.
@@ -38,10 +38,10 @@ fn holds(layout: Layout, cores: u32, memory: Bytes, disk: Option<Bytes>) -> Resu
     if !layout.fits(cores, memory) {
         return refused(format!("{cores} cores and {memory}"), "");
     }
-    let wanted = layout.size().disk;
+    let size = layout.size();
     match disk {
-        Some(pool) if pool.0 < wanted.0 / 1000 * DISK_SHOWN => refused(
-            format!("{pool} of disk for machines, less than {wanted}"),
+        Some(pool) if !shortfalls(&size, &Size { disk: pool, ..size }).is_empty() => refused(
+            format!("{pool} of disk for machines, less than {}", size.disk),
             " KUBECAMP_HOME puts the machines on another disk.",
         ),
         _ => Ok(()),
@@ -73,6 +73,7 @@ mod tests {
             holds(layout, cores, Bytes::gib(gib), disk.map(Bytes::gib)).map_err(|p| p.what).err().unwrap_or_default()
         };
         assert_eq!(said(2, 24, Some(27)), "");
+        assert!(said(2, 24, Some(26)).starts_with("this computer has 26GiB of disk for machines, less than 30GiB"));
         assert_eq!(said(2, 24, None), "");
         assert!(said(2, 24, Some(12)).starts_with("this computer has 12GiB of disk for machines, less than 30GiB"));
         assert!(said(2, 6, Some(12)).starts_with("this computer has 2 cores and 6GiB"));
