@@ -52,10 +52,16 @@ done
 
 echo "upload of the bundle to one host, against scp:"
 fresh plain; set -- $ips
+plainly=(-i "$key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR)
+scp_to() { nsenter --net="$netns" scp -q "${plainly[@]}" "$@"; }
+ssh_to() { nsenter --net="$netns" ssh "${plainly[@]}" "$@"; }
+by_hand() { scp_to "$1" "root@$2:/root/by-hand" && [ "$(sha256sum <"$1")" = "$(ssh_to "root@$2" 'sha256sum </root/by-hand')" ]; }
 for round in $(seq "$rounds"); do
-  scp_s=$(seconds nsenter --net="$netns" scp -q -i "$key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$bundle" "root@$1:/root/by-scp")
+  scp_s=$(seconds scp_to "$bundle" "root@$1:/root/by-scp")
   put_s=$(seconds nsenter --net="$netns" /usr/bin/time -f '%M' -o "$work/rss" "$kc" --name plain cp --plain "$bundle" "cp:/root/by-put-$round")
-  printf 'scp %.2f s; kubecamp %.2f s with sha256 (ratio %s); %s MiB of memory\n' "$scp_s" "$put_s" "$(ratio "$put_s" "$scp_s")" "$(($(tail -n1 "$work/rss") / 1024))"
+  hand_s=$(seconds by_hand "$bundle" "$1")
+  printf 'scp %.2f s; scp and sha256sum at both ends %.2f s; kubecamp %.2f s with sha256 (ratios %s, %s); %s MiB of memory\n' \
+    "$scp_s" "$hand_s" "$put_s" "$(ratio "$put_s" "$scp_s")" "$(ratio "$put_s" "$hand_s")" "$(($(tail -n1 "$work/rss") / 1024))"
 done
 r=$(median < "$work/raw") h=$(median < "$work/hosts") l=$(median < "$work/local") a=$(median < "$work/again")
 printf 'medians: raw %.1f s, hosts %.1f s = %s of raw (goal 0.80), local %.1f s = %s of raw (goal 0.60), second up %.1f s (goal 5)\n' "$r" "$h" "$(ratio "$h" "$r")" "$l" "$(ratio "$l" "$r")" "$a"

@@ -5,6 +5,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -243,6 +244,22 @@ impl IncusProvider {
         }
     }
 
+    /// What is known of an instance of ours.
+    async fn seen(&self, instance: &Instance, owner: Owner) -> Result<Machine, Problem> {
+        let state = match instance.status.as_str() {
+            "Running" => State::Running,
+            "Stopped" => State::Stopped,
+            _ => State::Other,
+        };
+        let address = match fixed_address(instance) {
+            None if state == State::Running => self.leased_address(&instance.name).await?,
+            fixed => fixed,
+        };
+        // A stopped machine's keys can be read too, but that starts a helper for each: leave it.
+        let keys = if state == State::Running { self.host_keys(instance).await? } else { vec![] };
+        Ok(self.machine(&owner.lab, &owner.node, instance, state, address, keys))
+    }
+
     async fn halt(&self, instance: &Instance, node: &NodeId) -> Result<(), Problem> {
         if instance.status == "Stopped" {
             return Ok(());
@@ -288,22 +305,11 @@ impl Provider for IncusProvider {
     }
 
     async fn list(&self, lab: Option<&LabName>) -> Result<Vec<Machine>, Problem> {
-        let mut machines = vec![];
-        for instance in self.place.incus.instances().await? {
-            let Some(owner) = Owner::of(&instance).filter(|o| lab.is_none_or(|l| *l == o.lab)) else { continue };
-            let state = match instance.status.as_str() {
-                "Running" => State::Running,
-                "Stopped" => State::Stopped,
-                _ => State::Other,
-            };
-            let address = match fixed_address(&instance) {
-                None if state == State::Running => self.leased_address(&instance.name).await?,
-                fixed => fixed,
-            };
-            // A stopped machine's keys can be read too, but that starts a helper for each: leave it.
-            let keys = if state == State::Running { self.host_keys(&instance).await? } else { vec![] };
-            machines.push(self.machine(&owner.lab, &owner.node, &instance, state, address, keys));
-        }
+        let instances = self.place.incus.instances().await?;
+        let owned =
+            instances.iter().filter_map(|i| Some((i, Owner::of(i).filter(|o| lab.is_none_or(|l| *l == o.lab))?)));
+        // Asking a machine for its keys takes a tenth of a second: all are asked at once.
+        let mut machines = try_join_all(owned.map(|(instance, owner)| self.seen(instance, owner))).await?;
         machines.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(machines)
     }

@@ -51,15 +51,16 @@ fn look(to: &str, blob: &Blob, mode: u32) -> String {
     )
 }
 
-/// Hashes while writing, so that hashing takes no time of its own; a write that failed shows in the size.
+/// Hashes what was written, read back: `tee` into a hash takes more time on a host with few cores than that second look.
+/// A write that failed shows in the size.
 fn store(to: &str, blob: &Blob, mode: u32) -> String {
     let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
     format!(
         "{HASH} t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
          mkdir -p \"$(dirname {path})\" && : >\"$t\" || exit 1; \
-         set -- $(tee \"$t\" | h); n=$(stat -c %s \"$t\"); \
+         cat >\"$t\"; n=$(stat -c %s \"$t\"); \
          [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
-         [ \"$1\" = {sha256} ] || {{ echo \"the digest is $1, not {sha256}\" >&2; exit 1; }}; \
+         set -- $(h <\"$t\"); [ \"$1\" = {sha256} ] || {{ echo \"the digest is $1, not {sha256}\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"
     )
 }

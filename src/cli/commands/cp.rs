@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{io::Read, sync::Arc};
 
 use super::{Context, sudo_password};
 use crate::{
@@ -17,24 +17,26 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     })?;
     let node: NodeId =
         node.parse().map_err(|e| Problem::new(Code::Usage, "the node's name is not valid").because(e))?;
-    let blob = Blob::from_file(&args.from)
-        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", args.from.display())).because(e))?;
+    let from = args.from.clone();
+    let unread = |e| Problem::new(Code::LocalFile, format!("cannot read {}", args.from.display())).because(e);
+    // A file that cannot be read is told before anyone is asked for anything.
+    std::fs::File::open(&from).and_then(|mut f| f.read(&mut [0])).map_err(unread)?;
+    let digest = tokio::task::spawn_blocking(move || Blob::from_file(&from));
     let targets = cx.targets(&lab, &state, &args.connect).await?;
-    let target: Vec<_> = targets.into_iter().filter(|(n, _)| *n == node).collect();
-    if target.is_empty() {
+    let Some((_, target)) = targets.into_iter().find(|(n, _)| *n == node) else {
         return Err(Problem::new(Code::Usage, format!("the lab has no running node {node}")).into());
-    }
+    };
     let password = sudo_password(&args.connect)?;
-    let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));
-    let sent = |n: u64| journal.progress(&node, "upload", n, blob.size());
-    let io = Io { line: None, sent: Some(&sent) };
-    for (node, target) in target {
-        // Facts would cost more than a small file.
-        let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
-        let host = Host::open(node.clone(), Arc::new(link), password.as_ref()).await?;
-        let ended = host.put(&blob, path, 0o644, io).await;
-        host.close().await;
-        ended.map_err(|e| e.problem().on(&node))?;
+    // Facts would cost more than a small file.
+    let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
+    let host = Host::open(node.clone(), Arc::new(link), password.as_ref()).await?;
+    let ended = async {
+        let blob = digest.await.map_err(std::io::Error::other).flatten().map_err(unread)?;
+        let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));
+        let sent = |n: u64| journal.progress(&node, "upload", n, blob.size());
+        host.put(&blob, path, 0o644, Io { line: None, sent: Some(&sent) }).await.map_err(|e| e.problem().on(&node))
     }
-    Ok(())
+    .await;
+    host.close().await;
+    ended.map(drop).map_err(Into::into)
 }

@@ -25,8 +25,7 @@ impl Incus {
             "record-output": true,
         });
         let done = self.send(Method::POST, &format!("/instances/{name}/exec"), &body).await?;
-        let stdout = self.output(name, &done, "1").await?;
-        let stderr = self.output(name, &done, "2").await?;
+        let (stdout, stderr) = tokio::try_join!(self.output(name, &done, "1"), self.output(name, &done, "2"))?;
         if done["return"] == 0 {
             return Ok(stdout);
         }
