@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 
 say "cargo run --release -- up --local --yes"
-ok "up --local" kc up --local --yes --plain || die "no lab, nothing else to try"
+ok "up --local" kc up --local --yes --plain "${roomy[@]}" || die "no lab, nothing else to try"
 exits 0 kc kubectl -- get nodes --no-headers
 [ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
 exits 0 kc status -o json
@@ -53,14 +53,14 @@ call() { kc ssh "$1" -- "curl -s -m 3 http://$ip/health" | grep -q OK; }
 for node in cp worker-1 worker-2; do ok "from $node to a pod on worker-2" wait_for 30 call $node; done
 
 say "the second up changes nothing"
-exits 0 kc up --local --yes --plain
+exits 0 kc up --local --yes --plain "${roomy[@]}"
 has 'done in .*: 0 steps changed something'
 say "and plan says so"
 exits 0 kc plan
 has '^0 steps would change something'
 
 say "two at once: the second is refused"
-"$KUBECAMP" up --plain >/dev/null 2>&1 & first=$!
+"$KUBECAMP" up --plain "${roomy[@]}" >/dev/null 2>&1 & first=$!
 wait_for 10 grep -q . "$KUBECAMP_HOME/data/labs/lab/lock"
 refused() { kc up --plain >/dev/null 2>&1; [ $? = 9 ]; }
 if refused; then say "ok: exit 9"; else kill -0 $first 2>/dev/null && { say "FAILED: not refused"; bad=$((bad + 1)); } || say "ok: the first was done too soon to tell; unit tests cover it"; fi
@@ -73,10 +73,10 @@ exits 0 kc reset --yes --plain
 has 'done in .*: 0 steps changed something'
 
 say "kill -9 in the midst of up, then continue"
-"$KUBECAMP" up --plain >"$KUBECAMP_HOME/killed.log" 2>&1 & pid=$!
+"$KUBECAMP" up --plain "${roomy[@]}" >"$KUBECAMP_HOME/killed.log" 2>&1 & pid=$!
 wait_for 90 grep -q 'run kubeadm init' "$KUBECAMP_HOME/killed.log" || die "up never came to kubeadm init"
 sleep 1; kill -9 $pid; wait $pid 2>/dev/null
-exits 0 kc up --plain
+exits 0 kc up --plain "${roomy[@]}"
 has 'is ready'
 
 say "a lab broken in every way is reset all the same"
@@ -86,7 +86,7 @@ exits 0 kc reset --yes --plain
 has 'proven to be'
 exits 0 kc ssh worker-1 -- nft list table inet mine
 has 'table inet mine'
-exits 0 kc up --plain
+exits 0 kc up --plain "${roomy[@]}"
 has 'is ready'
 
 say "the end: nothing stays"

@@ -32,8 +32,8 @@ exits 4 inside up --plain --accept-new-host-keys --host "student@$cp" --host "st
 has KC-HOST-UNREACHABLE
 
 say "up, a second time, reset, on a user with sudo and a password"
-ok "up" inside up --plain --accept-new-host-keys "${hosts[@]}" "${common[@]}" || die "no lab"
-exits 0 inside up --plain "${hosts[@]}" "${common[@]}"
+ok "up" inside up --plain --accept-new-host-keys "${hosts[@]}" "${common[@]}" "${roomy[@]}" || die "no lab"
+exits 0 inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}"
 has ': 0 steps changed something'
 exits 0 inside kubectl -- get nodes --no-headers
 [ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
@@ -43,7 +43,7 @@ exits 0 inside reset --yes --plain "${common[@]}"
 has 'proven to be'
 
 say "reset then up, the bridge network and iptables mode, on Debian 12"
-ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" --cni bridge --proxy-mode iptables ||
+ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" --cni bridge --proxy-mode iptables ||
   kc ssh --name plain cp -- "journalctl -u kubecamp-routes --no-pager | tail -n 12"
 exits 0 inside kubectl -- get pods -A -o wide --no-headers
 printf '%s\n' "$OUT" | grep -q flannel && { say "FAILED: flannel runs"; bad=$((bad + 1)); }

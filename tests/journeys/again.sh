@@ -27,7 +27,7 @@ break_it() {
 for i in $(seq "$cycles"); do
   say "cycle $i of $cycles"
   began=$SECONDS
-  ok "up" inside up --plain --accept-new-host-keys --layout 3x2c4g "${hosts[@]}" "${common[@]}" || break
+  ok "up" inside up --plain --accept-new-host-keys --layout 3x2c4g "${hosts[@]}" "${common[@]}" "${roomy[@]}" || break
   took=$((SECONDS - began))
   ok "broken" break_it "$i"
   began=$SECONDS
