@@ -42,6 +42,23 @@ exits 0 inside kubectl -- get nodes --no-headers
 exits 0 inside reset --yes --plain "${common[@]}"
 has 'proven to be'
 
+say "Ctrl-C and kill -9 in the midst of up as a user with sudo, then continue"
+stopped_at_init() { # stopped_at_init SIGNAL CODE: up is stopped while kubeadm init runs
+  inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" >"$KUBECAMP_HOME/stopped.log" 2>&1 & local pid=$! got
+  wait_for 120 grep -q 'run kubeadm init' "$KUBECAMP_HOME/stopped.log" || die "up never came to kubeadm init"
+  # nsenter has become kubecamp itself, so this is its process.
+  kill "-$1" $pid; wait $pid 2>/dev/null; got=$?
+  if [ $got = "$2" ]; then say "ok: exit $got after $1"; else say "FAILED: exit $got, not $2, after $1"; tail -n 20 "$KUBECAMP_HOME/stopped.log"; bad=$((bad + 1)); fi
+}
+stopped_at_init INT 130
+exits 0 inside reset --yes --plain "${common[@]}"
+has 'proven to be'
+stopped_at_init KILL 137
+exits 0 inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}"
+has 'is ready'
+exits 0 inside reset --yes --plain "${common[@]}"
+has 'proven to be'
+
 say "reset then up, the bridge network and iptables mode, on Debian 12"
 ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" --cni bridge --proxy-mode iptables ||
   kc ssh --name plain cp -- "journalctl -u kubecamp-routes --no-pager | tail -n 12"
@@ -54,6 +71,6 @@ say "ipvs is refused where the kernel has none"
 if [ ! -e /proc/net/ip_vs ] && ! modprobe -n ip_vs 2>/dev/null; then
   exits 3 inside up --plain "${hosts[@]}" "${common[@]}" --proxy-mode ipvs
   has KC-HOST-KERNEL
-else say "SKIPPED: this kernel has ip_vs"; fi
+else skip "the refusal of ipvs: this kernel has ip_vs"; fi
 rm -f "$pw" "$wrong"
 finish

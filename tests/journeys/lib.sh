@@ -11,6 +11,8 @@ roomy=(${KUBECAMP_UNDERSIZED:-})
 
 kc() { "$KUBECAMP" "$@"; }
 say() { printf -- '--- %s: %s\n' "$journey" "$*"; }
+# skip WHAT AND WHY: counted by .ci/check in its closing line
+skip() { say "SKIPPED: $*"; echo "$*" >> "${KUBECAMP_SKIPPED:-/dev/null}"; }
 die() { say "FAILED: $*"; exit 1; }
 # ok WHAT COMMAND...: the command must succeed
 ok() { local what=$1; shift; if "$@"; then say "ok: $what"; else say "FAILED: $what: $*"; bad=$((bad + 1)); return 1; fi; }
