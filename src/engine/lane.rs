@@ -148,22 +148,26 @@ impl<'a> Lane<'a> {
                 done[i] = task.done().await?;
             }
         }
-        let Some(viewer) = &self.viewer else { return Ok(done) };
-        let checks: Vec<_> = steps.iter().map(|s| &s.done_if).enumerate().collect();
-        let script = script::probe(checks.iter().filter_map(|(i, check)| match check {
-            Check::Script(text) | Check::Before(text) => Some((*i, text.as_str())),
+        let checks = steps.iter().enumerate().filter_map(|(i, step)| match &step.done_if {
+            Check::Script(text) | Check::Before(text) => Some((i, text.as_str())),
             Check::Never => None,
-        }));
-        let Some(script) = script else { return Ok(done) };
-        let exit = viewer.read(&script).await?;
-        for line in exit.text().lines() {
-            if let Some(i) = line.strip_prefix("KC-DONE ").and_then(|n| n.parse::<usize>().ok())
-                && let Some(slot) = done.get_mut(i)
-            {
-                *slot = true;
-            }
+        });
+        for i in self.holding(checks).await? {
+            done[i] = true;
         }
         Ok(done)
+    }
+
+    /// Which of the reading scripts end with 0, asked in one round trip.
+    async fn holding<'s>(&self, checks: impl Iterator<Item = (usize, &'s str)>) -> Result<Vec<usize>, Problem> {
+        let asked: Vec<_> = checks.collect();
+        let (Some(viewer), Some(script)) = (&self.viewer, script::probe(asked.iter().copied())) else {
+            return Ok(vec![]);
+        };
+        let said = viewer.read(&script).await?.text();
+        let numbers = said.lines().filter_map(|l| l.strip_prefix("KC-DONE ")?.parse().ok());
+        // What a host prints is not trusted to be one of ours.
+        Ok(numbers.filter(|n| asked.iter().any(|(i, _)| i == n)).collect())
     }
 
     async fn change(&self, phase: PhaseId, step: &Step) -> Result<Outcome, Problem> {
@@ -250,8 +254,12 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Uploads one file after the other; what is to be done with a file runs while the next is under way.
+    /// Uploads one file after the other, without those that an interrupted run has done; what is to be done with a file
+    /// runs while the next is under way.
     async fn upload(&self, step: &Step, files: &[Upload], then: &str) -> Result<(), Problem> {
+        let asked = files.iter().enumerate().filter(|(_, f)| !f.have.is_empty()).map(|(i, f)| (i, f.have.as_str()));
+        let have = self.holding(asked).await?;
+        let files: Vec<_> = files.iter().enumerate().filter(|(i, _)| !have.contains(i)).map(|(_, f)| f).collect();
         let total = files.iter().map(|f| f.blob.size()).sum();
         let mut before = 0;
         let mut working: Option<futures::future::BoxFuture<'_, Result<(), Problem>>> = None;

@@ -60,6 +60,9 @@ pub struct Upload {
     pub to: String,
     /// File mode.
     pub mode: u32,
+    /// A reading script with exit status 0 where an earlier, interrupted run has done all of this file already; empty
+    /// for nothing.
+    pub have: String,
     /// Run as root once this file has arrived, while the next one is under way; empty for nothing.
     pub then: String,
 }

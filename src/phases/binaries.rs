@@ -28,7 +28,14 @@ impl Binaries {
     fn upload(&self, member: &Member, to: String, zstd: bool) -> Upload {
         let what = member.name.clone();
         if !zstd {
-            return Upload { what, blob: self.bundle.plain(member), to, mode: 0o755, then: String::new() };
+            return Upload {
+                what,
+                blob: self.bundle.plain(member),
+                to,
+                mode: 0o755,
+                have: String::new(),
+                then: String::new(),
+            };
         }
         let then = format!(
             "{HASH} p={path}.kc-part; zstd -qdc \"$KC_FILE\" > \"$p\" || {{ rm -f \"$p\"; exit 1; }}\n\
@@ -37,8 +44,14 @@ impl Binaries {
             path = quote(&to),
             sha256 = member.plain.sha256
         );
+        let have = format!(
+            "{HASH} [ -x {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && set -- $(h <{path}) && [ \"$1\" = {sha256} ]",
+            path = quote(&to),
+            size = member.plain.size,
+            sha256 = member.plain.sha256
+        );
         let to = format!("/var/lib/kubecamp/incoming/{}.zst", member.name);
-        Upload { what, blob: self.bundle.stored(member), to, mode: 0o600, then }
+        Upload { what, blob: self.bundle.stored(member), to, mode: 0o600, have, then }
     }
 }
 

@@ -74,6 +74,13 @@ fn members(bundle: &Bundle, wanted: impl Fn(&Member) -> bool) -> Vec<&Member> {
     bundle.members().filter(|m| m.kind == Kind::Image && wanted(m)).collect()
 }
 
+/// A check that containerd knows all of the quoted references.
+fn known(refs: &str) -> String {
+    format!(
+        "have=$({CTR} images ls -q) && for r in {refs}; do printf '%s\\n' \"$have\" | grep -qxF \"$r\" || exit 1; done"
+    )
+}
+
 /// One step that uploads and imports `members`; each is imported while the next is under way.
 fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
     let (mut files, mut marks, mut refs) = (vec![], vec![], vec![]);
@@ -88,15 +95,12 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
              mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
         );
         let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, then });
+        let have = format!("[ -e {mark} ] && {}", known(&names));
+        files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
         marks.push(format!("[ -e {mark} ]"));
         refs.push(names);
     }
-    let check = format!(
-        "{} && have=$({CTR} images ls -q) && for r in {}; do printf '%s\\n' \"$have\" | grep -qxF \"$r\" || exit 1; done",
-        marks.join(" && "),
-        refs.join(" ")
-    );
+    let check = format!("{} && {}", marks.join(" && "), known(&refs.join(" ")));
     let title = match files.as_slice() {
         [one] => format!("upload and import the image of {}", one.what),
         more => format!("upload and import {} images", more.len()),

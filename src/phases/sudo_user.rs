@@ -49,6 +49,7 @@ impl Phase for SudoUser {
                 blob: Blob::from_bytes(line.into_bytes()),
                 to: PASSWORD.into(),
                 mode: 0o600,
+                have: String::new(),
                 then: "chpasswd <\"$KC_FILE\"; status=$?; rm -f \"$KC_FILE\"; exit $status".into(),
             };
             let change = Change::Upload { files: vec![file], then: String::new() };

@@ -148,3 +148,17 @@ async fn files_that_are_there_already_are_not_sent_again() {
     let all: BTreeSet<_> = camp.world.changes().into_iter().map(|(n, did)| format!("{n} {did:?}")).collect();
     assert!(puts > 20 && all.iter().filter(|l| l.contains("Put")).count() == puts, "{all:#?}");
 }
+
+#[tokio::test]
+async fn what_an_interrupted_upload_has_done_is_not_sent_again() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    let worker = camp.host("worker-1");
+    let puts =
+        || worker.link.ran().iter().filter(|r| r.line.starts_with("put ") && r.line.contains(".tar.zst")).count();
+    let first = puts();
+    worker.lose_an_image();
+    camp.up().await.good();
+    assert!(first > 1, "{first}");
+    assert_eq!(puts() - first, 1);
+}

@@ -29,7 +29,7 @@ const UP: &[Known] = &[
     ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
     ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
     ("keep", "kc_known file", "grep -q \"^file"),
-    ("unpack", "zstd -qdc", "(never)"),
+    ("unpack", "zstd -qdc", "&& [ \"$(stat -c %s /"),
     ("install", "> /var/lib/kubecamp/binaries.part", "grep -qxF \"$sha $size $path"),
     ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
     ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),
@@ -213,6 +213,13 @@ impl SimHost {
     /// What stays after a reset, as a scan's lines; nothing any more when empty.
     pub fn residues(&self, lines: &[&'static str]) {
         self.state().residues = lines.to_vec();
+    }
+
+    /// Lets one image be gone, as if a run had been stopped before it came to it.
+    pub fn lose_an_image(&self) {
+        let mut state = self.state();
+        let mark = state.done.iter().find(|d| d.starts_with("/var/lib/kubecamp/images/")).cloned();
+        state.done.remove(&mark.expect("an image is there"));
     }
 
     /// Whether a step's effect is there.
