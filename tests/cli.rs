@@ -191,6 +191,9 @@ fn hosts_that_are_none() {
     home.refuses(&["up", "--host", "a", "--host", "a"], 2, &["given twice"]);
     home.refuses(&["up", "--layout", "3x2c4g", "--host", "a"], 2, &["KC-HOST-COUNT", "3 nodes, and 1 host"]);
     home.refuses(&["up", "--layout", "1x4c12g", "--host", "a", "--host", "b"], 2, &["KC-HOST-COUNT"]);
+    let two = home.file("two.yaml", b"hosts:\n- address: 127.0.0.1\n  port: 1\n- address: 127.0.0.1\n  port: 2\n");
+    let ended = home.refuses(&["up", "--hosts", &two], 4, &["KC-HOST-UNREACHABLE on cp", "KC-HOST-UNREACHABLE on"]);
+    assert!(!ended.err.contains("worker-2"), "two hosts are a layout of two: {}", ended.err);
     home.refuses(&["up", "--hosts", "/nope.yaml"], 2, &["KC-LOCAL-FILE", "/nope.yaml"]);
     let file = home.file("hosts.yaml", b"hosts:\n- address: 'a b'\n- adress: c\n");
     home.refuses(&["up", "--hosts", &file], 2, &["KC-HOSTS-FILE", "hosts.yaml:2:", "hosts.yaml:3:"]);
@@ -240,13 +243,18 @@ fn a_wrong_bundle_is_refused_before_anything_else() {
         (home.file("cut", &whole[..whole.len() / 2]), "KC-BUNDLE-BROKEN"),
         (home.file("flipped", &flipped), "KC-BUNDLE-BROKEN"),
         (home.bundle("v1.35.4", Arch::Amd64), "KC-BUNDLE-VERSION"),
-        (home.bundle(VERSION, Arch::Arm64), "KC-BUNDLE-ARCH"),
         (home.file("empty", b""), "KC-BUNDLE-BROKEN"),
     ] {
         for command in ["up", "plan"] {
             let ended = home.refuses(&[&[command, "--bundle", &file], UNREACHABLE].concat(), 5, &[code]);
             assert!(!ended.err.contains("KC-HOST"), "{}", ended.err);
         }
+    }
+    let foreign = home.bundle(VERSION, if cfg!(target_arch = "aarch64") { Arch::Amd64 } else { Arch::Arm64 });
+    for command in ["up", "plan"] {
+        home.refuses(&[command, "--local", "--allow-undersized", "--bundle", &foreign], 5, &["KC-BUNDLE-ARCH"]);
+        // Hosts may have another CPU than this computer: only they can tell.
+        home.refuses(&[&[command, "--bundle", &foreign], UNREACHABLE].concat(), 4, &["KC-HOST-UNREACHABLE"]);
     }
     home.refuses(&["bundle", "inspect", "/nope"], 5, &["there is no bundle /nope"]);
     home.refuses(&["bundle", "verify", &home.file("flipped", &flipped)], 5, &["KC-BUNDLE-BROKEN"]);
@@ -419,6 +427,19 @@ fn a_lab_that_is_up_is_not_replaced() {
     copy_lab(&home.lab("lab"));
     let ended = home.run(&["up", "--layout", "1x4c12g", "--host", "root@127.0.0.1:9"]);
     assert!(ended.code == 2 && ended.err.contains("KC-LAB-DIFFERS"), "{}", ended.err);
+}
+
+#[test]
+fn a_lab_keeps_the_bundle_that_it_was_made_from() {
+    let home = Home::new();
+    copy_lab(&home.lab("lab"));
+    let state = home.lab("lab").join("state.json");
+    let text = fs::read_to_string(&state).unwrap().replace("null", "\"/gone/patched.bundle\"");
+    fs::write(&state, text).unwrap();
+    for command in ["up", "plan"] {
+        let ended = home.run(&[command]);
+        assert!(ended.code == 5 && ended.err.contains("/gone/patched.bundle"), "{}", ended.err);
+    }
 }
 
 /// Writes the folder of a lab on three hosts that nobody can reach.

@@ -5,12 +5,11 @@ use std::{
 
 use super::{
     Context,
-    up::{Request, Site},
+    up::{Request, Site, this_arch},
 };
 use crate::{
-    bundle::Bundle,
     cli::{args::PlanArgs, output},
-    core::{NodeId, Problems},
+    core::Problems,
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows::{self, LocalResult},
     host::Facts,
@@ -26,27 +25,18 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     }
     let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
     let result = LocalResult::default();
-    let local = request.local_phases(cx, &result, Mode::Plan)?;
-    run_flow(&run, &local, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await?;
-    if let Some(bundle) = result.bundle.get() {
-        plan_hosts(cx, &request, &run, &result, bundle).await?;
-    } else {
-        output::say("The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build.");
+    if request.is_local() {
+        request.prepare(cx, &run, &result, this_arch()?).await?;
     }
+    plan_hosts(cx, &request, &run, &result).await?;
     let planned = run.summary().planned;
     output::value(args.output, &planned, |wide| plan_text(&planned, wide))?;
     Ok(())
 }
 
-async fn plan_hosts(
-    cx: &Context,
-    request: &Request,
-    run: &Run,
-    result: &LocalResult,
-    bundle: &Arc<Bundle>,
-) -> Result<(), Problems> {
-    let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
+async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalResult) -> Result<(), Problems> {
     if request.is_local() && result.machines.get().is_none() {
+        let Some(bundle) = result.bundle.get() else { return Ok(without_bundle()) };
         output::say(match result.provider.get() {
             Some(_) => "note: the lab's machines do not run yet, so the plan assumes new machines.",
             None => {
@@ -54,16 +44,24 @@ async fn plan_hosts(
                  hint: kubecamp machine engine start starts it; then the plan looks at those that are there."
             }
         });
+        let nodes: Vec<_> = run.lab.nodes().iter().map(|n| n.name.clone()).collect();
         let fleet = run.lab.nodes().iter().map(|n| (n.name.clone(), Facts::assumed(n))).collect();
         return run_flow(run, &flows::up(&request.up(cx, bundle, &[])), &nodes, &BTreeMap::new(), &fleet).await;
     }
     let site = Site::open(cx, request, run, result).await?;
-    let ended = match site.fit().await {
-        Ok(()) => site.flow().await,
-        refused => refused,
+    let ended = async {
+        match site.bundle(result).await? {
+            Some(bundle) => site.flow(&bundle).await,
+            None => Ok(without_bundle()),
+        }
     };
+    let ended = ended.await;
     site.close().await;
     ended
+}
+
+fn without_bundle() {
+    output::say("The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build.");
 }
 
 fn plan_text(planned: &[Planned], wide: bool) -> String {

@@ -1,10 +1,10 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{Request, Site, agree_to_packages};
+use super::{Request, Site, agree_to_packages, this_arch};
 use crate::{
     cli::{args::UpArgs, commands::Context, output},
-    core::{EventKind, NodeId, Problems, Report},
-    engine::{Lock, Mode, Run, read_journal, run_flow},
+    core::{Code, EventKind, NodeId, Problem, Problems, Report},
+    engine::{Lock, Mode, Run, read_journal},
     flows::LocalResult,
     render::summary_text,
 };
@@ -54,15 +54,17 @@ fn finish(cx: &Context, request: &Request, run: &Run) {
 
 async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
     let result = LocalResult::default();
-    let local = request.local_phases(cx, &result, run.mode)?;
-    let here = NodeId::here();
-    announce(request, run, &local);
-    run_flow(run, &local, &[here], &BTreeMap::new(), &BTreeMap::new()).await?;
+    announce(request, run, &request.local_phases(cx, &result, run.mode, this_arch()?)?);
+    // Machines must be made before they can be asked; hosts are asked before a bundle is built for them.
+    if request.is_local() {
+        request.prepare(cx, run, &result, this_arch()?).await?;
+    }
     let site = Site::open(cx, request, run, &result).await?;
-    let ended = match site.fit().await {
-        Ok(()) => site.change().await,
-        refused => refused,
+    let ended = async {
+        let bundle = site.bundle(&result).await?;
+        site.change(&bundle.ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?).await
     };
+    let ended = ended.await;
     site.close().await;
     ended
 }

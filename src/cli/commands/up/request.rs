@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{largest_layout, room::must_hold, this_arch};
 use crate::{
@@ -10,8 +10,8 @@ use crate::{
         store::{State, Where},
         targets,
     },
-    core::{Code, NodeId, Problem, Problems},
-    engine::{Mode, Phase},
+    core::{Arch, Code, NodeId, Problem, Problems},
+    engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
     inventory,
     machine::{Choice, Engine, Packages},
@@ -29,7 +29,7 @@ pub(in crate::cli::commands) struct Request {
 }
 
 impl Request {
-    pub(in crate::cli::commands) fn of(cx: &Context, args: UpArgs) -> Result<Self, Problems> {
+    pub(in crate::cli::commands) fn of(cx: &Context, mut args: UpArgs) -> Result<Self, Problems> {
         let known = cx.store.load()?;
         let asked = args.local || !args.host.is_empty() || args.hosts.is_some();
         let place = match (&known, asked) {
@@ -55,6 +55,12 @@ impl Request {
             Where::Hosts(hosts) if hosts.is_empty() => Where::Hosts(hosts_of(&args, &lab)?),
             place => place,
         };
+        // A lab keeps the bundle that it was made from, perhaps a patched one, for as long as its Kubernetes stays.
+        if args.bundle.is_none() {
+            let same = known.as_ref().filter(|(old, _)| old.profile().kubernetes == lab.profile().kubernetes);
+            args.bundle = same.and_then(|(_, state)| state.bundle.clone());
+        }
+        args.bundle = args.bundle.map(|file| std::path::absolute(&file).unwrap_or(file));
         if place == Where::Local && known.is_none() && !args.allow_undersized {
             must_hold(lab.layout(), &cx.places.engine)?;
         }
@@ -71,10 +77,13 @@ impl Request {
         Ok(Self { args, lab, place, packages: Packages::here() })
     }
 
-    /// A wrong file is refused before anything else happens; its digests come later, in the phase.
+    /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
+    /// the CPU of hosts is for preflight to see: they need not have this computer's.
     pub(in crate::cli::commands) fn check_bundle(&self) -> Result<(), Problem> {
         let Some(file) = &self.args.bundle else { return Ok(()) };
-        Bundle::open(file)?.check_fits(&self.lab.profile().kubernetes, this_arch()?)
+        let bundle = Bundle::open(file)?;
+        let arch = if self.is_local() { this_arch()? } else { bundle.manifest().arch };
+        bundle.check_fits(&self.lab.profile().kubernetes, arch)
     }
 
     pub(in crate::cli::commands) fn is_local(&self) -> bool {
@@ -87,7 +96,7 @@ impl Request {
 
     /// Which packages this computer lacks: for machines always, for a bundle where one must be built.
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
-        let bundle = self.bundle(cx, &LocalResult::default())?.lacking_packages().await?;
+        let bundle = self.bundle(cx, &LocalResult::default(), this_arch()?)?.lacking_packages().await?;
         self.packages = Choice::packages(self.args.machines)?.and(bundle);
         if self.args.outbound {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
@@ -95,12 +104,12 @@ impl Request {
         Ok(())
     }
 
-    fn bundle(&self, cx: &Context, result: &LocalResult) -> Result<FetchBundle, Problem> {
+    fn bundle(&self, cx: &Context, result: &LocalResult, arch: Arch) -> Result<FetchBundle, Problem> {
         Ok(FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {
                 kubernetes: self.lab.profile().kubernetes.clone(),
-                arch: this_arch()?,
+                arch,
                 source: Source::Auto,
                 replace: vec![],
                 out: None,
@@ -111,17 +120,30 @@ impl Request {
         })
     }
 
-    pub(in crate::cli::commands) fn local_phases(
+    pub(super) fn local_phases(
         &self,
         cx: &Context,
         result: &LocalResult,
         mode: Mode,
+        arch: Arch,
     ) -> Result<Vec<Box<dyn Phase>>, Problem> {
-        let bundle = self.bundle(cx, result)?;
+        let bundle = self.bundle(cx, result, arch)?;
         let packages = self.packages.clone();
         let places = LocalPlaces { kind: self.args.machines, outbound: self.args.outbound, ..cx.local_places() };
         let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
         Ok(flows::local(Local { bundle, machines, packages, key }, result))
+    }
+
+    /// What happens on this computer: the bundle, and machines where they are asked for.
+    pub(in crate::cli::commands) async fn prepare(
+        &self,
+        cx: &Context,
+        run: &Run,
+        result: &LocalResult,
+        arch: Arch,
+    ) -> Result<(), Problems> {
+        let phases = self.local_phases(cx, result, run.mode, arch)?;
+        run_flow(run, &phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await
     }
 
     pub(super) async fn targets(
@@ -162,11 +184,15 @@ fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
 }
 
 fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
+    let hosts = match &args.hosts {
+        Some(file) => inventory::load(file)?.hosts.len(),
+        None => args.host.len(),
+    };
     let name = match (&args.profile, args.layout) {
         (Some(name), _) => name.clone(),
         (None, Some(layout)) => layout.to_string(),
         (None, None) if args.local => largest_layout()?.to_string(),
-        (None, None) => match args.host.len() {
+        (None, None) => match hosts {
             1 => "1x4c12g".to_owned(),
             2 => "2x4c8g".to_owned(),
             _ => "3x2c4g".to_owned(),

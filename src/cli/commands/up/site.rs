@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use super::Request;
+use super::{Request, this_arch};
 use crate::{
     bundle::Bundle,
     cli::commands::{Context, sudo_password},
-    core::{Code, EventKind, NodeId, Problem, Problems, Report},
+    core::{Arch, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Mode, Run, run_flow},
     flows::{self, LocalResult},
-    host::Viewer,
+    host::{Facts, Viewer},
     phases::preflight,
     transport::SshTarget,
 };
@@ -17,7 +17,6 @@ pub(in crate::cli::commands) struct Site<'a> {
     cx: &'a Context,
     request: &'a Request,
     run: &'a Run,
-    bundle: Arc<Bundle>,
     targets: Vec<(NodeId, SshTarget)>,
     crew: Crew,
 }
@@ -30,8 +29,6 @@ impl<'a> Site<'a> {
         run: &'a Run,
         result: &LocalResult,
     ) -> Result<Self, Problems> {
-        let bundle = result.bundle.get().cloned();
-        let bundle = bundle.ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?;
         let targets = request.targets(cx, result).await?;
         let password = sudo_password(&request.args.connect)?;
         if let Some(password) = &password {
@@ -39,13 +36,33 @@ impl<'a> Site<'a> {
         }
         let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
         let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
-        Ok(Self { cx, request, run, bundle, targets, crew })
+        Ok(Self { cx, request, run, targets, crew })
     }
 
-    /// Refuses hosts that do not fit, with every problem of every host.
-    pub(in crate::cli::commands) async fn fit(&self) -> Result<(), Problems> {
+    /// Refuses hosts that do not fit, with every problem of every host; only then gets the bundle ready for hosts that
+    /// the user named. `None` in a plan where it is not built yet.
+    pub(in crate::cli::commands) async fn bundle(&self, result: &LocalResult) -> Result<Option<Arc<Bundle>>, Problems> {
+        let arch = self.arch()?;
+        self.fit(arch).await?;
+        if !self.request.is_local() {
+            self.request.prepare(self.cx, self.run, result, arch).await?;
+        }
+        Ok(result.bundle.get().cloned())
+    }
+
+    /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU. Of hosts with
+    /// a CPU that no bundle is for, preflight tells.
+    fn arch(&self) -> Result<Arch, Problem> {
+        if let Some(file) = &self.request.args.bundle {
+            return Ok(Bundle::open(file)?.manifest().arch);
+        }
+        let facts = self.crew.fleet.get(&self.run.lab.control_plane().name);
+        facts.and_then(Facts::arch).map_or_else(this_arch, Ok)
+    }
+
+    async fn fit(&self, arch: Arch) -> Result<(), Problems> {
         let allow = preflight::Allowances { undersized: self.request.args.allow_undersized };
-        let found = preflight::check(&self.run.lab, &self.crew, self.bundle.manifest().arch, allow).await;
+        let found = preflight::check(&self.run.lab, &self.crew, arch, allow).await;
         for problem in found.warnings {
             self.run.journal.event(EventKind::Warning { problem });
         }
@@ -53,16 +70,16 @@ impl<'a> Site<'a> {
     }
 
     /// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
-    pub(super) async fn change(&self) -> Result<(), Problems> {
+    pub(super) async fn change(&self, bundle: &Arc<Bundle>) -> Result<(), Problems> {
         self.cx.store.save(&self.request.lab, &self.request.state())?;
-        let ended = self.flow().await;
+        let ended = self.flow(bundle).await;
         let kept = self.keep_records().await;
         ended.and(kept.map_err(Into::into))
     }
 
     /// The phases on the hosts: carried out or only planned, as the run's mode says.
-    pub(in crate::cli::commands) async fn flow(&self) -> Result<(), Problems> {
-        let phases = flows::up(&self.request.up(self.cx, &self.bundle, &self.targets));
+    pub(in crate::cli::commands) async fn flow(&self, bundle: &Arc<Bundle>) -> Result<(), Problems> {
+        let phases = flows::up(&self.request.up(self.cx, bundle, &self.targets));
         let nodes: Vec<_> = self.run.lab.nodes().iter().map(|n| n.name.clone()).collect();
         run_flow(self.run, &phases, &nodes, &self.crew.hosts, &self.crew.fleet).await
     }
