@@ -11,7 +11,7 @@ use kubecamp::{
     core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems, RunId},
     engine::{Check, HostLock, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
     host::{Facts, Host, scan},
-    phases::{CleanNetwork, Drain, ProveClean, Record, Records, RestoreFiles, StopCluster},
+    phases::{CleanNetwork, Drain, Owner, ProveClean, Record, Records, RestoreFiles, StopCluster},
     profile::{self, Lab},
     transport::Io,
 };
@@ -86,7 +86,7 @@ impl Camp {
     }
 
     async fn up(&self) {
-        self.flow(&[Box::new(Record), Box::new(Plant(LAB))]).await.unwrap();
+        self.flow(&[Box::new(Record { owner: Owner::new() }), Box::new(Plant(LAB))]).await.unwrap();
     }
 
     async fn reset(&self, records: Records) -> Result<Summary, Problems> {
@@ -283,7 +283,7 @@ async fn a_crashed_tool_stops_up_and_leaves_reset_unproven() {
     const BREAK: &str = "printf '#!/bin/sh\\nkill -SEGV $$\\n' > /usr/local/sbin/nft && chmod 755 /usr/local/sbin/nft";
     const MEND: &str = "rm /usr/local/sbin/nft";
     camp.sh(BREAK).await;
-    let refused = camp.flow(&[Box::new(Record), Box::new(Plant(LAB))]).await.unwrap_err();
+    let refused = camp.flow(&[Box::new(Record { owner: Owner::new() }), Box::new(Plant(LAB))]).await.unwrap_err();
     let refused = refused.iter().next().unwrap();
     assert_eq!(refused.code, Code::HostScan);
     assert!(refused.detail.iter().any(|l| l.contains("nft -s list ruleset: ended by signal 11")), "{refused}");

@@ -119,6 +119,9 @@ pub struct UpArgs {
     /// Go on with hosts that are smaller than their layout.
     #[arg(long)]
     pub allow_undersized: bool,
+    /// Take over hosts that carry a lab of the same name: yours, whose folder is lost.
+    #[arg(long)]
+    pub take_over: bool,
     #[command(flatten)]
     pub connect: ConnectArgs,
 }

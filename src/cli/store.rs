@@ -7,9 +7,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    core::{Code, LabName, NodeId, Problem},
+    core::{Code, LabId, LabName, NodeId, Problem},
     inventory::HostEntry,
-    phases::Records,
+    phases::{Owner, Records},
     profile::Lab,
     transport::ssh::KeyPair,
 };
@@ -39,6 +39,9 @@ pub enum Where {
 pub struct State {
     /// Format of this file.
     pub format: u32,
+    /// Which lab this is; files of earlier versions have none, and the next `up` gives them one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<LabId>,
     /// Where its nodes are.
     pub place: Where,
     /// The bundle it was made from.
@@ -46,6 +49,18 @@ pub struct State {
     /// Whether a reset has proven its hosts clean since the last `up`: then it may come up as something else.
     #[serde(default)]
     pub clean: bool,
+}
+
+impl State {
+    /// The state of a lab made in this moment.
+    pub fn new(place: Where) -> Self {
+        Self { format: 1, id: Some(LabId::random()), place, bundle: None, clean: false }
+    }
+
+    /// Whose the lab's hosts are.
+    pub fn owner(&self) -> Owner {
+        Owner { id: self.id.clone().unwrap_or_else(LabId::random), known: true }
+    }
 }
 
 impl Store {
@@ -181,13 +196,20 @@ mod tests {
         let store = Store::of(dir.path(), &name);
         assert!(store.load().unwrap().is_none());
         let lab = Lab::new(name.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
-        let state = State { format: 1, place: Where::Local, bundle: None, clean: false };
+        let state = State::new(Where::Local);
         store.save(&lab, &state).unwrap();
-        assert_eq!(store.load().unwrap().unwrap().0, lab);
+        let (read, again) = store.load().unwrap().unwrap();
+        assert_eq!((read, again.owner().id), (lab, state.id.unwrap()));
         assert_eq!(Store::all(dir.path()), std::slice::from_ref(&name));
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);
         store.forget().unwrap();
         assert_eq!(store.need(&name).unwrap_err().code, Code::LabUnknown);
+    }
+
+    #[test]
+    fn the_state_of_an_earlier_version_has_no_id_yet() {
+        let state: State = serde_json::from_str(r#"{"format": 1, "place": "local", "bundle": null}"#).unwrap();
+        assert!(state.id.is_none() && state.owner().known);
     }
 }

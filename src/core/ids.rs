@@ -131,9 +131,20 @@ token!(
     StepId
 );
 token!(
+    /// Which lab this is, whatever its name: random, kept in the lab's folder and on its hosts.
+    LabId
+);
+token!(
     /// One execution of a flow: sortable by time, as `20261123T174500-k3f9`.
     RunId
 );
+
+impl LabId {
+    /// A new one, unlike any other.
+    pub fn random() -> Self {
+        Self::from(format!("{:016x}", rand::random::<u64>()))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ pub use arch::Arch;
 pub use blob::{Blob, digest};
 pub use code::{Class, Code};
 pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
-pub use ids::{BadId, LabName, NodeId, PhaseId, RunId, StepId};
+pub use ids::{BadId, LabId, LabName, NodeId, PhaseId, RunId, StepId};
 pub use nearest::nearest;
 pub use problem::{At, Hint, Problem, Problems};
 pub use secret::Secret;

@@ -5,12 +5,14 @@ use crate::{
     engine::Phase,
     phases::{
         Binaries, ControlPlane, CoreDns, Flannel, Images, ImagesLater, JoinWorkers, Kernel, KubeProxy, Kubeconfig,
-        Names, PodNetwork, Record, Runtime, SetProxyMode, Verify,
+        Names, Owner, PodNetwork, Record, Runtime, SetProxyMode, Verify,
     },
 };
 
 /// What `up` needs besides the lab and its hosts.
 pub struct Up {
+    /// Who claims the hosts.
+    pub owner: Owner,
     /// Binaries and images.
     pub bundle: Arc<Bundle>,
     /// Where the kubeconfig goes.
@@ -23,7 +25,7 @@ pub struct Up {
 pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
     let bundle = || Arc::clone(&with.bundle);
     vec![
-        Box::new(Record),
+        Box::new(Record { owner: with.owner.clone() }),
         Box::new(Names),
         Box::new(Kernel),
         Box::new(Binaries { bundle: bundle() }),

@@ -51,7 +51,7 @@ pub use pod_network::PodNetwork;
 pub use prepared_image::PreparedImage;
 pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
-pub use record::Record;
+pub use record::{Claim, Owner, Record};
 pub use reset_host::Records;
 pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;

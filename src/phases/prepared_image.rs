@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Binaries, Images, ImagesLater, ProviderSlot, Record, Runtime, images::IMPORT_COREDNS};
+use super::{Binaries, Images, ImagesLater, Owner, ProviderSlot, Record, Runtime, images::IMPORT_COREDNS};
 use crate::{
     bundle::Bundle,
     core::{Blob, Bytes, Code, EventKind, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
@@ -114,7 +114,7 @@ impl Prepare {
         let journal = Arc::new(Journal::unkept(vec![listener]));
         let run = Run::new(lab, Mode::Apply, journal, CancellationToken::new());
         let phases: Vec<Box<dyn Phase>> = vec![
-            Box::new(Record),
+            Box::new(Record { owner: Owner::new() }),
             Box::new(Binaries { bundle: Arc::clone(bundle) }),
             Box::new(Runtime { bundle: Arc::clone(bundle) }),
             Box::new(Images { bundle: Arc::clone(bundle) }),

@@ -1,16 +1,81 @@
 use async_trait::async_trait;
 
 use crate::{
-    core::{PhaseId, Problem},
+    core::{Code, LabId, LabName, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
     host::{
+        Facts,
         scan::{self, FAILED},
         script::{self, UNSEEN},
     },
 };
 
 /// Claims the host for the lab and records how it was before anything is changed.
-pub struct Record;
+pub struct Record {
+    /// Who claims it.
+    pub owner: Owner,
+}
+
+/// Whose lab a run is about. A name alone does not tell: every first lab is called `lab`.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// The lab's id.
+    pub id: LabId,
+    /// Whether the lab's folder was there before this run: then hosts that bear its name and no id, as those of earlier
+    /// versions, are its own.
+    pub known: bool,
+}
+
+/// Whose a host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody's.
+    Free,
+    /// This lab's.
+    Ours,
+    /// That of another lab, of this name.
+    Other(String),
+}
+
+impl Owner {
+    /// An owner of whatever it is given: a lab made in this moment.
+    pub fn new() -> Self {
+        Self { id: LabId::random(), known: false }
+    }
+
+    /// Whose the host is, as it says itself.
+    pub fn claim(&self, lab: &LabName, facts: &Facts) -> Claim {
+        let Some(name) = facts.get("lab") else { return Claim::Free };
+        let ours = name == lab.as_str()
+            && match facts.get("lab.id") {
+                Some(id) => id == self.id.as_str(),
+                None => self.known,
+            };
+        if ours { Claim::Ours } else { Claim::Other(name.to_owned()) }
+    }
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Claim {
+    /// Why the lab `asking` may neither use nor reset the host; nothing where it may.
+    pub fn problem(&self, asking: &LabName) -> Option<Problem> {
+        let Self::Other(name) = self else { return None };
+        let problem = |what: String| Problem::new(Code::HostTaken, what);
+        if name != asking.as_str() {
+            let reset = format!("Reset it first, where that lab was made: kubecamp reset --name {name}.");
+            return Some(problem(format!("the host belongs to the lab {name}")).hint(reset));
+        }
+        let what = format!("the host belongs to another lab that is called {name} too: its id is not that of this one");
+        Some(problem(what).hint("Ask who uses the host, and use another one, or have that lab reset first.").hint(
+            "If that lab is yours and its folder is lost: kubecamp up --take-over with the same hosts, then kubecamp reset.",
+        ))
+    }
+}
 
 /// Lines of a scan that each machine has of its own: network identity, and files that its engine writes.
 const OWN: &str = "^\\(address\\|route\\|rule\\|link\\|netns\\|content\t[0-9a-f]*  /etc/hosts$\\|content\t[0-9a-f]*  /etc/resolv.conf$\\)";
@@ -26,7 +91,8 @@ impl Phase for Record {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let lab = &view.lab.name();
+        // One file, so that no run killed in between leaves a name without its id.
+        let claim = format!("{}\n{}\n", view.lab.name(), self.owner.id);
         // The scan comes before the lab's name: a run killed in between scans again, on a host still untouched. A
         // prepared machine was scanned before it was filled; only what is its own is seen anew.
         let change = format!(
@@ -38,11 +104,11 @@ impl Phase for Record {
              look; {{ grep -v '{OWN}' $B; grep '{OWN}' $B.part; }} | sort -u > $B.new && mv $B.new $B && rm -f $B.part /var/lib/kubecamp/prepared || exit 1\n\
              fi\n\
              [ -s $B ] || {{ look && mv $B.part $B || exit 1; }}\n\
-             echo {lab} > /var/lib/kubecamp/lab.part && mv /var/lib/kubecamp/lab.part /var/lib/kubecamp/lab",
-            scan = scan::SCRIPT
+             printf %s {claim} > /var/lib/kubecamp/lab.part && mv /var/lib/kubecamp/lab.part /var/lib/kubecamp/lab",
+            scan = scan::SCRIPT,
+            claim = quote(&claim)
         );
-        let check =
-            format!("[ -s /var/lib/kubecamp/before ] && {}", script::has("/var/lib/kubecamp/lab", &format!("{lab}\n")));
+        let check = format!("[ -s /var/lib/kubecamp/before ] && {}", script::has("/var/lib/kubecamp/lab", &claim));
         Ok(vec![Step::script("baseline", "scan the host and claim it for the lab", Check::Script(check), change)])
     }
 }

@@ -66,6 +66,7 @@ for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done
 p lab "$(read_first /var/lib/kubecamp/lab)"
+p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 p verified "$(read_first /var/lib/kubecamp/verified)"
 for u in kubelet containerd docker crio k3s k3s-agent; do
   s=$(systemctl is-active $u 2>/dev/null); [ "$s" = active ] && p "unit.$u" active

@@ -8,11 +8,11 @@ use std::{
 
 use kubecamp::{
     bundle::Bundle,
-    core::{Arch, Code, Event, EventKind, NodeId, Outcome, Problem, Problems},
+    core::{Arch, Code, Event, EventKind, LabId, NodeId, Outcome, Problem, Problems},
     engine::{Journal, Mode, Phase, Run, Summary, run_flow},
     flows::{self, Up},
     host::{Facts, Host, Viewer},
-    phases::{Records, preflight},
+    phases::{Owner, Records, preflight},
     profile::{self, Lab},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ pub struct Camp {
     pub world: World,
     pub cancel: CancellationToken,
     pub password: Option<&'static str>,
+    pub owner: Owner,
     bundle: Arc<Bundle>,
     folder: tempfile::TempDir,
 }
@@ -65,7 +66,8 @@ impl Camp {
         let file = folder.path().join("tiny.bundle");
         fs::write(&file, &*TINY).unwrap();
         let bundle = Arc::new(Bundle::open(&file).unwrap());
-        Self { lab, hosts, world, cancel: CancellationToken::new(), password: None, bundle, folder }
+        let (cancel, owner) = (CancellationToken::new(), Owner { id: LabId::random(), known: true });
+        Self { lab, hosts, world, cancel, password: None, owner, bundle, folder }
     }
 
     pub fn host(&self, name: &str) -> &SimHost {
@@ -100,7 +102,7 @@ impl Camp {
 
     async fn flow_up(&self, mode: Mode) -> Seen {
         let (hosts, fleet, problems) = self.open().await;
-        let found = preflight::from_facts(&self.lab, &fleet, Arch::Amd64, Default::default());
+        let found = preflight::from_facts(&self.lab, &self.owner, &fleet, Arch::Amd64, Default::default());
         let found: Vec<_> = problems.into_iter().chain(found.problems).collect();
         if !found.is_empty() {
             return Seen { problems: found, summary: Summary::default(), events: vec![], journal: String::new() };
@@ -111,6 +113,7 @@ impl Camp {
     /// What `up` needs besides the lab.
     pub fn wish(&self) -> Up {
         Up {
+            owner: self.owner.clone(),
             bundle: Arc::clone(&self.bundle),
             kubeconfig: self.folder.path().join("kubeconfig"),
             server: "192.0.2.1".into(),

@@ -138,3 +138,29 @@ async fn a_step_that_fails_after_it_gave_a_secret_does_not_tell_it() {
     let told = Problems::from(seen.problems).to_string();
     assert!(!told.contains(TOKEN) && !told.contains(CA), "{told}");
 }
+
+/// Two computers, each with a first lab, which is called the same on both.
+#[tokio::test]
+async fn the_host_of_another_lab_of_the_same_name_is_refused() {
+    let mut camp = Camp::new();
+    camp.up().await.good();
+    let mine = std::mem::take(&mut camp.owner);
+    camp.world.forget();
+    let seen = camp.up().await;
+    assert_eq!(seen.codes(), ["cp", "worker-1", "worker-2"].map(|on| (on, Code::HostTaken)));
+    assert_eq!(exit(&seen), 3);
+    assert_eq!(camp.world.changes(), []);
+    camp.owner = mine;
+    camp.up().await.good();
+}
+
+#[tokio::test]
+async fn a_lab_of_an_earlier_version_gets_its_id() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.host("worker-1").more_facts("lab.id=\n");
+    camp.host("worker-1").undo("baseline");
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), [("worker-1".parse().unwrap(), crate::support::simhost::Did::Change("baseline"))]);
+}

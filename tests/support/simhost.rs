@@ -222,6 +222,11 @@ impl SimHost {
         state.done.remove(&mark.expect("an image is there"));
     }
 
+    /// Takes a step's effect back.
+    pub fn undo(&self, effect: &str) {
+        self.state().done.remove(effect);
+    }
+
     /// Whether a step's effect is there.
     pub fn has(&self, effect: &str) -> bool {
         self.state().done.contains(effect)
@@ -393,7 +398,12 @@ impl State {
                 let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
                 self.done.insert(mark.to_owned());
             }
-            "baseline" => self.facts.push_str(&format!("lab={}\n", word_before("/var/lib/kubecamp/lab.part"))),
+            "baseline" => {
+                let claim =
+                    body.split_once("\nprintf %s '").and_then(|(_, rest)| rest.split_once('\'')).map_or("", |c| c.0);
+                let (name, id) = claim.trim_end().split_once('\n').unwrap_or((claim, ""));
+                self.facts.push_str(&format!("lab={name}\nlab.id={id}\n"));
+            }
             "reach" => self.facts.push_str(&format!("verified={}\n", word_before("/var/lib/kubecamp/verified"))),
             "init" => {
                 self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")

@@ -60,7 +60,7 @@ fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
             let what = format!("the lab {} exists as {} on other machines", old.name(), old.layout());
             Err(Problem::new(Code::LabDiffers, what).hint("Remove it first: kubecamp down.").into())
         }
-        None => Ok((lab, State { format: 1, place: Where::Local, bundle: None, clean: true })),
+        None => Ok((lab, State { clean: true, ..State::new(Where::Local) })),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Context, sudo_password};
 use crate::{
@@ -11,8 +11,9 @@ use crate::{
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Run, run_flow},
     flows,
+    host::Facts,
     machine::Provider,
-    phases::{provider_in, running_place},
+    phases::{Owner, provider_in, running_place},
     profile::Lab,
 };
 
@@ -95,8 +96,10 @@ async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run
     }
     let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), Some(run.journal.run())).await;
     found.extend(absent);
-    let present: Vec<NodeId> = nodes.into_iter().filter(|n| crew.hosts.contains_key(n)).collect();
-    let ended = run_flow(run, &phases, &present, &crew.hosts, &crew.fleet).await;
+    let (ours, taken) = sort(lab, &state.owner(), &crew.fleet);
+    found.extend(taken);
+    let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();
+    let ended = run_flow(run, &phases, &present, &crew.hosts, &ours).await;
     found.extend(crew.dismiss_proven().await);
     if let Err(problems) = ended {
         found.extend(problems.into_vec());
@@ -104,6 +107,18 @@ async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run
     Problems::check(found)?;
     forget_cluster(cx, lab, state)?;
     Ok(())
+}
+
+/// The facts of the hosts that may be reset; one that carries another lab by now is that lab's, and a problem here.
+fn sort(lab: &Lab, owner: &Owner, fleet: &BTreeMap<NodeId, Facts>) -> (BTreeMap<NodeId, Facts>, Vec<Problem>) {
+    let (mut ours, mut taken) = (BTreeMap::new(), vec![]);
+    for (node, facts) in fleet {
+        match owner.claim(lab.name(), facts).problem(lab.name()) {
+            Some(problem) => taken.push(problem.on(node)),
+            None => drop(ours.insert(node.clone(), facts.clone())),
+        }
+    }
+    (ours, taken)
 }
 
 /// The hosts are clean: the next `up` records them anew and may bring up something else.
@@ -146,4 +161,23 @@ async fn remove_each(cx: &Context, lab: &Lab, run: &Run) -> Result<(), Problem> 
         run.journal.note(&NodeId::here(), &format!("machine {} is removed", machine.name));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile;
+
+    #[test]
+    fn the_hosts_of_another_lab_are_not_reset() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap();
+        let owner = State::new(Where::Local).owner();
+        let says = [format!("lab=lab\nlab.id={}", owner.id), "lab=lab\nlab.id=another".into(), String::new()];
+        let fleet = lab.nodes().iter().zip(says).map(|(n, text)| (n.name.clone(), Facts::parse(&text))).collect();
+        let (ours, taken) = sort(&lab, &owner, &fleet);
+        // The last one lost all that it knew: whether it was ours, reset sees by what is there.
+        assert_eq!(ours.keys().map(NodeId::as_str).collect::<Vec<_>>(), ["cp", "worker-2"]);
+        let taken: Vec<_> = taken.iter().map(|p| (p.on.as_ref().unwrap().as_str(), p.code)).collect();
+        assert_eq!(taken, [("worker-1", Code::HostTaken)]);
+    }
 }

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use super::Findings;
+use super::{Claim, Findings};
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
     host::{Cgroup, Facts},
@@ -21,18 +21,19 @@ const SYSTEMS: &[&str] =
     &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
 
 /// Everything that is wrong with one host by itself.
-pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, bundle_arch: Arch) -> Findings {
+pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim, bundle_arch: Arch) -> Findings {
     let mut found = Findings::default();
     system(facts, bundle_arch, &mut found);
     tools(lab, facts, &mut found);
     kernel(lab, facts, &mut found);
     disk(facts, &mut found);
-    let ours = facts.get("lab") == Some(lab.name().as_str());
-    if !ours {
+    found.problems.extend(claim.problem(lab.name()));
+    // What a lab brings is no news where one is known to be, ours or another.
+    if *claim == Claim::Free {
         leftovers(facts, &mut found);
         ports(lab, node, facts, &mut found);
     }
-    networks(lab, facts, ours, &mut found);
+    networks(lab, facts, *claim != Claim::Free, &mut found);
     found
 }
 
@@ -135,11 +136,6 @@ fn disk(facts: &Facts, found: &mut Findings) {
 }
 
 fn leftovers(facts: &Facts, found: &mut Findings) {
-    if let Some(other) = facts.get("lab") {
-        let problem = Problem::new(Code::HostTaken, format!("the host belongs to the lab {other}"));
-        found.problems.push(problem.hint(format!("Reset it first: kubecamp reset --name {other}.")));
-        return;
-    }
     // CNI configuration alone may be podman's; it is read, and left alone.
     let clusters: Vec<_> = facts
         .all("leftover")
@@ -171,13 +167,13 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
     }
 }
 
-fn networks(lab: &Lab, facts: &Facts, ours: bool, found: &mut Findings) {
+fn networks(lab: &Lab, facts: &Facts, in_lab: bool, found: &mut Findings) {
     if facts.address().is_none() && !facts.is_assumed() {
         found.problems.push(Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach"));
     }
     for (what, cidr) in [("pod", lab.pod_cidr()), ("service", lab.service_cidr())] {
         let clash =
-            facts.addresses().into_iter().find(|a| !(ours && is_ours(&a.link)) && overlaps(cidr, a.ip, a.prefix));
+            facts.addresses().into_iter().find(|a| !(in_lab && is_ours(&a.link)) && overlaps(cidr, a.ip, a.prefix));
         if let Some(address) = clash {
             let text = format!("{} {}/{} lies in the {what} network {cidr}", address.link, address.ip, address.prefix);
             found.problems.push(Problem::new(Code::HostNetwork, text));

@@ -7,6 +7,7 @@ mod host;
 
 use std::collections::BTreeMap;
 
+use super::{Claim, Owner};
 use crate::{
     core::{Arch, Code, NodeId, Problem},
     engine::Crew,
@@ -17,6 +18,8 @@ use crate::{
 /// What the user allows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Allowances {
+    /// Hosts that bear the lab's name and another id are taken over.
+    pub take_over: bool,
     /// Hosts smaller than their layout are only warned about.
     pub undersized: bool,
 }
@@ -31,18 +34,33 @@ pub struct Findings {
 }
 
 /// Looks at all hosts: sizes, systems, ports, left-overs, each other.
-pub async fn check(lab: &Lab, crew: &Crew, bundle_arch: Arch, allow: Allowances) -> Findings {
-    let mut found = from_facts(lab, &crew.fleet, bundle_arch, allow);
+pub async fn check(lab: &Lab, owner: &Owner, crew: &Crew, bundle_arch: Arch, allow: Allowances) -> Findings {
+    let mut found = from_facts(lab, owner, &crew.fleet, bundle_arch, allow);
     found.problems.extend(fleet::apart(crew).await);
     found
 }
 
 /// The part that needs nothing but facts.
-pub fn from_facts(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>, bundle_arch: Arch, allow: Allowances) -> Findings {
+pub fn from_facts(
+    lab: &Lab,
+    owner: &Owner,
+    fleet: &BTreeMap<NodeId, Facts>,
+    bundle_arch: Arch,
+    allow: Allowances,
+) -> Findings {
     let mut found = Findings::default();
     for node in lab.nodes() {
         let Some(facts) = fleet.get(&node.name) else { continue };
-        let one = host::problems(lab, node, facts, bundle_arch);
+        let claim = match owner.claim(lab.name(), facts) {
+            Claim::Other(name) if allow.take_over && name == lab.name().as_str() => {
+                let what = "the host bore another lab's id and is taken over";
+                let hint = "Whoever else drives a lab there will find it refused from now on.";
+                found.warnings.push(Problem::new(Code::HostTaken, what).hint(hint).on(&node.name));
+                Claim::Ours
+            }
+            claim => claim,
+        };
+        let one = host::problems(lab, node, facts, &claim, bundle_arch);
         found.problems.extend(one.problems.into_iter().map(|p| p.on(&node.name)));
         found.warnings.extend(one.warnings.into_iter().map(|p| p.on(&node.name)));
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::profile;
+use crate::{core::LabId, profile};
 
 fn lab() -> Lab {
     Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap()
@@ -21,7 +21,11 @@ fn codes(change: impl Fn(u8) -> String) -> Vec<Code> {
         .zip(1..)
         .map(|(n, i)| (n.parse().unwrap(), Facts::parse(&format!("{}{}", good(i), change(i)))))
         .collect();
-    from_facts(&lab(), &fleet, Arch::Amd64, Allowances::default()).problems.iter().map(|p| p.code).collect()
+    from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default())
+        .problems
+        .iter()
+        .map(|p| p.code)
+        .collect()
 }
 
 #[test]
@@ -48,6 +52,7 @@ fn each_fault_has_its_code() {
         ("listen=6443 users:((\"nginx\",pid=1))", Code::HostPort),
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
         ("lab=other", Code::HostTaken),
+        ("lab=lab", Code::HostTaken),
         ("tool.iptables=no", Code::HostTools),
         ("module.overlay=", Code::HostKernel),
         ("kernel=5.10.0", Code::HostKernel),
@@ -74,9 +79,43 @@ fn all_shortfalls_in_one_table() {
         .zip(1..)
         .map(|(n, i)| (n.parse().unwrap(), Facts::parse(&format!("{}cores=1\nmemory=2147483648\n", good(i)))))
         .collect();
-    let found = from_facts(&lab(), &fleet, Arch::Amd64, Allowances::default());
+    let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
     assert_eq!(found.problems.len(), 1);
     assert_eq!(found.problems[0].detail.len(), 6);
-    let allowed = from_facts(&lab(), &fleet, Arch::Amd64, Allowances { undersized: true });
+    let allowed = from_facts(
+        &lab(),
+        &Owner::new(),
+        &fleet,
+        Arch::Amd64,
+        Allowances { undersized: true, ..Allowances::default() },
+    );
     assert!(allowed.problems.is_empty() && allowed.warnings.iter().any(|w| w.code == Code::HostTooSmall));
+}
+
+/// Two students, both with a first lab, which is called `lab`, name the same host.
+#[test]
+fn a_host_is_ours_by_the_labs_id_and_not_by_its_name() {
+    let nodes = ["cp", "worker-1", "worker-2"];
+    let found = |owner: &Owner, words: &str, allow| {
+        let facts = |i| Facts::parse(&format!("{}{words}\nlisten=6443\n", good(i)));
+        let fleet = nodes.iter().zip(1..).map(|(n, i)| (n.parse().unwrap(), facts(i))).collect();
+        from_facts(&lab(), owner, &fleet, Arch::Amd64, allow)
+    };
+    let codes = |owner: &Owner, words: &str| -> Vec<Code> {
+        found(owner, words, Allowances::default()).problems.iter().map(|p| p.code).collect()
+    };
+    let mine = Owner { id: LabId::new("aaaa"), known: true };
+    let first_time = Owner { id: LabId::new("bbbb"), known: false };
+    assert_eq!(codes(&mine, "lab=lab\nlab.id=aaaa"), []);
+    assert_eq!(codes(&first_time, "lab=lab\nlab.id=aaaa"), [Code::HostTaken; 3]);
+    assert_eq!(codes(&mine, "lab=lab\nlab.id=bbbb"), [Code::HostTaken; 3]);
+    // Claimed by a version that knew no ids: by the name, where the lab's folder is there.
+    assert_eq!(codes(&mine, "lab=lab"), []);
+    assert_eq!(codes(&first_time, "lab=lab"), [Code::HostTaken; 3]);
+    let told = found(&first_time, "lab=lab\nlab.id=aaaa", Allowances::default());
+    assert!(told.problems[0].all_hints().iter().any(|h| h.contains("--take-over")), "{}", told.problems[0]);
+    let allow = Allowances { take_over: true, ..Allowances::default() };
+    let taken = found(&first_time, "lab=lab\nlab.id=aaaa", allow);
+    assert!(taken.problems.is_empty() && taken.warnings.iter().any(|w| w.code == Code::HostTaken));
+    assert_eq!(found(&first_time, "lab=other\nlab.id=aaaa", allow).problems[0].code, Code::HostTaken);
 }

@@ -27,8 +27,7 @@ pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<
     let arch = this_arch();
     let arch = crew.fleet.values().find_map(crate::host::Facts::arch).map_or(arch, Ok);
     if let Ok(arch) = arch {
-        let allow = Allowances { undersized: false };
-        let seen = preflight::check(&lab, &crew, arch, allow).await;
+        let seen = preflight::check(&lab, &state.owner(), &crew, arch, Allowances::default()).await;
         found.extend(all(Level::Warning, "preflight", &seen.warnings));
         found.extend(all(Level::Problem, "preflight", &seen.problems));
     }

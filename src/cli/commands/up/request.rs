@@ -15,7 +15,7 @@ use crate::{
     flows::{self, Local, LocalResult, Up},
     inventory,
     machine::{Choice, Engine, Packages},
-    phases::{FetchBundle, LocalPlaces},
+    phases::{FetchBundle, LocalPlaces, Owner},
     profile::{self, Lab, Profile},
     transport::SshTarget,
 };
@@ -25,6 +25,7 @@ pub(in crate::cli::commands) struct Request {
     pub(super) args: UpArgs,
     pub(in crate::cli::commands) lab: Lab,
     place: Where,
+    pub(super) owner: Owner,
     pub(in crate::cli::commands) packages: Packages,
 }
 
@@ -74,7 +75,8 @@ impl Request {
             )
             .into());
         }
-        Ok(Self { args, lab, place, packages: Packages::here() })
+        let owner = known.map_or_else(Owner::new, |(_, state)| state.owner());
+        Ok(Self { args, lab, place, owner, packages: Packages::here() })
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
@@ -91,7 +93,8 @@ impl Request {
     }
 
     pub(super) fn state(&self) -> State {
-        State { format: 1, place: self.place.clone(), bundle: self.args.bundle.clone(), clean: false }
+        let (place, bundle) = (self.place.clone(), self.args.bundle.clone());
+        State { format: 1, id: Some(self.owner.id.clone()), place, bundle, clean: false }
     }
 
     /// Which packages this computer lacks: for machines always, for a bundle where one must be built.
@@ -171,7 +174,8 @@ impl Request {
     ) -> Up {
         let cp = &self.lab.control_plane().name;
         let server = targets.iter().find(|(n, _)| n == cp).map(|(_, t)| t.address.clone()).unwrap_or_default();
-        Up { bundle: Arc::clone(bundle), kubeconfig: cx.store.file("kubeconfig"), server }
+        let owner = self.owner.clone();
+        Up { owner, bundle: Arc::clone(bundle), kubeconfig: cx.store.file("kubeconfig"), server }
     }
 }
 

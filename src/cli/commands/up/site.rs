@@ -61,8 +61,9 @@ impl<'a> Site<'a> {
     }
 
     async fn fit(&self, arch: Arch) -> Result<(), Problems> {
-        let allow = preflight::Allowances { undersized: self.request.args.allow_undersized };
-        let found = preflight::check(&self.run.lab, &self.crew, arch, allow).await;
+        let args = &self.request.args;
+        let allow = preflight::Allowances { undersized: args.allow_undersized, take_over: args.take_over };
+        let found = preflight::check(&self.run.lab, &self.request.owner, &self.crew, arch, allow).await;
         for problem in found.warnings {
             self.run.journal.event(EventKind::Warning { problem });
         }
