@@ -46,7 +46,11 @@ impl Facts {
     /// Gathers the facts of a host.
     pub async fn gather(viewer: &Viewer) -> Result<Self, Problem> {
         let exit = viewer.read(SCRIPT).await?;
-        let facts = Self::parse(&exit.text());
+        let mut facts = Self::parse(&exit.text());
+        // Client address and port, server address and port.
+        for (key, word) in ["", "", "peer.address", "peer.port"].into_iter().zip(viewer.peer().split_whitespace()) {
+            facts.single.insert(key.to_owned(), word.to_owned());
+        }
         if facts.get("end") != Some("yes") {
             return Err(Problem::new(Code::StepFailed, "the facts script did not end")
                 .on(viewer.node())
@@ -179,7 +183,13 @@ fn is_container_link(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        host::Host,
+        transport::{Reply, ScriptedTransport},
+    };
 
     #[test]
     fn reads_lines_and_chooses_the_address() {
@@ -197,6 +207,21 @@ mod tests {
         let facts = Facts::parse("hostname=x'; touch /tmp/x; echo '\npeer.port=22/; reboot");
         assert_eq!((facts.hostname(), facts.ssh_port()), (None, 22));
         assert_eq!(Facts::parse("hostname=node-1.example.org").hostname(), Some("node-1.example.org"));
+    }
+
+    /// sudo gives the script a new environment.
+    #[tokio::test]
+    async fn the_connection_is_known_whoever_becomes_root() {
+        for found in ["root", "free"] {
+            let link = ScriptedTransport::new().played_by(move |ran| {
+                let peer = format!("KC-PEER 198.51.100.7 51234 192.0.2.11 2222\n{found}\n");
+                Some(Reply::ok(if ran.line.contains("id -u") { peer } else { FACTS.to_owned() }))
+            });
+            const FACTS: &str = "addr=eth0 10.0.2.15/24\naddr=eth1 192.0.2.11/24\nend=yes\n";
+            let host = Host::open("cp".parse().unwrap(), Arc::new(link), None).await.unwrap();
+            let facts = Facts::gather(&Viewer::new(&host)).await.unwrap();
+            assert_eq!((facts.ssh_port(), facts.address()), (2222, Some(Ipv4Addr::new(192, 0, 2, 11))), "{found}");
+        }
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ pub struct Host {
     node: NodeId,
     link: Arc<dyn Transport>,
     sudo: Sudo,
+    peer: String,
 }
 
 /// Where a user without root keeps an upload until root moves it; made anew for each, and only ours to write.
@@ -30,8 +31,15 @@ const STAGE: &str = "/var/tmp/kubecamp";
 impl Host {
     /// Finds out how to become root: as root itself, by `sudo -n`, or with `password`.
     pub async fn open(node: NodeId, link: Arc<dyn Transport>, password: Option<&Secret>) -> Result<Self, Problem> {
-        let sudo = become_root(&*link, password).await.map_err(|p| p.on(&node))?;
-        Ok(Self { node, link, sudo })
+        let found = probe(&*link).await.map_err(|p| p.on(&node))?;
+        let sudo = become_root(&*link, &found, password).await.map_err(|p| p.on(&node))?;
+        let peer = found.lines().find_map(|l| l.strip_prefix("KC-PEER ")).unwrap_or_default().to_owned();
+        Ok(Self { node, link, sudo, peer })
+    }
+
+    /// The connection as sshd on the host describes it to the login user (`SSH_CONNECTION`), which sudo does not pass on.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
     }
 
     /// The node that this host is.
@@ -117,13 +125,17 @@ fn bounded(line: &str, limit: Duration) -> String {
     format!("timeout -k 5 {seconds} {line}")
 }
 
-async fn become_root(link: &dyn Transport, password: Option<&Secret>) -> Result<Sudo, Problem> {
+/// What the login user is and sees.
+async fn probe(link: &dyn Transport) -> Result<String, Problem> {
     let probe = Cmd::new(
-        "if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
+        "echo \"KC-PEER $SSH_CONNECTION\"; if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
                           elif sudo -n true 2>/dev/null; then echo free; else echo password; fi",
     );
-    let found = link.exec(&probe, Io::default()).await.map_err(|e| e.problem())?;
-    match found.text().lines().last().unwrap_or_default() {
+    Ok(link.exec(&probe, Io::default()).await.map_err(|e| e.problem())?.text())
+}
+
+async fn become_root(link: &dyn Transport, found: &str, password: Option<&Secret>) -> Result<Sudo, Problem> {
+    match found.lines().last().unwrap_or_default() {
         "root" => Ok(Sudo::Root),
         "free" => Ok(Sudo::Free),
         "password" => {

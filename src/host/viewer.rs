@@ -24,6 +24,11 @@ impl Viewer {
         self.0.node()
     }
 
+    /// The connection to the host as the host sees it.
+    pub(super) fn peer(&self) -> &str {
+        self.0.peer()
+    }
+
     /// Runs a reading script as root.
     pub async fn read(&self, script: &str) -> Result<Exit, Problem> {
         self.0.root(script, Duration::from_secs(60), Io::default()).await.map_err(|e| e.problem().on(self.0.node()))

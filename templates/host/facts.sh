@@ -50,8 +50,6 @@ p iptables.version "$(iptables --version 2>/dev/null)"
 ip -o -4 addr show scope global 2>/dev/null | awk '{print "addr=" $2 " " $4}'
 p route.source "$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' | head -n1)"
 p mtu "$(cat /sys/class/net/$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n1)/mtu 2>/dev/null)"
-p peer.port "${SSH_CONNECTION:+$(echo "$SSH_CONNECTION" | cut -d" " -f4)}"
-p peer.address "${SSH_CONNECTION:+$(echo "$SSH_CONNECTION" | cut -d' ' -f3)}"
 for l in /sys/class/net/*; do
   n=${l##*/}; case $n in lo|veth*|cni0|flannel*|kube-*|docker*|br-*|kcbr*) continue;; esac
   [ -e "$l/device" ] || [ "$(read_first "$l/type")" = 1 ] && p mac "$n $(read_first "$l/address")"
