@@ -48,8 +48,8 @@ impl Facts {
         let exit = viewer.read(SCRIPT).await?;
         let mut facts = Self::parse(&exit.text());
         // Client address and port, server address and port.
-        for (key, word) in ["", "", "peer.address", "peer.port"].into_iter().zip(viewer.peer().split_whitespace()) {
-            facts.single.insert(key.to_owned(), word.to_owned());
+        if let Some(address) = viewer.peer().split_whitespace().nth(2) {
+            facts.single.insert("peer.address".to_owned(), address.to_owned());
         }
         if facts.get("end") != Some("yes") {
             return Err(Problem::new(Code::StepFailed, "the facts script did not end")
@@ -163,11 +163,6 @@ impl Facts {
         self.get("hostname").filter(|name| name.len() <= 253 && name.chars().all(plain))
     }
 
-    /// The port of the SSH server that the connection came in on, 22 where unknown.
-    pub fn ssh_port(&self) -> u16 {
-        self.get("peer.port").and_then(|p| p.parse().ok()).unwrap_or(22)
-    }
-
     /// The interface that carries `ip`.
     pub fn link_of(&self, ip: Ipv4Addr) -> Option<String> {
         self.addresses().into_iter().find(|a| a.ip == ip).map(|a| a.link)
@@ -204,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_strangers_words_do_not_get_into_scripts() {
-        let facts = Facts::parse("hostname=x'; touch /tmp/x; echo '\npeer.port=22/; reboot");
-        assert_eq!((facts.hostname(), facts.ssh_port()), (None, 22));
+        let facts = Facts::parse("hostname=x'; touch /tmp/x; echo '\npeer.address=192.0.2.1; reboot");
+        assert_eq!((facts.hostname(), facts.address()), (None, None));
         assert_eq!(Facts::parse("hostname=node-1.example.org").hostname(), Some("node-1.example.org"));
     }
 
@@ -220,7 +215,7 @@ mod tests {
             const FACTS: &str = "addr=eth0 10.0.2.15/24\naddr=eth1 192.0.2.11/24\nend=yes\n";
             let host = Host::open("cp".parse().unwrap(), Arc::new(link), None).await.unwrap();
             let facts = Facts::gather(&Viewer::new(&host)).await.unwrap();
-            assert_eq!((facts.ssh_port(), facts.address()), (2222, Some(Ipv4Addr::new(192, 0, 2, 11))), "{found}");
+            assert_eq!(facts.address(), Some(Ipv4Addr::new(192, 0, 2, 11)), "{found}");
         }
     }
 

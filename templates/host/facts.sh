@@ -60,6 +60,15 @@ ip -4 route show 2>/dev/null | awk '$1 ~ /\//{print "route=" $1 " " $3}'
 if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi
 
 # What an earlier cluster left, and whose.
+lab=/var/lib/kubecamp/lab
+# A firewall of the host itself, by the name of whoever drives it.
+if [ ! -e $lab ]; then
+  if has systemctl && systemctl -q is-active firewalld 2>/dev/null; then p firewall firewalld
+  elif grep -qsi '^ENABLED=yes' /etc/ufw/ufw.conf; then p firewall ufw
+  elif has nft && nft list chains 2>/dev/null | grep -q 'hook input .*policy drop'; then p firewall nftables
+  elif grep -qs . /proc/net/ip_tables_names && has iptables-legacy && iptables-legacy -S INPUT 2>/dev/null | grep -q '^-P INPUT DROP'; then p firewall iptables
+  fi
+fi
 for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd/member /var/lib/kubelet/config.yaml /etc/cni/net.d /opt/cni/bin /var/lib/rancher /etc/rancher /var/snap/microk8s /var/lib/k0s; do
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done

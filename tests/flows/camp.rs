@@ -44,6 +44,8 @@ pub struct Camp {
 /// What one run showed.
 pub struct Seen {
     pub problems: Vec<Problem>,
+    /// Preflight's.
+    pub warnings: Vec<Problem>,
     pub summary: Summary,
     pub events: Vec<Event>,
     pub journal: String,
@@ -102,12 +104,14 @@ impl Camp {
 
     async fn flow_up(&self, mode: Mode) -> Seen {
         let (hosts, fleet, problems) = self.open().await;
-        let found = preflight::from_facts(&self.lab, &self.owner, &fleet, Arch::Amd64, Default::default());
+        let found = preflight::check(&self.lab, &self.owner, &hosts, &fleet, Arch::Amd64, Default::default()).await;
+        let warnings = found.warnings;
         let found: Vec<_> = problems.into_iter().chain(found.problems).collect();
         if !found.is_empty() {
-            return Seen { problems: found, summary: Summary::default(), events: vec![], journal: String::new() };
+            let (summary, events, journal) = Default::default();
+            return Seen { problems: found, warnings, summary, events, journal };
         }
-        self.run(mode, &flows::up(&self.wish()), &hosts, &fleet).await
+        Seen { warnings, ..self.run(mode, &flows::up(&self.wish()), &hosts, &fleet).await }
     }
 
     /// What `up` needs besides the lab.
@@ -146,6 +150,7 @@ impl Camp {
         let events = heard.lock().unwrap().clone();
         Seen {
             problems: ended.err().map(Problems::into_vec).unwrap_or_default(),
+            warnings: vec![],
             summary: run.summary(),
             events,
             journal: fs::read_to_string(path).unwrap(),

@@ -162,3 +162,41 @@ async fn what_an_interrupted_upload_has_done_is_not_sent_again() {
     assert!(first > 1, "{first}");
     assert_eq!(puts() - first, 1);
 }
+
+#[tokio::test]
+async fn hosts_that_do_not_reach_each_others_ports_are_refused_with_all_of_them() {
+    let camp = Camp::new();
+    camp.host("worker-1").shut("cp", 6443, "no answer within 4 s");
+    camp.host("worker-1").shut("worker-2", 10250, "No route to host");
+    let seen = camp.up().await;
+    assert_eq!(seen.codes(), [("worker-1", Code::HostApart)]);
+    let problem = &seen.problems[0];
+    assert_eq!(problem.what, "cannot reach cp, worker-2");
+    assert_eq!(
+        problem.detail,
+        [
+            "cp at 192.0.2.1, TCP port 6443: no answer within 4 s",
+            "worker-2 at 192.0.2.3, TCP port 10250: No route to host"
+        ]
+    );
+    assert!(problem.all_hints()[0].contains("TCP 6443 to cp, TCP 10250 and UDP 8472 to all"), "{problem}");
+    assert_eq!(camp.world.changes(), []);
+}
+
+#[tokio::test]
+async fn a_host_that_could_not_try_is_not_taken_for_a_good_one() {
+    let camp = Camp::new();
+    camp.host("worker-2").shut("link", 0, "");
+    assert_eq!(camp.up().await.codes(), [("worker-2", Code::LinkLost)]);
+}
+
+#[tokio::test]
+async fn a_firewall_of_the_host_itself_is_only_warned_about() {
+    let camp = Camp::on([System::Debian13, System::Rocky9, System::Ubuntu2404], Login::Root);
+    camp.host("worker-1").more_facts("firewall=firewalld\n");
+    camp.host("worker-2").more_facts("firewall=ufw\n");
+    let seen = camp.up().await.good();
+    let told: Vec<_> = seen.warnings.iter().map(|w| (w.on.as_ref().unwrap().as_str(), w.code)).collect();
+    assert_eq!(told, [("worker-1", Code::HostApart), ("worker-2", Code::HostApart)]);
+    assert!(seen.warnings[0].all_hints()[0].contains("firewall-cmd --permanent --add-port=8472/udp"));
+}

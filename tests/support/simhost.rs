@@ -166,6 +166,8 @@ struct State {
     done: BTreeSet<String>,
     troubles: Vec<(&'static str, Trouble)>,
     facts: String,
+    /// Ports of other nodes that it does not reach, and what a try says.
+    shut: Vec<(&'static str, u16, &'static str)>,
     /// What a scan finds beside what was there before.
     residues: Vec<&'static str>,
 }
@@ -190,6 +192,7 @@ impl SimHost {
             done: BTreeSet::new(),
             troubles: vec![],
             facts: String::new(),
+            shut: vec![],
             residues: vec![],
         }));
         let player = Arc::clone(&state);
@@ -208,6 +211,11 @@ impl SimHost {
     /// Facts that win over the host's own.
     pub fn more_facts(&self, lines: &str) {
         self.state().facts.push_str(lines);
+    }
+
+    /// Lets a port of another node be out of its reach.
+    pub fn shut(&self, node: &'static str, port: u16, says: &'static str) {
+        self.state().shut.push((node, port, says));
     }
 
     /// What stays after a reset, as a scan's lines; nothing any more when empty.
@@ -301,6 +309,9 @@ impl State {
         if script.contains("p os.id") {
             return Some(Reply::ok(self.facts()));
         }
+        if script.contains("KC-REACH") {
+            return Some(self.reach(script));
+        }
         if script.contains("\nours\n}\nkc_main") {
             return Some(if self.done.contains("baseline") { Reply::ok("") } else { Reply::fail(1, "") });
         }
@@ -312,6 +323,21 @@ impl State {
             return Some(if self.done.contains("init") { Reply::ok(conf) } else { Reply::fail(1, "no such file") });
         }
         script.contains("echo 'KC-DONE ").then(|| Reply::ok(self.probe(script)))
+    }
+
+    /// What the tries of the doors of other nodes say.
+    fn reach(&self, script: &str) -> Reply {
+        if self.shut.iter().any(|(node, ..)| *node == "link") {
+            return Reply::Fail(LinkError::Lost("broken pipe".into()));
+        }
+        let tries = script.lines().filter_map(|l| l.strip_prefix("kc_reach ")).filter(|l| l.ends_with(" &"));
+        let said = tries.map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let (node, port) = (words[0], words[2]);
+            let shut = self.shut.iter().find(|(n, p, _)| *n == node && p.to_string() == port);
+            format!("KC-REACH {node} {port} {}\n", shut.map_or("yes", |(.., says)| says))
+        });
+        Reply::ok(said.collect::<String>())
     }
 
     fn probe(&self, script: &str) -> String {

@@ -1,11 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::future::join_all;
-
 use crate::{
     core::{Bytes, Code, NodeId, Problem},
-    engine::Crew,
-    host::{Facts, Viewer},
+    host::Facts,
     profile::{Lab, Size, shortfalls},
 };
 
@@ -78,27 +75,4 @@ pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
             .on(node)
     })
     .collect()
-}
-
-/// Hosts that cannot reach each other: each tries every other's SSH port, which is known to be open.
-pub(super) async fn apart(crew: &Crew) -> Vec<Problem> {
-    let addresses: Vec<_> = crew.fleet.iter().filter_map(|(n, f)| Some((n, f.address()?, f.ssh_port()))).collect();
-    let tries = crew.hosts.iter().map(|(node, host)| {
-        let others: Vec<_> = addresses.iter().filter(|(n, _, _)| *n != node).cloned().collect();
-        async move {
-            let script: String = others
-                .iter()
-                .map(|(n, ip, port)| {
-                    format!("timeout 4 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' 2>/dev/null || echo {n} &\n")
-                })
-                .collect();
-            let exit = Viewer::new(host).read(&format!("{script}wait")).await.ok()?;
-            let lost: Vec<_> = exit.text().lines().map(str::to_owned).collect();
-            (!lost.is_empty()).then(|| {
-                let what = format!("cannot reach {} on its SSH port", lost.join(", "));
-                Problem::new(Code::HostApart, what).on(node)
-            })
-        }
-    });
-    join_all(tries).await.into_iter().flatten().collect()
 }

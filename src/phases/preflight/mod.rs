@@ -1,17 +1,17 @@
 //! Belongs: what must be true of all hosts before anything is changed; every problem of every host at once.
 //! Never: changing or connecting to anything but by reading scripts.
-//! Start here: `check` here, then `host.rs` (one host) and `fleet.rs` (hosts against each other).
+//! Start here: `check` here, then `host.rs` (one host), `fleet.rs` and `apart.rs` (hosts against each other).
 
+mod apart;
 mod fleet;
 mod host;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Claim, Owner};
 use crate::{
     core::{Arch, Code, NodeId, Problem},
-    engine::Crew,
-    host::Facts,
+    host::{Facts, Host},
     profile::Lab,
 };
 
@@ -34,9 +34,18 @@ pub struct Findings {
 }
 
 /// Looks at all hosts: sizes, systems, ports, left-overs, each other.
-pub async fn check(lab: &Lab, owner: &Owner, crew: &Crew, bundle_arch: Arch, allow: Allowances) -> Findings {
-    let mut found = from_facts(lab, owner, &crew.fleet, bundle_arch, allow);
-    found.problems.extend(fleet::apart(crew).await);
+pub async fn check(
+    lab: &Lab,
+    owner: &Owner,
+    hosts: &BTreeMap<NodeId, Arc<Host>>,
+    fleet: &BTreeMap<NodeId, Facts>,
+    bundle_arch: Arch,
+    allow: Allowances,
+) -> Findings {
+    let mut found = from_facts(lab, owner, fleet, bundle_arch, allow);
+    let apart = apart::look(lab, hosts, fleet).await;
+    found.problems.extend(apart.problems);
+    found.warnings.extend(apart.warnings);
     found
 }
 

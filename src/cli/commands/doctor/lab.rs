@@ -27,7 +27,7 @@ pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<
     let arch = this_arch();
     let arch = crew.fleet.values().find_map(crate::host::Facts::arch).map_or(arch, Ok);
     if let Ok(arch) = arch {
-        let seen = preflight::check(&lab, &state.owner(), &crew, arch, Allowances::default()).await;
+        let seen = preflight::check(&lab, &state.owner(), &crew.hosts, &crew.fleet, arch, Allowances::default()).await;
         found.extend(all(Level::Warning, "preflight", &seen.warnings));
         found.extend(all(Level::Problem, "preflight", &seen.problems));
     }

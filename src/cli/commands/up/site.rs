@@ -63,7 +63,8 @@ impl<'a> Site<'a> {
     async fn fit(&self, arch: Arch) -> Result<(), Problems> {
         let args = &self.request.args;
         let allow = preflight::Allowances { undersized: args.allow_undersized, take_over: args.take_over };
-        let found = preflight::check(&self.run.lab, &self.request.owner, &self.crew, arch, allow).await;
+        let found =
+            preflight::check(&self.run.lab, &self.request.owner, &self.crew.hosts, &self.crew.fleet, arch, allow).await;
         for problem in found.warnings {
             self.run.journal.event(EventKind::Warning { problem });
         }

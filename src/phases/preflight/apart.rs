@@ -1,0 +1,173 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use futures::future::join_all;
+
+use super::Findings;
+use crate::{
+    core::{Code, NodeId, Problem},
+    host::{Facts, Host, Viewer},
+    profile::{Cni, Lab},
+};
+
+/// The port of the API server.
+const API: u16 = 6443;
+
+/// The port of every kubelet.
+const KUBELET: u16 = 10250;
+
+/// The UDP port of flannel's VXLAN.
+const VXLAN: u16 = 8472;
+
+/// How long one try may take, in seconds.
+const PATIENCE: u32 = 4;
+
+/// One port of another node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Door {
+    node: NodeId,
+    address: Ipv4Addr,
+    port: u16,
+}
+
+/// Hosts that cannot reach each other on the ports that a cluster uses.
+///
+/// Nothing listens there yet, and that is an answer: a host that refuses a connection was reached. Silence and "no
+/// route" are what a firewall in between, or on the host, makes of it.
+pub(super) async fn look(lab: &Lab, hosts: &BTreeMap<NodeId, Arc<Host>>, fleet: &BTreeMap<NodeId, Facts>) -> Findings {
+    let mut found = Findings::default();
+    let doors = doors(lab, fleet);
+    let tries =
+        hosts.iter().filter(|(node, _)| fleet.get(*node).is_some_and(|f| f.yes("tool.bash"))).map(|(node, host)| {
+            let others: Vec<_> = doors.iter().filter(|d| d.node != *node).cloned().collect();
+            async move { one(lab, node, host, &others).await }
+        });
+    found.problems.extend(join_all(tries).await.into_iter().flatten());
+    if lab.nodes().len() > 1 && lab.profile().network.cni == Cni::Flannel {
+        found.warnings.extend(fleet.iter().filter_map(|(node, facts)| filtered(lab, facts).map(|p| p.on(node))));
+    }
+    found
+}
+
+fn doors(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Vec<Door> {
+    let mut doors = vec![];
+    for node in lab.nodes() {
+        let Some(address) = fleet.get(&node.name).and_then(Facts::address) else { continue };
+        let mut door = |port| doors.push(Door { node: node.name.clone(), address, port });
+        if lab.control_plane().name == node.name {
+            door(API);
+        }
+        door(KUBELET);
+    }
+    doors
+}
+
+async fn one(lab: &Lab, node: &NodeId, host: &Host, doors: &[Door]) -> Option<Problem> {
+    if doors.is_empty() {
+        return None;
+    }
+    let said = match Viewer::new(host).read(&script(doors)).await {
+        Ok(exit) => exit.text(),
+        Err(problem) => return Some(problem),
+    };
+    let shut = shut(doors, &said);
+    if shut.is_empty() {
+        return None;
+    }
+    let nodes: BTreeSet<_> = shut.iter().map(|(door, _)| door.node.as_str()).collect();
+    let what = format!("cannot reach {}", nodes.into_iter().collect::<Vec<_>>().join(", "));
+    let lines = shut.iter().map(|(d, why)| format!("{} at {}, TCP port {}: {why}", d.node, d.address, d.port));
+    Some(Problem::new(Code::HostApart, what).on(node).detail(lines).hint(open_what(lab)))
+}
+
+/// Tries all doors at once, each in words that [`shut`] reads.
+fn script(doors: &[Door]) -> String {
+    let tries: String = doors.iter().map(|d| format!("kc_reach {} {} {} &\n", d.node, d.address, d.port)).collect();
+    format!(
+        "LC_ALL=C; export LC_ALL\n\
+         kc_reach() {{\n\
+         said=$(timeout {PATIENCE} bash -c \"exec 3<>/dev/tcp/$2/$3\" 2>&1); code=$?\n\
+         case $code:$said in\n\
+         0:* | *'Connection refused'*) echo \"KC-REACH $1 $3 yes\" ;;\n\
+         124:*) echo \"KC-REACH $1 $3 no answer within {PATIENCE} s\" ;;\n\
+         *) echo \"KC-REACH $1 $3 $(echo \"$said\" | head -n 1 | sed 's/.*: //')\" ;;\n\
+         esac\n}}\n{tries}wait"
+    )
+}
+
+/// The doors that did not let us through, and why; of one that nothing is said of, nothing is known.
+fn shut<'d>(doors: &'d [Door], said: &str) -> Vec<(&'d Door, String)> {
+    let word = |door: &Door| {
+        let head = format!("KC-REACH {} {} ", door.node, door.port);
+        said.lines().find_map(|l| l.strip_prefix(&head).map(str::to_owned))
+    };
+    let tried = doors.iter().map(|door| (door, word(door).unwrap_or_else(|| "the try did not end".to_owned())));
+    tried.filter(|(_, word)| word != "yes").collect()
+}
+
+fn open_what(lab: &Lab) -> String {
+    let pods = match lab.profile().network.cni {
+        Cni::Flannel => format!("UDP {VXLAN}"),
+        Cni::Bridge => format!("everything of the pod network {}", lab.pod_cidr()),
+    };
+    format!(
+        "Open between the hosts: TCP {API} to {}, TCP {KUBELET} and {pods} to all (security group, firewall).",
+        lab.control_plane().name
+    )
+}
+
+/// A firewall on the host itself: whether it lets VXLAN in cannot be tried before somebody listens.
+fn filtered(lab: &Lab, facts: &Facts) -> Option<Problem> {
+    let by = facts.get("firewall")?;
+    let hint = match by {
+        "firewalld" => {
+            format!("On the host: firewall-cmd --permanent --add-port={VXLAN}/udp && firewall-cmd --reload.")
+        }
+        "ufw" => format!("On the host: ufw allow {VXLAN}/udp."),
+        _ => open_what(lab),
+    };
+    let what = format!(
+        "{by} is active, and nobody can try before the lab is up whether it lets UDP {VXLAN} in, without which pods \
+         do not reach those of other nodes"
+    );
+    Some(Problem::new(Code::HostApart, what).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn door(node: &str, address: [u8; 4], port: u16) -> Door {
+        Door { node: node.parse().unwrap(), address: address.into(), port }
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_and_silence_is_none() {
+        let free = |n: u8| std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, n), 0)).unwrap();
+        let open = free(1);
+        let refused = free(2).local_addr().unwrap().port();
+        let doors = [
+            door("open", [127, 0, 0, 1], open.local_addr().unwrap().port()),
+            door("refused", [127, 0, 0, 2], refused),
+            // Nobody connects to everybody: the kernel refuses without sending anything.
+            door("nowhere", [255, 255, 255, 255], KUBELET),
+        ];
+        let out = Command::new("sh").arg("-c").arg(script(&doors)).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        let shut = shut(&doors, &said);
+        let names: Vec<_> = shut.iter().map(|(d, _)| d.node.as_str()).collect();
+        assert_eq!(names, ["nowhere"], "{said}");
+    }
+
+    #[test]
+    fn a_try_that_said_nothing_is_not_a_good_one() {
+        let doors = [door("cp", [192, 0, 2, 1], API), door("cp", [192, 0, 2, 1], KUBELET)];
+        let shut = shut(&doors, "KC-REACH cp 6443 yes\nKC-REACH cp 102500 yes\n");
+        assert_eq!(shut, [(&doors[1], "the try did not end".to_owned())]);
+    }
+}
