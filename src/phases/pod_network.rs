@@ -12,7 +12,7 @@ use crate::{
 /// Writes the node's CNI configuration before the kubelet starts, so that the node is ready at once.
 pub struct PodNetwork;
 
-const CONFIG: &str = "/etc/cni/net.d/10-kubecamp.conflist";
+const CONFIG: &str = "/etc/kubecamp/cni/net.d/10-kubecamp.conflist";
 const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
 
 /// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
@@ -91,4 +91,17 @@ fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
         script::put(ROUTES, 0o644, &unit)
     );
     Ok(vec![config, Step::script("routes", "route to the other nodes' pods", Check::Script(check), change)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a folder that others write to as well, the first file by name would win over ours.
+    #[test]
+    fn containerd_reads_a_folder_that_only_we_write_to() {
+        let config = template::text("node/containerd.toml.tera").unwrap();
+        let folder = CONFIG.rsplit_once('/').unwrap().0;
+        assert!(folder.starts_with("/etc/kubecamp/") && config.contains(&format!("\n  conf_dir = \"{folder}\"\n")));
+    }
 }

@@ -32,6 +32,16 @@ pub struct PreparedImage {
     pub name: Arc<OnceLock<String>>,
 }
 
+/// Texts that become part of the image, or decide what does.
+const PARTS: &[&str] = &[
+    "host/scan.sh",
+    "host/lib.sh",
+    "node/containerd.toml.tera",
+    "node/containerd.service",
+    "node/kubelet.service",
+    "node/crictl.yaml",
+];
+
 /// The lab that the machine to be prepared belongs to while it is made.
 const LAB: &str = "kubecamp-prepare";
 
@@ -82,8 +92,7 @@ impl Prepare {
     /// The image's name: what goes into it, and how.
     fn image(&self) -> Option<String> {
         let (bundle, provider) = (self.bundle.get()?, self.provider.get()?);
-        let scripts =
-            format!("{}{}", crate::host::scan::SCRIPT, crate::host::template::text("host/lib.sh").unwrap_or_default());
+        let scripts: String = PARTS.iter().filter_map(|name| crate::host::template::text(name).ok()).collect();
         let text = format!("{}\n{}\n{}\n{scripts}", bundle.id(), provider.image_key(), env!("CARGO_PKG_VERSION"));
         Some(format!("kubecamp-ready-{}", &Blob::from_bytes(text.into_bytes()).sha256()[..16]))
     }
@@ -202,5 +211,16 @@ impl Phase for Settle {
         // The last of the steps that run aside, one after the other.
         let images = Need::Step(view.node.clone(), StepId::new(IMPORT_COREDNS));
         Ok(vec![Step::script("settle", "leave the machine unclaimed", Check::Never, change).needs(images)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// One that is missing would silently not count.
+    #[test]
+    fn every_part_of_the_image_is_there() {
+        for name in super::PARTS {
+            crate::host::template::text(name).unwrap();
+        }
     }
 }

@@ -47,10 +47,10 @@ impl Phase for Runtime {
             "{} && systemctl is-active -q kubecamp-containerd && [ -S {SOCKET} ] && systemctl is-enabled -q kubelet",
             same.join(" && ")
         );
-        let own = ["/var/lib/kubelet", "/var/lib/cni", "/etc/kubernetes", "/etc/cni/net.d", "/opt/cni"];
+        let own = ["/var/lib/kubelet", "/var/lib/cni", "/etc/kubernetes", "/opt/cni"];
         let trees: String = own.iter().map(|d| format!("kc_dirs {0}; kc_tree {d}\n", parent(d))).collect();
         let change = format!(
-            "{trees}mkdir -p /run/kubecamp /var/lib/kubecamp/containerd\n{puts}\
+            "{trees}kc_dirs /etc/kubecamp/cni/net.d; mkdir -p /run/kubecamp /var/lib/kubecamp/containerd\n{puts}\
              kc_record unit absent kubecamp-containerd; kc_record unit absent kubelet\n\
              systemctl daemon-reload && systemctl enable -q kubecamp-containerd kubelet && systemctl restart kubecamp-containerd || exit 1\n\
              i=0; until [ -S {SOCKET} ] && /opt/kubecamp/bin/ctr -a {SOCKET} version >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 150 ] || kc_die \"$(journalctl -u kubecamp-containerd -n 20 --no-pager 2>&1)\"; sleep 0.2; done",

@@ -4,8 +4,10 @@ kc_dirs /opt/kubecamp/bin; kc_dirs /opt/cni/bin; kc_dirs /usr/local/bin
 for p in /opt/kubecamp/bin/containerd /opt/cni/bin/bridge /opt/cni/bin/portmap /usr/local/bin/kubeadm /usr/local/bin/kubectl /usr/local/bin/kubelet; do
   kc_keep $p && echo lab > $p && chmod 755 $p || exit 1
 done
-for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes /etc/cni/net.d /opt/cni; do kc_dirs "$(dirname $d)"; kc_tree $d; done
+for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes /opt/cni; do kc_dirs "$(dirname $d)"; kc_tree $d; done
 kc_block /etc/hosts; printf '# kubecamp begin\n10.0.0.1 cp\n# kubecamp end\n' >> /etc/hosts
+kc_dirs /etc/kubecamp/cni/net.d; echo '{}' | kc_put /etc/kubecamp/cni/net.d/10-kubecamp.conflist 644
+# Where earlier versions had it.
 echo '{}' | kc_put /etc/cni/net.d/10-kubecamp.conflist 644
 echo 'net.ipv4.ip_forward = 1' | kc_put /etc/sysctl.d/90-kubecamp.conf 644
 echo overlay | kc_put /etc/modules-load.d/kubecamp.conf 644

@@ -136,7 +136,7 @@ fn disk(facts: &Facts, found: &mut Findings) {
 }
 
 fn leftovers(facts: &Facts, found: &mut Findings) {
-    // CNI configuration alone may be podman's; it is read, and left alone.
+    // CNI configuration alone may be podman's, or what kubeadm reset left: the lab's containerd has a folder of its own.
     let clusters: Vec<_> = facts
         .all("leftover")
         .iter()
