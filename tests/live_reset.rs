@@ -204,9 +204,11 @@ async fn a_reset_killed_anywhere_is_finished_by_the_next() {
         vec![Box::new(StopCluster { records: Arc::clone(&records) }), Box::new(CleanNetwork { records })];
     camp.flow(&first).await.unwrap();
     // As if killed in the midst of restoring files: some are back, some are half removed.
-    camp.sh("rm -rf /opt/kubecamp /etc/kubernetes; rm -f /etc/systemd/system/kubelet.service; echo part > /usr/local/bin/kubeadm.kc-part").await;
+    camp.sh("rm -rf /opt/kubecamp /etc/kubernetes; rm -f /etc/systemd/system/kubelet.service; echo part > /usr/local/bin/kubeadm.kc-part.4711; echo part > /opt/cni/bin/bridge.kc-part.4712; \
+         mkdir -p /etc/kubecamp; echo part > /etc/kubecamp/containerd.toml.kc-part; echo part > /etc/hosts.kc-part").await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
     assert_eq!(camp.scan().await, before);
+    camp.sh("test ! -e /etc/hosts.kc-part").await;
     // And up again on the clean host, whose reset compares with the same.
     camp.up().await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));

@@ -228,7 +228,7 @@ impl Traces {
         if FOLDERS.iter().any(|f| beneath(path, f))
             || path == "/etc/crictl.yaml"
             || path == "/root/.kube/cache"
-            || name.ends_with(".kc-part")
+            || is_part(name)
         {
             return true;
         }
@@ -256,6 +256,11 @@ impl Traces {
         };
         parse().is_some_and(|(ip, port)| self.holds(&ip.to_string()) || (30000..32768).contains(&port))
     }
+}
+
+/// What a write or an upload that was cut off leaves: `kubeadm.kc-part`, `kubeadm.kc-part.4711`.
+fn is_part(name: &str) -> bool {
+    name.split_once(".kc-part").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// A rule without what people wrote between quotes.

@@ -53,8 +53,13 @@ same() { # same A B: type, mode, owner and content
 shared_folder() { case $1 in /etc/cni | /etc/cni/* | /opt/cni | /opt/cni/*) return 0 ;; *) return 1 ;; esac; }
 has_block() { grep -qs '^# kubecamp begin$' "$1"; }
 
+# What a write or an upload that was cut off left beside the file.
+parts() { for p in "$1.kc-part" "$1".kc-part.*; do { [ -e "$p" ] || [ -L "$p" ]; } && ! had path "$p" && echo "$p"; done; }
+remove_parts() { parts "$1" | while IFS= read -r p; do rm -f "$p"; done; }
+
 # left KIND BEFORE THING: prints it when it is not as it was.
 left() {
+  case $1 in file | block) [ -z "$(parts "$3")" ] || echo "$1 $3" ;; esac
   case $1 in
     file) case $2 in
         kept:*) [ ! -e "$KC/kept/${2#kept:}" ] && [ ! -L "$KC/kept/${2#kept:}" ] || same "$KC/kept/${2#kept:}" "$3" ;;
@@ -79,7 +84,7 @@ give_back() {
   true
 }
 restore_file() {
-  rm -f "$2.kc-part"
+  remove_parts "$2"
   case $1 in
     kept:*) kept=$KC/kept/${1#kept:}
       if [ ! -e "$kept" ] && [ ! -L "$kept" ]; then echo "kubecamp: the kept copy of $2 is gone"; return; fi
@@ -91,7 +96,7 @@ restore_file() {
 # The file may be a bind mount, so it is written in place; its last bytes are those of the kept copy or, without one,
 # whichever ending has the digest of the record.
 remove_block() {
-  rm -f "$2.kc-part"
+  remove_parts "$2"
   has_block "$2" || return 0
   rest=$(sed '/^# kubecamp begin$/,/^# kubecamp end$/d' "$2")
   kept=$KC/kept/${1#kept:}
