@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use kubecamp::{
     core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems, RunId},
     engine::{Check, HostLock, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
-    host::{Facts, Host, scan},
+    host::{Facts, Host, Viewer, scan},
     phases::{CleanNetwork, Drain, Owner, ProveClean, Record, Records, RestoreFiles, StopCluster},
     profile::{self, Lab},
     transport::Io,
@@ -225,6 +225,34 @@ async fn a_host_that_never_was_in_a_lab_is_not_touched() {
     let before = camp.scan().await;
     assert_eq!(camp.reset(Records::new()).await.unwrap().changed, 0);
     assert_eq!(camp.scan().await, before);
+}
+
+/// Preflight refuses such a host; where one came by all the same, its unit is switched on again afterwards.
+#[tokio::test]
+async fn live_reset_switches_on_again_what_was_on_before() {
+    let camp = Camp::start().await;
+    const LINK: &str = "/etc/systemd/system/multi-user.target.wants/kubelet.service";
+    camp.sh(&format!(
+        "mkdir -p /etc/systemd/system/multi-user.target.wants /usr/local/lib/systemd/system /etc/systemd/system/kubelet.service.d\n\
+         echo '[Service]' > /usr/local/lib/systemd/system/kubelet.service; ln -s /usr/local/lib/systemd/system/kubelet.service {LINK}\n\
+         echo '[Service]' > /etc/systemd/system/kubelet.service.d/10-kubeadm.conf"
+    ))
+    .await;
+    let facts = Facts::gather(&Viewer::new(&camp.host)).await.unwrap();
+    let seen: Vec<_> = facts.all("kubelet").iter().map(|l| l.trim_end()).collect();
+    assert_eq!(
+        seen,
+        ["/etc/systemd/system/kubelet.service.d/10-kubeadm.conf", "/usr/local/lib/systemd/system/kubelet.service"]
+    );
+    let before = camp.scan().await;
+    camp.up().await;
+    assert_eq!(camp.sh(&format!("readlink {LINK}")).await, "../kubelet.service");
+    let again = Facts::gather(&Viewer::new(&camp.host)).await.unwrap();
+    assert_eq!(again.all("kubelet"), facts.all("kubelet"), "the lab's own unit is not somebody else's");
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert_eq!(camp.scan().await, before);
+    assert_eq!(camp.sh(&format!("readlink {LINK}")).await, "/usr/local/lib/systemd/system/kubelet.service");
+    assert_eq!(camp.reset(Records::new()).await.unwrap().changed, 0);
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl Facts {
         for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
             let value = value.trim().to_owned();
             match key {
-                "addr" | "listen" | "leftover" | "mac" | "route" => {
+                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "route" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {

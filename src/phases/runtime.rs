@@ -50,7 +50,8 @@ impl Phase for Runtime {
         let own = ["/var/lib/kubelet", "/var/lib/cni", "/etc/kubernetes", "/opt/cni"];
         let trees: String = own.iter().map(|d| format!("kc_dirs {0}; kc_tree {d}\n", parent(d))).collect();
         let change = format!(
-            "{trees}kc_dirs /etc/kubecamp/cni/net.d; mkdir -p /run/kubecamp /var/lib/kubecamp/containerd\n{puts}\
+            "{trees}for l in /etc/systemd/system/*.wants/kubelet.service; do [ ! -L \"$l\" ] || kc_keep \"$l\" || exit 1; done\n\
+             kc_dirs /etc/kubecamp/cni/net.d; mkdir -p /run/kubecamp /var/lib/kubecamp/containerd\n{puts}\
              kc_record unit absent kubecamp-containerd; kc_record unit absent kubelet\n\
              systemctl daemon-reload && systemctl enable -q kubecamp-containerd kubelet && systemctl restart kubecamp-containerd || exit 1\n\
              i=0; until [ -S {SOCKET} ] && /opt/kubecamp/bin/ctr -a {SOCKET} version >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 150 ] || kc_die \"$(journalctl -u kubecamp-containerd -n 20 --no-pager 2>&1)\"; sleep 0.2; done",

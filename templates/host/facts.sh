@@ -75,8 +75,21 @@ done
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 p verified "$(read_first /var/lib/kubecamp/verified)"
+# A packaged kubelet restarts for ever while it has no configuration: activating.
 for u in kubelet containerd docker crio k3s k3s-agent; do
-  s=$(systemctl is-active $u 2>/dev/null); [ "$s" = active ] && p "unit.$u" active
+  s=$(systemctl is-active $u 2>/dev/null); case $s in active | activating | reloading) p "unit.$u" active ;; esac
+done
+# Unit files and drop-ins of a kubelet that is not ours, and the package that brought each: a drop-in wins over our unit.
+for d in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+  case $d in /lib/*) [ -L /lib ] && continue ;; esac
+  for f in "$d/kubelet.service" "$d"/kubelet.service.d/*.conf; do
+    { [ -e "$f" ] || [ -L "$f" ]; } && ! grep -qs kubecamp "$f" || continue
+    by=
+    if has dpkg-query; then by=$(dpkg-query -S "$f" 2>/dev/null || dpkg-query -S "${f#/usr}" 2>/dev/null); by=${by%%:*}
+    elif has rpm; then by=$(rpm -qf --qf '%{NAME}' "$f" 2>/dev/null) || by=
+    fi
+    p kubelet "$f $by"
+  done
 done
 has docker && p tool.docker yes
 [ -e /run/containerd/containerd.sock ] && p containerd.socket yes

@@ -68,10 +68,18 @@ left() {
     dir) [ ! -d "$3" ] || [ -n "$(ls -A "$3")" ] || echo "$1 $3" ;;
     tree) if shared_folder "$3"; then [ ! -d "$3" ] || [ -n "$(find "$3" ! -type d | head -n 1)" ]; else [ ! -e "$3" ]; fi || echo "$1 $3" ;;
     block) ! has_block "$3" || echo "$1 $3" ;;
-    unit) [ ! -e "/etc/systemd/system/$3.service" ] && ! unit_link "$3" || echo "$1 $3" ;;
+    unit) [ -z "$(unit_files "$3")" ] || echo "$1 $3" ;;
   esac
 }
-unit_link() { for l in /etc/systemd/system/*.wants/"$1.service"; do [ -L "$l" ] && return 0; done; return 1; }
+# Our unit's file, and the links that switch it on: those that were there before are somebody else's, and come back by
+# entries of their own where they were replaced.
+unit_files() {
+  for f in "/etc/systemd/system/$1.service" /etc/systemd/system/*.wants/"$1.service"; do
+    { [ -e "$f" ] || [ -L "$f" ]; } && ! had path "$f" && echo "$f"
+  done
+}
+# By what its file says; a user may have deleted that, and then nobody else may have had one of this name.
+our_unit() { grep -qs kubecamp "/etc/systemd/system/$1.service" || ! grep -qs "^\(path\|unit\)$TAB\(.*/\)\{0,1\}$1\.service" "$KC/before"; }
 
 give_back() {
   case $1 in
@@ -79,7 +87,7 @@ give_back() {
     dir) [ ! -d "$3" ] || rmdir "$3" 2>/dev/null ;;
     tree) if shared_folder "$3"; then [ ! -d "$3" ] || find "$3" -xdev -depth -type d -empty -delete 2>/dev/null; else remove_tree "$3"; fi ;;
     block) remove_block "$2" "$3" ;;
-    unit) stop_unit "$3"; rm -f /etc/systemd/system/*.wants/"$3.service" "/etc/systemd/system/$3.service" ;;
+    unit) ! our_unit "$3" || stop_unit "$3"; unit_files "$3" | while IFS= read -r f; do rm -f "$f"; done ;;
   esac
   true
 }

@@ -12,6 +12,7 @@ echo '{}' | kc_put /etc/cni/net.d/10-kubecamp.conflist 644
 echo 'net.ipv4.ip_forward = 1' | kc_put /etc/sysctl.d/90-kubecamp.conf 644
 echo overlay | kc_put /etc/modules-load.d/kubecamp.conf 644
 echo 'kubecamp' | kc_put /etc/kubecamp/containerd.toml 644
+for l in /etc/systemd/system/*.wants/kubelet.service; do [ ! -L "$l" ] || kc_keep "$l"; done
 for u in kubelet kubecamp-containerd; do
   printf '[Unit]\nDescription=%s of the kubecamp lab\n' $u | kc_put /etc/systemd/system/$u.service 644
   kc_record unit absent $u

@@ -80,12 +80,7 @@ fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
         missing.push("nft");
     }
     if !missing.is_empty() {
-        let install =
-            if facts.get("os.id") == Some("debian") || facts.get("os.like").unwrap_or_default().contains("debian") {
-                "apt-get install"
-            } else {
-                "dnf install"
-            };
+        let install = if is_debian(facts) { "apt-get install" } else { "dnf install" };
         let problem = Problem::new(Code::HostTools, format!("programs are missing: {}", missing.join(", ")));
         found.problems.push(problem.hint(format!("Install them: {install} {}.", missing.join(" "))));
     }
@@ -151,6 +146,38 @@ fn leftovers(facts: &Facts, found: &mut Findings) {
     if !all.is_empty() {
         found.problems.push(Problem::new(Code::HostLeftovers, "the host has parts of another cluster").detail(all));
     }
+    found.problems.extend(other_kubelet(facts));
+}
+
+/// A kubelet that something else installed: its drop-ins would win over the lab's unit, and reset would take its unit.
+fn other_kubelet(facts: &Facts) -> Option<Problem> {
+    let units: Vec<_> = facts.all("kubelet").iter().map(|l| l.split_once(' ').unwrap_or((l, ""))).collect();
+    if units.is_empty() {
+        return None;
+    }
+    let mut packages: Vec<_> = units.iter().map(|(_, package)| *package).filter(|p| !p.is_empty()).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let mut hints = vec![];
+    if !packages.is_empty() {
+        let remove = if is_debian(facts) { "apt-get purge" } else { "dnf remove" };
+        hints.push(format!("Remove the package: {remove} {}.", packages.join(" ")));
+    }
+    let files: Vec<_> = units.iter().filter(|(_, package)| package.is_empty()).map(|(file, _)| *file).collect();
+    if !files.is_empty() {
+        hints.push(format!("Remove it: systemctl disable --now kubelet; rm {}.", files.join(" ")));
+    }
+    let lines = units.iter().map(|(file, by)| match *by {
+        "" => (*file).to_owned(),
+        by => format!("{file} of the package {by}"),
+    });
+    let problem = Problem::new(Code::HostLeftovers, "the host has a kubelet that is not the lab's").detail(lines);
+    Some(hints.into_iter().fold(problem, Problem::hint))
+}
+
+fn is_debian(facts: &Facts) -> bool {
+    matches!(facts.get("os.id"), Some("debian" | "ubuntu"))
+        || facts.get("os.like").unwrap_or_default().contains("debian")
 }
 
 fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {

@@ -51,6 +51,8 @@ fn each_fault_has_its_code() {
         ("swap=1073741824", Code::HostSwap),
         ("listen=6443 users:((\"nginx\",pid=1))", Code::HostPort),
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
+        ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
+        ("unit.kubelet=active", Code::HostLeftovers),
         ("lab=other", Code::HostTaken),
         ("lab=lab", Code::HostTaken),
         ("tool.iptables=no", Code::HostTools),
@@ -118,4 +120,15 @@ fn a_host_is_ours_by_the_labs_id_and_not_by_its_name() {
     let taken = found(&first_time, "lab=lab\nlab.id=aaaa", allow);
     assert!(taken.problems.is_empty() && taken.warnings.iter().any(|w| w.code == Code::HostTaken));
     assert_eq!(found(&first_time, "lab=other\nlab.id=aaaa", allow).problems[0].code, Code::HostTaken);
+}
+
+#[test]
+fn a_packaged_kubelet_is_named_with_its_packages() {
+    let units = "kubelet=/usr/lib/systemd/system/kubelet.service kubelet\n\
+                 kubelet=/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf kubeadm\n";
+    let fleet = [("cp".parse().unwrap(), Facts::parse(&format!("{}{units}", good(1))))].into();
+    let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
+    assert_eq!(found.problems.len(), 1);
+    assert_eq!(found.problems[0].all_hints(), ["Remove the package: apt-get purge kubeadm kubelet."]);
+    assert!(found.problems[0].detail[1].ends_with("10-kubeadm.conf of the package kubeadm"), "{}", found.problems[0]);
 }
