@@ -80,9 +80,27 @@ fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
         missing.push("nft");
     }
     if !missing.is_empty() {
-        let install = if is_debian(facts) { "apt-get install" } else { "dnf install" };
+        let debian = is_debian(facts);
+        let mut packages: Vec<_> = missing.iter().map(|tool| package_of(tool, debian)).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        let install = if debian { "apt-get install" } else { "dnf install" };
         let problem = Problem::new(Code::HostTools, format!("programs are missing: {}", missing.join(", ")));
-        found.problems.push(problem.hint(format!("Install them: {install} {}.", missing.join(" "))));
+        found.problems.push(problem.hint(format!("Install them: {install} {}.", packages.join(" "))));
+    }
+}
+
+/// The package that brings a program, in Debian's family or Red Hat's.
+fn package_of(tool: &str, debian: bool) -> &str {
+    match tool {
+        "nft" => "nftables",
+        "ip" if debian => "iproute2",
+        "ip" => "iproute",
+        "mount" if debian => "mount",
+        "mount" | "flock" => "util-linux",
+        "sha256sum" => "coreutils",
+        "systemctl" => "systemd",
+        same => same,
     }
 }
 

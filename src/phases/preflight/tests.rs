@@ -132,3 +132,18 @@ fn a_packaged_kubelet_is_named_with_its_packages() {
     assert_eq!(found.problems[0].all_hints(), ["Remove the package: apt-get purge kubeadm kubelet."]);
     assert!(found.problems[0].detail[1].ends_with("10-kubeadm.conf of the package kubeadm"), "{}", found.problems[0]);
 }
+
+#[test]
+fn missing_programs_are_told_by_their_packages() {
+    for (os, command) in [
+        ("os.id=ubuntu\nos.version=24.04", "apt-get install coreutils iproute2 iptables mount nftables util-linux"),
+        ("os.id=rocky\nos.version=9.6", "dnf install coreutils iproute iptables nftables util-linux"),
+    ] {
+        let tools = ["nft", "ip", "mount", "flock", "sha256sum", "iptables"];
+        let none: String = tools.iter().map(|t| format!("tool.{t}=\n")).collect();
+        let fleet = [("cp".parse().unwrap(), Facts::parse(&format!("{}{os}\n{none}", good(1))))].into();
+        let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
+        assert_eq!(found.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostTools]);
+        assert_eq!(found.problems[0].all_hints(), [format!("Install them: {command}.")]);
+    }
+}
