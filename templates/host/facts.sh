@@ -31,7 +31,8 @@ done
 p cores "$cores"
 p memory "$memory"
 # mawk of Debian 12 prints large products as 3.6e+10.
-p disk.total "$(df -P -k / | awk 'NR==2{printf "%.0f", $2*1024}')"
+# Of the file system that images and the cluster's state come to lie on.
+p disk.total "$(df -P -k /var/lib | awk 'NR==2{printf "%.0f", $2*1024}')"
 p disk.free "$(df -P -k /var/lib | awk 'NR==2{printf "%.0f", $4*1024}')"
 p swap "$(awk 'NR>1{n+=$3} END{printf "%.0f", n*1024}' /proc/swaps)"
 

@@ -200,3 +200,16 @@ async fn a_firewall_of_the_host_itself_is_only_warned_about() {
     assert_eq!(told, [("worker-1", Code::HostApart), ("worker-2", Code::HostApart)]);
     assert!(seen.warnings[0].all_hints()[0].contains("firewall-cmd --permanent --add-port=8472/udp"));
 }
+
+#[tokio::test]
+async fn a_disk_that_the_lab_itself_has_filled_is_no_reason_to_refuse_it() {
+    let camp = Camp::new();
+    camp.host("worker-1").more_facts("disk.free=5000000000\n");
+    assert_eq!(camp.up().await.codes(), [("worker-1", Code::HostDisk)]);
+    camp.host("worker-1").more_facts("disk.free=7000000000\n");
+    camp.up().await.good();
+    camp.host("worker-1").more_facts("disk.free=5000000000\n");
+    camp.up().await.good();
+    camp.host("worker-1").more_facts("disk.free=500000000\n");
+    assert_eq!(camp.up().await.codes(), [("worker-1", Code::HostDisk)]);
+}

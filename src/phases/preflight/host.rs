@@ -10,6 +10,9 @@ use crate::{
 /// Free space that binaries, images and a working lab need under /var/lib at the least, in bytes.
 const FREE_DISK: u64 = 6 * GIB;
 
+/// The same where the lab is already, and what it needs lies there.
+const FREE_DISK_AGAIN: u64 = GIB;
+
 /// Programs that every node needs; the bundle brings the rest.
 const TOOLS: &[&str] = &["iptables", "ip", "mount", "systemctl", "flock", "sha256sum", "bash"];
 
@@ -26,7 +29,7 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
     system(facts, bundle_arch, &mut found);
     tools(lab, facts, &mut found);
     kernel(lab, facts, &mut found);
-    disk(facts, &mut found);
+    disk(facts, claim, &mut found);
     found.problems.extend(claim.problem(lab.name()));
     // What a lab brings is no news where one is known to be, ours or another.
     if *claim == Claim::Free {
@@ -140,10 +143,11 @@ fn kernel_version(facts: &Facts) -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn disk(facts: &Facts, found: &mut Findings) {
+fn disk(facts: &Facts, claim: &Claim, found: &mut Findings) {
+    let needed = if *claim == Claim::Ours { FREE_DISK_AGAIN } else { FREE_DISK };
     let free = facts.number("disk.free");
-    if free < FREE_DISK {
-        let what = format!("{} MiB are free under /var/lib, {} are needed", free / MIB, FREE_DISK / MIB);
+    if free < needed {
+        let what = format!("{} MiB are free under /var/lib, {} are needed", free / MIB, needed / MIB);
         found.problems.push(Problem::new(Code::HostDisk, what));
     }
 }
