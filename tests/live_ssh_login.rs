@@ -359,3 +359,21 @@ async fn hosts_that_cannot_be_reached() {
     target.connect_timeout = Duration::from_secs(20);
     assert_eq!(refused(target).await.code, Code::HostName);
 }
+
+/// One round: what preflight says of the host that came stands beside the host that did not.
+#[test]
+fn live_plan_tells_of_every_host_at_once() {
+    let (server, home) = (Sshd::start(), tempfile::tempdir().unwrap());
+    let profile = kubecamp::profile::shipped_text("2x4c8g").unwrap().replace("cores: 4", "cores: 4000");
+    fs::write(home.path().join("big.yaml"), profile).unwrap();
+    let here = format!("root@127.0.0.1:{}", server.port);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path()).env("KUBECAMP_HOME", home.path());
+    command.current_dir(home.path()).stdin(Stdio::null()).args(["plan", "--profile", "./big.yaml"]);
+    command.args(["--host", "root@127.0.0.1:1", "--host", &here, "--accept-new-host-keys", "--identity"]);
+    let out = command.arg(server.file("user_key")).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(4), "{said}");
+    assert!(said.contains("KC-HOST-UNREACHABLE on cp"), "{said}");
+    assert!(said.contains("KC-HOST-TOO-SMALL") && said.contains("needs     4000"), "{said}");
+}

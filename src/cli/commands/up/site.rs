@@ -19,10 +19,12 @@ pub(in crate::cli::commands) struct Site<'a> {
     run: &'a Run,
     targets: Vec<(NodeId, SshTarget)>,
     crew: Crew,
+    /// What kept the hosts away that are not in the crew.
+    absent: Vec<Problem>,
 }
 
 impl<'a> Site<'a> {
-    /// Logs in to every host; all of those that refuse are told of at once.
+    /// Logs in to every host; those that refuse are told of together with what preflight says of the others.
     pub(in crate::cli::commands) async fn open(
         cx: &'a Context,
         request: &'a Request,
@@ -35,8 +37,8 @@ impl<'a> Site<'a> {
             run.journal.hide(password);
         }
         let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
-        let crew = Crew::muster(&targets, password.as_ref(), run_id).await?;
-        Ok(Self { cx, request, run, targets, crew })
+        let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), run_id).await;
+        Ok(Self { cx, request, run, targets, crew, absent })
     }
 
     /// Refuses hosts that do not fit, with every problem of every host; only then gets the bundle ready for hosts that
@@ -50,14 +52,15 @@ impl<'a> Site<'a> {
         Ok(result.bundle.get().cloned())
     }
 
-    /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU. Of hosts with
-    /// a CPU that no bundle is for, preflight tells.
+    /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU, or where that
+    /// did not come another host's. Of hosts with a CPU that no bundle is for, preflight tells.
     fn arch(&self) -> Result<Arch, Problem> {
         if let Some(file) = &self.request.args.bundle {
             return Ok(Bundle::open(file)?.manifest().arch);
         }
-        let facts = self.crew.fleet.get(&self.run.lab.control_plane().name);
-        facts.and_then(Facts::arch).map_or_else(this_arch, Ok)
+        let control_plane = self.crew.fleet.get(&self.run.lab.control_plane().name);
+        let arch = control_plane.or_else(|| self.crew.fleet.values().next()).and_then(Facts::arch);
+        arch.map_or_else(this_arch, Ok)
     }
 
     async fn fit(&self, arch: Arch) -> Result<(), Problems> {
@@ -68,7 +71,7 @@ impl<'a> Site<'a> {
         for problem in found.warnings {
             self.run.journal.event(EventKind::Warning { problem });
         }
-        Problems::check(found.problems)
+        Problems::check(self.absent.iter().cloned().chain(found.problems).collect())
     }
 
     /// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
