@@ -227,6 +227,21 @@ async fn a_host_that_never_was_in_a_lab_is_not_touched() {
     assert_eq!(camp.scan().await, before);
 }
 
+/// What `kubeadm reset` leaves is in nobody's files.
+#[tokio::test]
+async fn live_reset_facts_see_what_a_cluster_left_in_the_kernel() {
+    let camp = Camp::start().await;
+    let gather = async || Facts::gather(&Viewer::new(&camp.host)).await.unwrap().all("remains").to_vec();
+    assert_eq!(gather().await, [""; 0], "docker's chains and others' links are no cluster's");
+    camp.sh(
+        "ip link add cni0 type bridge; iptables-legacy -t mangle -N KUBE-KUBELET-CANARY; iptables-nft -N KUBE-FIREWALL\n\
+         nft add table ip kube-proxy; nft add chain ip kube-proxy services",
+    )
+    .await;
+    let all = ["link cni0", "chain KUBE-FIREWALL", "chain KUBE-KUBELET-CANARY", "nftables table ip kube-proxy"];
+    assert_eq!(gather().await, all);
+}
+
 /// Preflight refuses such a host; where one came by all the same, its unit is switched on again afterwards.
 #[tokio::test]
 async fn live_reset_switches_on_again_what_was_on_before() {

@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// The script that prints facts; see `templates/host/facts.sh`.
-const SCRIPT: &str = include_str!("../../templates/host/facts.sh");
+const SCRIPT: &str =
+    concat!(include_str!("../../templates/host/remains.sh"), include_str!("../../templates/host/facts.sh"));
 
 /// Which cgroup hierarchy a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ impl Facts {
         for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
             let value = value.trim().to_owned();
             match key {
-                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "route" => {
+                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "remains" | "route" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {

@@ -20,11 +20,12 @@ impl Scripts {
     pub(super) fn new(view: &View<'_>, records: &Records, file: Option<&str>) -> Result<Self, Problem> {
         let yes = |b| if b { "yes" } else { "no" };
         Ok(Self(format!(
-            "KNOWN={} PODS={} SERVICES={} CONTAINER={}\n{}\n{}\n",
+            "KNOWN={} PODS={} SERVICES={} CONTAINER={}\n{}\n{}\n{}\n",
             yes(records.contains_key(view.node)),
             quote(&view.lab.pod_cidr().to_string()),
             quote(&view.lab.service_cidr().to_string()),
             yes(view.facts().is_container()),
+            template::text("host/remains.sh")?,
             template::text("reset/host.sh")?,
             file.map_or(Ok(String::new()), template::text)?,
         )))

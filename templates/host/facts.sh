@@ -60,7 +60,6 @@ ip -4 route show 2>/dev/null | awk '$1 ~ /\//{print "route=" $1 " " $3}'
 # Listening TCP ports that Kubernetes wants, with their program where we may see it.
 if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi
 
-# What an earlier cluster left, and whose.
 lab=/var/lib/kubecamp/lab
 # A firewall of the host itself, by the name of whoever drives it.
 if [ ! -e $lab ]; then
@@ -70,6 +69,8 @@ if [ ! -e $lab ]; then
   elif grep -qs . /proc/net/ip_tables_names && has iptables-legacy && iptables-legacy -S INPUT 2>/dev/null | grep -q '^-P INPUT DROP'; then p firewall iptables
   fi
 fi
+# What an earlier cluster left, and whose. In the kernel a lab's own would be found too.
+[ -e $lab ] || in_kernel | head -n 12 | while IFS= read -r left; do p remains "$left"; done
 for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd/member /var/lib/kubelet/config.yaml /etc/cni/net.d /opt/cni/bin /var/lib/rancher /etc/rancher /var/snap/microk8s /var/lib/k0s; do
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done

@@ -17,8 +17,7 @@ remains() {
   for t in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /run/flannel /run/netns/cni-* /sys/fs/cgroup/kubepods* /sys/fs/cgroup/*/kubepods*; do
     [ -e "$t" ] && return 0
   done
-  for l in cni0 flannel.1 kube-ipvs0; do is_link $l && return 0; done
-  { nft list ruleset; iptables-save; iptables-legacy-save; ip6tables-legacy-save; } 2>/dev/null | grep -q '^:KUBE-\|^	chain KUBE-\|^table ip6* kube-proxy'
+  [ -n "$(in_kernel)" ]
 }
 ours() { traces || { [ "$KNOWN" = yes ] && remains; }; }
 # Mount points under the given folders that we may unmount, the last made first.

@@ -36,7 +36,7 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
         leftovers(facts, &mut found);
         ports(lab, node, facts, &mut found);
     }
-    networks(lab, facts, *claim != Claim::Free, &mut found);
+    networks(lab, facts, &mut found);
     found
 }
 
@@ -168,6 +168,12 @@ fn leftovers(facts: &Facts, found: &mut Findings) {
     if !all.is_empty() {
         found.problems.push(Problem::new(Code::HostLeftovers, "the host has parts of another cluster").detail(all));
     }
+    let kernel = facts.all("remains");
+    if !kernel.is_empty() {
+        let what = "the kernel still has links, chains or tables of another cluster";
+        let problem = Problem::new(Code::HostLeftovers, what).detail(kernel.iter().cloned());
+        found.problems.push(problem.hint("kubeadm reset leaves them; a restart of the host takes them away."));
+    }
     found.problems.extend(other_kubelet(facts));
 }
 
@@ -216,13 +222,13 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
     }
 }
 
-fn networks(lab: &Lab, facts: &Facts, in_lab: bool, found: &mut Findings) {
+fn networks(lab: &Lab, facts: &Facts, found: &mut Findings) {
     if facts.address().is_none() && !facts.is_assumed() {
         found.problems.push(Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach"));
     }
     for (what, cidr) in [("pod", lab.pod_cidr()), ("service", lab.service_cidr())] {
-        let clash =
-            facts.addresses().into_iter().find(|a| !(in_lab && is_ours(&a.link)) && overlaps(cidr, a.ip, a.prefix));
+        // The links of a cluster are the lab's, or left-overs that are told as such: other CIDRs would not help.
+        let clash = facts.addresses().into_iter().find(|a| !is_clusters(&a.link) && overlaps(cidr, a.ip, a.prefix));
         if let Some(address) = clash {
             let text = format!("{} {}/{} lies in the {what} network {cidr}", address.link, address.ip, address.prefix);
             found.problems.push(Problem::new(Code::HostNetwork, text));
@@ -235,8 +241,8 @@ fn networks(lab: &Lab, facts: &Facts, in_lab: bool, found: &mut Findings) {
     }
 }
 
-fn is_ours(link: &str) -> bool {
-    link.starts_with("cni0") || link.starts_with("flannel") || link.starts_with("kube-ipvs0")
+fn is_clusters(link: &str) -> bool {
+    link == "cni0" || link.starts_with("flannel") || link.starts_with("kube-ipvs0")
 }
 
 fn overlaps(cidr: Cidr, ip: Ipv4Addr, prefix: u8) -> bool {

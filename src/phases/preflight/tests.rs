@@ -53,6 +53,7 @@ fn each_fault_has_its_code() {
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
         ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
         ("unit.kubelet=active", Code::HostLeftovers),
+        ("remains=chain KUBE-KUBELET-CANARY", Code::HostLeftovers),
         ("lab=other", Code::HostTaken),
         ("lab=lab", Code::HostTaken),
         ("tool.iptables=no", Code::HostTools),
@@ -146,4 +147,13 @@ fn missing_programs_are_told_by_their_packages() {
         assert_eq!(found.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostTools]);
         assert_eq!(found.problems[0].all_hints(), [format!("Install them: {command}.")]);
     }
+}
+
+/// Other CIDRs would not take away what an earlier cluster left.
+#[test]
+fn a_stale_link_is_a_leftover_and_no_clash_of_networks() {
+    let stale = "addr=cni0 10.244.0.1/24\naddr=kube-ipvs0 10.96.0.1/32\nremains=link cni0\nremains=link kube-ipvs0\n";
+    assert_eq!(codes(|i| if i == 2 { stale.into() } else { String::new() }), [Code::HostLeftovers]);
+    let ours = |i| if i == 2 { "addr=cni0 10.244.0.1/24\n".to_owned() } else { String::new() };
+    assert_eq!(codes(ours), []);
 }
