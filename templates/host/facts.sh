@@ -95,9 +95,12 @@ for d in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /
 done
 has docker && p tool.docker yes
 [ -e /run/containerd/containerd.sock ] && p containerd.socket yes
-# The name of the host itself must resolve, or kubelet waits 10 s for each static pod.
-if has getent; then getent hosts "$(uname -n)" >/dev/null 2>&1 && p resolves.self yes; fi
-grep -qs '^nameserver' /etc/resolv.conf && p resolver "$(awk '/^nameserver/{print $2; exit}' /etc/resolv.conf)"
+# The name servers that pods get: kubeadm takes systemd-resolved's own list where that runs.
+conf=/etc/resolv.conf
+if has systemctl && systemctl -q is-active systemd-resolved 2>/dev/null && [ -e /run/systemd/resolve/resolv.conf ]; then conf=/run/systemd/resolve/resolv.conf; fi
+awk '/^nameserver/{print "resolver=" $2}' $conf 2>/dev/null
+# Without this list, as in a container, nobody can tell what the kernel has built in.
+[ -r "/lib/modules/$(uname -r)/modules.builtin" ] && p modules.listed yes
 for m in br_netfilter overlay ip_vs ip_vs_rr nf_conntrack vxlan; do
   if [ -d "/sys/module/$m" ] || grep -qsw "$m" "/lib/modules/$(uname -r)/modules.builtin" || grep -qs "^${m} " /proc/modules; then p "module.$m" yes
   elif [ "$(id -u)" = 0 ] && has modprobe && modprobe -n "$m" >/dev/null 2>&1; then p "module.$m" loadable; fi

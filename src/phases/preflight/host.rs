@@ -1,10 +1,10 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Claim, Findings};
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
     host::{Cgroup, Facts},
-    profile::{Cidr, Lab, NodeSpec, ProxyMode},
+    profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
 };
 
 /// Free space that binaries, images and a working lab need under /var/lib at the least, in bytes.
@@ -29,6 +29,9 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
     system(facts, bundle_arch, &mut found);
     tools(lab, facts, &mut found);
     kernel(lab, facts, &mut found);
+    if *claim != Claim::Ours {
+        modules(lab, facts, &mut found);
+    }
     disk(facts, claim, &mut found);
     found.problems.extend(claim.problem(lab.name()));
     // What a lab brings is no news where one is known to be, ours or another.
@@ -37,6 +40,7 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
         ports(lab, node, facts, &mut found);
     }
     networks(lab, facts, &mut found);
+    names(facts, &mut found);
     found
 }
 
@@ -138,6 +142,24 @@ fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
     }
 }
 
+/// Modules without which the lab comes up, or seems to, and then pods do not reach each other.
+fn modules(lab: &Lab, facts: &Facts, found: &mut Findings) {
+    let lacks = |module: &str| facts.get(&format!("module.{module}")).is_none() && !facts.is_assumed();
+    if lab.profile().network.cni == Cni::Flannel && lab.nodes().len() > 1 && lacks("vxlan") {
+        let what = "the kernel has no vxlan, and no such module can be loaded: flannel carries pods' traffic in it";
+        let problem = Problem::new(Code::HostKernel, what).hint(
+            "Install the distribution's whole kernel (linux-modules-extra, kernel-modules), or take --cni bridge.",
+        );
+        let to = if facts.yes("modules.listed") { &mut found.problems } else { &mut found.warnings };
+        to.push(problem);
+    }
+    if lacks("br_netfilter") {
+        let what =
+            "the kernel has no br_netfilter: a pod that asks a Service gets no answer from a pod on the same node";
+        found.warnings.push(Problem::new(Code::HostKernel, what));
+    }
+}
+
 fn kernel_version(facts: &Facts) -> (u32, u32) {
     let mut parts = facts.get("kernel").unwrap_or_default().split(['.', '-']).map_while(|p| p.parse().ok());
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
@@ -234,7 +256,20 @@ fn networks(lab: &Lab, facts: &Facts, found: &mut Findings) {
             found.problems.push(Problem::new(Code::HostNetwork, text));
         }
     }
-    if facts.get("resolver").is_none() && !facts.is_assumed() {
+}
+
+/// Where pods' questions go. The host's own name needs no look: `up` writes it into /etc/hosts.
+fn names(facts: &Facts, found: &mut Findings) {
+    let servers = facts.all("resolver");
+    let itself = |s: &&String| s.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if let Some(server) = servers.iter().find(itself) {
+        let what =
+            format!("its name server is {server}, the host itself: to CoreDNS that is CoreDNS, a loop that ends it");
+        found.problems.push(Problem::new(Code::HostNames, what).hint(
+            "Name a server outside of the host in /etc/resolv.conf, or run systemd-resolved, whose servers are taken.",
+        ));
+    }
+    if servers.is_empty() && !facts.is_assumed() {
         let warning =
             Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
         found.warnings.push(warning.hint("Set one in /etc/resolv.conf if pods need the Internet."));

@@ -9,7 +9,7 @@ fn good(n: u8) -> String {
     format!(
         "os.id=debian\nos.version=13\narch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:00:00:00:00:0{n}\n\
          addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\ncores=2\nmemory=4294967296\ndisk.total=32212254720\ndisk.free=20000000000\n\
-         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nnow=1000.0\nmodule.overlay=yes\nresolver=192.0.2.1\n\
+         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nnow=1000.0\nmodule.overlay=yes\nmodule.vxlan=yes\nmodule.br_netfilter=yes\nresolver=192.0.2.1\n\
          tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\ntool.nft=yes\n"
     )
 }
@@ -60,6 +60,9 @@ fn each_fault_has_its_code() {
         ("module.overlay=", Code::HostKernel),
         ("kernel=5.10.0", Code::HostKernel),
         ("cgroup.controllers=cpu cpuset pids", Code::HostCgroup),
+        ("modules.listed=yes\nmodule.vxlan=", Code::HostKernel),
+        ("resolver=127.0.0.1", Code::HostNames),
+        ("resolver=::1", Code::HostNames),
         ("disk.free=1000", Code::HostDisk),
         ("addr=docker7 10.96.3.1/24", Code::HostNetwork),
         ("now=2000.0", Code::HostClock),
@@ -156,4 +159,21 @@ fn a_stale_link_is_a_leftover_and_no_clash_of_networks() {
     assert_eq!(codes(|i| if i == 2 { stale.into() } else { String::new() }), [Code::HostLeftovers]);
     let ours = |i| if i == 2 { "addr=cni0 10.244.0.1/24\n".to_owned() } else { String::new() };
     assert_eq!(codes(ours), []);
+}
+
+#[test]
+fn what_pods_will_lack_is_warned_about() {
+    let warned = |words: &str| -> Vec<Code> {
+        let text = format!("{}{words}\n", good(1));
+        let text = if words == "no resolver" { text.replace("resolver=192.0.2.1\n", "") } else { text };
+        let fleet = [("cp".parse().unwrap(), Facts::parse(&text))].into();
+        let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
+        assert!(found.problems.is_empty(), "{words}: {:?}", found.problems);
+        found.warnings.iter().map(|w| w.code).collect()
+    };
+    assert_eq!(warned(""), []);
+    assert_eq!(warned("no resolver"), [Code::HostNames]);
+    assert_eq!(warned("module.br_netfilter="), [Code::HostKernel]);
+    // In a container nobody can tell.
+    assert_eq!(warned("module.vxlan="), [Code::HostKernel]);
 }
