@@ -420,6 +420,23 @@ fn a_reset_names_every_host_that_it_cannot_reach() {
     }
 }
 
+#[test]
+fn a_lab_whose_hosts_are_gone_for_good_can_be_forgotten() {
+    let home = Home::new();
+    copy_lab(&home.lab("lab"));
+    let ended = home.run(&["down", "--yes"]);
+    assert!(ended.code == 4 && ended.err.contains("hint: If it is gone for good"), "{}", ended.err);
+    // Without a terminal nobody says yes, and the question names what stays behind.
+    let ended = home.run(&["down", "--forget-unreachable"]);
+    assert_eq!((ended.code, home.labs().len()), (130, 1), "{}", ended.err);
+    let ended = home.run(&["down", "--forget-unreachable", "--yes"]);
+    assert_eq!((ended.code, home.labs().len()), (0, 0), "{}", ended.err);
+    for node in ["cp", "worker-1", "worker-2"] {
+        assert!(ended.err.contains(&format!("KC-HOST-UNREACHABLE on {node}")), "{}", ended.err);
+    }
+    assert!(ended.err.contains("the host was not reset"), "{}", ended.err);
+}
+
 /// Another profile or other hosts than those of a lab that is up.
 #[test]
 fn a_lab_that_is_up_is_not_replaced() {

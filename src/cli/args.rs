@@ -51,8 +51,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Give a lab's hosts back as they were.
     Reset(ResetArgs),
-    /// Reset, and remove local machines.
-    Down(ResetArgs),
+    /// Reset, forget the lab, and remove local machines.
+    Down(DownArgs),
     /// Log in to a node, or run a command there.
     Ssh(SshArgs),
     /// Copy a file to a node, verified on arrival.
@@ -183,6 +183,15 @@ pub struct DoctorArgs {
 pub struct ResetArgs {
     #[command(flatten)]
     pub connect: ConnectArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DownArgs {
+    /// Forget the lab although hosts of it cannot be reset: they are gone, or carry another lab.
+    #[arg(long)]
+    pub forget_unreachable: bool,
+    #[command(flatten)]
+    pub reset: ResetArgs,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -3,12 +3,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Context, sudo_password};
 use crate::{
     cli::{
-        args::ResetArgs,
+        args::{DownArgs, ResetArgs},
         ask::confirm,
         output,
         store::{State, Where},
     },
-    core::{Code, EventKind, NodeId, Problem, Problems, Report},
+    core::{Class, Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Lock, Mode, Run, run_flow},
     flows,
     host::Facts,
@@ -27,7 +27,7 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
     );
     confirm(cx.global.yes, &question)?;
     let _lock = Lock::take(cx.store.folder())?;
-    clean(cx, &args, &lab, &state).await?;
+    clean(cx, &args, &lab, &state, false).await?;
     output::say(&format!(
         "{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.",
         lab.name()
@@ -36,7 +36,7 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
 }
 
 /// `kubecamp down`: hosts are reset and forgotten; local machines are removed as they are.
-pub(super) async fn down(cx: &Context, args: ResetArgs) -> Result<(), Problems> {
+pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
     let hosts = hosts_text(&lab, &state);
     let what = match state.place {
@@ -47,7 +47,13 @@ pub(super) async fn down(cx: &Context, args: ResetArgs) -> Result<(), Problems> 
     let _lock = Lock::take(cx.store.folder())?;
     match state.place {
         Where::Local => remove_machines(cx, &lab).await?,
-        Where::Hosts(_) => clean(cx, &args, &lab, &state).await?,
+        Where::Hosts(_) => {
+            let left = clean(cx, &args.reset, &lab, &state, args.forget_unreachable).await?;
+            if !left.is_empty() {
+                confirm(cx.global.yes, &leave_question(&lab, &left))?;
+                left.iter().for_each(|p| output::say(&format!("warning: the host was not reset: {p}")));
+            }
+        }
     }
     cx.store.forget()?;
     output::say(&format!("The lab {} is gone. Its run logs stay in {}.", lab.name(), cx.store.file("runs").display()));
@@ -65,16 +71,62 @@ fn hosts_text(lab: &Lab, state: &State) -> String {
     }
 }
 
-/// Resets every host that can be reached; those that cannot are problems at the end, not a reason to leave the
-/// others dirty.
-async fn clean(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State) -> Result<(), Problems> {
+/// The problem of a host that could not be reset, with the way out where there is none other.
+fn or_forget(problem: Problem, state: &State) -> Problem {
+    if state.place == Where::Local || !is_away(&problem) {
+        return problem;
+    }
+    // Its code's own hint would hide behind another.
+    let hints = problem.all_hints();
+    let bare = Problem { hints: vec![], ..problem };
+    hints
+        .into_iter()
+        .fold(bare, Problem::hint)
+        .hint("If it is gone for good: kubecamp down --forget-unreachable forgets the lab all the same.")
+}
+
+/// Whether the host is out of this lab's reach, rather than only busy or in trouble.
+fn is_away(problem: &Problem) -> bool {
+    problem.code.class() == Class::Connect || problem.code == Code::HostTaken
+}
+
+/// What stays behind when the lab is forgotten.
+fn leave_question(lab: &Lab, left: &[Problem]) -> String {
+    let hosts: String = left.iter().map(|p| format!("  {p}\n")).collect();
+    format!(
+        "These hosts were not reset, and keep whatever the lab {} has there: its cluster, its data, its settings.\n{hosts}\
+         Nobody will know how they were before. Forget the lab all the same?",
+        lab.name()
+    )
+}
+
+/// Resets every host that can be reached and is the lab's; those that are not are problems at the end, not a reason to
+/// leave the others dirty. They are returned where `forgive` says that the lab may go without them.
+async fn clean(
+    cx: &Context,
+    args: &ResetArgs,
+    lab: &Lab,
+    state: &State,
+    forgive: bool,
+) -> Result<Vec<Problem>, Problems> {
     let journal = cx.journal()?;
     let run = Run::new(lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, args, lab, state, &run).await;
+    let ended = ended.and_then(|left| match left.is_empty() || (forgive && left.iter().all(is_away)) {
+        true => Ok(left),
+        false => Err(left.into()),
+    });
     cx.end(&run, ended)
 }
 
-async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run: &Run) -> Result<(), Problems> {
+/// Returns the hosts that were out of reach, when nothing else went wrong.
+async fn carry_out(
+    cx: &Context,
+    args: &ResetArgs,
+    lab: &Lab,
+    state: &State,
+    run: &Run,
+) -> Result<Vec<Problem>, Problems> {
     let records = cx.store.records();
     let phases = flows::reset(records);
     let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
@@ -85,7 +137,7 @@ async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run
         phases: phases.iter().map(|p| p.id()).collect(),
     });
     let targets = cx.targets(lab, state, &args.connect).await?;
-    let mut found: Vec<Problem> = nodes
+    let mut left: Vec<Problem> = nodes
         .iter()
         .filter(|n| !targets.iter().any(|(t, _)| t == *n))
         .map(|n| Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n))
@@ -95,18 +147,21 @@ async fn carry_out(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, run
         run.journal.hide(password);
     }
     let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), Some(run.journal.run())).await;
-    found.extend(absent);
     let (ours, taken) = sort(lab, &state.owner(), &crew.fleet);
-    found.extend(taken);
+    left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();
     let ended = run_flow(run, &phases, &present, &crew.hosts, &ours).await;
-    found.extend(crew.dismiss_proven().await);
+    let mut found = crew.dismiss_proven().await;
     if let Err(problems) = ended {
         found.extend(problems.into_vec());
     }
-    Problems::check(found)?;
-    forget_cluster(cx, lab, state)?;
-    Ok(())
+    if !found.is_empty() {
+        return Err(left.into_iter().chain(found).collect::<Vec<_>>().into());
+    }
+    if left.is_empty() {
+        forget_cluster(cx, lab, state)?;
+    }
+    Ok(left)
 }
 
 /// The facts of the hosts that may be reset; one that carries another lab by now is that lab's, and a problem here.
@@ -179,5 +234,24 @@ mod tests {
         assert_eq!(ours.keys().map(NodeId::as_str).collect::<Vec<_>>(), ["cp", "worker-2"]);
         let taken: Vec<_> = taken.iter().map(|p| (p.on.as_ref().unwrap().as_str(), p.code)).collect();
         assert_eq!(taken, [("worker-1", Code::HostTaken)]);
+    }
+
+    #[test]
+    fn only_hosts_out_of_reach_may_be_left_behind() {
+        let problem = |code| Problem::new(code, "x");
+        let hosts = State::new(Where::Hosts(vec![]));
+        for (code, away) in [
+            (Code::HostUnreachable, true),
+            (Code::HostAuth, true),
+            (Code::HostTaken, true),
+            (Code::HostBusy, false),
+            (Code::ResetResidue, false),
+        ] {
+            assert_eq!(is_away(&problem(code)), away, "{code}");
+            let hints = or_forget(problem(code), &hosts).all_hints();
+            assert_eq!((hints[0].as_str(), hints.len()), (code.hint(), if away { 2 } else { 1 }), "{code}");
+        }
+        let told = or_forget(problem(Code::HostUnreachable), &State::new(Where::Local));
+        assert_eq!(told.all_hints().len(), 1, "the machines of this computer go with down in any case");
     }
 }
