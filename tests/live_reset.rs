@@ -303,6 +303,7 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     let first = take("first").await.unwrap();
     camp.sh("[ -s /run/lock/kubecamp/run.who ]").await;
     assert_eq!(take("second").await.err().unwrap().code, Code::HostBusy);
+    assert_eq!(take("first").await.err().unwrap().code, Code::HostTwin, "one machine under two names");
     // One that waits gets the host when the first lets go, and a lock that is really there.
     let (third, freed) = tokio::join!(take("third"), async {
         camp.sh("for n in $(seq 200); do grep -qsx flock /proc/[0-9]*/comm && exit 0; sleep 0.05; done; exit 1").await;

@@ -61,6 +61,7 @@ impl HostLock {
         let on = host.node();
         match tokio::time::timeout(Duration::from_secs(30), heard).await {
             Ok(Ok(Held::Ours)) => Ok(Self { host: Arc::clone(host), run: run.clone(), _held: cancel.drop_guard() }),
+            Ok(Ok(Held::Other(who))) if who == run.as_str() => Err(twin(on)),
             Ok(Ok(Held::Other(who))) => Err(busy(on, &who)),
             Ok(Err(_)) | Err(_) => Err(Problem::new(Code::LinkLost, "the host's lock could not be taken").on(on)),
         }
@@ -92,6 +93,13 @@ impl HostLock {
 
 fn busy(on: &NodeId, who: &str) -> Problem {
     Problem::new(Code::HostBusy, format!("another kubecamp run works on this host ({who})")).on(on)
+}
+
+/// This very run holds it already, for another node.
+fn twin(on: &NodeId) -> Problem {
+    Problem::new(Code::HostTwin, "another node of this lab is the same machine, reached under another name")
+        .on(on)
+        .hint("Give each node a host of its own.")
 }
 
 enum Held {
