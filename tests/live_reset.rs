@@ -126,6 +126,7 @@ async fn every_residue_goes_and_everything_foreign_stays() {
         hosts
     );
     assert_eq!(camp.sh("cat /var/tmp/data/volume/file; ls -A /var/lib | grep kubecamp; true").await, "precious");
+    assert_eq!(camp.sh("bash -c 'exec 3<>/dev/tcp/127.0.0.1/80; echo GET / >&3; tail -n 1 <&3'").await, "mine");
     let again = camp.reset(Records::new()).await.unwrap();
     assert_eq!(again.changed, 0, "a clean host has nothing to change");
 }
@@ -225,6 +226,23 @@ async fn a_host_that_never_was_in_a_lab_is_not_touched() {
     let before = camp.scan().await;
     assert_eq!(camp.reset(Records::new()).await.unwrap().changed, 0);
     assert_eq!(camp.scan().await, before);
+}
+
+#[tokio::test]
+async fn live_reset_spares_what_others_set_and_wrote_meanwhile() {
+    let camp = Camp::start().await;
+    camp.up().await;
+    // The end of our block is lost, and a friend has come below it.
+    camp.sh(
+        "echo 2 > /proc/sys/net/ipv4/conf/all/arp_ignore\n\
+         grep -v '^# kubecamp end$' /etc/hosts > /run/hosts; echo '192.0.2.8 friend-2' >> /run/hosts; cat /run/hosts > /etc/hosts",
+    )
+    .await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    let sysctl = camp.sh("cd /proc/sys/net/ipv4; cat conf/all/arp_ignore ip_forward conf/all/route_localnet").await;
+    assert_eq!(sysctl, "2\n0\n0");
+    assert!(camp.said("left alone: sysctl net.ipv4.conf.all.arp_ignore"), "{:#?}", camp.notes.lock().unwrap());
+    assert_eq!(camp.sh("cat /etc/hosts").await, "127.0.0.1 localhost\n192.0.2.7 friend\n\n192.0.2.8 friend-2");
 }
 
 /// What `kubeadm reset` leaves is in nobody's files.

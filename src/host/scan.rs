@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn an_etcd_on_a_worker_is_not_the_labs() {
+        let with = Traces { worker: true, ..traces() };
+        for line in ["path /var/lib/etcd", "path /var/lib/etcd/member", "process etcd /usr/bin/etcd", "port 2379"] {
+            assert_eq!(compare(&[], &[line], &with), (vec![], vec![line.to_owned()]), "{line}");
+            assert_eq!(compare(&[], &[line], &traces()), (vec![line.to_owned()], vec![]), "{line}");
+        }
+    }
+
+    #[test]
     fn what_changes_by_itself_is_not_even_told() {
         let dhcp = "route default via 192.0.2.1 proto dhcp metric 100";
         let new = [

@@ -86,4 +86,35 @@ mod tests {
         assert_eq!((lock_of(&change), lock_of(&unpack)), (Some("step"), Some("upload")));
         assert!(unpacked().contains("/run/lock/kubecamp/upload"));
     }
+
+    /// What is left of a hosts file whose lines these are; `<` and `>` are our marks.
+    fn without_block(lines: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hosts");
+        let text =
+            lines.replace('<', "# kubecamp begin").replace('>', "# kubecamp end").replace(' ', "\n").replace('=', " ");
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        let script = format!("{LIB}\nkc_without_block {} 'cp worker-1'", file.display());
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap().trim_end().replace(' ', "=").replace('\n', " ")
+    }
+
+    #[test]
+    fn only_our_own_lines_of_the_hosts_file_go() {
+        for (before, after) in [
+            ("127.0.0.1=localhost", "127.0.0.1=localhost"),
+            ("a <>", "a"),
+            ("127.0.0.1=localhost <> 192.0.2.7=friend", "127.0.0.1=localhost 192.0.2.7=friend"),
+            ("a < 192.0.2.1=cp 192.0.2.2=worker-1=h2 > b", "a b"),
+            ("a < x y > b", "a b"),
+            // The end is lost: what others wrote below stays.
+            ("a < 192.0.2.1=cp 192.0.2.2=worker-1=h2 192.0.2.7=friend 192.0.2.1=cp", "a 192.0.2.7=friend 192.0.2.1=cp"),
+            ("a < 192.0.2.1=cp b < 192.0.2.1=cp > c", "a b c"),
+            // The begin is lost.
+            ("a 192.0.2.7=friend 192.0.2.1=cp > b", "a 192.0.2.7=friend b"),
+        ] {
+            assert_eq!(without_block(&before.replace("<>", "< >")), after, "{before}");
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub struct Traces {
     pub spared: BTreeSet<(String, String)>,
     /// Whether the host is a container: then settings outside of `net.` belong to the kernel that it shares.
     pub container: bool,
+    /// Whether the node is a worker: then an etcd on its host is somebody else's.
+    pub worker: bool,
 }
 
 /// Folders that only Kubernetes, its runtime and kubecamp use.
@@ -118,7 +120,12 @@ const RESTLESS: &[&str] = &[
 
 /// Ports on which a cluster listens.
 fn is_cluster_port(port: &str) -> bool {
-    matches!(port.parse(), Ok(2379..=2382 | 6443 | 10248..=10260u16))
+    matches!(port.parse(), Ok(6443 | 10248..=10260u16))
+}
+
+/// Ports of etcd.
+fn is_etcd_port(port: &str) -> bool {
+    matches!(port.parse(), Ok(2379..=2382u16))
 }
 
 fn is_rules(kind: &str) -> bool {
@@ -194,7 +201,7 @@ impl Traces {
             "netns" => thing.starts_with("cni-"),
             "ipset" => thing.starts_with("KUBE-"),
             "ipvs" => self.is_lab_server(thing),
-            "process" => is_lab_process(thing),
+            "process" => is_lab_process(thing) && !(self.worker && thing.starts_with("etcd ")),
             "cgroup" => true,
             "mount" => {
                 beneath(thing, "/var/lib/kubelet")
@@ -202,7 +209,7 @@ impl Traces {
                     || beneath(thing, "/run/kubecamp")
                     || thing.starts_with("/run/netns/cni-")
             }
-            "port" => is_cluster_port(thing),
+            "port" => is_cluster_port(thing) || (is_etcd_port(thing) && !self.worker),
             // kubespray masks swap.target and leaves it so.
             "unit" => thing.starts_with("kubelet") || thing.starts_with("kubecamp") || thing == "swap.target masked",
             kind if is_rules(kind) => {
@@ -225,6 +232,9 @@ impl Traces {
     fn is_lab_path(&self, path: &str) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         let named = |words: &[&str]| words.iter().any(|w| name.contains(w));
+        if self.worker && beneath(path, "/var/lib/etcd") {
+            return false;
+        }
         if FOLDERS.iter().any(|f| beneath(path, f))
             || path == "/etc/crictl.yaml"
             || path == "/root/.kube/cache"

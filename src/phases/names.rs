@@ -32,10 +32,12 @@ impl Phase for Names {
         let block = format!("# kubecamp begin\n{lines}# kubecamp end\n");
         let check =
             format!("[ \"$(sed -n '/^# kubecamp begin$/,/^# kubecamp end$/p' /etc/hosts)\" = '{}' ]", block.trim_end());
+        let names: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
+        let names = names.join(" ");
         // /etc/hosts may be a bind mount in a container: written in place, never renamed over.
         let change = format!(
             "kc_block /etc/hosts || exit 1\n\
-             rest=$(sed '/^# kubecamp begin$/,/^# kubecamp end$/d' /etc/hosts 2>/dev/null)\n\
+             [ ! -e /etc/hosts ] || rest=$(kc_without_block /etc/hosts '{names}') || kc_die 'cannot read /etc/hosts'\n\
              printf '%s\\n%s' \"$rest\" '{block}' > /etc/hosts.kc-part && cat /etc/hosts.kc-part > /etc/hosts; rm -f /etc/hosts.kc-part"
         );
         Ok(vec![Step::script("etc-hosts", "write the nodes' names into /etc/hosts", Check::Script(check), change)])

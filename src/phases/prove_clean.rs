@@ -46,6 +46,7 @@ impl Phase for ProveClean {
             record: self.records.get(view.node).cloned(),
             networks: vec![view.lab.pod_cidr(), view.lab.service_cidr()],
             container: view.facts().is_container(),
+            worker: !view.is_control_plane(),
         };
         // Renamed first: a run killed in the midst of the removal leaves no half record behind.
         let forget = "KC=/var/lib/kubecamp; rm -rf $KC.gone; [ ! -e $KC ] || mv -T $KC $KC.gone; \
@@ -68,6 +69,7 @@ struct Prove {
     record: Option<String>,
     networks: Vec<crate::profile::Cidr>,
     container: bool,
+    worker: bool,
 }
 
 /// What one look at the host gave.
@@ -108,6 +110,7 @@ impl Prove {
             recorded: part("manifest").lines().map(str::to_owned).collect::<BTreeSet<_>>(),
             spared: spared.map(|(k, t)| (k.to_owned(), t.to_owned())).collect(),
             container: self.container,
+            worker: self.worker,
         };
         let has_record = !before.is_empty();
         let found = if has_record {

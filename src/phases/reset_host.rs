@@ -18,13 +18,16 @@ pub(super) struct Scripts(String);
 impl Scripts {
     /// The prologue and the functions of `file` for this node.
     pub(super) fn new(view: &View<'_>, records: &Records, file: Option<&str>) -> Result<Self, Problem> {
+        let nodes: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
         let yes = |b| if b { "yes" } else { "no" };
         Ok(Self(format!(
-            "KNOWN={} PODS={} SERVICES={} CONTAINER={}\n{}\n{}\n{}\n",
+            "KNOWN={} PODS={} SERVICES={} CONTAINER={} CONTROL={} NODES={}\n{}\n{}\n{}\n",
             yes(records.contains_key(view.node)),
             quote(&view.lab.pod_cidr().to_string()),
             quote(&view.lab.service_cidr().to_string()),
             yes(view.facts().is_container()),
+            yes(view.is_control_plane()),
+            quote(&nodes.join(" ")),
             template::text("host/remains.sh")?,
             template::text("reset/host.sh")?,
             file.map_or(Ok(String::new()), template::text)?,

@@ -38,6 +38,27 @@ kc_block() {
   mkdir -p "$KC/kept" && cp -aL "$1" "$KC/kept/$n" 2>/dev/null || { kc_record block absent "$1"; return 0; }
   kc_record block "kept:$n" "$1"
 }
+# kc_without_block FILE NODES: the file without the lines between our two marks. Where one mark is lost, only lines next
+# to the other that are ours by their form go: an address, and a node's name.
+kc_without_block() {
+  awk -v nodes=" $2 " '
+    function ours(line,  w, n) { n = split(line, w, " "); return (n == 2 || n == 3) && w[1] ~ /^[0-9.]+$/ && index(nodes, " " w[2] " ") }
+    { line[NR] = $0 }
+    END {
+      first = "# kubecamp begin"; last = "# kubecamp end"
+      for (i = 1; i <= NR; i++) if (line[i] == first) {
+        gone[i] = 1; end = 0
+        for (j = i + 1; j <= NR && line[j] != first; j++) if (line[j] == last) { end = j; break }
+        if (end) for (j = i; j <= end; j++) gone[j] = 1
+        else for (j = i + 1; j <= NR && ours(line[j]); j++) gone[j] = 1
+      }
+      for (i = 1; i <= NR; i++) if (line[i] == last && !(i in gone)) {
+        gone[i] = 1
+        for (j = i - 1; j > 0 && !(j in gone) && ours(line[j]); j--) gone[j] = 1
+      }
+      for (i = 1; i <= NR; i++) if (!(i in gone)) print line[i]
+    }' "$1" 2>/dev/null
+}
 # kc_sysctl KEY VALUE: sets it live, remembering the old value.
 kc_sysctl() {
   f=/proc/sys/$(echo "$1" | tr . /)

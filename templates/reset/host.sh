@@ -1,10 +1,12 @@
-# Sent before every script of reset. Variables given by the phase: KNOWN PODS SERVICES CONTAINER.
+# Sent before every script of reset. Variables given by the phase: KNOWN PODS SERVICES CONTAINER CONTROL NODES.
 KC=/var/lib/kubecamp
 SOCKET=/run/kubecamp/containerd.sock
 TAB='	'
 has() { command -v "$1" >/dev/null 2>&1; }
 # had KIND THING: whether the record from before `up` knows it. What was there before is never touched.
 had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
+# The folder that kubeadm makes on a control plane; on a worker an etcd is somebody else's.
+etcd() { [ "$CONTROL" != yes ] || echo /var/lib/etcd; }
 is_link() { [ -e "/sys/class/net/$1" ]; }
 # Whether kubecamp works or worked here: any one trace is enough, since a user may have deleted all others.
 traces() {
@@ -14,7 +16,7 @@ traces() {
 }
 # KNOWN says that the lab's folder knows this host: then what any cluster leaves is taken for the lab's.
 remains() {
-  for t in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /run/flannel /run/netns/cni-* /sys/fs/cgroup/kubepods* /sys/fs/cgroup/*/kubepods*; do
+  for t in /etc/kubernetes /var/lib/kubelet $(etcd) /run/flannel /run/netns/cni-* /sys/fs/cgroup/kubepods* /sys/fs/cgroup/*/kubepods*; do
     [ -e "$t" ] && return 0
   done
   [ -n "$(in_kernel)" ]

@@ -8,7 +8,7 @@ spare() { grep -qsxF "$1$TAB$2" "$KC/spared" || printf '%s\t%s\n' "$1" "$2" >> "
 # --- what `up` makes, for hosts whose manifest is lost; the kinds of the manifest, first made first.
 builtin() {
   for d in /etc/cni /etc/cni/net.d /opt/cni /opt/cni/bin /opt/kubecamp /opt/kubecamp/bin /etc/kubecamp /etc/kubecamp/cni /etc/kubecamp/cni/net.d; do printf 'dir\tabsent\t%s\n' $d; done
-  for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes /var/lib/etcd /opt/kubecamp /etc/kubecamp; do printf 'tree\tabsent\t%s\n' $d; done
+  for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes $(etcd) /opt/kubecamp /etc/kubecamp; do printf 'tree\tabsent\t%s\n' $d; done
   for p in $PLUGINS; do printf 'file\tabsent\t/opt/cni/bin/%s\n' $p; done
   # Earlier versions put their CNI configuration into /etc/cni/net.d.
   for f in /usr/local/bin/kubeadm /usr/local/bin/kubelet /usr/local/bin/kubectl /usr/local/bin/crictl /etc/crictl.yaml \
@@ -51,7 +51,7 @@ same() { # same A B: type, mode, owner and content
   if [ -L "$1" ]; then [ "$(readlink "$1")" = "$(readlink "$2")" ]; else cmp -s "$1" "$2"; fi
 }
 shared_folder() { case $1 in /etc/cni | /etc/cni/* | /opt/cni | /opt/cni/*) return 0 ;; *) return 1 ;; esac; }
-has_block() { grep -qs '^# kubecamp begin$' "$1"; }
+has_block() { grep -qs '^# kubecamp \(begin\|end\)$' "$1"; }
 
 # What a write or an upload that was cut off left beside the file.
 parts() { for p in "$1.kc-part" "$1".kc-part.*; do { [ -e "$p" ] || [ -L "$p" ]; } && ! had path "$p" && echo "$p"; done; }
@@ -106,7 +106,7 @@ restore_file() {
 remove_block() {
   remove_parts "$2"
   has_block "$2" || return 0
-  rest=$(sed '/^# kubecamp begin$/,/^# kubecamp end$/d' "$2")
+  rest=$(kc_without_block "$2" "$NODES") || return 0
   kept=$KC/kept/${1#kept:}
   if [ "$1" != absent ] && [ -e "$kept" ]; then
     if [ "$(cat "$kept")" = "$rest" ]; then cat "$kept" > "$2"; return; fi
@@ -129,7 +129,7 @@ restore_files() {
 # --- what programs of the cluster make by themselves
 # Folders that were there before keep what was in them.
 made() {
-  for d in /run/flannel /run/kubernetes /run/kubecamp /var/log/pods /var/log/containers /opt/kubecamp /etc/kubecamp /var/lib/etcd \
+  for d in /run/flannel /run/kubernetes /run/kubecamp /var/log/pods /var/log/containers /opt/kubecamp /etc/kubecamp $(etcd) \
     /var/lib/kubelet /etc/kubernetes /usr/libexec/kubernetes /var/lib/kubecamp/containerd /var/lib/kubecamp/incoming; do
     if had path "$d"; then for e in "$d"/* "$d"/.[!.]*; do { [ -e "$e" ] || [ -L "$e" ]; } && ! had path "$e" && echo "$e"; done
     elif [ -e "$d" ]; then echo "$d"; fi
@@ -158,6 +158,20 @@ remove_made() {
 # Other people's networks that came while the lab was there and need forwarding to stay on.
 others_forward() { for l in /sys/class/net/*; do case ${l##*/} in docker0 | br-* | virbr* | lxdbr* | incusbr* | podman* | cni-podman*) had link "${l##*/}" || return 0 ;; esac; done; return 1; }
 shared_kernel() { [ "$CONTAINER" = yes ] && case $1 in net.*) return 1 ;; *) return 0 ;; esac; }
+# Values that `up`, kube-proxy and the kubelet give. A setting with any other one was changed by somebody else meanwhile.
+lab_value() {
+  case "$1=$2" in
+    net.ipv4.ip_forward=1 | net.ipv4.conf.all.forwarding=1 | net.ipv4.conf.all.route_localnet=1 | net.bridge.bridge-nf-call-ip*tables=1 | \
+      fs.inotify.max_user_instances=1024 | fs.inotify.max_user_watches=524288 | net.ipv4.vs.conntrack=1 | net.ipv4.vs.conn_reuse_mode=[01] | \
+      net.ipv4.vs.expire_nodest_conn=1 | net.ipv4.vs.expire_quiescent_template=1 | net.ipv4.conf.all.arp_ignore=1 | net.ipv4.conf.all.arp_announce=2 | \
+      net.netfilter.nf_conntrack_tcp_timeout_established=86400 | net.netfilter.nf_conntrack_tcp_timeout_close_wait=3600 | \
+      net.netfilter.nf_conntrack_tcp_be_liberal=1 | vm.overcommit_memory=1 | vm.panic_on_oom=0 | kernel.panic=10 | kernel.panic_on_oops=1 | \
+      kernel.keys.root_maxkeys=1000000 | kernel.keys.root_maxbytes=25000000) return 0 ;;
+    # kube-proxy gives so many for each core.
+    net.netfilter.nf_conntrack_max=*) [ $(($2 % 32768)) = 0 ] ;;
+    *) return 1 ;;
+  esac
+}
 # Settings that differ now, as KEY<TAB>OLD: those of the manifest, then those of the record, which programs of the
 # cluster changed by themselves.
 settings() {
@@ -179,6 +193,7 @@ settings() {
 restore_settings() {
   settings | while IFS= read -r line; do
     key=${line%%"$TAB"*} old=${line#*"$TAB"}
+    lab_value "$key" "$(tr '\t' ' ' < "/proc/sys/$(echo "$key" | tr . /)")" || { spare sysctl "$key" 'others set it meanwhile'; continue; }
     case $key in net.ipv4.ip_forward | net.ipv4.conf.all.forwarding | net.bridge.*) others_forward && { spare sysctl "$key" 'another network of this host needs it'; continue; } ;; esac
     if [ -z "$old" ]; then echo; else printf '%s\n' "$old"; fi > "/proc/sys/$(echo "$key" | tr . /)" 2>/dev/null || spare sysctl "$key" 'the kernel refuses'
   done

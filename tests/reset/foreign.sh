@@ -17,3 +17,12 @@ mkdir -p /usr/local/bin; printf '#!/bin/sh\necho mine\n' > /usr/local/bin/kubect
 printf '127.0.0.1 localhost\n192.0.2.7 friend\n\n' > /etc/hosts
 echo 'net.ipv4.ip_forward = 0' > /etc/sysctl.d/50-mine.conf
 mkdir -p /var/tmp/data && ln -sfn /var/tmp/data /root/data; mkdir -p /var/tmp/data/volume; echo precious > /var/tmp/data/volume/file
+# A docker, and a web server that runs.
+ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up
+for t in iptables-nft iptables-legacy; do
+  $t -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+  $t -N DOCKER-USER; $t -A FORWARD -j DOCKER-USER; $t -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+done
+perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die $!;
+  while ($c = $s->accept) { <$c>; print $c "HTTP/1.0 200 OK\r\n\r\nmine\n"; close $c }' </dev/null >/dev/null 2>&1 &
+n=0; until ss -Hltn | grep -q ':80 '; do n=$((n + 1)); [ $n -lt 2000 ] || exit 1; done
