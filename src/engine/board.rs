@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::watch;
 
-use super::Need;
+use super::{Need, Value};
 use crate::core::{NodeId, Secret, StepId};
 
 /// What the lanes of one run know of each other: steps done, values given, nodes that failed.
@@ -11,7 +11,8 @@ pub struct Board(watch::Sender<State>);
 #[derive(Default, Clone)]
 struct State {
     done: BTreeSet<(NodeId, StepId)>,
-    values: BTreeMap<String, Secret>,
+    /// Beside its name each value has the node that gave it: no host can speak for another.
+    values: BTreeMap<(NodeId, &'static str), Secret>,
     /// Lanes that ended: whatever they did not do will not happen any more.
     over: BTreeSet<NodeId>,
 }
@@ -38,21 +39,16 @@ impl Board {
         });
     }
 
-    /// Gives a value; it is kept as a secret whatever it is.
-    pub fn give(&self, name: &str, value: &str) {
+    /// Gives a value of a node; it is kept as a secret whatever it is.
+    pub fn give(&self, from: &NodeId, value: &'static Value, text: &Secret) {
         self.0.send_modify(|s| {
-            s.values.insert(name.to_owned(), Secret::new(value));
+            s.values.insert((from.clone(), value.name), text.clone());
         });
     }
 
-    /// A value given so far.
-    pub fn value(&self, name: &str) -> Option<Secret> {
-        self.0.borrow().values.get(name).cloned()
-    }
-
-    /// Every value given so far, to redact them from output.
-    pub fn secrets(&self) -> Vec<Secret> {
-        self.0.borrow().values.values().cloned().collect()
+    /// A value that the node gave so far.
+    pub fn value(&self, from: &NodeId, value: &'static Value) -> Option<Secret> {
+        self.0.borrow().values.get(&(from.clone(), value.name)).cloned()
     }
 
     /// Tells that a lane has ended.
@@ -67,7 +63,7 @@ impl Board {
         let state = self.0.borrow();
         match need {
             Need::Step(on, step) => state.done.contains(&(on.clone(), step.clone())),
-            Need::Value(_, name) => state.values.contains_key(name),
+            Need::Value(from, value) => state.values.contains_key(&(from.clone(), value.name)),
         }
     }
 
@@ -105,6 +101,8 @@ impl Default for Board {
 mod tests {
     use super::*;
 
+    static TOKEN: Value = Value { name: "token", is_one: |_| true };
+
     fn node(name: &str) -> NodeId {
         name.parse().unwrap()
     }
@@ -119,15 +117,24 @@ mod tests {
         board.step_done(&cp, &StepId::new("init"));
         assert_eq!(wait.await, Met::Yes);
         board.lane_over(&cp);
-        assert_eq!(board.wait(&Need::Value(cp.clone(), "ca-hash".into()), &lanes).await, Met::No);
+        assert_eq!(board.wait(&Need::Value(cp.clone(), &TOKEN), &lanes).await, Met::No);
         assert_eq!(board.wait(&init, &lanes).await, Met::Yes);
+    }
+
+    #[test]
+    fn no_node_gives_in_the_name_of_another() {
+        let board = Board::new();
+        board.give(&node("worker-1"), &TOKEN, &Secret::new("mine"));
+        assert!(!board.has(&Need::Value(node("cp"), &TOKEN)));
+        assert_eq!(board.value(&node("cp"), &TOKEN), None);
+        assert_eq!(board.value(&node("worker-1"), &TOKEN), Some(Secret::new("mine")));
     }
 
     #[tokio::test]
     async fn two_that_wait_for_a_third_give_up_together() {
         let board = Board::new();
         let lanes = [node("cp"), node("worker-1"), node("worker-2")];
-        let token = Need::Value(node("cp"), "token".into());
+        let token = Need::Value(node("cp"), &TOKEN);
         board.lane_over(&lanes[0]);
         assert_eq!(futures::join!(board.wait(&token, &lanes), board.wait(&token, &lanes)), (Met::No, Met::No));
     }

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -8,7 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::{Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View, board::Met};
 use crate::{
-    core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
+    core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, Secret, shell::quote},
     host::{Facts, Host, Viewer, script},
     transport::{Exit, Io, LinkError},
 };
@@ -22,6 +22,9 @@ pub(super) struct Lane<'a> {
     fleet: &'a BTreeMap<NodeId, Facts>,
     lanes: &'a [NodeId],
 }
+
+/// What a step's script gave so far, by name.
+type Given = Mutex<BTreeMap<&'static str, Secret>>;
 
 /// How many of the last lines of remote output a problem shows.
 const EVIDENCE: usize = 15;
@@ -119,7 +122,7 @@ impl<'a> Lane<'a> {
     fn plan(&self, phase: PhaseId, step: &Step, done: bool) {
         let name = |need: &Need| match need {
             Need::Step(on, id) => format!("{on}/{id}"),
-            Need::Value(_, name) => name.clone(),
+            Need::Value(_, value) => value.name.to_owned(),
         };
         if let Ok(mut planned) = self.run.planned.lock() {
             planned.push(Planned {
@@ -210,47 +213,66 @@ impl<'a> Lane<'a> {
     }
 
     async fn script(&self, step: &Step, text: &str) -> Result<(), Problem> {
-        let values: Vec<_> = step
-            .needs
-            .iter()
-            .filter_map(|n| match n {
-                Need::Value(_, name) => self.run.board.value(name).map(|v| (name.clone(), v)),
-                Need::Step(..) => None,
-            })
-            .collect();
-        let exit = self.as_root(&script::change(text, &values), step.limit).await?;
+        let needed = step.needs.iter().filter_map(|need| match need {
+            Need::Value(from, value) => Some((value.name.to_owned(), self.run.board.value(from, value)?)),
+            Need::Step(..) => None,
+        });
+        let given = Given::default();
+        let exit = self.as_root(&script::change(text, &needed.collect::<Vec<_>>()), step, step.limit, &given).await?;
         if !exit.ok() {
             return Err(failed(step, &exit, "failed"));
         }
-        self.settled(step).await
+        self.settled(step).await?;
+        self.give(step, given)
+    }
+
+    /// Hands on what the step gave; only now, since a step that failed in the end gave nothing.
+    fn give(&self, step: &Step, given: Given) -> Result<(), Problem> {
+        let given = given.into_inner().unwrap_or_default();
+        for value in &step.gives {
+            let text = given.get(value.name).ok_or_else(|| {
+                let what = format!("`{}` gave no {} of the right form", step.title, value.name);
+                Problem::new(Code::StepFailed, what).on(self.node)
+            })?;
+            self.run.board.give(self.node, value, text);
+        }
+        Ok(())
     }
 
     /// Proves that the change made its check true.
     async fn settled(&self, step: &Step) -> Result<(), Problem> {
         let Check::Script(check) = &step.done_if else { return Ok(()) };
         let Some(script) = script::probe([(0, check.as_str())]) else { return Ok(()) };
-        let exit = self.as_root(&script, Duration::from_secs(60)).await?;
+        let exit = self.as_root(&script, step, Duration::from_secs(60), &Given::default()).await?;
         if exit.text().lines().any(|l| l == "KC-DONE 0") {
             return Ok(());
         }
         Err(failed(step, &exit, "ran, but the host does not show its effect"))
     }
 
-    async fn as_root(&self, script: &str, limit: Duration) -> Result<Exit, Problem> {
-        let heard = |line: &str| self.heard(line);
+    async fn as_root(&self, script: &str, step: &Step, limit: Duration, given: &Given) -> Result<Exit, Problem> {
+        let heard = |line: &str| self.heard(line, step, given);
         let io = Io { line: Some(&heard), sent: None };
         let exit = self.host()?.root(script, limit, io).await;
         exit.map_err(|e: LinkError| e.problem().on(self.node))
     }
 
-    fn heard(&self, line: &str) {
-        if let Some((name, value)) = line.strip_prefix("KC-OUT ").and_then(|l| l.split_once('=')) {
-            self.run.board.give(name, value);
-            if let Some(secret) = self.run.board.value(name) {
+    /// Keeps what the step says it gives, and nothing else of the same look: any program can print such a line.
+    fn heard(&self, line: &str, step: &Step, given: &Given) {
+        let told = line.strip_prefix("KC-OUT ").and_then(|l| l.split_once('='));
+        let known = told.and_then(|(name, text)| Some((step.gives.iter().find(|v| v.name == name)?, text)));
+        match known {
+            Some((value, text)) => {
+                let secret = Secret::new(text);
                 self.run.journal.hide(&secret);
+                if (value.is_one)(text)
+                    && let Ok(mut given) = given.lock()
+                {
+                    given.insert(value.name, secret);
+                }
             }
-        } else if !line.starts_with("KC-DONE") {
-            self.run.journal.event(EventKind::Output { on: self.node.clone(), line: line.to_owned() });
+            None if line.starts_with("KC-DONE") => {}
+            None => self.run.journal.event(EventKind::Output { on: self.node.clone(), line: line.to_owned() }),
         }
     }
 
@@ -289,7 +311,7 @@ impl<'a> Lane<'a> {
 
     async fn after_upload(&self, step: &Step, file: &Upload) -> Result<(), Problem> {
         let text = format!("KC_FILE={}\n{}", quote(&file.to), file.then);
-        let exit = self.as_root(&script::unpack(&text), step.limit).await?;
+        let exit = self.as_root(&script::unpack(&text), step, step.limit, &Given::default()).await?;
         if exit.ok() { Ok(()) } else { Err(failed(step, &exit, &format!("failed for {}", file.what))) }
     }
 
@@ -308,7 +330,7 @@ impl<'a> Lane<'a> {
 fn describe(need: &Need) -> String {
     match need {
         Need::Step(on, id) => format!("the step {id} on {on}"),
-        Need::Value(on, name) => format!("{name} from {on}"),
+        Need::Value(on, value) => format!("the {} from {on}", value.name),
     }
 }
 

@@ -17,4 +17,4 @@ pub use journal::{Journal, parse_journal, read_journal};
 pub use lock::{HostLock, Lock};
 pub use phase::{Phase, View};
 pub use run::{Mode, Planned, Run, Summary, run_flow};
-pub use step::{Change, Check, Need, Step, Task, Upload};
+pub use step::{Change, Check, Need, Step, Task, Upload, Value};

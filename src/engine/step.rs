@@ -17,6 +17,8 @@ pub struct Step {
     pub change: Change,
     /// What must have happened before, on this node or others.
     pub needs: Vec<Need>,
+    /// What the change gives to steps of other nodes.
+    pub gives: Vec<&'static Value>,
     /// How long the change may take.
     pub limit: Duration,
 }
@@ -35,8 +37,8 @@ pub enum Check {
 /// A change as data. Only the engine applies it.
 #[derive(Clone)]
 pub enum Change {
-    /// A script run as root, holding the host's step lock. Lines `KC-OUT name=value` on standard output become
-    /// values that other steps may need.
+    /// A script run as root, holding the host's step lock. Lines `KC-OUT name=value` become the values that the step
+    /// says it gives; a line that names any other is ordinary output.
     Script(String),
     /// Files to be put in place, and a script to run after each, with `$KC_FILE` set.
     Upload {
@@ -72,9 +74,27 @@ pub struct Upload {
 pub enum Need {
     /// A step of some node, as (`cp`, `init`).
     Step(NodeId, StepId),
-    /// A value that some step of the node gives; the script sees it as the shell variable `KC_NAME`.
-    Value(NodeId, String),
+    /// A value that a step of the node gives; the script sees it as the shell variable `KC_NAME`.
+    Value(NodeId, &'static Value),
 }
+
+/// A value that one host gives and others use in their scripts. A host is not trusted: what is not of the right form is
+/// no value, and nobody else's step hears of it.
+#[derive(Debug)]
+pub struct Value {
+    /// Its name, as in `KC-OUT name=value`.
+    pub name: &'static str,
+    /// Whether a text has its form; the form leaves no room for what a shell would take for more than a word.
+    pub is_one: fn(&str) -> bool,
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Value {}
 
 /// Work on this computer.
 #[async_trait]
@@ -100,6 +120,7 @@ impl Step {
             done_if,
             change,
             needs: vec![],
+            gives: vec![],
             limit: Duration::from_secs(120),
         }
     }
@@ -108,6 +129,13 @@ impl Step {
     #[must_use]
     pub fn needs(mut self, need: Need) -> Self {
         self.needs.push(need);
+        self
+    }
+
+    /// Says what the change gives.
+    #[must_use]
+    pub fn gives(mut self, values: &[&'static Value]) -> Self {
+        self.gives.extend(values);
         self
     }
 

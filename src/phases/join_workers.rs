@@ -1,7 +1,10 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::control_plane::{KUBECTL, address_of};
+use super::{
+    control_plane::{KUBECTL, address_of},
+    values::{CA, TOKEN},
+};
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Need, Phase, Step, View},
@@ -33,11 +36,7 @@ impl Phase for JoinWorkers {
         let values = json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
         let config = template::render("kubeadm/join.yaml.tera", &values)?;
         let discovery = template::render("kubeadm/discovery.conf.tera", &values)?;
-        Ok(vec![
-            join(&config, &discovery)
-                .needs(Need::Value(cp.clone(), "token".into()))
-                .needs(Need::Value(cp.clone(), "ca".into())),
-        ])
+        Ok(vec![join(&config, &discovery).needs(Need::Value(cp.clone(), &TOKEN)).needs(Need::Value(cp.clone(), &CA))])
     }
 }
 
@@ -65,7 +64,7 @@ fn admit(view: &View<'_>) -> Step {
          wait $! || {KUBECTL} get node {names} -o name >/dev/null || exit 1\n\
          echo \"KC-OUT token=$token\"; echo \"KC-OUT ca=$ca\""
     );
-    Step::script("admit", "make a join token and register the workers", Check::Never, change)
+    Step::script("admit", "make a join token and register the workers", Check::Never, change).gives(&[&TOKEN, &CA])
 }
 
 /// Runs kubeadm join, then restarts kubelet: until its certificate comes it asks for everything as nobody and is

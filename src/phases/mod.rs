@@ -29,6 +29,7 @@ mod restore_files;
 mod runtime;
 mod stop_cluster;
 mod sudo_user;
+mod values;
 mod verify;
 
 pub use binaries::Binaries;

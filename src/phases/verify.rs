@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{control_plane::KUBECTL, images::image_of};
+use super::{control_plane::KUBECTL, images::image_of, values::PROBES};
 use crate::{
     bundle::Bundle,
     core::{Blob, PhaseId, Problem, StepId, shell::quote},
@@ -73,7 +73,7 @@ impl Verify {
             names.join(" ")
         );
         // The workers' Node objects are there before they join: each starts its probe with its other first pods.
-        Ok(Step::script("probes", "start a probe on every node", Check::Never, change))
+        Ok(Step::script("probes", "start a probe on every node", Check::Never, change).gives(&[&PROBES]))
     }
 }
 
@@ -134,7 +134,7 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
-    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), "probes".into())).limit(140))
+    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES)).limit(140))
 }
 
 fn clear(view: &View<'_>) -> Step {
@@ -144,4 +144,43 @@ fn clear(view: &View<'_>) -> Step {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("reach")));
     }
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_no_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let evil = format!("127.0.0.1/80;touch${{IFS}}{};#", mark.display());
+        let script = format!(
+            "DNS='{evil}' MODE=x DEADLINE=0\n{}\nanswer_http \"$DNS\" 80 /; answer_dns",
+            template::text("node/reach.sh").unwrap()
+        );
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        assert!(!out.status.success() && !mark.exists(), "{out:?}");
+    }
+
+    #[test]
+    fn asks_over_bashs_own_sockets() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let told = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut one, _) = server.accept().unwrap();
+            let mut asked = [0; 256];
+            let n = one.read(&mut asked).unwrap();
+            one.write_all(b"HTTP/1.0 200 OK\r\n\r\nnftables").unwrap();
+            String::from_utf8_lossy(&asked[..n]).into_owned()
+        });
+        let script = format!(
+            "DEADLINE=0\n{}\nanswer_http 127.0.0.1 {port} /proxyMode",
+            template::text("node/reach.sh").unwrap()
+        );
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        assert!(String::from_utf8_lossy(&out.stdout).ends_with("nftables"), "{out:?}");
+        assert!(told.join().unwrap().starts_with("GET /proxyMode HTTP/1.0\r\n"));
+    }
 }

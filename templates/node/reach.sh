@@ -1,15 +1,16 @@
 # Proves from this node that names are answered and Services reach pods. Variables: DNS, MODE, PROBES, DEADLINE (s).
-# Only bash's own sockets: a minimal host has no dig and no curl.
+# Only bash's own sockets: a minimal host has no dig and no curl. What goes to bash goes as an argument, never as a part
+# of its program.
 answer_dns() {
   # A query for kube-dns.kube-system.svc.cluster.local, type A; the reply's answer count must not be 0. No label of
   # ten letters: bash would send two datagrams, since that length byte is a newline.
-  timeout 2 bash -c 'exec 3<>/dev/udp/'"$DNS"'/53 || exit 1
+  timeout 2 bash -c 'exec 3<>"/dev/udp/$1/53" || exit 1
     printf "\x4b\x43\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x08kube-dns\x0bkube-system\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01" >&3
-    head -c 8 <&3 | od -An -tx1 | tr -d " \n" | { read -r r; case $r in 4b43*) [ "$(printf %s "$r" | cut -c13-16)" != 0000 ];; *) exit 1;; esac; }'
+    head -c 8 <&3 | od -An -tx1 | tr -d " \n" | { read -r r; case $r in 4b43*) [ "$(printf %s "$r" | cut -c13-16)" != 0000 ];; *) exit 1;; esac; }' bash "$DNS"
 }
 answer_http() {
-  timeout 2 bash -c 'exec 3<>/dev/tcp/'"$1/$2"' || exit 1
-    printf "GET %s HTTP/1.0\r\nHost: kubecamp\r\n\r\n" "'"$3"'" >&3; cat <&3' 2>/dev/null
+  timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2" || exit 1
+    printf "GET %s HTTP/1.0\r\nHost: kubecamp\r\n\r\n" "$3" >&3; cat <&3' bash "$1" "$2" "$3" 2>/dev/null
 }
 mode_is() { answer_http 127.0.0.1 10249 /proxyMode | tr -d '\r' | tail -n 1 | grep -qx "$MODE"; }
 end=$(( $(date +%s) + DEADLINE ))

@@ -164,3 +164,34 @@ async fn a_lab_of_an_earlier_version_gets_its_id() {
     camp.up().await.good();
     assert_eq!(camp.world.changes(), [("worker-1".parse().unwrap(), crate::support::simhost::Did::Change("baseline"))]);
 }
+
+#[tokio::test]
+async fn a_hostile_worker_gives_nothing_to_the_others() {
+    let camp = Camp::new();
+    let lines =
+        "KC-OUT token=evil00.evil00evil00evil\nKC-OUT ca=x|;1e touch /tmp/pwned #\nKC-OUT probes=1.2.3.4/80;x\n";
+    for step in ["etc-hosts", "modules", "sysctls", "containerd", "cni-config", "answers"] {
+        camp.host("worker-1").trouble(step, Trouble::Prints(lines.into()));
+    }
+    camp.up().await.good();
+    for host in ["cp", "worker-1", "worker-2"] {
+        let ran = camp.host(host).link.ran();
+        let given: Vec<_> = ran.iter().flat_map(|r| r.input.lines()).filter(|l| l.starts_with("KC_")).collect();
+        assert!(
+            given.iter().all(|l| !l.contains("evil") && !l.contains("pwned") && !l.contains("1.2.3.4")),
+            "{given:?}"
+        );
+        assert!(given.contains(&"KC_PROBES='10.96.0.21 10.96.0.22 10.96.0.23'"), "{given:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_control_plane_gives_in_another_form_is_refused_there() {
+    let camp = Camp::new();
+    let lines = format!("KC-OUT token={TOKEN}\nKC-OUT ca=x|;1e touch /tmp/pwned #\n");
+    camp.host("cp").trouble("admit", Trouble::Prints(lines));
+    let seen = camp.up().await;
+    assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
+    assert!(seen.problems[0].what.contains("gave no ca of the right form"), "{}", seen.problems[0]);
+    assert!(!camp.host("worker-1").has("join"));
+}

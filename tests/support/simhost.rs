@@ -153,6 +153,8 @@ pub enum Trouble {
     LinkLost,
     /// It takes longer than its limit, and changes nothing.
     TooSlow,
+    /// It ends well, and prints these lines too.
+    Prints(String),
     /// The user presses Ctrl-C while it runs, and it never ends.
     Cancel(CancellationToken),
 }
@@ -402,6 +404,7 @@ impl State {
                 Reply::Exit(exit) => Reply::Exit(kubecamp::transport::Exit { status: Some(1), ..exit }),
                 other => other,
             },
+            Some(Trouble::Prints(lines)) => Reply::ok(lines),
             _ => reply,
         })
     }
