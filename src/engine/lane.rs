@@ -6,7 +6,10 @@ use std::{
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use super::{Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View, board::Met};
+use super::{
+    Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View,
+    board::{Busy, Met},
+};
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, Secret, shell::quote},
     host::{Facts, Host, Viewer, script},
@@ -49,13 +52,19 @@ impl<'a> Lane<'a> {
     }
 
     /// The phases in order, those that run aside beside the ones after them; the first failure ends the lane.
-    pub(super) async fn run(&self, phases: &[Box<dyn Phase>]) -> Result<(), Problem> {
+    ///
+    /// `busy` is the lane's own, from before any of them began.
+    pub(super) async fn run(&self, phases: &[Box<dyn Phase>], busy: Busy<'_>) -> Result<(), Problem> {
         let (mut asides, mut rest) = (FuturesUnordered::new(), phases.iter());
         loop {
             let next = rest.by_ref().find(|p| p.concerns(&self.view()));
             let Some(phase) = next else { break };
             if phase.aside() && self.run.mode == Mode::Apply {
-                asides.push(self.timed(phase.as_ref()));
+                let busy = self.run.board.busy();
+                asides.push(async move {
+                    let _busy = busy;
+                    self.timed(phase.as_ref()).await
+                });
                 continue;
             }
             let mut main = Box::pin(self.timed(phase.as_ref()));
@@ -70,6 +79,7 @@ impl<'a> Lane<'a> {
                 }
             }
         }
+        drop(busy);
         while let Some(ended) = asides.next().await {
             ended?;
         }
@@ -175,11 +185,7 @@ impl<'a> Lane<'a> {
 
     async fn change(&self, phase: PhaseId, step: &Step) -> Result<Outcome, Problem> {
         for need in &step.needs {
-            if self.run.board.wait(need, self.lanes).await == Met::No {
-                return Err(Problem::new(Code::StepUnreached, format!("`{}` was not tried", step.title))
-                    .on(self.node)
-                    .detail([format!("it needs {}", describe(need))]));
-            }
+            self.wait(step, need).await?;
         }
         let began = Instant::now();
         let event = |kind| self.run.journal.event(kind);
@@ -205,6 +211,21 @@ impl<'a> Lane<'a> {
             p
         })?;
         Ok(outcome)
+    }
+
+    async fn wait(&self, step: &Step, need: &Need) -> Result<(), Problem> {
+        let met = self.run.board.wait(self.node, need, self.lanes).await;
+        let unreached = Problem::new(Code::StepUnreached, format!("`{}` was not tried", step.title))
+            .on(self.node)
+            .detail([format!("it needs {need}")]);
+        match met {
+            Met::Yes => Ok(()),
+            Met::No => Err(unreached),
+            // A host is no longer what it was when the run began, so that each waits for what the other takes for done.
+            Met::Stuck(its) => Err(unreached
+                .detail(its.iter().map(|other| format!("{} waits for {other}", need.on())))
+                .hint("A host changed meanwhile: run the same command again, it looks at all of them anew.")),
+        }
     }
 
     fn host(&self) -> Result<&Arc<Host>, Problem> {
@@ -324,13 +345,6 @@ impl<'a> Lane<'a> {
             problem.what = format!("{} to {}: {}", file.what, file.to, problem.what);
             problem
         })
-    }
-}
-
-fn describe(need: &Need) -> String {
-    match need {
-        Need::Step(on, id) => format!("the step {id} on {on}"),
-        Need::Value(on, value) => format!("the {} from {on}", value.name),
     }
 }
 

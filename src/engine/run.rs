@@ -123,14 +123,17 @@ pub async fn run_flow(
     hosts: &BTreeMap<NodeId, Arc<Host>>,
     fleet: &BTreeMap<NodeId, Facts>,
 ) -> Result<(), Problems> {
-    let lanes = nodes.iter().map(|node| async move {
-        let lane = Lane::new(run, node, hosts.get(node), fleet, nodes);
-        let ended = lane.run(phases).await.map_err(|problem| run.journal.redacted(problem));
-        run.board.lane_over(node);
-        if let Err(problem) = &ended {
-            run.journal.event(EventKind::Failure { problem: problem.clone() });
+    let lanes = nodes.iter().map(|node| {
+        let busy = run.board.busy();
+        async move {
+            let lane = Lane::new(run, node, hosts.get(node), fleet, nodes);
+            let ended = lane.run(phases, busy).await.map_err(|problem| run.journal.redacted(problem));
+            run.board.lane_over(node);
+            if let Err(problem) = &ended {
+                run.journal.event(EventKind::Failure { problem: problem.clone() });
+            }
+            ended
         }
-        ended
     });
     let mut found: Vec<Problem> = join_all(lanes).await.into_iter().filter_map(Result::err).collect();
     // The cause comes first: it decides the exit code.

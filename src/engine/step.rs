@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -76,6 +76,24 @@ pub enum Need {
     Step(NodeId, StepId),
     /// A value that a step of the node gives; the script sees it as the shell variable `KC_NAME`.
     Value(NodeId, &'static Value),
+}
+
+impl Need {
+    /// The node that meets it.
+    pub(super) fn on(&self) -> &NodeId {
+        match self {
+            Self::Step(on, _) | Self::Value(on, _) => on,
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step(on, step) => write!(f, "the step {step} on {on}"),
+            Self::Value(on, value) => write!(f, "the {} from {on}", value.name),
+        }
+    }
 }
 
 /// A value that one host gives and others use in their scripts. A host is not trusted: what is not of the right form is

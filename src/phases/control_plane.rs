@@ -89,15 +89,16 @@ fn certificates(config: &str) -> Step {
 
 fn start() -> Step {
     let check = format!(
-        "[ -s /etc/kubernetes/admin.conf ] && {KUBECTL} get --raw /readyz && \
+        "[ -s /etc/kubernetes/admin.conf ] && systemctl is-active -q kubelet && {KUBECTL} get --raw /readyz && \
          {KUBECTL} -n kube-system get cm kubeadm-config kubelet-config -o name && \
          {KUBECTL} -n kube-public get cm cluster-info -o name"
     );
-    // After a reboot the API server only needs time. kubeadm's phases find what an interrupted run left and go on from
-    // it; its preflight would refuse that, and the flow's own preflight has looked at more.
+    // After a reboot the API server only needs time, or a kubelet that somebody stopped. kubeadm's phases find what an
+    // interrupted run left and go on from it; its preflight would refuse that, and the flow's own has looked at more.
     let change = format!(
         "whole() {{ {check}; }} >/dev/null 2>&1\n\
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
+         systemctl is-active -q kubelet || systemctl restart kubelet\n\
          i=0; until {KUBECTL} get --raw /readyz >/dev/null 2>&1 || [ $i -ge 80 ]; do i=$((i+1)); sleep 0.5; done; whole && exit 0\nfi\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );

@@ -40,9 +40,9 @@ impl Phase for JoinWorkers {
     }
 }
 
-/// Whether a worker's facts show that it has joined; a half-joined one has no kubelet.conf.
+/// Whether a worker's facts show that it needs no token: the very things that its own check looks at.
 fn is_joined(view: &View<'_>, node: &crate::core::NodeId) -> bool {
-    view.fleet.get(node).is_some_and(|f| f.all("leftover").iter().any(|l| l == "/etc/kubernetes/kubelet.conf"))
+    view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
 }
 
 /// Makes a token of half an hour for this run, never stored, and beside it the workers' Node objects, each with the pod
@@ -67,73 +67,130 @@ fn admit(view: &View<'_>) -> Step {
     Step::script("admit", "make a join token and register the workers", Check::Never, change).gives(&[&TOKEN, &CA])
 }
 
-/// Runs kubeadm join, then restarts kubelet: until its certificate comes it asks for everything as nobody and is
-/// refused, and the longer that takes the longer it waits before it asks again. Pods that reach it before its list of
-/// Services does fail and are tried again only after ten to fifteen seconds.
-fn join(config: &str, discovery: &str) -> Step {
-    // Only the shell itself handles the token: an argument of any other program can be read by every user of the host.
+/// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
+fn join(config: &str, discovery: &str) -> Result<Step, Problem> {
     let change = format!(
-        "umask 077; mkdir -p /run/kubecamp && c=/run/kubecamp/join.yaml d=/run/kubecamp/discovery.conf && trap 'rm -f /run/kubecamp/join.yaml /run/kubecamp/discovery.conf' EXIT || exit 1\n\
-         fill() {{ while IFS= read -r line; do case $line in *@@*) line=${{line%@@*}}$1 ;; esac; printf '%s\\n' \"$line\"; done; }}\n\
+        "LIMIT={JOIN_LIMIT}\n{}mkdir -p $run && trap 'rm -f $c $d $out' EXIT || exit 1\n\
          fill \"$KC_TOKEN\" > $c <<'KC_END' || exit 1\n{config}KC_END\n\
          fill \"$KC_CA\" > $d <<'KC_END' || exit 1\n{discovery}KC_END\n\
-         try() {{ timeout {JOIN_LIMIT} kubeadm join --config $c --skip-phases=preflight; }}\n\
-         clean() {{ echo 'kubecamp: the join did not end, cleaning up and trying once more' >&2; journalctl -u kubelet -n 10 --no-pager >&2\n\
-         systemctl stop kubelet; rm -f /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf /etc/kubernetes/pki/ca.crt; rm -rf /var/lib/kubelet/pki; }}\n\
-         [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] || clean\n\
-         try || {{ clean; try; }} || exit 1\n\
-         systemctl restart kubelet"
+         join",
+        template::text("node/join.sh")?
     );
     let check = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && systemctl is-active -q kubelet";
-    Step::script("join", "run kubeadm join", Check::Script(check.into()), change).limit(240)
+    Ok(Step::script("join", "run kubeadm join", Check::Script(check.into()), change).limit(280))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+    use std::{
+        fs,
+        os::unix::fs::PermissionsExt,
+        path::Path,
+        process::{Command, Output},
+    };
 
     use super::*;
     use crate::engine::Change;
 
     const SECRET: &str = "kc5im0.t0kent0kent0kent";
 
-    /// Runs the join's script on a host of its own: a folder, whose programs note how they are called.
+    /// Programs that do what they do everywhere, and those that only note how they are called.
+    const REAL: &[&str] = &["cat", "date", "grep", "mkdir", "rm", "timeout"];
+    const SHAM: &[&str] = &["bash", "journalctl", "kubeadm", "sed", "sleep", "systemctl"];
+
+    /// A host that is a folder.
+    struct Sham(tempfile::TempDir);
+
+    impl Sham {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let bin = root.path().join("bin");
+            fs::create_dir(&bin).unwrap();
+            for name in REAL.iter().chain(SHAM) {
+                let then = match *name {
+                    // Its first run fails with the words that a test has put there.
+                    "kubeadm" => {
+                        "PATH=/usr/bin:/bin; cp \"$3\" \"$ROOT/join.yaml\"; [ ! -e \"$ROOT/words\" ] || { cat \"$ROOT/words\"; rm \"$ROOT/words\"; exit 1; }".into()
+                    }
+                    name if REAL.contains(&name) => format!("exec $(PATH=/usr/bin:/bin; command -v {name}) \"$@\""),
+                    _ => String::new(),
+                };
+                let file = bin.join(name);
+                fs::write(&file, format!("#!/bin/sh\necho \"{name} $*\" >> \"$ROOT/log\"\n{then}\n")).unwrap();
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            Self(root)
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            let file = self.0.path().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+
+        fn has(&self, path: &str) -> bool {
+            self.0.path().join(path).exists()
+        }
+
+        /// Runs the join's script; gives also how programs were called.
+        fn join(&self) -> (Output, String) {
+            let values = json!({"node": "worker-1", "address": "192.0.2.2", "api": "192.0.2.1"});
+            let file = |name: &str| template::render(name, &values).unwrap();
+            let step = join(&file("kubeadm/join.yaml.tera"), &file("kubeadm/discovery.conf.tera")).unwrap();
+            let Change::Script(text) = step.change else { panic!("the join is a script") };
+            let root: &Path = self.0.path();
+            let mut text = format!("KC_TOKEN={SECRET}\nKC_CA=LS0tLS1C\n{text}");
+            for own in ["/run/kubecamp", "/etc/kubernetes", "/var/lib/kubelet"] {
+                text = text.replace(own, &format!("{}{own}", root.display()));
+            }
+            let mut sh = Command::new("/bin/sh");
+            let out = sh.arg("-c").arg(&text).env("PATH", root.join("bin")).env("ROOT", root).output().unwrap();
+            (out, fs::read_to_string(root.join("log")).unwrap_or_default())
+        }
+    }
+
+    const CONF: &str = "etc/kubernetes/kubelet.conf";
+    const CERTIFICATE: &str = "var/lib/kubelet/pki/kubelet-client-current.pem";
+
     #[test]
     fn the_token_is_in_no_argument() {
-        let root = tempfile::tempdir().unwrap();
-        let (bin, log) = (root.path().join("bin"), root.path().join("log"));
-        fs::create_dir(&bin).unwrap();
-        let real = ["cat", "grep", "mkdir", "rm", "sleep", "timeout"];
-        let shams = ["bash", "journalctl", "kubeadm", "systemctl", "sed"];
-        for name in real.into_iter().chain(shams) {
-            let then = if real.contains(&name) {
-                format!("exec $(PATH=/usr/bin:/bin; command -v {name}) \"$@\"")
-            } else if name == "kubeadm" {
-                "PATH=/usr/bin:/bin; cp \"$3\" \"$ROOT/join.yaml\"".to_owned()
-            } else {
-                String::new()
-            };
-            let sham = bin.join(name);
-            fs::write(&sham, format!("#!/bin/sh\necho \"{name} $*\" >> \"$ROOT/log\"\n{then}\n")).unwrap();
-            fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let values = json!({"node": "worker-1", "address": "192.0.2.2", "api": "192.0.2.1"});
-        let file = |name: &str| template::render(name, &values).unwrap();
-        let Change::Script(text) = join(&file("kubeadm/join.yaml.tera"), &file("kubeadm/discovery.conf.tera")).change
-        else {
-            panic!("the join is a script")
-        };
-        let mut text = format!("KC_TOKEN={SECRET}\nKC_CA=LS0tLS1C\n{text}");
-        for own in ["/run/kubecamp", "/etc/kubernetes", "/var/lib/kubelet"] {
-            text = text.replace(own, &format!("{}{own}", root.path().display()));
-        }
-        let out =
-            Command::new("/bin/sh").arg("-c").arg(&text).env("PATH", &bin).env("ROOT", root.path()).output().unwrap();
-        let called = fs::read_to_string(&log).unwrap_or_default();
+        let host = Sham::new();
+        let (out, called) = host.join();
         assert!(out.status.success(), "{out:?}\n{called}");
         assert!(called.contains("kubeadm join --config") && !called.contains(SECRET), "{called}");
-        let config = fs::read_to_string(root.path().join("join.yaml")).unwrap();
+        assert!(called.contains("systemctl restart kubelet"), "{called}");
+        let config = fs::read_to_string(host.0.path().join("join.yaml")).unwrap();
         assert!(config.contains(&format!("\n  tlsBootstrapToken: {SECRET}\nnodeRegistration:")), "{config}");
-        assert!(!root.path().join("run/kubecamp/join.yaml").exists());
+        assert!(!host.has("run/kubecamp/join.yaml") && !host.has("run/kubecamp/join.out"));
+    }
+
+    #[test]
+    fn a_stopped_kubelet_is_started_and_no_more() {
+        let host = Sham::new();
+        host.put(CONF, "apiVersion: v1\n");
+        host.put(CERTIFICATE, "x");
+        let (out, called) = host.join();
+        assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
+        assert!(!called.contains("kubeadm") && host.has(CONF), "{called}");
+    }
+
+    #[test]
+    fn what_a_broken_join_left_makes_room_for_another() {
+        let host = Sham::new();
+        host.put(CONF, "");
+        host.put(CERTIFICATE, "x");
+        let (out, called) = host.join();
+        assert!(out.status.success() && called.contains("kubeadm join"), "{out:?}\n{called}");
+        assert!(called.contains("systemctl stop kubelet") && !host.has(CONF) && !host.has(CERTIFICATE), "{called}");
+    }
+
+    #[test]
+    fn a_node_that_still_counts_as_ready_is_waited_for() {
+        let host = Sham::new();
+        host.put("words", "error: a Node with name \"worker-1\" and status \"Ready\" already exists in the cluster\n");
+        let (out, called) = host.join();
+        assert!(out.status.success(), "{out:?}\n{called}");
+        assert_eq!((called.matches("kubeadm join").count(), called.matches("sleep 3").count()), (2, 1), "{called}");
+        assert!(!called.contains("journalctl"), "{called}");
     }
 }

@@ -195,3 +195,41 @@ async fn what_the_control_plane_gives_in_another_form_is_refused_there() {
     assert!(seen.problems[0].what.contains("gave no ca of the right form"), "{}", seen.problems[0]);
     assert!(!camp.host("worker-1").has("join"));
 }
+
+#[tokio::test]
+async fn a_stopped_kubelet_is_started_by_the_next_run() {
+    for node in ["worker-1", "cp"] {
+        let camp = Camp::new();
+        camp.up().await.good();
+        camp.world.forget();
+        camp.host(node).stop_kubelet();
+        camp.host("cp").undo("ready");
+        camp.up().await.good();
+        let own = if node == "cp" { vec!["init", "ready"] } else { vec!["admit", "ready"] };
+        assert_eq!(steps_of(&camp.world, "cp"), own);
+        assert_eq!(steps_of(&camp.world, "worker-1"), if node == "cp" { vec![] } else { vec!["join"] });
+    }
+}
+
+#[tokio::test]
+async fn a_worker_without_its_configuration_joins_anew() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("worker-2").empty_kubelet_conf();
+    camp.up().await.good();
+    assert_eq!((steps_of(&camp.world, "cp"), steps_of(&camp.world, "worker-2")), (vec!["admit"], vec!["join"]));
+}
+
+#[tokio::test]
+async fn hosts_that_wait_for_each_other_end_the_run_and_say_what_for() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.host("worker-1").undo("join");
+    camp.host("cp").undo("ready");
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(60), camp.up()).await.expect("it waits for ever");
+    let told = Problems::from(seen.problems.clone()).to_string();
+    assert_eq!((seen.problems[0].code, exit(&seen)), (Code::StepUnreached, 7));
+    assert!(told.contains("it needs the token from cp") && told.contains("the step join on worker-1"), "{told}");
+    assert!(seen.problems.iter().any(|p| p.all_hints()[0].contains("looks at all of them anew")), "{told}");
+}

@@ -232,9 +232,23 @@ impl SimHost {
         state.done.remove(&mark.expect("an image is there"));
     }
 
-    /// Takes a step's effect back.
+    /// Takes a step's effect back without a trace in the facts, as if it happened since they were gathered.
     pub fn undo(&self, effect: &str) {
         self.state().done.remove(effect);
+    }
+
+    /// Stops the kubelet: its node is still there, and the facts tell.
+    pub fn stop_kubelet(&self) {
+        let mut state = self.state();
+        state.facts = state.facts.replace("unit.kubelet=active\n", "");
+        ["init", "join"].map(|step| state.done.remove(step));
+    }
+
+    /// Cuts the kubelet's configuration off while it runs.
+    pub fn empty_kubelet_conf(&self) {
+        let mut state = self.state();
+        state.facts = state.facts.replace("joined=yes\n", "");
+        state.done.remove("join");
     }
 
     /// Whether a step's effect is there.
@@ -437,7 +451,7 @@ impl State {
             "init" => {
                 self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")
             }
-            "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\n"),
+            "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\njoined=yes\nunit.kubelet=active\n"),
             "forget" => {
                 self.done.clear();
                 self.facts.clear();
