@@ -205,7 +205,7 @@ impl<'a> Lane<'a> {
         event(EventKind::StepEnded { phase: phase.clone(), step: id, on, outcome, millis: millis(began) });
         ended.map_err(|mut p| {
             p.on.get_or_insert_with(|| self.node.clone());
-            if matches!(p.code, Code::StepFailed | Code::StepTimeout | Code::LinkLost) {
+            if p.code == step.fails_as || matches!(p.code, Code::StepFailed | Code::StepTimeout | Code::LinkLost) {
                 p.what = format!("{phase}/{}: {}", step.id, p.what);
             }
             p
@@ -357,5 +357,5 @@ fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {
         let what = "a tool that shows the host's state failed, so nothing was changed";
         return Problem::new(Code::HostScan, what).detail(exit.tail(EVIDENCE));
     }
-    Problem::new(Code::StepFailed, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))
+    Problem::new(step.fails_as, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))
 }

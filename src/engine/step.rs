@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::core::{Blob, NodeId, Problem, Report, StepId};
+use crate::core::{Blob, Code, NodeId, Problem, Report, StepId};
 
 /// One change on one host, and how to see that it is done.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct Step {
     pub gives: Vec<&'static Value>,
     /// How long the change may take.
     pub limit: Duration,
+    /// What its failure is called.
+    pub fails_as: Code,
 }
 
 /// How a live host shows that a step is done; it outranks the journal.
@@ -140,6 +142,7 @@ impl Step {
             needs: vec![],
             gives: vec![],
             limit: Duration::from_secs(120),
+            fails_as: Code::StepFailed,
         }
     }
 
@@ -161,6 +164,13 @@ impl Step {
     #[must_use]
     pub fn limit(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Sets what its failure is called, where that is more than a step that went wrong.
+    #[must_use]
+    pub fn fails_as(mut self, code: Code) -> Self {
+        self.fails_as = code;
         self
     }
 }

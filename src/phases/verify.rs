@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{control_plane::KUBECTL, images::image_of, values::PROBES};
 use crate::{
     bundle::Bundle,
-    core::{Blob, PhaseId, Problem, StepId, shell::quote},
+    core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
     host::template,
 };
@@ -91,8 +91,9 @@ fn ready(view: &View<'_>) -> Step {
         "{} || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}",
         all(150)
     );
-    let mut step =
-        Step::script("ready", "wait until every node and CoreDNS are ready", Check::Script(all(1)), change).limit(320);
+    let mut step = Step::script("ready", "wait until every node and CoreDNS are ready", Check::Script(all(1)), change)
+        .limit(320)
+        .fails_as(Code::VerifyFailed);
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
@@ -114,7 +115,8 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
         prelude(view, 120)?
     );
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", Check::Script(check), change)
-        .limit(140))
+        .limit(140)
+        .fails_as(Code::VerifyFailed))
 }
 
 fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
@@ -134,7 +136,7 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
-    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES)).limit(140))
+    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES)).limit(140).fails_as(Code::VerifyFailed))
 }
 
 fn clear(view: &View<'_>) -> Step {

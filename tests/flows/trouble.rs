@@ -233,3 +233,19 @@ async fn hosts_that_wait_for_each_other_end_the_run_and_say_what_for() {
     assert!(told.contains("it needs the token from cp") && told.contains("the step join on worker-1"), "{told}");
     assert!(seen.problems.iter().any(|p| p.all_hints()[0].contains("looks at all of them anew")), "{told}");
 }
+
+#[tokio::test]
+async fn a_lab_that_does_not_work_is_more_than_a_failed_step() {
+    for (node, step, words) in [
+        ("cp", "ready", "timed out waiting for the condition on nodes/worker-1"),
+        ("worker-1", "answers", "kube-proxy does not say that its mode is nftables: iptables"),
+        ("worker-1", "reach", "the Service 10.96.0.22 does not reach its pod from this node"),
+    ] {
+        let camp = Camp::new();
+        camp.host(node).trouble(step, Trouble::Fail(1, words.into()));
+        let seen = camp.up().await;
+        assert_eq!((seen.codes()[0], exit(&seen)), ((node, Code::VerifyFailed), 8));
+        let cause = &seen.problems[0];
+        assert!(cause.what.starts_with(&format!("verify/{step}: ")) && cause.detail == [words], "{cause}");
+    }
+}
