@@ -239,7 +239,9 @@ impl<'a> Lane<'a> {
             Need::Step(..) => None,
         });
         let given = Given::default();
-        let exit = self.as_root(&script::change(text, &needed.collect::<Vec<_>>()), step, step.limit, &given).await?;
+        let exit = self
+            .as_root(&script::change(text, &needed.collect::<Vec<_>>(), step.limit), step, step.limit, &given)
+            .await?;
         if !exit.ok() {
             return Err(failed(step, &exit, "failed"));
         }
@@ -332,7 +334,7 @@ impl<'a> Lane<'a> {
 
     async fn after_upload(&self, step: &Step, file: &Upload) -> Result<(), Problem> {
         let text = format!("KC_FILE={}\n{}", quote(&file.to), file.then);
-        let exit = self.as_root(&script::unpack(&text), step, step.limit, &Given::default()).await?;
+        let exit = self.as_root(&script::unpack(&text, step.limit), step, step.limit, &Given::default()).await?;
         if exit.ok() { Ok(()) } else { Err(failed(step, &exit, &format!("failed for {}", file.what))) }
     }
 

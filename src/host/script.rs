@@ -1,5 +1,7 @@
 //! Puts scripts together: the library, the step lock, values, probes.
 
+use std::time::Duration;
+
 use crate::core::{Secret, shell::quote};
 
 /// Functions that every change may use; see the file.
@@ -20,33 +22,42 @@ pub const STEP: &str = "step";
 /// The lock in [`LOCKS`] of one uploaded file's unpacking at a time.
 pub const UPLOAD: &str = "upload";
 
-/// Wraps a change: one at a time on a host, even when the client that began the last one is gone.
-pub fn change(text: &str, values: &[(String, Secret)]) -> String {
-    locked(STEP, text, values)
+/// Wraps a change that may take `limit`: one at a time on a host, even when the client that began the last one is gone.
+pub fn change(text: &str, values: &[(String, Secret)], limit: Duration) -> String {
+    locked(STEP, text, values, limit)
 }
 
 /// Wraps what is done with an uploaded file: one at a time too, but beside a change. The image of kube-proxy is imported
 /// while kubeadm init waits for the API server.
-pub fn unpack(text: &str) -> String {
-    locked(UPLOAD, text, &[])
+pub fn unpack(text: &str, limit: Duration) -> String {
+    locked(UPLOAD, text, &[], limit)
 }
 
-/// Shell text that waits until what an earlier run unpacks is done, for a change that would get in its way.
+/// Shell text that waits until what an earlier run unpacks is done, for a change that would get in its way; it ends the
+/// change when that takes too long.
 pub fn unpacked() -> String {
     let lock = format!("{LOCKS}/{UPLOAD}");
     format!(
-        "{{ [ ! -e {lock} ] || flock -w 200 {lock} true || {{ echo 'an earlier upload is still unpacked' >&2; false; }}; }}"
+        "[ ! -e {lock} ] || flock -w $((KC_UNTIL > $(date +%s) ? KC_UNTIL - $(date +%s) : 1)) {lock} true || \
+         {{ echo 'an earlier upload is still unpacked' >&2; exit {LOCKED}; }}"
     )
 }
 
-fn locked(lock: &str, text: &str, values: &[(String, Secret)]) -> String {
+/// How long a change waits for an earlier one, in seconds: it gives up before its own limit ends it, since only then it
+/// can say why.
+fn patience(limit: Duration) -> u64 {
+    limit.as_secs().saturating_sub(10).clamp(1, 200)
+}
+
+fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) -> String {
     let values: String = values
         .iter()
         .map(|(name, value)| format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose())))
         .collect();
+    let wait = patience(limit);
     format!(
-        "mkdir -p {LOCKS} && exec 8>>{LOCKS}/{lock} || exit 1\n\
-         flock -w 200 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
+        "KC_UNTIL=$(($(date +%s) + {wait})); mkdir -p {LOCKS} && exec 8>>{LOCKS}/{lock} || exit 1\n\
+         flock -w {wait} 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
          (\n{text}\n) 8>&-\n"
     )
 }
@@ -80,9 +91,11 @@ mod tests {
         script.split("exec 8>>/run/lock/kubecamp/").nth(1)?.split_whitespace().next()
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn unpacking_does_not_wait_for_a_change() {
-        let (change, unpack) = (change("kubeadm init", &[]), unpack("ctr images import"));
+        let (change, unpack) = (change("kubeadm init", &[], MINUTE), unpack("ctr images import", MINUTE));
         assert_eq!((lock_of(&change), lock_of(&unpack)), (Some("step"), Some("upload")));
         assert!(unpacked().contains("/run/lock/kubecamp/upload"));
     }
@@ -115,6 +128,30 @@ mod tests {
             ("a 192.0.2.7=friend 192.0.2.1=cp > b", "a 192.0.2.7=friend b"),
         ] {
             assert_eq!(without_block(&before.replace("<>", "< >")), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_change_gives_up_waiting_before_its_limit_ends_it() {
+        for (limit, wait) in [(0, 1), (30, 20), (120, 110), (210, 200), (300, 200)] {
+            assert_eq!(patience(Duration::from_secs(limit)), wait);
+        }
+    }
+
+    /// Somebody else holds each of the locks in turn.
+    #[test]
+    fn who_holds_the_lock_is_said_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = Duration::from_secs(11);
+        for (lock, text, words) in
+            [(STEP, "echo ran".to_owned(), "an earlier step"), (UPLOAD, unpacked(), "an earlier upload")]
+        {
+            let file = std::fs::File::create(folder.path().join(lock)).unwrap();
+            file.lock().unwrap();
+            let script = change(&text, &[], limit).replace(LOCKS, folder.path().to_str().unwrap());
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert_eq!(out.status.code(), Some(LOCKED), "{out:?}");
+            assert!(String::from_utf8_lossy(&out.stderr).contains(words) && out.stdout.is_empty(), "{out:?}");
         }
     }
 }
