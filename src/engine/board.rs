@@ -34,7 +34,7 @@ pub enum Met {
 impl State {
     fn has(&self, need: &Need) -> bool {
         match need {
-            Need::Step(on, step) => self.done.contains(&(on.clone(), step.clone())),
+            Need::Step(on, step) | Need::After(on, step) => self.done.contains(&(on.clone(), step.clone())),
             Need::Value(from, value) => self.values.contains_key(&(from.clone(), value.name)),
         }
     }
@@ -47,6 +47,13 @@ impl State {
 
     /// How waiting ends as things are; `None` while there is hope.
     fn ended(&self, need: &Need, lanes: &[NodeId]) -> Option<Met> {
+        match (need, self.ended_hard(need, lanes)) {
+            (Need::After(..), Some(_)) => Some(Met::Yes),
+            (_, ended) => ended,
+        }
+    }
+
+    fn ended_hard(&self, need: &Need, lanes: &[NodeId]) -> Option<Met> {
         if self.has(need) {
             return Some(Met::Yes);
         }
@@ -220,6 +227,19 @@ mod tests {
         let limit = std::time::Duration::from_secs(10);
         let met = tokio::time::timeout(limit, futures::future::join(first, second)).await.unwrap();
         assert_eq!(met, (Met::Stuck(vec![join]), Met::No));
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_needs_no_success() {
+        let board = Board::new();
+        let lanes = [node("cp"), node("worker-1")];
+        let (_worker, cp) = (board.busy(), board.busy());
+        let drain = Need::After(node("cp"), StepId::new("drain"));
+        let mut wait = Box::pin(board.wait(&lanes[1], &drain, &lanes));
+        assert!(futures::poll!(&mut wait).is_pending());
+        drop(cp);
+        board.lane_over(&lanes[0]);
+        assert_eq!(wait.await, Met::Yes);
     }
 
     #[tokio::test]

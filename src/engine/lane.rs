@@ -131,7 +131,7 @@ impl<'a> Lane<'a> {
 
     fn plan(&self, phase: PhaseId, step: &Step, done: bool) {
         let name = |need: &Need| match need {
-            Need::Step(on, id) => format!("{on}/{id}"),
+            Need::Step(on, id) | Need::After(on, id) => format!("{on}/{id}"),
             Need::Value(_, value) => value.name.to_owned(),
         };
         if let Ok(mut planned) = self.run.planned.lock() {
@@ -236,7 +236,7 @@ impl<'a> Lane<'a> {
     async fn script(&self, step: &Step, text: &str) -> Result<(), Problem> {
         let needed = step.needs.iter().filter_map(|need| match need {
             Need::Value(from, value) => Some((value.name.to_owned(), self.run.board.value(from, value)?)),
-            Need::Step(..) => None,
+            Need::Step(..) | Need::After(..) => None,
         });
         let given = Given::default();
         let exit = self

@@ -76,6 +76,8 @@ pub struct Upload {
 pub enum Need {
     /// A step of some node, as (`cp`, `init`).
     Step(NodeId, StepId),
+    /// The same, or that the node's lane has ended: what comes after goes well without it.
+    After(NodeId, StepId),
     /// A value that a step of the node gives; the script sees it as the shell variable `KC_NAME`.
     Value(NodeId, &'static Value),
 }
@@ -84,7 +86,7 @@ impl Need {
     /// The node that meets it.
     pub(super) fn on(&self) -> &NodeId {
         match self {
-            Self::Step(on, _) | Self::Value(on, _) => on,
+            Self::Step(on, _) | Self::After(on, _) | Self::Value(on, _) => on,
         }
     }
 }
@@ -92,7 +94,7 @@ impl Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Step(on, step) => write!(f, "the step {step} on {on}"),
+            Self::Step(on, step) | Self::After(on, step) => write!(f, "the step {step} on {on}"),
             Self::Value(on, value) => write!(f, "the {} from {on}", value.name),
         }
     }

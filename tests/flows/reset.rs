@@ -105,3 +105,14 @@ async fn a_lab_that_was_only_half_made_is_cleaned_too() {
     camp.reset(&[]).await.good();
     assert_eq!(steps_of(&camp.world, "cp"), HOST);
 }
+
+#[tokio::test]
+async fn workers_are_reset_although_their_control_plane_fails_in_the_drain() {
+    let camp = running().await;
+    camp.host("cp").trouble("drain", Trouble::LinkLost);
+    let seen = camp.reset(&[]).await;
+    assert_eq!(seen.codes(), [("cp", Code::LinkLost)]);
+    for worker in ["worker-1", "worker-2"] {
+        assert_eq!(steps_of(&camp.world, worker), HOST);
+    }
+}
