@@ -54,7 +54,7 @@ impl StopCluster {
         // Marks of what `up` found out about a lab that is about to go: they would mislead the next `up`.
         let change = format!(
             "{text}{} && mkdir -p $KC && chmod 700 $KC && : > $KC/resetting || exit 1\n{}\
-             rm -rf $KC/verified $KC/images $KC/binaries $KC/spared",
+             rm -rf /run/kubecamp/verified $KC/images $KC/binaries $KC/spared",
             unpacked(),
             record.as_deref().unwrap_or_default()
         );

@@ -29,7 +29,7 @@ fn is_base64(text: &str) -> bool {
 }
 
 fn are_addresses(text: &str) -> bool {
-    let mut words = text.split(' ').peekable();
+    let mut words = text.split(' ').filter(|word| !word.is_empty()).peekable();
     words.peek().is_some() && words.all(|word| word.parse::<Ipv4Addr>().is_ok())
 }
 
@@ -47,6 +47,6 @@ mod tests {
         };
         judged(&TOKEN, &["kc5im0.t0kent0kent0kent"], &["kc5im0t0kent0kent0kentx", "kc5im0.T0kent0kent0kent", "a.b"]);
         judged(&CA, &["LS0tLS1C", "LS0tLS0=", "LS0tLQ=="], &["LS0tL", "LS0|LS0=", "====", "LS0tL==="]);
-        judged(&PROBES, &["10.96.0.21", "10.96.0.21 10.96.0.22"], &["1.2.3.4/80;touch${IFS}/tmp/p;#", "1.2.3", "*"]);
+        judged(&PROBES, &["10.96.0.21", "10.96.0.21 10.96.0.22 "], &["1.2.3.4/80;touch${IFS}/tmp/p;#", "1.2.3", "*"]);
     }
 }

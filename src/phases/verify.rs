@@ -6,9 +6,10 @@ use serde_json::json;
 use super::{control_plane::KUBECTL, images::image_of, values::PROBES};
 use crate::{
     bundle::Bundle,
-    core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
+    core::{Blob, Code, PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::template,
+    host::{Facts, template},
+    profile::Cni,
 };
 
 /// Proves that the lab works: every node ready, names answered on every node, a Service reaching a pod on every node
@@ -18,8 +19,8 @@ pub struct Verify {
     pub bundle: Arc<Bundle>,
 }
 
-/// Holds the stamp of what was verified on a host.
-const MARK: &str = "/var/lib/kubecamp/verified";
+/// Holds the stamp of what was verified on a host, and by which kube-proxy; gone after a reboot.
+const MARK: &str = "/run/kubecamp/verified";
 
 #[async_trait]
 impl Phase for Verify {
@@ -33,8 +34,7 @@ impl Phase for Verify {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let stamp = self.stamp(view)?;
-        let proven =
-            view.lab.nodes().iter().all(|n| view.fleet.get(&n.name).is_some_and(|f| f.get("verified") == Some(&stamp)));
+        let proven = view.lab.nodes().iter().all(|n| view.fleet.get(&n.name).is_some_and(|f| is_proven(f, &stamp)));
         let mut steps = vec![];
         if view.is_control_plane() {
             if !proven {
@@ -77,23 +77,41 @@ impl Verify {
     }
 }
 
+/// Whether what a host shows is the proof of what runs there now: pods restarted since then, in another mode perhaps,
+/// are proven anew.
+fn is_proven(facts: &Facts, stamp: &str) -> bool {
+    facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
+}
+
 /// Every node Ready, and what the cluster itself runs.
 fn ready(view: &View<'_>) -> Step {
     let nodes: Vec<_> = view.lab.nodes().iter().map(|n| format!("node/{}", n.name)).collect();
     let nodes = nodes.join(" ");
+    let mut waits = vec![
+        format!("wait --for=condition=Ready {nodes}"),
+        "-n kube-system wait --for=condition=Available deploy/coredns".to_owned(),
+        "-n kube-system rollout status ds/kube-proxy".to_owned(),
+    ];
+    if view.lab.profile().network.cni == Cni::Flannel {
+        waits.push("-n kube-flannel rollout status ds/kube-flannel-ds".to_owned());
+    }
+    // Side by side: each takes kubectl a good part of its time to start.
     let all = |seconds: u32| {
-        format!(
-            "{KUBECTL} wait --for=condition=Ready {nodes} --timeout={seconds}s && \
-             {KUBECTL} -n kube-system wait --for=condition=Available deploy/coredns --timeout={seconds}s"
-        )
+        let each = waits.iter().map(|wait| format!("{KUBECTL} {wait} --timeout={seconds}s & all=\"$all $!\"\n"));
+        format!("(all= bad=\n{}for one in $all; do wait $one || bad=1; done; [ ! $bad ])", each.collect::<String>())
     };
     let change = format!(
         "{} || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}",
         all(150)
     );
-    let mut step = Step::script("ready", "wait until every node and CoreDNS are ready", Check::Script(all(1)), change)
-        .limit(320)
-        .fails_as(Code::VerifyFailed);
+    let mut step = Step::script(
+        "ready",
+        "wait until every node and what runs the cluster are ready",
+        Check::Script(all(1)),
+        change,
+    )
+    .limit(220)
+    .fails_as(Code::VerifyFailed);
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
@@ -103,15 +121,19 @@ fn ready(view: &View<'_>) -> Step {
 fn prelude(view: &View<'_>, deadline: u32) -> Result<String, Problem> {
     let mode = view.lab.profile().proxy.mode;
     let dns = view.lab.dns_service_ip();
-    Ok(format!("DNS={dns} MODE={mode} DEADLINE={deadline}\n{}", template::text("node/reach.sh")?))
+    let api = view.lab.api_service_ip();
+    Ok(format!("API={api} DNS={dns} MODE={mode} DEADLINE={deadline}\n{}", template::text("node/reach.sh")?))
 }
 
 /// What can be seen at any time without making anything.
 fn answers(view: &View<'_>) -> Result<Step, Problem> {
-    let check = format!("{}mode_is && answer_dns", prelude(view, 0)?);
+    let services = "answer_tcp $API 443 && answer_tcp $DNS 53";
+    let check = format!("{}mode_is && answer_dns && {services}", prelude(view, 0)?);
     let change = format!(
         "{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
-         until_true answer_dns || kc_die \"CoreDNS at $DNS does not answer from this node\"",
+         until_true answer_dns || kc_die \"CoreDNS at $DNS does not answer from this node\"\n\
+         services() {{ {services}; }}\n\
+         until_true services || kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"",
         prelude(view, 120)?
     );
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", Check::Script(check), change)
@@ -126,11 +148,10 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
          until_true ok && continue\n\
          [ ! -e /etc/kubernetes/admin.conf ] || {KUBECTL} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
          kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
-         echo {} > {MARK}",
+         mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {MARK}",
         prelude(view, 120)?,
-        quote(stamp)
     );
-    let check = format!("[ \"$(cat {MARK})\" = {} ]", quote(stamp));
+    let check = format!("{}[ \"$(cat {MARK})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
     let mut step = Step::script("reach", "reach a pod on every node through its Service", Check::Script(check), change);
     // Not to wait for the probe of a worker that failed.
     for worker in view.lab.workers() {

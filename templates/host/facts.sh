@@ -77,7 +77,9 @@ done
 [ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && p joined yes
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
-p verified "$(read_first /var/lib/kubecamp/verified)"
+# A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
+p verified "$(read_first /run/kubecamp/verified)"
+p kube_proxy "$(for f in $(grep -lxs kube-proxy /proc/[0-9]*/comm); do cut -d' ' -f1,22 "${f%comm}stat"; done 2>/dev/null | tr ' \n' ':,')"
 # A packaged kubelet restarts for ever while it has no configuration: activating.
 for u in kubelet containerd docker crio k3s k3s-agent; do
   s=$(systemctl is-active $u 2>/dev/null); case $s in active | activating | reloading) p "unit.$u" active ;; esac

@@ -1,4 +1,4 @@
-# Proves from this node that names are answered and Services reach pods. Variables: DNS, MODE, PROBES, DEADLINE (s).
+# Proves from this node that names are answered and Services reach pods. Variables: API and DNS (addresses of Services), MODE, DEADLINE (s).
 # Only bash's own sockets: a minimal host has no dig and no curl. What goes to bash goes as an argument, never as a part
 # of its program.
 answer_dns() {
@@ -11,6 +11,11 @@ answer_dns() {
 answer_http() {
   timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2" || exit 1
     printf "GET %s HTTP/1.0\r\nHost: kubecamp\r\n\r\n" "$3" >&3; cat <&3' bash "$1" "$2" "$3" 2>/dev/null
+}
+answer_tcp() { timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "$1" "$2" 2>/dev/null; }
+# Which kube-proxy runs here, in the words of facts.sh.
+kube_proxy() {
+  for f in $(grep -lxs kube-proxy /proc/[0-9]*/comm); do cut -d' ' -f1,22 "${f%comm}stat"; done 2>/dev/null | tr ' \n' ':,'
 }
 mode_is() { answer_http 127.0.0.1 10249 /proxyMode | tr -d '\r' | tail -n 1 | grep -qx "$MODE"; }
 end=$(( $(date +%s) + DEADLINE ))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kubecamp::core::{Code, Outcome};
 
 use super::camp::{Camp, steps_of};
-use crate::support::simhost::{Did, Login, System};
+use crate::support::simhost::{Did, Login, SimHost, System};
 
 /// What a worker goes through.
 const WORKER: &[&str] = &[
@@ -212,4 +212,20 @@ async fn a_disk_that_the_lab_itself_has_filled_is_no_reason_to_refuse_it() {
     camp.up().await.good();
     camp.host("worker-1").more_facts("disk.free=500000000\n");
     assert_eq!(camp.up().await.codes(), [("worker-1", Code::HostDisk)]);
+}
+
+#[tokio::test]
+async fn a_proof_holds_as_long_as_the_boot_and_the_kube_proxy_it_was_made_with() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    for break_it in [|host: &SimHost| host.reboot(), |host: &SimHost| host.restart_kube_proxy()] {
+        camp.world.forget();
+        break_it(camp.host("worker-1"));
+        camp.up().await.good();
+        assert_eq!(steps_of(&camp.world, "worker-1"), ["reach"]);
+        assert_eq!(steps_of(&camp.world, "cp"), ["probes", "clear"]);
+        camp.world.forget();
+        camp.up().await.good();
+        assert_eq!(camp.world.changes(), []);
+    }
 }

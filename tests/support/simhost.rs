@@ -45,7 +45,7 @@ const UP: &[Known] = &[
     ("probes", "KC-OUT probes", "(never)"),
     ("clear", "delete ns kubecamp-verify --wait=false", "(never)"),
     ("ready", "get nodes,pods -A", "wait --for=condition=Ready"),
-    ("reach", "> /var/lib/kubecamp/verified", "/var/lib/kubecamp/verified"),
+    ("reach", "> /run/kubecamp/verified", "cat /run/kubecamp/verified"),
     ("answers", "until_true answer_dns", "mode_is && answer_dns"),
 ];
 
@@ -170,6 +170,8 @@ struct State {
     facts: String,
     /// Ports of other nodes that it does not reach, and what a try says.
     shut: Vec<(&'static str, u16, &'static str)>,
+    /// How many times its kube-proxy was started anew.
+    restarts: u32,
     /// What a scan finds beside what was there before.
     residues: Vec<&'static str>,
 }
@@ -195,6 +197,7 @@ impl SimHost {
             troubles: vec![],
             facts: String::new(),
             shut: vec![],
+            restarts: 0,
             residues: vec![],
         }));
         let player = Arc::clone(&state);
@@ -242,6 +245,20 @@ impl SimHost {
         let mut state = self.state();
         state.facts = state.facts.replace("unit.kubelet=active\n", "");
         ["init", "join"].map(|step| state.done.remove(step));
+    }
+
+    /// Starts kube-proxy anew, as after a change of its mode: what was proven was so with another.
+    pub fn restart_kube_proxy(&self) {
+        let mut state = self.state();
+        state.restarts += 1;
+        state.done.remove("reach");
+    }
+
+    /// Restarts the host: what was in /run is gone.
+    pub fn reboot(&self) {
+        let mut state = self.state();
+        state.facts = state.facts.lines().filter(|l| !l.starts_with("verified=")).map(|l| format!("{l}\n")).collect();
+        state.done.remove("reach");
     }
 
     /// Cuts the kubelet's configuration off while it runs.
@@ -447,7 +464,11 @@ impl State {
                 let (name, id) = claim.trim_end().split_once('\n').unwrap_or((claim, ""));
                 self.facts.push_str(&format!("lab={name}\nlab.id={id}\n"));
             }
-            "reach" => self.facts.push_str(&format!("verified={}\n", word_before("/var/lib/kubecamp/verified"))),
+            "reach" => {
+                let words = word_before("/run/kubecamp/verified");
+                let stamp = words.split_whitespace().next().unwrap_or_default();
+                self.facts.push_str(&format!("verified={stamp} {}\n", self.kube_proxy()));
+            }
             "init" => {
                 self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")
             }
@@ -463,6 +484,10 @@ impl State {
         Reply::ok("")
     }
 
+    fn kube_proxy(&self) -> String {
+        format!("71:{},", self.restarts)
+    }
+
     fn facts(&self) -> String {
         let n = self.number;
         format!(
@@ -471,8 +496,9 @@ impl State {
              disk.total=32212254720\ndisk.free=20000000000\ncgroup=v2\ncgroup.controllers=cpuset cpu io memory pids\n\
              now=1000.0\nmodule.overlay=yes\nmodule.vxlan=loadable\nmodule.br_netfilter=loadable\nmodule.ip_vs=loadable\nmodule.ip_vs_rr=loadable\nresolver=192.0.2.1\n\
              tool.iptables=yes\ntool.nft=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\n\
-             tool.sha256sum=yes\ntool.bash=yes\n{}end=yes\n",
+             tool.sha256sum=yes\ntool.bash=yes\nkube_proxy={}\n{}end=yes\n",
             self.system.facts(),
+            self.kube_proxy(),
             self.facts
         )
     }
