@@ -2,9 +2,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 
-use super::HostLock;
+use super::{HostLock, Journal};
 use crate::{
-    core::{Code, NodeId, Problem, Problems, RunId, Secret},
+    core::{Code, NodeId, Outcome, PhaseId, Problem, Problems, RunId, Secret},
     host::{Facts, Host, Viewer, script::LOCKS},
     transport::{SshTarget, SshTransport},
 };
@@ -19,14 +19,17 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Connects to every host at once, takes its lock when `run` is given, and gathers its facts; the error has every
-    /// host's problem, not only the first.
+    /// Connecting as a phase of a run that is told of in its events.
+    pub const CONNECT: PhaseId = PhaseId::new("connect");
+
+    /// Connects to every host at once, takes its lock for the run of `journal` when one is given, and gathers its facts;
+    /// the error has every host's problem, not only the first.
     pub async fn muster(
         targets: &[(NodeId, SshTarget)],
         sudo_password: Option<&Secret>,
-        run: Option<&RunId>,
+        journal: Option<&Journal>,
     ) -> Result<Self, Problems> {
-        let (crew, found) = Self::muster_those_that_come(targets, sudo_password, run).await;
+        let (crew, found) = Self::muster_those_that_come(targets, sudo_password, journal).await;
         if let Err(problems) = Problems::check(found) {
             crew.dismiss().await;
             return Err(problems);
@@ -38,9 +41,9 @@ impl Crew {
     pub async fn muster_those_that_come(
         targets: &[(NodeId, SshTarget)],
         sudo_password: Option<&Secret>,
-        run: Option<&RunId>,
+        journal: Option<&Journal>,
     ) -> (Self, Vec<Problem>) {
-        let each = targets.iter().map(|(node, target)| one(node, target, sudo_password, run));
+        let each = targets.iter().map(|(node, target)| one(node, target, sudo_password, journal));
         let (mut hosts, mut fleet, mut locks, mut found) = (BTreeMap::new(), BTreeMap::new(), vec![], vec![]);
         for ((node, _), met) in targets.iter().zip(join_all(each).await) {
             match met {
@@ -86,12 +89,28 @@ impl Crew {
     }
 }
 
+type Met = (Arc<Host>, Facts, Option<HostLock>);
+
 async fn one(
     node: &NodeId,
     target: &SshTarget,
     sudo_password: Option<&Secret>,
+    journal: Option<&Journal>,
+) -> Result<Met, Problem> {
+    let Some(journal) = journal else { return meet(node, target, sudo_password, None).await };
+    let began = journal.phase_begins(&Crew::CONNECT, node, "log in and look around");
+    let met = meet(node, target, sudo_password, Some(journal.run())).await;
+    let outcome = if met.is_ok() { Outcome::AlreadyDone } else { Outcome::Failed };
+    journal.phase_ends(&Crew::CONNECT, node, outcome, began);
+    met
+}
+
+async fn meet(
+    node: &NodeId,
+    target: &SshTarget,
+    sudo_password: Option<&Secret>,
     run: Option<&RunId>,
-) -> Result<(Arc<Host>, Facts, Option<HostLock>), Problem> {
+) -> Result<Met, Problem> {
     let link = SshTransport::connect(target.clone()).await.map_err(|p| p.on(node))?;
     let host = Arc::new(Host::open(node.clone(), Arc::new(link), sudo_password).await?);
     let lock = match run {

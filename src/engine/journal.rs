@@ -7,7 +7,9 @@ use std::{
     time::Instant,
 };
 
-use crate::core::{Code, Event, EventKind, Problem, Report, RunId, Secret, Timestamp, shell::printable};
+use crate::core::{
+    Code, Event, EventKind, NodeId, Outcome, PhaseId, Problem, Report, RunId, Secret, Timestamp, shell::printable,
+};
 
 /// Reads events as they are recorded; a renderer.
 pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -25,6 +27,8 @@ struct State {
     seq: u64,
     file: Option<File>,
     secrets: Vec<Secret>,
+    /// The failures told so far: one that ends a lane comes back as one that ends the run.
+    told: Vec<(Code, Option<NodeId>, String)>,
 }
 
 impl Journal {
@@ -46,7 +50,7 @@ impl Journal {
     }
 
     fn with(run: RunId, file: Option<File>, listeners: Vec<Listener>) -> Self {
-        let state = Mutex::new(State { seq: 0, file, secrets: vec![] });
+        let state = Mutex::new(State { seq: 0, file, secrets: vec![], told: vec![] });
         Self { run, path: None, state, listeners, began: Instant::now() }
     }
 
@@ -62,7 +66,19 @@ impl Journal {
 
     /// Milliseconds since the run began.
     pub fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.began)
+    }
+
+    /// Tells that a node comes to a phase; what is given goes to [`Journal::phase_ends`].
+    pub fn phase_begins(&self, phase: &PhaseId, on: &NodeId, title: &str) -> Instant {
+        self.event(EventKind::PhaseStarted { phase: phase.clone(), on: on.clone(), title: title.to_owned() });
+        Instant::now()
+    }
+
+    /// Tells how the phase that began then ended on the node.
+    pub fn phase_ends(&self, phase: &PhaseId, on: &NodeId, outcome: Outcome, began: Instant) {
+        let millis = millis(began);
+        self.event(EventKind::PhaseEnded { phase: phase.clone(), on: on.clone(), outcome, millis });
     }
 
     /// From now on this text appears nowhere in the journal.
@@ -72,6 +88,16 @@ impl Journal {
         {
             state.secrets.push(secret.clone());
         }
+    }
+
+    /// Tells of a problem that ends the run, unless it was told before, and gives it as it may be shown.
+    pub fn failure(&self, problem: Problem) -> Problem {
+        let problem = self.redacted(problem);
+        let told = self.state.lock().is_ok_and(|state| state.told.contains(&key(&problem)));
+        if !told {
+            self.event(EventKind::Failure { problem: problem.clone() });
+        }
+        problem
     }
 
     /// The problem as it may be shown: foreign words can hold what is hidden here.
@@ -87,6 +113,9 @@ impl Report for Journal {
     fn event(&self, mut kind: EventKind) {
         let Ok(mut state) = self.state.lock() else { return };
         redact(&mut kind, &state.secrets);
+        if let EventKind::Failure { problem } = &kind {
+            state.told.push(key(problem));
+        }
         state.seq += 1;
         let event = Event { run: self.run.clone(), seq: state.seq, at: Timestamp::now(), kind };
         // Progress is for the screen; in the file it would be noise.
@@ -107,6 +136,15 @@ impl Report for Journal {
             listener(&event);
         }
     }
+}
+
+/// Milliseconds since then.
+pub(super) fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn key(problem: &Problem) -> (Code, Option<NodeId>, String) {
+    (problem.code, problem.on.clone(), problem.what.clone())
 }
 
 fn redact(kind: &mut EventKind, secrets: &[Secret]) {

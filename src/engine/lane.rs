@@ -9,6 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::{
     Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View,
     board::{Busy, Met},
+    journal::millis,
 };
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, Secret, shell::quote},
@@ -31,10 +32,6 @@ type Given = Mutex<BTreeMap<&'static str, Secret>>;
 
 /// How many of the last lines of remote output a problem shows.
 const EVIDENCE: usize = 15;
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
 
 impl<'a> Lane<'a> {
     pub(super) fn new(
@@ -88,12 +85,8 @@ impl<'a> Lane<'a> {
 
     /// One phase, its begin and end told.
     async fn timed(&self, phase: &dyn Phase) -> Result<(), Problem> {
-        let (id, began) = (phase.id(), Instant::now());
-        self.run.journal.event(EventKind::PhaseStarted {
-            phase: id.clone(),
-            on: self.node.clone(),
-            title: phase.title().to_owned(),
-        });
+        let id = phase.id();
+        let began = self.run.journal.phase_begins(&id, self.node, phase.title());
         let ended = tokio::select! {
             // Cancel comes first: no command may begin after it.
             biased;
@@ -105,8 +98,7 @@ impl<'a> Lane<'a> {
             Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
             Err(_) => Outcome::Failed,
         };
-        let on = self.node.clone();
-        self.run.journal.event(EventKind::PhaseEnded { phase: id, on, outcome, millis: millis(began) });
+        self.run.journal.phase_ends(&id, self.node, outcome, began);
         ended.map(drop)
     }
 

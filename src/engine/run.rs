@@ -127,12 +127,9 @@ pub async fn run_flow(
         let busy = run.board.busy();
         async move {
             let lane = Lane::new(run, node, hosts.get(node), fleet, nodes);
-            let ended = lane.run(phases, busy).await.map_err(|problem| run.journal.redacted(problem));
+            let ended = lane.run(phases, busy).await;
             run.board.lane_over(node);
-            if let Err(problem) = &ended {
-                run.journal.event(EventKind::Failure { problem: problem.clone() });
-            }
-            ended
+            ended.map_err(|problem| run.journal.failure(problem))
         }
     });
     let mut found: Vec<Problem> = join_all(lanes).await.into_iter().filter_map(Result::err).collect();

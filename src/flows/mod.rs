@@ -8,4 +8,4 @@ mod up;
 
 pub use local::{Local, LocalResult, bare_machines, local};
 pub use reset::reset;
-pub use up::{Up, up};
+pub use up::{UP, Up, up};

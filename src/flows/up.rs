@@ -2,6 +2,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     bundle::Bundle,
+    core::PhaseId,
     engine::Phase,
     phases::{
         Binaries, ControlPlane, CoreDns, Flannel, Images, ImagesLater, JoinWorkers, Kernel, KubeProxy, Kubeconfig,
@@ -43,3 +44,23 @@ pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
         Box::new(Verify { bundle: bundle() }),
     ]
 }
+
+/// The phases of [`up`] by their ids, to be told of before there is a bundle to make them with.
+pub const UP: &[PhaseId] = &[
+    PhaseId::new("record"),
+    PhaseId::new("names"),
+    PhaseId::new("kernel"),
+    PhaseId::new("binaries"),
+    PhaseId::new("runtime"),
+    PhaseId::new("pod-network"),
+    PhaseId::new("images"),
+    PhaseId::new("images-later"),
+    PhaseId::new("control-plane"),
+    PhaseId::new("kubeconfig"),
+    PhaseId::new("join-workers"),
+    PhaseId::new("kube-proxy"),
+    PhaseId::new("flannel"),
+    PhaseId::new("coredns"),
+    PhaseId::new("proxy-mode"),
+    PhaseId::new("verify"),
+];

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use kubecamp::core::{Code, Outcome};
+use kubecamp::{
+    core::{Code, Outcome},
+    flows,
+};
 
 use super::camp::{Camp, steps_of};
 use crate::support::simhost::{Did, Login, SimHost, System};
@@ -228,4 +231,10 @@ async fn a_proof_holds_as_long_as_the_boot_and_the_kube_proxy_it_was_made_with()
         camp.up().await.good();
         assert_eq!(camp.world.changes(), []);
     }
+}
+
+#[test]
+fn the_phases_told_beforehand_are_those_of_the_flow() {
+    let phases: Vec<_> = flows::up(&Camp::new().wish()).iter().map(|p| p.id()).collect();
+    assert_eq!(phases, flows::UP);
 }

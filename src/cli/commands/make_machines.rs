@@ -77,17 +77,18 @@ async fn carry_out(
     let here = [NodeId::here()];
     let mut nodes = here.to_vec();
     nodes.extend(run.lab.nodes().iter().map(|n| n.name.clone()));
+    let of_user = user.iter().flat_map(|user| [Crew::CONNECT, user.id()]);
     run.journal.event(EventKind::RunStarted {
         flow: "machine-make".into(),
         lab: run.lab.name().clone(),
         nodes: nodes.clone(),
-        phases: phases.iter().map(|p| p.id()).collect(),
+        phases: phases.iter().map(|p| p.id()).chain(of_user).collect(),
     });
     run_flow(run, &phases, &here, &BTreeMap::new(), &BTreeMap::new()).await?;
     let machines = result.machines.get().cloned();
     let machines = machines.ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
     if let Some(user) = user {
-        let crew = Crew::muster(&targets::of_machines(&cx.store, &machines)?, None, Some(run.journal.run())).await?;
+        let crew = Crew::muster(&targets::of_machines(&cx.store, &machines)?, None, Some(&run.journal)).await?;
         let phases: Vec<Box<dyn Phase>> = vec![Box::new(user)];
         let ended = run_flow(run, &phases, &nodes[1..], &crew.hosts, &crew.fleet).await;
         crew.dismiss().await;

@@ -89,8 +89,12 @@ impl Context {
         Arc::new(Journal::unkept(vec![show.listener(self.global.verbose)]))
     }
 
-    /// Ends a run in its journal; a failed one says where its log is and how to go on.
+    /// Ends a run in its journal, which has every problem then; a failed one says where its log is and how to go on.
     fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
+        let ended = ended.map_err(|problems| {
+            let told: Vec<_> = problems.into_vec().into_iter().map(|p| run.journal.failure(p)).collect();
+            Problems::from(told)
+        });
         run.ended(match &ended {
             Ok(_) => Outcome::Changed,
             Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
@@ -181,6 +185,35 @@ fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::EventKind;
+
+    #[test]
+    fn a_refusal_is_in_the_log_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
+        let store = Store::of(dir.path(), &args.global.name);
+        let cx = Context { global: args.global, places: Places::from_env(), store, cancel: CancellationToken::new() };
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let journal = Arc::new(Journal::create(dir.path(), vec![]).unwrap());
+        journal.hide(&Secret::new("pa55word"));
+        let run = Run::new(lab, crate::engine::Mode::Apply, Arc::clone(&journal), CancellationToken::new());
+        let told = journal.failure(Problem::new(Code::StepFailed, "init: pa55word was refused"));
+        let refused = Problem::new(Code::HostAuth, "the key pa55word was refused");
+        let ended: Result<(), _> = cx.end(&run, Err(vec![told, refused].into()));
+        assert_eq!(ended.unwrap_err().iter().count(), 2);
+        let events = crate::engine::read_journal(journal.path().unwrap()).unwrap();
+        let failures: Vec<_> = events
+            .iter()
+            .filter_map(|e| match &e.kind {
+                EventKind::Failure { problem } => Some((problem.code, problem.what.as_str())),
+                _ => None,
+            })
+            .collect();
+        let wanted =
+            [(Code::StepFailed, "init: [redacted] was refused"), (Code::HostAuth, "the key [redacted] was refused")];
+        assert_eq!(failures, wanted);
+        assert!(matches!(events.last().unwrap().kind, EventKind::RunEnded { outcome: Outcome::Failed, .. }));
+    }
 
     #[test]
     fn a_failed_run_says_where_its_log_is_and_how_to_go_on() {

@@ -134,7 +134,7 @@ async fn carry_out(
         flow: "reset".into(),
         lab: lab.name().clone(),
         nodes: nodes.clone(),
-        phases: phases.iter().map(|p| p.id()).collect(),
+        phases: std::iter::once(Crew::CONNECT).chain(phases.iter().map(|p| p.id())).collect(),
     });
     let targets = cx.targets(lab, state, &args.connect).await?;
     let mut left: Vec<Problem> = nodes
@@ -146,7 +146,7 @@ async fn carry_out(
     if let Some(password) = &password {
         run.journal.hide(password);
     }
-    let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), Some(run.journal.run())).await;
+    let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), Some(&run.journal)).await;
     let (ours, taken) = sort(lab, &state.owner(), &crew.fleet);
     left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use super::{Request, Site, agree_to_packages, this_arch};
+use super::{PREFLIGHT, Request, Site, agree_to_packages, this_arch};
 use crate::{
     cli::{args::UpArgs, commands::Context, output},
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
-    engine::{Lock, Mode, Run, read_journal},
-    flows::LocalResult,
+    engine::{Crew, Lock, Mode, Phase, Run, read_journal},
+    flows::{self, LocalResult},
     render::summary_text,
 };
 
@@ -69,13 +69,12 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
     ended
 }
 
-fn announce(request: &Request, run: &Run, local: &[Box<dyn crate::engine::Phase>]) {
+/// Tells every phase to come, in the order in which they come.
+fn announce(request: &Request, run: &Run, local: &[Box<dyn Phase>]) {
     let mut nodes = vec![NodeId::here()];
     nodes.extend(request.lab.nodes().iter().map(|n| n.name.clone()));
-    run.journal.event(EventKind::RunStarted {
-        flow: "up".into(),
-        lab: request.lab.name().clone(),
-        nodes,
-        phases: local.iter().map(|p| p.id()).collect(),
-    });
+    let local: Vec<_> = local.iter().map(|p| p.id()).collect();
+    let (before, after) = if request.is_local() { (local, vec![]) } else { (vec![], local) };
+    let phases = [before, vec![Crew::CONNECT, PREFLIGHT], after, flows::UP.to_vec()].concat();
+    run.journal.event(EventKind::RunStarted { flow: "up".into(), lab: request.lab.name().clone(), nodes, phases });
 }

@@ -12,4 +12,5 @@ pub(super) use carry_out::up;
 pub(super) use packages::agree_to_packages;
 pub(super) use request::Request;
 pub(super) use room::{largest_layout, this_arch};
+use site::PREFLIGHT;
 pub(super) use site::Site;

@@ -4,13 +4,16 @@ use super::{Request, this_arch};
 use crate::{
     bundle::Bundle,
     cli::commands::{Context, sudo_password},
-    core::{Arch, EventKind, NodeId, Problem, Problems, Report},
+    core::{Arch, EventKind, NodeId, Outcome, PhaseId, Problem, Problems, Report},
     engine::{Crew, Mode, Run, run_flow},
     flows::{self, LocalResult},
     host::{Facts, Viewer},
     phases::preflight,
     transport::SshTarget,
 };
+
+/// Preflight as a phase of a run that is told of in its events.
+pub(super) const PREFLIGHT: PhaseId = PhaseId::new("preflight");
 
 /// The hosts of a lab, open for a run, with all that the flow `up` asks of them.
 pub(in crate::cli::commands) struct Site<'a> {
@@ -36,8 +39,8 @@ impl<'a> Site<'a> {
         if let Some(password) = &password {
             run.journal.hide(password);
         }
-        let run_id = (run.mode == Mode::Apply).then(|| run.journal.run());
-        let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), run_id).await;
+        let journal = (run.mode == Mode::Apply).then_some(&*run.journal);
+        let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), journal).await;
         Ok(Self { cx, request, run, targets, crew, absent })
     }
 
@@ -66,10 +69,19 @@ impl<'a> Site<'a> {
     async fn fit(&self, arch: Arch) -> Result<(), Problems> {
         let args = &self.request.args;
         let allow = preflight::Allowances { undersized: args.allow_undersized, take_over: args.take_over };
+        let journal = &self.run.journal;
+        let nodes = self.crew.hosts.keys();
+        let began: Vec<_> =
+            nodes.map(|on| (on, journal.phase_begins(&PREFLIGHT, on, "see whether the hosts fit"))).collect();
         let found =
             preflight::check(&self.run.lab, &self.request.owner, &self.crew.hosts, &self.crew.fleet, arch, allow).await;
         for problem in found.warnings {
-            self.run.journal.event(EventKind::Warning { problem });
+            journal.event(EventKind::Warning { problem });
+        }
+        for (on, began) in began {
+            let refused = found.problems.iter().any(|p| p.on.as_ref().is_none_or(|node| node == on));
+            let outcome = if refused { Outcome::Failed } else { Outcome::AlreadyDone };
+            journal.phase_ends(&PREFLIGHT, on, outcome, began);
         }
         Problems::check(self.absent.iter().cloned().chain(found.problems).collect())
     }
