@@ -1,46 +1,62 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{ended_text, problem_text};
-use crate::core::{Event, EventKind, NodeId, Outcome, shell::printable};
+use crate::core::{Event, EventKind, NodeId, Outcome, PhaseId, shell::printable};
 
 /// A line per host and an overall one, moving while a run goes on.
 pub struct Bars {
     all: MultiProgress,
     whole: ProgressBar,
     nodes: BTreeMap<NodeId, ProgressBar>,
+    phases: Vec<PhaseId>,
+    /// How many of the phases each node has behind it.
+    passed: BTreeMap<NodeId, u64>,
     width: usize,
 }
 
 impl Bars {
     /// Bars on standard error.
     pub fn new() -> Self {
-        let all = MultiProgress::new();
+        Self::on(ProgressDrawTarget::stderr())
+    }
+
+    fn on(target: ProgressDrawTarget) -> Self {
+        let all = MultiProgress::with_draw_target(target);
         let whole = all.add(ProgressBar::new(0));
-        whole.set_style(style("{spinner} {elapsed_precise} [{bar:30}] {pos}/{len} {msg}"));
+        // Of how much is known only when the run begins.
+        whole.set_style(style("{spinner} {elapsed_precise} {msg}"));
         whole.enable_steady_tick(Duration::from_millis(120));
-        Self { all, whole, nodes: BTreeMap::new(), width: 4 }
+        Self { all, whole, nodes: BTreeMap::new(), phases: vec![], passed: BTreeMap::new(), width: 4 }
     }
 
     /// Shows the event.
     pub fn event(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::RunStarted { flow, lab, nodes, .. } => {
+            EventKind::RunStarted { flow, lab, nodes, phases } => {
                 self.width = nodes.iter().map(|n| n.as_str().len()).max().unwrap_or(4);
                 self.whole.set_message(format!("{flow} {lab}"));
+                self.phases.clone_from(phases);
+                self.passed = nodes.iter().map(|n| (n.clone(), 0)).collect();
+                let whole = self.lanes().count() * phases.len();
+                if whole > 0 {
+                    self.whole.set_length(whole as u64);
+                    self.whole.set_style(style("{spinner} {elapsed_precise} [{bar:30}] {pos}/{len} {msg}"));
+                }
                 for node in nodes {
                     self.node(node);
                 }
             }
-            EventKind::PhaseStarted { on, title, .. } => {
-                // Which phases concern a node is known only when it gets there.
-                self.whole.inc_length(1);
+            EventKind::PhaseStarted { phase, on, title } => {
+                self.pass(on, phase, 0);
                 self.say(on, title.clone());
             }
             EventKind::StepStarted { on, title, .. } => self.say(on, title.clone()),
             EventKind::Progress { on, what, done, total } => self.say(on, amount(what, *done, *total)),
-            EventKind::PhaseEnded { .. } => self.whole.inc(1),
+            EventKind::PhaseEnded { phase, on, outcome, .. } => {
+                self.pass(on, phase, u64::from(matches!(outcome, Outcome::Changed | Outcome::AlreadyDone)));
+            }
             EventKind::Note { on, text } => {
                 let on = on.as_ref().map(|o| format!("{o}: ")).unwrap_or_default();
                 self.line(&format!("{on}{}", printable(text)));
@@ -58,6 +74,22 @@ impl Bars {
             }
             EventKind::StepEnded { .. } | EventKind::Output { .. } => {}
         }
+    }
+
+    /// The nodes that count: this computer only where it is alone, since the others wait for it.
+    fn lanes(&self) -> impl Iterator<Item = &NodeId> {
+        let alone = self.passed.len() == 1;
+        self.passed.keys().filter(move |on| alone || !on.is_here())
+    }
+
+    /// A node that comes to a phase has all before it behind it, those too that do not concern it.
+    fn pass(&mut self, on: &NodeId, phase: &PhaseId, and: u64) {
+        let Some(at) = self.phases.iter().position(|p| p == phase) else { return };
+        let passed = self.passed.entry(on.clone()).or_default();
+        *passed = (*passed).max(at as u64 + and);
+        let here = self.passed.get(&NodeId::here()).copied().unwrap_or(0);
+        let whole = self.lanes().map(|on| self.passed.get(on).copied().unwrap_or(0).max(here)).sum();
+        self.whole.set_position(whole);
     }
 
     fn node(&mut self, on: &NodeId) -> &ProgressBar {
@@ -106,5 +138,158 @@ fn amount(what: &str, done: u64, total: u64) -> String {
         0 => format!("{what} {done}"),
         t if t >= MIB => format!("{what} {}/{} MiB", done / MIB, t / MIB),
         t => format!("{what} {done}/{t}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use indicatif::TermLike;
+
+    use super::*;
+    use crate::core::{Code, Problem, RunId};
+
+    /// A terminal that keeps what is written to it.
+    #[derive(Debug, Clone, Default)]
+    struct Paper(Arc<Mutex<String>>);
+
+    impl Paper {
+        fn add(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+
+        fn take(&self) -> String {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            100
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.add(&format!("{text}\n"))
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.add(text)
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Shown {
+        bars: Bars,
+        paper: Paper,
+    }
+
+    impl Shown {
+        fn new(nodes: &[&str], phases: &[&'static str]) -> Self {
+            let paper = Paper::default();
+            let bars = Bars::on(ProgressDrawTarget::term_like(Box::new(paper.clone())));
+            let mut shown = Self { bars, paper };
+            assert!(!shown.drawn().contains('['), "nothing is known yet, so there is nothing to be full");
+            shown.event(EventKind::RunStarted {
+                flow: "up".into(),
+                lab: "lab".parse().unwrap(),
+                nodes: nodes.iter().map(|n| n.parse().unwrap()).collect(),
+                phases: phases.iter().map(|p| PhaseId::new(p)).collect(),
+            });
+            shown
+        }
+
+        fn event(&mut self, kind: EventKind) {
+            let at = "2026-01-02T03:04:05Z".parse().unwrap();
+            self.bars.event(&Event { run: RunId::from("r".to_owned()), seq: 1, at, kind });
+        }
+
+        fn begin(&mut self, on: &str, phase: &'static str) -> u64 {
+            let (on, phase) = (on.parse().unwrap(), PhaseId::new(phase));
+            self.event(EventKind::PhaseStarted { phase, on, title: "see the hosts".into() });
+            self.bars.whole.position()
+        }
+
+        fn end(&mut self, on: &str, phase: &'static str) -> u64 {
+            let (on, phase, outcome) = (on.parse().unwrap(), PhaseId::new(phase), Outcome::Changed);
+            self.event(EventKind::PhaseEnded { phase, on, outcome, millis: 1 });
+            self.bars.whole.position()
+        }
+
+        /// What a redraw shows.
+        fn drawn(&self) -> String {
+            self.paper.take();
+            self.bars.whole.force_draw();
+            self.paper.take()
+        }
+    }
+
+    #[test]
+    fn the_bar_is_as_long_as_the_run_from_its_begin() {
+        let mut shown = Shown::new(&["here", "cp", "w"], &["machines", "connect", "init", "join", "verify"]);
+        assert_eq!((shown.bars.whole.position(), shown.bars.whole.length()), (0, Some(10)));
+        assert!(shown.drawn().contains("0/10 up lab"));
+        assert_eq!(shown.begin("here", "machines"), 0);
+        assert_eq!(shown.end("here", "machines"), 2);
+        assert_eq!(shown.begin("cp", "connect"), 2);
+        assert_eq!(shown.end("cp", "connect"), 3);
+        assert_eq!(shown.end("w", "connect"), 4);
+        assert_eq!(shown.begin("w", "join"), 5, "init does not concern a worker");
+        assert_eq!((shown.begin("cp", "init"), shown.begin("cp", "join")), (5, 6));
+        assert_eq!(shown.end("cp", "init"), 6, "what ran aside ends late");
+        assert_eq!((shown.end("cp", "verify"), shown.end("w", "verify")), (8, 10));
+        assert!(shown.drawn().contains("10/10 up lab"));
+    }
+
+    #[test]
+    fn hosts_wait_for_a_bundle_that_is_built_for_them() {
+        let mut shown = Shown::new(&["here", "cp"], &["connect", "preflight", "bundle", "init"]);
+        assert_eq!((shown.end("cp", "preflight"), shown.begin("here", "bundle")), (2, 2));
+        assert_eq!((shown.end("here", "bundle"), shown.begin("cp", "init")), (3, 3));
+        assert_eq!(shown.begin("cp", "of no list"), 3);
+    }
+
+    #[test]
+    fn each_host_has_its_line_and_what_lasts_stands_above() {
+        let mut shown = Shown::new(&["cp", "worker-1"], &["connect"]);
+        shown.begin("cp", "connect");
+        let drawn = shown.drawn();
+        assert!(drawn.contains("cp       see the hosts") && drawn.contains("worker-1"), "{drawn}");
+        let on: NodeId = "cp".parse().unwrap();
+        shown.event(EventKind::Progress { on: on.clone(), what: "kubelet".into(), done: 3 << 20, total: 9 << 20 });
+        assert!(shown.drawn().contains("kubelet 3/9 MiB"));
+        shown.event(EventKind::Note { on: Some(on.clone()), text: "odd\x1b[2J".into() });
+        assert!(shown.paper.take().contains("cp: odd\\x1b[2J"));
+        shown.event(EventKind::Warning { problem: Problem::new(Code::HostTooSmall, "small").on(&on) });
+        assert!(shown.paper.take().contains("warning: KC-HOST-TOO-SMALL on cp: small"));
+        shown.event(EventKind::Failure { problem: Problem::new(Code::StepFailed, "init").on(&on) });
+        assert!(shown.drawn().contains("failed: KC-STEP-FAILED"));
+        shown.event(EventKind::RunEnded { outcome: Outcome::Failed, changed: 1, unchanged: 2, millis: 1500 });
+        assert!(shown.paper.take().contains("failed in 1.5s: 1 step changed something, 2 were done already"));
+    }
+
+    #[test]
+    fn a_run_without_phases_has_no_bar() {
+        let shown = Shown::new(&["here"], &[]);
+        assert!(!shown.drawn().contains('['));
     }
 }

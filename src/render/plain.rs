@@ -58,3 +58,77 @@ impl Plain {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Code, NodeId, PhaseId, Problem, RunId, StepId};
+
+    /// What is written for these events, one second after the other.
+    fn lines(verbose: bool, kinds: Vec<EventKind>) -> Vec<String> {
+        let (mut plain, mut to) = (Plain::new(verbose), vec![]);
+        for (seq, kind) in (0..).zip(kinds) {
+            let at = Timestamp::from_second(1_800_000_000 + seq).unwrap();
+            plain.event(&mut to, &Event { run: RunId::from("r-1".to_owned()), seq: seq as u64, at, kind });
+        }
+        String::from_utf8(to).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn all() -> Vec<EventKind> {
+        let on: NodeId = "cp".parse().unwrap();
+        let (phase, step) = (PhaseId::new("control-plane"), StepId::new("init"));
+        let ended = |outcome| EventKind::StepEnded {
+            phase: phase.clone(),
+            step: step.clone(),
+            on: on.clone(),
+            outcome,
+            millis: 1500,
+        };
+        vec![
+            EventKind::RunStarted {
+                flow: "up".into(),
+                lab: "lab".parse().unwrap(),
+                nodes: vec![NodeId::here(), on.clone()],
+                phases: vec![phase.clone()],
+            },
+            EventKind::PhaseStarted { phase: phase.clone(), on: on.clone(), title: "start the control plane".into() },
+            EventKind::StepStarted {
+                phase: phase.clone(),
+                step: step.clone(),
+                on: on.clone(),
+                title: "run kubeadm init".into(),
+            },
+            EventKind::Progress { on: on.clone(), what: "kubelet".into(), done: 1, total: 2 },
+            EventKind::Output { on: on.clone(), line: "[init] Using".into() },
+            ended(Outcome::Changed),
+            ended(Outcome::AlreadyDone),
+            ended(Outcome::Failed),
+            EventKind::Note { on: None, text: "two\x1b[2J".into() },
+            EventKind::Warning { problem: Problem::new(Code::HostTooSmall, "small").on(&on).hint("Use larger ones.") },
+            EventKind::Failure { problem: Problem::new(Code::StepFailed, "init").on(&on) },
+            EventKind::RunEnded { outcome: Outcome::Failed, changed: 1, unchanged: 2, millis: 11_000 },
+        ]
+    }
+
+    #[test]
+    fn a_line_for_what_people_want_to_know() {
+        let wanted = [
+            "   0.0s up of lab lab on here, cp (run r-1)",
+            "   2.0s cp         control-plane: run kubeadm init",
+            "   5.0s cp         control-plane/init done in 1.5s",
+            "   7.0s cp         control-plane/init FAILED after 1.5s",
+            "   8.0s            two\\x1b[2J",
+            "   9.0s warning: KC-HOST-TOO-SMALL on cp: small",
+            "   9.0s hint: Use larger ones.",
+            "    11s failed in 11s: 1 step changed something, 2 were done already",
+        ];
+        assert_eq!(lines(false, all()), wanted);
+    }
+
+    #[test]
+    fn verbose_tells_what_was_done_and_said_too() {
+        let told = lines(true, all());
+        assert!(told.contains(&"   4.0s cp         | [init] Using".to_owned()), "{told:#?}");
+        assert!(told.contains(&"   6.0s cp         control-plane/init was done already".to_owned()), "{told:#?}");
+    }
+}

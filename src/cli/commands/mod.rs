@@ -24,17 +24,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::{Args, Command, ConnectArgs, Global},
     ask::Terminal,
-    output::Show,
+    output::{self, Show},
     settings::Places,
     store::{State, Store, Where},
     targets::{self, Connect},
 };
 use crate::{
     core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
-    engine::{Journal, Run},
+    engine::{Journal, Run, read_journal},
     machine::{Machine, Provider, Wanted},
     phases::{LocalPlaces, provider_in, running_place},
     profile::Lab,
+    render::{phase_times, summary_text},
     transport::{Ask, SshTarget},
 };
 
@@ -100,7 +101,10 @@ impl Context {
             Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
             Err(_) => Outcome::Failed,
         });
-        ended.map_err(|problems| with_log(problems, &run.journal))
+        ended.map_err(|problems| {
+            say_times(&run.journal);
+            with_log(problems, &run.journal)
+        })
     }
 
     fn local_places(&self) -> LocalPlaces {
@@ -134,6 +138,14 @@ impl Context {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
             Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab).await?)?),
         }
+    }
+}
+
+/// Says where the time of a run went, when it came so far as to have phases.
+fn say_times(journal: &Journal) {
+    let events = journal.path().and_then(|path| read_journal(path).ok()).unwrap_or_default();
+    if !phase_times(&events).is_empty() {
+        output::say(&summary_text(&events, false));
     }
 }
 
@@ -201,7 +213,7 @@ mod tests {
         let refused = Problem::new(Code::HostAuth, "the key pa55word was refused");
         let ended: Result<(), _> = cx.end(&run, Err(vec![told, refused].into()));
         assert_eq!(ended.unwrap_err().iter().count(), 2);
-        let events = crate::engine::read_journal(journal.path().unwrap()).unwrap();
+        let events = read_journal(journal.path().unwrap()).unwrap();
         let failures: Vec<_> = events
             .iter()
             .filter_map(|e| match &e.kind {

@@ -2,11 +2,14 @@ use std::sync::Arc;
 
 use super::{PREFLIGHT, Request, Site, agree_to_packages, this_arch};
 use crate::{
-    cli::{args::UpArgs, commands::Context, output},
+    cli::{
+        args::UpArgs,
+        commands::{Context, say_times},
+        output,
+    },
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
-    engine::{Crew, Lock, Mode, Phase, Run, read_journal},
+    engine::{Crew, Lock, Mode, Phase, Run},
     flows::{self, LocalResult},
-    render::summary_text,
 };
 
 /// `kubecamp up`.
@@ -34,11 +37,8 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
 
 /// Says where the time went and what to do next.
 fn finish(cx: &Context, request: &Request, run: &Run) {
-    if run.summary().changed > 0
-        && let Some(path) = run.journal.path()
-        && let Ok(events) = read_journal(path)
-    {
-        output::say(&summary_text(&events, false));
+    if run.summary().changed > 0 {
+        say_times(&run.journal);
     }
     let name = request.lab.name();
     let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
