@@ -74,7 +74,7 @@ pub struct Built {
 pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, Problems> {
     let versions = Versions::of(&request.kubernetes)?;
     let out = request.out.clone().unwrap_or_else(|| request.default_out());
-    let (scratch, _lock) = workplace(&request.cache, report).await?;
+    let (_lock, scratch) = workplace(&request.cache, report).await?;
     let recipe = choose(&request, versions, scratch.path(), report).await?;
     let inputs = recipe.inputs()?;
     if let Some(inputs) = &inputs
@@ -121,8 +121,11 @@ pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Pro
     Ok(modules::missing_tools(request.arch))
 }
 
-/// A folder for this build only, and the lock that keeps a second build in the same cache waiting.
-async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(tempfile::TempDir, fs::File), Problem> {
+/// How the folders of single builds begin.
+const SCRATCH: &str = "scratch-";
+
+/// The lock that keeps a second build in the same cache waiting, and a folder for this build only.
+async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(fs::File, tempfile::TempDir), Problem> {
     let folder = cache.root().join("build");
     let failed =
         |e: io::Error| Problem::new(Code::LocalFile, format!("cannot write below {}", folder.display())).because(e);
@@ -136,7 +139,17 @@ async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(tempfile::Temp
             tokio::task::spawn_blocking(wait).await.map_err(io::Error::other).and_then(|r| r).map_err(failed)?
         }
     };
-    Ok((tempfile::Builder::new().prefix("scratch-").tempdir_in(&folder).map_err(failed)?, lock))
+    drop_left_over(&folder);
+    Ok((lock, tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&folder).map_err(failed)?))
+}
+
+/// Removes what builds that were killed left, gigabytes at times: whoever holds the lock is alone here.
+fn drop_left_over(folder: &Path) {
+    let left = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in left.filter(|e| e.file_name().to_string_lossy().starts_with(SCRATCH)) {
+        // One that stays only takes room.
+        let _ = fs::remove_dir_all(entry.path());
+    }
 }
 
 /// The source that was chosen, with what it needs to know.

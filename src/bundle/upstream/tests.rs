@@ -163,6 +163,22 @@ async fn a_kubeadm_that_wants_other_images_is_noticed() {
 }
 
 #[tokio::test]
+async fn what_a_killed_build_left_is_removed_by_the_next() {
+    let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let build_folder = cache.path().join("build");
+    for kept in ["scratch-killed/packed", "modules", "downloads"] {
+        fs::create_dir_all(build_folder.join(kept)).unwrap();
+        fs::write(build_folder.join(kept).join("file"), "bytes").unwrap();
+    }
+    // Nothing is published: the build fails, and leaves nothing of its own either.
+    build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap_err();
+    let mut there: Vec<_> = fs::read_dir(&build_folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    there.sort();
+    assert_eq!(there, ["downloads", "lock", "modules"]);
+    assert!(build_folder.join("downloads/file").exists());
+}
+
+#[tokio::test]
 async fn unknown_versions_and_trees_are_refused_before_anything_is_done() {
     let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
     let unknown = BuildRequest { kubernetes: "v1.2.3".to_owned(), ..request(&fake, cache.path(), Source::Auto) };
