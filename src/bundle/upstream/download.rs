@@ -137,6 +137,10 @@ impl Downloads {
         }
         let part = Part { path: with_end(&done, ".part"), etag: with_end(&done, ".etag") };
         let resumed = part.size().await > 0;
+        // A run that was killed before it could rename the last byte's file: nothing is left to ask for.
+        if resumed && self.is_good(&part.path, sha256).await {
+            return self.keep(part, done).await;
+        }
         self.fill(from, name, &part, report, &open).await?;
         if !self.is_good(&part.path, sha256).await {
             part.drop().await;
@@ -150,6 +154,11 @@ impl Downloads {
                 return Err(Problem::new(Code::DownloadDigest, what));
             }
         }
+        self.keep(part, done).await
+    }
+
+    /// Gives a whole download its own name.
+    async fn keep(&self, part: Part, done: PathBuf) -> Result<PathBuf, Problem> {
         fs::rename(&part.path, &done).await.map_err(|e| self.unwritable(e))?;
         let _ = fs::remove_file(&part.etag).await;
         Ok(done)
@@ -173,9 +182,10 @@ impl Downloads {
             let etag = fs::read_to_string(&part.etag).await.ok();
             let piece = open(offset, etag).await?;
             let start = if piece.continues { offset } else { 0 };
-            part.append(piece, start, name, report)
-                .await
-                .map_err(|e| Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(e)))
+            part.append(piece, start, name, report).await.map_err(|broken| match broken {
+                Broken::Link(e) => Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(e)),
+                Broken::Disk(e) => Miss::Final(self.unwritable(e)),
+            })
         })
         .await
     }
@@ -234,38 +244,55 @@ impl Part {
         let _ = fs::remove_file(&self.etag).await;
     }
 
-    async fn append(&self, piece: Piece, start: u64, name: &str, report: &dyn Report) -> io::Result<()> {
+    async fn append(&self, piece: Piece, start: u64, name: &str, report: &dyn Report) -> Result<(), Broken> {
         match &piece.etag {
-            Some(etag) => fs::write(&self.etag, etag).await?,
+            Some(etag) => fs::write(&self.etag, etag).await.map_err(Broken::Disk)?,
             None => _ = fs::remove_file(&self.etag).await,
         }
-        let file = fs::OpenOptions::new().create(true).write(true).truncate(false).open(&self.path).await?;
-        file.set_len(start).await?;
-        let mut out = tokio::io::BufWriter::with_capacity(1 << 18, file);
-        tokio::io::AsyncSeekExt::seek(&mut out, io::SeekFrom::Start(start)).await?;
+        let mut out = self.open_at(start).await.map_err(Broken::Disk)?;
         let written = write_all(piece.bytes, &mut out, |n| {
             report.progress(&NodeId::here(), name, start + n, piece.total.unwrap_or(0));
         })
         .await;
         // What arrived before the break counts: the next attempt continues there.
-        out.flush().await?;
+        let flushed = out.flush().await.map_err(Broken::Disk);
         let end = start + written?;
+        flushed?;
         match piece.total {
-            Some(total) if total != end => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(total) if total != end => Err(Broken::Link(io::ErrorKind::UnexpectedEof.into())),
             _ => Ok(()),
         }
     }
+
+    /// The file, ready to take what follows its first `start` bytes; what is there beyond them goes.
+    async fn open_at(&self, start: u64) -> io::Result<tokio::io::BufWriter<fs::File>> {
+        let file = fs::OpenOptions::new().create(true).write(true).truncate(false).open(&self.path).await?;
+        if file.metadata().await?.len() != start {
+            file.set_len(start).await?;
+        }
+        let mut out = tokio::io::BufWriter::with_capacity(1 << 18, file);
+        tokio::io::AsyncSeekExt::seek(&mut out, io::SeekFrom::Start(start)).await?;
+        Ok(out)
+    }
+}
+
+/// Which end of a download gave up: another attempt can help only against one of them.
+enum Broken {
+    /// The bytes stopped coming.
+    Link(io::Error),
+    /// They could not be kept.
+    Disk(io::Error),
 }
 
 async fn write_all(
     mut bytes: impl Stream<Item = io::Result<Bytes>> + Unpin,
     out: &mut (impl tokio::io::AsyncWrite + Unpin),
     mut told: impl FnMut(u64),
-) -> io::Result<u64> {
+) -> Result<u64, Broken> {
     let mut n = 0;
     while let Some(chunk) = bytes.next().await {
-        let chunk = chunk?;
-        out.write_all(&chunk).await?;
+        let chunk = chunk.map_err(Broken::Link)?;
+        out.write_all(&chunk).await.map_err(Broken::Disk)?;
         n += chunk.len() as u64;
         told(n);
     }

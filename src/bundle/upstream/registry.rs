@@ -111,10 +111,15 @@ impl<'a> Registry<'a> {
         let name = image.rsplit('/').next().unwrap_or(image).replace(':', "-");
         let digest = digest.as_str();
         let open = move |offset: u64, _| async move {
-            let asked = self.client.pull_blob_stream_partial(reference, digest, offset, None).await;
+            let ask = |offset| self.client.pull_blob_stream_partial(reference, digest, offset, None);
+            let (asked, begun) = match ask(offset).await {
+                // What is there is as long as the blob, or longer: begin anew. Registries say so in many ways.
+                Err(e) if offset > 0 && is_refusal(&e) => (ask(0).await, 0),
+                asked => (asked, offset),
+            };
             Ok(match asked.map_err(|e| miss(image, e))? {
                 BlobResponse::Full(s) => piece(false, total, s.stream.boxed()),
-                BlobResponse::Partial(s) => piece(true, total, s.stream.boxed()),
+                BlobResponse::Partial(s) => piece(begun == offset, total, s.stream.boxed()),
             })
         };
         self.downloads.resume(image, &name, sha256, report, open).await
@@ -150,9 +155,16 @@ fn for_platform(list: &[Value], arch: Arch) -> Option<String> {
     list.iter().find(fits)?["digest"].as_str().map(str::to_owned)
 }
 
-/// What a registry's refusal means for further attempts.
+/// What a registry's answer means for further attempts.
 fn miss(image: &str, e: OciDistributionError) -> Miss {
-    let refused = match &e {
+    let refused = is_refusal(&e);
+    let problem = Problem::new(Code::Download, format!("{image} could not be pulled")).because(e);
+    if refused { Miss::Final(problem) } else { Miss::Again(problem) }
+}
+
+/// Whether the registry will say the same to the same request.
+fn is_refusal(e: &OciDistributionError) -> bool {
+    match e {
         OciDistributionError::ImageManifestNotFoundError(_)
         | OciDistributionError::AuthenticationFailure(_)
         | OciDistributionError::UnauthorizedError { .. } => true,
@@ -161,9 +173,7 @@ fn miss(image: &str, e: OciDistributionError) -> Miss {
         }
         OciDistributionError::ServerError { code, .. } => (400..500).contains(code) && *code != 429,
         _ => false,
-    };
-    let problem = Problem::new(Code::Download, format!("{image} could not be pulled")).because(e);
-    if refused { Miss::Final(problem) } else { Miss::Again(problem) }
+    }
 }
 
 impl Pulled {

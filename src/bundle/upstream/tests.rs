@@ -1,4 +1,8 @@
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Job, Mirrors, answers,
@@ -22,6 +26,10 @@ fn versions() -> Versions {
 fn job(fake: &Fake, folder: &Path) -> Job {
     let (mirrors, scratch) = (fake.mirrors(), folder.join("scratch"));
     Job { versions: versions(), arch: NATIVE, mirrors, folder: folder.to_owned(), scratch, pause: Duration::ZERO }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes))
 }
 
 fn request(fake: &Fake, cache: &Path, source: Source) -> BuildRequest {
@@ -125,17 +133,71 @@ async fn an_altered_layer_is_refused() {
 async fn a_file_that_changed_between_two_runs_starts_anew() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
-    let digest = |bytes: &[u8]| hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes));
     let (old, new) = (noise("old", 90_000), noise("new", 90_000));
     fake.put("/file", "text/plain", old);
     fake.state.lock().unwrap().cuts.insert("/file".to_owned(), usize::MAX);
-    let sha256 = digest(&new);
+    let sha256 = sha256(&new);
     let problem = downloads.file(&fake.url("/file"), "file", &sha256, &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
     fake.put("/file", "text/plain", new.clone());
     fake.state.lock().unwrap().cuts.clear();
     let path = downloads.file(&fake.url("/file"), "file", &sha256, &Quiet).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), new);
+}
+
+/// The `.part` file of a download with this digest and name.
+fn part_file(folder: &Path, sha256: &str, name: &str) -> PathBuf {
+    folder.join(format!("{}-{name}.part", &sha256[..16]))
+}
+
+#[tokio::test]
+async fn what_was_whole_before_it_had_its_name_is_taken_as_it_is() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let bytes = noise("whole", 90_000);
+    let part = part_file(folder.path(), &sha256(&bytes), "file");
+    fs::write(&part, &bytes).unwrap();
+    let path = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    assert!(fs::read(path).unwrap() == bytes && !part.exists());
+    assert!(fake.requests("/file").is_empty(), "nothing was missing");
+}
+
+#[tokio::test]
+async fn a_layers_part_that_is_as_long_as_the_layer_never_stands_in_the_way() {
+    let fake = Fake::start().await;
+    fake.publish(&versions(), NATIVE);
+    let layer = |name: &str| {
+        let state = fake.state.lock().unwrap();
+        let of = |path: &&String| path.contains(&format!("/{name}/blobs/"));
+        let blobs = state.files.keys().filter(of).map(|path| state.files[path].1.clone());
+        blobs.max_by_key(Vec::len).unwrap()
+    };
+    // Whole, of the right length but wrong, and too long.
+    let etcd = layer("etcd");
+    for there in [etcd.clone(), vec![7; etcd.len()], vec![7; etcd.len() + 500]] {
+        let folder = tempfile::tempdir().unwrap();
+        let job = job(&fake, folder.path());
+        let image = format!("etcd-{}", versions().etcd);
+        fs::write(part_file(folder.path(), &sha256(&etcd), &image), &there).unwrap();
+        make(&job, &Quiet).await.unwrap();
+        let kept = fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.path());
+        let kept = kept.filter(|p| p.to_string_lossy().ends_with(&image)).any(|p| fs::read(p).unwrap() == etcd);
+        assert!(kept, "the layer is there under its name");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_bad_link() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let bytes = noise("large", 900_000);
+    fake.put("/file", "text/plain", bytes.clone());
+    let part = part_file(folder.path(), &sha256(&bytes), "file");
+    std::os::unix::fs::symlink("/dev/full", part).unwrap();
+    let problem = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::LocalFile);
+    assert!(problem.detail.iter().any(|line| line.contains("No space left")), "{problem}");
+    assert_eq!(fake.requests("/file").len(), 1, "trying again helps nobody");
 }
 
 #[tokio::test]
