@@ -5,7 +5,7 @@ use std::io::Write;
 
 use kubecamp::{
     bundle::Bundle,
-    core::{Code, Quiet},
+    core::{Code, Quiet, shell::quote},
     engine::parse_journal,
     host::{Facts, Traces, scan::Scan},
     inventory,
@@ -44,12 +44,17 @@ pub fn hosts_file(bytes: &[u8]) {
     }
 }
 
-/// Only a whole bundle opens; nothing else panics or takes memory by a number in the file.
+/// Only a whole bundle opens, whose names are plain words; nothing else panics or takes memory by a number in the file.
 pub fn bundle(bytes: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(bytes).expect("a writable file");
     if let Ok(bundle) = Bundle::open(file.path()) {
         let _ = bundle.verify(&Quiet);
+        for member in bundle.members() {
+            let words = member.install.iter().chain(&member.images).chain([&member.name]);
+            assert!(words.into_iter().all(|word| quote(word) == *word), "{member:?}");
+            assert!(!member.name.contains('/'), "{member:?}");
+        }
     }
 }
 

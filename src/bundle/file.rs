@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     layout::{self, Places},
-    manifest::{FORMAT, Manifest, Member, may_install, stays_inside},
+    manifest::{FORMAT, Manifest, Member, is_plain_name, is_plain_reference, is_sha256, may_install, stays_inside},
     slice::Slice,
 };
 use crate::core::{Arch, Blob, Code, Problem};
@@ -198,18 +198,34 @@ impl Reader<'_> {
             }
         }
         let manifest: Manifest = serde_json::from_value(value).map_err(unfit)?;
-        for member in &manifest.members {
-            let install = member.install.as_deref();
-            if !stays_inside(&member.stored.path) || install.is_some_and(|to| !may_install(to)) {
-                let to = install.unwrap_or(&member.stored.path);
-                let what = format!("the member `{}` would be written to `{to}`", member.name);
-                return Err(self.problem(Code::BundlePath, &what));
-            }
-        }
+        manifest.members.iter().try_for_each(|member| self.check_member(member))?;
         if !manifest.members.windows(2).all(|pair| pair[0].name < pair[1].name) {
             return Err(self.broken("the members of its manifest are not in order"));
         }
         Ok(manifest)
+    }
+
+    /// Refuses what would be more than a name where it is used: in paths and scripts that root runs on the hosts.
+    fn check_member(&self, member: &Member) -> Result<(), Problem> {
+        if !is_plain_name(&member.name) {
+            let what = format!("the name of its member `{}` is not plain", member.name);
+            return Err(self.problem(Code::BundlePath, &what));
+        }
+        let install = member.install.as_deref();
+        if !stays_inside(&member.stored.path) || install.is_some_and(|to| !may_install(to)) {
+            let to = install.unwrap_or(&member.stored.path);
+            let what = format!("the member `{}` would be written to `{to}`", member.name);
+            return Err(self.problem(Code::BundlePath, &what));
+        }
+        if let Some(image) = member.images.iter().find(|image| !is_plain_reference(image)) {
+            let what = format!("the member `{}` has an image `{image}`, which is no reference", member.name);
+            return Err(self.problem(Code::BundleFormat, &what));
+        }
+        if !is_sha256(&member.plain.sha256) || !is_sha256(&member.stored.sha256) {
+            let what = format!("the member `{}` has a digest that is no SHA-256", member.name);
+            return Err(self.problem(Code::BundleFormat, &what));
+        }
+        Ok(())
     }
 
     /// Compares length, headers, digest of the manifest and padding with what the manifest implies, byte by byte.

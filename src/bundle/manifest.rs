@@ -133,8 +133,22 @@ pub fn stays_inside(path: &str) -> bool {
 
 /// Whether `path` is where a bundle may put a file on a node: absolute, plain, below a folder of programs.
 pub fn may_install(path: &str) -> bool {
-    let allowed = ["/usr/local/bin/", "/opt/cni/bin/"];
-    allowed.iter().any(|root| path.strip_prefix(root).is_some_and(|rest| stays_inside(rest) && !rest.contains('/')))
+    ["/usr/local/bin/", "/opt/cni/bin/"].iter().any(|root| path.strip_prefix(root).is_some_and(is_plain_name))
+}
+
+/// Whether `name` is a file's name that no path, shell or terminal reads as anything else.
+pub fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// Whether `text` has only the letters that image references are made of.
+pub fn is_plain_reference(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:/@".contains(&b))
+}
+
+/// Whether `text` is a SHA-256 digest as the manifest writes it.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -157,6 +171,9 @@ mod tests {
         assert!(may_install("/usr/local/bin/kubelet") && may_install("/opt/cni/bin/bridge"));
         for bad in ["/etc/shadow", "/usr/local/bin/../../etc/x", "/usr/local/bin/", "/usr/local/bin/a/b", "kubelet"] {
             assert!(!may_install(bad), "{bad}");
+        }
+        for bad in ["..", ".profile", "a b", "a'b", "$(id)", "a\nb"] {
+            assert!(!may_install(&format!("/usr/local/bin/{bad}")), "{bad}");
         }
     }
 

@@ -9,8 +9,11 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    Bundle, layout,
-    manifest::{Audience, Kind, Manifest, Origins},
+    Bundle,
+    catalogue::catalogue,
+    layout,
+    manifest::{Audience, Kind, Manifest, Origins, is_plain_name, is_plain_reference, may_install},
+    versions::{Versions, known_versions},
     write::{Part, Title, write},
 };
 use crate::core::{Arch, Code, Problem, Quiet};
@@ -154,6 +157,14 @@ proptest! {
     }
 
     #[test]
+    fn what_opens_has_names_that_are_words(name in "[a-z./'$(`\\\\\n\x1b-]{0,8}") {
+        // The last member: whatever it is called, the order stays.
+        let bytes = with_manifest(|m| m.members[2].name = format!("z{name}"));
+        let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b"-.".contains(&b));
+        prop_assert_eq!(check(&bytes).is_ok(), plain);
+    }
+
+    #[test]
     fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
         prop_assert!(check(&bytes).is_err());
     }
@@ -175,6 +186,41 @@ fn members_that_climb_out_are_refused() {
     for bad in ["/etc/shadow", "/usr/local/bin/../../../etc/x", "bin/kubelet"] {
         let bytes = with_manifest(|m| m.members[1].install = Some(bad.to_owned()));
         assert_eq!(code(&bytes), Code::BundlePath, "{bad}");
+    }
+}
+
+#[test]
+fn members_that_a_path_or_a_shell_reads_otherwise_are_refused() {
+    for bad in
+        ["../../../root/x", "a/b", ".hidden", "..", "", "a b", "a'b", "$(id)", "`id`", "a\nb", "a\x1b[2Jb", "\u{e9}"]
+    {
+        let named = with_manifest(|m| m.members[2].name = bad.to_owned());
+        assert_eq!(code(&named), Code::BundlePath, "{bad:?}");
+        let installed = with_manifest(|m| m.members[1].install = Some(format!("/usr/local/bin/{bad}")));
+        assert_eq!(code(&installed), Code::BundlePath, "{bad:?}");
+    }
+    for bad in ["", "registry.k8s.io/pause:3.10\"\n[plugins]", "pause;id"] {
+        let bytes = with_manifest(|m| m.members[2].images = vec![bad.to_owned()]);
+        assert_eq!(code(&bytes), Code::BundleFormat, "{bad:?}");
+    }
+    for bad in ["", "0", &"Z".repeat(64), "$(id)"] {
+        let bytes = with_manifest(|m| m.members[2].plain.sha256 = bad.to_owned());
+        assert_eq!(code(&bytes), Code::BundleFormat, "{bad:?}");
+    }
+}
+
+#[test]
+fn every_real_member_has_a_plain_name() {
+    for version in known_versions() {
+        let versions = Versions::of(version).unwrap();
+        for source in [Origins::Upstream, Origins::Modules] {
+            for entry in catalogue(&versions, source) {
+                let part = entry.part(PathBuf::new(), String::new());
+                assert!(is_plain_name(&part.name), "{}", part.name);
+                assert!(part.install.is_none_or(|to| may_install(&to)), "{}", part.name);
+                assert!(part.images.iter().all(|image| is_plain_reference(image)), "{}", part.name);
+            }
+        }
     }
 }
 

@@ -23,6 +23,11 @@ fn place(name: &str, default: &str) -> String {
     if RUNTIME.contains(&name) { format!("/opt/kubecamp/bin/{name}") } else { default.to_owned() }
 }
 
+/// Shell text that runs `body` for every line of `wanted`, as `$sha`, `$size` and `$path`.
+fn each(wanted: &str, body: &str) -> String {
+    format!("printf '%s' {} | while read -r sha size path; do {body}; done", quote(wanted))
+}
+
 impl Binaries {
     /// A host that has zstd gets the compressed bytes, a third of the whole, and unpacks one while the next travels.
     fn upload(&self, member: &Member, to: String, zstd: bool) -> Upload {
@@ -80,25 +85,35 @@ impl Phase for Binaries {
         // Hashing 300 MB on every run would cost a second per host: size and time of change prove that a file is
         // still the one whose digest was verified on arrival.
         // A prepared machine may have more than this node needs.
-        let check = format!(
-            "printf '%s' '{wanted}' | while read -r sha size path; do \
-             grep -qxF \"$sha $size $path $(stat -c %s:%Y \"$path\")\" /var/lib/kubecamp/binaries || exit 1; done"
+        let check = each(
+            &wanted,
+            "grep -qxF \"$sha $size $path $(stat -c %s:%Y \"$path\")\" /var/lib/kubecamp/binaries || exit 1",
         );
-        let kept = format!(
-            "printf '%s' '{wanted}' | while read -r sha size path; do grep -q \"^file\t[^\t]*\t$path\\$\" /var/lib/kubecamp/manifest || exit 1; done"
-        );
-        let before = format!(
-            "printf '%s' '{wanted}' | while read -r sha size path; do kc_dirs \"$(dirname \"$path\")\" && \
-             {{ kc_known file \"$path\" || kc_keep \"$path\"; }} || exit 1; done"
+        let kept = each(&wanted, "grep -q \"^file\t[^\t]*\t$path\\$\" /var/lib/kubecamp/manifest || exit 1");
+        let before = each(
+            &wanted,
+            "kc_dirs \"$(dirname \"$path\")\" && { kc_known file \"$path\" || kc_keep \"$path\"; } || exit 1",
         );
         let after = format!(
-            "printf '%s' '{wanted}' | while read -r sha size path; do echo \"$sha $size $path $(stat -c %s:%Y \"$path\")\"; done \
-             > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries"
+            "{} > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries",
+            each(&wanted, "echo \"$sha $size $path $(stat -c %s:%Y \"$path\")\"")
         );
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept), before),
             Step::new("install", "upload the programs", Check::Script(check), Change::Upload { files, then: after })
                 .limit(120),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_data_whatever_is_in_it() {
+        let script = each("0 1 /bin/a'$(echo ran)'`echo ran`\n2 3 /bin/b c\n", "echo \"<$path>\"");
+        let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), "</bin/a'$(echo ran)'`echo ran`>\n</bin/b c>\n");
     }
 }

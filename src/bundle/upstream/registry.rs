@@ -19,7 +19,10 @@ use super::{
     mirrors::Mirrors,
 };
 use crate::{
-    bundle::image::{Layer, blob_path, index, write_layout},
+    bundle::{
+        image::{Layer, blob_path, index, write_layout},
+        manifest::is_sha256,
+    },
     core::{Arch, Code, Problem, Report},
 };
 
@@ -132,10 +135,6 @@ fn piece(
     bytes: futures::stream::BoxStream<'static, std::io::Result<tokio_util::bytes::Bytes>>,
 ) -> Piece {
     Piece { continues, total, etag: None, bytes: bytes.into_stream().boxed() }
-}
-
-fn is_sha256(hex: &str) -> bool {
-    hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn parse(image: &str, bytes: &[u8]) -> Result<Value, Problem> {

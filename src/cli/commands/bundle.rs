@@ -8,7 +8,7 @@ use crate::{
         output,
         settings::Config,
     },
-    core::{Class, Code, EventKind, Outcome, Problem, Problems, Report},
+    core::{Class, Code, EventKind, Outcome, Problem, Problems, Report, shell::printable},
     render::{count, table},
 };
 
@@ -95,11 +95,47 @@ fn listing(bundle: &Bundle, wide: bool) -> String {
         let (size, stored) = (mib(m.plain.size), mib(m.stored.size));
         let nodes = if m.for_workers() { "all" } else { "control plane" };
         let provides = m.install.clone().unwrap_or_else(|| m.images.join(","));
-        rows.push(output::columns(
+        // Whoever made the bundle wrote these words, and nobody has verified it yet.
+        let row = output::columns(
             wide,
             [&m.name, &kind, &m.version, &size, &stored, &m.licence, &m.origin],
             [nodes, &provides, &m.plain.sha256],
-        ));
+        );
+        rows.push(row.iter().map(|cell| printable(cell)).collect());
     }
-    format!("Kubernetes {} for {}, id {}\n{}", manifest.kubernetes, manifest.arch, bundle.id(), table(&rows))
+    let kubernetes = printable(&manifest.kubernetes);
+    format!("Kubernetes {kubernetes} for {}, id {}\n{}", manifest.arch, bundle.id(), table(&rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bundle::{Audience, Kind, Origins, Part, Title, write},
+        core::Arch,
+    };
+
+    #[test]
+    fn a_listing_obeys_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, out) = (folder.path().join("plain"), folder.path().join("a.bundle"));
+        std::fs::write(&plain, "bytes").unwrap();
+        let part = Part {
+            name: "kubelet".into(),
+            kind: Kind::Binary,
+            version: "v1\u{202e}".into(),
+            images: vec![],
+            role: Audience::All,
+            install: Some("/usr/local/bin/kubelet".into()),
+            origin: "a\nkubeadm  binary".into(),
+            licence: "\x1b[2J".into(),
+            file: plain,
+        };
+        let packed = part.pack(folder.path(), &[]).unwrap();
+        let (arch, source) = (Arch::Amd64, Origins::Modules);
+        write(Title { kubernetes: "v1\x1b[1m".into(), arch, source, replaced: vec![] }, vec![packed], &out).unwrap();
+        let text = listing(&Bundle::open(&out).unwrap(), true);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'), "{text:?}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
 }
