@@ -1,14 +1,17 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use reqwest::Url;
 use serde_json::json;
 
 use super::images::image_of;
 use crate::{
     bundle::Bundle,
-    core::{PhaseId, Problem, shell::quote},
+    core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
     host::{Cgroup, script, template},
+    profile::Mirror,
 };
-use std::sync::Arc;
 
 /// Runs kubecamp's own containerd and prepares the kubelet's unit.
 pub struct Runtime {
@@ -37,9 +40,7 @@ impl Phase for Runtime {
             ("/etc/crictl.yaml".to_owned(), template::text("node/crictl.yaml")?),
         ];
         for mirror in &view.lab.profile().mirrors {
-            let values = json!({"registry": mirror.registry, "endpoints": mirror.endpoints});
-            let text = template::render("node/hosts_toml.tera", &values)?;
-            files.push((format!("/etc/kubecamp/registries/{}/hosts.toml", mirror.registry), text));
+            files.push((format!("/etc/kubecamp/registries/{}/hosts.toml", mirror.registry), hosts_toml(mirror)?));
         }
         let same: Vec<_> = files.iter().map(|(path, text)| script::has(path, text)).collect();
         let puts: String = files.iter().map(|(path, text)| script::put(path, 0o644, text)).collect();
@@ -72,6 +73,67 @@ impl Runtime {
     }
 }
 
+/// Where containerd looks for a registry's images first.
+fn hosts_toml(mirror: &Mirror) -> Result<String, Problem> {
+    let endpoints = mirror.endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
+    template::render("node/hosts_toml.tera", &json!({"endpoints": endpoints}))
+}
+
+/// An endpoint as containerd reads it. It appends `/v2` to a path that does not end so, unless it is told to take the
+/// path as it is: right for a registry below a path, wrong where `v2` stands before the repositories' own prefix.
+fn endpoint(text: &str) -> Result<serde_json::Value, Problem> {
+    // What is written is the parsed address and not the text, in which a quote would end the file's.
+    let url = Url::parse(text)
+        .map_err(|e| Problem::new(Code::ProfileInvalid, format!("the endpoint {text} is not a URL")).because(e))?;
+    let address = url.as_str().trim_end_matches('/');
+    let before_the_end = url
+        .path()
+        .trim_end_matches('/')
+        .rsplit_once('/')
+        .is_some_and(|(before, _)| before.split('/').any(|segment| segment == "v2"));
+    Ok(json!({"url": address, "override_path": before_the_end}))
+}
+
 fn parent(path: &str) -> String {
     quote(path.rsplit_once('/').map_or("/", |(p, _)| if p.is_empty() { "/" } else { p }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerd_reads_the_endpoints_as_the_profile_means_them() {
+        let endpoints = [
+            "https://mirror.example",
+            "http://mirror.example:5000/",
+            "https://mirror.example/v2/k8s/",
+            "https://mirror.example/k8s/v2",
+            "https://mirror.example/a\"b\n",
+        ];
+        let mirror =
+            Mirror { registry: "docker.io".into(), endpoints: endpoints.iter().map(ToString::to_string).collect() };
+        let text = hosts_toml(&mirror).unwrap();
+        let (_, hosts) = text.split_once("\n\n").unwrap();
+        assert_eq!(
+            hosts,
+            r#"[host."https://mirror.example"]
+  capabilities = ["pull", "resolve"]
+
+[host."http://mirror.example:5000"]
+  capabilities = ["pull", "resolve"]
+
+[host."https://mirror.example/v2/k8s"]
+  capabilities = ["pull", "resolve"]
+  override_path = true
+
+[host."https://mirror.example/k8s/v2"]
+  capabilities = ["pull", "resolve"]
+
+[host."https://mirror.example/a%22b"]
+  capabilities = ["pull", "resolve"]
+"#
+        );
+        assert!(!text.lines().any(|line| line.starts_with("server")), "containerd knows docker.io's host itself");
+    }
 }
