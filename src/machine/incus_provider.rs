@@ -5,7 +5,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -26,6 +26,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 const GRACE: u32 = 30;
 /// Lines of its console that a machine which did not come up is shown with.
 const CONSOLE_TAIL: usize = 8;
+/// How long a list waits for a machine that was asked for its host keys.
+const KEYS_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at a booting machine.
 const LOOK: Duration = Duration::from_millis(40);
 /// How often an address that somebody else took meanwhile is chosen anew.
@@ -244,20 +246,25 @@ impl IncusProvider {
         }
     }
 
-    /// What is known of an instance of ours.
-    async fn seen(&self, instance: &Instance, owner: Owner) -> Result<Machine, Problem> {
+    /// What is known of an instance of ours. A machine that cannot tell its keys, because its files are gone or nothing
+    /// runs in it any more, is seen without them: it must neither hide the others nor stand in the way of its removal.
+    async fn seen(&self, instance: &Instance, owner: Owner) -> Machine {
         let state = match instance.status.as_str() {
             "Running" => State::Running,
             "Stopped" => State::Stopped,
             _ => State::Other,
         };
         let address = match fixed_address(instance) {
-            None if state == State::Running => self.leased_address(&instance.name).await?,
+            None if state == State::Running => self.leased_address(&instance.name).await.unwrap_or_default(),
             fixed => fixed,
         };
         // A stopped machine's keys can be read too, but that starts a helper for each: leave it.
-        let keys = if state == State::Running { self.host_keys(instance).await? } else { vec![] };
-        Ok(self.machine(&owner.lab, &owner.node, instance, state, address, keys))
+        let keys = match state {
+            State::Running => tokio::time::timeout(KEYS_LIMIT, self.host_keys(instance)).await,
+            _ => Ok(Ok(vec![])),
+        };
+        let keys = keys.ok().and_then(Result::ok).unwrap_or_default();
+        self.machine(&owner.lab, &owner.node, instance, state, address, keys)
     }
 
     async fn halt(&self, instance: &Instance, node: &NodeId) -> Result<(), Problem> {
@@ -309,7 +316,7 @@ impl Provider for IncusProvider {
         let owned =
             instances.iter().filter_map(|i| Some((i, Owner::of(i).filter(|o| lab.is_none_or(|l| *l == o.lab))?)));
         // Asking a machine for its keys takes a tenth of a second: all are asked at once.
-        let mut machines = try_join_all(owned.map(|(instance, owner)| self.seen(instance, owner))).await?;
+        let mut machines = join_all(owned.map(|(instance, owner)| self.seen(instance, owner))).await;
         machines.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(machines)
     }

@@ -73,7 +73,8 @@ pub struct Machine {
     pub address: Option<IpAddr>,
     /// The network namespace that the address lives in, as `/run/netns/NAME`; `None` is the caller's own.
     pub netns: Option<PathBuf>,
-    /// Its SSH host keys as OpenSSH public key lines, read through the provider and so trustworthy.
+    /// Its SSH host keys as OpenSSH public key lines, read through the provider and so trustworthy; none while it does
+    /// not run, or where it runs and cannot tell them.
     pub host_keys: Vec<String>,
 }
 

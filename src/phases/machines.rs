@@ -223,13 +223,17 @@ impl Make {
     }
 }
 
+/// Whether the machine can be logged in to as it is. One that runs without telling its host keys is looked at again,
+/// and waited for, by [`Provider::ensure`], which says what is wrong with it.
+fn is_up(machine: &Machine) -> bool {
+    machine.state == State::Running && machine.address.is_some() && !machine.host_keys.is_empty()
+}
+
 #[async_trait]
 impl Task for Make {
     async fn done(&self) -> Result<bool, Problem> {
         let there = self.existing().await?;
-        let up = |s: &MachineSpec| {
-            there.iter().find(|m| m.node == s.node && m.state == State::Running && m.address.is_some()).cloned()
-        };
+        let up = |s: &MachineSpec| there.iter().find(|m| m.node == s.node && is_up(m)).cloned();
         let found: Vec<_> = self.specs.iter().filter_map(up).collect();
         if found.len() < self.specs.len() {
             return Ok(false);
@@ -253,11 +257,21 @@ impl Task for Make {
 mod tests {
     use super::*;
 
+    fn machine(address: Option<&str>, keys: &[&str]) -> Machine {
+        let json = serde_json::json!({"name": "lab-cp", "lab": "lab", "node": "cp", "kind": "container",
+            "state": "running", "address": address, "netns": null, "host_keys": keys});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_machine_without_address_or_keys_is_not_up() {
+        assert!(is_up(&machine(Some("10.1.0.2"), &["ssh-ed25519 AAAA"])));
+        assert!(!is_up(&machine(Some("10.1.0.2"), &[])) && !is_up(&machine(None, &["ssh-ed25519 AAAA"])));
+    }
+
     #[test]
     fn machines_stay_what_they_are() {
-        let json = serde_json::json!([{"name": "lab-cp", "lab": "lab", "node": "cp", "kind": "container",
-            "state": "running", "address": null, "netns": null, "host_keys": []}]);
-        let machines: Vec<Machine> = serde_json::from_value(json).unwrap();
+        let machines = [machine(None, &[])];
         same_kind(&machines, Kind::Container).unwrap();
         same_kind(&[], Kind::Vm).unwrap();
         let problem = same_kind(&machines, Kind::Vm).unwrap_err();

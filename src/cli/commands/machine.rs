@@ -38,8 +38,11 @@ fn listing(machines: &[Machine], wide: bool) -> String {
         let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
         let netns = m.netns.as_ref().map_or_else(|| "-".to_owned(), |n| n.display().to_string());
         let keys: Vec<_> = m.host_keys.iter().filter_map(|k| k.split_whitespace().next()).collect();
+        let silent = m.state == State::Running && keys.is_empty();
+        let state = if silent { format!("{state}, no keys") } else { state };
+        let keys = if silent { "does not tell them".to_owned() } else { keys.join(",") };
         let (lab, node) = (m.lab.to_string(), m.node.to_string());
-        output::columns(wide, [&m.name, &lab, &node, &kind, &state, &address], [netns, keys.join(",")])
+        output::columns(wide, [&m.name, &lab, &node, &kind, &state, &address], [netns, keys])
     }));
     table(&rows)
 }
@@ -155,6 +158,15 @@ mod tests {
             netns: None,
             host_keys: vec![],
         }
+    }
+
+    #[test]
+    fn a_machine_that_does_not_tell_its_keys_is_shown_so() {
+        let mut all = [machine("lab", "cp", State::Running), machine("lab", "worker-1", State::Stopped)];
+        let text = listing(&all, true);
+        assert!(text.contains("running, no keys") && text.contains("does not tell them"), "{text}");
+        all[0].host_keys = vec!["ssh-ed25519 AAAA".into()];
+        assert!(!listing(&all, false).contains("no keys"));
     }
 
     #[test]

@@ -148,6 +148,27 @@ async fn a_virtual_machines_host_key_comes_from_its_console_and_is_kept() {
 }
 
 #[tokio::test]
+async fn a_machine_that_cannot_tell_its_keys_hides_nobody_and_can_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = json!({"name": "old-w", "status": "Stopped", "type": "container",
+        "config": {settings::LAB: "old", settings::NODE: "w"}});
+    let broken = instance("container", json!({}));
+    let fake = Fake::new([
+        ("GET /instances?recursion=2", json!([broken, other])),
+        ("GET /instances/lab-cp1", broken.clone()),
+        // What Incus answers where a command fails: nothing was printed.
+        ("POST /instances/lab-cp1/exec", json!({"return": 1, "output": {}})),
+    ]);
+    let provider = fake.provider(&dir, Kind::Container);
+    let machines = provider.list(None).await.unwrap();
+    assert_eq!(machines.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["lab-cp1", "old-w"]);
+    assert_eq!((machines[0].state, machines[0].host_keys.len()), (State::Running, 0));
+    assert_eq!(fake.bodies("POST /instances/lab-cp1/exec").len(), 1, "it was asked");
+    provider.remove(&spec().lab, &spec().node).await.unwrap();
+    assert_eq!(fake.bodies("DELETE /instances/lab-cp1").len(), 1);
+}
+
+#[tokio::test]
 async fn a_published_virtual_machine_forgets_who_it_was() {
     let (dir, known) = (tempfile::tempdir().unwrap(), json!({"user.kubecamp.host-key": HOST_KEY}));
     let fake = Fake::new([("GET /instances/lab-cp1", instance("virtual-machine", known))]);
