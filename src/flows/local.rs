@@ -38,12 +38,14 @@ pub struct LocalResult {
 /// The bundle, and machines where they are asked for.
 pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
     let Some(places) = with.machines else { return vec![Box::new(with.bundle)] };
+    let cache = with.bundle.request.cache.clone();
     vec![
         Box::new(LocalPackages(with.packages)),
         Box::new(with.bundle),
         Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
         Box::new(PreparedImage {
             bundle: Arc::clone(&result.bundle),
+            cache,
             provider: Arc::clone(&result.provider),
             key: with.key.clone(),
             name: Arc::clone(&result.image),

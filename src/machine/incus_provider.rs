@@ -66,6 +66,17 @@ impl IncusProvider {
         self.image.recipe().kind
     }
 
+    /// Whether the machines are in kubecamp's own engine, which nobody else uses.
+    pub fn is_private(&self) -> bool {
+        self.place.netns.is_some()
+    }
+
+    /// The names of all that was published.
+    pub async fn images(&self) -> Result<Vec<String>, Problem> {
+        let instances = self.place.incus.instances_plain().await?;
+        Ok(instances.iter().filter_map(settings::image_of).map(str::to_owned).collect())
+    }
+
     /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
     pub async fn prepare(&self, report: &dyn Report) -> Result<(), Problem> {
         self.node_image(report).await.map(drop)
@@ -322,7 +333,12 @@ impl Provider for IncusProvider {
     }
 
     async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
-        let Some(instance) = self.find(lab, node).await? else { return Ok(()) };
+        let found = match self.place.incus.instance(&machine_name(lab, node)?).await? {
+            // Marked as an image and still named as the machine: its publication was cut off.
+            Some(half) if settings::image_of(&half).is_some() => Some(half),
+            _ => self.find(lab, node).await?,
+        };
+        let Some(instance) = found else { return Ok(()) };
         self.halt(&instance, node).await?;
         self.place.incus.delete_instance(&instance.name).await.map(drop).map_err(|p| p.on(node))
     }
@@ -359,7 +375,7 @@ impl Provider for IncusProvider {
     }
 
     async fn has_image(&self, name: &str) -> Result<bool, Problem> {
-        Ok(self.place.incus.instance(&template_name(name)?).await?.is_some_and(|i| settings::is_template(&i)))
+        Ok(self.place.incus.instance(&template_name(name)?).await?.is_some_and(|i| settings::image_of(&i).is_some()))
     }
 
     async fn drop_image(&self, name: &str) -> Result<(), Problem> {
@@ -380,4 +396,4 @@ fn address_taken(problem: &Problem) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

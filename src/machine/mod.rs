@@ -21,5 +21,7 @@ pub use engine::{
 };
 pub use image::{NodeImage, Recipe};
 pub use incus_provider::IncusProvider;
+#[cfg(test)]
+pub(crate) use incus_provider::tests::Fake as FakeIncus;
 pub use kvm::Kvm;
 pub use provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State};

@@ -152,9 +152,9 @@ pub(super) fn kind_of(instance: &Instance) -> Kind {
     if instance.kind == "virtual-machine" { Kind::Vm } else { Kind::Container }
 }
 
-/// Whether an instance is a template.
-pub(super) fn is_template(instance: &Instance) -> bool {
-    instance.config.get(IMAGE).is_some_and(|name| !name.is_empty())
+/// The name that an instance was published under; none for one that is no template.
+pub(super) fn image_of(instance: &Instance) -> Option<&str> {
+    instance.config.get(IMAGE).map(String::as_str).filter(|name| !name.is_empty())
 }
 
 /// The lowest address of the network that is not in `used`.

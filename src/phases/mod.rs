@@ -49,7 +49,7 @@ pub use local_packages::LocalPackages;
 pub use machines::{LocalPlaces, MachineEngine, Machines, ProviderSlot, provider_in, running_place};
 pub use names::Names;
 pub use pod_network::PodNetwork;
-pub use prepared_image::PreparedImage;
+pub use prepared_image::{PreparedImage, remove_unfinished};
 pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
 pub use record::{Claim, Owner, Record};

@@ -1,6 +1,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -9,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Binaries, Images, ImagesLater, Owner, ProviderSlot, Record, Runtime, images::IMPORT_COREDNS};
 use crate::{
-    bundle::Bundle,
+    bundle::{Bundle, Cache},
     core::{Blob, Bytes, Code, EventKind, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
-    engine::{Change, Check, Crew, Journal, Mode, Need, Phase, Run, Step, Task, View, run_flow},
-    machine::{ImageRef, Machine, MachineSpec, Provider},
+    engine::{Change, Check, Crew, Journal, Lock, Mode, Need, Phase, Run, Step, Task, View, run_flow},
+    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider},
     profile::{self, Lab},
     transport::{HostKeyPolicy, Identity, SshTarget},
 };
@@ -24,6 +25,8 @@ use crate::{
 pub struct PreparedImage {
     /// The bundle that goes into it.
     pub bundle: Arc<OnceLock<Arc<Bundle>>>,
+    /// The bundles that are kept: what was prepared of others is dropped. Preparations wait for each other here.
+    pub cache: Cache,
     /// The engine.
     pub provider: ProviderSlot,
     /// The private key file and the public line to work on the machine with.
@@ -44,6 +47,14 @@ const PARTS: &[&str] = &[
 
 /// The lab that the machine to be prepared belongs to while it is made.
 const LAB: &str = "kubecamp-prepare";
+/// How the names of prepared images begin; the beginning of their bundle's id follows.
+const READY: &str = "kubecamp-ready-";
+/// Letters of the bundle's id: with those of the rest the whole still names a machine.
+const OF_ID: usize = 12;
+/// How long a run waits for another one that prepares machines.
+const TURN_LIMIT: Duration = Duration::from_secs(1800);
+/// Pause between two looks at whether that one is done.
+const LOOK: Duration = Duration::from_millis(200);
 
 #[async_trait]
 impl Phase for PreparedImage {
@@ -64,6 +75,7 @@ impl Phase for PreparedImage {
         }
         let task = Prepare {
             bundle: Arc::clone(&self.bundle),
+            cache: self.cache.clone(),
             provider: Arc::clone(&self.provider),
             key: self.key.clone(),
             name: Arc::clone(&self.name),
@@ -75,6 +87,7 @@ impl Phase for PreparedImage {
 
 struct Prepare {
     bundle: Arc<OnceLock<Arc<Bundle>>>,
+    cache: Cache,
     provider: ProviderSlot,
     key: (PathBuf, String),
     name: Arc<OnceLock<String>>,
@@ -88,13 +101,71 @@ fn first(problems: Problems) -> Problem {
     problems.into_vec().into_iter().next().unwrap_or_else(|| missing("its problem"))
 }
 
+/// The lab of the one machine that is prepared.
+fn preparation() -> Result<Lab, Problem> {
+    let name = LAB.parse().map_err(|_| missing("its name"))?;
+    Lab::new(name, profile::load("1x4c12g").map_err(first)?).map_err(first)
+}
+
+fn lock_folder(cache: &Cache) -> PathBuf {
+    cache.root().join("prepare")
+}
+
+/// Waits until no other run prepares a machine: they would remove each other's.
+async fn turn(cache: &Cache, report: &dyn Report) -> Result<Lock, Problem> {
+    let end = Instant::now() + TURN_LIMIT;
+    let mut told = false;
+    loop {
+        match Lock::take(&lock_folder(cache)) {
+            Err(problem) if problem.code == Code::LabBusy && Instant::now() < end => {
+                if !std::mem::replace(&mut told, true) {
+                    report.note(&NodeId::here(), "waiting for another run that prepares machines");
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// Removes the machine that a killed run was preparing; one that a run still prepares is left alone.
+pub async fn remove_unfinished(provider: &IncusProvider, cache: &Cache) -> Result<(), Problem> {
+    let lab = preparation()?;
+    match Lock::take(&lock_folder(cache)) {
+        Ok(_turn) => provider.remove(lab.name(), &lab.control_plane().name).await,
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether the image `name` was prepared of none of the bundles with these ids.
+fn is_of_none(name: &str, ids: &[String]) -> bool {
+    let of = name.strip_prefix(READY).and_then(|rest| rest.split_once('-'));
+    name.starts_with(READY) && !of.is_some_and(|(id, _)| id.len() == OF_ID && ids.iter().any(|i| i.starts_with(id)))
+}
+
 impl Prepare {
+    /// Drops what was prepared of bundles that are gone, gigabytes each. Only in kubecamp's own engine: the user's
+    /// Incus may serve other caches too.
+    async fn drop_old(&self, provider: &IncusProvider) -> Result<(), Problem> {
+        if !provider.is_private() {
+            return Ok(());
+        }
+        let files = std::fs::read_dir(self.cache.bundles()).into_iter().flatten().flatten().map(|e| e.path());
+        let cached = files.filter_map(|file| Some(Bundle::open(&file).ok()?.id().to_owned()));
+        let ids: Vec<String> = cached.chain(self.bundle.get().map(|b| b.id().to_owned())).collect();
+        for name in provider.images().await?.iter().filter(|name| is_of_none(name, &ids)) {
+            provider.drop_image(name).await?;
+        }
+        Ok(())
+    }
+
     /// The image's name: what goes into it, and how.
     fn image(&self) -> Option<String> {
         let (bundle, provider) = (self.bundle.get()?, self.provider.get()?);
         let scripts: String = PARTS.iter().filter_map(|name| crate::host::template::text(name).ok()).collect();
         let text = format!("{}\n{}\n{}\n{scripts}", bundle.id(), provider.image_key(), env!("CARGO_PKG_VERSION"));
-        Some(format!("kubecamp-ready-{}", &Blob::from_bytes(text.into_bytes()).sha256()[..16]))
+        let all = Blob::from_bytes(text.into_bytes());
+        Some(format!("{READY}{}-{}", &bundle.id()[..OF_ID], &all.sha256()[..16]))
     }
 
     fn target(&self, machine: &Machine) -> SshTarget {
@@ -171,9 +242,13 @@ impl Task for Prepare {
         let bundle = self.bundle.get().ok_or_else(|| missing("the bundle"))?;
         let provider = self.provider.get().ok_or_else(|| missing("the engine"))?;
         let image = self.image().ok_or_else(|| missing("its parts"))?;
-        let name = LAB.parse().map_err(|_| missing("its name"))?;
-        let lab = Lab::new(name, profile::load("1x4c12g").map_err(first)?).map_err(first)?;
+        let lab = preparation()?;
         let node = lab.control_plane().name.clone();
+        let _turn = turn(&self.cache, report).await?;
+        // Whoever had the turn before may have made it.
+        if self.done().await? {
+            return Ok(());
+        }
         // A half-filled one of an interrupted run is thrown away.
         provider.remove(lab.name(), &node).await?;
         let spec = MachineSpec {
@@ -189,6 +264,8 @@ impl Task for Prepare {
         self.fill(lab.clone(), &machine, bundle, report).await?;
         provider.publish(lab.name(), &node, &image).await?;
         let _ = self.name.set(image);
+        // What stays only takes room.
+        let _ = self.drop_old(provider).await;
         Ok(())
     }
 }
@@ -216,10 +293,97 @@ impl Phase for Settle {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        bundle::{Audience, Kind, Origins, Part, Title, write},
+        core::Arch,
+        machine::{FakeIncus, Kind as MachineKind},
+    };
+
+    fn bundle(folder: &std::path::Path) -> Arc<OnceLock<Arc<Bundle>>> {
+        let (plain, out) = (folder.join("plain"), folder.join("a.bundle"));
+        std::fs::write(&plain, "bytes").unwrap();
+        let part = Part {
+            name: "kubelet".into(),
+            kind: Kind::Binary,
+            version: "v1".into(),
+            images: vec![],
+            role: Audience::All,
+            install: None,
+            origin: String::new(),
+            licence: String::new(),
+            file: plain,
+        };
+        let packed = part.pack(folder, &[]).unwrap();
+        let (arch, source) = (Arch::Amd64, Origins::Modules);
+        write(Title { kubernetes: "v1".into(), arch, source, replaced: vec![] }, vec![packed], &out).unwrap();
+        let slot = OnceLock::new();
+        slot.set(Arc::new(Bundle::open(&out).unwrap())).unwrap();
+        Arc::new(slot)
+    }
+
+    fn prepare(folder: &std::path::Path, provider: IncusProvider) -> Prepare {
+        let slot = OnceLock::new();
+        assert!(slot.set(Arc::new(provider)).is_ok());
+        Prepare {
+            bundle: bundle(folder),
+            cache: Cache::new(folder),
+            provider: Arc::new(slot),
+            key: Default::default(),
+            name: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_second_of_two_waits_and_takes_what_the_first_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = prepare(dir.path(), FakeIncus::default().provider(&dir, MachineKind::Container)).image().unwrap();
+        let template = json!({"name": "x", "status": "Stopped", "type": "container",
+            "config": {"user.kubecamp.image": name}});
+        let fake = FakeIncus::new([(format!("GET /instances/kubecamp-image-{name}"), template)]);
+        let other = tempfile::tempdir().unwrap();
+        let second = prepare(dir.path(), fake.provider(&other, MachineKind::Container));
+        let first = turn(&second.cache, &Quiet).await.unwrap();
+        let (made, mut waits) = (Arc::clone(&second.name), Box::pin(second.run(&Quiet)));
+        assert!(tokio::time::timeout(2 * LOOK, &mut waits).await.is_err(), "the first has the turn");
+        assert!(fake.requests().is_empty(), "nothing is removed meanwhile");
+        drop(first);
+        waits.await.unwrap();
+        assert_eq!(made.get(), Some(&name));
+        assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
+    }
+
+    #[tokio::test]
+    async fn a_killed_runs_machine_goes_and_a_running_ones_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = json!({"name": "kubecamp-prepare-cp", "status": "Running", "type": "container",
+            "config": {"user.kubecamp.lab": LAB, "user.kubecamp.node": "cp"}});
+        let fake = FakeIncus::new([("GET /instances/kubecamp-prepare-cp".to_owned(), left)]);
+        let (provider, cache) = (fake.provider(&dir, MachineKind::Container), Cache::new(dir.path()));
+        let running = turn(&cache, &Quiet).await.unwrap();
+        remove_unfinished(&provider, &cache).await.unwrap();
+        assert!(fake.requests().is_empty(), "{:?}", fake.requests());
+        drop(running);
+        remove_unfinished(&provider, &cache).await.unwrap();
+        assert!(fake.requests().contains(&"DELETE /instances/kubecamp-prepare-cp".to_owned()), "{:?}", fake.requests());
+    }
+
+    #[test]
+    fn only_what_was_prepared_of_a_known_bundle_is_kept() {
+        let ids = ["0123456789abcdef".repeat(4)];
+        assert!(!is_of_none("kubecamp-ready-0123456789ab-ffff", &ids));
+        for old in ["kubecamp-ready-0123456789aa-ffff", "kubecamp-ready-0123456789abcdef", "kubecamp-ready--ffff"] {
+            assert!(is_of_none(old, &ids), "{old}");
+        }
+        assert!(!is_of_none("of-somebody-else", &ids), "nobody else's image is touched");
+    }
+
     /// One that is missing would silently not count.
     #[test]
     fn every_part_of_the_image_is_there() {
-        for name in super::PARTS {
+        for name in PARTS {
             crate::host::template::text(name).unwrap();
         }
     }

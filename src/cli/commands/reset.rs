@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Context, sudo_password};
 use crate::{
+    bundle::Cache,
     cli::{
         args::{DownArgs, ResetArgs},
         ask::confirm,
@@ -13,7 +14,7 @@ use crate::{
     flows,
     host::Facts,
     machine::Provider,
-    phases::{Owner, provider_in, running_place},
+    phases::{Owner, provider_in, remove_unfinished, running_place},
     profile::Lab,
 };
 
@@ -215,7 +216,8 @@ async fn remove_each(cx: &Context, lab: &Lab, run: &Run) -> Result<(), Problem> 
         provider.remove(lab.name(), &machine.node).await?;
         run.journal.note(&NodeId::here(), &format!("machine {} is removed", machine.name));
     }
-    Ok(())
+    // A killed up may have left one that belongs to no lab.
+    remove_unfinished(&provider, &Cache::new(&cx.places.cache)).await
 }
 
 #[cfg(test)]

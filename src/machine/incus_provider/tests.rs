@@ -21,24 +21,24 @@ const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPgQFc8zDQmswu6VtXXF
 
 /// An Incus that answers a fixed text for each `METHOD /path`, and notes what it was asked.
 #[derive(Clone, Default)]
-struct Fake {
+pub(crate) struct Fake {
     answers: Arc<BTreeMap<String, String>>,
     asked: Arc<Held<Vec<(String, Value)>>>,
 }
 
 impl Fake {
     /// Values are answered in an envelope, text as it is; every other request that changes something succeeds.
-    fn new(answers: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+    pub(crate) fn new(answers: impl IntoIterator<Item = (impl Into<String>, Value)>) -> Self {
         let text = |value: Value| match value {
             Value::String(text) => text,
             value => json!({"type": "sync", "metadata": value}).to_string(),
         };
-        let answers = answers.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
+        let answers = answers.into_iter().map(|(key, value)| (key.into(), text(value))).collect();
         Self { answers: Arc::new(answers), asked: Arc::default() }
     }
 
     /// A provider of machines of this kind in this Incus.
-    fn provider(&self, dir: &tempfile::TempDir, kind: Kind) -> IncusProvider {
+    pub(crate) fn provider(&self, dir: &tempfile::TempDir, kind: Kind) -> IncusProvider {
         let socket = dir.path().join("unix.socket");
         let (listener, fake) = (UnixListener::bind(&socket).unwrap(), self.clone());
         tokio::spawn(async move {
@@ -87,6 +87,11 @@ impl Fake {
         self.asked.lock().unwrap().push((asked, serde_json::from_slice(&body).unwrap_or_default()));
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
         stream.get_mut().write_all((head + &text).as_bytes()).await.unwrap();
+    }
+
+    /// Every request, as `METHOD /path`.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|(key, _)| key.clone()).collect()
     }
 
     /// The bodies that came with this request.
@@ -179,6 +184,22 @@ async fn a_published_virtual_machine_forgets_who_it_was() {
     let marks = &fake.bodies("PATCH /instances/lab-cp1")[0]["config"];
     assert_eq!((&marks["user.kubecamp.host-key"], &marks["user.kubecamp.image"]), (&json!(""), &json!("v1")));
     assert_eq!(fake.bodies("POST /instances/lab-cp1"), [json!({"name": "kubecamp-image-v1"})]);
+}
+
+#[tokio::test]
+async fn a_publication_that_was_cut_off_is_removed_with_its_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut half = instance("container", json!({settings::LAB: "", settings::NODE: "", "user.kubecamp.image": "v1"}));
+    half["status"] = json!("Stopped");
+    let fake = Fake::new([("GET /instances/lab-cp1", half.clone()), ("GET /instances?recursion=1", json!([half]))]);
+    let provider = fake.provider(&dir, Kind::Container);
+    assert_eq!(provider.images().await.unwrap(), ["v1"]);
+    provider.remove(&spec().lab, &spec().node).await.unwrap();
+    assert_eq!(fake.bodies("DELETE /instances/lab-cp1").len(), 1);
+    // Somebody else's instance of that name is still refused.
+    let (dir, other) = (tempfile::tempdir().unwrap(), instance("container", json!({settings::LAB: "other"})));
+    let fake = Fake::new([("GET /instances/lab-cp1", other)]);
+    fake.provider(&dir, Kind::Container).remove(&spec().lab, &spec().node).await.unwrap_err();
 }
 
 #[tokio::test]
