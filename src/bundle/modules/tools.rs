@@ -12,29 +12,48 @@ const NEEDED_GO: [u32; 3] = [1, 26, 8];
 
 /// The Debian packages that building from Go modules for `arch` still needs here; Go itself is not among them.
 pub fn missing_tools(arch: Arch) -> Vec<String> {
-    let foreign = native() != Some(arch);
-    let suffix = if foreign { format!(":{arch}") } else { String::new() };
-    let cc = compiler(arch);
-    let mut missing = vec![];
-    if answer(Command::new(&cc).arg("--version")).is_none() {
-        missing.push(if foreign { format!("gcc-{}", triple(arch).replace('_', "-")) } else { "gcc".to_owned() });
+    missing_packages(arch, native(), is_there)
+}
+
+/// What a build needs on this computer besides Go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Need {
+    /// A C compiler of this name.
+    Compiler(String),
+    /// A library that this compiler finds.
+    Library(String, &'static str),
+    /// A program of PATH.
+    Program(&'static str),
+    /// The certificates of public authorities.
+    Certificates,
+}
+
+fn is_there(need: &Need) -> bool {
+    match need {
+        Need::Compiler(cc) => answer(Command::new(cc).arg("--version")).is_some(),
+        Need::Library(cc, name) => has_library(cc, name),
+        Need::Program(name) => in_path(name).is_some(),
+        Need::Certificates => {
+            Path::new("/etc/ssl/certs/ca-certificates.crt").exists() || Path::new("/etc/pki/tls/certs").exists()
+        }
     }
-    if !has_library(&cc, "libc.a") {
-        missing.push(if foreign { format!("libc6-dev-{arch}-cross") } else { "libc6-dev".to_owned() });
-    }
-    if !has_library(&cc, "libseccomp.a") {
-        missing.push(format!("libseccomp-dev{suffix}"));
-    }
-    if in_path("pkg-config").is_none() {
-        missing.push("pkg-config".to_owned());
-    }
-    if in_path("mmdebstrap").is_none() {
-        missing.push("mmdebstrap".to_owned());
-    }
-    if !Path::new("/etc/ssl/certs/ca-certificates.crt").exists() && !Path::new("/etc/pki/tls/certs").exists() {
-        missing.push("ca-certificates".to_owned());
-    }
-    missing
+}
+
+/// The packages with what is not there, on a computer of the CPU `native`.
+fn missing_packages(arch: Arch, native: Option<Arch>, there: impl Fn(&Need) -> bool) -> Vec<String> {
+    let foreign = native != Some(arch);
+    let choose = |own: &str, other: String| if foreign { other } else { own.to_owned() };
+    let cc = choose("gcc", format!("{}-gcc", triple(arch)));
+    let library = |name| Need::Library(cc.clone(), name);
+    let needs = [
+        (Need::Compiler(cc.clone()), choose("gcc", format!("gcc-{}", triple(arch).replace('_', "-")))),
+        (library("libc.a"), choose("libc6-dev", format!("libc6-dev-{arch}-cross"))),
+        (library("libseccomp.a"), choose("libseccomp-dev", format!("libseccomp-dev:{arch}"))),
+        (Need::Program("pkg-config"), "pkg-config".to_owned()),
+        (Need::Program("mmdebstrap"), "mmdebstrap".to_owned()),
+        (Need::Certificates, "ca-certificates".to_owned()),
+    ];
+    needs.into_iter().filter(|(need, _)| !there(need)).map(|(_, package)| package).collect()
 }
 
 /// Finds out whether Go is there, before packages are installed for it in vain.
@@ -61,28 +80,30 @@ impl Tools {
     /// # Errors
     /// `KC-BUNDLE-TOOLS` with all that is missing.
     pub fn find(arch: Arch) -> Result<Self, Problem> {
-        let go = find_go();
-        let packages = missing_tools(arch);
-        let mut missing = packages.clone();
-        if go.is_none() {
-            let [major, minor, patch] = NEEDED_GO;
-            missing.insert(0, format!("Go {major}.{minor}.{patch} or newer"));
+        match (find_go(), missing_tools(arch)) {
+            (Some((go, go_version)), packages) if packages.is_empty() => {
+                Ok(Self { go, go_version, cc: compiler(arch) })
+            }
+            (go, packages) => Err(lacking(arch, native(), go.is_some(), &packages)),
         }
-        let (Some((go, go_version)), true) = (go.clone(), packages.is_empty()) else {
-            let what = format!("building for {arch} from Go modules needs {}", missing.join(", "));
-            let mut problem = Problem::new(Code::BundleTools, what);
-            if !packages.is_empty() {
-                let add =
-                    if native() == Some(arch) { String::new() } else { format!("dpkg --add-architecture {arch} && ") };
-                problem = problem.hint(format!("{add}apt-get install -y {}", packages.join(" ")));
-            }
-            if go.is_none() {
-                problem = problem.hint("Install Go from https://go.dev/dl, or set PATH to where it is.");
-            }
-            return Err(problem);
-        };
-        Ok(Self { go, go_version, cc: compiler(arch) })
     }
+}
+
+/// What to install on a computer of the CPU `native`.
+fn lacking(arch: Arch, native: Option<Arch>, has_go: bool, packages: &[String]) -> Problem {
+    let [major, minor, patch] = NEEDED_GO;
+    let go = (!has_go).then(|| format!("Go {major}.{minor}.{patch} or newer"));
+    let missing: Vec<String> = go.into_iter().chain(packages.iter().cloned()).collect();
+    let what = format!("building for {arch} from Go modules needs {}", missing.join(", "));
+    let mut problem = Problem::new(Code::BundleTools, what);
+    if !packages.is_empty() {
+        let add = if native == Some(arch) { String::new() } else { format!("dpkg --add-architecture {arch} && ") };
+        problem = problem.hint(format!("{add}apt-get install -y {}", packages.join(" ")));
+    }
+    if !has_go {
+        problem = problem.hint("Install Go from https://go.dev/dl, or set PATH to where it is.");
+    }
+    problem
 }
 
 fn native() -> Option<Arch> {
@@ -151,13 +172,43 @@ mod tests {
         assert!(!is_new_enough("go1.19", "auto") && !is_new_enough("devel", "auto") && !is_new_enough("", "auto"));
     }
 
+    /// The problem of a computer of this CPU that has everything but these needs.
+    fn without(arch: Arch, native: Arch, go: bool, lacks: &[Need]) -> Problem {
+        lacking(arch, Some(native), go, &missing_packages(arch, Some(native), |need| !lacks.contains(need)))
+    }
+
     #[test]
     fn a_missing_cross_compiler_is_named() {
-        let Err(problem) = Tools::find(Arch::Arm64) else { return };
+        let cc = "aarch64-linux-gnu-gcc";
+        let lacks = [Need::Compiler(cc.into()), Need::Library(cc.into(), "libseccomp.a")];
+        let problem = without(Arch::Arm64, Arch::Amd64, true, &lacks);
         assert_eq!(problem.code, Code::BundleTools);
-        assert!(problem.what.contains("arm64"), "{problem}");
-        if native() == Some(Arch::Amd64) && problem.what.contains("gcc") {
-            assert!(problem.all_hints()[0].contains("apt-get install -y gcc-aarch64-linux-gnu"), "{problem}");
+        assert_eq!(
+            problem.what,
+            "building for arm64 from Go modules needs gcc-aarch64-linux-gnu, libseccomp-dev:arm64"
+        );
+        let hint = "dpkg --add-architecture arm64 && apt-get install -y gcc-aarch64-linux-gnu libseccomp-dev:arm64";
+        assert_eq!(problem.all_hints(), [hint]);
+        let problem = without(Arch::Amd64, Arch::Arm64, true, &[Need::Compiler("x86_64-linux-gnu-gcc".into())]);
+        assert!(problem.what.ends_with("gcc-x86-64-linux-gnu"), "{problem}");
+    }
+
+    #[test]
+    fn what_this_cpu_needs_is_named_plainly() {
+        let lacks = [Need::Compiler("gcc".into()), Need::Library("gcc".into(), "libc.a"), Need::Program("mmdebstrap")];
+        let problem = without(Arch::Amd64, Arch::Amd64, false, &lacks);
+        assert!(problem.what.ends_with("or newer, gcc, libc6-dev, mmdebstrap"), "{problem}");
+        let hints = problem.all_hints();
+        assert_eq!(hints[0], "apt-get install -y gcc libc6-dev mmdebstrap");
+        assert!(hints.len() == 2 && hints[1].contains("Install Go"), "{hints:?}");
+    }
+
+    #[test]
+    fn what_is_nowhere_is_not_there() {
+        let none = "kubecamp-has-no-such-program";
+        for need in [Need::Compiler(none.into()), Need::Library(none.into(), "libc.a"), Need::Program(none)] {
+            assert!(!is_there(&need), "{need:?}");
         }
+        assert!(is_there(&Need::Program("sh")));
     }
 }
