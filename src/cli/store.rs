@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     core::{Code, LabId, LabName, NodeId, Problem},
     inventory::HostEntry,
+    machine::EngineAt,
     phases::{Owner, Records},
     profile::Lab,
     transport::ssh::KeyPair,
@@ -44,6 +45,9 @@ pub struct State {
     pub id: Option<LabId>,
     /// Where its nodes are.
     pub place: Where,
+    /// The engine of its machines; none for hosts that the user named, and in files of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineAt>,
     /// The bundle it was made from.
     pub bundle: Option<PathBuf>,
     /// Whether a reset has proven its hosts clean since the last `up`: then it may come up as something else.
@@ -54,7 +58,7 @@ pub struct State {
 impl State {
     /// The state of a lab made in this moment.
     pub fn new(place: Where) -> Self {
-        Self { format: 1, id: Some(LabId::random()), place, bundle: None, clean: false }
+        Self { format: 1, id: Some(LabId::random()), place, engine: None, bundle: None, clean: false }
     }
 
     /// Whose the lab's hosts are.
@@ -190,16 +194,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_state_of_before_engines_were_kept_still_loads() {
+        let old: State = serde_json::from_str(r#"{"format": 1, "place": "local", "bundle": null}"#).unwrap();
+        assert!(old.place == Where::Local && old.engine.is_none() && !old.clean);
+    }
+
+    #[test]
     fn keeps_and_forgets() {
         let dir = tempfile::tempdir().unwrap();
         let name: LabName = "team7".parse().unwrap();
         let store = Store::of(dir.path(), &name);
         assert!(store.load().unwrap().is_none());
         let lab = Lab::new(name.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
-        let state = State::new(Where::Local);
+        let engine = Some(EngineAt::Private("/data/engine".into()));
+        let state = State { engine: engine.clone(), ..State::new(Where::Local) };
         store.save(&lab, &state).unwrap();
         let (read, again) = store.load().unwrap().unwrap();
-        assert_eq!((read, again.owner().id), (lab, state.id.unwrap()));
+        assert_eq!((read, again.owner().id, again.engine), (lab, state.id.unwrap(), engine));
         assert_eq!(Store::all(dir.path()), std::slice::from_ref(&name));
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);

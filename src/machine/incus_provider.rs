@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::{
     NodeImage,
-    engine::{Nic, Place},
+    engine::{EngineAt, Nic, Place},
     incus::{Instance, NewInstance, Source},
     ownership::{Owner, machine_name, template_name},
     probe::ssh_answers,
@@ -64,6 +64,11 @@ impl IncusProvider {
     /// What new machines are; those that exist stay what they are.
     pub fn kind(&self) -> Kind {
         self.image.recipe().kind
+    }
+
+    /// How the engine is found again.
+    pub fn at(&self) -> EngineAt {
+        self.place.at()
     }
 
     /// Whether the machines are in kubecamp's own engine, which nobody else uses.

@@ -17,7 +17,8 @@ mod settings;
 pub use capacity::Capacity;
 pub use choice::{Choice, Wanted};
 pub use engine::{
-    AptSource, AptSources, Engine, EngineStatus, Nic, OsRelease, Packages, Place, check_environment, users_incus,
+    AptSource, AptSources, Engine, EngineAt, EngineStatus, Nic, OsRelease, Packages, Place, check_environment,
+    users_incus,
 };
 pub use image::{NodeImage, Recipe};
 pub use incus_provider::IncusProvider;

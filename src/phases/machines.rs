@@ -7,8 +7,8 @@ use crate::{
     core::{Code, LabName, PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
     machine::{
-        Choice, Engine, ImageRef, IncusProvider, Kind, Machine, MachineSpec, NodeImage, Place, Provider, Recipe, State,
-        Wanted, check_environment, users_incus,
+        Choice, Engine, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, NodeImage, Place, Provider,
+        Recipe, State, Wanted, check_environment, users_incus,
     },
     profile::Lab,
 };
@@ -18,6 +18,8 @@ use crate::{
 pub struct LocalPlaces {
     /// The private engine's folder.
     pub engine: std::path::PathBuf,
+    /// The engine that the lab's machines are in; `None` where nobody noted it.
+    pub at: Option<EngineAt>,
     /// Built node images.
     pub images: std::path::PathBuf,
     /// The Debian release of the node image; `None` is the newest known.
@@ -112,16 +114,55 @@ fn specs(lab: &Lab, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
     lab.nodes().iter().map(spec).collect()
 }
 
-/// The engine that runs now, without starting one: the user's Incus, else the private engine.
+/// The engines that run now, without starting one: the user's Incus, then the private engine. The first is where new
+/// labs get their machines.
 ///
 /// # Errors
 /// `KC-USAGE` when the environment calls a private engine the user's Incus.
-pub async fn running_place(places: &LocalPlaces) -> Result<Option<Place>, Problem> {
+pub async fn running_places(places: &LocalPlaces) -> Result<Vec<Place>, Problem> {
     check_environment(&places.engine)?;
-    match users_incus().await {
-        Ok(place) => Ok(Some(place)),
-        Err(_) => Engine::new(&places.engine).running().await,
+    let private = Engine::new(&places.engine).running().await?;
+    Ok(users_incus().await.ok().into_iter().chain(private).collect())
+}
+
+/// The engine of the lab's machines when it runs. Where nobody noted which it is: the one that has some of them, else
+/// the one where they would be made.
+pub async fn place_of(places: &LocalPlaces, lab: &LabName) -> Result<Option<Place>, Problem> {
+    if let Some(at) = &places.at {
+        check_environment(&places.engine)?;
+        return at.running().await;
     }
+    let mut running = running_places(places).await?;
+    if running.len() > 1 {
+        for place in &running {
+            if !provider_in(place.clone(), places)?.list(Some(lab)).await?.is_empty() {
+                return Ok(Some(place.clone()));
+            }
+        }
+    }
+    running.truncate(1);
+    Ok(running.pop())
+}
+
+/// The engine of the lab's machines, to be noted with the lab before the first of them is made.
+pub async fn settle(places: &LocalPlaces, lab: &LabName) -> Result<EngineAt, Problem> {
+    match &places.at {
+        Some(at) => Ok(at.clone()),
+        None => Ok(place_of(places, lab).await?.map_or_else(|| private(places).at(), |place| place.at())),
+    }
+}
+
+/// The private engine: the lab's own where it is in one.
+fn private(places: &LocalPlaces) -> Engine {
+    match &places.at {
+        Some(EngineAt::Private(dir)) => Engine::new(dir),
+        _ => Engine::new(&places.engine),
+    }
+}
+
+/// The problem that the engine of the lab's machines does not run.
+pub fn no_engine(places: &LocalPlaces) -> Problem {
+    places.at.clone().unwrap_or_else(|| private(places).at()).absent()
 }
 
 /// The node image that machines begin as.
@@ -167,9 +208,9 @@ fn same_kind(machines: &[Machine], kind: Kind) -> Result<(), Problem> {
 #[async_trait]
 impl Task for StartEngine {
     async fn done(&self) -> Result<bool, Problem> {
-        let Some(place) = running_place(&self.places).await? else { return Ok(false) };
+        let Some(place) = place_of(&self.places, &self.lab).await? else { return Ok(false) };
         // The user's own Incus has the way out that its user gave it.
-        if self.places.outbound && place.netns.is_some() && !Engine::new(&self.places.engine).outbound() {
+        if self.places.outbound && place.netns.is_some() && !private(&self.places).outbound() {
             return Ok(false);
         }
         self.keep(place, &Quiet).await?;
@@ -177,7 +218,11 @@ impl Task for StartEngine {
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        let engine = Engine::new(&self.places.engine);
+        // Another engine would make them a second time.
+        if let Some(at @ EngineAt::Incus(_)) = &self.places.at {
+            return Err(at.absent());
+        }
+        let engine = private(&self.places);
         let place = engine.start(report).await?;
         if self.places.outbound {
             engine.open_outbound(report).await?;
@@ -255,10 +300,55 @@ impl Task for Make {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::machine::FakeIncus;
+
+    fn places(home: &std::path::Path, at: Option<EngineAt>) -> LocalPlaces {
+        let (engine, images) = (home.join("engine"), home.join("images"));
+        LocalPlaces { engine, at, images, suite: None, kind: Wanted::Container, outbound: false }
+    }
+
+    #[tokio::test]
+    async fn a_labs_machines_are_looked_for_where_they_were_made_and_nowhere_else() {
+        let (home, lab) = (tempfile::tempdir().unwrap(), "lab".parse().unwrap());
+        let fake = FakeIncus::new([
+            ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
+            (
+                "GET /profiles/default",
+                json!({"devices": {
+                "root": {"path": "/", "pool": "p"}, "eth0": {"type": "nic", "nictype": "macvlan"}}}),
+            ),
+        ]);
+        let at = fake.provider(&home, Kind::Container).at();
+        assert_eq!(at, EngineAt::Incus(home.path().join("unix.socket")));
+        let known = places(home.path(), Some(at.clone()));
+        assert_eq!(place_of(&known, &lab).await.unwrap().unwrap().at(), at);
+        assert_eq!(settle(&known, &lab).await.unwrap(), at);
+
+        // In a private engine that does not run: this Incus is not asked.
+        let asked = fake.requests().len();
+        let known = places(home.path(), Some(EngineAt::Private(home.path().join("engine"))));
+        assert!(place_of(&known, &lab).await.unwrap().is_none());
+        assert_eq!(fake.requests().len(), asked);
+        assert!(no_engine(&known).what.contains("does not run"));
+    }
+
+    #[tokio::test]
+    async fn no_other_engine_is_started_for_machines_of_an_incus_that_is_away() {
+        let home = tempfile::tempdir().unwrap();
+        let at = EngineAt::Incus(home.path().join("none.socket"));
+        let (lab, provider) = ("lab".parse().unwrap(), ProviderSlot::default());
+        let start = StartEngine { lab, places: places(home.path(), Some(at)), provider };
+        assert!(!start.done().await.unwrap());
+        let problem = start.run(&Quiet).await.unwrap_err();
+        assert!(problem.code == Code::EngineStart && problem.what.contains("none.socket"), "{problem}");
+        assert!(!home.path().join("engine").exists());
+    }
 
     fn machine(address: Option<&str>, keys: &[&str]) -> Machine {
-        let json = serde_json::json!({"name": "lab-cp", "lab": "lab", "node": "cp", "kind": "container",
+        let json = json!({"name": "lab-cp", "lab": "lab", "node": "cp", "kind": "container",
             "state": "running", "address": address, "netns": null, "host_keys": keys});
         serde_json::from_value(json).unwrap()
     }

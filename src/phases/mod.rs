@@ -46,7 +46,9 @@ pub use kernel::Kernel;
 pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
-pub use machines::{LocalPlaces, MachineEngine, Machines, ProviderSlot, provider_in, running_place};
+pub use machines::{
+    LocalPlaces, MachineEngine, Machines, ProviderSlot, no_engine, place_of, provider_in, running_places, settle,
+};
 pub use names::Names;
 pub use pod_network::PodNetwork;
 pub use prepared_image::{PreparedImage, remove_unfinished};

@@ -10,7 +10,7 @@ use crate::{
     core::{EventKind, Outcome, Problem, Problems, Report},
     engine::Journal,
     machine::{Choice, Engine, EngineStatus, Kind, Machine, Provider, State, Wanted},
-    phases::{provider_in, running_place},
+    phases::{provider_in, running_places},
     render::table,
 };
 
@@ -19,10 +19,10 @@ pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(),
     let places = cx.local_places();
     match command {
         MachineCommand::List { output } => {
-            let machines = match running_place(&places).await? {
-                Some(place) => provider_in(place, &places)?.list(None).await?,
-                None => vec![],
-            };
+            let mut machines = vec![];
+            for place in running_places(&places).await? {
+                machines.extend(provider_in(place, &places)?.list(None).await?);
+            }
             Ok(output::value(output, &machines, |wide| listing(&machines, wide))?)
         }
         MachineCommand::Make(args) => make(cx, args).await,

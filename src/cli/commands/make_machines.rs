@@ -12,14 +12,14 @@ use crate::{
     engine::{Crew, Lock, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
     machine::{Choice, Engine, Machine, Packages},
-    phases::{LocalPlaces, SudoUser},
+    phases::{LocalPlaces, SudoUser, settle},
     profile::{self, Lab},
     render::table,
 };
 
 /// `kubecamp machine make`: a lab's machines without Kubernetes.
 pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
-    let (lab, state) = wanted(cx, &args)?;
+    let (lab, mut state) = wanted(cx, &args)?;
     let user = match args.sudo_user {
         Some(user) => {
             Some(SudoUser { user, password: args.sudo_password_file.as_deref().map(first_line).transpose()? })
@@ -31,6 +31,9 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
         packages = packages.and(Engine::outbound_packages());
     }
     up::agree_to_packages(cx, &packages).await?;
+    let places = LocalPlaces { at: state.engine.take(), ..cx.local_places() };
+    let at = Some(settle(&places, lab.name()).await?);
+    state.engine.clone_from(&at);
     let _lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
     if let Some(password) = user.as_ref().and_then(|u| u.password.as_ref()) {
@@ -38,7 +41,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     }
     cx.store.save(&lab, &state)?;
     let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
-    let places = LocalPlaces { suite: args.suite, kind: args.machines, outbound: args.outbound, ..cx.local_places() };
+    let places = LocalPlaces { at, suite: args.suite, kind: args.machines, outbound: args.outbound, ..places };
     let made = carry_out(cx, places, packages, user, &run).await;
     let machines = cx.end(&run, made)?;
     output::data(&machines_text(&machines));

@@ -32,8 +32,8 @@ use super::{
 use crate::{
     core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
     engine::{Journal, Run, read_journal},
-    machine::{Machine, Provider, Wanted},
-    phases::{LocalPlaces, provider_in, running_place},
+    machine::{IncusProvider, Machine, Provider, Wanted},
+    phases::{LocalPlaces, no_engine, place_of, provider_in},
     profile::Lab,
     render::{phase_times, summary_text},
     transport::{Ask, SshTarget},
@@ -110,6 +110,7 @@ impl Context {
     fn local_places(&self) -> LocalPlaces {
         LocalPlaces {
             engine: self.places.engine.clone(),
+            at: None,
             images: self.places.cache.join("images"),
             suite: None,
             kind: Wanted::default(),
@@ -117,14 +118,16 @@ impl Context {
         }
     }
 
+    /// The machines' provider of a lab that exists, when its engine runs.
+    async fn provider(&self, lab: &Lab, state: &State) -> Result<IncusProvider, Problem> {
+        let places = LocalPlaces { at: state.engine.clone(), ..self.local_places() };
+        let place = place_of(&places, lab.name()).await?.ok_or_else(|| no_engine(&places))?;
+        provider_in(place, &places)
+    }
+
     /// The lab's machines, when its engine runs.
-    async fn machines(&self, lab: &Lab) -> Result<Vec<Machine>, Problem> {
-        let places = self.local_places();
-        let Some(place) = running_place(&places).await? else {
-            return Err(Problem::new(Code::EngineStart, "the engine of the lab's machines does not run")
-                .hint("Start it: kubecamp machine engine start, or kubecamp up --local."));
-        };
-        provider_in(place, &places)?.list(Some(lab.name())).await
+    async fn machines(&self, lab: &Lab, state: &State) -> Result<Vec<Machine>, Problem> {
+        self.provider(lab, state).await?.list(Some(lab.name())).await
     }
 
     /// How to log in to the nodes of a lab that exists.
@@ -136,7 +139,7 @@ impl Context {
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
-            Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab).await?)?),
+            Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab, state).await?)?),
         }
     }
 }

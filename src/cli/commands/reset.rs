@@ -14,7 +14,7 @@ use crate::{
     flows,
     host::Facts,
     machine::Provider,
-    phases::{Owner, provider_in, remove_unfinished, running_place},
+    phases::{Owner, remove_unfinished},
     profile::Lab,
 };
 
@@ -47,7 +47,7 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
     confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name()))?;
     let _lock = Lock::take(cx.store.folder())?;
     match state.place {
-        Where::Local => remove_machines(cx, &lab).await?,
+        Where::Local => remove_machines(cx, &lab, &state).await?,
         Where::Hosts(_) => {
             let left = clean(cx, &args.reset, &lab, &state, args.forget_unreachable).await?;
             if !left.is_empty() {
@@ -190,7 +190,7 @@ fn forget_cluster(cx: &Context, lab: &Lab, state: &State) -> Result<(), Problem>
 }
 
 /// Removes the lab's machines, as a run with a log of its own.
-async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problems> {
+async fn remove_machines(cx: &Context, lab: &Lab, state: &State) -> Result<(), Problems> {
     let run = Run::new(lab.clone(), Mode::Apply, cx.journal()?, cx.cancel.clone());
     let here = vec![NodeId::here()];
     run.journal.event(EventKind::RunStarted {
@@ -199,18 +199,13 @@ async fn remove_machines(cx: &Context, lab: &Lab) -> Result<(), Problems> {
         nodes: here,
         phases: vec![],
     });
-    let ended = remove_each(cx, lab, &run).await;
+    let ended = remove_each(cx, lab, state, &run).await;
     cx.end(&run, ended.map_err(Into::into))
 }
 
-async fn remove_each(cx: &Context, lab: &Lab, run: &Run) -> Result<(), Problem> {
-    let places = cx.local_places();
+async fn remove_each(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Result<(), Problem> {
     // Without its engine nothing of a machine runs; the engine's folder still has its disk.
-    let Some(place) = running_place(&places).await? else {
-        return Err(Problem::new(Code::EngineStart, "the engine of the lab's machines does not run")
-            .hint("Start it, then try again: kubecamp machine engine start."));
-    };
-    let provider = provider_in(place, &places)?;
+    let provider = cx.provider(lab, state).await?;
     // Those that exist rather than those of the profile: an earlier profile may have had more.
     for machine in provider.list(Some(lab.name())).await? {
         provider.remove(lab.name(), &machine.node).await?;

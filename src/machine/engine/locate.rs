@@ -5,10 +5,51 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
 use crate::{
     core::{Code, Problem},
     machine::incus::Incus,
 };
+
+/// Which engine a lab's machines are in: they stay there, whatever other engines come up later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineAt {
+    /// An Incus of the user's, by its socket.
+    Incus(PathBuf),
+    /// kubecamp's private engine in this folder.
+    Private(PathBuf),
+}
+
+impl EngineAt {
+    /// The engine when it runs and lets this user in; nothing is started.
+    pub async fn running(&self) -> Result<Option<Place>, Problem> {
+        match self {
+            Self::Incus(socket) => Ok(incus_at(socket).await.ok()),
+            Self::Private(dir) => Engine::new(dir).running().await,
+        }
+    }
+
+    /// The problem that it does not run.
+    pub fn absent(&self) -> Problem {
+        match self {
+            Self::Incus(socket) => {
+                let at = socket.display();
+                Problem::new(
+                    Code::EngineStart,
+                    format!("the Incus at {at} has the lab's machines, and does not answer"),
+                )
+                .hint("Start it and see that it trusts this user (group incus-admin).")
+            }
+            Self::Private(dir) => {
+                let what = format!("the engine of the lab's machines in {} does not run", dir.display());
+                Problem::new(Code::EngineStart, what).hint("Start it: kubecamp machine engine start, or kubecamp up.")
+            }
+        }
+    }
+}
 
 /// How a machine is plugged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +80,17 @@ pub struct Place {
     pub netns: Option<PathBuf>,
     /// One phrase for people, as `your Incus 6.0.4`.
     pub title: String,
+}
+
+impl Place {
+    /// How it is found again.
+    pub fn at(&self) -> EngineAt {
+        let socket = self.incus.socket();
+        match (&self.netns, socket.ancestors().nth(2)) {
+            (Some(_), Some(dir)) => EngineAt::Private(dir.to_owned()),
+            _ => EngineAt::Incus(socket.to_owned()),
+        }
+    }
 }
 
 /// Where the user's own Incus listens, in the order that its own client looks.
@@ -81,11 +133,16 @@ fn check_variable(name: &str, value: &Path, engine: &Path) -> Result<(), Problem
 
 /// The user's running Incus, when it trusts this user and has a pool and a network; else why not.
 pub async fn users_incus() -> Result<Place, String> {
-    let Some(socket) = sockets().into_iter().find(|s| s.exists()) else {
-        return Err("no Incus runs for this user".to_owned());
-    };
+    match sockets().into_iter().find(|s| s.exists()) {
+        Some(socket) => incus_at(&socket).await,
+        None => Err("no Incus runs for this user".to_owned()),
+    }
+}
+
+/// The Incus of a user that listens here; else why it is of no use.
+async fn incus_at(socket: &Path) -> Result<Place, String> {
     let at = socket.display().to_string();
-    let incus = Incus::new(&socket).map_err(|p| p.what)?;
+    let incus = Incus::new(socket).map_err(|p| p.what)?;
     let server = incus.server().await.map_err(|_| format!("the Incus at {at} does not answer this user"))?;
     if server.auth != "trusted" {
         return Err(format!("the Incus at {at} does not trust this user (group incus-admin)"));
@@ -154,6 +211,21 @@ mod tests {
         }
         assert!(check_variable("INCUS_DIR", &own.join("incus"), &engine).is_ok());
         assert!(check_variable("INCUS_DIR", Path::new("/var/lib/incus"), &engine).is_ok());
+    }
+
+    #[test]
+    fn an_engine_is_found_again_by_its_place() {
+        let (dir, nic) = (Path::new("/data/engine"), Nic::Other(BTreeMap::new()));
+        let place = |socket: &Path, netns: Option<&str>| Place {
+            incus: Incus::new(socket).unwrap(),
+            pool: "pool".into(),
+            nic: nic.clone(),
+            netns: netns.map(PathBuf::from),
+            title: String::new(),
+        };
+        assert_eq!(place(&dir.join("incus/unix.socket"), Some("/run/netns/x")).at(), Engine::new(dir).at());
+        let users = PathBuf::from("/run/incus/unix.socket");
+        assert_eq!(place(&users, None).at(), EngineAt::Incus(users));
     }
 
     #[test]

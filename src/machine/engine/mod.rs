@@ -11,6 +11,6 @@ mod process;
 mod residue;
 
 pub use apt::{Source as AptSource, Sources as AptSources};
-pub use locate::{Nic, Place, check_environment, users_incus};
+pub use locate::{EngineAt, Nic, Place, check_environment, users_incus};
 pub use packages::{OsRelease, Packages};
 pub use private::{Engine, EngineStatus};

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::{
-    locate::{Place, managed},
+    locate::{EngineAt, Place, managed},
     outbound::CLOSED,
     process::Process,
     residue::Residue,
@@ -73,6 +73,11 @@ impl Engine {
         let digest = hex::encode(Sha256::digest(dir.as_os_str().as_encoded_bytes()));
         let netns = Path::new("/run/netns").join(format!("kubecamp-{}", &digest[..8]));
         Self { dir, netns }
+    }
+
+    /// How it is found again.
+    pub fn at(&self) -> EngineAt {
+        EngineAt::Private(self.dir.clone())
     }
 
     /// The network namespace that its machines live in.

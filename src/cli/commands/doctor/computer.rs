@@ -15,7 +15,7 @@ use crate::{
     },
     core::{Code, Problem, Quiet},
     machine::{Capacity, Choice, Engine, Wanted},
-    phases::running_place,
+    phases::running_places,
 };
 
 /// What machines on this computer, and bundles built on it, need. Where it lacks, hosts over SSH may still do, so most
@@ -59,7 +59,7 @@ fn namespaces() -> Result<String, Problem> {
 
 async fn engine(cx: &Context) -> Result<String, Problem> {
     let places = cx.local_places();
-    if let Some(place) = running_place(&places).await? {
+    if let Some(place) = running_places(&places).await?.first() {
         return Ok(format!("machines are made by {}", place.title));
     }
     if !rustix::process::geteuid().is_root() {

@@ -14,8 +14,8 @@ use crate::{
     engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
     inventory,
-    machine::{Choice, Engine, Packages},
-    phases::{FetchBundle, LocalPlaces, Owner},
+    machine::{Choice, Engine, EngineAt, Packages},
+    phases::{FetchBundle, LocalPlaces, Owner, settle},
     profile::{self, Lab, Profile},
     transport::SshTarget,
 };
@@ -26,6 +26,8 @@ pub(in crate::cli::commands) struct Request {
     pub(in crate::cli::commands) lab: Lab,
     place: Where,
     pub(super) owner: Owner,
+    /// The engine of its machines, once it is known.
+    engine: Option<EngineAt>,
     pub(in crate::cli::commands) packages: Packages,
 }
 
@@ -75,8 +77,9 @@ impl Request {
             )
             .into());
         }
-        let owner = known.map_or_else(Owner::new, |(_, state)| state.owner());
-        Ok(Self { args, lab, place, owner, packages: Packages::here() })
+        let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
+        let engine = known.and_then(|(_, state)| state.engine).filter(|_| place == Where::Local);
+        Ok(Self { args, lab, place, owner, engine, packages: Packages::here() })
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
@@ -93,12 +96,21 @@ impl Request {
     }
 
     pub(super) fn state(&self) -> State {
-        let (place, bundle) = (self.place.clone(), self.args.bundle.clone());
-        State { format: 1, id: Some(self.owner.id.clone()), place, bundle, clean: false }
+        State {
+            format: 1,
+            id: Some(self.owner.id.clone()),
+            place: self.place.clone(),
+            engine: self.engine.clone(),
+            bundle: self.args.bundle.clone(),
+            clean: false,
+        }
     }
 
-    /// Which packages this computer lacks: for machines always, for a bundle where one must be built.
+    /// Which engine makes the machines, and which packages this computer lacks: for machines always, for a bundle where
+    /// one must be built.
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
+        let places = LocalPlaces { at: self.engine.take(), ..cx.local_places() };
+        self.engine = Some(settle(&places, self.lab.name()).await?);
         let bundle = self.bundle(cx, &LocalResult::default(), this_arch()?)?.lacking_packages().await?;
         self.packages = Choice::packages(self.args.machines)?.and(bundle);
         if self.args.outbound {
@@ -132,7 +144,8 @@ impl Request {
     ) -> Result<Vec<Box<dyn Phase>>, Problem> {
         let bundle = self.bundle(cx, result, arch)?;
         let packages = self.packages.clone();
-        let places = LocalPlaces { kind: self.args.machines, outbound: self.args.outbound, ..cx.local_places() };
+        let (at, kind, outbound) = (self.engine.clone(), self.args.machines, self.args.outbound);
+        let places = LocalPlaces { at, kind, outbound, ..cx.local_places() };
         let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
         Ok(flows::local(Local { bundle, machines, packages, key }, result))
     }
