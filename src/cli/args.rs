@@ -297,6 +297,9 @@ pub struct MakeArgs {
     /// Let the machines reach what this computer reaches.
     #[arg(long)]
     pub outbound: bool,
+    /// Go on where this computer has less than the machines ask for.
+    #[arg(long)]
+    pub allow_undersized: bool,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

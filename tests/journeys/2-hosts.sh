@@ -5,7 +5,7 @@ command -v ssh-keygen >/dev/null || die "openssh-client is missing"
 
 printf 'correct horse\n' > "${TMPDIR:-/tmp}/kubecamp-sudo-$$"; pw=${TMPDIR:-/tmp}/kubecamp-sudo-$$
 wrong=${TMPDIR:-/tmp}/kubecamp-sudo-wrong-$$; printf 'battery staple\n' > "$wrong"
-ok "three Debian 12 machines with a sudo user" kc machine make --yes --plain --name plain --layout 3x2c4g --suite bookworm --sudo-user student --sudo-password-file "$pw" || die "no machines"
+ok "three Debian 12 machines with a sudo user" kc machine make --yes --plain --name plain --layout 3x2c4g --suite bookworm --sudo-user student --sudo-password-file "$pw" "${roomy[@]}" || die "no machines"
 netns=$(kc machine list -o json | python3 -c "import json,sys;print(json.load(sys.stdin)[0]['netns'])")
 ip_of() { kc machine list -o json | python3 -c "import json,sys;print([m['address'] for m in json.load(sys.stdin) if m['lab']=='plain' and m['node']=='$1'][0])"; }
 cp=$(ip_of cp) w1=$(ip_of worker-1) w2=$(ip_of worker-2)

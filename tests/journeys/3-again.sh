@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 cycles=${KUBECAMP_CYCLES:-2}
 
-ok "three machines" kc machine make --yes --plain --name plain --layout 3x2c4g || die "no machines"
+ok "three machines" kc machine make --yes --plain --name plain --layout 3x2c4g "${roomy[@]}" || die "no machines"
 machines=$(kc machine list -o json)
 of() { printf '%s' "$machines" | python3 -c "import json,sys;print([m['$2'] for m in json.load(sys.stdin) if m['lab']=='plain' and m['node']=='$1'][0])"; }
 netns=$(of cp netns)

@@ -63,7 +63,12 @@ fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
             let what = format!("the lab {} exists as {} on other machines", old.name(), old.layout());
             Err(Problem::new(Code::LabDiffers, what).hint("Remove it first: kubecamp down.").into())
         }
-        None => Ok((lab, State { clean: true, ..State::new(Where::Local) })),
+        None => {
+            if !args.allow_undersized {
+                up::must_hold(&lab, &cx.places)?;
+            }
+            Ok((lab, State { clean: true, ..State::new(Where::Local) }))
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Request {
         }
         args.bundle = args.bundle.map(|file| std::path::absolute(&file).unwrap_or(file));
         if place == Where::Local && known.is_none() && !args.allow_undersized {
-            must_hold(lab.layout(), &cx.places.engine)?;
+            must_hold(&lab, &cx.places)?;
         }
         if let Some((old, state)) = &known
             && !state.clean
