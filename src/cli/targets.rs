@@ -102,3 +102,48 @@ pub fn of_machines(store: &Store, machines: &[Machine]) -> Result<Vec<(NodeId, S
     };
     Ok(machines.iter().map(target).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::inventory::Spec;
+
+    async fn of(config: &str, host: &str, connect: Connect) -> SshTarget {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        let connect = Connect { ssh_config: Some(dir.path().join("config")), ..connect };
+        let entry = host.parse::<Spec>().unwrap().into();
+        let store = Store::of(Path::new("/labs"), &"lab".parse().unwrap());
+        of_host(&store, &entry, &connect, &Arc::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_of_ipv6_needs_no_port() {
+        for host in ["root@2001:db8::1", "root@[2001:db8::1]", "root@[2001:db8::1]:2222"] {
+            let target = of("", host, Connect::default()).await;
+            let port = if host.ends_with("2222") { 2222 } else { 22 };
+            assert_eq!((target.address.as_str(), target.port), ("2001:db8::1", port));
+        }
+    }
+
+    proptest! {
+        /// What a host is written as by one reader is read by the other.
+        #[test]
+        fn every_host_that_is_taken_can_be_resolved(
+            text in "([a-z@.,_-]{1,6}@)?(\\[?[0-9a-f:.]{1,12}\\]?|[A-Za-z0-9._-]{1,10})(:[0-9]{1,5})?|\\PC{1,20}",
+            ip in any::<std::net::Ipv6Addr>(),
+            port in proptest::option::of(1u16..),
+        ) {
+            let six = port.map_or_else(|| ip.to_string(), |port| format!("[{ip}]:{port}"));
+            for text in [text, six.clone(), format!("me@{six}")] {
+                let Ok(spec) = text.parse::<Spec>() else { continue };
+                let read = ssh::Spec::parse(&HostEntry::from(spec.clone()).to_string()).unwrap();
+                prop_assert_eq!((read.user, read.host, read.port), (spec.user, spec.address, spec.port));
+            }
+        }
+    }
+}

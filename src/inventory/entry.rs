@@ -72,11 +72,13 @@ impl fmt::Display for HostEntry {
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
-        match self.port {
-            Some(port) if self.address.contains(':') => write!(f, "[{}]:{port}", self.address),
-            Some(port) => write!(f, "{}:{port}", self.address),
-            None => f.write_str(&self.address),
+        // Brackets also without a port: what is written here is read by ssh's rules again, which ask for them.
+        if self.address.contains(':') {
+            write!(f, "[{}]", self.address)?;
+        } else {
+            f.write_str(&self.address)?;
         }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

@@ -62,7 +62,7 @@ fn read_port(text: &str) -> Result<u16, &'static str> {
 
 /// Whether a text can be a user name; a leading hyphen is refused since ssh would read an option.
 pub(super) fn is_user(text: &str) -> bool {
-    let good = |c: char| !c.is_whitespace() && !c.is_control() && !"'\"`$;&|<>(){}\\/:".contains(c);
+    let good = |c: char| !c.is_whitespace() && !c.is_control() && !"'\"`$;&|<>(){}\\/:,".contains(c);
     !text.is_empty() && text.len() <= 64 && !text.starts_with('-') && text.chars().all(good)
 }
 

@@ -117,11 +117,8 @@ impl SshTarget {
     /// `user@host` or `user@host:port`, as people write it.
     pub fn name(&self) -> String {
         let Self { user, address, port, .. } = self;
-        match (*port, address.contains(':')) {
-            (22, _) => format!("{user}@{address}"),
-            (port, false) => format!("{user}@{address}:{port}"),
-            (port, true) => format!("{user}@[{address}]:{port}"),
-        }
+        let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        if *port == 22 { format!("{user}@{address}") } else { format!("{user}@{address}:{port}") }
     }
 
     /// Also tries this key file first, as `--identity` asks.
