@@ -49,25 +49,25 @@ async fn of_host(
     let resolved = resolver.resolve(&entry.to_string()).await?;
     resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
     let mut target = resolved.target;
-    if let Some(identity) = entry.identity.as_ref().or(connect.identity.as_ref()) {
-        target.identities.insert(0, Identity::File(expand(identity)));
-    }
+    let named = entry.identity.as_ref().or(connect.identity.as_ref()).map(|file| Identity::File(expand(file)));
+    target.identities.splice(0..0, named.clone());
     if let Some(jump) = entry.jump.as_ref().or(connect.jump.as_ref()) {
-        let mut hop = resolver.resolve(jump).await?.target;
-        hop.identities.clone_from(&target.identities);
-        target.jump = vec![hop];
+        let resolved = resolver.resolve(jump).await?;
+        resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
+        let mut gate = resolved.target;
+        // What ssh_config says of the gate stays: its keys, its known hosts, the way to it.
+        gate.identities.splice(0..0, named);
+        target.jump = std::mem::take(&mut gate.jump);
+        target.jump.push(gate);
     }
-    let known = HostKeyPolicy::Files {
-        read: known_hosts(&target),
-        write: Some(store.file("known_hosts")),
-        unknown: if connect.accept_new_host_keys { Unknown::Accept } else { Unknown::Ask },
-    };
-    for hop in &mut target.jump {
-        hop.host_keys = known.clone();
+    let unknown = if connect.accept_new_host_keys { Unknown::Accept } else { Unknown::Ask };
+    let mut hops = std::mem::take(&mut target.jump);
+    for hop in hops.iter_mut().chain([&mut target]) {
+        hop.host_keys =
+            HostKeyPolicy::Files { read: known_hosts(hop), write: Some(store.file("known_hosts")), unknown };
         hop.keyring = Arc::clone(keyring);
     }
-    target.host_keys = known;
-    target.keyring = Arc::clone(keyring);
+    target.jump = hops;
     Ok(target)
 }
 
@@ -119,6 +119,45 @@ mod tests {
         let entry = host.parse::<Spec>().unwrap().into();
         let store = Store::of(Path::new("/labs"), &"lab".parse().unwrap());
         of_host(&store, &entry, &connect, &Arc::default()).await.unwrap()
+    }
+
+    const CONFIG: &str = "Host gate\n HostName gate.example.org\n User g\n IdentityFile /keys/gate\n \
+        UserKnownHostsFile /known/gate\n ProxyJump outer\n\
+        Host outer\n HostName outer.example.org\n Port 2222\n IdentityFile /keys/outer\n\
+        Host inner\n HostName 192.0.2.7\n User root\n IdentityFile /keys/inner\n UserKnownHostsFile /known/inner\n \
+        ProxyJump elsewhere\n";
+
+    fn keys(target: &SshTarget) -> Vec<&Path> {
+        target.identities.iter().filter_map(Identity::file).collect()
+    }
+
+    fn known(target: &SshTarget) -> (Vec<PathBuf>, Option<PathBuf>) {
+        match &target.host_keys {
+            HostKeyPolicy::Files { read, write, .. } => (read.clone(), write.clone()),
+            HostKeyPolicy::Pinned(_) => panic!("not files"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_jump_host_is_what_ssh_config_says_of_it() {
+        let jump = Connect { jump: Some("gate".into()), ..Connect::default() };
+        let target = of(CONFIG, "inner", jump.clone()).await;
+        assert_eq!(target.name(), "root@192.0.2.7");
+        let hops: Vec<_> = target.jump.iter().map(|h| (h.address.as_str(), h.port)).collect();
+        assert_eq!(hops, [("outer.example.org", 2222), ("gate.example.org", 22)], "--jump wins, and has its own jump");
+        assert_eq!(keys(&target), [Path::new("/keys/inner")]);
+        assert_eq!(target.jump.iter().map(keys).collect::<Vec<_>>(), [[Path::new("/keys/outer")], [Path::new("/keys/gate")]]);
+        for (hop, file) in [(&target, "/known/inner"), (&target.jump[1], "/known/gate")] {
+            let (read, write) = known(hop);
+            assert!(read.contains(&file.into()), "{read:?} lacks {file}");
+            assert_eq!(write, Some("/labs/lab/known_hosts".into()));
+        }
+        assert!(!known(&target.jump[1]).0.contains(&"/known/inner".into()), "another host's file is not the gate's");
+
+        let target = of(CONFIG, "inner", Connect { identity: Some("/keys/mine".into()), ..jump }).await;
+        let (mine, gate) = (Path::new("/keys/mine"), Path::new("/keys/gate"));
+        assert_eq!(keys(&target), [mine, Path::new("/keys/inner")]);
+        assert_eq!(keys(&target.jump[1]), [mine, gate], "a named key comes first, the gate's own after it");
     }
 
     #[tokio::test]
