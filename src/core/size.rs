@@ -42,7 +42,11 @@ impl FromStr for Bytes {
         } else {
             return Err(bad());
         };
-        let count: u64 = digits.trim().parse().map_err(|_| bad())?;
+        // Exactly what the schema takes, so that editors and kubecamp agree.
+        if digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        let count: u64 = digits.parse().map_err(|_| bad())?;
         count.checked_mul(unit).map(Self).ok_or_else(bad)
     }
 }
@@ -69,7 +73,8 @@ mod tests {
         assert_eq!("4GiB".parse(), Ok(Bytes::gib(4)));
         assert_eq!(Bytes::gib(4).to_string(), "4GiB");
         assert_eq!(Bytes(512 * MIB).to_string(), "512MiB");
-        assert!("4g".parse::<Bytes>().is_err());
-        assert!("99999999999999GiB".parse::<Bytes>().is_err());
+        for bad in ["4g", "4 GiB", "+4GiB", "-4GiB", " 4GiB", "04GiB", "0GiB", "GiB", "99999999999999GiB"] {
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
+        }
     }
 }
