@@ -74,7 +74,9 @@ label!(
 );
 label!(
     /// The name of a node within its lab; also its Kubernetes node name.
-    NodeId, "node name", 63
+    ///
+    /// With a lab name of 30 letters and a hyphen a machine's name has 63, the limit of a host name.
+    NodeId, "node name", 32
 );
 
 impl NodeId {
@@ -158,5 +160,8 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "7a", "a_b", "a b", "../x", "a".repeat(31).as_str()] {
             assert!(bad.parse::<LabName>().is_err(), "{bad}");
         }
+        assert!("n".repeat(32).parse::<NodeId>().is_ok());
+        let long = "n".repeat(33).parse::<NodeId>().unwrap_err().to_string();
+        assert!(long.contains("1 to 32 lower-case letters"), "{long}");
     }
 }

@@ -13,9 +13,6 @@ use crate::core::{
 /// Names that mean something else: `here` the user's own computer, `localhost` each node itself.
 const RESERVED: [&str; 2] = ["here", "localhost"];
 
-/// Longest node name: with a lab name of 30 letters and a hyphen a machine's name has 63, the limit of a host name.
-const LONGEST_NAME: usize = 32;
-
 /// Networks that can never carry pods or services.
 const SPECIAL: [(Ipv4Addr, u8, &str); 5] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8, "this network"),
@@ -86,10 +83,6 @@ fn judge_names(form: &mut Form, nodes: &[DraftNode]) {
         }
         if RESERVED.contains(&text) {
             refuse(form, name, format!("a node cannot be called `{text}`"), "Call it `cp` or `worker-1`, for example.");
-        }
-        if text.len() > LONGEST_NAME {
-            let what = format!("node name `{text}` has {} letters, and {LONGEST_NAME} are the most", text.len());
-            refuse(form, name, what, "Choose a shorter name.");
         }
     }
 }
