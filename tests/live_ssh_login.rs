@@ -175,9 +175,21 @@ async fn the_agent_signs() {
     target.agent = Some(agent.1.clone());
     target.identities = vec![];
     works(target.clone()).await;
-    target.identities = vec![Identity::File(key)];
+    target.identities = vec![Identity::File(key.clone())];
     target.identities_only = true;
     works(target.clone()).await;
+    // The public half says which key is meant, named itself or beside where the private one is not.
+    let public = key.with_extension("pub");
+    let elsewhere = server.file("elsewhere");
+    fs::copy(&public, server.file("elsewhere.pub")).unwrap();
+    for identity in [Identity::File(public.clone()), Identity::Usual(public.clone()), Identity::File(elsewhere)] {
+        target.identities = vec![identity];
+        works(target.clone()).await;
+    }
+    target.identities = vec![Identity::File(public)];
+    let problem = refused(SshTarget { agent: None, ..target.clone() }).await;
+    assert_eq!(problem.code, Code::HostAuth);
+    assert!(problem.to_string().contains("rsa.pub: a public key, and no agent"), "{problem}");
     target.identities = vec![];
     assert_eq!(refused(target.clone()).await.code, Code::HostAuth, "only named keys, and none is named");
     target.agent = Some(server.file("no-agent"));

@@ -105,6 +105,10 @@ impl Login<'_> {
                 };
                 open
             }
+            Found::Public(_) => {
+                self.tried.push(format!("{}: a public key, and no agent holds its private one", key.name));
+                return Ok(false);
+            }
             Found::Bad(_) => return Ok(false),
         };
         self.with_key(opened, key.certificate, &key.name).await

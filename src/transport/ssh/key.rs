@@ -45,6 +45,7 @@ pub fn public_line(file: &Path) -> Result<String, Problem> {
     let key = match &found {
         Found::Open(key) => Some(key.public_key()),
         Found::Locked { public, .. } => public.as_ref(),
+        Found::Public(public) => Some(public),
         Found::Bad(why) => return Err(unreadable(file, why)),
     };
     key.and_then(|k| k.to_openssh().ok()).ok_or_else(|| unreadable(file, "its public half is not to be seen"))
@@ -59,18 +60,28 @@ pub(super) enum Found {
         file: PathBuf,
         public: Option<PublicKey>,
     },
+    /// Only the public half: it says which of the agent's keys is meant.
+    Public(PublicKey),
     /// Not a private key that we can read.
     Bad(String),
 }
 
 impl Found {
-    /// Reads a key file.
+    /// Reads a key file; as with ssh the public half is enough, in it or beside where it should be.
     pub(super) fn read(file: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(file)?;
+        let text = match std::fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::read_to_string(beside(file)).map_err(|_| error)?
+            }
+            text => text?,
+        };
         Ok(match decode_secret_key(&text, None) {
             Ok(key) => Self::Open(Arc::new(key)),
             Err(_) if is_encrypted(&text) => Self::Locked { file: file.to_owned(), public: public_half(file, &text) },
-            Err(error) => Self::Bad(error.to_string()),
+            Err(error) => match PublicKey::from_openssh(text.trim()) {
+                Ok(public) => Self::Public(public),
+                Err(_) => Self::Bad(error.to_string()),
+            },
         })
     }
 
@@ -79,6 +90,7 @@ impl Found {
         match self {
             Self::Open(key) => Some(key.public_key()),
             Self::Locked { public, .. } => public.as_ref(),
+            Self::Public(public) => Some(public),
             Self::Bad(_) => None,
         }
     }
@@ -92,12 +104,17 @@ fn is_encrypted(text: &str) -> bool {
 
 /// OpenSSH's own format shows the public half even when encrypted; else the `.pub` file beside may.
 fn public_half(file: &Path, text: &str) -> Option<PublicKey> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".pub");
     match PrivateKey::from_openssh(text) {
         Ok(key) => Some(key.public_key().clone()),
-        Err(_) => PublicKey::from_openssh(&std::fs::read_to_string(beside).ok()?).ok(),
+        Err(_) => PublicKey::from_openssh(std::fs::read_to_string(beside(file)).ok()?.trim()).ok(),
     }
+}
+
+/// Where the public half of the key in `file` lies.
+fn beside(file: &Path) -> PathBuf {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".pub");
+    beside.into()
 }
 
 /// The problem of a key file that cannot be used.
