@@ -4,19 +4,23 @@ use std::{
     os::unix::fs::{FileExt, PermissionsExt},
     path::Path,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use kubecamp::{
-    core::{Blob, Code},
+    core::{Blob, Code, NodeId, Problem, Secret, shell::quote},
+    host::Host,
     transport::{Cmd, Input, Io, LinkError, SshTransport, Transport},
 };
 use tokio::io::AsyncReadExt;
 
-use crate::support::sshd::{Setup, Sshd, must, poll};
+use crate::support::{
+    sandbox::Sandbox,
+    sshd::{Setup, Sshd, must, poll},
+};
 
 async fn connect(server: &Sshd) -> SshTransport {
     SshTransport::connect(server.target()).await.unwrap_or_else(|p| panic!("{p}\n{}", server.log()))
@@ -181,6 +185,72 @@ async fn a_full_disk_is_named_and_cleaned() {
     assert!(matches!(error, LinkError::DiskFull), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     drop(small);
+}
+
+/// A user who may use sudo, on a server in a sandbox where accounts and sudoers are the test's own.
+struct Camper(Sandbox, Sshd);
+
+impl Camper {
+    async fn new() -> Self {
+        must("sudo", &["-V"]);
+        let sandbox = Sandbox::start();
+        let root = sandbox.host(&node()).await;
+        let account = "useradd -M -d /tmp -s /bin/sh camper && echo 'camper:pass phrase' | chpasswd";
+        assert!(root.root(account, MINUTE, Io::default()).await.unwrap().ok());
+        let server = Sshd::with(Setup { beside: Some(sandbox.inside().to_owned()), ..Setup::default() });
+        Self(sandbox, server)
+    }
+
+    /// Writes the one line of sudoers about the user, and logs in.
+    async fn login(&self, sudoers: &str, password: Option<&str>) -> Result<Host, Problem> {
+        let root = self.0.host(&node()).await;
+        let script = format!("echo {} > /etc/sudoers.d/camper", quote(sudoers));
+        assert!(root.root(&script, MINUTE, Io::default()).await.unwrap().ok());
+        let mut target = self.1.target();
+        target.user = "camper".into();
+        let link = SshTransport::connect(target).await.unwrap_or_else(|p| panic!("{p}\n{}", self.1.log()));
+        Host::open(node(), Arc::new(link), password.map(Secret::new).as_ref()).await
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn node() -> NodeId {
+    "cp".parse().unwrap()
+}
+
+/// What root's shell on the host prints.
+async fn told(host: &Host, script: &str) -> String {
+    let exit = host.root(script, MINUTE, Io::default()).await.unwrap();
+    assert!(exit.ok(), "{script}: {exit:?}");
+    exit.text()
+}
+
+#[tokio::test]
+async fn a_sudo_users_upload_becomes_roots_file_or_leaves_nothing() {
+    let camper = Camper::new().await;
+    for (sudoers, password) in [("camper ALL=NOPASSWD: ALL", None), ("camper ALL=(ALL) ALL", Some("pass phrase"))] {
+        let host = camper.login(sudoers, password).await.unwrap();
+        let blob = Blob::from_bytes(vec![3; 5 << 20]);
+        let sent = AtomicU64::new(0);
+        let note = |n: u64| sent.store(n, Ordering::SeqCst);
+        let io = Io { line: None, sent: Some(&note) };
+        assert!(host.put(&blob, "/opt/kc dir/file", 0o640, io).await.unwrap());
+        assert_eq!(sent.load(Ordering::SeqCst), blob.size());
+        assert!(!host.put(&blob, "/opt/kc dir/file", 0o640, io).await.unwrap(), "it is there already");
+        assert_eq!(told(&host, "cd '/opt/kc dir'; stat -c '%U:%G %a %s' file; ls -A").await, "root:root 640 5242880\nfile");
+
+        told(&host, "rm -r '/opt/kc dir'; mkdir -p /opt/small && mount -t tmpfs -o size=8m kc-test /opt/small").await;
+        let error = host.put(&Blob::from_bytes(vec![1; 20 << 20]), "/opt/small/x", 0o600, io).await.unwrap_err();
+        assert!(matches!(error, LinkError::DiskFull), "{error}");
+        assert_eq!(told(&host, "ls -A /opt/small").await, "");
+        told(&host, "mkdir /opt/small/folder").await;
+        let error = host.put(&blob, "/opt/small/folder", 0o600, io).await.unwrap_err();
+        assert!(matches!(error, LinkError::Upload(_)), "{error}");
+        assert_eq!(told(&host, "ls -A /opt/small /opt/small/folder").await, "/opt/small:\nfolder\n\n/opt/small/folder:");
+        assert_eq!(told(&host, "umount /opt/small; ls -A /var/tmp | grep kubecamp || true").await, "");
+        host.close().await;
+    }
 }
 
 /// A small file system; unmounted when dropped.

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    core::{Blob, Code, NodeId, Problem, Secret, shell::quote},
-    transport::{Cmd, Exit, HASH, Input, Io, LinkError, Transport},
+    core::{Blob, Code, NodeId, Problem, Secret},
+    transport::{Cmd, Exit, Input, Io, LinkError, Transport, put_as},
 };
 
 /// How commands become root on a host.
@@ -24,9 +24,6 @@ pub struct Host {
     sudo: Sudo,
     peer: String,
 }
-
-/// Where a user without root keeps an upload until root moves it; made anew for each, and only ours to write.
-const STAGE: &str = "/var/tmp/kubecamp";
 
 impl Host {
     /// Finds out how to become root: as root itself, by `sudo -n`, or with `password`.
@@ -57,50 +54,34 @@ impl Host {
     /// The host ends it by itself a little later: when the connection is lost, and where root's processes are out of
     /// the login user's reach, nobody else would.
     pub async fn root(&self, script: &str, limit: Duration, io: Io<'_>) -> Result<Exit, LinkError> {
-        let mut cmd = Cmd::script(script).limit(limit);
-        cmd.line = bounded(&cmd.line, limit);
+        self.link.exec(&self.as_root(Cmd::script(script).limit(limit)), io).await
+    }
+
+    /// The same command, run as root, and ended by the host when its limit is long over.
+    fn as_root(&self, mut cmd: Cmd) -> Cmd {
+        cmd.line = bounded(&cmd.line, cmd.limit);
         match &self.sudo {
             Sudo::Root => {}
             Sudo::Free => cmd.line = format!("sudo -n {}", cmd.line),
             Sudo::Password(password) => {
                 cmd.line = format!("sudo -k -S -p '' {}", cmd.line);
-                if let Input::Bytes(body) = &mut cmd.input {
-                    let mut with_password = format!("{}\n", password.expose()).into_bytes();
-                    with_password.append(body);
-                    *body = with_password;
-                }
+                cmd.input = cmd.input.after(format!("{}\n", password.expose()).as_bytes());
             }
         }
-        self.link.exec(&cmd, io).await
+        cmd
     }
 
     /// Uploads `blob` to `to`, owned by root, with `mode`. Returns whether it was sent.
+    ///
+    /// Where root cannot log in, sudo hands the bytes on to root as they come: there is no second copy in a place that
+    /// the user may write to, which could be changed, forgotten, or too big for the disk.
     pub async fn put(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
-        if matches!(self.sudo, Sudo::Root) {
-            return self.link.put(blob, to, mode, io).await;
+        match self.sudo {
+            Sudo::Root => self.link.put(blob, to, mode, io).await,
+            Sudo::Free | Sudo::Password(_) => {
+                put_as(&*self.link, blob, to, mode, io, &|cmd| self.as_root(cmd)).await
+            }
         }
-        let short = &blob.sha256()[..16];
-        let made = self.link.exec(&Cmd::new(format!("mktemp -d {STAGE}.XXXXXXXX")), Io::default()).await?;
-        if !made.ok() {
-            return Err(LinkError::Upload(made.tail(2).join("; ")));
-        }
-        let stage = made.text();
-        let part = format!("{stage}/{short}");
-        let sent = self.link.put(blob, &part, 0o600, io).await;
-        let (part, to, stage) = (quote(&part), quote(to), quote(&stage));
-        let script = match &sent {
-            // The upload was verified as the user; root verifies again what it takes over.
-            Ok(_) => format!(
-                "{HASH} mkdir -p \"$(dirname {to})\" && cp {part} {to}.kc-part && rm -rf {stage} || exit 1\n\
-                 set -- $(h <{to}.kc-part); [ \"$1\" = {sha} ] || {{ rm -f {to}.kc-part; exit 1; }}\n\
-                 chown 0:0 {to}.kc-part && chmod {mode:o} {to}.kc-part && mv -f {to}.kc-part {to}",
-                sha = blob.sha256()
-            ),
-            Err(_) => format!("rm -rf {stage}"),
-        };
-        let moved = self.root(&script, Duration::from_secs(120), Io::default()).await?;
-        let sent = sent?;
-        if moved.ok() { Ok(sent) } else { Err(LinkError::Upload(moved.tail(2).join("; "))) }
     }
 
     /// Ends the connection politely.
@@ -180,6 +161,38 @@ mod tests {
             for (limit, line) in [(Duration::from_secs(90), "timeout -k 5 100 sh -s"), (day, "sh -s")] {
                 host.root("true", limit, Io::default()).await.unwrap();
                 assert_eq!(link.ran().last().unwrap().line, format!("{before}{line}"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn root_takes_an_upload_through_sudo_and_says_why_it_could_not() {
+        let blob = Blob::from_bytes(vec![7; 100 << 20]);
+        for (found, password, before) in
+            [("free", None, "sudo -n "), ("password", Some(Secret::new("pw")), "sudo -k -S -p '' ")]
+        {
+            for (look, store, wanted) in [
+                (Reply::fail(1, ""), Reply::ok(""), Ok(true)),
+                (Reply::ok(""), Reply::fail(1, "nobody asked"), Ok(false)),
+                (Reply::fail(1, ""), Reply::fail(1, "cat: write error: No space left on device"), Err(Code::UploadDisk)),
+                (Reply::fail(1, ""), Reply::fail(1, "mv: cannot overwrite directory"), Err(Code::UploadFailed)),
+            ] {
+                let link = ScriptedTransport::new()
+                    .on("id -u", Reply::ok(found))
+                    .on("sudo -k -S -p '' true", Reply::ok(""))
+                    .on("stat -c %s /opt/big)\" =", look)
+                    .on("mv -fT", store);
+                let node = "cp".parse().unwrap();
+                let host = Host::open(node, Arc::new(link.clone()), password.as_ref()).await.unwrap();
+                let put = host.put(&blob, "/opt/big", 0o750, Io::default()).await;
+                assert_eq!(put.map_err(|e| e.problem().code), wanted);
+                let last = link.ran().pop().unwrap();
+                // The limit grows with the size: 60 s, 16 for each MiB at the slowest, and the host's own grace.
+                let line = format!("{before}timeout -k 5 1670 env LC_ALL=C sh -c ");
+                assert!(last.line.starts_with(&line), "{}", last.line);
+                let input = if password.is_some() { "pw\n" } else { "" };
+                assert!(last.input.starts_with(input) && !last.line.contains("pw"), "{}", last.input);
+                assert!(link.ran().iter().all(|ran| !ran.line.contains("/tmp")), "nothing is staged");
             }
         }
     }

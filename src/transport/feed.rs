@@ -10,6 +10,7 @@ const CHUNK: usize = 1 << 20;
 
 /// A command's input in pieces; at most three pieces of a blob are in memory.
 pub(super) struct Feed {
+    before: Option<Vec<u8>>,
     chunks: mpsc::Receiver<Result<Vec<u8>, String>>,
 }
 
@@ -23,12 +24,18 @@ impl Feed {
                 // A channel of one holds it without anyone waiting.
                 let _ = sender.try_send(Ok(bytes.clone()));
             }
-            Input::Blob(blob) => {
+            Input::Blob(blob) | Input::Before(_, blob) => {
                 let blob = blob.clone();
                 tokio::task::spawn_blocking(move || read(&blob, &sender));
             }
         }
-        Self { chunks }
+        let before = if let Input::Before(bytes, _) = input { Some(bytes.clone()) } else { None };
+        Self { before, chunks }
+    }
+
+    /// What comes before the pieces, and counts as none of them.
+    pub(super) fn before(&mut self) -> Option<Vec<u8>> {
+        self.before.take()
     }
 
     /// The next piece; `None` at the end, `Err` when the blob cannot be read.

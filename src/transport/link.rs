@@ -14,6 +14,22 @@ pub enum Input {
     Bytes(Vec<u8>),
     /// A blob, streamed; at no time is it whole in memory.
     Blob(Blob),
+    /// These bytes, for whoever stands before the reader of the blob; never printed either.
+    Before(Vec<u8>, Blob),
+}
+
+impl Input {
+    /// The same input with `bytes` in front.
+    #[must_use]
+    pub fn after(self, bytes: &[u8]) -> Self {
+        let join = |more: Vec<u8>| [bytes, &more].concat();
+        match self {
+            Self::None => Self::Bytes(bytes.to_vec()),
+            Self::Bytes(more) => Self::Bytes(join(more)),
+            Self::Blob(blob) => Self::Before(bytes.to_vec(), blob),
+            Self::Before(more, blob) => Self::Before(join(more), blob),
+        }
+    }
 }
 
 /// A command line for a POSIX `sh` (whatever the user's login shell is), its input, and how long it may take.
@@ -64,7 +80,7 @@ impl Cmd {
 pub struct Io<'a> {
     /// Called for each full line of standard output or error.
     pub line: Option<&'a (dyn Fn(&str) + Send + Sync)>,
-    /// Called with the input bytes sent so far.
+    /// Called with the input bytes sent so far; those before a blob do not count.
     pub sent: Option<&'a (dyn Fn(u64) + Send + Sync)>,
 }
 

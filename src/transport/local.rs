@@ -67,6 +67,11 @@ async fn run(child: &mut Child, cmd: &Cmd, io: Io<'_>) -> Result<Exit, LinkError
 async fn send(stdin: Option<ChildStdin>, input: &Input, io: Io<'_>) -> Result<(), LinkError> {
     let Some(mut stdin) = stdin else { return Ok(()) };
     let (mut feed, mut total) = (Feed::start(input), 0);
+    if let Some(before) = feed.before()
+        && stdin.write_all(&before).await.is_err()
+    {
+        return Ok(());
+    }
     while let Some(chunk) = feed.next().await {
         let chunk = chunk.map_err(LinkError::Local)?;
         if stdin.write_all(&chunk).await.is_err() {
@@ -98,6 +103,13 @@ mod tests {
     async fn runs_feeds_and_reports() {
         let exit = LocalTransport.exec(&Cmd::new("echo a; echo b >&2; exit 7"), Io::default()).await.unwrap();
         assert_eq!((exit.status, exit.text().as_str(), exit.tail(1)), (Some(7), "a", vec!["b".to_owned()]));
+        let led = Input::Blob(Blob::from_bytes("blob")).after(b"line\n");
+        let counted = std::sync::atomic::AtomicU64::new(0);
+        let note = |n: u64| counted.store(n, std::sync::atomic::Ordering::SeqCst);
+        // dash's `read` takes a byte at a time, as sudo does with its password.
+        let led = Cmd::new("read first; echo \"$first\"; cat").input(led);
+        let exit = LocalTransport.exec(&led, Io { line: None, sent: Some(&note) }).await.unwrap();
+        assert_eq!((exit.text().as_str(), counted.into_inner()), ("line\nblob", 4));
         let fed = Cmd::new("sha256sum").input(Input::Blob(Blob::from_bytes(vec![7; 3 << 20])));
         let exit = LocalTransport.exec(&fed, Io::default()).await.unwrap();
         assert!(exit.text().starts_with(Blob::from_bytes(vec![7; 3 << 20]).sha256()));

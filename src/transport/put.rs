@@ -22,13 +22,25 @@ pub async fn put<T: Transport + ?Sized>(
     mode: u32,
     io: Io<'_>,
 ) -> Result<bool, LinkError> {
+    put_as(link, blob, to, mode, io, &|cmd| cmd).await
+}
+
+/// As [`put`], with each command as `as_whom` makes it: one that is run by another user, say.
+pub async fn put_as<T: Transport + ?Sized>(
+    link: &T,
+    blob: &Blob,
+    to: &str,
+    mode: u32,
+    io: Io<'_>,
+    as_whom: &(dyn Fn(Cmd) -> Cmd + Send + Sync),
+) -> Result<bool, LinkError> {
     let limit = limit_for(blob.size());
-    let found = link.exec(&Cmd::new(sh(&look(to, blob, mode))).limit(limit), Io::default()).await?;
+    let found = link.exec(&as_whom(Cmd::new(sh(&look(to, blob, mode))).limit(limit)), Io::default()).await?;
     if found.status == Some(SAME) {
         return Ok(false);
     }
     let send = Cmd::new(sh(&store(to, blob, mode))).input(Input::Blob(blob.clone())).limit(limit);
-    let sent = link.exec(&send, io).await?;
+    let sent = link.exec(&as_whom(send), io).await?;
     if sent.ok() { Ok(true) } else { Err(refused(&sent)) }
 }
 

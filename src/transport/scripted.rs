@@ -131,6 +131,7 @@ fn as_text(input: &Input) -> String {
         Input::None => String::new(),
         Input::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Input::Blob(blob) => format!("{blob:?}"),
+        Input::Before(bytes, blob) => format!("{}{blob:?}", String::from_utf8_lossy(bytes)),
     }
 }
 

@@ -48,6 +48,11 @@ impl Sandbox {
         Self { unshare, inside }
     }
 
+    /// The id of its first process, whose namespaces are its own.
+    pub fn inside(&self) -> &str {
+        &self.inside
+    }
+
     /// It as a host.
     pub async fn host(&self, node: &NodeId) -> Arc<Host> {
         let link = Inside(self.inside.clone());

@@ -27,7 +27,7 @@ pub fn poll<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 /// Runs a program to its end; panics unless it succeeds.
 pub fn must(program: &str, args: &[&str]) -> String {
     let out = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let out = out.unwrap_or_else(|e| panic!("{program} cannot be run: {e}; install openssh-client and openssh-server"));
+    let out = out.unwrap_or_else(|e| panic!("{program} cannot be run: {e}; install openssh-client, openssh-server and sudo"));
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
@@ -39,6 +39,8 @@ pub struct Setup {
     pub config: String,
     /// Run in a network namespace of its own, where only loopback is up.
     pub netns: bool,
+    /// Run beside this process, in its namespaces.
+    pub beside: Option<String>,
 }
 
 /// A running server; it ends when this is dropped.
@@ -47,7 +49,7 @@ pub struct Sshd {
     dir: tempfile::TempDir,
     /// The port on 127.0.0.1.
     pub port: u16,
-    netns: bool,
+    netns: Option<PathBuf>,
 }
 
 impl Sshd {
@@ -77,7 +79,12 @@ impl Sshd {
         );
         fs::write(at("config"), config).unwrap();
         let log = fs::File::create(at("log")).unwrap();
-        let mut command = if setup.netns {
+        let mut command = if let Some(pid) = &setup.beside {
+            let mut command = Command::new("nsenter");
+            command.args(["-t", pid, "-m", "-n", "-p", "sh", "-c"]);
+            command.args(["mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f \"$0\"", &at("config")]);
+            command
+        } else if setup.netns {
             let mut command = Command::new("unshare");
             command.args(["-n", "sh", "-c", "ip link set lo up && exec /usr/sbin/sshd -D -e -f \"$0\""]);
             command.arg(at("config"));
@@ -88,9 +95,10 @@ impl Sshd {
             command
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let server = Self { child, dir, port, netns: setup.netns };
+        let of = setup.beside.or_else(|| setup.netns.then(|| child.id().to_string()));
+        let server = Self { child, dir, port, netns: of.map(|pid| format!("/proc/{pid}/ns/net").into()) };
         poll("sshd listening", || server.log().contains("Server listening").then_some(()));
-        if !setup.netns {
+        if server.netns.is_none() {
             let mut banner = String::new();
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
             BufReader::new(stream).read_line(&mut banner).unwrap();
@@ -120,7 +128,7 @@ impl Sshd {
         target.identities = vec![Identity::File(self.file("user_key"))];
         target.agent = None;
         target.host_keys = HostKeyPolicy::Pinned(vec![self.host_key()]);
-        target.netns = self.netns.then(|| format!("/proc/{}/ns/net", self.child.id()).into());
+        target.netns.clone_from(&self.netns);
         target
     }
 

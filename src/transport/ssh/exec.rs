@@ -107,6 +107,11 @@ async fn open(link: &Link) -> Result<Channel<Msg>, Failed> {
 /// Sends the input and its end. That the channel is gone shows in the drain.
 async fn feed(writer: &ChannelWriteHalf<Msg>, cmd: &Cmd, io: Io<'_>) -> Result<(), LinkError> {
     let (mut feed, mut total) = (Feed::start(&cmd.input), 0);
+    if let Some(before) = feed.before()
+        && writer.data_bytes(before).await.is_err()
+    {
+        return Ok(());
+    }
     while let Some(chunk) = feed.next().await {
         let chunk = chunk.map_err(LinkError::Local)?;
         let size = chunk.len() as u64;
