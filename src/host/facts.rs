@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +44,9 @@ pub struct Facts {
     many: BTreeMap<String, Vec<String>>,
 }
 
+/// When the facts came, by this computer's clock.
+const HEARD: &str = "heard";
+
 /// Bit of CAP_SYS_RESOURCE in a capability mask (capabilities(7)).
 const CAP_SYS_RESOURCE: u32 = 24;
 
@@ -52,6 +59,9 @@ impl Facts {
         if let Some(address) = viewer.peer().split_whitespace().nth(2) {
             facts.single.insert("peer.address".to_owned(), address.to_owned());
         }
+        // After parsing, since the host's own word for it must not count.
+        let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        facts.single.insert(HEARD.to_owned(), here.as_secs_f64().to_string());
         if facts.get("end") != Some("yes") {
             return Err(Problem::new(Code::StepFailed, "the facts script did not end")
                 .on(viewer.node())
@@ -113,6 +123,13 @@ impl Facts {
     /// Whether these are the assumptions of [`Facts::assumed`].
     pub fn is_assumed(&self) -> bool {
         self.yes("assumed")
+    }
+
+    /// By how many seconds its clock is ahead of this computer's; hosts are asked one after the other where each needs
+    /// an answer from the user first, so that only these can be compared.
+    pub fn clock_ahead(&self) -> Option<f64> {
+        let number = |key| self.get(key)?.parse::<f64>().ok();
+        Some(number("now")? - number(HEARD).unwrap_or(0.0))
     }
 
     /// CPU architecture, when it is one that bundles exist for.
@@ -218,6 +235,17 @@ mod tests {
             let facts = Facts::gather(&Viewer::new(&host)).await.unwrap();
             assert_eq!(facts.address(), Some(Ipv4Addr::new(192, 0, 2, 11)), "{found}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_clock_is_compared_with_this_computers() {
+        let link = ScriptedTransport::new()
+            .on("id -u", Reply::ok("root"))
+            .on("p os.id", Reply::ok("now=1000.5\nheard=990\nend=yes"));
+        let host = Host::open("cp".parse().unwrap(), std::sync::Arc::new(link), None).await.unwrap();
+        let ahead = Facts::gather(&Viewer::new(&host)).await.unwrap().clock_ahead().unwrap();
+        assert!(ahead < -1e9, "some fifty years behind, whatever it says itself: {ahead}");
+        assert_eq!(Facts::parse("arch=x86_64").clock_ahead(), None);
     }
 
     #[tokio::test]

@@ -65,9 +65,10 @@ pub(super) fn twins(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
         .collect()
 }
 
-/// Clocks that differ by more than [`SKEW`]; the facts were gathered at the same moment, within the SSH round trip.
+/// Clocks that differ by more than [`SKEW`], each compared with this computer's when the host was asked: the next host
+/// may be asked minutes later, after the user's answer about its key.
 pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
-    let times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.get("now")?.parse::<f64>().ok()?))).collect();
+    let times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
     let Some(first) = times.first() else { return vec![] };
     let far = times.iter().filter(|(_, t)| (t - first.1).abs() > SKEW.as_secs_f64());
     far.map(|(node, t)| {

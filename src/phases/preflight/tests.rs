@@ -73,6 +73,14 @@ fn each_fault_has_its_code() {
 }
 
 #[test]
+fn hosts_may_be_asked_at_different_times() {
+    let asked = |now: fn(u8) -> u32| codes(move |i| format!("heard={}\nnow={}.25\n", 900 + 60 * u32::from(i), now(i)));
+    assert_eq!(asked(|i| 1000 + 60 * u32::from(i)), []);
+    assert_eq!(asked(|_| 1000), [Code::HostClock, Code::HostClock], "the same time said a minute later is wrong");
+    assert_eq!(asked(|i| 1000 + 75 * u32::from(i)), [], "fifteen and thirty seconds are within the tolerance");
+}
+
+#[test]
 fn twins_are_named() {
     let found = codes(|i| if i > 1 { "machine_id=same\n".into() } else { String::new() });
     assert_eq!(found, [Code::HostTwin]);
