@@ -146,7 +146,10 @@ mod tests {
         let hops: Vec<_> = target.jump.iter().map(|h| (h.address.as_str(), h.port)).collect();
         assert_eq!(hops, [("outer.example.org", 2222), ("gate.example.org", 22)], "--jump wins, and has its own jump");
         assert_eq!(keys(&target), [Path::new("/keys/inner")]);
-        assert_eq!(target.jump.iter().map(keys).collect::<Vec<_>>(), [[Path::new("/keys/outer")], [Path::new("/keys/gate")]]);
+        assert_eq!(
+            target.jump.iter().map(keys).collect::<Vec<_>>(),
+            [[Path::new("/keys/outer")], [Path::new("/keys/gate")]]
+        );
         for (hop, file) in [(&target, "/known/inner"), (&target.jump[1], "/known/gate")] {
             let (read, write) = known(hop);
             assert!(read.contains(&file.into()), "{read:?} lacks {file}");

@@ -27,7 +27,8 @@ pub fn poll<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 /// Runs a program to its end; panics unless it succeeds.
 pub fn must(program: &str, args: &[&str]) -> String {
     let out = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let out = out.unwrap_or_else(|e| panic!("{program} cannot be run: {e}; install openssh-client, openssh-server and sudo"));
+    let out =
+        out.unwrap_or_else(|e| panic!("{program} cannot be run: {e}; install openssh-client, openssh-server and sudo"));
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
