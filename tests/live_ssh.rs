@@ -123,6 +123,29 @@ async fn a_cut_connection_is_made_anew() {
     assert_eq!(both, ("a".into(), "b".into()), "also when the cut was not noticed yet");
 }
 
+#[tokio::test]
+async fn a_host_that_falls_silent_is_given_up_and_found_again() {
+    let server = Sshd::with(Setup { netns: true, ..Setup::default() });
+    let mut target = server.target();
+    target.keepalive = Duration::from_millis(300);
+    let netns = format!("--net={}", target.netns.as_ref().unwrap().display());
+    let rule = |change: &str| must("nsenter", &[&netns, "iptables", change, "INPUT", "-i", "lo", "-j", "DROP"]);
+    let link = SshTransport::connect(target).await.unwrap_or_else(|p| panic!("{p}\n{}", server.log()));
+    let long = Cmd::new("echo begun; sleep 30");
+    let begun = tokio::sync::Notify::new();
+    let note = |_: &str| begun.notify_one();
+    // What is sent and what comes back is lost from here on; nobody says so.
+    let silence = async {
+        begun.notified().await;
+        rule("--append");
+    };
+    let both = async { tokio::join!(link.exec(&long, Io { line: Some(&note), sent: None }), silence) };
+    let (ended, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("it was waited for");
+    assert!(matches!(ended, Err(LinkError::Lost(_))), "{ended:?}");
+    rule("--delete");
+    assert_eq!(run(&link, "echo again").await, "again");
+}
+
 /// A file of 200 MiB that does not compress, made once for each test that wants it.
 fn big(dir: &Path) -> Blob {
     let file = dir.join("big");
