@@ -12,7 +12,7 @@ use std::{
 
 use kubecamp::{
     core::{Blob, Code, NodeId, Problem, Secret, shell::quote},
-    host::Host,
+    host::{Host, SudoPassword},
     transport::{Cmd, Input, Io, LinkError, SshTransport, Transport},
 };
 use tokio::io::AsyncReadExt;
@@ -232,7 +232,8 @@ impl Camper {
         let mut target = self.1.target();
         target.user = "camper".into();
         let link = SshTransport::connect(target).await.unwrap_or_else(|p| panic!("{p}\n{}", self.1.log()));
-        Host::open(node(), Arc::new(link), password.map(Secret::new).as_ref()).await
+        let password = password.map(|word| SudoPassword::given(Secret::new(word)));
+        Host::open(node(), Arc::new(link), password.as_ref()).await
     }
 }
 
@@ -261,7 +262,10 @@ async fn a_sudo_users_upload_becomes_roots_file_or_leaves_nothing() {
         assert!(host.put(&blob, "/opt/kc dir/file", 0o640, io).await.unwrap());
         assert_eq!(sent.load(Ordering::SeqCst), blob.size());
         assert!(!host.put(&blob, "/opt/kc dir/file", 0o640, io).await.unwrap(), "it is there already");
-        assert_eq!(told(&host, "cd '/opt/kc dir'; stat -c '%U:%G %a %s' file; ls -A").await, "root:root 640 5242880\nfile");
+        assert_eq!(
+            told(&host, "cd '/opt/kc dir'; stat -c '%U:%G %a %s' file; ls -A").await,
+            "root:root 640 5242880\nfile"
+        );
 
         told(&host, "rm -r '/opt/kc dir'; mkdir -p /opt/small && mount -t tmpfs -o size=8m kc-test /opt/small").await;
         let error = host.put(&Blob::from_bytes(vec![1; 20 << 20]), "/opt/small/x", 0o600, io).await.unwrap_err();
@@ -270,10 +274,34 @@ async fn a_sudo_users_upload_becomes_roots_file_or_leaves_nothing() {
         told(&host, "mkdir /opt/small/folder").await;
         let error = host.put(&blob, "/opt/small/folder", 0o600, io).await.unwrap_err();
         assert!(matches!(error, LinkError::Upload(_)), "{error}");
-        assert_eq!(told(&host, "ls -A /opt/small /opt/small/folder").await, "/opt/small:\nfolder\n\n/opt/small/folder:");
+        assert_eq!(
+            told(&host, "ls -A /opt/small /opt/small/folder").await,
+            "/opt/small:\nfolder\n\n/opt/small/folder:"
+        );
         assert_eq!(told(&host, "umount /opt/small; ls -A /var/tmp | grep kubecamp || true").await, "");
         host.close().await;
     }
+}
+
+/// Words of sudo itself, not of a script: a ticket counts for nothing, and a terminal that is wanted is no password.
+#[tokio::test]
+async fn what_sudo_wants_is_told() {
+    let camper = Camper::new().await;
+    let refused = async |sudoers: &str, password| {
+        let problem = camper.login(sudoers, password).await.err().unwrap();
+        (problem.code, problem.what)
+    };
+    let (code, what) = refused("Defaults:camper requiretty\ncamper ALL=NOPASSWD: ALL", None).await;
+    assert!(code == Code::Sudo && what.contains("wants a terminal"), "{what}");
+    assert_eq!(refused("camper ALL=(ALL) ALL", Some("wrong")).await.0, Code::SudoPassword);
+    assert_eq!(refused("# nothing", Some("pass phrase")).await.1, "the user may not use sudo");
+    // Tickets for all, whatever terminal or process they come from.
+    let global = "Defaults:camper timestamp_type=global\ncamper ALL=(ALL) ALL";
+    let ticket = async |host: &Host| host.link().exec(&Cmd::new("sudo -n true"), Io::default()).await.unwrap().ok();
+    let host = camper.login(global, Some("pass phrase")).await.unwrap();
+    let fresh = Cmd::new("sudo -S -p '' true").input(Input::Bytes(b"pass phrase\n".to_vec()));
+    assert!(host.link().exec(&fresh, Io::default()).await.unwrap().ok() && ticket(&host).await);
+    assert_eq!(refused(global, None).await.1, "sudo asks for a password and none was given");
 }
 
 /// A small file system; unmounted when dropped.

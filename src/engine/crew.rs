@@ -4,8 +4,8 @@ use futures::future::join_all;
 
 use super::{HostLock, Journal};
 use crate::{
-    core::{Code, NodeId, Outcome, PhaseId, Problem, Problems, RunId, Secret},
-    host::{Facts, Host, Viewer, script::LOCKS},
+    core::{Code, NodeId, Outcome, PhaseId, Problem, Problems, RunId},
+    host::{Facts, Host, SudoPassword, Viewer, script::LOCKS},
     transport::{SshTarget, SshTransport},
 };
 
@@ -26,7 +26,7 @@ impl Crew {
     /// the error has every host's problem, not only the first.
     pub async fn muster(
         targets: &[(NodeId, SshTarget)],
-        sudo_password: Option<&Secret>,
+        sudo_password: Option<&SudoPassword>,
         journal: Option<&Journal>,
     ) -> Result<Self, Problems> {
         let (crew, found) = Self::muster_those_that_come(targets, sudo_password, journal).await;
@@ -40,7 +40,7 @@ impl Crew {
     /// Like [`Crew::muster`], but goes on with the hosts that can be reached; the problems of the others come beside.
     pub async fn muster_those_that_come(
         targets: &[(NodeId, SshTarget)],
-        sudo_password: Option<&Secret>,
+        sudo_password: Option<&SudoPassword>,
         journal: Option<&Journal>,
     ) -> (Self, Vec<Problem>) {
         let each = targets.iter().map(|(node, target)| one(node, target, sudo_password, journal));
@@ -94,7 +94,7 @@ type Met = (Arc<Host>, Facts, Option<HostLock>);
 async fn one(
     node: &NodeId,
     target: &SshTarget,
-    sudo_password: Option<&Secret>,
+    sudo_password: Option<&SudoPassword>,
     journal: Option<&Journal>,
 ) -> Result<Met, Problem> {
     let Some(journal) = journal else { return meet(node, target, sudo_password, None).await };
@@ -108,7 +108,7 @@ async fn one(
 async fn meet(
     node: &NodeId,
     target: &SshTarget,
-    sudo_password: Option<&Secret>,
+    sudo_password: Option<&SudoPassword>,
     run: Option<&RunId>,
 ) -> Result<Met, Problem> {
     let link = SshTransport::connect(target.clone()).await.map_err(|p| p.on(node))?;

@@ -6,12 +6,14 @@ mod facts;
 pub mod scan;
 pub mod script;
 mod session;
+mod sudo;
 /// Texts that are sent to hosts, rendered or as they are.
 pub mod template;
 mod traces;
 mod viewer;
 
 pub use facts::{Address, Cgroup, Facts};
-pub use session::{Host, Sudo};
+pub use session::Host;
+pub use sudo::{Sudo, SudoPassword};
 pub use traces::Traces;
 pub use viewer::Viewer;

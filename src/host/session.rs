@@ -1,20 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
+use super::sudo::{Sudo, SudoPassword, become_root};
 use crate::{
-    core::{Blob, Code, NodeId, Problem, Secret},
+    core::{Blob, NodeId, Problem},
     transport::{Cmd, Exit, Input, Io, LinkError, Transport, put_as},
 };
-
-/// How commands become root on a host.
-#[derive(Debug, Clone)]
-pub enum Sudo {
-    /// The login user is root.
-    Root,
-    /// `sudo -n` works.
-    Free,
-    /// sudo asks for this password, which is fed as the first line of standard input.
-    Password(Secret),
-}
 
 /// One host with a way to it and a way to become root there.
 #[derive(Clone)]
@@ -26,11 +16,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Finds out how to become root: as root itself, by `sudo -n`, or with `password`.
-    pub async fn open(node: NodeId, link: Arc<dyn Transport>, password: Option<&Secret>) -> Result<Self, Problem> {
-        let found = probe(&*link).await.map_err(|p| p.on(&node))?;
-        let sudo = become_root(&*link, &found, password).await.map_err(|p| p.on(&node))?;
-        let peer = found.lines().find_map(|l| l.strip_prefix("KC-PEER ")).unwrap_or_default().to_owned();
+    /// Finds out how to become root: as root itself, by `sudo -n`, or with `password`, which is asked for only then.
+    pub async fn open(
+        node: NodeId,
+        link: Arc<dyn Transport>,
+        password: Option<&SudoPassword>,
+    ) -> Result<Self, Problem> {
+        let (sudo, peer) = become_root(&*link, password).await.map_err(|p| p.on(&node))?;
         Ok(Self { node, link, sudo, peer })
     }
 
@@ -78,9 +70,7 @@ impl Host {
     pub async fn put(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
         match self.sudo {
             Sudo::Root => self.link.put(blob, to, mode, io).await,
-            Sudo::Free | Sudo::Password(_) => {
-                put_as(&*self.link, blob, to, mode, io, &|cmd| self.as_root(cmd)).await
-            }
+            Sudo::Free | Sudo::Password(_) => put_as(&*self.link, blob, to, mode, io, &|cmd| self.as_root(cmd)).await,
         }
     }
 
@@ -106,51 +96,21 @@ fn bounded(line: &str, limit: Duration) -> String {
     format!("timeout -k 5 {seconds} {line}")
 }
 
-/// What the login user is and sees.
-async fn probe(link: &dyn Transport) -> Result<String, Problem> {
-    let probe = Cmd::new(
-        "echo \"KC-PEER $SSH_CONNECTION\"; if [ \"$(id -u)\" = 0 ]; then echo root; elif ! command -v sudo >/dev/null; then echo none; \
-                          elif sudo -n true 2>/dev/null; then echo free; else echo password; fi",
-    );
-    Ok(link.exec(&probe, Io::default()).await.map_err(|e| e.problem())?.text())
-}
-
-async fn become_root(link: &dyn Transport, found: &str, password: Option<&Secret>) -> Result<Sudo, Problem> {
-    match found.lines().last().unwrap_or_default() {
-        "root" => Ok(Sudo::Root),
-        "free" => Ok(Sudo::Free),
-        "password" => {
-            let Some(password) = password else {
-                return Err(Problem::new(Code::Sudo, "sudo asks for a password and none was given")
-                    .hint("Run with --ask-sudo-password, or allow the user NOPASSWD in sudoers."));
-            };
-            let cmd = Cmd::new("sudo -k -S -p '' true")
-                .input(Input::Bytes(format!("{}\n", password.expose()).into_bytes()))
-                .limit(Duration::from_secs(20));
-            let tried = link.exec(&cmd, Io::default()).await.map_err(|e| e.problem())?;
-            if tried.ok() {
-                return Ok(Sudo::Password(password.clone()));
-            }
-            let words = tried.tail(3).join(" ");
-            if words.contains("not in the sudoers") || words.contains("not allowed") {
-                return Err(Problem::new(Code::Sudo, "the user may not use sudo").detail(tried.tail(2)));
-            }
-            Err(Problem::new(Code::SudoPassword, "sudo refused the password").detail(tried.tail(2)))
-        }
-        _ => Err(Problem::new(Code::Sudo, "the user is not root and there is no sudo")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Reply, ScriptedTransport};
+    use crate::{
+        core::{Code, Secret},
+        transport::{Reply, ScriptedTransport},
+    };
 
     #[tokio::test]
     async fn whoever_becomes_root_the_host_ends_the_command_too() {
-        for (found, password, before) in
-            [("root", None, ""), ("free", None, "sudo -n "), ("password", Some(Secret::new("pw")), "sudo -k -S -p '' ")]
-        {
+        for (found, password, before) in [
+            ("root", None, ""),
+            ("free", None, "sudo -n "),
+            ("password", Some(SudoPassword::given(Secret::new("pw"))), "sudo -k -S -p '' "),
+        ] {
             let link = Arc::new(
                 ScriptedTransport::new()
                     .played_by(move |ran| Some(Reply::ok(if ran.line.contains("id -u") { found } else { "" }))),
@@ -168,13 +128,18 @@ mod tests {
     #[tokio::test]
     async fn root_takes_an_upload_through_sudo_and_says_why_it_could_not() {
         let blob = Blob::from_bytes(vec![7; 100 << 20]);
-        for (found, password, before) in
-            [("free", None, "sudo -n "), ("password", Some(Secret::new("pw")), "sudo -k -S -p '' ")]
-        {
+        for (found, password, before) in [
+            ("free", None, "sudo -n "),
+            ("password", Some(SudoPassword::given(Secret::new("pw"))), "sudo -k -S -p '' "),
+        ] {
             for (look, store, wanted) in [
                 (Reply::fail(1, ""), Reply::ok(""), Ok(true)),
                 (Reply::ok(""), Reply::fail(1, "nobody asked"), Ok(false)),
-                (Reply::fail(1, ""), Reply::fail(1, "cat: write error: No space left on device"), Err(Code::UploadDisk)),
+                (
+                    Reply::fail(1, ""),
+                    Reply::fail(1, "cat: write error: No space left on device"),
+                    Err(Code::UploadDisk),
+                ),
                 (Reply::fail(1, ""), Reply::fail(1, "mv: cannot overwrite directory"), Err(Code::UploadFailed)),
             ] {
                 let link = ScriptedTransport::new()

@@ -8,10 +8,10 @@ use std::{
 
 use kubecamp::{
     bundle::Bundle,
-    core::{Arch, Code, Event, EventKind, LabId, NodeId, Outcome, Problem, Problems},
+    core::{Arch, Code, Event, EventKind, LabId, NodeId, Outcome, Problem, Problems, Secret},
     engine::{Journal, Mode, Phase, Run, Summary, run_flow},
     flows::{self, Up},
-    host::{Facts, Host, Viewer},
+    host::{Facts, Host, SudoPassword, Viewer},
     phases::{Owner, Records, preflight},
     profile::{self, Lab},
 };
@@ -79,7 +79,7 @@ impl Camp {
     /// Opens every host; the problems of those that do not let us in come beside.
     pub async fn open(&self) -> (BTreeMap<NodeId, Arc<Host>>, BTreeMap<NodeId, Facts>, Vec<Problem>) {
         let (mut hosts, mut fleet, mut problems) = (BTreeMap::new(), BTreeMap::new(), vec![]);
-        let password = self.password.map(kubecamp::core::Secret::new);
+        let password = self.password.map(|word| SudoPassword::given(Secret::new(word)));
         for (node, sim) in &self.hosts {
             match Host::open(node.clone(), Arc::new(sim.link.clone()), password.as_ref()).await {
                 Ok(host) => {

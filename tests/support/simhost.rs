@@ -301,7 +301,7 @@ impl State {
     /// The script, when it was run as root rightly.
     fn as_root(&self, ran: &Ran) -> Result<String, Reply> {
         let (line, input) = (unbounded(&ran.line), ran.input.clone());
-        let line = line.as_str();
+        let line = line.trim_start_matches("LC_ALL=C ");
         match self.login {
             Login::Root if line == "sh -s" => Ok(input),
             Login::FreeSudo if line == "sudo -n sh -s" => Ok(input),

@@ -26,10 +26,10 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     let Some((_, target)) = targets.into_iter().find(|(n, _)| *n == node) else {
         return Err(Problem::new(Code::Usage, format!("the lab has no running node {node}")).into());
     };
-    let password = sudo_password(&args.connect)?;
+    let password = sudo_password(&args.connect).await?;
     // Facts would cost more than a small file.
     let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
-    let host = Host::open(node.clone(), Arc::new(link), password.as_ref()).await?;
+    let host = Host::open(node.clone(), Arc::new(link), Some(&password)).await?;
     let ended = async {
         let blob = digest.await.map_err(std::io::Error::other).flatten().map_err(unread)?;
         let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));

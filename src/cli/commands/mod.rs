@@ -32,11 +32,12 @@ use super::{
 use crate::{
     core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
     engine::{Journal, Run, read_journal},
+    host::SudoPassword,
     machine::{IncusProvider, Machine, Provider, Wanted},
     phases::{LocalPlaces, no_engine, place_of, provider_in},
     profile::Lab,
     render::{phase_times, summary_text},
-    transport::{Ask, SshTarget},
+    transport::SshTarget,
 };
 
 /// What every command works with.
@@ -178,16 +179,16 @@ impl From<&ConnectArgs> for Connect {
     }
 }
 
-/// The sudo password, asked for once, or the first line of a file.
-fn sudo_password(connect: &ConnectArgs) -> Result<Option<Secret>, Problem> {
+/// The sudo password: the first line of a file, asked for now, or when the first host wants one.
+async fn sudo_password(connect: &ConnectArgs) -> Result<SudoPassword, Problem> {
     if let Some(file) = &connect.sudo_password_file {
-        return first_line(file).map(Some);
+        return first_line(file).map(SudoPassword::given);
     }
-    if !connect.ask_sudo_password {
-        return Ok(None);
+    let password = SudoPassword::asked_of(Arc::new(Terminal));
+    if connect.ask_sudo_password && password.get().await.is_none() {
+        return Err(Problem::new(Code::Sudo, "there is no terminal to ask for the sudo password on"));
     }
-    let none = || Problem::new(Code::Sudo, "there is no terminal to ask for the sudo password on");
-    Terminal.secret("sudo password of the hosts").map(Some).ok_or_else(none)
+    Ok(password)
 }
 
 /// The first line of a file that holds a secret.

@@ -143,11 +143,11 @@ async fn carry_out(
         .filter(|n| !targets.iter().any(|(t, _)| t == *n))
         .map(|n| Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n))
         .collect();
-    let password = sudo_password(&args.connect)?;
-    if let Some(password) = &password {
+    let password = sudo_password(&args.connect).await?;
+    let (crew, absent) = Crew::muster_those_that_come(&targets, Some(&password), Some(&run.journal)).await;
+    if let Some(password) = password.known() {
         run.journal.hide(password);
     }
-    let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), Some(&run.journal)).await;
     let (ours, taken) = sort(lab, &state.owner(), &crew.fleet);
     left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();

@@ -9,9 +9,9 @@ use crate::{
         output,
         store::{Store, Where},
     },
-    core::{Bytes, NodeId, Problem, Problems, Secret},
+    core::{Bytes, NodeId, Problem, Problems},
     engine::Crew,
-    host::{Facts, Viewer},
+    host::{Facts, SudoPassword, Viewer},
     profile::{Cni, ProxyMode},
     render::table,
     transport::SshTarget,
@@ -80,11 +80,11 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
     }
     let (lab, state) = cx.store.need(&cx.global.name)?;
     let targets = cx.targets(&lab, &state, &args.connect).await?;
-    let password = sudo_password(&args.connect)?;
+    let password = sudo_password(&args.connect).await?;
     let (mut lines, mut seen) = (vec![], vec![]);
     for node in lab.nodes() {
         let target = targets.iter().find(|(n, _)| *n == node.name);
-        lines.push(look(&node.name, target, password.as_ref(), &mut seen).await?);
+        lines.push(look(&node.name, target, &password, &mut seen).await?);
     }
     for line in &mut lines {
         let words = seen
@@ -103,7 +103,7 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
 async fn look(
     node: &NodeId,
     target: Option<&(NodeId, SshTarget)>,
-    password: Option<&Secret>,
+    password: &SudoPassword,
     seen: &mut Vec<String>,
 ) -> Result<NodeStatus, Problem> {
     let mut line = NodeStatus {
@@ -120,7 +120,7 @@ async fn look(
         line.problem = Some("the machine does not run".to_owned());
         return Ok(line);
     };
-    match Crew::muster(std::slice::from_ref(target), password, None).await {
+    match Crew::muster(std::slice::from_ref(target), Some(password), None).await {
         Ok(crew) => {
             line.reached = true;
             line.machine = crew.fleet.values().next().map(Hardware::of);

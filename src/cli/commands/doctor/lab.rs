@@ -21,8 +21,8 @@ pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<
         Ok(targets) => targets,
         Err(problems) => return Ok(all(Level::Problem, "reach", problems.iter())),
     };
-    let password = sudo_password(connect)?;
-    let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), None).await;
+    let password = sudo_password(connect).await?;
+    let (crew, absent) = Crew::muster_those_that_come(&targets, Some(&password), None).await;
     let mut found = all(Level::Problem, "reach", &absent);
     let arch = this_arch();
     let arch = crew.fleet.values().find_map(crate::host::Facts::arch).map_or(arch, Ok);

@@ -35,12 +35,12 @@ impl<'a> Site<'a> {
         result: &LocalResult,
     ) -> Result<Self, Problems> {
         let targets = request.targets(cx, result).await?;
-        let password = sudo_password(&request.args.connect)?;
-        if let Some(password) = &password {
+        let password = sudo_password(&request.args.connect).await?;
+        let journal = (run.mode == Mode::Apply).then_some(&*run.journal);
+        let (crew, absent) = Crew::muster_those_that_come(&targets, Some(&password), journal).await;
+        if let Some(password) = password.known() {
             run.journal.hide(password);
         }
-        let journal = (run.mode == Mode::Apply).then_some(&*run.journal);
-        let (crew, absent) = Crew::muster_those_that_come(&targets, password.as_ref(), journal).await;
         Ok(Self { cx, request, run, targets, crew, absent })
     }
 
