@@ -13,4 +13,5 @@ mod live_ssh_login;
 mod live_vm_image;
 mod readme;
 mod rooms;
+mod stop;
 mod support;

@@ -1,61 +1,154 @@
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, IsTerminal, Write},
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::{
+    fs::OFlags,
+    termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr},
+};
+use tokio::{io::unix::AsyncFd, runtime::Handle, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     transport::Ask,
 };
 
-/// Asks the user at the terminal; answers nothing when there is none.
+/// Asks the user at the terminal; answers nothing when there is none, and when the user gives up.
+///
+/// A process has one terminal and one Ctrl-C, and so has this. To be used from threads that may block.
 pub struct Terminal;
 
-fn tty() -> Option<(BufReader<File>, File)> {
-    if !std::io::stdin().is_terminal() {
-        return None;
-    }
-    let tty = File::options().read(true).write(true).open("/dev/tty").ok()?;
-    Some((BufReader::new(tty.try_clone().ok()?), tty))
-}
+/// No two questions at once.
+static TURN: Mutex<()> = Mutex::new(());
 
-fn line(reader: &mut BufReader<File>) -> Option<String> {
-    let mut text = String::new();
-    (reader.read_line(&mut text).ok()? > 0).then(|| text.trim_end_matches(['\n', '\r']).to_owned())
+/// Ctrl-C.
+static GIVEN_UP: OnceLock<CancellationToken> = OnceLock::new();
+
+/// Lets every question end unanswered once this is cancelled.
+pub fn give_up_with(stop: CancellationToken) {
+    // Only the first caller may set it; a test that did so before is fine.
+    let _ = GIVEN_UP.set(stop);
 }
 
 impl Ask for Terminal {
     fn secret(&self, prompt: &str) -> Option<Secret> {
-        let (mut reader, mut writer) = tty()?;
-        let before = tcgetattr(&writer).ok()?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        write!(writer, "{}: ", printable(prompt)).ok()?;
-        tcsetattr(&writer, OptionalActions::Flush, &quiet).ok()?;
-        let answer = line(&mut reader);
-        let _ = tcsetattr(&writer, OptionalActions::Now, &before);
-        let _ = writeln!(writer);
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tty = tty()?;
+        let quiet = Quiet::on(&tty)?;
+        write!(tty, "{}: ", shown(prompt)).ok()?;
+        let answer = line(&tty);
+        drop(quiet);
+        let _ = writeln!(tty);
         answer.map(Secret::new)
     }
 
     fn confirm(&self, question: &str) -> Option<bool> {
-        let (mut reader, mut writer) = tty()?;
-        write!(writer, "{} [y/N] ", printable(question)).ok()?;
-        Some(matches!(line(&mut reader)?.to_lowercase().as_str(), "y" | "yes"))
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tty = tty()?;
+        write!(tty, "{} [y/N] ", shown(question)).ok()?;
+        let answer = line(&tty);
+        if answer.is_none() {
+            let _ = writeln!(tty);
+        }
+        Some(matches!(answer?.to_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+/// The terminal, opened anew: reading it must not wait, which would hold for everybody who shares the open file.
+fn tty() -> Option<File> {
+    if !io::stdin().is_terminal() {
+        return None;
+    }
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open("/dev/tty").ok()
+}
+
+/// A question's lines, each without what a terminal would act on.
+fn shown(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// What is typed does not show until this is dropped.
+struct Quiet<'a>(&'a File, Termios);
+
+impl<'a> Quiet<'a> {
+    fn on(tty: &'a File) -> Option<Self> {
+        let before = tcgetattr(tty).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(tty, OptionalActions::Flush, &quiet).ok()?;
+        Some(Self(tty, before))
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.0, OptionalActions::Now, &self.1);
+    }
+}
+
+/// What the user types, unless Ctrl-C comes instead.
+fn line(tty: &File) -> Option<String> {
+    Handle::try_current().ok()?.block_on(async {
+        tokio::select! {
+            biased;
+            () = given_up() => None,
+            typed = typed(tty) => typed.ok()?,
+        }
+    })
+}
+
+async fn given_up() {
+    match GIVEN_UP.get() {
+        Some(stop) => stop.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One line; `None` at the end of input.
+async fn typed(tty: &File) -> io::Result<Option<String>> {
+    let ready = AsyncFd::new(tty)?;
+    loop {
+        // A terminal gives whole lines, and a part of one where the user ends it with Ctrl-D.
+        let mut chunk = [0; 4096];
+        let mut guard = ready.readable().await?;
+        match guard.try_io(|tty| (&mut &**tty.get_ref()).read(&mut chunk)) {
+            Ok(Ok(0)) => return Ok(None),
+            Ok(read) => {
+                let text = String::from_utf8_lossy(&chunk[..read?]).into_owned();
+                return Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
+            }
+            Err(_would_block) => {}
+        }
     }
 }
 
 /// Goes on only when the user says yes; `--yes` skips the question.
-pub fn confirm(yes: bool, question: &str) -> Result<(), Problem> {
+pub async fn confirm(yes: bool, question: &str) -> Result<(), Problem> {
     if yes {
         return Ok(());
     }
-    match Terminal.confirm(question) {
+    let asked = question.to_owned();
+    let answer = spawn_blocking(move || Terminal.confirm(&asked)).await;
+    match answer.ok().flatten() {
         Some(true) => Ok(()),
         Some(false) => Err(Problem::new(Code::Declined, "nothing was changed")),
         None => Err(Problem::new(Code::Declined, "there is no terminal to ask on, so nothing was changed")
             .detail(question.lines())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_keeps_its_lines_and_nothing_else_that_moves_the_cursor() {
+        assert_eq!(shown("Reset \x1b[2Jall\tof it.\nGo on?"), "Reset \\x1b[2Jall of it.\nGo on?");
+        assert_eq!(shown("one\r\x07two"), "one\\x0d\\x07two");
     }
 }

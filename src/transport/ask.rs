@@ -13,7 +13,7 @@ use crate::core::Secret;
 ///
 /// Every answer is `None` when nobody is there to give it. The calls may block.
 pub trait Ask: Send + Sync {
-    /// Asks for text that is not echoed.
+    /// Asks for text that is not echoed; `prompt` has no colon, which whoever shows it adds.
     fn secret(&self, prompt: &str) -> Option<Secret>;
 
     /// Asks a question to be answered with yes or no.

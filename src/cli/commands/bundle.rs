@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{Context, up::this_arch};
 use crate::{
@@ -22,8 +22,13 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
         }
         BundleCommand::Verify { file } => {
             let bundle = open(cx, file)?;
-            let journal = cx.unkept_journal();
-            bundle.verify(&*journal)?;
+            let (journal, bundle) = (cx.unkept_journal(), Arc::new(bundle));
+            // Aside, so that Ctrl-C is heard meanwhile.
+            let verified = tokio::task::spawn_blocking({
+                let bundle = Arc::clone(&bundle);
+                move || bundle.verify(&*journal)
+            });
+            verified.await.map_err(|e| Problem::new(Code::Internal, "verifying ended badly").because(e))??;
             let members = count(bundle.members().count() as u64, "member");
             output::data(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
             Ok(())
@@ -57,6 +62,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         cache: Cache::new(&cx.places.cache),
     };
     let journal = cx.unkept_journal();
+    cx.stop.in_order();
     let built = tokio::select! {
         built = build(request, &*journal) => built,
         () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C; finished parts are kept").into()),

@@ -30,13 +30,16 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     // Facts would cost more than a small file.
     let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;
     let host = Host::open(node.clone(), Arc::new(link), Some(&password)).await?;
-    let ended = async {
+    // Once there may be a part of the file, Ctrl-C still lets the host remove it.
+    cx.stop.in_order();
+    let put = async {
         let blob = digest.await.map_err(std::io::Error::other).flatten().map_err(unread)?;
         let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));
         let sent = |n: u64| journal.progress(&node, "upload", n, blob.size());
-        host.put(&blob, path, 0o644, Io { line: None, sent: Some(&sent) }).await.map_err(|e| e.problem().on(&node))
-    }
-    .await;
+        let io = Io { line: None, sent: Some(&sent) };
+        host.put(&blob, path, 0o644, io).await.map_err(|e| e.problem().on(&node).into())
+    };
+    let ended = cx.stop.unless_stopped(put).await;
     host.close().await;
-    ended.map(drop).map_err(Into::into)
+    ended.map(drop)
 }

@@ -31,6 +31,7 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
     };
     let mut command = Command::new(program);
     command.env("KUBECONFIG", kubeconfig).args(args.args);
+    cx.stop.hand_over();
     Ok(run_in(netns.as_deref(), command)?)
 }
 

@@ -53,7 +53,10 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     if matches!(command, EngineCommand::Stop)
         && let Some(question) = stop_question(cx, &engine).await
     {
-        confirm(cx.global.yes, &question)?;
+        confirm(cx.global.yes, &question).await?;
+    }
+    if !matches!(command, EngineCommand::Status) {
+        cx.stop.in_order();
     }
     let was = engine.status().await;
     let done = match command {

@@ -96,7 +96,9 @@ async fn carry_out(
     let machines = result.machines.get().cloned();
     let machines = machines.ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
     if let Some(user) = user {
-        let crew = Crew::muster(&targets::of_machines(&cx.store, &machines)?, None, Some(&run.journal)).await?;
+        let targets = targets::of_machines(&cx.store, &machines)?;
+        let meet = Crew::muster(&targets, None, Some(&run.journal));
+        let crew = cx.stop.unless_stopped(meet).await?;
         let phases: Vec<Box<dyn Phase>> = vec![Box::new(user)];
         let ended = run_flow(run, &phases, &nodes[1..], &crew.hosts, &crew.fleet).await;
         crew.dismiss().await;

@@ -26,6 +26,7 @@ use super::{
     ask::Terminal,
     output::{self, Show},
     settings::Places,
+    stop::Stop,
     store::{State, Store, Where},
     targets::{self, Connect},
 };
@@ -45,42 +46,44 @@ pub(super) struct Context {
     pub global: Global,
     pub places: Places,
     pub store: Store,
+    /// The first Ctrl-C, for runs.
     pub cancel: CancellationToken,
+    pub stop: Arc<Stop>,
 }
 
 /// Runs the command; the number is the exit code of a command that passes another program's on.
 pub(super) async fn run(args: Args) -> Result<u8, Problems> {
     let places = Places::from_env();
     let store = Store::of(&places.labs, &args.global.name);
-    let cx = Context { global: args.global, places, store, cancel: CancellationToken::new() };
-    let stop = cx.cancel.clone();
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            stop.cancel();
-        }
-    });
-    match args.command {
-        Command::Up(args) => up::up(&cx, args).await.map(|()| 0),
-        Command::Plan(args) => plan::plan(&cx, args).await.map(|()| 0),
-        Command::Status(args) => status::status(&cx, args).await.map(|()| 0),
-        Command::Doctor(args) => doctor::doctor(&cx, args).await,
-        Command::Reset(args) => reset::reset(&cx, args).await.map(|()| 0),
-        Command::Down(args) => reset::down(&cx, args).await.map(|()| 0),
-        Command::Ssh(args) => ssh::ssh(&cx, args).await,
-        Command::Cp(args) => cp::cp(&cx, args).await.map(|()| 0),
-        Command::Kubectl(args) => kubectl::kubectl(&cx, args).await,
-        Command::Bundle(command) => bundle::bundle(&cx, command).await.map(|()| 0),
-        Command::Machine(command) => machine::machine(&cx, command).await.map(|()| 0),
+    let stop = Stop::listen();
+    let cx = Context { global: args.global, places, store, cancel: stop.first().clone(), stop: Arc::clone(&stop) };
+    stop.unless_now(command(&cx, args.command)).await
+}
+
+async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
+    match command {
+        Command::Up(args) => up::up(cx, args).await.map(|()| 0),
+        Command::Plan(args) => plan::plan(cx, args).await.map(|()| 0),
+        Command::Status(args) => status::status(cx, args).await.map(|()| 0),
+        Command::Doctor(args) => doctor::doctor(cx, args).await,
+        Command::Reset(args) => reset::reset(cx, args).await.map(|()| 0),
+        Command::Down(args) => reset::down(cx, args).await.map(|()| 0),
+        Command::Ssh(args) => ssh::ssh(cx, args).await,
+        Command::Cp(args) => cp::cp(cx, args).await.map(|()| 0),
+        Command::Kubectl(args) => kubectl::kubectl(cx, args).await,
+        Command::Bundle(command) => bundle::bundle(cx, command).await.map(|()| 0),
+        Command::Machine(command) => machine::machine(cx, command).await.map(|()| 0),
         Command::Profile(command) => profile::profile(command).map(|()| 0),
-        Command::Run(command) => Ok(runs::runs(&cx, command).map(|()| 0)?),
+        Command::Run(command) => Ok(runs::runs(cx, command).map(|()| 0)?),
         Command::Completions { shell } => Ok(meta::completions(shell)),
         Command::Man => Ok(meta::man()?),
     }
 }
 
 impl Context {
-    /// A journal in the lab's folder, shown as the user asked.
+    /// A journal in the lab's folder, shown as the user asked. From here on Ctrl-C ends things in order.
     fn journal(&self) -> Result<Arc<Journal>, Problem> {
+        self.stop.in_order();
         let show = Show::choose(self.global.plain, self.global.output_events.is_some());
         Ok(Arc::new(Journal::create(&self.store.file("runs"), vec![show.listener(self.global.verbose)])?))
     }

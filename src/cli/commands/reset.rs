@@ -7,6 +7,7 @@ use crate::{
         args::{DownArgs, ResetArgs},
         ask::confirm,
         output,
+        stop::cancelled,
         store::{State, Where},
     },
     core::{Class, Code, EventKind, NodeId, Problem, Problems, Report},
@@ -26,7 +27,7 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
         "Reset removes the lab {} from {hosts}: its cluster, everything deployed in it, and all of its data there.\nGo on?",
         lab.name()
     );
-    confirm(cx.global.yes, &question)?;
+    confirm(cx.global.yes, &question).await?;
     let _lock = Lock::take(cx.store.folder())?;
     clean(cx, &args, &lab, &state, false).await?;
     output::say(&format!(
@@ -44,14 +45,14 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
         Where::Local => "removes the machines with everything on them",
         Where::Hosts(_) => "resets the hosts, losing the cluster and all of its data there,",
     };
-    confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name()))?;
+    confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name())).await?;
     let _lock = Lock::take(cx.store.folder())?;
     match state.place {
         Where::Local => remove_machines(cx, &lab, &state).await?,
         Where::Hosts(_) => {
             let left = clean(cx, &args.reset, &lab, &state, args.forget_unreachable).await?;
             if !left.is_empty() {
-                confirm(cx.global.yes, &leave_question(&lab, &left))?;
+                confirm(cx.global.yes, &leave_question(&lab, &left)).await?;
                 left.iter().for_each(|p| output::say(&format!("warning: the host was not reset: {p}")));
             }
         }
@@ -137,17 +138,21 @@ async fn carry_out(
         nodes: nodes.clone(),
         phases: std::iter::once(Crew::CONNECT).chain(phases.iter().map(|p| p.id())).collect(),
     });
-    let targets = cx.targets(lab, state, &args.connect).await?;
+    let targets = cx.stop.unless_stopped(cx.targets(lab, state, &args.connect)).await?;
     let mut left: Vec<Problem> = nodes
         .iter()
         .filter(|n| !targets.iter().any(|(t, _)| t == *n))
         .map(|n| Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n))
         .collect();
-    let password = sudo_password(&args.connect).await?;
-    let (crew, absent) = Crew::muster_those_that_come(&targets, Some(&password), Some(&run.journal)).await;
-    if let Some(password) = password.known() {
-        run.journal.hide(password);
-    }
+    let meet = async {
+        let password = sudo_password(&args.connect).await?;
+        let met = Crew::muster_those_that_come(&targets, Some(&password), Some(&run.journal)).await;
+        if let Some(password) = password.known() {
+            run.journal.hide(password);
+        }
+        Ok(met)
+    };
+    let (crew, absent) = cx.stop.unless_stopped(meet).await?;
     let (ours, taken) = sort(lab, &state.owner(), &crew.fleet);
     left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();
@@ -208,6 +213,9 @@ async fn remove_each(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Resul
     let provider = cx.provider(lab, state).await?;
     // Those that exist rather than those of the profile: an earlier profile may have had more.
     for machine in provider.list(Some(lab.name())).await? {
+        if cx.cancel.is_cancelled() {
+            return Err(cancelled());
+        }
         provider.remove(lab.name(), &machine.node).await?;
         run.journal.note(&NodeId::here(), &format!("machine {} is removed", machine.name));
     }

@@ -45,6 +45,7 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
             command.arg(shell::join(words));
         }
     }
+    cx.stop.hand_over();
     Ok(run_in(target.netns.as_deref(), command)?)
 }
 

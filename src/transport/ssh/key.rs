@@ -135,7 +135,7 @@ pub(super) async fn unlock(file: &Path, keyring: &Keyring) -> Option<Arc<Private
     let mut key = None;
     for attempt in 0..TRIES {
         let again = if attempt > 0 { "Wrong. " } else { "" };
-        let Some(phrase) = keyring.secret(format!("{again}Pass phrase of {}: ", file.display())).await else { break };
+        let Some(phrase) = keyring.secret(format!("{again}Pass phrase of {}", file.display())).await else { break };
         let text = text.clone();
         // Deriving the key takes a good part of a second on purpose.
         let tried = tokio::task::spawn_blocking(move || decode_secret_key(&text, Some(phrase.expose()))).await;

@@ -13,5 +13,5 @@ pub(in crate::cli::commands) async fn agree_to_packages(cx: &Context, packages: 
     let source =
         packages.added_source().map(|(file, why)| format!("\nand the apt source {file} ({why})")).unwrap_or_default();
     let question = format!("kubecamp needs packages on this computer: {}{source}\nInstall them?", missing.join(" "));
-    confirm(cx.global.yes, &question)
+    confirm(cx.global.yes, &question).await
 }

@@ -34,13 +34,17 @@ impl<'a> Site<'a> {
         run: &'a Run,
         result: &LocalResult,
     ) -> Result<Self, Problems> {
-        let targets = request.targets(cx, result).await?;
-        let password = sudo_password(&request.args.connect).await?;
         let journal = (run.mode == Mode::Apply).then_some(&*run.journal);
-        let (crew, absent) = Crew::muster_those_that_come(&targets, Some(&password), journal).await;
-        if let Some(password) = password.known() {
-            run.journal.hide(password);
-        }
+        let meet = async {
+            let targets = request.targets(cx, result).await?;
+            let password = sudo_password(&request.args.connect).await?;
+            let met = Crew::muster_those_that_come(&targets, Some(&password), journal).await;
+            if let Some(password) = password.known() {
+                run.journal.hide(password);
+            }
+            Ok((targets, met))
+        };
+        let (targets, (crew, absent)) = cx.stop.unless_stopped(meet).await?;
         Ok(Self { cx, request, run, targets, crew, absent })
     }
 
@@ -73,8 +77,11 @@ impl<'a> Site<'a> {
         let nodes = self.crew.hosts.keys();
         let began: Vec<_> =
             nodes.map(|on| (on, journal.phase_begins(&PREFLIGHT, on, "see whether the hosts fit"))).collect();
-        let found =
-            preflight::check(&self.run.lab, &self.request.owner, &self.crew.hosts, &self.crew.fleet, arch, allow).await;
+        let crew = &self.crew;
+        let look = async {
+            Ok(preflight::check(&self.run.lab, &self.request.owner, &crew.hosts, &crew.fleet, arch, allow).await)
+        };
+        let found = self.cx.stop.unless_stopped(look).await?;
         for problem in found.warnings {
             journal.event(EventKind::Warning { problem });
         }

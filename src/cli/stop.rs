@@ -1,0 +1,123 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{ask, output};
+use crate::core::{Code, Problem, Problems};
+
+/// What Ctrl-C does. A command that only looks, or still asks, ends at once. From when it changes something, the first
+/// one ends it in order, and the second at once.
+#[derive(Default)]
+pub struct Stop {
+    /// Cancelled by the first Ctrl-C.
+    first: CancellationToken,
+    /// Cancelled when nothing more is waited for.
+    now: CancellationToken,
+    in_order: AtomicBool,
+    /// Another program has the terminal.
+    handed_over: AtomicBool,
+}
+
+impl Stop {
+    /// Listens from here on.
+    pub fn listen() -> Arc<Self> {
+        let stop = Arc::new(Self::default());
+        ask::give_up_with(stop.first.clone());
+        // Where nobody may listen, Ctrl-C ends the process as it always did.
+        if let Ok(mut pressed) = signal(SignalKind::interrupt()) {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                while pressed.recv().await.is_some() {
+                    stop.pressed();
+                }
+            });
+        }
+        stop
+    }
+
+    fn pressed(&self) {
+        if self.handed_over.load(Ordering::SeqCst) {
+            return;
+        }
+        if !self.in_order.load(Ordering::SeqCst) || self.first.is_cancelled() {
+            // First this: who sees a question unanswered must find the command ended already.
+            self.now.cancel();
+        } else {
+            output::say("Stopping in order; Ctrl-C again stops at once.");
+        }
+        self.first.cancel();
+    }
+
+    /// From now on the first Ctrl-C is for the command, which listens to [`Self::first`].
+    pub fn in_order(&self) {
+        self.in_order.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on Ctrl-C is for another program, which has the terminal and whose end is waited for.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::SeqCst);
+    }
+
+    /// The first Ctrl-C.
+    pub fn first(&self) -> &CancellationToken {
+        &self.first
+    }
+
+    /// Does `work` unless it is to end at once.
+    pub async fn unless_now<T>(&self, work: impl Future<Output = Result<T, Problems>>) -> Result<T, Problems> {
+        race(&self.now, work).await
+    }
+
+    /// Does a part of a run that may be dropped at any time: connecting, looking.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Problems>>) -> Result<T, Problems> {
+        race(&self.first, work).await
+    }
+}
+
+async fn race<T>(stop: &CancellationToken, work: impl Future<Output = Result<T, Problems>>) -> Result<T, Problems> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(cancelled().into()),
+        ended = work => ended,
+    }
+}
+
+/// The problem of what was stopped.
+pub fn cancelled() -> Problem {
+    Problem::new(Code::Cancelled, "stopped by Ctrl-C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn forever() -> Result<(), Problems> {
+        std::future::pending().await
+    }
+
+    fn code(ended: Result<(), Problems>) -> Option<Code> {
+        ended.err().and_then(|problems| problems.iter().next().map(|p| p.code))
+    }
+
+    #[tokio::test]
+    async fn one_ends_a_look_and_two_a_run() {
+        let look = Stop::default();
+        look.pressed();
+        assert_eq!(code(look.unless_now(forever()).await), Some(Code::Cancelled));
+        let run = Stop::default();
+        run.in_order();
+        run.pressed();
+        assert_eq!(code(run.unless_stopped(forever()).await), Some(Code::Cancelled));
+        assert_eq!(code(run.unless_now(async { Ok(()) }).await), None, "it goes on to its end");
+        run.pressed();
+        assert_eq!(code(run.unless_now(forever()).await), Some(Code::Cancelled));
+        let other = Stop::default();
+        other.hand_over();
+        other.pressed();
+        assert!(!other.first.is_cancelled() && !other.now.is_cancelled());
+    }
+}
