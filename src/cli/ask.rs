@@ -137,7 +137,7 @@ pub async fn confirm(yes: bool, question: &str) -> Result<(), Problem> {
     match answer.ok().flatten() {
         Some(true) => Ok(()),
         Some(false) => Err(Problem::new(Code::Declined, "nothing was changed")),
-        None => Err(Problem::new(Code::Declined, "there is no terminal to ask on, so nothing was changed")
+        None => Err(Problem::new(Code::Declined, "nobody answered at a terminal, so nothing was changed")
             .detail(question.lines())),
     }
 }

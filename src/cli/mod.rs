@@ -44,7 +44,8 @@ pub fn main() -> ExitCode {
         Err(_) => return ExitCode::from(70),
     };
     let ended = runtime.block_on(Box::pin(commands::run(args)));
-    runtime.shutdown_timeout(std::time::Duration::from_millis(300));
+    // The thread of a question that was given up puts the terminal back meanwhile.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(problems) => {

@@ -56,11 +56,13 @@ impl HostLock {
     /// Takes the host's run lock, or says which run holds it.
     pub async fn take(host: &Arc<Host>, run: &RunId) -> Result<Self, Problem> {
         let cancel = tokio_util::sync::CancellationToken::new();
+        // From the start, since a run may be stopped while it waits for the lock.
+        let held = cancel.clone().drop_guard();
         let (told, heard) = tokio::sync::oneshot::channel();
-        tokio::spawn(hold(Arc::clone(host), run.clone(), cancel.clone(), told));
+        tokio::spawn(hold(Arc::clone(host), run.clone(), cancel, told));
         let on = host.node();
         match tokio::time::timeout(Duration::from_secs(30), heard).await {
-            Ok(Ok(Held::Ours)) => Ok(Self { host: Arc::clone(host), run: run.clone(), _held: cancel.drop_guard() }),
+            Ok(Ok(Held::Ours)) => Ok(Self { host: Arc::clone(host), run: run.clone(), _held: held }),
             Ok(Ok(Held::Other(who))) if who == run.as_str() => Err(twin(on)),
             Ok(Ok(Held::Other(who))) => Err(busy(on, &who)),
             Ok(Err(_)) | Err(_) => Err(Problem::new(Code::LinkLost, "the host's lock could not be taken").on(on)),
