@@ -1,6 +1,6 @@
 use std::{
     fs::{File, OpenOptions},
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Write},
     os::unix::fs::OpenOptionsExt,
     sync::{Mutex, OnceLock, PoisonError},
 };
@@ -9,7 +9,7 @@ use rustix::{
     fs::OFlags,
     termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr},
 };
-use tokio::{io::unix::AsyncFd, runtime::Handle, task::spawn_blocking};
+use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Handle, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,22 +37,22 @@ pub fn give_up_with(stop: CancellationToken) {
 impl Ask for Terminal {
     fn secret(&self, prompt: &str) -> Option<Secret> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tty = tty()?;
+        let tty = tty()?;
         let quiet = Quiet::on(&tty)?;
-        write!(tty, "{}: ", shown(prompt)).ok()?;
+        write!(&tty, "{}: ", shown(prompt)).ok()?;
         let answer = line(&tty);
         drop(quiet);
-        let _ = writeln!(tty);
+        let _ = writeln!(&tty);
         answer.map(Secret::new)
     }
 
     fn confirm(&self, question: &str) -> Option<bool> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tty = tty()?;
-        write!(tty, "{} [y/N] ", shown(question)).ok()?;
+        let tty = tty()?;
+        write!(&tty, "{} [y/N] ", shown(question)).ok()?;
         let answer = line(&tty);
         if answer.is_none() {
-            let _ = writeln!(tty);
+            let _ = writeln!(&tty);
         }
         Some(matches!(answer?.to_lowercase().as_str(), "y" | "yes"))
     }
@@ -111,20 +111,11 @@ async fn given_up() {
 
 /// One line; `None` at the end of input.
 async fn typed(tty: &File) -> io::Result<Option<String>> {
-    let ready = AsyncFd::new(tty)?;
-    loop {
-        // A terminal gives whole lines, and a part of one where the user ends it with Ctrl-D.
-        let mut chunk = [0; 4096];
-        let mut guard = ready.readable().await?;
-        match guard.try_io(|tty| (&mut &**tty.get_ref()).read(&mut chunk)) {
-            Ok(Ok(0)) => return Ok(None),
-            Ok(read) => {
-                let text = String::from_utf8_lossy(&chunk[..read?]).into_owned();
-                return Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
-            }
-            Err(_would_block) => {}
-        }
-    }
+    // A terminal is waited for like a pipe. It gives whole lines, and a part of one where the user ends it with Ctrl-D.
+    let mut chunk = [0; 4096];
+    let read = pipe::Receiver::from_file_unchecked(tty.try_clone()?)?.read(&mut chunk).await?;
+    let text = String::from_utf8_lossy(&chunk[..read]);
+    Ok((read > 0).then(|| text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
 /// Goes on only when the user says yes; `--yes` skips the question.

@@ -222,11 +222,12 @@ mod tests {
         let second = async {
             let met = board.wait(&lanes[0], &join, &lanes).await;
             drop(cp);
+            board.lane_over(&lanes[0]);
             met
         };
         let limit = std::time::Duration::from_secs(10);
         let met = tokio::time::timeout(limit, futures::future::join(first, second)).await.unwrap();
-        assert_eq!(met, (Met::Stuck(vec![join]), Met::No));
+        assert_eq!(met, (Met::No, Met::Stuck(vec![token.clone()])), "one tells, and the other had hoped for it");
     }
 
     #[tokio::test]
@@ -247,11 +248,11 @@ mod tests {
         let board = Board::new();
         let lanes = [node("cp"), node("worker-1")];
         let (_worker, cp, aside) = (board.busy(), board.busy(), board.busy());
-        let image = step("cp", "import");
+        let (image, init) = (step("cp", "import"), step("cp", "init"));
         // A lane may wait for what goes on beside it.
         let mut own = Box::pin(board.wait(&lanes[0], &image, &lanes));
         assert!(futures::poll!(&mut own).is_pending());
-        let mut other = Box::pin(board.wait(&lanes[1], &step("cp", "init"), &lanes));
+        let mut other = Box::pin(board.wait(&lanes[1], &init, &lanes));
         assert!(futures::poll!(&mut other).is_pending());
         board.step_done(&lanes[0], &StepId::new("import"));
         drop(aside);

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::sudo::{Sudo, SudoPassword, become_root};
 use crate::{
     core::{Blob, NodeId, Problem},
-    transport::{Cmd, Exit, Input, Io, LinkError, Transport, put_as},
+    transport::{Cmd, Exit, Io, LinkError, Transport, put_as},
 };
 
 /// One host with a way to it and a way to become root there.

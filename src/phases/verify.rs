@@ -191,12 +191,12 @@ mod tests {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let told = std::thread::spawn(move || {
-            use std::io::{Read, Write};
+            use std::io::{BufRead, BufReader, Write};
             let (mut one, _) = server.accept().unwrap();
-            let mut asked = [0; 256];
-            let n = one.read(&mut asked).unwrap();
+            let asked: Vec<_> =
+                BufReader::new(&one).lines().map(|l| l.unwrap()).take_while(|l| !l.is_empty()).collect();
             one.write_all(b"HTTP/1.0 200 OK\r\n\r\nnftables").unwrap();
-            String::from_utf8_lossy(&asked[..n]).into_owned()
+            asked
         });
         let script = format!(
             "DEADLINE=0\n{}\nanswer_http 127.0.0.1 {port} /proxyMode",
@@ -204,6 +204,6 @@ mod tests {
         );
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert!(String::from_utf8_lossy(&out.stdout).ends_with("nftables"), "{out:?}");
-        assert!(told.join().unwrap().starts_with("GET /proxyMode HTTP/1.0\r\n"));
+        assert_eq!(told.join().unwrap(), ["GET /proxyMode HTTP/1.0", "Host: kubecamp"]);
     }
 }

@@ -65,6 +65,8 @@ impl Sshd {
         assert!(sshd.exists(), "/usr/sbin/sshd is missing; install it with: apt-get install openssh-server");
         fs::create_dir_all("/run/sshd").unwrap();
         let dir = tempfile::tempdir().unwrap();
+        // sshd reads the list of keys as the user who logs in.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         must("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", &at("host_key")]);
         let pair = KeyPair::new("user").unwrap();

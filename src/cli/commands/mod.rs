@@ -211,7 +211,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
         let store = Store::of(dir.path(), &args.global.name);
-        let cx = Context { global: args.global, places: Places::from_env(), store, cancel: CancellationToken::new() };
+        let (places, cancel) = (Places::from_env(), CancellationToken::new());
+        let cx = Context { global: args.global, places, store, cancel, stop: Arc::default() };
         let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
         let journal = Arc::new(Journal::create(dir.path(), vec![]).unwrap());
         journal.hide(&Secret::new("pa55word"));

@@ -118,7 +118,7 @@ mod tests {
         let keep = |name: &str, place| {
             let name: LabName = name.parse().unwrap();
             let lab = Lab::new(name.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
-            let state = State { format: 1, place, engine: None, bundle: None, clean: true };
+            let state = State { clean: true, ..State::new(place) };
             Store::of(dir.path(), &name).save(&lab, &state).unwrap();
             name
         };
