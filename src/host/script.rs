@@ -104,8 +104,12 @@ mod tests {
     fn without_block(lines: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hosts");
-        let text =
-            lines.replace('<', "# kubecamp begin").replace('>', "# kubecamp end").replace(' ', "\n").replace('=', " ");
+        let line = |word: &str| match word {
+            "<" => "# kubecamp begin".to_owned(),
+            ">" => "# kubecamp end".to_owned(),
+            word => word.replace('=', " "),
+        };
+        let text = lines.split(' ').map(line).collect::<Vec<_>>().join("\n");
         std::fs::write(&file, format!("{text}\n")).unwrap();
         let script = format!("{LIB}\nkc_without_block {} 'cp worker-1'", file.display());
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
@@ -117,8 +121,8 @@ mod tests {
     fn only_our_own_lines_of_the_hosts_file_go() {
         for (before, after) in [
             ("127.0.0.1=localhost", "127.0.0.1=localhost"),
-            ("a <>", "a"),
-            ("127.0.0.1=localhost <> 192.0.2.7=friend", "127.0.0.1=localhost 192.0.2.7=friend"),
+            ("a < >", "a"),
+            ("127.0.0.1=localhost < > 192.0.2.7=friend", "127.0.0.1=localhost 192.0.2.7=friend"),
             ("a < 192.0.2.1=cp 192.0.2.2=worker-1=h2 > b", "a b"),
             ("a < x y > b", "a b"),
             // The end is lost: what others wrote below stays.
@@ -127,7 +131,7 @@ mod tests {
             // The begin is lost.
             ("a 192.0.2.7=friend 192.0.2.1=cp > b", "a 192.0.2.7=friend b"),
         ] {
-            assert_eq!(without_block(&before.replace("<>", "< >")), after, "{before}");
+            assert_eq!(without_block(before), after, "{before}");
         }
     }
 
