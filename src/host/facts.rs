@@ -240,8 +240,8 @@ mod tests {
     #[tokio::test]
     async fn a_clock_is_compared_with_this_computers() {
         let link = ScriptedTransport::new()
-            .on("id -u", Reply::ok("root"))
-            .on("p os.id", Reply::ok("now=1000.5\nheard=990\nend=yes"));
+            .on("p os.id", Reply::ok("now=1000.5\nheard=990\nend=yes"))
+            .on("id -u", Reply::ok("root"));
         let host = Host::open("cp".parse().unwrap(), std::sync::Arc::new(link), None).await.unwrap();
         let ahead = Facts::gather(&Viewer::new(&host)).await.unwrap().clock_ahead().unwrap();
         assert!(ahead < -1e9, "some fifty years behind, whatever it says itself: {ahead}");

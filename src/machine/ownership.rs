@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn names_stay_within_a_dns_label() {
-        let node: NodeId = "n".repeat(60).parse().unwrap();
-        assert_eq!(machine_name(&"lab".parse().unwrap(), &node).unwrap_err().code, Code::MachineStart);
+        let (lab, node) = ("l".repeat(32).parse().unwrap(), "n".repeat(32).parse().unwrap());
+        assert_eq!(machine_name(&lab, &node).unwrap_err().code, Code::MachineStart);
         assert!(template_name("a/b").is_err());
     }
 }
