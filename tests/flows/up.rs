@@ -221,7 +221,8 @@ async fn a_disk_that_the_lab_itself_has_filled_is_no_reason_to_refuse_it() {
 async fn a_proof_holds_as_long_as_the_boot_and_the_kube_proxy_it_was_made_with() {
     let camp = Camp::new();
     camp.up().await.good();
-    for break_it in [|host: &SimHost| host.reboot(), |host: &SimHost| host.restart_kube_proxy()] {
+    let breaks: [fn(&SimHost); 2] = [SimHost::reboot, SimHost::restart_kube_proxy];
+    for break_it in breaks {
         camp.world.forget();
         break_it(camp.host("worker-1"));
         camp.up().await.good();
