@@ -455,7 +455,7 @@ fn a_lab_keeps_the_bundle_that_it_was_made_from() {
     fs::write(&state, text).unwrap();
     for command in ["up", "plan"] {
         let ended = home.run(&[command]);
-        assert!(ended.code == 5 && ended.err.contains("/gone/patched.bundle"), "{}", ended.err);
+        assert!(ended.code == 2 && ended.err.contains("cannot read /gone/patched.bundle"), "{}", ended.err);
     }
 }
 

@@ -98,12 +98,14 @@ fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
 /// Runs the command at a terminal of its own until the words in the first line of input are shown; then sends the
 /// rest, and prints what was shown, whether typing was hidden then and at the end, and the exit code.
 const TERMINAL: &str = r"
-import os, pty, select, sys, termios, time
+import fcntl, os, pty, select, struct, sys, termios, time
 words, answer = sys.argv[1].encode(), sys.argv[2].encode().decode('unicode_escape').encode()
 pid, fd = pty.fork()
 if pid == 0:
     os.execv(sys.argv[3], sys.argv[3:])
-hold = os.open(os.ptsname(fd), os.O_RDWR | os.O_NOCTTY)
+# os.ptsname comes only with Python 3.13: TIOCGPTN asks for the terminal's number.
+number = struct.unpack('I', fcntl.ioctl(fd, 0x80045430, bytes(4)))[0]
+hold = os.open('/dev/pts/%d' % number, os.O_RDWR | os.O_NOCTTY)
 def hidden():
     return not termios.tcgetattr(hold)[3] & termios.ECHO
 shown, end, asked, code = b'', time.time() + 60, None, None

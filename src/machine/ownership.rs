@@ -59,8 +59,9 @@ mod tests {
 
     #[test]
     fn names_stay_within_a_dns_label() {
-        let (lab, node) = ("l".repeat(32).parse().unwrap(), "n".repeat(32).parse().unwrap());
-        assert_eq!(machine_name(&lab, &node).unwrap_err().code, Code::MachineStart);
+        let longest = machine_name(&"l".repeat(30).parse().unwrap(), &"n".repeat(32).parse().unwrap());
+        assert_eq!(longest.unwrap().len(), LONGEST);
+        assert_eq!(checked("n".repeat(LONGEST + 1)).unwrap_err().code, Code::MachineStart);
         assert!(template_name("a/b").is_err());
     }
 }

@@ -242,7 +242,7 @@ impl SimHost {
     pub fn stop_kubelet(&self) {
         let mut state = self.state();
         state.facts = state.facts.replace("unit.kubelet=active\n", "");
-        ["init", "join"].map(|step| state.done.remove(step));
+        state.done.retain(|step| step != "init" && step != "join");
     }
 
     /// Starts kube-proxy anew, as after a change of its mode: what was proven was so with another.
