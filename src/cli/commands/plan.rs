@@ -36,7 +36,10 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
 
 async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalResult) -> Result<(), Problems> {
     if request.is_local() && result.machines.get().is_none() {
-        let Some(bundle) = result.bundle.get() else { return Ok(without_bundle()) };
+        let Some(bundle) = result.bundle.get() else {
+            without_bundle();
+            return Ok(());
+        };
         output::say(match result.provider.get() {
             Some(_) => "note: the lab's machines do not run yet, so the plan assumes new machines.",
             None => {
@@ -50,10 +53,11 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
     }
     let site = Site::open(cx, request, run, result).await?;
     let ended = async {
-        match site.bundle(result).await? {
-            Some(bundle) => site.flow(&bundle).await,
-            None => Ok(without_bundle()),
+        if let Some(bundle) = site.bundle(result).await? {
+            return site.flow(&bundle).await;
         }
+        without_bundle();
+        Ok(())
     };
     let ended = ended.await;
     site.close().await;
