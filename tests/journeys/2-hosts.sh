@@ -44,9 +44,10 @@ has 'proven to be'
 
 say "Ctrl-C and kill -9 in the midst of up as a user with sudo, then continue"
 stopped_at_init() { # stopped_at_init SIGNAL CODE: up is stopped while kubeadm init runs
-  inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" >"$KUBECAMP_HOME/stopped.log" 2>&1 & local pid=$! got
+  # exec, so that the process is kubecamp itself: nsenter becomes it.
+  (exec nsenter --net="$netns" "$KUBECAMP" --name team7 up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}") >"$KUBECAMP_HOME/stopped.log" 2>&1 &
+  local pid=$! got
   wait_for 120 grep -q 'run kubeadm init' "$KUBECAMP_HOME/stopped.log" || die "up never came to kubeadm init"
-  # nsenter has become kubecamp itself, so this is its process.
   kill "-$1" $pid; wait $pid 2>/dev/null; got=$?
   if [ $got = "$2" ]; then say "ok: exit $got after $1"; else say "FAILED: exit $got, not $2, after $1"; tail -n 20 "$KUBECAMP_HOME/stopped.log"; bad=$((bad + 1)); fi
 }
