@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -54,6 +55,11 @@ impl IncusProvider {
     /// Machines in `place` that begin as `image`, which also says of what kind they are; `why` says why.
     pub fn new(place: Place, image: NodeImage, why: impl Into<String>) -> Self {
         Self { place, image, why: why.into(), importing: Mutex::new(()), chosen: Mutex::default() }
+    }
+
+    /// The network namespace in which the machines' addresses are reached; `None` for this computer's own.
+    pub fn netns(&self) -> Option<&Path> {
+        self.place.netns.as_deref()
     }
 
     /// The node image's name, which says what is in it.
@@ -335,6 +341,11 @@ impl Provider for IncusProvider {
         let mut machines = join_all(owned.map(|(instance, owner)| self.seen(instance, owner))).await;
         machines.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(machines)
+    }
+
+    async fn get(&self, lab: &LabName, node: &NodeId) -> Result<Option<Machine>, Problem> {
+        let Some(instance) = self.find(lab, node).await? else { return Ok(None) };
+        Ok(Some(self.seen(&instance, Owner { lab: lab.clone(), node: node.clone() }).await))
     }
 
     async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {

@@ -90,6 +90,9 @@ pub trait Provider: Send + Sync {
     /// The machines of one lab, or all that kubecamp made (others are never listed).
     async fn list(&self, lab: Option<&LabName>) -> Result<Vec<Machine>, Problem>;
 
+    /// One machine of a lab, asking no other; `None` when there is none.
+    async fn get(&self, lab: &LabName, node: &NodeId) -> Result<Option<Machine>, Problem>;
+
     /// Stops and deletes a machine; no error when there is none.
     async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem>;
 

@@ -22,8 +22,7 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     // A file that cannot be read is told before anyone is asked for anything.
     std::fs::File::open(&from).and_then(|mut f| f.read(&mut [0])).map_err(unread)?;
     let digest = tokio::task::spawn_blocking(move || Blob::from_file(&from));
-    let targets = cx.targets(&lab, &state, &args.connect).await?;
-    let Some((_, target)) = targets.into_iter().find(|(n, _)| *n == node) else {
+    let Some(target) = cx.target(&lab, &state, &node, &args.connect).await? else {
         return Err(Problem::new(Code::Usage, format!("the lab has no running node {node}")).into());
     };
     let password = sudo_password(&args.connect).await?;

@@ -26,7 +26,7 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
             .into());
     }
     let netns = match state.place {
-        Where::Local => cx.machines(&lab, &state).await?.into_iter().find_map(|m| m.netns),
+        Where::Local => cx.provider(&lab, &state).await?.netns().map(Path::to_owned),
         Where::Hosts(_) => None,
     };
     let mut command = Command::new(program);

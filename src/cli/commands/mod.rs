@@ -146,6 +146,27 @@ impl Context {
             Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab, state).await?)?),
         }
     }
+
+    /// How to log in to one node, asking no other machine; `None` when it has no machine.
+    async fn target(
+        &self,
+        lab: &Lab,
+        state: &State,
+        node: &NodeId,
+        connect: &ConnectArgs,
+    ) -> Result<Option<SshTarget>, Problems> {
+        let found = match &state.place {
+            Where::Hosts(hosts) => {
+                let host: Vec<_> = hosts.iter().filter(|(n, _)| n == node).cloned().collect();
+                targets::of_hosts(&self.store, &host, &connect.into()).await?
+            }
+            Where::Local => {
+                let machine = self.provider(lab, state).await?.get(lab.name(), node).await?;
+                targets::of_machines(&self.store, machine.as_slice())?
+            }
+        };
+        Ok(found.into_iter().next().map(|(_, target)| target))
+    }
 }
 
 /// Says where the time of a run went, when it came so far as to have phases.

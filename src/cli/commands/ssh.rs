@@ -16,9 +16,8 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
             .hint(format!("Its nodes are {}.", names.join(", ")))
             .into());
     }
-    let targets = cx.targets(&lab, &state, &args.connect).await?;
-    let found = targets.into_iter().find(|(node, _)| *node == args.node);
-    let (_, target) = found.ok_or_else(|| {
+    let found = cx.target(&lab, &state, &args.node, &args.connect).await?;
+    let target = found.ok_or_else(|| {
         Problem::new(Code::MachineStart, "the machine does not run")
             .on(&args.node)
             .hint("Bring the lab up again: kubecamp up.")

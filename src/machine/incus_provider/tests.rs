@@ -165,10 +165,14 @@ async fn a_machine_that_cannot_tell_its_keys_hides_nobody_and_can_be_removed() {
         ("POST /instances/lab-cp1/exec", json!({"return": 1, "output": {}})),
     ]);
     let provider = fake.provider(&dir, Kind::Container);
+    let alone = provider.get(&spec().lab, &spec().node).await.unwrap().unwrap();
+    assert_eq!((alone.name.as_str(), alone.state), ("lab-cp1", State::Running));
+    assert!(provider.get(&"old".parse().unwrap(), &"w".parse().unwrap()).await.unwrap().is_none());
+    assert!(fake.bodies("GET /instances?recursion=2").is_empty(), "for one machine all need not be asked");
     let machines = provider.list(None).await.unwrap();
     assert_eq!(machines.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["lab-cp1", "old-w"]);
     assert_eq!((machines[0].state, machines[0].host_keys.len()), (State::Running, 0));
-    assert_eq!(fake.bodies("POST /instances/lab-cp1/exec").len(), 1, "it was asked");
+    assert_eq!(fake.bodies("POST /instances/lab-cp1/exec").len(), 2, "it was asked each time");
     provider.remove(&spec().lab, &spec().node).await.unwrap();
     assert_eq!(fake.bodies("DELETE /instances/lab-cp1").len(), 1);
 }
