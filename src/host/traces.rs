@@ -204,6 +204,8 @@ impl Traces {
             }
             "port" => is_cluster_port(thing),
             // kubespray masks swap.target and leaves it so.
+            // The gate of a booked server is no lab's.
+            "unit" if thing.starts_with("kubecamp-agent") => false,
             "unit" => thing.starts_with("kubelet") || thing.starts_with("kubecamp") || thing == "swap.target masked",
             kind if is_rules(kind) => {
                 let bare = without_comments(thing);
@@ -223,6 +225,9 @@ impl Traces {
     }
 
     fn is_lab_path(&self, path: &str) -> bool {
+        if path.contains("kubecamp-agent") || path.contains("kubecamp-gate") {
+            return false; // the gate of a booked server
+        }
         let name = path.rsplit('/').next().unwrap_or(path);
         let named = |words: &[&str]| words.iter().any(|w| name.contains(w));
         if FOLDERS.iter().any(|f| beneath(path, f))

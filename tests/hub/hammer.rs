@@ -1,0 +1,235 @@
+//! Many at once: one winner for each window, no request lost; and the proof that these tests would see a mistake.
+
+use std::sync::Arc;
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk},
+        domain::{Booking, BookingId, State},
+        store::{Listing, Store},
+    },
+};
+use tokio::sync::Barrier;
+
+use super::world::{NOW, camp, generous, healthy, person, who, window, wish};
+
+const CLIENTS: usize = 64;
+const ROUNDS: i64 = 8;
+
+async fn crowd(desk: &Desk) {
+    camp(desk, &generous()).await;
+    for n in 0..CLIENTS {
+        person(desk, &format!("s{n}"), Some("red")).await;
+    }
+}
+
+async fn round(desks: Vec<Desk>, n: i64) -> (usize, usize) {
+    let barrier = Arc::new(Barrier::new(CLIENTS));
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let (desk, barrier) = (desks[client % desks.len()].clone(), barrier.clone());
+            tokio::spawn(async move {
+                barrier.wait().await;
+                // Windows of different lengths that all have the hour's middle in common.
+                let from = n * 240 + (client as i64 % 3) * 30;
+                desk.book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 120)).await
+            })
+        })
+        .collect();
+    let (mut won, mut lost) = (0, 0);
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(booking) => {
+                assert_eq!(booking.state, State::Booked);
+                won += 1;
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.problem.code, Code::BookConflict, "{}", refusal.problem);
+                lost += 1;
+            }
+        }
+    }
+    (won, lost)
+}
+
+pub async fn one_winner_per_window(desk: &Desk) {
+    crowd(desk).await;
+    for n in 0..ROUNDS {
+        assert_eq!(round(vec![desk.clone()], n).await, (1, CLIENTS - 1), "round {n}");
+    }
+    healthy(desk).await;
+}
+
+pub async fn two_hubs(one: &Desk, other: &Desk) {
+    crowd(one).await;
+    for n in 0..ROUNDS {
+        assert_eq!(round(vec![one.clone(), other.clone()], n).await, (1, CLIENTS - 1), "round {n}");
+    }
+    healthy(one).await;
+}
+
+/// The mutant: looks whether the slot is free, then inserts, in two transactions and without a lock.
+async fn check_then_insert(store: &Store, client: usize, n: i64, barrier: &Barrier) -> Result<(), Code> {
+    let window = window(n * 240, n * 240 + 120);
+    let server = "one".parse().unwrap();
+    let held = store.read(NOW).await.unwrap().held(&server, window).await.unwrap();
+    barrier.wait().await;
+    if !held.is_empty() {
+        return Err(Code::BookConflict);
+    }
+    let booking = Booking {
+        id: BookingId::from_random(rand::random()),
+        server: Some(server),
+        place: Some(0),
+        person: format!("s{client}").parse().unwrap(),
+        course: "k8s".parse().unwrap(),
+        group: None,
+        layout: "1x4c12g".parse().unwrap(),
+        window,
+        busy_until: window.ends + 600,
+        state: State::Booked,
+        since: NOW,
+        version: 1,
+        created: NOW,
+        updated: NOW,
+        offer_until: None,
+        came: None,
+        charged: window.length(),
+        lapses: 0,
+        series: None,
+        wished: None,
+        note: None,
+    };
+    let mut tries = 0;
+    loop {
+        let mut tx = store.write("mutant", NOW).await.unwrap();
+        let outcome = tx.add_booking(&booking, "booking.new", None).await;
+        if let Some(settled) = store.settle(tx, outcome, &mut tries).await {
+            return settled.map_err(|p| p.code);
+        }
+    }
+}
+
+async fn mutant_round(url: &str, n: i64) -> usize {
+    let store = Store::open(url).await.unwrap();
+    let barrier = Arc::new(Barrier::new(CLIENTS));
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let (store, barrier) = (store.clone(), barrier.clone());
+            tokio::spawn(async move { check_then_insert(&store, client, n, &barrier).await })
+        })
+        .collect();
+    let mut won = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(()) => won += 1,
+            Err(code) => assert_eq!(code, Code::BookConflict),
+        }
+    }
+    store.close().await;
+    won
+}
+
+pub async fn the_constraint_catches_check_then_insert(desk: &Desk, url: &str) {
+    crowd(desk).await;
+    for n in 0..3 {
+        assert_eq!(mutant_round(url, n).await, 1, "the database's constraint lets one in");
+    }
+    healthy(desk).await;
+}
+
+pub async fn without_constraint_the_mutant_is_seen(desk: &Desk, url: &str) {
+    let won = mutant_round(url, 10).await;
+    assert!(won > 1, "the mutant sold the slot {won} times: the hammer would see it");
+    let found = desk.doctor(&Caller::Console, NOW).await.unwrap();
+    assert!(found.wrong.iter().any(|w| w.contains("overlap")), "{:#?}", found.wrong);
+    let all = desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
+    assert_eq!(all.len(), 3 + won);
+}
+
+/// 64 clients with requests that overlap, over a week; prints how long one took. Not a check: run it by hand.
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
+pub async fn speed(desk: &Desk, each: usize) {
+    crowd(desk).await;
+    let began = std::time::Instant::now();
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let desk = desk.clone();
+            tokio::spawn(async move {
+                let (mut took, mut won) = (vec![], 0);
+                for n in 0..each {
+                    let from = ((client * 7 + n * 13) % 300) as i64 * 30;
+                    let began = std::time::Instant::now();
+                    won += usize::from(
+                        desk.book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 60))
+                            .await
+                            .is_ok(),
+                    );
+                    took.push(began.elapsed());
+                }
+                (took, won)
+            })
+        })
+        .collect();
+    let (mut took, mut won) = (vec![], 0);
+    for task in tasks {
+        let (times, wins) = task.await.unwrap();
+        took.extend(times);
+        won += wins;
+    }
+    took.sort();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    println!(
+        "{} requests in {:?}, {won} won; p50 {:?} p99 {:?} most {:?}",
+        took.len(),
+        began.elapsed(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    healthy(desk).await;
+}
+
+/// Whatever was answered with yes before the database died is there after it came back.
+pub async fn answered_is_kept(desk: &Desk, end: impl Fn(), begin: impl Fn()) {
+    crowd(desk).await;
+    for n in 0..3 {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let tasks: Vec<_> = (0..8)
+            .map(|client| {
+                let (desk, tell) = (desk.clone(), tell.clone());
+                tokio::spawn(async move {
+                    for slot in 0..i64::MAX {
+                        let from = (n * 300 + slot) * 90 % 40_000 / 30 * 30;
+                        match desk
+                            .book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 30))
+                            .await
+                        {
+                            Ok(booking) => tell.send(booking.id).unwrap(),
+                            Err(r) if r.problem.code == Code::HubDatabase => return,
+                            Err(_) => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(tell);
+        let mut kept = vec![];
+        while kept.len() < 20 {
+            kept.push(told.recv().await.unwrap());
+        }
+        end();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        while let Some(id) = told.recv().await {
+            kept.push(id);
+        }
+        begin();
+        for id in kept {
+            assert_eq!(desk.booking(&Caller::Console, NOW, &id).await.unwrap().state, State::Booked);
+        }
+        healthy(desk).await;
+    }
+}
