@@ -56,7 +56,10 @@ impl Postgres {
     fn begin(&self) {
         let folder = self.folder.path();
         // What survives here survives the death of its processes; the death of the machine is PostgreSQL's own matter.
-        let options = format!("-k {} -c listen_addresses='' -c max_connections=120 -c fsync=off", folder.display());
+        let options = format!(
+            "-k {} -c listen_addresses='' -c max_connections=120 -c fsync=off -c deadlock_timeout=100ms",
+            folder.display()
+        );
         let mut start = as_postgres(&self.bin.join("pg_ctl"));
         start.args(["-w", "-D"]).arg(folder.join("data"));
         // Its output goes to a file: a pipe that the server keeps open would never end.
@@ -71,6 +74,11 @@ impl Postgres {
             .arg(data)
             .arg("stop")
             .current_dir("/"));
+    }
+
+    /// How often two transactions waited for each other.
+    fn deadlocks(&self) -> usize {
+        fs::read_to_string(self.folder.path().join("log")).unwrap().matches("deadlock detected").count()
     }
 
     fn url(&self, database: &str) -> String {
@@ -118,6 +126,7 @@ async fn live_hub_store_hammer() {
     let (desk, _) = postgres.fresh().await;
     hammer::one_winner_per_window(&desk).await;
     desk.close().await;
+    assert_eq!(postgres.deadlocks(), 0, "the desk locks in one order");
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
@@ -133,6 +142,7 @@ async fn live_hub_store_two_hubs_on_one_database() {
     let (desk, url) = postgres.fresh().await;
     let other = Desk::new(Store::open(&url).await.unwrap());
     hammer::two_hubs(&desk, &other).await;
+    assert_eq!(postgres.deadlocks(), 0, "two desks lock in one order");
     desk.close().await;
     other.close().await;
 }
