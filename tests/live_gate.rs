@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::Read,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -298,6 +298,13 @@ async fn live_gate_accounts_are_students_and_no_more() {
     }
     must("gpasswd", &["-d", &b, &group(gate.name)]);
     assert_eq!(refused(&b).await, Some(Code::GateAccount), "somebody else's account");
+    // What somebody else runs is left alone, whatever name a plan has.
+    let mut others = Client(Command::new("runuser").args(["-u", &b, "--", "sleep", "1000"]).spawn().unwrap());
+    gate.by("the other's process", wall() + 10.0, |g| g.processes("b").iter().any(|p| p.ends_with("sleep")));
+    world.evict(&b).await.unwrap();
+    assert!(world.remains(std::slice::from_ref(&b)).unwrap().is_empty(), "it is not looked at either");
+    assert!(others.0.try_wait().unwrap().is_none());
+    drop(others);
     // Root is never evicted, whatever a plan or file says.
     assert!(world.evict("root").await.is_err());
 }

@@ -227,7 +227,7 @@ impl Agent {
         self.end_all(&reading).await?;
         self.work_on_labs().await?;
         let doubt = self.timeline.doubt(&reading);
-        self.take_new(now, doubt.as_deref())?;
+        self.take_new(now, doubt.as_deref()).await?;
         self.work_on_labs().await?;
         self.open_doors(now, doubt.as_deref()).await?;
         self.tell(now).await?;
@@ -289,7 +289,7 @@ impl Agent {
     }
 
     /// Takes slots whose lab must be brought up, once their place is free.
-    fn take_new(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
+    async fn take_new(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
         let Some(plan) = self.valid_plan(now) else { return Ok(()) };
         let mut due: Vec<Slot> = plan.slots.iter().filter(|s| s.wanted == Wanted::Open).cloned().collect();
         due.sort_by_key(|s| s.starts);
@@ -308,6 +308,11 @@ impl Agent {
             }
             if let Some(why) = doubt.map(str::to_owned).or_else(|| self.no_disk()) {
                 self.refuse(&slot.booking, why)?;
+                continue;
+            }
+            // Nothing is begun for somebody who cannot be let in: the server is fit for whoever comes after.
+            if let Err(problem) = self.world.ensure_account(&slot.account).await {
+                self.refuse(&slot.booking, problem.to_string())?;
                 continue;
             }
             self.write(Entry::Taken { slot })?;

@@ -149,6 +149,13 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
     Ok(owner)
 }
 
+/// Whether an account is in a group of /etc/group below `root`, be it as its own.
+pub(super) fn is_member(root: &Path, owner: &Owner, group: &str) -> bool {
+    let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
+    let gid = text.lines().find(|l| l.split(':').next() == Some(group)).and_then(|l| l.split(':').nth(2));
+    gid.is_some_and(|gid| gid == owner.gid.to_string()) || members(root, group).contains(&owner.name)
+}
+
 /// The members of a group in /etc/group below `root`.
 pub(super) fn members(root: &Path, group: &str) -> Vec<String> {
     let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
@@ -199,5 +206,8 @@ mod tests {
         assert!(!owner.owns(0) && !owner.owns(100_000) && !owner.owns(231_072) && !owner.owns(300_010));
         assert!(person(in_files(root.path(), "root").unwrap()).is_err());
         assert_eq!(members(root.path(), "kubecamp-students"), ["kct-a", "kct-b"]);
+        assert!(is_member(root.path(), &owner, "kubecamp-students") && !is_member(root.path(), &owner, "x"));
+        let own_group = Owner { name: "q".into(), gid: 990, ..owner };
+        assert!(is_member(root.path(), &own_group, "kubecamp-students"));
     }
 }

@@ -59,19 +59,26 @@ impl Linux {
         Self { places, clocks: Box::new(clocks), owners: Mutex::default(), flows: Mutex::default() }
     }
 
+    /// The account, if it is a student's: what is done to it kills everything that it runs.
     async fn owner(&self, account: &str) -> Result<Option<Owner>, Problem> {
         let found = accounts::anywhere(Path::new("/"), account).await?;
-        if let Some(owner) = &found {
-            self.owners.lock().unwrap_or_else(PoisonError::into_inner).insert(account.to_owned(), owner.clone());
-        }
-        Ok(found)
+        Ok(found.filter(|owner| self.is_student(owner)))
     }
 
     /// Without running a program: from the files, or from what was found before.
     fn known(&self, account: &str) -> Option<Owner> {
-        let owner = accounts::in_files(Path::new("/"), account);
-        let before = || self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned();
-        owner.or_else(before).and_then(|o| accounts::person(o).ok())
+        let owner = accounts::in_files(Path::new("/"), account).and_then(|o| accounts::person(o).ok());
+        owner.filter(|o| self.is_student(o)).or_else(|| self.ensured(account))
+    }
+
+    /// In the students' group, or found to be so before: who is taken out of it must still be put out.
+    fn is_student(&self, owner: &Owner) -> bool {
+        accounts::is_member(Path::new("/"), owner, &self.places.group)
+            || self.ensured(&owner.name).is_some_and(|before| before.uid == owner.uid)
+    }
+
+    fn ensured(&self, account: &str) -> Option<Owner> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
     }
 
     fn file(&self, account: &str) -> PathBuf {
@@ -163,8 +170,9 @@ impl World for Linux {
     }
 
     async fn ensure_account(&self, account: &str) -> Result<(), Problem> {
-        accounts::ensure(Path::new("/"), account, &self.places.group).await?;
-        self.owner(account).await.map(drop)
+        let owner = accounts::ensure(Path::new("/"), account, &self.places.group).await?;
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner).insert(account.to_owned(), owner);
+        Ok(())
     }
 
     async fn warn(&self, account: &str, text: &str) {

@@ -28,7 +28,7 @@ async fn two_slots_one_after_the_other() {
     let server = post.sim.at();
     let order: Vec<_> =
         server.did.iter().filter(|d| d.ends_with("kct-a")).map(|d| d.split(' ').next().unwrap()).collect();
-    assert_eq!(order, ["arm", "account", "open", "shut", "evict", "clear", "cut", "save", "reset", "prove"]);
+    assert_eq!(order, ["account", "arm", "account", "open", "shut", "evict", "clear", "cut", "save", "reset", "prove"]);
     drop(server);
     post.right();
 }
@@ -124,6 +124,24 @@ async fn an_old_plan_is_refused_and_an_expired_one_closes_everything() {
     let mut late = Plan::new("s1", 6, T0, T0 + 105);
     late.slots = plan.slots.clone();
     assert_eq!(post.give(&late).unwrap().unwrap_err().code, Code::GatePlan);
+}
+
+#[tokio::test]
+async fn an_account_that_is_no_students_costs_its_slot_and_not_the_server() {
+    let mut post = Post::new();
+    post.sim.at().broken.insert("account kct-a".into());
+    post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+    post.until(400).await.unwrap();
+    post.hear().unwrap();
+    assert!(post.states("1").is_empty(), "nothing was begun");
+    assert!(!post.sim.at().did.iter().any(|d| d.ends_with("kct-a") && !d.starts_with("account")));
+    assert_eq!(
+        post.told.iter().filter(|k| matches!(k, ReportKind::Refused { booking, .. } if booking == "1")).count(),
+        1
+    );
+    assert!(post.told.contains(&ReportKind::Missed { booking: "1".into() }));
+    assert_eq!(post.states("2"), WHOLE);
+    post.right();
 }
 
 #[tokio::test]
