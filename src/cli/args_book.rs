@@ -166,7 +166,7 @@ pub enum BookCommand {
     /// Log in to the server of a slot, the one that runs now by default.
     Ssh {
         /// The booking.
-        #[arg(long, value_name = "ID")]
+        #[arg(value_name = "ID")]
         id: Option<BookingId>,
         /// The SSH key to certify; ~/.ssh/id_ed25519 by default.
         #[arg(long, short, value_name = "FILE")]
