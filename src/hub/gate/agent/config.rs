@@ -11,6 +11,7 @@ use super::{Commands, Limits, Places};
 use crate::{
     core::{Code, Problem, Secret},
     hub::gate::{Epoch, public_key},
+    machine::Wanted,
 };
 
 /// The agent's configuration, as `hub enroll` writes it: YAML.
@@ -69,6 +70,9 @@ pub struct MachinesConfig {
     /// Built node images.
     #[serde(default = "images")]
     pub images: PathBuf,
+    /// What they are: `auto`, `vm` or `container`; root in a container is as good as root on the server.
+    #[serde(default)]
+    pub kind: Wanted,
     /// What a fresh machine begins with: a prepared image of this name, if the engine has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,

@@ -33,7 +33,7 @@ impl Machines {
             images: config.images.clone(),
             suite: None,
             outbound: false,
-            kind: crate::machine::Wanted::Auto,
+            kind: config.kind,
         };
         let find = move || -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> {
             let places = places.clone();
