@@ -15,7 +15,7 @@ use kubecamp::{
 };
 
 /// The folders whose changes stay inside.
-const LAYERED: &str = "/etc /usr/local /opt /var/lib /var/log /root /usr/libexec /var/tmp";
+const LAYERED: &str = "/etc /home /usr/local /opt /var/lib /var/log /root /usr/libexec /var/tmp";
 
 /// A process with namespaces of its own.
 pub struct Sandbox {
@@ -46,6 +46,13 @@ impl Sandbox {
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let inside = std::fs::read_to_string(children).expect("its first process").trim().to_owned();
         Self { unshare, inside }
+    }
+
+    /// A program inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.inside, "-m", "-n", "-p"]).arg(program);
+        command
     }
 
     /// It as a host.
