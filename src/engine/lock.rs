@@ -16,7 +16,14 @@ use crate::{
 
 /// Holds a lab for one run on this computer; the kernel frees it when the process ends, however it ends.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a program that is being started at this moment still has it open.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     /// Takes the lock file of a lab's folder, or says who holds it.
