@@ -58,24 +58,6 @@ impl Crew {
         (Self { hosts, fleet, locks }, found)
     }
 
-    /// Gathers the facts anew.
-    pub async fn look_again(&mut self) -> Result<(), Problems> {
-        let each = self
-            .hosts
-            .iter()
-            .map(|(node, host)| async move { (node.clone(), Facts::gather(&Viewer::new(host)).await) });
-        let mut found = vec![];
-        for (node, facts) in join_all(each).await {
-            match facts {
-                Ok(facts) => {
-                    self.fleet.insert(node, facts);
-                }
-                Err(problem) => found.push(problem),
-            }
-        }
-        Problems::check(found)
-    }
-
     /// Ends every connection politely.
     pub async fn dismiss(self) {
         self.dismiss_proven().await;

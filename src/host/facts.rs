@@ -242,7 +242,7 @@ mod tests {
         let link = ScriptedTransport::new()
             .on("p os.id", Reply::ok("now=1000.5\nheard=990\nend=yes"))
             .on("id -u", Reply::ok("root"));
-        let host = Host::open("cp".parse().unwrap(), std::sync::Arc::new(link), None).await.unwrap();
+        let host = Host::open("cp".parse().unwrap(), Arc::new(link), None).await.unwrap();
         let ahead = Facts::gather(&Viewer::new(&host)).await.unwrap().clock_ahead().unwrap();
         assert!(ahead < -1e9, "some fifty years behind, whatever it says itself: {ahead}");
         assert_eq!(Facts::parse("arch=x86_64").clock_ahead(), None);
