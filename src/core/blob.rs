@@ -1,4 +1,10 @@
-use std::{fmt, fs, io, io::Read, path::Path, sync::Arc};
+use std::{
+    fmt, fs, io,
+    io::Read,
+    path::Path,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -23,7 +29,7 @@ type Open = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync;
 #[derive(Clone)]
 pub struct Blob {
     size: u64,
-    sha256: String,
+    sha256: Arc<OnceLock<String>>,
     open: Arc<Open>,
 }
 
@@ -34,7 +40,7 @@ impl Blob {
         sha256: impl Into<String>,
         open: impl Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static,
     ) -> Self {
-        Self { size, sha256: sha256.into(), open: Arc::new(open) }
+        Self { size, sha256: Arc::new(OnceLock::from(sha256.into())), open: Arc::new(open) }
     }
 
     /// A blob in memory.
@@ -51,14 +57,34 @@ impl Blob {
         Ok(Self::new(size, sha256, move || Ok(Box::new(fs::File::open(&path)?))))
     }
 
+    /// A blob in a file, whose digest a thread of its own is computing from now on; [`Blob::sha256`] waits for it.
+    ///
+    /// A file that cannot be read to its end, or changes its size meanwhile, has the empty digest, which equals none.
+    pub fn hashing(path: &Path) -> io::Result<Self> {
+        let mut file = fs::File::open(path)?;
+        // A folder can be opened, but not read.
+        let (size, _) = (file.metadata()?.len(), file.read(&mut [])?);
+        if size == 0 {
+            // Empty, or one whose size the kernel does not tell.
+            return Self::from_file(path);
+        }
+        let (done, path) = (Arc::new(OnceLock::new()), path.to_owned());
+        let coming = Arc::clone(&done);
+        thread::Builder::new().name("digest".into()).spawn(move || {
+            let sha256 = digest(&mut file).ok().filter(|(read, _)| *read == size).map(|(_, sha256)| sha256);
+            let _ = coming.set(sha256.unwrap_or_default());
+        })?;
+        Ok(Self { size, sha256: done, open: Arc::new(move || Ok(Box::new(fs::File::open(&path)?))) })
+    }
+
     /// Length in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// SHA-256 as lower-case hex.
+    /// SHA-256 as lower-case hex; waits while it is still being computed, see [`Blob::hashing`].
     pub fn sha256(&self) -> &str {
-        &self.sha256
+        self.sha256.wait()
     }
 
     /// A reader from the first byte.
@@ -69,6 +95,7 @@ impl Blob {
 
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Blob({} bytes, sha256 {})", self.size, self.sha256)
+        let sha256 = self.sha256.get().map_or("to come", String::as_str);
+        write!(f, "Blob({} bytes, sha256 {sha256})", self.size)
     }
 }

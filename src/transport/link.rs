@@ -14,8 +14,12 @@ pub enum Input {
     Bytes(Vec<u8>),
     /// A blob, streamed; at no time is it whole in memory.
     Blob(Blob),
-    /// These bytes, for whoever stands before the reader of the blob; never printed either.
-    Before(Vec<u8>, Blob),
+    /// A line with a blob's digest, as soon as that is known.
+    Seal(Blob),
+    /// A blob, streamed, and then that line.
+    Sealed(Blob),
+    /// These bytes, for whoever stands before the reader of the rest; never printed either.
+    Before(Vec<u8>, Box<Input>),
 }
 
 impl Input {
@@ -26,8 +30,8 @@ impl Input {
         match self {
             Self::None => Self::Bytes(bytes.to_vec()),
             Self::Bytes(more) => Self::Bytes(join(more)),
-            Self::Blob(blob) => Self::Before(bytes.to_vec(), blob),
-            Self::Before(more, blob) => Self::Before(join(more), blob),
+            Self::Before(more, rest) => Self::Before(join(more), rest),
+            blob => Self::Before(bytes.to_vec(), Box::new(blob)),
         }
     }
 }
@@ -80,7 +84,7 @@ impl Cmd {
 pub struct Io<'a> {
     /// Called for each full line of standard output or error.
     pub line: Option<&'a (dyn Fn(&str) + Send + Sync)>,
-    /// Called with the input bytes sent so far; those before a blob do not count.
+    /// Called with the input bytes sent so far; those before and after a blob do not count.
     pub sent: Option<&'a (dyn Fn(u64) + Send + Sync)>,
 }
 

@@ -74,10 +74,10 @@ async fn send(stdin: Option<ChildStdin>, input: &Input, io: Io<'_>) -> Result<()
     }
     while let Some(chunk) = feed.next().await {
         let chunk = chunk.map_err(LinkError::Local)?;
-        if stdin.write_all(&chunk).await.is_err() {
+        if stdin.write_all(&chunk.bytes).await.is_err() {
             return Ok(());
         }
-        total += chunk.len() as u64;
+        total += chunk.counts;
         if let Some(note) = io.sent {
             note(total);
         }

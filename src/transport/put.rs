@@ -35,11 +35,12 @@ pub async fn put_as<T: Transport + ?Sized>(
     as_whom: &(dyn Fn(Cmd) -> Cmd + Send + Sync),
 ) -> Result<bool, LinkError> {
     let limit = limit_for(blob.size());
-    let found = link.exec(&as_whom(Cmd::new(sh(&look(to, blob, mode))).limit(limit)), Io::default()).await?;
+    let look = Cmd::new(sh(&look(to, blob, mode))).input(Input::Seal(blob.clone())).limit(limit);
+    let found = link.exec(&as_whom(look), Io::default()).await?;
     if found.status == Some(SAME) {
         return Ok(false);
     }
-    let send = Cmd::new(sh(&store(to, blob, mode))).input(Input::Blob(blob.clone())).limit(limit);
+    let send = Cmd::new(sh(&store(to, blob, mode))).input(Input::Sealed(blob.clone())).limit(limit);
     let sent = link.exec(&as_whom(send), io).await?;
     if sent.ok() { Ok(true) } else { Err(refused(&sent)) }
 }
@@ -56,23 +57,27 @@ pub const HASH: &str = "h() { case $(openssl dgst -sha256 -r </dev/null 2>/dev/n
 
 /// Ends with [`SAME`] when the file is there; the size comes first, since it costs nothing.
 fn look(to: &str, blob: &Blob, mode: u32) -> String {
-    let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
+    let (path, size) = (quote(to), blob.size());
     format!(
         "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
-         set -- $(h <{path}) && [ \"$1\" = {sha256} ] && chmod {mode:o} {path} || exit 1"
+         set -- $(h <{path}) && read -r want && [ \"$1\" = \"$want\" ] && chmod {mode:o} {path} || exit 1"
     )
 }
 
-/// Hashes what was written, read back: `tee` into a hash takes more time on a host with few cores than that second look.
-/// A write that failed shows in the size.
+/// Takes as many bytes as the blob has, and then the line with its digest, so that this computer may compute that while the bytes travel.
+///
+/// Hashes what was written, read back: `tee` into a hash, or hashing in pieces beside the writing, takes more time on a host with few
+/// cores than that second look. A write that failed shows in the size. It appends, since many file systems write a file to the disk at
+/// once when it is closed after it was cut to nothing.
 fn store(to: &str, blob: &Blob, mode: u32) -> String {
-    let (path, size, sha256) = (quote(to), blob.size(), blob.sha256());
+    let (path, size) = (quote(to), blob.size());
     format!(
         "{HASH} t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
          mkdir -p \"$(dirname {path})\" && : >\"$t\" || exit 1; \
-         cat >\"$t\"; n=$(stat -c %s \"$t\"); \
+         dd bs=131072 count={size} iflag=fullblock,count_bytes status=none >>\"$t\"; n=$(stat -c %s \"$t\"); \
          [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
-         set -- $(h <\"$t\"); [ \"$1\" = {sha256} ] || {{ echo \"the digest is $1, not {sha256}\" >&2; exit 1; }}; \
+         set -- $(h <\"$t\"); read -r want; \
+         [ \"$1\" = \"$want\" ] || {{ echo \"the digest is $1, not $want\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"
     )
 }
@@ -84,5 +89,56 @@ fn refused(sent: &Exit) -> LinkError {
         LinkError::DiskFull
     } else {
         LinkError::Upload(sent.tail(3).join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::Blob, transport::LocalTransport};
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    #[tokio::test]
+    async fn a_file_arrives_whole_while_it_is_still_being_hashed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("not there yet/it's here"));
+        let to_text = to.to_str().unwrap();
+        // Neither a whole number of blocks nor of pieces, nor smaller than one.
+        for size in [0, 1, 131_072, 131_073, 5_000_001] {
+            fs::write(&from, vec![b'x'; size]).unwrap();
+            let blob = Blob::hashing(&from).unwrap();
+            let told = std::sync::atomic::AtomicU64::new(0);
+            let note = |n: u64| told.store(n, std::sync::atomic::Ordering::SeqCst);
+            let io = Io { line: None, sent: Some(&note) };
+            assert!(put(&LocalTransport, &blob, to_text, 0o640, io).await.unwrap(), "{size}");
+            assert_eq!(told.into_inner(), size as u64, "the digest's line counts for nothing");
+            assert_eq!(fs::read(&to).unwrap(), fs::read(&from).unwrap());
+            assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o640);
+            assert!(
+                !put(&LocalTransport, &Blob::hashing(&from).unwrap(), to_text, 0o600, Io::default()).await.unwrap()
+            );
+            assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600, "only the mode is set");
+        }
+        let names = fs::read_dir(to.parent().unwrap()).unwrap().count();
+        assert_eq!(names, 1, "no part is left behind");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_not_the_promised_ones_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&to, "what was there").unwrap();
+        let to_text = to.to_str().unwrap();
+        let promised = Blob::from_bytes("1234");
+        for (bytes, expected) in [("123", "its size changed"), ("12345", "its size changed"), ("1243", "the digest is")]
+        {
+            fs::write(&from, bytes).unwrap();
+            let path = from.clone();
+            let blob = Blob::new(4, promised.sha256(), move || Ok(Box::new(fs::File::open(&path)?)));
+            let error = put(&LocalTransport, &blob, to_text, 0o600, Io::default()).await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(fs::read_to_string(&to).unwrap(), "what was there");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no part is left behind");
+        }
     }
 }

@@ -130,8 +130,8 @@ fn as_text(input: &Input) -> String {
     match input {
         Input::None => String::new(),
         Input::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Input::Blob(blob) => format!("{blob:?}"),
-        Input::Before(bytes, blob) => format!("{}{blob:?}", String::from_utf8_lossy(bytes)),
+        Input::Blob(blob) | Input::Seal(blob) | Input::Sealed(blob) => format!("{blob:?}"),
+        Input::Before(bytes, rest) => String::from_utf8_lossy(bytes).into_owned() + &as_text(rest),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{io::Read, sync::Arc};
+use std::sync::Arc;
 
 use super::{Context, sudo_password};
 use crate::{
@@ -17,11 +17,9 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     })?;
     let node: NodeId =
         node.parse().map_err(|e| Problem::new(Code::Usage, "the node's name is not valid").because(e))?;
-    let from = args.from.clone();
-    let unread = |e| Problem::new(Code::LocalFile, format!("cannot read {}", args.from.display())).because(e);
     // A file that cannot be read is told before anyone is asked for anything.
-    std::fs::File::open(&from).and_then(|mut f| f.read(&mut [0])).map_err(unread)?;
-    let digest = tokio::task::spawn_blocking(move || Blob::from_file(&from));
+    let blob = Blob::hashing(&args.from)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", args.from.display())).because(e))?;
     let Some(target) = cx.target(&lab, &state, &node, &args.connect).await? else {
         return Err(Problem::new(Code::Usage, format!("the lab has no running node {node}")).into());
     };
@@ -32,7 +30,6 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     // Once there may be a part of the file, Ctrl-C still lets the host remove it.
     cx.stop.in_order();
     let put = async {
-        let blob = digest.await.map_err(std::io::Error::other).flatten().map_err(unread)?;
         let journal = Arc::new(Journal::unkept(vec![Show::choose(cx.global.plain, false).listener(false)]));
         let sent = |n: u64| journal.progress(&node, "upload", n, blob.size());
         let io = Io { line: None, sent: Some(&sent) };

@@ -114,11 +114,10 @@ async fn feed(writer: &ChannelWriteHalf<Msg>, cmd: &Cmd, io: Io<'_>) -> Result<(
     }
     while let Some(chunk) = feed.next().await {
         let chunk = chunk.map_err(LinkError::Local)?;
-        let size = chunk.len() as u64;
-        if writer.data_bytes(chunk).await.is_err() {
+        if writer.data_bytes(chunk.bytes).await.is_err() {
             return Ok(());
         }
-        total += size;
+        total += chunk.counts;
         if let Some(note) = io.sent {
             note(total);
         }
