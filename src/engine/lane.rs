@@ -348,7 +348,7 @@ fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {
         return Problem::new(Code::HostBusy, "an earlier step still runs on this host").detail(exit.tail(EVIDENCE));
     }
     if exit.status == Some(script::UNSEEN) {
-        let what = "a tool that shows the host's state failed, so nothing was changed";
+        let what = "a tool that shows the host's state failed, so nothing was changed on this host";
         return Problem::new(Code::HostScan, what).detail(exit.tail(EVIDENCE));
     }
     Problem::new(step.fails_as, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))

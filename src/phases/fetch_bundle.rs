@@ -4,10 +4,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::task::spawn_blocking;
 
 use crate::{
     bundle::{BuildRequest, Bundle, build, lacking_packages},
-    core::{PhaseId, Problem, Report},
+    core::{Code, PhaseId, Problem, Problems, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
 };
 
@@ -61,11 +62,14 @@ struct Fetch {
 
 impl Fetch {
     /// Opens it and checks that it is for this lab; only a file that nobody has altered gets into the slot.
-    fn open(&self, report: &dyn Report) -> Result<(), Problem> {
+    async fn open(&self) -> Result<(), Problem> {
         let bundle = Bundle::open(&self.path)?;
         bundle.check_fits(&self.request.kubernetes, self.request.arch)?;
-        bundle.verify_once(&self.request.cache.verified(), report)?;
-        let _ = self.slot.set(Arc::new(bundle));
+        let verified = self.request.cache.verified();
+        // Aside, so that Ctrl-C is heard and the terminal drawn meanwhile.
+        let opened = spawn_blocking(move || bundle.verify_once(&verified, &Quiet).map(|()| bundle));
+        let opened = opened.await.map_err(|e| Problem::new(Code::Internal, "verifying ended badly").because(e))?;
+        let _ = self.slot.set(Arc::new(opened?));
         Ok(())
     }
 }
@@ -76,15 +80,15 @@ impl Task for Fetch {
         if !self.named && !self.path.exists() {
             return Ok(false);
         }
-        self.open(&crate::core::Quiet)?;
+        self.open().await?;
         Ok(true)
     }
 
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        let first = |problems: crate::core::Problems| {
+        let first = |problems: Problems| {
             let mut all = problems.into_vec();
             let mut problem = if all.is_empty() {
-                Problem::new(crate::core::Code::Internal, "the build failed without a problem")
+                Problem::new(Code::Internal, "the build failed without a problem")
             } else {
                 all.remove(0)
             };
@@ -92,6 +96,6 @@ impl Task for Fetch {
             problem
         };
         build(self.request.clone(), report).await.map_err(first)?;
-        self.open(report)
+        self.open().await
     }
 }

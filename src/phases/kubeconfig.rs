@@ -58,12 +58,18 @@ impl Fetch {
             return Ok(None);
         }
         let text = String::from_utf8_lossy(&exit.stdout).into_owned();
-        let line = |l: &str| match l.split_once("server: https://") {
-            Some((indent, _)) => format!("{indent}server: https://{}:6443\n", self.server),
-            None => format!("{l}\n"),
-        };
-        Ok(Some(text.lines().map(line).collect()))
+        Ok(Some(with_server(&text, &self.server)))
     }
+}
+
+/// A kubeconfig with another server, by name or address.
+fn with_server(kubeconfig: &str, server: &str) -> String {
+    let host = if server.contains(':') { format!("[{server}]") } else { server.to_owned() };
+    let line = |l: &str| match l.split_once("server: https://") {
+        Some((indent, _)) => format!("{indent}server: https://{host}:6443\n"),
+        None => format!("{l}\n"),
+    };
+    kubeconfig.lines().map(line).collect()
 }
 
 #[async_trait]
@@ -94,4 +100,19 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.persist(path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_server;
+
+    #[test]
+    fn the_server_is_the_one_that_this_computer_reaches() {
+        let conf = "clusters:\n- cluster:\n    server: https://10.0.0.1:6443\n  name: kubernetes\n";
+        for (server, url) in
+            [("203.0.113.7", "203.0.113.7"), ("cp.example", "cp.example"), ("2001:db8::1", "[2001:db8::1]")]
+        {
+            assert_eq!(with_server(conf, server), conf.replace("10.0.0.1", url));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::{
-    core::{Code, LabName, PhaseId, Problem, Quiet, Report},
+    core::{Code, LabName, NodeId, PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
     machine::{
         Choice, Engine, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, NodeImage, Place, Provider,
@@ -268,6 +268,14 @@ impl Make {
     }
 }
 
+impl Make {
+    /// Machines of the lab's earlier layout: a lab that was reset may come up with another.
+    fn too_many(&self, there: &[Machine]) -> Vec<NodeId> {
+        let wanted = |node: &NodeId| self.specs.iter().any(|spec| spec.node == *node);
+        there.iter().map(|m| m.node.clone()).filter(|node| !wanted(node)).collect()
+    }
+}
+
 /// Whether the machine can be logged in to as it is. One that runs without telling its host keys is looked at again,
 /// and waited for, by [`Provider::ensure`], which says what is wrong with it.
 fn is_up(machine: &Machine) -> bool {
@@ -280,7 +288,7 @@ impl Task for Make {
         let there = self.existing().await?;
         let up = |s: &MachineSpec| there.iter().find(|m| m.node == s.node && is_up(m)).cloned();
         let found: Vec<_> = self.specs.iter().filter_map(up).collect();
-        if found.len() < self.specs.len() {
+        if found.len() < self.specs.len() || !self.too_many(&there).is_empty() {
             return Ok(false);
         }
         let _ = self.machines.set(found);
@@ -290,7 +298,11 @@ impl Task for Make {
     async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
         let provider =
             self.provider.get().ok_or_else(|| Problem::new(Code::Internal, "the machines came before the engine"))?;
-        report.note(&crate::core::NodeId::here(), &provider.describe());
+        report.note(&NodeId::here(), &provider.describe());
+        for node in self.too_many(&self.existing().await?) {
+            report.note(&node, "removing the machine, which the lab's layout has no more");
+            provider.remove(&self.specs[0].lab, &node).await?;
+        }
         let made = join_all(self.specs.iter().map(|spec| provider.ensure(spec, report))).await;
         let machines = made.into_iter().collect::<Result<Vec<_>, _>>()?;
         let _ = self.machines.set(machines);
@@ -357,6 +369,15 @@ mod tests {
     fn a_machine_without_address_or_keys_is_not_up() {
         assert!(is_up(&machine(Some("10.1.0.2"), &["ssh-ed25519 AAAA"])));
         assert!(!is_up(&machine(Some("10.1.0.2"), &[])) && !is_up(&machine(None, &["ssh-ed25519 AAAA"])));
+    }
+
+    #[test]
+    fn machines_of_a_larger_layout_are_too_many() {
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let specs = specs(&lab, "key", &ImageRef::Node);
+        let make = Make { specs, provider: ProviderSlot::default(), machines: Arc::default() };
+        let named = |node: &str| Machine { node: node.parse().unwrap(), ..machine(None, &[]) };
+        assert_eq!(make.too_many(&[named("cp"), named("worker-1")]), ["worker-1".parse().unwrap()]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
 
 /// `kubecamp machine make`: a lab's machines without Kubernetes.
 pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
-    let (lab, mut state) = wanted(cx, &args)?;
+    let (lab, mut state, anew) = wanted(cx, &args)?;
     let user = match args.sudo_user {
         Some(user) => {
             Some(SudoUser { user, password: args.sudo_password_file.as_deref().map(first_line).transpose()? })
@@ -32,7 +32,11 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     }
     up::agree_to_packages(cx, &packages).await?;
     let places = LocalPlaces { at: state.engine.take(), ..cx.local_places() };
-    let at = Some(settle(&places, lab.name()).await?);
+    let at = settle(&places, lab.name()).await?;
+    if anew && !args.allow_undersized {
+        up::disk_must_hold(&lab, &at)?;
+    }
+    let at = Some(at);
     state.engine.clone_from(&at);
     let _lock = Lock::take(cx.store.folder())?;
     let journal = cx.journal()?;
@@ -49,8 +53,8 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     Ok(())
 }
 
-/// The lab to be: what exists stays as it is, and counts as clean when it is new.
-fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
+/// The lab to be, and whether it is new: what exists stays as it is, and a new one counts as clean.
+fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State, bool), Problems> {
     let known = cx.store.load()?;
     let lab = match (&known, args.layout) {
         (Some((lab, _)), None) => lab.clone(),
@@ -58,7 +62,7 @@ fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
         (None, None) => Lab::new(cx.global.name.clone(), profile::load(&up::largest_layout()?.to_string())?)?,
     };
     match known {
-        Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state)),
+        Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state, false)),
         Some((old, _)) => {
             let what = format!("the lab {} exists as {} on other machines", old.name(), old.layout());
             Err(Problem::new(Code::LabDiffers, what).hint("Remove it first: kubecamp down.").into())
@@ -67,7 +71,7 @@ fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State), Problems> {
             if !args.allow_undersized {
                 up::must_hold(&lab, &cx.places)?;
             }
-            Ok((lab, State { clean: true, ..State::new(Where::Local) }))
+            Ok((lab, State { clean: true, ..State::new(Where::Local) }, true))
         }
     }
 }

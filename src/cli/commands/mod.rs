@@ -34,7 +34,7 @@ use crate::{
     core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
     engine::{Journal, Run, read_journal},
     host::SudoPassword,
-    machine::{IncusProvider, Machine, Provider, Wanted},
+    machine::{IncusProvider, Machine, Provider, State as MachineState, Wanted},
     phases::{LocalPlaces, no_engine, place_of, provider_in},
     profile::Lab,
     render::{phase_times, summary_text},
@@ -143,7 +143,12 @@ impl Context {
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
-            Where::Local => Ok(targets::of_machines(&self.store, &self.machines(lab, state).await?)?),
+            Where::Local => {
+                let mut machines = self.machines(lab, state).await?;
+                // A stopped one keeps its address, and would look like a host that does not answer.
+                machines.retain(|m| m.state == MachineState::Running);
+                Ok(targets::of_machines(&self.store, &machines)?)
+            }
         }
     }
 
@@ -162,6 +167,7 @@ impl Context {
             }
             Where::Local => {
                 let machine = self.provider(lab, state).await?.get(lab.name(), node).await?;
+                let machine = machine.filter(|m| m.state == MachineState::Running);
                 targets::of_machines(&self.store, machine.as_slice())?
             }
         };

@@ -142,7 +142,11 @@ async fn carry_out(
     let mut left: Vec<Problem> = nodes
         .iter()
         .filter(|n| !targets.iter().any(|(t, _)| t == *n))
-        .map(|n| Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n))
+        .map(|n| {
+            Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n).hint(
+                "Start the lab with `kubecamp up` and reset it then, or remove its machines with `kubecamp down`.",
+            )
+        })
         .collect();
     let meet = async {
         let password = sudo_password(&args.connect).await?;

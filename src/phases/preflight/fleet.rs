@@ -68,12 +68,13 @@ pub(super) fn twins(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
 /// Clocks that differ by more than [`SKEW`], each compared with this computer's when the host was asked: the next host
 /// may be asked minutes later, after the user's answer about its key.
 pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
-    let times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
-    let Some(first) = times.first() else { return vec![] };
-    let far = times.iter().filter(|(_, t)| (t - first.1).abs() > SKEW.as_secs_f64());
+    let mut times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
+    times.sort_by(|a, b| a.1.total_cmp(&b.1));
+    // The one in the middle, so that the first host's wrong clock does not make the others look wrong.
+    let Some(&(middle, right)) = times.get(times.len().saturating_sub(1) / 2) else { return vec![] };
+    let far = times.iter().filter(|(_, t)| (t - right).abs() > SKEW.as_secs_f64());
     far.map(|(node, t)| {
-        Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {}", t - first.1, first.0))
-            .on(node)
+        Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {middle}", t - right)).on(node)
     })
     .collect()
 }

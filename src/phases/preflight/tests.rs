@@ -15,17 +15,17 @@ fn good(n: u8) -> String {
 }
 
 fn codes(change: impl Fn(u8) -> String) -> Vec<Code> {
+    problems(change).iter().map(|p| p.code).collect()
+}
+
+fn problems(change: impl Fn(u8) -> String) -> Vec<Problem> {
     let nodes = ["cp", "worker-1", "worker-2"];
     let fleet = nodes
         .iter()
         .zip(1..)
         .map(|(n, i)| (n.parse().unwrap(), Facts::parse(&format!("{}{}", good(i), change(i)))))
         .collect();
-    from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default())
-        .problems
-        .iter()
-        .map(|p| p.code)
-        .collect()
+    from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default()).problems
 }
 
 #[test]
@@ -77,6 +77,9 @@ fn hosts_may_be_asked_at_different_times() {
     let asked = |now: fn(u8) -> u32| codes(move |i| format!("heard={}\nnow={}.25\n", 900 + 60 * u32::from(i), now(i)));
     assert_eq!(asked(|i| 1000 + 60 * u32::from(i)), []);
     assert_eq!(asked(|_| 1000), [Code::HostClock, Code::HostClock], "the same time said a minute later is wrong");
+    let problems = problems(|i| if i == 1 { "now=9000.0\n".into() } else { String::new() });
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].on.as_ref().unwrap().as_str(), "cp", "the first host's wrong clock is the first host's");
     assert_eq!(asked(|i| 1000 + 75 * u32::from(i)), [], "fifteen and thirty seconds are within the tolerance");
 }
 

@@ -11,6 +11,6 @@ mod site;
 pub(super) use carry_out::up;
 pub(super) use packages::agree_to_packages;
 pub(super) use request::Request;
-pub(super) use room::{largest_layout, must_hold, this_arch};
+pub(super) use room::{disk_must_hold, largest_layout, must_hold, this_arch};
 use site::PREFLIGHT;
 pub(super) use site::Site;

@@ -1,6 +1,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use super::{largest_layout, room::must_hold, this_arch};
+use super::{
+    largest_layout,
+    room::{disk_must_hold, must_hold},
+    this_arch,
+};
 use crate::{
     bundle::{BuildRequest, Bundle, Cache, Source},
     cli::{
@@ -28,6 +32,8 @@ pub(in crate::cli::commands) struct Request {
     pub(super) owner: Owner,
     /// The engine of its machines, once it is known.
     engine: Option<EngineAt>,
+    /// Whether machines are to be made that this computer must have the room for.
+    must_hold_all: bool,
     pub(in crate::cli::commands) packages: Packages,
 }
 
@@ -64,7 +70,9 @@ impl Request {
             args.bundle = same.and_then(|(_, state)| state.bundle.clone());
         }
         args.bundle = args.bundle.map(|file| std::path::absolute(&file).unwrap_or(file));
-        if place == Where::Local && known.is_none() && !args.allow_undersized {
+        let anew = known.as_ref().is_none_or(|(old, _)| old.nodes() != lab.nodes());
+        let must_hold_all = anew && !args.allow_undersized;
+        if place == Where::Local && must_hold_all {
             must_hold(&lab, &cx.places)?;
         }
         if let Some((old, state)) = &known
@@ -79,7 +87,7 @@ impl Request {
         }
         let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
         let engine = known.and_then(|(_, state)| state.engine).filter(|_| place == Where::Local);
-        Ok(Self { args, lab, place, owner, engine, packages: Packages::here() })
+        Ok(Self { args, lab, place, owner, engine, must_hold_all, packages: Packages::here() })
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
@@ -110,7 +118,11 @@ impl Request {
     /// one must be built.
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
         let places = LocalPlaces { at: self.engine.take(), ..cx.local_places() };
-        self.engine = Some(settle(&places, self.lab.name()).await?);
+        let engine = settle(&places, self.lab.name()).await?;
+        if self.must_hold_all {
+            disk_must_hold(&self.lab, &engine)?;
+        }
+        self.engine = Some(engine);
         let bundle = self.bundle(cx, &LocalResult::default(), this_arch()?)?.lacking_packages().await?;
         self.packages = Choice::packages(self.args.machines)?.and(bundle);
         if self.args.outbound {

@@ -6,8 +6,8 @@ use crate::{
         store::{Store, Where},
     },
     core::{Arch, Bytes, Code, LabName, Problem},
-    machine::Capacity,
-    profile::{Lab, Layout, Size, shortfalls},
+    machine::{Capacity, EngineAt},
+    profile::{HOST_KEEPS, Lab, Layout, Size, shortfalls},
 };
 
 /// This computer's architecture, which its machines have too.
@@ -27,10 +27,19 @@ pub(in crate::cli::commands) fn largest_layout() -> Result<Layout, Problem> {
 /// Refuses a lab whose machines this computer cannot hold beside those of its other labs, before anything is made.
 pub(in crate::cli::commands) fn must_hold(lab: &Lab, places: &Places) -> Result<(), Problem> {
     let (cores, memory) = this_computer();
-    let engine = &places.engine;
-    // The machines share one sparse file, whose size is fixed when the engine makes it.
-    let disk = (!engine.join("incus/disks").exists()).then(|| Capacity::here(engine).pool());
-    holds(lab.layout(), cores, memory, &promised(&places.labs, lab.name()), disk)
+    holds(lab, cores, memory, &promised(&places.labs, lab.name()))
+}
+
+/// Refuses a lab whose machines the disk of their engine, if that is to be made, cannot hold.
+pub(in crate::cli::commands) fn disk_must_hold(lab: &Lab, engine: &EngineAt) -> Result<(), Problem> {
+    match engine {
+        // The machines share one sparse file, whose size is fixed when the engine makes it.
+        EngineAt::Private(engine) if !engine.join("incus/disks").exists() => {
+            disk_holds(lab, Capacity::here(engine).pool())
+        }
+        // The user's own Incus has storage that the user gave it, on whatever disk.
+        _ => Ok(()),
+    }
 }
 
 /// The memory of other labs' machines on this computer. It counts while they are stopped too: they may start any time.
@@ -38,43 +47,48 @@ fn promised(labs: &Path, but: &LabName) -> Vec<(LabName, Bytes)> {
     let memory = |name: LabName| {
         // One that cannot be read has its own troubles; they are none of this lab's.
         let (lab, state) = Store::of(labs, &name).load().ok().flatten()?;
-        let all = lab.nodes().iter().map(|node| node.memory.0).sum();
-        (state.place == Where::Local).then_some((name, Bytes(all)))
+        (state.place == Where::Local).then_some((name, memory_of(&lab)))
     };
     Store::all(labs).into_iter().filter(|name| name != but).filter_map(memory).collect()
 }
 
-/// Whether a computer holds the layout beside what is `promised`; `disk` is what it can give to a new engine, none where
-/// there is one that has its disk already.
-fn holds(
-    layout: Layout,
-    cores: u32,
-    memory: Bytes,
-    promised: &[(LabName, Bytes)],
-    disk: Option<Bytes>,
-) -> Result<(), Problem> {
-    let refused = |has: String, hint: &str| {
-        let what = format!("this computer has {has}, too little for machines of layout {layout}");
-        let others = "Choose another --layout, use other hosts, or go on all the same with --allow-undersized.";
-        Err(Problem::new(Code::MachineCapacity, what).hint(format!("{others}{hint}")))
-    };
-    if !layout.fits(cores, memory) {
-        return refused(format!("{cores} cores and {memory}"), "");
+/// What the lab's machines have together; a profile may give a node more than its layout says.
+fn memory_of(lab: &Lab) -> Bytes {
+    Bytes(lab.nodes().iter().fold(0, |all, node| all.saturating_add(node.memory.0)))
+}
+
+fn refused(lab: &Lab, has: &str, hint: &str) -> Result<(), Problem> {
+    let needs = format!("{} nodes with {} together", lab.nodes().len(), memory_of(lab));
+    let what = format!("this computer has {has}, too little for machines of layout {} ({needs})", lab.layout());
+    let others = "Choose another --layout, use other hosts, or go on all the same with --allow-undersized.";
+    Err(Problem::new(Code::MachineCapacity, what).hint(format!("{others}{hint}")))
+}
+
+/// Whether a computer holds the lab beside what is `promised`.
+fn holds(lab: &Lab, cores: u32, memory: Bytes, promised: &[(LabName, Bytes)]) -> Result<(), Problem> {
+    let most = lab.nodes().iter().map(|node| node.cores).max().unwrap_or(0);
+    let fits = |memory: u64| most <= cores && memory_of(lab).0.saturating_add(HOST_KEEPS.0) <= memory;
+    if !fits(memory.0) {
+        return refused(lab, &format!("{cores} cores and {memory}"), "");
     }
     let taken = Bytes(promised.iter().map(|(_, memory)| memory.0).sum());
-    if !layout.fits(cores, Bytes(memory.0.saturating_sub(taken.0))) {
+    if !fits(memory.0.saturating_sub(taken.0)) {
         let labs: Vec<_> = promised.iter().map(|(name, memory)| format!("{memory} to {name}")).collect();
         let down = format!(" Or remove a lab that is not needed: kubecamp down --name {}.", promised[0].0);
-        return refused(format!("{memory}, of which machines of other labs have {taken} ({})", labs.join(", ")), &down);
+        let has = format!("{memory}, of which machines of other labs have {taken} ({})", labs.join(", "));
+        return refused(lab, &has, &down);
     }
-    let size = layout.size();
-    match disk {
-        Some(pool) if !shortfalls(&size, &Size { disk: pool, ..size }).is_empty() => refused(
-            format!("{pool} of disk for machines, less than {}", size.disk),
-            " KUBECAMP_HOME puts the machines on another disk.",
-        ),
-        _ => Ok(()),
+    Ok(())
+}
+
+/// Whether `pool`, what a new engine can give, is enough.
+fn disk_holds(lab: &Lab, pool: Bytes) -> Result<(), Problem> {
+    let size = lab.layout().size();
+    if shortfalls(&size, &Size { disk: pool, ..size }).is_empty() {
+        return Ok(());
     }
+    let has = format!("{pool} of disk for machines, less than {}", size.disk);
+    refused(lab, &has, " KUBECAMP_HOME puts the machines on another disk.")
 }
 
 fn this_computer() -> (u32, Bytes) {
@@ -98,26 +112,37 @@ mod tests {
 
     #[test]
     fn cores_memory_and_disk_all_count() {
-        let layout = Layout::SHIPPED[2];
-        let said = |cores, gib, disk: Option<u64>| {
-            holds(layout, cores, Bytes::gib(gib), &[], disk.map(Bytes::gib))
-                .map_err(|p| p.what)
-                .err()
-                .unwrap_or_default()
-        };
-        assert_eq!(said(2, 24, Some(27)), "");
-        assert!(said(2, 24, Some(26)).starts_with("this computer has 26GiB of disk for machines, less than 30GiB"));
-        assert_eq!(said(2, 24, None), "");
-        assert!(said(2, 24, Some(12)).starts_with("this computer has 12GiB of disk for machines, less than 30GiB"));
-        assert!(said(2, 6, Some(12)).starts_with("this computer has 2 cores and 6GiB"));
+        let lab = shipped("lab");
+        let said = |ended: Result<(), Problem>| ended.map_err(|p| p.what).err().unwrap_or_default();
+        let disk = |gib| said(disk_holds(&lab, Bytes::gib(gib)));
+        assert_eq!(disk(27), "");
+        assert!(disk(26).starts_with("this computer has 26GiB of disk for machines, less than 30GiB"));
+        let size = |cores, gib| said(holds(&lab, cores, Bytes::gib(gib), &[]));
+        assert_eq!(size(2, 24), "");
+        assert!(size(2, 6).starts_with("this computer has 2 cores and 6GiB"));
+        assert!(size(1, 24).starts_with("this computer has 1 cores and 24GiB"));
+    }
+
+    #[test]
+    fn nodes_count_as_large_as_the_profile_makes_them() {
+        let mut profile = crate::profile::load("3x2c4g").unwrap();
+        profile.nodes.iter_mut().for_each(|node| node.memory = Bytes::gib(16));
+        let lab = Lab::new("large".parse().unwrap(), profile).unwrap();
+        let problem = holds(&lab, 2, Bytes::gib(24), &[]).unwrap_err();
+        assert!(problem.what.contains("(3 nodes with 48GiB together)"), "{problem}");
+        holds(&lab, 2, Bytes::gib(64), &[]).unwrap();
+    }
+
+    fn shipped(name: &str) -> Lab {
+        Lab::new(name.parse().unwrap(), crate::profile::load("3x2c4g").unwrap()).unwrap()
     }
 
     #[test]
     fn memory_is_not_promised_twice() {
-        let (dir, layout) = (tempfile::tempdir().unwrap(), Layout::SHIPPED[2]);
+        let dir = tempfile::tempdir().unwrap();
         let keep = |name: &str, place| {
-            let name: LabName = name.parse().unwrap();
-            let lab = Lab::new(name.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
+            let lab = shipped(name);
+            let name = lab.name().clone();
             let state = State { clean: true, ..State::new(place) };
             Store::of(dir.path(), &name).save(&lab, &state).unwrap();
             name
@@ -126,8 +151,9 @@ mod tests {
         keep("far", Where::Hosts(vec![]));
         let promised = promised(dir.path(), &own);
         assert_eq!(promised, [(other, Bytes::gib(12))]);
-        holds(layout, 2, Bytes::gib(26), &promised, None).unwrap();
-        let problem = holds(layout, 2, Bytes::gib(24), &promised, None).unwrap_err();
+        let lab = shipped("own");
+        holds(&lab, 2, Bytes::gib(26), &promised).unwrap();
+        let problem = holds(&lab, 2, Bytes::gib(24), &promised).unwrap_err();
         assert_eq!(problem.code, Code::MachineCapacity);
         assert!(
             problem.what.contains("24GiB, of which machines of other labs have 12GiB (12GiB to other)"),
