@@ -74,7 +74,7 @@ impl Gate {
             let file = dir.path().join(&account);
             must("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &file.display().to_string()]);
         }
-        let sshd = Sshd::with(Setup { config, netns: true });
+        let sshd = Sshd::with(Setup { config, netns: true, ..Setup::default() });
         fs::copy(sshd.file("authorized"), at("admin")).unwrap();
         fs::write(at("known"), format!("[127.0.0.1]:{} {}\n", sshd.port, sshd.host_key())).unwrap();
         write_private(&dir.path().join("token"), "kct_test");
