@@ -95,26 +95,53 @@ fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
     poll("the end of the part", || (files() == 0).then_some(()));
 }
 
-/// Runs the command at a terminal of its own until the words in the first line of input are shown; then sends the
-/// rest, and prints what was shown, whether typing was hidden then and at the end, and the exit code.
+/// Runs the command at a terminal of its own until the words are shown; if they are still on its screen a good while
+/// later, sends the answer. Prints the exit code, whether typing was hidden then and at the end, and what was shown.
 const TERMINAL: &str = r"
-import fcntl, os, pty, select, struct, sys, termios, time
+import fcntl, os, pty, re, select, struct, sys, termios, time
+COLUMNS = 200
 words, answer = sys.argv[1].encode(), sys.argv[2].encode().decode('unicode_escape').encode()
 pid, fd = pty.fork()
 if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 50, COLUMNS, 0, 0))
     os.execv(sys.argv[3], sys.argv[3:])
 # os.ptsname comes only with Python 3.13: TIOCGPTN asks for the terminal's number.
 number = struct.unpack('I', fcntl.ioctl(fd, 0x80045430, bytes(4)))[0]
 hold = os.open('/dev/pts/%d' % number, os.O_RDWR | os.O_NOCTTY)
 def hidden():
     return not termios.tcgetattr(hold)[3] & termios.ECHO
-shown, end, asked, code = b'', time.time() + 60, None, None
+# What a person sees: later text over earlier one, by as much of a terminal as is asked for here.
+def screen():
+    lines, row, col = {}, 0, 0
+    for text, n, code in re.findall(r'([^\x1b\r\n]+|[\r\n])|\x1b\[[?]?([\d;]*)([A-Za-z])', shown.decode(errors='replace')):
+        if code == 'A':
+            row -= int(n or 1)
+        elif code == 'B':
+            row += int(n or 1)
+        elif code == 'K':
+            lines[row] = {}
+        elif text == '\r':
+            col = 0
+        elif text == '\n':
+            row += 1
+        for char in text.strip('\r\n'):
+            if col == COLUMNS:
+                row, col = row + 1, 0
+            lines.setdefault(row, {})[col] = char
+            col += 1
+    return '\n'.join(''.join(line.get(c, ' ') for c in range(COLUMNS)) for _, line in sorted(lines.items()))
+shown, end, seen, asked, code = b'', time.time() + 60, None, None, None
 while code is None:
     if time.time() > end:
         sys.exit('no end: %r' % shown)
     if select.select([fd], [], [], 0.05)[0]:
         shown += os.read(fd, 65536)
-    if asked is None and words in shown:
+    if seen is None and words in shown:
+        seen = time.time()
+    # Long enough for several ticks of what moves.
+    if asked is None and seen and time.time() > seen + 0.6:
+        if words.decode() not in screen():
+            sys.exit('the question is gone: ' + screen())
         asked = hidden()
         os.write(fd, answer)
     done, status = os.waitpid(pid, os.WNOHANG)
@@ -132,6 +159,8 @@ fn at_a_terminal(home: &Path, args: &[&str], words: &str, answer: &str) -> (Stri
     let mut python = Command::new("python3");
     python.args(["-c", TERMINAL, words, answer]).arg(command.get_program()).args(args);
     python.env_clear().envs(command.get_envs().filter_map(|(k, v)| Some((k, v?)))).current_dir(home);
+    // Without it no terminal is taken for one where lines can move.
+    python.env("TERM", "xterm");
     let out = python.output().expect("python3 is missing: apt-get install python3");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
@@ -166,4 +195,26 @@ fn a_secret_question_at_a_terminal() {
     let (ended, shown) = at_a_terminal(home.path(), &args, "of the hosts: ", r"pass\n");
     assert_eq!(ended, "0 True False", "{shown}");
     assert!(shown.contains("unreachable") && !shown.contains("pass\n"), "{shown}");
+}
+
+/// The first `up` on a new host: the question comes in the middle of the run, beside lines that move.
+#[test]
+fn live_ssh_a_question_of_a_run_stays_on_the_screen() {
+    let (home, server) = (tempfile::tempdir().unwrap(), Sshd::start());
+    // No host is as large, so none is changed.
+    let profile = kubecamp::profile::shipped_text("1x4c12g").unwrap().replace("cores: 4", "cores: 4000");
+    fs::write(home.path().join("big.yaml"), profile).unwrap();
+    let (host, key) = (format!("root@127.0.0.1:{}", server.port), server.file("user_key").display().to_string());
+    let args = ["up", "--profile", "./big.yaml", "--host", &host, "--identity", &key];
+    let known = home.path().join("data/labs/lab/known_hosts");
+    for (answer, words) in
+        [(r"\x03", ["Stopping in order", "KC-CANCELLED"]), (r"n\n", ["KC-DECLINED", "was not accepted"])]
+    {
+        let (ended, shown) = at_a_terminal(home.path(), &args, "Is that its key? [y/N]", answer);
+        assert_eq!(ended, "130 False False", "{answer}\n{shown}");
+        assert!(words.iter().all(|word| shown.contains(word)) && !known.exists(), "{answer}\n{shown}");
+    }
+    let (ended, shown) = at_a_terminal(home.path(), &args, "Is that its key? [y/N]", r"y\n");
+    assert!(ended.ends_with(" False False") && shown.contains("KC-HOST-TOO-SMALL"), "it went on\n{ended}\n{shown}");
+    assert!(known.exists(), "{shown}");
 }
