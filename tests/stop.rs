@@ -71,6 +71,30 @@ fn what_only_waits_for_a_host_ends_at_once() {
     }
 }
 
+/// The engine's folder is locked by somebody else, so both wait for it.
+#[test]
+fn live_machine_a_waiting_engine_command_ends_in_time() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data/engine");
+    fs::create_dir_all(&folder).unwrap();
+    let path = fs::canonicalize(&folder).unwrap().join("lock");
+    let lock = fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    for (what, words) in [("start", &["Stopping in order", "stopped in"][..]), ("stop", &[])] {
+        let mut command = kubecamp(home.path(), &["machine", "engine", what]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        poll("its wait for the lock", || {
+            let mut files = fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+            files.any(|file| fs::read_link(file.path()).is_ok_and(|to| to == path)).then_some(())
+        });
+        interrupt(&child);
+        let (code, err) = ended(child);
+        assert!(code == 130 && err.contains("KC-CANCELLED"), "{what}: {code}\n{err}");
+        assert!(words.iter().all(|word| err.contains(word)), "{what}: {err}");
+        assert_eq!(err.contains("Stopping in order"), what == "start", "what ends at once says so\n{err}");
+    }
+}
+
 #[test]
 fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
     let (home, server) = (tempfile::tempdir().unwrap(), Sshd::start());
