@@ -161,10 +161,7 @@ async fn carry_out(
     left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();
     let ended = run_flow(run, &phases, &present, &crew.hosts, &ours).await;
-    let mut found = crew.dismiss_proven().await;
-    if let Err(problems) = ended {
-        found.extend(problems.into_vec());
-    }
+    let found = causes_first(ended, crew.dismiss_proven().await);
     if !found.is_empty() {
         return Err(left.into_iter().chain(found).collect::<Vec<_>>().into());
     }
@@ -172,6 +169,14 @@ async fn carry_out(
         forget_cluster(cx, lab, state)?;
     }
     Ok(left)
+}
+
+/// What went wrong on the hosts that came. A lock that `stayed` there is mostly the effect of what failed before, and the
+/// first problem decides the exit code.
+fn causes_first(ended: Result<(), Problems>, stayed: Vec<Problem>) -> Vec<Problem> {
+    let mut found = ended.err().map(Problems::into_vec).unwrap_or_default();
+    found.extend(stayed);
+    found
 }
 
 /// The facts of the hosts that may be reset; one that carries another lab by now is that lab's, and a problem here.
@@ -243,6 +248,16 @@ mod tests {
         assert_eq!(ours.keys().map(NodeId::as_str).collect::<Vec<_>>(), ["cp", "worker-2"]);
         let taken: Vec<_> = taken.iter().map(|p| (p.on.as_ref().unwrap().as_str(), p.code)).collect();
         assert_eq!(taken, [("worker-1", Code::HostTaken)]);
+    }
+
+    #[test]
+    fn what_failed_is_told_before_the_lock_that_stayed() {
+        let problem = |code| Problem::new(code, "x");
+        let codes = |found: Vec<Problem>| found.iter().map(|p| p.code).collect::<Vec<_>>();
+        let (failed, stayed) = (problem(Code::LinkLost).into(), vec![problem(Code::ResetResidue)]);
+        assert_eq!(codes(causes_first(Err(failed), stayed.clone())), [Code::LinkLost, Code::ResetResidue]);
+        assert_eq!(codes(causes_first(Ok(()), stayed)), [Code::ResetResidue]);
+        assert!(causes_first(Ok(()), vec![]).is_empty());
     }
 
     #[test]
