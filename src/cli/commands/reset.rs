@@ -52,7 +52,8 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
         Where::Hosts(_) => {
             let left = clean(cx, &args.reset, &lab, &state, args.forget_unreachable).await?;
             if !left.is_empty() {
-                confirm(cx.global.yes, &leave_question(&lab, &left)).await?;
+                let asked = confirm(cx.global.yes, &leave_question(&lab, &left)).await;
+                asked.map_err(|declined| kept(declined, &lab, &left))?;
                 left.iter().for_each(|p| output::say(&format!("warning: the host was not reset: {p}")));
             }
         }
@@ -100,6 +101,14 @@ fn leave_question(lab: &Lab, left: &[Problem]) -> String {
          Nobody will know how they were before. Forget the lab all the same?",
         lab.name()
     )
+}
+
+/// The refusal to forget what stays behind; by then all the other hosts were reset.
+fn kept(declined: Problem, lab: &Lab, left: &[Problem]) -> Problem {
+    if left.len() >= lab.nodes().len() {
+        return declined;
+    }
+    Problem { what: "the lab is kept; its other hosts were reset".to_owned(), ..declined }
 }
 
 /// Resets every host that can be reached and is the lab's; those that are not are problems at the end, not a reason to
@@ -275,6 +284,10 @@ mod tests {
             let hints = or_forget(problem(code), &hosts).all_hints();
             assert_eq!((hints[0].as_str(), hints.len()), (code.hint(), if away { 2 } else { 1 }), "{code}");
         }
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let declined = |left| kept(problem(Code::Declined), &lab, &vec![problem(Code::HostUnreachable); left]);
+        assert_eq!(declined(1).what, "the lab is kept; its other hosts were reset");
+        assert_eq!((declined(1).code, declined(2).what.as_str()), (Code::Declined, "x"), "no host was reset");
         let told = or_forget(problem(Code::HostUnreachable), &State::new(Where::Local));
         assert_eq!(told.all_hints().len(), 1, "the machines of this computer go with down in any case");
     }
