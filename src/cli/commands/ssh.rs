@@ -22,10 +22,14 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
             .on(&args.node)
             .hint("Bring the lab up again: kubecamp up.")
     })?;
-    let known = known_hosts(cx, &target)?;
+    let known = known_hosts(cx, &target).map_err(|p| p.on(&args.node))?;
     let mut command = Command::new("ssh");
     command.arg("-p").arg(target.port.to_string());
     command.args(["-o", &format!("UserKnownHostsFile={known}")]);
+    if matches!(target.host_keys, HostKeyPolicy::Pinned(_)) {
+        // The engine has told all of a machine's keys: another one is nothing to ask the user about.
+        command.args(["-o", "StrictHostKeyChecking=yes"]);
+    }
     for file in target.identities.iter().filter_map(Identity::file).filter(|f| f.exists()) {
         command.arg("-i").arg(file);
     }
@@ -51,6 +55,11 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
 /// The files that hold the host's key; keys known from the engine are written to one.
 fn known_hosts(cx: &Context, target: &SshTarget) -> Result<String, Problem> {
     match &target.host_keys {
+        HostKeyPolicy::Pinned(keys) if keys.is_empty() => {
+            let what = "the machine does not tell its SSH keys, so nobody can know that it is the right one";
+            Err(Problem::new(Code::MachineStart, what)
+                .hint("Try again in a moment; if it stays so, kubecamp up looks at the machine, and down removes it."))
+        }
         HostKeyPolicy::Pinned(keys) => {
             let lines: String = keys.iter().map(|k| format!("{} {k}\n", target.address)).collect();
             let name = format!("known_hosts.{}", target.address);
@@ -61,5 +70,29 @@ fn known_hosts(cx: &Context, target: &SshTarget) -> Result<String, Problem> {
             let files: Vec<_> = read.iter().chain(write).map(|f| format!("\"{}\"", f.display())).collect();
             Ok(files.join(" "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{args::Args, settings::Places, store::Store};
+
+    #[test]
+    fn a_machine_is_trusted_by_its_own_keys_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
+        let store = Store::of(dir.path(), &args.global.name);
+        let (places, cancel) = (Places::from_env(), Default::default());
+        let cx = Context { global: args.global, places, store, cancel, stop: Default::default() };
+        let mut target = SshTarget::new("root", "192.0.2.1", 22);
+        target.host_keys = HostKeyPolicy::Pinned(vec![]);
+        let refused = known_hosts(&cx, &target).unwrap_err();
+        assert_eq!(refused.code, Code::MachineStart);
+        assert!(!cx.store.file("known_hosts.192.0.2.1").exists(), "an empty file would let ssh ask");
+        target.host_keys = HostKeyPolicy::Pinned(vec!["ssh-ed25519 AAAA".into()]);
+        let file = cx.store.file("known_hosts.192.0.2.1");
+        assert_eq!(known_hosts(&cx, &target).unwrap(), format!("\"{}\"", file.display()));
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "192.0.2.1 ssh-ed25519 AAAA\n");
     }
 }
