@@ -120,15 +120,16 @@ fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
 }
 
 /// Runs the command at a terminal of its own until the words are shown; if they are still on its screen a good while
-/// later, sends the answer. Prints the exit code, whether typing was hidden then and at the end, and what was shown.
+/// later, does what comes `meanwhile` and sends the answer. Prints the exit code, whether typing was hidden then and at
+/// the end, and what was shown.
 const TERMINAL: &str = r"
-import fcntl, os, pty, re, select, struct, sys, termios, time
+import fcntl, os, pty, re, select, struct, subprocess, sys, termios, time
 COLUMNS = 200
 words, answer = sys.argv[1].encode(), sys.argv[2].encode().decode('unicode_escape').encode()
 pid, fd = pty.fork()
 if pid == 0:
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 50, COLUMNS, 0, 0))
-    os.execv(sys.argv[3], sys.argv[3:])
+    os.execv(sys.argv[4], sys.argv[4:])
 # os.ptsname comes only with Python 3.13: TIOCGPTN asks for the terminal's number.
 number = struct.unpack('I', fcntl.ioctl(fd, 0x80045430, bytes(4)))[0]
 hold = os.open('/dev/pts/%d' % number, os.O_RDWR | os.O_NOCTTY)
@@ -167,6 +168,7 @@ while code is None:
         if words.decode() not in screen():
             sys.exit('the question is gone: ' + screen())
         asked = hidden()
+        subprocess.run(sys.argv[3], shell=True, check=True)
         os.write(fd, answer)
     done, status = os.waitpid(pid, os.WNOHANG)
     if done:
@@ -179,9 +181,14 @@ print(shown.decode())
 
 /// The exit code, whether typing was hidden at the question and afterwards, and everything that was shown.
 fn at_a_terminal(home: &Path, args: &[&str], words: &str, answer: &str) -> (String, String) {
+    at_a_terminal_while(home, args, words, answer, "true")
+}
+
+/// The same; `meanwhile` is done by a shell in the home folder while the question is open.
+fn at_a_terminal_while(home: &Path, args: &[&str], words: &str, answer: &str, meanwhile: &str) -> (String, String) {
     let command = kubecamp(home, args);
     let mut python = Command::new("python3");
-    python.args(["-c", TERMINAL, words, answer]).arg(command.get_program()).args(args);
+    python.args(["-c", TERMINAL, words, answer, meanwhile]).arg(command.get_program()).args(args);
     python.env_clear().envs(command.get_envs().filter_map(|(k, v)| Some((k, v?)))).current_dir(home);
     // Without it no terminal is taken for one where lines can move.
     python.env("TERM", "xterm");
@@ -206,6 +213,23 @@ fn a_question_at_a_terminal() {
     }
     let (ended, shown) = at_a_terminal(home.path(), &["reset"], "[y/N]", r"yes\n");
     assert!(ended.starts_with("4 ") && shown.contains("KC-HOST-UNREACHABLE"), "it went on\n{shown}");
+}
+
+/// A second terminal takes the lab away, or makes it another one, while the first is still asked.
+#[test]
+fn what_another_run_did_while_a_question_was_open_is_not_undone() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data/labs/lab");
+    for (args, meanwhile) in [
+        (&["reset"][..], "rm data/labs/lab/lab.yaml data/labs/lab/state.json"),
+        (&["down"], "sed -i s/127.0.0.1/127.0.0.2/ data/labs/lab/state.json"),
+    ] {
+        lab(home.path(), 1);
+        let (ended, shown) = at_a_terminal_while(home.path(), args, "[y/N]", r"y\n", meanwhile);
+        assert_eq!(ended, "9 False False", "{args:?}\n{shown}");
+        assert!(shown.contains("KC-LAB-BUSY") && shown.contains("another run changed the lab lab"), "{shown}");
+        assert_eq!(folder.join("lab.yaml").exists(), args == ["down"], "{shown}");
+    }
 }
 
 #[test]

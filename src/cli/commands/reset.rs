@@ -11,7 +11,7 @@ use crate::{
         store::{State, Where},
     },
     core::{Class, Code, EventKind, NodeId, Problem, Problems, Report},
-    engine::{Crew, Lock, Mode, Run, run_flow},
+    engine::{Crew, Mode, Run, run_flow},
     flows,
     host::Facts,
     machine::Provider,
@@ -21,15 +21,16 @@ use crate::{
 
 /// `kubecamp reset`.
 pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems> {
-    let (lab, state) = cx.store.need(&cx.global.name)?;
-    let hosts = hosts_text(&lab, &state);
+    let seen = cx.store.need(&cx.global.name)?;
+    let (lab, state) = &seen;
+    let hosts = hosts_text(lab, state);
     let question = format!(
         "Reset removes the lab {} from {hosts}: its cluster, everything deployed in it, and all of its data there.\nGo on?",
         lab.name()
     );
     confirm(cx.global.yes, &question).await?;
-    let _lock = Lock::take(cx.store.folder())?;
-    clean(cx, &args, &lab, &state, false).await?;
+    let _lock = cx.lock(Some(&seen))?;
+    clean(cx, &args, lab, state, false).await?;
     output::say(&format!(
         "{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.",
         lab.name()
@@ -39,21 +40,22 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
 
 /// `kubecamp down`: hosts are reset and forgotten; local machines are removed as they are.
 pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
-    let (lab, state) = cx.store.need(&cx.global.name)?;
-    let hosts = hosts_text(&lab, &state);
+    let seen = cx.store.need(&cx.global.name)?;
+    let (lab, state) = &seen;
+    let hosts = hosts_text(lab, state);
     let what = match state.place {
         Where::Local => "removes the machines with everything on them",
         Where::Hosts(_) => "resets the hosts, losing the cluster and all of its data there,",
     };
     confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name())).await?;
-    let _lock = Lock::take(cx.store.folder())?;
+    let _lock = cx.lock(Some(&seen))?;
     match state.place {
-        Where::Local => remove_machines(cx, &lab, &state).await?,
+        Where::Local => remove_machines(cx, lab, state).await?,
         Where::Hosts(_) => {
-            let left = clean(cx, &args.reset, &lab, &state, args.forget_unreachable).await?;
+            let left = clean(cx, &args.reset, lab, state, args.forget_unreachable).await?;
             if !left.is_empty() {
-                let asked = confirm(cx.global.yes, &leave_question(&lab, &left)).await;
-                asked.map_err(|declined| kept(declined, &lab, &left))?;
+                let asked = confirm(cx.global.yes, &leave_question(lab, &left)).await;
+                asked.map_err(|declined| kept(declined, lab, &left))?;
                 left.iter().for_each(|p| output::say(&format!("warning: the host was not reset: {p}")));
             }
         }

@@ -76,15 +76,11 @@ fn known_hosts(cx: &Context, target: &SshTarget) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{args::Args, settings::Places, store::Store};
 
     #[test]
     fn a_machine_is_trusted_by_its_own_keys_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
-        let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
-        let store = Store::of(dir.path(), &args.global.name);
-        let (places, cancel) = (Places::from_env(), Default::default());
-        let cx = Context { global: args.global, places, store, cancel, stop: Default::default() };
+        let cx = Context::of_test(dir.path());
         let mut target = SshTarget::new("root", "192.0.2.1", 22);
         target.host_keys = HostKeyPolicy::Pinned(vec![]);
         let refused = known_hosts(&cx, &target).unwrap_err();

@@ -35,6 +35,8 @@ pub(in crate::cli::commands) struct Request {
     /// Whether machines are to be made that this computer must have the room for.
     must_hold_all: bool,
     pub(in crate::cli::commands) packages: Packages,
+    /// The lab as it was when all this was decided.
+    pub(super) known: Option<(Lab, State)>,
 }
 
 impl Request {
@@ -86,8 +88,8 @@ impl Request {
             .into());
         }
         let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
-        let engine = known.and_then(|(_, state)| state.engine).filter(|_| place == Where::Local);
-        Ok(Self { args, lab, place, owner, engine, must_hold_all, packages: Packages::here() })
+        let engine = known.as_ref().and_then(|(_, state)| state.engine.clone()).filter(|_| place == Where::Local);
+        Ok(Self { args, lab, place, owner, engine, must_hold_all, packages: Packages::here(), known })
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
