@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use kubecamp::{
     core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems, RunId},
     engine::{Check, HostLock, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
-    host::{Facts, Host, Viewer, scan},
+    host::{Facts, Host, Viewer, scan, script::LOCKS},
     phases::{CleanNetwork, Drain, Owner, ProveClean, Record, Records, RestoreFiles, StopCluster},
     profile::{self, Lab},
     transport::Io,
@@ -316,7 +316,7 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     let take = |run: &str| {
         let run = RunId::from(run.to_owned());
         let host = Arc::clone(&camp.host);
-        async move { HostLock::take(&host, &run).await }
+        async move { HostLock::take(&host, &run, |_| false).await }
     };
     let first = take("first").await.unwrap();
     camp.sh("[ -s /run/lock/kubecamp/run.who ]").await;
@@ -338,6 +338,24 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     camp.sh("echo x > /run/lock/kubecamp/other").await;
     assert!(!fifth.release().await);
     assert!(camp.scan().await.contains(&"path\t/run/lock/kubecamp/other".to_owned()));
+}
+
+/// A run was killed, and its connection still looks alive to the host.
+#[tokio::test]
+async fn live_reset_a_run_that_is_over_loses_its_lock() {
+    let camp = Camp::start().await;
+    let take = |run: &str, over: &'static str| {
+        let (host, run) = (Arc::clone(&camp.host), RunId::from(run.to_owned()));
+        async move { HostLock::take(&host, &run, |who| who == over).await }
+    };
+    let _killed = take("killed", "").await.unwrap();
+    assert_eq!(take("other", "somebody").await.err().unwrap().code, Code::HostBusy, "it may well live");
+    let _next = take("next", "killed").await.unwrap();
+    assert_eq!(camp.sh(&format!("cat {LOCKS}/run.who")).await, "next");
+    assert_eq!(take("next", "next").await.err().unwrap().code, Code::HostTwin, "a run does not oust itself");
+    // Another computer's run has come meanwhile: the files still name the one that is over.
+    camp.sh(&format!("echo killed > {LOCKS}/run.who; echo 1 > {LOCKS}/run.pid")).await;
+    assert_eq!(take("other", "killed").await.err().unwrap().code, Code::HostBusy);
 }
 
 /// A tool that crashes hides its tables: neither a record nor a proof may be made of such a scan.
