@@ -245,6 +245,13 @@ impl SimHost {
         state.done.retain(|step| step != "init" && step != "join");
     }
 
+    /// Lets the kubelet end whenever systemd starts it: its unit is never up, and never down.
+    pub fn crash_kubelet(&self) {
+        let mut state = self.state();
+        state.facts.push_str("unit.kubelet=activating\n");
+        state.done.retain(|step| step != "init" && step != "join");
+    }
+
     /// Starts kube-proxy anew, as after a change of its mode: what was proven was so with another.
     pub fn restart_kube_proxy(&self) {
         let mut state = self.state();
