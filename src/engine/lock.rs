@@ -163,7 +163,7 @@ async fn hold(
     // The holder watches its parent: sshd's child goes when the connection does, and the lock with it.
     let script = format!(
         "F={LOCKS}; for n in 1 2 3 4 5 6 7 8 9 end; do [ $n = end ] && exit 1\n\
-         mkdir -p $F && command exec 9>>$F/run || continue\n\
+         mkdir -p -m 700 $F && command exec 9>>$F/run || continue\n\
          flock -w {GRACE} 9 || {{ echo \"KC-BUSY $(cat $F/run.who 2>/dev/null)\"; exit 0; }}\n\
          [ $F/run -ef /proc/self/fd/9 ] && break; done\n\
          echo {run} > $F/run.who; echo $$ > $F/run.pid; echo KC-LOCKED ok\n\
