@@ -453,9 +453,16 @@ fn a_lab_keeps_the_bundle_that_it_was_made_from() {
     let state = home.lab("lab").join("state.json");
     let text = fs::read_to_string(&state).unwrap().replace("null", "\"/gone/patched.bundle\"");
     fs::write(&state, text).unwrap();
+    let other = home.bundle(VERSION, Arch::Amd64);
     for command in ["up", "plan"] {
         let ended = home.run(&[command]);
         assert!(ended.code == 2 && ended.err.contains("cannot read /gone/patched.bundle"), "{}", ended.err);
+        assert!(ended.err.contains("hint: The lab lab was made from it. Name another with --bundle"), "{}", ended.err);
+        let named = home.run(&[command, "--bundle", "/gone/patched.bundle"]);
+        assert!(named.code == 2 && !named.err.contains("was made from it"), "{}", named.err);
+        // What the hint says helps.
+        let other = home.run(&[command, "--bundle", &other]);
+        assert!(other.code == 4 && other.err.contains("KC-HOST-UNREACHABLE"), "{}", other.err);
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use kubecamp::{
     core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems, RunId},
     engine::{Check, HostLock, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
-    host::{Facts, Host, Viewer, scan},
+    host::{Facts, Host, Viewer, scan, script::LOCKS},
     phases::{CleanNetwork, Drain, Owner, ProveClean, Record, Records, RestoreFiles, StopCluster},
     profile::{self, Lab},
     transport::Io,
@@ -316,10 +316,10 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     let take = |run: &str| {
         let run = RunId::from(run.to_owned());
         let host = Arc::clone(&camp.host);
-        async move { HostLock::take(&host, &run).await }
+        async move { HostLock::take(&host, &run, |_| false).await }
     };
     let first = take("first").await.unwrap();
-    camp.sh("[ -s /run/lock/kubecamp/run.who ]").await;
+    camp.sh("[ -s /run/kubecamp.lock/run.who ]").await;
     assert_eq!(take("second").await.err().unwrap().code, Code::HostBusy);
     assert_eq!(take("first").await.err().unwrap().code, Code::HostTwin, "one machine under two names");
     // One that waits gets the host when the first lets go, and a lock that is really there.
@@ -329,15 +329,57 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     });
     assert!(freed);
     let third = third.unwrap();
-    assert_eq!(camp.sh("cat /run/lock/kubecamp/run.who").await, "third");
+    assert_eq!(camp.sh("cat /run/kubecamp.lock/run.who").await, "third");
     assert_eq!(take("fourth").await.err().unwrap().code, Code::HostBusy);
     assert!(third.release().await);
-    camp.sh("[ ! -e /run/lock/kubecamp ]").await;
+    camp.sh("[ ! -e /run/kubecamp.lock ]").await;
     // A stranger's file keeps the folder, and that is told.
     let fifth = take("fifth").await.unwrap();
-    camp.sh("echo x > /run/lock/kubecamp/other").await;
+    camp.sh("echo x > /run/kubecamp.lock/other").await;
     assert!(!fifth.release().await);
-    assert!(camp.scan().await.contains(&"path\t/run/lock/kubecamp/other".to_owned()));
+    assert!(camp.scan().await.contains(&"path\t/run/kubecamp.lock/other".to_owned()));
+}
+
+/// Every user of a host may write to /run/lock, where an earlier version had its locks.
+#[tokio::test]
+async fn live_reset_nobody_else_gets_at_the_locks() {
+    let camp = Camp::start().await;
+    const NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c";
+    let refused = async |what: &str| camp.sh(&format!("! {NOBODY} '{what}' 2>/dev/null")).await;
+    camp.sh(&format!(
+        "echo precious > /etc/victim; {NOBODY} 'mkdir /run/lock/kubecamp && cd /run/lock/kubecamp && \
+         for f in run run.who run.pid step upload; do ln -s /etc/victim $f; done'"
+    ))
+    .await;
+    refused("mkdir /run/kubecamp.lock").await;
+    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned())).await.unwrap();
+    assert_eq!(camp.sh("stat -c '%a %u' /run/kubecamp.lock").await, "700 0");
+    refused("ln -s /etc/victim /run/kubecamp.lock/other").await;
+    camp.up().await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert!(lock.release().await);
+    assert_eq!(
+        camp.sh("cat /etc/victim; ls /run/lock/kubecamp | wc -l; ls -d /run/kubecamp*; true").await,
+        "precious\n5"
+    );
+}
+
+/// A run was killed, and its connection still looks alive to the host.
+#[tokio::test]
+async fn live_reset_a_run_that_is_over_loses_its_lock() {
+    let camp = Camp::start().await;
+    let take = |run: &str, over: &'static str| {
+        let (host, run) = (Arc::clone(&camp.host), RunId::from(run.to_owned()));
+        async move { HostLock::take(&host, &run, |who| who == over).await }
+    };
+    let _killed = take("killed", "").await.unwrap();
+    assert_eq!(take("other", "somebody").await.err().unwrap().code, Code::HostBusy, "it may well live");
+    let _next = take("next", "killed").await.unwrap();
+    assert_eq!(camp.sh(&format!("cat {LOCKS}/run.who")).await, "next");
+    assert_eq!(take("next", "next").await.err().unwrap().code, Code::HostTwin, "a run does not oust itself");
+    // Another computer's run has come meanwhile: the files still name the one that is over.
+    camp.sh(&format!("echo killed > {LOCKS}/run.who; echo 1 > {LOCKS}/run.pid")).await;
+    assert_eq!(take("other", "killed").await.err().unwrap().code, Code::HostBusy);
 }
 
 /// A tool that crashes hides its tables: neither a record nor a proof may be made of such a scan.

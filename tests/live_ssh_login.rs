@@ -11,6 +11,7 @@ use std::{
 
 use kubecamp::{
     core::{Code, Problem, Secret},
+    profile::Lab,
     transport::{
         Ask, Cmd, HostKeyPolicy, Identity, Io, Keyring, SshTarget, SshTransport, Transport, Unknown,
         ssh::{KeyPair, Resolver, public_line},
@@ -388,4 +389,49 @@ fn live_plan_tells_of_every_host_at_once() {
     assert_eq!(out.status.code(), Some(4), "{said}");
     assert!(said.contains("KC-HOST-UNREACHABLE on cp"), "{said}");
     assert!(said.contains("KC-HOST-TOO-SMALL") && said.contains("needs     4000"), "{said}");
+}
+
+/// The system's ssh gets through the very hops, with keys and known hosts that only kubecamp was told of.
+#[test]
+fn live_ssh_a_shell_goes_the_way_that_the_others_went() {
+    let (outer, gate, inner, home) = (Sshd::start(), Sshd::start(), Sshd::start(), tempfile::tempdir().unwrap());
+    let key = |name: &str, server: &Sshd| {
+        let file = home.path().join(format!("it's {name}'s"));
+        write_private(&file, &fs::read_to_string(server.file("user_key")).unwrap());
+        file.display().to_string()
+    };
+    let entry = |name: &str, server: &Sshd, more: &str| {
+        let port = server.port;
+        format!(
+            "Host {name}\n HostName 127.0.0.1\n User root\n Port {port}\n IdentityFile \"{}\"\n{more}\n",
+            key(name, server)
+        )
+    };
+    let config = entry("outer", &outer, "") + &entry("gate", &gate, " ProxyJump outer");
+    fs::write(home.path().join("config"), config).unwrap();
+    let lab = Lab::new("lab".parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
+    let folder = home.path().join("data/labs/lab");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
+    let identity = key("inner", &inner);
+    let host = serde_json::json!({"address": "127.0.0.1", "user": "root", "port": inner.port, "identity": identity});
+    let state = serde_json::json!({"format": 1, "place": {"hosts": [["cp", host]]}, "bundle": null});
+    fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path()).env("KUBECAMP_HOME", home.path());
+        let out = command.current_dir(home.path()).stdin(Stdio::null()).args(args).output().unwrap();
+        (out.status.code(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+    };
+    let way = ["--jump", "gate", "--ssh-config", "config"];
+    fs::write(home.path().join("file"), "x").unwrap();
+    let to = format!("cp:{}", home.path().join("there").display());
+    let (code, said) = run(&[&["cp", "file", &to, "--accept-new-host-keys"][..], &way].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let logins = || [&outer, &gate].map(|hop| hop.log().matches("Accepted publickey").count());
+    let before = logins();
+    let (code, said) = run(&[&["ssh", "cp"][..], &way, &["--", "echo $SSH_CONNECTION; exit 7"]].concat());
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains(&format!(" 127.0.0.1 {}", inner.port)), "{said}");
+    assert_eq!(logins(), before.map(|n| n + 1), "it went through both");
 }

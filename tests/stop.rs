@@ -71,6 +71,30 @@ fn what_only_waits_for_a_host_ends_at_once() {
     }
 }
 
+/// The engine's folder is locked by somebody else, so both wait for it.
+#[test]
+fn live_machine_a_waiting_engine_command_ends_in_time() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data/engine");
+    fs::create_dir_all(&folder).unwrap();
+    let path = fs::canonicalize(&folder).unwrap().join("lock");
+    let lock = fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    for (what, words) in [("start", &["Stopping in order", "stopped in"][..]), ("stop", &[])] {
+        let mut command = kubecamp(home.path(), &["machine", "engine", what]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        poll("its wait for the lock", || {
+            let mut files = fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+            files.any(|file| fs::read_link(file.path()).is_ok_and(|to| to == path)).then_some(())
+        });
+        interrupt(&child);
+        let (code, err) = ended(child);
+        assert!(code == 130 && err.contains("KC-CANCELLED"), "{what}: {code}\n{err}");
+        assert!(words.iter().all(|word| err.contains(word)), "{what}: {err}");
+        assert_eq!(err.contains("Stopping in order"), what == "start", "what ends at once says so\n{err}");
+    }
+}
+
 #[test]
 fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
     let (home, server) = (tempfile::tempdir().unwrap(), Sshd::start());
@@ -95,27 +119,56 @@ fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
     poll("the end of the part", || (files() == 0).then_some(()));
 }
 
-/// Runs the command at a terminal of its own until the words in the first line of input are shown; then sends the
-/// rest, and prints what was shown, whether typing was hidden then and at the end, and the exit code.
+/// Runs the command at a terminal of its own until the words are shown; if they are still on its screen a good while
+/// later, does what comes `meanwhile` and sends the answer. Prints the exit code, whether typing was hidden then and at
+/// the end, and what was shown.
 const TERMINAL: &str = r"
-import fcntl, os, pty, select, struct, sys, termios, time
+import fcntl, os, pty, re, select, struct, subprocess, sys, termios, time
+COLUMNS = 200
 words, answer = sys.argv[1].encode(), sys.argv[2].encode().decode('unicode_escape').encode()
 pid, fd = pty.fork()
 if pid == 0:
-    os.execv(sys.argv[3], sys.argv[3:])
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 50, COLUMNS, 0, 0))
+    os.execv(sys.argv[4], sys.argv[4:])
 # os.ptsname comes only with Python 3.13: TIOCGPTN asks for the terminal's number.
 number = struct.unpack('I', fcntl.ioctl(fd, 0x80045430, bytes(4)))[0]
 hold = os.open('/dev/pts/%d' % number, os.O_RDWR | os.O_NOCTTY)
 def hidden():
     return not termios.tcgetattr(hold)[3] & termios.ECHO
-shown, end, asked, code = b'', time.time() + 60, None, None
+# What a person sees: later text over earlier one, by as much of a terminal as is asked for here.
+def screen():
+    lines, row, col = {}, 0, 0
+    for text, n, code in re.findall(r'([^\x1b\r\n]+|[\r\n])|\x1b\[[?]?([\d;]*)([A-Za-z])', shown.decode(errors='replace')):
+        if code == 'A':
+            row -= int(n or 1)
+        elif code == 'B':
+            row += int(n or 1)
+        elif code == 'K':
+            lines[row] = {}
+        elif text == '\r':
+            col = 0
+        elif text == '\n':
+            row += 1
+        for char in text.strip('\r\n'):
+            if col == COLUMNS:
+                row, col = row + 1, 0
+            lines.setdefault(row, {})[col] = char
+            col += 1
+    return '\n'.join(''.join(line.get(c, ' ') for c in range(COLUMNS)) for _, line in sorted(lines.items()))
+shown, end, seen, asked, code = b'', time.time() + 60, None, None, None
 while code is None:
     if time.time() > end:
         sys.exit('no end: %r' % shown)
     if select.select([fd], [], [], 0.05)[0]:
         shown += os.read(fd, 65536)
-    if asked is None and words in shown:
+    if seen is None and words in shown:
+        seen = time.time()
+    # Long enough for several ticks of what moves.
+    if asked is None and seen and time.time() > seen + 0.6:
+        if words.decode() not in screen():
+            sys.exit('the question is gone: ' + screen())
         asked = hidden()
+        subprocess.run(sys.argv[3], shell=True, check=True)
         os.write(fd, answer)
     done, status = os.waitpid(pid, os.WNOHANG)
     if done:
@@ -128,10 +181,17 @@ print(shown.decode())
 
 /// The exit code, whether typing was hidden at the question and afterwards, and everything that was shown.
 fn at_a_terminal(home: &Path, args: &[&str], words: &str, answer: &str) -> (String, String) {
+    at_a_terminal_while(home, args, words, answer, "true")
+}
+
+/// The same; `meanwhile` is done by a shell in the home folder while the question is open.
+fn at_a_terminal_while(home: &Path, args: &[&str], words: &str, answer: &str, meanwhile: &str) -> (String, String) {
     let command = kubecamp(home, args);
     let mut python = Command::new("python3");
-    python.args(["-c", TERMINAL, words, answer]).arg(command.get_program()).args(args);
+    python.args(["-c", TERMINAL, words, answer, meanwhile]).arg(command.get_program()).args(args);
     python.env_clear().envs(command.get_envs().filter_map(|(k, v)| Some((k, v?)))).current_dir(home);
+    // Without it no terminal is taken for one where lines can move.
+    python.env("TERM", "xterm");
     let out = python.output().expect("python3 is missing: apt-get install python3");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
@@ -155,6 +215,23 @@ fn a_question_at_a_terminal() {
     assert!(ended.starts_with("4 ") && shown.contains("KC-HOST-UNREACHABLE"), "it went on\n{shown}");
 }
 
+/// A second terminal takes the lab away, or makes it another one, while the first is still asked.
+#[test]
+fn what_another_run_did_while_a_question_was_open_is_not_undone() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data/labs/lab");
+    for (args, meanwhile) in [
+        (&["reset"][..], "rm data/labs/lab/lab.yaml data/labs/lab/state.json"),
+        (&["down"], "sed -i s/127.0.0.1/127.0.0.2/ data/labs/lab/state.json"),
+    ] {
+        lab(home.path(), 1);
+        let (ended, shown) = at_a_terminal_while(home.path(), args, "[y/N]", r"y\n", meanwhile);
+        assert_eq!(ended, "9 False False", "{args:?}\n{shown}");
+        assert!(shown.contains("KC-LAB-BUSY") && shown.contains("another run changed the lab lab"), "{shown}");
+        assert_eq!(folder.join("lab.yaml").exists(), args == ["down"], "{shown}");
+    }
+}
+
 #[test]
 fn a_secret_question_at_a_terminal() {
     let home = tempfile::tempdir().unwrap();
@@ -166,4 +243,26 @@ fn a_secret_question_at_a_terminal() {
     let (ended, shown) = at_a_terminal(home.path(), &args, "of the hosts: ", r"pass\n");
     assert_eq!(ended, "0 True False", "{shown}");
     assert!(shown.contains("unreachable") && !shown.contains("pass\n"), "{shown}");
+}
+
+/// The first `up` on a new host: the question comes in the middle of the run, beside lines that move.
+#[test]
+fn live_ssh_a_question_of_a_run_stays_on_the_screen() {
+    let (home, server) = (tempfile::tempdir().unwrap(), Sshd::start());
+    // No host is as large, so none is changed.
+    let profile = kubecamp::profile::shipped_text("1x4c12g").unwrap().replace("cores: 4", "cores: 4000");
+    fs::write(home.path().join("big.yaml"), profile).unwrap();
+    let (host, key) = (format!("root@127.0.0.1:{}", server.port), server.file("user_key").display().to_string());
+    let args = ["up", "--profile", "./big.yaml", "--host", &host, "--identity", &key];
+    let known = home.path().join("data/labs/lab/known_hosts");
+    for (answer, words) in
+        [(r"\x03", ["Stopping in order", "KC-CANCELLED"]), (r"n\n", ["KC-DECLINED", "was not accepted"])]
+    {
+        let (ended, shown) = at_a_terminal(home.path(), &args, "Is that its key? [y/N]", answer);
+        assert_eq!(ended, "130 False False", "{answer}\n{shown}");
+        assert!(words.iter().all(|word| shown.contains(word)) && !known.exists(), "{answer}\n{shown}");
+    }
+    let (ended, shown) = at_a_terminal(home.path(), &args, "Is that its key? [y/N]", r"y\n");
+    assert!(ended.ends_with(" False False") && shown.contains("KC-HOST-TOO-SMALL"), "it went on\n{ended}\n{shown}");
+    assert!(known.exists(), "{shown}");
 }

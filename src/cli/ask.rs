@@ -12,6 +12,7 @@ use rustix::{
 use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Handle, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::output;
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     transport::Ask,
@@ -38,6 +39,7 @@ impl Ask for Terminal {
     fn secret(&self, prompt: &str) -> Option<Secret> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let tty = tty()?;
+        let _aside = output::aside();
         let quiet = Quiet::on(&tty)?;
         write!(&tty, "{}: ", shown(prompt)).ok()?;
         let answer = line(&tty);
@@ -49,6 +51,7 @@ impl Ask for Terminal {
     fn confirm(&self, question: &str) -> Option<bool> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let tty = tty()?;
+        let _aside = output::aside();
         write!(&tty, "{} [y/N] ", shown(question)).ok()?;
         let answer = line(&tty);
         if answer.is_none() {

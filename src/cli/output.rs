@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use serde::Serialize;
@@ -30,8 +30,36 @@ pub fn data(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// The bars of the run that is shown; a process has one terminal, and so has this.
+static BARS: Mutex<Weak<Mutex<Bars>>> = Mutex::new(Weak::new());
+
+/// The screen without bars until this is dropped.
+pub struct Aside(Option<Arc<Mutex<Bars>>>);
+
+/// Moves the bars aside, where there are any: what is written meanwhile stays readable.
+pub fn aside() -> Aside {
+    let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    if let Some(bars) = &bars {
+        locked(bars).hide();
+    }
+    Aside(bars)
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(bars) = &self.0 {
+            locked(bars).show();
+        }
+    }
+}
+
+fn locked(bars: &Mutex<Bars>) -> MutexGuard<'_, Bars> {
+    bars.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Writes a line for people to standard error.
 pub fn say(text: &str) {
+    let _aside = aside();
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -98,8 +126,9 @@ impl Show {
                 })
             }
             Self::Bars => {
-                let bars = Mutex::new(Bars::new());
-                Arc::new(move |event| bars.lock().unwrap_or_else(PoisonError::into_inner).event(event))
+                let bars = Arc::new(Mutex::new(Bars::new()));
+                *BARS.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&bars);
+                Arc::new(move |event| locked(&bars).event(event))
             }
         }
     }

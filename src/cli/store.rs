@@ -35,7 +35,7 @@ pub enum Where {
 }
 
 /// What is kept of a lab besides its profile.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct State {
     /// Format of this file.

@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::{HostLock, Journal};
 use crate::{
-    core::{Code, NodeId, Outcome, PhaseId, Problem, Problems, RunId},
+    core::{Code, NodeId, Outcome, PhaseId, Problem, Problems},
     host::{Facts, Host, SudoPassword, Viewer, script::LOCKS},
     transport::{SshTarget, SshTransport},
 };
@@ -81,7 +81,7 @@ async fn one(
 ) -> Result<Met, Problem> {
     let Some(journal) = journal else { return meet(node, target, sudo_password, None).await };
     let began = journal.phase_begins(&Crew::CONNECT, node, "log in and look around");
-    let met = meet(node, target, sudo_password, Some(journal.run())).await;
+    let met = meet(node, target, sudo_password, Some(journal)).await;
     let outcome = if met.is_ok() { Outcome::AlreadyDone } else { Outcome::Failed };
     journal.phase_ends(&Crew::CONNECT, node, outcome, began);
     met
@@ -91,12 +91,13 @@ async fn meet(
     node: &NodeId,
     target: &SshTarget,
     sudo_password: Option<&SudoPassword>,
-    run: Option<&RunId>,
+    journal: Option<&Journal>,
 ) -> Result<Met, Problem> {
     let link = SshTransport::connect(target.clone()).await.map_err(|p| p.on(node))?;
     let host = Arc::new(Host::open(node.clone(), Arc::new(link), sudo_password).await?);
-    let lock = match run {
-        Some(run) => Some(HostLock::take(&host, run).await?),
+    let lock = match journal {
+        // Whoever has a journal holds the lab on this computer: its earlier runs are over, though a host may not know.
+        Some(journal) => Some(HostLock::take(&host, journal.run(), |who| journal.is_beside(who)).await?),
         None => None,
     };
     let facts = Facts::gather(&Viewer::new(&host)).await?;

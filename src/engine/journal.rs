@@ -64,6 +64,14 @@ impl Journal {
         self.path.as_deref()
     }
 
+    /// Whether the log of the run `other` lies beside this one's: a run of the same lab, from this computer.
+    pub fn is_beside(&self, other: &str) -> bool {
+        // The id comes from a host, and is to name no file elsewhere.
+        let plain = other.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let log = self.path.as_ref().map(|path| path.with_file_name(format!("{other}.ndjson")));
+        plain && log.is_some_and(|log| log.exists())
+    }
+
     /// Milliseconds since the run began.
     pub fn millis(&self) -> u64 {
         millis(self.began)
@@ -200,6 +208,20 @@ mod tests {
         let journal = Journal::create(&folder, vec![]).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&folder), mode(journal.path().unwrap())), (0o700, 0o600));
+    }
+
+    #[test]
+    fn earlier_runs_of_the_lab_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lab, other) = (dir.path().join("lab/runs"), dir.path().join("other/runs"));
+        let journal = |folder: &Path| Journal::create(folder, vec![]).unwrap();
+        let (now, earlier, foreign) = (journal(&lab), journal(&lab), journal(&other));
+        assert!(now.is_beside(earlier.run().as_str()));
+        let path = format!("../../other/runs/{}", foreign.run());
+        for none in [foreign.run().as_str(), &path, ""] {
+            assert!(!now.is_beside(none), "{none}");
+        }
+        assert!(!Journal::unkept(vec![]).is_beside(earlier.run().as_str()));
     }
 
     #[test]

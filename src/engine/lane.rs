@@ -87,10 +87,16 @@ impl<'a> Lane<'a> {
     async fn timed(&self, phase: &dyn Phase) -> Result<(), Problem> {
         let id = phase.id();
         let began = self.run.journal.phase_begins(&id, self.node, phase.title());
+        let stopped = async {
+            if phase.to_its_end() && !self.run.cancel.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
+            self.run.cancel.cancelled().await;
+        };
         let ended = tokio::select! {
             // Cancel comes first: no command may begin after it.
             biased;
-            () = self.run.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+            () = stopped => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
             ended = self.phase(phase) => ended,
         };
         let outcome = match &ended {
@@ -352,4 +358,76 @@ fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {
         return Problem::new(Code::HostScan, what).detail(exit.tail(EVIDENCE));
     }
     Problem::new(step.fails_as, format!("`{}` {how} ({status})", step.title)).detail(exit.tail(EVIDENCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        engine::{Journal, Task, run_flow},
+        profile::{self, Lab},
+    };
+
+    /// Work in whose midst the user presses Ctrl-C.
+    #[derive(Clone)]
+    struct Work {
+        cancel: CancellationToken,
+        to_its_end: bool,
+        ended: Arc<AtomicBool>,
+    }
+
+    #[async_trait]
+    impl Phase for Work {
+        fn id(&self) -> PhaseId {
+            PhaseId::new("work")
+        }
+
+        fn title(&self) -> &'static str {
+            "work"
+        }
+
+        fn to_its_end(&self) -> bool {
+            self.to_its_end
+        }
+
+        async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+            Ok(vec![Step::new("work", "work", Check::Never, Change::Task(Arc::new(self.clone())))])
+        }
+    }
+
+    #[async_trait]
+    impl Task for Work {
+        async fn done(&self) -> Result<bool, Problem> {
+            Ok(false)
+        }
+
+        async fn run(&self, _: &dyn Report) -> Result<(), Problem> {
+            self.cancel.cancel();
+            tokio::task::yield_now().await;
+            self.ended.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_cut_off_ends_before_the_run_does_and_nothing_begins_after_it() {
+        for to_its_end in [false, true] {
+            let cancel = CancellationToken::new();
+            let ended: [Arc<AtomicBool>; 2] = Default::default();
+            let phase = |ended: &Arc<AtomicBool>| -> Box<dyn Phase> {
+                Box::new(Work { cancel: cancel.clone(), to_its_end, ended: Arc::clone(ended) })
+            };
+            let phases: Vec<_> = ended.iter().map(phase).collect();
+            let lab = Lab::new("lab".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+            let run = Run::new(lab, Mode::Apply, Arc::new(Journal::unkept(vec![])), cancel.clone());
+            let flow = run_flow(&run, &phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await;
+            assert!(flow.unwrap_err().iter().all(|p| p.code == Code::Cancelled));
+            assert_eq!(ended.map(|e| e.load(Ordering::SeqCst)), [to_its_end, false]);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    core::{Code, NodeId, Problem, RunId},
+    core::{Code, NodeId, Problem, RunId, shell::quote},
     host::{
         Host,
         script::{LOCKS, STEP, UPLOAD},
@@ -60,8 +60,21 @@ pub struct HostLock {
 const GRACE: u32 = 5;
 
 impl HostLock {
-    /// Takes the host's run lock, or says which run holds it.
-    pub async fn take(host: &Arc<Host>, run: &RunId) -> Result<Self, Problem> {
+    /// Takes the host's run lock, or says which run holds it; one that is `over` loses it.
+    pub async fn take(host: &Arc<Host>, run: &RunId, over: impl Fn(&str) -> bool) -> Result<Self, Problem> {
+        let refused = |who: &str| if who == run.as_str() { twin(host.node()) } else { busy(host.node(), who) };
+        match Self::attempt(host, run).await? {
+            Ok(lock) => Ok(lock),
+            Err(who) if who != run.as_str() && over(&who) => {
+                oust(host, &who).await;
+                Self::attempt(host, run).await?.map_err(|who| refused(&who))
+            }
+            Err(who) => Err(refused(&who)),
+        }
+    }
+
+    /// The lock, or else which run holds it.
+    async fn attempt(host: &Arc<Host>, run: &RunId) -> Result<Result<Self, String>, Problem> {
         let cancel = tokio_util::sync::CancellationToken::new();
         // From the start, since a run may be stopped while it waits for the lock.
         let held = cancel.clone().drop_guard();
@@ -69,9 +82,8 @@ impl HostLock {
         tokio::spawn(hold(Arc::clone(host), run.clone(), cancel, told));
         let on = host.node();
         match tokio::time::timeout(Duration::from_secs(30), heard).await {
-            Ok(Ok(Held::Ours)) => Ok(Self { host: Arc::clone(host), run: run.clone(), _held: held }),
-            Ok(Ok(Held::Other(who))) if who == run.as_str() => Err(twin(on)),
-            Ok(Ok(Held::Other(who))) => Err(busy(on, &who)),
+            Ok(Ok(Held::Ours)) => Ok(Ok(Self { host: Arc::clone(host), run: run.clone(), _held: held })),
+            Ok(Ok(Held::Other(who))) => Ok(Err(who)),
             Ok(Err(_)) | Err(_) => Err(Problem::new(Code::LinkLost, "the host's lock could not be taken").on(on)),
         }
     }
@@ -111,6 +123,20 @@ fn twin(on: &NodeId) -> Problem {
         .hint("Give each node a host of its own.")
 }
 
+/// Ends what holds the lock for the run `who`, unless somebody else holds it by now.
+///
+/// sshd may take a quarter of an hour to see that a connection is gone, as when the computer's address has changed.
+async fn oust(host: &Host, who: &str) {
+    // The process must have the lock's file open, under whatever number: a pid may long be somebody else's.
+    let script = format!(
+        "F={LOCKS}; p=$(cat $F/run.pid) && [ \"$(cat $F/run.who)\" = {} ] || exit 0\n\
+         for f in \"/proc/$p/fd\"/*; do [ \"$f\" -ef $F/run ] && kill \"$p\" && exit 0; done",
+        quote(who)
+    );
+    // Whether it was of use is seen by the next attempt.
+    let _ = host.root(&script, Duration::from_secs(8), crate::transport::Io::default()).await;
+}
+
 enum Held {
     Ours,
     Other(String),
@@ -137,7 +163,7 @@ async fn hold(
     // The holder watches its parent: sshd's child goes when the connection does, and the lock with it.
     let script = format!(
         "F={LOCKS}; for n in 1 2 3 4 5 6 7 8 9 end; do [ $n = end ] && exit 1\n\
-         mkdir -p $F && command exec 9>>$F/run || continue\n\
+         mkdir -p -m 700 $F && command exec 9>>$F/run || continue\n\
          flock -w {GRACE} 9 || {{ echo \"KC-BUSY $(cat $F/run.who 2>/dev/null)\"; exit 0; }}\n\
          [ $F/run -ef /proc/self/fd/9 ] && break; done\n\
          echo {run} > $F/run.who; echo $$ > $F/run.pid; echo KC-LOCKED ok\n\

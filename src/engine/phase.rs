@@ -59,6 +59,11 @@ pub trait Phase: Send + Sync {
         false
     }
 
+    /// Whether it goes on to its end where the run is stopped meanwhile: half of it would be worse than none.
+    fn to_its_end(&self) -> bool {
+        false
+    }
+
     /// The steps of this node, in order. Called when the node's lane gets here.
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem>;
 }

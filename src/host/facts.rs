@@ -13,8 +13,11 @@ use crate::{
 };
 
 /// The script that prints facts; see `templates/host/facts.sh`.
-const SCRIPT: &str =
-    concat!(include_str!("../../templates/host/remains.sh"), include_str!("../../templates/host/facts.sh"));
+const SCRIPT: &str = concat!(
+    include_str!("../../templates/host/remains.sh"),
+    include_str!("../../templates/host/kubelet.sh"),
+    include_str!("../../templates/host/facts.sh")
+);
 
 /// Which cgroup hierarchy a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +249,38 @@ mod tests {
         let ahead = Facts::gather(&Viewer::new(&host)).await.unwrap().clock_ahead().unwrap();
         assert!(ahead < -1e9, "some fifty years behind, whatever it says itself: {ahead}");
         assert_eq!(Facts::parse("arch=x86_64").clock_ahead(), None);
+    }
+
+    /// What the facts call the kubelet where `systemctl` says these things of it.
+    fn kubelet(state: &str, restarts: u32, pid: u32) -> Option<String> {
+        use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+        let bin = tempfile::tempdir().unwrap();
+        let (sham, path) = (bin.path().join("systemctl"), bin.path().display());
+        let text = format!(
+            "#!/bin/sh\ncase \"$*\" in 'is-active kubelet') echo {state} ;; 'is-active -q kubelet') [ {state} = active ] ;;\n\
+             *NRestarts*) echo {restarts} ;; *MainPID*) echo {pid} ;; *) exit 3 ;; esac\n"
+        );
+        fs::write(&sham, text).unwrap();
+        fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = SCRIPT.replacen("PATH=/usr/local/sbin", &format!("PATH={path}:/usr/local/sbin"), 1);
+        let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
+        Facts::parse(&String::from_utf8_lossy(&out.stdout)).get("unit.kubelet").map(str::to_owned)
+    }
+
+    #[test]
+    fn a_kubelet_that_is_started_again_and_again_does_not_run() {
+        let mut young = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        for (state, restarts, pid, wanted) in [
+            ("active", 0, young.id(), Some("active")),
+            ("active", 7, young.id(), Some("activating")),
+            ("active", 7, 1, Some("active")),
+            ("activating", 7, 0, Some("activating")),
+            ("failed", 7, 0, None),
+        ] {
+            assert_eq!(kubelet(state, restarts, pid).as_deref(), wanted, "{state} {restarts} {pid}");
+        }
+        young.kill().unwrap();
+        young.wait().unwrap();
     }
 
     #[tokio::test]

@@ -161,7 +161,7 @@ mod tests {
             "port 10250",
             "port 6443",
             "path /etc/kubernetes",
-            "path /run/lock/kubecamp/other",
+            "path /run/kubecamp.lock/other",
             "path /var/lib/etcd/member",
             "path /opt/cni/bin",
             "path /usr/local/bin/kubeadm",

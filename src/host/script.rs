@@ -13,8 +13,9 @@ pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
 /// Exit status of a change that could not record the host because a tool failed.
 pub const UNSEEN: i32 = 65; // EX_DATAERR of sysexits(3)
 
-/// Where the locks of a host live: gone after a reboot, as the runs are.
-pub const LOCKS: &str = "/run/lock/kubecamp";
+/// Where the locks of a host live: gone after a reboot, as the runs are. Root writes there by name, so it must be a place
+/// where nobody else can put anything: not below `/run/lock`, to which every user may write.
+pub const LOCKS: &str = "/run/kubecamp.lock";
 
 /// The lock in [`LOCKS`] of one change at a time.
 pub const STEP: &str = "step";
@@ -56,7 +57,7 @@ fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) 
         .collect();
     let wait = patience(limit);
     format!(
-        "KC_UNTIL=$(($(date +%s) + {wait})); mkdir -p {LOCKS} && exec 8>>{LOCKS}/{lock} || exit 1\n\
+        "KC_UNTIL=$(($(date +%s) + {wait})); mkdir -p -m 700 {LOCKS} && exec 8>>{LOCKS}/{lock} || exit 1\n\
          flock -w {wait} 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
          (\n{text}\n) 8>&-\n"
     )
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     fn lock_of(script: &str) -> Option<&str> {
-        script.split("exec 8>>/run/lock/kubecamp/").nth(1)?.split_whitespace().next()
+        script.split(&format!("exec 8>>{LOCKS}/")).nth(1)?.split_whitespace().next()
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -97,7 +98,16 @@ mod tests {
     fn unpacking_does_not_wait_for_a_change() {
         let (change, unpack) = (change("kubeadm init", &[], MINUTE), unpack("ctr images import", MINUTE));
         assert_eq!((lock_of(&change), lock_of(&unpack)), (Some("step"), Some("upload")));
-        assert!(unpacked().contains("/run/lock/kubecamp/upload"));
+        assert!(unpacked().contains("/run/kubecamp.lock/upload"));
+    }
+
+    #[test]
+    fn the_locks_are_roots_alone_and_every_scan_knows_them() {
+        assert_eq!(std::path::Path::new(LOCKS).parent(), Some(std::path::Path::new("/run")));
+        assert!(change("true", &[], MINUTE).contains(&format!("mkdir -p -m 700 {LOCKS} ")));
+        let scan = crate::host::scan::SCRIPT;
+        assert!(scan.contains(&format!("find {LOCKS} ")) && scan.contains(&format!("'{}/", LOCKS.replace('.', "\\."))));
+        assert!(crate::host::Traces::default().is_certain("path", LOCKS));
     }
 
     /// What is left of a hosts file whose lines these are; `<` and `>` are our marks.

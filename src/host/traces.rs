@@ -31,7 +31,7 @@ const FOLDERS: &[&str] = &[
     "/var/lib/kubecamp",
     "/run/flannel",
     "/run/kubecamp",
-    "/run/lock/kubecamp",
+    super::script::LOCKS,
     "/run/kubernetes",
     "/var/log/pods",
     "/var/log/containers",

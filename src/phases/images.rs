@@ -81,6 +81,20 @@ fn known(refs: &str) -> String {
     )
 }
 
+/// A check that one image was imported and is still there.
+fn have(mark: &str, refs: &str) -> String {
+    format!("[ -e {mark} ] && {}", known(refs))
+}
+
+/// Imports an uploaded image. The mark does not stand in its way: it stays where somebody removed the image.
+fn bring(mark: &str, refs: &str) -> String {
+    format!(
+        "{CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
+         for r in {refs}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
+         mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
+    )
+}
+
 /// One step that uploads and imports `members`; each is imported while the next is under way.
 fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
     let (mut files, mut marks, mut refs) = (vec![], vec![], vec![]);
@@ -89,13 +103,8 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         let blob = bundle.stored(member);
         let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
         let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
-        let then = format!(
-            "[ -e {mark} ] || {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
-             for r in {names}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
-             mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
-        );
         let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        let have = format!("[ -e {mark} ] && {}", known(&names));
+        let (have, then) = (have(&mark, &names), bring(&mark, &names));
         files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
         marks.push(format!("[ -e {mark} ]"));
         refs.push(names);
@@ -107,4 +116,40 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
     };
     let change = Change::Upload { files, then: String::new() };
     Step::new(id, title, Check::Script(check), change).limit(300)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command};
+
+    use super::*;
+
+    /// What ctr does, with a containerd that is one file: the names of its images.
+    const SHAM: &str = "list=$(dirname \"$0\")/list\ncase $2 in\n\
+        import) cat \"$3\" >> \"$list\" ;;\nlabel) grep -qxF \"$3\" \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
+
+    fn runs(root: &Path, text: &str) -> bool {
+        let text = text.replace(CTR, &format!("sh {}/ctr", root.display()));
+        let text = text.replace(DONE, &root.join("done").display().to_string());
+        let script = format!("KC_FILE={}/file\n{text}", root.display());
+        Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+    }
+
+    #[test]
+    fn an_image_comes_back_whether_it_or_its_mark_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::write(root.join("ctr"), SHAM).unwrap();
+        let (mark, refs) = (format!("{DONE}/0123"), "registry.k8s.io/pause:3.10 registry.k8s.io/pause:3");
+        let (have, bring) = (have(&mark, refs), bring(&mark, refs));
+        for gone in ["list", "done/0123", "list"] {
+            let _ = fs::remove_file(root.join(gone));
+            // containerd has a list, if only an empty one.
+            fs::File::options().create(true).append(true).open(root.join("list")).unwrap();
+            fs::write(root.join("file"), refs.replace(' ', "\n") + "\n").unwrap();
+            assert!(!runs(root, &have), "{gone}");
+            assert!(runs(root, &bring) && runs(root, &have), "{gone}");
+            assert!(!root.join("file").exists());
+        }
+    }
 }

@@ -76,8 +76,11 @@ fn join(config: &str, discovery: &str) -> Result<Step, Problem> {
          join",
         template::text("node/join.sh")?
     );
-    let check = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && systemctl is-active -q kubelet";
-    Ok(Step::script("join", "run kubeadm join", Check::Script(check.into()), change).limit(280))
+    let check = format!(
+        "{}[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && kubelet_runs",
+        template::text("host/kubelet.sh")?
+    );
+    Ok(Step::script("join", "run kubeadm join", Check::Script(check), change).limit(280))
 }
 
 #[cfg(test)]

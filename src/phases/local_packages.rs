@@ -21,6 +21,11 @@ impl Phase for LocalPackages {
         "install packages on this computer"
     }
 
+    /// A dpkg that is cut off leaves a computer on which apt does nothing any more.
+    fn to_its_end(&self) -> bool {
+        true
+    }
+
     async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
         let missing = self.0.missing().await;
         let title = if missing.is_empty() {

@@ -5,8 +5,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{ended_text, problem_text};
 use crate::core::{Event, EventKind, NodeId, Outcome, PhaseId, shell::printable};
 
+/// How often what moves is drawn anew.
+const TICK: Duration = Duration::from_millis(120);
+
 /// A line per host and an overall one, moving while a run goes on.
 pub struct Bars {
+    /// Where they are drawn, made anew for every time that they come back.
+    target: Box<dyn Fn() -> ProgressDrawTarget + Send>,
     all: MultiProgress,
     whole: ProgressBar,
     nodes: BTreeMap<NodeId, ProgressBar>,
@@ -14,21 +19,66 @@ pub struct Bars {
     /// How many of the phases each node has behind it.
     passed: BTreeMap<NodeId, u64>,
     width: usize,
+    /// How many have the screen for themselves now.
+    hidden: usize,
+    /// The lines that came meanwhile.
+    held: Vec<String>,
 }
 
 impl Bars {
     /// Bars on standard error.
     pub fn new() -> Self {
-        Self::on(ProgressDrawTarget::stderr())
+        Self::on(ProgressDrawTarget::stderr)
     }
 
-    fn on(target: ProgressDrawTarget) -> Self {
-        let all = MultiProgress::with_draw_target(target);
+    fn on(target: impl Fn() -> ProgressDrawTarget + Send + 'static) -> Self {
+        let all = MultiProgress::with_draw_target(target());
         let whole = all.add(ProgressBar::new(0));
         // Of how much is known only when the run begins.
         whole.set_style(style("{spinner} {elapsed_precise} {msg}"));
-        whole.enable_steady_tick(Duration::from_millis(120));
-        Self { all, whole, nodes: BTreeMap::new(), phases: vec![], passed: BTreeMap::new(), width: 4 }
+        whole.enable_steady_tick(TICK);
+        Self {
+            target: Box::new(target),
+            all,
+            whole,
+            nodes: BTreeMap::new(),
+            phases: vec![],
+            passed: BTreeMap::new(),
+            width: 4,
+            hidden: 0,
+            held: vec![],
+        }
+    }
+
+    /// Clears them away until [`Bars::show`]: somebody asks or says something on the same screen. Such times may overlap.
+    ///
+    /// Nothing is held up by it: events are taken all the same, and a run goes on behind an open question.
+    pub fn hide(&mut self) {
+        self.hidden += 1;
+        if self.hidden > 1 {
+            return;
+        }
+        // First the ticks: one between the other two would leave its lines behind.
+        self.each().for_each(ProgressBar::disable_steady_tick);
+        let _ = self.all.clear();
+        self.all.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Brings them back, below the lines that came meanwhile.
+    pub fn show(&mut self) {
+        self.hidden = self.hidden.saturating_sub(1);
+        if self.hidden > 0 {
+            return;
+        }
+        self.all.set_draw_target((self.target)());
+        for line in std::mem::take(&mut self.held) {
+            self.line(&line);
+        }
+        self.each().filter(|bar| !bar.is_finished()).for_each(|bar| bar.enable_steady_tick(TICK));
+    }
+
+    fn each(&self) -> impl Iterator<Item = &ProgressBar> {
+        self.nodes.values().chain([&self.whole])
     }
 
     /// Shows the event.
@@ -98,7 +148,7 @@ impl Bars {
             let bar = all.insert_before(whole, ProgressBar::new_spinner());
             bar.set_style(style("{spinner} {prefix} {wide_msg}"));
             bar.set_prefix(format!("{:<width$}", on.as_str()));
-            bar.enable_steady_tick(Duration::from_millis(120));
+            bar.enable_steady_tick(TICK);
             bar
         })
     }
@@ -107,15 +157,16 @@ impl Bars {
         self.node(on).set_message(printable(&text));
     }
 
-    fn line(&self, text: &str) {
-        let _ = self.all.println(text);
+    fn line(&mut self, text: &str) {
+        if self.hidden > 0 {
+            self.held.push(text.to_owned());
+        } else {
+            let _ = self.all.println(text);
+        }
     }
 
     fn end(&mut self, outcome: Outcome, changed: u64, unchanged: u64, millis: u64) {
-        for bar in self.nodes.values() {
-            bar.finish_and_clear();
-        }
-        self.whole.finish_and_clear();
+        self.each().for_each(ProgressBar::finish_and_clear);
         self.line(&ended_text(outcome, changed, unchanged, millis));
     }
 }
@@ -206,7 +257,8 @@ mod tests {
     impl Shown {
         fn new(nodes: &[&str], phases: &[&'static str]) -> Self {
             let paper = Paper::default();
-            let bars = Bars::on(ProgressDrawTarget::term_like(Box::new(paper.clone())));
+            let screen = paper.clone();
+            let bars = Bars::on(move || ProgressDrawTarget::term_like(Box::new(screen.clone())));
             let mut shown = Self { bars, paper };
             assert!(!shown.drawn().contains('['), "nothing is known yet, so there is nothing to be full");
             shown.event(EventKind::RunStarted {
@@ -285,6 +337,30 @@ mod tests {
         assert!(shown.drawn().contains("failed: KC-STEP-FAILED"));
         shown.event(EventKind::RunEnded { outcome: Outcome::Failed, changed: 1, unchanged: 2, millis: 1500 });
         assert!(shown.paper.take().contains("failed in 1.5s: 1 step changed something, 2 were done already"));
+    }
+
+    #[test]
+    fn who_asks_has_the_screen_alone_and_nothing_is_lost_by_it() {
+        let mut shown = Shown::new(&["cp"], &["connect"]);
+        let on: NodeId = "cp".parse().unwrap();
+        shown.begin("cp", "connect");
+        shown.bars.hide();
+        shown.bars.hide();
+        shown.paper.take();
+        shown.event(EventKind::Note { on: Some(on.clone()), text: "first".into() });
+        shown.bars.show();
+        shown.event(EventKind::Note { on: Some(on), text: "second".into() });
+        std::thread::sleep(3 * TICK);
+        assert_eq!((shown.paper.take(), shown.drawn()), (String::new(), String::new()), "one is still at it");
+        shown.bars.show();
+        let back = shown.paper.take();
+        assert!(back.find("cp: first") < back.find("cp: second") && back.contains("cp: first"), "{back}");
+        assert!(shown.drawn().contains("0/1 up lab"), "they are back");
+        shown.bars.hide();
+        shown.event(EventKind::RunEnded { outcome: Outcome::Failed, changed: 0, unchanged: 0, millis: 1500 });
+        shown.paper.take();
+        shown.bars.show();
+        assert!(shown.paper.take().contains("failed in 1.5s"));
     }
 
     #[test]

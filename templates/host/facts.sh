@@ -80,9 +80,12 @@ p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
 p verified "$(read_first /run/kubecamp/verified)"
 p kube_proxy "$(for f in $(grep -lxs kube-proxy /proc/[0-9]*/comm); do cut -d' ' -f1,22 "${f%comm}stat"; done 2>/dev/null | tr ' \n' ':,')"
-# A packaged kubelet restarts for ever while it has no configuration: activating.
+# Activating is also what systemd starts again and again: a packaged kubelet without its configuration, or a lab's own
+# that cannot run.
 for u in kubelet containerd docker crio k3s k3s-agent; do
-  s=$(systemctl is-active $u 2>/dev/null); case $s in active | activating | reloading) p "unit.$u" active ;; esac
+  s=$(systemctl is-active $u 2>/dev/null)
+  [ "$u $s" != 'kubelet active' ] || kubelet_runs || s=activating
+  case $s in active | reloading) p "unit.$u" active ;; activating) p "unit.$u" activating ;; esac
 done
 # Unit files and drop-ins of a kubelet that is not ours, and the package that brought each: a drop-in wins over our unit.
 for d in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do

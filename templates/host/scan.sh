@@ -24,7 +24,7 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
   for d in /root/.kube /run/containerd; do [ -e "$d" ] && find "$d" -xdev -maxdepth 1 2>/dev/null; done | say path
   for d in /lib/modules /etc/ssl/certs /etc/crictl.yaml /var/lib/kubecamp.gone; do [ -e "$d" ] && echo "$d"; done | say path
   # A run's own locks are there as long as it runs; it removes them, and proves that, after the last scan.
-  find /run/lock/kubecamp -mindepth 1 2>/dev/null | grep -vx '/run/lock/kubecamp/\(run\|run.who\|run.pid\|step\|upload\)' | say path
+  find /run/kubecamp.lock -mindepth 1 2>/dev/null | grep -vx '/run/kubecamp\.lock/\(run\|run.who\|run.pid\|step\|upload\)' | say path
   find /usr/local/bin /usr/local/sbin /etc/systemd/system /etc/sysctl.d /etc/modules-load.d -xdev 2>/dev/null | say path
   for f in /etc/hosts /etc/fstab /etc/sysctl.conf /etc/passwd /etc/group /etc/crictl.yaml; do [ -r "$f" ] && sha256sum "$f" 2>/dev/null; done | say content
   grep -qs '^# kubecamp begin' /etc/hosts && printf 'block\t/etc/hosts\n'

@@ -30,7 +30,7 @@ fn untouched(camp: &Camp) {
         for ran in host.link.ran() {
             let writes = ran.line.starts_with("put ")
                 || ran.line.contains("mktemp")
-                || ["/run/lock/kubecamp/step", "kubeadm init ", "kubeadm join ", "systemctl restart", "kc_put "]
+                || ["/run/kubecamp.lock/step", "kubeadm init ", "kubeadm join ", "systemctl restart", "kc_put "]
                     .iter()
                     .any(|word| ran.input.contains(word));
             assert!(!writes, "{}\n{}", ran.line, ran.input);

@@ -222,6 +222,21 @@ async fn a_worker_without_its_configuration_joins_anew() {
 }
 
 #[tokio::test]
+async fn a_worker_whose_kubelet_cannot_run_joins_anew() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("worker-1").crash_kubelet();
+    camp.host("cp").undo("ready");
+    camp.up().await.good();
+    assert_eq!(steps_of(&camp.world, "cp"), ["admit", "ready"]);
+    assert_eq!(steps_of(&camp.world, "worker-1"), ["join"]);
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), []);
+}
+
+#[tokio::test]
 async fn hosts_that_wait_for_each_other_end_the_run_and_say_what_for() {
     let camp = Camp::new();
     camp.up().await.good();

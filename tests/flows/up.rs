@@ -167,6 +167,19 @@ async fn what_an_interrupted_upload_has_done_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn an_image_that_somebody_removed_comes_back() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("worker-1").remove_an_image();
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), [("worker-1".parse().unwrap(), Did::Change("image"))]);
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), []);
+}
+
+#[tokio::test]
 async fn hosts_that_do_not_reach_each_others_ports_are_refused_with_all_of_them() {
     let camp = Camp::new();
     camp.host("worker-1").shut("cp", 6443, "no answer within 4 s");

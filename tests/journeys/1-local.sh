@@ -59,6 +59,12 @@ say "and plan says so"
 exits 0 kc plan
 has '^0 steps would change something'
 
+say "an image that somebody removed comes back"
+ctr='/opt/kubecamp/bin/ctr -a /run/kubecamp/containerd.sock -n k8s.io'
+exits 0 kc ssh worker-1 -- "$ctr images rm $image && ! $ctr images ls -q | grep -qxF $image"
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+exits 0 kc ssh worker-1 -- "$ctr images ls -q | grep -xF $image"
+
 say "two at once: the second is refused"
 exec 9>>"$KUBECAMP_HOME/data/labs/lab/lock"; flock -n 9 || say "FAILED: somebody holds the lab"
 exits 9 kc up --plain "${roomy[@]}"

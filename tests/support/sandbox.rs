@@ -27,7 +27,7 @@ impl Sandbox {
     /// Makes one; needs root, as reset does.
     pub fn start() -> Self {
         let setup = format!(
-            "mount -t sysfs sysfs /sys && mount -t tmpfs cgroup /sys/fs/cgroup && mount -t tmpfs run /run && mkdir -p /run/layers /run/lock /run/netns || exit 1\n\
+            "mount -t sysfs sysfs /sys && mount -t tmpfs cgroup /sys/fs/cgroup && mount -t tmpfs -o mode=755 run /run && mkdir -p /run/layers /run/netns && mkdir -m 1777 /run/lock || exit 1\n\
              mount -t tmpfs layers /run/layers || exit 1\n\
              for d in {LAYERED}; do [ -d $d ] || continue; n=/run/layers/$(echo $d | tr / _); mkdir -p $n/up $n/work\n\
              mount -t overlay overlay -o lowerdir=$d,upperdir=$n/up,workdir=$n/work $d || exit 1; done\n\

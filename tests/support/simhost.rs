@@ -164,6 +164,8 @@ struct State {
     login: Login,
     world: World,
     done: BTreeSet<String>,
+    /// Marks of images that somebody removed after they were imported.
+    removed: BTreeSet<String>,
     troubles: Vec<(&'static str, Trouble)>,
     facts: String,
     /// Ports of other nodes that it does not reach, and what a try says.
@@ -192,6 +194,7 @@ impl SimHost {
             login,
             world: world.clone(),
             done: BTreeSet::new(),
+            removed: BTreeSet::new(),
             troubles: vec![],
             facts: String::new(),
             shut: vec![],
@@ -233,6 +236,13 @@ impl SimHost {
         state.done.remove(&mark.expect("an image is there"));
     }
 
+    /// Lets somebody remove one image from containerd: that it was imported stays noted.
+    pub fn remove_an_image(&self) {
+        let mut state = self.state();
+        let mark = state.done.iter().find(|d| d.starts_with("/var/lib/kubecamp/images/")).cloned();
+        state.removed.insert(mark.expect("an image is there"));
+    }
+
     /// Takes a step's effect back without a trace in the facts, as if it happened since they were gathered.
     pub fn undo(&self, effect: &str) {
         self.state().done.remove(effect);
@@ -242,6 +252,13 @@ impl SimHost {
     pub fn stop_kubelet(&self) {
         let mut state = self.state();
         state.facts = state.facts.replace("unit.kubelet=active\n", "");
+        state.done.retain(|step| step != "init" && step != "join");
+    }
+
+    /// Lets the kubelet end whenever systemd starts it: its unit is never up, and never down.
+    pub fn crash_kubelet(&self) {
+        let mut state = self.state();
+        state.facts.push_str("unit.kubelet=activating\n");
         state.done.retain(|step| step != "init" && step != "join");
     }
 
@@ -419,7 +436,7 @@ impl State {
         let (name, ..) = UP.iter().find(tail).unwrap_or_else(|| panic!("no step is known by its check\n{check}"));
         if *name == "image" {
             let marks = check.split("[ -e ").skip(1).filter_map(|m| m.split_once(' ')).map(|(mark, _)| mark);
-            return marks.into_iter().all(|mark| self.done.contains(mark));
+            return marks.into_iter().all(|mark| self.done.contains(mark) && !self.removed.contains(mark));
         }
         self.done.contains(*name)
     }
@@ -471,6 +488,10 @@ impl State {
             "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
             "image" => {
                 let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
+                if body.contains(&format!("[ -e {mark} ] ||")) && self.removed.contains(mark) {
+                    return Reply::fail(1, "ctr: image: not found");
+                }
+                self.removed.remove(mark);
                 self.done.insert(mark.to_owned());
             }
             "baseline" => {
@@ -490,6 +511,7 @@ impl State {
             "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\njoined=yes\nunit.kubelet=active\n"),
             "forget" => {
                 self.done.clear();
+                self.removed.clear();
                 self.facts.clear();
                 return Reply::ok("");
             }

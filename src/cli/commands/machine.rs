@@ -6,8 +6,9 @@ use crate::{
         args::{EngineCommand, MachineCommand},
         ask::confirm,
         output,
+        stop::cancelled,
     },
-    core::{EventKind, Outcome, Problem, Problems, Report},
+    core::{Class, EventKind, Outcome, Problem, Problems, Report},
     engine::Journal,
     machine::{Choice, Engine, EngineStatus, Kind, Machine, Provider, State, Wanted},
     phases::{provider_in, running_places},
@@ -55,19 +56,23 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     {
         confirm(cx.global.yes, &question).await?;
     }
-    if !matches!(command, EngineCommand::Status) {
-        cx.stop.in_order();
-    }
     let was = engine.status().await;
     let done = match command {
-        EngineCommand::Start { outbound } => start(&engine, outbound, &journal).await,
+        EngineCommand::Start { outbound } => start(cx, &engine, outbound, &journal).await,
+        // Nothing of it is worth waiting for: Ctrl-C ends it at once, and another stop ends what is left.
         EngineCommand::Stop => engine.stop(&*journal).await,
         EngineCommand::Status => Ok(()),
     };
-    let (status, machines) = (engine.status().await, new_machines(cx, &*journal).await);
+    let status = engine.status().await;
+    let machines = match &done {
+        Ok(()) => new_machines(cx, &*journal).await,
+        // Whoever looks for it makes what the engine still lacks.
+        Err(problem) => Err(problem.clone()),
+    };
     if !matches!(command, EngineCommand::Status) {
         let changed = (was.running, was.outbound) != (status.running, status.outbound) || was.traces != status.traces;
         let outcome = match (&done, changed) {
+            (Err(problem), _) if problem.code.class() == Class::Cancelled => Outcome::Skipped,
             (Err(_), _) => Outcome::Failed,
             (Ok(()), true) => Outcome::Changed,
             (Ok(()), false) => Outcome::AlreadyDone,
@@ -75,7 +80,6 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
         let (changed, unchanged) = (u64::from(outcome == Outcome::Changed), u64::from(outcome == Outcome::AlreadyDone));
         journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
     }
-    done?;
     let text = status_text(&status, &machines?);
     // Events are data too, and the only data where they are asked for.
     match cx.global.output_events {
@@ -85,9 +89,18 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     Ok(())
 }
 
-async fn start(engine: &Engine, outbound: bool, journal: &Journal) -> Result<(), Problem> {
-    engine.start(journal).await?;
-    if outbound { engine.open_outbound(journal).await } else { Ok(()) }
+/// Starts it, until Ctrl-C: the next start goes on with what is half-started, and a stop clears it away.
+async fn start(cx: &Context, engine: &Engine, outbound: bool, journal: &Journal) -> Result<(), Problem> {
+    cx.stop.in_order();
+    let work = async {
+        engine.start(journal).await?;
+        if outbound { engine.open_outbound(journal).await } else { Ok(()) }
+    };
+    tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => Err(cancelled()),
+        done = work => done,
+    }
 }
 
 /// What stopping ends, as a question; `None` where nothing runs.

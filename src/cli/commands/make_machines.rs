@@ -9,7 +9,7 @@ use crate::{
         targets,
     },
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
-    engine::{Crew, Lock, Mode, Phase, Run, run_flow},
+    engine::{Crew, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
     machine::{Choice, Engine, Machine, Packages},
     phases::{LocalPlaces, SudoUser, settle},
@@ -19,7 +19,8 @@ use crate::{
 
 /// `kubecamp machine make`: a lab's machines without Kubernetes.
 pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
-    let (lab, mut state, anew) = wanted(cx, &args)?;
+    let known = cx.store.load()?;
+    let (lab, mut state) = wanted(cx, &args, known.clone())?;
     let user = match args.sudo_user {
         Some(user) => {
             Some(SudoUser { user, password: args.sudo_password_file.as_deref().map(first_line).transpose()? })
@@ -33,12 +34,12 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     up::agree_to_packages(cx, &packages).await?;
     let places = LocalPlaces { at: state.engine.take(), ..cx.local_places() };
     let at = settle(&places, lab.name()).await?;
-    if anew && !args.allow_undersized {
+    if known.is_none() && !args.allow_undersized {
         up::disk_must_hold(&lab, &at)?;
     }
     let at = Some(at);
     state.engine.clone_from(&at);
-    let _lock = Lock::take(cx.store.folder())?;
+    let _lock = cx.lock(known.as_ref())?;
     let journal = cx.journal()?;
     if let Some(password) = user.as_ref().and_then(|u| u.password.as_ref()) {
         journal.hide(password);
@@ -53,16 +54,15 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     Ok(())
 }
 
-/// The lab to be, and whether it is new: what exists stays as it is, and a new one counts as clean.
-fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State, bool), Problems> {
-    let known = cx.store.load()?;
+/// The lab to be: what exists stays as it is, and counts as clean when it is new.
+fn wanted(cx: &Context, args: &MakeArgs, known: Option<(Lab, State)>) -> Result<(Lab, State), Problems> {
     let lab = match (&known, args.layout) {
         (Some((lab, _)), None) => lab.clone(),
         (_, Some(layout)) => Lab::new(cx.global.name.clone(), profile::load(&layout.to_string())?)?,
         (None, None) => Lab::new(cx.global.name.clone(), profile::load(&up::largest_layout()?.to_string())?)?,
     };
     match known {
-        Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state, false)),
+        Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state)),
         Some((old, _)) => {
             let what = format!("the lab {} exists as {} on other machines", old.name(), old.layout());
             Err(Problem::new(Code::LabDiffers, what).hint("Remove it first: kubecamp down.").into())
@@ -71,7 +71,7 @@ fn wanted(cx: &Context, args: &MakeArgs) -> Result<(Lab, State, bool), Problems>
             if !args.allow_undersized {
                 up::must_hold(&lab, &cx.places)?;
             }
-            Ok((lab, State { clean: true, ..State::new(Where::Local) }, true))
+            Ok((lab, State { clean: true, ..State::new(Where::Local) }))
         }
     }
 }

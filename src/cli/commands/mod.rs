@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
-    engine::{Journal, Run, read_journal},
+    engine::{Journal, Lock, Run, read_journal},
     host::SudoPassword,
     machine::{IncusProvider, Machine, Provider, State as MachineState, Wanted},
     phases::{LocalPlaces, no_engine, place_of, provider_in},
@@ -89,6 +89,18 @@ async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
 }
 
 impl Context {
+    /// Holds the lab for a run that was decided by what was `seen` of it.
+    ///
+    /// Another run may have changed it meanwhile, while this one asked: then this one would write over what that one made.
+    fn lock(&self, seen: Option<&(Lab, State)>) -> Result<Lock, Problem> {
+        let lock = Lock::take(self.store.folder())?;
+        if self.store.load()?.as_ref() == seen {
+            return Ok(lock);
+        }
+        let what = format!("another run changed the lab {} while this one was being prepared", self.global.name);
+        Err(Problem::new(Code::LabBusy, what).hint("Run the same command again: it looks at the lab anew."))
+    }
+
     /// A journal in the lab's folder, shown as the user asked. From here on Ctrl-C ends things in order.
     fn journal(&self) -> Result<Arc<Journal>, Problem> {
         self.stop.in_order();
@@ -237,17 +249,43 @@ fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
 }
 
 #[cfg(test)]
+impl Context {
+    /// One for tests, with its labs in this folder.
+    fn of_test(labs: &std::path::Path) -> Self {
+        let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
+        let store = Store::of(labs, &args.global.name);
+        let (places, cancel) = (Places::from_env(), CancellationToken::new());
+        Self { global: args.global, places, store, cancel, stop: Arc::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::EventKind;
 
     #[test]
+    fn a_lab_that_another_run_changed_meanwhile_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let state = State::new(Where::Local);
+        let refused = |seen: Option<&(Lab, State)>| cx.lock(seen).err().map(|p| p.code);
+        assert_eq!(refused(None), None);
+        cx.store.save(&lab, &state).unwrap();
+        assert_eq!(refused(None), Some(Code::LabBusy), "it was made meanwhile");
+        let seen = cx.store.load().unwrap();
+        assert_eq!(refused(seen.as_ref()), None);
+        cx.store.save(&lab, &State { clean: true, ..state }).unwrap();
+        assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it was reset meanwhile");
+        cx.store.forget().unwrap();
+        assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it is gone");
+    }
+
+    #[test]
     fn a_refusal_is_in_the_log_once() {
         let dir = tempfile::tempdir().unwrap();
-        let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
-        let store = Store::of(dir.path(), &args.global.name);
-        let (places, cancel) = (Places::from_env(), CancellationToken::new());
-        let cx = Context { global: args.global, places, store, cancel, stop: Arc::default() };
+        let cx = Context::of_test(dir.path());
         let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
         let journal = Arc::new(Journal::create(dir.path(), vec![]).unwrap());
         journal.hide(&Secret::new("pa55word"));

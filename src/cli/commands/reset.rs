@@ -11,7 +11,7 @@ use crate::{
         store::{State, Where},
     },
     core::{Class, Code, EventKind, NodeId, Problem, Problems, Report},
-    engine::{Crew, Lock, Mode, Run, run_flow},
+    engine::{Crew, Mode, Run, run_flow},
     flows,
     host::Facts,
     machine::Provider,
@@ -21,15 +21,16 @@ use crate::{
 
 /// `kubecamp reset`.
 pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems> {
-    let (lab, state) = cx.store.need(&cx.global.name)?;
-    let hosts = hosts_text(&lab, &state);
+    let seen = cx.store.need(&cx.global.name)?;
+    let (lab, state) = &seen;
+    let hosts = hosts_text(lab, state);
     let question = format!(
         "Reset removes the lab {} from {hosts}: its cluster, everything deployed in it, and all of its data there.\nGo on?",
         lab.name()
     );
     confirm(cx.global.yes, &question).await?;
-    let _lock = Lock::take(cx.store.folder())?;
-    clean(cx, &args, &lab, &state, false).await?;
+    let _lock = cx.lock(Some(&seen))?;
+    clean(cx, &args, lab, state, false).await?;
     output::say(&format!(
         "{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.",
         lab.name()
@@ -39,20 +40,22 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
 
 /// `kubecamp down`: hosts are reset and forgotten; local machines are removed as they are.
 pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
-    let (lab, state) = cx.store.need(&cx.global.name)?;
-    let hosts = hosts_text(&lab, &state);
+    let seen = cx.store.need(&cx.global.name)?;
+    let (lab, state) = &seen;
+    let hosts = hosts_text(lab, state);
     let what = match state.place {
         Where::Local => "removes the machines with everything on them",
         Where::Hosts(_) => "resets the hosts, losing the cluster and all of its data there,",
     };
     confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name())).await?;
-    let _lock = Lock::take(cx.store.folder())?;
+    let _lock = cx.lock(Some(&seen))?;
     match state.place {
-        Where::Local => remove_machines(cx, &lab, &state).await?,
+        Where::Local => remove_machines(cx, lab, state).await?,
         Where::Hosts(_) => {
-            let left = clean(cx, &args.reset, &lab, &state, args.forget_unreachable).await?;
+            let left = clean(cx, &args.reset, lab, state, args.forget_unreachable).await?;
             if !left.is_empty() {
-                confirm(cx.global.yes, &leave_question(&lab, &left)).await?;
+                let asked = confirm(cx.global.yes, &leave_question(lab, &left)).await;
+                asked.map_err(|declined| kept(declined, lab, &left))?;
                 left.iter().for_each(|p| output::say(&format!("warning: the host was not reset: {p}")));
             }
         }
@@ -100,6 +103,14 @@ fn leave_question(lab: &Lab, left: &[Problem]) -> String {
          Nobody will know how they were before. Forget the lab all the same?",
         lab.name()
     )
+}
+
+/// The refusal to forget what stays behind; by then all the other hosts were reset.
+fn kept(declined: Problem, lab: &Lab, left: &[Problem]) -> Problem {
+    if left.len() >= lab.nodes().len() {
+        return declined;
+    }
+    Problem { what: "the lab is kept; its other hosts were reset".to_owned(), ..declined }
 }
 
 /// Resets every host that can be reached and is the lab's; those that are not are problems at the end, not a reason to
@@ -161,10 +172,7 @@ async fn carry_out(
     left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();
     let ended = run_flow(run, &phases, &present, &crew.hosts, &ours).await;
-    let mut found = crew.dismiss_proven().await;
-    if let Err(problems) = ended {
-        found.extend(problems.into_vec());
-    }
+    let found = causes_first(ended, crew.dismiss_proven().await);
     if !found.is_empty() {
         return Err(left.into_iter().chain(found).collect::<Vec<_>>().into());
     }
@@ -172,6 +180,14 @@ async fn carry_out(
         forget_cluster(cx, lab, state)?;
     }
     Ok(left)
+}
+
+/// What went wrong on the hosts that came. A lock that `stayed` there is mostly the effect of what failed before, and the
+/// first problem decides the exit code.
+fn causes_first(ended: Result<(), Problems>, stayed: Vec<Problem>) -> Vec<Problem> {
+    let mut found = ended.err().map(Problems::into_vec).unwrap_or_default();
+    found.extend(stayed);
+    found
 }
 
 /// The facts of the hosts that may be reset; one that carries another lab by now is that lab's, and a problem here.
@@ -246,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_is_told_before_the_lock_that_stayed() {
+        let problem = |code| Problem::new(code, "x");
+        let codes = |found: Vec<Problem>| found.iter().map(|p| p.code).collect::<Vec<_>>();
+        let (failed, stayed) = (problem(Code::LinkLost).into(), vec![problem(Code::ResetResidue)]);
+        assert_eq!(codes(causes_first(Err(failed), stayed.clone())), [Code::LinkLost, Code::ResetResidue]);
+        assert_eq!(codes(causes_first(Ok(()), stayed)), [Code::ResetResidue]);
+        assert!(causes_first(Ok(()), vec![]).is_empty());
+    }
+
+    #[test]
     fn only_hosts_out_of_reach_may_be_left_behind() {
         let problem = |code| Problem::new(code, "x");
         let hosts = State::new(Where::Hosts(vec![]));
@@ -260,6 +286,10 @@ mod tests {
             let hints = or_forget(problem(code), &hosts).all_hints();
             assert_eq!((hints[0].as_str(), hints.len()), (code.hint(), if away { 2 } else { 1 }), "{code}");
         }
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let declined = |left| kept(problem(Code::Declined), &lab, &vec![problem(Code::HostUnreachable); left]);
+        assert_eq!(declined(1).what, "the lab is kept; its other hosts were reset");
+        assert_eq!((declined(1).code, declined(2).what.as_str()), (Code::Declined, "x"), "no host was reset");
         let told = or_forget(problem(Code::HostUnreachable), &State::new(Where::Local));
         assert_eq!(told.all_hints().len(), 1, "the machines of this computer go with down in any case");
     }

@@ -160,18 +160,24 @@ impl Packages {
     }
 }
 
+/// Runs apt-get, first finishing what an interrupted dpkg left: apt refuses everything until that is done, and where it
+/// cannot be, apt says so. apt writes errors to standard error; one pipe keeps both in order.
+const APT: &str = "exec 2>&1; [ \"$1\" != update ] || dpkg --configure -a; \
+    exec apt-get -q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \"$@\"";
+
 /// Runs apt-get; the last lines of its output explain a failure. Waits for another apt to end.
 async fn apt<S: AsRef<str>>(words: &[S], packages: u64, report: &dyn Report) -> Result<(), Problem> {
     let here = NodeId::here();
     let broken = |e| Problem::new(Code::EnginePackages, "apt-get could not be run").because(e);
-    // apt writes errors to standard error; one pipe keeps both in order.
     let mut child = Command::new("sh")
-        .args(["-c", "exec apt-get -q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \"$@\" 2>&1", "apt-get"])
+        .args(["-c", APT, "apt-get"])
         .args(words.iter().map(AsRef::as_ref))
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        // Ctrl-C at the terminal is for kubecamp: it would end dpkg in the midst of a package.
+        .process_group(0)
         .spawn()
         .map_err(broken)?;
     let (mut tail, mut done, mut total) = (vec![], 0, packages);
@@ -205,6 +211,8 @@ fn newly_installed(line: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn packages(codename: &str) -> Packages {
@@ -219,6 +227,25 @@ mod tests {
         assert!(text.contains("URIs: http://mirror.example/debian\nSuites: bookworm-backports\n"), "{text}");
         assert!(text.ends_with("Signed-By: /k.gpg\n"), "{text}");
         assert_eq!(packages("trixie").backports(), None);
+    }
+
+    #[test]
+    fn what_an_interrupted_dpkg_left_is_finished_before_anything_else() {
+        let bin = tempfile::tempdir().unwrap();
+        for name in ["dpkg", "apt-get"] {
+            let (sham, text) =
+                (bin.path().join(name), format!("#!/bin/sh\necho {name} $* >&2\n[ {name} = apt-get ]\n"));
+            fs::write(&sham, text).unwrap();
+            fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let apt = |words: &[&str]| {
+            let mut sh = std::process::Command::new("/bin/sh");
+            let out = sh.args(["-c", APT, "apt-get"]).args(words).env("PATH", bin.path()).output().unwrap();
+            assert!(out.status.success(), "{out:?}");
+            String::from_utf8(out.stdout).unwrap().replace("-q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 ", "")
+        };
+        assert_eq!(apt(&["update"]), "dpkg --configure -a\napt-get update\n");
+        assert_eq!(apt(&["install", "--yes", "zstd"]), "apt-get install --yes zstd\n");
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn each_fault_has_its_code() {
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
         ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
         ("unit.kubelet=active", Code::HostLeftovers),
+        ("unit.kubelet=activating", Code::HostLeftovers),
         ("remains=chain KUBE-KUBELET-CANARY", Code::HostLeftovers),
         ("lab=other", Code::HostTaken),
         ("lab=lab", Code::HostTaken),

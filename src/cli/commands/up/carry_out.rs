@@ -8,7 +8,7 @@ use crate::{
         output,
     },
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
-    engine::{Crew, Lock, Mode, Phase, Run},
+    engine::{Crew, Mode, Phase, Run},
     flows::{self, LocalResult},
 };
 
@@ -20,7 +20,7 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
         request.find_packages(cx).await?;
         agree_to_packages(cx, &request.packages).await?;
     }
-    let lock = Lock::take(cx.store.folder())?;
+    let lock = cx.lock(request.known.as_ref())?;
     let journal = cx.journal()?;
     if request.is_local() {
         // Machines are found again by their lab's name, so it is there before the first of them.

@@ -35,6 +35,10 @@ pub(in crate::cli::commands) struct Request {
     /// Whether machines are to be made that this computer must have the room for.
     must_hold_all: bool,
     pub(in crate::cli::commands) packages: Packages,
+    /// The lab as it was when all this was decided.
+    pub(super) known: Option<(Lab, State)>,
+    /// Whether a bundle is the one that the lab was made from, rather than one named now.
+    remembered: bool,
 }
 
 impl Request {
@@ -65,7 +69,8 @@ impl Request {
             place => place,
         };
         // A lab keeps the bundle that it was made from, perhaps a patched one, for as long as its Kubernetes stays.
-        if args.bundle.is_none() {
+        let remembered = args.bundle.is_none();
+        if remembered {
             let same = known.as_ref().filter(|(old, _)| old.profile().kubernetes == lab.profile().kubernetes);
             args.bundle = same.and_then(|(_, state)| state.bundle.clone());
         }
@@ -86,15 +91,22 @@ impl Request {
             .into());
         }
         let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
-        let engine = known.and_then(|(_, state)| state.engine).filter(|_| place == Where::Local);
-        Ok(Self { args, lab, place, owner, engine, must_hold_all, packages: Packages::here() })
+        let engine = known.as_ref().and_then(|(_, state)| state.engine.clone()).filter(|_| place == Where::Local);
+        Ok(Self { args, lab, place, owner, engine, must_hold_all, packages: Packages::here(), known, remembered })
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
     /// the CPU of hosts is for preflight to see: they need not have this computer's.
     pub(in crate::cli::commands) fn check_bundle(&self) -> Result<(), Problem> {
         let Some(file) = &self.args.bundle else { return Ok(()) };
-        let bundle = Bundle::open(file)?;
+        let bundle = Bundle::open(file).map_err(|problem| match self.remembered {
+            // A reset does not forget it: another one would not be the same lab.
+            true => problem.hint(format!(
+                "The lab {0} was made from it. Name another with --bundle, or forget the lab: kubecamp down --name {0}.",
+                self.lab.name()
+            )),
+            false => problem,
+        })?;
         let arch = if self.is_local() { this_arch()? } else { bundle.manifest().arch };
         bundle.check_fits(&self.lab.profile().kubernetes, arch)
     }
