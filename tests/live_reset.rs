@@ -352,7 +352,7 @@ async fn live_reset_nobody_else_gets_at_the_locks() {
     ))
     .await;
     refused("mkdir /run/kubecamp.lock").await;
-    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned())).await.unwrap();
+    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned()), |_| false).await.unwrap();
     assert_eq!(camp.sh("stat -c '%a %u' /run/kubecamp.lock").await, "700 0");
     refused("ln -s /etc/victim /run/kubecamp.lock/other").await;
     camp.up().await;
