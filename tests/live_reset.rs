@@ -340,6 +340,37 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
     assert!(camp.scan().await.contains(&"path\t/run/kubecamp.lock/other".to_owned()));
 }
 
+/// The process that holds the lock ends as with its connection; then the run takes it back, unless another was faster.
+#[tokio::test]
+async fn live_reset_a_lost_lock_is_taken_back_or_stops_the_run_there() {
+    let camp = Camp::start().await;
+    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned())).await.unwrap();
+    camp.sh("F=/run/kubecamp.lock; p=$(cat $F/run.pid); kill -9 $p\n\
+         for n in $(seq 200); do [ \"$(cat $F/run.pid)\" != $p ] && exit 0; sleep 0.05; done; exit 1")
+        .await;
+    camp.host.held().await.unwrap_or_else(|p| panic!("{p}"));
+    let other = HostLock::take(&camp.host, &RunId::from("other".to_owned())).await;
+    assert_eq!(other.err().unwrap().code, Code::HostBusy);
+    let faster = camp.sh(
+        "F=/run/kubecamp.lock; exec 9>>$F/run; ( sleep 1; kill -9 $(cat $F/run.pid) ) 9>&- & flock -w 20 9 || exit 1\n\
+         echo theirs > $F/run.who; sleep 12",
+    );
+    let stopped = async {
+        for _ in 0..200 {
+            match camp.host.held().await {
+                Err(problem) => return problem.to_string(),
+                Ok(()) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        String::new()
+    };
+    let (_, stopped) = tokio::join!(faster, stopped);
+    assert!(stopped.contains("KC-HOST-BUSY on cp") && stopped.contains("theirs"), "{stopped}");
+    assert!(camp.flow(&[Box::new(Plant("touch /run/planted"))]).await.is_err());
+    camp.sh("[ ! -e /run/planted ]").await;
+    assert!(lock.release().await);
+}
+
 /// Every user of a host may write to /run/lock, where an earlier version had its locks.
 #[tokio::test]
 async fn live_reset_nobody_else_gets_at_the_locks() {
@@ -352,7 +383,7 @@ async fn live_reset_nobody_else_gets_at_the_locks() {
     ))
     .await;
     refused("mkdir /run/kubecamp.lock").await;
-    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned())).await.unwrap();
+    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned()), |_| false).await.unwrap();
     assert_eq!(camp.sh("stat -c '%a %u' /run/kubecamp.lock").await, "700 0");
     refused("ln -s /etc/victim /run/kubecamp.lock/other").await;
     camp.up().await;

@@ -185,6 +185,9 @@ impl<'a> Lane<'a> {
         for need in &step.needs {
             self.wait(step, need).await?;
         }
+        if let Some(host) = self.host {
+            host.held().await?;
+        }
         let began = Instant::now();
         let event = |kind| self.run.journal.event(kind);
         let (id, on) = (step.id.clone(), self.node.clone());
@@ -370,8 +373,15 @@ mod tests {
     use super::*;
     use crate::{
         engine::{Journal, Task, run_flow},
+        host::Hold,
         profile::{self, Lab},
+        transport::{Reply, ScriptedTransport},
     };
+
+    fn run(cancel: &CancellationToken) -> Run {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+        Run::new(lab, Mode::Apply, Arc::new(Journal::unkept(vec![])), cancel.clone())
+    }
 
     /// Work in whose midst the user presses Ctrl-C.
     #[derive(Clone)]
@@ -423,11 +433,52 @@ mod tests {
                 Box::new(Work { cancel: cancel.clone(), to_its_end, ended: Arc::clone(ended) })
             };
             let phases: Vec<_> = ended.iter().map(phase).collect();
-            let lab = Lab::new("lab".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
-            let run = Run::new(lab, Mode::Apply, Arc::new(Journal::unkept(vec![])), cancel.clone());
-            let flow = run_flow(&run, &phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await;
+            let flow = run_flow(&run(&cancel), &phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await;
             assert!(flow.unwrap_err().iter().all(|p| p.code == Code::Cancelled));
             assert_eq!(ended.map(|e| e.load(Ordering::SeqCst)), [to_its_end, false]);
         }
+    }
+
+    /// One change by a script.
+    struct Write;
+
+    #[async_trait]
+    impl Phase for Write {
+        fn id(&self) -> PhaseId {
+            PhaseId::new("write")
+        }
+
+        fn title(&self) -> &'static str {
+            "write"
+        }
+
+        async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+            Ok(vec![Step::script("write", "write", Check::Never, "echo written")])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_the_run_has_no_more_is_not_changed() {
+        let node: NodeId = "cp".parse().unwrap();
+        let link = ScriptedTransport::new().on("id -u", Reply::ok("root")).on("echo written", Reply::ok(""));
+        let host = Arc::new(Host::open(node.clone(), Arc::new(link.clone()), None).await.unwrap());
+        let phases: Vec<Box<dyn Phase>> = vec![Box::new(Write)];
+        let hosts = BTreeMap::from([(node.clone(), Arc::clone(&host))]);
+        let flow = async || {
+            let run = run(&CancellationToken::new());
+            let ended = run_flow(&run, &phases, std::slice::from_ref(&node), &hosts, &BTreeMap::new()).await;
+            let written = link.ran().iter().filter(|ran| ran.input.contains("echo written")).count();
+            (ended.err().and_then(|problems| problems.iter().next().map(|p| p.code)), written)
+        };
+        assert_eq!(flow().await, (None, 1));
+        host.set_hold(Hold::Lost(Box::new(Problem::new(Code::LinkLost, "its lock is gone"))));
+        assert_eq!(flow().await, (Some(Code::LinkLost), 1));
+        host.set_hold(Hold::Doubtful);
+        let (ended, ()) = tokio::join!(flow(), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(link.ran().len(), 2, "nothing is changed while it is in doubt");
+            host.set_hold(Hold::Sure);
+        });
+        assert_eq!(ended, (None, 2));
     }
 }

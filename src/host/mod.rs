@@ -13,7 +13,7 @@ mod traces;
 mod viewer;
 
 pub use facts::{Address, Cgroup, Facts};
-pub use session::Host;
+pub use session::{Hold, Host};
 pub use sudo::{Sudo, SudoPassword};
 pub use traces::Traces;
 pub use viewer::Viewer;

@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use super::sudo::{Sudo, SudoPassword, become_root};
 use crate::{
     core::{Blob, NodeId, Problem},
@@ -13,6 +15,18 @@ pub struct Host {
     link: Arc<dyn Transport>,
     sudo: Sudo,
     peer: String,
+    hold: Arc<watch::Sender<Hold>>,
+}
+
+/// Whether the run that changes a host has it for itself.
+#[derive(Debug, Clone)]
+pub enum Hold {
+    /// It has, or nobody asked for that.
+    Sure,
+    /// The lock went with its connection, and is being taken back.
+    Doubtful,
+    /// It has not, and this is why.
+    Lost(Box<Problem>),
 }
 
 impl Host {
@@ -23,7 +37,7 @@ impl Host {
         password: Option<&SudoPassword>,
     ) -> Result<Self, Problem> {
         let (sudo, peer) = become_root(&*link, password).await.map_err(|p| p.on(&node))?;
-        Ok(Self { node, link, sudo, peer })
+        Ok(Self { node, link, sudo, peer, hold: Arc::new(watch::channel(Hold::Sure).0) })
     }
 
     /// The connection as sshd on the host describes it to the login user (`SSH_CONNECTION`), which sudo does not pass on.
@@ -39,6 +53,21 @@ impl Host {
     /// The way to the host.
     pub fn link(&self) -> &Arc<dyn Transport> {
         &self.link
+    }
+
+    /// Says whether the run has the host for itself.
+    pub fn set_hold(&self, hold: Hold) {
+        self.hold.send_replace(hold);
+    }
+
+    /// Waits while it is in doubt whether the run has the host for itself; the problem is why it may change nothing there.
+    pub async fn held(&self) -> Result<(), Problem> {
+        let mut watch = self.hold.subscribe();
+        let hold = watch.wait_for(|hold| !matches!(hold, Hold::Doubtful)).await.map(|hold| hold.clone());
+        match hold {
+            Ok(Hold::Lost(problem)) => Err(*problem),
+            _ => Ok(()),
+        }
     }
 
     /// Runs `script` with `sh` as root; it may take `limit`.
