@@ -344,12 +344,12 @@ async fn live_reset_leaves_no_locks_and_two_never_hold_one_host() {
 #[tokio::test]
 async fn live_reset_a_lost_lock_is_taken_back_or_stops_the_run_there() {
     let camp = Camp::start().await;
-    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned())).await.unwrap();
+    let lock = HostLock::take(&camp.host, &RunId::from("mine".to_owned()), |_| false).await.unwrap();
     camp.sh("F=/run/kubecamp.lock; p=$(cat $F/run.pid); kill -9 $p\n\
          for n in $(seq 200); do [ \"$(cat $F/run.pid)\" != $p ] && exit 0; sleep 0.05; done; exit 1")
         .await;
     camp.host.held().await.unwrap_or_else(|p| panic!("{p}"));
-    let other = HostLock::take(&camp.host, &RunId::from("other".to_owned())).await;
+    let other = HostLock::take(&camp.host, &RunId::from("other".to_owned()), |_| false).await;
     assert_eq!(other.err().unwrap().code, Code::HostBusy);
     let faster = camp.sh(
         "F=/run/kubecamp.lock; exec 9>>$F/run; ( sleep 1; kill -9 $(cat $F/run.pid) ) 9>&- & flock -w 20 9 || exit 1\n\
