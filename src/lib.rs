@@ -8,6 +8,7 @@ pub mod core;
 pub mod engine;
 pub mod flows;
 pub mod host;
+pub mod hub;
 pub mod inventory;
 pub mod machine;
 pub mod phases;

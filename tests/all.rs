@@ -5,7 +5,12 @@
 mod any_bytes;
 mod cli;
 mod flows;
+mod hub;
 mod live_bundle;
+mod live_enroll;
+mod live_gate;
+mod live_hub;
+mod live_hub_store;
 mod live_machine;
 mod live_reset;
 mod live_ssh;

@@ -5,12 +5,17 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use kubecamp::{
-    core::{Bytes, Code, MIB, NodeId, Quiet},
+    core::{Bytes, Code, LabName, MIB, NodeId, Quiet},
+    hub::gate::{
+        Slot,
+        agent::{HandOver, Machines},
+    },
     machine::{Engine, ImageRef, IncusProvider, MachineSpec, NodeImage, Packages, Provider, Recipe, State},
 };
 
@@ -289,4 +294,50 @@ fn live_only_a_way_out_leads_out_and_never_to_this_computers_loopback() {
     bench.run(bench.engine.start(&Quiet)).unwrap();
     bench.run(provider.ensure(&spec("cp1"), &Quiet)).unwrap();
     assert_eq!(ask(&own.to_string(), port), "");
+}
+
+#[test]
+fn live_a_holders_lab_comes_back_and_the_next_finds_none_of_it() {
+    let bench = Bench::new("hand");
+    let dir = bench.dir.clone();
+    let provider: Arc<dyn Provider> = Arc::new(bench.run(async {
+        let provider = bench.provider().await;
+        provider.prepare(&Quiet).await.unwrap();
+        provider
+    }));
+    let shared = Arc::clone(&provider);
+    let source =
+        move |_: LabName, _: bool| -> BoxFuture<'static, _> { Box::pin(std::future::ready(Ok(Arc::clone(&shared)))) };
+    let machines = Machines::of(Box::new(source), None);
+    let slot = |booking: &str, account: &str| Slot {
+        layout: Some("1x4c12g".into()),
+        key: Some(KEY.into()),
+        ..Slot::new(booking, account, 0, 10)
+    };
+    let (first, next) = (slot("1", "kct-a"), slot("2", "kct-b"));
+    let state = |lab: &str| bench.run(provider.list(Some(&lab.parse().unwrap()))).unwrap()[0].state;
+
+    bench.run(machines.arm(&first)).unwrap();
+    inside(&dir, "gate-kct-a-cp", "echo mine > /root/mark; sync");
+    assert!(bench.run(machines.prove(&first)).is_err(), "it runs");
+    for _ in 0..2 {
+        // Twice, as after a death of the agent.
+        bench.run(machines.save(&first)).unwrap();
+        bench.run(machines.reset(&first)).unwrap();
+    }
+    bench.run(machines.prove(&first)).unwrap();
+    assert_eq!(state("gate-kct-a"), State::Stopped);
+
+    let clock = Instant::now();
+    bench.run(machines.arm(&next)).unwrap();
+    eprintln!("a fresh lab {:?}", clock.elapsed());
+    assert_eq!(inside(&dir, "gate-kct-b-cp", "ls /root/mark 2>&1 | grep -c 'No such'"), "1");
+    assert_eq!(state("gate-kct-a"), State::Stopped, "who has no slot has no machine that runs");
+    bench.run(machines.save(&next)).unwrap();
+    bench.run(machines.prove(&next)).unwrap();
+
+    let clock = Instant::now();
+    bench.run(machines.arm(&first)).unwrap();
+    eprintln!("one's own lab {:?}", clock.elapsed());
+    assert_eq!(inside(&dir, "gate-kct-a-cp", "cat /root/mark"), "mine");
 }

@@ -2,6 +2,11 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub use super::args_book::{BookCommand, ChangeArgs, HubArgs, LoginArgs, WishArgs};
+pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
+pub use super::args_hub_api::{
+    AdminLinkArgs, AuditArgs, CourseCommand, GroupCommand, ServeArgs, ServerCommand, UserCommand,
+};
 use super::output::Format;
 use crate::{
     core::{Arch, LabName, NodeId},
@@ -71,6 +76,16 @@ pub enum Command {
     /// Past runs of a lab.
     #[command(subcommand)]
     Run(RunCommand),
+    /// Sign in at a hub.
+    Login(LoginArgs),
+    /// Book time on shared servers.
+    #[command(subcommand)]
+    Book(BookCommand),
+    /// Shared servers that are booked by time slot.
+    #[command(subcommand)]
+    Hub(HubCommand),
+    /// Keep this server's door by the hub's plan; the unit of an enrolled server runs it.
+    Agent(AgentArgs),
     /// Write a shell's completions to standard output.
     Completions {
         /// The shell.
@@ -355,6 +370,37 @@ pub enum RunCommand {
         #[arg(long, short, default_value = "table")]
         output: Format,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Run the hub.
+    Serve(ServeArgs),
+    /// Make the first admin, or a new sign-in link for one; needs the database at hand.
+    AdminLink(AdminLinkArgs),
+    /// People.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Groups of people who share a quota.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Courses with their rules and rosters.
+    #[command(subcommand)]
+    Course(CourseCommand),
+    /// Servers.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Show who did what.
+    Audit(AuditArgs),
+    /// Check all records of the hub against each other.
+    Doctor {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Make a server one whose students come in by their slots only.
+    Enroll(Box<EnrollArgs>),
+    /// Take the gate off a server again.
+    Unenroll(UnenrollArgs),
 }
 
 fn parse_mode(text: &str) -> Result<ProxyMode, String> {

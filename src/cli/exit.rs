@@ -11,6 +11,10 @@ pub const fn exit_code(class: Class) -> u8 {
         Class::Step => 7,
         Class::Verify => 8,
         Class::Busy => 9,
+        Class::Conflict => 10,
+        Class::Quota => 11,
+        Class::Closed => 12,
+        Class::Denied => 13,
         Class::Internal => 70,
         Class::Cancelled => 130,
     }
@@ -27,6 +31,10 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (7, "A step on a host failed; the same command continues the run."),
     (8, "The lab does not work as asked, or a host is not clean."),
     (9, "Another run holds the lab or a host."),
+    (10, "A slot is taken, or a booking was changed or has moved on in between."),
+    (11, "A quota of hours or of bookings ahead is used up."),
+    (12, "A server takes no bookings then: closed, in maintenance, out of use, too late or too far ahead."),
+    (13, "The hub does not know you, or does not let you."),
     (70, "A defect of kubecamp."),
     (130, "The user said no, or pressed Ctrl-C."),
 ];

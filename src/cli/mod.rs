@@ -3,9 +3,13 @@
 //! Start here: `args.rs`, then `commands/up/carry_out.rs`.
 
 mod args;
+mod args_book;
+mod args_hub;
+mod args_hub_api;
 mod ask;
 mod commands;
 mod exit;
+mod hub_client;
 mod output;
 #[cfg(test)]
 mod reference;

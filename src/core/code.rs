@@ -22,6 +22,14 @@ pub enum Class {
     Verify,
     /// Another run holds the lab.
     Busy,
+    /// Somebody else has or changed it: a slot, a booking.
+    Conflict,
+    /// A quota of the course is used up.
+    Quota,
+    /// A server takes no bookings then.
+    Closed,
+    /// The hub does not know the caller, or does not let them.
+    Denied,
     /// The user said no, or pressed Ctrl-C.
     Cancelled,
     /// A defect of kubecamp itself.
@@ -75,7 +83,21 @@ codes! {
     LabUnknown = "KC-LAB-UNKNOWN", Input, "There is no lab of this name.", "kubecamp status --all lists the labs.";
     LabDiffers = "KC-LAB-DIFFERS", Input, "The lab exists with another profile or other hosts.", "Reset it first, or choose another --name.";
     LocalFile = "KC-LOCAL-FILE", Input, "A file or folder on this computer cannot be read or written.", "Check the path and its permissions.";
+    BookWindow = "KC-BOOK-WINDOW", Input, "A time window is empty, too long or not possible.", "Give a start before the end, no longer than the course allows.";
+    BookGrid = "KC-BOOK-GRID", Input, "A time is not on the course's raster.", "Begin and end on full steps, as at 14:00 or 14:30.";
+    BookGap = "KC-BOOK-GAP", Input, "A local time does not exist because clocks are set forward.", "Choose another time.";
+    BookLayout = "KC-BOOK-LAYOUT", Input, "No server can hold the layout asked for.", "Choose a smaller layout; kubecamp hub server list shows the servers.";
+    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling; kubecamp book ls and kubecamp hub server list show what there is.";
+    HubExists = "KC-HUB-EXISTS", Input, "The hub has one of this name already.", "Choose another name, or change the one that exists.";
+    HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
+    HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";
+    HubKeyReused = "KC-HUB-KEY-REUSED", Input, "An Idempotency-Key was used before for another request.", "Use a fresh key for each new request.";
+    HubRequest = "KC-HUB-REQUEST", Input, "A request cannot be read, or asks for what the hub does not serve.", "See docs/guide/booking.md and /api/v1/openapi.json.";
+    HubReason = "KC-HUB-REASON", Input, "An override needs a reason.", "Say why with --reason; people who are concerned will see it.";
     // Preflight
+    HubListen = "KC-HUB-LISTEN", Preflight, "The hub cannot listen there.", "Give an address that is free; outside of loopback add --tls-cert and --tls-key, or --behind-proxy.";
+    HubNewer = "KC-HUB-NEWER", Preflight, "The database was made by a newer kubecamp.", "Use that version, or restore the backup from before the upgrade.";
+    ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
     HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";
     HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 9 or 10.";
@@ -110,6 +132,8 @@ codes! {
     Sudo = "KC-SUDO", Connect, "The user cannot become root on a host.", "Use root, a sudo user, or --ask-sudo-password.";
     SudoPassword = "KC-SUDO-PASSWORD", Connect, "sudo refused the password.", "Try again with the right password for that user.";
     LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
+    HubAway = "KC-HUB-AWAY", Connect, "The hub does not answer.", "Check its address (--hub or KUBECAMP_HUB), that it runs, and its certificate.";
+    HubDatabase = "KC-HUB-DATABASE", Connect, "The hub's database does not answer or refused a request.", "Check that it runs, its address, its disk space and the hub's log.";
     // Bundle
     BundleBroken = "KC-BUNDLE-BROKEN", Bundle, "The bundle is damaged or was altered.", "Fetch or build it anew.";
     BundlePath = "KC-BUNDLE-PATH", Bundle, "The bundle has a member that would be written outside its folder.", "Do not use this file; it was made to do harm.";
@@ -137,9 +161,40 @@ codes! {
     VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state.";
     ResetResidue = "KC-RESET-RESIDUE", Verify, "A host is not as clean as it was before.", "Run kubecamp reset again; what stays is named above.";
     ResetUnproven = "KC-RESET-UNPROVEN", Verify, "A tool that shows a host's state failed, so nobody can tell whether the host is clean.", "Run the tool named on the host and mend it, then run kubecamp reset again.";
-    // Busy, cancelled, internal
+    HubDoctor = "KC-HUB-DOCTOR", Verify, "The hub's records contradict each other.", "Keep a copy of the database and report it with the lines above.";
+    // The gate on a booked server
+    GateConfig = "KC-GATE-CONFIG", Input, "The agent's configuration is wrong.", "Enrol the server again: kubecamp hub enroll.";
+    GateKey = "KC-GATE-KEY", Input, "A key or certificate of the gate cannot be used.", "Use an OpenSSH public key: ssh-keygen -t ed25519.";
+    GateHost = "KC-GATE-HOST", Preflight, "A server cannot be a gate.", "Use a server with OpenSSH 8.2 or newer.";
+    GateLink = "KC-GATE-LINK", Connect, "The hub does not answer the agent, or refuses it.", "Check the hub's address and the agent's token; the plan at hand stays in force.";
+    GateState = "KC-GATE-STATE", Step, "The agent cannot read or write its own state.", "Check the disk of the server.";
+    GateAccount = "KC-GATE-ACCOUNT", Step, "An account on a server cannot be that of a student.", "Look at it with id NAME, or give the person another account name.";
+    GateHandOver = "KC-GATE-HAND-OVER", Step, "A lab could not be saved, reset or brought up on its server.", "Look at the server, mend the cause, then clear the quarantine.";
+    GatePlan = "KC-GATE-PLAN", Verify, "A plan was refused: it is not the hub's, not this server's, too old or unsound.", "Check the hub's plan key in the agent's configuration; enrol the server again if the hub was set up anew.";
+    GateNotEmpty = "KC-GATE-NOT-EMPTY", Verify, "Something of a slot's holder still runs on the server after the slot's end.", "Look at the processes named; restart the server if they cannot be ended.";
+    // Busy, booking, cancelled, internal
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
+    HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
+    HubBusy = "KC-HUB-BUSY", Busy, "The hub's database was too busy.", "Run the same command again.";
+    BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
+    BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
+    BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";
+    BookStale = "KC-BOOK-STALE", Conflict, "It was changed by somebody else in between.", "Look at it again, then repeat the command.";
+    BookState = "KC-BOOK-STATE", Conflict, "The booking is not in a state that allows it.", "kubecamp book ls shows where it stands.";
+    BookWaiting = "KC-BOOK-WAITING", Conflict, "Somebody waits for the time that an extension would take.", "Let them have it, and join the waitlist.";
+    BookQuota = "KC-BOOK-QUOTA", Quota, "The person's hours of the week are used up.", "Book a week later, or cancel another slot.";
+    BookGroupQuota = "KC-BOOK-GROUP-QUOTA", Quota, "The group's hours of the week are used up.", "Book a week later, or cancel another slot of the group.";
+    BookAhead = "KC-BOOK-AHEAD", Quota, "The person has as many bookings ahead as allowed.", "Use or cancel one of them first.";
+    BookClosed = "KC-BOOK-CLOSED", Closed, "The server is not open then.", "kubecamp book free shows what can be had.";
+    BookMaintenance = "KC-BOOK-MAINTENANCE", Closed, "The server is in maintenance then.", "kubecamp book free shows what can be had.";
+    BookNotice = "KC-BOOK-NOTICE", Closed, "It is too late to book the slot.", "Choose a later one.";
+    BookHorizon = "KC-BOOK-HORIZON", Closed, "The slot is too far ahead.", "Choose an earlier one, or wait until it can be booked.";
+    ServerAway = "KC-SERVER-AWAY", Closed, "The server is out of use or in quarantine.", "Choose another server.";
+    HubDenied = "KC-HUB-DENIED", Denied, "The caller may not do this.", "Ask a teacher or an admin.";
+    HubSignIn = "KC-HUB-SIGN-IN", Denied, "The token, link or signature is unknown, used, expired or revoked.", "Sign in again: kubecamp login.";
+    HubForged = "KC-HUB-FORGED", Denied, "A form did not come from the hub's own page, or the page is old.", "Load the page again and repeat it.";
+    HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask an admin for a link.";
     Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
     Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C.", "Run the same command again; it continues where it was.";
     Internal = "KC-INTERNAL", Internal, "A defect of kubecamp.", "Please report it with the run log.";

@@ -2,10 +2,12 @@
 //! Never: logic; a phase's inside.
 //! Start here: `up.rs`.
 
+mod enroll;
 mod local;
 mod reset;
 mod up;
 
+pub use enroll::{enroll, unenroll};
 pub use local::{Local, LocalResult, bare_machines, local};
 pub use reset::reset;
 pub use up::{UP, Up, up};

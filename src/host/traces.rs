@@ -210,6 +210,8 @@ impl Traces {
                     || thing.starts_with("/run/netns/cni-")
             }
             "port" => is_cluster_port(thing) || (is_etcd_port(thing) && !self.worker),
+            // The gate of a booked server is no lab's.
+            "unit" if thing.starts_with("kubecamp-agent") => false,
             // kubespray masks swap.target and leaves it so.
             "unit" => thing.starts_with("kubelet") || thing.starts_with("kubecamp") || thing == "swap.target masked",
             kind if is_rules(kind) => {
@@ -230,6 +232,9 @@ impl Traces {
     }
 
     fn is_lab_path(&self, path: &str) -> bool {
+        if path.contains("kubecamp-agent") || path.contains("kubecamp-gate") {
+            return false; // the gate of a booked server
+        }
         let name = path.rsplit('/').next().unwrap_or(path);
         let named = |words: &[&str]| words.iter().any(|w| name.contains(w));
         if self.worker && beneath(path, "/var/lib/etcd") {

@@ -359,6 +359,11 @@ impl Provider for IncusProvider {
         self.place.incus.delete_instance(&instance.name).await.map(drop).map_err(|p| p.on(node))
     }
 
+    async fn stop(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
+        let instance = self.must_find(lab, node).await?;
+        self.halt(&instance, node).await
+    }
+
     async fn snapshot(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
         let instance = self.must_find(lab, node).await?;
         self.place.incus.snapshot(&instance.name, name).await.map_err(|p| p.on(node))

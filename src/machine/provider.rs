@@ -3,7 +3,7 @@ use std::{net::IpAddr, path::PathBuf};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Bytes, LabName, NodeId, Problem, Report};
+use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report};
 
 /// A machine to be made: the node it will be, its limits, and who may log in.
 #[derive(Debug, Clone)]
@@ -95,6 +95,11 @@ pub trait Provider: Send + Sync {
 
     /// Stops and deletes a machine; no error when there is none.
     async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem>;
+
+    /// Stops a machine and keeps it with its disk and addresses; no error when it is stopped already.
+    async fn stop(&self, _lab: &LabName, node: &NodeId) -> Result<(), Problem> {
+        Err(Problem::new(Code::MachineStart, "this engine cannot stop a machine and keep it").on(node))
+    }
 
     /// Keeps the machine's disk under `name`, replacing a snapshot of that name.
     async fn snapshot(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;

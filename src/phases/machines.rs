@@ -175,6 +175,16 @@ pub fn provider_in(place: Place, places: &LocalPlaces) -> Result<IncusProvider, 
     Ok(IncusProvider::new(place, node_image(places, Kind::Container)?, "no new machines"))
 }
 
+/// The provider over a place that runs, for new machines too: of the kind that is asked for, which may be impossible.
+pub async fn provider_for_new(
+    place: Place,
+    places: &LocalPlaces,
+    report: &dyn Report,
+) -> Result<IncusProvider, Problem> {
+    let choice = Choice::make(places.kind, &place, &places.kvm(), report).await?;
+    Ok(IncusProvider::new(place, node_image(places, choice.kind)?, choice.why))
+}
+
 struct StartEngine {
     lab: LabName,
     places: LocalPlaces,
@@ -183,10 +193,9 @@ struct StartEngine {
 
 impl StartEngine {
     async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
-        let choice = Choice::make(self.places.kind, &place, &self.places.kvm(), report).await?;
-        let provider = IncusProvider::new(place, node_image(&self.places, choice.kind)?, choice.why);
+        let provider = provider_for_new(place, &self.places, report).await?;
         if self.places.kind != Wanted::Auto {
-            same_kind(&provider.list(Some(&self.lab)).await?, choice.kind)?;
+            same_kind(&provider.list(Some(&self.lab)).await?, provider.kind())?;
         }
         let _ = self.provider.set(Arc::new(provider));
         Ok(())

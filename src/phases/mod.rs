@@ -9,6 +9,11 @@ mod coredns;
 mod drain;
 mod fetch_bundle;
 mod flannel;
+mod gate_agent;
+mod gate_door;
+mod gate_group;
+mod gate_host;
+mod gate_leave;
 mod images;
 mod images_later;
 mod join_workers;
@@ -39,6 +44,11 @@ pub use coredns::CoreDns;
 pub use drain::Drain;
 pub use fetch_bundle::FetchBundle;
 pub use flannel::Flannel;
+pub use gate_agent::GateAgent;
+pub use gate_door::GateDoor;
+pub use gate_group::GateGroup;
+pub use gate_host::{Enrolment, sshd_drop_in};
+pub use gate_leave::GateLeave;
 pub use images::Images;
 pub use images_later::ImagesLater;
 pub use join_workers::JoinWorkers;
@@ -47,7 +57,8 @@ pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
 pub use machines::{
-    LocalPlaces, MachineEngine, Machines, ProviderSlot, no_engine, place_of, provider_in, running_places, settle,
+    LocalPlaces, MachineEngine, Machines, ProviderSlot, no_engine, place_of, provider_for_new, provider_in,
+    running_places, settle,
 };
 pub use names::Names;
 pub use pod_network::PodNetwork;

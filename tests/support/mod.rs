@@ -2,6 +2,7 @@
 //! Never: tests.
 //! Start here: `sshd.rs`.
 
+pub mod gate;
 pub mod sandbox;
 pub mod simhost;
 pub mod sshd;

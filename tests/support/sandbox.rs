@@ -15,7 +15,7 @@ use kubecamp::{
 };
 
 /// The folders whose changes stay inside.
-const LAYERED: &str = "/etc /usr/local /opt /var/lib /var/log /root /usr/libexec /var/tmp";
+const LAYERED: &str = "/etc /home /usr/local /opt /var/lib /var/log /root /usr/libexec /var/tmp";
 
 /// A process with namespaces of its own.
 pub struct Sandbox {
@@ -51,6 +51,13 @@ impl Sandbox {
     /// The id of its first process, whose namespaces are its own.
     pub fn inside(&self) -> &str {
         &self.inside
+    }
+
+    /// A program inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.inside, "-m", "-n", "-p"]).arg(program);
+        command
     }
 
     /// It as a host.

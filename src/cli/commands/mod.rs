@@ -2,10 +2,14 @@
 //! Never: what a phase knows.
 //! Start here: `up/carry_out.rs`.
 
+mod agent;
+mod book;
 mod bundle;
 mod cp;
 mod doctor;
+mod hub;
 mod kubectl;
+mod login;
 mod machine;
 mod make_machines;
 mod meta;
@@ -75,6 +79,10 @@ async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
         Command::Machine(command) => machine::machine(cx, command).await.map(|()| 0),
         Command::Profile(command) => profile::profile(command).map(|()| 0),
         Command::Run(command) => Ok(runs::runs(cx, command).map(|()| 0)?),
+        Command::Login(args) => login::login(cx, args).await.map(|()| 0),
+        Command::Book(command) => book::book(cx, command).await,
+        Command::Hub(command) => hub::hub(cx, command).await.map(|()| 0),
+        Command::Agent(args) => agent::agent(cx, args).await.map(|()| 0),
         Command::Completions { shell } => Ok(meta::completions(shell)),
         Command::Man => Ok(meta::man()?),
     }

@@ -1,0 +1,218 @@
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::output::Format;
+use crate::{
+    hub::domain::{BookingId, CourseId, Epoch, PersonId, ServerId, Zone},
+    profile::Layout,
+};
+
+/// Which hub, and how its data is written.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct HubArgs {
+    /// The hub: https://NAME, http://NAME or unix:/PATH; the one of the last login by default.
+    #[arg(long, value_name = "URL", env = "KUBECAMP_HUB")]
+    pub hub: Option<String>,
+    /// The certificate of the hub's own authority for HTTPS, in PEM.
+    #[arg(long, value_name = "FILE", env = "KUBECAMP_HUB_CA")]
+    pub hub_ca: Option<PathBuf>,
+    /// How data is written.
+    #[arg(long, short, default_value = "table")]
+    pub output: Format,
+}
+
+/// How to sign in.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct LoginArgs {
+    /// Your login at the hub; the name on this computer by default.
+    #[arg(long = "as", value_name = "LOGIN")]
+    pub person: Option<PersonId>,
+    /// The SSH key that the hub knows; ~/.ssh/id_ed25519 by default. A key in the agent is named by its .pub file.
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Ask for the text of a one-time link instead of a key.
+    #[arg(long, conflicts_with_all = ["person", "identity"])]
+    pub link: bool,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// A wish for a slot.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct WishArgs {
+    /// When it starts: 14:00 for today, 2026-11-24T14:00, or with Z or an offset.
+    #[arg(value_name = "START")]
+    pub start: String,
+    /// How long, as 90m, 2h or 1h30m.
+    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+    pub minutes: u32,
+    /// On which server; any that fits by default.
+    #[arg(long, value_name = "SERVER")]
+    pub server: Option<ServerId>,
+    /// The lab, as 2x4c8g.
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<Layout>,
+    /// A label that the server must have; may be repeated.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// For whom; for teachers.
+    #[arg(long, value_name = "LOGIN")]
+    pub person: Option<PersonId>,
+    /// In which course, for somebody who is in several.
+    #[arg(long, value_name = "COURSE")]
+    pub course: Option<CourseId>,
+    /// Why a teacher goes past quota, notice and opening hours.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// The time zone of START; this computer's by default.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<Zone>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// A booking and why it is changed.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ChangeArgs {
+    /// The booking.
+    pub id: BookingId,
+    /// Why; a teacher says it when the booking is somebody else's.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only if the booking still has this version.
+    #[arg(long = "if-version", value_name = "NUMBER")]
+    pub seen: Option<i64>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BookCommand {
+    /// List your bookings.
+    Ls {
+        /// Everybody's.
+        #[arg(long)]
+        all: bool,
+        /// Also those that are over.
+        #[arg(long)]
+        past: bool,
+        /// On this server.
+        #[arg(long, value_name = "SERVER")]
+        server: Option<ServerId>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// List free slots, earliest first.
+    Free {
+        /// How long, as 90m, 2h or 1h30m.
+        #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+        minutes: u32,
+        /// On which server; any that fits by default.
+        #[arg(long, value_name = "SERVER")]
+        server: Option<ServerId>,
+        /// The lab, as 2x4c8g.
+        #[arg(long, value_name = "LAYOUT")]
+        layout: Option<Layout>,
+        /// From this moment on; now by default.
+        #[arg(long, value_name = "TIME")]
+        from: Option<Epoch>,
+        /// How many.
+        #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+        most: usize,
+        /// In which course, for somebody who is in several.
+        #[arg(long, value_name = "COURSE")]
+        course: Option<CourseId>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Book a slot.
+    New {
+        #[command(flatten)]
+        wish: WishArgs,
+        /// The same for so many weeks, all or none.
+        #[arg(long, value_name = "NUMBER")]
+        weeks: Option<u16>,
+    },
+    /// Give a slot up before it begins, or leave the waitlist.
+    Cancel(ChangeArgs),
+    /// End a running slot now.
+    Release(ChangeArgs),
+    /// Move a slot's end back.
+    Extend {
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// By how much, as 30m.
+        #[arg(long, value_name = "LENGTH", value_parser = parse_minutes)]
+        by: u32,
+    },
+    /// Wait for a slot that is taken.
+    Wait(WishArgs),
+    /// Say yes to a slot that the waitlist offers.
+    Accept {
+        /// The booking.
+        id: BookingId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Give a slot to somebody of the same course.
+    Give {
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// To whom.
+        #[arg(long, value_name = "LOGIN")]
+        to: PersonId,
+    },
+    /// Log in to the server of a slot, the one that runs now by default.
+    Ssh {
+        /// The booking.
+        #[arg(value_name = "ID")]
+        id: Option<BookingId>,
+        /// The SSH key to certify; ~/.ssh/id_ed25519 by default.
+        #[arg(long, short, value_name = "FILE")]
+        identity: Option<PathBuf>,
+        /// A command to run there instead of a shell.
+        #[arg(last = true)]
+        command: Vec<String>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Make a calendar feed of your slots; the feed made before ends.
+    Ics {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Plan a whole class fairly; books nothing without --book.
+    Plan {
+        /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON as the API has it.
+        file: PathBuf,
+        /// Book the plan, all or nothing.
+        #[arg(long)]
+        book: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+/// Reads `90m`, `2h` or `1h30m`.
+pub fn parse_minutes(text: &str) -> Result<u32, String> {
+    let bad = || "write it as 90m, 2h or 1h30m".to_owned();
+    let (hours, rest) = text.split_once('h').unwrap_or(("0", text));
+    let minutes = if rest.is_empty() { "0" } else { rest.strip_suffix('m').ok_or_else(bad)? };
+    let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n <= 100_000).ok_or_else(bad);
+    let all = number(hours)? * 60 + number(minutes)?;
+    if all == 0 { Err(bad()) } else { Ok(all) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_minutes;
+
+    #[test]
+    fn lengths_are_read() {
+        assert_eq!(["90m", "2h", "1h30m"].map(parse_minutes), [Ok(90), Ok(120), Ok(90)]);
+        for bad in ["", "h", "m", "2", "0h", "1h30", "-1h", "2d", "99999999999h"] {
+            assert!(parse_minutes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::args::ConnectArgs;
+use crate::core::LabName;
+
+/// What a server is enrolled with.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct EnrollArgs {
+    /// The server as [user@]address[:port] or an ssh_config alias.
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Where the server finds the hub: https://..., http://... or unix:/path.
+    #[arg(long, value_name = "URL", value_parser = parse_hub)]
+    pub hub: String,
+    /// The server's name at the hub.
+    #[arg(long, value_name = "NAME")]
+    pub server: LabName,
+    /// A file whose first line is the agent's token at the hub.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// The public key of the hub's user CA.
+    #[arg(long, value_name = "FILE")]
+    pub user_ca: PathBuf,
+    /// The public key that the hub signs plans with.
+    #[arg(long, value_name = "FILE")]
+    pub plan_key: PathBuf,
+    /// The certificate of the hub's own authority for HTTPS, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub hub_ca: Option<PathBuf>,
+    /// The public key that lets an admin in whatever the gate does.
+    #[arg(long, value_name = "FILE")]
+    pub admin_key: PathBuf,
+    /// Whose authorized_keys gets the admin's key.
+    #[arg(long, value_name = "USER", default_value = "root")]
+    pub admin: String,
+    /// The group of students' accounts.
+    #[arg(long, value_name = "GROUP", default_value = "kubecamp-students")]
+    pub group: String,
+    /// HOST:PORT that students may reach through the server; may be repeated.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_word)]
+    pub permit_open: Vec<String>,
+    /// A network whose wrong tries sshd does not punish, as a classroom behind one address; may be repeated.
+    #[arg(long, value_name = "CIDR", value_parser = parse_word)]
+    pub exempt: Vec<String>,
+    /// More lines of the agent's configuration, YAML: how labs are handed over.
+    #[arg(long, value_name = "FILE")]
+    pub agent_config: Option<PathBuf>,
+    /// The kubecamp program for the server instead of this one.
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// Which server leaves.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct UnenrollArgs {
+    /// The server as [user@]address[:port] or an ssh_config alias.
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// The server's name at the hub.
+    #[arg(long, value_name = "NAME")]
+    pub server: LabName,
+    /// The group of students' accounts.
+    #[arg(long, value_name = "GROUP", default_value = "kubecamp-students")]
+    pub group: String,
+    /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
+    #[arg(long)]
+    pub remove_accounts: bool,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// How the agent runs.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct AgentArgs {
+    /// Its configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubecamp-gate/agent.yaml")]
+    pub config: PathBuf,
+    /// Read the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    pub check: bool,
+}
+
+fn parse_hub(text: &str) -> Result<String, String> {
+    let known = ["https://", "http://", "unix:/"].iter().any(|p| text.starts_with(p) && text.len() > p.len());
+    if known && !text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Ok(text.to_owned())
+    } else {
+        Err("use https://NAME, http://NAME or unix:/PATH".into())
+    }
+}
+
+/// What goes into a line of sshd's configuration as one word.
+fn parse_word(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".:-_/[]*".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { Ok(text.to_owned()) } else { Err("this is not an address".into()) }
+}

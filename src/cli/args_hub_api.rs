@@ -1,0 +1,284 @@
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::args_book::HubArgs;
+use crate::{
+    core::Bytes,
+    hub::{
+        domain::{CourseId, Epoch, GroupId, Health, Mode, OpeningHours, PersonId, Role, ServerId, Zone},
+        http::Listen,
+    },
+};
+
+/// How the hub runs.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ServeArgs {
+    /// Where to listen: ADDRESS:PORT or unix:/PATH.
+    #[arg(long, value_name = "WHERE", default_value = "127.0.0.1:8420")]
+    pub listen: Listen,
+    /// The database: sqlite://PATH or postgres://...; a SQLite file in the data folder by default.
+    #[arg(long, value_name = "URL", env = "KUBECAMP_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// The TLS certificate and its chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The address that people type, as https://hub.example.org.
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// A proxy in front of the hub does TLS and sets X-Forwarded-For.
+    #[arg(long)]
+    pub behind_proxy: bool,
+    /// The folder of the gate's two private keys, made when missing; `keys` beside the data by default.
+    #[arg(long, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+    /// Requests per second for each client, with bursts of eight times as many; 0 is without limit.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    pub rate: u32,
+    /// How the log is written: lines or JSON.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    pub log: String,
+}
+
+/// The first admin, or one who lost the key.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct AdminLinkArgs {
+    /// The admin's login; made when there is none.
+    #[arg(value_name = "LOGIN")]
+    pub login: PersonId,
+    /// The hub's database, as for serve.
+    #[arg(long, value_name = "URL", env = "KUBECAMP_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// The address that people type, for the link.
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// List everybody.
+    List {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Add somebody.
+    Add {
+        /// The login.
+        login: PersonId,
+        /// The full name.
+        #[arg(long, value_name = "TEXT")]
+        full_name: String,
+        /// What they may do.
+        #[arg(long, value_name = "ROLE", default_value = "student", value_parser = parse_role)]
+        role: Role,
+        /// A file with their public SSH key; may be repeated.
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+        /// The zone that their pages show.
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<Zone>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Make a one-time sign-in link, good for 15 minutes.
+    Link {
+        /// For whom.
+        login: PersonId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Close an account; its tokens end.
+    Disable {
+        /// Whose.
+        login: PersonId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List the groups and their members.
+    List {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Add a group to a course.
+    Add {
+        /// The group.
+        group: GroupId,
+        /// The course.
+        #[arg(long, value_name = "COURSE")]
+        course: CourseId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Put somebody into a group.
+    Join {
+        /// The group.
+        group: GroupId,
+        /// Who.
+        login: PersonId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Take somebody out of a group.
+    Leave {
+        /// The group.
+        group: GroupId,
+        /// Who.
+        login: PersonId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CourseCommand {
+    /// List the courses and their rules.
+    List {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Add a course or change its rules.
+    Set {
+        /// The course.
+        course: CourseId,
+        /// Its title.
+        #[arg(long, value_name = "TEXT")]
+        title: String,
+        /// A file of rules, YAML; what it does not name has its default.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Import students from a CSV: login,name,group[,zone[,ssh key]].
+    Import {
+        /// The course.
+        course: CourseId,
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// List the servers.
+    List {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Add a server.
+    Add {
+        /// Its name.
+        server: ServerId,
+        /// Where SSH reaches it.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        address: String,
+        /// Cores.
+        #[arg(long, value_name = "NUMBER")]
+        cores: u32,
+        /// Memory, as 32GiB.
+        #[arg(long, value_name = "SIZE")]
+        memory: Bytes,
+        /// exclusive: one holder at a time; shared: several labs at once.
+        #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = parse_mode)]
+        mode: Mode,
+        /// Opening hours, as "mon-fri 08:00-22:00".
+        #[arg(long, value_name = "HOURS", default_value = "always")]
+        opening: OpeningHours,
+        /// The zone of the opening hours and of the raster.
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        zone: Zone,
+        /// Minutes that stay free after each booking.
+        #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+        buffer: u32,
+        /// A word that a booking can ask for; may be repeated.
+        #[arg(long, value_name = "LABEL")]
+        label: Vec<String>,
+        /// Only for this course.
+        #[arg(long, value_name = "COURSE")]
+        course: Option<CourseId>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Take a server out of use or back into use; it also ends a quarantine.
+    Health {
+        /// The server.
+        server: ServerId,
+        /// healthy or away.
+        #[arg(value_parser = parse_health)]
+        health: Health,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Close a server for a while.
+    Maintenance {
+        /// The server.
+        server: ServerId,
+        /// From when, as 2026-11-24T14:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        from: Epoch,
+        /// Until when.
+        #[arg(long, value_name = "TIME")]
+        to: Epoch,
+        /// Why; shown to people.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Make the token of a server's agent; the last one ends.
+    Token {
+        /// The server.
+        server: ServerId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Write the gate's public keys, for hub enroll.
+    Keys {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+/// Which rows of the audit.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct AuditArgs {
+    /// On what, as booking:ID or server:NAME.
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// By whom, as person:LOGIN.
+    #[arg(long, value_name = "ACTOR")]
+    pub actor: Option<String>,
+    /// How many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    pub most: u32,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    word(text).ok_or_else(|| "use student, teacher or admin".into())
+}
+
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    word(text).ok_or_else(|| "use exclusive or shared".into())
+}
+
+fn parse_health(text: &str) -> Result<Health, String> {
+    word(text).filter(|h| *h != Health::Quarantined).ok_or_else(|| "use healthy or away".into())
+}
+
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(text.into()).ok()
+}

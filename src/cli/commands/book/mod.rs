@@ -1,0 +1,154 @@
+//! Belongs: `kubecamp book`: from arguments to the hub's API, and its answer as a table.
+//! Never: what the hub decides.
+//! Start here: `book` below.
+
+mod show;
+mod ssh;
+mod when;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+pub(super) use self::show::local;
+use self::show::{bookings, frees, plan_text};
+use super::{Context, login::key_file};
+use crate::{
+    cli::{
+        args::{BookCommand, ChangeArgs, HubArgs, WishArgs},
+        hub_client::HubClient,
+        output,
+    },
+    core::{Code, Problem, Problems},
+    hub::{
+        desk::{BookRequest, ClassRequest, Placed},
+        domain::{Booking, ClassPlan, Free, Person, Weekly, Window},
+    },
+};
+
+/// `kubecamp book`.
+pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Problems> {
+    match command {
+        BookCommand::Ssh { id, identity, command, hub } => {
+            return ssh::ssh(cx, &HubClient::new(&cx.places, &hub)?, id, key_file(identity)?, command).await;
+        }
+        BookCommand::Ls { all, past, server, hub } => {
+            let client = HubClient::new(&cx.places, &hub)?;
+            let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
+            let open = (!past).then(|| "true".to_owned());
+            let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
+            let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
+            bookings(hub.output, &found)?;
+        }
+        BookCommand::Free { minutes, server, layout, from, most, course, hub } => {
+            let params = [
+                ("minutes", Some(minutes.to_string())),
+                ("server", server.map(|s| s.to_string())),
+                ("layout", layout.map(|l| l.to_string())),
+                ("from", from.map(|f| f.0.to_string())),
+                ("most", Some(most.to_string())),
+                ("course", course.map(|c| c.to_string())),
+            ];
+            let found: Vec<Free> = HubClient::new(&cx.places, &hub)?.find("/api/v1/free", &params).await?;
+            frees(hub.output, &found)?;
+        }
+        BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,
+        BookCommand::Wait(wish) => {
+            let (request, _) = request(&wish)?;
+            one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await?;
+        }
+        BookCommand::Cancel(change) => act(cx, &change, "cancel", json!({ "reason": change.reason })).await?,
+        BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
+        BookCommand::Give { change, to } => {
+            act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
+        }
+        BookCommand::Extend { change, by } => {
+            let client = HubClient::new(&cx.places, &change.hub)?;
+            let before: Booking = client.get(&format!("/api/v1/bookings/{}", change.id)).await?;
+            let ends = before.window.ends + i64::from(by) * 60;
+            // What was looked at is what is changed: two of them do not add up by accident.
+            let change = ChangeArgs { seen: change.seen.or(Some(before.version)), ..change };
+            act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await?;
+        }
+        BookCommand::Accept { id, hub } => {
+            one(cx, &hub, Method::POST, &format!("/api/v1/bookings/{id}/accept"), &json!({}), None).await?;
+        }
+        BookCommand::Ics { hub } => ics(cx, &hub).await?,
+        BookCommand::Plan { file, book, hub } => plan(cx, &file, book, &hub).await?,
+    }
+    Ok(0)
+}
+
+async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<(), Problem> {
+    let path = format!("/api/v1/bookings/{}/{verb}", change.id);
+    one(cx, &change.hub, Method::POST, &path, &body, change.seen).await
+}
+
+/// Sends a request whose answer is one booking, and shows it.
+async fn one(
+    cx: &Context,
+    hub: &HubArgs,
+    method: Method,
+    path: &str,
+    body: &Value,
+    version: Option<i64>,
+) -> Result<(), Problem> {
+    let booking: Booking = HubClient::new(&cx.places, hub)?.send(method, path, body, version).await?;
+    bookings(hub.output, &[booking])
+}
+
+fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
+    let (starts, notes) = when::moment(&wish.start, wish.zone.as_ref())?;
+    let window = Window::new(starts, starts + i64::from(wish.minutes) * 60)
+        .map_err(|why| Problem::new(Code::BookWindow, why))?;
+    let request = BookRequest {
+        person: wish.person.clone(),
+        course: wish.course.clone(),
+        server: wish.server.clone(),
+        labels: wish.label.iter().cloned().collect(),
+        layout: wish.layout,
+        window,
+        reason: wish.reason.clone(),
+    };
+    Ok((request, notes))
+}
+
+async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
+    let (first, notes) = request(&wish)?;
+    notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    let Some(weeks) = weeks else {
+        return one(cx, &wish.hub, Method::POST, "/api/v1/bookings", &json!(first), None).await;
+    };
+    let zone = when::zone(wish.zone.as_ref());
+    let weekly = Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
+    let client = HubClient::new(&cx.places, &wish.hub)?;
+    let body = json!({ "first": first, "weekly": weekly });
+    let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;
+    made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
+    let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
+    bookings(wish.hub.output, &made)
+}
+
+async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
+    let client = HubClient::new(&cx.places, hub)?;
+    let body = json!({ "kind": "feed", "label": "calendar" });
+    let made: Value = client.send(Method::POST, "/api/v1/tokens", &body, None).await?;
+    let url = made["url"].as_str().unwrap_or_default();
+    let base = if url.starts_with('/') { client.hub().trim_end_matches('/') } else { "" };
+    output::value(hub.output, &json!({ "url": format!("{base}{url}") }), |_| format!("{base}{url}\n"))?;
+    output::say("Whoever has this address sees your slots. A server's: replace slots.ics by servers/NAME.ics.");
+    Ok(())
+}
+
+async fn plan(cx: &Context, file: &std::path::Path, book: bool, hub: &HubArgs) -> Result<(), Problem> {
+    let bad = || Problem::new(Code::Usage, format!("{} is no class plan", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| bad().because(e))?;
+    let want: ClassRequest = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
+        .map_err(|e| bad().because(e))?;
+    let client = HubClient::new(&cx.places, hub)?;
+    if book {
+        let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
+        return bookings(hub.output, &made);
+    }
+    let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;
+    plan_text(hub.output, &plan)
+}

@@ -1,0 +1,81 @@
+use crate::{
+    cli::output::{self, Format},
+    core::Problem,
+    hub::domain::{Booking, ClassPlan, Epoch, Free},
+    render::table,
+};
+
+use super::when;
+
+/// A moment by this computer's clock.
+pub(in crate::cli::commands) fn local(at: Epoch) -> String {
+    when::zone(None).local(at).strftime("%a %Y-%m-%d %H:%M").to_string()
+}
+
+fn heading(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+fn dash<T: ToString>(value: Option<&T>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
+    let wide = format == Format::Wide;
+    output::value(format, &all, |_| {
+        let mut rows = vec![heading(&["ID", "STATE", "STARTS", "ENDS", "SERVER", "LAYOUT", "PERSON"])];
+        if wide {
+            rows[0].extend(heading(&["COURSE", "GROUP", "PLACE", "VERSION", "NOTE"]));
+        }
+        for b in all {
+            let mut row = vec![
+                b.id.to_string(),
+                b.state.to_string(),
+                local(b.window.starts),
+                local(b.window.ends),
+                dash(b.server.as_ref()),
+                b.layout.to_string(),
+                b.person.to_string(),
+            ];
+            if wide {
+                let note = crate::core::shell::printable(b.note.as_deref().unwrap_or("-"));
+                let more = [
+                    b.course.to_string(),
+                    dash(b.group.as_ref()),
+                    dash(b.place.as_ref()),
+                    b.version.to_string(),
+                    note.to_string(),
+                ];
+                row.extend(more);
+            }
+            rows.push(row);
+        }
+        table(&rows)
+    })
+}
+
+pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
+    output::value(format, &all, |_| {
+        let mut rows = vec![heading(&["STARTS", "ENDS", "SERVER"])];
+        rows.extend(all.iter().map(|f| vec![local(f.window.starts), local(f.window.ends), f.server.to_string()]));
+        table(&rows)
+    })
+}
+
+pub(super) fn plan_text(format: Format, plan: &ClassPlan) -> Result<(), Problem> {
+    output::value(format, plan, |_| {
+        let mut rows = vec![heading(&["ROUND", "PERSON", "STARTS", "ENDS", "SERVER", "WHY"])];
+        for row in &plan.rows {
+            let time = |pick: fn(&crate::hub::domain::Given) -> Epoch| row.given.as_ref().map(|g| local(pick(g)));
+            rows.push(vec![
+                row.round.to_string(),
+                row.person.to_string(),
+                dash(time(|g| g.window.starts).as_ref()),
+                dash(time(|g| g.window.ends).as_ref()),
+                dash(row.given.as_ref().map(|g| &g.server)),
+                row.why.clone(),
+            ]);
+        }
+        table(&rows)
+    })
+}

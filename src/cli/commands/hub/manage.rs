@@ -1,0 +1,229 @@
+use std::{fs, path::Path};
+
+use reqwest::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::super::{Context, book::local};
+use crate::{
+    cli::{
+        args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, ServerCommand, UserCommand},
+        hub_client::HubClient,
+        output,
+    },
+    core::{Code, Problem, shell::printable},
+    hub::{
+        desk::{Checkup, Imported, NewServer},
+        domain::{Course, Group, Person, Policy, Server},
+        store::AuditRow,
+    },
+    render::table,
+};
+
+fn rows<T>(heading: &[&str], all: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
+    let mut rows = vec![heading.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
+    rows.extend(all.iter().map(row));
+    table(&rows)
+}
+
+async fn listed<T: Serialize + DeserializeOwned>(
+    cx: &Context,
+    hub: &HubArgs,
+    path: &str,
+    heading: &[&str],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Result<(), Problem> {
+    let all: Vec<T> = HubClient::new(&cx.places, hub)?.get(path).await?;
+    output::value(hub.output, &all, |_| rows(heading, &all, row))
+}
+
+fn read(file: &Path) -> Result<String, Problem> {
+    fs::read_to_string(file)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))
+}
+
+const PEOPLE: [&str; 6] = ["LOGIN", "NAME", "ROLE", "ACTIVE", "GROUPS", "KEYS"];
+
+fn person_row(p: &Person) -> Vec<String> {
+    let groups: Vec<_> = p.groups.iter().map(ToString::to_string).collect();
+    let active = if p.active { "yes" } else { "no" };
+    let name = printable(&p.name).to_string();
+    vec![p.id.to_string(), name, p.role.as_str().into(), active.into(), groups.join(","), p.keys.len().to_string()]
+}
+
+/// `kubecamp hub user`.
+pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Problem> {
+    match command {
+        UserCommand::List { hub } => listed(cx, &hub, "/api/v1/people", &PEOPLE, person_row).await,
+        UserCommand::Add { login, full_name, role, key, zone, hub } => {
+            let keys = key.iter().map(|file| read(file).map(|t| t.trim().to_owned())).collect::<Result<Vec<_>, _>>()?;
+            let body = json!({ "id": login, "name": full_name, "role": role, "zone": zone, "keys": keys });
+            let client = HubClient::new(&cx.places, &hub)?;
+            let made: Person = client.send(Method::POST, "/api/v1/people", &body, None).await?;
+            output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))
+        }
+        UserCommand::Link { login, hub } => {
+            let client = HubClient::new(&cx.places, &hub)?;
+            let path = format!("/api/v1/people/{login}/link");
+            let made: Value = client.send(Method::POST, &path, &json!({}), None).await?;
+            output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
+            output::say("Good once, for 15 minutes: kubecamp login --link, or the hub's sign-in page.");
+            Ok(())
+        }
+        UserCommand::Disable { login, hub } => {
+            let client = HubClient::new(&cx.places, &hub)?;
+            let path = format!("/api/v1/people/{login}");
+            let p: Person = client.get(&path).await?;
+            let body =
+                json!({ "id": p.id, "name": p.name, "role": p.role, "active": false, "zone": p.zone, "keys": p.keys });
+            let after: Person = client.send(Method::PUT, &path, &body, Some(p.version)).await?;
+            output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))
+        }
+    }
+}
+
+fn group_row(g: &Group) -> Vec<String> {
+    let members: Vec<_> = g.members.iter().map(ToString::to_string).collect();
+    vec![g.id.to_string(), g.course.to_string(), members.join(",")]
+}
+
+/// `kubecamp hub group`.
+pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Problem> {
+    const HEADING: [&str; 3] = ["GROUP", "COURSE", "MEMBERS"];
+    let (hub, method, path, body) = match command {
+        GroupCommand::List { hub } => return listed(cx, &hub, "/api/v1/groups", &HEADING, group_row).await,
+        GroupCommand::Add { group, course, hub } => {
+            (hub, Method::PUT, format!("/api/v1/groups/{group}"), json!({ "course": course }))
+        }
+        GroupCommand::Join { group, login, hub } => {
+            (hub, Method::PUT, format!("/api/v1/groups/{group}/members/{login}"), json!({}))
+        }
+        GroupCommand::Leave { group, login, hub } => {
+            (hub, Method::DELETE, format!("/api/v1/groups/{group}/members/{login}"), json!({}))
+        }
+    };
+    let made: Group = HubClient::new(&cx.places, &hub)?.send(method, &path, &body, None).await?;
+    output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), group_row))
+}
+
+/// `kubecamp hub course`.
+pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), Problem> {
+    const HEADING: [&str; 6] = ["COURSE", "TITLE", "RASTER", "LONGEST", "HOURS/WEEK", "AHEAD"];
+    let row = |c: &Course| {
+        let p = &c.policy;
+        let grid = u16::from(p.grid);
+        let hours = format!("{}/{}", p.person_hours, p.group_hours);
+        let title = printable(&c.title).to_string();
+        vec![c.id.to_string(), title, format!("{grid}m"), format!("{}m", p.longest), hours, p.open_ahead.to_string()]
+    };
+    match command {
+        CourseCommand::List { hub } => listed(cx, &hub, "/api/v1/courses", &HEADING, row).await,
+        CourseCommand::Set { course, title, policy, hub } => {
+            let policy = match policy {
+                None => Policy::default(),
+                Some(file) => {
+                    let options = serde_yaml::options! { with_snippet: false };
+                    serde_yaml::from_str_with_options(&read(&file)?, options)
+                        .map_err(|e| Problem::new(Code::Usage, format!("{} is no policy", file.display())).because(e))?
+                }
+            };
+            let body = json!({ "title": title, "policy": policy });
+            let path = format!("/api/v1/courses/{course}");
+            let made: Course = HubClient::new(&cx.places, &hub)?.send(Method::PUT, &path, &body, None).await?;
+            output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
+        }
+        CourseCommand::Import { course, file, hub } => {
+            let client = HubClient::new(&cx.places, &hub)?;
+            let done: Imported = client.text(&format!("/api/v1/courses/{course}/roster"), read(&file)?).await?;
+            output::value(hub.output, &done, |_| {
+                format!("{} added, {} changed, {} as they were\n", done.added, done.changed, done.same)
+            })
+        }
+    }
+}
+
+fn server_row(s: &Server) -> Vec<String> {
+    let health = s.health.as_str().to_owned();
+    let seen = s.seen.map_or_else(|| "never".into(), local);
+    let size = format!("{}c {}", s.cores, s.memory);
+    vec![
+        s.id.to_string(),
+        health,
+        s.mode.as_str().into(),
+        size,
+        s.address.clone(),
+        s.opening.to_string(),
+        s.zone.to_string(),
+        seen,
+    ]
+}
+
+/// `kubecamp hub server`.
+pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
+    const HEADING: [&str; 8] = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", "AGENT"];
+    let (hub, path, body) = match command {
+        ServerCommand::List { hub } => return listed(cx, &hub, "/api/v1/servers", &HEADING, server_row).await,
+        ServerCommand::Token { server, hub } => {
+            let path = format!("/api/v1/servers/{server}/agent-token");
+            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &json!({}), None).await?;
+            return output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()));
+        }
+        ServerCommand::Keys { hub } => {
+            let keys: Value = HubClient::new(&cx.places, &hub)?.get("/api/v1/gate").await?;
+            let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
+            return output::value(hub.output, &keys, |_| {
+                table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
+            });
+        }
+        ServerCommand::Maintenance { server, from, to, reason, hub } => {
+            let body = json!({ "window": { "starts": from, "ends": to }, "reason": reason });
+            let path = format!("/api/v1/servers/{server}/maintenance");
+            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
+            output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
+            if made["booked"] != 0 {
+                output::say(&format!("{} bookings lie in that time; they stay.", made["booked"]));
+            }
+            return Ok(());
+        }
+        ServerCommand::Add { server, address, cores, memory, mode, opening, zone, buffer, label, course, hub } => {
+            let labels = label.into_iter().collect();
+            let buffer = i64::from(buffer) * 60;
+            let new = NewServer { id: server, address, course, cores, memory, labels, opening, zone, buffer, mode };
+            (hub, "/api/v1/servers".to_owned(), json!(new))
+        }
+        ServerCommand::Health { server, health, reason, hub } => {
+            (hub, format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }))
+        }
+    };
+    let made: Server = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
+    output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), server_row))
+}
+
+/// `kubecamp hub audit`.
+pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> {
+    let params = [("subject", args.subject), ("actor", args.actor), ("most", Some(args.most.to_string()))];
+    let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub)?.find("/api/v1/audit", &params).await?;
+    let row = |a: &AuditRow| {
+        let step = a
+            .to_state
+            .as_ref()
+            .map_or_else(String::new, |to| format!("{} -> {to}", a.from_state.as_deref().unwrap_or("new")));
+        let reason = printable(a.reason.as_deref().unwrap_or_default()).to_string();
+        vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
+    };
+    output::value(args.hub.output, &all, |_| rows(&["NUMBER", "WHEN", "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
+}
+
+/// `kubecamp hub doctor`.
+pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
+    let found: Checkup = HubClient::new(&cx.places, &hub)?.get("/api/v1/doctor").await?;
+    output::value(hub.output, &found, |_| {
+        let notes: String = found.notes.iter().map(|n| format!("note: {}\n", printable(n))).collect();
+        format!("{} bookings and {} audit rows checked\n{notes}", found.bookings, found.audit)
+    })?;
+    if found.wrong.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} records contradict each other", found.wrong.len());
+    Err(Problem::new(Code::HubDoctor, what).detail(found.wrong))
+}

@@ -1,0 +1,136 @@
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::super::Context;
+use crate::{
+    cli::{
+        args::{AdminLinkArgs, ServeArgs},
+        output,
+        settings::Places,
+    },
+    core::{Code, Problem, Problems},
+    hub::{
+        clerk::Clerk,
+        desk::{Caller, Desk, NewPerson},
+        domain::Role,
+        http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, serve as serve_http},
+        store::Store,
+    },
+};
+
+/// `kubecamp hub serve`: the API, the pages and the clerk, until it is told to stop.
+pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    if !is_loopback(&args.listen) && tls.is_none() && !args.behind_proxy {
+        return Err(
+            Problem::new(Code::HubListen, format!("{} is open to others, and there is no TLS", args.listen)).into()
+        );
+    }
+    log(&args.log);
+    cx.stop.in_order();
+    let secure = tls.is_some();
+    let (database, folder) = database(&cx.places, args.database.as_deref())?;
+    let desk = Desk::new(Store::open(&database).await?);
+    let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
+    site.keys = Some(GateKeys::in_folder(&args.keys.clone().unwrap_or_else(|| folder.join("keys")))?);
+    let state = AppState { desk: desk.clone(), clock: Clock::system(), site: Arc::new(site) };
+    let serving = Serving::bind(&args.listen, tls).await?;
+    let shown = match &serving.listen {
+        Listen::Tcp(addr) if secure => format!("https://{addr}"),
+        Listen::Tcp(addr) => format!("http://{addr}"),
+        unix @ Listen::Unix(_) => unix.to_string(),
+    };
+    output::say(&format!("kubecamp hub listens on {shown}"));
+    let people = desk.people(&Caller::Console, state.now()).await?;
+    if !people.iter().any(|p| p.role == Role::Admin && p.active) {
+        output::say("There is no admin yet. On this computer: kubecamp hub admin-link LOGIN with the same --database.");
+    }
+    let stop = cx.cancel.clone();
+    if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            term.recv().await;
+            stop.cancel();
+        });
+    }
+    let clerk = tokio::spawn(tick(state.clone(), stop.clone()));
+    serve_http(serving, state, stop).await;
+    let _ = clerk.await;
+    desk.close().await;
+    output::say("kubecamp hub stopped");
+    Ok(())
+}
+
+/// Lets the clerk do its round each second.
+async fn tick(state: AppState, stop: CancellationToken) {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
+    let clerk = Clerk::new(state.desk.clone(), client);
+    let mut pulse = tokio::time::interval(Duration::from_secs(1));
+    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for round in 0u64.. {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = pulse.tick() => {}
+        }
+        let now = state.now();
+        match clerk.tick(now).await {
+            Ok(done) => state.site.metrics.ticked(now, done),
+            Err(problem) => tracing::error!(%problem, "clerk"),
+        }
+        if round % 3600 == 0
+            && let Err(problem) = clerk.tidy(now).await
+        {
+            tracing::error!(%problem, "clerk");
+        }
+    }
+}
+
+/// `kubecamp hub admin-link`: the first admin, or one who lost the key. It needs the database, so no token.
+pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), Problems> {
+    let (database, _) = database(&cx.places, args.database.as_deref())?;
+    let desk = Desk::new(Store::open(&database).await?);
+    let now = Clock::system().now();
+    let people = desk.people(&Caller::Console, now).await?;
+    match people.iter().find(|p| p.id == args.login) {
+        Some(there) if there.role != Role::Admin || !there.active => {
+            let what = format!("{} is there, but is not an active admin", there.id);
+            return Err(Problem::new(Code::HubExists, what).into());
+        }
+        Some(_) => {}
+        None => {
+            let (id, name) = (args.login.clone(), args.login.to_string());
+            let new = NewPerson { id, name, role: Role::Admin, active: None, zone: None, keys: vec![] };
+            desk.put_person(&Caller::Console, now, &new, None).await?;
+        }
+    }
+    let made = desk.make_link(&Caller::Console, now, &args.login).await?;
+    desk.close().await;
+    let base =
+        args.public_url.as_deref().map(|url| format!("{}/sign-in#", url.trim_end_matches('/'))).unwrap_or_default();
+    output::data(&format!("{base}{}\n", made.text.expose()));
+    output::say("Good once, for 15 minutes: kubecamp login --hub URL --link, or the hub's sign-in page.");
+    Ok(())
+}
+
+/// The database that was named or the default one, and the folder for what belongs to the hub besides.
+fn database(places: &Places, named: Option<&str>) -> Result<(String, PathBuf), Problem> {
+    let own = places.labs.with_file_name("hub");
+    let folder = match named.and_then(|url| url.strip_prefix("sqlite://")) {
+        Some(path) => PathBuf::from(path).parent().map(PathBuf::from).unwrap_or_default(),
+        None => own.clone(),
+    };
+    std::fs::create_dir_all(&own)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot make {}", own.display())).because(e))?;
+    let url = named.map_or_else(|| format!("sqlite://{}", own.join("hub.db").display()), str::to_owned);
+    Ok((url, folder))
+}
+
+/// One line or JSON object per request on standard error; `KUBECAMP_LOG` narrows it.
+fn log(format: &str) {
+    let filter = EnvFilter::try_from_env("KUBECAMP_LOG").unwrap_or_else(|_| EnvFilter::new("warn,kubecamp=info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Only the first caller may set it; a test that did so before is fine.
+    let _ = if format == "json" { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
+}

@@ -1,0 +1,101 @@
+use std::{
+    env,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, process::Command, task::spawn_blocking};
+
+use super::Context;
+use crate::{
+    cli::{args::LoginArgs, ask::Terminal, hub_client::HubClient, output},
+    core::{Code, Problem, Problems, Secret},
+    hub::{
+        desk::Challenge,
+        domain::{Person, PersonId},
+    },
+    transport::Ask,
+};
+
+#[derive(Deserialize)]
+struct Made {
+    token: String,
+}
+
+/// `kubecamp login`: proves who one is by an SSH key or a one-time link, and keeps the token.
+pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems> {
+    let client = HubClient::new(&cx.places, &args.hub)?;
+    let made: Made = if args.link {
+        let link =
+            spawn_blocking(link_text).await.map_err(|e| Problem::new(Code::Internal, "a question").because(e))??;
+        client.send(Method::POST, "/api/v1/sign-in/link", &json!({ "link": link.expose() }), None).await?
+    } else {
+        let person = person(args.person)?;
+        let asked: Challenge =
+            client.send(Method::POST, "/api/v1/sign-in/challenge", &json!({ "person": person }), None).await?;
+        let signature = sign(&key_file(args.identity)?, &asked.text).await?;
+        let label = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let body = json!({ "challenge": asked.text, "signature": signature, "label": label });
+        client.send(Method::POST, "/api/v1/sign-in/answer", &body, None).await?
+    };
+    client.keep(&made.token)?;
+    let me: Person = HubClient::new(&cx.places, &args.hub)?.get("/api/v1/me").await?;
+    output::say(&format!("Signed in at {} as {} ({}).", client.hub(), me.id, me.role.as_str()));
+    Ok(())
+}
+
+/// The link's secret from the terminal or standard input: an argument would show in the process list.
+fn link_text() -> Result<Secret, Problem> {
+    let text = match Terminal.secret("text of the one-time link") {
+        Some(text) => text,
+        None if io::stdin().is_terminal() => Secret::new(""),
+        None => Secret::new(io::read_to_string(io::stdin()).unwrap_or_default()),
+    };
+    let last = text.expose().trim().rsplit('#').next().unwrap_or_default().to_owned();
+    if last.is_empty() { Err(Problem::new(Code::Usage, "the link is empty")) } else { Ok(Secret::new(last)) }
+}
+
+fn person(named: Option<PersonId>) -> Result<PersonId, Problem> {
+    match named {
+        Some(person) => Ok(person),
+        None => {
+            let user = env::var("USER").unwrap_or_default();
+            user.parse().map_err(|why| Problem::new(Code::Usage, why).hint("Name your login at the hub: --as LOGIN."))
+        }
+    }
+}
+
+/// The key that was named, or the first of the usual ones.
+pub(super) fn key_file(named: Option<PathBuf>) -> Result<PathBuf, Problem> {
+    let home = env::home_dir().unwrap_or_default();
+    let usual = ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| home.join(".ssh").join(name));
+    let none = || {
+        Problem::new(Code::Usage, "there is no SSH key")
+            .hint("Name one with --identity, or make one: ssh-keygen -t ed25519.")
+    };
+    named.or_else(|| usual.into_iter().find(|file| file.exists())).ok_or_else(none)
+}
+
+/// Signs by ssh-keygen: it knows agents, pass phrases and security keys.
+async fn sign(key: &Path, text: &str) -> Result<String, Problem> {
+    let fail = || Problem::new(Code::GateKey, format!("ssh-keygen cannot sign with {}", key.display()));
+    let mut child = Command::new("ssh-keygen")
+        .args(["-q", "-Y", "sign", "-n", "kubecamp-login", "-f"])
+        .arg(key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| fail().because(e))?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(text.as_bytes()).await.map_err(|e| fail().because(e))?;
+    }
+    let ended = child.wait_with_output().await.map_err(|e| fail().because(e))?;
+    if !ended.status.success() {
+        return Err(fail());
+    }
+    String::from_utf8(ended.stdout).map_err(|e| fail().because(e))
+}

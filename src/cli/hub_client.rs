@@ -1,0 +1,183 @@
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::{Method, RequestBuilder, header};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{args_book::HubArgs, settings::Places};
+use crate::{
+    core::{Code, Problem, Secret, shell::printable},
+    hub::http::ProblemBody,
+};
+
+/// How long one request may take.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// What is kept of a login, in `hub.json` beside the settings, mode 0600.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    hub: String,
+    token: String,
+}
+
+/// The way to the hub's API.
+pub struct HubClient {
+    client: reqwest::Client,
+    base: String,
+    hub: String,
+    token: Option<Secret>,
+    file: PathBuf,
+}
+
+impl HubClient {
+    /// The hub that was named, or that of the last login; `KUBECAMP_HUB_TOKEN` comes before the kept token.
+    pub fn new(places: &Places, args: &HubArgs) -> Result<Self, Problem> {
+        let file = places.config.with_file_name("hub.json");
+        let kept = read(&file)?;
+        let none = || Problem::new(Code::Usage, "no hub is named").hint("Sign in first: kubecamp login --hub URL.");
+        let hub = args.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
+        let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {hub} {why}"));
+        let mut builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
+        let base = match hub.strip_prefix("unix:") {
+            Some(path) => {
+                builder = builder.unix_socket(path).no_proxy();
+                "http://hub".to_owned()
+            }
+            None if hub.starts_with("http://") || hub.starts_with("https://") => hub.trim_end_matches('/').to_owned(),
+            None => return Err(wrong("is neither https://NAME, http://NAME nor unix:/PATH")),
+        };
+        if let Some(file) = &args.hub_ca {
+            let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
+            let ca = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong("has no sound --hub-ca").because(e))?;
+            builder = builder.tls_certs_merge([ca]);
+        }
+        let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
+        let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
+        // A token goes to the hub that gave it and to no other.
+        let token = named.or_else(|| kept.filter(|k| k.hub == hub).map(|k| k.token)).map(Secret::new);
+        Ok(Self { client, base, hub, token, file })
+    }
+
+    /// Keeps the token of a login.
+    pub fn keep(&self, token: &str) -> Result<(), Problem> {
+        let fail = |e: std::io::Error| {
+            Problem::new(Code::LocalFile, format!("cannot write {}", self.file.display())).because(e)
+        };
+        let kept = Kept { hub: self.hub.clone(), token: token.to_owned() };
+        let text = serde_json::to_string(&kept)
+            .map_err(|e| Problem::new(Code::Internal, "the login cannot be written").because(e))?;
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(fail)?;
+        // A temporary file has mode 0600 from its first byte.
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+        file.write_all(text.as_bytes()).map_err(fail)?;
+        file.as_file().sync_all().map_err(fail)?;
+        file.persist(&self.file).map_err(|e| fail(e.error))?;
+        Ok(())
+    }
+
+    /// The address of a path at the hub, as people use it.
+    pub fn hub(&self) -> &str {
+        &self.hub
+    }
+
+    /// Asks for a value.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        self.ask(self.request(Method::GET, path)).await
+    }
+
+    /// Asks with parameters; those without a value are left out.
+    pub async fn find<T: DeserializeOwned>(&self, path: &str, params: &[(&str, Option<String>)]) -> Result<T, Problem> {
+        let mut url = reqwest::Url::parse(&format!("{}{path}", self.base))
+            .map_err(|e| Problem::new(Code::Usage, format!("{} is not an address", self.hub)).because(e))?;
+        for (name, value) in params {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        let request = self.client.get(url);
+        self.ask(self.signed(request)).await
+    }
+
+    /// Sends a value and reads the answer. Each call has a key of its own, so that a repeat by the network is known.
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        version: Option<i64>,
+    ) -> Result<T, Problem> {
+        let key = hex::encode(rand::random::<[u8; 16]>());
+        let mut request = self.request(method, path).json(body).header("Idempotency-Key", key);
+        if let Some(version) = version {
+            request = request.header(header::IF_MATCH, format!("\"{version}\""));
+        }
+        self.ask(request).await
+    }
+
+    /// Sends a text.
+    pub async fn text<T: DeserializeOwned>(&self, path: &str, text: String) -> Result<T, Problem> {
+        self.ask(self.request(Method::POST, path).header(header::CONTENT_TYPE, "text/csv").body(text)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.signed(self.client.request(method, format!("{}{path}", self.base)))
+    }
+
+    fn signed(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
+        let away = || Problem::new(Code::HubAway, format!("the hub {} does not answer", self.hub));
+        let answer = request.send().await.map_err(|e| away().because(e.without_url()))?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|e| Problem::new(Code::HubAway, "the hub's answer cannot be read").because(e));
+        }
+        Err(match serde_json::from_slice::<ProblemBody>(&bytes) {
+            Ok(body) => problem_of(body),
+            Err(_) => {
+                let line = String::from_utf8_lossy(&bytes);
+                let line: String = printable(line.lines().next().unwrap_or_default()).chars().take(200).collect();
+                Problem::new(Code::HubAway, format!("the hub answers {status}")).detail([line])
+            }
+        })
+    }
+}
+
+/// The hub's problem with its alternatives and lines as evidence.
+fn problem_of(body: ProblemBody) -> Problem {
+    let mut problem = Problem::new(body.code, body.detail).detail(body.lines);
+    for free in &body.alternatives {
+        problem.detail.push(format!("free: {} on {}", free.window, free.server));
+    }
+    for other in body.others.iter() {
+        let line = other.line.map(|n| format!("line {n}: ")).unwrap_or_default();
+        problem.detail.push(format!("{line}{}", other.detail));
+    }
+    if let Some(line) = body.line {
+        problem.what = format!("line {line}: {}", problem.what);
+    }
+    body.hints.into_iter().fold(problem, Problem::hint)
+}
+
+fn read(file: &Path) -> Result<Option<Kept>, Problem> {
+    let bad = || Problem::new(Code::LocalFile, format!("{} cannot be used", file.display()));
+    match fs::read_to_string(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(bad().because(e)),
+        Ok(text) => {
+            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint("Sign in again: kubecamp login --hub URL."))
+        }
+    }
+}

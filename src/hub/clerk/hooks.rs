@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::Clerk;
+use crate::{
+    core::{Problem, Secret},
+    hub::{domain::Epoch, store::Delivery},
+};
+
+/// After this many tries a delivery is given up; with doubling waits that is about a day.
+const MOST_TRIES: i64 = 15;
+const LONGEST_WAIT: i64 = 4 * 3600;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the header `Kubecamp-Signature` holds: `t=SECONDS,v1=HEX`, an HMAC-SHA256 of `SECONDS.BODY`.
+///
+/// The time is signed too, so that a recorded message cannot be sent again much later.
+pub fn signature(secret: &Secret, sent: Epoch, body: &str) -> String {
+    let text = format!("{}.{body}", sent.0);
+    let mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).map(|mac| mac.chain_update(text).finalize());
+    let hex = mac.map(|m| hex::encode(m.into_bytes())).unwrap_or_default();
+    format!("t={},v1={hex}", sent.0)
+}
+
+impl Clerk {
+    /// Sends the webhooks that are due, eight at a time; how many arrived. One that fails is tried again, later each
+    /// time.
+    pub async fn send_hooks(&self, now: Epoch) -> Result<usize, Problem> {
+        let due = self.desk.take_deliveries(now).await?;
+        let sends = due.into_iter().map(|one| async move {
+            let error = self.send(now, &one).await.err();
+            (one, error)
+        });
+        let outcomes: Vec<_> = stream::iter(sends).buffer_unordered(8).collect().await;
+        let mut arrived = 0;
+        for (one, error) in outcomes {
+            arrived += usize::from(error.is_none());
+            let wait = (10i64 << one.tries.clamp(0, 20)).min(LONGEST_WAIT);
+            let next = (error.is_some() && one.tries + 1 < MOST_TRIES).then(|| now + wait);
+            self.desk.delivered(now, &one, error, next).await?;
+        }
+        Ok(arrived)
+    }
+
+    async fn send(&self, now: Epoch, one: &Delivery) -> Result<(), String> {
+        let body = serde_json::to_string(&one.event).map_err(|e| e.to_string())?;
+        let request = self
+            .client
+            .post(&one.url)
+            .timeout(PATIENCE)
+            .header("Content-Type", "application/json")
+            .header("Kubecamp-Event", &one.event.kind)
+            .header("Kubecamp-Delivery", one.event.id.to_string())
+            .header("Kubecamp-Signature", signature(&one.secret, now, &body));
+        // The address may hold a token of the other side; it stays out of what is kept.
+        let answer = request.body(body).send().await.map_err(|e| e.without_url().to_string())?;
+        if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_what_others_compute() {
+        // printf '1795467600.{}' | openssl dgst -sha256 -hmac secret
+        let got = signature(&Secret::new("secret"), Epoch(1_795_467_600), "{}");
+        assert_eq!(got, "t=1795467600,v1=77625a17c4dad93e6c6512d2fd5c381a47a571b8acf581ba67a2de5803ddbdfa");
+    }
+}

@@ -1,0 +1,9 @@
+//! Belongs: what happens by itself: offers, no-shows, delayed starts, moves off a server that is out of use, webhooks.
+//! Never: HTTP routes, SQL.
+//! Start here: `Clerk::tick` in `tick.rs`.
+
+mod hooks;
+mod tick;
+
+pub use hooks::signature;
+pub use tick::{Clerk, Ticked};

@@ -1,0 +1,306 @@
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, transaction::transact};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, BookingId, Epoch, Health, Mode, PlanSlot, Server, ServerId, ServerPlan, State, Who, Window},
+        store::{Listing, Tx},
+    },
+};
+
+/// Clocks that differ by more than this are told, seconds.
+const WARN_OFFSET: i64 = 2;
+/// With clocks that differ by more than this nothing is armed, seconds.
+const REFUSE_OFFSET: i64 = 30;
+/// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
+const QUARANTINED_SINCE: i64 = 90 * 86_400;
+
+/// What an agent tells from time to time.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Heartbeat {
+    /// The revision of the plan that it carries out.
+    pub revision: i64,
+    /// Its clock, when it sent this.
+    pub clock: Epoch,
+}
+
+/// What the hub answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Heard {
+    /// The newest revision; the agent fetches it when it has an older one.
+    pub revision: i64,
+    /// The agent's clock minus the hub's, seconds.
+    pub clock_offset: i64,
+    /// Whether it may arm; not with a clock that is 30 s off, nor in quarantine.
+    pub may_arm: bool,
+    /// What an admin should see.
+    pub warning: Option<String>,
+}
+
+/// What an agent did; the numbers grow by one, so that a repeated report changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Report {
+    /// Its number, from 1.
+    pub number: i64,
+    /// On which booking.
+    pub booking: BookingId,
+    /// What.
+    pub step: Step,
+    /// When, by the agent's clock.
+    pub moment: Epoch,
+    /// Evidence, where something failed.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// A step of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// It begins to bring the lab up.
+    Arming,
+    /// The gate is open.
+    Active,
+    /// The holder logged in for the first time.
+    LoggedIn,
+    /// The gate is closed; what runs is being ended.
+    Ending,
+    /// Proven zero; the lab is being saved.
+    Saving,
+    /// Saved; the server is being made clean.
+    Resetting,
+    /// Proven clean. Also after a no-show or a cancelled slot that it had armed.
+    Done,
+    /// Something could not be proven.
+    Quarantined,
+}
+
+impl Step {
+    const fn state(self) -> Option<State> {
+        Some(match self {
+            Self::Arming => State::Arming,
+            Self::Active => State::Active,
+            Self::Ending => State::Ending,
+            Self::Saving => State::Saving,
+            Self::Resetting => State::Resetting,
+            Self::Done => State::Done,
+            Self::Quarantined => State::Quarantined,
+            Self::LoggedIn => return None,
+        })
+    }
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reported {
+    /// The report's number.
+    pub number: i64,
+    /// What became of it.
+    pub taken: Taken,
+    /// Why it was set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Taken {
+    /// It changed the booking.
+    Applied,
+    /// It was known already.
+    Known,
+    /// It does not fit the booking; noted in the audit, nothing else.
+    SetAside,
+}
+
+fn own(caller: &Caller, server: &ServerId) -> Result<(), Problem> {
+    match caller {
+        Caller::Agent(id) if id == server => Ok(()),
+        Caller::Console => Ok(()),
+        _ => Err(Problem::new(Code::HubDenied, format!("only the agent of server {server} may do this"))),
+    }
+}
+
+impl Desk {
+    /// The slots of a server for the next 72 hours, with its revision: what the gate signs and the agent carries out.
+    ///
+    /// A server that is not healthy opens for nobody new; what has begun there comes to its end. Quarantined bookings are
+    /// over for the hub but not for the agent, which has to hear that an admin looked after them.
+    pub async fn plan_for(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<ServerPlan, Problem> {
+        own(caller, server)?;
+        transact!(self, caller, now, |tx| {
+            let row = tx.lock_server(server).await?;
+            let within = Window { starts: now - 7 * 86_400, ends: now + ServerPlan::REACH };
+            let want = Listing { server: Some(server.clone()), within: Some(within), open: true, ..Listing::default() };
+            let mut all = tx.bookings(&want).await?;
+            if row.health != Health::Healthy {
+                all.retain(|b| !matches!(b.state, State::Booked | State::Delayed));
+            }
+            let within = Window { starts: now - QUARANTINED_SINCE, ..within };
+            let state = Some(State::Quarantined);
+            let stuck = Listing { server: Some(server.clone()), within: Some(within), state, ..Listing::default() };
+            all.extend(tx.bookings(&stuck).await?);
+            all.sort_by(|a, b| (a.window.starts, &a.id).cmp(&(b.window.starts, &b.id)));
+            let slots = all.into_iter().filter_map(slot).collect();
+            tx.issued(server, row.revision).await?;
+            Ok(ServerPlan {
+                server: server.clone(),
+                revision: row.revision,
+                issued: now,
+                expires: now + ServerPlan::REACH,
+                slots,
+            })
+        })
+    }
+
+    /// Notes that an agent is alive, which plan it carries out and how far its clock is off.
+    pub async fn heartbeat(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        server: &ServerId,
+        beat: &Heartbeat,
+    ) -> Result<Heard, Problem> {
+        own(caller, server)?;
+        transact!(self, caller, now, |tx| {
+            let before = tx.lock_server(server).await?;
+            let offset = beat.clock - now;
+            tx.heard(server, beat.revision, offset).await?;
+            if (offset.abs() > WARN_OFFSET) != (before.clock_offset.abs() > WARN_OFFSET) {
+                tx.note("server.clock", format!("server:{server}"), None, json!({ "offset": offset }));
+                tx.tell("server.clock", format!("server:{server}"), None, Some(server), json!({ "offset": offset }));
+            }
+            Ok(Heard {
+                revision: before.revision,
+                clock_offset: offset,
+                may_arm: offset.abs() <= REFUSE_OFFSET && before.health == Health::Healthy,
+                warning: (offset.abs() > WARN_OFFSET)
+                    .then(|| format!("the clock of server {server} is {offset} s off")),
+            })
+        })
+    }
+
+    /// Applies what an agent did, in order. Safe to repeat: what is known changes nothing.
+    pub async fn report(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        server: &ServerId,
+        reports: &[Report],
+    ) -> Result<Vec<Reported>, Problem> {
+        own(caller, server)?;
+        let mut answers = vec![];
+        for report in reports {
+            let answer = transact!(self, caller, now, |tx| {
+                let row = tx.lock_server(server).await?;
+                if report.number <= tx.reported(server).await? {
+                    return Ok(Reported { number: report.number, taken: Taken::Known, why: None });
+                }
+                let answer = apply(&mut tx, &row, report).await?;
+                tx.set_reported(server, report.number).await?;
+                Ok(answer)
+            })?;
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+}
+
+fn slot(booking: Booking) -> Option<PlanSlot> {
+    if matches!(booking.state, State::Waitlisted | State::Offered) {
+        return None;
+    }
+    Some(PlanSlot {
+        booking: booking.id,
+        person: booking.person,
+        place: booking.place?,
+        layout: booking.layout,
+        window: booking.window,
+        busy_until: booking.busy_until,
+        state: booking.state,
+        version: booking.version,
+    })
+}
+
+async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
+    let number = report.number;
+    let answer = |taken, why: Option<String>| Reported { number, taken, why };
+    let booking = match tx.booking(&report.booking).await {
+        Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
+        Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
+        _ => {
+            let why = format!("booking {} is not of server {}", report.booking, server.id);
+            return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+        }
+    };
+    if report.step == Step::Done {
+        tx.vacate(&server.id, &booking.id).await?;
+    }
+    let Some(to) = report.step.state() else {
+        if booking.came.is_some() || booking.state.is_final() {
+            return Ok(answer(Taken::Known, None));
+        }
+        let next = Booking { came: Some(report.moment), ..booking.clone() };
+        tx.change_booking(&booking, next, Who::Agent, "booking.logged-in", None).await?;
+        return Ok(answer(Taken::Applied, None));
+    };
+    if to == State::Quarantined {
+        quarantine(tx, server, report).await?;
+    }
+    if booking.state == to || booking.state.is_after(to) {
+        return Ok(answer(Taken::Known, None));
+    }
+    if !booking.state.may_become_by(to, Who::Agent) {
+        let why = format!("booking {} is {} and cannot become {to}", booking.id, booking.state);
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+    }
+    let refused = if to == State::Arming { cannot_arm(tx, server, &booking).await? } else { None };
+    if refused.is_some() {
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, refused)));
+    }
+    let mut next = Booking { state: to, ..booking.clone() };
+    if to == State::Arming && booking.state == State::Delayed {
+        // What was lost to the last holder's reset is not the new holder's.
+        next.charged = booking.charged.min((booking.window.ends - tx.now()).max(0));
+    }
+    if report.note.is_some() {
+        next.note.clone_from(&report.note);
+    }
+    let action = format!("agent.{to}");
+    tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
+    Ok(answer(Taken::Applied, None))
+}
+
+/// Makes the booking the server's occupant, or says why it cannot be.
+async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
+    if server.health != Health::Healthy {
+        return Ok(Some(format!("server {} is {}", server.id, server.health.as_str())));
+    }
+    if server.clock_offset.abs() > REFUSE_OFFSET {
+        let what = format!("the clock of server {} is {} s off", server.id, server.clock_offset);
+        return Ok(Some(Problem::new(Code::ServerClock, what).to_string()));
+    }
+    if server.mode == Mode::Exclusive && !tx.occupy(&server.id, &booking.id).await? {
+        let who = server.occupant.as_ref().map_or_else(String::new, ToString::to_string);
+        return Ok(Some(format!("server {} is still occupied by {who}", server.id)));
+    }
+    Ok(None)
+}
+
+async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    if server.health != Health::Quarantined {
+        let note = report.note.clone().unwrap_or_else(|| format!("after booking {}", report.booking));
+        tx.set_health(&server.id, Health::Quarantined, Some(note)).await?;
+    }
+    Ok(())
+}
+
+fn set_aside(tx: &mut Tx, server: &Server, report: &Report, answer: Reported) -> Reported {
+    let detail = json!({ "server": server.id, "step": report.step, "number": report.number });
+    tx.note("agent.set-aside", format!("booking:{}", report.booking), answer.why.clone(), detail);
+    answer
+}

@@ -1,0 +1,370 @@
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Caller, Desk,
+    rules::{self, Standing},
+    transaction::{transact, transact_once},
+};
+use crate::{
+    core::{Class, Code, Problem},
+    hub::{
+        domain::{
+            Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, PersonId, SeriesId, Server, ServerId, State,
+            Weekly, Who, Window, alternatives, find_place,
+        },
+        store::Tx,
+    },
+    profile::Layout,
+};
+
+/// A wish for a slot.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BookRequest {
+    /// For whom; none is oneself. Only a teacher may name another.
+    #[serde(default)]
+    pub person: Option<PersonId>,
+    /// In which course; needed only by somebody who is in several.
+    #[serde(default)]
+    pub course: Option<CourseId>,
+    /// On which server; none is any that fits.
+    #[serde(default)]
+    pub server: Option<ServerId>,
+    /// Labels that the server must have.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+    /// The lab; none is the largest shipped one that the server holds.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "2x4c8g")]
+    pub layout: Option<Layout>,
+    /// When.
+    pub window: Window,
+    /// A teacher's reason to go past quota, notice and opening hours.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// A wish to be asked when a slot becomes free.
+pub type WaitRequest = BookRequest;
+
+/// A wish for the same slot each week.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeeklyRequest {
+    /// The first week's wish; its window is overruled by `weekly`.
+    pub first: BookRequest,
+    /// When.
+    pub weekly: Weekly,
+}
+
+/// A booking that was made, and what its holder should know.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Placed {
+    /// The booking.
+    pub booking: Booking,
+    /// What clocks did to its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Why a slot cannot be had, and up to three that can.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    /// Why not.
+    pub problem: Problem,
+    /// Free slots of the same length nearest to the wish; empty unless another slot would help.
+    pub alternatives: Vec<Free>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { problem, alternatives: vec![] }
+    }
+}
+
+impl Desk {
+    /// Books a slot: `booked`, or why not with three alternatives. A repeated `key` gets the first answer.
+    pub async fn book(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &BookRequest,
+    ) -> Result<Booking, Refusal> {
+        let outcome = async {
+            transact_once!(self, caller, now, key, ("book", wish), |tx| place(&mut tx, caller, wish, None).await)
+        };
+        match outcome.await {
+            Ok(booking) => Ok(booking),
+            Err(problem) => Err(self.refuse(caller, now, wish, problem).await),
+        }
+    }
+
+    /// Books the same slot for several weeks, all or none.
+    pub async fn book_weekly(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &WeeklyRequest,
+    ) -> Result<Vec<Placed>, Refusal> {
+        let weeks = wish.weekly.occurrences()?;
+        let series = SeriesId::from_random(rand::random());
+        let outcome = async {
+            transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
+                let mut all = vec![];
+                for week in &weeks {
+                    let one = BookRequest { window: week.window, ..wish.first.clone() };
+                    let booking = place(&mut tx, caller, &one, Some(series.clone())).await.map_err(|mut problem| {
+                        problem.detail.push(format!("in the week of {}; no week was booked", week.window.starts));
+                        problem
+                    })?;
+                    all.push(Placed { booking, note: week.note.clone() });
+                }
+                Ok(all)
+            })
+        };
+        outcome.await.map_err(Refusal::from)
+    }
+
+    /// Joins the waitlist for a slot.
+    pub async fn wait(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &WaitRequest,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("wait", wish), |tx| {
+            let standing = standing_of(&mut tx, caller, wish).await?;
+            let candidates = candidates(&mut tx, &standing, wish).await?;
+            let (server, layout) = candidates.first().ok_or_else(|| nothing_fits(wish))?.clone();
+            standing.course.policy.shape(&server, now, wish.window)?;
+            if wish.window.starts <= now {
+                return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
+            }
+            let person = tx.lock_person(&standing.person.id).await?;
+            let own = crate::hub::store::Listing {
+                person: Some(person.id),
+                within: Some(wish.window),
+                open: true,
+                ..Default::default()
+            };
+            if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
+                let what = format!("booking {} is {} at {}", there.id, there.state, there.window);
+                return Err(Problem::new(Code::BookOwn, what));
+            }
+            let mut new = fresh(&standing, layout, wish, now);
+            new.state = State::Waitlisted;
+            new.server = wish.server.clone();
+            tx.add_booking(&new, "booking.wait", None).await?;
+            Ok(new)
+        })
+    }
+
+    /// Says yes to an offer from the waitlist.
+    pub async fn accept(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Booking, Problem> {
+        transact!(self, caller, now, |tx| {
+            let offer = tx.booking(id).await?;
+            let who = caller.over(&offer, Some("accepted for the holder"))?;
+            if offer.state == State::Offered && offer.offer_until.is_some_and(|until| until <= now) {
+                return Err(Problem::new(Code::BookState, format!("the offer of {} lapsed", offer.id)));
+            }
+            if let Some(server) = &offer.server {
+                tx.lock_server(server).await?;
+            }
+            tx.lock_person(&offer.person).await?;
+            let policy = tx.course(&offer.course).await?.policy;
+            rules::not_twice(&mut tx, &offer.person, offer.window, Some(id)).await?;
+            rules::not_too_many(&mut tx, &policy, &offer.person, now, Some(id), None).await?;
+            rules::within_quota(&mut tx, &policy, &offer.person, offer.group.as_ref(), offer.window, Some(id)).await?;
+            let next = Booking { state: State::Booked, offer_until: None, ..offer.clone() };
+            tx.change_booking(&offer, next, who, "booking.accept", None).await
+        })
+    }
+
+    /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
+    async fn refuse(&self, caller: &Caller, now: Epoch, wish: &BookRequest, problem: Problem) -> Refusal {
+        let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
+        if !helps {
+            return problem.into();
+        }
+        let found = async {
+            let mut tx = self.store.read(now).await?;
+            let standing = standing_of(&mut tx, caller, wish).await?;
+            let anywhere = BookRequest { server: None, ..wish.clone() };
+            let policy = standing.course.policy.clone();
+            let mut grounds = vec![];
+            let mut layout = wish.layout;
+            let span = i64::from(policy.horizon) * 86_400;
+            let wide = Window { starts: now - 86_400, ends: wish.window.ends.max(now + span) + 86_400 };
+            for (server, own) in candidates(&mut tx, &standing, &anywhere).await? {
+                layout = layout.or(Some(own));
+                grounds.push(rules::ground(&mut tx, server, wide).await?);
+            }
+            let Some(layout) = layout else { return Ok::<_, Problem>(vec![]) };
+            Ok(alternatives(&grounds, &policy, now, wish.window, layout, 3))
+        };
+        let alternatives = found.await.unwrap_or_default();
+        Refusal { problem, alternatives }
+    }
+}
+
+fn nothing_fits(wish: &BookRequest) -> Problem {
+    let layout = wish.layout.map_or_else(|| "any lab".to_owned(), |l| l.to_string());
+    Problem::new(Code::BookLayout, format!("no server of the course that was asked for can hold {layout}"))
+}
+
+async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result<Standing, Problem> {
+    let person = wish.person.as_ref().or(caller.person());
+    let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say for whom the slot is"))?;
+    caller.needs_self(person)?;
+    if wish.reason.is_some() {
+        caller.needs_teacher()?;
+    }
+    rules::standing(tx, person, wish.course.as_ref()).await
+}
+
+/// The servers that could ever do, by name, each with the lab that would run there.
+pub(in crate::hub) async fn candidates(
+    tx: &mut Tx,
+    standing: &Standing,
+    wish: &BookRequest,
+) -> Result<Vec<(Server, Layout)>, Problem> {
+    let servers = match &wish.server {
+        Some(id) => vec![tx.server(id).await?],
+        None => tx.servers().await?,
+    };
+    let fit = |server: Server| {
+        let layout = wish.layout.or_else(|| Layout::largest_that_fits(server.cores, server.memory))?;
+        let good =
+            server.can_hold(layout) && server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
+        good.then_some((server, layout))
+    };
+    if let Some(small) = wish.layout.filter(|l| !l.below_floor().is_empty()) {
+        return Err(Problem::new(Code::BookLayout, format!("a lab of {small} is too small to work")));
+    }
+    Ok(servers.into_iter().filter_map(fit).collect())
+}
+
+fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) -> Booking {
+    Booking {
+        id: BookingId::from_random(rand::random()),
+        server: None,
+        place: None,
+        person: standing.person.id.clone(),
+        course: standing.course.id.clone(),
+        group: standing.group.clone(),
+        layout,
+        window: wish.window,
+        busy_until: wish.window.ends,
+        state: State::Booked,
+        since: now,
+        version: 1,
+        created: now,
+        updated: now,
+        offer_until: None,
+        came: None,
+        charged: wish.window.length(),
+        lapses: 0,
+        series: None,
+        wished: wish.server.clone(),
+        note: wish.reason.clone(),
+    }
+}
+
+/// Puts a wish on the first server that takes it. Locks: servers by name, then the person, then the group.
+pub(super) async fn place(
+    tx: &mut Tx,
+    caller: &Caller,
+    wish: &BookRequest,
+    series: Option<SeriesId>,
+) -> Result<Booking, Problem> {
+    let now = tx.now();
+    let standing = standing_of(tx, caller, wish).await?;
+    let policy = &standing.course.policy;
+    let mut why = nothing_fits(wish);
+    for (server, layout) in candidates(tx, &standing, wish).await? {
+        let as_override = wish.reason.is_some();
+        if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
+        let server = tx.lock_server(&server.id).await?;
+        let ground = rules::ground(tx, server, wish.window).await?;
+        let place = match on(&ground, wish.window, layout, as_override) {
+            Ok(place) => place,
+            Err(problem) => {
+                why = problem;
+                continue;
+            }
+        };
+        let person = tx.lock_person(&standing.person.id).await?.id;
+        rules::not_twice(tx, &person, wish.window, None).await?;
+        if !as_override {
+            rules::not_too_many(tx, policy, &person, now, None, series.as_ref()).await?;
+            rules::within_quota(tx, policy, &person, standing.group.as_ref(), wish.window, None).await?;
+        }
+        let mut new = fresh(&standing, layout, wish, now);
+        new.busy_until = ground.server.busy(wish.window).ends;
+        (new.server, new.place, new.series) = (Some(ground.server.id), Some(place), series);
+        let action = if as_override { "booking.override" } else { "booking.new" };
+        tx.add_booking(&new, action, wish.reason.clone()).await?;
+        return Ok(new);
+    }
+    Err(why)
+}
+
+/// The place that a window gets on a server, or why not.
+pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: bool) -> Result<u32, Problem> {
+    match ground.server.takes(&ground.closed, window) {
+        Err(problem) if !(as_override && problem.code == Code::BookClosed) => return Err(problem),
+        _ => {}
+    }
+    let busy = ground.server.busy(window);
+    find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {
+        let server = &ground.server.id;
+        match ground.server.mode {
+            Mode::Exclusive => Problem::new(Code::BookConflict, format!("server {server} is taken at {window}")),
+            Mode::Shared => {
+                Problem::new(Code::BookConflict, format!("server {server} has no room for {layout} at {window}"))
+            }
+        }
+    })
+}
+
+/// Makes an offer to somebody who waits, when a place is free; whether it did.
+pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
+    let now = tx.now();
+    let standing = rules::standing(tx, &waiting.person, Some(&waiting.course)).await?;
+    let policy = &standing.course.policy;
+    let wish = BookRequest {
+        person: None,
+        course: None,
+        server: waiting.wished.clone(),
+        labels: BTreeSet::new(),
+        layout: Some(waiting.layout),
+        window: waiting.window,
+        reason: None,
+    };
+    for (server, layout) in candidates(tx, &standing, &wish).await? {
+        let server = tx.lock_server(&server.id).await?;
+        let ground = rules::ground(tx, server, wish.window).await?;
+        let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
+        tx.lock_person(&waiting.person).await?;
+        if rules::not_twice(tx, &waiting.person, waiting.window, Some(&waiting.id)).await.is_err() {
+            return Ok(None);
+        }
+        let until = (now + i64::from(policy.offer) * 60).min(waiting.window.starts);
+        let next = Booking {
+            state: State::Offered,
+            busy_until: ground.server.busy(waiting.window).ends,
+            server: Some(ground.server.id),
+            place: Some(place),
+            offer_until: Some(until),
+            ..waiting.clone()
+        };
+        return tx.change_booking(waiting, next, Who::Clerk, "booking.offer", None).await.map(Some);
+    }
+    Ok(None)
+}

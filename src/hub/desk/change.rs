@@ -1,0 +1,203 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, rules, transaction::transact_once};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, BookingId, Epoch, PersonId, State, Window},
+        store::{Listing, Tx},
+    },
+};
+
+/// What every change of a booking may say besides.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Edit {
+    /// The version that the caller has seen; another one is refused as `KC-BOOK-STALE`.
+    #[serde(default)]
+    pub version: Option<i64>,
+    /// Why; a teacher must say it when the booking is somebody else's.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
+    let booking = tx.booking(id).await?;
+    let fresh = match &booking.server {
+        Some(server) => {
+            tx.lock_server(server).await?;
+            tx.booking(id).await?
+        }
+        None => booking,
+    };
+    if edit.version.is_some_and(|version| version != fresh.version) {
+        return Err(Problem::new(Code::BookStale, format!("booking {id} has version {} now", fresh.version)));
+    }
+    Ok(fresh)
+}
+
+impl Desk {
+    /// Gives a slot up before it begins, or leaves the waitlist.
+    pub async fn cancel(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("cancel", id, edit), |tx| {
+            let before = load(&mut tx, id, edit).await?;
+            let who = caller.over(&before, edit.reason.as_deref())?;
+            if matches!(before.state, State::Arming | State::Active) {
+                let what = format!("booking {id} is {}", before.state);
+                return Err(
+                    Problem::new(Code::BookState, what).hint("End a slot that has begun with: kubecamp book release.")
+                );
+            }
+            let next =
+                Booking { state: State::Cancelled, offer_until: None, note: edit.reason.clone(), ..before.clone() };
+            let after = tx.change_booking(&before, next, who, "booking.cancel", edit.reason.clone()).await?;
+            if before.state.is_live() {
+                tx.hold(&before, before.window.starts).await?;
+            }
+            Ok(after)
+        })
+    }
+
+    /// Ends a running slot now; what was not used does not count. Before its begin it is a cancel.
+    pub async fn release(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("release", id, edit), |tx| {
+            let before = load(&mut tx, id, edit).await?;
+            let who = caller.over(&before, edit.reason.as_deref())?;
+            let mut next = before.clone();
+            next.note = edit.reason.clone();
+            match before.state {
+                State::Offered | State::Booked | State::Delayed => next.state = State::Cancelled,
+                State::Arming | State::Active if before.window.ends > now => {
+                    let ends = now.max(before.window.starts + 1);
+                    next.window.ends = ends;
+                    next.busy_until = ends + (before.busy_until - before.window.ends);
+                    next.charged = before.charged.min(ends - before.window.starts);
+                }
+                state => return Err(Problem::new(Code::BookState, format!("booking {id} is {state}"))),
+            }
+            let from = if next.state == State::Cancelled { before.window.starts } else { next.busy_until };
+            let after = tx.change_booking(&before, next, who, "booking.release", edit.reason.clone()).await?;
+            if from < before.busy_until {
+                tx.hold(&before, from).await?;
+            }
+            Ok(after)
+        })
+    }
+
+    /// Moves a slot's end back, when the time after it is free and nobody waits for it.
+    pub async fn extend(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        ends: Epoch,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("extend", id, ends, edit), |tx| {
+            let before = load(&mut tx, id, edit).await?;
+            let who = caller.over(&before, edit.reason.as_deref())?;
+            let movable = matches!(before.state, State::Booked | State::Arming | State::Active);
+            if !movable || before.window.ends <= now {
+                return Err(Problem::new(
+                    Code::BookState,
+                    format!("booking {id} is {} until {}", before.state, before.window.ends),
+                ));
+            }
+            let window = Window::new(before.window.starts, ends).map_err(|why| Problem::new(Code::BookWindow, why))?;
+            if ends <= before.window.ends {
+                return Err(Problem::new(Code::BookWindow, format!("{ends} is not after {}", before.window.ends)));
+            }
+            let (Some(server), Some(place)) = (&before.server, before.place) else {
+                return Err(Problem::new(Code::Internal, format!("booking {id} has no place")));
+            };
+            let server = tx.server(server).await?;
+            let busy = server.busy(window);
+            let policy = tx.course(&before.course).await?.policy;
+            policy.shape(&server, now, window)?;
+            let mut ground = rules::ground(&mut tx, server, window).await?;
+            ground.server.takes(&ground.closed, window)?;
+            nobody_waits(&mut tx, &before, Window { starts: before.busy_until, ends: busy.ends }).await?;
+            ground.held.retain(|h| h.booking != *id);
+            // It cannot move to another place while it runs, so its own has to be free, and the layouts have to fit.
+            let taken = ground.held.iter().any(|h| h.place == place && h.busy.overlaps(busy));
+            if taken || crate::hub::domain::find_place(&ground.server, &ground.held, busy, before.layout).is_none() {
+                return Err(Problem::new(
+                    Code::BookConflict,
+                    format!("server {} is taken after {}", ground.server.id, before.window.ends),
+                ));
+            }
+            tx.lock_person(&before.person).await?;
+            rules::not_twice(&mut tx, &before.person, window, Some(id)).await?;
+            rules::within_quota(&mut tx, &policy, &before.person, before.group.as_ref(), window, Some(id)).await?;
+            let charged = before.charged + (ends - before.window.ends);
+            let next = Booking { window, busy_until: busy.ends, charged, ..before.clone() };
+            tx.change_booking(&before, next, who, "booking.extend", edit.reason.clone()).await
+        })
+    }
+
+    /// Gives a booked slot to somebody of the same course, by whose rules it must be allowed.
+    pub async fn give(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        to: &PersonId,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("give", id, to, edit), |tx| {
+            let before = load(&mut tx, id, edit).await?;
+            let who = caller.over(&before, edit.reason.as_deref())?;
+            if before.state != State::Booked || before.window.starts <= now {
+                return Err(Problem::new(
+                    Code::BookState,
+                    format!("booking {id} is {} and starts {}", before.state, before.window.starts),
+                ));
+            }
+            if *to == before.person {
+                return Err(Problem::new(Code::HubInvalid, format!("booking {id} is {to}'s already")));
+            }
+            let standing = rules::standing(&mut tx, to, Some(&before.course)).await?;
+            let policy = &standing.course.policy;
+            // Both rows, in one order, so that two gifts in opposite directions do not wait for each other.
+            let (one, two) = if before.person < *to { (&before.person, to) } else { (to, &before.person) };
+            tx.lock_person(one).await?;
+            tx.lock_person(two).await?;
+            rules::not_twice(&mut tx, to, before.window, None).await?;
+            rules::not_too_many(&mut tx, policy, to, now, None, None).await?;
+            // The group has it already when both are in one, so the booking itself is left out of the sum.
+            rules::within_quota(&mut tx, policy, to, standing.group.as_ref(), before.window, Some(id)).await?;
+            let next = Booking { person: to.clone(), group: standing.group, series: None, ..before.clone() };
+            tx.change_booking(&before, next, who, "booking.give", edit.reason.clone()).await
+        })
+    }
+}
+
+/// Refuses an extension into time that somebody waits for, on this server or on any.
+async fn nobody_waits(tx: &mut Tx, own: &Booking, more: Window) -> Result<(), Problem> {
+    let want = Listing { state: Some(State::Waitlisted), within: Some(more), ..Listing::default() };
+    let waits = tx.bookings(&want).await?;
+    let for_it = |b: &&Booking| {
+        b.window.overlaps(more) && (b.wished.is_none() || b.wished == own.server) && b.person != own.person
+    };
+    match waits.iter().find(for_it) {
+        Some(first) => Err(Problem::new(Code::BookWaiting, format!("somebody waits for {}", first.window))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Caller, Desk,
+    book::{self, BookRequest},
+    rules,
+    transaction::transact_once,
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Ask, Booking, ClassPlan, CourseId, Epoch, Group, PersonId, Student, Window, Wish, plan_class},
+        store::{Listing, Tx},
+    },
+    profile::Layout,
+};
+
+/// A plan for a whole class.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRequest {
+    /// The course; everybody in its groups gets slots.
+    pub course: CourseId,
+    /// The lab.
+    #[schema(value_type = String, example = "2x4c8g")]
+    pub layout: Layout,
+    /// How long each slot is, minutes.
+    pub minutes: u32,
+    /// How many slots each gets, 1 to 20.
+    pub slots: u32,
+    /// The slots lie inside of this, 35 days at most.
+    pub within: Window,
+    /// Who would like what; who is not named gets what is free.
+    #[serde(default)]
+    pub wishes: Vec<StudentWishes>,
+}
+
+/// One student's wishes.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StudentWishes {
+    /// Who.
+    pub person: PersonId,
+    /// Best first, 20 at most.
+    pub wishes: Vec<Wish>,
+}
+
+impl Desk {
+    /// A fair table for a class; nothing is booked. The same wishes give the same table.
+    pub async fn plan_class(&self, caller: &Caller, now: Epoch, want: &ClassRequest) -> Result<ClassPlan, Problem> {
+        caller.needs_teacher()?;
+        check(want)?;
+        let mut tx = self.store.read(now).await?;
+        table(&mut tx, want).await
+    }
+
+    /// Books the table that `plan_class` shows, all of it or nothing; hours of the quota do not stop it.
+    pub async fn book_class(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        want: &ClassRequest,
+    ) -> Result<Vec<Booking>, Problem> {
+        caller.needs_teacher()?;
+        check(want)?;
+        transact_once!(self, caller, now, key, ("class", want), |tx| {
+            let plan = table(&mut tx, want).await?;
+            let mut made = vec![];
+            for row in plan.rows {
+                let Some(given) = row.given else { continue };
+                let wish = BookRequest {
+                    person: Some(row.person),
+                    course: Some(want.course.clone()),
+                    server: Some(given.server),
+                    labels: [].into(),
+                    layout: Some(want.layout),
+                    window: given.window,
+                    reason: Some("plan of the class".into()),
+                };
+                made.push(book::place(&mut tx, caller, &wish, None).await?);
+            }
+            Ok(made)
+        })
+    }
+}
+
+fn check(want: &ClassRequest) -> Result<(), Problem> {
+    let sizes =
+        (1..=20).contains(&want.slots) && (5..=1440).contains(&want.minutes) && want.within.length() <= 35 * 86_400;
+    if !sizes || want.wishes.iter().any(|w| w.wishes.len() > 20) {
+        let what = "a class plan has 1 to 20 slots of 5 to 1440 minutes within 35 days, and 20 wishes for each at most";
+        return Err(Problem::new(Code::HubInvalid, what));
+    }
+    Ok(())
+}
+
+async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
+    let now = tx.now();
+    let policy = tx.course(&want.course).await?.policy;
+    let groups: Vec<Group> = tx.groups().await?.into_iter().filter(|g| g.course == want.course).collect();
+    let mut logins: Vec<PersonId> = groups.into_iter().flat_map(|g| g.members).collect();
+    logins.sort();
+    logins.dedup();
+    if let Some(stranger) = want.wishes.iter().find(|w| !logins.contains(&w.person)) {
+        let what = format!("{} is in no group of course {}", stranger.person, want.course);
+        return Err(Problem::new(Code::HubUnknown, what));
+    }
+    let mut students = vec![];
+    for person in logins {
+        if !tx.person(&person).await?.active {
+            continue;
+        }
+        let used = rules::recent_use(tx, &person, now).await?;
+        let own = Listing { person: Some(person.clone()), within: Some(want.within), open: true, ..Listing::default() };
+        let taken = tx.bookings(&own).await?.into_iter().filter(|b| b.state.is_live()).map(|b| b.window).collect();
+        let wishes = want.wishes.iter().filter(|w| w.person == person).flat_map(|w| w.wishes.clone()).collect();
+        students.push(Student { person, wishes, used, taken });
+    }
+    let mut grounds = vec![];
+    for server in tx.servers().await?.into_iter().filter(|s| s.is_for(&want.course) && s.can_hold(want.layout)) {
+        let server = tx.lock_server(&server.id).await?;
+        grounds.push(rules::ground(tx, server, want.within).await?);
+    }
+    let ask = Ask { layout: want.layout, length: i64::from(want.minutes) * 60, within: want.within };
+    Ok(plan_class(&grounds, &policy, now, &students, ask, want.slots))
+}

@@ -1,0 +1,190 @@
+use serde_json::json;
+
+use super::{Caller, Desk, book, rules, transaction::transact};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, Epoch, Health, Mode, State, Waiting, Who, Window, by_fairness},
+        store::{Delivery, Listing, Tx},
+    },
+};
+
+/// A booking's server is looked at for another one when it starts within this, seconds.
+const REHOUSE_AHEAD: i64 = 24 * 3600;
+
+/// What the hub itself does when time has passed; only the clerk calls these.
+impl Desk {
+    /// Bookings that are open, by start.
+    pub(in crate::hub) async fn open_bookings(&self, now: Epoch, state: State) -> Result<Vec<Booking>, Problem> {
+        let want = Listing { state: Some(state), ..Listing::default() };
+        self.store.read(now).await?.bookings(&want).await
+    }
+
+    /// Moves a booking on when its time has come; whether anything changed. Being overtaken is no failure.
+    pub(in crate::hub) async fn settle(&self, now: Epoch, booking: &Booking) -> Result<bool, Problem> {
+        let caller = Caller::Clerk;
+        let outcome = transact!(self, caller, now, |tx| {
+            if let Some(server) = &booking.server {
+                tx.lock_server(server).await?;
+            }
+            let booking = tx.booking(&booking.id).await?;
+            match due(&mut tx, &booking).await? {
+                None => Ok(false),
+                Some((next, action, reason)) => {
+                    let freed = booking.state.is_live() && !next.state.is_live() && booking.state != State::Offered;
+                    tx.change_booking(&booking, next, Who::Clerk, action, Some(reason)).await?;
+                    if freed {
+                        tx.hold(&booking, booking.window.starts).await?;
+                    }
+                    Ok(true)
+                }
+            }
+        });
+        match outcome {
+            Err(problem) if matches!(problem.code, Code::BookStale | Code::BookState) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    /// Who waits, in the order in which they are asked.
+    pub(in crate::hub) async fn waitlist(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
+        let mut tx = self.store.read(now).await?;
+        let mut all = tx.bookings(&Listing { state: Some(State::Waitlisted), ..Listing::default() }).await?;
+        let mut queue = vec![];
+        for b in &all {
+            let used = rules::recent_use(&mut tx, &b.person, now).await?;
+            queue.push(Waiting { booking: b.id.clone(), used, lapses: b.lapses, since: b.created });
+        }
+        by_fairness(&mut queue);
+        all.sort_by_key(|b| queue.iter().position(|w| w.booking == b.id));
+        Ok(all)
+    }
+
+    /// Offers a place to somebody who waits, when one is free; whether it did.
+    pub(in crate::hub) async fn offer(&self, now: Epoch, waiting: &Booking) -> Result<bool, Problem> {
+        let outcome = transact!(self, Caller::Clerk, now, |tx| {
+            let fresh = tx.booking(&waiting.id).await?;
+            if fresh.state != State::Waitlisted || fresh.window.starts <= now {
+                return Ok(false);
+            }
+            Ok(book::offer(&mut tx, &fresh).await?.is_some())
+        });
+        match outcome {
+            Err(problem) if matches!(problem.code, Code::BookStale | Code::BookConflict | Code::BookState) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    /// Moves a booking off a server that is out of use to another one that is free; whether it did. The holder is told.
+    pub(in crate::hub) async fn rehouse(&self, now: Epoch, booking: &Booking) -> Result<bool, Problem> {
+        let outcome = transact!(self, Caller::Clerk, now, |tx| rehouse(&mut tx, booking).await);
+        match outcome {
+            Err(problem) if matches!(problem.code, Code::BookStale | Code::BookConflict | Code::BookState) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    /// Webhook deliveries that are due; another hub leaves them alone for a minute.
+    pub(in crate::hub) async fn take_deliveries(&self, now: Epoch) -> Result<Vec<Delivery>, Problem> {
+        transact!(self, Caller::Clerk, now, |tx| tx.take_deliveries(50, 60).await)
+    }
+
+    /// Notes how a delivery went.
+    pub(in crate::hub) async fn delivered(
+        &self,
+        now: Epoch,
+        one: &Delivery,
+        error: Option<String>,
+        next: Option<Epoch>,
+    ) -> Result<(), Problem> {
+        transact!(self, Caller::Clerk, now, |tx| tx.delivered(one.event.id, one.hook, error.clone(), next).await)
+    }
+
+    /// Forgets answers to requests of more than two days ago.
+    pub(in crate::hub) async fn forget_answers(&self, now: Epoch) -> Result<u64, Problem> {
+        transact!(self, Caller::Clerk, now, |tx| tx.forget_answers(now - 2 * 86_400).await)
+    }
+}
+
+/// What a booking becomes by the passing of time alone, with action and reason.
+async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, String)>, Problem> {
+    let now = tx.now();
+    let to = |state, action, reason: &str| {
+        Ok(Some((Booking { state, offer_until: None, ..b.clone() }, action, reason.to_owned())))
+    };
+    match b.state {
+        State::Waitlisted if b.window.starts <= now => {
+            to(State::Cancelled, "clerk.wait-over", "nothing became free before its start")
+        }
+        State::Offered if b.window.starts <= now => {
+            to(State::Cancelled, "clerk.offer-over", "the offer was not taken before its start")
+        }
+        State::Offered if b.offer_until.is_none_or(|until| until <= now) => {
+            let (server, place, busy_until) = (b.wished.clone(), None, b.window.ends);
+            let next = Booking {
+                state: State::Waitlisted,
+                offer_until: None,
+                server,
+                place,
+                busy_until,
+                lapses: b.lapses + 1,
+                ..b.clone()
+            };
+            Ok(Some((next, "clerk.lapse", "the offer was not taken in time".into())))
+        }
+        State::Booked | State::Delayed if b.window.ends <= now => {
+            to(State::Cancelled, "clerk.never-began", "the server did not start it; it does not count")
+        }
+        State::Booked if b.window.starts <= now => {
+            let Some(server) = &b.server else { return Ok(None) };
+            let server = tx.server(server).await?;
+            let other = server.occupant.is_some_and(|o| o != b.id);
+            if server.mode == Mode::Exclusive && other {
+                to(State::Delayed, "clerk.delay", "the server is still being cleared after the last slot")
+            } else {
+                Ok(None)
+            }
+        }
+        State::Active if b.came.is_none() => {
+            let patience = i64::from(tx.course(&b.course).await?.policy.no_show) * 60;
+            // Who got the server late has the same time to come.
+            if now < b.window.starts.max(b.since) + patience || now >= b.window.ends {
+                return Ok(None);
+            }
+            to(State::NoShow, "clerk.no-show", "nobody logged in")
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn rehouse(tx: &mut Tx, booking: &Booking) -> Result<bool, Problem> {
+    let now = tx.now();
+    let b = tx.booking(&booking.id).await?;
+    let Some(old) = b.server.clone() else { return Ok(false) };
+    let soon = b.window.starts < now + REHOUSE_AHEAD && b.window.ends > now;
+    if !matches!(b.state, State::Booked | State::Delayed) || !soon {
+        return Ok(false);
+    }
+    let health = tx.server(&old).await?.health;
+    if health == Health::Healthy {
+        return Ok(false);
+    }
+    let around = Window { starts: b.window.starts, ends: b.busy_until };
+    for server in tx.servers().await? {
+        if server.id == old || !server.is_for(&b.course) || !server.can_hold(b.layout) {
+            continue;
+        }
+        let server = tx.lock_server(&server.id).await?;
+        let ground = rules::ground(tx, server, around).await?;
+        let Ok(place) = book::on(&ground, b.window, b.layout, false) else { continue };
+        let busy_until = ground.server.busy(b.window).ends;
+        let next = Booking { server: Some(ground.server.id.clone()), place: Some(place), busy_until, ..b.clone() };
+        let reason = format!("server {old} is {}; moved to {}", health.as_str(), ground.server.id);
+        let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
+        tx.hold(&b, b.window.starts).await?;
+        let payload = json!({ "booking": after, "from": old, "reason": reason });
+        tx.tell("booking.moved", format!("booking:{}", b.id), Some(&b.person), Some(&ground.server.id), payload);
+        return Ok(true);
+    }
+    Ok(false)
+}

@@ -1,0 +1,273 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, Edit, transaction::transact};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone},
+        store::{Hook, Listing},
+    },
+};
+
+/// Somebody to be added or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPerson {
+    /// The login.
+    pub id: PersonId,
+    /// How people call them, up to 100 characters.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Whether they can sign in and book; none is yes.
+    #[serde(default)]
+    pub active: Option<bool>,
+    /// The zone that their pages show; none is UTC.
+    #[serde(default)]
+    pub zone: Option<Zone>,
+    /// Their public SSH keys, one line each.
+    #[serde(default)]
+    pub keys: Vec<String>,
+}
+
+impl NewPerson {
+    /// Refuses names and keys that make no sense; keys are written anew without their comment's foreign text.
+    pub(super) fn checked(&self) -> Result<Self, Problem> {
+        let bad = |what: String| Problem::new(Code::HubInvalid, what);
+        let name = self.name.trim();
+        if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+            return Err(bad(format!("the name of {} is not 1 to 100 characters of plain text", self.id)));
+        }
+        if RESERVED.contains(&self.id.as_str()) {
+            return Err(bad(format!("{} is an account of the system on the servers", self.id)));
+        }
+        if self.keys.len() > 20 {
+            return Err(bad(format!("{} has more than 20 keys", self.id)));
+        }
+        let keys = self.keys.iter().map(|line| {
+            let key = russh::keys::ssh_key::PublicKey::from_openssh(line.trim())
+                .map_err(|_| bad(format!("a key of {} is not a public SSH key", self.id)))?;
+            let mut plain = key.clone();
+            plain.set_comment(self.id.as_str());
+            plain.to_openssh().map_err(|_| bad(format!("a key of {} cannot be written", self.id)))
+        });
+        Ok(Self { name: name.to_owned(), keys: keys.collect::<Result<_, _>>()?, ..self.clone() })
+    }
+}
+
+/// Accounts that every Linux has; a person of this name would get into them.
+const RESERVED: [&str; 22] = [
+    "root",
+    "daemon",
+    "bin",
+    "sys",
+    "sync",
+    "games",
+    "man",
+    "lp",
+    "mail",
+    "news",
+    "uucp",
+    "proxy",
+    "www-data",
+    "backup",
+    "list",
+    "irc",
+    "nobody",
+    "sshd",
+    "systemd-network",
+    "messagebus",
+    "admin",
+    "kubecamp",
+];
+
+impl Desk {
+    /// Adds a course or changes its title and rules.
+    pub async fn put_course(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &CourseId,
+        title: &str,
+        policy: &Policy,
+    ) -> Result<Course, Problem> {
+        caller.needs_admin()?;
+        policy.check()?;
+        if title.trim().is_empty() || title.chars().count() > 200 || title.chars().any(char::is_control) {
+            return Err(Problem::new(Code::HubInvalid, "a title has 1 to 200 characters of plain text"));
+        }
+        transact!(self, caller, now, |tx| {
+            tx.put_course(&Course {
+                id: id.clone(),
+                title: title.trim().to_owned(),
+                policy: policy.clone(),
+                version: 1,
+            })
+            .await?;
+            tx.course(id).await
+        })
+    }
+
+    /// All courses.
+    pub async fn courses(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Course>, Problem> {
+        self.store.read(now).await?.courses().await
+    }
+
+    /// Adds a group to a course.
+    pub async fn put_group(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &GroupId,
+        course: &CourseId,
+    ) -> Result<Group, Problem> {
+        caller.needs_teacher()?;
+        transact!(self, caller, now, |tx| {
+            tx.course(course).await?;
+            tx.put_group(id, course).await?;
+            tx.group(id).await
+        })
+    }
+
+    /// All groups with their members.
+    pub async fn groups(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Group>, Problem> {
+        self.store.read(now).await?.groups().await
+    }
+
+    /// Puts somebody into a group or takes them out.
+    pub async fn set_member(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        person: &PersonId,
+        group: &GroupId,
+        member: bool,
+    ) -> Result<Group, Problem> {
+        caller.needs_teacher()?;
+        transact!(self, caller, now, |tx| {
+            tx.person(person).await?;
+            tx.group(group).await?;
+            tx.set_member(person, group, member).await?;
+            tx.group(group).await
+        })
+    }
+
+    /// Adds somebody, or changes them when `version` is the one that the caller has seen.
+    ///
+    /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins.
+    pub async fn put_person(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        new: &NewPerson,
+        version: Option<i64>,
+    ) -> Result<Person, Problem> {
+        caller.needs_teacher()?;
+        let new = new.checked()?;
+        if new.role != Role::Student {
+            caller.needs_admin()?;
+        }
+        let active = new.active.unwrap_or(true);
+        let person = transact!(self, caller, now, |tx| {
+            let mut row = Person {
+                id: new.id.clone(),
+                name: new.name.clone(),
+                role: new.role,
+                active,
+                zone: new.zone.clone().unwrap_or_else(Zone::utc),
+                keys: new.keys.clone(),
+                groups: vec![],
+                version: 1,
+            };
+            match (tx.find_person(&new.id).await?, version) {
+                (None, _) => tx.add_person(&row).await?,
+                (Some(there), None) => {
+                    return Err(Problem::new(
+                        Code::HubExists,
+                        format!("{} exists already, as {}", there.id, there.name),
+                    ));
+                }
+                (Some(there), Some(version)) => {
+                    if there.role != Role::Student {
+                        caller.needs_admin()?;
+                    }
+                    row.version = version;
+                    tx.change_person(&row).await?;
+                    if !active || there.role != new.role {
+                        tx.revoke_all(&new.id, None).await?;
+                    }
+                }
+            }
+            tx.person(&new.id).await
+        })?;
+        if !active {
+            self.end_all_of(caller, now, &new.id).await?;
+        }
+        Ok(person)
+    }
+
+    /// Gives up everything that somebody holds or waits for: whoever is out must not get in by an old booking.
+    async fn end_all_of(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<(), Problem> {
+        let want = Listing { person: Some(person.clone()), open: true, ..Listing::default() };
+        let edit = Edit { version: None, reason: Some("the account was closed".into()) };
+        for booking in self.bookings(caller, now, &want).await? {
+            let ended = match booking.state {
+                State::Waitlisted | State::Offered => self.cancel(caller, now, None, &booking.id, &edit).await,
+                _ => self.release(caller, now, None, &booking.id, &edit).await,
+            };
+            match ended {
+                Err(problem) if problem.code != Code::BookState => return Err(problem),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody by their login: oneself, or anybody for a teacher.
+    pub async fn person(&self, caller: &Caller, now: Epoch, id: &PersonId) -> Result<Person, Problem> {
+        caller.needs_self(id)?;
+        self.store.read(now).await?.person(id).await
+    }
+
+    /// Everybody, for teachers.
+    pub async fn people(&self, caller: &Caller, now: Epoch) -> Result<Vec<Person>, Problem> {
+        caller.needs_teacher()?;
+        self.store.read(now).await?.people().await
+    }
+
+    /// Adds a webhook; the secret that signs it is returned once.
+    pub async fn add_hook(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        url: &str,
+    ) -> Result<(i64, crate::core::Secret), Problem> {
+        caller.needs_admin()?;
+        let good = reqwest::Url::parse(url).is_ok_and(|u| {
+            matches!(u.scheme(), "http" | "https")
+                && u.host().is_some()
+                && u.username().is_empty()
+                && u.password().is_none()
+        });
+        if !good || url.len() > 1000 {
+            return Err(Problem::new(Code::HubInvalid, "a webhook's address is http:// or https://, without a user"));
+        }
+        let secret = super::sign_in::random_text("kcw_");
+        let id = transact!(self, caller, now, |tx| tx.add_hook(url, &secret).await)?;
+        Ok((id, secret))
+    }
+
+    /// All webhooks.
+    pub async fn hooks(&self, caller: &Caller, now: Epoch) -> Result<Vec<Hook>, Problem> {
+        caller.needs_admin()?;
+        self.store.read(now).await?.hooks().await
+    }
+
+    /// Removes a webhook.
+    pub async fn drop_hook(&self, caller: &Caller, now: Epoch, id: i64) -> Result<(), Problem> {
+        caller.needs_admin()?;
+        let gone = transact!(self, caller, now, |tx| tx.drop_hook(id).await)?;
+        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, format!("there is no webhook {id}"))) }
+    }
+}

@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, book, rules};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Maintenance, PersonId, Server, ServerId, Window,
+            free_slots, places,
+        },
+        store::{AuditRow, EventRow, Listing},
+    },
+    profile::Layout,
+};
+
+/// What is looked for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FreeRequest {
+    /// For whom; none is oneself.
+    #[serde(default)]
+    pub person: Option<PersonId>,
+    /// In which course; needed only by somebody who is in several.
+    #[serde(default)]
+    pub course: Option<CourseId>,
+    /// On which server; none is any.
+    #[serde(default)]
+    pub server: Option<ServerId>,
+    /// Labels that the server must have.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+    /// The lab; none is the smallest shipped one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "2x4c8g")]
+    pub layout: Option<Layout>,
+    /// How long, minutes.
+    pub minutes: u32,
+    /// The slot lies inside of this.
+    pub within: Window,
+    /// How many at most, up to 200.
+    pub most: usize,
+}
+
+/// A server in a week's table.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WeekServer {
+    /// The server.
+    pub server: Server,
+    /// How many bookings it takes at a time.
+    pub places: u32,
+    /// When it is open.
+    pub open: Vec<Window>,
+    /// When it is closed for work.
+    pub maintenance: Vec<Maintenance>,
+    /// Its bookings that hold a place or held one, by start.
+    pub bookings: Vec<Booking>,
+}
+
+/// Everything that a table of a week shows.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Week {
+    /// The window that it shows.
+    pub window: Window,
+    /// By name.
+    pub servers: Vec<WeekServer>,
+    /// Who waits for any server.
+    pub waiting: Vec<Booking>,
+}
+
+/// Takes out what is only for the holder and for teachers.
+fn seen_by(caller: &Caller, mut booking: Booking) -> Booking {
+    if !caller.is_teacher() && caller.person() != Some(&booking.person) {
+        booking.note = None;
+    }
+    booking
+}
+
+impl Desk {
+    /// A booking by its id.
+    pub async fn booking(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Booking, Problem> {
+        Ok(seen_by(caller, self.store.read(now).await?.booking(id).await?))
+    }
+
+    /// Bookings by start. Everybody sees who holds what; notes are for the holder and for teachers.
+    pub async fn bookings(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
+        let found = self.store.read(now).await?.bookings(want).await?;
+        Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())
+    }
+
+    /// The first free slots that fit, earliest first.
+    pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
+        let length = i64::from(want.minutes) * 60;
+        if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
+            return Err(Problem::new(Code::BookWindow, "ask for 1 minute to 7 days, within 100 days at most"));
+        }
+        let person = want.person.as_ref().or(caller.person());
+        let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say for whom the slot is"))?;
+        caller.needs_self(person)?;
+        let mut tx = self.store.read(now).await?;
+        let standing = rules::standing(&mut tx, person, want.course.as_ref()).await?;
+        let layout = want.layout.unwrap_or(Layout::floor(3));
+        let wish = book::BookRequest {
+            person: None,
+            course: None,
+            server: want.server.clone(),
+            labels: want.labels.clone(),
+            layout: Some(layout),
+            window: want.within,
+            reason: None,
+        };
+        let mut grounds = vec![];
+        for (server, _) in book::candidates(&mut tx, &standing, &wish).await? {
+            grounds.push(rules::ground(&mut tx, server, want.within).await?);
+        }
+        let ask = Ask { layout, length, within: want.within };
+        Ok(free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200)))
+    }
+
+    /// The table of a week, or of any window of up to 35 days.
+    pub async fn week(&self, caller: &Caller, now: Epoch, window: Window) -> Result<Week, Problem> {
+        if window.length() > 35 * 86_400 {
+            return Err(Problem::new(Code::BookWindow, "a table shows 35 days at most"));
+        }
+        let mut tx = self.store.read(now).await?;
+        let (servers, closed) = (tx.servers().await?, tx.maintenance(window).await?);
+        let all = tx.bookings(&Listing { within: Some(window), ..Listing::default() }).await?;
+        let shown = |b: &Booking| b.state.is_live() || (b.state.counts() && b.server.is_some());
+        let row = |server: Server| WeekServer {
+            places: places(&server),
+            open: server.opening.windows(&server.zone, window).into_iter().filter_map(|w| w.common(window)).collect(),
+            maintenance: closed.iter().filter(|m| m.server == server.id).cloned().collect(),
+            bookings: all
+                .iter()
+                .filter(|b| b.server.as_ref() == Some(&server.id) && shown(b))
+                .map(|b| seen_by(caller, b.clone()))
+                .collect(),
+            server,
+        };
+        let waiting = all.iter().filter(|b| b.state == crate::hub::domain::State::Waitlisted);
+        let waiting = waiting.map(|b| seen_by(caller, b.clone())).collect();
+        Ok(Week { window, servers: servers.into_iter().map(row).collect(), waiting })
+    }
+
+    /// The newest audit rows, newest first, at most 1000. Students see only those of their own doing.
+    pub async fn audit(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        subject: Option<String>,
+        actor: Option<String>,
+        most: i64,
+    ) -> Result<Vec<AuditRow>, Problem> {
+        let actor = if caller.is_teacher() { actor } else { Some(caller.name()) };
+        self.store.read(now).await?.audit_newest(subject, actor, most.clamp(1, 1000)).await
+    }
+
+    /// What happened after event `after`, at most 1000; for the event stream. Students do not see others' notes.
+    pub async fn events(&self, caller: &Caller, now: Epoch, after: i64, most: i64) -> Result<Vec<EventRow>, Problem> {
+        let mut events = self.store.read(now).await?.events_after(after, most.clamp(1, 1000)).await?;
+        for event in &mut events {
+            let own = caller.is_teacher() || (event.person.is_some() && event.person.as_ref() == caller.person());
+            if let (false, Some(payload)) = (own, event.payload.as_object_mut()) {
+                payload.remove("note");
+                payload.remove("health_note");
+            }
+        }
+        Ok(events)
+    }
+
+    /// The newest event's number, from which a stream begins.
+    pub async fn last_event(&self, now: Epoch) -> Result<i64, Problem> {
+        self.store.read(now).await?.last_event().await
+    }
+}

@@ -1,0 +1,31 @@
+//! Belongs: the use cases: who may do what, one function each; every change is one transaction.
+//! Never: SQL, HTTP.
+//! Start here: `Desk` in `transaction.rs`, then `book.rs`.
+
+mod agent;
+mod book;
+mod caller;
+mod change;
+mod class;
+mod clerk;
+mod courses;
+mod doctor;
+mod look;
+mod roster;
+mod rules;
+mod servers;
+mod sign_in;
+mod transaction;
+
+pub use agent::{Heard, Heartbeat, Report, Reported, Step, Taken};
+pub use book::{BookRequest, Placed, Refusal, WaitRequest, WeeklyRequest};
+pub use caller::Caller;
+pub use change::Edit;
+pub use class::{ClassRequest, StudentWishes};
+pub use courses::NewPerson;
+pub use doctor::Checkup;
+pub use look::{FreeRequest, Week, WeekServer};
+pub use roster::Imported;
+pub use servers::NewServer;
+pub use sign_in::{Challenge, MadeToken};
+pub use transaction::Desk;

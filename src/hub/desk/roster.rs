@@ -1,0 +1,203 @@
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, NewPerson, transaction::transact};
+use crate::{
+    core::{At, Code, Problem, Problems},
+    hub::domain::{CourseId, Epoch, GroupId, Person, Role, Zone},
+};
+
+/// What a roster did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Imported {
+    /// How many people are new.
+    pub added: usize,
+    /// How many got another name, zone or keys.
+    pub changed: usize,
+    /// How many were as the roster says.
+    pub same: usize,
+}
+
+const MOST_LINES: usize = 5000;
+
+struct Line {
+    person: NewPerson,
+    group: GroupId,
+}
+
+impl Desk {
+    /// Imports students from a CSV: `login,name,group[,zone[,ssh key]]`, with or without that as its first line.
+    ///
+    /// Every wrong line is reported with its number, and then nothing is imported. Importing the same again changes
+    /// nothing; people who are not in it stay. It never changes a teacher or an admin.
+    pub async fn import_roster(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        course: &CourseId,
+        file: &str,
+        text: &str,
+    ) -> Result<Imported, Problems> {
+        caller.needs_teacher()?;
+        let lines = read(file, text)?;
+        let outcome = async {
+            transact!(self, caller, now, |tx| {
+                tx.course(course).await?;
+                let mut done = Imported { added: 0, changed: 0, same: 0 };
+                for Line { person, group } in &lines {
+                    tx.put_group(group, course).await?;
+                    let there = tx.find_person(&person.id).await?;
+                    let next = row(person, there.as_ref());
+                    match there {
+                        None => {
+                            tx.add_person(&next).await?;
+                            done.added += 1;
+                        }
+                        Some(old) if old.role != Role::Student => {
+                            let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
+                            return Err(Problem::new(Code::HubRoster, what));
+                        }
+                        Some(old) if old == next && old.groups.contains(group) => done.same += 1,
+                        Some(_) => {
+                            tx.change_person(&next).await?;
+                            done.changed += 1;
+                        }
+                    }
+                    tx.set_member(&person.id, group, true).await?;
+                }
+                Ok(done)
+            })
+        };
+        outcome.await.map_err(Problems::from)
+    }
+}
+
+/// The row that a line asks for; what it leaves empty stays as it is.
+fn row(new: &NewPerson, there: Option<&Person>) -> Person {
+    Person {
+        id: new.id.clone(),
+        name: new.name.clone(),
+        role: Role::Student,
+        active: there.is_none_or(|p| p.active),
+        zone: new.zone.clone().or_else(|| there.map(|p| p.zone.clone())).unwrap_or_else(Zone::utc),
+        keys: if new.keys.is_empty() { there.map(|p| p.keys.clone()).unwrap_or_default() } else { new.keys.clone() },
+        groups: there.map(|p| p.groups.clone()).unwrap_or_default(),
+        version: there.map_or(1, |p| p.version),
+    }
+}
+
+fn read(file: &str, text: &str) -> Result<Vec<Line>, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut lines, mut wrong, mut seen) = (vec![], vec![], BTreeSet::new());
+    if text.lines().count() > MOST_LINES {
+        return Err(Problem::new(Code::HubRoster, format!("a roster has {MOST_LINES} lines at most")).into());
+    }
+    for (n, text) in text.lines().enumerate() {
+        let text = text.trim();
+        if text.is_empty() || text.starts_with('#') || (n == 0 && text.to_ascii_lowercase().starts_with("login,")) {
+            continue;
+        }
+        let place = At { file: file.to_owned(), line: n as u64 + 1, column: 1 };
+        match line(text) {
+            Ok(line) if !seen.insert(line.person.id.clone()) => {
+                let what = format!("{} stands in the roster twice", line.person.id);
+                wrong.push(Problem::new(Code::HubRoster, what).at(place));
+            }
+            Ok(line) => lines.push(line),
+            Err(why) => wrong.push(Problem::new(Code::HubRoster, why).at(place)),
+        }
+    }
+    if lines.is_empty() && wrong.is_empty() {
+        wrong.push(Problem::new(Code::HubRoster, format!("{file} names nobody")));
+    }
+    Problems::check(wrong)?;
+    Ok(lines)
+}
+
+fn line(text: &str) -> Result<Line, String> {
+    let fields = fields(text)?;
+    let field = |n: usize| fields.get(n).map(|f| f.trim()).filter(|f| !f.is_empty());
+    if fields.len() > 5 {
+        return Err(format!("it has {} fields: use login,name,group,zone,key", fields.len()));
+    }
+    let (Some(login), Some(name), Some(group)) = (field(0), field(1), field(2)) else {
+        return Err("it needs login, name and group".into());
+    };
+    let person = NewPerson {
+        id: login.parse()?,
+        name: name.to_owned(),
+        role: Role::Student,
+        active: None,
+        zone: field(3).map(str::parse).transpose()?,
+        keys: field(4).map(ToOwned::to_owned).into_iter().collect(),
+    };
+    Ok(Line { person: person.checked().map_err(|p| p.what)?, group: group.parse()? })
+}
+
+/// Fields of one line; `"` encloses one that holds commas, `""` inside of it is one `"`.
+fn fields(text: &str) -> Result<Vec<String>, String> {
+    let (mut found, mut rest) = (vec![], text);
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut field = String::new();
+            let mut after = quoted;
+            loop {
+                let (part, next) = after.split_once('"').ok_or("a quote is not closed")?;
+                field.push_str(part);
+                match next.strip_prefix('"') {
+                    Some(more) => {
+                        field.push('"');
+                        after = more;
+                    }
+                    None => {
+                        rest = next;
+                        break;
+                    }
+                }
+            }
+            found.push(field);
+            if !rest.is_empty() && !rest.starts_with(',') {
+                return Err("text follows a closed quote".into());
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            found.push(rest[..end].to_owned());
+            rest = &rest[end..];
+        }
+        match rest.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return Ok(found),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_line_is_named() {
+        let text = "login,name,group\nok-one,\"Wang, Li\",g1\nBad,Name,g1\n\nnoname,,g1\nok-one,Again,g2\nroot,Root,g1\nx,y,g1,Mars/Base\nx2,y,g1,UTC,ssh-rsa nonsense\n\"open,x,g1\n";
+        let wrong = read("roster.csv", text).err().unwrap();
+        let lines: Vec<u64> = wrong.iter().map(|p| p.at.as_ref().unwrap().line).collect();
+        assert_eq!(lines, [3, 5, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn a_good_roster_is_read() {
+        let lines =
+            read("r", "\u{feff}login,name,group,zone\namy,\"A \"\"M\"\" Y\",g1,Asia/Shanghai\r\nbob,Bob,g2\n").unwrap();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0].person.name, "A \"M\" Y");
+        assert!(read("r", "# nothing\n").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+            let _ = read("r", &text);
+        }
+    }
+}

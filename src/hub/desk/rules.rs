@@ -1,0 +1,152 @@
+use std::collections::BTreeSet;
+
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{
+            Booking, BookingId, Course, CourseId, Epoch, Ground, Group, GroupId, Person, PersonId, Policy, ROLLING,
+            Role, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
+        },
+        store::{Listing, Tx},
+    },
+};
+
+/// Somebody in a course, with its rules.
+pub(in crate::hub) struct Standing {
+    pub person: Person,
+    pub course: Course,
+    pub group: Option<GroupId>,
+}
+
+/// Finds the course and group that count for a person; `course` decides where there are several.
+pub(in crate::hub) async fn standing(
+    tx: &mut Tx,
+    person: &PersonId,
+    course: Option<&CourseId>,
+) -> Result<Standing, Problem> {
+    let person = tx.person(person).await?;
+    if !person.active {
+        return Err(Problem::new(Code::HubDenied, format!("{} is not active", person.id)));
+    }
+    let mut groups: Vec<Group> = vec![];
+    for id in &person.groups {
+        groups.push(tx.group(id).await?);
+    }
+    groups.retain(|g| course.is_none_or(|c| g.course == *c));
+    let courses: BTreeSet<&CourseId> = groups.iter().map(|g| &g.course).collect();
+    let found = match (course, courses.first()) {
+        (_, Some(_)) if courses.len() > 1 => {
+            let names: Vec<_> = courses.iter().map(ToString::to_string).collect();
+            let what = format!("{} is in several courses: {}", person.id, names.join(", "));
+            return Err(Problem::new(Code::HubInvalid, what).hint("Name the course."));
+        }
+        (_, Some(only)) => (*only).clone(),
+        (Some(named), None) if person.role != Role::Student => named.clone(),
+        (Some(named), None) => {
+            return Err(Problem::new(Code::HubDenied, format!("{} is in no group of course {named}", person.id)));
+        }
+        (None, None) => {
+            return Err(
+                Problem::new(Code::HubInvalid, format!("{} is in no group", person.id)).hint("Name the course.")
+            );
+        }
+    };
+    let course = tx.course(&found).await?;
+    Ok(Standing { course, group: groups.first().map(|g| g.id.clone()), person })
+}
+
+/// A server with what is taken in and around a window.
+pub(in crate::hub) async fn ground(tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
+    let wide = Window { starts: window.starts, ends: server.busy(window).ends };
+    let held = tx.held(&server.id, wide).await?;
+    let closed = tx.maintenance(wide).await?;
+    Ok(Ground { server, held, closed })
+}
+
+/// Refuses somebody who would be in two slots at a time. A wait does not count.
+pub(super) async fn not_twice(
+    tx: &mut Tx,
+    person: &PersonId,
+    window: Window,
+    except: Option<&BookingId>,
+) -> Result<(), Problem> {
+    let want = Listing { person: Some(person.clone()), within: Some(window), ..Listing::default() };
+    let other = tx
+        .bookings(&want)
+        .await?
+        .into_iter()
+        .find(|b| b.state.is_live() && b.window.overlaps(window) && Some(&b.id) != except);
+    match other {
+        Some(b) => Err(Problem::new(Code::BookOwn, format!("{person} holds booking {} at {}", b.id, b.window))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses more bookings ahead than allowed; those of one recurrence count as one. `series` is the one that is
+/// being made.
+pub(super) async fn not_too_many(
+    tx: &mut Tx,
+    policy: &Policy,
+    person: &PersonId,
+    now: Epoch,
+    except: Option<&BookingId>,
+    series: Option<&SeriesId>,
+) -> Result<(), Problem> {
+    let ahead = Window { starts: now, ends: Epoch::LAST };
+    let want = Listing { person: Some(person.clone()), within: Some(ahead), open: true, ..Listing::default() };
+    let waiting_to_start = |b: &Booking| matches!(b.state, State::Offered | State::Booked | State::Delayed);
+    let all: BTreeSet<String> = tx
+        .bookings(&want)
+        .await?
+        .iter()
+        .filter(|b| waiting_to_start(b) && Some(&b.id) != except)
+        .filter(|b| series.is_none() || b.series.as_ref() != series)
+        .map(|b| b.series.as_ref().map_or_else(|| b.id.to_string(), ToString::to_string))
+        .collect();
+    if all.len() >= policy.open_ahead as usize {
+        let what = format!("{person} has {} bookings ahead, and {} are allowed", all.len(), policy.open_ahead);
+        return Err(Problem::new(Code::BookAhead, what));
+    }
+    Ok(())
+}
+
+/// Refuses what would go over the hours of a person or group in any seven days. Locks the group's row.
+pub(super) async fn within_quota(
+    tx: &mut Tx,
+    policy: &Policy,
+    person: &PersonId,
+    group: Option<&GroupId>,
+    window: Window,
+    except: Option<&BookingId>,
+) -> Result<(), Problem> {
+    let wide = Window { starts: window.starts - ROLLING, ends: window.ends + ROLLING };
+    let own = Use { starts: window.starts, seconds: window.length() };
+    let most = |uses: Vec<(BookingId, Use)>| {
+        let mut uses: Vec<Use> = uses.into_iter().filter(|(id, _)| Some(id) != except).map(|(_, u)| u).collect();
+        uses.push(own);
+        most_in_any_week(&uses, window)
+    };
+    let hours = |seconds: i64| format!("{:.1}", seconds as f64 / 3600.0);
+    let used = most(tx.uses_of_person(person, wide).await?);
+    if used > i64::from(policy.person_hours) * 3600 {
+        let what =
+            format!("{person} would have {} h in seven days, and {} are allowed", hours(used), policy.person_hours);
+        return Err(Problem::new(Code::BookQuota, what));
+    }
+    let Some(group) = group else { return Ok(()) };
+    tx.lock_group(group).await?;
+    let used = most(tx.uses_of_group(group, wide).await?);
+    if used > i64::from(policy.group_hours) * 3600 {
+        let what =
+            format!("group {group} would have {} h in seven days, and {} are allowed", hours(used), policy.group_hours);
+        return Err(Problem::new(Code::BookGroupQuota, what));
+    }
+    Ok(())
+}
+
+/// Seconds that a person used in the last seven days: what fairness compares.
+pub(in crate::hub) async fn recent_use(tx: &mut Tx, person: &PersonId, now: Epoch) -> Result<i64, Problem> {
+    let wide = Window { starts: now - ROLLING, ends: now };
+    let uses: Vec<Use> = tx.uses_of_person(person, wide).await?.into_iter().map(|(_, u)| u).collect();
+    Ok(used_before(&uses, now))
+}

@@ -1,0 +1,176 @@
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, transaction::transact};
+use crate::{
+    core::{Bytes, Code, Problem},
+    hub::domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},
+};
+
+/// A server to be added or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewServer {
+    /// Its name.
+    pub id: ServerId,
+    /// Host name or address, with `:port` where it is not 22.
+    pub address: String,
+    /// The course that it is for; none is for all.
+    #[serde(default)]
+    pub course: Option<CourseId>,
+    /// Cores.
+    pub cores: u32,
+    /// Memory.
+    #[schema(value_type = String, example = "32GiB")]
+    pub memory: Bytes,
+    /// Words that a booking can ask for.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+    /// When it is open; none is always.
+    #[serde(default)]
+    pub opening: OpeningHours,
+    /// The zone of the opening hours and of the grid.
+    #[serde(default = "Zone::utc")]
+    pub zone: Zone,
+    /// Seconds that stay free after each booking.
+    #[serde(default = "ten_minutes")]
+    pub buffer: i64,
+    /// How it is used.
+    pub mode: Mode,
+}
+
+const fn ten_minutes() -> i64 {
+    600
+}
+
+impl NewServer {
+    fn row(&self, there: Option<&Server>, version: i64) -> Server {
+        Server {
+            id: self.id.clone(),
+            address: self.address.clone(),
+            course: self.course.clone(),
+            cores: self.cores,
+            memory: self.memory,
+            labels: self.labels.clone(),
+            opening: self.opening.clone(),
+            zone: self.zone.clone(),
+            buffer: self.buffer,
+            mode: self.mode,
+            health: there.map_or(Health::Healthy, |s| s.health),
+            health_note: there.and_then(|s| s.health_note.clone()),
+            occupant: there.and_then(|s| s.occupant.clone()),
+            revision: there.map_or(1, |s| s.revision),
+            issued: there.map_or(0, |s| s.issued),
+            acked: there.map_or(0, |s| s.acked),
+            seen: there.and_then(|s| s.seen),
+            clock_offset: there.map_or(0, |s| s.clock_offset),
+            version,
+        }
+    }
+}
+
+impl Desk {
+    /// Adds a server, or changes it when `version` is the one that the caller has seen.
+    ///
+    /// What is booked stays booked: a change of opening hours or buffer counts for new bookings. The mode, and a
+    /// smaller size, are refused while bookings are ahead.
+    pub async fn put_server(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        new: &NewServer,
+        version: Option<i64>,
+    ) -> Result<Server, Problem> {
+        caller.needs_admin()?;
+        new.row(None, 1).check()?;
+        transact!(self, caller, now, |tx| {
+            let there = tx.servers().await?.into_iter().find(|s| s.id == new.id);
+            match (there, version) {
+                (None, _) => tx.add_server(&new.row(None, 1)).await?,
+                (Some(there), None) => {
+                    return Err(Problem::new(Code::HubExists, format!("server {} exists already", there.id)));
+                }
+                (Some(_), Some(version)) => {
+                    let there = tx.lock_server(&new.id).await?;
+                    let smaller = new.mode != there.mode || new.cores < there.cores || new.memory < there.memory;
+                    let ahead = tx.held(&new.id, Window { starts: now, ends: Epoch::LAST }).await?;
+                    if smaller && !ahead.is_empty() {
+                        let what = format!("server {} has {} bookings ahead", new.id, ahead.len());
+                        return Err(
+                            Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over.")
+                        );
+                    }
+                    tx.change_server(&new.row(Some(&there), version)).await?;
+                }
+            }
+            tx.server(&new.id).await
+        })
+    }
+
+    /// All servers.
+    pub async fn servers(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Server>, Problem> {
+        self.store.read(now).await?.servers().await
+    }
+
+    /// A server by its name.
+    pub async fn server(&self, _caller: &Caller, now: Epoch, id: &ServerId) -> Result<Server, Problem> {
+        self.store.read(now).await?.server(id).await
+    }
+
+    /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation.
+    pub async fn set_health(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        health: Health,
+        reason: &str,
+    ) -> Result<Server, Problem> {
+        caller.needs_admin()?;
+        if reason.trim().is_empty() || reason.chars().count() > 500 {
+            return Err(Problem::new(Code::HubReason, "say why in 1 to 500 characters"));
+        }
+        transact!(self, caller, now, |tx| {
+            let before = tx.lock_server(id).await?;
+            if before.health == Health::Quarantined && health == Health::Healthy {
+                tx.clear_occupant(id).await?;
+            }
+            tx.set_health(id, health, Some(reason.trim().to_owned())).await
+        })
+    }
+
+    /// Closes a server for a while. What is booked then stays, and is returned with it for the admin to settle.
+    pub async fn add_maintenance(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        window: Window,
+        reason: &str,
+    ) -> Result<(Maintenance, usize), Problem> {
+        caller.needs_admin()?;
+        if reason.trim().is_empty() || reason.chars().count() > 500 {
+            return Err(Problem::new(Code::HubReason, "say why in 1 to 500 characters"));
+        }
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(id).await?;
+            let made = tx.add_maintenance(id, window, reason.trim()).await?;
+            let booked = tx.held(id, window).await?.len();
+            Ok((made, booked))
+        })
+    }
+
+    /// Ends a maintenance before its time.
+    pub async fn drop_maintenance(&self, caller: &Caller, now: Epoch, number: i64) -> Result<(), Problem> {
+        caller.needs_admin()?;
+        let gone = transact!(self, caller, now, |tx| tx.drop_maintenance(number).await)?;
+        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, format!("there is no maintenance {number}"))) }
+    }
+
+    /// Maintenance that touches a window.
+    pub async fn maintenance(&self, _caller: &Caller, now: Epoch, window: Window) -> Result<Vec<Maintenance>, Problem> {
+        self.store.read(now).await?.maintenance(window).await
+    }
+}

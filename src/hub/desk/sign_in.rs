@@ -1,0 +1,221 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use russh::keys::ssh_key::{PublicKey, SshSig};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use super::{Caller, Desk, transaction::transact};
+use crate::{
+    core::{Code, Problem, Secret},
+    hub::{
+        domain::{Epoch, PersonId, ServerId},
+        store::{TokenKind, TokenRow, Tx},
+    },
+};
+
+/// The namespace of signatures that sign in; a signature for anything else is not one.
+pub const LOGIN_NAMESPACE: &str = "kubecamp-login";
+
+const LINK_LIFE: i64 = 15 * 60;
+const CHALLENGE_LIFE: i64 = 5 * 60;
+const SESSION_LIFE: i64 = 12 * 3600;
+const API_LIFE: i64 = 90 * 86_400;
+const FAILURES: i64 = 5;
+const FAILURE_WINDOW: i64 = 15 * 60;
+
+/// A token as it is handed over, once; only its hash is kept.
+#[derive(Debug, Clone)]
+pub struct MadeToken {
+    /// The text.
+    pub text: Secret,
+    /// What is known of it.
+    pub row: TokenRow,
+}
+
+/// Something to sign with one's SSH key: `ssh-keygen -Y sign -n kubecamp-login`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Challenge {
+    /// What is signed, without a line end.
+    pub text: String,
+    /// Until when.
+    pub expires: Epoch,
+}
+
+/// 256 random bits with a prefix that secret scanners find.
+pub(super) fn random_text(prefix: &str) -> Secret {
+    Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())))
+}
+
+fn hash(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::HubSignIn, "this sign-in is not valid")
+}
+
+async fn make(
+    tx: &mut Tx,
+    kind: TokenKind,
+    person: Option<&PersonId>,
+    server: Option<&ServerId>,
+    label: &str,
+    life: Option<i64>,
+) -> Result<MadeToken, Problem> {
+    let text = random_text("kct_");
+    let id = format!("t{}", hex::encode(rand::random::<[u8; 8]>()));
+    let label: String = label.chars().filter(|c| !c.is_control()).take(100).collect();
+    let (created, expires) = (tx.now(), life.map(|l| tx.now() + l));
+    let row =
+        TokenRow { id, kind, person: person.cloned(), server: server.cloned(), label, created, expires, used: None };
+    tx.add_token(&hash(text.expose()), &row).await?;
+    Ok(MadeToken { text, row })
+}
+
+impl Desk {
+    /// Who a token is: a person of an API token or session, or a server's agent. Feeds and links are none.
+    pub async fn caller_of(&self, now: Epoch, token: &Secret) -> Result<Caller, Problem> {
+        let hash = hash(token.expose());
+        let mut tx = self.store.read(now).await?;
+        let row = tx.token(&hash).await?.ok_or_else(unknown)?;
+        let caller = match (row.kind, row.person, row.server) {
+            (TokenKind::Api | TokenKind::Session, Some(id), _) => {
+                let person = tx.person(&id).await?;
+                if !person.active {
+                    return Err(unknown());
+                }
+                Caller::Person { id, role: person.role }
+            }
+            (TokenKind::Agent, _, Some(server)) => Caller::Agent(server),
+            _ => return Err(unknown()),
+        };
+        drop(tx);
+        // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
+        if row.used.is_none_or(|used| now - used > 3600) {
+            transact!(self, &caller, now, |tx| tx.token_used(&hash).await)?;
+        }
+        Ok(caller)
+    }
+
+    /// Whose calendar feed a token is.
+    pub async fn feed_of(&self, now: Epoch, token: &Secret) -> Result<PersonId, Problem> {
+        let row = self.store.read(now).await?.token(&hash(token.expose())).await?.ok_or_else(unknown)?;
+        row.person.filter(|_| row.kind == TokenKind::Feed).ok_or_else(unknown)
+    }
+
+    /// Makes a token for scripts (90 days) or a calendar feed (until revoked; the last one ends). For oneself only.
+    pub async fn make_token(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        kind: TokenKind,
+        label: &str,
+    ) -> Result<MadeToken, Problem> {
+        let person = caller.person().ok_or_else(|| Problem::new(Code::HubDenied, "only people have tokens"))?;
+        transact!(self, caller, now, |tx| {
+            match kind {
+                TokenKind::Api => make(&mut tx, kind, Some(person), None, label, Some(API_LIFE)).await,
+                TokenKind::Feed => {
+                    tx.revoke_all(person, Some(kind)).await?;
+                    make(&mut tx, kind, Some(person), None, label, None).await
+                }
+                _ => Err(Problem::new(Code::HubDenied, "such a token is made by signing in")),
+            }
+        })
+    }
+
+    /// Makes the token of a server's agent; the last one ends.
+    pub async fn make_agent_token(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<MadeToken, Problem> {
+        caller.needs_admin()?;
+        transact!(self, caller, now, |tx| {
+            tx.server(server).await?;
+            tx.revoke_agent(server).await?;
+            make(&mut tx, TokenKind::Agent, None, Some(server), "agent", None).await
+        })
+    }
+
+    /// The tokens of a person.
+    pub async fn tokens(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<Vec<TokenRow>, Problem> {
+        caller.needs_self(person)?;
+        self.store.read(now).await?.tokens(person).await
+    }
+
+    /// Revokes a token by its id: one's own, or anybody's for an admin.
+    pub async fn revoke(&self, caller: &Caller, now: Epoch, id: &str) -> Result<(), Problem> {
+        let whose = if caller.is_admin() { None } else { Some(caller.person().ok_or_else(unknown)?) };
+        let gone = transact!(self, caller, now, |tx| tx.revoke(id, whose).await)?;
+        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, "there is no such token")) }
+    }
+
+    /// Ends the session or token that is used right now.
+    pub async fn sign_out(&self, caller: &Caller, now: Epoch, token: &Secret) -> Result<(), Problem> {
+        let row = self.store.read(now).await?.token(&hash(token.expose())).await?;
+        let Some(row) = row else { return Ok(()) };
+        transact!(self, caller, now, |tx| tx.revoke(&row.id, row.person.as_ref()).await).map(drop)
+    }
+
+    /// Makes a one-time link for somebody, good for 15 minutes; a teacher's for students, an admin's for all.
+    pub async fn make_link(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<MadeToken, Problem> {
+        caller.needs_teacher()?;
+        transact!(self, caller, now, |tx| {
+            let whose = tx.person(person).await?;
+            if whose.role != crate::hub::domain::Role::Student {
+                caller.needs_admin()?;
+            }
+            tx.forget_failures(person.as_str()).await?;
+            make(&mut tx, TokenKind::Link, Some(person), None, "sign-in link", Some(LINK_LIFE)).await
+        })
+    }
+
+    /// Uses up a one-time link for a session of 12 hours.
+    pub async fn use_link(&self, now: Epoch, link: &Secret) -> Result<MadeToken, Problem> {
+        transact!(self, Caller::Clerk, now, |tx| {
+            let person = tx.take_link(&hash(link.expose())).await?.ok_or_else(unknown)?;
+            if !tx.person(&person).await?.active {
+                return Err(unknown());
+            }
+            make(&mut tx, TokenKind::Session, Some(&person), None, "browser", Some(SESSION_LIFE)).await
+        })
+    }
+
+    /// Something to sign for somebody who says to be `person`. It does not tell whether there is such a person.
+    pub async fn challenge(&self, now: Epoch, person: &PersonId) -> Result<Challenge, Problem> {
+        let nonce = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let text = format!("kubecamp-login {person} {nonce}");
+        let expires = now + CHALLENGE_LIFE;
+        transact!(self, Caller::Clerk, now, |tx| tx.add_challenge(&text, person, expires).await)?;
+        Ok(Challenge { text, expires })
+    }
+
+    /// Trades a signed challenge for an API token. After five failures in 15 minutes the person is locked out of this.
+    pub async fn answer(
+        &self,
+        now: Epoch,
+        challenge: &str,
+        signature: &str,
+        label: &str,
+    ) -> Result<MadeToken, Problem> {
+        let signature = SshSig::from_pem(signature).ok();
+        transact!(self, Caller::Clerk, now, |tx| {
+            let Some(person) = tx.take_challenge(challenge).await? else { return Ok(Err(unknown())) };
+            if tx.failures(person.as_str(), now - FAILURE_WINDOW).await? >= FAILURES {
+                let what = format!("signing in as {person} failed {FAILURES} times");
+                return Ok(Err(Problem::new(Code::HubLocked, what)));
+            }
+            let known = tx.find_person(&person).await?.filter(|p| p.active);
+            let keys = known.map(|p| p.keys).unwrap_or_default();
+            let good = signature.as_ref().is_some_and(|s| keys.iter().any(|key| signed(key, challenge, s)));
+            if !good {
+                // Committed, not rolled back: a failure that is forgotten would not lock anybody out.
+                tx.add_failure(person.as_str()).await?;
+                return Ok(Err(unknown()));
+            }
+            tx.forget_failures(person.as_str()).await?;
+            make(&mut tx, TokenKind::Api, Some(&person), None, label, Some(API_LIFE)).await.map(Ok)
+        })?
+    }
+}
+
+fn signed(key: &str, challenge: &str, signature: &SshSig) -> bool {
+    PublicKey::from_openssh(key).is_ok_and(|key| key.verify(LOGIN_NAMESPACE, challenge.as_bytes(), signature).is_ok())
+}

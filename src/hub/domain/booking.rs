@@ -1,0 +1,65 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{BookingId, CourseId, Epoch, GroupId, PersonId, SeriesId, ServerId, State, Use, Window};
+use crate::profile::Layout;
+
+/// A time window on a server and who holds it, or waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Booking {
+    /// Its id.
+    pub id: BookingId,
+    /// The server; none while waiting for any that fits.
+    pub server: Option<ServerId>,
+    /// Its place on the server, from 0; none while waiting.
+    pub place: Option<u32>,
+    /// Who holds it.
+    pub person: PersonId,
+    /// The course whose rules count.
+    pub course: CourseId,
+    /// The group whose quota counts.
+    pub group: Option<GroupId>,
+    /// The lab.
+    #[schema(value_type = String, example = "2x4c8g")]
+    pub layout: Layout,
+    /// When.
+    pub window: Window,
+    /// Until when the place is blocked: the end and the server's buffer.
+    pub busy_until: Epoch,
+    /// Where it stands.
+    pub state: State,
+    /// Since when it stands there.
+    pub since: Epoch,
+    /// Grows with each change: the `SEQUENCE` of its calendar entry and the ETag of the API.
+    pub version: i64,
+    /// When it was made.
+    pub created: Epoch,
+    /// When it was last changed.
+    pub updated: Epoch,
+    /// Until when the offer stands.
+    pub offer_until: Option<Epoch>,
+    /// When the holder first logged in.
+    pub came: Option<Epoch>,
+    /// Seconds that count against the quotas: the length, less what was released or lost to a delay.
+    pub charged: i64,
+    /// How many offers lapsed.
+    pub lapses: i64,
+    /// What recurrence it belongs to.
+    pub series: Option<SeriesId>,
+    /// The server that was asked for; none is any, so that a lapsed offer goes back to what was wished.
+    pub wished: Option<ServerId>,
+    /// Why it is where it is: an override's reason, a failure's evidence.
+    pub note: Option<String>,
+}
+
+impl Booking {
+    /// The window with the buffer after it.
+    pub fn busy(&self) -> Window {
+        Window { starts: self.window.starts, ends: self.busy_until }
+    }
+
+    /// What of it counts against quotas.
+    pub fn counted(&self) -> Use {
+        Use { starts: self.window.starts, seconds: if self.state.counts() { self.charged } else { 0 } }
+    }
+}

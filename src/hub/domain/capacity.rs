@@ -1,0 +1,77 @@
+use super::{BookingId, Mode, Server, Window};
+use crate::{
+    core::Bytes,
+    profile::{HOST_KEEPS, Layout},
+};
+
+/// A place that is taken for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// By which booking.
+    pub booking: BookingId,
+    /// Which place.
+    pub place: u32,
+    /// From its start until the end of its buffer.
+    pub busy: Window,
+    /// What runs there.
+    pub layout: Layout,
+}
+
+/// How many places a server has: one when exclusive, else as many as it holds of the smallest layout.
+pub fn places(server: &Server) -> u32 {
+    match server.mode {
+        Mode::Exclusive => 1,
+        Mode::Shared => {
+            let room = Room::of(server);
+            let most = |layout: &Layout| {
+                let one = Room::of_layout(*layout);
+                (room.cores / one.cores.max(1)).min(room.memory / one.memory.max(1))
+            };
+            u32::try_from(Layout::SHIPPED.iter().map(most).max().unwrap_or(0)).unwrap_or(u32::MAX).clamp(1, 1000)
+        }
+    }
+}
+
+/// The lowest place that is free for all of `busy`, where the layouts fit together at every instant of it.
+///
+/// Cores of one lab's machines are shared among themselves, those of two labs are not; memory is never promised twice.
+pub fn find_place(server: &Server, held: &[Held], busy: Window, layout: Layout) -> Option<u32> {
+    if !server.can_hold(layout) {
+        return None;
+    }
+    let near: Vec<&Held> = held.iter().filter(|h| h.busy.overlaps(busy)).collect();
+    let place = (0..places(server)).find(|place| near.iter().all(|h| h.place != *place))?;
+    (server.mode == Mode::Exclusive || fits_together(server, &near, busy, layout)).then_some(place)
+}
+
+/// The load rises only where a booking starts, so only those instants are looked at.
+fn fits_together(server: &Server, near: &[&Held], busy: Window, layout: Layout) -> bool {
+    let room = Room::of(server);
+    let own = Room::of_layout(layout);
+    let instants = near.iter().map(|h| h.busy.starts).filter(|at| busy.holds(*at)).chain([busy.starts]);
+    instants.into_iter().all(|at| {
+        let mut sum = Room { ..own };
+        for held in near.iter().filter(|h| h.busy.holds(at)) {
+            let one = Room::of_layout(held.layout);
+            sum.cores = sum.cores.saturating_add(one.cores);
+            sum.memory = sum.memory.saturating_add(one.memory);
+        }
+        sum.cores <= room.cores && sum.memory <= room.memory
+    })
+}
+
+struct Room {
+    cores: u64,
+    memory: u64,
+}
+
+impl Room {
+    fn of(server: &Server) -> Self {
+        let Bytes(memory) = server.memory;
+        Self { cores: u64::from(server.cores), memory: memory.saturating_sub(HOST_KEEPS.0) }
+    }
+
+    fn of_layout(layout: Layout) -> Self {
+        Self { cores: u64::from(layout.cores), memory: layout.memory.0.saturating_mul(u64::from(layout.nodes)) }
+    }
+}

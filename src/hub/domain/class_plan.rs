@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Ask, BookingId, Epoch, Free, Ground, Held, PersonId, Policy, ServerId, Window, free_slots};
+
+/// A time that a student would like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Wish {
+    /// Any slot inside of this is fine; the earliest is taken.
+    pub within: Window,
+}
+
+/// A student of a class plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Student {
+    /// Who.
+    pub person: PersonId,
+    /// Times they would like, best first.
+    pub wishes: Vec<Wish>,
+    /// Seconds they used in the last seven days.
+    #[serde(default)]
+    pub used: i64,
+    /// Windows in which they hold something already.
+    #[serde(default)]
+    pub taken: Vec<Window>,
+}
+
+/// What a student was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Given {
+    /// The server.
+    pub server: ServerId,
+    /// The place there.
+    pub place: u32,
+    /// When.
+    pub window: Window,
+    /// Which wish it meets, from 1; none when no wish could be met.
+    pub wish: Option<usize>,
+}
+
+/// One line of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClassRow {
+    /// Who.
+    pub person: PersonId,
+    /// In which round, from 1.
+    pub round: u32,
+    /// What they get; none when no slot was left.
+    pub given: Option<Given>,
+    /// Why this and no other.
+    pub why: String,
+}
+
+/// A table for a whole class; the same wishes always give the same table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClassPlan {
+    /// The lines, by round, then in the order of choice.
+    pub rows: Vec<ClassRow>,
+    /// How many slots meet a wish.
+    pub wished: usize,
+    /// How many slots were given.
+    pub given: usize,
+}
+
+/// Gives each student `slots` slots of `ask.length` within `ask.within`.
+///
+/// In each round everybody chooses once: who had least (recent use and what the plan gave) first, then who has fewest
+/// wishes that can still be met, then by login. Each gets the best wish that is still free, else the next free slot.
+pub fn plan_class(
+    grounds: &[Ground],
+    policy: &Policy,
+    now: Epoch,
+    students: &[Student],
+    ask: Ask,
+    slots: u32,
+) -> ClassPlan {
+    let mut grounds = grounds.to_vec();
+    grounds.sort_by(|a, b| a.server.id.cmp(&b.server.id));
+    let mut students: Vec<Student> = students.to_vec();
+    students.sort_by(|a, b| a.person.cmp(&b.person));
+    students.dedup_by(|a, b| a.person == b.person);
+    let mut had: BTreeMap<PersonId, i64> = students.iter().map(|s| (s.person.clone(), s.used)).collect();
+    let mut plan = ClassPlan { rows: vec![], wished: 0, given: 0 };
+    for round in 1..=slots {
+        let mut left: Vec<usize> = (0..students.len()).collect();
+        while !left.is_empty() {
+            let at = next_to_choose(&left, &students, &had, &grounds, policy, now, ask);
+            let index = left.remove(at);
+            let row = choose(&mut grounds, policy, now, &mut students[index], ask, round, &had, plan.given);
+            if let Some(given) = &row.given {
+                *had.entry(row.person.clone()).or_default() += given.window.length();
+                plan.given += 1;
+                plan.wished += usize::from(given.wish.is_some());
+            }
+            plan.rows.push(row);
+        }
+    }
+    plan
+}
+
+/// The position in `left` of who chooses next.
+fn next_to_choose(
+    left: &[usize],
+    students: &[Student],
+    had: &BTreeMap<PersonId, i64>,
+    grounds: &[Ground],
+    policy: &Policy,
+    now: Epoch,
+    ask: Ask,
+) -> usize {
+    let key = |position: usize| {
+        let student = &students[left[position]];
+        let open = (0..student.wishes.len()).filter(|n| meet(grounds, policy, now, student, ask, *n).is_some()).count();
+        // Without any wish that can be met there is nothing to lose by waiting.
+        let open = if open == 0 { usize::MAX } else { open };
+        (had[&student.person], open, student.person.clone())
+    };
+    let least = (0..left.len()).map(|p| had[&students[left[p]].person]).min().unwrap_or(0);
+    (0..left.len()).filter(|p| had[&students[left[*p]].person] == least).min_by_key(|p| key(*p)).unwrap_or(0)
+}
+
+/// The slot that meets a wish, when one is still free.
+fn meet(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask, wish: usize) -> Option<Free> {
+    let within = student.wishes[wish].within.common(ask.within)?;
+    first_free(grounds, policy, now, student, Ask { within, ..ask })
+}
+
+fn first_free(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask) -> Option<Free> {
+    let most = student.taken.len() * 64 + 1;
+    let apart = |f: &Free| !student.taken.iter().any(|t| t.overlaps(f.window));
+    let near = free_slots(grounds, policy, now, ask, most).into_iter().find(apart);
+    near.or_else(|| free_slots(grounds, policy, now, ask, usize::MAX).into_iter().find(apart))
+}
+
+#[expect(clippy::too_many_arguments, reason = "one step of the loop above, which has all of these at hand")]
+fn choose(
+    grounds: &mut [Ground],
+    policy: &Policy,
+    now: Epoch,
+    student: &mut Student,
+    ask: Ask,
+    round: u32,
+    had: &BTreeMap<PersonId, i64>,
+    number: usize,
+) -> ClassRow {
+    let wished = (0..student.wishes.len()).find_map(|n| Some((n, meet(grounds, policy, now, student, ask, n)?)));
+    let hours = |seconds: i64| format!("{:.1} h", seconds as f64 / 3600.0);
+    let before = hours(had[&student.person]);
+    let (free, wish, why) = match wished {
+        Some((n, free)) => {
+            let passed = if n == 0 { String::new() } else { format!(", {n} better wishes were taken or closed") };
+            (Some(free), Some(n + 1), format!("had {before} before; wish {} was free{passed}", n + 1))
+        }
+        None => {
+            let count = student.wishes.len();
+            let no_wish = if count == 0 { "no wishes".to_owned() } else { format!("none of {count} wishes was free") };
+            match first_free(grounds, policy, now, student, ask) {
+                Some(free) => (Some(free), None, format!("had {before} before; {no_wish}: the next free slot")),
+                None => (None, None, format!("had {before} before; {no_wish}, and no slot is left")),
+            }
+        }
+    };
+    let given = free.and_then(|free| {
+        let ground = grounds.iter_mut().find(|g| g.server.id == free.server)?;
+        let place = ground.place_for(free.window, ask.layout)?;
+        let booking = planned(number);
+        ground.held.push(Held { booking, place, busy: ground.server.busy(free.window), layout: ask.layout });
+        student.taken.push(free.window);
+        Some(Given { server: free.server, place, window: free.window, wish })
+    });
+    ClassRow { person: student.person.clone(), round, given, why }
+}
+
+/// A stand-in id for a slot that is only planned.
+fn planned(number: usize) -> BookingId {
+    BookingId::from_random((number as u64).to_be_bytes())
+}

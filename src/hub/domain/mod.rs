@@ -1,0 +1,41 @@
+//! Belongs: slots, states, opening hours, policy, fairness, recurrence, the class plan: values in, values out.
+//! Never: I/O, async, SQL.
+//! Start here: `state.rs`, then `booking.rs`; `search.rs` finds free slots, `class_plan.rs` fills a week.
+
+mod booking;
+mod capacity;
+mod class_plan;
+mod fair;
+mod grid;
+mod ids;
+mod opening;
+mod people;
+mod policy;
+mod quota;
+mod search;
+mod server;
+mod slot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod time;
+mod weekly;
+mod zone;
+
+pub use booking::Booking;
+pub use capacity::{Held, find_place, places};
+pub use class_plan::{ClassPlan, ClassRow, Given, Student, Wish, plan_class};
+pub use fair::{Waiting, by_fairness};
+pub use grid::Grid;
+pub use ids::{BookingId, CourseId, GroupId, PersonId, SeriesId, ServerId};
+pub use opening::OpeningHours;
+pub use people::{Course, Group, Person, Role};
+pub use policy::Policy;
+pub use quota::{ROLLING, Use, most_in_any_week, used_before};
+pub use search::{Ask, Free, Ground, alternatives, free_slots};
+pub use server::{Health, Maintenance, Mode, Server};
+pub use slot::{PlanSlot, ServerPlan};
+pub use state::{State, Who};
+pub use time::{Epoch, Window};
+pub use weekly::{Occurrence, Weekly};
+pub use zone::{Local, Zone};

@@ -1,0 +1,128 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Epoch, Grid, Maintenance, Server, Window};
+use crate::core::{Code, Problem};
+
+/// A course's rules of booking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Starts and ends are on this raster, minutes.
+    pub grid: Grid,
+    /// The longest booking, minutes.
+    pub longest: u32,
+    /// Hours that a person may have in any seven days.
+    pub person_hours: u32,
+    /// Hours that a group may have in any seven days.
+    pub group_hours: u32,
+    /// How many bookings a person may have ahead.
+    pub open_ahead: u32,
+    /// How long before its start a slot must be booked, minutes; 0 also lets a running raster step be booked.
+    pub notice: u32,
+    /// How many days ahead can be booked.
+    pub horizon: u32,
+    /// After how many minutes without a login a slot is released.
+    pub no_show: u32,
+    /// How many minutes an offer from the waitlist stands.
+    pub offer: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            grid: Grid::HALF_HOURS,
+            longest: 4 * 60,
+            person_hours: 12,
+            group_hours: 40,
+            open_ahead: 3,
+            notice: 0,
+            horizon: 28,
+            no_show: 15,
+            offer: 10,
+        }
+    }
+}
+
+impl Policy {
+    /// Refuses values that make no sense.
+    pub fn check(&self) -> Result<(), Problem> {
+        let rows = [
+            ("longest", self.longest, 5, 7 * 1440),
+            ("person_hours", self.person_hours, 1, 168),
+            ("group_hours", self.group_hours, 1, 10_000),
+            ("open_ahead", self.open_ahead, 1, 1000),
+            ("notice", self.notice, 0, 7 * 1440),
+            ("horizon", self.horizon, 1, 366),
+            ("no_show", self.no_show, 1, 1440),
+            ("offer", self.offer, 1, 1440),
+        ];
+        for (name, value, least, most) in rows {
+            if !(least..=most).contains(&value) {
+                let what = format!("{name} is {value}: use {least} to {most}");
+                return Err(Problem::new(Code::HubInvalid, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the window suits the rules that time alone decides: grid, length, notice, horizon.
+    pub fn allows(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
+        self.shape(server, now, window)?;
+        let earliest = now + i64::from(self.notice) * 60;
+        // Without notice the raster step that runs already can be had, so that a free server is used at once.
+        let earliest = if self.notice == 0 { earliest - self.grid.seconds() + 1 } else { earliest };
+        if window.starts < earliest {
+            let what = format!("{} is less than {} minutes away", window.starts, self.notice);
+            return Err(Problem::new(Code::BookNotice, what));
+        }
+        Ok(())
+    }
+
+    /// Grid, length, horizon, and that it is not over: what also holds for a teacher's override.
+    pub fn shape(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
+        if !self.grid.fits(&server.zone, window) {
+            let what = format!("{window} does not begin and end on the raster of {} minutes", u16::from(self.grid));
+            return Err(Problem::new(Code::BookGrid, what));
+        }
+        if window.length() > i64::from(self.longest) * 60 {
+            let what = format!("{} minutes are more than the {} allowed", window.length() / 60, self.longest);
+            return Err(Problem::new(Code::BookWindow, what));
+        }
+        if window.ends <= now {
+            return Err(Problem::new(Code::BookNotice, format!("{window} is over")));
+        }
+        if window.starts > now + i64::from(self.horizon) * 86_400 {
+            let what = format!("{} is more than {} days ahead", window.starts, self.horizon);
+            return Err(Problem::new(Code::BookHorizon, what));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server takes bookings in the window at all: opening hours, maintenance, health.
+pub(super) fn server_open(server: &Server, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
+    use super::Health;
+    if server.health != Health::Healthy {
+        let note = server.health_note.as_deref().unwrap_or("no reason was given");
+        let what = format!("server {} is {}: {note}", server.id, server.health.as_str());
+        return Err(Problem::new(Code::ServerAway, what));
+    }
+    let busy = server.busy(window);
+    if let Some(work) = closed.iter().find(|m| m.server == server.id && m.window.overlaps(busy)) {
+        let what = format!("server {} is in maintenance {}: {}", server.id, work.window, work.reason);
+        return Err(Problem::new(Code::BookMaintenance, what));
+    }
+    if !server.opening.is_open(&server.zone, window) {
+        let what = format!("server {} is open {} ({}), not all of {window}", server.id, server.opening, server.zone);
+        return Err(Problem::new(Code::BookClosed, what));
+    }
+    Ok(())
+}
+
+impl Server {
+    /// Whether it takes bookings in the window: health, maintenance (also during the buffer), opening hours.
+    pub fn takes(&self, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
+        server_open(self, closed, window)
+    }
+}

@@ -1,0 +1,47 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{BookingId, Epoch, PersonId, ServerId, State, Window};
+use crate::profile::Layout;
+
+/// One slot as the agent on the server needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanSlot {
+    /// The booking; the principal is `slot-` and this.
+    pub booking: BookingId,
+    /// Whose account is opened.
+    pub person: PersonId,
+    /// The place on the server.
+    pub place: u32,
+    /// The lab to have ready.
+    #[schema(value_type = String, example = "2x4c8g")]
+    pub layout: Layout,
+    /// When it is open.
+    pub window: Window,
+    /// Until when the server is kept free after it.
+    pub busy_until: Epoch,
+    /// Where the hub believes it stands.
+    pub state: State,
+    /// The booking's version.
+    pub version: i64,
+}
+
+/// The slots of one server for the next 72 hours; the gate signs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerPlan {
+    /// The server.
+    pub server: ServerId,
+    /// Grows with each change of the server's bookings; an agent refuses an older one.
+    pub revision: i64,
+    /// When the hub made it.
+    pub issued: Epoch,
+    /// After this the gate stays closed.
+    pub expires: Epoch,
+    /// The slots, by start.
+    pub slots: Vec<PlanSlot>,
+}
+
+impl ServerPlan {
+    /// How far ahead a plan reaches, and how long it is good for: 72 hours in seconds.
+    pub const REACH: i64 = 72 * 3600;
+}

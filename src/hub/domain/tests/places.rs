@@ -1,0 +1,125 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::profile::Layout;
+
+fn layout(text: &str) -> Layout {
+    text.parse().unwrap()
+}
+
+fn id(number: usize) -> BookingId {
+    format!("b{number}").parse().unwrap()
+}
+
+#[test]
+fn an_exclusive_server_has_one_place_and_a_shared_one_what_fits() {
+    assert_eq!(places(&server("a", Mode::Exclusive, 64, 256)), 1);
+    // 2 GiB stay with the server; the smallest shipped layout is 3x2c4g: 2 cores, 12 GiB.
+    assert_eq!(places(&server("a", Mode::Shared, 16, 64)), 5);
+    assert_eq!(places(&server("a", Mode::Shared, 4, 256)), 2);
+    assert_eq!(places(&server("a", Mode::Shared, 1, 4)), 1);
+}
+
+#[test]
+fn a_layout_that_is_too_large_gets_no_place() {
+    let busy = window("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
+    assert_eq!(find_place(&server("a", Mode::Exclusive, 4, 16), &[], busy, layout("2x4c8g")), None, "2 GiB stay");
+    assert_eq!(find_place(&server("a", Mode::Exclusive, 4, 18), &[], busy, layout("2x4c8g")), Some(0));
+}
+
+#[test]
+fn windows_may_touch_but_not_overlap() {
+    let one = server("a", Mode::Exclusive, 8, 32);
+    let held = [Held {
+        booking: id(0),
+        place: 0,
+        busy: window("2026-11-23T10:00:00Z", "2026-11-23T11:10:00Z"),
+        layout: layout("1x4c12g"),
+    }];
+    let free = |from, to| find_place(&one, &held, window(from, to), layout("1x4c12g"));
+    assert_eq!(free("2026-11-23T11:10:00Z", "2026-11-23T12:00:00Z"), Some(0));
+    assert_eq!(free("2026-11-23T11:09:59Z", "2026-11-23T12:00:00Z"), None);
+    assert_eq!(free("2026-11-23T09:00:00Z", "2026-11-23T10:00:00Z"), Some(0));
+    assert_eq!(free("2026-11-23T09:00:00Z", "2026-11-23T10:00:01Z"), None);
+}
+
+#[test]
+fn quotas_roll() {
+    let day = 86_400;
+    let uses: Vec<Use> =
+        [0, 3, 6, 8].iter().map(|d| Use { starts: Epoch(1_000_000_000 + d * day), seconds: 3600 }).collect();
+    let around = Window { starts: Epoch(1_000_000_000 + 3 * day), ends: Epoch(1_000_000_000 + 3 * day + 3600) };
+    assert_eq!(most_in_any_week(&uses, around), 3 * 3600);
+    assert_eq!(used_before(&uses, Epoch(1_000_000_000 + 9 * day)), 3 * 3600);
+}
+
+#[test]
+fn who_had_least_goes_first_and_who_slept_goes_last() {
+    let waiting = |n: usize, used, lapses, since| Waiting { booking: id(n), used, lapses, since: Epoch(since) };
+    let mut queue = [waiting(1, 7200, 0, 10), waiting(2, 0, 0, 30), waiting(3, 0, 0, 20), waiting(4, 0, 1, 5)];
+    by_fairness(&mut queue);
+    let order: Vec<String> = queue.iter().map(|w| w.booking.to_string()).collect();
+    assert_eq!(order, ["b3", "b2", "b1", "b4"]);
+}
+
+#[test]
+fn alternatives_are_the_nearest() {
+    let mut ground = ground(server("a", Mode::Exclusive, 8, 32));
+    ground.held.push(Held {
+        booking: id(0),
+        place: 0,
+        busy: window("2026-11-23T10:00:00Z", "2026-11-23T11:10:00Z"),
+        layout: layout("1x4c12g"),
+    });
+    let wish = window("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
+    let now = at("2026-11-23T08:00:00Z");
+    let found = alternatives(&[ground], &Policy::default(), now, wish, layout("1x4c12g"), 3);
+    let starts: Vec<String> = found.iter().map(|f| f.window.starts.to_string()).collect();
+    assert_eq!(starts, ["2026-11-23T11:30:00Z", "2026-11-23T08:30:00Z", "2026-11-23T12:00:00Z"]);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_places_are_apart_and_layouts_fit(
+        shared in any::<bool>(), cores in 2u32..24, gib in 14u64..80,
+        asks in prop::collection::vec((0i64..100, 1i64..20, 0usize..3), 1..60),
+    ) {
+        let mode = if shared { Mode::Shared } else { Mode::Exclusive };
+        let server = server("a", mode, cores, gib);
+        let mut held: Vec<Held> = vec![];
+        for (n, (start, length, which)) in asks.into_iter().enumerate() {
+            let busy = Window { starts: Epoch(start), ends: Epoch(start + length) };
+            let layout = Layout::SHIPPED[which];
+            if let Some(place) = find_place(&server, &held, busy, layout) {
+                held.push(Held { booking: id(n), place, busy, layout });
+            }
+        }
+        for (n, a) in held.iter().enumerate() {
+            prop_assert!(a.place < places(&server));
+            for b in &held[..n] {
+                prop_assert!(a.place != b.place || !a.busy.overlaps(b.busy));
+            }
+        }
+        for second in 0..120 {
+            let now: Vec<&Held> = held.iter().filter(|h| h.busy.holds(Epoch(second))).collect();
+            let memory: u64 = now.iter().map(|h| h.layout.memory.0 * u64::from(h.layout.nodes)).sum();
+            prop_assert!(memory <= server.memory.0 || now.is_empty());
+            prop_assert!(!shared || now.iter().map(|h| h.layout.cores).sum::<u32>() <= cores);
+        }
+    }
+
+    #[test]
+    fn the_fullest_week_is_what_counting_by_hand_finds(uses in prop::collection::vec((0i64..400, 1i64..12), 0..20), start in 0i64..400) {
+        let hour = 3600;
+        let base = 1_700_000_000 / hour * hour;
+        let uses: Vec<Use> = uses.into_iter().map(|(s, l)| Use { starts: Epoch(base + s * hour), seconds: l * hour }).collect();
+        let around = Window { starts: Epoch(base + start * hour), ends: Epoch(base + (start + 2) * hour) };
+        let weeks = (-200..620).map(|h| base + h * hour).chain([around.starts.0 - ROLLING + 1, around.ends.0 - 1]);
+        let by_hand = weeks.filter(|at| *at < around.ends.0 && *at + ROLLING > around.starts.0)
+            .map(|at| uses.iter().map(|u| {
+                let (from, to) = (at.max(u.starts.0), (at + ROLLING).min(u.starts.0 + u.seconds));
+                (to - from).max(0)
+            }).sum::<i64>()).max().unwrap();
+        prop_assert_eq!(most_in_any_week(&uses, around), by_hand);
+    }
+}

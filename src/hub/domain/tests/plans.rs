@@ -1,0 +1,91 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::profile::Layout;
+
+const NOW: &str = "2026-11-23T07:00:00Z";
+
+fn ask() -> Ask {
+    let within = window("2026-11-23T08:00:00Z", "2026-11-23T20:00:00Z");
+    Ask { layout: Layout::SHIPPED[0], length: 3600, within }
+}
+
+fn student(login: &str, used: i64, hours: &[i64]) -> Student {
+    let start = at("2026-11-23T00:00:00Z");
+    let wish = |h: &i64| Wish { within: Window { starts: start + h * 3600, ends: start + (h + 1) * 3600 } };
+    Student { person: login.parse().unwrap(), wishes: hours.iter().map(wish).collect(), used, taken: vec![] }
+}
+
+fn grounds() -> Vec<Ground> {
+    vec![ground(server("a", Mode::Exclusive, 8, 32)), ground(server("b", Mode::Exclusive, 8, 32))]
+}
+
+fn plan(students: &[Student], slots: u32) -> ClassPlan {
+    plan_class(&grounds(), &Policy::default(), at(NOW), students, ask(), slots)
+}
+
+#[test]
+fn the_plan_says_who_got_what_and_why() {
+    let table = plan(
+        &[student("amy", 7200, &[9]), student("bob", 0, &[9]), student("cem", 0, &[9, 12]), student("dan", 3600, &[])],
+        1,
+    );
+    let rows: Vec<String> = table
+        .rows
+        .iter()
+        .map(|r| {
+            let given = r.given.as_ref().unwrap();
+            format!("{} {} {} {}", r.person, given.server, given.window.starts, r.why)
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "bob a 2026-11-23T09:00:00Z had 0.0 h before; wish 1 was free",
+            "cem b 2026-11-23T09:00:00Z had 0.0 h before; wish 1 was free",
+            "dan a 2026-11-23T10:30:00Z had 1.0 h before; no wishes: the next free slot",
+            "amy b 2026-11-23T10:30:00Z had 2.0 h before; none of 1 wishes was free: the next free slot",
+        ]
+    );
+    assert_eq!((table.given, table.wished), (4, 2));
+}
+
+#[test]
+fn nobody_gets_a_second_slot_before_everybody_had_a_first() {
+    let students: Vec<Student> = ["amy", "bob", "cem", "dan", "eve"].iter().map(|n| student(n, 0, &[8, 9])).collect();
+    let table = plan(&students, 3);
+    assert_eq!(table.rows.len(), 15);
+    for round in 1..=3 {
+        let mut logins: Vec<&str> = table.rows.iter().filter(|r| r.round == round).map(|r| r.person.as_str()).collect();
+        logins.sort_unstable();
+        assert_eq!(logins, ["amy", "bob", "cem", "dan", "eve"]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_order_of_the_input_changes_nothing_and_slots_are_apart(
+        wishes in prop::collection::vec((0i64..20, prop::collection::vec(8i64..20, 0..4)), 1..8), seed in any::<u64>(),
+    ) {
+        let students: Vec<Student> = wishes.iter().enumerate().map(|(n, (used, hours))| student(&format!("s{n}"), used * 600, hours)).collect();
+        let first = plan(&students, 2);
+        let mut turned = students.clone();
+        turned.rotate_left((seed % students.len() as u64) as usize);
+        let mut others = grounds();
+        others.reverse();
+        let second = plan_class(&others, &Policy::default(), at(NOW), &turned, ask(), 2);
+        prop_assert_eq!(&first, &second);
+
+        let given: Vec<_> = first.rows.iter().filter_map(|r| Some((&r.person, r.given.as_ref()?))).collect();
+        for (n, (person, a)) in given.iter().enumerate() {
+            prop_assert!(ask().within.covers(a.window));
+            for (other, b) in &given[..n] {
+                let busy = |g: &Given| g.window.longer(600);
+                prop_assert!(a.server != b.server || !busy(a).overlaps(busy(b)));
+                prop_assert!(person != other || !a.window.overlaps(b.window));
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use russh::keys::PublicKey;
+use serde::{Deserialize, Serialize};
+
+use super::{Commands, Limits, Places};
+use crate::{
+    core::{Code, Problem, Secret},
+    hub::gate::{Epoch, public_key},
+    machine::Wanted,
+};
+
+/// The agent's configuration, as `hub enroll` writes it: YAML.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// This server's name at the hub.
+    pub server: String,
+    /// Where the hub is: `https://...`, `http://...` or `unix:/path`; none lives by the plan at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// A file, readable by root only, whose first line is the agent's token at the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// A file with the certificate of the hub's own authority, in PEM, for HTTPS without a public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_ca: Option<PathBuf>,
+    /// The public key that plans are signed with, one OpenSSH line.
+    pub plan_key: String,
+    /// Journal and plan.
+    #[serde(default = "state")]
+    pub state: PathBuf,
+    /// sshd's principals files.
+    #[serde(default = "principals")]
+    pub principals: PathBuf,
+    /// The group of students' accounts.
+    #[serde(default = "group")]
+    pub group: String,
+    /// Whether sshd understands `expiry-time="...Z"`: OpenSSH 9.1 and later.
+    #[serde(default)]
+    pub expiry_time: bool,
+    /// How long before its start a slot's lab is brought up, in seconds.
+    #[serde(default = "lead")]
+    pub lead: Epoch,
+    /// How often the hub is asked, in seconds.
+    #[serde(default = "poll")]
+    pub poll: u64,
+    /// How long evicting is tried before the slot is quarantined, in seconds.
+    #[serde(default = "evict")]
+    pub evict_limit: i64,
+    /// Labs in machines that kubecamp makes on this server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machines: Option<MachinesConfig>,
+    /// Commands for the hand-over, on servers without machines.
+    #[serde(default)]
+    pub commands: Commands,
+}
+
+/// How the labs' machines are made.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MachinesConfig {
+    /// The private engine's folder, where no Incus is installed.
+    #[serde(default = "engine")]
+    pub engine: PathBuf,
+    /// Built node images.
+    #[serde(default = "images")]
+    pub images: PathBuf,
+    /// What they are: `auto`, `vm` or `container`; root in a container is as good as root on the server.
+    #[serde(default)]
+    pub kind: Wanted,
+    /// What a fresh machine begins with: a prepared image of this name, if the engine has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+fn state() -> PathBuf {
+    "/var/lib/kubecamp-gate/state".into()
+}
+fn principals() -> PathBuf {
+    "/etc/kubecamp-gate/principals".into()
+}
+fn group() -> String {
+    "kubecamp-students".into()
+}
+fn lead() -> Epoch {
+    300
+}
+fn poll() -> u64 {
+    5
+}
+fn evict() -> i64 {
+    30
+}
+fn engine() -> PathBuf {
+    "/var/lib/kubecamp-gate/engine".into()
+}
+fn images() -> PathBuf {
+    "/var/lib/kubecamp-gate/images".into()
+}
+
+impl Config {
+    /// Reads the file.
+    pub fn load(file: &Path) -> Result<Self, Problem> {
+        let wrong =
+            || Problem::new(Code::GateConfig, format!("{} is not a configuration of the agent", file.display()));
+        let text = fs::read_to_string(file).map_err(|e| wrong().because(e))?;
+        let config: Self = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
+            .map_err(|e| wrong().because(e))?;
+        public_key(&config.plan_key).map_err(|e| wrong().because(e))?;
+        if config.server.is_empty() || config.poll == 0 || config.lead < 0 || config.evict_limit < 0 {
+            return Err(wrong().detail(["server, poll, lead or evict-limit makes no sense"]));
+        }
+        if config.hub.is_some() && config.token_file.is_none() {
+            return Err(wrong().detail(["a hub needs a token-file"]));
+        }
+        Ok(config)
+    }
+
+    /// Whose plans count.
+    pub fn plan_key(&self) -> Result<PublicKey, Problem> {
+        public_key(&self.plan_key)
+    }
+
+    /// The token; a file that others may read is refused.
+    pub fn token(&self) -> Result<Secret, Problem> {
+        let file = self.token_file.as_deref().unwrap_or(Path::new(""));
+        let wrong = || Problem::new(Code::GateConfig, format!("the token file {} cannot be used", file.display()));
+        let mode = fs::metadata(file).map_err(|e| wrong().because(e))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(wrong().hint(format!("Make it private: chmod 600 {}.", file.display())));
+        }
+        let text = fs::read_to_string(file).map_err(|e| wrong().because(e))?;
+        match text.lines().next().map(str::trim).filter(|t| !t.is_empty()) {
+            Some(token) => Ok(Secret::new(token)),
+            None => Err(wrong().detail(["it is empty"])),
+        }
+    }
+
+    /// Where things are.
+    pub fn places(&self) -> Places {
+        Places {
+            principals: self.principals.clone(),
+            group: self.group.clone(),
+            net: "/proc/net".into(),
+            expiry_time: self.expiry_time,
+        }
+    }
+
+    /// How long things may take.
+    pub fn limits(&self) -> Limits {
+        Limits { lead: self.lead, evict: self.evict_limit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::gate::HubKey;
+
+    #[test]
+    fn a_short_file_is_enough_and_a_wrong_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.yaml");
+        let key = HubKey::generate("plan").unwrap().public_line().unwrap();
+        fs::write(&file, format!("server: s1\nplan-key: {key}\n")).unwrap();
+        let config = Config::load(&file).unwrap();
+        assert_eq!((config.lead, config.group.as_str(), config.hub), (300, "kubecamp-students", None));
+        for text in [
+            "server: s1\n".to_owned(),
+            format!("server: s1\nplan-key: {key}\nhub: http://h\n"),
+            format!("server: s1\nplan-key: {key}\nwhat: 1\n"),
+            "server: s1\nplan-key: nonsense\n".to_owned(),
+            format!("server: ''\nplan-key: {key}\n"),
+        ] {
+            fs::write(&file, &text).unwrap();
+            assert_eq!(Config::load(&file).err().map(|p| p.code), Some(Code::GateConfig), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, token) = (dir.path().join("agent.yaml"), dir.path().join("token"));
+        let key = HubKey::generate("plan").unwrap().public_line().unwrap();
+        fs::write(&file, format!("server: s1\nplan-key: {key}\ntoken-file: {}\n", token.display())).unwrap();
+        fs::write(&token, "kct_abc\n").unwrap();
+        let config = Config::load(&file).unwrap();
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(config.token().unwrap_err().code, Code::GateConfig);
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(config.token().unwrap().expose(), "kct_abc");
+    }
+}

@@ -1,0 +1,108 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::Config;
+use crate::{
+    core::{Code, Problem, Secret, shell::printable},
+    hub::gate::{Accepted, Events, Heartbeat, HeartbeatAnswer, SignedPlan},
+};
+
+/// The way to the hub. The agent does its work without it.
+#[async_trait]
+pub trait HubLink: Send + Sync {
+    /// The newest plan.
+    async fn plan(&self) -> Result<SignedPlan, Problem>;
+
+    /// Tells what happened; the hub takes each number once, so telling twice does no harm.
+    async fn events(&self, events: &Events) -> Result<Accepted, Problem>;
+
+    /// Tells that the agent lives, and asks what time it is.
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, Problem>;
+}
+
+/// The hub's API over HTTP(S) or a Unix socket.
+pub struct HttpLink {
+    client: Client,
+    base: String,
+    token: Secret,
+}
+
+/// How long one request may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read, in bytes.
+const LONGEST: usize = 8 << 20;
+
+impl HttpLink {
+    /// The link of a configuration; `None` when it names no hub.
+    pub fn of(config: &Config) -> Result<Option<Self>, Problem> {
+        let Some(hub) = &config.hub else { return Ok(None) };
+        let wrong = |why: &str| Problem::new(Code::GateConfig, format!("hub: {hub} {why}"));
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
+        let base = match hub.strip_prefix("unix:") {
+            Some(path) => {
+                builder = builder.unix_socket(path).no_proxy();
+                "http://hub".to_owned()
+            }
+            None if hub.starts_with("http://") || hub.starts_with("https://") => hub.trim_end_matches('/').to_owned(),
+            None => return Err(wrong("is neither https://..., http://... nor unix:/path")),
+        };
+        if let Some(file) = &config.hub_ca {
+            let pem = std::fs::read(file).map_err(|e| wrong("has no readable hub-ca").because(e))?;
+            let ca = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong("has no sound hub-ca").because(e))?;
+            builder = builder.tls_certs_merge([ca]);
+        }
+        let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
+        Ok(Some(Self { client, base, token: config.token()? }))
+    }
+
+    async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Problem> {
+        let lost = || Problem::new(Code::GateLink, format!("the hub does not answer {method} {path}"));
+        let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
+        request = request.bearer_auth(self.token.expose());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let mut answer = request.send().await.map_err(|e| lost().because(e.without_url()))?;
+        let status = answer.status();
+        let mut bytes = vec![];
+        while let Some(chunk) = answer.chunk().await.map_err(|e| lost().because(e.without_url()))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST {
+                return Err(lost().detail(["its answer is too long"]));
+            }
+        }
+        if status != StatusCode::OK {
+            let text = String::from_utf8_lossy(&bytes);
+            let line: String = printable(text.lines().next().unwrap_or_default()).chars().take(200).collect();
+            return Err(
+                Problem::new(Code::GateLink, format!("the hub answers {method} {path} with {status}")).detail([line])
+            );
+        }
+        serde_json::from_slice(&bytes).map_err(|e| lost().detail(["its answer cannot be read"]).because(e))
+    }
+}
+
+#[async_trait]
+impl HubLink for HttpLink {
+    async fn plan(&self) -> Result<SignedPlan, Problem> {
+        self.ask::<(), _>(Method::GET, "/api/v1/agent/plan", None).await
+    }
+
+    async fn events(&self, events: &Events) -> Result<Accepted, Problem> {
+        self.ask(Method::POST, "/api/v1/agent/events", Some(events)).await
+    }
+
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, Problem> {
+        self.ask(Method::POST, "/api/v1/agent/heartbeat", Some(heartbeat)).await
+    }
+}

@@ -1,0 +1,175 @@
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+
+use super::{Agent, Entry, Halted, Held, Now, Step};
+use crate::hub::gate::SlotState;
+
+/// Minutes before the end at which the holder is told.
+const WARNINGS: [u32; 3] = [1, 5, 15];
+
+impl Agent {
+    /// Takes the principals away of slots that end now, before anything is written down: no slow disk and no death at
+    /// the journal may lengthen a slot. Gives the bookings whose door is shut.
+    pub(super) fn take_principals(&mut self, now: Now) -> BTreeSet<String> {
+        let mut shut = BTreeSet::new();
+        for held in self.ledger().slots.into_values() {
+            if self.why_end(&held, now).is_none() {
+                continue;
+            }
+            match self.world.set_principals(&held.slot.account, "") {
+                Ok(()) => drop(shut.insert(held.slot.booking)),
+                Err(problem) => self.trouble(&held.slot.booking, problem.to_string()),
+            }
+        }
+        shut
+    }
+
+    /// Writes down that slots end now, and goes on shutting the doors that are not `shut` yet.
+    pub(super) async fn shut_doors(&mut self, now: Now, shut: &BTreeSet<String>) -> Result<(), Halted> {
+        for held in self.ledger().slots.into_values() {
+            let booking = held.slot.booking.clone();
+            let reason = self.why_end(&held, now);
+            if reason.is_some() {
+                if let Some((_, task)) = self.work.remove(&booking) {
+                    task.abort();
+                    let _ = task.await;
+                }
+                self.write(Entry::Begin { booking: booking.clone(), step: Step::Shut, reason })?;
+            }
+            let begun = held.failed.is_none() && held.next == Some(Step::Shut) && held.begun;
+            if reason.is_none() && !begun {
+                continue;
+            }
+            let done = if shut.contains(&booking) { Ok(()) } else { self.world.set_principals(&held.slot.account, "") };
+            match done {
+                Ok(()) => self.write(Entry::Done { booking, step: Step::Shut })?,
+                Err(problem) => self.trouble(&booking, problem.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the principals files what they must be, whoever changed them: those of open slots and no others.
+    pub(super) fn keep_doors(&mut self, lost: bool) {
+        let found = match self.world.principals() {
+            Ok(found) => found,
+            Err(problem) => return self.trouble("principals", problem.to_string()),
+        };
+        self.troubles.remove("principals");
+        let ledger = self.ledger();
+        let open: Vec<_> = ledger.slots.values().filter(|h| h.is_open() && !lost).collect();
+        for account in found.keys().filter(|a| !open.iter().any(|h| h.slot.account == **a)) {
+            if let Err(problem) = self.world.set_principals(account, "") {
+                self.trouble(account, problem.to_string());
+            }
+        }
+        for held in open {
+            let line = self.world.principals_line(&held.slot);
+            if found.get(&held.slot.account) != Some(&line)
+                && let Err(problem) = self.world.set_principals(&held.slot.account, &line)
+            {
+                self.trouble(&held.slot.account, problem.to_string());
+            }
+        }
+    }
+
+    /// Opens the doors of slots that start now and whose lab is up.
+    pub(super) async fn open_doors(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
+        for held in self.ledger().slots.into_values() {
+            let (booking, account) = (held.slot.booking.clone(), &held.slot.account);
+            let due = held.failed.is_none() && held.next == Some(Step::Open) && now.early >= held.slot.starts * 1000;
+            if !due {
+                continue;
+            }
+            if let Some(why) = doubt.map(str::to_owned).or_else(|| self.no_disk()) {
+                self.refuse(&booking, why)?;
+                continue;
+            }
+            if !held.begun {
+                self.write(Entry::Begin { booking: booking.clone(), step: Step::Open, reason: None })?;
+            }
+            if let Err(problem) = self.world.ensure_account(account).await {
+                let detail = lines(&problem);
+                self.write(Entry::Failed { booking, step: Step::Open, detail })?;
+                continue;
+            }
+            match self.world.set_principals(account, &self.world.principals_line(&held.slot)) {
+                Ok(()) => {
+                    self.refused.remove(&booking);
+                    self.write(Entry::Done { booking, step: Step::Open })?;
+                }
+                Err(problem) => self.refuse(&booking, problem.to_string())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells holders how many minutes are left; after an extension again.
+    pub(super) async fn tell(&mut self, now: Now) -> Result<(), Halted> {
+        for held in self.ledger().slots.into_values().filter(Held::is_open) {
+            let left = held.slot.ends * 1000 - now.late;
+            let Some(minutes) = WARNINGS.into_iter().find(|m| left <= i64::from(*m) * 60_000) else { continue };
+            if left <= 0 || held.warned.iter().any(|told| *told <= minutes) {
+                continue;
+            }
+            let unit = if minutes == 1 { "minute" } else { "minutes" };
+            let text = format!(
+                "kubecamp: your slot ends in {minutes} {unit}. Your processes here are ended then; your lab is saved."
+            );
+            self.world.warn(&held.slot.account, &text).await;
+            self.write(Entry::Warned { booking: held.slot.booking, minutes })?;
+        }
+        Ok(())
+    }
+
+    /// Sees who came, and ends whatever an account runs outside of its slots.
+    pub(super) async fn sweep(&mut self, lost: bool) -> Result<(), Halted> {
+        let ledger = self.ledger();
+        let mut accounts: BTreeSet<String> = self.world.accounts().into_iter().collect();
+        accounts.extend(ledger.slots.values().map(|h| h.slot.account.clone()));
+        let remains = match self.world.remains(&accounts.iter().cloned().collect::<Vec<_>>()) {
+            Ok(remains) => remains,
+            Err(problem) => {
+                self.trouble("processes", problem.to_string());
+                return Ok(());
+            }
+        };
+        self.troubles.remove("processes");
+        self.strays.retain(|a| remains.contains_key(a));
+        let mut strays = vec![];
+        for account in remains.iter().filter(|(_, left)| !left.processes.is_empty()).map(|(account, _)| account) {
+            let of = || ledger.slots.values().filter(|h| h.slot.account == *account);
+            if let Some(held) = of().find(|h| h.is_open() && !lost) {
+                if !held.seen {
+                    self.write(Entry::Seen { booking: held.slot.booking.clone() })?;
+                }
+                continue;
+            }
+            // The end of a slot ends them itself, and counts how long it takes.
+            if of().any(|h| h.state() == SlotState::Ending) {
+                continue;
+            }
+            strays.push(account);
+        }
+        let ended = join_all(strays.iter().map(|account| self.world.evict(account))).await;
+        for (account, ended) in strays.into_iter().zip(ended) {
+            if let Err(problem) = ended {
+                self.trouble(account, problem.to_string());
+            }
+            if self.strays.insert(account.clone()) {
+                self.write(Entry::Stray { account: account.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn trouble(&mut self, what: &str, why: String) {
+        self.troubles.insert(what.to_owned(), why);
+    }
+}
+
+/// A problem as lines for a report.
+pub(super) fn lines(problem: &crate::core::Problem) -> Vec<String> {
+    problem.to_string().lines().map(|l| crate::core::shell::printable(l.trim())).take(10).collect()
+}

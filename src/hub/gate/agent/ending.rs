@@ -1,0 +1,139 @@
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::{Agent, Entry, Halted, HandOver, Held, Reading, Step, doors::lines};
+use crate::{
+    core::{Code, Problem},
+    hub::gate::{Slot, SlotState},
+};
+
+impl Agent {
+    /// Ends what ran in slots whose door is shut, those of several people side by side.
+    pub(super) async fn end_all(&mut self, reading: &Reading) -> Result<(), Halted> {
+        let due = |h: &Held| h.state() == SlotState::Ending && h.next > Some(Step::Shut);
+        let held: Vec<_> = self.ledger().slots.into_values().filter(due).collect();
+        self.ending.retain(|booking, _| held.iter().any(|h| h.slot.booking == *booking));
+        for h in &held {
+            self.ending.entry(h.slot.booking.clone()).or_insert(reading.boot);
+        }
+        let this = &*self;
+        let ended = join_all(held.iter().map(|h| this.end_one(h, reading.boot))).await;
+        for (h, ended) in held.iter().zip(ended) {
+            match ended? {
+                Some(problem) => self.trouble(&h.slot.booking, problem.to_string()),
+                None => drop(self.troubles.remove(&h.slot.booking)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes as far as it gets; what did not work is tried at the next tick, until the limit.
+    async fn end_one(&self, held: &Held, boot: i64) -> Result<Option<Problem>, Halted> {
+        let (booking, account) = (&held.slot.booking, &held.slot.account);
+        let since = self.ending.get(booking).copied().unwrap_or(boot);
+        let late = boot - since > self.limits.evict * 1000;
+        let mut begun = held.begun;
+        for step in [Step::Evict, Step::Clear, Step::Cut, Step::ProveEmpty] {
+            if held.next > Some(step) {
+                continue;
+            }
+            if !begun {
+                self.write(Entry::Begin { booking: booking.clone(), step, reason: None })?;
+            }
+            begun = false;
+            let tried = match step {
+                Step::Evict => self.world.evict(account).await,
+                Step::Clear => self.world.clear(account).await,
+                Step::Cut => self.world.cut_flows(account).await,
+                _ => self.prove_empty(account).await,
+            };
+            match tried {
+                Ok(()) => self.write(Entry::Done { booking: booking.clone(), step })?,
+                Err(problem) if late => {
+                    let detail = lines(&problem);
+                    self.write(Entry::Failed { booking: booking.clone(), step, detail })?;
+                    return Ok(Some(problem));
+                }
+                Err(problem) => return Ok(Some(problem)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What came back between killing and looking is ended once more before it counts.
+    async fn prove_empty(&self, account: &str) -> Result<(), Problem> {
+        let look = || -> Result<_, Problem> { Ok(self.world.remains(&[account.to_owned()])?.remove(account)) };
+        if look()?.is_none_or(|left| left.is_empty()) {
+            return Ok(());
+        }
+        self.world.evict(account).await?;
+        self.world.clear(account).await?;
+        self.world.cut_flows(account).await?;
+        match look()? {
+            Some(left) if !left.is_empty() => {
+                let what = format!("something of {account} still runs");
+                Err(Problem::new(Code::GateNotEmpty, what).detail(left.lines()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins and collects work on labs; it goes on beside the ticks, since a save may take minutes.
+    pub(super) async fn work_on_labs(&mut self) -> Result<(), Halted> {
+        let labs = |h: &Held| {
+            let step = h.next.filter(|s| matches!(s, Step::Arm | Step::Save | Step::Reset | Step::ProveClean));
+            step.filter(|_| h.failed.is_none()).map(|step| (h.slot.clone(), step, h.begun))
+        };
+        let due: Vec<_> = self.ledger().slots.values().filter_map(labs).collect();
+        for (slot, step, mut begun) in due {
+            let mut step = Some(step);
+            // Several steps in one go, as long as each is quick.
+            while let Some(at) = step.filter(|s| matches!(s, Step::Arm | Step::Save | Step::Reset | Step::ProveClean)) {
+                if !self.work.contains_key(&slot.booking) {
+                    if !begun {
+                        self.write(Entry::Begin { booking: slot.booking.clone(), step: at, reason: None })?;
+                    }
+                    let (hand, slot) = (Arc::clone(&self.hand), slot.clone());
+                    let booking = slot.booking.clone();
+                    let task = tokio::spawn(async move { carry_out(&*hand, at, &slot).await });
+                    self.work.insert(booking, (at, task));
+                    tokio::task::yield_now().await;
+                }
+                if self.work.get(&slot.booking).is_some_and(|(_, task)| !task.is_finished()) {
+                    break;
+                }
+                step = self.collect(&slot.booking).await?;
+                begun = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down how work ended; gives the next step.
+    async fn collect(&mut self, booking: &str) -> Result<Option<Step>, Halted> {
+        let Some((step, task)) = self.work.remove(booking) else { return Ok(None) };
+        let ended = task
+            .await
+            .unwrap_or_else(|e| Err(Problem::new(Code::Internal, "the work on a lab stopped by itself").because(e)));
+        match ended {
+            Ok(()) => {
+                self.write(Entry::Done { booking: booking.to_owned(), step })?;
+                Ok(step.next())
+            }
+            Err(problem) => {
+                self.write(Entry::Failed { booking: booking.to_owned(), step, detail: lines(&problem) })?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+async fn carry_out(hand: &dyn HandOver, step: Step, slot: &Slot) -> Result<(), Problem> {
+    match step {
+        Step::Arm => hand.arm(slot).await,
+        Step::Save => hand.save(slot).await,
+        Step::Reset => hand.reset(slot).await,
+        _ => hand.prove(slot).await,
+    }
+}

@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::{
+    core::{Code, Problem, shell::printable},
+    hub::gate::Slot,
+};
+
+/// What happens to the lab between two holders. Every call may be repeated, also after it was killed midway.
+#[async_trait]
+pub trait HandOver: Send + Sync {
+    /// Keeps the holder's lab so that it can be brought back in a later slot.
+    async fn save(&self, slot: &Slot) -> Result<(), Problem>;
+
+    /// Frees the place of everything of the holder.
+    async fn reset(&self, slot: &Slot) -> Result<(), Problem>;
+
+    /// Succeeds only if nothing of the holder is left.
+    async fn prove(&self, slot: &Slot) -> Result<(), Problem>;
+
+    /// Brings the holder's saved lab back, or a fresh one up.
+    async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
+}
+
+/// Runs configured commands, for servers without machines of kubecamp's own.
+///
+/// A command is a program and its words; it gets `KUBECAMP_BOOKING`, `KUBECAMP_ACCOUNT`, `KUBECAMP_PLACE` and
+/// `KUBECAMP_LAYOUT` in its environment and nothing else but a PATH. One that is not configured succeeds.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Commands {
+    /// Saves.
+    pub save: Vec<String>,
+    /// Cleans.
+    pub reset: Vec<String>,
+    /// Proves.
+    pub prove: Vec<String>,
+    /// Brings up.
+    pub arm: Vec<String>,
+    /// How long each may take, in seconds; 0 is ten minutes.
+    pub limit: u64,
+}
+
+#[async_trait]
+impl HandOver for Commands {
+    async fn save(&self, slot: &Slot) -> Result<(), Problem> {
+        self.run("save", &self.save, slot).await
+    }
+
+    async fn reset(&self, slot: &Slot) -> Result<(), Problem> {
+        self.run("reset", &self.reset, slot).await
+    }
+
+    async fn prove(&self, slot: &Slot) -> Result<(), Problem> {
+        self.run("prove", &self.prove, slot).await
+    }
+
+    async fn arm(&self, slot: &Slot) -> Result<(), Problem> {
+        self.run("arm", &self.arm, slot).await
+    }
+}
+
+impl Commands {
+    async fn run(&self, what: &str, words: &[String], slot: &Slot) -> Result<(), Problem> {
+        let Some((program, rest)) = words.split_first() else { return Ok(()) };
+        let failed =
+            |why: String| Problem::new(Code::GateHandOver, format!("{what} of booking {} failed: {why}", slot.booking));
+        let mut command = Command::new(program);
+        command
+            .args(rest)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("KUBECAMP_BOOKING", &slot.booking)
+            .env("KUBECAMP_ACCOUNT", &slot.account)
+            .env("KUBECAMP_PLACE", slot.place.to_string())
+            .env("KUBECAMP_LAYOUT", slot.layout.as_deref().unwrap_or_default())
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true);
+        let limit = Duration::from_secs(if self.limit == 0 { 600 } else { self.limit });
+        let out = match tokio::time::timeout(limit, command.output()).await {
+            Err(_) => return Err(failed(format!("it took longer than {} s", limit.as_secs()))),
+            Ok(Err(e)) => return Err(failed(format!("{program} cannot be run")).because(e)),
+            Ok(Ok(out)) => out,
+        };
+        if out.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&out.stderr);
+        let lines: Vec<_> = text.lines().map(printable).collect();
+        Err(failed(out.status.to_string()).detail(lines[lines.len().saturating_sub(5)..].to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn commands_know_their_slot_and_are_held_to_their_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out").display().to_string();
+        let sh = |text: &str| vec!["sh".to_owned(), "-c".into(), text.into()];
+        let commands = Commands {
+            save: sh(&format!("echo $KUBECAMP_BOOKING $KUBECAMP_ACCOUNT $KUBECAMP_LAYOUT > {out}")),
+            reset: sh("echo no room >&2; exit 3"),
+            prove: sh("exec sleep 100"),
+            arm: vec![],
+            limit: 1,
+        };
+        let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("42", "kct-a", 1, 2) };
+        commands.save(&slot).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "42 kct-a 2x4c8g\n");
+        let problem = commands.reset(&slot).await.unwrap_err();
+        assert_eq!((problem.code, problem.detail), (Code::GateHandOver, vec!["no room".to_owned()]));
+        assert!(commands.prove(&slot).await.unwrap_err().what.contains("longer than 1 s"));
+        commands.arm(&slot).await.unwrap();
+    }
+}

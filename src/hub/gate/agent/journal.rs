@@ -1,0 +1,218 @@
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Ledger, Line};
+use crate::{
+    core::{Code, Problem},
+    hub::gate::Epoch,
+};
+
+/// The agent was told to stop at once, between two bytes if need be: what kill -9 does. Only tests ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Halted;
+
+/// Where the bytes of a journal go.
+pub trait Ink: Send {
+    /// Writes a line and has it on the disk before it returns.
+    fn write(&mut self, line: &[u8]) -> Result<(), InkError>;
+}
+
+/// Why a line was not written.
+#[derive(Debug)]
+pub enum InkError {
+    /// The disk.
+    Disk(std::io::Error),
+    /// See [`Halted`].
+    Halted,
+}
+
+/// The journal: NDJSON, each line on the disk before what it announces is done.
+pub struct Journal {
+    file: PathBuf,
+    ink: Box<dyn Ink>,
+    ledger: Ledger,
+    /// Lines that could not be written: ends go on without a disk, and are written down when it is there again.
+    owed: Vec<Vec<u8>>,
+}
+
+/// A journal this long, in bytes, is written anew when the agent starts.
+const LONG: u64 = 4 << 20;
+
+/// The first line of a journal that was written anew: the sum of what was before.
+#[derive(Serialize, Deserialize)]
+struct Sum {
+    sum: Ledger,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, or begins one.
+    pub fn open(folder: &Path) -> Result<Self, Problem> {
+        let fail = |e| unusable(folder).because(e);
+        fs::create_dir_all(folder).map_err(fail)?;
+        let file = folder.join("journal.ndjson");
+        let (ledger, whole) = Self::read(&file)?;
+        // A line torn by a crash must not run into the next one.
+        if let Ok(found) = File::options().write(true).open(&file) {
+            found.set_len(whole).and_then(|()| found.sync_all()).map_err(fail)?;
+        }
+        if whole > LONG {
+            let mut text = serde_json::to_vec(&Sum { sum: ledger.clone() })
+                .map_err(|e| Problem::new(Code::Internal, "the agent's journal").because(e))?;
+            text.push(b'\n');
+            replace(&file, &text, 0o600)?;
+        }
+        let out = File::options().create(true).append(true).mode(0o600).open(&file).map_err(fail)?;
+        File::open(folder).and_then(|f| f.sync_all()).map_err(fail)?;
+        Ok(Self { file, ink: Box::new(OnDisk(out)), ledger, owed: vec![] })
+    }
+
+    /// The sum of a journal file, and the length of its whole lines.
+    fn read(file: &Path) -> Result<(Ledger, u64), Problem> {
+        let bytes = match fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Ledger::default(), 0)),
+            Err(e) => return Err(unusable(file).because(e)),
+        };
+        let (mut ledger, mut whole) = (Ledger::default(), 0);
+        for raw in bytes.split_inclusive(|b| *b == b'\n') {
+            if !raw.ends_with(b"\n") {
+                break;
+            }
+            if let Ok(line) = serde_json::from_slice::<Line>(raw) {
+                ledger.apply(&line);
+            } else if let Ok(sum) = serde_json::from_slice::<Sum>(raw) {
+                ledger = sum.sum;
+            } else {
+                // Not torn but altered: going on from a guess could open a door.
+                return Err(unusable(file)
+                    .detail(["a line in its midst cannot be read"])
+                    .hint("Move the file away; every account is then shut and cleaned before the next slot."));
+            }
+            whole += raw.len() as u64;
+        }
+        Ok((ledger, whole))
+    }
+
+    /// For tests: writes through `ink` from now on.
+    pub fn through(mut self, wrap: impl FnOnce(Box<dyn Ink>) -> Box<dyn Ink>) -> Self {
+        self.ink = wrap(self.ink);
+        self
+    }
+
+    /// What is known.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether lines wait for the disk.
+    pub fn is_owing(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Writes an entry. When the disk refuses it, it counts all the same and is written later; the caller sees by
+    /// [`Journal::is_owing`] that nothing more may be opened.
+    pub fn write(&mut self, at: Epoch, entry: Entry) -> Result<(), Halted> {
+        let line = Line { seq: self.ledger.seq + 1, at, entry };
+        self.ledger.apply(&line);
+        if let Ok(mut bytes) = serde_json::to_vec(&line) {
+            bytes.push(b'\n');
+            self.owed.push(bytes);
+        }
+        self.settle()
+    }
+
+    /// Writes what waits.
+    pub fn settle(&mut self) -> Result<(), Halted> {
+        while let Some(bytes) = self.owed.first() {
+            match self.ink.write(bytes) {
+                Ok(()) => drop(self.owed.remove(0)),
+                Err(InkError::Disk(_)) => return Ok(()),
+                Err(InkError::Halted) => return Err(Halted),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct OnDisk(File);
+
+impl Ink for OnDisk {
+    fn write(&mut self, line: &[u8]) -> Result<(), InkError> {
+        let before = self.0.metadata().map_err(InkError::Disk)?.len();
+        let wrote = self.0.write_all(line).and_then(|()| self.0.sync_data());
+        wrote.map_err(|e| {
+            // A full disk may have taken half of it.
+            let _ = self.0.set_len(before);
+            InkError::Disk(e)
+        })
+    }
+}
+
+/// Writes a file whole or not at all, on the disk before it returns.
+pub(super) fn replace(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Problem> {
+    let part = file.with_extension("part");
+    let wrote = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&part);
+        let mut out = File::options().create_new(true).write(true).mode(mode).open(&part)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs::rename(&part, file)?;
+        match file.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    wrote().map_err(|e| unusable(file).because(e))
+}
+
+fn unusable(file: &Path) -> Problem {
+    Problem::new(Code::GateState, format!("the agent's state in {} cannot be used", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::gate::{Slot, agent::Step};
+
+    #[test]
+    fn a_torn_line_is_dropped_and_an_altered_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(5, Entry::Taken { slot: Slot::new("a", "kct-a", 10, 20) }).unwrap();
+        journal.write(5, Entry::Begin { booking: "a".into(), step: Step::Arm, reason: None }).unwrap();
+        let (file, known) = (journal.file().to_owned(), journal.ledger().clone());
+        drop(journal);
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, [&whole[..], b"{\"seq\":3,\"at"].concat()).unwrap();
+        let mut again = Journal::open(dir.path()).unwrap();
+        assert_eq!(*again.ledger(), known);
+        again.write(6, Entry::Done { booking: "a".into(), step: Step::Arm }).unwrap();
+        assert_eq!(*Journal::open(dir.path()).unwrap().ledger(), *again.ledger());
+        fs::write(&file, [&whole[..], b"{}\n", &whole[..]].concat()).unwrap();
+        assert_eq!(Journal::open(dir.path()).err().unwrap().code, Code::GateState);
+    }
+
+    #[test]
+    fn a_long_journal_is_summed_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(5, Entry::Taken { slot: Slot::new("a", "kct-a", 10, 20) }).unwrap();
+        let (file, known) = (journal.file().to_owned(), journal.ledger().clone());
+        let line = fs::read(&file).unwrap();
+        fs::write(&file, line.repeat(LONG as usize / line.len() + 2)).unwrap();
+        assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
+        assert!(fs::metadata(&file).unwrap().len() < 2000);
+        assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
+    }
+}

@@ -1,0 +1,366 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use russh::keys::PublicKey;
+use tokio::task::JoinHandle;
+
+use super::{Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, journal};
+use crate::{
+    core::Problem,
+    hub::gate::{Epoch, Plan, Reason, Report, SignedPlan, Slot, SlotState, Wanted, plan::refused},
+};
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long before its start a slot's lab is brought up, in seconds.
+    pub lead: Epoch,
+    /// How long evicting is tried before the slot is quarantined, in seconds; it is tried on after that.
+    pub evict: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lead: 300, evict: 30 }
+    }
+}
+
+/// The keeper of the door: [`Agent::tick`] looks at clocks, plan and journal, and does what is due.
+pub struct Agent {
+    pub(super) world: Arc<dyn World>,
+    pub(super) hand: Arc<dyn HandOver>,
+    pub(super) journal: Mutex<Journal>,
+    pub(super) timeline: Timeline,
+    pub(super) plan: Option<Plan>,
+    pub(super) limits: Limits,
+    pub(super) wall: Epoch,
+    /// Work on labs that takes long, beside the ticks.
+    pub(super) work: BTreeMap<String, (Step, JoinHandle<Result<(), Problem>>)>,
+    /// Since when, by the boot clock in milliseconds, a slot is being ended.
+    pub(super) ending: BTreeMap<String, i64>,
+    /// What was told already, so that it is told once.
+    pub(super) refused: BTreeMap<String, String>,
+    pub(super) strays: BTreeSet<String>,
+    pub(super) troubles: BTreeMap<String, String>,
+    trust: Trust,
+}
+
+/// Whose plans count.
+struct Trust {
+    folder: PathBuf,
+    server: String,
+    key: PublicKey,
+}
+
+impl Agent {
+    /// An agent over its folder: its journal and the plan that it had.
+    pub fn new(
+        folder: &Path,
+        server: &str,
+        key: PublicKey,
+        journal: Journal,
+        world: Arc<dyn World>,
+        hand: Arc<dyn HandOver>,
+        limits: Limits,
+    ) -> Self {
+        let timeline = Timeline::new(journal.ledger().anchor.clone());
+        let begun = journal.ledger().slots.values().filter(|h| !h.is_over());
+        begun.for_each(|h| world.remember(&h.slot.account));
+        let trust = Trust { folder: folder.to_owned(), server: server.to_owned(), key };
+        Self {
+            world,
+            hand,
+            journal: Mutex::new(journal),
+            timeline,
+            plan: None,
+            limits,
+            wall: 0,
+            work: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            strays: BTreeSet::new(),
+            troubles: BTreeMap::new(),
+            trust,
+        }
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self, entry: Entry) -> Result<(), Halted> {
+        self.books().write(self.wall, entry)
+    }
+
+    /// What the agent knows.
+    pub fn ledger(&self) -> Ledger {
+        self.books().ledger().clone()
+    }
+
+    /// Its clocks.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Looks at the server's clocks.
+    pub fn clocks(&self) -> Reading {
+        self.world.read_clocks()
+    }
+
+    /// Reports that the hub has not taken yet, the oldest first.
+    pub fn queue(&self) -> Vec<Report> {
+        self.books().ledger().queue.iter().take(200).cloned().collect()
+    }
+
+    /// Whether half of the plan's life is over, or there is none.
+    pub fn wants_plan(&self) -> bool {
+        self.plan.as_ref().is_none_or(|p| self.wall >= p.issued_at + (p.expires_at - p.issued_at) / 2)
+    }
+
+    /// Slots that hold a place.
+    pub fn holding(&self) -> Vec<(String, SlotState)> {
+        let books = self.books();
+        books.ledger().slots.values().filter(|h| !h.is_over()).map(|h| (h.slot.booking.clone(), h.state())).collect()
+    }
+
+    /// What goes wrong and is tried again, by what it concerns.
+    pub fn troubles(&self) -> &BTreeMap<String, String> {
+        &self.troubles
+    }
+
+    /// The hub has every report up to this one.
+    pub fn acknowledged(&mut self, upto: u64) -> Result<(), Halted> {
+        let known = self.books().ledger().queue.first().is_some_and(|r| r.seq <= upto);
+        if known { self.write(Entry::Acknowledged { upto }) } else { Ok(()) }
+    }
+
+    /// The wall clock was found to be so many milliseconds ahead of the hub's.
+    pub fn measured(&mut self, reading: &Reading, ahead: i64) {
+        self.timeline.measured(reading, ahead);
+    }
+
+    /// Goes on with the plan of before, if it is still one. Without a plan nothing is open.
+    pub fn recall_plan(&mut self) -> Result<Option<Problem>, Halted> {
+        let file = self.trust.folder.join("plan.json");
+        let Ok(text) = fs::read_to_string(&file) else { return Ok(None) };
+        match serde_json::from_str::<SignedPlan>(&text) {
+            Ok(signed) => self.accept(&signed).map(Result::err),
+            Err(e) => Ok(Some(refused("the copy on the disk cannot be read".into()).because(e))),
+        }
+    }
+
+    /// Works by this plan from now on, unless it is not the hub's, not for this server, expired, or older than one
+    /// that was accepted before.
+    pub fn accept(&mut self, signed: &SignedPlan) -> Result<Result<(), Problem>, Halted> {
+        let reading = self.world.read_clocks();
+        self.wall = reading.wall / 1000;
+        let now = self.timeline.look(&reading);
+        self.remember_time()?;
+        let plan = match self.judge(signed, now) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return Ok(Ok(())),
+            Err(problem) => return Ok(Err(problem)),
+        };
+        // On the disk first: a killed agent must not know the revision without its plan.
+        let kept = serde_json::to_vec(signed)
+            .map_err(|e| refused("it cannot be kept".into()).because(e))
+            .and_then(|bytes| journal::replace(&self.trust.folder.join("plan.json"), &bytes, 0o600));
+        if let Err(problem) = kept {
+            return Ok(Err(problem));
+        }
+        if plan.revision > self.books().ledger().revision {
+            self.write(Entry::Plan { revision: plan.revision })?;
+        }
+        self.plan = Some(plan);
+        self.forget()?;
+        Ok(Ok(()))
+    }
+
+    fn judge(&self, signed: &SignedPlan, now: Now) -> Result<Option<Plan>, Problem> {
+        let plan = signed.open(&self.trust.key, &self.trust.server)?;
+        let known = self.books().ledger().revision;
+        if plan.revision < known {
+            return Err(refused(format!("it has revision {}, and {known} was accepted before", plan.revision)));
+        }
+        if now.late >= plan.expires_at * 1000 {
+            return Err(refused("it has expired".into()));
+        }
+        match &self.plan {
+            Some(at_hand) if at_hand.revision == plan.revision && at_hand.expires_at >= plan.expires_at => Ok(None),
+            // The same revision signed anew only lives longer.
+            Some(at_hand) if at_hand.revision == plan.revision && at_hand.slots != plan.slots => {
+                Err(refused(format!("revision {known} was accepted with other slots")))
+            }
+            _ => Ok(Some(plan)),
+        }
+    }
+
+    /// Slots that are over, told, and no longer in the plan.
+    fn forget(&self) -> Result<(), Halted> {
+        let ledger = self.ledger();
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let gone = |booking: &str| plan.slot(booking).is_none();
+        let told = |booking: &str| {
+            let text = format!("{booking:?}");
+            !ledger.queue.iter().any(|r| format!("{:?}", r.kind).contains(&text))
+        };
+        let over = ledger.slots.values().filter(|h| h.is_over()).map(|h| h.slot.booking.clone());
+        let bookings: Vec<_> = over.chain(ledger.missed.clone()).filter(|b| gone(b) && told(b)).collect();
+        bookings.into_iter().try_for_each(|booking| self.write(Entry::Forgotten { booking }))
+    }
+
+    /// Does what is due, and says how long nothing will be.
+    pub async fn tick(&mut self) -> Result<Duration, Halted> {
+        let reading = self.world.read_clocks();
+        self.wall = reading.wall / 1000;
+        let now = self.timeline.look(&reading);
+        let lost = self.timeline.is_lost(&reading);
+        let shut = self.take_principals(now);
+        self.books().settle()?;
+        self.remember_time()?;
+        self.follow_plan()?;
+        self.shut_doors(now, &shut).await?;
+        self.keep_doors(lost);
+        self.end_all(&reading).await?;
+        self.work_on_labs().await?;
+        let doubt = self.timeline.doubt(&reading);
+        self.take_new(now, doubt.as_deref()).await?;
+        self.work_on_labs().await?;
+        self.open_doors(now, doubt.as_deref()).await?;
+        self.tell(now).await?;
+        self.sweep(lost).await?;
+        Ok(self.until_next(now))
+    }
+
+    /// The plan, while it is in force.
+    pub(super) fn valid_plan(&self, now: Now) -> Option<&Plan> {
+        self.plan.as_ref().filter(|p| now.late < p.expires_at * 1000)
+    }
+
+    /// Keeps a late time on the disk, so that a restart with a wrong clock is noticed.
+    fn remember_time(&self) -> Result<(), Halted> {
+        let Some(anchor) = self.timeline.anchor() else { return Ok(()) };
+        let known = self.books().ledger().anchor.clone();
+        let stale = |known: &super::Anchor| {
+            (&known.boot_id, known.lost) != (&anchor.boot_id, anchor.lost) || (anchor.wall - known.wall).abs() > 60_000
+        };
+        if known.as_ref().is_none_or(stale) { self.write(Entry::Time { anchor: anchor.clone() }) } else { Ok(()) }
+    }
+
+    /// Takes over new ends of slots that are not yet ending, and what an admin cleared.
+    fn follow_plan(&self) -> Result<(), Halted> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        for held in self.ledger().slots.into_values() {
+            let booking = held.slot.booking.clone();
+            let cleared = held.failed.is_some() && plan.revision > held.failed_at && plan.cleared.contains(&booking);
+            if cleared {
+                self.write(Entry::Cleared { booking, revision: plan.revision })?;
+            } else if held.state() <= SlotState::Active
+                && let Some(slot) = plan.slot(&booking)
+                && *slot != held.slot
+                && is_same_door(slot, &held.slot)
+            {
+                self.write(Entry::Taken { slot: slot.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a slot that has not ended must end now.
+    pub(super) fn why_end(&self, held: &Held, now: Now) -> Option<Reason> {
+        if held.failed.is_some() || held.state() > SlotState::Active {
+            return None;
+        }
+        let Some(plan) = self.valid_plan(now) else { return Some(Reason::PlanExpired) };
+        match plan.slot(&held.slot.booking) {
+            None => Some(Reason::Cancelled),
+            Some(slot) if !is_same_door(slot, &held.slot) => Some(Reason::Cancelled),
+            Some(slot) => match slot.wanted {
+                Wanted::Cancelled => Some(Reason::Cancelled),
+                Wanted::Released => Some(Reason::Released),
+                Wanted::NoShow => Some(Reason::NoShow),
+                Wanted::Overridden => Some(Reason::Overridden),
+                Wanted::Open => (now.late >= slot.ends * 1000).then_some(Reason::Over),
+            },
+        }
+    }
+
+    /// Takes slots whose lab must be brought up, once their place is free.
+    async fn take_new(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
+        let Some(plan) = self.valid_plan(now) else { return Ok(()) };
+        let mut due: Vec<Slot> = plan.slots.iter().filter(|s| s.wanted == Wanted::Open).cloned().collect();
+        due.sort_by_key(|s| s.starts);
+        for slot in due {
+            let ledger = self.ledger();
+            if ledger.slots.contains_key(&slot.booking) || ledger.missed.contains(&slot.booking) {
+                continue;
+            }
+            if now.late >= slot.ends * 1000 {
+                self.write(Entry::Missed { booking: slot.booking })?;
+                continue;
+            }
+            let taken = |h: &Held| !h.is_over() && (h.slot.place == slot.place || h.slot.account == slot.account);
+            if now.early < (slot.starts - self.limits.lead) * 1000 || ledger.slots.values().any(taken) {
+                continue;
+            }
+            if let Some(why) = doubt.map(str::to_owned).or_else(|| self.no_disk()) {
+                self.refuse(&slot.booking, why)?;
+                continue;
+            }
+            // Nothing is begun for somebody who cannot be let in: the server is fit for whoever comes after.
+            if let Err(problem) = self.world.ensure_account(&slot.account).await {
+                self.refuse(&slot.booking, problem.to_string())?;
+                continue;
+            }
+            self.write(Entry::Taken { slot })?;
+        }
+        Ok(())
+    }
+
+    /// A door opens only when that can be written down.
+    pub(super) fn no_disk(&self) -> Option<String> {
+        self.books().is_owing().then(|| "the agent cannot write its journal".to_owned())
+    }
+
+    /// Tells the hub once why a slot is not armed or opened.
+    pub(super) fn refuse(&mut self, booking: &str, why: String) -> Result<(), Halted> {
+        if self.refused.insert(booking.to_owned(), why.clone()).is_some() {
+            return Ok(());
+        }
+        self.write(Entry::Refused { booking: booking.to_owned(), why })
+    }
+
+    /// Until the next boundary, at most a second: clocks are set and plans come at any time.
+    fn until_next(&self, now: Now) -> Duration {
+        let busy = !self.work.is_empty() || !self.ending.is_empty();
+        let mut wait = if busy { 50 } else { 1000 };
+        for slot in self.plan.iter().flat_map(|p| &p.slots) {
+            for (moment, clock) in [
+                ((slot.starts - self.limits.lead) * 1000, now.early),
+                (slot.starts * 1000, now.early),
+                (slot.ends * 1000, now.late),
+            ] {
+                if moment > clock {
+                    wait = wait.min(moment - clock);
+                }
+            }
+        }
+        Duration::from_millis(u64::try_from(wait.max(10)).unwrap_or(1000))
+    }
+}
+
+/// Whether two versions of a booking are about the same account and place; otherwise the old one has to end.
+fn is_same_door(a: &Slot, b: &Slot) -> bool {
+    (&a.account, a.place, &a.principal) == (&b.account, b.place, &b.principal)
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.work.values().for_each(|(_, task)| task.abort());
+    }
+}

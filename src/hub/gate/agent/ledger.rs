@@ -1,0 +1,139 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Anchor, Entry, Line, Step};
+use crate::hub::gate::{Reason, Report, Slot, SlotState};
+
+/// A slot that the agent has taken, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The slot, as the newest plan says.
+    pub slot: Slot,
+    /// The next step; none after the last.
+    pub next: Option<Step>,
+    /// Whether that step began; the effect may or may not be there.
+    pub begun: bool,
+    /// Why it ended, once it did.
+    pub reason: Option<Reason>,
+    /// The step that failed: quarantined.
+    pub failed: Option<Step>,
+    /// The revision of the plan when it failed; only a later one can clear it.
+    pub failed_at: u64,
+    /// Minutes that were told.
+    pub warned: BTreeSet<u32>,
+    /// Whether the holder came.
+    pub seen: bool,
+}
+
+impl Held {
+    fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            next: Some(Step::Arm),
+            begun: false,
+            reason: None,
+            failed: None,
+            failed_at: 0,
+            warned: BTreeSet::new(),
+            seen: false,
+        }
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> SlotState {
+        match (self.failed, self.next) {
+            (Some(_), _) => SlotState::Quarantined,
+            (None, None) => SlotState::Done,
+            (None, Some(Step::Arm | Step::Open)) => SlotState::Arming,
+            (None, Some(Step::Shut)) if !self.begun => SlotState::Active,
+            (None, Some(Step::Save)) => SlotState::Saving,
+            (None, Some(Step::Reset | Step::ProveClean)) => SlotState::Resetting,
+            (None, Some(_)) => SlotState::Ending,
+        }
+    }
+
+    /// Whether the door is open for it.
+    pub fn is_open(&self) -> bool {
+        self.state() == SlotState::Active
+    }
+
+    /// Whether its place is free for another.
+    pub fn is_over(&self) -> bool {
+        self.state() == SlotState::Done
+    }
+}
+
+/// What the agent knows: the sum of its journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The last line's number.
+    pub seq: u64,
+    /// The revision of the plan that it works by.
+    pub revision: u64,
+    /// When time was last believed.
+    pub anchor: Option<Anchor>,
+    /// Slots by booking.
+    pub slots: BTreeMap<String, Held>,
+    /// Slots that passed unopened.
+    pub missed: BTreeSet<String>,
+    /// Reports that the hub has not taken yet, oldest first.
+    pub queue: Vec<Report>,
+}
+
+impl Ledger {
+    /// Adds a line.
+    pub fn apply(&mut self, line: &Line) {
+        self.seq = self.seq.max(line.seq);
+        match &line.entry {
+            Entry::Plan { revision } => self.revision = *revision,
+            Entry::Time { anchor } => self.anchor = Some(anchor.clone()),
+            Entry::Taken { slot } => {
+                let held = self.slots.entry(slot.booking.clone()).or_insert_with(|| Held::new(slot.clone()));
+                if slot.ends > held.slot.ends {
+                    held.warned.clear();
+                }
+                held.slot = slot.clone();
+            }
+            Entry::Begin { booking, step, reason } => self.with(booking, |held| {
+                (held.next, held.begun) = (Some(*step), true);
+                held.reason = reason.or(held.reason);
+            }),
+            Entry::Done { booking, step } => self.with(booking, |h| (h.next, h.begun) = (step.next(), false)),
+            Entry::Failed { booking, step, .. } => {
+                let revision = self.revision;
+                self.with(booking, |h| (h.failed, h.failed_at) = (Some(*step), revision));
+            }
+            Entry::Cleared { booking, .. } => self.with(booking, |held| {
+                held.failed = None;
+                (held.next, held.begun) = (Some(Step::Evict), false);
+            }),
+            Entry::Warned { booking, minutes } => self.with(booking, |h| {
+                h.warned.insert(*minutes);
+            }),
+            Entry::Seen { booking } => self.with(booking, |h| h.seen = true),
+            Entry::Missed { booking } => {
+                self.missed.insert(booking.clone());
+            }
+            Entry::Acknowledged { upto } => self.queue.retain(|r| r.seq > *upto),
+            Entry::Forgotten { booking } => {
+                self.slots.remove(booking);
+                self.missed.remove(booking);
+            }
+            Entry::Refused { .. } | Entry::Stray { .. } => {}
+        }
+        let reason = match &line.entry {
+            Entry::Begin { booking, .. } | Entry::Done { booking, .. } | Entry::Failed { booking, .. } => {
+                self.slots.get(booking).and_then(|h| h.reason)
+            }
+            _ => None,
+        };
+        self.queue.extend(line.report(reason));
+    }
+
+    fn with(&mut self, booking: &str, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.slots.get_mut(booking) {
+            change(held);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+use std::{fs, path::Path};
+
+use tokio::process::Command;
+
+use crate::{
+    core::{Code, Problem, shell::printable},
+    hub::gate::is_account,
+};
+
+/// Who processes and files of an account belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The account.
+    pub name: String,
+    /// Its user id, never one of the system.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Ids that it may use in user namespaces of its own, as first and count.
+    pub subordinate: Vec<(u32, u32)>,
+}
+
+/// The lowest user id of people; everything below belongs to the system.
+const FIRST_PERSON: u32 = 1000;
+const NOBODY: u32 = 65534;
+
+/// The day on which closed accounts ended, as `templates/gate/leave.sh` writes it.
+const CLOSED: &str = "1";
+
+/// Groups whose members can become root, or reach what root guards.
+const MIGHTY: &[&str] = &[
+    "root",
+    "sudo",
+    "wheel",
+    "admin",
+    "adm",
+    "docker",
+    "incus",
+    "incus-admin",
+    "lxd",
+    "libvirt",
+    "disk",
+    "shadow",
+    "kvm",
+    "kmem",
+    "podman",
+    "systemd-journal",
+];
+
+impl Owner {
+    /// Whether this user id is one of the account's.
+    pub fn owns(&self, uid: u32) -> bool {
+        uid == self.uid || self.subordinate.iter().any(|(first, count)| uid >= *first && uid - first < *count)
+    }
+}
+
+/// The account as /etc/passwd below `root` knows it.
+pub(super) fn in_files(root: &Path, name: &str) -> Option<Owner> {
+    let passwd = fs::read_to_string(root.join("etc/passwd")).ok()?;
+    passwd.lines().find_map(|line| from_passwd(root, line).filter(|o| o.name == name))
+}
+
+fn from_passwd(root: &Path, line: &str) -> Option<Owner> {
+    let mut fields = line.split(':');
+    let name = fields.next()?.to_owned();
+    let uid: u32 = fields.nth(1)?.parse().ok()?;
+    let gid = fields.next()?.parse().ok()?;
+    let subuid = fs::read_to_string(root.join("etc/subuid")).unwrap_or_default();
+    let range = |line: &str| {
+        let mut fields = line.split(':');
+        let whose = fields.next()?;
+        let own = whose == name || whose == uid.to_string();
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+        (own && first >= FIRST_PERSON).then_some((first, count))
+    };
+    let subordinate = subuid.lines().filter_map(range).collect();
+    Some(Owner { name, uid, gid, subordinate })
+}
+
+/// The account as any source of names knows it; `None` when there is none.
+pub(super) async fn anywhere(root: &Path, name: &str) -> Result<Option<Owner>, Problem> {
+    let owner = match in_files(root, name) {
+        Some(owner) => Some(owner),
+        None => {
+            let found = run("getent", &["passwd", name]).await;
+            found.ok().and_then(|text| from_passwd(root, text.trim())).filter(|o| o.name == name)
+        }
+    };
+    owner.map(person).transpose()
+}
+
+/// Refuses ids of the system: what follows kills everything of the id.
+pub(super) fn person(owner: Owner) -> Result<Owner, Problem> {
+    if owner.uid < FIRST_PERSON || owner.uid == NOBODY || !is_account(&owner.name) {
+        return Err(unfit(&owner.name, format!("its user id is {}", owner.uid)));
+    }
+    Ok(owner)
+}
+
+/// Makes the account if there is none, and refuses one that is more than a student's.
+pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner, Problem> {
+    if !is_account(name) {
+        return Err(unfit(name, "its name cannot be one".into()));
+    }
+    if anywhere(root, name).await?.is_none() {
+        if run("getent", &["group", group]).await.is_err() {
+            run("groupadd", &["--system", "--force", group]).await?;
+        }
+        // `*` rather than the default `!`: sshd without PAM takes the latter for a locked account.
+        let made = run(
+            "useradd",
+            &[
+                "--create-home",
+                "--shell",
+                "/bin/bash",
+                "--groups",
+                group,
+                "--password",
+                "*",
+                "--comment",
+                "kubecamp",
+                name,
+            ],
+        )
+        .await;
+        if let Err(problem) = made
+            && anywhere(root, name).await?.is_none()
+        {
+            return Err(problem);
+        }
+    }
+    let owner = anywhere(root, name).await?.ok_or_else(|| unfit(name, "it cannot be made".into()))?;
+    let groups = run("id", &["-Gn", name]).await?;
+    let groups: Vec<_> = groups.split_whitespace().collect();
+    if !groups.contains(&group) {
+        return Err(unfit(name, format!("it was there before and is not in the group {group}")).hint(format!(
+            "Give the person another account name, or make it a student's: usermod -aG {group} {name}."
+        )));
+    }
+    if let Some(mighty) = groups.iter().find(|g| MIGHTY.contains(g)) {
+        return Err(unfit(name, format!("it is in the group {mighty}, so it could get around every slot"))
+            .hint(format!("Take it out: gpasswd -d {name} {mighty}.")));
+    }
+    // Taking the gate off closes the accounts of its time; they are as before when it is back.
+    let shadow = run("getent", &["shadow", name]).await.unwrap_or_default();
+    if shadow.trim().split(':').nth(7) == Some(CLOSED) {
+        run("usermod", &["--expiredate", "", "--shell", "/bin/bash", name]).await?;
+    }
+    Ok(owner)
+}
+
+/// Whether an account is in a group of /etc/group below `root`, be it as its own.
+pub(super) fn is_member(root: &Path, owner: &Owner, group: &str) -> bool {
+    let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
+    let gid = text.lines().find(|l| l.split(':').next() == Some(group)).and_then(|l| l.split(':').nth(2));
+    gid.is_some_and(|gid| gid == owner.gid.to_string()) || members(root, group).contains(&owner.name)
+}
+
+/// The members of a group in /etc/group below `root`.
+pub(super) fn members(root: &Path, group: &str) -> Vec<String> {
+    let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
+    let line = text.lines().find(|l| l.split(':').next() == Some(group));
+    let names = line.and_then(|l| l.split(':').nth(3)).unwrap_or_default();
+    names.split(',').filter(|n| is_account(n)).map(str::to_owned).collect()
+}
+
+fn unfit(name: &str, why: String) -> Problem {
+    Problem::new(Code::GateAccount, format!("the account {} cannot be a student's: {why}", printable(name)))
+}
+
+/// Runs a program of the system; its output, or why not.
+pub(super) async fn run(program: &str, args: &[&str]) -> Result<String, Problem> {
+    let failed = |why: String| Problem::new(Code::GateAccount, format!("{program} failed: {why}"));
+    let mut command = Command::new(program);
+    command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+    match tokio::time::timeout(std::time::Duration::from_secs(15), command.output()).await {
+        Err(_) => Err(failed("it took too long".into())),
+        Ok(Err(e)) => Err(failed("it cannot be run".into()).because(e)),
+        Ok(Ok(out)) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+        Ok(Ok(out)) => {
+            Err(failed(out.status.to_string()).detail([printable(String::from_utf8_lossy(&out.stderr).trim())]))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_and_their_subordinate_ids() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nkct-a:x:1007:1008::/home/a:/bin/bash\n")
+            .unwrap();
+        fs::write(
+            root.path().join("etc/subuid"),
+            "kct-b:100000:65536\nkct-a:165536:65536\n1007:300000:10\nkct-a:0:9\n",
+        )
+        .unwrap();
+        fs::write(root.path().join("etc/group"), "x:x:1:q\nkubecamp-students:x:990:kct-a,kct-b,../x\n").unwrap();
+        let owner = in_files(root.path(), "kct-a").unwrap();
+        assert_eq!((owner.uid, owner.gid), (1007, 1008));
+        assert!(owner.owns(1007) && owner.owns(165_536) && owner.owns(231_071) && owner.owns(300_009));
+        assert!(!owner.owns(0) && !owner.owns(100_000) && !owner.owns(231_072) && !owner.owns(300_010));
+        assert!(person(in_files(root.path(), "root").unwrap()).is_err());
+        assert_eq!(members(root.path(), "kubecamp-students"), ["kct-a", "kct-b"]);
+        assert!(is_member(root.path(), &owner, "kubecamp-students") && !is_member(root.path(), &owner, "x"));
+        let own_group = Owner { name: "q".into(), gid: 990, ..owner };
+        assert!(is_member(root.path(), &own_group, "kubecamp-students"));
+    }
+}

@@ -1,0 +1,11 @@
+//! Belongs: the real server: /proc, signals, principals files, accounts, what starts processes later.
+//! Never: when something is done.
+//! Start here: `world.rs`.
+
+mod accounts;
+mod later;
+mod processes;
+mod sockets;
+mod world;
+
+pub use world::{Linux, Places, principals_line};

@@ -1,0 +1,161 @@
+use std::{fs, path::Path, time::Duration};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::accounts::Owner;
+
+/// A process that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub pid: i32,
+    pub name: String,
+    /// Real, effective, saved and file system user id: a program with the setuid bit is still its caller's.
+    pub uids: [u32; 4],
+    pub stopped: bool,
+    /// Its arguments, which sshd uses to say whom it serves.
+    pub title: String,
+}
+
+/// How long the killing may take before what is left is reported and tried again: other doors must not wait for a
+/// process that hangs in the kernel.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const PAUSE: Duration = Duration::from_millis(15);
+
+impl Process {
+    fn read(proc: &Path, pid: i32) -> Option<Self> {
+        let folder = proc.join(pid.to_string());
+        let status = fs::read_to_string(folder.join("status")).ok()?;
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+        let state = field("State:")?.chars().next()?;
+        // A process whose first thread has ended looks dead, while its other threads run.
+        let threads = || fs::read_dir(folder.join("task")).map_or(0, Iterator::count);
+        if matches!(state, 'X' | 'x') || (state == 'Z' && threads() <= 1) {
+            return None;
+        }
+        let mut uids = field("Uid:")?.split_whitespace().filter_map(|u| u.parse().ok());
+        let uids = [uids.next()?, uids.next()?, uids.next()?, uids.next()?];
+        let title = match uids[0] {
+            0 => fs::read(folder.join("cmdline")).unwrap_or_default(),
+            _ => vec![],
+        };
+        let title = String::from_utf8_lossy(&title).split('\0').next().unwrap_or_default().trim().to_owned();
+        Some(Self { pid, name: field("Name:")?.to_owned(), uids, stopped: matches!(state, 'T' | 't'), title })
+    }
+
+    /// All that live.
+    pub fn all(proc: &Path) -> std::io::Result<Vec<Self>> {
+        let pids = fs::read_dir(proc)?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+        Ok(pids.filter_map(|pid| Self::read(proc, pid)).collect())
+    }
+
+    /// Whether it is the account's.
+    pub fn is_of(&self, owner: &Owner) -> bool {
+        self.uids.iter().any(|uid| owner.owns(*uid))
+    }
+
+    /// Whether it is one of sshd's own that serves the account: the half that stays root's, and a connection that is
+    /// just being let in, which has no process of the account yet.
+    pub fn serves(&self, owner: &Owner) -> bool {
+        let rest = self.title.strip_prefix("sshd: ").or_else(|| self.title.strip_prefix("sshd-session: "));
+        let rest = rest.or_else(|| self.title.strip_prefix("sshd-auth: "));
+        let rest = rest.and_then(|r| r.strip_prefix(owner.name.as_str()));
+        self.uids[0] == 0 && rest.is_some_and(|r| r.is_empty() || r.starts_with(" [") || r.starts_with('@'))
+    }
+}
+
+/// Sends a signal to a process, if the number still means the one that was looked at.
+fn signal(proc: &Path, seen: &Process, owner: &Owner, signal: Signal) {
+    let Some(pid) = Pid::from_raw(seen.pid) else { return };
+    let still = || Process::read(proc, seen.pid).is_some_and(|p| p.is_of(owner) || p.serves(owner));
+    // The descriptor holds the number: what is looked at through it afterwards is what gets the signal.
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) if still() => drop(pidfd_send_signal(fd, signal)),
+        Ok(_) => {}
+        Err(rustix::io::Errno::NOSYS) if still() => drop(rustix::process::kill_process(pid, signal)),
+        Err(_) => {}
+    }
+}
+
+/// Ends every process of the account and sshd's processes for it; gives what could not be ended.
+pub(super) async fn evict(proc: &Path, owner: &Owner) -> std::io::Result<Vec<Process>> {
+    kill_slice(owner.uid);
+    let mine = || -> std::io::Result<Vec<Process>> {
+        Ok(Process::all(proc)?.into_iter().filter(|p| p.is_of(owner) || p.serves(owner)).collect())
+    };
+    // Stopped first: what is stopped starts nothing new while the others are being ended.
+    for _ in 0..8 {
+        let running: Vec<_> = mine()?.into_iter().filter(|p| p.is_of(owner) && !p.stopped).collect();
+        if running.is_empty() {
+            break;
+        }
+        running.iter().for_each(|p| signal(proc, p, owner, Signal::STOP));
+    }
+    let began = std::time::Instant::now();
+    loop {
+        let left = mine()?;
+        if left.is_empty() || began.elapsed() > PATIENCE {
+            return Ok(left);
+        }
+        // One call of the kernel reaches all of a user's processes at once, forks in the midst included.
+        kill_all_of(owner).await;
+        left.iter().for_each(|p| signal(proc, p, owner, Signal::KILL));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Where systemd keeps a user's processes in a slice of version 2 control groups, the kernel ends all of it.
+fn kill_slice(uid: u32) {
+    let file = format!("/sys/fs/cgroup/user.slice/user-{uid}.slice/cgroup.kill");
+    let _ = fs::OpenOptions::new().write(true).open(file).and_then(|mut f| std::io::Write::write_all(&mut f, b"1"));
+}
+
+/// `kill(-1)` as the user itself: it reaches whatever the user may signal, and nothing else.
+async fn kill_all_of(owner: &Owner) {
+    let mut command = tokio::process::Command::new("/bin/sh");
+    command.args(["-c", "kill -KILL -1"]).uid(owner.uid).gid(owner.gid).env_clear().current_dir("/");
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    // It ends itself too where the shell does not spare its own process.
+    let _ = tokio::time::timeout(Duration::from_secs(2), command.status()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner { name: "kct-a".into(), uid: 1007, gid: 1007, subordinate: vec![(200_000, 10)] }
+    }
+
+    fn fake(proc: &Path, pid: i32, state: &str, uids: &str, title: &str, threads: usize) {
+        let folder = proc.join(pid.to_string());
+        for thread in 0..threads {
+            fs::create_dir_all(folder.join(format!("task/{thread}"))).unwrap();
+        }
+        fs::write(folder.join("status"), format!("Name:\tx\nState:\t{state} (x)\nUid:\t{uids}\n")).unwrap();
+        fs::write(folder.join("cmdline"), format!("{title}\0")).unwrap();
+    }
+
+    #[test]
+    fn whose_process_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path();
+        fake(proc, 10, "S", "1007\t1007\t1007\t1007", "bash", 1);
+        fake(proc, 11, "S", "1007\t0\t0\t0", "passwd", 1);
+        fake(proc, 12, "S", "200009\t200009\t200009\t200009", "in a user namespace", 1);
+        fake(proc, 13, "Z", "1007\t1007\t1007\t1007", "", 1);
+        fake(proc, 14, "Z", "1007\t1007\t1007\t1007", "", 2);
+        fake(proc, 15, "S", "1008\t1008\t1008\t1008", "sshd: kct-a [priv]", 1);
+        fake(proc, 16, "S", "0\t0\t0\t0", "sshd: kct-a [priv]", 1);
+        fake(proc, 17, "S", "0\t0\t0\t0", "sshd-session: kct-a [priv]", 1);
+        fake(proc, 18, "S", "0\t0\t0\t0", "sshd: kct-ab [priv]", 1);
+        fake(proc, 19, "S", "0\t0\t0\t0", "sshd: /usr/sbin/sshd -D", 1);
+        let all = Process::all(proc).unwrap();
+        let pids = |f: &dyn Fn(&Process) -> bool| {
+            let mut pids: Vec<_> = all.iter().filter(|p| f(p)).map(|p| p.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        assert_eq!(pids(&|p| p.is_of(&owner())), [10, 11, 12, 14]);
+        assert_eq!(pids(&|p| p.serves(&owner())), [16, 17]);
+    }
+}

@@ -1,0 +1,304 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use rustix::fs::OFlags;
+
+use super::{
+    accounts::{self, Owner},
+    later,
+    processes::{self, Process},
+    sockets::{self, Socket},
+};
+use crate::{
+    core::{Code, Problem},
+    hub::gate::{
+        Epoch, Slot,
+        agent::{Reading, Remains, World},
+        is_account,
+    },
+};
+
+/// Where things are on the server.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The folder of principals files, root's.
+    pub principals: PathBuf,
+    /// The group of students' accounts.
+    pub group: String,
+    /// The folder with `tcp` and `tcp6` of the network that sshd serves, as `/proc/net`.
+    pub net: PathBuf,
+    /// Whether sshd understands `expiry-time="...Z"`, as OpenSSH 9.1 and later do; before, the stamp would be read in
+    /// the server's own zone.
+    pub expiry_time: bool,
+}
+
+/// The server that this process runs on.
+pub struct Linux {
+    places: Places,
+    clocks: Box<dyn Fn() -> Reading + Send + Sync>,
+    owners: Mutex<BTreeMap<String, Owner>>,
+    flows: Mutex<BTreeMap<String, BTreeSet<Socket>>>,
+}
+
+impl Linux {
+    /// The server with its own clocks.
+    pub fn new(places: Places) -> Self {
+        Self::with_clocks(places, read_clocks)
+    }
+
+    /// The server with other clocks, for tests: setting the real ones would disturb everything else there.
+    pub fn with_clocks(places: Places, clocks: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self { places, clocks: Box::new(clocks), owners: Mutex::default(), flows: Mutex::default() }
+    }
+
+    /// The account, if it is a student's: what is done to it kills everything that it runs.
+    async fn owner(&self, account: &str) -> Result<Option<Owner>, Problem> {
+        let found = accounts::anywhere(Path::new("/"), account).await?.filter(|owner| self.is_student(owner));
+        if let Some(owner) = &found {
+            self.keep(owner);
+        }
+        Ok(found)
+    }
+
+    /// Without running a program: from the files, or from what was found before.
+    fn known(&self, account: &str) -> Option<Owner> {
+        let owner = accounts::in_files(Path::new("/"), account).and_then(|o| accounts::person(o).ok());
+        owner.filter(|o| self.is_student(o)).or_else(|| self.ensured(account))
+    }
+
+    /// In the students' group, or found to be so before: who is taken out of it must still be put out.
+    fn is_student(&self, owner: &Owner) -> bool {
+        accounts::is_member(Path::new("/"), owner, &self.places.group)
+            || self.ensured(&owner.name).is_some_and(|before| before.uid == owner.uid)
+    }
+
+    fn keep(&self, owner: &Owner) {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.insert(owner.name.clone(), owner.clone());
+    }
+
+    fn ensured(&self, account: &str) -> Option<Owner> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
+    }
+
+    fn file(&self, account: &str) -> PathBuf {
+        self.places.principals.join(account)
+    }
+}
+
+fn read_clocks() -> Reading {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Reading {
+        wall: i64::try_from(wall).unwrap_or(i64::MAX),
+        boot: boot.tv_sec * 1000 + boot.tv_nsec / 1_000_000,
+        boot_id: boot_id.trim().to_owned(),
+    }
+}
+
+/// The line of a principals file that lets a slot in until its end.
+pub fn principals_line(slot: &Slot, expiry_time: bool) -> String {
+    match expiry_time.then(|| stamp(slot.ends)).flatten() {
+        Some(stamp) => format!("expiry-time=\"{stamp}\" {}", slot.principal),
+        None => slot.principal.clone(),
+    }
+}
+
+/// `20261123214433Z`
+fn stamp(epoch: Epoch) -> Option<String> {
+    Some(jiff::Timestamp::from_second(epoch).ok()?.strftime("%Y%m%d%H%M%SZ").to_string())
+}
+
+fn cannot(what: &str, path: &Path) -> Problem {
+    Problem::new(Code::GateState, format!("cannot {what} {}", path.display()))
+}
+
+#[async_trait]
+impl World for Linux {
+    fn read_clocks(&self) -> Reading {
+        (self.clocks)()
+    }
+
+    fn principals(&self) -> Result<BTreeMap<String, String>, Problem> {
+        let folder = &self.places.principals;
+        let fail = |e| cannot("read the principals in", folder).because(e);
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(folder).map_err(fail)? {
+            let Ok(name) = entry.map_err(fail)?.file_name().into_string() else { continue };
+            if !is_account(&name) {
+                continue;
+            }
+            let text = fs::read(folder.join(&name)).map_err(fail)?;
+            let text = String::from_utf8_lossy(&text).trim().to_owned();
+            if !text.is_empty() {
+                found.insert(name, text);
+            }
+        }
+        Ok(found)
+    }
+
+    fn set_principals(&self, account: &str, line: &str) -> Result<(), Problem> {
+        let file = self.file(account);
+        if !is_account(account) {
+            return Err(cannot("name a principals file", &file));
+        }
+        if line.is_empty() && fs::symlink_metadata(&file).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        let part = self.places.principals.join(format!(".{account}.part"));
+        let wrote = || -> std::io::Result<()> {
+            let _ = fs::remove_file(&part);
+            let mut out = File::options().create_new(true).write(true).mode(0o644).open(&part)?;
+            if !line.is_empty() {
+                writeln!(out, "{line}")?;
+            }
+            out.sync_all()?;
+            fs::rename(&part, &file)?;
+            File::open(&self.places.principals)?.sync_all()
+        };
+        match wrote() {
+            Ok(()) => Ok(()),
+            // A full disk has no room for an empty file, but a file can always go.
+            Err(_) if line.is_empty() && fs::remove_file(&file).is_ok() => Ok(()),
+            Err(e) => Err(cannot("write", &file).because(e)),
+        }
+    }
+
+    fn principals_line(&self, slot: &Slot) -> String {
+        principals_line(slot, self.places.expiry_time)
+    }
+
+    async fn ensure_account(&self, account: &str) -> Result<(), Problem> {
+        let owner = accounts::ensure(Path::new("/"), account, &self.places.group).await?;
+        self.keep(&owner);
+        Ok(())
+    }
+
+    fn remember(&self, account: &str) {
+        let owner = accounts::in_files(Path::new("/"), account).and_then(|o| accounts::person(o).ok());
+        if let Some(owner) = owner {
+            self.keep(&owner);
+        }
+    }
+
+    async fn warn(&self, account: &str, text: &str) {
+        let Some(owner) = self.known(account) else { return };
+        let Ok(terminals) = fs::read_dir("/dev/pts") else { return };
+        for entry in terminals.flatten() {
+            let number = entry.file_name().to_str().is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+            if !number || !entry.metadata().is_ok_and(|m| owner.owns(m.uid())) {
+                continue;
+            }
+            // A terminal that is held up must not hold up the agent.
+            let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+            let open = File::options().write(true).custom_flags(flags.bits().cast_signed()).open(entry.path());
+            let _ = open.and_then(|mut terminal| write!(terminal, "\x07\r\n{text}\r\n"));
+        }
+    }
+
+    async fn evict(&self, account: &str) -> Result<(), Problem> {
+        let Some(owner) = self.owner(account).await? else { return Ok(()) };
+        let open = sockets::of(&self.places.net, &[&owner]).into_iter().map(|(_, socket)| socket);
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner).entry(account.to_owned()).or_default().extend(open);
+        let left = processes::evict(Path::new("/proc"), &owner).await;
+        let left = left.map_err(|e| cannot("read", Path::new("/proc")).because(e))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let lines = left.iter().take(10).map(|p| format!("process {} {}", p.pid, p.name));
+        Err(Problem::new(Code::GateNotEmpty, format!("processes of {account} cannot be ended")).detail(lines))
+    }
+
+    async fn clear(&self, account: &str) -> Result<(), Problem> {
+        match self.owner(account).await? {
+            Some(owner) => later::clear(Path::new("/"), &owner).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn cut_flows(&self, account: &str) -> Result<(), Problem> {
+        let flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner).remove(account).unwrap_or_default();
+        sockets::cut(&flows.into_iter().collect::<Vec<_>>()).await;
+        Ok(())
+    }
+
+    fn remains(&self, names: &[String]) -> Result<BTreeMap<String, Remains>, Problem> {
+        let owners: Vec<_> = names.iter().filter_map(|name| self.known(name)).collect();
+        let mut found: BTreeMap<String, Remains> = BTreeMap::new();
+        if owners.is_empty() {
+            return Ok(found);
+        }
+        let all = Process::all(Path::new("/proc")).map_err(|e| cannot("read", Path::new("/proc")).because(e))?;
+        for process in all {
+            // sshd takes a comer's id for a moment to read the principals: that is no process of theirs.
+            if let Some(owner) = owners.iter().find(|o| process.serves(o)) {
+                let line = format!("{} {}", process.pid, process.title);
+                found.entry(owner.name.clone()).or_default().sessions.push(line);
+            } else if let Some(owner) = owners.iter().find(|o| process.is_of(o)) {
+                let line = format!("{} {}", process.pid, process.name);
+                found.entry(owner.name.clone()).or_default().processes.push(line);
+            }
+        }
+        for (account, socket) in sockets::of(&self.places.net, &owners.iter().collect::<Vec<_>>()) {
+            found.entry(account).or_default().sockets.push(format!("{} {}", socket.local, socket.remote));
+        }
+        Ok(found)
+    }
+
+    fn accounts(&self) -> Vec<String> {
+        accounts::members(Path::new("/"), &self.places.group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn world(folder: &Path) -> Linux {
+        let places = Places {
+            principals: folder.to_owned(),
+            group: "kubecamp-students".into(),
+            net: "/proc/net".into(),
+            expiry_time: true,
+        };
+        Linux::new(places)
+    }
+
+    #[test]
+    fn principals_are_written_whole_and_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(dir.path());
+        let slot = Slot::new("42", "kct-a", 0, 1_790_000_000);
+        let line = world.principals_line(&slot);
+        assert_eq!(line, "expiry-time=\"20260921141320Z\" slot-42");
+        assert_eq!(principals_line(&slot, false), "slot-42");
+        world.set_principals("kct-b", "").unwrap();
+        assert!(!dir.path().join("kct-b").exists());
+        world.set_principals("kct-a", &line).unwrap();
+        let mode = fs::metadata(dir.path().join("kct-a")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644);
+        fs::write(dir.path().join(".kct-c.part"), "slot-1").unwrap();
+        assert_eq!(world.principals().unwrap(), [("kct-a".to_owned(), line)].into());
+        world.set_principals("kct-a", "").unwrap();
+        assert!(world.principals().unwrap().is_empty());
+        assert!(world.set_principals("../kct-a", "slot-1").is_err());
+    }
+
+    #[test]
+    fn the_clocks_go_forward() {
+        let (a, b) = (read_clocks(), read_clocks());
+        assert!(b.wall >= a.wall && b.boot >= a.boot && a.boot > 0);
+        assert_eq!(a.boot_id, b.boot_id);
+        assert_eq!(a.boot_id.len(), 36);
+    }
+}

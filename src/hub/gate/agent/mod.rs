@@ -1,0 +1,33 @@
+//! Belongs: the agent on a server: opens and shuts the door by the hub's plan and its own clock, ends what ran, hands over.
+//! Never: deciding who gets which slot.
+//! Start here: `keeper.rs`, which is one tick; then `world.rs`, what it can do to a server.
+
+mod config;
+mod courier;
+mod doors;
+mod ending;
+mod entry;
+mod hand_over;
+mod journal;
+mod keeper;
+mod ledger;
+mod linux;
+mod machines;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod time;
+mod world;
+
+pub use config::{Config, MachinesConfig};
+pub use courier::{HttpLink, HubLink};
+pub use entry::{Entry, Line, Step};
+pub use hand_over::{Commands, HandOver};
+pub use journal::{Halted, Ink, InkError, Journal};
+pub use keeper::{Agent, Limits};
+pub use ledger::{Held, Ledger};
+pub use linux::{Linux, Places, principals_line};
+pub use machines::Machines;
+pub use serve::{Link, serve};
+pub use time::{Anchor, LARGEST_SKEW, Now, Reading, Timeline};
+pub use world::{Remains, World};

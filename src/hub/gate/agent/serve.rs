@@ -1,0 +1,170 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Agent, Halted, HubLink, Reading, World};
+use crate::{
+    core::Problem,
+    hub::gate::{Events, Heartbeat, Report, SignedPlan},
+};
+
+/// What the courier is to tell the hub.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Outgoing {
+    revision: u64,
+    ahead: Option<i64>,
+    holding: Vec<(String, crate::hub::gate::SlotState)>,
+    queue: Vec<Report>,
+    /// The plan at hand grows old, or there is none.
+    renew: bool,
+}
+
+/// What the courier brings.
+enum News {
+    Plan(SignedPlan),
+    Clock { reading: Reading, ahead: i64 },
+    Acknowledged(u64),
+    Lost(Problem),
+    Found,
+}
+
+/// How the agent reaches its hub, and how often.
+pub struct Link {
+    /// The way there.
+    pub hub: Arc<dyn HubLink>,
+    /// The pause between two questions.
+    pub poll: Duration,
+    /// This server's name.
+    pub server: String,
+}
+
+/// Keeps the doors until it is cancelled; `say` gets a line for each thing worth a log. A link that is lost, slow or
+/// lying changes nothing about when a slot starts or ends.
+pub async fn serve(
+    mut agent: Agent,
+    world: Arc<dyn World>,
+    link: Option<Link>,
+    say: &(dyn Fn(&str) + Send + Sync),
+    cancel: &CancellationToken,
+) -> Result<(), Halted> {
+    if let Some(problem) = agent.recall_plan()? {
+        say(&problem.to_string());
+    }
+    let (tell, told) = watch::channel(Outgoing::default());
+    let (bring, mut brought) = mpsc::channel(16);
+    let courier = link.map(|link| tokio::spawn(courier(link, world, told, bring)));
+    let (mut said, mut was_lost) = (BTreeMap::new(), false);
+    let ended = loop {
+        let wait = match agent.tick().await {
+            Ok(wait) => wait,
+            Err(halted) => break Err(halted),
+        };
+        let ledger = agent.ledger();
+        let out = Outgoing {
+            revision: ledger.revision,
+            ahead: agent.timeline().ahead(),
+            holding: agent.holding(),
+            queue: agent.queue(),
+            renew: agent.wants_plan(),
+        };
+        tell.send_if_modified(|old| std::mem::replace(old, out.clone()) != out);
+        if *agent.troubles() != said {
+            said.clone_from(agent.troubles());
+            said.iter().for_each(|(what, why)| say(&format!("{what}: {why}")));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => break Ok(()),
+            () = tokio::time::sleep(wait) => {}
+            Some(news) = brought.recv(), if courier.is_some() => match take(&mut agent, news, &mut was_lost, say) {
+                Ok(()) => {}
+                Err(halted) => break Err(halted),
+            },
+        }
+    };
+    if let Some(task) = courier {
+        task.abort();
+    }
+    ended
+}
+
+fn take(agent: &mut Agent, news: News, was_lost: &mut bool, say: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Halted> {
+    match news {
+        News::Plan(signed) => {
+            if let Err(problem) = agent.accept(&signed)? {
+                say(&problem.to_string());
+            }
+        }
+        News::Clock { reading, ahead } => {
+            if ahead.abs() > 2000 {
+                say(&format!("the clock here differs from the hub's by {ahead} ms"));
+            }
+            agent.measured(&reading, ahead);
+        }
+        News::Acknowledged(upto) => agent.acknowledged(upto)?,
+        News::Lost(problem) => {
+            if !std::mem::replace(was_lost, true) {
+                say(&format!("{problem}\nthe plan at hand stays in force"));
+            }
+        }
+        News::Found => *was_lost = false,
+    }
+    Ok(())
+}
+
+/// Asks and tells in turns; new reports go at once while the hub answers.
+async fn courier(link: Link, world: Arc<dyn World>, mut told: watch::Receiver<Outgoing>, bring: mpsc::Sender<News>) {
+    loop {
+        let out = told.borrow_and_update().clone();
+        let round = round(&link, &*world, &out, &bring).await;
+        let answered = round.is_ok();
+        let news = round.map_or_else(News::Lost, |()| News::Found);
+        if bring.send(news).await.is_err() {
+            return;
+        }
+        let pause = tokio::time::sleep(link.poll);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                changed = told.changed(), if answered => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if !told.borrow().queue.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sender<News>) -> Result<(), Problem> {
+    let before = world.read_clocks();
+    let heartbeat = Heartbeat {
+        server: link.server.clone(),
+        revision: out.revision,
+        clock: before.wall,
+        ahead: out.ahead,
+        holding: out.holding.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let answer = link.hub.heartbeat(&heartbeat).await?;
+    let after = world.read_clocks();
+    // The hub read its clock somewhere between; a slow answer or a clock set meanwhile measures nothing.
+    let took = after.boot - before.boot;
+    if took <= 5000 && (after.wall - before.wall - took).abs() < 500 {
+        let ahead = before.wall + took / 2 - answer.clock;
+        let _ = bring.send(News::Clock { reading: after, ahead }).await;
+    }
+    if answer.revision != out.revision || out.renew {
+        let _ = bring.send(News::Plan(link.hub.plan().await?)).await;
+    }
+    if !out.queue.is_empty() {
+        let events = Events { server: link.server.clone(), events: out.queue.clone() };
+        let answer = link.hub.events(&events).await?;
+        let _ = bring.send(News::Acknowledged(answer.accepted)).await;
+    }
+    Ok(())
+}

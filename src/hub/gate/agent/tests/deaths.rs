@@ -1,0 +1,121 @@
+use super::sim::{Death, Post, journaled, slot};
+use crate::hub::gate::{SlotState, Wanted, agent::Halted};
+
+/// Two slots back to back and one that is cancelled in its midst; `from` is the second to go on from.
+async fn story(post: &mut Post, from: &mut i64) -> Result<(), Halted> {
+    let mut third = slot("3", "kct-a", 320, 900);
+    let plan = |third| [slot("1", "kct-a", 40, 100), slot("2", "kct-b", 110, 200), third];
+    let mut moments = vec![0, 60, 105, 150, 250, 350, 351, 420];
+    moments.retain(|m| *m >= *from);
+    for moment in moments {
+        *from = moment;
+        if moment <= 250 {
+            post.plan(1, &plan(third.clone()))?.unwrap();
+        }
+        if moment == 351 {
+            third.wanted = Wanted::Cancelled;
+            post.plan(2, &plan(third.clone()))?.unwrap();
+        }
+        post.until(moment).await?;
+        post.hear()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn killed_at_every_line_it_goes_on_right() {
+    let mut whole = Post::new();
+    story(&mut whole, &mut 0).await.unwrap();
+    whole.right();
+    let lines = journaled(&whole);
+    assert!(lines > 50, "{lines}");
+    for death in [Death::Before, Death::Torn, Death::After] {
+        for at in 0..lines {
+            let mut post = Post::new();
+            let (mut from, mut deaths) = (0, 0);
+            let mut mortal = Some((at, death));
+            loop {
+                let born = post.reborn(mortal.take());
+                let lived = match born {
+                    Ok(()) => story(&mut post, &mut from).await,
+                    Err(halted) => Err(halted),
+                };
+                match lived {
+                    Ok(()) => break,
+                    Err(Halted) => deaths += 1,
+                }
+                // A restart takes its time.
+                post.sim.pass(700);
+            }
+            assert_eq!(deaths, 1, "{death:?} at line {at}");
+            judge(&post, &format!("{death:?} at line {at}"));
+        }
+    }
+}
+
+/// Everything is as if nothing had happened.
+fn judge(post: &Post, when: &str) {
+    let server = post.sim.at();
+    assert!(server.wrongs.is_empty(), "{when}: {:#?}", server.wrongs);
+    assert!(server.doors.values().all(String::is_empty), "{when}: {:?}", server.doors);
+    assert!(server.processes.is_empty() && server.cron.is_empty() && server.labs.is_empty(), "{when}");
+    assert_eq!(server.saved.len(), 2, "{when}");
+    drop(server);
+    for booking in ["1", "2", "3"] {
+        let states = post.states(booking);
+        assert!(states.windows(2).all(|w| w[0] <= w[1]), "{when}: {booking} went {states:?}");
+        assert!(
+            states.contains(&SlotState::Active) && states.last() == Some(&SlotState::Done),
+            "{when}: {booking} {states:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_opens_nothing_and_still_ends() {
+    use crate::hub::gate::agent::{Ink, InkError};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    struct Full(Box<dyn Ink>, Arc<AtomicBool>);
+    impl Ink for Full {
+        fn write(&mut self, line: &[u8]) -> Result<(), InkError> {
+            match self.1.load(Ordering::SeqCst) {
+                true => Err(InkError::Disk(std::io::ErrorKind::StorageFull.into())),
+                false => self.0.write(line),
+            }
+        }
+    }
+    let full = Arc::new(AtomicBool::new(false));
+    let mut post = Post::new();
+    let wrap = Arc::clone(&full);
+    post.rewire(|journal| journal.through(|ink| Box::new(Full(ink, wrap))));
+    post.plan(1, &[slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 300)]).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    full.store(true, Ordering::SeqCst);
+    post.until(150).await.unwrap();
+    assert!(!post.is_open("kct-a") && post.sim.at().processes.is_empty(), "the end needs no disk");
+    assert!(!post.is_open("kct-b"), "a start does");
+    full.store(false, Ordering::SeqCst);
+    post.until(155).await.unwrap();
+    assert!(post.is_open("kct-b"));
+    let known = post.agent.ledger();
+    post.reborn(None).unwrap();
+    assert_eq!(post.agent.ledger(), known, "what was owed is written");
+    post.right();
+}
+
+/// The door is shut before anything is written down: a slot does not wait for a slow disk, nor for the next process.
+#[tokio::test]
+async fn a_death_at_the_end_leaves_the_door_shut() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 40, 100)]).unwrap().unwrap();
+    post.until(99).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    post.reborn(Some((0, Death::Before))).unwrap();
+    assert_eq!(post.until(110).await, Err(Halted));
+    assert!(!post.is_open("kct-a"));
+    post.right();
+}

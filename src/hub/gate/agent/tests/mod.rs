@@ -1,0 +1,6 @@
+//! The agent over a server that exists only here: its clocks, doors, processes and labs.
+
+mod deaths;
+mod random;
+mod sim;
+mod slots;

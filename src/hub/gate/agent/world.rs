@@ -1,0 +1,71 @@
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::Reading;
+use crate::{core::Problem, hub::gate::Slot};
+
+/// What is left of an account's presence on the server; empty is proof.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Processes of the account, as `PID NAME`.
+    pub processes: Vec<String>,
+    /// sshd's own processes that serve the account, as `PID TITLE`.
+    pub sessions: Vec<String>,
+    /// Open sockets of the account.
+    pub sockets: Vec<String>,
+}
+
+impl Remains {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty() && self.sessions.is_empty() && self.sockets.is_empty()
+    }
+
+    /// One line for each thing, not more than ten.
+    pub fn lines(&self) -> Vec<String> {
+        let all = [("process", &self.processes), ("session", &self.sessions), ("socket", &self.sockets)];
+        all.iter().flat_map(|(kind, things)| things.iter().map(move |t| format!("{kind} {t}"))).take(10).collect()
+    }
+}
+
+/// The server as the agent sees and changes it. Every call may be repeated.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// Looks at the clocks.
+    fn read_clocks(&self) -> Reading;
+
+    /// The accounts that have a principal now, and their lines.
+    fn principals(&self) -> Result<BTreeMap<String, String>, Problem>;
+
+    /// Sets an account's principals file to this line, whole or not at all; an empty line shuts the door.
+    fn set_principals(&self, account: &str, line: &str) -> Result<(), Problem>;
+
+    /// The line that lets this slot in.
+    fn principals_line(&self, slot: &Slot) -> String;
+
+    /// Sees to it that the account exists and is a student's and nothing more.
+    async fn ensure_account(&self, account: &str) -> Result<(), Problem>;
+
+    /// Takes an account for a student's, which it was when its slot began: also who is taken out of the group in the
+    /// midst of a slot, with the agent beginning anew, is put out at its end.
+    fn remember(&self, account: &str);
+
+    /// Writes a line to the account's terminals.
+    async fn warn(&self, account: &str, text: &str);
+
+    /// Ends sshd's connections and every process of the account.
+    async fn evict(&self, account: &str) -> Result<(), Problem>;
+
+    /// Removes what would start processes of the account later: linger, cron, at, its user manager.
+    async fn clear(&self, account: &str) -> Result<(), Problem>;
+
+    /// Cuts flows that belonged to the account's connections.
+    async fn cut_flows(&self, account: &str) -> Result<(), Problem>;
+
+    /// What is left of these accounts; those with nothing are not in the answer.
+    fn remains(&self, accounts: &[String]) -> Result<BTreeMap<String, Remains>, Problem>;
+
+    /// The students' accounts of this server.
+    fn accounts(&self) -> Vec<String>;
+}

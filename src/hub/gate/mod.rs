@@ -1,0 +1,14 @@
+//! Belongs: certificates, the signed plan, the agent on the server, eviction, hand-over.
+//! Never: the database.
+//! Start here: `plan.rs`.
+
+pub mod agent;
+mod certificate;
+mod key;
+mod plan;
+mod report;
+
+pub use certificate::{Extras, issue};
+pub use key::HubKey;
+pub use plan::{Epoch, FORMAT, NAMESPACE, Plan, SignedPlan, Slot, Wanted, is_account, public_key};
+pub use report::{Accepted, Events, Heartbeat, HeartbeatAnswer, Reason, Report, ReportKind, SlotState};

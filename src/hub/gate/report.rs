@@ -1,0 +1,142 @@
+use serde::{Deserialize, Serialize};
+
+use super::Epoch;
+
+/// Where a booking is, as its server's agent sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlotState {
+    /// The lab is being brought up; the door is shut.
+    Arming,
+    /// The door is open.
+    Active,
+    /// The door is shut; what ran is being ended.
+    Ending,
+    /// Nothing of the holder runs; the lab is being saved.
+    Saving,
+    /// The server is being cleaned.
+    Resetting,
+    /// Proven clean.
+    Done,
+    /// Something could not be proven; the place takes nobody before an admin cleared it.
+    Quarantined,
+}
+
+/// Why a slot ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Its time was over.
+    Over,
+    /// It was cancelled, or is no longer in the plan.
+    Cancelled,
+    /// Its holder gave it back.
+    Released,
+    /// Its holder did not come.
+    NoShow,
+    /// A teacher ended it.
+    Overridden,
+    /// The plan expired: without word from the hub nothing stays open.
+    PlanExpired,
+}
+
+/// What an agent tells the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Grows with each report of a server; the hub takes each number once.
+    pub seq: u64,
+    /// When, by the server's clock.
+    pub at: Epoch,
+    /// What.
+    #[serde(flatten)]
+    pub kind: ReportKind,
+}
+
+/// What happened on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ReportKind {
+    /// A booking came to a state.
+    State {
+        /// The booking.
+        booking: String,
+        /// Where it is now.
+        state: SlotState,
+        /// Why it ended; from `ending` on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+        /// What went wrong, for `quarantined`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        detail: Vec<String>,
+    },
+    /// The holder came: a session of the account was seen.
+    Seen {
+        /// The booking.
+        booking: String,
+    },
+    /// The slot's time passed without its being opened.
+    Missed {
+        /// The booking.
+        booking: String,
+    },
+    /// The booking was not armed or opened; it is tried again until its end.
+    Refused {
+        /// The booking.
+        booking: String,
+        /// Why not.
+        why: String,
+    },
+    /// Processes of an account were ended outside of its slots.
+    Stray {
+        /// The account.
+        account: String,
+    },
+    /// The agent works by this revision of the plan; shortened windows of older ones may be sold again.
+    Accepted {
+        /// The revision.
+        revision: u64,
+    },
+}
+
+/// The body of `POST /api/v1/agent/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// The server's name.
+    pub server: String,
+    /// What happened, oldest first.
+    pub events: Vec<Report>,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The highest number up to which the hub has everything.
+    pub accepted: u64,
+}
+
+/// The body of `POST /api/v1/agent/heartbeat`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The server's name.
+    pub server: String,
+    /// The revision of the plan that it works by.
+    pub revision: u64,
+    /// Its wall clock, milliseconds since 1970.
+    pub clock: i64,
+    /// How far its clock was ahead of the hub's when last measured, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<i64>,
+    /// Bookings that hold a place, and where they are.
+    pub holding: Vec<(String, SlotState)>,
+    /// The agent's version.
+    pub version: String,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// The hub's wall clock, milliseconds since 1970.
+    pub clock: i64,
+    /// The newest revision of the server's plan.
+    pub revision: u64,
+}

@@ -1,0 +1,226 @@
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        desk::{Caller, Heartbeat as Beat, Report as Told, Step},
+        domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage},
+        gate::{self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, ReportKind, SignedPlan, SlotState, Wanted},
+        http::{Answer, ApiJson, ApiPath, AppState, GateKeys, ProblemBody, Refused, Session},
+    },
+};
+
+fn own_server(session: &Session) -> Answer<ServerId> {
+    match &session.caller {
+        Caller::Agent(server) => Ok(server.clone()),
+        _ => Err(Problem::new(Code::HubDenied, "this is for the agents of servers").into()),
+    }
+}
+
+/// Who an agent may look people up as: it needs the keys of those on its plan.
+fn reader(id: &crate::hub::domain::PersonId) -> Caller {
+    Caller::Person { id: id.clone(), role: Role::Student }
+}
+
+fn keys_of(state: &AppState) -> Answer<&GateKeys> {
+    let none = || Problem::new(Code::HubUnknown, "this hub has no keys of a gate").hint("Start it with --keys.");
+    state.site.keys.as_ref().ok_or_else(|| none().into())
+}
+
+/// The public keys of the gate.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct PublicKeys {
+    /// What servers trust for certificates, one OpenSSH line.
+    user_ca: String,
+    /// What agents check plans with, one OpenSSH line.
+    plan_key: String,
+}
+
+/// The public keys that `kubecamp hub enroll` puts on a server.
+#[utoipa::path(get, operation_id = "gate_keys", path = "/api/v1/gate", tag = "gate", responses(
+    (status = 200, body = PublicKeys),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn keys(State(state): State<AppState>, _session: Session) -> Answer<Json<PublicKeys>> {
+    let keys = keys_of(&state)?;
+    Ok(Json(PublicKeys { user_ca: keys.ca.public_line()?, plan_key: keys.plan.public_line()? }))
+}
+
+/// The signed plan of the agent's server for the next 72 hours.
+#[utoipa::path(get, operation_id = "agent_plan", path = "/api/v1/agent/plan", tag = "gate", responses(
+    (status = 200, body = serde_json::Value),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Answer<Json<SignedPlan>> {
+    let (server, now) = (own_server(&session)?, state.now());
+    let keys = keys_of(&state)?;
+    let plan = state.desk.plan_for(&session.caller, now, &server).await?;
+    let healthy = state.desk.server(&session.caller, now, &server).await?.health == Health::Healthy;
+    let mut out = empty(&plan);
+    for slot in &plan.slots {
+        if slot.state == Stage::Quarantined && healthy {
+            out.cleared.push(slot.booking.to_string());
+        }
+        let person = state.desk.person(&reader(&slot.person), now, &slot.person).await?;
+        out.slots.push(signed_slot(slot, &person));
+    }
+    Ok(Json(out.sign(&keys.plan)?))
+}
+
+fn empty(plan: &ServerPlan) -> gate::Plan {
+    let revision = plan.revision.cast_unsigned();
+    gate::Plan::new(plan.server.as_str(), revision, plan.issued.0, plan.expires.0)
+}
+
+fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
+    let (starts, ends) = (slot.window.starts.0, slot.window.ends.0);
+    let wanted = match slot.state {
+        Stage::NoShow => Wanted::NoShow,
+        Stage::Cancelled | Stage::Quarantined => Wanted::Cancelled,
+        _ => Wanted::Open,
+    };
+    gate::Slot {
+        person: person.name.clone(),
+        place: slot.place,
+        busy_until: slot.busy_until.0,
+        layout: Some(slot.layout.to_string()),
+        wanted,
+        key: person.keys.first().cloned(),
+        ..gate::Slot::new(slot.booking.as_str(), slot.person.as_str(), starts, ends)
+    }
+}
+
+/// What an agent did, oldest first; each number is taken once.
+#[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = serde_json::Value, responses(
+    (status = 200, body = serde_json::Value),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn events(
+    State(state): State<AppState>,
+    session: Session,
+    ApiJson(events): ApiJson<Events>,
+) -> Answer<Json<Accepted>> {
+    let server = named(&session, &events.server)?;
+    let accepted = events.events.iter().map(|e| e.seq).max().unwrap_or(0);
+    let mut told = vec![];
+    for report in &events.events {
+        let number = i64::try_from(report.seq).map_err(|_| bad("a report's number is too large"))?;
+        let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
+        let (booking, step, note) = match &report.kind {
+            ReportKind::State { booking, state, detail, .. } => (booking, step_of(*state), detail.join("; ")),
+            ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
+            other => {
+                tracing::warn!(%server, number, report = ?other, "agent");
+                continue;
+            }
+        };
+        let Ok(booking) = booking.parse::<BookingId>() else { continue };
+        let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());
+        told.push(Told { number, booking, step, moment, note });
+    }
+    let answers = state.desk.report(&session.caller, state.now(), &server, &told).await?;
+    for answer in answers.iter().filter(|a| a.why.is_some()) {
+        tracing::warn!(%server, number = answer.number, why = answer.why, "a report was set aside");
+    }
+    Ok(Json(Accepted { accepted }))
+}
+
+fn bad(why: &str) -> Refused {
+    Problem::new(Code::HubInvalid, why).into()
+}
+
+fn named(session: &Session, server: &str) -> Answer<ServerId> {
+    let own = own_server(session)?;
+    if own.as_str() == server {
+        Ok(own)
+    } else {
+        Err(Problem::new(Code::HubDenied, "this token is another server's").into())
+    }
+}
+
+fn step_of(state: SlotState) -> Step {
+    match state {
+        SlotState::Arming => Step::Arming,
+        SlotState::Active => Step::Active,
+        SlotState::Ending => Step::Ending,
+        SlotState::Saving => Step::Saving,
+        SlotState::Resetting => Step::Resetting,
+        SlotState::Done => Step::Done,
+        SlotState::Quarantined => Step::Quarantined,
+    }
+}
+
+/// That an agent lives, by which plan it works, and what its clock says.
+#[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = serde_json::Value, responses(
+    (status = 200, body = serde_json::Value),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn heartbeat(
+    State(state): State<AppState>,
+    session: Session,
+    ApiJson(beat): ApiJson<Heartbeat>,
+) -> Answer<Json<HeartbeatAnswer>> {
+    let (server, now) = (named(&session, &beat.server)?, state.now());
+    let revision = i64::try_from(beat.revision).map_err(|_| bad("the revision is too large"))?;
+    let clock = Epoch::try_from(beat.clock.div_euclid(1000)).map_err(|why| bad(&why))?;
+    let heard = state.desk.heartbeat(&session.caller, now, &server, &Beat { revision, clock }).await?;
+    if let Some(warning) = &heard.warning {
+        tracing::warn!(%server, warning, "agent");
+    }
+    Ok(Json(HeartbeatAnswer { clock: now.0 * 1000, revision: heard.revision.cast_unsigned() }))
+}
+
+/// The key that is to be certified.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantCertificate {
+    /// One public key as in a `.pub` file.
+    key: String,
+}
+
+/// A certificate, and where it opens the door.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct Certificate {
+    /// One line as in a `-cert.pub` file; good for the slot's window and its principal only.
+    certificate: String,
+    /// The server's address, with `:port` where it is not 22.
+    address: String,
+    /// The account there.
+    account: String,
+    /// When the door opens.
+    starts: Epoch,
+    /// When it closes.
+    ends: Epoch,
+}
+
+/// Certifies one's key for one's own slot.
+#[utoipa::path(post, operation_id = "booking_certificate", path = "/api/v1/bookings/{id}/certificate", tag = "gate", params(("id" = BookingId, Path)),
+    request_body = WantCertificate, responses(
+    (status = 200, body = Certificate),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn certificate(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<BookingId>,
+    ApiJson(want): ApiJson<WantCertificate>,
+) -> Answer<Json<Certificate>> {
+    let now = state.now();
+    let booking = state.desk.booking(&session.caller, now, &id).await?;
+    if session.caller.person() != Some(&booking.person) {
+        return Err(Problem::new(Code::HubDenied, format!("booking {id} is not yours")).into());
+    }
+    let usable = matches!(booking.state, Stage::Booked | Stage::Delayed | Stage::Arming | Stage::Active);
+    let (true, Some(server)) = (usable, &booking.server) else {
+        return Err(Problem::new(Code::BookState, format!("booking {id} is {}", booking.state)).into());
+    };
+    let server = state.desk.server(&session.caller, now, server).await?;
+    let slot = gate::Slot::new(id.as_str(), booking.person.as_str(), booking.window.starts.0, booking.window.ends.0);
+    let extras = Extras { forwarding: server.mode == Mode::Shared, sources: vec![] };
+    let serial = u64::from(rand::random::<u32>());
+    let certificate = gate::issue(&keys_of(&state)?.ca, server.id.as_str(), &slot, &want.key, serial, &extras)?;
+    let (starts, ends) = (booking.window.starts, booking.window.ends);
+    Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends }))
+}

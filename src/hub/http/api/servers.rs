@@ -1,0 +1,179 @@
+use axum::{Json, extract::State, http::StatusCode, response::Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    bookings::Span,
+    reply::{created, matched, tagged},
+    tokens::Made,
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        desk::NewServer,
+        domain::{Health, Maintenance, Server, ServerId, Window},
+        http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, ProblemBody, Session},
+    },
+};
+
+/// All servers, by name.
+#[utoipa::path(get, operation_id = "servers_list", path = "/api/v1/servers", tag = "servers", responses(
+    (status = 200, body = Vec<Server>),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<Server>>> {
+    Ok(Json(state.desk.servers(&session.caller, state.now()).await?))
+}
+
+/// Adds a server. For admins.
+#[utoipa::path(post, operation_id = "servers_add", path = "/api/v1/servers", tag = "servers", request_body = NewServer, responses(
+    (status = 201, body = Server, headers(("ETag" = String), ("Location" = String))),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn add(
+    State(state): State<AppState>,
+    session: Session,
+    ApiJson(new): ApiJson<NewServer>,
+) -> Answer<Response> {
+    let made = state.desk.put_server(&session.caller, state.now(), &new, None).await?;
+    Ok(created(&made, &format!("/api/v1/servers/{}", made.id)))
+}
+
+/// One server.
+#[utoipa::path(get, operation_id = "servers_one", path = "/api/v1/servers/{id}", tag = "servers", params(("id" = ServerId, Path)), responses(
+    (status = 200, body = Server, headers(("ETag" = String))),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn one(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+) -> Answer<Response> {
+    Ok(tagged(&state.desk.server(&session.caller, state.now(), &id).await?))
+}
+
+/// Changes a server; `If-Match` holds the ETag that was seen. For admins.
+#[utoipa::path(put, operation_id = "servers_change", path = "/api/v1/servers/{id}", tag = "servers", request_body = NewServer,
+    params(("id" = ServerId, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Server, headers(("ETag" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn change(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+    version: IfMatch,
+    ApiJson(new): ApiJson<NewServer>,
+) -> Answer<Response> {
+    if new.id != id {
+        return Err(Problem::new(Code::HubInvalid, format!("the body is of {}, the address of {id}", new.id)).into());
+    }
+    let outcome = state.desk.put_server(&session.caller, state.now(), &new, version.0).await;
+    matched(outcome, version).map(|s| tagged(&s))
+}
+
+/// Another health, and why.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewHealth {
+    /// `healthy` or `away`; `quarantined` too.
+    health: Health,
+    /// Why, 1 to 500 characters.
+    reason: String,
+}
+
+/// Takes a server out of use or back into use; it also ends a quarantine. For admins.
+#[utoipa::path(post, operation_id = "servers_health", path = "/api/v1/servers/{id}/health", tag = "servers", request_body = NewHealth,
+    params(("id" = ServerId, Path)),
+    responses(
+        (status = 200, body = Server, headers(("ETag" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn health(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+    ApiJson(new): ApiJson<NewHealth>,
+) -> Answer<Response> {
+    let server = state.desk.set_health(&session.caller, state.now(), &id, new.health, &new.reason).await?;
+    Ok(tagged(&server))
+}
+
+/// A time for work on a server.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMaintenance {
+    /// When.
+    window: Window,
+    /// Why, 1 to 500 characters; shown to people.
+    reason: String,
+}
+
+/// A maintenance that was added.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct Added {
+    /// It.
+    maintenance: Maintenance,
+    /// How many bookings are in that time; they stay for the admin to settle.
+    booked: usize,
+}
+
+/// Closes a server for a while. For admins.
+#[utoipa::path(post, operation_id = "servers_add_maintenance", path = "/api/v1/servers/{id}/maintenance", tag = "servers", request_body = NewMaintenance,
+    params(("id" = ServerId, Path)),
+    responses(
+        (status = 201, body = Added),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn add_maintenance(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+    ApiJson(new): ApiJson<NewMaintenance>,
+) -> Answer<(StatusCode, Json<Added>)> {
+    let (caller, now) = (&session.caller, state.now());
+    let (maintenance, booked) = state.desk.add_maintenance(caller, now, &id, new.window, &new.reason).await?;
+    Ok((StatusCode::CREATED, Json(Added { maintenance, booked })))
+}
+
+/// Maintenance that touches a window.
+#[utoipa::path(get, operation_id = "servers_maintenance", path = "/api/v1/maintenance", tag = "servers", params(Span), responses(
+    (status = 200, body = Vec<Maintenance>),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn maintenance(
+    State(state): State<AppState>,
+    session: Session,
+    ApiQuery(span): ApiQuery<Span>,
+) -> Answer<Json<Vec<Maintenance>>> {
+    Ok(Json(state.desk.maintenance(&session.caller, state.now(), span.window()?).await?))
+}
+
+/// Ends a maintenance before its time. For admins.
+#[utoipa::path(delete, operation_id = "servers_drop_maintenance", path = "/api/v1/maintenance/{number}", tag = "servers", params(("number" = i64, Path)), responses(
+    (status = 204),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn drop_maintenance(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(number): ApiPath<i64>,
+) -> Answer<StatusCode> {
+    state.desk.drop_maintenance(&session.caller, state.now(), number).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes the token of a server's agent; the last one ends. For admins.
+#[utoipa::path(post, operation_id = "servers_agent_token", path = "/api/v1/servers/{id}/agent-token", tag = "servers", params(("id" = ServerId, Path)), responses(
+    (status = 201, body = Made),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn agent_token(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+) -> Answer<(StatusCode, Json<Made>)> {
+    let made = state.desk.make_agent_token(&session.caller, state.now(), &id).await?;
+    Ok((StatusCode::CREATED, Json(Made::of(&made))))
+}

@@ -1,0 +1,144 @@
+use axum::{
+    extract::{Path, State},
+    http::HeaderMap,
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::{Answer, AppState, Form, Refused},
+    Choices, WishForm,
+    failure::Trouble,
+    visit::{Visit, go},
+};
+use crate::{
+    core::{Class, Code, Problem},
+    hub::{
+        desk::{Edit, Refusal},
+        domain::{BookingId, Epoch, Free},
+    },
+};
+
+/// A refused wish: why, what could be had instead, and the form again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct RefusedWish {
+    pub trouble: Trouble,
+    pub instead: Vec<Instead>,
+    pub form: WishForm,
+    pub choices: Choices,
+    pub people: Vec<String>,
+    /// Whether the waitlist helps.
+    pub wait: bool,
+}
+
+/// A free slot as a button.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Instead {
+    pub server: String,
+    pub when: String,
+    pub utc: String,
+    pub starts: i64,
+    pub ends: i64,
+    pub once: String,
+}
+
+/// `POST /book`: books or joins the waitlist, then shows the week; or says why not, with three alternatives.
+pub(super) async fn book(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(session, form): Form<WishForm>,
+) -> Answer<Response> {
+    let visit = Visit::of(&state, &session, &headers, "/").await?;
+    let (desk, caller, now) = (&state.desk, &visit.caller, visit.now);
+    let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
+    let outcome = match form.request(&visit.civil) {
+        Err(problem) => Err(Refusal::from(problem)),
+        Ok(wish) if form.act == "wait" => desk.wait(caller, now, once, &wish).await.map_err(Refusal::from),
+        Ok(wish) => desk.book(caller, now, once, &wish).await,
+    };
+    match outcome {
+        Ok(booking) => Ok(go(&format!("/?from={}#slots", visit.civil.zone.date(booking.window.starts)))),
+        Err(refusal) => refused(&state, &visit, form, refusal).await,
+    }
+}
+
+async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: Refusal) -> Answer<Response> {
+    let code = refusal.problem.code;
+    // Not a matter of the wish: the plain page says it.
+    if matches!(code.class(), Class::Connect | Class::Internal) || code == Code::HubSignIn {
+        return Err(refusal.into());
+    }
+    let policy = visit.policy(state).await?;
+    let servers = state.desk.servers(&visit.caller, visit.now).await?;
+    let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
+    // Moments of a drag go into the fields that are seen; a fresh key, since the refused one stands for that answer.
+    if let Ok(wish) = form.request(&visit.civil) {
+        form.start = visit.civil.field(wish.window.starts);
+        form.end = visit.civil.field(wish.window.ends);
+    }
+    form.once = super::wish::once();
+    let instead = refusal.alternatives.iter().map(|free| instead(free, visit)).collect();
+    let wait = matches!(code, Code::BookConflict | Code::BookHeld) && form.act != "wait";
+    let status = Refused::from(refusal.problem.clone()).status();
+    let values = RefusedWish {
+        trouble: Trouble::new(&refusal.problem, status.as_u16(), visit.civil.lang),
+        instead,
+        choices: Choices::new(&servers, &policy, &visit.civil),
+        people: people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect(),
+        wait,
+        form,
+    };
+    visit.page_with(status, "refused.html", &values)
+}
+
+fn instead(free: &Free, visit: &Visit) -> Instead {
+    Instead {
+        server: free.server.to_string(),
+        when: visit.civil.span(free.window),
+        utc: visit.civil.utc(free.window),
+        starts: free.window.starts.0,
+        ends: free.window.ends.0,
+        once: super::wish::once(),
+    }
+}
+
+/// What a booking's forms send.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ChangeForm {
+    version: String,
+    reason: String,
+    ends: String,
+    to: String,
+    once: String,
+}
+
+/// `POST /booking/{id}/{what}`: cancel, release, extend, give or accept.
+pub(super) async fn change(
+    State(state): State<AppState>,
+    Path((id, what)): Path<(String, String)>,
+    Form(session, form): Form<ChangeForm>,
+) -> Answer<Response> {
+    let (desk, caller, now) = (&state.desk, &session.caller, state.now());
+    let id: BookingId = id.parse().map_err(|why: String| Problem::new(Code::HubUnknown, why))?;
+    let reason = Some(form.reason.trim().to_owned()).filter(|r| !r.is_empty());
+    let edit = Edit { version: form.version.parse().ok(), reason };
+    let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
+    match what.as_str() {
+        "cancel" => desk.cancel(caller, now, once, &id, &edit).await?,
+        "release" => desk.release(caller, now, once, &id, &edit).await?,
+        "accept" => desk.accept(caller, now, &id).await?,
+        "extend" => {
+            let bad = |_| Problem::new(Code::BookWindow, "the new end is not a number of seconds");
+            let ends = form.ends.parse::<i64>().map_err(bad)?;
+            let ends = Epoch::try_from(ends).map_err(|why| Problem::new(Code::BookWindow, why))?;
+            desk.extend(caller, now, once, &id, ends, &edit).await?
+        }
+        "give" => {
+            let to = form.to.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
+            desk.give(caller, now, once, &id, &to, &edit).await?
+        }
+        _ => return Err(Problem::new(Code::HubUnknown, "a booking cannot do this").into()),
+    };
+    Ok(go(&format!("/booking/{id}")))
+}

@@ -1,0 +1,158 @@
+use axum::{
+    extract::{Path, Query, State},
+    http::{HeaderMap, Uri},
+    response::Response,
+};
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::{Answer, AppState, Session},
+    Choices, Eyes, Look, Slot, WeekView, WishForm,
+    visit::{Visit, go},
+    window_of,
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        desk::Week,
+        domain::{Booking, Epoch, Policy, Server, State as Stands},
+        store::Listing,
+    },
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct At {
+    from: Option<String>,
+    server: Option<String>,
+    at: Option<String>,
+}
+
+/// The first page: own slots, the form, the week.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Home {
+    pub slots: Vec<Slot>,
+    pub form: WishForm,
+    pub choices: Choices,
+    pub week: WeekView,
+    /// Others who wait: who, where, when.
+    pub waiting: Vec<Waiting>,
+    /// Logins that a teacher can book for.
+    pub people: Vec<String>,
+}
+
+/// Somebody on the waitlist.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Waiting {
+    pub person: String,
+    pub server: Option<String>,
+    pub when: String,
+    pub own: bool,
+}
+
+/// `GET /`.
+pub(super) async fn show(
+    State(state): State<AppState>,
+    session: Option<Session>,
+    headers: HeaderMap,
+    here: Uri,
+    Query(at): Query<At>,
+) -> Answer<Response> {
+    let Some(session) = session else { return Ok(go("/sign-in")) };
+    let here = here.path_and_query().map_or("/", |p| p.as_str());
+    let visit = Visit::of(&state, &session, &headers, here).await?;
+    let policy = visit.policy(&state).await?;
+    let monday =
+        at.from.as_deref().and_then(|text| text.parse::<Date>().ok()).filter(|d| (1971..2999).contains(&d.year()));
+    let (_, window) = window_of(&visit.civil, monday.unwrap_or_else(|| visit.civil.zone.date(visit.now)));
+    let week = state.desk.week(&visit.caller, visit.now, window).await?;
+    let own = own(&state, &visit).await?;
+    let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
+    let people = people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect();
+    let start = at.at.as_deref().and_then(|t| t.parse::<i64>().ok()).and_then(|t| Epoch::try_from(t).ok());
+    let server = at.server.filter(|id| week.servers.iter().any(|s| s.server.id.as_str() == id));
+    let form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server);
+    visit.page("home.html", &fill(&week, own, form, people, &policy, &visit))
+}
+
+fn fill(week: &Week, own: Vec<Booking>, form: WishForm, people: Vec<String>, policy: &Policy, visit: &Visit) -> Home {
+    let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil };
+    let server = |b: &Booking| week.servers.iter().map(|s| &s.server).find(|s| Some(&s.id) == b.server.as_ref());
+    let servers: Vec<Server> = week.servers.iter().map(|s| s.server.clone()).collect();
+    let waiting = |b: &Booking| Waiting {
+        person: b.person.to_string(),
+        server: b.wished.as_ref().map(ToString::to_string),
+        when: visit.civil.span(b.window),
+        own: visit.caller.person() == Some(&b.person),
+    };
+    Home {
+        slots: own.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
+        form,
+        choices: Choices::new(&servers, policy, &visit.civil),
+        week: WeekView::new(week, &eyes(visit, policy)),
+        waiting: week.waiting.iter().map(waiting).collect(),
+        people,
+    }
+}
+
+/// How a visit looks at a week.
+pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy) -> Eyes<'a> {
+    Eyes {
+        clock: &visit.civil,
+        now: visit.now,
+        own: visit.caller.person(),
+        teacher: visit.caller.is_teacher(),
+        grid: policy.grid,
+        horizon: visit.now + i64::from(policy.horizon) * 86_400,
+    }
+}
+
+/// One's own bookings that are not over, by start.
+async fn own(state: &AppState, visit: &Visit) -> Result<Vec<Booking>, Problem> {
+    let Some(person) = visit.caller.person() else { return Ok(vec![]) };
+    let want = Listing { person: Some(person.clone()), open: true, ..Listing::default() };
+    let mut all = state.desk.bookings(&visit.caller, visit.now, &want).await?;
+    // A quarantine is settled by an admin, and a wait for a time that has begun is over.
+    all.retain(|b| b.state != Stands::Quarantined && (b.state != Stands::Waitlisted || b.window.starts > visit.now));
+    Ok(all)
+}
+
+/// One booking's page.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct One {
+    pub slot: Slot,
+    pub once: String,
+    /// To whom it can be given.
+    pub people: Vec<String>,
+}
+
+/// `GET /booking/{id}`.
+pub(super) async fn booking(
+    State(state): State<AppState>,
+    session: Option<Session>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Answer<Response> {
+    let Some(session) = session else { return Ok(go("/sign-in")) };
+    let visit = Visit::of(&state, &session, &headers, &format!("/booking/{id}")).await?;
+    let unknown = |why: String| Problem::new(Code::HubUnknown, why);
+    let booking = state.desk.booking(&visit.caller, visit.now, &id.parse().map_err(unknown)?).await?;
+    let server = match &booking.server {
+        Some(id) => Some(state.desk.server(&visit.caller, visit.now, id).await?),
+        None => None,
+    };
+    let courses = state.desk.courses(&visit.caller, visit.now).await?;
+    let policy = courses.into_iter().find(|c| c.id == booking.course).map(|c| c.policy).unwrap_or_default();
+    let groups = state.desk.groups(&visit.caller, visit.now).await?;
+    let mut people: Vec<String> = groups
+        .iter()
+        .filter(|g| g.course == booking.course)
+        .flat_map(|g| g.members.iter().filter(|m| **m != booking.person).map(ToString::to_string))
+        .collect();
+    people.sort();
+    people.dedup();
+    let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil };
+    let slot = Slot::new(&booking, server.as_ref(), &policy, &look);
+    visit.page("booking.html", &One { slot, once: super::wish::once(), people })
+}

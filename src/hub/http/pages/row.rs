@@ -1,0 +1,194 @@
+use serde::Serialize;
+
+use super::{
+    Words,
+    style::{MOST_LANES, UNIT},
+    week::{Eyes, Labels, health_key},
+};
+use crate::hub::{
+    desk::WeekServer,
+    domain::{Booking, Epoch, Health, Server, State, Window},
+};
+
+/// A server on one day.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The server.
+    pub server: String,
+    /// How many places are shown one below the other.
+    pub lanes: u32,
+    /// Why it takes nobody.
+    pub health: Option<String>,
+    /// What fills its day, by start.
+    pub items: Vec<Item>,
+}
+
+/// One stretch of time in a row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Item {
+    /// `free`, `own`, `taken`, `buffer`, `work` or `closed`: also its class in the style sheet.
+    pub kind: &'static str,
+    /// Its first column.
+    pub from: i64,
+    /// The column after it.
+    pub to: i64,
+    /// Its lane; none is all of them.
+    pub lane: Option<u32>,
+    /// As `14:00–16:00`.
+    pub time: String,
+    /// Who or what.
+    pub text: String,
+    /// Where a click leads.
+    pub href: Option<String>,
+    /// The first second that can be booked; of free stretches only.
+    pub starts: Option<i64>,
+    /// The first second that cannot be booked any more.
+    pub ends: Option<i64>,
+}
+
+/// A server's week, prepared once for all of its days.
+pub(super) struct Ground<'a> {
+    of: &'a WeekServer,
+    lanes: u32,
+    free: Vec<Window>,
+    shut: Vec<Window>,
+    health: Option<String>,
+}
+
+impl<'a> Ground<'a> {
+    pub fn new(of: &'a WeekServer, window: Window, eyes: &Eyes<'_>) -> Self {
+        let words = Words::of(eyes.clock.lang);
+        let health = health_key(of.server.health).map(|key| {
+            let note = of.server.health_note.as_deref().unwrap_or_default();
+            words.say(key, &[("why", note)])
+        });
+        let free = if of.server.health == Health::Healthy { free(of, eyes) } else { vec![] };
+        let lanes = of.places.clamp(1, MOST_LANES);
+        Self { of, lanes, free, shut: without(vec![window], &of.open), health }
+    }
+
+    pub fn day(&self, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Row {
+        let mut items = vec![];
+        let lane = |b: &Booking| (self.lanes > 1).then(|| b.place.unwrap_or(0).min(self.lanes - 1));
+        for shut in self.shut.iter().filter(|w| w.overlaps(day)) {
+            items.push((shut.starts, Item::plain("closed", *shut, day, eyes, String::new())));
+        }
+        for work in self.of.maintenance.iter().filter(|m| m.window.overlaps(day)) {
+            items.push((work.window.starts, Item::plain("work", work.window, day, eyes, work.reason.clone())));
+        }
+        for free in self.free.iter().filter_map(|w| w.common(day)) {
+            items.extend(Item::free(&self.of.server, free, day, eyes, labels).map(|i| (free.starts, i)));
+        }
+        // Sorted by start; so those of a day stand together, except for a long one that began before it.
+        for booking in self.of.bookings.iter().take_while(|b| b.window.starts < day.ends) {
+            if booking.window.overlaps(day) {
+                items.push((booking.window.starts, Item::booking(booking, lane(booking), day, eyes, labels)));
+            }
+            let buffer = Window { starts: booking.window.ends, ends: booking.busy_until };
+            if booking.state.is_live() && buffer.starts < buffer.ends && buffer.overlaps(day) {
+                let mut item = Item::plain("buffer", buffer, day, eyes, String::new());
+                item.lane = lane(booking);
+                items.push((buffer.starts, item));
+            }
+        }
+        items.sort_by_key(|(starts, item)| (*starts, item.lane));
+        Row {
+            server: self.of.server.id.to_string(),
+            lanes: self.lanes,
+            health: self.health.clone(),
+            items: items.into_iter().map(|(_, item)| item).collect(),
+        }
+    }
+}
+
+impl Item {
+    fn plain(kind: &'static str, window: Window, day: Window, eyes: &Eyes<'_>, text: String) -> Self {
+        let shown = window.common(day).unwrap_or(window);
+        let from = (shown.starts - day.starts) / UNIT;
+        // At least one column, so that what was ended at once is still seen.
+        let to = ((shown.ends - day.starts + UNIT - 1) / UNIT).max(from + 1);
+        let time = eyes.clock.times(window);
+        Self { kind, from, to, lane: None, time, text, href: None, starts: None, ends: None }
+    }
+
+    fn booking(booking: &Booking, lane: Option<u32>, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Self {
+        let own = eyes.own == Some(&booking.person);
+        let who = if own { labels.you.to_owned() } else { booking.person.to_string() };
+        let text = if booking.state == State::Offered { format!("{who} ({})", labels.waiting) } else { who };
+        let mut item = Self::plain(if own { "own" } else { "taken" }, booking.window, day, eyes, text);
+        item.lane = lane;
+        item.href = (own || eyes.teacher).then(|| format!("/booking/{}", booking.id));
+        item
+    }
+
+    /// A stretch that can be booked; none when no step of the raster fits into it.
+    fn free(server: &Server, free: Window, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Option<Self> {
+        let step = eyes.grid.seconds();
+        let first = eyes.grid.lines(&server.zone, free).next()?;
+        if first + step > free.ends {
+            return None;
+        }
+        let mut item = Self::plain("free", free, day, eyes, labels.free.to_owned());
+        item.time = eyes.clock.times(Window { starts: first, ends: free.ends });
+        let from = eyes.clock.zone.date(day.starts);
+        item.href = Some(format!("/?from={from}&server={}&at={}#book", server.id, first.0));
+        (item.starts, item.ends) = (Some(first.0), Some(free.ends.0));
+        Some(item)
+    }
+}
+
+/// What is left of windows without others; both in order.
+fn without(windows: Vec<Window>, others: &[Window]) -> Vec<Window> {
+    let mut left = vec![];
+    for window in windows {
+        let mut from = window.starts;
+        for other in others.iter().filter(|o| o.overlaps(window)) {
+            left.extend(Window::new(from, other.starts).ok());
+            from = from.max(other.ends);
+        }
+        left.extend(Window::new(from, window.ends).ok());
+    }
+    left
+}
+
+/// When at least one place can be had: open, no work, not over, not too far ahead, with the buffer after it.
+fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
+    let step = eyes.grid.seconds();
+    let Ok(can) = Window::new(eyes.now - step + 1, eyes.horizon) else { return vec![] };
+    let mut open: Vec<Window> = of.open.iter().filter_map(|w| w.common(can)).collect();
+    let mut work: Vec<Window> = of
+        .maintenance
+        .iter()
+        .map(|m| Window { starts: Epoch((m.window.starts.0 - of.server.buffer).max(0)), ends: m.window.ends })
+        .collect();
+    work.sort();
+    open = without(open, &work);
+    without(open, &full(of))
+}
+
+/// When every place is taken. A booking that would begin so late that its own buffer does not fit is taken care of by
+/// counting each busy time from a buffer before its start.
+fn full(of: &WeekServer) -> Vec<Window> {
+    let buffer = of.server.buffer;
+    let mut edges: Vec<(Epoch, i32)> = vec![];
+    for booking in of.bookings.iter().filter(|b| b.state.is_live()) {
+        edges.push((Epoch((booking.window.starts.0 - buffer).max(0)), 1));
+        edges.push((booking.busy_until, -1));
+    }
+    // An end before a start of the same moment: half-open windows do not overlap there.
+    edges.sort();
+    let (mut taken, mut since, mut found): (i32, _, Vec<Window>) = (0, None, vec![]);
+    let places = i32::try_from(of.places.max(1)).unwrap_or(i32::MAX);
+    for (at, change) in edges {
+        taken += change;
+        match since {
+            None if taken >= places => since = Some(at),
+            Some(from) if taken < places => {
+                found.extend(Window::new(from, at).ok());
+                since = None;
+            }
+            _ => {}
+        }
+    }
+    found
+}

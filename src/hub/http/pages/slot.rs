@@ -1,0 +1,221 @@
+use serde::Serialize;
+
+use super::{Civil, Words};
+use crate::hub::{
+    desk::Caller,
+    domain::{Booking, Epoch, Policy, Server, State},
+};
+
+/// A booking for its holder or a teacher: when, where it stands, what can be done with it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Slot {
+    /// Its id.
+    pub id: String,
+    /// Its version; a form that was made for an older one is refused.
+    pub version: i64,
+    /// The server; none while waiting for any.
+    pub server: Option<String>,
+    /// Who holds it.
+    pub person: String,
+    /// Whether the viewer does.
+    pub own: bool,
+    /// The lab.
+    pub layout: String,
+    /// When, in the viewer's zone.
+    pub when: String,
+    /// When, in UTC.
+    pub utc: String,
+    /// How long.
+    pub length: String,
+    /// Its first second.
+    pub starts: i64,
+    /// The first second after it.
+    pub ends: i64,
+    /// The state's name: also its class in the style sheet.
+    pub state: String,
+    /// The state for people.
+    pub state_text: String,
+    /// Counts down to its start or end; none when both are over or it will not begin.
+    pub countdown: Option<Countdown>,
+    /// Why it is where it is.
+    pub note: Option<String>,
+    /// What can be done.
+    pub can: Can,
+    /// How to get in; none when it has no server or is over.
+    pub connect: Option<Connect>,
+}
+
+/// What counts down; the script goes on where the server's text stops.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Countdown {
+    /// Up to when.
+    pub until: i64,
+    /// `starts`, `ends` or `offer`: which sentence.
+    pub kind: &'static str,
+    /// The sentence with a gap, for the script.
+    pub pattern: String,
+    /// The sentence now.
+    pub text: String,
+}
+
+/// What the viewer can do with a booking. The desk decides again when they do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Can {
+    /// Say yes to the offer.
+    pub accept: bool,
+    /// Give it up before it begins, or stop waiting.
+    pub cancel: bool,
+    /// End it early.
+    pub release: bool,
+    /// Give it to somebody else.
+    pub give: bool,
+    /// New ends: the moment, and the text for people.
+    pub extend: Vec<(i64, String)>,
+    /// Whether a reason is needed, because it is somebody else's.
+    pub reason: bool,
+    /// Whether there is anything at all.
+    pub any: bool,
+}
+
+/// How to get into the server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Connect {
+    /// The command that fetches the certificate and connects.
+    pub book: String,
+    /// The plain line for those who have the certificate.
+    pub ssh: String,
+    /// Whether the gate is open now.
+    pub open: bool,
+}
+
+impl Slot {
+    /// The view of a booking; `server` is its own, when it has one.
+    pub fn new(booking: &Booking, server: Option<&Server>, policy: &Policy, see: &Look<'_>) -> Self {
+        let words = Words::of(see.civil.lang);
+        let own = see.caller.person() == Some(&booking.person);
+        Self {
+            id: booking.id.to_string(),
+            version: booking.version,
+            server: booking.server.as_ref().or(booking.wished.as_ref()).map(ToString::to_string),
+            person: booking.person.to_string(),
+            own,
+            layout: booking.layout.to_string(),
+            when: see.civil.span(booking.window),
+            utc: see.civil.utc(booking.window),
+            length: see.civil.length(booking.window.length()),
+            starts: booking.window.starts.0,
+            ends: booking.window.ends.0,
+            state: booking.state.to_string(),
+            state_text: words.get(state_key(booking.state)).to_owned(),
+            countdown: countdown(booking, see),
+            note: booking.note.clone(),
+            can: can(booking, policy, own, see),
+            connect: server.filter(|_| booking.state.is_live() && own).map(|s| connect(booking, s)),
+        }
+    }
+}
+
+/// Who looks, when, and how moments are written for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// When.
+    pub now: Epoch,
+    /// In which zone and language.
+    pub civil: &'a Civil,
+}
+
+fn countdown(booking: &Booking, see: &Look<'_>) -> Option<Countdown> {
+    let (until, kind) = match booking.state {
+        State::Offered => (booking.offer_until?, "offer"),
+        State::Booked | State::Waitlisted | State::Delayed if booking.window.starts > see.now => {
+            (booking.window.starts, "starts")
+        }
+        State::Booked | State::Delayed | State::Arming | State::Active => (booking.window.ends, "ends"),
+        _ => return None,
+    };
+    let words = Words::of(see.civil.lang);
+    let pattern = words.get(match kind {
+        "offer" => "offer_until",
+        "starts" => "starts_in",
+        _ => "ends_in",
+    });
+    let left = see.civil.length(until - see.now);
+    (until > see.now).then(|| Countdown {
+        until: until.0,
+        kind,
+        pattern: pattern.to_owned(),
+        text: pattern.replace("{left}", &left),
+    })
+}
+
+fn can(booking: &Booking, policy: &Policy, own: bool, see: &Look<'_>) -> Can {
+    if !own && !see.caller.is_teacher() {
+        return Can::default();
+    }
+    let running = matches!(booking.state, State::Arming | State::Active) && booking.window.ends > see.now;
+    let ahead = matches!(booking.state, State::Booked | State::Delayed | State::Offered | State::Waitlisted);
+    let extensible = matches!(booking.state, State::Booked | State::Arming | State::Active);
+    let extend = if extensible && booking.window.ends > see.now { ends(booking, policy, see) } else { vec![] };
+    let can = Can {
+        accept: booking.state == State::Offered && booking.offer_until.is_some_and(|until| until > see.now),
+        cancel: ahead,
+        release: running,
+        give: booking.state == State::Booked && booking.window.starts > see.now,
+        extend,
+        reason: !own,
+        any: false,
+    };
+    let any = can.accept || can.cancel || can.release || can.give || !can.extend.is_empty();
+    Can { any, ..can }
+}
+
+/// The next ends on the raster, up to the longest booking, eight at most.
+fn ends(booking: &Booking, policy: &Policy, see: &Look<'_>) -> Vec<(i64, String)> {
+    let step = policy.grid.seconds();
+    let longest = booking.window.starts + i64::from(policy.longest) * 60;
+    let all = (1..=8).map(|n| booking.window.ends + n * step).take_while(|end| *end <= longest);
+    let text = |end: Epoch| format!("{} (+{})", see.civil.time(end), see.civil.length(end - booking.window.ends));
+    all.map(|end| (end.0, text(end))).collect()
+}
+
+fn connect(booking: &Booking, server: &Server) -> Connect {
+    let (host, port) = match server.address.rsplit_once(':') {
+        // `[::1]:2222` and `host:2222`, but not the colons inside of `::1`.
+        Some((host, port))
+            if !port.is_empty()
+                && port.bytes().all(|b| b.is_ascii_digit())
+                && !host.ends_with(':')
+                && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            (host.trim_matches(['[', ']']), format!("-p {port} "))
+        }
+        _ => (server.address.trim_matches(['[', ']']), String::new()),
+    };
+    let host = host.rsplit('@').next().unwrap_or(host);
+    Connect {
+        book: format!("kubecamp book ssh {}", booking.id),
+        ssh: format!("ssh {port}{}@{host}", booking.person),
+        open: booking.state == State::Active,
+    }
+}
+
+/// The catalogue's key of a state.
+pub(super) fn state_key(state: State) -> &'static str {
+    match state {
+        State::Waitlisted => "state_waitlisted",
+        State::Offered => "state_offered",
+        State::Booked => "state_booked",
+        State::Delayed => "state_delayed",
+        State::Arming => "state_arming",
+        State::Active => "state_active",
+        State::Ending => "state_ending",
+        State::Saving => "state_saving",
+        State::Resetting => "state_resetting",
+        State::Done => "state_done",
+        State::Cancelled => "state_cancelled",
+        State::NoShow => "state_no_show",
+        State::Quarantined => "state_quarantined",
+    }
+}

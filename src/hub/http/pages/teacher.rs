@@ -1,0 +1,171 @@
+use axum::{
+    extract::{Path, State},
+    http::HeaderMap,
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::{Answer, AppState, Form, Session},
+    Usage,
+    slot::state_key,
+    usage::{MONTH, per_group, per_person},
+    visit::{Visit, course_of, go},
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, Epoch, Health, PersonId, Server, ServerId, State as Stands, Window},
+        store::Listing,
+    },
+};
+
+/// The teacher's view.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Teacher {
+    pub people: Vec<Usage>,
+    pub groups: Vec<Usage>,
+    pub no_shows: Vec<Missed>,
+    pub servers: Vec<Machine>,
+}
+
+/// A slot whose holder never came.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Missed {
+    pub id: String,
+    pub person: String,
+    pub server: String,
+    pub when: String,
+}
+
+/// A server as a teacher sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Machine {
+    pub id: String,
+    pub size: String,
+    /// `healthy`, `away` or `quarantined`.
+    pub health: &'static str,
+    pub health_text: String,
+    pub note: Option<String>,
+    /// When the agent was last heard; none is never.
+    pub seen: Option<String>,
+    /// Whether it was silent for more than two minutes.
+    pub silent: bool,
+    /// Its clock against the hub's, seconds.
+    pub skew: i64,
+    pub occupant: Option<String>,
+    /// Who holds it now and how that stands.
+    pub holder: Option<(String, String)>,
+}
+
+/// Agents report each 15 seconds at least; after this long something is wrong with it or its way.
+const SILENT: i64 = 120;
+
+/// `GET /teacher`.
+pub(super) async fn show(
+    State(state): State<AppState>,
+    session: Option<Session>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let Some(session) = session else { return Ok(go("/sign-in")) };
+    let visit = Visit::of(&state, &session, &headers, "/teacher").await?;
+    let (desk, caller, now) = (&state.desk, &visit.caller, visit.now);
+    let people = desk.people(caller, now).await?;
+    let (groups, courses) = (desk.groups(caller, now).await?, desk.courses(caller, now).await?);
+    let window = Window { starts: Epoch((now.0 - MONTH).max(0)), ends: now + MONTH };
+    let bookings = desk.bookings(caller, now, &Listing { within: Some(window), ..Listing::default() }).await?;
+    let servers = desk.servers(caller, now).await?;
+    let policy = |id| courses.iter().find(|c| c.id == id).map(|c| c.policy.clone());
+    let of_person = |p: &_| course_of(p, &groups, &courses).map(|c| c.policy.clone());
+    let values = Teacher {
+        people: per_person(&people, &bookings, of_person, now),
+        groups: per_group(&groups, &bookings, |g| policy(g.course.clone()), now),
+        no_shows: missed(&bookings, &visit),
+        servers: servers.iter().map(|s| machine(s, &bookings, &visit)).collect(),
+    };
+    visit.page("teacher.html", &values)
+}
+
+/// The newest first.
+fn missed(bookings: &[Booking], visit: &Visit) -> Vec<Missed> {
+    let row = |b: &Booking| Missed {
+        id: b.id.to_string(),
+        person: b.person.to_string(),
+        server: b.server.as_ref().map(ToString::to_string).unwrap_or_default(),
+        when: visit.civil.span(b.window),
+    };
+    let mut found: Vec<&Booking> = bookings.iter().filter(|b| b.state == Stands::NoShow).collect();
+    found.sort_by_key(|b| std::cmp::Reverse(b.window.starts));
+    found.into_iter().take(50).map(row).collect()
+}
+
+fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> Machine {
+    let words = visit.words();
+    let health = match server.health {
+        Health::Healthy => "health_ok",
+        Health::Away => "health_out",
+        Health::Quarantined => "health_in_quarantine",
+    };
+    let now = bookings
+        .iter()
+        .find(|b| b.server.as_ref() == Some(&server.id) && b.state.is_live() && b.window.holds(visit.now));
+    Machine {
+        id: server.id.to_string(),
+        size: format!("{} CPU, {} GiB", server.cores, server.memory.0 >> 30),
+        health: server.health.as_str(),
+        health_text: words.get(health).to_owned(),
+        note: server.health_note.clone(),
+        seen: server.seen.map(|at| visit.civil.moment(at)),
+        silent: server.seen.is_none_or(|at| visit.now - at > SILENT),
+        skew: server.clock_offset,
+        occupant: server.occupant.as_ref().map(ToString::to_string),
+        holder: now.map(|b| (b.person.to_string(), words.get(state_key(b.state)).to_owned())),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct HealthForm {
+    health: String,
+    reason: String,
+}
+
+/// `POST /teacher/server/{id}`: takes a server out of use, or clears it.
+pub(super) async fn server(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Form(session, form): Form<HealthForm>,
+) -> Answer<Response> {
+    let id: ServerId = id.parse().map_err(|why: String| Problem::new(Code::HubUnknown, why))?;
+    let health = match form.health.as_str() {
+        "healthy" => Health::Healthy,
+        "away" => Health::Away,
+        _ => return Err(Problem::new(Code::HubInvalid, "a server can be healthy or away").into()),
+    };
+    state.desk.set_health(&session.caller, state.now(), &id, health, &form.reason).await?;
+    Ok(go("/teacher#servers"))
+}
+
+#[derive(Deserialize)]
+pub(super) struct LinkForm {
+    person: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Link {
+    person: String,
+    link: String,
+}
+
+/// `POST /teacher/link`: makes a one-time sign-in link for somebody; it is shown once, in the page and not in its address.
+pub(super) async fn link(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(session, form): Form<LinkForm>,
+) -> Answer<Response> {
+    let person: PersonId = form.person.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
+    let visit = Visit::of(&state, &session, &headers, "/teacher").await?;
+    let made = state.desk.make_link(&visit.caller, visit.now, &person).await?;
+    let site = super::sign_in::site_of(&state, &headers);
+    let link = format!("{site}/sign-in#{}", made.text.expose());
+    visit.page("link.html", &Link { person: person.to_string(), link })
+}

@@ -1,0 +1,229 @@
+//! Weeks and pages from made-up servers: what is shown, escaped, and how fast.
+
+use super::{draw, home::Home, slot::Slot, visit::Frame, *};
+use crate::{
+    core::Bytes,
+    hub::{
+        desk::{Caller, Week, WeekServer},
+        domain::*,
+    },
+};
+
+fn at(text: &str) -> Epoch {
+    text.parse().unwrap()
+}
+
+fn server(id: &str) -> Server {
+    Server {
+        id: id.parse().unwrap(),
+        address: "[2001:db8::1]:2222".into(),
+        course: None,
+        cores: 8,
+        memory: Bytes::gib(32),
+        labels: [].into(),
+        opening: OpeningHours::always(),
+        zone: Zone::utc(),
+        buffer: 600,
+        mode: Mode::Exclusive,
+        health: Health::Healthy,
+        health_note: None,
+        occupant: None,
+        revision: 1,
+        issued: 1,
+        acked: 1,
+        seen: None,
+        clock_offset: 0,
+        version: 1,
+    }
+}
+
+fn booking(n: u64, person: &str, starts: Epoch, minutes: i64) -> Booking {
+    let window = Window { starts, ends: starts + minutes * 60 };
+    Booking {
+        id: BookingId::from_random(n.to_be_bytes()),
+        server: Some("one".parse().unwrap()),
+        place: Some(0),
+        person: person.parse().unwrap(),
+        course: "k8s".parse().unwrap(),
+        group: None,
+        layout: "2x4c8g".parse().unwrap(),
+        window,
+        busy_until: window.ends + 600,
+        state: State::Booked,
+        since: starts,
+        version: 1,
+        created: starts,
+        updated: starts,
+        offer_until: None,
+        came: None,
+        charged: minutes * 60,
+        lapses: 0,
+        series: None,
+        wished: None,
+        note: None,
+    }
+}
+
+fn civil(zone: &str, lang: Lang) -> Civil {
+    Civil { zone: zone.parse().unwrap(), lang }
+}
+
+fn amy() -> Caller {
+    Caller::Person { id: "amy".parse().unwrap(), role: Role::Student }
+}
+
+fn view(civil: &Civil, now: Epoch, servers: Vec<WeekServer>) -> WeekView {
+    let (_, window) = window_of(civil, civil.zone.date(now));
+    let week = Week { window, servers, waiting: vec![] };
+    let own = "amy".parse().unwrap();
+    let eyes =
+        Eyes { clock: civil, now, own: Some(&own), teacher: false, grid: Grid::HALF_HOURS, horizon: now + 28 * 86_400 };
+    WeekView::new(&week, &eyes)
+}
+
+fn open(civil: &Civil, now: Epoch, bookings: Vec<Booking>) -> WeekServer {
+    let (_, window) = window_of(civil, civil.zone.date(now));
+    WeekServer { server: server("one"), places: 1, open: vec![window], maintenance: vec![], bookings }
+}
+
+fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) -> Home {
+    let (policy, caller) = (Policy::default(), amy());
+    let look = Look { caller: &caller, now, civil };
+    let one = server("one");
+    Home {
+        slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
+        form: WishForm::fresh(civil, &policy, now, None, None),
+        choices: Choices::new(std::slice::from_ref(&one), &policy, civil),
+        week: view(civil, now, servers),
+        waiting: vec![],
+        people: vec![],
+    }
+}
+
+fn page(lang: Lang, name: Option<&str>, values: &impl serde::Serialize, template: &str) -> String {
+    let frame =
+        Frame { name: name.map(ToOwned::to_owned), csrf: "c5rf".into(), ..Frame::open(lang, "/?a=1&b", Epoch(0)) };
+    draw::draw(template, Words::of(lang), &frame, values).unwrap_or_else(|p| panic!("{p}"))
+}
+
+#[test]
+fn a_day_shows_what_is_taken_free_and_kept_for_clean_up() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    let all =
+        vec![booking(1, "amy", at("2026-11-23T10:00:00Z"), 120), booking(2, "bob", at("2026-11-23T14:00:00Z"), 60)];
+    let view = view(&civil, now, vec![open(&civil, now, all)]);
+    let items = &view.days[0].rows[0].items;
+    let seen: Vec<(&str, i64, i64)> = items.iter().map(|i| (i.kind, i.from, i.to)).collect();
+    let want = [
+        ("free", 90, 118),
+        ("own", 120, 144),
+        ("buffer", 144, 146),
+        ("free", 146, 166),
+        ("taken", 168, 180),
+        ("buffer", 180, 182),
+        ("free", 182, 288),
+    ];
+    // The free time before now is the step of the raster that runs; the first column depends on it.
+    assert_eq!(seen[1..], want[1..]);
+    assert_eq!(items[3].starts, Some(at("2026-11-23T12:30:00Z").0), "on the raster, after the clean-up");
+    assert_eq!(items[1].text, "You");
+    assert!(items[1].href.is_some() && items[4].href.is_none(), "another's booking is no link for a student");
+}
+
+#[test]
+fn days_of_23_and_25_hours_are_as_long_as_they_are() {
+    let berlin = civil("Europe/Berlin", Lang::En);
+    for (now, units, hours, note) in [
+        ("2026-03-25T08:00:00Z", 23 * 12, 23, "23 hours: clocks change"),
+        ("2026-10-20T08:00:00Z", 25 * 12, 25, "25 hours: clocks change"),
+    ] {
+        let view = view(&berlin, at(now), vec![open(&berlin, at(now), vec![])]);
+        let sunday = &view.days[6];
+        assert_eq!((sunday.units, sunday.hours.len()), (units, hours));
+        assert_eq!(sunday.note.as_deref(), Some(note));
+        assert!(view.days[..6].iter().all(|d| d.units == 288 && d.note.is_none()));
+        let twos = sunday.hours.iter().filter(|h| h.local == "02").count();
+        assert_eq!(twos, if units > 288 { 2 } else { 0 });
+    }
+    let lord_howe = civil("Australia/Lord_Howe", Lang::En);
+    let view = view(&lord_howe, at("2026-03-31T00:00:00Z"), vec![]);
+    assert_eq!(view.days[6].units, 294, "clocks go back by half an hour");
+}
+
+#[test]
+fn foreign_text_is_escaped() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    let bad = "<script>alert('x')</script>\"><b>";
+    let mut one = open(&civil, now, vec![]);
+    one.maintenance = vec![Maintenance {
+        id: 1,
+        server: "one".parse().unwrap(),
+        window: Window { starts: now, ends: now + 7200 },
+        reason: bad.into(),
+    }];
+    let mut sick = open(&civil, now, vec![]);
+    (sick.server.health, sick.server.health_note) = (Health::Quarantined, Some(bad.into()));
+    let mut home = home(&civil, now, vec![one, sick], &[]);
+    home.form.person = bad.into();
+    let text = page(Lang::En, Some(bad), &home, "home.html");
+    assert!(!text.contains("<script>alert") && !text.contains("\"><b>"));
+    assert!(text.matches("&lt;script&gt;").count() >= 3, "{text}");
+    assert_eq!(text.matches("c5rf").count(), text.matches("method=\"post\"").count());
+}
+
+#[test]
+fn both_languages_render_without_words_of_the_other() {
+    let now = at("2026-11-23T08:00:00Z");
+    for lang in Lang::ALL {
+        let civil = civil("Asia/Shanghai", lang);
+        let own = booking(1, "amy", now + 3600, 120);
+        let home = home(&civil, now, vec![open(&civil, now, vec![own.clone()])], std::slice::from_ref(&own));
+        let text = page(lang, Some("Amy"), &home, "home.html");
+        assert!(text.contains(&format!("<html lang=\"{}\">", lang.tag())));
+        assert_eq!(text.contains("Your slots"), lang == Lang::En);
+        assert_eq!(text.contains("我的时段"), lang == Lang::Zh);
+        assert!(text.contains("kubecamp book ssh b") && text.contains("09:00"), "own slot, and UTC");
+        assert!(!text.contains("{left}</p>"), "a gap was not filled");
+    }
+}
+
+#[test]
+fn the_plain_ssh_line_has_the_port_apart() {
+    let now = at("2026-11-23T08:00:00Z");
+    let civil = civil("UTC", Lang::En);
+    let home = home(&civil, now, vec![], &[booking(1, "amy", now, 60)]);
+    assert_eq!(home.slots[0].connect.as_ref().unwrap().ssh, "ssh -p 2222 amy@2001:db8::1");
+}
+
+/// Prints the time; the bound itself holds for a release build: `cargo test --release --lib ten_thousand -- --nocapture`.
+#[test]
+fn ten_thousand_bookings_render() {
+    let (civil, now) = (civil("Europe/Berlin", Lang::En), at("2026-11-23T00:00:00Z"));
+    let (_, window) = window_of(&civil, civil.zone.date(now));
+    let one = |s: u64| {
+        let bookings = (0..200).map(|n| {
+            booking(s * 1000 + n, if n % 50 == 0 { "amy" } else { "bob" }, window.starts + n as i64 * 3000, 40)
+        });
+        let mut one = open(&civil, now, bookings.collect());
+        one.server.id = format!("s{s}").parse().unwrap();
+        one
+    };
+    let servers: Vec<WeekServer> = (0..50).map(one).collect();
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let all = servers.clone();
+        let began = std::time::Instant::now();
+        let text = page(Lang::En, Some("Amy"), &home(&civil, now, all, &[]), "home.html");
+        best = best.min(began.elapsed().as_secs_f64() * 1000.0);
+        assert!(text.matches("class=\"taken ").count() >= 9_800);
+    }
+    println_ms(best);
+    if !cfg!(debug_assertions) {
+        assert!(best < 50.0, "{best} ms");
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a figure for whoever runs it")]
+fn println_ms(ms: f64) {
+    eprintln!("a week of 10,000 bookings on 50 servers: {ms:.1} ms");
+}

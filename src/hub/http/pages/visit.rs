@@ -1,0 +1,200 @@
+use axum::{
+    extract::Query,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::{Answer, AppState, Session},
+    Civil, Lang, Words, draw,
+};
+use crate::{
+    core::Problem,
+    hub::{
+        desk::Caller,
+        domain::{Course, Epoch, Group, Person, Policy, Zone},
+    },
+};
+
+/// The cookie that keeps the language.
+const LANG_COOKIE: &str = "kubecamp_lang";
+/// The cookie that keeps the zone, where it is not the person's own.
+const ZONE_COOKIE: &str = "kubecamp_zone";
+
+/// What every page shows around its own part.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Frame {
+    /// HTML's `lang`.
+    pub lang: &'static str,
+    /// The languages: code, name, HTML's `lang`, whether it is this one.
+    pub langs: Vec<(&'static str, &'static str, &'static str, bool)>,
+    /// The viewer's zone.
+    pub zone: String,
+    /// The viewer's name; none before signing in.
+    pub name: Option<String>,
+    /// Whether there is a teacher's view.
+    pub teacher: bool,
+    /// Whether servers can be cleared here.
+    pub admin: bool,
+    /// What forms carry.
+    pub csrf: String,
+    /// This page, to come back to.
+    pub here: String,
+    /// The same as a part of an address.
+    pub back: String,
+    /// The moment, seconds.
+    pub now: i64,
+}
+
+/// Somebody who looks at a page, and how things are written for them.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub caller: Caller,
+    pub person: Option<Person>,
+    pub civil: Civil,
+    pub now: Epoch,
+    pub frame: Frame,
+}
+
+/// A cookie's value.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    let mut pairs = lines.flat_map(|l| l.split(';')).filter_map(|p| p.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+}
+
+/// The language of a request.
+pub fn lang_of(headers: &HeaderMap) -> Lang {
+    let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
+    Lang::choose(cookie(headers, LANG_COOKIE).as_deref(), accept)
+}
+
+impl Frame {
+    pub(super) fn open(lang: Lang, here: &str, now: Epoch) -> Self {
+        Self {
+            lang: lang.tag(),
+            langs: Lang::ALL.map(|l| (l.as_str(), l.name(), l.tag(), l == lang)).to_vec(),
+            zone: Zone::utc().to_string(),
+            name: None,
+            teacher: false,
+            admin: false,
+            csrf: String::new(),
+            here: here.to_owned(),
+            back: escaped(here),
+            now: now.0,
+        }
+    }
+}
+
+impl Visit {
+    pub async fn of(state: &AppState, session: &Session, headers: &HeaderMap, here: &str) -> Result<Self, Problem> {
+        let (now, caller) = (state.now(), session.caller.clone());
+        let person = match caller.person() {
+            Some(id) => Some(state.desk.person(&caller, now, id).await?),
+            None => None,
+        };
+        let kept = cookie(headers, ZONE_COOKIE).and_then(|zone| zone.parse().ok());
+        let zone = kept.or_else(|| person.as_ref().map(|p| p.zone.clone())).unwrap_or_else(Zone::utc);
+        let lang = lang_of(headers);
+        let frame = Frame {
+            zone: zone.to_string(),
+            name: person.as_ref().map(|p| p.name.clone()),
+            teacher: caller.is_teacher(),
+            admin: caller.is_admin(),
+            csrf: session.csrf.clone(),
+            ..Frame::open(lang, here, now)
+        };
+        Ok(Self { caller, person, civil: Civil { zone, lang }, now, frame })
+    }
+
+    pub fn words(&self) -> &'static Words {
+        Words::of(self.civil.lang)
+    }
+
+    /// A page of this visit.
+    pub fn page(&self, name: &str, values: &impl Serialize) -> Answer<Response> {
+        self.page_with(StatusCode::OK, name, values)
+    }
+
+    pub fn page_with(&self, status: StatusCode, name: &str, values: &impl Serialize) -> Answer<Response> {
+        Ok((status, html(draw::draw(name, self.words(), &self.frame, values)?)).into_response())
+    }
+
+    /// The rules by which the viewer books: their course's, or the only one's.
+    pub async fn policy(&self, state: &AppState) -> Result<Policy, Problem> {
+        let courses = state.desk.courses(&self.caller, self.now).await?;
+        let groups = state.desk.groups(&self.caller, self.now).await?;
+        let found = self.person.as_ref().and_then(|p| course_of(p, &groups, &courses));
+        Ok(found.or(courses.first()).map(|c| c.policy.clone()).unwrap_or_default())
+    }
+}
+
+/// The course of somebody's first group.
+pub(super) fn course_of<'a>(person: &Person, groups: &[Group], courses: &'a [Course]) -> Option<&'a Course> {
+    let group = groups.iter().find(|g| person.groups.contains(&g.id))?;
+    courses.iter().find(|c| c.id == group.course)
+}
+
+/// A page as an answer; never kept by a cache, it is for one person.
+pub(super) fn html(text: String) -> Response {
+    ([(header::CACHE_CONTROL, "no-store"), (header::VARY, "Cookie, Accept-Language")], Html(text)).into_response()
+}
+
+/// A path inside of an address's query.
+fn escaped(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._/".contains(&b);
+    path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Sends a browser on after a form.
+pub(super) fn go(to: &str) -> Response {
+    Redirect::to(to).into_response()
+}
+
+/// A path of this site; anything else is the first page, so that no link leads elsewhere through us.
+fn local(path: &str) -> &str {
+    let good = path.starts_with('/')
+        && !path.starts_with("//")
+        && path.len() < 500
+        && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    if good { path } else { "/" }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Settings {
+    lang: Option<String>,
+    zone: Option<String>,
+    back: Option<String>,
+}
+
+/// Keeps a language or zone in a cookie for a year, and goes back.
+pub(super) async fn settings(Query(want): Query<Settings>) -> Response {
+    let mut response = go(local(want.back.as_deref().unwrap_or("/")));
+    let lang = want.lang.as_deref().and_then(Lang::known).map(|l| (LANG_COOKIE, l.as_str().to_owned()));
+    let zone = want.zone.as_deref().and_then(|z| z.trim().parse::<Zone>().ok()).map(|z| (ZONE_COOKIE, z.to_string()));
+    for (name, value) in lang.into_iter().chain(zone) {
+        let text = format!("{name}={value}; Path=/; SameSite=Lax; HttpOnly; Max-Age=31536000");
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_leads_elsewhere() {
+        for good in ["/", "/?from=2026-11-23", "/booking/b1"] {
+            assert_eq!(local(good), good);
+        }
+        for bad in
+            ["//evil.example", "https://evil.example", "/\\evil.example", "", "/\r\nSet-Cookie: a=b", "javascript:x"]
+        {
+            assert_eq!(local(bad), "/", "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+use std::{fmt, path::Path, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{limit::Limiter, metrics::Metrics};
+use crate::{
+    core::Problem,
+    hub::{desk::Desk, domain::Epoch, gate::HubKey},
+};
+
+/// Where handlers get the time from; tests have one of their own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Epoch + Send + Sync>);
+
+impl Clock {
+    /// A clock that asks `now`.
+    pub fn new(now: impl Fn() -> Epoch + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The computer's clock.
+    pub fn system() -> Self {
+        Self::new(|| Epoch(jiff::Timestamp::now().as_second()))
+    }
+
+    /// The moment.
+    pub fn now(&self) -> Epoch {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({})", self.now())
+    }
+}
+
+/// What all handlers share.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    /// The use cases.
+    pub desk: Desk,
+    /// The time.
+    pub clock: Clock,
+    /// How this hub is reached, its limits and counters.
+    pub site: Arc<Site>,
+}
+
+impl AppState {
+    /// The moment.
+    pub fn now(&self) -> Epoch {
+        self.clock.now()
+    }
+}
+
+/// The two private keys of the gate.
+#[derive(Clone)]
+pub struct GateKeys {
+    /// Signs the certificates of slots.
+    pub ca: HubKey,
+    /// Signs plans.
+    pub plan: HubKey,
+}
+
+impl GateKeys {
+    /// The keys in a folder, `user_ca` and `plan_key`; made when they are missing.
+    pub fn in_folder(folder: &Path) -> Result<Self, Problem> {
+        Ok(Self {
+            ca: HubKey::load_or_make(&folder.join("user_ca"), "kubecamp user CA")?,
+            plan: HubKey::load_or_make(&folder.join("plan_key"), "kubecamp plans")?,
+        })
+    }
+}
+
+impl fmt::Debug for GateKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GateKeys")
+    }
+}
+
+/// How a hub is reached, its limits and counters.
+#[derive(Debug)]
+pub struct Site {
+    /// The address that people type, without a slash at its end, as `https://hub.example.org`; for links.
+    pub public_url: Option<String>,
+    /// Whether people reach it by HTTPS: then cookies are `__Host-` and `Secure`.
+    pub secure: bool,
+    /// Whether a proxy in front adds `X-Forwarded-For`.
+    pub behind_proxy: bool,
+    /// Requests per client.
+    pub limiter: Limiter,
+    /// Tries to sign in per client.
+    pub sign_ins: Limiter,
+    /// Counters for `/metrics`.
+    pub metrics: Metrics,
+    /// The newest event's number; wakes the event streams.
+    pub newest: watch::Sender<i64>,
+    /// The keys of the gate; none where this hub has no gate.
+    pub keys: Option<GateKeys>,
+    /// Cancelled when the hub stops; event streams end then.
+    pub stop: CancellationToken,
+}
+
+impl Site {
+    /// A hub at `public_url`, with `rate` requests per second for each client; 0 is without limit.
+    pub fn new(public_url: Option<String>, secure: bool, behind_proxy: bool, rate: u32) -> Self {
+        let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
+        Self {
+            secure: secure || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
+            public_url,
+            behind_proxy,
+            limiter: Limiter::new(f64::from(rate), f64::from(rate) * 8.0),
+            // Twenty at once, so that a class behind one address gets in, then one each three seconds.
+            sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 0.33 }, 20.0),
+            metrics: Metrics::default(),
+            newest: watch::Sender::new(0),
+            keys: None,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// The name of the session cookie.
+    pub fn cookie(&self) -> &'static str {
+        if self.secure { "__Host-kubecamp" } else { "kubecamp" }
+    }
+}

@@ -1,0 +1,281 @@
+use serde_json::json;
+
+use super::{
+    record::NewAudit,
+    tx::{Row, Tx, args},
+};
+use crate::{
+    core::{Code, Problem},
+    hub::domain::{Booking, BookingId, Epoch, GroupId, Held, PersonId, ServerId, State, Use, Who, Window},
+};
+
+/// Which bookings are wanted; a field that is none does not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Of this person.
+    pub person: Option<PersonId>,
+    /// On this server.
+    pub server: Option<ServerId>,
+    /// Of this group.
+    pub group: Option<GroupId>,
+    /// In this state.
+    pub state: Option<State>,
+    /// That touch this window, with the buffer.
+    pub within: Option<Window>,
+    /// Only those that hold a place or wait: not what is over, be it quarantined.
+    pub open: bool,
+}
+
+fn booking(row: &Row) -> Result<Booking, Problem> {
+    let place = row.opt_int("place")?;
+    Ok(Booking {
+        id: row.parse("id")?,
+        server: row.opt_parse("server")?,
+        place: place.map(|p| u32::try_from(p).unwrap_or(0)),
+        person: row.parse("person")?,
+        course: row.parse("course")?,
+        group: row.opt_parse("grp")?,
+        layout: row.parse("layout")?,
+        window: Window { starts: row.epoch("starts")?, ends: row.epoch("ends")? },
+        busy_until: row.epoch("busy_until")?,
+        state: row.parse("state")?,
+        since: row.epoch("since")?,
+        version: row.int("version")?,
+        created: row.epoch("created")?,
+        updated: row.epoch("updated")?,
+        offer_until: row.opt_epoch("offer_until")?,
+        came: row.opt_epoch("came")?,
+        charged: row.int("charged")?,
+        lapses: row.int("lapses")?,
+        series: row.opt_parse("series")?,
+        wished: row.opt_parse("wished")?,
+        note: row.opt_text("note")?,
+    })
+}
+
+fn opt<T: ToString>(value: Option<&T>) -> Option<String> {
+    value.map(ToString::to_string)
+}
+
+impl Tx {
+    /// Adds a booking in its first state.
+    pub async fn add_booking(&mut self, new: &Booking, action: &str, reason: Option<String>) -> Result<(), Problem> {
+        if !new.state.is_first() || new.version != 1 {
+            return Err(Problem::new(Code::Internal, format!("a booking cannot begin as {}", new.state)));
+        }
+        let sql = "INSERT INTO bookings (id, server, place, person, course, grp, layout, starts, ends, busy_until, state, \
+                   since, version, created, updated, offer_until, came, charged, lapses, series, note, wished) VALUES \
+                   ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+        let values = args![
+            new.id.to_string(),
+            opt(new.server.as_ref()),
+            new.place.map(i64::from),
+            new.person.to_string(),
+            new.course.to_string(),
+            opt(new.group.as_ref()),
+            new.layout.to_string(),
+            new.window.starts,
+            new.window.ends,
+            new.busy_until,
+            new.state.as_str(),
+            new.since,
+            new.version,
+            new.created,
+            new.updated,
+            new.offer_until,
+            new.came,
+            new.charged,
+            new.lapses,
+            opt(new.series.as_ref()),
+            new.note.clone(),
+            opt(new.wished.as_ref()),
+        ];
+        self.run(sql, values).await?;
+        self.written(None, new, action, reason).await
+    }
+
+    /// Changes a booking: `next` is `before` with other values; state, version and times of change are kept here.
+    ///
+    /// One row changes or none: who was overtaken gets `KC-BOOK-STALE`. A step that the table of states does not
+    /// have is `KC-BOOK-STATE`.
+    pub async fn change_booking(
+        &mut self,
+        before: &Booking,
+        mut next: Booking,
+        who: Who,
+        action: &str,
+        reason: Option<String>,
+    ) -> Result<Booking, Problem> {
+        if next.state != before.state {
+            if !before.state.may_become_by(next.state, who) {
+                let what = format!("booking {} is {} and cannot become {}", before.id, before.state, next.state);
+                return Err(Problem::new(Code::BookState, what));
+            }
+            next.since = self.now;
+        } else if before.state.is_final() {
+            return Err(Problem::new(Code::BookState, format!("booking {} is {}", before.id, before.state)));
+        }
+        next.version = before.version + 1;
+        next.updated = self.now;
+        let sql = "UPDATE bookings SET server = $4, place = $5, person = $6, grp = $7, starts = $8, ends = $9, \
+                   busy_until = $10, state = $11, since = $12, version = $13, updated = $14, offer_until = $15, \
+                   came = $16, charged = $17, lapses = $18, note = $19, course = $20 \
+                   WHERE id = $1 AND state = $2 AND version = $3";
+        let values = args![
+            before.id.to_string(),
+            before.state.as_str(),
+            before.version,
+            opt(next.server.as_ref()),
+            next.place.map(i64::from),
+            next.person.to_string(),
+            opt(next.group.as_ref()),
+            next.window.starts,
+            next.window.ends,
+            next.busy_until,
+            next.state.as_str(),
+            next.since,
+            next.version,
+            next.updated,
+            next.offer_until,
+            next.came,
+            next.charged,
+            next.lapses,
+            next.note.clone(),
+            next.course.to_string(),
+        ];
+        if self.run(sql, values).await? != 1 {
+            return Err(Problem::new(Code::BookStale, format!("booking {} was changed in between", before.id)));
+        }
+        self.written(Some(before), &next, action, reason).await?;
+        Ok(next)
+    }
+
+    async fn written(
+        &mut self,
+        before: Option<&Booking>,
+        after: &Booking,
+        action: &str,
+        reason: Option<String>,
+    ) -> Result<(), Problem> {
+        let subject = format!("booking:{}", after.id);
+        self.audit.push(NewAudit {
+            action: action.to_owned(),
+            subject: subject.clone(),
+            from: before.map(|b| b.state.to_string()),
+            to: Some(after.state.to_string()),
+            version: Some(after.version),
+            reason,
+            detail: json!({
+                "person": after.person, "server": after.server, "place": after.place,
+                "starts": after.window.starts, "ends": after.window.ends,
+            }),
+        });
+        let payload = serde_json::to_value(after).unwrap_or_default();
+        let kind = format!("booking.{}", after.state);
+        self.tell(&kind, subject, Some(&after.person), after.server.as_ref(), payload);
+        let servers = [before.and_then(|b| b.server.clone()), after.server.clone()];
+        for (n, server) in servers.iter().enumerate() {
+            if let Some(server) = server.as_ref().filter(|_| n == 0 || servers[0] != servers[1]) {
+                self.run("UPDATE servers SET revision = revision + 1 WHERE id = $1", args![server.to_string()]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A booking by its id.
+    pub async fn booking(&mut self, id: &BookingId) -> Result<Booking, Problem> {
+        let row = self.one("SELECT * FROM bookings WHERE id = $1", args![id.to_string()]).await?;
+        row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no booking {id}"))), |r| booking(&r))
+    }
+
+    /// Bookings by start, then id.
+    pub async fn bookings(&mut self, want: &Listing) -> Result<Vec<Booking>, Problem> {
+        let sql = "SELECT * FROM bookings WHERE (CAST($1 AS TEXT) IS NULL OR person = $1) \
+                   AND (CAST($2 AS TEXT) IS NULL OR server = $2) AND (CAST($3 AS TEXT) IS NULL OR grp = $3) \
+                   AND (CAST($4 AS TEXT) IS NULL OR state = $4) AND busy_until > $5 AND starts < $6 \
+                   AND ($7 = 0 OR state NOT IN ('done', 'cancelled', 'no-show', 'quarantined')) ORDER BY starts, id";
+        let within = want.within.unwrap_or(Window { starts: Epoch(-1), ends: Epoch(i64::MAX) });
+        let values = args![
+            opt(want.person.as_ref()),
+            opt(want.server.as_ref()),
+            opt(want.group.as_ref()),
+            want.state.map(|s| s.as_str().to_owned()),
+            within.starts,
+            within.ends,
+            i64::from(want.open),
+        ];
+        self.all(sql, values).await?.iter().map(booking).collect()
+    }
+
+    /// What is taken on a server in a window: live bookings, and what was given up but not confirmed by its agent.
+    pub async fn held(&mut self, server: &ServerId, window: Window) -> Result<Vec<Held>, Problem> {
+        let sql = "SELECT id AS booking, place, layout, starts, busy_until FROM bookings WHERE server = $1 \
+                   AND busy_until > $2 AND starts < $3 AND state IN \
+                   ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting')";
+        let values = || args![server.to_string(), window.starts, window.ends];
+        let mut rows = self.all(sql, values()).await?;
+        let holds = "SELECT h.booking, h.place, h.layout, h.starts, h.busy_until FROM holds AS h JOIN servers AS s \
+                     ON s.id = h.server WHERE h.server = $1 AND h.busy_until > $2 AND h.starts < $3 AND s.acked < h.revision";
+        rows.extend(self.all(holds, values()).await?);
+        rows.iter()
+            .map(|row| {
+                Ok(Held {
+                    booking: row.parse("booking")?,
+                    place: u32::try_from(row.int("place")?).unwrap_or(0),
+                    layout: row.parse("layout")?,
+                    busy: Window { starts: row.epoch("starts")?, ends: row.epoch("busy_until")? },
+                })
+            })
+            .collect()
+    }
+
+    /// Keeps a window from being sold again until the server's agent has confirmed a plan without it.
+    ///
+    /// Where no agent was ever given a plan that could hold it, there is nothing to wait for.
+    pub async fn hold(&mut self, gone: &Booking, from: Epoch) -> Result<(), Problem> {
+        let (Some(server), Some(place)) = (&gone.server, gone.place) else { return Ok(()) };
+        let sql = "INSERT INTO holds (booking, server, place, layout, starts, busy_until, revision) \
+                   SELECT $1, id, $3, $4, $5, $6, revision FROM servers WHERE id = $2 AND issued > 0";
+        let values = args![
+            gone.id.to_string(),
+            server.to_string(),
+            i64::from(place),
+            gone.layout.to_string(),
+            from.max(gone.window.starts),
+            gone.busy_until,
+        ];
+        self.run(sql, values).await.map(drop)
+    }
+
+    /// What counts against quotas of a person, in and around a window.
+    pub async fn uses_of_person(
+        &mut self,
+        person: &PersonId,
+        window: Window,
+    ) -> Result<Vec<(BookingId, Use)>, Problem> {
+        let sql = "SELECT * FROM bookings WHERE person = $1 AND ends > $2 AND starts < $3";
+        self.uses(sql, person.as_str(), window).await
+    }
+
+    /// What counts against quotas of a group, in and around a window.
+    pub async fn uses_of_group(&mut self, group: &GroupId, window: Window) -> Result<Vec<(BookingId, Use)>, Problem> {
+        let sql = "SELECT * FROM bookings WHERE grp = $1 AND ends > $2 AND starts < $3";
+        self.uses(sql, group.as_str(), window).await
+    }
+
+    async fn uses(&mut self, sql: &'static str, who: &str, window: Window) -> Result<Vec<(BookingId, Use)>, Problem> {
+        let rows = self.all(sql, args![who, window.starts, window.ends]).await?;
+        let all = rows.iter().map(booking).collect::<Result<Vec<_>, _>>()?;
+        Ok(all.into_iter().filter(|b| b.state.counts()).map(|b| (b.id.clone(), b.counted())).collect())
+    }
+
+    /// Two live bookings of one place that overlap: always none, unless somebody changed the database by hand.
+    pub async fn overlaps(&mut self) -> Result<Vec<(BookingId, BookingId)>, Problem> {
+        let sql = "SELECT a.id AS one, b.id AS two FROM bookings AS a JOIN bookings AS b ON a.server = b.server \
+                   AND a.place = b.place AND a.id < b.id AND a.starts < b.busy_until AND b.starts < a.busy_until \
+                   WHERE a.state IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') \
+                   AND b.state IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting')";
+        let rows = self.all(sql, vec![]).await?;
+        rows.iter().map(|r| Ok((r.parse("one")?, r.parse("two")?))).collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! Belongs: SQLite and PostgreSQL behind one type; migrations; every transaction, with its audit and events.
+//! Never: policy, HTTP.
+//! Start here: `open.rs`, then `tx.rs`; one file per kind of row.
+
+mod access;
+mod bookings;
+mod error;
+mod open;
+mod people;
+mod record;
+mod servers;
+mod tx;
+
+pub use access::{TokenKind, TokenRow};
+pub use bookings::Listing;
+pub use open::Store;
+pub use record::{AuditRow, Delivery, EventRow, Hook};
+pub use tx::Tx;

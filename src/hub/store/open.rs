@@ -1,0 +1,224 @@
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use sqlx::{
+    PgPool, SqlSafeStr, SqlitePool,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    error::{is_passing, problem},
+    tx::Tx,
+};
+use crate::{
+    core::{Code, Problem},
+    hub::domain::Epoch,
+};
+
+/// Each edition of the tables, oldest first; one that was released never changes.
+fn editions(first: &'static str) -> Migrator {
+    let edition = |number, name: &'static str, sql: &'static str| {
+        Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![edition(1, "first", first)])
+}
+
+fn for_sqlite() -> Migrator {
+    editions(include_str!("migrations/sqlite/0001_first.sql"))
+}
+
+fn for_postgres() -> Migrator {
+    editions(include_str!("migrations/postgres/0001_first.sql"))
+}
+
+/// The hub's database; clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pools: Pools,
+}
+
+#[derive(Debug, Clone)]
+enum Pools {
+    /// One connection writes, the others read: a reader never waits for a writer in WAL mode.
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const RETRIES: u32 = 30;
+
+impl Store {
+    /// Opens `sqlite://PATH` or `postgres://...`, and brings its tables up to date.
+    ///
+    /// A database of a newer kubecamp is refused. Before an upgrade SQLite is copied to `PATH.before-N`, where N is
+    /// the edition that it had; a PostgreSQL is backed up by whoever runs it.
+    pub async fn open(url: &str) -> Result<Self, Problem> {
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            return Self::open_sqlite(Path::new(path)).await;
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Self::open_postgres(url).await;
+        }
+        let scheme = url.split("://").next().unwrap_or_default().to_owned();
+        Err(Problem::new(Code::HubInvalid, format!("`{scheme}` is no database that the hub knows"))
+            .hint("Use sqlite://PATH or postgres://USER@HOST/NAME."))
+    }
+
+    async fn open_sqlite(path: &Path) -> Result<Self, Problem> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(PATIENCE);
+        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(problem)?;
+        let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
+        backup(&writer, path, known).await?;
+        for_sqlite().run(&writer).await.map_err(migration)?;
+        let readers = pool(4).connect_with(options).await.map_err(problem)?;
+        Ok(Self { pools: Pools::Sqlite { writer, readers } })
+    }
+
+    async fn open_postgres(url: &str) -> Result<Self, Problem> {
+        let options = PgConnectOptions::from_str(url).map_err(problem)?;
+        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
+        let pool = pool.connect_with(options).await.map_err(problem)?;
+        for_postgres().run(&pool).await.map_err(migration)?;
+        Ok(Self { pools: Pools::Postgres(pool) })
+    }
+
+    /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
+    pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
+        match &self.pools {
+            Pools::Sqlite { writer, .. } => {
+                Ok(Tx::sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(problem)?, actor, now))
+            }
+            Pools::Postgres(pool) => Ok(Tx::postgres(pool.begin().await.map_err(problem)?, actor, now)),
+        }
+    }
+
+    /// Begins a transaction that only reads; it is let go when dropped.
+    pub async fn read(&self, now: Epoch) -> Result<Tx, Problem> {
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite(readers.begin().await.map_err(problem)?, "", now)),
+            Pools::Postgres(pool) => {
+                // One snapshot for all statements, as SQLite gives it.
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                Ok(Tx::postgres(pool.begin_with(begin).await.map_err(problem)?, "", now))
+            }
+        }
+    }
+
+    /// Commits what went well and rolls back what did not; `None` says that it is worth another try.
+    pub async fn settle<T>(&self, tx: Tx, outcome: Result<T, Problem>, tries: &mut u32) -> Option<Result<T, Problem>> {
+        let settled = match outcome {
+            Ok(value) => tx.commit().await.map(|()| value),
+            Err(problem) => {
+                tx.rollback().await;
+                Err(problem)
+            }
+        };
+        match settled {
+            Err(problem) if is_passing(&problem) => {
+                *tries += 1;
+                if *tries >= RETRIES {
+                    let what = format!("the database was too busy {RETRIES} times");
+                    return Some(Err(Problem::new(Code::HubBusy, what)));
+                }
+                // Two that were in each other's way should not meet again at once.
+                let wait = u64::from(*tries) * u64::from(rand::random::<u8>() % 8);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                None
+            }
+            settled => Some(settled),
+        }
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// Copies a database that is about to be upgraded.
+async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result<Option<PathBuf>, Problem> {
+    let there = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+    let there: i64 = sqlx::query_scalar(there).fetch_one(pool).await.map_err(problem)?;
+    if there == 0 {
+        return Ok(None);
+    }
+    let had = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    let had: i64 = sqlx::query_scalar(had).fetch_one(pool).await.map_err(problem)?;
+    if had == 0 || had >= known {
+        return Ok(None);
+    }
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(format!(".before-{had}"));
+    let copy = PathBuf::from(copy);
+    if !copy.exists() {
+        let name = copy.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await.map_err(problem)?;
+    }
+    Ok(Some(copy))
+}
+
+fn migration(error: MigrateError) -> Problem {
+    match error {
+        MigrateError::VersionMissing(edition) | MigrateError::VersionTooNew(edition, _) => Problem::new(
+            Code::HubNewer,
+            format!("the database has edition {edition}, which this kubecamp does not know"),
+        ),
+        MigrateError::Execute(error) => problem(error),
+        other => {
+            Problem::new(Code::HubDatabase, "the database's tables could not be brought up to date").because(other)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_is_made_before_an_upgrade_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        assert_eq!(backup(writer, &path, 1).await.unwrap(), None);
+        let copy = backup(writer, &path, 2).await.unwrap().unwrap();
+        assert_eq!(copy, folder.path().join("hub.db.before-1"));
+        let url = format!("sqlite://{}", copy.display());
+        assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+    }
+
+    #[tokio::test]
+    async fn a_newer_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("hub.db").display());
+        let store = Store::open(&url).await.unwrap();
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     VALUES (99, 'newer', 1, x'00', 0)";
+        sqlx::query(newer).execute(writer).await.unwrap();
+        store.close().await;
+        assert_eq!(Store::open(&url).await.unwrap_err().code, Code::HubNewer);
+        assert_eq!(Store::open("mysql://x").await.unwrap_err().code, Code::HubInvalid);
+    }
+}

@@ -1,0 +1,171 @@
+use serde_json::json;
+
+use super::tx::{Row, Tx, args};
+use crate::{
+    core::{Code, Problem},
+    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId},
+};
+
+fn course(row: &Row) -> Result<Course, Problem> {
+    Ok(Course {
+        id: row.parse("id")?,
+        title: row.text("title")?,
+        policy: row.json("policy")?,
+        version: row.int("version")?,
+    })
+}
+
+fn person(row: &Row, groups: Vec<GroupId>) -> Result<Person, Problem> {
+    Ok(Person {
+        id: row.parse("id")?,
+        name: row.text("name")?,
+        role: row.word("role")?,
+        active: row.int("active")? == 1,
+        zone: row.parse("zone")?,
+        keys: row.json("keys")?,
+        groups,
+        version: row.int("version")?,
+    })
+}
+
+impl Tx {
+    /// Adds a course, or changes the one of this name.
+    pub async fn put_course(&mut self, new: &Course) -> Result<(), Problem> {
+        let sql = "INSERT INTO courses (id, title, policy) VALUES ($1, $2, $3) ON CONFLICT (id) \
+                   DO UPDATE SET title = excluded.title, policy = excluded.policy, version = courses.version + 1";
+        self.run(sql, args![new.id.to_string(), new.title.clone(), json!(new.policy).to_string()]).await?;
+        self.note("course.put", format!("course:{}", new.id), None, json!(new));
+        Ok(())
+    }
+
+    /// A course by its name.
+    pub async fn course(&mut self, id: &CourseId) -> Result<Course, Problem> {
+        let row = self.one("SELECT * FROM courses WHERE id = $1", args![id.to_string()]).await?;
+        row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no course {id}"))), |r| course(&r))
+    }
+
+    /// All courses by name.
+    pub async fn courses(&mut self) -> Result<Vec<Course>, Problem> {
+        self.all("SELECT * FROM courses ORDER BY id", vec![]).await?.iter().map(course).collect()
+    }
+
+    /// Adds a group; one of this name in the same course is left as it is.
+    pub async fn put_group(&mut self, id: &GroupId, course: &CourseId) -> Result<(), Problem> {
+        let sql = "INSERT INTO groups (id, course) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+        if self.run(sql, args![id.to_string(), course.to_string()]).await? == 0 {
+            let there = self.group(id).await?;
+            if there.course != *course {
+                let what = format!("group {id} belongs to course {}", there.course);
+                return Err(Problem::new(Code::HubExists, what));
+            }
+            return Ok(());
+        }
+        self.note("group.add", format!("group:{id}"), None, json!({ "course": course }));
+        Ok(())
+    }
+
+    /// A group with its members.
+    pub async fn group(&mut self, id: &GroupId) -> Result<Group, Problem> {
+        let row = self.one("SELECT * FROM groups WHERE id = $1", args![id.to_string()]).await?;
+        let row = row.ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is no group {id}")))?;
+        let members = "SELECT person FROM members WHERE grp = $1 ORDER BY person";
+        let members = self.all(members, args![id.to_string()]).await?;
+        let members = members.iter().map(|r| r.parse("person")).collect::<Result<_, _>>()?;
+        Ok(Group { id: id.clone(), course: row.parse("course")?, members })
+    }
+
+    /// All groups by name.
+    pub async fn groups(&mut self) -> Result<Vec<Group>, Problem> {
+        let ids = self.all("SELECT id FROM groups ORDER BY id", vec![]).await?;
+        let mut groups = vec![];
+        for row in ids {
+            groups.push(self.group(&row.parse("id")?).await?);
+        }
+        Ok(groups)
+    }
+
+    /// Locks a group until the transaction ends; after servers and people.
+    pub async fn lock_group(&mut self, id: &GroupId) -> Result<(), Problem> {
+        self.lock("SELECT 1 FROM groups WHERE id = $1 FOR UPDATE", id.as_str()).await
+    }
+
+    /// Puts somebody into a group, or takes them out.
+    pub async fn set_member(&mut self, person: &PersonId, group: &GroupId, member: bool) -> Result<(), Problem> {
+        let values = args![person.to_string(), group.to_string()];
+        let (sql, action) = if member {
+            ("INSERT INTO members (person, grp) VALUES ($1, $2) ON CONFLICT (person, grp) DO NOTHING", "group.join")
+        } else {
+            ("DELETE FROM members WHERE person = $1 AND grp = $2", "group.leave")
+        };
+        if self.run(sql, values).await? == 1 {
+            self.note(action, format!("group:{group}"), None, json!({ "person": person }));
+        }
+        Ok(())
+    }
+
+    /// Adds somebody.
+    pub async fn add_person(&mut self, new: &Person) -> Result<(), Problem> {
+        let sql = "INSERT INTO people (id, name, role, active, zone, keys) VALUES ($1, $2, $3, $4, $5, $6)";
+        self.run(sql, Self::person_values(new)).await?;
+        self.note("person.add", format!("person:{}", new.id), None, json!(new));
+        Ok(())
+    }
+
+    /// Changes somebody; `next.version` is the version that was read.
+    pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
+        let sql = "UPDATE people SET name = $2, role = $3, active = $4, zone = $5, keys = $6, version = version + 1 \
+                   WHERE id = $1 AND version = $7";
+        let mut values = Self::person_values(next);
+        values.extend(args![next.version]);
+        if self.run(sql, values).await? != 1 {
+            return Err(Problem::new(Code::BookStale, format!("person {} was changed in between", next.id)));
+        }
+        self.note("person.change", format!("person:{}", next.id), None, json!(next));
+        Ok(())
+    }
+
+    fn person_values(new: &Person) -> Vec<super::tx::Arg> {
+        args![
+            new.id.to_string(),
+            new.name.clone(),
+            new.role.as_str(),
+            i64::from(new.active),
+            new.zone.to_string(),
+            json!(new.keys).to_string(),
+        ]
+    }
+
+    /// Somebody by their login, with their groups.
+    pub async fn person(&mut self, id: &PersonId) -> Result<Person, Problem> {
+        self.find_person(id)
+            .await?
+            .ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is nobody called {id}")))
+    }
+
+    /// Somebody by their login, when there is such a person.
+    pub async fn find_person(&mut self, id: &PersonId) -> Result<Option<Person>, Problem> {
+        let Some(row) = self.one("SELECT * FROM people WHERE id = $1", args![id.to_string()]).await? else {
+            return Ok(None);
+        };
+        let groups = self.all("SELECT grp FROM members WHERE person = $1 ORDER BY grp", args![id.to_string()]).await?;
+        let groups = groups.iter().map(|r| r.parse("grp")).collect::<Result<_, _>>()?;
+        person(&row, groups).map(Some)
+    }
+
+    /// Somebody by their login, locked until the transaction ends; after servers, before groups.
+    pub async fn lock_person(&mut self, id: &PersonId) -> Result<Person, Problem> {
+        self.lock("SELECT 1 FROM people WHERE id = $1 FOR UPDATE", id.as_str()).await?;
+        self.person(id).await
+    }
+
+    /// Everybody by login.
+    pub async fn people(&mut self) -> Result<Vec<Person>, Problem> {
+        let rows = self.all("SELECT * FROM people ORDER BY id", vec![]).await?;
+        let members = self.all("SELECT person, grp FROM members ORDER BY grp", vec![]).await?;
+        let mut groups = std::collections::BTreeMap::<String, Vec<GroupId>>::new();
+        for row in &members {
+            groups.entry(row.text("person")?).or_default().push(row.parse("grp")?);
+        }
+        rows.iter().map(|row| person(row, groups.remove(&row.text("id")?).unwrap_or_default())).collect()
+    }
+}

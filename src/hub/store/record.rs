@@ -1,0 +1,274 @@
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::tx::{Row, Tx, args};
+use crate::{
+    core::{Problem, Secret},
+    hub::domain::{Epoch, PersonId, ServerId},
+};
+
+/// What is about to be written down.
+pub(super) struct NewAudit {
+    pub action: String,
+    pub subject: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub version: Option<i64>,
+    pub reason: Option<String>,
+    pub detail: Value,
+}
+
+/// What is about to be told.
+pub(super) struct NewEvent {
+    pub kind: String,
+    pub subject: String,
+    pub person: Option<String>,
+    pub server: Option<String>,
+    pub payload: Value,
+}
+
+/// Who did what, when and why; never changed once written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditRow {
+    /// Its number; grows in the order in which changes became true.
+    pub id: i64,
+    /// When.
+    pub moment: Epoch,
+    /// Who: `person:LOGIN`, `agent:SERVER`, `clerk` or `console`.
+    pub actor: String,
+    /// What, as `booking.cancel`.
+    pub action: String,
+    /// On what, as `booking:ID`.
+    pub subject: String,
+    /// The state before.
+    pub from_state: Option<String>,
+    /// The state after.
+    pub to_state: Option<String>,
+    /// The version after.
+    pub version: Option<i64>,
+    /// Why.
+    pub reason: Option<String>,
+    /// What else there is to know.
+    pub detail: Value,
+}
+
+/// Something that happened; the event stream and the webhooks tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventRow {
+    /// Its number; grows in the order in which changes became true.
+    pub id: i64,
+    /// When.
+    pub moment: Epoch,
+    /// What, as `booking.active` or `server.changed`.
+    pub kind: String,
+    /// On what, as `booking:ID`.
+    pub subject: String,
+    /// Whom it concerns.
+    pub person: Option<PersonId>,
+    /// Which server it concerns.
+    pub server: Option<ServerId>,
+    /// The whole of it after the change.
+    pub payload: Value,
+}
+
+/// Where events are sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Hook {
+    /// Its number.
+    pub id: i64,
+    /// Where.
+    pub url: String,
+    /// Whether it is used.
+    pub active: bool,
+}
+
+/// An event that is due to be sent.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The hook's number.
+    pub hook: i64,
+    /// Where to.
+    pub url: String,
+    /// What signs it.
+    pub secret: Secret,
+    /// How often it was tried.
+    pub tries: i64,
+    /// What to send.
+    pub event: EventRow,
+}
+
+fn audit_row(row: &Row) -> Result<AuditRow, Problem> {
+    Ok(AuditRow {
+        id: row.int("id")?,
+        moment: row.epoch("moment")?,
+        actor: row.text("actor")?,
+        action: row.text("action")?,
+        subject: row.text("subject")?,
+        from_state: row.opt_text("from_state")?,
+        to_state: row.opt_text("to_state")?,
+        version: row.opt_int("version")?,
+        reason: row.opt_text("reason")?,
+        detail: row.json("detail")?,
+    })
+}
+
+fn event_row(row: &Row) -> Result<EventRow, Problem> {
+    Ok(EventRow {
+        id: row.int("id")?,
+        moment: row.epoch("moment")?,
+        kind: row.text("kind")?,
+        subject: row.text("subject")?,
+        person: row.opt_parse("person")?,
+        server: row.opt_parse("server")?,
+        payload: row.json("payload")?,
+    })
+}
+
+impl Tx {
+    /// Writes down something that is not a booking's change, when this transaction commits.
+    pub fn note(&mut self, action: &str, subject: String, reason: Option<String>, detail: Value) {
+        let (from, to, version) = (None, None, None);
+        self.audit.push(NewAudit { action: action.to_owned(), subject, from, to, version, reason, detail });
+    }
+
+    /// Tells something, when this transaction commits.
+    pub fn tell(
+        &mut self,
+        kind: &str,
+        subject: String,
+        person: Option<&PersonId>,
+        server: Option<&ServerId>,
+        payload: Value,
+    ) {
+        self.events.push(NewEvent {
+            kind: kind.to_owned(),
+            subject,
+            person: person.map(ToString::to_string),
+            server: server.map(ToString::to_string),
+            payload,
+        });
+    }
+
+    pub(super) async fn flush_records(&mut self) -> Result<(), Problem> {
+        let (actor, now) = (self.actor.clone(), self.now);
+        for row in std::mem::take(&mut self.audit) {
+            let sql = "INSERT INTO audit (moment, actor, action, subject, from_state, to_state, version, reason, detail) \
+                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+            let detail = row.detail.to_string();
+            let values =
+                args![now, actor.as_str(), row.action, row.subject, row.from, row.to, row.version, row.reason, detail];
+            self.run(sql, values).await?;
+        }
+        for event in std::mem::take(&mut self.events) {
+            let sql = "INSERT INTO events (moment, kind, subject, person, server, payload) \
+                       VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
+            let payload = event.payload.to_string();
+            let row = self.one(sql, args![now, event.kind, event.subject, event.person, event.server, payload]).await?;
+            if let Some(row) = row {
+                let sql =
+                    "INSERT INTO deliveries (event, hook, next_try) SELECT $1, id, $2 FROM hooks WHERE active = 1";
+                self.run(sql, args![row.int("id")?, now]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Audit rows after number `after`, oldest first, of one subject or of all, at most `most`.
+    pub async fn audit_after(
+        &mut self,
+        after: i64,
+        subject: Option<String>,
+        most: i64,
+    ) -> Result<Vec<AuditRow>, Problem> {
+        let sql =
+            "SELECT * FROM audit WHERE id > $1 AND (CAST($2 AS TEXT) IS NULL OR subject = $2) ORDER BY id LIMIT $3";
+        self.all(sql, args![after, subject, most]).await?.iter().map(audit_row).collect()
+    }
+
+    /// The newest audit rows, newest first, of one subject, one actor or all.
+    pub async fn audit_newest(
+        &mut self,
+        subject: Option<String>,
+        actor: Option<String>,
+        most: i64,
+    ) -> Result<Vec<AuditRow>, Problem> {
+        let sql = "SELECT * FROM audit WHERE (CAST($1 AS TEXT) IS NULL OR subject = $1) \
+                   AND (CAST($2 AS TEXT) IS NULL OR actor = $2) ORDER BY id DESC LIMIT $3";
+        self.all(sql, args![subject, actor, most]).await?.iter().map(audit_row).collect()
+    }
+
+    /// Events after number `after`, oldest first, at most `most`.
+    pub async fn events_after(&mut self, after: i64, most: i64) -> Result<Vec<EventRow>, Problem> {
+        let sql = "SELECT * FROM events WHERE id > $1 ORDER BY id LIMIT $2";
+        self.all(sql, args![after, most]).await?.iter().map(event_row).collect()
+    }
+
+    /// The newest event's number; 0 when there is none.
+    pub async fn last_event(&mut self) -> Result<i64, Problem> {
+        let row = self.one("SELECT coalesce(max(id), 0) AS id FROM events", vec![]).await?;
+        row.map_or(Ok(0), |r| r.int("id"))
+    }
+
+    /// Adds a webhook.
+    pub async fn add_hook(&mut self, url: &str, secret: &Secret) -> Result<i64, Problem> {
+        let sql = "INSERT INTO hooks (url, secret) VALUES ($1, $2) RETURNING id";
+        let row = self.one(sql, args![url, secret.expose()]).await?;
+        let id = row.map_or(Ok(0), |r| r.int("id"))?;
+        self.note("hook.add", format!("hook:{id}"), None, serde_json::json!({ "url": url }));
+        Ok(id)
+    }
+
+    /// All webhooks.
+    pub async fn hooks(&mut self) -> Result<Vec<Hook>, Problem> {
+        let rows = self.all("SELECT id, url, active FROM hooks ORDER BY id", vec![]).await?;
+        rows.iter().map(|r| Ok(Hook { id: r.int("id")?, url: r.text("url")?, active: r.int("active")? == 1 })).collect()
+    }
+
+    /// Stops using a webhook; whether there was one.
+    pub async fn drop_hook(&mut self, id: i64) -> Result<bool, Problem> {
+        let gone = self.run("UPDATE hooks SET active = 0 WHERE id = $1 AND active = 1", args![id]).await? == 1;
+        if gone {
+            self.run(
+                "UPDATE deliveries SET done = $2, error = 'the hook was removed' WHERE hook = $1 AND done IS NULL",
+                args![id, self.now],
+            )
+            .await?;
+            self.note("hook.remove", format!("hook:{id}"), None, Value::Null);
+        }
+        Ok(gone)
+    }
+
+    /// Deliveries that are due, and keeps them from other hubs until `lease` seconds from now.
+    pub async fn take_deliveries(&mut self, most: i64, lease: i64) -> Result<Vec<Delivery>, Problem> {
+        let sql = "SELECT d.hook, h.url, h.secret, d.tries, e.id, e.moment, e.kind, e.subject, e.person, e.server, e.payload \
+                   FROM deliveries AS d JOIN hooks AS h ON h.id = d.hook JOIN events AS e ON e.id = d.event \
+                   WHERE d.done IS NULL AND d.next_try <= $1 ORDER BY e.id LIMIT $2";
+        let now = self.now;
+        let rows = self.all(sql, args![now, most]).await?;
+        let mut due = vec![];
+        for row in &rows {
+            let (event, hook) = (event_row(row)?, row.int("hook")?);
+            let sql = "UPDATE deliveries SET next_try = $3 WHERE event = $1 AND hook = $2 AND done IS NULL AND next_try <= $4";
+            if self.run(sql, args![event.id, hook, now + lease, now]).await? == 1 {
+                let (url, secret) = (row.text("url")?, Secret::new(row.text("secret")?));
+                due.push(Delivery { hook, url, secret, tries: row.int("tries")?, event });
+            }
+        }
+        Ok(due)
+    }
+
+    /// Notes how a delivery went: `error` none is done, else it is tried again at `next`, or given up without one.
+    pub async fn delivered(
+        &mut self,
+        event: i64,
+        hook: i64,
+        error: Option<String>,
+        next: Option<Epoch>,
+    ) -> Result<(), Problem> {
+        let now = self.now;
+        let done = if error.is_some() && next.is_some() { None } else { Some(now) };
+        let sql = "UPDATE deliveries SET tries = tries + 1, done = $3, error = $4, next_try = $5 WHERE event = $1 AND hook = $2";
+        self.run(sql, args![event, hook, done, error, next.unwrap_or(now)]).await.map(drop)
+    }
+}

@@ -1,0 +1,192 @@
+use serde_json::json;
+
+use super::tx::{Row, Tx, args};
+use crate::{
+    core::{Bytes, Code, MIB, Problem},
+    hub::domain::{BookingId, Epoch, Health, Maintenance, Server, ServerId, Window},
+};
+
+fn server(row: &Row) -> Result<Server, Problem> {
+    let labels: Vec<String> = row.json("labels")?;
+    Ok(Server {
+        id: row.parse("id")?,
+        address: row.text("address")?,
+        course: row.opt_parse("course")?,
+        cores: u32::try_from(row.int("cores")?).unwrap_or(0),
+        memory: Bytes(u64::try_from(row.int("memory")?).unwrap_or(0) * MIB),
+        labels: labels.into_iter().collect(),
+        opening: row.parse("opening")?,
+        zone: row.parse("zone")?,
+        buffer: row.int("buffer")?,
+        mode: row.word("mode")?,
+        health: row.word("health")?,
+        health_note: row.opt_text("health_note")?,
+        occupant: row.opt_parse("occupant")?,
+        revision: row.int("revision")?,
+        issued: row.int("issued")?,
+        acked: row.int("acked")?,
+        seen: row.opt_epoch("seen")?,
+        clock_offset: row.int("clock_offset")?,
+        version: row.int("version")?,
+    })
+}
+
+fn maintenance(row: &Row) -> Result<Maintenance, Problem> {
+    let window = Window { starts: row.epoch("starts")?, ends: row.epoch("ends")? };
+    Ok(Maintenance { id: row.int("id")?, server: row.parse("server")?, window, reason: row.text("reason")? })
+}
+
+impl Tx {
+    /// Adds a server.
+    pub async fn add_server(&mut self, new: &Server) -> Result<(), Problem> {
+        let sql = "INSERT INTO servers (id, address, course, cores, memory, labels, opening, zone, buffer, mode, health) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        self.run(sql, Self::server_values(new)).await?;
+        self.server_changed(new, "server.add", None);
+        Ok(())
+    }
+
+    /// Changes what an admin sets of a server; health and what the agent reports have functions of their own.
+    pub async fn change_server(&mut self, next: &Server) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET address = $2, course = $3, cores = $4, memory = $5, labels = $6, opening = $7, \
+                   zone = $8, buffer = $9, mode = $10, version = version + 1, revision = revision + 1 \
+                   WHERE id = $1 AND health = $11 AND version = $12";
+        let mut values = Self::server_values(next);
+        values.extend(args![next.version]);
+        if self.run(sql, values).await? != 1 {
+            return Err(Problem::new(Code::BookStale, format!("server {} was changed in between", next.id)));
+        }
+        self.server_changed(next, "server.change", None);
+        Ok(())
+    }
+
+    fn server_values(new: &Server) -> Vec<super::tx::Arg> {
+        args![
+            new.id.to_string(),
+            new.address.clone(),
+            new.course.as_ref().map(ToString::to_string),
+            i64::from(new.cores),
+            (new.memory.0 / MIB).cast_signed(),
+            json!(new.labels).to_string(),
+            new.opening.to_string(),
+            new.zone.to_string(),
+            new.buffer,
+            new.mode.as_str(),
+            new.health.as_str(),
+        ]
+    }
+
+    fn server_changed(&mut self, server: &Server, action: &str, reason: Option<String>) {
+        let (subject, payload) = (format!("server:{}", server.id), json!(server));
+        self.note(action, subject.clone(), reason, payload.clone());
+        self.tell("server.changed", subject, None, Some(&server.id), payload);
+    }
+
+    /// A server by its name.
+    pub async fn server(&mut self, id: &ServerId) -> Result<Server, Problem> {
+        let row = self.one("SELECT * FROM servers WHERE id = $1", args![id.to_string()]).await?;
+        row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no server {id}"))), |r| server(&r))
+    }
+
+    /// A server by its name, locked until the transaction ends. Servers before people, in the order of their names.
+    pub async fn lock_server(&mut self, id: &ServerId) -> Result<Server, Problem> {
+        self.lock("SELECT 1 FROM servers WHERE id = $1 FOR UPDATE", id.as_str()).await?;
+        self.server(id).await
+    }
+
+    /// All servers by name.
+    pub async fn servers(&mut self) -> Result<Vec<Server>, Problem> {
+        self.all("SELECT * FROM servers ORDER BY id", vec![]).await?.iter().map(server).collect()
+    }
+
+    /// Sets a server's health; a quarantine ends only by an admin.
+    pub async fn set_health(&mut self, id: &ServerId, health: Health, note: Option<String>) -> Result<Server, Problem> {
+        let sql = "UPDATE servers SET health = $2, health_note = $3, version = version + 1, revision = revision + 1 WHERE id = $1";
+        self.run(sql, args![id.to_string(), health.as_str(), note.clone()]).await?;
+        let after = self.server(id).await?;
+        self.server_changed(&after, "server.health", note);
+        Ok(after)
+    }
+
+    /// Makes `booking` the occupant, if there is none or it is the occupant already; whether it is now.
+    pub async fn occupy(&mut self, id: &ServerId, booking: &BookingId) -> Result<bool, Problem> {
+        let sql = "UPDATE servers SET occupant = $2 WHERE id = $1 AND (occupant IS NULL OR occupant = $2)";
+        Ok(self.run(sql, args![id.to_string(), booking.to_string()]).await? == 1)
+    }
+
+    /// Ends the occupation by `booking`; whether it was the occupant.
+    pub async fn vacate(&mut self, id: &ServerId, booking: &BookingId) -> Result<bool, Problem> {
+        let sql = "UPDATE servers SET occupant = NULL WHERE id = $1 AND occupant = $2";
+        Ok(self.run(sql, args![id.to_string(), booking.to_string()]).await? == 1)
+    }
+
+    /// Clears whoever occupies a server: an admin has looked at it.
+    pub async fn clear_occupant(&mut self, id: &ServerId) -> Result<(), Problem> {
+        self.run("UPDATE servers SET occupant = NULL WHERE id = $1", args![id.to_string()]).await.map(drop)
+    }
+
+    /// Notes that the agent was heard: what it carries out and how far its clock is off.
+    pub async fn heard(&mut self, id: &ServerId, acked: i64, offset: i64) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET seen = $2, clock_offset = $3, \
+                   acked = CASE WHEN $4 > acked AND $4 <= issued THEN $4 ELSE acked END WHERE id = $1";
+        self.run(sql, args![id.to_string(), self.now, offset, acked]).await?;
+        let sql = "DELETE FROM holds WHERE server = $1 AND (busy_until <= $2 OR revision <= \
+                   (SELECT acked FROM servers WHERE id = $1))";
+        self.run(sql, args![id.to_string(), self.now]).await.map(drop)
+    }
+
+    /// Notes that a plan of this revision is handed to the agent.
+    pub async fn issued(&mut self, id: &ServerId, revision: i64) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET issued = $2 WHERE id = $1 AND issued < $2";
+        self.run(sql, args![id.to_string(), revision]).await.map(drop)
+    }
+
+    /// The number of the last report of the agent that was applied.
+    pub async fn reported(&mut self, id: &ServerId) -> Result<i64, Problem> {
+        let row = self.one("SELECT reported FROM servers WHERE id = $1", args![id.to_string()]).await?;
+        row.map_or(Ok(0), |r| r.int("reported"))
+    }
+
+    /// Notes the number of the last report that was applied.
+    pub async fn set_reported(&mut self, id: &ServerId, number: i64) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET reported = $2 WHERE id = $1 AND reported < $2";
+        self.run(sql, args![id.to_string(), number]).await.map(drop)
+    }
+
+    /// Adds a maintenance window.
+    pub async fn add_maintenance(
+        &mut self,
+        id: &ServerId,
+        window: Window,
+        reason: &str,
+    ) -> Result<Maintenance, Problem> {
+        let sql = "INSERT INTO maintenance (server, starts, ends, reason) VALUES ($1, $2, $3, $4) RETURNING *";
+        let row = self.one(sql, args![id.to_string(), window.starts, window.ends, reason]).await?;
+        let row = row.ok_or_else(|| Problem::new(Code::HubDatabase, "the database returned no row"))?;
+        let new = maintenance(&row)?;
+        self.note("server.maintenance", format!("server:{id}"), Some(reason.to_owned()), json!(new));
+        self.tell("server.changed", format!("server:{id}"), None, Some(id), json!(new));
+        Ok(new)
+    }
+
+    /// Ends a maintenance window before its time; whether there was one.
+    pub async fn drop_maintenance(&mut self, number: i64) -> Result<bool, Problem> {
+        let row = self.one("DELETE FROM maintenance WHERE id = $1 RETURNING *", args![number]).await?;
+        let Some(row) = row else { return Ok(false) };
+        let old = maintenance(&row)?;
+        self.note("server.maintenance-end", format!("server:{}", old.server), None, json!(old));
+        Ok(true)
+    }
+
+    /// Maintenance that touches a window, by start.
+    pub async fn maintenance(&mut self, window: Window) -> Result<Vec<Maintenance>, Problem> {
+        let sql = "SELECT * FROM maintenance WHERE ends > $1 AND starts < $2 ORDER BY starts, id";
+        self.all(sql, args![window.starts, window.ends]).await?.iter().map(maintenance).collect()
+    }
+
+    /// Servers whose agent was not heard since a moment.
+    pub async fn silent(&mut self, since: Epoch) -> Result<Vec<Server>, Problem> {
+        let sql = "SELECT * FROM servers WHERE issued > 0 AND seen < $1 ORDER BY id";
+        self.all(sql, args![since]).await?.iter().map(server).collect()
+    }
+}

@@ -1,0 +1,247 @@
+use serde::de::DeserializeOwned;
+use sqlx::{
+    Postgres, Row as _, Sqlite, Transaction,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use super::{
+    error::problem,
+    record::{NewAudit, NewEvent},
+};
+use crate::{
+    core::{Code, Problem},
+    hub::domain::Epoch,
+};
+
+/// A transaction on either database. Audit and events are kept back and written just before the commit, so that
+/// their numbers grow in the order of commits.
+pub struct Tx {
+    inner: Inner,
+    /// Whether it only reads: then there is nothing to lock.
+    pub(super) reading: bool,
+    pub(super) actor: String,
+    pub(super) now: Epoch,
+    pub(super) audit: Vec<NewAudit>,
+    pub(super) events: Vec<NewEvent>,
+}
+
+enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// A value of a statement; the same statement runs on both databases.
+pub(super) enum Arg {
+    Text(Option<String>),
+    Int(Option<i64>),
+}
+
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$(crate::hub::store::tx::Arg::from($value)),*] };
+}
+pub(super) use args;
+
+impl From<i64> for Arg {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+impl From<Epoch> for Arg {
+    fn from(value: Epoch) -> Self {
+        Self::Int(Some(value.0))
+    }
+}
+impl From<Option<i64>> for Arg {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+impl From<Option<Epoch>> for Arg {
+    fn from(value: Option<Epoch>) -> Self {
+        Self::Int(value.map(|e| e.0))
+    }
+}
+impl From<&str> for Arg {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+impl From<String> for Arg {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+impl From<Option<String>> for Arg {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// A row of either database; a column that is not as expected is a defect or a damaged file, never a panic.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    pub(super) fn opt_text(&self, column: &str) -> Result<Option<String>, Problem> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+        .map_err(problem)
+    }
+
+    pub(super) fn opt_int(&self, column: &str) -> Result<Option<i64>, Problem> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+        .map_err(problem)
+    }
+
+    pub(super) fn text(&self, column: &str) -> Result<String, Problem> {
+        self.opt_text(column)?.ok_or_else(|| damaged(column, "it is empty"))
+    }
+
+    pub(super) fn int(&self, column: &str) -> Result<i64, Problem> {
+        self.opt_int(column)?.ok_or_else(|| damaged(column, "it is empty"))
+    }
+
+    pub(super) fn epoch(&self, column: &str) -> Result<Epoch, Problem> {
+        self.int(column).map(Epoch)
+    }
+
+    pub(super) fn opt_epoch(&self, column: &str) -> Result<Option<Epoch>, Problem> {
+        Ok(self.opt_int(column)?.map(Epoch))
+    }
+
+    pub(super) fn parse<T: std::str::FromStr<Err: ToString>>(&self, column: &str) -> Result<T, Problem> {
+        self.text(column)?.parse().map_err(|e: T::Err| damaged(column, &e.to_string()))
+    }
+
+    pub(super) fn opt_parse<T: std::str::FromStr<Err: ToString>>(&self, column: &str) -> Result<Option<T>, Problem> {
+        let text = self.opt_text(column)?;
+        text.map(|t| t.parse().map_err(|e: T::Err| damaged(column, &e.to_string()))).transpose()
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Problem> {
+        serde_json::from_str(&self.text(column)?).map_err(|e| damaged(column, &e.to_string()))
+    }
+
+    /// Reads an enum by its serde name.
+    pub(super) fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, Problem> {
+        let text = self.text(column)?;
+        serde_json::from_value(text.into()).map_err(|e| damaged(column, &e.to_string()))
+    }
+}
+
+fn damaged(column: &str, why: &str) -> Problem {
+    Problem::new(Code::HubDatabase, format!("column {column} of the database is not as expected")).detail([why])
+}
+
+fn lite<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Sqlite, SqliteArguments> {
+    args.into_iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Arg::Text(value) => query.bind(value),
+        Arg::Int(value) => query.bind(value),
+    })
+}
+
+fn post<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Postgres, PgArguments> {
+    args.into_iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Arg::Text(value) => query.bind(value),
+        Arg::Int(value) => query.bind(value),
+    })
+}
+
+impl Tx {
+    pub(super) fn sqlite(tx: Transaction<'static, Sqlite>, actor: &str, now: Epoch) -> Self {
+        Self {
+            inner: Inner::Sqlite(tx),
+            reading: actor.is_empty(),
+            actor: actor.to_owned(),
+            now,
+            audit: vec![],
+            events: vec![],
+        }
+    }
+
+    pub(super) fn postgres(tx: Transaction<'static, Postgres>, actor: &str, now: Epoch) -> Self {
+        Self {
+            inner: Inner::Postgres(tx),
+            reading: actor.is_empty(),
+            actor: actor.to_owned(),
+            now,
+            audit: vec![],
+            events: vec![],
+        }
+    }
+
+    /// The moment of this transaction.
+    pub fn now(&self) -> Epoch {
+        self.now
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn run(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, Problem> {
+        match &mut self.inner {
+            Inner::Sqlite(tx) => lite(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected()),
+            Inner::Postgres(tx) => post(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected()),
+        }
+        .map_err(problem)
+    }
+
+    /// All rows.
+    pub(super) async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Problem> {
+        match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                lite(sql, args).fetch_all(&mut **tx).await.map(|r| r.into_iter().map(Row::Sqlite).collect())
+            }
+            Inner::Postgres(tx) => {
+                post(sql, args).fetch_all(&mut **tx).await.map(|r| r.into_iter().map(Row::Postgres).collect())
+            }
+        }
+        .map_err(problem)
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, Problem> {
+        match &mut self.inner {
+            Inner::Sqlite(tx) => lite(sql, args).fetch_optional(&mut **tx).await.map(|r| r.map(Row::Sqlite)),
+            Inner::Postgres(tx) => post(sql, args).fetch_optional(&mut **tx).await.map(|r| r.map(Row::Postgres)),
+        }
+        .map_err(problem)
+    }
+
+    /// Locks the row that a statement finds, on PostgreSQL; on SQLite the whole database is locked already.
+    pub(super) async fn lock(&mut self, sql: &'static str, id: &str) -> Result<(), Problem> {
+        match &mut self.inner {
+            Inner::Sqlite(_) => Ok(()),
+            Inner::Postgres(_) if self.reading => Ok(()),
+            Inner::Postgres(tx) => post(sql, args![id]).execute(&mut **tx).await.map(drop).map_err(problem),
+        }
+    }
+
+    /// Writes audit and events, and commits.
+    pub(super) async fn commit(mut self) -> Result<(), Problem> {
+        if !self.audit.is_empty() || !self.events.is_empty() {
+            self.lock("SELECT pg_advisory_xact_lock(hashtext($1))", "kubecamp-record").await?;
+            self.flush_records().await?;
+        }
+        match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Postgres(tx) => tx.commit().await,
+        }
+        .map_err(problem)
+    }
+
+    pub(super) async fn rollback(self) {
+        // A rollback that fails means a lost connection, and that is a rollback too.
+        let _ = match self.inner {
+            Inner::Sqlite(tx) => tx.rollback().await,
+            Inner::Postgres(tx) => tx.rollback().await,
+        };
+    }
+}

@@ -1,0 +1,87 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::gate_host::{self, Enrolment, FOLDER, PROGRAM};
+use crate::{
+    core::{Blob, Code, PhaseId, Problem},
+    engine::{Change, Check, Phase, Step, Upload, View},
+    host::{script, template},
+};
+
+/// Puts the agent on the server: program, configuration, token, unit.
+pub struct GateAgent {
+    /// What it is enrolled with.
+    pub with: Arc<Enrolment>,
+    /// Whether to start it: last of all, once the door is its.
+    pub start: bool,
+}
+
+#[async_trait]
+impl Phase for GateAgent {
+    fn id(&self) -> PhaseId {
+        PhaseId::new(if self.start { "gate-start" } else { "gate-agent" })
+    }
+
+    fn title(&self) -> &'static str {
+        if self.start { "start the agent" } else { "install the agent" }
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        if self.start {
+            let check = gate_host::script(
+                "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$(cat /etc/kubecamp-gate/* 2>/dev/null | sha256sum)\" ]",
+            )?;
+            let change = gate_host::script(
+                "start_agent && cat /etc/kubecamp-gate/* 2>/dev/null | sha256sum > /run/kubecamp-agent.config",
+            )?;
+            return Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)]);
+        }
+        let openssh = super::gate_door::openssh(view).await?;
+        let config = self.with.agent_yaml(openssh);
+        let unit = template::text("gate/agent.service")?;
+        let hub_ca = self.with.hub_ca.as_deref().map(|pem| script::put(&format!("{FOLDER}/hub_ca.pem"), 0o644, pem));
+        let files = format!(
+            "{}{}{}{}if has_systemd; then\n{}fi; true",
+            script::put(&format!("{FOLDER}/agent.yaml"), 0o644, &config),
+            script::put(&format!("{FOLDER}/user_ca.pub"), 0o644, &format!("{}\n", self.with.user_ca.trim())),
+            hub_ca.unwrap_or_default(),
+            format_args!("kc_record file absent {FOLDER}/token; kc_keep {PROGRAM}\n"),
+            script::put("/etc/systemd/system/kubecamp-agent.service", 0o644, &unit),
+        );
+        let check = format!(
+            "{} && {} && {{ [ ! -d /run/systemd/system ] || {}; }} && grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest",
+            script::has(&format!("{FOLDER}/agent.yaml"), &config),
+            script::has(&format!("{FOLDER}/user_ca.pub"), &format!("{}\n", self.with.user_ca.trim())),
+            script::has("/etc/systemd/system/kubecamp-agent.service", &unit),
+        );
+        let unreadable =
+            |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.with.program.display())).because(e);
+        let program = Blob::from_file(&self.with.program).map_err(unreadable)?;
+        let token = Blob::from_bytes(format!("{}\n", self.with.token.expose()).into_bytes());
+        let sum = |blob: &Blob, to: &str| format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256());
+        let there = format!("{} && {}", sum(&program, PROGRAM), sum(&token, &format!("{FOLDER}/token")));
+        let upload = |what: &str, blob, to: String, mode| Upload {
+            what: what.into(),
+            blob,
+            to,
+            mode,
+            have: String::new(),
+            then: String::new(),
+        };
+        let uploads = vec![
+            upload("token", token, format!("{FOLDER}/token"), 0o600),
+            upload("kubecamp", program, PROGRAM.into(), 0o755),
+        ];
+        let put = Change::Upload { files: uploads, then: format!("chown root:root {PROGRAM} {FOLDER}/token") };
+        Ok(vec![
+            Step::script(
+                "files",
+                "write the agent's configuration and unit",
+                Check::Script(check),
+                gate_host::script(&files)?,
+            ),
+            Step::new("program", "upload the agent", Check::Script(there), put).limit(300),
+        ])
+    }
+}

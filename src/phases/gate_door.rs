@@ -1,0 +1,89 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::gate_host::{self, DROP_IN, Enrolment, INCLUDE};
+use crate::{
+    core::{Code, PhaseId, Problem, shell::quote},
+    engine::{Check, Phase, Step, View},
+    host::script,
+};
+
+/// Lets the admin's break-glass key in, then makes sshd ask the agent's principals files for students.
+pub struct GateDoor(pub Arc<Enrolment>);
+
+/// The OpenSSH release of the host; too old a one cannot be a gate. In a plan without the host, any.
+pub(super) async fn openssh(view: &View<'_>) -> Result<(u32, u32), Problem> {
+    let Some(viewer) = view.host else { return Ok((9, 2)) };
+    let exit = viewer.read("ssh -V 2>&1").await?;
+    let refuse = |why: String| {
+        Problem::new(Code::GateHost, format!("the server cannot be a gate: {why}"))
+            .on(view.node)
+            .hint("Use a server with OpenSSH 8.2 or newer: Debian 11, Ubuntu 20.04, RHEL 9 or later.")
+    };
+    match gate_host::version(&exit.text()) {
+        Some(version) if version >= INCLUDE => Ok(version),
+        Some((major, minor)) => Err(refuse(format!("its OpenSSH {major}.{minor} is too old"))),
+        None => Err(refuse("it has no OpenSSH".into())),
+    }
+}
+
+#[async_trait]
+impl Phase for GateDoor {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("gate-door")
+    }
+
+    fn title(&self) -> &'static str {
+        "let students in by slot only"
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let text = self.0.drop_in(openssh(view).await?)?;
+        Ok(vec![self.admin()?, door(&text)?])
+    }
+}
+
+impl GateDoor {
+    /// Before anything can shut somebody out.
+    fn admin(&self) -> Result<Step, Problem> {
+        let (admin, key) = (quote(&self.0.admin), quote(self.0.admin_key.trim()));
+        let find = format!("home=$(getent passwd {admin} | cut -d: -f6); file=$home/.ssh/authorized_keys\n");
+        let check = format!("{find}grep -qxF {key} \"$file\"");
+        let change = gate_host::script(&format!(
+            "{find}[ -n \"$home\" ] || kc_die 'there is no user {admin} for the break-glass key'\n\
+             may=$(\"$SSHD\" -T -C user={admin},host=localhost,addr=127.0.0.1 2>/dev/null | sed -n 's/^permitrootlogin //p')\n\
+             if [ {admin} = root ] && [ \"$may\" = no ]; then kc_die 'sshd lets root not in: name another --admin for the break-glass key'; fi\n\
+             [ -d \"$home/.ssh\" ] || {{ kc_record dir absent \"$home/.ssh\"; install -d -m 700 -o {admin} \"$home/.ssh\" || exit 1; }}\n\
+             kc_block \"$file\" || exit 1\n\
+             {{ [ ! -e \"$file\" ] || sed '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' \"$file\"; \
+             printf '# kubecamp-gate begin\\n%s\\n# kubecamp-gate end\\n' {key}; }} > \"$file.kc-part\" || exit 1\n\
+             [ -e \"$file\" ] || install -m 600 -o {admin} /dev/null \"$file\"\n\
+             cat \"$file.kc-part\" > \"$file\"; s=$?; rm -f \"$file.kc-part\"; exit $s"
+        ))?;
+        Ok(Step::script("break-glass", "let the admin's break-glass key in", Check::Script(check), change))
+    }
+}
+
+/// A drop-in that sshd refuses is taken back before anybody notices.
+fn door(text: &str) -> Result<Step, Problem> {
+    let include = "grep -qiE '^[[:space:]]*Include[[:space:]].*/etc/ssh/sshd_config\\.d/\\*' /etc/ssh/sshd_config";
+    let change = gate_host::script(&format!(
+        "[ -x \"$SSHD\" ] || kc_die 'there is no sshd'; mkdir -p /run/sshd\n\
+         \"$SSHD\" -t || kc_die 'sshd refuses its configuration as it was before'\n\
+         back() {{ rm -f {DROP_IN}; [ -z \"$kept\" ] || mv -f \"$kept\" {DROP_IN}; kc_die \"$1\"; }}\n\
+         kept=; [ ! -e {DROP_IN} ] || {{ kept=$KC/drop-in.before; cp -a {DROP_IN} $kept || exit 1; }}\n\
+         {include} || {{ kc_keep /etc/ssh/sshd_config; {{ echo 'Include /etc/ssh/sshd_config.d/*.conf'; cat /etc/ssh/sshd_config; }} > /etc/ssh/sshd_config.kc-part && \
+         chmod --reference=/etc/ssh/sshd_config /etc/ssh/sshd_config.kc-part && mv -f /etc/ssh/sshd_config.kc-part /etc/ssh/sshd_config || exit 1; }}\n\
+         {put}\
+         \"$SSHD\" -t || back 'sshd refuses the gate'\n\
+         reload_sshd || back 'sshd cannot be reloaded'\n\
+         rm -f \"$KC/drop-in.before\"; cp {DROP_IN} $KC/drop-in.loaded",
+        put = script::put(DROP_IN, 0o644, text)
+    ))?;
+    let check = format!(
+        "{} && {include} && cmp -s {DROP_IN} /var/lib/kubecamp-gate/drop-in.loaded",
+        script::has(DROP_IN, text)
+    );
+    Ok(Step::script("sshd", "make sshd ask for the slot", Check::Script(check), change))
+}

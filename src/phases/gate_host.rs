@@ -1,0 +1,135 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::{
+    core::{Problem, Secret, shell::quote},
+    host::template,
+};
+
+/// What a server is enrolled with: plain values, so that this room needs to know nothing of the hub's.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// The server's name at the hub.
+    pub server: String,
+    /// Where the agent finds the hub: `https://...`, `http://...` or `unix:/path`.
+    pub hub: String,
+    /// The agent's token at the hub.
+    pub token: Secret,
+    /// The hub's user CA, one OpenSSH public key line.
+    pub user_ca: String,
+    /// The key that plans are signed with, one OpenSSH public key line.
+    pub plan_key: String,
+    /// The certificate of the hub's own authority for HTTPS, in PEM.
+    pub hub_ca: Option<String>,
+    /// The break-glass key: one OpenSSH public key line that lets an admin in whatever the gate does.
+    pub admin_key: String,
+    /// Whose authorized_keys gets it.
+    pub admin: String,
+    /// The kubecamp program that the agent is.
+    pub program: PathBuf,
+    /// The group of students' accounts.
+    pub group: String,
+    /// `HOST:PORT` that students may reach through this host; empty is none.
+    pub permit_open: Vec<String>,
+    /// Networks that sshd does not punish for wrong tries, where it knows such a list.
+    pub exempt: Vec<String>,
+    /// More lines of the agent's configuration, YAML: how labs are handed over.
+    pub more: String,
+}
+
+/// The agent's folder of configuration.
+pub(super) const FOLDER: &str = "/etc/kubecamp-gate";
+pub(super) const PROGRAM: &str = "/usr/local/sbin/kubecamp-agent";
+pub(super) const DROP_IN: &str = "/etc/ssh/sshd_config.d/50-kubecamp.conf";
+
+/// The first OpenSSH release whose principals files know `expiry-time` in UTC.
+const EXPIRY_TIME: (u32, u32) = (9, 1);
+/// The first that knows `PerSourcePenaltyExemptList`.
+const PENALTIES: (u32, u32) = (9, 8);
+/// The first that knows `Include`, which the drop-in needs.
+pub(super) const INCLUDE: (u32, u32) = (8, 2);
+
+/// A script of the gate: its functions, then `text`.
+pub(super) fn script(text: &str) -> Result<String, Problem> {
+    Ok(format!("{}\n{text}", template::text("gate/lib.sh")?))
+}
+
+/// `OpenSSH_9.2p1 Debian-2+deb12u10` is (9, 2).
+pub(super) fn version(text: &str) -> Option<(u32, u32)> {
+    let rest = text.split("OpenSSH_").nth(1)?;
+    let mut numbers = rest.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// sshd's drop-in: what students of `group` may, with the CA in `ca` and principals files in `principals`.
+pub fn sshd_drop_in(
+    group: &str,
+    ca: &str,
+    principals: &str,
+    permit_open: &[String],
+    exempt: &[String],
+    openssh: (u32, u32),
+) -> Result<String, Problem> {
+    let exempt = if openssh >= PENALTIES { exempt.join(",") } else { String::new() };
+    let values = json!({
+        "group": group, "ca": ca, "principals": principals, "permit_open": permit_open.join(" "), "exempt": exempt,
+    });
+    template::render("gate/sshd.conf.tera", &values)
+}
+
+impl Enrolment {
+    /// The drop-in on an enrolled server.
+    pub(super) fn drop_in(&self, openssh: (u32, u32)) -> Result<String, Problem> {
+        let (ca, principals) = (format!("{FOLDER}/user_ca.pub"), format!("{FOLDER}/principals"));
+        sshd_drop_in(&self.group, &ca, &principals, &self.permit_open, &self.exempt, openssh)
+    }
+
+    /// The agent's configuration, YAML; JSON's strings are YAML's too.
+    pub(super) fn agent_yaml(&self, openssh: (u32, u32)) -> String {
+        let hub_ca = self.hub_ca.as_ref().map(|_| format!("hub-ca: {FOLDER}/hub_ca.pem\n")).unwrap_or_default();
+        format!(
+            "server: {}\nhub: {}\ntoken-file: {FOLDER}/token\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}",
+            json!(self.server),
+            json!(self.hub),
+            json!(self.plan_key.trim()),
+            json!(self.group),
+            openssh >= EXPIRY_TIME,
+            self.more
+        )
+    }
+
+    /// The group as a word of the shell.
+    pub(super) fn group_word(&self) -> String {
+        quote(&self.group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_openssh() {
+        assert_eq!(version("OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19"), Some((9, 2)));
+        assert_eq!(version("OpenSSH_10.0p2 Debian-7"), Some((10, 0)));
+        assert_eq!(version("Dropbear"), None);
+    }
+
+    #[test]
+    fn the_drop_in_fits_the_version() {
+        let text = |openssh| {
+            sshd_drop_in("g", "/ca", "/p", &["10.0.0.2:22".into()], &["192.0.2.0/24".into()], openssh).unwrap()
+        };
+        assert!(
+            text((9, 8)).starts_with("# kubecamp")
+                && text((9, 8)).contains("PerSourcePenaltyExemptList 192.0.2.0/24\n")
+        );
+        assert!(!text((9, 2)).contains("PerSource"));
+        assert!(text((9, 2)).contains("    AuthorizedPrincipalsFile /p/%u\n"));
+        assert!(text((9, 2)).contains("    AllowTcpForwarding local\n    PermitOpen 10.0.0.2:22\n"));
+        assert!(text((9, 2)).ends_with("Match all\n"), "what the host's own file says next counts for everybody again");
+        let closed = sshd_drop_in("g", "/ca", "/p", &[], &[], (9, 2)).unwrap();
+        assert!(closed.contains("    AllowTcpForwarding no\n") && !closed.contains("PermitOpen"));
+    }
+}

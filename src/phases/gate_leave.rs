@@ -1,0 +1,52 @@
+use async_trait::async_trait;
+
+use super::gate_host::{self, DROP_IN};
+use crate::{
+    core::{PhaseId, Problem, shell::quote},
+    engine::{Check, Phase, Step, View},
+    host::template,
+};
+
+/// Takes the gate off a server: accounts closed, agent stopped, every file as it was.
+pub struct GateLeave {
+    /// The group of students' accounts.
+    pub group: String,
+    /// Whether their accounts and homes are removed; else they are closed.
+    pub remove_accounts: bool,
+}
+
+#[async_trait]
+impl Phase for GateLeave {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("gate-leave")
+    }
+
+    fn title(&self) -> &'static str {
+        "take the gate off"
+    }
+
+    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+        let functions = template::text("gate/leave.sh")?;
+        let script = |text: &str| gate_host::script(&format!("{functions}\n{text}"));
+        let words = format!("{} {}", quote(&self.group), if self.remove_accounts { "yes" } else { "no" });
+        Ok(vec![
+            Step::script("agent", "stop the agent", Check::Script(script("! agent_runs")?), script("stop_agent")?),
+            Step::script(
+                "accounts",
+                "close the students' accounts",
+                Check::Script(script(&format!("[ -z \"$(accounts_left {words})\" ]"))?),
+                script(&format!("close_accounts {words}"))?,
+            ),
+            Step::script(
+                "files",
+                "restore files and sshd",
+                Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e /etc/kubecamp-gate ]"))?),
+                script(
+                    "gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
+                     if has_systemd; then systemctl daemon-reload; fi\n\
+                     rm -f /run/kubecamp-agent.config /var/log/kubecamp-agent.log; rm -rf \"$KC\"",
+                )?,
+            ),
+        ])
+    }
+}

@@ -1,0 +1,38 @@
+# Takes the gate off a host. Students' accounts first: without the gate their own authorized_keys would count again.
+close_accounts() { # close_accounts GROUP REMOVE
+  for f in /etc/kubecamp-gate/principals/*; do [ -f "$f" ] && : > "$f"; done
+  students "$1" | while read -r s; do
+    [ "$(id -u "$s" 2>/dev/null || echo 0)" -ge 1000 ] || continue
+    i=0; while pgrep -U "$s" >/dev/null && [ $i -lt 40 ]; do pkill -KILL -U "$s"; i=$((i + 1)); sleep 0.05; done
+    if [ "$2" = yes ]; then userdel -r "$s" 2>/dev/null || userdel "$s"
+    # Closed accounts stay in their group, so that enrolling again knows them.
+    else usermod --expiredate 1 --shell "$(command -v nologin || echo /bin/false)" "$s"; fi
+  done
+  [ "$2" = no ] || ! getent group "$1" >/dev/null || [ -n "$(students "$1")" ] || groupdel "$1"
+}
+accounts_left() {
+  [ "$2" = no ] || ! getent group "$1" >/dev/null || echo "$1"
+  students "$1" | while read -r s; do
+    if [ "$2" = yes ] || [ "$(getent shadow "$s" | cut -d: -f8)" != 1 ]; then echo "$s"; fi
+  done
+}
+gate_back() {
+  [ -e "$KC/manifest" ] || return 0
+  awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' "$KC/manifest" | while IFS='	' read -r kind before thing; do
+    case $kind in
+      file) rm -f "$thing.kc-part"
+        case $before in
+          kept:*) [ ! -e "$KC/kept/${before#kept:}" ] || { cp -a "$KC/kept/${before#kept:}" "$thing.kc-part" && mv -fT "$thing.kc-part" "$thing"; } ;;
+          *) rm -f "$thing" ;;
+        esac ;;
+      tree) rm -rf --one-file-system "$thing" ;;
+      dir) rmdir "$thing" 2>/dev/null ;;
+      block)
+        [ -f "$thing" ] && sed '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' "$thing" > "$thing.kc-part" && cat "$thing.kc-part" > "$thing"
+        rm -f "$thing.kc-part"
+        [ "$before" != absent ] || [ -s "$thing" ] || rm -f "$thing" ;;
+      group) [ -n "$(students "$thing")" ] || groupdel "$thing" 2>/dev/null ;;
+    esac
+  done
+  true
+}

@@ -1,0 +1,30 @@
+# Sent after host/lib.sh. The gate has a manifest of its own: resetting a lab on the same host must leave it alone.
+KC=/var/lib/kubecamp-gate
+UNIT=/etc/systemd/system/kubecamp-agent.service
+has() { command -v "$1" >/dev/null 2>&1; }
+has_systemd() { [ -d /run/systemd/system ]; }
+SSHD=$(command -v sshd || echo /usr/sbin/sshd)
+# sshd takes its configuration anew; what is open stays open.
+reload_sshd() {
+  mkdir -p /run/sshd
+  "$SSHD" -t || return 1
+  if has_systemd; then
+    systemctl reload ssh.service 2>/dev/null || systemctl reload sshd.service 2>/dev/null || systemctl is-active -q ssh.socket && return 0
+  fi
+  p=$(cat /run/sshd.pid 2>/dev/null) && kill -HUP "$p" 2>/dev/null || p=$(pgrep -o -x sshd) && kill -HUP "$p"
+}
+agent_pid() { p=$(cat /run/kubecamp-agent.pid 2>/dev/null) && grep -qs kubecamp-agent "/proc/$p/cmdline" && echo "$p"; }
+agent_runs() { if has_systemd; then systemctl is-active -q kubecamp-agent; else [ -n "$(agent_pid)" ]; fi; }
+start_agent() {
+  if has_systemd; then systemctl daemon-reload && systemctl enable -q kubecamp-agent && systemctl restart kubecamp-agent && return; return 1; fi
+  stop_agent
+  setsid sh -c 'echo $$ > /run/kubecamp-agent.pid; exec /usr/local/sbin/kubecamp-agent agent --config /etc/kubecamp-gate/agent.yaml' \
+    </dev/null >>/var/log/kubecamp-agent.log 2>&1 &
+  i=0; while [ -z "$(agent_pid)" ] && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done; [ -n "$(agent_pid)" ]
+}
+stop_agent() {
+  if has_systemd; then timeout 20 systemctl disable -q --now kubecamp-agent 2>/dev/null; fi
+  p=$(agent_pid) && kill -TERM "$p" && { i=0; while kill -0 "$p" 2>/dev/null && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done; kill -KILL "$p" 2>/dev/null; }
+  rm -f /run/kubecamp-agent.pid; true
+}
+students() { getent group "$1" | cut -d: -f4 | tr ',' '\n' | grep -v '^$'; }

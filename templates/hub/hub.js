@@ -1,0 +1,115 @@
+// Makes the pages nicer; they work without it. Live: own slots and the week are fetched anew when something happens.
+"use strict";
+const body = document.body.dataset;
+const offset = Number(body.now) - Date.now() / 1000; // the hub's clock counts, not this computer's
+const now = () => Math.floor(Date.now() / 1000 + offset);
+
+function left(seconds) {
+  const s = Math.max(0, seconds), parts = [];
+  const d = Math.floor(s / 86400), h = Math.floor(s / 3600) % 24, m = Math.floor(s / 60) % 60;
+  if (d) parts.push(d + " " + body.days);
+  if (h) parts.push(h + " " + body.hours);
+  if (!d && m) parts.push(m + " " + body.minutes);
+  if (!d && !h && m < 15) parts.push((s % 60) + " " + body.seconds);
+  return parts.join(" ") || "0 " + body.seconds;
+}
+function count() {
+  for (const p of document.querySelectorAll("[data-until]")) p.textContent = p.dataset.pattern.replace("{left}", left(p.dataset.until - now()));
+}
+count();
+setInterval(count, 1000);
+
+// The sign-in code stands after `#`, where only this script sees it.
+const code = document.querySelector("[data-hash]");
+if (code && location.hash.length > 1) {
+  code.value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname);
+}
+
+let drag = null, due = null;
+async function refresh() {
+  due = null;
+  if (drag) return later();
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(part.id);
+    if (!next || part.innerHTML === next.innerHTML) continue;
+    const had = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const scroll = part.querySelector(".scroll"), at = scroll ? scroll.scrollLeft : 0;
+    part.innerHTML = next.innerHTML;
+    if (scroll) part.querySelector(".scroll").scrollLeft = at;
+    if (had) { const again = part.querySelector('[href="' + CSS.escape(had) + '"]'); if (again) again.focus(); }
+  }
+  count();
+}
+function later() { due = due || setTimeout(refresh, 300); }
+if (document.querySelector("[data-live]")) {
+  const events = new EventSource("/api/v1/events");
+  events.onmessage = later;
+  const states = ["waitlisted", "offered", "booked", "delayed", "arming", "active", "ending", "saving", "resetting", "done", "cancelled", "no-show", "quarantined", "moved"];
+  for (const kind of [...states.map((s) => "booking." + s), "server.changed"]) events.addEventListener(kind, later);
+  setInterval(later, 60000); // the line of this moment moves, and an event may have been missed
+}
+
+// A drag over free time, or a click into it, fills the form.
+const local = (seconds) => {
+  const f = new Intl.DateTimeFormat("en-CA", { timeZone: body.zone, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const p = Object.fromEntries(f.formatToParts(new Date(seconds * 1000)).map((x) => [x.type, x.value]));
+  return `${p.year}-${p.month}-${p.day}T${p.hour}:${p.minute}`;
+};
+const form = document.querySelector("form.book");
+function moment(event) {
+  const box = drag.track.getBoundingClientRect();
+  const at = drag.day + ((event.clientX - box.left) / box.width) * drag.units * 300;
+  return Math.max(drag.starts, Math.min(drag.ends, at));
+}
+function chosen() {
+  const g = drag.grid, snap = (t) => drag.starts + Math.floor((t - drag.starts) / g) * g;
+  const from = snap(Math.min(drag.from, drag.to));
+  let to = drag.moved ? drag.starts + Math.ceil((Math.max(drag.from, drag.to) - drag.starts) / g) * g : from + Math.max(3600, g);
+  while (to > drag.ends && to - g > from) to -= g;
+  return [from, Math.max(to, from + g)];
+}
+function paint() {
+  const [from, to] = chosen(), col = (t) => Math.round((t - drag.day) / 300);
+  if (!drag.mark) { drag.mark = document.createElement("li"); drag.track.append(drag.mark); }
+  drag.mark.className = `mark s${col(from)} e${col(to)}`;
+}
+addEventListener("pointerdown", (event) => {
+  const free = event.target.closest(".free a[data-starts]");
+  if (!free || !form || event.button) return;
+  const day = free.closest(".day").dataset, d = free.dataset;
+  document.querySelectorAll(".mark").forEach((m) => m.remove());
+  drag = { track: free.closest(".track"), day: +day.starts, units: +day.units, starts: +d.starts, ends: +d.ends, server: d.server, grid: document.getElementById("week").dataset.grid * 60, x: event.clientX };
+  drag.from = drag.to = moment(event);
+});
+addEventListener("pointermove", (event) => {
+  if (!drag) return;
+  drag.to = moment(event);
+  drag.moved = drag.moved || Math.abs(event.clientX - drag.x) > 6;
+  if (drag.moved) paint();
+});
+addEventListener("pointercancel", () => { drag = null; });
+addEventListener("dragstart", (event) => { if (drag) event.preventDefault(); });
+addEventListener("pointerup", () => {
+  if (!drag) return;
+  const [from, to] = chosen();
+  paint();
+  form.elements.server.value = drag.server;
+  form.elements.start.value = local(from);
+  form.elements.end.value = local(to);
+  form.elements.starts_at.value = from;
+  form.elements.ends_at.value = to;
+  drag = null;
+  form.scrollIntoView({ block: "center" });
+  form.querySelector("button[value=book]").focus({ preventScroll: true });
+});
+// A pointer has filled the form already; the keyboard follows the link.
+addEventListener("click", (event) => {
+  if (form && event.detail && event.target.closest && event.target.closest(".free a[data-starts]")) event.preventDefault();
+});
+if (form) for (const name of ["start", "end"]) form.elements[name].addEventListener("input", () => {
+  form.elements.starts_at.value = form.elements.ends_at.value = "";
+});

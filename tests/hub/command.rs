@@ -1,0 +1,189 @@
+//! The command line against `kubecamp hub serve`, from the first admin to a booked slot.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use assert_cmd::cargo::CommandCargoExt;
+use serde_json::Value;
+
+struct Camp {
+    home: tempfile::TempDir,
+    hub: Child,
+    url: String,
+}
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn kubecamp(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("kubecamp").unwrap();
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("KUBECAMP_HOME", home);
+    command.env("TZ", "UTC").args(args).stdin(Stdio::null());
+    command
+}
+
+impl Camp {
+    fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let socket = format!("unix:{}", home.path().join("hub.sock").display());
+        let mut hub =
+            kubecamp(home.path(), &["hub", "serve", "--listen", &socket]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
+        let said = lines.by_ref().map_while(Result::ok).find(|l| l.contains("listens on")).unwrap();
+        assert!(said.ends_with(&socket), "{said}");
+        // The log is read on, so that the hub never waits for its reader.
+        let log = home.path().join("hub.log");
+        std::thread::spawn(move || {
+            let mut file = fs::File::create(log).unwrap();
+            for line in lines.map_while(Result::ok) {
+                writeln!(file, "{line}").unwrap();
+            }
+        });
+        Self { home, hub, url: socket }
+    }
+
+    fn run_with(&self, args: &[&str], input: &str) -> Ended {
+        let mut child = kubecamp(self.home.path(), args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended { code: ended.status.code().unwrap_or(-1), out: text(ended.stdout), err: text(ended.stderr) }
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let ended = self.run_with(args, "");
+        assert_eq!(ended.code, 0, "{args:?}: {}", ended.err);
+        ended.out
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["-o", "json"]).collect();
+        serde_json::from_str(&self.ok(&args)).unwrap()
+    }
+
+    fn login_by_link(&self, link: &str) {
+        let ended = self.run_with(&["login", "--hub", &self.url, "--link"], link);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+    }
+}
+
+impl Drop for Camp {
+    fn drop(&mut self) {
+        let _ = self.hub.kill();
+        let _ = self.hub.wait();
+    }
+}
+
+fn hour(ahead: i64) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second((now / 3600 + ahead) * 3600).unwrap().to_string()
+}
+
+#[test]
+fn from_the_first_admin_to_a_slot() {
+    let mut camp = Camp::start();
+    let link = camp.ok(&["hub", "admin-link", "ann"]);
+    camp.login_by_link(&link);
+    let kept = camp.home.path().join("config/hub.json");
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = camp.run_with(&["login", "--hub", &camp.url, "--link"], &link);
+    assert_eq!(again.code, 13, "a link is good once: {}", again.err);
+
+    let policy = camp.home.path().join("policy.yaml");
+    fs::write(&policy, "open_ahead: 2\nperson_hours: 5\n").unwrap();
+    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", policy.to_str().unwrap()]);
+    let server = ["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"];
+    camp.ok(&server);
+    let key = camp.home.path().join("key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "x", "-f"]).arg(&key).status();
+    assert!(made.unwrap().success());
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let roster = camp.home.path().join("roster.csv");
+    fs::write(&roster, format!("login,name,group,zone,key\namy,Amy,red,UTC,{}\nbob,Bob,red\n", public.trim())).unwrap();
+    let said = camp.ok(&["hub", "course", "import", "k8s", roster.to_str().unwrap()]);
+    assert_eq!(said, "2 added, 0 changed, 0 as they were\n");
+    fs::write(&roster, "amy,Amy,red\nBAD,,\n").unwrap();
+    let wrong = camp.run_with(&["hub", "course", "import", "k8s", roster.to_str().unwrap()], "");
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("KC-HUB-ROSTER") && wrong.err.contains("line 2"), "{}", wrong.err);
+    let bob = camp.json(&["hub", "user", "link", "bob"])["token"].as_str().unwrap().to_owned();
+    assert!(camp.ok(&["hub", "doctor"]).starts_with("0 bookings"));
+    assert!(camp.ok(&["hub", "server", "list"]).contains("192.0.2.7"));
+    assert!(camp.ok(&["hub", "server", "keys"]).contains("ssh-ed25519 "));
+
+    let identity = key.to_str().unwrap();
+    camp.ok(&["login", "--as", "amy", "--identity", identity]);
+    let denied = camp.run_with(&["hub", "user", "list"], "");
+    assert_eq!(denied.code, 13, "{}", denied.err);
+    assert_eq!(camp.json(&["book", "free", "--for", "1h"]).as_array().unwrap().len(), 10);
+    let (start, later, next) = (hour(2), hour(6), hour(8));
+    let slot = &camp.json(&["book", "new", &start, "--for", "2h"])[0];
+    let id = slot["id"].as_str().unwrap();
+    assert!(camp.ok(&["book", "ls"]).contains(id));
+    assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains("VERSION"));
+    assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
+    assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
+    let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
+    assert_eq!(quota.code, 11, "{}", quota.err);
+    let closed = camp.run_with(&["book", "new", "2027-12-24T10:00:00Z"], "");
+    assert_eq!(closed.code, 12, "{}", closed.err);
+    let grid = camp.run_with(&["book", "new", "2027-12-24T10:07:00Z"], "");
+    assert_eq!(grid.code, 2, "{}", grid.err);
+    let feed = camp.ok(&["book", "ics"]);
+    assert!(feed.contains("/calendar/kct_") && feed.ends_with("/slots.ics\n"), "{feed}");
+
+    camp.login_by_link(&bob);
+    let taken = camp.run_with(&["book", "new", &start, "--for", "1h"], "");
+    assert_eq!(taken.code, 10, "{}", taken.err);
+    assert_eq!(taken.err.matches("free: ").count(), 3, "{}", taken.err);
+    assert!(camp.ok(&["book", "wait", &start, "--for", "1h"]).contains("waitlisted"));
+    let other = camp.json(&["book", "new", &next, "--for", "1h"])[0]["id"].as_str().unwrap().to_owned();
+    assert!(camp.ok(&["book", "give", &other, "--to", "amy"]).contains("amy"));
+    let theirs = camp.run_with(&["book", "cancel", &other], "");
+    assert_eq!(theirs.code, 13, "{}", theirs.err);
+
+    camp.ok(&["login", "--as", "amy", "--identity", identity]);
+    assert!(camp.ok(&["book", "cancel", &other]).contains("cancelled"));
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(camp.hub.id() as i32).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    assert!(camp.hub.wait().unwrap().success(), "it stops well");
+    assert!(!camp.home.path().join("hub.sock").exists());
+    let away = camp.run_with(&["book", "ls"], "");
+    assert_eq!(away.code, 4, "{}", away.err);
+    assert!(away.err.contains("KC-HUB-AWAY"), "{}", away.err);
+    let log = fs::read_to_string(camp.home.path().join("hub.log")).unwrap();
+    assert!(log.contains("/api/v1/bookings") && !log.contains("kct_") && !log.contains(bob.trim()), "{log}");
+}
+
+#[test]
+fn a_hub_is_not_opened_to_others_by_accident() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [
+        &["hub", "serve", "--listen", "0.0.0.0:0"][..],
+        &["hub", "serve", "--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"][..],
+    ] {
+        let ended = kubecamp(home.path(), args).output().unwrap();
+        assert_eq!(ended.status.code(), Some(3), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("KC-HUB-LISTEN"));
+    }
+    let wrong = kubecamp(home.path(), &["hub", "serve", "--database", "mysql://x"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    let nobody = kubecamp(home.path(), &["book", "ls"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(2), "no hub is named");
+}

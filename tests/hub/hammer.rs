@@ -1,0 +1,206 @@
+//! Many at once: one winner for each window, no request lost; and the proof that these tests would see a mistake.
+
+use std::{sync::Arc, time::Duration};
+
+use kubecamp::{
+    core::{Code, Problem},
+    hub::{
+        desk::{Caller, Desk},
+        domain::{Booking, BookingId, State},
+        store::{Listing, Store},
+    },
+};
+use tokio::{sync::Barrier, task::JoinHandle};
+
+use super::world::{NOW, camp, generous, healthy, person, who, window, wish};
+
+const CLIENTS: usize = 64;
+const ROUNDS: i64 = 8;
+
+/// What a round may take at most, so that one that hangs says so instead of holding up everything.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What everybody got. Nobody is waited for in vain: whoever does not come to an end is counted.
+async fn all_of<T>(what: &str, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+    let each: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+    let Ok(answers) = tokio::time::timeout(LIMIT, futures::future::join_all(tasks)).await else {
+        let open = each.iter().filter(|t| !t.is_finished()).count();
+        panic!("{what}: {open} of {} do not come to an end", each.len());
+    };
+    answers.into_iter().map(Result::unwrap).collect()
+}
+
+async fn crowd(desk: &Desk) {
+    camp(desk, &generous()).await;
+    for n in 0..CLIENTS {
+        person(desk, &format!("s{n}"), Some("red")).await;
+    }
+}
+
+async fn round(desks: Vec<Desk>, n: i64) -> (usize, usize) {
+    let barrier = Arc::new(Barrier::new(CLIENTS));
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let (desk, barrier) = (desks[client % desks.len()].clone(), barrier.clone());
+            tokio::spawn(async move {
+                barrier.wait().await;
+                // Windows of different lengths that all have the hour's middle in common.
+                let from = n * 240 + (client as i64 % 3) * 30;
+                desk.book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 120)).await
+            })
+        })
+        .collect();
+    let (mut won, mut lost) = (0, 0);
+    for answer in all_of("a round", tasks).await {
+        match answer {
+            Ok(booking) => {
+                assert_eq!(booking.state, State::Booked);
+                won += 1;
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.problem.code, Code::BookConflict, "{}", refusal.problem);
+                lost += 1;
+            }
+        }
+    }
+    (won, lost)
+}
+
+pub async fn one_winner_per_window(desk: &Desk) {
+    crowd(desk).await;
+    for n in 0..ROUNDS {
+        assert_eq!(round(vec![desk.clone()], n).await, (1, CLIENTS - 1), "round {n}");
+    }
+    healthy(desk).await;
+}
+
+pub async fn two_hubs(one: &Desk, other: &Desk) {
+    crowd(one).await;
+    for n in 0..ROUNDS {
+        assert_eq!(round(vec![one.clone(), other.clone()], n).await, (1, CLIENTS - 1), "round {n}");
+    }
+    healthy(one).await;
+}
+
+/// The mutant: looks whether the slot is free, then inserts, in two transactions and without a lock.
+async fn check_then_insert(store: &Store, client: usize, n: i64, barrier: &Barrier) -> Result<(), Code> {
+    let window = window(n * 240, n * 240 + 120);
+    let server = "one".parse().unwrap();
+    let held = async { store.read(NOW).await?.held(&server, window).await }.await;
+    // Also who failed: the others wait for everybody.
+    barrier.wait().await;
+    if !held.map_err(|p| p.code)?.is_empty() {
+        return Err(Code::BookConflict);
+    }
+    let booking = Booking {
+        id: BookingId::from_random(rand::random()),
+        server: Some(server),
+        place: Some(0),
+        person: format!("s{client}").parse().unwrap(),
+        course: "k8s".parse().unwrap(),
+        group: None,
+        layout: "1x4c12g".parse().unwrap(),
+        window,
+        busy_until: window.ends + 600,
+        state: State::Booked,
+        since: NOW,
+        version: 1,
+        created: NOW,
+        updated: NOW,
+        offer_until: None,
+        came: None,
+        charged: window.length(),
+        lapses: 0,
+        series: None,
+        wished: None,
+        note: None,
+    };
+    // Without a lock of the server's row two of them wait for each other at the constraint until the database ends one
+    // after its deadlock time-out. Who is ended so has lost: tried again, it would meet those that still wait, and the
+    // next one, for as long as there are tries.
+    let mut tries = u32::MAX - 1;
+    let mut tx = store.write("mutant", NOW).await.map_err(|p| p.code)?;
+    let outcome = tx.add_booking(&booking, "booking.new", None).await;
+    let settled = store.settle(tx, outcome, &mut tries).await;
+    settled.unwrap_or_else(|| Err(Problem::new(Code::HubBusy, "it asks to be tried again"))).map_err(|p| p.code)
+}
+
+async fn mutant_round(url: &str, n: i64) -> usize {
+    let store = Store::open(url).await.unwrap();
+    let barrier = Arc::new(Barrier::new(CLIENTS));
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let (store, barrier) = (store.clone(), barrier.clone());
+            tokio::spawn(async move { check_then_insert(&store, client, n, &barrier).await })
+        })
+        .collect();
+    let mut won = 0;
+    for answer in all_of("the mutant's round", tasks).await {
+        match answer {
+            Ok(()) => won += 1,
+            Err(code) => assert!(matches!(code, Code::BookConflict | Code::HubBusy), "{code}"),
+        }
+    }
+    store.close().await;
+    won
+}
+
+pub async fn the_constraint_catches_check_then_insert(desk: &Desk, url: &str) {
+    crowd(desk).await;
+    for n in 0..3 {
+        assert_eq!(mutant_round(url, n).await, 1, "the database's constraint lets one in");
+    }
+    healthy(desk).await;
+}
+
+pub async fn without_constraint_the_mutant_is_seen(desk: &Desk, url: &str) {
+    let won = mutant_round(url, 10).await;
+    assert!(won > 1, "the mutant sold the slot {won} times: the hammer would see it");
+    let found = desk.doctor(&Caller::Console, NOW).await.unwrap();
+    assert!(found.wrong.iter().any(|w| w.contains("overlap")), "{:#?}", found.wrong);
+    let all = desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
+    assert_eq!(all.len(), 3 + won);
+}
+
+/// Whatever was answered with yes before the database died is there after it came back.
+pub async fn answered_is_kept(desk: &Desk, end: impl Fn(), begin: impl Fn()) {
+    crowd(desk).await;
+    for n in 0..3 {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let tasks: Vec<_> = (0..8)
+            .map(|client| {
+                let (desk, tell) = (desk.clone(), tell.clone());
+                tokio::spawn(async move {
+                    for slot in 0..i64::MAX {
+                        let from = (n * 300 + slot) * 90 % 40_000 / 30 * 30;
+                        match desk
+                            .book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 30))
+                            .await
+                        {
+                            Ok(booking) => tell.send(booking.id).unwrap(),
+                            Err(r) if r.problem.code == Code::HubDatabase => return,
+                            Err(_) => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(tell);
+        let mut kept = vec![];
+        while kept.len() < 20 {
+            kept.push(told.recv().await.unwrap());
+        }
+        end();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        while let Some(id) = told.recv().await {
+            kept.push(id);
+        }
+        begin();
+        for id in kept {
+            assert_eq!(desk.booking(&Caller::Console, NOW, &id).await.unwrap().state, State::Booked);
+        }
+        healthy(desk).await;
+    }
+}

@@ -1,0 +1,49 @@
+//! The hub's desk: scenarios that hold on either database; here on SQLite, in `live_hub_store.rs` on PostgreSQL.
+
+mod api;
+mod command;
+pub mod crash;
+mod fuzz;
+pub mod hammer;
+pub mod scenarios;
+mod served;
+pub mod world;
+
+use kubecamp::hub::{desk::Desk, store::Store};
+
+async fn sqlite(folder: &tempfile::TempDir) -> (Desk, String) {
+    let url = format!("sqlite://{}", folder.path().join("hub.db").display());
+    (Desk::new(Store::open(&url).await.unwrap()), url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_every_scenario() {
+    let mut failed = vec![];
+    for (name, scenario) in scenarios::all() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = sqlite(&folder).await.0;
+        failed.extend(tokio::spawn(scenario(desk)).await.err().map(|_| name));
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_hammer() {
+    let folder = tempfile::tempdir().unwrap();
+    hammer::one_winner_per_window(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    for trigger in ["DROP TRIGGER bookings_apart_on_insert", "DROP TRIGGER bookings_apart_on_update"] {
+        sqlx::query(trigger).execute(&pool).await.unwrap();
+    }
+    hammer::without_constraint_the_mutant_is_seen(&desk, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_killed_at_any_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    crash::killed_in_a_loop(&desk, &url, 12).await;
+}

@@ -1,0 +1,146 @@
+//! What the agent of a server reports, and what the hub makes of it.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, Heartbeat, Step, Taken},
+        domain::{Health, Mode, State},
+    },
+};
+
+use super::{acknowledge, report, state};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+
+pub async fn a_slot_lives_from_booked_to_done(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 0, 60).await;
+    let one = "one".parse().unwrap();
+    assert_eq!(desk.plan_for(&agent("two"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    let plan = desk.plan_for(&agent("one"), NOW, &one).await.unwrap();
+    assert_eq!((plan.slots.len(), plan.expires - plan.issued), (1, 72 * 3600));
+    assert_eq!((plan.slots[0].booking.clone(), plan.slots[0].window), (booking.id.clone(), booking.window));
+
+    let steps = [
+        (Step::Arming, State::Arming),
+        (Step::Active, State::Active),
+        (Step::LoggedIn, State::Active),
+        (Step::Ending, State::Ending),
+        (Step::Saving, State::Saving),
+        (Step::Resetting, State::Resetting),
+        (Step::Done, State::Done),
+    ];
+    for (n, (step, after)) in steps.into_iter().enumerate() {
+        let number = n as i64 + 1;
+        assert_eq!(report(&desk, number, &booking, step, 5).await, Taken::Applied, "{step:?}");
+        assert_eq!(report(&desk, number, &booking, step, 5).await, Taken::Known, "{step:?} again");
+        assert_eq!(state(&desk, &booking).await, after);
+        let occupant = desk.server(&Caller::Console, NOW, &one).await.unwrap().occupant;
+        assert_eq!(occupant.is_some(), after != State::Done);
+        healthy(&desk).await;
+    }
+    assert_eq!(report(&desk, 8, &booking, Step::Active, 5).await, Taken::Known, "late, but of the past");
+    let newer = desk.plan_for(&agent("one"), NOW, &one).await.unwrap();
+    assert!(newer.revision > plan.revision && newer.slots.is_empty());
+    let audit = desk.audit(&Caller::Console, NOW, Some(format!("booking:{}", booking.id)), None, 100).await.unwrap();
+    assert_eq!(audit.len(), 8);
+    assert_eq!(
+        desk.events(&who("bob"), NOW, 0, 1000).await.unwrap().iter().filter(|e| e.kind.starts_with("booking.")).count(),
+        8
+    );
+}
+
+pub async fn an_overrun_reset_delays_the_next_and_is_not_charged(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let first = book(&desk, "amy", 0, 60).await;
+    let next = book(&desk, "bob", 90, 150).await;
+    for (n, step) in [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving].into_iter().enumerate() {
+        report(&desk, n as i64 + 1, &first, step, 60).await;
+    }
+    let clerk = clerk(&desk);
+    clerk.settle(at(89)).await.unwrap();
+    assert_eq!(state(&desk, &next).await, State::Booked);
+    clerk.settle(at(90)).await.unwrap();
+    assert_eq!(state(&desk, &next).await, State::Delayed);
+    assert_eq!(report(&desk, 10, &next, Step::Arming, 95).await, Taken::SetAside, "the server is not clear");
+    report(&desk, 11, &first, Step::Resetting, 100).await;
+    report(&desk, 12, &first, Step::Done, 110).await;
+    assert_eq!(report(&desk, 13, &next, Step::Arming, 110).await, Taken::Applied);
+    let after = desk.booking(&who("bob"), NOW, &next.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Arming, 40 * 60));
+    healthy(&desk).await;
+}
+
+pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 0, 120).await;
+    acknowledge(&desk, 0).await;
+    report(&desk, 1, &booking, Step::Arming, 0).await;
+    report(&desk, 2, &booking, Step::Active, 0).await;
+    let clerk = clerk(&desk);
+    clerk.settle(at(14)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::Active);
+    clerk.settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::NoShow);
+    let again = wish(Some("one"), 30, 90);
+    assert_eq!(desk.book(&who("bob"), at(16), None, &again).await.unwrap_err().problem.code, Code::BookConflict);
+    acknowledge(&desk, 17).await;
+    desk.book(&who("bob"), at(17), None, &again).await.unwrap();
+    assert_eq!(report(&desk, 3, &booking, Step::Done, 18).await, Taken::Known, "closed and proven, apart");
+    assert_eq!(desk.server(&Caller::Console, NOW, &"one".parse().unwrap()).await.unwrap().occupant, None);
+    healthy(&desk).await;
+}
+
+pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let first = book(&desk, "amy", 0, 60).await;
+    let next = book(&desk, "bob", 120, 180).await;
+    for (n, step) in
+        [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Quarantined].into_iter().enumerate()
+    {
+        assert_eq!(report(&desk, n as i64 + 1, &first, step, 60).await, Taken::Applied);
+    }
+    let one = "one".parse().unwrap();
+    assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().health, Health::Quarantined);
+    assert_eq!(
+        desk.book(&who("cem"), NOW, None, &wish(Some("one"), 300, 360)).await.unwrap_err().problem.code,
+        Code::ServerAway
+    );
+    let plan = desk.plan_for(&agent("one"), at(60), &one).await.unwrap();
+    let slots: Vec<_> = plan.slots.iter().map(|s| (s.booking.clone(), s.state)).collect();
+    assert_eq!(slots, [(first.id.clone(), State::Quarantined)], "nobody new is let in");
+    assert_eq!(report(&desk, 6, &next, Step::Arming, 120).await, Taken::SetAside, "never a dirty machine");
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.settle(at(61)).await.unwrap().moved, 0, "there is no other server");
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    assert_eq!(clerk.settle(at(62)).await.unwrap().moved, 1);
+    let moved = desk.booking(&who("bob"), NOW, &next.id).await.unwrap();
+    assert_eq!((moved.server.unwrap().to_string(), moved.state), ("two".into(), State::Booked));
+    let events = desk.events(&who("bob"), NOW, 0, 1000).await.unwrap();
+    assert!(events.iter().any(|e| e.kind == "booking.moved" && e.person == Some("bob".parse().unwrap())));
+    desk.set_health(&Caller::Console, at(70), &one, Health::Healthy, "reinstalled").await.unwrap();
+    assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().occupant, None);
+    healthy(&desk).await;
+}
+
+pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 0, 60).await;
+    let one = "one".parse().unwrap();
+    let beat = |offset: i64| {
+        let (desk, one) = (desk.clone(), "one".parse().unwrap());
+        async move {
+            desk.heartbeat(&agent("one"), NOW, &one, &Heartbeat { revision: 1, clock: NOW + offset }).await.unwrap()
+        }
+    };
+    for (offset, may_arm, warned) in
+        [(0, true, false), (2, true, false), (-3, true, true), (29, true, true), (-31, false, true), (31, false, true)]
+    {
+        let heard = beat(offset).await;
+        assert_eq!((heard.may_arm, heard.warning.is_some()), (may_arm, warned), "{offset}");
+    }
+    assert_eq!(report(&desk, 1, &booking, Step::Arming, 0).await, Taken::SetAside);
+    beat(1).await;
+    assert_eq!(report(&desk, 2, &booking, Step::Arming, 0).await, Taken::Applied);
+    assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().clock_offset, 1);
+    healthy(&desk).await;
+}

@@ -1,0 +1,216 @@
+//! Booking, changing and losing a slot.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, Edit, FreeRequest, Step, WeeklyRequest},
+        domain::{Health, Mode, Policy, Weekly},
+        store::Listing,
+    },
+};
+
+use super::report;
+use crate::hub::world::{NOW, at, because, book, camp, generous, healthy, server, who, window, wish};
+
+pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    book(&desk, "amy", 60, 120).await;
+    let refusal = desk.book(&who("bob"), NOW, None, &wish(Some("one"), 90, 150)).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookConflict);
+    let starts: Vec<i64> = refusal.alternatives.iter().map(|f| (f.window.starts - NOW) / 60).collect();
+    assert_eq!(starts, [150, 180, 210]);
+    // The buffer counts too: ten minutes after the end are the server's own.
+    assert!(desk.book(&who("bob"), NOW, None, &wish(Some("one"), 120, 150)).await.is_err());
+    let alternative = &refusal.alternatives[0];
+    let again = kubecamp::hub::desk::BookRequest { window: alternative.window, ..wish(None, 0, 30) };
+    desk.book(&who("bob"), NOW, None, &again).await.unwrap();
+    healthy(&desk).await;
+}
+
+pub async fn a_repeated_key_books_once(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let desk = desk.clone();
+            tokio::spawn(async move { desk.book(&who("amy"), NOW, Some("key-1"), &wish(Some("one"), 60, 120)).await })
+        })
+        .collect();
+    let mut ids = std::collections::BTreeSet::new();
+    for task in tasks {
+        ids.insert(task.await.unwrap().unwrap().id);
+    }
+    assert_eq!(ids.len(), 1);
+    assert_eq!(desk.bookings(&who("amy"), NOW, &Listing::default()).await.unwrap().len(), 1);
+    let other = desk.book(&who("amy"), NOW, Some("key-1"), &wish(Some("one"), 180, 240)).await.unwrap_err();
+    assert_eq!(other.problem.code, Code::HubKeyReused);
+    // The same key of somebody else is another key.
+    desk.book(&who("bob"), NOW, Some("key-1"), &wish(Some("one"), 180, 240)).await.unwrap();
+    healthy(&desk).await;
+}
+
+pub async fn quotas_hold(desk: Desk) {
+    let policy = Policy { person_hours: 4, group_hours: 6, open_ahead: 3, ..Policy::default() };
+    camp(&desk, &policy).await;
+    let day = 1440;
+    book(&desk, "amy", day, day + 180).await;
+    let code = |login: &'static str, from: i64, to: i64| {
+        let desk = desk.clone();
+        async move {
+            desk.book(&who(login), NOW, None, &wish(Some("one"), from, to)).await.map_err(|r| r.problem.code).map(drop)
+        }
+    };
+    assert_eq!(code("amy", 3 * day, 3 * day + 90).await, Err(Code::BookQuota));
+    assert_eq!(code("amy", 3 * day, 3 * day + 60).await, Ok(()));
+    assert_eq!(code("amy", day + 7 * day + 180, day + 7 * day + 240).await, Ok(()), "a week later it rolls on");
+    assert_eq!(code("amy", 16 * day, 16 * day + 30).await, Err(Code::BookAhead));
+    assert_eq!(code("bob", 2 * day, 2 * day + 150).await, Err(Code::BookGroupQuota));
+    assert_eq!(code("bob", 2 * day, 2 * day + 120).await, Ok(()));
+    assert_eq!(code("dan", 2 * day + 180, 2 * day + 360).await, Ok(()), "another group");
+    healthy(&desk).await;
+}
+
+pub async fn rules_of_time_hold(desk: Desk) {
+    camp(&desk, &Policy { notice: 30, ..Policy::default() }).await;
+    let cases = [
+        (61, 120, Code::BookGrid),
+        (60, 330, Code::BookWindow),
+        (0, 60, Code::BookNotice),
+        (-120, -60, Code::BookNotice),
+        (30 * 1440, 30 * 1440 + 60, Code::BookHorizon),
+    ];
+    for (from, to, code) in cases {
+        let refusal = desk.book(&who("amy"), NOW, None, &wish(Some("one"), from, to)).await.unwrap_err();
+        assert_eq!(refusal.problem.code, code, "{from} {to}");
+    }
+    desk.add_maintenance(&Caller::Console, NOW, &"one".parse().unwrap(), window(600, 700), "new disk").await.unwrap();
+    let refusal = desk.book(&who("amy"), NOW, None, &wish(Some("one"), 540, 600)).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookMaintenance, "the buffer would reach into it");
+    let mut large = wish(Some("one"), 60, 120);
+    large.layout = Some("3x8c16g".parse().unwrap());
+    assert_eq!(desk.book(&who("amy"), NOW, None, &large).await.unwrap_err().problem.code, Code::BookLayout);
+    large.layout = Some("1x1c1g".parse().unwrap());
+    assert_eq!(desk.book(&who("amy"), NOW, None, &large).await.unwrap_err().problem.code, Code::BookLayout);
+    let stranger = desk.book(&who("zoe"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap_err();
+    assert_eq!(stranger.problem.code, Code::HubUnknown);
+    assert!(desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap().is_empty(), "nothing was changed");
+    healthy(&desk).await;
+}
+
+pub async fn extend_release_and_give(desk: Desk) {
+    camp(&desk, &Policy { person_hours: 3, ..Policy::default() }).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    let later = book(&desk, "bob", 180, 240).await;
+    let edit = Edit::default();
+    let longer = desk.extend(&who("amy"), NOW, None, &booking.id, at(150), &edit).await.unwrap();
+    assert_eq!((longer.window, longer.version, longer.charged), (window(60, 150), 2, 90 * 60));
+    let into = desk.extend(&who("amy"), NOW, None, &booking.id, at(180), &edit).await.unwrap_err();
+    assert_eq!(into.code, Code::BookConflict, "the buffer would reach into bob's");
+    let stale = Edit { version: Some(1), reason: None };
+    assert_eq!(desk.cancel(&who("amy"), NOW, None, &booking.id, &stale).await.unwrap_err().code, Code::BookStale);
+
+    let given = desk.give(&who("bob"), NOW, None, &later.id, &"cem".parse().unwrap(), &edit).await.unwrap();
+    assert_eq!(given.person.as_str(), "cem");
+    assert_eq!(
+        desk.give(&who("bob"), NOW, None, &later.id, &"amy".parse().unwrap(), &edit).await.unwrap_err().code,
+        Code::HubDenied
+    );
+    let own = desk.give(&who("cem"), NOW, None, &later.id, &"tea".parse().unwrap(), &edit).await;
+    assert!(own.is_ok(), "a teacher may have a slot");
+
+    report(&desk, 1, &longer, Step::Arming, 60).await;
+    report(&desk, 2, &longer, Step::Active, 60).await;
+    assert_eq!(desk.cancel(&who("amy"), at(70), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
+    let released = desk.release(&who("amy"), at(75), None, &booking.id, &edit).await.unwrap();
+    assert_eq!((released.window.ends, released.busy_until, released.charged), (at(75), at(85), 15 * 60));
+    assert_eq!(desk.release(&who("amy"), at(76), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
+    healthy(&desk).await;
+}
+
+pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
+    camp(&desk, &Policy { person_hours: 1, ..Policy::default() }).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    let denied = desk.cancel(&who("bob"), NOW, None, &booking.id, &because("mine!")).await.unwrap_err();
+    assert_eq!(denied.code, Code::HubDenied);
+    let mute = desk.cancel(&who("tea"), NOW, None, &booking.id, &Edit::default()).await.unwrap_err();
+    assert_eq!(mute.code, Code::HubReason);
+    desk.cancel(&who("tea"), NOW, None, &booking.id, &because("exam")).await.unwrap();
+    let mut over = wish(Some("one"), 60, 240);
+    over.person = Some("amy".parse().unwrap());
+    assert_eq!(desk.book(&who("bob"), NOW, None, &over).await.unwrap_err().problem.code, Code::HubDenied);
+    assert_eq!(desk.book(&who("tea"), NOW, None, &over).await.unwrap_err().problem.code, Code::BookQuota);
+    over.reason = Some("exam".into());
+    let made = desk.book(&who("tea"), NOW, None, &over).await.unwrap();
+    assert_eq!((made.person.as_str(), made.note.as_deref()), ("amy", Some("exam")));
+    assert_eq!(desk.booking(&who("bob"), NOW, &made.id).await.unwrap().note, None, "reasons are not for everybody");
+    let rows = desk.audit(&Caller::Console, NOW, None, Some("person:tea".into()), 10).await.unwrap();
+    assert!(rows.iter().all(|r| r.reason.as_deref() == Some("exam")));
+    for student in ["amy", "bob"] {
+        assert_eq!(desk.people(&who(student), NOW).await.unwrap_err().code, Code::HubDenied);
+        let health = desk.set_health(&who(student), NOW, &"one".parse().unwrap(), Health::Away, "x").await;
+        assert_eq!(health.unwrap_err().code, Code::HubDenied);
+    }
+    healthy(&desk).await;
+}
+
+pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "big", Mode::Shared, 8, 40).await;
+    let mut lab = wish(Some("big"), 60, 120);
+    for (login, layout, good) in
+        [("amy", "2x4c8g", true), ("bob", "3x2c4g", true), ("cem", "1x4c12g", false), ("dan", "3x2c4g", false)]
+    {
+        lab.layout = Some(layout.parse().unwrap());
+        // 38 GiB and 8 cores: 16 + 12 GiB and 4 + 2 cores leave 10 GiB and 2 cores.
+        assert_eq!(desk.book(&who(login), NOW, None, &lab).await.is_ok(), good, "{login}");
+    }
+    let want = FreeRequest {
+        person: None,
+        course: None,
+        server: Some("big".parse().unwrap()),
+        labels: [].into(),
+        layout: Some("2x4c8g".parse().unwrap()),
+        minutes: 60,
+        within: window(60, 300),
+        most: 1,
+    };
+    let free = desk.free(&who("dan"), NOW, &want).await.unwrap();
+    assert_eq!(free[0].window, window(150, 210));
+    let week = desk.week(&who("dan"), NOW, window(0, 1440)).await.unwrap();
+    assert_eq!(week.servers.iter().map(|s| (s.places, s.bookings.len())).collect::<Vec<_>>(), [(3, 2), (1, 0)]);
+    healthy(&desk).await;
+}
+
+pub async fn weekly_is_all_or_nothing(desk: Desk) {
+    camp(&desk, &Policy { open_ahead: 1, ..Policy::default() }).await;
+    let weekly = |weeks| Weekly {
+        zone: "Europe/Berlin".parse().unwrap(),
+        starts: "2026-11-24T10:00:00".parse().unwrap(),
+        ends: "2026-11-24T12:00:00".parse().unwrap(),
+        weeks,
+    };
+    let request = |weeks| WeeklyRequest { first: wish(Some("one"), 0, 30), weekly: weekly(weeks) };
+    let far = desk.book_weekly(&who("amy"), NOW, None, &request(6)).await.unwrap_err();
+    assert_eq!(far.problem.code, Code::BookHorizon);
+    assert!(desk.bookings(&who("amy"), NOW, &Listing::default()).await.unwrap().is_empty());
+    let made = desk.book_weekly(&who("amy"), NOW, None, &request(4)).await.unwrap();
+    assert_eq!(made.len(), 4);
+    assert!(made.iter().all(|p| p.booking.series == made[0].booking.series && p.booking.series.is_some()));
+    let more = desk
+        .book_weekly(
+            &who("amy"),
+            NOW,
+            None,
+            &WeeklyRequest {
+                weekly: Weekly {
+                    weeks: 1,
+                    starts: "2026-11-24T14:00:00".parse().unwrap(),
+                    ends: "2026-11-24T15:00:00".parse().unwrap(),
+                    ..weekly(1)
+                },
+                ..request(1)
+            },
+        )
+        .await;
+    assert_eq!(more.unwrap_err().problem.code, Code::BookAhead, "a recurrence counts as one, but it counts");
+    healthy(&desk).await;
+}

@@ -1,0 +1,222 @@
+//! What happens around the slots: the waitlist, a class, people, webhooks.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
+        domain::{Policy, Role, State, Wish},
+        store::{Listing, TokenKind},
+    },
+};
+use std::{fs, process::Command};
+
+use super::{report, state};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, who, window, wish};
+
+pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
+    camp(&desk, &generous()).await;
+    // Amy used an hour yesterday; the clerk counts what is past, so it is booked before and played by the agent.
+    let past = desk.book(&who("amy"), at(-1440), None, &wish(Some("one"), -1440, -1380)).await.unwrap();
+    for (n, step) in
+        [Step::Arming, Step::Active, Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().enumerate()
+    {
+        assert_eq!(report(&desk, n as i64 + 1, &past, step, -1440).await, Taken::Applied);
+    }
+    let taken = book(&desk, "dan", 240, 300).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let bob = desk.wait(&who("bob"), at(1), None, &wish(Some("one"), 240, 300)).await.unwrap();
+    assert_eq!(desk.wait(&who("bob"), at(1), None, &wish(None, 240, 300)).await.unwrap_err().code, Code::BookOwn);
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 0, "nothing is free");
+
+    let refused = desk.extend(&who("dan"), NOW, None, &taken.id, at(330), &Edit::default()).await;
+    assert!(refused.is_ok(), "nobody waits for the half hour after");
+    desk.cancel(&who("dan"), NOW, None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk.settle(at(3)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &bob).await, State::Offered, "bob used least");
+    assert_eq!(state(&desk, &amy).await, State::Waitlisted);
+    assert!(
+        desk.book(&who("cem"), at(4), None, &wish(Some("one"), 240, 300)).await.is_err(),
+        "an offer holds the place"
+    );
+
+    assert_eq!(clerk.settle(at(12)).await.unwrap().settled, 0);
+    let ticked = clerk.settle(at(13)).await.unwrap();
+    assert_eq!((ticked.settled, ticked.offered), (1, 1));
+    assert_eq!((state(&desk, &bob).await, state(&desk, &amy).await), (State::Waitlisted, State::Offered));
+    assert_eq!(desk.accept(&who("bob"), at(14), &amy.id).await.unwrap_err().code, Code::HubDenied);
+    let accepted = desk.accept(&who("amy"), at(14), &amy.id).await.unwrap();
+    assert_eq!((accepted.state, accepted.place), (State::Booked, Some(0)));
+    clerk.settle(at(240)).await.unwrap();
+    assert_eq!(state(&desk, &bob).await, State::Cancelled, "its start has come");
+    healthy(&desk).await;
+}
+
+pub async fn a_class_is_planned_and_booked(desk: Desk) {
+    camp(&desk, &Policy { person_hours: 1, open_ahead: 1, ..Policy::default() }).await;
+    let wishes =
+        |login: &str| StudentWishes { person: login.parse().unwrap(), wishes: vec![Wish { within: window(60, 120) }] };
+    let want = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 60,
+        slots: 2,
+        within: window(0, 1440),
+        wishes: vec![wishes("bob"), wishes("amy")],
+    };
+    assert_eq!(desk.plan_class(&who("amy"), NOW, &want).await.unwrap_err().code, Code::HubDenied);
+    let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
+    assert_eq!((plan.given, plan.wished), (8, 1));
+    assert_eq!(plan, desk.plan_class(&who("tea"), NOW, &want).await.unwrap());
+    let first = plan.rows.iter().find(|r| r.person.as_str() == "amy").unwrap();
+    assert_eq!(first.given.as_ref().unwrap().wish, Some(1));
+    let made = desk.book_class(&who("tea"), NOW, Some("k"), &want).await.unwrap();
+    assert_eq!(made.len(), 8);
+    assert_eq!(desk.book_class(&who("tea"), NOW, Some("k"), &want).await.unwrap().len(), 8);
+    assert_eq!(desk.bookings(&who("tea"), NOW, &Listing::default()).await.unwrap().len(), 8);
+    healthy(&desk).await;
+}
+
+pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let amy = "amy".parse().unwrap();
+    let link = desk.make_link(&who("tea"), NOW, &amy).await.unwrap();
+    assert_eq!(desk.make_link(&who("bob"), NOW, &amy).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(desk.caller_of(NOW, &link.text).await.unwrap_err().code, Code::HubSignIn, "a link is no token");
+    let session = desk.use_link(at(1), &link.text).await.unwrap();
+    assert_eq!(desk.use_link(at(1), &link.text).await.unwrap_err().code, Code::HubSignIn);
+    assert_eq!(desk.caller_of(at(2), &session.text).await.unwrap(), who("amy"));
+    assert_eq!(desk.caller_of(at(13 * 60), &session.text).await.unwrap_err().code, Code::HubSignIn, "it ends");
+    let late = desk.make_link(&who("tea"), NOW, &amy).await.unwrap();
+    assert_eq!(desk.use_link(at(16), &late.text).await.unwrap_err().code, Code::HubSignIn);
+    desk.sign_out(&who("amy"), at(3), &session.text).await.unwrap();
+    assert_eq!(desk.caller_of(at(3), &session.text).await.unwrap_err().code, Code::HubSignIn);
+    let feed = desk.make_token(&who("amy"), NOW, TokenKind::Feed, "phone").await.unwrap();
+    assert_eq!(desk.feed_of(NOW, &feed.text).await.unwrap(), amy);
+    assert!(desk.caller_of(NOW, &feed.text).await.is_err());
+    let machine = desk.make_agent_token(&Caller::Console, NOW, &"one".parse().unwrap()).await.unwrap();
+    assert_eq!(desk.caller_of(NOW, &machine.text).await.unwrap(), agent("one"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output().unwrap();
+    assert!(made.status.success());
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let known = NewPerson {
+        id: amy.clone(),
+        name: "Amy".into(),
+        role: Role::Student,
+        active: None,
+        zone: None,
+        keys: vec![public],
+    };
+    desk.put_person(&who("tea"), NOW, &known, Some(1)).await.unwrap();
+    let sign = |text: &str, namespace: &str| {
+        let file = folder.path().join("text");
+        fs::write(&file, text).unwrap();
+        let _ = fs::remove_file(file.with_extension("sig"));
+        let out = Command::new("ssh-keygen")
+            .args(["-Y", "sign", "-n", namespace, "-f"])
+            .arg(&key)
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(out.status.success());
+        fs::read_to_string(file.with_extension("sig")).unwrap()
+    };
+    let challenge = desk.challenge(NOW, &amy).await.unwrap();
+    let good = sign(&challenge.text, "kubecamp-login");
+    let token = desk.answer(at(1), &challenge.text, &good, "laptop").await.unwrap();
+    assert_eq!(desk.caller_of(at(1), &token.text).await.unwrap(), who("amy"));
+    assert_eq!(desk.answer(at(1), &challenge.text, &good, "laptop").await.unwrap_err().code, Code::HubSignIn, "once");
+    for n in 0..6 {
+        let challenge = desk.challenge(NOW, &amy).await.unwrap();
+        let other = sign(&challenge.text, "kubecamp-plan");
+        let expected = if n < 5 { Code::HubSignIn } else { Code::HubLocked };
+        assert_eq!(desk.answer(at(2), &challenge.text, &other, "x").await.unwrap_err().code, expected, "try {n}");
+    }
+    let stranger = desk.challenge(NOW, &"nobody1".parse().unwrap()).await.unwrap();
+    let signed = sign(&stranger.text, "kubecamp-login");
+    assert_eq!(desk.answer(NOW, &stranger.text, &signed, "x").await.unwrap_err().code, Code::HubSignIn);
+    let audit = serde_json::to_string(&desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap()).unwrap();
+    for secret in [&link.text, &session.text, &token.text, &feed.text] {
+        assert!(!audit.contains(secret.expose()), "a token stands in the audit");
+    }
+    healthy(&desk).await;
+}
+
+pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let course = "k8s".parse().unwrap();
+    let import = |text: &'static str| {
+        let (desk, course) = (desk.clone(), "k8s".parse().unwrap());
+        async move { desk.import_roster(&who("tea"), NOW, &course, "roster.csv", text).await }
+    };
+    let wrong = import("eve,Eve,green\nBAD,x,green\n,y,green\n").await.unwrap_err();
+    assert_eq!(wrong.iter().map(|p| p.at.as_ref().unwrap().line).collect::<Vec<_>>(), [2, 3]);
+    assert!(desk.people(&who("tea"), NOW).await.unwrap().iter().all(|p| p.id.as_str() != "eve"));
+    let teacher = import("eve,Eve,green\ntea,Tea,green\n").await.unwrap_err();
+    assert_eq!(teacher.iter().next().unwrap().code, Code::HubRoster);
+    assert!(desk.people(&who("tea"), NOW).await.unwrap().iter().all(|p| p.id.as_str() != "eve"), "all or nothing");
+    let text = "login,name,group,zone\neve,Eve,green,Asia/Shanghai\namy,Amy,red\n";
+    let done = import(text).await.unwrap();
+    assert_eq!((done.added, done.changed, done.same), (1, 1, 0));
+    let done = import(text).await.unwrap();
+    assert_eq!((done.added, done.changed, done.same), (0, 0, 2));
+    assert!(desk.import_roster(&who("amy"), NOW, &course, "r", text).await.is_err());
+    person(&desk, "fay", Some("green")).await;
+    healthy(&desk).await;
+}
+
+pub async fn webhooks_are_signed_and_tried_again(desk: Desk) {
+    use wiremock::{Mock, MockServer, ResponseTemplate, matchers::method};
+    let receiver = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(500)).up_to_n_times(1).mount(&receiver).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).mount(&receiver).await;
+    camp(&desk, &Policy::default()).await;
+    for bad in ["ftp://x", "http://user:pw@x/", "file:///etc/passwd", "x"] {
+        assert_eq!(desk.add_hook(&Caller::Console, NOW, bad).await.unwrap_err().code, Code::HubInvalid, "{bad}");
+    }
+    let (_, secret) = desk.add_hook(&Caller::Console, NOW, &receiver.uri()).await.unwrap();
+    book(&desk, "amy", 60, 120).await;
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.send_hooks(NOW).await.unwrap(), 0, "it answered 500");
+    assert_eq!(clerk.send_hooks(NOW + 9).await.unwrap(), 0, "not yet");
+    assert_eq!(clerk.send_hooks(NOW + 10).await.unwrap(), 1);
+    assert_eq!(clerk.send_hooks(NOW + 3600).await.unwrap(), 0, "once is enough");
+    let requests = receiver.received_requests().await.unwrap();
+    assert_eq!(requests.len(), 2);
+    let last = requests.last().unwrap();
+    let body = String::from_utf8(last.body.clone()).unwrap();
+    let expected = kubecamp::hub::clerk::signature(&secret, NOW + 10, &body);
+    assert_eq!(last.headers["kubecamp-signature"].to_str().unwrap(), expected);
+    assert_eq!(last.headers["kubecamp-event"], "booking.booked");
+    healthy(&desk).await;
+}
+
+pub async fn who_is_out_loses_tokens_and_slots(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let running = book(&desk, "amy", 0, 60).await;
+    report(&desk, 1, &running, Step::Arming, 0).await;
+    report(&desk, 2, &running, Step::Active, 0).await;
+    let ahead = book(&desk, "amy", 120, 180).await;
+    let waits = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let token = desk.make_token(&who("amy"), NOW, TokenKind::Api, "x").await.unwrap();
+    let out = NewPerson {
+        id: "amy".parse().unwrap(),
+        name: "Amy".into(),
+        role: Role::Student,
+        active: Some(false),
+        zone: None,
+        keys: vec![],
+    };
+    desk.put_person(&who("tea"), at(10), &out, Some(1)).await.unwrap();
+    assert_eq!(desk.caller_of(at(10), &token.text).await.unwrap_err().code, Code::HubSignIn);
+    assert_eq!((state(&desk, &ahead).await, state(&desk, &waits).await), (State::Cancelled, State::Cancelled));
+    assert_eq!(desk.booking(&Caller::Console, at(10), &running.id).await.unwrap().window.ends, at(10));
+    assert_eq!(
+        desk.book(&who("amy"), at(10), None, &wish(Some("one"), 300, 330)).await.unwrap_err().problem.code,
+        Code::HubDenied
+    );
+    healthy(&desk).await;
+}

@@ -1,0 +1,70 @@
+//! What the desk promises, one scenario each; every one begins with an empty database and ends with a healthy one.
+
+mod agent;
+mod booking;
+mod course;
+
+use std::{future::Future, pin::Pin};
+
+use kubecamp::hub::{
+    desk::{Caller, Desk, Heartbeat, Report, Step, Taken},
+    domain::State,
+};
+
+use super::world::{self, NOW, at};
+
+type Scenario = fn(Desk) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! scenarios {
+    ($($group:ident { $($name:ident),* $(,)? })*) => {
+        pub fn all() -> Vec<(&'static str, Scenario)> {
+            vec![$($((stringify!($name), |desk| Box::pin($group::$name(desk)))),*),*]
+        }
+    };
+}
+
+scenarios! {
+    booking {
+        a_taken_slot_is_refused_with_three_alternatives,
+        a_repeated_key_books_once,
+        quotas_hold,
+        rules_of_time_hold,
+        extend_release_and_give,
+        others_bookings_need_a_teacher_with_a_reason,
+        shared_servers_hold_as_many_labs_as_fit,
+        weekly_is_all_or_nothing,
+    }
+    course {
+        the_waitlist_is_fair_and_offers_lapse,
+        a_class_is_planned_and_booked,
+        links_work_once_and_signatures_sign_in,
+        a_roster_is_imported_whole_or_not,
+        webhooks_are_signed_and_tried_again,
+        who_is_out_loses_tokens_and_slots,
+    }
+    agent {
+        a_slot_lives_from_booked_to_done,
+        an_overrun_reset_delays_the_next_and_is_not_charged,
+        a_no_show_is_released_but_not_resold_before_the_agent_knows,
+        a_quarantined_server_loses_its_bookings_to_another,
+        clocks_that_are_off_arm_nothing,
+    }
+}
+
+async fn report(desk: &Desk, number: i64, booking: &kubecamp::hub::domain::Booking, step: Step, minute: i64) -> Taken {
+    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None };
+    let server = booking.server.clone().unwrap();
+    let caller = Caller::Agent(server.clone());
+    desk.report(&caller, at(minute), &server, &[one]).await.unwrap()[0].taken
+}
+
+async fn state(desk: &Desk, booking: &kubecamp::hub::domain::Booking) -> State {
+    desk.booking(&Caller::Console, NOW, &booking.id).await.unwrap().state
+}
+
+async fn acknowledge(desk: &Desk, minute: i64) {
+    let server = "one".parse().unwrap();
+    let plan = desk.plan_for(&world::agent("one"), at(minute), &server).await.unwrap();
+    let beat = Heartbeat { revision: plan.revision, clock: at(minute) };
+    desk.heartbeat(&world::agent("one"), at(minute), &server, &beat).await.unwrap();
+}

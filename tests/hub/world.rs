@@ -1,0 +1,103 @@
+//! A small camp: one course, two groups, servers as asked.
+
+use kubecamp::{
+    core::Bytes,
+    hub::{
+        clerk::Clerk,
+        desk::{BookRequest, Caller, Desk, Edit, NewPerson, NewServer},
+        domain::{Booking, Epoch, Mode, OpeningHours, Policy, Role, Window, Zone},
+    },
+};
+
+pub const NOW: Epoch = Epoch(1_795_420_800); // 2026-11-23T08:00:00Z, a Monday
+
+pub fn at(minutes: i64) -> Epoch {
+    NOW + minutes * 60
+}
+
+pub fn window(from: i64, to: i64) -> Window {
+    Window { starts: at(from), ends: at(to) }
+}
+
+pub fn who(login: &str) -> Caller {
+    let role = if login == "tea" { Role::Teacher } else { Role::Student };
+    Caller::Person { id: login.parse().unwrap(), role }
+}
+
+pub fn agent(server: &str) -> Caller {
+    Caller::Agent(server.parse().unwrap())
+}
+
+pub fn wish(server: Option<&str>, from: i64, to: i64) -> BookRequest {
+    BookRequest {
+        person: None,
+        course: None,
+        server: server.map(|s| s.parse().unwrap()),
+        labels: [].into(),
+        layout: Some("1x4c12g".parse().unwrap()),
+        window: window(from, to),
+        reason: None,
+    }
+}
+
+pub fn because(reason: &str) -> Edit {
+    Edit { version: None, reason: Some(reason.into()) }
+}
+
+pub fn generous() -> Policy {
+    Policy { person_hours: 168, group_hours: 10_000, open_ahead: 1000, ..Policy::default() }
+}
+
+pub async fn person(desk: &Desk, login: &str, group: Option<&str>) {
+    let role = if login == "tea" { Role::Teacher } else { Role::Student };
+    let id = login.parse().unwrap();
+    let new = NewPerson { id, name: login.to_uppercase(), role, active: None, zone: None, keys: vec![] };
+    desk.put_person(&Caller::Console, NOW, &new, None).await.unwrap();
+    if let Some(group) = group {
+        desk.set_member(&Caller::Console, NOW, &new.id, &group.parse().unwrap(), true).await.unwrap();
+    }
+}
+
+pub async fn server(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u64) {
+    let new = NewServer {
+        id: name.parse().unwrap(),
+        address: "192.0.2.1".into(),
+        course: None,
+        cores,
+        memory: Bytes::gib(gib),
+        labels: [].into(),
+        opening: OpeningHours::always(),
+        zone: Zone::utc(),
+        buffer: 600,
+        mode,
+    };
+    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+}
+
+pub async fn camp(desk: &Desk, policy: &Policy) {
+    let course = "k8s".parse().unwrap();
+    desk.put_course(&Caller::Console, NOW, &course, "Kubernetes", policy).await.unwrap();
+    for group in ["red", "blue"] {
+        desk.put_group(&Caller::Console, NOW, &group.parse().unwrap(), &course).await.unwrap();
+    }
+    person(desk, "tea", None).await;
+    for (login, group) in [("amy", "red"), ("bob", "red"), ("cem", "red"), ("dan", "blue")] {
+        person(desk, login, Some(group)).await;
+    }
+    server(desk, "one", Mode::Exclusive, 8, 32).await;
+}
+
+pub async fn book(desk: &Desk, login: &str, from: i64, to: i64) -> Booking {
+    desk.book(&who(login), NOW, None, &wish(Some("one"), from, to)).await.unwrap()
+}
+
+/// What must hold after everything.
+pub async fn healthy(desk: &Desk) {
+    let found = desk.doctor(&Caller::Console, NOW).await.unwrap();
+    assert!(found.wrong.is_empty(), "{:#?}", found.wrong);
+}
+
+pub fn clerk(desk: &Desk) -> Clerk {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Clerk::new(desk.clone(), reqwest::Client::new())
+}

@@ -1,0 +1,160 @@
+//! Enrolment on a host of its own kind of namespace, with a real sshd: what it changes, and that all of it goes again.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+
+use kubecamp::{
+    core::{Code, Event, EventKind, NodeId, Problems, Secret},
+    engine::{Journal, Mode, Phase, Run, Summary, run_flow},
+    flows,
+    host::{Facts, Host},
+    hub::gate::{HubKey, agent::Config},
+    phases::{Enrolment, GateLeave},
+    profile::{self, Lab},
+    transport::Io,
+};
+
+use crate::support::sandbox::Sandbox;
+
+const GROUP: &str = "kct-enroll-g";
+const STUDENT: &str = "kct-enroll";
+
+/// Every file with its mode, owner and content, where enrolment works.
+const SNAPSHOT: &str = "find /etc /usr/local /root/.ssh /var/lib -xdev \\( -type f -o -type l -o -type d \\) \
+    ! -path '/var/lib/incus*' ! -path '/var/lib/docker*' ! -path '/etc/*-' ! -name .pwd.lock -printf '%p %y %m %u %g %l\\n' 2>/dev/null | sort; \
+    find /etc -xdev -type f ! -path '/etc/*-' ! -name .pwd.lock -exec sha256sum {} + | sort";
+
+struct Camp {
+    host: Arc<Host>,
+    files: tempfile::TempDir,
+    _sandbox: Sandbox,
+}
+
+fn node() -> NodeId {
+    "s1".parse().unwrap()
+}
+
+impl Camp {
+    async fn start() -> Self {
+        let sandbox = Sandbox::start();
+        let host = sandbox.host(&node()).await;
+        let files = tempfile::tempdir().unwrap();
+        // Stands for the agent, and lives as one.
+        let program = files.path().join("program");
+        fs::write(&program, "#!/bin/sh\nwhile :; do sleep 1; done\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let camp = Self { host, files, _sandbox: sandbox };
+        camp.sh("mkdir -p /run/sshd && /usr/sbin/sshd -o PidFile=/run/sshd.pid && mkdir -p -m 700 /root/.ssh && echo '# mine' > /root/.ssh/authorized_keys")
+            .await;
+        camp
+    }
+
+    async fn sh(&self, script: &str) -> String {
+        let exit = self.host.root(script, Duration::from_secs(60), Io::default()).await.unwrap();
+        assert!(exit.ok(), "{script}: {exit:?}");
+        exit.text()
+    }
+
+    async fn flow(&self, phases: &[Box<dyn Phase>]) -> Result<(Summary, Vec<String>), Problems> {
+        let heard: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+        let ear = Arc::clone(&heard);
+        let listen = move |event: &Event| {
+            if let EventKind::StepEnded { step, outcome, .. } = &event.kind {
+                ear.lock().unwrap().push(format!("{step} {outcome:?}"));
+            }
+        };
+        let journal = Arc::new(Journal::unkept(vec![Arc::new(listen)]));
+        let lab = Lab::new("s1".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+        let run = Run::new(lab, Mode::Apply, journal, tokio_util::sync::CancellationToken::new());
+        let hosts = BTreeMap::from([(node(), Arc::clone(&self.host))]);
+        let fleet = BTreeMap::from([(node(), Facts::default())]);
+        run_flow(&run, phases, &[node()], &hosts, &fleet).await?;
+        let heard = heard.lock().unwrap().clone();
+        Ok((run.summary(), heard))
+    }
+
+    fn with(&self) -> Enrolment {
+        let line =
+            |name: &str| HubKey::load_or_make(&self.files.path().join(name), name).unwrap().public_line().unwrap();
+        Enrolment {
+            server: "s1".into(),
+            hub: "unix:/run/hub.sock".into(),
+            token: Secret::new("kct_secret-token"),
+            user_ca: line("ca"),
+            plan_key: line("plan"),
+            hub_ca: None,
+            admin_key: line("admin"),
+            admin: "root".into(),
+            program: self.files.path().join("program"),
+            group: GROUP.into(),
+            permit_open: vec!["10.0.0.2:22".into()],
+            exempt: vec!["192.0.2.0/24".into()],
+            more: "lead: 60\n".into(),
+        }
+    }
+
+    fn leave(remove_accounts: bool) -> Vec<Box<dyn Phase>> {
+        flows::unenroll(GateLeave { group: GROUP.into(), remove_accounts })
+    }
+}
+
+#[tokio::test]
+async fn live_gate_enrolment_comes_and_goes() {
+    let camp = Camp::start().await;
+    let before = camp.sh(SNAPSHOT).await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    let (again, heard) = camp.flow(&flows::enroll(camp.with())).await.unwrap();
+    assert_eq!(again.changed, 0, "{heard:?}");
+    // What sshd thinks of a student and of root.
+    camp.sh(&format!("useradd -M -p '*' -G {GROUP} {STUDENT}")).await;
+    let says = async |who: &str| camp.sh(&format!("/usr/sbin/sshd -T -C user={who},host=h,addr=192.0.2.7")).await;
+    let student = says(STUDENT).await;
+    for line in [
+        "authorizedkeysfile none",
+        "trustedusercakeys /etc/kubecamp-gate/user_ca.pub",
+        "authorizedprincipalsfile /etc/kubecamp-gate/principals/%u",
+        "passwordauthentication no",
+        "allowtcpforwarding local",
+        "permitopen 10.0.0.2:22",
+        "permituserrc no",
+        "allowagentforwarding no",
+    ] {
+        assert!(student.lines().any(|l| l == line), "{line}\n{student}");
+    }
+    let root = says("root").await;
+    assert!(root.contains("trustedusercakeys none") && !root.contains("authorizedkeysfile none"), "{root}");
+    let config = camp.sh("cat /etc/kubecamp-gate/agent.yaml").await;
+    let file = camp.files.path().join("agent.yaml");
+    fs::write(&file, &config).unwrap();
+    let config = Config::load(&file).unwrap_or_else(|p| panic!("{p}\n{config}"));
+    assert_eq!((config.server.as_str(), config.lead, config.group.as_str()), ("s1", 60, GROUP));
+    assert_eq!(
+        camp.sh("stat -c '%a %U' /etc/kubecamp-gate/token; cat /etc/kubecamp-gate/token").await,
+        "600 root\nkct_secret-token"
+    );
+    assert!(camp.sh("cat /root/.ssh/authorized_keys").await.contains(camp.with().admin_key.trim()));
+    camp.sh("p=$(cat /run/kubecamp-agent.pid) && kill -0 $p").await;
+    // Closed accounts stay, and are closed.
+    camp.flow(&Camp::leave(false)).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(camp.sh(&format!("getent shadow {STUDENT} | cut -d: -f8")).await, "1");
+    camp.sh("! pgrep -f 'kubecamp-agen[t] agent'").await;
+    let (again, heard) = camp.flow(&Camp::leave(false)).await.unwrap();
+    assert_eq!(again.changed, 0, "{heard:?}");
+    // Enrolled again and left for good, everything is as before.
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    camp.flow(&Camp::leave(true)).await.unwrap_or_else(|p| panic!("{p}"));
+    let after = camp.sh(SNAPSHOT).await;
+    let new: Vec<_> = after.lines().filter(|l| !before.lines().any(|b| b == *l)).collect();
+    let gone: Vec<_> = before.lines().filter(|l| !after.lines().any(|a| a == *l)).collect();
+    assert!(new.is_empty() && gone.is_empty(), "new {new:#?}\ngone {gone:#?}");
+}
+
+#[tokio::test]
+async fn live_gate_enrolment_that_sshd_refuses_is_taken_back() {
+    let camp = Camp::start().await;
+    let wrong = Enrolment { permit_open: vec!["nonsense".into()], ..camp.with() };
+    let problems = camp.flow(&flows::enroll(wrong)).await.err().unwrap();
+    assert_eq!(problems.iter().next().unwrap().code, Code::StepFailed);
+    assert!(problems.to_string().contains("sshd refuses the gate"), "{problems}");
+    camp.sh("[ ! -e /etc/ssh/sshd_config.d/50-kubecamp.conf ] && /usr/sbin/sshd -t").await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+}

@@ -1,0 +1,318 @@
+//! The gate with a real sshd, real accounts and the real agent.
+//!
+//! Clocks: these tests never set the machine's clock, which everything on it shares. Where a clock is set back, the
+//! agent runs inside the test with clocks of the test's; sshd keeps the real one.
+
+use std::{
+    fs,
+    io::Read,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use kubecamp::{
+    core::Code,
+    hub::gate::{
+        HubKey, SlotState, Wanted,
+        agent::{Agent, Commands, Journal, Limits, Linux, Places, Reading, World, serve},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    gate::{Gate, group, soon, text, wall},
+    sshd::must,
+};
+
+/// One at a time: they measure seconds.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+const WHOLE: [SlotState; 6] =
+    [SlotState::Arming, SlotState::Active, SlotState::Ending, SlotState::Saving, SlotState::Resetting, SlotState::Done];
+
+/// Ended and waited for when the test is over, however.
+struct Client(Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a student leaves behind to stay: each must be gone after the end.
+fn dig_in(gate: &Gate, cert: &str) -> Vec<Client> {
+    let home = format!("/home/{}", gate.account("a"));
+    let line = "setsid sleep 1001 >/dev/null 2>&1 & nohup sleep 1002 >/dev/null 2>&1 & \
+                (trap '' HUP TERM INT; while :; do sleep 1003; done) >/dev/null 2>&1 & \
+                setsid bash -c 'while :; do setsid sleep 2 & sleep 0.02; done' >/dev/null 2>&1 & \
+                tmux -L kct new-session -d 'sleep 1004' >/dev/null 2>&1; \
+                mkdir -p ~/.ssh && cat ~/key.pub > ~/.ssh/authorized_keys; echo dug";
+    fs::copy(gate.file(&format!("{}.pub", gate.account("a"))), format!("{home}/key.pub")).unwrap();
+    let out = gate.run("a", Some(cert), line);
+    assert!(String::from_utf8_lossy(&out.stdout).contains("dug"), "{out:?}\n{}", gate.logs());
+    fs::create_dir_all("/var/spool/cron/crontabs").unwrap();
+    fs::write(format!("/var/spool/cron/crontabs/{}", gate.account("a")), "* * * * * sleep 1005\n").unwrap();
+    let spawn = |options: &[&str], line: &[&str]| {
+        let mut command = gate.ssh("a", Some(cert), options, line);
+        Client(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    let (master, forward) = (text(&gate.file("master")), format!("127.0.0.1:47999:127.0.0.1:{}", gate.sshd.port));
+    vec![
+        spawn(&["-M", "-S", &master, "-N"], &[]),
+        spawn(&["-N", "-L", &forward], &[]),
+        spawn(&["-tt"], &["exec bash --norc -i"]),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are what is looked at with --nocapture")]
+async fn live_gate_a_slot_from_its_start_to_its_end() {
+    let _turn = TURN.lock().await;
+    let mut gate = Gate::new("whole");
+    let starts = soon(4.0);
+    let mut slot = gate.slot("1", "a", starts, starts + 9);
+    gate.certify(&gate.slot("1", "a", starts, starts + 60), "cert");
+    gate.plan(1, std::slice::from_ref(&slot));
+    gate.start_hub();
+    gate.start_agent();
+    assert!(!gate.gets_in("a", Some("cert")), "before the start");
+    let mut shell = String::new();
+    gate.by("the login", starts as f64 + 2.0, |g| {
+        let out = g.run("a", Some("cert"), "date +%s.%N");
+        shell = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        out.status.success()
+    });
+    let came: f64 = shell.parse().unwrap();
+    assert!(came >= starts as f64, "in {} s before the start", starts as f64 - came);
+    assert!(came <= starts as f64 + 2.0, "in {} s after the start", came - starts as f64);
+    let mut clients = dig_in(&gate, "cert");
+    let master = text(&gate.file("master"));
+    gate.by("the control master", wall() + 5.0, |g| g.file("master").exists());
+    // An extension is told on the terminals.
+    (slot.ends, slot.busy_until) = (slot.ends + 1, slot.ends + 1);
+    gate.plan(2, std::slice::from_ref(&slot));
+    let ends = slot.ends as f64;
+    gate.by("what was dug in", ends, |g| g.processes("a").iter().filter(|p| p.ends_with("sleep")).count() >= 4);
+    assert!(wall() < ends, "the slot was too short for this machine");
+    let out = gate.by("the end", ends + 5.0, |g| wall() >= ends && g.processes("a").is_empty());
+    println!("in {:.2} s after the start, out {:.2} s after the end", came - starts as f64, out - ends);
+    assert!(!gate.gets_in("a", Some("cert")), "after the end, the certificate being valid still");
+    assert!(!gate.gets_in("a", None), "with the planted key");
+    let again = gate.ssh("a", Some("cert"), &["-S", &master, "-o", "ControlMaster=no"], &["true"]).output().unwrap();
+    assert!(!again.status.success(), "through the control master");
+    assert!(!std::path::Path::new(&format!("/var/spool/cron/crontabs/{}", gate.account("a"))).exists());
+    let mut said = String::new();
+    if let Some(mut out) = clients[2].0.stdout.take() {
+        let mut bytes = vec![];
+        let _ = out.read_to_end(&mut bytes);
+        said = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    assert!(said.contains("your slot ends in 1 minute"), "{said}");
+    gate.by("the reports", wall() + 10.0, |g| g.states("1").last() == Some(&SlotState::Done));
+    assert_eq!(gate.states("1"), WHOLE);
+    assert!(gate.processes("a").is_empty());
+    // The break-glass key is none of the gate's business.
+    let mut admin = gate.inside("ssh");
+    admin.args(["-F", "none", "-p", &gate.sshd.port.to_string(), "-i", &text(&gate.sshd.file("user_key"))]);
+    admin.arg("-o").arg(format!("UserKnownHostsFile={}", text(&gate.file("known"))));
+    assert!(admin.args(["-o", "BatchMode=yes", "root@127.0.0.1", "true"]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_gate_a_hub_that_is_down_changes_nothing() {
+    let _turn = TURN.lock().await;
+    let mut gate = Gate::new("down");
+    let starts = soon(3.0);
+    let slot = gate.slot("1", "a", starts, starts + 4);
+    gate.certify(&slot, "cert");
+    gate.plan_at_hand(1, std::slice::from_ref(&slot));
+    gate.start_agent();
+    assert!(!gate.gets_in("a", Some("cert")));
+    gate.by("the login", starts as f64 + 2.0, |g| g.gets_in("a", Some("cert")));
+    let stay = gate.run("a", Some("cert"), "setsid sleep 1000 >/dev/null 2>&1 & echo ok");
+    assert!(stay.status.success());
+    gate.by("the end", slot.ends as f64 + 5.0, |g| wall() >= slot.ends as f64 && g.processes("a").is_empty());
+    assert!(!gate.gets_in("a", Some("cert")));
+    // What happened is told once the hub is there again.
+    gate.plan(2, &[]);
+    gate.start_hub();
+    gate.by("the reports", wall() + 10.0, |g| g.states("1") == WHOLE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_gate_only_the_right_certificate_opens() {
+    let _turn = TURN.lock().await;
+    let mut gate = Gate::new("right");
+    let now = soon(0.0);
+    let mut slot = gate.slot("1", "a", now - 10, now + 600);
+    gate.certify(&slot, "cert");
+    gate.certify(&gate.slot("2", "a", now - 10, now + 600), "of-another-slot");
+    gate.certify(&gate.slot("1", "b", now - 10, now + 600), "of-another-person");
+    gate.certify(&gate.slot("1", "a", now - 600, now - 10), "expired");
+    let real = std::mem::replace(&mut gate.ca, HubKey::generate("other").unwrap());
+    gate.certify(&slot, "of-another-hub");
+    gate.ca = real;
+    gate.plan(1, std::slice::from_ref(&slot));
+    gate.start_hub();
+    gate.start_agent();
+    gate.by("the login", wall() + 10.0, |g| g.gets_in("a", Some("cert")));
+    for cert in ["of-another-slot", "of-another-hub", "expired", "of-another-person"] {
+        assert!(!gate.gets_in("a", Some(cert)), "{cert}");
+    }
+    assert!(!gate.gets_in("a", None) && !gate.gets_in("b", Some("of-another-person")));
+    // Another server has another agent, whose files do not name this slot.
+    let other = Gate::new("other");
+    fs::write(other.file("principals").join(other.account("a")), "slot-7\n").unwrap();
+    fs::write(other.file("ca.pub"), gate.ca.public_line().unwrap()).unwrap();
+    let key = other.file(&other.account("a"));
+    fs::copy(gate.file(&gate.account("a")), &key).unwrap();
+    fs::copy(gate.file(&format!("{}.pub", gate.account("a"))), key.with_extension("pub")).unwrap();
+    fs::copy(gate.file("cert"), other.file("cert")).unwrap();
+    assert!(!other.gets_in("a", Some("cert")), "a copied certificate on another server");
+    fs::write(other.file("principals").join(other.account("a")), "slot-1\n").unwrap();
+    assert!(other.gets_in("a", Some("cert")), "which is refused for its principal, and nothing else");
+    drop(other);
+    slot.wanted = Wanted::Cancelled;
+    gate.plan(2, &[slot]);
+    gate.by("the cancellation", wall() + 10.0, |g| !g.gets_in("a", Some("cert")));
+    gate.by("the reports", wall() + 10.0, |g| g.states("1").last() == Some(&SlotState::Done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_gate_a_clock_set_back_lengthens_nothing() {
+    let _turn = TURN.lock().await;
+    let gate = Gate::new("clock");
+    let starts = soon(1.0);
+    let slot = gate.slot("1", "a", starts, starts + 4);
+    gate.certify(&gate.slot("1", "a", starts, starts + 600), "cert");
+    gate.plan_at_hand(1, std::slice::from_ref(&slot));
+    let places = Places {
+        principals: gate.file("principals"),
+        group: group(gate.name),
+        net: format!("{}/net", gate.sshd.target().netns.unwrap().display().to_string().replace("/ns/net", "")).into(),
+        // sshd's own clock is right here: only the agent's own care may end this slot.
+        expiry_time: false,
+    };
+    let ahead = Arc::new(AtomicI64::new(0));
+    let (set, began) = (Arc::clone(&ahead), std::time::Instant::now());
+    let zero = (wall() * 1000.0) as i64;
+    let world = Arc::new(Linux::with_clocks(places, move || {
+        let boot = began.elapsed().as_millis() as i64;
+        Reading { wall: zero + boot + set.load(Ordering::SeqCst), boot: boot + 1000, boot_id: "test".into() }
+    }));
+    let journal = Journal::open(&gate.file("state")).unwrap();
+    let (key, hand) = (gate.plan_key.public().clone(), Arc::new(Commands::default()));
+    let limits = Limits { lead: 2, evict: 30 };
+    let agent = Agent::new(&gate.file("state"), "s1", key, journal, Arc::clone(&world) as Arc<dyn World>, hand, limits);
+    let (cancel, said) = (CancellationToken::new(), Arc::new(Mutex::new(vec![])));
+    let (stop, heard) = (cancel.clone(), Arc::clone(&said));
+    let keeping = tokio::spawn(async move {
+        let say = move |line: &str| heard.lock().unwrap().push(line.to_owned());
+        serve(agent, world, None, &say, &stop).await
+    });
+    gate.by("the login", starts as f64 + 2.0, |g| g.gets_in("a", Some("cert")));
+    ahead.store(-3_600_000, Ordering::SeqCst);
+    assert!(gate.run("a", Some("cert"), "setsid sleep 1000 >/dev/null 2>&1 & echo ok").status.success());
+    gate.by("the end", slot.ends as f64 + 5.0, |g| wall() >= slot.ends as f64 && g.processes("a").is_empty());
+    assert!(!gate.gets_in("a", Some("cert")), "{:?}", said.lock().unwrap());
+    cancel.cancel();
+    keeping.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are what is looked at with --nocapture")]
+async fn live_gate_an_agent_killed_again_and_again() {
+    let _turn = TURN.lock().await;
+    let mut gate = Gate::new("killed");
+    gate.start_hub();
+    let mut kills = 0;
+    // Each round lets the agent live for one line more of its journal before it is killed, until it is never killed.
+    for lives in 1..=24usize {
+        let _ = fs::remove_dir_all(gate.file("state"));
+        gate.desk.lock().unwrap().heard.clear();
+        let starts = soon(0.8);
+        let slot = gate.slot("1", "a", starts, starts + 2);
+        gate.certify(&slot, "cert");
+        gate.plan(1, std::slice::from_ref(&slot));
+        gate.start_agent();
+        let limit = slot.ends as f64 + 12.0;
+        let mut dug = false;
+        let (mut next, mut done) = (lives, false);
+        while !done {
+            assert!(wall() < limit, "round {lives} did not end\n{}", gate.logs());
+            if gate.journaled() >= next {
+                gate.kill_agent();
+                kills += 1;
+                next = gate.journaled() + lives.max(4);
+                gate.start_agent();
+            }
+            let door = fs::read_to_string(gate.file("principals").join(gate.account("a"))).unwrap_or_default();
+            if !door.is_empty() {
+                let now = wall();
+                assert!(now >= starts as f64 && now < slot.ends as f64 + 5.0, "round {lives}: open at {now}");
+                if !dug {
+                    dug = gate.run("a", Some("cert"), "setsid sleep 1000 >/dev/null 2>&1 & echo ok").status.success();
+                }
+            }
+            done = gate.states("1").last() == Some(&SlotState::Done);
+            std::thread::yield_now();
+        }
+        assert!(gate.processes("a").is_empty(), "round {lives}");
+        assert!(gate.states("1").windows(2).all(|w| w[0] <= w[1]), "round {lives}: {:?}", gate.states("1"));
+        assert!(!gate.gets_in("a", Some("cert")));
+        gate.kill_agent();
+    }
+    println!("{kills} kills");
+    assert!(kills >= 24);
+}
+
+#[tokio::test]
+async fn live_gate_accounts_are_students_and_no_more() {
+    let _turn = TURN.lock().await;
+    let gate = Gate::new("acc");
+    let places = Places {
+        principals: gate.file("principals"),
+        group: group(gate.name),
+        net: "/proc/net".into(),
+        expiry_time: true,
+    };
+    let world = Linux::new(places.clone());
+    let (a, b) = (gate.account("a"), gate.account("b"));
+    must("userdel", &["-r", &a]);
+    world.ensure_account(&a).await.unwrap();
+    world.ensure_account(&a).await.unwrap();
+    assert!(must("id", &["-Gn", &a]).contains(&group(gate.name)));
+    assert!(must("getent", &["shadow", &a]).contains(":*:"), "no password, and not locked for sshd");
+    must("usermod", &["--expiredate", "1", &a]);
+    world.ensure_account(&a).await.unwrap();
+    assert!(must("getent", &["shadow", &a]).trim().ends_with(":::"), "a closed account is open again");
+    must("usermod", &["-aG", "adm", &b]);
+    let refused = async |name: &str| world.ensure_account(name).await.err().map(|p| p.code);
+    assert_eq!(refused(&b).await, Some(Code::GateAccount), "in a group that reaches further");
+    for name in ["root", "nobody", "../x", "-r"] {
+        assert_eq!(refused(name).await, Some(Code::GateAccount), "{name}");
+    }
+    must("gpasswd", &["-d", &b, &group(gate.name)]);
+    assert_eq!(refused(&b).await, Some(Code::GateAccount), "somebody else's account");
+    // What somebody else runs is left alone, whatever name a plan has.
+    let mut others = Client(Command::new("runuser").args(["-u", &b, "--", "sleep", "1000"]).spawn().unwrap());
+    gate.by("the other's process", wall() + 10.0, |g| g.processes("b").iter().any(|p| p.ends_with("sleep")));
+    world.evict(&b).await.unwrap();
+    assert!(world.remains(std::slice::from_ref(&b)).unwrap().is_empty(), "it is not looked at either");
+    assert!(others.0.try_wait().unwrap().is_none());
+    drop(others);
+    // Who was a student when the slot began is put out, also by an agent that begins anew.
+    must("gpasswd", &["-d", &a, &group(gate.name)]);
+    let mut theirs = Client(Command::new("runuser").args(["-u", &a, "--", "sleep", "1000"]).spawn().unwrap());
+    gate.by("the student's process", wall() + 10.0, |g| g.processes("a").iter().any(|p| p.ends_with("sleep")));
+    let anew = Linux::new(places);
+    anew.remember(&a);
+    anew.evict(&a).await.unwrap();
+    assert!(!theirs.0.wait().unwrap().success());
+    // Root is never evicted, whatever a plan or file says.
+    assert!(world.evict("root").await.is_err());
+}

@@ -1,0 +1,217 @@
+//! The whole way as people go it: the hub as a process, a server enrolled over SSH, its agent and sshd, and students
+//! who log in, book, come in and are put out. Nothing here is a stand-in but the computer around it.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::support::sandbox::Sandbox;
+
+/// Each step has this long: the agent asks each five seconds, and this may be a slow machine.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A camp of one server, whose folder everybody sees.
+struct Camp {
+    server: Sandbox,
+    dir: tempfile::TempDir,
+    hub: Option<Process>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Camp {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut camp = Self { server: Sandbox::start(), dir, hub: None };
+        camp.sh("mkdir -p /run/sshd && /usr/sbin/sshd -o PidFile=/run/sshd.pid && install -d -m 700 /root/.ssh");
+        for who in ["ann", "amy", "bob", "admin"] {
+            let home = camp.file(who);
+            fs::create_dir(&home).unwrap();
+            let key = home.join("id_ed25519").display().to_string();
+            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]).status().unwrap();
+            assert!(made.success());
+        }
+        camp.sh(&format!("cat {}/ann/id_ed25519.pub > /root/.ssh/authorized_keys", camp.dir.path().display()));
+        camp.sh("ssh-keyscan -t ed25519 127.0.0.1 > /root/.ssh/known_hosts 2>/dev/null");
+        camp.start_hub();
+        camp
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn database(&self) -> String {
+        format!("sqlite://{}", self.file("hub.db").display())
+    }
+
+    fn start_hub(&mut self) {
+        let socket = self.file("hub.sock");
+        let log = File::options().create(true).append(true).open(self.file("hub.log")).unwrap();
+        let mut hub = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+        hub.args(["hub", "serve", "--listen"]).arg(format!("unix:{}", socket.display()));
+        hub.args(["--database", &self.database()]).env("KUBECAMP_HOME", self.file("hub"));
+        self.hub = Some(Process(hub.stdin(Stdio::null()).stderr(log).spawn().unwrap()));
+        self.until("the hub", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    }
+
+    /// A script inside the server, as root.
+    fn sh(&self, script: &str) -> String {
+        let out = self.server.command("sh").args(["-ec", script]).output().unwrap();
+        assert!(out.status.success(), "{script}: {}{}\n{}", text(&out.stdout), text(&out.stderr), self.logs());
+        text(&out.stdout)
+    }
+
+    /// The program, as somebody who sits at a computer that reaches the server.
+    fn run(&self, who: &str, args: &[&str], input: &str) -> Output {
+        // Away from any terminal, on which ssh would ask for a password.
+        let mut command = self.server.command("setsid");
+        let hub = format!("unix:{}", self.file("hub.sock").display());
+        command
+            .args(["--wait", "env"])
+            .args([format!("KUBECAMP_HOME={}", self.file(who).display()), format!("KUBECAMP_HUB={hub}")]);
+        command.arg(env!("CARGO_BIN_EXE_kubecamp")).args(args);
+        fs::write(self.file("input"), input).unwrap();
+        command.stdin(File::open(self.file("input")).unwrap()).output().unwrap()
+    }
+
+    /// As [`Camp::run`], and it must work.
+    fn does(&self, who: &str, args: &[&str]) -> String {
+        let out = self.run(who, args, "");
+        assert!(out.status.success(), "{who} {args:?}: {}{}\n{}", text(&out.stdout), text(&out.stderr), self.logs());
+        text(&out.stdout)
+    }
+
+    /// A login by `book ssh`.
+    fn ssh(&self, who: &str, line: &str) -> Output {
+        let key = self.file(who).join("id_ed25519").display().to_string();
+        self.run(who, &["book", "ssh", "--identity", &key, "--", line], "")
+    }
+
+    /// Books the hour that runs, on the one server; the exit code where that is refused.
+    fn books(&self, who: &str) -> Result<String, Option<i32>> {
+        let now = jiff::Timestamp::now().as_second();
+        let start = jiff::Timestamp::from_second(now - now.rem_euclid(1800)).unwrap().to_string();
+        let out = self.run(who, &["book", "new", &start, "--for", "1h", "--server", "one", "-o", "json"], "");
+        if !out.status.success() {
+            return Err(out.status.code());
+        }
+        let booking: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        Ok(booking["id"].as_str().unwrap().to_owned())
+    }
+
+    fn logs(&self) -> String {
+        let hub = fs::read_to_string(self.file("hub.log")).unwrap_or_default();
+        let agent = self.server.command("sh").args(["-c", "cat /var/log/kubecamp-agent.log"]).output().unwrap();
+        format!("hub:\n{hub}\nagent:\n{}{}", text(&agent.stdout), text(&agent.stderr))
+    }
+
+    fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !done() {
+            assert!(began.elapsed() < LIMIT, "{what} did not happen in time\n{}", self.logs());
+            std::thread::yield_now();
+        }
+    }
+
+    /// People, a course, a server at the hub, and the gate on it.
+    fn set_up(&self) {
+        let link = Command::new(env!("CARGO_BIN_EXE_kubecamp"))
+            .args(["hub", "admin-link", "ann", "--database", &self.database()])
+            .env("KUBECAMP_HOME", self.file("hub"))
+            .output()
+            .unwrap();
+        let signed_in = self.run("ann", &["login", "--link"], &text(&link.stdout));
+        assert!(signed_in.status.success(), "{}{}", text(&link.stderr), text(&signed_in.stderr));
+        self.does("ann", &["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
+        let server = ["--address", "127.0.0.1", "--cores", "8", "--memory", "32GiB", "--buffer", "0"];
+        self.does("ann", &[["hub", "server", "add", "one"].as_slice(), server.as_slice()].concat());
+        let public = |who: &str| fs::read_to_string(self.file(who).join("id_ed25519.pub")).unwrap();
+        let roster = ["amy", "bob"].map(|who| format!("{who},{who},red,UTC,{}", public(who))).concat();
+        fs::write(self.file("roster.csv"), roster).unwrap();
+        self.does("ann", &["hub", "course", "import", "k8s", &self.file("roster.csv").display().to_string()]);
+        let token = self.does("ann", &["hub", "server", "token", "one"]);
+        fs::write(self.file("token"), token).unwrap();
+        let keys: serde_json::Value =
+            serde_json::from_str(&self.does("ann", &["hub", "server", "keys", "-o", "json"])).unwrap();
+        for name in ["user_ca", "plan_key"] {
+            fs::write(self.file(name), keys[name].as_str().unwrap()).unwrap();
+        }
+        let hub = format!("unix:{}", self.file("hub.sock").display());
+        let at = |name: &str| self.file(name).display().to_string();
+        let (token, ca, plan) = (at("token"), at("user_ca"), at("plan_key"));
+        let (admin, key) = (at("admin/id_ed25519.pub"), at("ann/id_ed25519"));
+        let files = ["--token-file", &token, "--user-ca", &ca, "--plan-key", &plan, "--admin-key", &admin];
+        let enroll = ["--yes", "hub", "enroll", "root@127.0.0.1", "--server", "one", "--hub", &hub, "--identity", &key];
+        self.does("ann", &[enroll.as_slice(), files.as_slice()].concat());
+        for who in ["amy", "bob"] {
+            let key = at(&format!("{who}/id_ed25519"));
+            self.does(who, &["login", "--as", who, "--identity", &key]);
+        }
+    }
+}
+
+#[test]
+fn live_hub_the_slot_decides_who_comes_in() {
+    let mut camp = Camp::start();
+    camp.set_up();
+    assert!(!camp.ssh("amy", "true").status.success(), "without a slot");
+
+    let first = camp.books("amy").unwrap();
+    assert_eq!(camp.books("bob"), Err(Some(10)), "it is taken");
+    camp.until("amy's login", || camp.ssh("amy", "id -un").stdout == b"amy\n");
+    assert!(!camp.ssh("bob", "true").status.success());
+    let dug = camp
+        .ssh("amy", "setsid sleep 1001 >/dev/null 2>&1 & nohup sleep 1002 >/dev/null 2>&1 & echo kept > kept; echo ok");
+    assert_eq!(text(&dug.stdout), "ok\n", "{}", text(&dug.stderr));
+
+    // A hub that is killed takes nothing from who is inside, and finds itself again.
+    drop(camp.hub.take());
+    assert!(!camp.ssh("amy", "true").status.success(), "no hub, no new certificate");
+    assert_eq!(camp.sh("pgrep -c -U amy sleep").trim(), "2");
+    camp.start_hub();
+    assert_eq!(text(&camp.ssh("amy", "cat kept").stdout), "kept\n");
+
+    camp.does("amy", &["book", "release", &first]);
+    camp.until("amy's end", || camp.sh("pgrep -c -U amy || true").trim() == "0");
+    assert!(!camp.ssh("amy", "true").status.success());
+    // The place is sold again once the server's agent knows that it is free.
+    let mut second = Err(None);
+    camp.until("bob's booking", || {
+        second = camp.books("bob");
+        second.is_ok()
+    });
+    camp.until("bob's login", || camp.ssh("bob", "id -un").stdout == b"bob\n");
+    let seen = camp.does("ann", &["book", "ls", "--all", "--past", "-o", "json"]);
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    let state = |id: &str| seen.as_array().unwrap().iter().find(|b| b["id"] == id).unwrap()["state"].clone();
+    assert_eq!((state(&first), state(&second.unwrap())), ("done".into(), "active".into()));
+    camp.does("ann", &["hub", "doctor"]);
+
+    // The break-glass key, and the gate taken off again.
+    let key = camp.file("admin/id_ed25519").display().to_string();
+    camp.sh(&format!("ssh -o BatchMode=yes -o IdentitiesOnly=yes -i {key} root@127.0.0.1 true"));
+    let key = camp.file("ann/id_ed25519").display().to_string();
+    camp.does("ann", &["--yes", "hub", "unenroll", "root@127.0.0.1", "--server", "one", "--identity", &key]);
+    assert!(!camp.ssh("bob", "true").status.success());
+    assert_eq!(camp.sh("pgrep -c -U bob || true").trim(), "0");
+    let log = fs::read_to_string(camp.file("hub.log")).unwrap();
+    assert!(!log.contains("kct_"), "a token is in the log\n{log}");
+}

@@ -1,0 +1,189 @@
+// What people see and do on the pages, in a real browser. Each picture is kept; axe looks at each page, light and dark,
+// in both languages, on a desk and on a phone.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Browser } from "./browser.mjs";
+
+const { URL: url, PICTURES: pictures, AXE_FILE: axe, CHROMIUM: chromium, LINKS: links, BOOKING: booking, WEEK: from } = process.env;
+const week = `${url}/?from=${from}`; // every day of it is ahead
+const codes = links.split(" ");
+const source = readFileSync(axe, "utf8");
+const browser = await Browser.start(chromium);
+let passed = 0, failed = 0;
+
+function check(what, good, shown = "") {
+  if (good) return void passed++;
+  failed++;
+  console.log(`FAILED: ${what} ${typeof shown === "string" ? shown : JSON.stringify(shown)}`);
+}
+async function part(name, body) {
+  try { await body(); console.log(`${name}: done`); } catch (error) { check(name, false, String(error.stack ?? error)); }
+}
+/// axe and a picture; nothing is wider than the window.
+async function look(page, name) {
+  await page.picture(join(pictures, `${name}.png`));
+  const wide = await page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+  check(`${name} fits the window`, wide <= 0, `${wide} px too wide`);
+  check(`${name} has no error`, page.errors.length === 0, page.errors);
+  page.errors = [];
+  if (!page.script) return;
+  await page.eval(`${source};0`);
+  const found = await page.eval(`axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })
+    .then((r) => r.violations.map((v) => v.id + ": " + v.help + " " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0]?.message ?? "")).join(" | ")))`);
+  check(`${name} is clean for axe`, found.length === 0, found);
+}
+/// Signs in by the page, as with a link from an admin.
+async function signed(code, options) {
+  const page = await browser.page(options);
+  if (options?.script === false) {
+    await page.go(`${url}/sign-in`);
+    await page.eval(`document.querySelector("#code").value = ${JSON.stringify(code)}`);
+  } else {
+    await page.go(`${url}/sign-in#${code}`);
+    check("the code is taken out of the address", !(await page.eval("location.href")).includes(code));
+  }
+  await page.loading(() => page.click("main form button"));
+  check("signed in", (await page.eval("location.pathname")) === "/", await page.eval("document.body.innerText"));
+  return page;
+}
+const api = (page, path, body) => page.eval(`fetch(${JSON.stringify(path)}).then((a) => a.json())`);
+
+await part("before signing in", async () => {
+  const page = await browser.page();
+  await page.go(`${url}/`);
+  check("nobody sees the week unasked", (await page.eval("location.pathname")) === "/sign-in");
+  await look(page, "sign-in");
+  await page.loading(() => page.eval(`document.querySelector("#code").value = "kct_wrong"; document.querySelector("main form").requestSubmit()`));
+  check("a wrong code is refused with its code", /KC-/.test(await page.eval("document.body.innerText")));
+  page.errors = []; // the refusal's status is one to the browser
+  await look(page, "sign-in-refused");
+});
+
+let amy;
+await part("a student at a desk", async () => {
+  amy = await signed(codes[0]);
+  await amy.go(week);
+  const text = await amy.eval("document.body.innerText");
+  check("the running slot counts down", /ends in|left/i.test(text) && (await amy.eval(`!!document.querySelector(".slot.active [data-until]")`)), text.slice(0, 400));
+  check("how to connect is shown", text.includes(`kubecamp book ssh ${booking}`));
+  const before = await amy.eval(`document.querySelector("[data-until]").textContent`);
+  check("what others wrote is text", !(await amy.eval(`[...document.querySelectorAll("script")].some((s) => !s.src)`)) && text.includes("new disk <script>"));
+  await look(amy, "week");
+  check("seven days of every server", (await amy.eval(`document.querySelectorAll(".day").length`)) === 7 && (await amy.eval(`document.querySelectorAll(".day:first-of-type .line").length`)) >= 4);
+  const count = await amy.until("the countdown's next second", `(() => { const t = document.querySelector("[data-until]").textContent; return t !== ${JSON.stringify(before)} || !/second|\\ds/.test(t) ? t : null; })()`);
+  check("the countdown is text", count.length > 3);
+});
+await part("booking by drag", async () => {
+  const free = `.day:nth-of-type(4) .free a[data-server="two"]`;
+  await amy.drag(free, 0.1, 0.2);
+  const start = await amy.eval(`document.querySelector("#f-start").value`), server = await amy.eval(`document.querySelector("#f-server").value`);
+  check("the form is filled", server === "two" && /^\d{4}-\d\d-\d\dT\d\d:(00|30)$/.test(start), `${server} ${start}`);
+  await amy.eval(`document.querySelector("#f-layout").value = "2x4c8g"`);
+  await amy.loading(() => amy.click(`form.book button[value=book]`));
+  const all = await api(amy, "/api/v1/bookings?person=amy&open=true");
+  check("the drag is booked", all.some((b) => b.server === "two" && b.layout === "2x4c8g" && b.window.ends > b.window.starts) && all.length === 3, all.length);
+  await look(amy, "booked");
+});
+await part("a click, a refusal, an alternative, the waitlist", async () => {
+  await amy.eval(`document.querySelector("#f-server").value = "one"`);
+  const bob = (await api(amy, "/api/v1/week?from=" + Math.floor(Date.now() / 1000))) ;
+  check("the week answers", !!bob);
+  await amy.click(`.day:nth-of-type(5) .free a[data-server="one"]`, 0.3);
+  await amy.loading(() => amy.click(`form.book button[value=book]`));
+  check("a click books an hour", (await api(amy, "/api/v1/bookings?person=amy&open=true")).length === 4);
+  // The same time on the same server once more: taken, by oneself.
+  const taken = await amy.eval(`document.querySelector(".day:nth-of-type(5) .own a").getAttribute("href")`);
+  await amy.go(url + taken);
+  await look(amy, "booking");
+  await amy.loading(() => amy.click(`form[action$="/cancel"] button`));
+  check("it is cancelled", (await api(amy, "/api/v1/bookings?person=amy&open=true")).length === 3);
+});
+await part("extend, and what a second tab says", async () => {
+  await amy.go(`${url}/booking/${booking}`);
+  check("how to connect by plain ssh", (await amy.eval("document.body.innerText")).includes("ssh amy@192.0.2.7"));
+  await look(amy, "running");
+  await amy.loading(() => amy.click(`form[action$="/extend"] button`));
+  const after = await api(amy, `/api/v1/bookings/${booking}`);
+  check("it is extended", after.window.ends - after.window.starts > 7200, after);
+});
+await part("a refusal brings alternatives", async () => {
+  const cem = await signed(codes[5]);
+  const bobs = (await api(cem, "/api/v1/bookings?server=one&open=true")).find((b) => b.person === "bob") ?? null;
+  await cem.go(`${url}/`);
+  const where = await cem.eval(`(() => { const t = [...document.querySelectorAll(".day .taken")][0]; return !!t; })()`);
+  check("others' slots are shown as taken", where);
+  const at = await cem.eval(`(() => { const f = document.querySelector("form.book"); f.elements.server.value = "one";
+    const now = Math.floor(Date.now() / 1000 / 1800) * 1800; f.elements.starts_at.value = now + 14400; f.elements.ends_at.value = now + 21600;
+    f.elements.start.value = "2030-01-01T00:00"; f.elements.end.value = "2030-01-01T02:00"; return true; })()`);
+  await cem.loading(() => cem.click(`form.book button[value=book]`));
+  check("the refusal has three alternatives", (await cem.eval(`document.querySelectorAll(".slots .big").length`)) === 3, [at, bobs === null, await cem.eval("document.body.innerText")]);
+  cem.errors = [];
+  await look(cem, "refused");
+  await cem.loading(() => cem.click(".slots .big"));
+  const own = await api(cem, "/api/v1/bookings?person=cem&open=true");
+  check("an alternative is one click", own.some((b) => b.state === "booked"), own);
+});
+await part("live: what others do appears by itself", async () => {
+  await amy.go(week);
+  const before = await amy.eval(`document.querySelectorAll("#week .taken").length`);
+  const tea = await signed(codes[4]);
+  check("an admin sees the teacher's pages", await tea.eval(`!!document.querySelector('a[href="/teacher"]')`));
+  await tea.go(`${url}/teacher`);
+  await look(tea, "teacher");
+  await tea.go(`${url}/teacher/audit`);
+  await look(tea, "audit");
+  await tea.go(week);
+  await tea.eval(`document.querySelector("#f-person").value = "bob"; document.querySelector("#f-layout").value = "1x4c12g"`);
+  await tea.click(`.day:nth-of-type(6) .free a[data-server="one"]`, 0.5);
+  await tea.loading(() => tea.click(`form.book button[value=book]`));
+  await amy.until("the other's slot on the open page", `document.querySelectorAll("#week .taken").length > ${before}`);
+});
+await part("the keyboard alone", async () => {
+  await amy.go(week);
+  await amy.key("Tab");
+  check("the first stop leads past the navigation", (await amy.eval("document.activeElement.className")) === "skip");
+  let reached = false;
+  for (let n = 0; n < 400 && !reached; n++) {
+    await amy.key("Tab");
+    reached = await amy.eval(`document.activeElement.matches('.free a[data-server="late"]')`);
+    const ring = n % 20 ? true : await amy.eval(`document.activeElement === document.body || getComputedStyle(document.activeElement).outlineStyle !== "none"`);
+    check("what has the keyboard is seen", ring, await amy.eval("document.activeElement.outerHTML.slice(0, 200)"));
+  }
+  check("a free slot is reached", reached);
+  await amy.loading(() => amy.key("Enter", "Enter", "\r"));
+  check("it fills the form", (await amy.eval(`document.querySelector("#f-server").value`)) === "late");
+  await amy.eval(`document.querySelector("form.book button[value=book]").focus()`);
+  await amy.loading(() => amy.key("Enter", "Enter", "\r"));
+  check("and books", (await api(amy, "/api/v1/bookings?person=amy&open=true")).some((b) => b.server === "late"), await amy.eval("document.body.innerText.slice(0, 500)"));
+});
+await part("dark, Chinese, a phone", async () => {
+  const page = await signed(codes[1], { width: 390, height: 844, dark: true, lang: "zh-CN" });
+  check("Chinese by the browser's word", (await page.eval("document.documentElement.lang")).startsWith("zh") && /[\u4e00-\u9fff]/.test(await page.eval("document.body.innerText")));
+  check("dark", (await page.eval("getComputedStyle(document.body).backgroundColor")) !== "rgb(246, 247, 248)");
+  await look(page, "phone-zh-dark");
+  await page.go(`${url}/booking/${booking}`);
+  await look(page, "phone-zh-dark-booking");
+  await page.loading(() => page.click(`.langs a[lang="en"]`));
+  check("English by choice", (await page.eval("document.documentElement.lang")) === "en");
+  await look(page, "phone-en-dark-booking");
+  const small = await page.eval(`[...document.querySelectorAll("button, .button, select, input:not([type=hidden])")].filter((e) => e.getBoundingClientRect().height < 24).map((e) => e.outerHTML.slice(0, 120))`);
+  check("what is touched is large enough", small.length === 0, small);
+});
+await part("without scripts", async () => {
+  const page = await signed(codes[2], { script: false });
+  await page.go(week);
+  await page.loading(() => page.eval(`document.querySelector('.day:nth-of-type(7) .free a[data-server="one"]').click()`));
+  check("a link fills the form", (await page.eval(`document.querySelector("#f-server").value`)) === "one");
+  await look(page, "without-scripts");
+  const before = (await page.eval(`document.querySelectorAll("#slots li").length`));
+  await page.loading(() => page.click(`form.book button[value=book]`));
+  check("it is booked", (await page.eval(`document.querySelectorAll("#slots li").length`)) === before + 1, await page.eval("document.body.innerText.slice(0, 600)"));
+  await page.loading(() => page.eval(`document.querySelector('a[href="/calendar"]').click()`));
+  await page.loading(() => page.click("main form button"));
+  check("a calendar's address", /\/calendar\/.+\.ics/.test(await page.eval(`document.querySelector("#feed").value`)));
+  await page.loading(() => page.click(".out button"));
+  check("signed out", (await page.eval("location.pathname")) === "/sign-in", await page.eval("location.pathname"));
+});
+await browser.stop();
+console.log(`pictures: ${pictures}\n${passed} checks hold, ${failed} do not`);
+process.exitCode = failed ? 1 : 0;
