@@ -68,6 +68,8 @@ pub enum Step {
     LoggedIn,
     /// The gate is closed; what runs is being ended.
     Ending,
+    /// It could not be opened, for the reason of the note: it ends as any other slot, and does not count.
+    NotOpened,
     /// Proven zero; the lab is being saved.
     Saving,
     /// Saved; the server is being made clean.
@@ -83,7 +85,7 @@ impl Step {
         Some(match self {
             Self::Arming => State::Arming,
             Self::Active => State::Active,
-            Self::Ending => State::Ending,
+            Self::Ending | Self::NotOpened => State::Ending,
             Self::Saving => State::Saving,
             Self::Resetting => State::Resetting,
             Self::Done => State::Done,
@@ -266,6 +268,9 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     if to == State::Arming && booking.state == State::Delayed {
         // What was lost to the last holder's reset is not the new holder's.
         next.charged = booking.charged.min((booking.window.ends - tx.now()).max(0));
+    }
+    if report.step == Step::NotOpened {
+        next.charged = 0;
     }
     if report.note.is_some() {
         next.note.clone_from(&report.note);

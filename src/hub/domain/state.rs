@@ -75,6 +75,8 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Active, Ending, &[Agent]),
     (Active, NoShow, &[Clerk]),
     (Ending, Saving, &[Agent]),
+    // What never opened has nothing new to be saved.
+    (Ending, Resetting, &[Agent]),
     (Ending, Quarantined, &[Agent]),
     (Saving, Resetting, &[Agent]),
     (Saving, Quarantined, &[Agent]),

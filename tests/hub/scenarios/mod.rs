@@ -47,6 +47,7 @@ scenarios! {
         an_overrun_reset_delays_the_next_and_is_not_charged,
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_quarantined_server_loses_its_bookings_to_another,
+        a_slot_that_cannot_be_opened_ends_and_does_not_count,
         clocks_that_are_off_arm_nothing,
     }
 }

@@ -122,7 +122,12 @@ impl Agent {
                 Ok(step.next())
             }
             Err(problem) => {
-                self.write(Entry::Failed { booking: booking.to_owned(), step, detail: lines(&problem) })?;
+                let (booking, detail) = (booking.to_owned(), lines(&problem));
+                // A lab that does not come up says nothing about what its place is like: the end of its slot does.
+                self.write(match step {
+                    Step::Arm => Entry::NotOpened { booking, detail },
+                    _ => Entry::Failed { booking, step, detail },
+                })?;
                 Ok(None)
             }
         }

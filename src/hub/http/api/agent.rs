@@ -7,7 +7,10 @@ use crate::{
     hub::{
         desk::{Caller, Heartbeat as Beat, Report as Told, Step},
         domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage},
-        gate::{self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, ReportKind, SignedPlan, SlotState, Wanted},
+        gate::{
+            self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState,
+            Wanted,
+        },
         http::{Answer, ApiJson, ApiPath, AppState, GateKeys, ProblemBody, Refused, Session},
     },
 };
@@ -109,7 +112,9 @@ pub(super) async fn events(
         let number = i64::try_from(report.seq).map_err(|_| bad("a report's number is too large"))?;
         let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
         let (booking, step, note) = match &report.kind {
-            ReportKind::State { booking, state, detail, .. } => (booking, step_of(*state), detail.join("; ")),
+            ReportKind::State { booking, state, reason, detail } => {
+                (booking, step_of(*state, *reason), detail.join("; "))
+            }
             ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
             other => {
                 tracing::warn!(%server, number, report = ?other, "agent");
@@ -140,8 +145,9 @@ fn named(session: &Session, server: &str) -> Answer<ServerId> {
     }
 }
 
-fn step_of(state: SlotState) -> Step {
+fn step_of(state: SlotState, reason: Option<Reason>) -> Step {
     match state {
+        SlotState::Ending if reason == Some(Reason::NotOpened) => Step::NotOpened,
         SlotState::Arming => Step::Arming,
         SlotState::Active => Step::Active,
         SlotState::Ending => Step::Ending,

@@ -182,6 +182,13 @@ impl World for Sim {
 
 #[async_trait]
 impl HandOver for Sim {
+    fn fit(&self, slot: &Slot) -> Result<(), Problem> {
+        match self.at().broken.contains(&format!("fit {}", slot.account)) {
+            true => Err(Problem::new(Code::GateHandOver, format!("no lab can be made for {}", slot.account))),
+            false => Ok(()),
+        }
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         self.does("save", &slot.account)?;
         let mut server = self.at();
