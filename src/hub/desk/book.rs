@@ -273,6 +273,9 @@ fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) ->
         series: None,
         wished: wish.server.clone(),
         note: wish.reason.clone(),
+        refused: None,
+        stranded: None,
+        moves: 0,
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Edit {
     pub reason: Option<String>,
 }
 
-async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
+pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
     let booking = tx.booking(id).await?;
     let fresh = match &booking.server {
         Some(server) => {

@@ -50,6 +50,13 @@ pub struct Booking {
     pub wished: Option<ServerId>,
     /// Why it is where it is: an override's reason, a failure's evidence.
     pub note: Option<String>,
+    /// Why its server's agent does not begin it; none as soon as it does.
+    pub refused: Option<String>,
+    /// For which start its holder was told that no server takes it.
+    pub stranded: Option<Epoch>,
+    /// How often it was moved off a server that did not take it.
+    #[serde(default)]
+    pub moves: i64,
 }
 
 impl Booking {

@@ -67,6 +67,8 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Booked, Delayed, &[Clerk]),
     (Booked, NoShow, &[Clerk]),
     (Delayed, Arming, &[Agent]),
+    // Moved to another server.
+    (Delayed, Booked, &[Holder, Teacher, Clerk]),
     (Delayed, Cancelled, &[Holder, Teacher, Clerk]),
     (Delayed, Quarantined, &[Clerk]),
     (Arming, Active, &[Agent]),

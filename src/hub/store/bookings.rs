@@ -50,6 +50,9 @@ fn booking(row: &Row) -> Result<Booking, Problem> {
         series: row.opt_parse("series")?,
         wished: row.opt_parse("wished")?,
         note: row.opt_text("note")?,
+        refused: row.opt_text("refused")?,
+        stranded: row.opt_epoch("stranded")?,
+        moves: row.int("moves")?,
     })
 }
 
@@ -119,7 +122,8 @@ impl Tx {
         next.updated = self.now;
         let sql = "UPDATE bookings SET server = $4, place = $5, person = $6, grp = $7, starts = $8, ends = $9, \
                    busy_until = $10, state = $11, since = $12, version = $13, updated = $14, offer_until = $15, \
-                   came = $16, charged = $17, lapses = $18, note = $19, course = $20 \
+                   came = $16, charged = $17, lapses = $18, note = $19, course = $20, \
+                   refused = $21, stranded = $22, moves = $23 \
                    WHERE id = $1 AND state = $2 AND version = $3";
         let values = args![
             before.id.to_string(),
@@ -142,6 +146,9 @@ impl Tx {
             next.lapses,
             next.note.clone(),
             next.course.to_string(),
+            next.refused.clone(),
+            next.stranded,
+            next.moves,
         ];
         if self.run(sql, values).await? != 1 {
             return Err(Problem::new(Code::BookStale, format!("booking {} was changed in between", before.id)));

@@ -137,6 +137,10 @@ pub async fn a_slot_that_cannot_be_opened_ends_and_does_not_count(desk: Desk) {
     assert_eq!(desk.report(&agent("one"), at(1), &one, &[told]).await.unwrap()[0].taken, Taken::Applied);
     let after = desk.booking(&who("amy"), at(1), &booking.id).await.unwrap();
     assert_eq!((after.state, after.charged, after.note.as_deref()), (State::Ending, 0, Some("the disk is full")));
+    let events = desk.events(&who("amy"), at(1), 0, 1000).await.unwrap();
+    let told = events.iter().find(|e| e.kind == "booking.stranded").unwrap();
+    assert_eq!(told.payload["note"], "the disk is full");
+    assert_eq!(told.payload["alternatives"].as_array().unwrap().len(), 3);
     assert_eq!(report(&desk, 3, &booking, Step::Resetting, 2).await, Taken::Applied, "there is nothing to save");
     assert_eq!(report(&desk, 4, &booking, Step::Done, 3).await, Taken::Applied);
     let after = desk.server(&Caller::Console, at(3), &one).await.unwrap();

@@ -3,6 +3,7 @@
 mod agent;
 mod booking;
 mod course;
+mod refused;
 
 use std::{future::Future, pin::Pin};
 
@@ -49,6 +50,13 @@ scenarios! {
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         clocks_that_are_off_arm_nothing,
+    }
+    refused {
+        what_an_agent_refuses_is_told_and_can_be_moved,
+        a_refused_slot_is_tried_on_one_other_server_only,
+        what_a_server_out_of_use_strands_is_told_once,
+        bookings_leave_a_server_in_maintenance,
+        a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }
 }
 

@@ -107,29 +107,34 @@ pub(super) async fn events(
 ) -> Answer<Json<Accepted>> {
     let server = named(&session, &events.server)?;
     let accepted = events.events.iter().map(|e| e.seq).max().unwrap_or(0);
-    let mut told = vec![];
+    // One after the other: a number counts as known as soon as a later one was taken.
     for report in &events.events {
         let number = i64::try_from(report.seq).map_err(|_| bad("a report's number is too large"))?;
-        let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
-        let (booking, step, note) = match &report.kind {
-            ReportKind::State { booking, state, reason, detail } => {
-                (booking, step_of(*state, *reason), detail.join("; "))
-            }
-            ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
-            other => {
-                tracing::warn!(%server, number, report = ?other, "agent");
-                continue;
-            }
-        };
-        let Ok(booking) = booking.parse::<BookingId>() else { continue };
-        let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());
-        told.push(Told { number, booking, step, moment, note });
-    }
-    let answers = state.desk.report(&session.caller, state.now(), &server, &told).await?;
-    for answer in answers.iter().filter(|a| a.why.is_some()) {
-        tracing::warn!(%server, number = answer.number, why = answer.why, "a report was set aside");
+        if let ReportKind::Stray { account } = &report.kind {
+            state.desk.stray(&session.caller, state.now(), &server, number, account).await?;
+        }
+        let Some(told) = told(report, number)? else { continue };
+        let answers = state.desk.report(&session.caller, state.now(), &server, &[told]).await?;
+        for why in answers.iter().filter_map(|a| a.why.as_ref()) {
+            tracing::warn!(%server, number, why, "a report was set aside");
+        }
     }
     Ok(Json(Accepted { accepted }))
+}
+
+/// A report on a booking, as the desk takes it.
+fn told(report: &gate::Report, number: i64) -> Answer<Option<Told>> {
+    let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
+    let (booking, step, note) = match &report.kind {
+        ReportKind::State { booking, state, reason, detail } => (booking, step_of(*state, *reason), detail.join("; ")),
+        ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
+        ReportKind::Refused { booking, why } => (booking, Step::Refused, why.clone()),
+        ReportKind::Missed { booking } => (booking, Step::Missed, String::new()),
+        ReportKind::Stray { .. } | ReportKind::Accepted { .. } => return Ok(None),
+    };
+    let Ok(booking) = booking.parse::<BookingId>() else { return Ok(None) };
+    let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());
+    Ok(Some(Told { number, booking, step, moment, note }))
 }
 
 fn bad(why: &str) -> Refused {

@@ -166,6 +166,9 @@ mod tests {
             series: None,
             wished: None,
             note: Some(note.into()),
+            refused: None,
+            stranded: None,
+            moves: 0,
         }
     }
 

@@ -83,6 +83,9 @@ CREATE TABLE bookings (
     series TEXT,
     wished TEXT,
     note TEXT,
+    refused TEXT,
+    stranded INTEGER,
+    moves INTEGER NOT NULL DEFAULT 0,
     CHECK (ends > starts AND busy_until >= ends),
     CHECK (state NOT IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') OR (server IS NOT NULL AND place IS NOT NULL))
 ) STRICT;
