@@ -15,11 +15,11 @@ pub enum Step {
     Shut,
     /// Connections and processes are ended.
     Evict,
-    /// What would start processes later is removed.
+    /// What would start processes later is removed, and what was left outside of the home.
     Clear,
     /// Flows of the closed connections are cut.
     Cut,
-    /// Zero processes, zero sessions, zero sockets.
+    /// Zero processes, zero sessions, zero sockets, nothing outside of the home.
     ProveEmpty,
     /// The lab is saved.
     Save,

@@ -59,6 +59,7 @@ fn judge(post: &Post, when: &str) {
     assert!(server.wrongs.is_empty(), "{when}: {:#?}", server.wrongs);
     assert!(server.doors.values().all(String::is_empty), "{when}: {:?}", server.doors);
     assert!(server.processes.is_empty() && server.cron.is_empty() && server.labs.is_empty(), "{when}");
+    assert!(server.files.is_empty(), "{when}: {:?}", server.files);
     assert_eq!(server.saved.len(), 2, "{when}");
     drop(server);
     for booking in ["1", "2", "3"] {

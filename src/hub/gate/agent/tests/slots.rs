@@ -22,6 +22,7 @@ async fn two_slots_one_after_the_other() {
     assert!(post.is_open("kct-a"));
     post.until(201).await.unwrap();
     assert!(!post.is_open("kct-a") && post.sim.at().processes.is_empty() && post.sim.at().cron.is_empty());
+    assert!(post.sim.at().files.is_empty());
     post.until(400).await.unwrap();
     post.hear().unwrap();
     assert_eq!(post.states("1"), WHOLE);
@@ -238,6 +239,21 @@ async fn processes_that_cannot_be_ended_quarantine_the_slot() {
     post.hear().unwrap();
     assert_eq!(post.states("1").last(), Some(&SlotState::Quarantined));
     assert!(!post.is_open("kct-a") && !post.is_open("kct-b"));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_removed_quarantine_the_slot() {
+    let mut post = Post::new();
+    post.sim.at().broken.insert("files kct-a".into());
+    post.plan(1, &[slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 500)]).unwrap().unwrap();
+    post.until(150).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Quarantined));
+    let told = |k: &ReportKind| match k {
+        ReportKind::State { detail, .. } => detail.iter().any(|line| line.contains("/tmp/kct-a")),
+        _ => false,
+    };
+    assert!(post.told.iter().any(told) && !post.is_open("kct-b"), "{:?}", post.told);
 }
 
 #[tokio::test]
