@@ -253,6 +253,7 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
         window: booking.window,
         busy_until: booking.busy_until,
         state: booking.state,
+        ended_by: booking.ended_by,
         version: booking.version,
     })
 }

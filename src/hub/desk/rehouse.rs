@@ -53,7 +53,7 @@ async fn why_stuck(tx: &mut Tx, b: &Booking) -> Result<Option<String>, Problem> 
 
 /// Whether a lab of this booking can ever run on a server.
 fn suits(server: &Server, b: &Booking) -> bool {
-    server.is_for(&b.course) && server.can_hold(b.layout)
+    server.is_for(&b.course) && server.can_hold(b.layout) && b.labels.is_subset(&server.labels)
 }
 
 /// The booking at another place.
@@ -160,7 +160,7 @@ impl Desk {
 async fn free_place(tx: &mut Tx, b: &Booking, to: &Free) -> Result<u32, Problem> {
     let server = tx.server(&to.server).await?;
     if !suits(&server, b) {
-        let what = format!("server {} cannot hold {} of course {}", server.id, b.layout, b.course);
+        let what = format!("server {} is not for {} of course {} with its labels", server.id, b.layout, b.course);
         return Err(Problem::new(Code::BookLayout, what));
     }
     rules::standing(tx, &b.person, Some(&b.course)).await?.course.policy.allows(&server, tx.now(), to.window)?;

@@ -49,6 +49,18 @@ pub enum Who {
     Agent,
 }
 
+impl Who {
+    /// As the databases spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Teacher => "teacher",
+            Self::Clerk => "clerk",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 use State::{
     Active, Arming, Booked, Cancelled, Delayed, Done, Ending, NoShow, Offered, Quarantined, Resetting, Saving,
     Waitlisted,
@@ -202,6 +214,13 @@ mod tests {
             State::ALL.into_iter().filter(|s| s.is_live()).collect::<std::collections::BTreeSet<_>>(),
             State::LIVE.into()
         );
+    }
+
+    #[test]
+    fn who_is_spelled_as_serde_does() {
+        for who in [Holder, Teacher, Clerk, Agent] {
+            assert_eq!(serde_json::to_value(who).unwrap(), who.as_str());
+        }
     }
 
     #[test]

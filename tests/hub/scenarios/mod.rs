@@ -31,12 +31,15 @@ scenarios! {
         quotas_hold,
         rules_of_time_hold,
         extend_release_and_give,
+        what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
         shared_servers_hold_as_many_labs_as_fit,
         weekly_is_all_or_nothing,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
+        offers_keep_to_labels_and_quotas,
+        nobody_waits_for_everything,
         a_class_is_planned_and_booked,
         links_work_once_and_signatures_sign_in,
         a_roster_is_imported_whole_or_not,

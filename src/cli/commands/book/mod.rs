@@ -40,11 +40,12 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             bookings(hub.output, &found)?;
             troubles(&found);
         }
-        BookCommand::Free { minutes, server, layout, from, most, course, hub } => {
+        BookCommand::Free { minutes, server, layout, label, from, most, course, hub } => {
             let params = [
                 ("minutes", Some(minutes.to_string())),
                 ("server", server.map(|s| s.to_string())),
                 ("layout", layout.map(|l| l.to_string())),
+                ("labels", (!label.is_empty()).then(|| label.join(","))),
                 ("from", from.map(|f| f.0.to_string())),
                 ("most", Some(most.to_string())),
                 ("course", course.map(|c| c.to_string())),

@@ -6,7 +6,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::{Caller, Heartbeat as Beat, Report as Told, Step},
-        domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage},
+        domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage, Who},
         gate::{
             self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState,
             Wanted,
@@ -79,10 +79,12 @@ fn empty(plan: &ServerPlan) -> gate::Plan {
 
 fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
     let (starts, ends) = (slot.window.starts.0, slot.window.ends.0);
-    let wanted = match slot.state {
-        Stage::NoShow => Wanted::NoShow,
-        Stage::Cancelled | Stage::Quarantined => Wanted::Cancelled,
-        _ => Wanted::Open,
+    let wanted = match (slot.state, slot.ended_by) {
+        (Stage::NoShow, _) => Wanted::NoShow,
+        (Stage::Cancelled | Stage::Quarantined, _) => Wanted::Cancelled,
+        (_, Some(Who::Holder)) => Wanted::Released,
+        (_, Some(_)) => Wanted::Overridden,
+        (_, None) => Wanted::Open,
     };
     gate::Slot {
         person: person.name.clone(),
@@ -234,4 +236,46 @@ pub(super) async fn certificate(
     let certificate = gate::issue(&keys_of(&state)?.ca, server.id.as_str(), &slot, &want.key, serial, &extras)?;
     let (starts, ends) = (booking.window.starts, booking.window.ends);
     Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::domain::{Window, Zone};
+
+    #[test]
+    fn what_the_gate_is_to_do_follows_from_where_a_booking_stands() {
+        let slot = PlanSlot {
+            booking: "b1".parse().unwrap(),
+            person: "amy".parse().unwrap(),
+            place: 0,
+            layout: "2x4c8g".parse().unwrap(),
+            window: Window { starts: Epoch(10), ends: Epoch(20) },
+            busy_until: Epoch(30),
+            state: Stage::Booked,
+            ended_by: None,
+            version: 1,
+        };
+        let person = Person {
+            id: slot.person.clone(),
+            name: "Amy".into(),
+            role: Role::Student,
+            active: true,
+            zone: Zone::utc(),
+            keys: vec![],
+            groups: vec![],
+            version: 1,
+        };
+        for (state, ended_by, wanted) in [
+            (Stage::Booked, None, Wanted::Open),
+            (Stage::Active, None, Wanted::Open),
+            (Stage::Arming, Some(Who::Holder), Wanted::Released),
+            (Stage::Active, Some(Who::Teacher), Wanted::Overridden),
+            (Stage::NoShow, None, Wanted::NoShow),
+            (Stage::Quarantined, Some(Who::Holder), Wanted::Cancelled),
+        ] {
+            let slot = PlanSlot { state, ended_by, ..slot.clone() };
+            assert_eq!(signed_slot(&slot, &person).wanted, wanted, "{state} {ended_by:?}");
+        }
+    }
 }

@@ -169,6 +169,8 @@ mod tests {
             refused: None,
             stranded: None,
             moves: 0,
+            labels: [].into(),
+            ended_by: None,
         }
     }
 

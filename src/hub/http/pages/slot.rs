@@ -169,10 +169,11 @@ fn can(booking: &Booking, policy: &Policy, own: bool, see: &Look<'_>) -> Can {
     if !own && !see.caller.is_teacher() {
         return Can::default();
     }
-    let running = matches!(booking.state, State::Arming | State::Active) && booking.window.ends > see.now;
+    let lasts = booking.window.ends > see.now && booking.ended_by.is_none();
+    let running = matches!(booking.state, State::Arming | State::Active) && lasts;
     let ahead = matches!(booking.state, State::Booked | State::Delayed | State::Offered | State::Waitlisted);
     let extensible = matches!(booking.state, State::Booked | State::Arming | State::Active);
-    let extend = if extensible && booking.window.ends > see.now { ends(booking, policy, see) } else { vec![] };
+    let extend = if extensible && lasts { ends(booking, policy, see) } else { vec![] };
     let can = Can {
         accept: booking.state == State::Offered && booking.offer_until.is_some_and(|until| until > see.now),
         cancel: ahead,

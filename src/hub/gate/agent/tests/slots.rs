@@ -93,17 +93,20 @@ async fn what_the_hub_takes_back_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_slot_cancelled_while_armed_is_reset_and_never_open() {
-    let mut post = Post::new();
-    post.plan(1, &[slot("1", "kct-a", 100, 200)]).unwrap().unwrap();
-    post.until(90).await.unwrap();
-    post.plan(2, &[]).unwrap().unwrap();
-    post.until(150).await.unwrap();
-    post.hear().unwrap();
-    assert_eq!(post.states("1"), UNOPENED);
-    let server = post.sim.at();
-    assert!(server.labs.is_empty() && server.saved.is_empty(), "the lab saved before is not overwritten");
-    assert!(!server.did.contains(&"open kct-a".to_owned()));
+async fn a_slot_given_up_while_armed_is_reset_and_never_open() {
+    let released = crate::hub::gate::Slot { wanted: Wanted::Released, ..slot("1", "kct-a", 100, 101) };
+    for then in [vec![], vec![released]] {
+        let mut post = Post::new();
+        post.plan(1, &[slot("1", "kct-a", 100, 200)]).unwrap().unwrap();
+        post.until(90).await.unwrap();
+        post.plan(2, &then).unwrap().unwrap();
+        post.until(150).await.unwrap();
+        post.hear().unwrap();
+        assert_eq!(post.states("1"), UNOPENED);
+        let server = post.sim.at();
+        assert!(server.labs.is_empty() && server.saved.is_empty(), "the lab saved before is not overwritten");
+        assert!(!server.did.contains(&"open kct-a".to_owned()));
+    }
 }
 
 #[tokio::test]

@@ -71,6 +71,8 @@ fn booking(n: u64, person: &str, starts: Epoch, minutes: i64) -> Booking {
         refused: None,
         stranded: None,
         moves: 0,
+        labels: [].into(),
+        ended_by: None,
     }
 }
 

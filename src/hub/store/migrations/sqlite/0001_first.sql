@@ -86,6 +86,8 @@ CREATE TABLE bookings (
     refused TEXT,
     stranded INTEGER,
     moves INTEGER NOT NULL DEFAULT 0,
+    labels TEXT NOT NULL DEFAULT '[]',
+    ended_by TEXT,
     CHECK (ends > starts AND busy_until >= ends),
     CHECK (state NOT IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') OR (server IS NOT NULL AND place IS NOT NULL))
 ) STRICT;
