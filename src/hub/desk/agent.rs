@@ -295,7 +295,8 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
         // What was lost to the last holder's reset is not the new holder's.
         next.charged = booking.charged.min((booking.window.ends - tx.now()).max(0));
     }
-    if report.step == Step::NotOpened {
+    // What never opened does not count, whoever's doing it was.
+    if (booking.state, to) == (State::Arming, State::Ending) {
         next.charged = 0;
     }
     if report.note.is_some() {
