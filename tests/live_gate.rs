@@ -50,6 +50,8 @@ fn dig_in(gate: &Gate, cert: &str) -> Vec<Client> {
                 (trap '' HUP TERM INT; while :; do sleep 1003; done) >/dev/null 2>&1 & \
                 setsid bash -c 'while :; do setsid sleep 2 & sleep 0.02; done' >/dev/null 2>&1 & \
                 tmux -L kct new-session -d 'sleep 1004' >/dev/null 2>&1; \
+                mkdir -p /tmp/kct-dug/in && echo x > /tmp/kct-dug/in/file && echo x > /dev/shm/kct-dug; \
+                ipcmk -M 4096 >/dev/null; \
                 mkdir -p ~/.ssh && cat ~/key.pub > ~/.ssh/authorized_keys; echo dug";
     fs::copy(gate.file(&format!("{}.pub", gate.account("a"))), format!("{home}/key.pub")).unwrap();
     let out = gate.run("a", Some(cert), line);
@@ -115,6 +117,10 @@ async fn live_gate_a_slot_from_its_start_to_its_end() {
     gate.by("the reports", wall() + 10.0, |g| g.states("1").last() == Some(&SlotState::Done));
     assert_eq!(gate.states("1"), WHOLE);
     assert!(gate.processes("a").is_empty());
+    assert!(["/tmp/kct-dug", "/dev/shm/kct-dug"].iter().all(|left| !std::path::Path::new(left).exists()));
+    let uid = Command::new("id").args(["-u", &gate.account("a")]).output().unwrap().stdout;
+    let (uid, shared) = (String::from_utf8(uid).unwrap(), fs::read_to_string("/proc/sysvipc/shm").unwrap());
+    assert!(!shared.split_whitespace().any(|field| field == uid.trim()), "{shared}");
     // The break-glass key is none of the gate's business.
     let mut admin = gate.inside("ssh");
     admin.args(["-F", "none", "-p", &gate.sshd.port.to_string(), "-i", &text(&gate.sshd.file("user_key"))]);

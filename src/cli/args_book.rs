@@ -114,6 +114,9 @@ pub enum BookCommand {
         /// The lab, as 2x4c8g.
         #[arg(long, value_name = "LAYOUT")]
         layout: Option<Layout>,
+        /// A label that the server must have; may be repeated.
+        #[arg(long, value_name = "LABEL")]
+        label: Vec<String>,
         /// From this moment on; now by default.
         #[arg(long, value_name = "TIME")]
         from: Option<Epoch>,
@@ -162,6 +165,20 @@ pub enum BookCommand {
         /// To whom.
         #[arg(long, value_name = "LOGIN")]
         to: PersonId,
+    },
+    /// Move a slot that its server does not take; without START, say why and list what is free instead.
+    Move {
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// When it is to start: 14:00 for today, 2026-11-24T14:00, or with Z or an offset.
+        #[arg(value_name = "START")]
+        start: Option<String>,
+        /// To which server; the free one that starts then by default.
+        #[arg(long, value_name = "SERVER")]
+        server: Option<ServerId>,
+        /// The time zone of START; this computer's by default.
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<Zone>,
     },
     /// Log in to the server of a slot, the one that runs now by default.
     Ssh {

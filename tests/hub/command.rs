@@ -136,6 +136,8 @@ fn from_the_first_admin_to_a_slot() {
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains("VERSION"));
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
+    assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
+    assert_eq!(camp.json(&["book", "free", "--label", "none"]).as_array().unwrap().len(), 0);
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
     let closed = camp.run_with(&["book", "new", "2027-12-24T10:00:00Z"], "");

@@ -114,6 +114,11 @@ async fn check_then_insert(store: &Store, client: usize, n: i64, barrier: &Barri
         series: None,
         wished: None,
         note: None,
+        refused: None,
+        stranded: None,
+        moves: 0,
+        labels: [].into(),
+        ended_by: None,
     };
     // Without a lock of the server's row two of them wait for each other at the constraint until the database ends one
     // after its deadlock time-out. Who is ended so has lost: tried again, it would meet those that still wait, and the

@@ -59,13 +59,17 @@ pub async fn person(desk: &Desk, login: &str, group: Option<&str>) {
 }
 
 pub async fn server(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u64) {
+    server_with(desk, name, mode, cores, gib, &[]).await;
+}
+
+pub async fn server_with(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u64, labels: &[&str]) {
     let new = NewServer {
         id: name.parse().unwrap(),
         address: "192.0.2.1".into(),
         course: None,
         cores,
         memory: Bytes::gib(gib),
-        labels: [].into(),
+        labels: labels.iter().map(|l| (*l).to_owned()).collect(),
         opening: OpeningHours::always(),
         zone: Zone::utc(),
         buffer: 600,

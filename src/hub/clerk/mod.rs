@@ -1,4 +1,4 @@
-//! Belongs: what happens by itself: offers, no-shows, delayed starts, moves off a server that is out of use, webhooks.
+//! Belongs: what happens by itself: offers, no-shows, delayed starts, moves off a server that takes nobody, webhooks.
 //! Never: HTTP routes, SQL.
 //! Start here: `Clerk::tick` in `tick.rs`.
 

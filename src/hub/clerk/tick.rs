@@ -20,7 +20,7 @@ pub struct Ticked {
     pub settled: usize,
     /// Offers that were made.
     pub offered: usize,
-    /// Bookings that were moved off a server that is out of use.
+    /// Bookings that were moved off a server that does not take them.
     pub moved: usize,
     /// Webhooks that arrived.
     pub sent: usize,
@@ -49,10 +49,8 @@ impl Clerk {
                 done.settled += usize::from(self.desk.settle(now, &booking).await?);
             }
         }
-        for state in [State::Booked, State::Delayed] {
-            for booking in self.desk.open_bookings(now, state).await? {
-                done.moved += usize::from(self.desk.rehouse(now, &booking).await?);
-            }
+        for booking in self.desk.stuck(now).await? {
+            done.moved += usize::from(self.desk.rehouse(now, &booking.id).await?);
         }
         for waiting in self.desk.waitlist(now).await? {
             done.offered += usize::from(self.desk.offer(now, &waiting).await?);

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, transaction::transact};
+use super::{Caller, Desk, rehouse, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -66,8 +66,14 @@ pub enum Step {
     Active,
     /// The holder logged in for the first time.
     LoggedIn,
+    /// It does not begin, for the reason of the note; the agent tries again until the end.
+    Refused,
+    /// Its time passed without its being begun.
+    Missed,
     /// The gate is closed; what runs is being ended.
     Ending,
+    /// It could not be opened, for the reason of the note: it ends as any other slot, and does not count.
+    NotOpened,
     /// Proven zero; the lab is being saved.
     Saving,
     /// Saved; the server is being made clean.
@@ -83,12 +89,12 @@ impl Step {
         Some(match self {
             Self::Arming => State::Arming,
             Self::Active => State::Active,
-            Self::Ending => State::Ending,
+            Self::Ending | Self::NotOpened => State::Ending,
             Self::Saving => State::Saving,
             Self::Resetting => State::Resetting,
             Self::Done => State::Done,
             Self::Quarantined => State::Quarantined,
-            Self::LoggedIn => return None,
+            Self::LoggedIn | Self::Refused | Self::Missed => return None,
         })
     }
 }
@@ -210,6 +216,31 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Notes that processes of an account were ended outside of its slots: for teachers, and once for each number.
+    pub async fn stray(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        server: &ServerId,
+        number: i64,
+        account: &str,
+    ) -> Result<(), Problem> {
+        own(caller, server)?;
+        let account: String = account.chars().take(64).collect();
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(server).await?;
+            if number <= tx.reported(server).await? {
+                return Ok(());
+            }
+            let (subject, detail) = (format!("server:{server}"), json!({ "account": account }));
+            tx.note("agent.stray", subject.clone(), None, detail.clone());
+            tx.tell("server.stray", subject, None, Some(server), detail);
+            tx.set_reported(server, number).await
+        })
+    }
+}
+
 fn slot(booking: Booking) -> Option<PlanSlot> {
     if matches!(booking.state, State::Waitlisted | State::Offered) {
         return None;
@@ -222,6 +253,7 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
         window: booking.window,
         busy_until: booking.busy_until,
         state: booking.state,
+        ended_by: booking.ended_by,
         version: booking.version,
     })
 }
@@ -241,12 +273,8 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
         tx.vacate(&server.id, &booking.id).await?;
     }
     let Some(to) = report.step.state() else {
-        if booking.came.is_some() || booking.state.is_final() {
-            return Ok(answer(Taken::Known, None));
-        }
-        let next = Booking { came: Some(report.moment), ..booking.clone() };
-        tx.change_booking(&booking, next, Who::Agent, "booking.logged-in", None).await?;
-        return Ok(answer(Taken::Applied, None));
+        let applied = told(tx, report, &booking).await?;
+        return Ok(answer(if applied { Taken::Applied } else { Taken::Known }, None));
     };
     if to == State::Quarantined {
         quarantine(tx, server, report).await?;
@@ -262,17 +290,51 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     if refused.is_some() {
         return Ok(set_aside(tx, server, report, answer(Taken::SetAside, refused)));
     }
-    let mut next = Booking { state: to, ..booking.clone() };
+    let mut next = Booking { state: to, refused: None, ..booking.clone() };
     if to == State::Arming && booking.state == State::Delayed {
         // What was lost to the last holder's reset is not the new holder's.
         next.charged = booking.charged.min((booking.window.ends - tx.now()).max(0));
+    }
+    // What never opened does not count, whoever's doing it was.
+    if (booking.state, to) == (State::Arming, State::Ending) {
+        next.charged = 0;
     }
     if report.note.is_some() {
         next.note.clone_from(&report.note);
     }
     let action = format!("agent.{to}");
-    tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
+    let after = tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
+    if report.step == Step::NotOpened {
+        rehouse::strand(tx, &after, report.note.clone()).await?;
+    }
     Ok(answer(Taken::Applied, None))
+}
+
+/// Notes what an agent tells of a booking without moving it on in its life; whether that was new.
+async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<bool, Problem> {
+    let unbegun = matches!(booking.state, State::Booked | State::Delayed);
+    let (mut next, why) = (booking.clone(), report.note.clone());
+    match report.step {
+        Step::LoggedIn if booking.came.is_none() && !booking.state.is_final() => {
+            next.came = Some(report.moment);
+            tx.change_booking(booking, next, Who::Agent, "booking.logged-in", None).await?;
+        }
+        Step::Refused if (unbegun || booking.state == State::Arming) && booking.refused != why => {
+            next.refused.clone_from(&why);
+            let after = tx.change_booking(booking, next, Who::Agent, "agent.refused", why.clone()).await?;
+            let (subject, payload) = (format!("booking:{}", after.id), json!({ "booking": after, "note": why }));
+            tx.tell("booking.refused", subject, Some(&after.person), after.server.as_ref(), payload);
+        }
+        // By the clerk's right, who would say so a moment later. Not of a slot that was made longer meanwhile.
+        Step::Missed if unbegun && booking.window.ends <= tx.now() + REFUSE_OFFSET => {
+            next.state = State::Cancelled;
+            next.note = booking.refused.clone().or(next.note);
+            let reason = "the server did not start it; it does not count".to_owned();
+            tx.change_booking(booking, next, Who::Clerk, "agent.missed", Some(reason)).await?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Makes the booking the server's occupant, or says why it cannot be.

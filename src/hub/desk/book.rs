@@ -12,8 +12,8 @@ use crate::{
     core::{Class, Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, PersonId, SeriesId, Server, ServerId, State,
-            Weekly, Who, Window, alternatives, find_place,
+            Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, PersonId, Policy, SeriesId, Server, ServerId,
+            State, Weekly, Who, Window, alternatives, find_place,
         },
         store::Tx,
     },
@@ -157,6 +157,7 @@ impl Desk {
                 let what = format!("booking {} is {} at {}", there.id, there.state, there.window);
                 return Err(Problem::new(Code::BookOwn, what));
             }
+            rules::not_too_many_waits(&mut tx, &standing.course.policy, &standing.person.id).await?;
             let mut new = fresh(&standing, layout, wish, now);
             new.state = State::Waitlisted;
             new.server = wish.server.clone();
@@ -165,11 +166,14 @@ impl Desk {
         })
     }
 
-    /// Says yes to an offer from the waitlist.
+    /// Says yes to an offer from the waitlist; a second yes changes nothing.
     pub async fn accept(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Booking, Problem> {
         transact!(self, caller, now, |tx| {
             let offer = tx.booking(id).await?;
             let who = caller.over(&offer, Some("accepted for the holder"))?;
+            if offer.state == State::Booked {
+                return Ok(offer);
+            }
             if offer.state == State::Offered && offer.offer_until.is_some_and(|until| until <= now) {
                 return Err(Problem::new(Code::BookState, format!("the offer of {} lapsed", offer.id)));
             }
@@ -178,9 +182,7 @@ impl Desk {
             }
             tx.lock_person(&offer.person).await?;
             let policy = tx.course(&offer.course).await?.policy;
-            rules::not_twice(&mut tx, &offer.person, offer.window, Some(id)).await?;
-            rules::not_too_many(&mut tx, &policy, &offer.person, now, Some(id), None).await?;
-            rules::within_quota(&mut tx, &policy, &offer.person, offer.group.as_ref(), offer.window, Some(id)).await?;
+            can_accept(&mut tx, &policy, &offer).await?;
             let next = Booking { state: State::Booked, offer_until: None, ..offer.clone() };
             tx.change_booking(&offer, next, who, "booking.accept", None).await
         })
@@ -273,6 +275,11 @@ fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) ->
         series: None,
         wished: wish.server.clone(),
         note: wish.reason.clone(),
+        refused: None,
+        stranded: None,
+        moves: 0,
+        labels: wish.labels.clone(),
+        ended_by: None,
     }
 }
 
@@ -333,6 +340,14 @@ pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: b
     })
 }
 
+/// The rules by which an offer is made and accepted. Locks the group's row.
+async fn can_accept(tx: &mut Tx, policy: &Policy, offer: &Booking) -> Result<(), Problem> {
+    let (now, own) = (tx.now(), Some(&offer.id));
+    rules::not_twice(tx, &offer.person, offer.window, own).await?;
+    rules::not_too_many(tx, policy, &offer.person, now, own, None).await?;
+    rules::within_quota(tx, policy, &offer.person, offer.group.as_ref(), offer.window, own).await
+}
+
 /// Makes an offer to somebody who waits, when a place is free; whether it did.
 pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
     let now = tx.now();
@@ -342,7 +357,7 @@ pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Opti
         person: None,
         course: None,
         server: waiting.wished.clone(),
-        labels: BTreeSet::new(),
+        labels: waiting.labels.clone(),
         layout: Some(waiting.layout),
         window: waiting.window,
         reason: None,
@@ -352,7 +367,8 @@ pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Opti
         let ground = rules::ground(tx, server, wish.window).await?;
         let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
         tx.lock_person(&waiting.person).await?;
-        if rules::not_twice(tx, &waiting.person, waiting.window, Some(&waiting.id)).await.is_err() {
+        // What they could not accept would only keep the place from others.
+        if !rules::holds(can_accept(tx, policy, waiting).await)? {
             return Ok(None);
         }
         let until = (now + i64::from(policy.offer) * 60).min(waiting.window.starts);

@@ -22,7 +22,7 @@ pub struct Edit {
     pub reason: Option<String>,
 }
 
-async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
+pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
     let booking = tx.booking(id).await?;
     let fresh = match &booking.server {
         Some(server) => {
@@ -66,7 +66,8 @@ impl Desk {
         })
     }
 
-    /// Ends a running slot now; what was not used does not count. Before its begin it is a cancel.
+    /// Ends a running slot now; what was not used does not count. One that is armed does not open, and before that it is
+    /// a cancel.
     pub async fn release(
         &self,
         caller: &Caller,
@@ -82,11 +83,13 @@ impl Desk {
             next.note = edit.reason.clone();
             match before.state {
                 State::Offered | State::Booked | State::Delayed => next.state = State::Cancelled,
-                State::Arming | State::Active if before.window.ends > now => {
+                State::Arming | State::Active if before.window.ends > now && before.ended_by.is_none() => {
+                    // No window is empty; that a slot which has not begun never opens is what `ended_by` says.
                     let ends = now.max(before.window.starts + 1);
                     next.window.ends = ends;
                     next.busy_until = ends + (before.busy_until - before.window.ends);
-                    next.charged = before.charged.min(ends - before.window.starts);
+                    next.charged = before.charged.min((now - before.window.starts).max(0));
+                    next.ended_by = Some(who);
                 }
                 state => return Err(Problem::new(Code::BookState, format!("booking {id} is {state}"))),
             }
@@ -113,7 +116,7 @@ impl Desk {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
             let movable = matches!(before.state, State::Booked | State::Arming | State::Active);
-            if !movable || before.window.ends <= now {
+            if !movable || before.window.ends <= now || before.ended_by.is_some() {
                 return Err(Problem::new(
                     Code::BookState,
                     format!("booking {id} is {} until {}", before.state, before.window.ends),

@@ -1,16 +1,11 @@
-use serde_json::json;
-
 use super::{Caller, Desk, book, rules, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Health, Mode, State, Waiting, Who, Window, by_fairness},
+        domain::{Booking, Epoch, Mode, State, Waiting, Who, by_fairness},
         store::{Delivery, Listing, Tx},
     },
 };
-
-/// A booking's server is looked at for another one when it starts within this, seconds.
-const REHOUSE_AHEAD: i64 = 24 * 3600;
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
@@ -69,15 +64,6 @@ impl Desk {
             }
             Ok(book::offer(&mut tx, &fresh).await?.is_some())
         });
-        match outcome {
-            Err(problem) if matches!(problem.code, Code::BookStale | Code::BookConflict | Code::BookState) => Ok(false),
-            outcome => outcome,
-        }
-    }
-
-    /// Moves a booking off a server that is out of use to another one that is free; whether it did. The holder is told.
-    pub(in crate::hub) async fn rehouse(&self, now: Epoch, booking: &Booking) -> Result<bool, Problem> {
-        let outcome = transact!(self, Caller::Clerk, now, |tx| rehouse(&mut tx, booking).await);
         match outcome {
             Err(problem) if matches!(problem.code, Code::BookStale | Code::BookConflict | Code::BookState) => Ok(false),
             outcome => outcome,
@@ -155,36 +141,4 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, 
         }
         _ => Ok(None),
     }
-}
-
-async fn rehouse(tx: &mut Tx, booking: &Booking) -> Result<bool, Problem> {
-    let now = tx.now();
-    let b = tx.booking(&booking.id).await?;
-    let Some(old) = b.server.clone() else { return Ok(false) };
-    let soon = b.window.starts < now + REHOUSE_AHEAD && b.window.ends > now;
-    if !matches!(b.state, State::Booked | State::Delayed) || !soon {
-        return Ok(false);
-    }
-    let health = tx.server(&old).await?.health;
-    if health == Health::Healthy {
-        return Ok(false);
-    }
-    let around = Window { starts: b.window.starts, ends: b.busy_until };
-    for server in tx.servers().await? {
-        if server.id == old || !server.is_for(&b.course) || !server.can_hold(b.layout) {
-            continue;
-        }
-        let server = tx.lock_server(&server.id).await?;
-        let ground = rules::ground(tx, server, around).await?;
-        let Ok(place) = book::on(&ground, b.window, b.layout, false) else { continue };
-        let busy_until = ground.server.busy(b.window).ends;
-        let next = Booking { server: Some(ground.server.id.clone()), place: Some(place), busy_until, ..b.clone() };
-        let reason = format!("server {old} is {}; moved to {}", health.as_str(), ground.server.id);
-        let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
-        tx.hold(&b, b.window.starts).await?;
-        let payload = json!({ "booking": after, "from": old, "reason": reason });
-        tx.tell("booking.moved", format!("booking:{}", b.id), Some(&b.person), Some(&ground.server.id), payload);
-        return Ok(true);
-    }
-    Ok(false)
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Caller, Desk, book, rules};
@@ -70,10 +71,23 @@ pub struct Week {
     pub waiting: Vec<Booking>,
 }
 
+/// What of an event is only for whom it concerns and for teachers.
+const PRIVATE: &[&str] = &["note", "health_note", "refused", "account"];
+
+fn keep_apart(payload: &mut Value) {
+    let Some(fields) = payload.as_object_mut() else { return };
+    PRIVATE.iter().for_each(|name| drop(fields.remove(*name)));
+    // A booking that was moved or refused is told with what became of it.
+    if let Some(booking) = fields.get_mut("booking") {
+        keep_apart(booking);
+    }
+}
+
 /// Takes out what is only for the holder and for teachers.
 fn seen_by(caller: &Caller, mut booking: Booking) -> Booking {
     if !caller.is_teacher() && caller.person() != Some(&booking.person) {
         booking.note = None;
+        booking.refused = None;
     }
     booking
 }
@@ -162,9 +176,8 @@ impl Desk {
         let mut events = self.store.read(now).await?.events_after(after, most.clamp(1, 1000)).await?;
         for event in &mut events {
             let own = caller.is_teacher() || (event.person.is_some() && event.person.as_ref() == caller.person());
-            if let (false, Some(payload)) = (own, event.payload.as_object_mut()) {
-                payload.remove("note");
-                payload.remove("health_note");
+            if !own {
+                keep_apart(&mut event.payload);
             }
         }
         Ok(events)

@@ -110,6 +110,27 @@ pub(super) async fn not_too_many(
     Ok(())
 }
 
+/// Refuses more waits than allowed: one person may not stand in every queue.
+pub(super) async fn not_too_many_waits(tx: &mut Tx, policy: &Policy, person: &PersonId) -> Result<(), Problem> {
+    let want = Listing { person: Some(person.clone()), state: Some(State::Waitlisted), ..Listing::default() };
+    let waits = tx.bookings(&want).await?.len();
+    if waits >= policy.waits as usize {
+        let what = format!("{person} waits for {waits} slots, and {} are allowed", policy.waits);
+        return Err(Problem::new(Code::BookAhead, what).hint("Leave one of them: kubecamp book cancel."));
+    }
+    Ok(())
+}
+
+/// Whether somebody may have a slot; what is no rule's answer stays a failure.
+pub(super) fn holds(asked: Result<(), Problem>) -> Result<bool, Problem> {
+    let rules = [Code::BookOwn, Code::BookAhead, Code::BookQuota, Code::BookGroupQuota];
+    match asked {
+        Ok(()) => Ok(true),
+        Err(problem) if rules.contains(&problem.code) => Ok(false),
+        Err(problem) => Err(problem),
+    }
+}
+
 /// Refuses what would go over the hours of a person or group in any seven days. Locks the group's row.
 pub(super) async fn within_quota(
     tx: &mut Tx,

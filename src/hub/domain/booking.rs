@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BookingId, CourseId, Epoch, GroupId, PersonId, SeriesId, ServerId, State, Use, Window};
+use super::{BookingId, CourseId, Epoch, GroupId, PersonId, SeriesId, ServerId, State, Use, Who, Window};
 use crate::profile::Layout;
 
 /// A time window on a server and who holds it, or waits for it.
@@ -50,6 +52,19 @@ pub struct Booking {
     pub wished: Option<ServerId>,
     /// Why it is where it is: an override's reason, a failure's evidence.
     pub note: Option<String>,
+    /// Why its server's agent does not begin it; none as soon as it does.
+    pub refused: Option<String>,
+    /// For which start its holder was told that no server takes it.
+    pub stranded: Option<Epoch>,
+    /// How often it was moved off a server that did not take it.
+    #[serde(default)]
+    pub moves: i64,
+    /// Labels that its server must have.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub labels: BTreeSet<String>,
+    /// Who ended it before its time, once it was armed or open.
+    pub ended_by: Option<Who>,
 }
 
 impl Booking {

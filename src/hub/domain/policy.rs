@@ -18,6 +18,8 @@ pub struct Policy {
     pub group_hours: u32,
     /// How many bookings a person may have ahead.
     pub open_ahead: u32,
+    /// How many slots a person may wait for.
+    pub waits: u32,
     /// How long before its start a slot must be booked, minutes; 0 also lets a running raster step be booked.
     pub notice: u32,
     /// How many days ahead can be booked.
@@ -36,6 +38,7 @@ impl Default for Policy {
             person_hours: 12,
             group_hours: 40,
             open_ahead: 3,
+            waits: 5,
             notice: 0,
             horizon: 28,
             no_show: 15,
@@ -52,6 +55,7 @@ impl Policy {
             ("person_hours", self.person_hours, 1, 168),
             ("group_hours", self.group_hours, 1, 10_000),
             ("open_ahead", self.open_ahead, 1, 1000),
+            ("waits", self.waits, 1, 1000),
             ("notice", self.notice, 0, 7 * 1440),
             ("horizon", self.horizon, 1, 366),
             ("no_show", self.no_show, 1, 1440),

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BookingId, Epoch, PersonId, ServerId, State, Window};
+use super::{BookingId, Epoch, PersonId, ServerId, State, Who, Window};
 use crate::profile::Layout;
 
 /// One slot as the agent on the server needs it.
@@ -22,6 +22,8 @@ pub struct PlanSlot {
     pub busy_until: Epoch,
     /// Where the hub believes it stands.
     pub state: State,
+    /// Who ended it before its time: the door shuts, or never opens.
+    pub ended_by: Option<Who>,
     /// The booking's version.
     pub version: i64,
 }

@@ -49,6 +49,18 @@ pub enum Who {
     Agent,
 }
 
+impl Who {
+    /// As the databases spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Teacher => "teacher",
+            Self::Clerk => "clerk",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 use State::{
     Active, Arming, Booked, Cancelled, Delayed, Done, Ending, NoShow, Offered, Quarantined, Resetting, Saving,
     Waitlisted,
@@ -67,6 +79,8 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Booked, Delayed, &[Clerk]),
     (Booked, NoShow, &[Clerk]),
     (Delayed, Arming, &[Agent]),
+    // Moved to another server.
+    (Delayed, Booked, &[Holder, Teacher, Clerk]),
     (Delayed, Cancelled, &[Holder, Teacher, Clerk]),
     (Delayed, Quarantined, &[Clerk]),
     (Arming, Active, &[Agent]),
@@ -75,6 +89,8 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Active, Ending, &[Agent]),
     (Active, NoShow, &[Clerk]),
     (Ending, Saving, &[Agent]),
+    // What never opened has nothing new to be saved.
+    (Ending, Resetting, &[Agent]),
     (Ending, Quarantined, &[Agent]),
     (Saving, Resetting, &[Agent]),
     (Saving, Quarantined, &[Agent]),
@@ -198,6 +214,13 @@ mod tests {
             State::ALL.into_iter().filter(|s| s.is_live()).collect::<std::collections::BTreeSet<_>>(),
             State::LIVE.into()
         );
+    }
+
+    #[test]
+    fn who_is_spelled_as_serde_does() {
+        for who in [Holder, Teacher, Clerk, Agent] {
+            assert_eq!(serde_json::to_value(who).unwrap(), who.as_str());
+        }
     }
 
     #[test]

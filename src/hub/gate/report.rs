@@ -38,6 +38,8 @@ pub enum Reason {
     Overridden,
     /// The plan expired: without word from the hub nothing stays open.
     PlanExpired,
+    /// It could not be opened: its lab did not come up, or its account is no student's any more.
+    NotOpened,
 }
 
 /// What an agent tells the hub.

@@ -50,6 +50,11 @@ fn booking(row: &Row) -> Result<Booking, Problem> {
         series: row.opt_parse("series")?,
         wished: row.opt_parse("wished")?,
         note: row.opt_text("note")?,
+        refused: row.opt_text("refused")?,
+        stranded: row.opt_epoch("stranded")?,
+        moves: row.int("moves")?,
+        labels: row.json("labels")?,
+        ended_by: row.opt_word("ended_by")?,
     })
 }
 
@@ -64,8 +69,9 @@ impl Tx {
             return Err(Problem::new(Code::Internal, format!("a booking cannot begin as {}", new.state)));
         }
         let sql = "INSERT INTO bookings (id, server, place, person, course, grp, layout, starts, ends, busy_until, state, \
-                   since, version, created, updated, offer_until, came, charged, lapses, series, note, wished) VALUES \
-                   ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+                   since, version, created, updated, offer_until, came, charged, lapses, series, note, wished, labels) VALUES \
+                   ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
+                   $23)";
         let values = args![
             new.id.to_string(),
             opt(new.server.as_ref()),
@@ -89,6 +95,7 @@ impl Tx {
             opt(new.series.as_ref()),
             new.note.clone(),
             opt(new.wished.as_ref()),
+            json!(new.labels).to_string(),
         ];
         self.run(sql, values).await?;
         self.written(None, new, action, reason).await
@@ -119,7 +126,8 @@ impl Tx {
         next.updated = self.now;
         let sql = "UPDATE bookings SET server = $4, place = $5, person = $6, grp = $7, starts = $8, ends = $9, \
                    busy_until = $10, state = $11, since = $12, version = $13, updated = $14, offer_until = $15, \
-                   came = $16, charged = $17, lapses = $18, note = $19, course = $20 \
+                   came = $16, charged = $17, lapses = $18, note = $19, course = $20, \
+                   refused = $21, stranded = $22, moves = $23, ended_by = $24 \
                    WHERE id = $1 AND state = $2 AND version = $3";
         let values = args![
             before.id.to_string(),
@@ -142,6 +150,10 @@ impl Tx {
             next.lapses,
             next.note.clone(),
             next.course.to_string(),
+            next.refused.clone(),
+            next.stranded,
+            next.moves,
+            next.ended_by.map(|who| who.as_str().to_owned()),
         ];
         if self.run(sql, values).await? != 1 {
             return Err(Problem::new(Code::BookStale, format!("booking {} was changed in between", before.id)));

@@ -133,8 +133,12 @@ impl Row {
 
     /// Reads an enum by its serde name.
     pub(super) fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, Problem> {
-        let text = self.text(column)?;
-        serde_json::from_value(text.into()).map_err(|e| damaged(column, &e.to_string()))
+        self.opt_word(column)?.ok_or_else(|| damaged(column, "it is empty"))
+    }
+
+    pub(super) fn opt_word<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Problem> {
+        let text = self.opt_text(column)?;
+        text.map(|t| serde_json::from_value(t.into()).map_err(|e| damaged(column, &e.to_string()))).transpose()
     }
 }
 

@@ -3,7 +3,7 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Heartbeat, Step, Taken},
+        desk::{Caller, Desk, Heartbeat, Report, Step, Taken},
         domain::{Health, Mode, State},
     },
 };
@@ -119,6 +119,33 @@ pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     assert!(events.iter().any(|e| e.kind == "booking.moved" && e.person == Some("bob".parse().unwrap())));
     desk.set_health(&Caller::Console, at(70), &one, Health::Healthy, "reinstalled").await.unwrap();
     assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().occupant, None);
+    healthy(&desk).await;
+}
+
+pub async fn a_slot_that_cannot_be_opened_ends_and_does_not_count(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 0, 120).await;
+    let one = "one".parse().unwrap();
+    report(&desk, 1, &booking, Step::Arming, 0).await;
+    let told = Report {
+        number: 2,
+        booking: booking.id.clone(),
+        step: Step::NotOpened,
+        moment: at(1),
+        note: Some("the disk is full".into()),
+    };
+    assert_eq!(desk.report(&agent("one"), at(1), &one, &[told]).await.unwrap()[0].taken, Taken::Applied);
+    let after = desk.booking(&who("amy"), at(1), &booking.id).await.unwrap();
+    assert_eq!((after.state, after.charged, after.note.as_deref()), (State::Ending, 0, Some("the disk is full")));
+    let events = desk.events(&who("amy"), at(1), 0, 1000).await.unwrap();
+    let told = events.iter().find(|e| e.kind == "booking.stranded").unwrap();
+    assert_eq!(told.payload["note"], "the disk is full");
+    assert_eq!(told.payload["alternatives"].as_array().unwrap().len(), 3);
+    assert_eq!(report(&desk, 3, &booking, Step::Resetting, 2).await, Taken::Applied, "there is nothing to save");
+    assert_eq!(report(&desk, 4, &booking, Step::Done, 3).await, Taken::Applied);
+    let after = desk.server(&Caller::Console, at(3), &one).await.unwrap();
+    assert_eq!((after.health, after.occupant), (Health::Healthy, None));
+    desk.book(&who("bob"), at(3), None, &wish(Some("one"), 30, 90)).await.unwrap();
     healthy(&desk).await;
 }
 

@@ -4,13 +4,13 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{Caller, Desk, Edit, FreeRequest, Step, WeeklyRequest},
-        domain::{Health, Mode, Policy, Weekly},
+        domain::{Health, Mode, Policy, Weekly, Who},
         store::Listing,
     },
 };
 
 use super::report;
-use crate::hub::world::{NOW, at, because, book, camp, generous, healthy, server, who, window, wish};
+use crate::hub::world::{NOW, agent, at, because, book, camp, generous, healthy, server, who, window, wish};
 
 pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
     camp(&desk, &Policy::default()).await;
@@ -123,6 +123,24 @@ pub async fn extend_release_and_give(desk: Desk) {
     let released = desk.release(&who("amy"), at(75), None, &booking.id, &edit).await.unwrap();
     assert_eq!((released.window.ends, released.busy_until, released.charged), (at(75), at(85), 15 * 60));
     assert_eq!(desk.release(&who("amy"), at(76), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
+    healthy(&desk).await;
+}
+
+pub async fn what_is_released_while_armed_never_opens(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (mine, edit) = (book(&desk, "amy", 60, 120).await, Edit::default());
+    report(&desk, 1, &mine, Step::Arming, 56).await;
+    let released = desk.release(&who("amy"), at(57), None, &mine.id, &edit).await.unwrap();
+    assert_eq!((released.ended_by, released.charged), (Some(Who::Holder), 0));
+    let plan = desk.plan_for(&agent("one"), at(57), &"one".parse().unwrap()).await.unwrap();
+    assert_eq!(plan.slots[0].ended_by, Some(Who::Holder));
+    let more = desk.extend(&who("amy"), at(58), None, &mine.id, at(150), &edit).await.unwrap_err();
+    assert_eq!(more.code, Code::BookState, "what was given up is not taken back");
+    assert_eq!(desk.release(&who("amy"), at(58), None, &mine.id, &edit).await.unwrap_err().code, Code::BookState);
+    for (n, step) in [Step::Ending, Step::Resetting, Step::Done].into_iter().enumerate() {
+        report(&desk, n as i64 + 2, &mine, step, 59).await;
+    }
+    desk.book(&who("bob"), at(59), None, &wish(Some("one"), 90, 150)).await.unwrap();
     healthy(&desk).await;
 }
 

@@ -4,14 +4,14 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
-        domain::{Policy, Role, State, Wish},
+        domain::{Mode, Policy, Role, State, Wish},
         store::{Listing, TokenKind},
     },
 };
 use std::{fs, process::Command};
 
 use super::{report, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, who, window, wish};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, server_with, who, window, wish};
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -49,6 +49,41 @@ pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     assert_eq!((accepted.state, accepted.place), (State::Booked, Some(0)));
     clerk.settle(at(240)).await.unwrap();
     assert_eq!(state(&desk, &bob).await, State::Cancelled, "its start has come");
+    healthy(&desk).await;
+}
+
+pub async fn offers_keep_to_labels_and_quotas(desk: Desk) {
+    camp(&desk, &Policy { person_hours: 2, ..generous() }).await;
+    server_with(&desk, "gpu", Mode::Exclusive, 8, 32, &["gpu"]).await;
+    let mut want = wish(None, 240, 300);
+    want.labels = ["gpu".to_owned()].into();
+    let taken = desk.book(&who("dan"), NOW, None, &want).await.unwrap();
+    let amy = desk.wait(&who("amy"), NOW, None, &want).await.unwrap();
+    let bob = desk.wait(&who("bob"), at(1), None, &want).await.unwrap();
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 0, "the server that is free has no such label");
+    book(&desk, "amy", 600, 720).await;
+    desk.cancel(&who("dan"), at(3), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk.settle(at(4)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &amy).await, State::Waitlisted, "her hours of the week are used up");
+    let offer = desk.booking(&who("bob"), at(4), &bob.id).await.unwrap();
+    assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "gpu"));
+    let accepted = desk.accept(&who("bob"), at(5), &bob.id).await.unwrap();
+    assert_eq!(desk.accept(&who("bob"), at(6), &bob.id).await.unwrap(), accepted, "a second yes changes nothing");
+    healthy(&desk).await;
+}
+
+pub async fn nobody_waits_for_everything(desk: Desk) {
+    camp(&desk, &Policy { waits: 2, ..generous() }).await;
+    let wait = |from: i64| {
+        let desk = desk.clone();
+        async move { desk.wait(&who("amy"), NOW, None, &wish(None, from, from + 60)).await }
+    };
+    let first = wait(240).await.unwrap();
+    wait(330).await.unwrap();
+    assert_eq!(wait(420).await.unwrap_err().code, Code::BookAhead);
+    desk.cancel(&who("amy"), NOW, None, &first.id, &Edit::default()).await.unwrap();
+    wait(420).await.unwrap();
     healthy(&desk).await;
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod booking;
 mod course;
+mod refused;
 
 use std::{future::Future, pin::Pin};
 
@@ -30,12 +31,15 @@ scenarios! {
         quotas_hold,
         rules_of_time_hold,
         extend_release_and_give,
+        what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
         shared_servers_hold_as_many_labs_as_fit,
         weekly_is_all_or_nothing,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
+        offers_keep_to_labels_and_quotas,
+        nobody_waits_for_everything,
         a_class_is_planned_and_booked,
         links_work_once_and_signatures_sign_in,
         a_roster_is_imported_whole_or_not,
@@ -47,7 +51,15 @@ scenarios! {
         an_overrun_reset_delays_the_next_and_is_not_charged,
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_quarantined_server_loses_its_bookings_to_another,
+        a_slot_that_cannot_be_opened_ends_and_does_not_count,
         clocks_that_are_off_arm_nothing,
+    }
+    refused {
+        what_an_agent_refuses_is_told_and_can_be_moved,
+        a_refused_slot_is_tried_on_one_other_server_only,
+        what_a_server_out_of_use_strands_is_told_once,
+        bookings_leave_a_server_in_maintenance,
+        a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }
 }
 

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 pub(super) use self::show::local;
-use self::show::{bookings, frees, plan_text};
+use self::show::{bookings, frees, plan_text, troubles};
 use super::{Context, login::key_file};
 use crate::{
     cli::{
@@ -18,10 +18,10 @@ use crate::{
         hub_client::HubClient,
         output,
     },
-    core::{Code, Problem, Problems},
+    core::{Code, Problem, Problems, shell::printable},
     hub::{
-        desk::{BookRequest, ClassRequest, Placed},
-        domain::{Booking, ClassPlan, Free, Person, Weekly, Window},
+        desk::{BookRequest, ClassRequest, Elsewhere, Placed},
+        domain::{Booking, ClassPlan, Free, Person, ServerId, Weekly, Window, Zone},
     },
 };
 
@@ -38,12 +38,14 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
+            troubles(&found);
         }
-        BookCommand::Free { minutes, server, layout, from, most, course, hub } => {
+        BookCommand::Free { minutes, server, layout, label, from, most, course, hub } => {
             let params = [
                 ("minutes", Some(minutes.to_string())),
                 ("server", server.map(|s| s.to_string())),
                 ("layout", layout.map(|l| l.to_string())),
+                ("labels", (!label.is_empty()).then(|| label.join(","))),
                 ("from", from.map(|f| f.0.to_string())),
                 ("most", Some(most.to_string())),
                 ("course", course.map(|c| c.to_string())),
@@ -68,6 +70,9 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             // What was looked at is what is changed: two of them do not add up by accident.
             let change = ChangeArgs { seen: change.seen.or(Some(before.version)), ..change };
             act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await?;
+        }
+        BookCommand::Move { change, start, server, zone } => {
+            relocate(cx, &change, start.as_deref(), server, zone.as_ref()).await?;
         }
         BookCommand::Accept { id, hub } => {
             one(cx, &hub, Method::POST, &format!("/api/v1/bookings/{id}/accept"), &json!({}), None).await?;
@@ -126,6 +131,33 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
     bookings(wish.hub.output, &made)
+}
+
+async fn relocate(
+    cx: &Context,
+    change: &ChangeArgs,
+    start: Option<&str>,
+    server: Option<ServerId>,
+    zone: Option<&Zone>,
+) -> Result<(), Problem> {
+    let client = HubClient::new(&cx.places, &change.hub)?;
+    let path = format!("/api/v1/bookings/{}", change.id);
+    let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
+    let Some(start) = start else {
+        let why = found.why.as_deref().unwrap_or("nothing is known against its server");
+        output::say(&format!("{}: {}", change.id, printable(why)));
+        return frees(change.hub.output, &found.alternatives);
+    };
+    let (starts, notes) = when::moment(start, zone)?;
+    notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    let before: Booking = client.get(&path).await?;
+    let window = Window::new(starts, starts + before.window.length());
+    let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
+    let near = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
+    let server = server.or_else(near).ok_or_else(|| {
+        Problem::new(Code::Usage, format!("no free server is known for {window}")).hint("Name one with --server.")
+    })?;
+    act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {

@@ -1,7 +1,7 @@
 use crate::{
     cli::output::{self, Format},
-    core::Problem,
-    hub::domain::{Booking, ClassPlan, Epoch, Free},
+    core::{Problem, shell::printable},
+    hub::domain::{Booking, ClassPlan, Epoch, Free, State},
     render::table,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
                 b.person.to_string(),
             ];
             if wide {
-                let note = crate::core::shell::printable(b.note.as_deref().unwrap_or("-"));
+                let note = printable(b.note.as_deref().unwrap_or("-"));
                 let more = [
                     b.course.to_string(),
                     dash(b.group.as_ref()),
@@ -52,6 +52,15 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
         }
         table(&rows)
     })
+}
+
+/// Says on stderr which bookings their servers do not take, and what shows more.
+pub(super) fn troubles(all: &[Booking]) {
+    let ahead = |b: &&Booking| matches!(b.state, State::Booked | State::Delayed);
+    for b in all.iter().filter(ahead).filter(|b| b.refused.is_some() || b.stranded.is_some()) {
+        let why = printable(b.refused.as_deref().unwrap_or("it is out of use, and no other is free"));
+        output::say(&format!("{}: its server does not take it: {why}. See: kubecamp book move {}", b.id, b.id));
+    }
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {

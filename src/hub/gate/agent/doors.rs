@@ -90,8 +90,7 @@ impl Agent {
                 self.write(Entry::Begin { booking: booking.clone(), step: Step::Open, reason: None })?;
             }
             if let Err(problem) = self.world.ensure_account(account).await {
-                let detail = lines(&problem);
-                self.write(Entry::Failed { booking, step: Step::Open, detail })?;
+                self.write(Entry::NotOpened { booking, detail: lines(&problem) })?;
                 continue;
             }
             match self.world.set_principals(account, &self.world.principals_line(&held.slot)) {

@@ -63,20 +63,23 @@ impl Agent {
 
     /// What came back between killing and looking is ended once more before it counts.
     async fn prove_empty(&self, account: &str) -> Result<(), Problem> {
-        let look = || -> Result<_, Problem> { Ok(self.world.remains(&[account.to_owned()])?.remove(account)) };
-        if look()?.is_none_or(|left| left.is_empty()) {
+        if self.left_of(account).await?.is_empty() {
             return Ok(());
         }
         self.world.evict(account).await?;
         self.world.clear(account).await?;
         self.world.cut_flows(account).await?;
-        match look()? {
-            Some(left) if !left.is_empty() => {
-                let what = format!("something of {account} still runs");
-                Err(Problem::new(Code::GateNotEmpty, what).detail(left.lines()))
-            }
-            _ => Ok(()),
+        let left = self.left_of(account).await?;
+        if left.is_empty() {
+            return Ok(());
         }
+        Err(Problem::new(Code::GateNotEmpty, format!("something of {account} is still there")).detail(left))
+    }
+
+    /// What is left of an account, as lines: files only when nothing runs that could make more of them.
+    async fn left_of(&self, account: &str) -> Result<Vec<String>, Problem> {
+        let running = self.world.remains(&[account.to_owned()])?.remove(account).unwrap_or_default();
+        if running.is_empty() { self.world.left_behind(account).await } else { Ok(running.lines()) }
     }
 
     /// Begins and collects work on labs; it goes on beside the ticks, since a save may take minutes.
@@ -122,7 +125,12 @@ impl Agent {
                 Ok(step.next())
             }
             Err(problem) => {
-                self.write(Entry::Failed { booking: booking.to_owned(), step, detail: lines(&problem) })?;
+                let (booking, detail) = (booking.to_owned(), lines(&problem));
+                // A lab that does not come up says nothing about what its place is like: the end of its slot does.
+                self.write(match step {
+                    Step::Arm => Entry::NotOpened { booking, detail },
+                    _ => Entry::Failed { booking, step, detail },
+                })?;
                 Ok(None)
             }
         }

@@ -15,11 +15,11 @@ pub enum Step {
     Shut,
     /// Connections and processes are ended.
     Evict,
-    /// What would start processes later is removed.
+    /// What would start processes later is removed, and what was left outside of the home.
     Clear,
     /// Flows of the closed connections are cut.
     Cut,
-    /// Zero processes, zero sessions, zero sockets.
+    /// Zero processes, zero sessions, zero sockets, nothing outside of the home.
     ProveEmpty,
     /// The lab is saved.
     Save,
@@ -83,7 +83,10 @@ pub enum Entry {
     },
     /// A step is done.
     Done { booking: String, step: Step },
-    /// A step cannot be done: quarantine.
+    /// The lab did not come up or its account cannot be let in: the slot ends as any other does, and only what is
+    /// found then says whether the server is clean.
+    NotOpened { booking: String, detail: Vec<String> },
+    /// What ends a slot cannot be done: quarantine.
     Failed { booking: String, step: Step, detail: Vec<String> },
     /// An admin looked after it: it is cleaned and proven once more.
     Cleared { booking: String, revision: u64 },
@@ -120,6 +123,7 @@ impl Line {
             },
             Entry::Done { booking, step: Step::Open } => state(booking, SlotState::Active, vec![]),
             Entry::Done { booking, step: Step::ProveClean } => state(booking, SlotState::Done, vec![]),
+            Entry::NotOpened { booking, detail } => state(booking, SlotState::Ending, detail.clone()),
             Entry::Failed { booking, detail, .. } => state(booking, SlotState::Quarantined, detail.clone()),
             Entry::Seen { booking } => ReportKind::Seen { booking: booking.clone() },
             Entry::Missed { booking } => ReportKind::Missed { booking: booking.clone() },

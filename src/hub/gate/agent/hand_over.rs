@@ -12,6 +12,12 @@ use crate::{
 /// What happens to the lab between two holders. Every call may be repeated, also after it was killed midway.
 #[async_trait]
 pub trait HandOver: Send + Sync {
+    /// Whether a lab can be brought up for this slot at all, without touching anything: what is only its holder's
+    /// matter costs the slot before anything has begun.
+    fn fit(&self, _slot: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// Keeps the holder's lab so that it can be brought back in a later slot.
     async fn save(&self, slot: &Slot) -> Result<(), Problem>;
 

@@ -313,10 +313,15 @@ impl Agent {
                 continue;
             }
             // Nothing is begun for somebody who cannot be let in: the server is fit for whoever comes after.
-            if let Err(problem) = self.world.ensure_account(&slot.account).await {
+            let fit = match self.hand.fit(&slot) {
+                Ok(()) => self.world.ensure_account(&slot.account).await,
+                unfit => unfit,
+            };
+            if let Err(problem) = fit {
                 self.refuse(&slot.booking, problem.to_string())?;
                 continue;
             }
+            self.refused.remove(&slot.booking);
             self.write(Entry::Taken { slot })?;
         }
         Ok(())
@@ -327,9 +332,11 @@ impl Agent {
         self.books().is_owing().then(|| "the agent cannot write its journal".to_owned())
     }
 
-    /// Tells the hub once why a slot is not armed or opened.
+    /// Tells the hub why a slot is not armed or opened, once for each cause; numbers in it may change with each look.
     pub(super) fn refuse(&mut self, booking: &str, why: String) -> Result<(), Halted> {
-        if self.refused.insert(booking.to_owned(), why.clone()).is_some() {
+        let cause = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        let told = self.refused.insert(booking.to_owned(), why.clone());
+        if told.is_some_and(|before| cause(&before) == cause(&why)) {
             return Ok(());
         }
         self.write(Entry::Refused { booking: booking.to_owned(), why })

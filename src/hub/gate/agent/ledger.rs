@@ -14,6 +14,9 @@ pub struct Held {
     pub next: Option<Step>,
     /// Whether that step began; the effect may or may not be there.
     pub begun: bool,
+    /// Whether its door was open, or may have been: else there is nothing of its holder to be saved.
+    #[serde(default)]
+    pub opened: bool,
     /// Why it ended, once it did.
     pub reason: Option<Reason>,
     /// The step that failed: quarantined.
@@ -32,6 +35,7 @@ impl Held {
             slot,
             next: Some(Step::Arm),
             begun: false,
+            opened: false,
             reason: None,
             failed: None,
             failed_at: 0,
@@ -56,6 +60,15 @@ impl Held {
     /// Whether the door is open for it.
     pub fn is_open(&self) -> bool {
         self.state() == SlotState::Active
+    }
+
+    /// The step after this one. A lab whose door never opened is not saved: the one of the slot before is newer than
+    /// what came up only in part.
+    fn after(&self, step: Step) -> Option<Step> {
+        match step.next() {
+            Some(Step::Save) if !self.opened => Step::Save.next(),
+            next => next,
+        }
     }
 
     /// Whether its place is free for another.
@@ -97,9 +110,14 @@ impl Ledger {
             }
             Entry::Begin { booking, step, reason } => self.with(booking, |held| {
                 (held.next, held.begun) = (Some(*step), true);
+                held.opened |= *step == Step::Open;
                 held.reason = reason.or(held.reason);
             }),
-            Entry::Done { booking, step } => self.with(booking, |h| (h.next, h.begun) = (step.next(), false)),
+            Entry::Done { booking, step } => self.with(booking, |h| (h.next, h.begun) = (h.after(*step), false)),
+            Entry::NotOpened { booking, .. } => self.with(booking, |held| {
+                (held.next, held.begun) = (Some(Step::Shut), true);
+                held.reason = Some(Reason::NotOpened);
+            }),
             Entry::Failed { booking, step, .. } => {
                 let revision = self.revision;
                 self.with(booking, |h| (h.failed, h.failed_at) = (Some(*step), revision));
@@ -123,9 +141,10 @@ impl Ledger {
             Entry::Refused { .. } | Entry::Stray { .. } => {}
         }
         let reason = match &line.entry {
-            Entry::Begin { booking, .. } | Entry::Done { booking, .. } | Entry::Failed { booking, .. } => {
-                self.slots.get(booking).and_then(|h| h.reason)
-            }
+            Entry::Begin { booking, .. }
+            | Entry::Done { booking, .. }
+            | Entry::NotOpened { booking, .. }
+            | Entry::Failed { booking, .. } => self.slots.get(booking).and_then(|h| h.reason),
             _ => None,
         };
         self.queue.extend(line.report(reason));

@@ -6,7 +6,7 @@ use futures::future::{BoxFuture, join_all};
 use super::{HandOver, MachinesConfig};
 use crate::{
     core::{Blob, Code, LabName, Problem, Quiet},
-    hub::gate::Slot,
+    hub::gate::{Slot, public_key},
     machine::{Engine, ImageRef, Machine, MachineSpec, Provider, State},
     phases::{LocalPlaces, place_of, provider_for_new, provider_in},
     profile::{self, Lab},
@@ -87,6 +87,19 @@ fn lab_of(account: &str) -> Result<LabName, Problem> {
 
 #[async_trait]
 impl HandOver for Machines {
+    fn fit(&self, slot: &Slot) -> Result<(), Problem> {
+        let Some(layout) = &slot.layout else { return Ok(()) };
+        let unfit =
+            |why: &str| Problem::new(Code::GateHandOver, format!("no lab can be made for {}: {why}", slot.account));
+        if profile::shipped_text(layout).is_none() {
+            return Err(unfit(&format!("this server knows no layout {layout}")).hint("Book another layout."));
+        }
+        let Some(key) = &slot.key else {
+            return Err(unfit("the hub has no public key of theirs").hint("Give the hub your public SSH key."));
+        };
+        public_key(key).map(drop).map_err(|e| unfit("their public key at the hub is none").because(e))
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         // Stopped first: a snapshot of a running disk is that of a machine whose power failed.
         let (provider, lab, machines) = self.stop(slot).await?;
@@ -280,6 +293,22 @@ mod tests {
         *shelf.broken.lock().unwrap() = Some("ensure");
         machines.arm(&slot("1x4c12g")).await.unwrap();
         assert_eq!(shelf.did(), ["ensure cp", "ensure cp", "restore cp"]);
+    }
+
+    #[test]
+    fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
+        let machines = on(&Arc::new(Shelf::default()));
+        let key = crate::hub::gate::HubKey::generate("x").unwrap().public_line().unwrap();
+        let good = Slot { key: Some(key), ..slot("2x4c8g") };
+        machines.fit(&good).unwrap();
+        machines.fit(&Slot::new("1", "kct-a", 0, 10)).unwrap();
+        for bad in [
+            Slot { key: None, ..good.clone() },
+            Slot { key: Some("nonsense".into()), ..good.clone() },
+            Slot { layout: Some("9x9c9g".into()), ..good.clone() },
+        ] {
+            assert_eq!(machines.fit(&bad).unwrap_err().code, Code::GateHandOver, "{bad:?}");
+        }
     }
 
     #[test]

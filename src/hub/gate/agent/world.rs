@@ -57,7 +57,8 @@ pub trait World: Send + Sync {
     /// Ends sshd's connections and every process of the account.
     async fn evict(&self, account: &str) -> Result<(), Problem>;
 
-    /// Removes what would start processes of the account later: linger, cron, at, its user manager.
+    /// Removes what would start processes of the account later (linger, cron, at, its user manager), and what it left
+    /// outside of its home: files, shared memory, queues.
     async fn clear(&self, account: &str) -> Result<(), Problem>;
 
     /// Cuts flows that belonged to the account's connections.
@@ -65,6 +66,11 @@ pub trait World: Send + Sync {
 
     /// What is left of these accounts; those with nothing are not in the answer.
     fn remains(&self, accounts: &[String]) -> Result<BTreeMap<String, Remains>, Problem>;
+
+    /// What the account left outside of its home, as lines; empty is proof. Slower than [`World::remains`].
+    async fn left_behind(&self, _account: &str) -> Result<Vec<String>, Problem> {
+        Ok(vec![])
+    }
 
     /// The students' accounts of this server.
     fn accounts(&self) -> Vec<String>;

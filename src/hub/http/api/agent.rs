@@ -6,8 +6,11 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::{Caller, Heartbeat as Beat, Report as Told, Step},
-        domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage},
-        gate::{self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, ReportKind, SignedPlan, SlotState, Wanted},
+        domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage, Who},
+        gate::{
+            self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState,
+            Wanted,
+        },
         http::{Answer, ApiJson, ApiPath, AppState, GateKeys, ProblemBody, Refused, Session},
     },
 };
@@ -76,10 +79,12 @@ fn empty(plan: &ServerPlan) -> gate::Plan {
 
 fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
     let (starts, ends) = (slot.window.starts.0, slot.window.ends.0);
-    let wanted = match slot.state {
-        Stage::NoShow => Wanted::NoShow,
-        Stage::Cancelled | Stage::Quarantined => Wanted::Cancelled,
-        _ => Wanted::Open,
+    let wanted = match (slot.state, slot.ended_by) {
+        (Stage::NoShow, _) => Wanted::NoShow,
+        (Stage::Cancelled | Stage::Quarantined, _) => Wanted::Cancelled,
+        (_, Some(Who::Holder)) => Wanted::Released,
+        (_, Some(_)) => Wanted::Overridden,
+        (_, None) => Wanted::Open,
     };
     gate::Slot {
         person: person.name.clone(),
@@ -104,27 +109,34 @@ pub(super) async fn events(
 ) -> Answer<Json<Accepted>> {
     let server = named(&session, &events.server)?;
     let accepted = events.events.iter().map(|e| e.seq).max().unwrap_or(0);
-    let mut told = vec![];
+    // One after the other: a number counts as known as soon as a later one was taken.
     for report in &events.events {
         let number = i64::try_from(report.seq).map_err(|_| bad("a report's number is too large"))?;
-        let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
-        let (booking, step, note) = match &report.kind {
-            ReportKind::State { booking, state, detail, .. } => (booking, step_of(*state), detail.join("; ")),
-            ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
-            other => {
-                tracing::warn!(%server, number, report = ?other, "agent");
-                continue;
-            }
-        };
-        let Ok(booking) = booking.parse::<BookingId>() else { continue };
-        let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());
-        told.push(Told { number, booking, step, moment, note });
-    }
-    let answers = state.desk.report(&session.caller, state.now(), &server, &told).await?;
-    for answer in answers.iter().filter(|a| a.why.is_some()) {
-        tracing::warn!(%server, number = answer.number, why = answer.why, "a report was set aside");
+        if let ReportKind::Stray { account } = &report.kind {
+            state.desk.stray(&session.caller, state.now(), &server, number, account).await?;
+        }
+        let Some(told) = told(report, number)? else { continue };
+        let answers = state.desk.report(&session.caller, state.now(), &server, &[told]).await?;
+        for why in answers.iter().filter_map(|a| a.why.as_ref()) {
+            tracing::warn!(%server, number, why, "a report was set aside");
+        }
     }
     Ok(Json(Accepted { accepted }))
+}
+
+/// A report on a booking, as the desk takes it.
+fn told(report: &gate::Report, number: i64) -> Answer<Option<Told>> {
+    let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
+    let (booking, step, note) = match &report.kind {
+        ReportKind::State { booking, state, reason, detail } => (booking, step_of(*state, *reason), detail.join("; ")),
+        ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
+        ReportKind::Refused { booking, why } => (booking, Step::Refused, why.clone()),
+        ReportKind::Missed { booking } => (booking, Step::Missed, String::new()),
+        ReportKind::Stray { .. } | ReportKind::Accepted { .. } => return Ok(None),
+    };
+    let Ok(booking) = booking.parse::<BookingId>() else { return Ok(None) };
+    let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());
+    Ok(Some(Told { number, booking, step, moment, note }))
 }
 
 fn bad(why: &str) -> Refused {
@@ -140,8 +152,9 @@ fn named(session: &Session, server: &str) -> Answer<ServerId> {
     }
 }
 
-fn step_of(state: SlotState) -> Step {
+fn step_of(state: SlotState, reason: Option<Reason>) -> Step {
     match state {
+        SlotState::Ending if reason == Some(Reason::NotOpened) => Step::NotOpened,
         SlotState::Arming => Step::Arming,
         SlotState::Active => Step::Active,
         SlotState::Ending => Step::Ending,
@@ -223,4 +236,46 @@ pub(super) async fn certificate(
     let certificate = gate::issue(&keys_of(&state)?.ca, server.id.as_str(), &slot, &want.key, serial, &extras)?;
     let (starts, ends) = (booking.window.starts, booking.window.ends);
     Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::domain::{Window, Zone};
+
+    #[test]
+    fn what_the_gate_is_to_do_follows_from_where_a_booking_stands() {
+        let slot = PlanSlot {
+            booking: "b1".parse().unwrap(),
+            person: "amy".parse().unwrap(),
+            place: 0,
+            layout: "2x4c8g".parse().unwrap(),
+            window: Window { starts: Epoch(10), ends: Epoch(20) },
+            busy_until: Epoch(30),
+            state: Stage::Booked,
+            ended_by: None,
+            version: 1,
+        };
+        let person = Person {
+            id: slot.person.clone(),
+            name: "Amy".into(),
+            role: Role::Student,
+            active: true,
+            zone: Zone::utc(),
+            keys: vec![],
+            groups: vec![],
+            version: 1,
+        };
+        for (state, ended_by, wanted) in [
+            (Stage::Booked, None, Wanted::Open),
+            (Stage::Active, None, Wanted::Open),
+            (Stage::Arming, Some(Who::Holder), Wanted::Released),
+            (Stage::Active, Some(Who::Teacher), Wanted::Overridden),
+            (Stage::NoShow, None, Wanted::NoShow),
+            (Stage::Quarantined, Some(Who::Holder), Wanted::Cancelled),
+        ] {
+            let slot = PlanSlot { state, ended_by, ..slot.clone() };
+            assert_eq!(signed_slot(&slot, &person).wanted, wanted, "{state} {ended_by:?}");
+        }
+    }
 }

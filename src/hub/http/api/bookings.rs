@@ -4,8 +4,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::reply::{created, matched, tagged, window};
 use crate::hub::{
-    desk::{BookRequest, Edit, Placed, WeeklyRequest},
-    domain::{Booking, BookingId, Epoch, GroupId, PersonId, ServerId, State as Stage, Window},
+    desk::{BookRequest, Edit, Elsewhere, Placed, WeeklyRequest},
+    domain::{Booking, BookingId, Epoch, Free, GroupId, PersonId, ServerId, State as Stage, Window},
     http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, OnceKey, ProblemBody, Session},
     store::Listing,
 };
@@ -48,6 +48,19 @@ pub(super) struct Extension {
 pub(super) struct Gift {
     /// Who gets it.
     to: PersonId,
+    /// Why; for a teacher.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// Where a booking is moved to.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Relocation {
+    /// On which server.
+    server: ServerId,
+    /// When; no longer than before.
+    window: Window,
     /// Why; for a teacher.
     #[serde(default)]
     reason: Option<String>,
@@ -203,6 +216,40 @@ pub(super) async fn accept(
     ApiPath(id): ApiPath<BookingId>,
 ) -> Answer<Response> {
     Ok(tagged(&state.desk.accept(&session.caller, state.now(), &id).await?))
+}
+
+/// Why a booking cannot take place where it is, if so, and up to three slots to which it can be moved.
+#[utoipa::path(get, operation_id = "bookings_alternatives", path = "/api/v1/bookings/{id}/alternatives", tag = "bookings", params(("id" = BookingId, Path)), responses(
+    (status = 200, body = Elsewhere),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn alternatives(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<BookingId>,
+) -> Answer<Json<Elsewhere>> {
+    Ok(Json(state.desk.elsewhere(&session.caller, state.now(), &id).await?))
+}
+
+/// Moves a booking that its server does not take to another slot; its hours are not counted anew.
+#[utoipa::path(post, operation_id = "bookings_move", path = "/api/v1/bookings/{id}/move", tag = "bookings", request_body = Relocation,
+    params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Booking, headers(("ETag" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn relocate(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<BookingId>,
+    version: IfMatch,
+    OnceKey(key): OnceKey,
+    ApiJson(to): ApiJson<Relocation>,
+) -> Answer<Response> {
+    let edit = Edit { version: version.0, reason: to.reason };
+    let to = Free { server: to.server, window: to.window };
+    let outcome = state.desk.move_to(&session.caller, state.now(), key.as_deref(), &id, &to, &edit).await;
+    matched(outcome, version).map(|b| tagged(&b))
 }
 
 /// Joins the waitlist for a slot; when it becomes free it is offered for a few minutes.

@@ -166,6 +166,11 @@ mod tests {
             series: None,
             wished: None,
             note: Some(note.into()),
+            refused: None,
+            stranded: None,
+            moves: 0,
+            labels: [].into(),
+            ended_by: None,
         }
     }
 

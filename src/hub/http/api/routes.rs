@@ -80,6 +80,8 @@ table! {
     post "/api/v1/bookings/{id}/extend" => bookings::extend,
     post "/api/v1/bookings/{id}/give" => bookings::give,
     post "/api/v1/bookings/{id}/accept" => bookings::accept,
+    post "/api/v1/bookings/{id}/move" => bookings::relocate,
+    get "/api/v1/bookings/{id}/alternatives" => bookings::alternatives,
     post "/api/v1/bookings/{id}/certificate" => agent::certificate,
     post "/api/v1/waits" => bookings::wait,
     post "/api/v1/series" => bookings::series,

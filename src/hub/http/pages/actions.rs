@@ -15,7 +15,7 @@ use crate::{
     core::{Class, Code, Problem},
     hub::{
         desk::{Edit, Refusal},
-        domain::{BookingId, Epoch, Free},
+        domain::{BookingId, Epoch, Free, Window},
     },
 };
 
@@ -91,7 +91,7 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     visit.page_with(status, "refused.html", &values)
 }
 
-fn instead(free: &Free, visit: &Visit) -> Instead {
+pub(super) fn instead(free: &Free, visit: &Visit) -> Instead {
     Instead {
         server: free.server.to_string(),
         when: visit.civil.span(free.window),
@@ -108,12 +108,33 @@ fn instead(free: &Free, visit: &Visit) -> Instead {
 pub(super) struct ChangeForm {
     version: String,
     reason: String,
+    server: String,
+    starts: String,
     ends: String,
     to: String,
     once: String,
 }
 
-/// `POST /booking/{id}/{what}`: cancel, release, extend, give or accept.
+impl ChangeForm {
+    fn end(&self) -> Result<Epoch, Problem> {
+        moment(&self.ends)
+    }
+
+    /// The slot to which it is moved.
+    fn target(&self) -> Result<Free, Problem> {
+        let server = self.server.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
+        let window = Window::new(moment(&self.starts)?, self.end()?);
+        Ok(Free { server, window: window.map_err(|why| Problem::new(Code::BookWindow, why))? })
+    }
+}
+
+fn moment(seconds: &str) -> Result<Epoch, Problem> {
+    let bad = |why: String| Problem::new(Code::BookWindow, why);
+    let seconds = seconds.parse::<i64>().map_err(|_| bad("a moment is not a number of seconds".into()))?;
+    Epoch::try_from(seconds).map_err(bad)
+}
+
+/// `POST /booking/{id}/{what}`: cancel, release, extend, give, accept or move.
 pub(super) async fn change(
     State(state): State<AppState>,
     Path((id, what)): Path<(String, String)>,
@@ -128,12 +149,8 @@ pub(super) async fn change(
         "cancel" => desk.cancel(caller, now, once, &id, &edit).await?,
         "release" => desk.release(caller, now, once, &id, &edit).await?,
         "accept" => desk.accept(caller, now, &id).await?,
-        "extend" => {
-            let bad = |_| Problem::new(Code::BookWindow, "the new end is not a number of seconds");
-            let ends = form.ends.parse::<i64>().map_err(bad)?;
-            let ends = Epoch::try_from(ends).map_err(|why| Problem::new(Code::BookWindow, why))?;
-            desk.extend(caller, now, once, &id, ends, &edit).await?
-        }
+        "extend" => desk.extend(caller, now, once, &id, form.end()?, &edit).await?,
+        "move" => desk.move_to(caller, now, once, &id, &form.target()?, &edit).await?,
         "give" => {
             let to = form.to.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
             desk.give(caller, now, once, &id, &to, &edit).await?

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     super::{Answer, AppState, Session},
     Choices, Eyes, Look, Slot, WeekView, WishForm,
+    actions::{Instead, instead},
     visit::{Visit, go},
     window_of,
 };
@@ -125,6 +126,10 @@ pub(super) struct One {
     pub once: String,
     /// To whom it can be given.
     pub people: Vec<String>,
+    /// Whether its server does not take it, so that it can be moved.
+    pub stuck: bool,
+    /// Where to.
+    pub instead: Vec<Instead>,
 }
 
 /// `GET /booking/{id}`.
@@ -154,5 +159,9 @@ pub(super) async fn booking(
     people.dedup();
     let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil };
     let slot = Slot::new(&booking, server.as_ref(), &policy, &look);
-    visit.page("booking.html", &One { slot, once: super::wish::once(), people })
+    let own = visit.caller.is_teacher() || slot.own;
+    let found = if own { Some(state.desk.elsewhere(&visit.caller, visit.now, &booking.id).await?) } else { None };
+    let stuck = found.as_ref().is_some_and(|f| f.why.is_some());
+    let instead = found.iter().flat_map(|f| &f.alternatives).map(|free| instead(free, &visit)).collect();
+    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead })
 }

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{Civil, Words};
+use super::{Civil, Words, week::health_key};
 use crate::hub::{
     desk::Caller,
     domain::{Booking, Epoch, Policy, Server, State},
@@ -39,6 +39,8 @@ pub struct Slot {
     pub countdown: Option<Countdown>,
     /// Why it is where it is.
     pub note: Option<String>,
+    /// Why its server does not take it.
+    pub trouble: Option<String>,
     /// What can be done.
     pub can: Can,
     /// How to get in; none when it has no server or is over.
@@ -109,6 +111,7 @@ impl Slot {
             state_text: words.get(state_key(booking.state)).to_owned(),
             countdown: countdown(booking, see),
             note: booking.note.clone(),
+            trouble: trouble(booking, server, words),
             can: can(booking, policy, own, see),
             connect: server.filter(|_| booking.state.is_live() && own).map(|s| connect(booking, s)),
         }
@@ -124,6 +127,18 @@ pub struct Look<'a> {
     pub now: Epoch,
     /// In which zone and language.
     pub civil: &'a Civil,
+}
+
+/// What is known against its taking place: its server is out of use, or the agent there refuses it.
+fn trouble(booking: &Booking, server: Option<&Server>, words: &Words) -> Option<String> {
+    let unbegun = matches!(booking.state, State::Booked | State::Delayed);
+    let out = |s: &Server| {
+        let note = s.health_note.as_deref().unwrap_or_default();
+        health_key(s.health).map(|key| format!("{}: {}", s.id, words.say(key, &[("why", note)])))
+    };
+    let health = server.filter(|_| unbegun).and_then(out);
+    let why = health.or_else(|| booking.refused.clone().filter(|_| unbegun || booking.state == State::Arming))?;
+    Some(words.say("slot_trouble", &[("why", &why)]))
 }
 
 fn countdown(booking: &Booking, see: &Look<'_>) -> Option<Countdown> {
@@ -154,10 +169,11 @@ fn can(booking: &Booking, policy: &Policy, own: bool, see: &Look<'_>) -> Can {
     if !own && !see.caller.is_teacher() {
         return Can::default();
     }
-    let running = matches!(booking.state, State::Arming | State::Active) && booking.window.ends > see.now;
+    let lasts = booking.window.ends > see.now && booking.ended_by.is_none();
+    let running = matches!(booking.state, State::Arming | State::Active) && lasts;
     let ahead = matches!(booking.state, State::Booked | State::Delayed | State::Offered | State::Waitlisted);
     let extensible = matches!(booking.state, State::Booked | State::Arming | State::Active);
-    let extend = if extensible && booking.window.ends > see.now { ends(booking, policy, see) } else { vec![] };
+    let extend = if extensible && lasts { ends(booking, policy, see) } else { vec![] };
     let can = Can {
         accept: booking.state == State::Offered && booking.offer_until.is_some_and(|until| until > see.now),
         cancel: ahead,

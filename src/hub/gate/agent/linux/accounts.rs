@@ -111,6 +111,8 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
             "useradd",
             &[
                 "--create-home",
+                "--key",
+                "HOME_MODE=0700",
                 "--shell",
                 "/bin/bash",
                 "--groups",

@@ -1,4 +1,4 @@
-//! Belongs: the real server: /proc, signals, principals files, accounts, what starts processes later.
+//! Belongs: the real server: /proc, signals, principals files, accounts, what they leave behind.
 //! Never: when something is done.
 //! Start here: `world.rs`.
 
@@ -6,6 +6,7 @@ mod accounts;
 mod later;
 mod processes;
 mod sockets;
+mod strewn;
 mod world;
 
 pub use world::{Linux, Places, principals_line};

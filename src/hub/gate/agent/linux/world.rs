@@ -16,6 +16,7 @@ use super::{
     later,
     processes::{self, Process},
     sockets::{self, Socket},
+    strewn,
 };
 use crate::{
     core::{Code, Problem},
@@ -220,8 +221,18 @@ impl World for Linux {
 
     async fn clear(&self, account: &str) -> Result<(), Problem> {
         match self.owner(account).await? {
-            Some(owner) => later::clear(Path::new("/"), &owner).await,
+            Some(owner) => {
+                later::clear(Path::new("/"), &owner).await?;
+                strewn::clear(Path::new("/"), &owner).await
+            }
             None => Ok(()),
+        }
+    }
+
+    async fn left_behind(&self, account: &str) -> Result<Vec<String>, Problem> {
+        match self.owner(account).await? {
+            Some(owner) => strewn::left(Path::new("/"), &owner).await,
+            None => Ok(vec![]),
         }
     }
 

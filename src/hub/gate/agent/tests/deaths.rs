@@ -59,6 +59,7 @@ fn judge(post: &Post, when: &str) {
     assert!(server.wrongs.is_empty(), "{when}: {:#?}", server.wrongs);
     assert!(server.doors.values().all(String::is_empty), "{when}: {:?}", server.doors);
     assert!(server.processes.is_empty() && server.cron.is_empty() && server.labs.is_empty(), "{when}");
+    assert!(server.files.is_empty(), "{when}: {:?}", server.files);
     assert_eq!(server.saved.len(), 2, "{when}");
     drop(server);
     for booking in ["1", "2", "3"] {
@@ -68,6 +69,45 @@ fn judge(post: &Post, when: &str) {
             states.contains(&SlotState::Active) && states.last() == Some(&SlotState::Done),
             "{when}: {booking} {states:?}"
         );
+    }
+}
+
+/// A slot whose lab does not come up, and the next one.
+async fn failure(post: &mut Post) -> Result<(), Halted> {
+    post.plan(1, &[slot("1", "kct-a", 40, 100), slot("2", "kct-b", 110, 200)])?.unwrap();
+    post.until(300).await?;
+    post.hear()
+}
+
+#[tokio::test]
+async fn killed_at_every_line_of_a_lab_that_fails_the_next_is_served() {
+    let mut whole = Post::new();
+    whole.sim.at().broken.insert("arm kct-a".into());
+    failure(&mut whole).await.unwrap();
+    for death in [Death::Before, Death::Torn, Death::After] {
+        for at in 0..journaled(&whole) {
+            let mut post = Post::new();
+            post.sim.at().broken.insert("arm kct-a".into());
+            let mut mortal = Some((at, death));
+            loop {
+                let lived = match post.reborn(mortal.take()) {
+                    Ok(()) => failure(&mut post).await,
+                    Err(halted) => Err(halted),
+                };
+                if lived.is_ok() {
+                    break;
+                }
+                post.sim.pass(700);
+            }
+            post.right();
+            let when = format!("{death:?} at line {at}");
+            assert!(!post.states("1").contains(&SlotState::Active), "{when}");
+            assert!(!post.sim.at().saved.contains("kct-a"), "{when}");
+            for booking in ["1", "2"] {
+                assert_eq!(post.states(booking).last(), Some(&SlotState::Done), "{when}: {booking}");
+            }
+            assert!(post.states("2").contains(&SlotState::Active), "{when}");
+        }
     }
 }
 

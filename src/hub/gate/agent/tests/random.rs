@@ -11,6 +11,8 @@ enum Blow {
     Clock(i64),
     Restart(i64),
     Take(usize),
+    /// Whether labs of one account come up.
+    Labs(bool),
     Hear,
 }
 
@@ -21,6 +23,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         1 => (-7200i64..7200).prop_map(Blow::Clock),
         1 => (1i64..120).prop_map(Blow::Restart),
         1 => (0usize..6).prop_map(Blow::Take),
+        1 => any::<bool>().prop_map(Blow::Labs),
         1 => Just(Blow::Hear),
     ]
 }
@@ -93,12 +96,15 @@ proptest! {
                         }
                         alive = alive.and(post.plan(revision, &slots).map(drop));
                     }
+                    Blow::Labs(true) => post.sim.at().broken.clear(),
+                    Blow::Labs(false) => drop(post.sim.at().broken.insert("arm kct-a".into())),
                     Blow::Hear => alive = alive.and(post.hear()),
                 }
                 post.right();
             }
             // Left alone with a right clock, everything comes to its end.
             post.sim.at().wall_ahead = 0;
+            post.sim.at().broken.clear();
             post.reborn(None).unwrap();
             revision += 1;
             post.plan(revision, &slots).unwrap().unwrap();

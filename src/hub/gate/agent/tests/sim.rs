@@ -30,6 +30,8 @@ pub struct Server {
     pub doors: BTreeMap<String, String>,
     pub processes: BTreeMap<String, u32>,
     pub cron: BTreeSet<String>,
+    /// Whose files lie in /tmp.
+    pub files: BTreeSet<String>,
     /// Labs that run, by account.
     pub labs: BTreeSet<String>,
     pub saved: BTreeSet<String>,
@@ -88,6 +90,7 @@ impl Sim {
         let open: Vec<_> = server.doors.iter().filter(|(_, l)| !l.is_empty()).map(|(a, _)| a.clone()).collect();
         for account in open {
             server.cron.insert(account.clone());
+            server.files.insert(account.clone());
             *server.processes.entry(account).or_default() = 3;
         }
         for account in server.cron.clone() {
@@ -155,8 +158,16 @@ impl World for Sim {
 
     async fn clear(&self, account: &str) -> Result<(), Problem> {
         self.does("clear", account)?;
-        self.at().cron.remove(account);
+        let mut server = self.at();
+        server.cron.remove(account);
+        if !server.broken.contains(&format!("files {account}")) {
+            server.files.remove(account);
+        }
         Ok(())
+    }
+
+    async fn left_behind(&self, account: &str) -> Result<Vec<String>, Problem> {
+        Ok(self.at().files.get(account).map(|whose| format!("file /tmp/{whose}")).into_iter().collect())
     }
 
     async fn cut_flows(&self, account: &str) -> Result<(), Problem> {
@@ -182,6 +193,13 @@ impl World for Sim {
 
 #[async_trait]
 impl HandOver for Sim {
+    fn fit(&self, slot: &Slot) -> Result<(), Problem> {
+        match self.at().broken.contains(&format!("fit {}", slot.account)) {
+            true => Err(Problem::new(Code::GateHandOver, format!("no lab can be made for {}", slot.account))),
+            false => Ok(()),
+        }
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         self.does("save", &slot.account)?;
         let mut server = self.at();

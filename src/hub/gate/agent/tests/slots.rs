@@ -7,6 +7,9 @@ use crate::{
 const WHOLE: [SlotState; 6] =
     [SlotState::Arming, SlotState::Active, SlotState::Ending, SlotState::Saving, SlotState::Resetting, SlotState::Done];
 
+/// A slot whose door never opened.
+const UNOPENED: [SlotState; 4] = [SlotState::Arming, SlotState::Ending, SlotState::Resetting, SlotState::Done];
+
 #[tokio::test]
 async fn two_slots_one_after_the_other() {
     let mut post = Post::new();
@@ -19,6 +22,7 @@ async fn two_slots_one_after_the_other() {
     assert!(post.is_open("kct-a"));
     post.until(201).await.unwrap();
     assert!(!post.is_open("kct-a") && post.sim.at().processes.is_empty() && post.sim.at().cron.is_empty());
+    assert!(post.sim.at().files.is_empty());
     post.until(400).await.unwrap();
     post.hear().unwrap();
     assert_eq!(post.states("1"), WHOLE);
@@ -89,16 +93,20 @@ async fn what_the_hub_takes_back_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_slot_cancelled_while_armed_is_reset_and_never_open() {
-    let mut post = Post::new();
-    post.plan(1, &[slot("1", "kct-a", 100, 200)]).unwrap().unwrap();
-    post.until(90).await.unwrap();
-    post.plan(2, &[]).unwrap().unwrap();
-    post.until(150).await.unwrap();
-    post.hear().unwrap();
-    assert!(!post.states("1").contains(&SlotState::Active));
-    assert!(post.states("1").contains(&SlotState::Done) && post.sim.at().labs.is_empty());
-    assert!(!post.sim.at().did.contains(&"open kct-a".to_owned()));
+async fn a_slot_given_up_while_armed_is_reset_and_never_open() {
+    let released = crate::hub::gate::Slot { wanted: Wanted::Released, ..slot("1", "kct-a", 100, 101) };
+    for then in [vec![], vec![released]] {
+        let mut post = Post::new();
+        post.plan(1, &[slot("1", "kct-a", 100, 200)]).unwrap().unwrap();
+        post.until(90).await.unwrap();
+        post.plan(2, &then).unwrap().unwrap();
+        post.until(150).await.unwrap();
+        post.hear().unwrap();
+        assert_eq!(post.states("1"), UNOPENED);
+        let server = post.sim.at();
+        assert!(server.labs.is_empty() && server.saved.is_empty(), "the lab saved before is not overwritten");
+        assert!(!server.did.contains(&"open kct-a".to_owned()));
+    }
 }
 
 #[tokio::test]
@@ -127,19 +135,73 @@ async fn an_old_plan_is_refused_and_an_expired_one_closes_everything() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_no_students_costs_its_slot_and_not_the_server() {
+async fn who_cannot_be_let_in_costs_the_slot_and_not_the_server() {
+    for what in ["account", "fit"] {
+        let mut post = Post::new();
+        post.sim.at().broken.insert(format!("{what} kct-a"));
+        post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+        post.until(400).await.unwrap();
+        post.hear().unwrap();
+        assert!(post.states("1").is_empty(), "nothing was begun");
+        assert!(!post.sim.at().did.iter().any(|d| d.ends_with("kct-a") && !d.starts_with("account")));
+        assert_eq!(
+            post.told.iter().filter(|k| matches!(k, ReportKind::Refused { booking, .. } if booking == "1")).count(),
+            1
+        );
+        assert!(post.told.contains(&ReportKind::Missed { booking: "1".into() }));
+        assert_eq!(post.states("2"), WHOLE);
+        post.right();
+    }
+}
+
+#[tokio::test]
+async fn a_lab_that_does_not_come_up_costs_its_slot_and_not_the_server() {
     let mut post = Post::new();
-    post.sim.at().broken.insert("account kct-a".into());
+    post.sim.at().broken.insert("arm kct-a".into());
     post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+    post.until(105).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1"), UNOPENED, "over at once, and proven clean");
+    let why = |k: &ReportKind| match k {
+        ReportKind::State { state: SlotState::Ending, reason: Some(Reason::NotOpened), detail, .. } => detail.clone(),
+        _ => vec![],
+    };
+    assert!(post.told.iter().any(|k| why(k).concat().contains("arm is broken")), "{:?}", post.told);
     post.until(400).await.unwrap();
     post.hear().unwrap();
-    assert!(post.states("1").is_empty(), "nothing was begun");
-    assert!(!post.sim.at().did.iter().any(|d| d.ends_with("kct-a") && !d.starts_with("account")));
-    assert_eq!(
-        post.told.iter().filter(|k| matches!(k, ReportKind::Refused { booking, .. } if booking == "1")).count(),
-        1
-    );
-    assert!(post.told.contains(&ReportKind::Missed { booking: "1".into() }));
+    let did = post.sim.at().did.clone();
+    assert_eq!(did.iter().filter(|d| *d == "arm kct-a").count(), 1, "a slot that is over is not begun again");
+    assert!(!did.contains(&"open kct-a".to_owned()) && !did.contains(&"save kct-a".to_owned()), "{did:?}");
+    assert_eq!(post.states("2"), WHOLE);
+    post.right();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_cleaned_after_a_failed_lab_is_quarantined() {
+    for what in ["reset", "prove"] {
+        let mut post = Post::new();
+        post.sim.at().broken.extend(["arm kct-a".to_owned(), format!("{what} kct-a")]);
+        post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+        post.until(250).await.unwrap();
+        post.hear().unwrap();
+        assert_eq!(post.states("1").last(), Some(&SlotState::Quarantined));
+        assert!(post.states("2").is_empty() && !post.is_open("kct-b"), "nobody gets a dirty server");
+        post.right();
+    }
+}
+
+/// Its lab is up, but by the start its account has become one that could get around every slot.
+#[tokio::test]
+async fn an_account_that_becomes_unfit_while_its_lab_is_armed_ends_its_slot() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+    post.until(90).await.unwrap();
+    post.sim.at().broken.insert("account kct-a".into());
+    post.until(400).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Done));
+    assert!(!post.states("1").contains(&SlotState::Active));
+    assert!(!post.sim.at().did.contains(&"open kct-a".to_owned()));
     assert_eq!(post.states("2"), WHOLE);
     post.right();
 }
@@ -180,6 +242,21 @@ async fn processes_that_cannot_be_ended_quarantine_the_slot() {
     post.hear().unwrap();
     assert_eq!(post.states("1").last(), Some(&SlotState::Quarantined));
     assert!(!post.is_open("kct-a") && !post.is_open("kct-b"));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_removed_quarantine_the_slot() {
+    let mut post = Post::new();
+    post.sim.at().broken.insert("files kct-a".into());
+    post.plan(1, &[slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 500)]).unwrap().unwrap();
+    post.until(150).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Quarantined));
+    let told = |k: &ReportKind| match k {
+        ReportKind::State { detail, .. } => detail.iter().any(|line| line.contains("/tmp/kct-a")),
+        _ => false,
+    };
+    assert!(post.told.iter().any(told) && !post.is_open("kct-b"), "{:?}", post.told);
 }
 
 #[tokio::test]

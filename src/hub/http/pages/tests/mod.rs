@@ -1,6 +1,13 @@
 //! Weeks and pages from made-up servers: what is shown, escaped, and how fast.
 
-use super::{draw, home::Home, slot::Slot, visit::Frame, *};
+use super::{
+    actions::Instead,
+    draw,
+    home::{Home, One},
+    slot::Slot,
+    visit::Frame,
+    *,
+};
 use crate::{
     core::Bytes,
     hub::{
@@ -61,6 +68,11 @@ fn booking(n: u64, person: &str, starts: Epoch, minutes: i64) -> Booking {
         series: None,
         wished: None,
         note: None,
+        refused: None,
+        stranded: None,
+        moves: 0,
+        labels: [].into(),
+        ended_by: None,
     }
 }
 
@@ -163,12 +175,37 @@ fn foreign_text_is_escaped() {
     }];
     let mut sick = open(&civil, now, vec![]);
     (sick.server.health, sick.server.health_note) = (Health::Quarantined, Some(bad.into()));
-    let mut home = home(&civil, now, vec![one, sick], &[]);
+    let own = Booking { refused: Some(bad.into()), ..booking(1, "amy", now + 3600, 60) };
+    let mut home = home(&civil, now, vec![one, sick], &[own]);
     home.form.person = bad.into();
     let text = page(Lang::En, Some(bad), &home, "home.html");
     assert!(!text.contains("<script>alert") && !text.contains("\"><b>"));
-    assert!(text.matches("&lt;script&gt;").count() >= 3, "{text}");
+    assert!(text.matches("&lt;script&gt;").count() >= 4 && text.contains("does not take this slot"), "{text}");
     assert_eq!(text.matches("c5rf").count(), text.matches("method=\"post\"").count());
+}
+
+#[test]
+fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    let (policy, caller, mut one) = (Policy::default(), amy(), server("one"));
+    (one.health, one.health_note) = (Health::Quarantined, Some("a process is left".into()));
+    let look = Look { caller: &caller, now, civil: &civil };
+    let slot = Slot::new(&booking(1, "amy", now + 3600, 60), Some(&one), &policy, &look);
+    let free = Instead {
+        server: "two".into(),
+        when: "later".into(),
+        utc: "later (UTC)".into(),
+        starts: now.0 + 7200,
+        ends: now.0 + 10_800,
+        once: "x".into(),
+    };
+    let mut shown = One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free] };
+    let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
+    assert!(text.contains("one: quarantined a process is left") && text.contains("two: later"), "{text}");
+    assert!(text.contains("/move\"") && text.contains(&format!("value=\"{}\"", now.0 + 7200)), "{text}");
+    shown.instead.clear();
+    let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
+    assert!(!text.contains("/move\"") && text.contains("No other slot is free"), "{text}");
 }
 
 #[test]

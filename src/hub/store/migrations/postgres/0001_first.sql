@@ -83,6 +83,11 @@ CREATE TABLE bookings (
     series TEXT,
     wished TEXT,
     note TEXT,
+    refused TEXT,
+    stranded BIGINT,
+    moves BIGINT NOT NULL DEFAULT 0,
+    labels TEXT NOT NULL DEFAULT '[]',
+    ended_by TEXT,
     CHECK (ends > starts AND busy_until >= ends),
     CHECK (state NOT IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') OR (server IS NOT NULL AND place IS NOT NULL)),
     -- Empty ranges would slip through it, therefore the check above.

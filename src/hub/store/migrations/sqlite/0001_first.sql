@@ -83,6 +83,11 @@ CREATE TABLE bookings (
     series TEXT,
     wished TEXT,
     note TEXT,
+    refused TEXT,
+    stranded INTEGER,
+    moves INTEGER NOT NULL DEFAULT 0,
+    labels TEXT NOT NULL DEFAULT '[]',
+    ended_by TEXT,
     CHECK (ends > starts AND busy_until >= ends),
     CHECK (state NOT IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') OR (server IS NOT NULL AND place IS NOT NULL))
 ) STRICT;

@@ -1,0 +1,227 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{
+    Caller, Desk, book,
+    change::{Edit, load},
+    rules,
+    transaction::{transact, transact_once},
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives},
+        store::{Listing, Tx},
+    },
+};
+
+/// A booking whose server is out of use is moved to another one when it starts within this, seconds; the next one of
+/// each server at once.
+const AHEAD: i64 = 24 * 3600;
+
+/// Why a booking cannot take place where it is, and what is free instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Elsewhere {
+    /// Why not; none when nothing is known against it.
+    pub why: Option<String>,
+    /// Up to three free slots nearest to it, to which it can be moved.
+    pub alternatives: Vec<Free>,
+}
+
+/// Why a server does not take a booking that has not begun: it is out of use or in maintenance then, or its agent
+/// refused.
+fn why_not(server: &Server, closed: &[Maintenance], b: &Booking, now: Epoch) -> Option<String> {
+    if !matches!(b.state, State::Booked | State::Delayed) || b.window.ends <= now {
+        return None;
+    }
+    match server.takes(closed, b.window) {
+        // Opening hours count when it is booked: they may be others by now, or a teacher went past them.
+        Err(problem) if problem.code != Code::BookClosed => Some(problem.what),
+        _ => b.refused.clone(),
+    }
+}
+
+async fn why_stuck(tx: &mut Tx, b: &Booking) -> Result<Option<String>, Problem> {
+    let Some(id) = &b.server else { return Ok(None) };
+    let server = tx.server(id).await?;
+    let closed = tx.maintenance(b.busy()).await?;
+    Ok(why_not(&server, &closed, b, tx.now()))
+}
+
+/// Whether a lab of this booking can ever run on a server.
+fn suits(server: &Server, b: &Booking) -> bool {
+    server.is_for(&b.course) && server.can_hold(b.layout) && b.labels.is_subset(&server.labels)
+}
+
+/// The booking at another place.
+fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
+    Booking {
+        state: State::Booked,
+        server: Some(server.id.clone()),
+        place: Some(place),
+        window,
+        busy_until: server.busy(window).ends,
+        charged: b.charged.min(window.length()),
+        refused: None,
+        stranded: None,
+        moves: b.moves + 1,
+        ..b.clone()
+    }
+}
+
+impl Desk {
+    /// Bookings that their servers do not take and that it is time to do something about, by start.
+    pub(in crate::hub) async fn stuck(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
+        let mut tx = self.store.read(now).await?;
+        let mut all = vec![];
+        for state in [State::Booked, State::Delayed] {
+            all.extend(tx.bookings(&Listing { state: Some(state), ..Listing::default() }).await?);
+        }
+        all.sort_by_key(|b| b.window.starts);
+        let servers: BTreeMap<ServerId, Server> = tx.servers().await?.into_iter().map(|s| (s.id.clone(), s)).collect();
+        let closed = tx.maintenance(Window { starts: now, ends: Epoch::LAST }).await?;
+        let mut seen = BTreeSet::new();
+        all.retain(|b| {
+            let Some(server) = b.server.as_ref().and_then(|id| servers.get(id)) else { return false };
+            let Some(why) = why_not(server, &closed, b, now) else { return false };
+            // What an agent refuses before the start may be mended until then.
+            if b.refused.as_ref() == Some(&why) {
+                return b.window.starts <= now;
+            }
+            let next = seen.insert(&server.id);
+            next || b.window.starts < now + AHEAD
+        });
+        Ok(all)
+    }
+
+    /// Moves a booking off a server that does not take it to another one that is free, or tells its holder that there
+    /// is none; whether it was moved.
+    pub(in crate::hub) async fn rehouse(&self, now: Epoch, id: &BookingId) -> Result<bool, Problem> {
+        let outcome = transact!(self, Caller::Clerk, now, |tx| rehouse(&mut tx, id).await);
+        match outcome {
+            Err(problem) if matches!(problem.code, Code::BookStale | Code::BookConflict | Code::BookState) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    /// Why a booking cannot take place where it is, if so, and where it could.
+    pub async fn elsewhere(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Elsewhere, Problem> {
+        let mut tx = self.store.read(now).await?;
+        let booking = tx.booking(id).await?;
+        caller.needs_self(&booking.person)?;
+        let why = why_stuck(&mut tx, &booking).await?;
+        let alternatives = if why.is_some() { instead(&mut tx, &booking).await? } else { vec![] };
+        Ok(Elsewhere { why, alternatives })
+    }
+
+    /// Moves a booking that its server does not take to a slot that can be had, no longer than before. Its hours are
+    /// not counted anew: that it cannot take place is not its holder's doing.
+    pub async fn move_to(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        to: &Free,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("move", id, to, edit), |tx| {
+            // Both servers, in the order of their names.
+            let there = tx.booking(id).await?.server;
+            let both: BTreeSet<ServerId> = there.into_iter().chain([to.server.clone()]).collect();
+            for server in &both {
+                tx.lock_server(server).await?;
+            }
+            let before = load(&mut tx, id, edit).await?;
+            let who = caller.over(&before, edit.reason.as_deref())?;
+            if why_stuck(&mut tx, &before).await?.is_none() {
+                let what = format!("booking {id} is {}, and nothing is known against its server", before.state);
+                return Err(Problem::new(Code::BookState, what).hint("Cancel it and book another slot."));
+            }
+            if to.window.length() > before.window.length() {
+                let what = format!("{} is longer than {}", to.window, before.window);
+                return Err(Problem::new(Code::BookWindow, what));
+            }
+            let place = free_place(&mut tx, &before, to).await?;
+            tx.lock_person(&before.person).await?;
+            rules::not_twice(&mut tx, &before.person, to.window, Some(id)).await?;
+            let next = moved(&before, &tx.server(&to.server).await?, place, to.window);
+            let after = tx.change_booking(&before, next, who, "booking.move", edit.reason.clone()).await?;
+            tx.hold(&before, before.window.starts).await?;
+            Ok(after)
+        })
+    }
+}
+
+/// The place that a booking gets in another slot, by the rules of time and of the server.
+async fn free_place(tx: &mut Tx, b: &Booking, to: &Free) -> Result<u32, Problem> {
+    let server = tx.server(&to.server).await?;
+    if !suits(&server, b) {
+        let what = format!("server {} is not for {} of course {} with its labels", server.id, b.layout, b.course);
+        return Err(Problem::new(Code::BookLayout, what));
+    }
+    rules::standing(tx, &b.person, Some(&b.course)).await?.course.policy.allows(&server, tx.now(), to.window)?;
+    let mut ground = rules::ground(tx, server, to.window).await?;
+    ground.held.retain(|h| h.booking != b.id);
+    book::on(&ground, to.window, b.layout, false)
+}
+
+/// Up to three free slots nearest to a booking, at which its holder has no other.
+pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Problem> {
+    let now = tx.now();
+    let policy = tx.course(&b.course).await?.policy;
+    let horizon = now + i64::from(policy.horizon) * 86_400;
+    let wide = Window { starts: now - 86_400, ends: b.window.ends.max(horizon) + 86_400 };
+    let mut grounds = vec![];
+    for server in tx.servers().await? {
+        if suits(&server, b) {
+            grounds.push(rules::ground(tx, server, wide).await?);
+        }
+    }
+    let own = Listing { person: Some(b.person.clone()), within: Some(wide), open: true, ..Listing::default() };
+    let own = tx.bookings(&own).await?;
+    let others: Vec<Window> = own.iter().filter(|o| o.id != b.id && o.state.is_live()).map(|o| o.window).collect();
+    let mut found = alternatives(&grounds, &policy, now, b.window, b.layout, 12);
+    found.retain(|free| !others.iter().any(|other| other.overlaps(free.window)));
+    found.truncate(3);
+    Ok(found)
+}
+
+async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
+    let b = tx.booking(id).await?;
+    let (Some(old), Some(why)) = (b.server.clone(), why_stuck(tx, &b).await?) else { return Ok(false) };
+    // What an agent refused may be the holder's own matter, which goes along: it is tried on one other server only.
+    let tried = b.moves > 0 && b.refused.as_ref() == Some(&why);
+    for server in tx.servers().await? {
+        if tried || server.id == old || !suits(&server, &b) {
+            continue;
+        }
+        let server = tx.lock_server(&server.id).await?;
+        let ground = rules::ground(tx, server, b.window).await?;
+        let Ok(place) = book::on(&ground, b.window, b.layout, false) else { continue };
+        let next = moved(&b, &ground.server, place, b.window);
+        let reason = format!("{why}; moved to {}", ground.server.id);
+        let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
+        tx.hold(&b, b.window.starts).await?;
+        let payload = json!({ "booking": after, "from": old, "note": reason });
+        tx.tell("booking.moved", format!("booking:{id}"), Some(&b.person), Some(&ground.server.id), payload);
+        return Ok(true);
+    }
+    if b.stranded != Some(b.window.starts) {
+        let next = Booking { stranded: Some(b.window.starts), ..b.clone() };
+        let after = tx.change_booking(&b, next, Who::Clerk, "clerk.strand", Some(why.clone())).await?;
+        strand(tx, &after, Some(why)).await?;
+    }
+    Ok(false)
+}
+
+/// Tells a holder that the slot will not be had, and what is free instead.
+pub(super) async fn strand(tx: &mut Tx, b: &Booking, why: Option<String>) -> Result<(), Problem> {
+    let alternatives = instead(tx, b).await?;
+    let payload = json!({ "booking": b, "note": why, "alternatives": alternatives });
+    tx.tell("booking.stranded", format!("booking:{}", b.id), Some(&b.person), b.server.as_ref(), payload);
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Slots that their server does not take: who hears of it, and where they go.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, Edit, Report, Step, Taken},
+        domain::{Booking, Free, Health, Mode, State},
+        store::EventRow,
+    },
+};
+
+use super::{report, state};
+use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, healthy, server, who, window};
+
+async fn refuse(desk: &Desk, number: i64, booking: &Booking, why: &str, minute: i64) -> Taken {
+    let server = booking.server.clone().unwrap();
+    let (id, note) = (booking.id.clone(), Some(why.to_owned()));
+    let one = Report { number, booking: id, step: Step::Refused, moment: at(minute), note };
+    desk.report(&Caller::Agent(server.clone()), at(minute), &server, &[one]).await.unwrap()[0].taken
+}
+
+async fn told(desk: &Desk, login: &str, kind: &str) -> Vec<EventRow> {
+    let mut events = desk.events(&who(login), NOW, 0, 1000).await.unwrap();
+    events.retain(|e| e.kind == kind);
+    events
+}
+
+async fn now(desk: &Desk, booking: &Booking) -> Booking {
+    desk.booking(&Caller::Console, NOW, &booking.id).await.unwrap()
+}
+
+pub async fn what_an_agent_refuses_is_told_and_can_be_moved(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    let to = Free { server: "one".parse().unwrap(), window: window(150, 210) };
+    let edit = Edit::default();
+    let early = desk.move_to(&who("amy"), NOW, None, &booking.id, &to, &edit).await.unwrap_err();
+    assert_eq!(early.code, Code::BookState, "nothing is known against its server");
+    assert_eq!(desk.elsewhere(&who("amy"), NOW, &booking.id).await.unwrap().alternatives, []);
+
+    assert_eq!(refuse(&desk, 1, &booking, "there is no key", 55).await, Taken::Applied);
+    assert_eq!(refuse(&desk, 2, &booking, "there is no key", 56).await, Taken::Known, "a restarted agent repeats it");
+    let after = now(&desk, &booking).await;
+    assert_eq!((after.state, after.refused.as_deref(), after.version), (State::Booked, Some("there is no key"), 2));
+    assert_eq!(desk.booking(&who("bob"), NOW, &booking.id).await.unwrap().refused, None, "not for everybody");
+    assert_eq!(told(&desk, "amy", "booking.refused").await[0].payload["note"], "there is no key");
+    let others = told(&desk, "bob", "booking.refused").await;
+    assert!(!others[0].payload.to_string().contains("there is no key"), "{others:?}");
+
+    let clerk = clerk(&desk);
+    clerk.settle(at(59)).await.unwrap();
+    assert!(told(&desk, "amy", "booking.stranded").await.is_empty(), "it may be mended until the start");
+    for minute in [60, 61] {
+        assert_eq!(clerk.settle(at(minute)).await.unwrap().moved, 0);
+    }
+    let stranded = told(&desk, "amy", "booking.stranded").await;
+    assert_eq!(stranded.len(), 1, "once");
+    assert_eq!(stranded[0].payload["alternatives"].as_array().unwrap().len(), 3);
+    let found = desk.elsewhere(&who("amy"), at(61), &booking.id).await.unwrap();
+    assert_eq!((found.why.as_deref(), &found.alternatives[0]), (Some("there is no key"), &to));
+
+    let denied = desk.move_to(&who("bob"), at(61), None, &booking.id, &to, &because("mine")).await.unwrap_err();
+    assert_eq!(denied.code, Code::HubDenied);
+    let long = Free { window: window(150, 270), ..to.clone() };
+    let longer = desk.move_to(&who("amy"), at(61), None, &booking.id, &long, &edit).await.unwrap_err();
+    assert_eq!(longer.code, Code::BookWindow);
+    let moved = desk.move_to(&who("amy"), at(61), Some("k"), &booking.id, &to, &edit).await.unwrap();
+    assert_eq!((moved.window, moved.state, moved.refused.clone()), (to.window, State::Booked, None));
+    assert_eq!(desk.move_to(&who("amy"), at(62), Some("k"), &booking.id, &to, &edit).await.unwrap(), moved);
+    assert_eq!(report(&desk, 3, &moved, Step::Arming, 149).await, Taken::Applied);
+    healthy(&desk).await;
+}
+
+pub async fn a_refused_slot_is_tried_on_one_other_server_only(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    refuse(&desk, 1, &booking, "there is no key", 55).await;
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.settle(at(59)).await.unwrap().moved, 0);
+    assert_eq!(clerk.settle(at(60)).await.unwrap().moved, 1);
+    let moved = now(&desk, &booking).await;
+    assert_eq!((moved.server.as_ref().unwrap().as_str(), moved.refused.clone()), ("two", None));
+    refuse(&desk, 1, &moved, "there is no key", 61).await;
+    assert_eq!(clerk.settle(at(61)).await.unwrap().moved, 0, "it would go to and fro");
+    assert_eq!(told(&desk, "amy", "booking.stranded").await.len(), 1);
+    // Mended after all: begun, and nothing stands against it any more.
+    assert_eq!(report(&desk, 2, &moved, Step::Arming, 62).await, Taken::Applied);
+    assert_eq!(now(&desk, &booking).await.refused, None);
+    healthy(&desk).await;
+}
+
+pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let day = 1440;
+    let next = book(&desk, "amy", 3 * day, 3 * day + 60).await;
+    let later = book(&desk, "bob", 4 * day, 4 * day + 60).await;
+    let one = "one".parse().unwrap();
+    desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+    let clerk = clerk(&desk);
+    for minute in [1, 2] {
+        assert_eq!(clerk.settle(at(minute)).await.unwrap().moved, 0);
+    }
+    assert_eq!(told(&desk, "amy", "booking.stranded").await.len(), 1, "the next holder at once, and once");
+    assert_eq!(now(&desk, &later).await.stranded, None, "the others a day before");
+    assert!(desk.elsewhere(&who("bob"), at(3), &later.id).await.unwrap().why.unwrap().contains("new disk"));
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    assert_eq!(clerk.settle(at(4)).await.unwrap().moved, 1);
+    assert_eq!(now(&desk, &next).await.server.unwrap().as_str(), "two");
+    assert_eq!(clerk.settle(at(5)).await.unwrap().moved, 1, "now bob's is the next one");
+    healthy(&desk).await;
+}
+
+pub async fn bookings_leave_a_server_in_maintenance(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let (during, after) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 240, 300).await);
+    desk.add_maintenance(&Caller::Console, NOW, &"one".parse().unwrap(), window(60, 200), "new disk").await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().moved, 1);
+    assert_eq!(now(&desk, &during).await.server.unwrap().as_str(), "two");
+    assert_eq!(now(&desk, &after).await.server.unwrap().as_str(), "one");
+    healthy(&desk).await;
+}
+
+pub async fn a_missed_slot_is_over_and_a_stray_is_told_to_teachers(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, one) = (book(&desk, "amy", 0, 60).await, "one".parse().unwrap());
+    refuse(&desk, 1, &first, "there is no key", 0).await;
+    assert_eq!(report(&desk, 2, &first, Step::Missed, 30).await, Taken::Known, "it was made longer meanwhile");
+    assert_eq!(report(&desk, 3, &first, Step::Missed, 60).await, Taken::Applied);
+    assert_eq!(state(&desk, &first).await, State::Cancelled);
+    assert_eq!(now(&desk, &first).await.note.as_deref(), Some("there is no key"));
+    for _ in 0..2 {
+        desk.stray(&agent("one"), at(61), &one, 4, "amy").await.unwrap();
+    }
+    assert_eq!(desk.stray(&agent("two"), at(61), &one, 5, "amy").await.unwrap_err().code, Code::HubDenied);
+    let audit = desk.audit(&Caller::Console, at(61), Some("server:one".into()), None, 100).await.unwrap();
+    assert_eq!(audit.iter().filter(|row| row.action == "agent.stray").count(), 1);
+    assert_eq!(told(&desk, "tea", "server.stray").await[0].payload["account"], "amy");
+    assert!(!told(&desk, "bob", "server.stray").await[0].payload.to_string().contains("amy"));
+    healthy(&desk).await;
+}
