@@ -38,6 +38,13 @@ impl Phase for GateLeave {
                 script(&format!("close_accounts {words}"))?,
             ),
             Step::script(
+                "labs",
+                "remove the labs and their engine",
+                Check::Script(script("[ -z \"$(labs_left)\" ]")?),
+                script("remove_labs")?,
+            )
+            .limit(900),
+            Step::script(
                 "files",
                 "restore files and sshd",
                 Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e /etc/kubecamp-gate ]"))?),

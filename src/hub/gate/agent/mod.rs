@@ -10,6 +10,7 @@ mod entry;
 mod hand_over;
 mod journal;
 mod keeper;
+mod labs;
 mod ledger;
 mod linux;
 mod machines;
@@ -17,6 +18,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod time;
+mod welcome;
 mod world;
 
 pub use config::{Config, MachinesConfig};
@@ -25,8 +27,9 @@ pub use entry::{Entry, Line, Step};
 pub use hand_over::{Commands, HandOver};
 pub use journal::{Halted, Ink, InkError, Journal};
 pub use keeper::{Agent, Limits};
+pub use labs::{Labs, Program};
 pub use ledger::{Held, Ledger};
-pub use linux::{Linux, Places, principals_line};
+pub use linux::{Home, Linux, Places, principals_line};
 pub use machines::Machines;
 pub use serve::{Link, serve};
 pub use time::{Anchor, LARGEST_SKEW, Now, Reading, Timeline};

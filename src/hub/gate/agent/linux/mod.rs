@@ -3,9 +3,11 @@
 //! Start here: `world.rs`.
 
 mod accounts;
+mod home;
 mod later;
 mod processes;
 mod sockets;
 mod world;
 
+pub use home::Home;
 pub use world::{Linux, Places, principals_line};
