@@ -66,7 +66,8 @@ fn trial(labs: &GateMachines, sum: &str) -> Result<Step, Problem> {
     let bundle = if labs.bundle.is_some() { format!(" --bundle {BUNDLE}") } else { String::new() };
     let (mark, kubecamp) = (format!("{} {sum}", labs.kind), format!("{PROGRAM} --name {TRIAL} --yes --plain"));
     let change = gate_host::script(&format!(
-        "KUBECAMP_HOME={HOME}; export KUBECAMP_HOME\n\
+        "command -v nft >/dev/null || apt-get install -yq --no-install-recommends nftables </dev/null || exit 1\n\
+         KUBECAMP_HOME={HOME}; export KUBECAMP_HOME\n\
          {kubecamp} up --local --allow-undersized --layout 1x4c12g --machines {}{bundle} </dev/null || exit 1\n\
          {kubecamp} down </dev/null || exit 1\n\
          echo '{mark}' > {HOME}/tried",

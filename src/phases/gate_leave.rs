@@ -49,7 +49,7 @@ impl Phase for GateLeave {
                 "restore files and sshd",
                 Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e /etc/kubecamp-gate ]"))?),
                 script(
-                    "gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
+                    "forget_rules; gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
                      if has_systemd; then systemctl daemon-reload; fi\n\
                      rm -f /run/kubecamp-agent.config /var/log/kubecamp-agent.log; rm -rf \"$KC\"",
                 )?,

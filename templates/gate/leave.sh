@@ -35,6 +35,12 @@ remove_labs() {
   sha256sum -c --status "$LABS/kubectl.sha256" 2>/dev/null && rm -f /usr/local/bin/kubectl
   true
 }
+# The rules by which labs were reached.
+forget_rules() {
+  for family in -4 -6; do
+    ip $family rule show 2>/dev/null | sed -n 's/^\(1150[012]\):.*/\1/p' | while read -r p; do ip $family rule del priority "$p"; done
+  done
+}
 gate_back() {
   [ -e "$KC/manifest" ] || return 0
   awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' "$KC/manifest" | while IFS='	' read -r kind before thing; do

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 
@@ -45,7 +45,7 @@ impl Agent {
             let tried = match step {
                 Step::Evict => self.world.evict(account).await,
                 Step::Clear => self.world.clear(account).await,
-                Step::Cut => self.world.cut_flows(account).await,
+                Step::Cut => self.cut(account).await,
                 _ => self.prove_empty(account).await,
             };
             match tried {
@@ -59,6 +59,14 @@ impl Agent {
             }
         }
         Ok(None)
+    }
+
+    /// Nothing of the account's connections goes on, to the lab's machines neither.
+    async fn cut(&self, account: &str) -> Result<(), Problem> {
+        let others: BTreeSet<String> = self.reaching.iter().filter(|a| a.as_str() != account).cloned().collect();
+        let labs = self.hand.reach();
+        self.world.set_reach(&labs, &others).await?;
+        self.world.cut_flows(account).await
     }
 
     /// What came back between killing and looking is ended once more before it counts.

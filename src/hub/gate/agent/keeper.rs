@@ -47,6 +47,8 @@ pub struct Agent {
     pub(super) refused: BTreeMap<String, String>,
     pub(super) strays: BTreeSet<String>,
     pub(super) troubles: BTreeMap<String, String>,
+    /// Accounts that reach the machines of their labs.
+    pub(super) reaching: BTreeSet<String>,
     trust: Trust,
 }
 
@@ -85,6 +87,7 @@ impl Agent {
             refused: BTreeMap::new(),
             strays: BTreeSet::new(),
             troubles: BTreeMap::new(),
+            reaching: BTreeSet::new(),
             trust,
         }
     }
@@ -221,6 +224,7 @@ impl Agent {
         let now = self.timeline.look(&reading);
         let lost = self.timeline.is_lost(&reading);
         let shut = self.take_principals(now);
+        self.keep_reach(now, lost).await;
         self.books().settle()?;
         self.remember_time()?;
         self.follow_plan()?;
@@ -232,6 +236,7 @@ impl Agent {
         self.take_new(now, doubt.as_deref()).await?;
         self.work_on_labs().await?;
         self.open_doors(now, doubt.as_deref()).await?;
+        self.keep_reach(now, lost).await;
         self.tell(now).await?;
         self.sweep(lost).await?;
         Ok(self.until_next(now))

@@ -1,24 +1,34 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 
-use super::{HandOver, Labs, MachinesConfig, Program};
+use super::{HandOver, Labs, MachinesConfig, Program, Reach};
 use crate::{
     core::{Blob, Code, LabName, Problem, Quiet},
     hub::gate::Slot,
-    machine::{Engine, EngineAt, Machine, Provider, State},
+    machine::{Engine, EngineAt, Machine, Place, Provider, State},
     phases::{LocalPlaces, place_of, provider_in},
 };
 
-/// Finds the provider of a lab's machines anew each time: its engine may have been started since.
-type Source = Box<dyn Fn(LabName) -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> + Send + Sync>;
+/// Where a lab's machines are.
+pub struct Ground {
+    /// What makes, stops and keeps them.
+    pub provider: Arc<dyn Provider>,
+    /// The engine that they are in; none where there is no way to them to be guarded.
+    pub place: Option<Place>,
+}
+
+/// Finds where a lab's machines are anew each time: their engine may have been started since.
+type Source = Box<dyn Fn(LabName) -> BoxFuture<'static, Result<Ground, Problem>> + Send + Sync>;
 
 /// Hands labs over that live in machines on this server: each holder has a lab of their own, stopped and kept between
 /// slots with its addresses, so that its cluster goes on where it was.
 pub struct Machines {
     labs: Arc<dyn Labs>,
     source: Source,
+    /// The folder that remembers the ways to the labs.
+    ways: PathBuf,
 }
 
 /// The snapshot of the last slot's end, for a lab that does not come up any more.
@@ -38,7 +48,7 @@ impl Machines {
             outbound: false,
         };
         let noted = Arc::clone(&labs);
-        let find = move |lab: LabName| -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> {
+        let find = move |lab: LabName| -> BoxFuture<'static, Result<Ground, Problem>> {
             let places = LocalPlaces { at: noted.noted_engine(&lab), ..places.clone() };
             Box::pin(async move {
                 let place = match (place_of(&places, &lab).await?, &places.at) {
@@ -47,34 +57,36 @@ impl Machines {
                     (None, Some(EngineAt::Private(dir))) => Engine::new(dir).start(&Quiet).await?,
                     (None, None) => Engine::new(&places.engine).start(&Quiet).await?,
                 };
-                Ok(Arc::new(provider_in(place, &places)?) as Arc<dyn Provider>)
+                let provider = Arc::new(provider_in(place.clone(), &places)?);
+                Ok(Ground { provider, place: Some(place) })
             })
         };
-        Self::of(labs, Box::new(find))
+        Self::of(labs, Box::new(find), config.home.join("reach"))
     }
 
-    /// Labs of another maker, in machines of another provider.
-    pub fn of(labs: Arc<dyn Labs>, source: Source) -> Self {
-        Self { labs, source }
+    /// Labs of another maker, in machines of another provider; the ways to them are remembered in the folder `ways`.
+    pub fn of(labs: Arc<dyn Labs>, source: Source, ways: PathBuf) -> Self {
+        Self { labs, source, ways }
     }
 
     /// The machines of the slot's lab; none, and no engine is started to look, where there is no lab.
-    async fn machines(&self, lab: &LabName) -> Result<Option<(Arc<dyn Provider>, Vec<Machine>)>, Problem> {
+    async fn machines(&self, lab: &LabName) -> Result<Option<(Ground, Vec<Machine>)>, Problem> {
         if self.labs.known(lab).is_none() {
             return Ok(None);
         }
-        let provider = (self.source)(lab.clone()).await?;
-        let machines = provider.list(Some(lab)).await?;
-        Ok(Some((provider, machines)))
+        let ground = (self.source)(lab.clone()).await?;
+        let machines = ground.provider.list(Some(lab)).await?;
+        Ok(Some((ground, machines)))
     }
 
     /// Stops the lab's machines; a run of a killed agent, which might start them again, is ended first.
-    async fn stop(&self, lab: &LabName) -> Result<Option<(Arc<dyn Provider>, Vec<Machine>)>, Problem> {
+    async fn stop(&self, lab: &LabName) -> Result<Option<(Ground, Vec<Machine>)>, Problem> {
         let _alone = self.labs.alone(lab).await?;
-        let Some((provider, machines)) = self.machines(lab).await? else { return Ok(None) };
-        let stops = machines.iter().filter(|m| m.state != State::Stopped).map(|m| provider.stop(lab, &m.node));
+        let Some((ground, machines)) = self.machines(lab).await? else { return Ok(None) };
+        let running = machines.iter().filter(|m| m.state != State::Stopped);
+        let stops = running.map(|m| ground.provider.stop(lab, &m.node));
         join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
-        Ok(Some((provider, machines)))
+        Ok(Some((ground, machines)))
     }
 
     /// Brings the saved lab up; the lab of the snapshot where the one at hand does not come up; a fresh one where that
@@ -103,8 +115,8 @@ impl Machines {
     }
 
     async fn restore(&self, lab: &LabName) -> Result<(), Problem> {
-        let Some((provider, machines)) = self.machines(lab).await? else { return Ok(()) };
-        let restored = machines.iter().map(|m| provider.restore(lab, &m.node, SAVED));
+        let Some((ground, machines)) = self.machines(lab).await? else { return Ok(()) };
+        let restored = machines.iter().map(|m| ground.provider.restore(lab, &m.node, SAVED));
         join_all(restored).await.into_iter().collect()
     }
 
@@ -114,6 +126,23 @@ impl Machines {
         self.machines(lab).await?;
         self.labs.down(lab).await
     }
+}
+
+/// The way to the machines. A private engine's network is reached from this server only after one was opened.
+async fn way(ground: &Ground, machines: &[Machine]) -> Result<Reach, Problem> {
+    let addresses = machines.iter().filter_map(|m| m.address).collect();
+    let Some(place) = &ground.place else { return Ok(Reach { addresses, ..Reach::default() }) };
+    let (bridge, networks) = match place.bridge().await? {
+        Some((bridge, networks)) => (Some(bridge), networks),
+        // Whose network it is nobody here knows: the machines alone are guarded.
+        None => (None, machines.iter().filter_map(|m| m.address).map(|a| a.to_string()).collect()),
+    };
+    let EngineAt::Private(dir) = place.at() else {
+        return Ok(Reach { addresses, networks, device: bridge, table: None });
+    };
+    let network = networks.iter().find(|n| !n.contains(':')).map(String::as_str).unwrap_or_default();
+    let table = Some(Engine::new(&dir).open_way(network).await?);
+    Ok(Reach { addresses, networks, device: None, table })
 }
 
 /// The lab of an account on this server. An account's name may be longer than a lab's, and have a `_`.
@@ -131,8 +160,8 @@ impl HandOver for Machines {
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         let lab = lab_of(&slot.account)?;
         // Stopped first: a snapshot of a running disk is that of a machine whose power failed.
-        let Some((provider, machines)) = self.stop(&lab).await? else { return Ok(()) };
-        let snapshots = machines.iter().map(|m| provider.snapshot(&lab, &m.node, SAVED));
+        let Some((ground, machines)) = self.stop(&lab).await? else { return Ok(()) };
+        let snapshots = machines.iter().map(|m| ground.provider.snapshot(&lab, &m.node, SAVED));
         join_all(snapshots).await.into_iter().collect()
     }
 
@@ -155,10 +184,15 @@ impl HandOver for Machines {
         // A run that a killed agent began is ended; what it has done is not done again.
         drop(self.labs.alone(&lab).await?);
         let lost = self.bring_up(&lab, layout).await?;
-        let (_, machines) = self.machines(&lab).await?.ok_or_else(|| {
+        let (ground, machines) = self.machines(&lab).await?.ok_or_else(|| {
             Problem::new(Code::GateHandOver, format!("the lab of {} is gone as soon as it is up", slot.account))
         })?;
+        way(&ground, &machines).await?.keep(&self.ways, &slot.account)?;
         self.labs.hand(slot, &lab, &machines, lost.as_ref()).await
+    }
+
+    fn reach(&self) -> BTreeMap<String, Reach> {
+        Reach::all(&self.ways)
     }
 }
 

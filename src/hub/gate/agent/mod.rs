@@ -14,6 +14,7 @@ mod labs;
 mod ledger;
 mod linux;
 mod machines;
+mod reach;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,8 @@ pub use keeper::{Agent, Limits};
 pub use labs::{Labs, Program};
 pub use ledger::{Held, Ledger};
 pub use linux::{Home, Linux, Places, principals_line};
-pub use machines::Machines;
+pub use machines::{Ground, Machines};
+pub use reach::Reach;
 pub use serve::{Link, serve};
 pub use time::{Anchor, LARGEST_SKEW, Now, Reading, Timeline};
 pub use world::{Remains, World};

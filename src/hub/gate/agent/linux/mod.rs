@@ -6,6 +6,7 @@ mod accounts;
 mod home;
 mod later;
 mod processes;
+mod reach;
 mod sockets;
 mod world;
 

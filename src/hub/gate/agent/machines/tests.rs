@@ -16,6 +16,16 @@ struct Shelf {
     labs: Mutex<BTreeMap<LabName, Lab>>,
     /// How often the next `up` fail.
     broken: Mutex<u32>,
+    ways: Folder,
+}
+
+/// A folder of the test's.
+struct Folder(tempfile::TempDir);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
 }
 
 impl Shelf {
@@ -81,7 +91,8 @@ impl Provider for Shelf {
 fn machine(lab: &LabName, node: &NodeId, state: State) -> Machine {
     let name = format!("{lab}-{node}");
     let kind = Kind::Container;
-    Machine { name, lab: lab.clone(), node: node.clone(), kind, state, address: None, netns: None, host_keys: vec![] }
+    let address = Some([10, 115, 0, if node.as_str() == "cp" { 2 } else { 3 }].into());
+    Machine { name, lab: lab.clone(), node: node.clone(), kind, state, address, netns: None, host_keys: vec![] }
 }
 
 /// A maker of labs that puts their machines on the shelf.
@@ -121,9 +132,11 @@ impl Labs for Shelf {
 
 fn on(shelf: &Arc<Shelf>) -> Machines {
     let provider = Arc::clone(shelf);
-    let source: Source =
-        Box::new(move |_| Box::pin(std::future::ready(Ok(Arc::clone(&provider) as Arc<dyn Provider>))));
-    Machines::of(Arc::clone(shelf) as Arc<dyn Labs>, source)
+    let source: Source = Box::new(move |_| {
+        let provider = Arc::clone(&provider) as Arc<dyn Provider>;
+        Box::pin(std::future::ready(Ok(Ground { provider, place: None })))
+    });
+    Machines::of(Arc::clone(shelf) as Arc<dyn Labs>, source, shelf.ways.0.path().to_owned())
 }
 
 fn slot(layout: &str) -> Slot {
@@ -138,6 +151,8 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     machines.prove(&two).await.unwrap();
     machines.arm(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    let addresses: Vec<_> = machines.reach()["kct_a"].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.115.0.2", "10.115.0.3"]);
     assert_eq!(machines.prove(&two).await.unwrap_err().code, Code::GateHandOver);
     machines.save(&two).await.unwrap();
     assert_eq!(shelf.did(), ["stop cp", "stop worker-1", "kubecamp-saved cp", "kubecamp-saved worker-1"]);
