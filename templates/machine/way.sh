@@ -5,8 +5,11 @@
 set -eu
 netns=$1 device=$2 table=$3 network=$4
 inner=kcway0 here=10.115.255.1 there=10.115.255.2
-[ -e "/sys/class/net/$device" ] || ip link show "$device" >/dev/null 2>&1 ||
+ip -n "$netns" link show "$inner" >/dev/null 2>&1 || {
+  # One whose namespace ended a moment ago may still be there.
+  ip link delete "$device" 2>/dev/null || true
   ip link add "$device" type veth peer name "$inner" netns "$netns"
+}
 ip -n "$netns" addr replace "$there/30" dev "$inner"
 ip -n "$netns" link set "$inner" up
 
