@@ -118,6 +118,25 @@ impl Agent {
         Ok(())
     }
 
+    /// Has labs started again whose slots were open before this process began; the end of a slot ends that too.
+    pub(super) async fn revive(&mut self) {
+        let open: Vec<Slot> = self.ledger().slots.into_values().filter(Held::is_open).map(|h| h.slot).collect();
+        for slot in open {
+            let booking = slot.booking.clone();
+            if self.found_open.remove(&booking) {
+                let hand = Arc::clone(&self.hand);
+                let task = tokio::spawn(async move { hand.revive(&slot).await });
+                self.work.insert(booking, (Step::Arm, task));
+                tokio::task::yield_now().await;
+            } else if self.work.get(&booking).is_some_and(|(_, task)| task.is_finished())
+                && let Some((_, task)) = self.work.remove(&booking)
+                && let Ok(Err(problem)) = task.await
+            {
+                self.trouble(&booking, problem.to_string());
+            }
+        }
+    }
+
     /// Writes down how work ended; gives the next step.
     async fn collect(&mut self, booking: &str) -> Result<Option<Step>, Halted> {
         let Some((step, task)) = self.work.remove(booking) else { return Ok(None) };

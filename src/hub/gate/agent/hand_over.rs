@@ -25,6 +25,11 @@ pub trait HandOver: Send + Sync {
     /// Brings the holder's saved lab back, or a fresh one up.
     async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
 
+    /// Brings a lab up again whose slot was open before: a restart of the server stopped it.
+    async fn revive(&self, _: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// The ways to the labs of this server, by account; asked often, so it only looks at what is known.
     fn reach(&self) -> BTreeMap<String, Reach> {
         BTreeMap::new()

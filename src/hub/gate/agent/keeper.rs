@@ -49,6 +49,8 @@ pub struct Agent {
     pub(super) troubles: BTreeMap<String, String>,
     /// Accounts that reach the machines of their labs.
     pub(super) reaching: BTreeSet<String>,
+    /// Bookings that were open when this process began, whose labs a restart of the server may have stopped.
+    pub(super) found_open: BTreeSet<String>,
     trust: Trust,
 }
 
@@ -73,6 +75,8 @@ impl Agent {
         let timeline = Timeline::new(journal.ledger().anchor.clone());
         let begun = journal.ledger().slots.values().filter(|h| !h.is_over());
         begun.for_each(|h| world.remember(&h.slot.account));
+        let open = journal.ledger().slots.values().filter(|h| h.is_open());
+        let found_open = open.map(|h| h.slot.booking.clone()).collect();
         let trust = Trust { folder: folder.to_owned(), server: server.to_owned(), key };
         Self {
             world,
@@ -88,6 +92,7 @@ impl Agent {
             strays: BTreeSet::new(),
             troubles: BTreeMap::new(),
             reaching: BTreeSet::new(),
+            found_open,
             trust,
         }
     }
@@ -237,6 +242,7 @@ impl Agent {
         self.work_on_labs().await?;
         self.open_doors(now, doubt.as_deref()).await?;
         self.keep_reach(now, lost).await;
+        self.revive().await;
         self.tell(now).await?;
         self.sweep(lost).await?;
         Ok(self.until_next(now))

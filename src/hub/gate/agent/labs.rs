@@ -38,14 +38,17 @@ pub trait Labs: Send + Sync {
     /// Removes the lab with its machines; no error when there is none.
     async fn down(&self, lab: &LabName) -> Result<(), Problem>;
 
-    /// Lets the slot's holder into the lab's machines, from the account and with the key of the plan; `lost` says why
-    /// it is not the lab that was saved.
+    /// Whether the holder asked for a fresh lab in place of the saved one; asking counts once.
+    async fn is_unwanted(&self, slot: &Slot) -> Result<bool, Problem>;
+
+    /// Lets the slot's holder into the lab's machines, from the account and with the key of the plan; `trouble` says why
+    /// the lab does not work as it should.
     async fn hand(
         &self,
         slot: &Slot,
         lab: &LabName,
         machines: &[Machine],
-        lost: Option<&Problem>,
+        trouble: Option<&Problem>,
     ) -> Result<(), Problem>;
 }
 
@@ -172,16 +175,24 @@ impl Labs for Program {
         }
     }
 
+    async fn is_unwanted(&self, slot: &Slot) -> Result<bool, Problem> {
+        welcome::wants_anew(slot).await
+    }
+
     async fn hand(
         &self,
         slot: &Slot,
         lab: &LabName,
         machines: &[Machine],
-        lost: Option<&Problem>,
+        trouble: Option<&Problem>,
     ) -> Result<(), Problem> {
         let folder = self.folder(lab);
-        welcome::let_in(&folder.join("key"), machines, slot.key.as_deref()).await?;
-        welcome::furnish(slot, &folder, machines, lost).await?;
+        let let_in = welcome::let_in(&folder.join("key"), machines, slot.key.as_deref()).await;
+        // Who broke the lab may have broken that too, and is told so.
+        if trouble.is_none() {
+            let_in?;
+        }
+        welcome::furnish(slot, &folder, machines, trouble).await?;
         let known = self.known(lab);
         welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())
     }

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
@@ -89,42 +89,43 @@ impl Machines {
         Ok(Some((ground, machines)))
     }
 
-    /// Brings the saved lab up; the lab of the snapshot where the one at hand does not come up; a fresh one where that
-    /// does not either, or where there is none. Gives the problem that cost a saved lab.
-    async fn bring_up(&self, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
-        let known = self.labs.known(lab);
-        let saved = known.as_ref().is_some_and(|known| known.layout().to_string() == layout);
-        if !saved {
-            // A lab of another layout cannot become this one.
-            if known.is_some() {
-                self.remove(lab).await?;
-            }
-            return self.labs.up(lab, layout).await.map(|()| None);
+    /// Brings the holder's saved lab up, or a fresh one where there is none of this layout. One that does not come up
+    /// goes back to the snapshot of its last slot; where that does not help it is handed over as it is, with the problem
+    /// that is given: what its holder did in it is not thrown away unasked.
+    async fn bring_up(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+        let Some(known) = self.labs.known(lab) else { return self.labs.up(lab, layout).await.map(|()| None) };
+        // A lab of another layout cannot become this one.
+        if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
+            return self.begin_anew(slot, lab, layout).await;
         }
         let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
+        if !self.ways.join(&slot.account).exists() {
+            // Nobody has had it yet: its making was cut off.
+            return self.begin_anew(slot, lab, layout).await;
+        }
         let again = match self.restore(lab).await {
             Ok(()) => self.labs.up(lab, layout).await,
             Err(problem) => Err(problem),
         };
-        if again.is_err() {
-            self.remove(lab).await?;
-            self.labs.up(lab, layout).await?;
-            return Ok(Some(first));
-        }
-        Ok(None)
+        let Err(second) = again else { return Ok(None) };
+        let up = |m: &Machine| m.state == State::Running && !m.host_keys.is_empty();
+        let runs =
+            self.machines(lab).await?.is_some_and(|(_, machines)| !machines.is_empty() && machines.iter().all(up));
+        if runs { Ok(Some(second)) } else { Err(first) }
+    }
+
+    async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+        // Its machines are removed only by an engine that runs.
+        self.machines(lab).await?;
+        self.labs.down(lab).await?;
+        let _ = fs::remove_file(self.ways.join(&slot.account));
+        self.labs.up(lab, layout).await.map(|()| None)
     }
 
     async fn restore(&self, lab: &LabName) -> Result<(), Problem> {
         let Some((ground, machines)) = self.machines(lab).await? else { return Ok(()) };
         let restored = machines.iter().map(|m| ground.provider.restore(lab, &m.node, SAVED));
         join_all(restored).await.into_iter().collect()
-    }
-
-    /// Removes the lab with its machines.
-    async fn remove(&self, lab: &LabName) -> Result<(), Problem> {
-        // Its machines can be found only while it is known, and are removed only by an engine that runs.
-        self.machines(lab).await?;
-        self.labs.down(lab).await
     }
 }
 
@@ -183,12 +184,18 @@ impl HandOver for Machines {
         let lab = lab_of(&slot.account)?;
         // A run that a killed agent began is ended; what it has done is not done again.
         drop(self.labs.alone(&lab).await?);
-        let lost = self.bring_up(&lab, layout).await?;
+        let trouble = self.bring_up(slot, &lab, layout).await?;
         let (ground, machines) = self.machines(&lab).await?.ok_or_else(|| {
             Problem::new(Code::GateHandOver, format!("the lab of {} is gone as soon as it is up", slot.account))
         })?;
         way(&ground, &machines).await?.keep(&self.ways, &slot.account)?;
-        self.labs.hand(slot, &lab, &machines, lost.as_ref()).await
+        self.labs.hand(slot, &lab, &machines, trouble.as_ref()).await
+    }
+
+    async fn revive(&self, slot: &Slot) -> Result<(), Problem> {
+        let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
+        // What runs is its holder's, in whatever state.
+        if machines.iter().any(|m| m.state == State::Stopped) { self.arm(slot).await } else { Ok(()) }
     }
 
     fn reach(&self) -> BTreeMap<String, Reach> {

@@ -19,6 +19,14 @@ const KUBECTL_MARK: &str = "kubectl.sha256";
 /// The line of the account's ssh configuration that names the lab's own.
 const INCLUDE: &str = "Include lab_config";
 
+/// The file of the home whose being there asks for a fresh lab.
+const ANEW: &str = "fresh-lab";
+
+/// Whether the holder asked for a fresh lab; the file goes.
+pub(super) async fn wants_anew(slot: &Slot) -> Result<bool, Problem> {
+    Ok(Home::of(&slot.account).await?.take(ANEW))
+}
+
 /// Lets root of the machines in with the holder's own key too, beside the lab's in `key`.
 pub(super) async fn let_in(key: &Path, machines: &[Machine], holder: Option<&str>) -> Result<(), Problem> {
     let Some(line) = holder.map(str::trim) else { return Ok(()) };
@@ -56,7 +64,7 @@ pub(super) async fn furnish(
     slot: &Slot,
     folder: &Path,
     machines: &[Machine],
-    lost: Option<&Problem>,
+    trouble: Option<&Problem>,
 ) -> Result<(), Problem> {
     let home = Home::of(&slot.account).await?;
     let read = |name: &str| {
@@ -73,7 +81,7 @@ pub(super) async fn furnish(
         // First of all: after a `Host` line it would count for that host only.
         home.put(".ssh", "config", &format!("{INCLUDE}\n\n{config}"))?;
     }
-    home.put("", "lab.txt", &page(slot, machines, lost))
+    home.put("", "lab.txt", &page(slot, machines, trouble))
 }
 
 fn addressed(machines: &[Machine]) -> impl Iterator<Item = (&Machine, String)> {
@@ -98,7 +106,7 @@ fn ssh_config(machines: &[Machine]) -> String {
     addressed(machines).map(host).collect()
 }
 
-fn page(slot: &Slot, machines: &[Machine], lost: Option<&Problem>) -> String {
+fn page(slot: &Slot, machines: &[Machine], trouble: Option<&Problem>) -> String {
     let layout = slot.layout.as_deref().unwrap_or_default();
     let mut text =
         format!("Your lab on this server, {layout}: it runs during your slots, and is kept between them.\n\n");
@@ -108,9 +116,10 @@ fn page(slot: &Slot, machines: &[Machine], lost: Option<&Problem>) -> String {
     }
     text.push_str("\nFrom here:\n  kubectl get nodes\n");
     names.iter().take(1).for_each(|name| text.push_str(&format!("  ssh {name}\n")));
-    if let Some(problem) = lost {
+    text.push_str(&format!("\nTo have a fresh lab in your next slot in place of this one:\n  touch ~/{ANEW}\n"));
+    if let Some(problem) = trouble {
         text.push_str(&format!(
-            "\nThis lab is new: the one that was kept did not come up any more, nor did its snapshot.\n{problem}\n"
+            "\nIt did not come up as it should, nor did its snapshot, and is yours as it is:\n{problem}\n"
         ));
     }
     text
@@ -157,7 +166,8 @@ mod tests {
         let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("1", "amy", 0, 10) };
         let text = page(&slot, &machines, None);
         assert!(text.contains("  cp           10.115.0.2\n") && text.contains("  ssh cp\n"), "{text}");
-        let lost = Problem::new(Code::GateHandOver, "etcd is gone");
-        assert!(page(&slot, &machines, Some(&lost)).contains("This lab is new") && !text.contains("new"));
+        let trouble = Problem::new(Code::GateHandOver, "etcd is gone");
+        assert!(page(&slot, &machines, Some(&trouble)).contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone"));
+        assert!(text.contains("touch ~/fresh-lab") && !text.contains("as it is"));
     }
 }

@@ -54,6 +54,11 @@ impl Home {
             .map_err(|e| Problem::new(Code::GateAccount, format!("cannot write {}", file.display())).because(e))
     }
 
+    /// Removes a file of the home itself; whether there was one.
+    pub fn take(&self, name: &str) -> bool {
+        self.folder("", false).is_ok_and(|home| unlinkat(&home, name, AtFlags::empty()).is_ok())
+    }
+
     fn write(&self, folder: &str, name: &str, text: &str) -> io::Result<()> {
         let folder = self.folder(folder, true)?;
         let part = format!(".{name}.kubecamp");
@@ -124,6 +129,7 @@ mod tests {
         symlink(other.path(), dir.path().join(".ssh")).unwrap();
         assert_eq!(home.read("", "lab.txt"), None);
         home.put("", "lab.txt", "mine").unwrap();
+        assert!(home.take("lab.txt") && !home.take("lab.txt") && precious.exists());
         assert_eq!(home.put(".ssh", "config", "x").unwrap_err().code, Code::GateAccount);
         assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
         assert!(!other.path().join("config").exists());

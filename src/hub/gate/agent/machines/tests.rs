@@ -16,6 +16,7 @@ struct Shelf {
     labs: Mutex<BTreeMap<LabName, Lab>>,
     /// How often the next `up` fail.
     broken: Mutex<u32>,
+    unwanted: Mutex<bool>,
     ways: Folder,
 }
 
@@ -92,7 +93,16 @@ fn machine(lab: &LabName, node: &NodeId, state: State) -> Machine {
     let name = format!("{lab}-{node}");
     let kind = Kind::Container;
     let address = Some([10, 115, 0, if node.as_str() == "cp" { 2 } else { 3 }].into());
-    Machine { name, lab: lab.clone(), node: node.clone(), kind, state, address, netns: None, host_keys: vec![] }
+    Machine {
+        name,
+        lab: lab.clone(),
+        node: node.clone(),
+        kind,
+        state,
+        address,
+        netns: None,
+        host_keys: vec!["key".into()],
+    }
 }
 
 /// A maker of labs that puts their machines on the shelf.
@@ -122,9 +132,18 @@ impl Labs for Shelf {
         self.machines.lock().unwrap().retain(|(of, _), _| of != lab);
         Ok(())
     }
-    async fn hand(&self, _: &Slot, _: &LabName, machines: &[Machine], lost: Option<&Problem>) -> Result<(), Problem> {
+    async fn is_unwanted(&self, _: &Slot) -> Result<bool, Problem> {
+        Ok(std::mem::take(&mut *self.unwanted.lock().unwrap()))
+    }
+    async fn hand(
+        &self,
+        _: &Slot,
+        _: &LabName,
+        machines: &[Machine],
+        trouble: Option<&Problem>,
+    ) -> Result<(), Problem> {
         let nodes: Vec<_> = machines.iter().map(|m| m.node.to_string()).collect();
-        let why = lost.map(|p| format!(" since {}", p.what)).unwrap_or_default();
+        let why = trouble.map(|p| format!(" although {}", p.what)).unwrap_or_default();
         self.say(format!("hand {}{why}", nodes.join(" ")));
         Ok(())
     }
@@ -169,7 +188,7 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_lab_that_does_not_come_up_goes_back_to_its_snapshot_and_then_begins_anew() {
+async fn a_lab_that_does_not_come_up_goes_back_to_its_snapshot_and_is_never_thrown_away() {
     let shelf = Arc::new(Shelf::default());
     let machines = on(&shelf);
     let one = slot("1x4c12g");
@@ -181,10 +200,39 @@ async fn a_lab_that_does_not_come_up_goes_back_to_its_snapshot_and_then_begins_a
     assert_eq!(shelf.did(), ["up 1x4c12g", "restore cp", "up 1x4c12g", "hand cp"]);
     *shelf.broken.lock().unwrap() = 2;
     machines.arm(&one).await.unwrap();
-    let why = "hand cp since broken, and 1 to come";
-    assert_eq!(shelf.did(), ["up 1x4c12g", "restore cp", "up 1x4c12g", "down", "up 1x4c12g", why]);
-    *shelf.broken.lock().unwrap() = 3;
+    let as_it_is = "hand cp although broken, and 0 to come";
+    assert_eq!(shelf.did(), ["up 1x4c12g", "restore cp", "up 1x4c12g", as_it_is]);
+    // Unless its holder says so.
+    *shelf.unwanted.lock().unwrap() = true;
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["down", "up 1x4c12g", "hand cp"]);
+}
+
+#[tokio::test]
+async fn a_lab_that_nobody_has_had_begins_anew() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    *shelf.broken.lock().unwrap() = 1;
     assert!(machines.arm(&one).await.unwrap_err().what.contains("0 to come"));
+    *shelf.broken.lock().unwrap() = 1;
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "up 1x4c12g", "down", "up 1x4c12g", "hand cp"]);
+}
+
+#[tokio::test]
+async fn what_a_restart_of_the_server_stopped_is_started_and_what_runs_is_left_alone() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let two = slot("2x4c8g");
+    machines.revive(&two).await.unwrap();
+    machines.arm(&two).await.unwrap();
+    shelf.did();
+    machines.revive(&two).await.unwrap();
+    assert_eq!(shelf.did(), Vec::<String>::new());
+    shelf.machines.lock().unwrap().values_mut().for_each(|state| *state = State::Stopped);
+    machines.revive(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
 }
 
 #[test]
