@@ -26,7 +26,7 @@ pub trait HandOver: Send + Sync {
     async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
 
     /// Brings a lab up again whose slot was open before: a restart of the server stopped it.
-    async fn revive(&self, _: &Slot) -> Result<(), Problem> {
+    async fn revive(&self, _slot: &Slot) -> Result<(), Problem> {
         Ok(())
     }
 

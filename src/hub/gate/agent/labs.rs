@@ -93,6 +93,11 @@ impl Program {
         serde_json::from_str::<Noted>(&text).ok()?.engine
     }
 
+    /// Starts the private engine, which a restart of the server has ended.
+    pub async fn start_engine(&self, lab: &LabName) -> Result<(), Problem> {
+        self.run(lab, &["machine", "engine", "start"]).await
+    }
+
     fn folder(&self, lab: &LabName) -> PathBuf {
         self.home.join("data/labs").join(lab.as_str())
     }
@@ -110,6 +115,10 @@ impl Program {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(cannot)?;
+        // The agent is spared when memory is short; labs and their engine are not to be.
+        if let Some(id) = child.id() {
+            let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+        }
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
         let told = child.stdout.take().map(|out| tokio::spawn(failures(out)));
         let said = child.stderr.take().map(|out| tokio::spawn(last_lines(out)));

@@ -5,10 +5,10 @@ use futures::future::{BoxFuture, join_all};
 
 use super::{HandOver, Labs, MachinesConfig, Program, Reach};
 use crate::{
-    core::{Blob, Code, LabName, Problem, Quiet},
+    core::{Blob, Code, LabName, Problem},
     hub::gate::Slot,
     machine::{Engine, EngineAt, Machine, Place, Provider, State},
-    phases::{LocalPlaces, place_of, provider_in},
+    phases::{LocalPlaces, no_engine, place_of, provider_in},
 };
 
 /// Where a lab's machines are.
@@ -50,12 +50,15 @@ impl Machines {
         let noted = Arc::clone(&labs);
         let find = move |lab: LabName| -> BoxFuture<'static, Result<Ground, Problem>> {
             let places = LocalPlaces { at: noted.noted_engine(&lab), ..places.clone() };
+            let program = Arc::clone(&noted);
             Box::pin(async move {
                 let place = match (place_of(&places, &lab).await?, &places.at) {
                     (Some(place), _) => place,
                     (None, Some(at @ EngineAt::Incus(_))) => return Err(at.absent()),
-                    (None, Some(EngineAt::Private(dir))) => Engine::new(dir).start(&Quiet).await?,
-                    (None, None) => Engine::new(&places.engine).start(&Quiet).await?,
+                    (None, _) => {
+                        program.start_engine(&lab).await?;
+                        place_of(&places, &lab).await?.ok_or_else(|| no_engine(&places))?
+                    }
                 };
                 let provider = Arc::new(provider_in(place.clone(), &places)?);
                 Ok(Ground { provider, place: Some(place) })
