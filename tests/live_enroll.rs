@@ -88,6 +88,7 @@ impl Camp {
             group: GROUP.into(),
             permit_open: vec!["10.0.0.2:22".into()],
             exempt: vec!["192.0.2.0/24".into()],
+            labs: None,
             more: "lead: 60\n".into(),
         }
     }

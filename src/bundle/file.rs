@@ -2,6 +2,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::Read,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -86,6 +87,22 @@ impl Bundle {
         Blob::new(member.plain.size, &member.plain.sha256, move || {
             Ok(Box::new(zstd::Decoder::new(Slice::new(Arc::clone(&file), at, size))?))
         })
+    }
+
+    /// Writes the member of this name to `to` as a program, whole or not at all; false where the bundle has none.
+    pub fn unpack(&self, name: &str, to: &Path) -> Result<bool, Problem> {
+        let Some(member) = self.member(name) else { return Ok(false) };
+        let unpack = || -> std::io::Result<()> {
+            let folder = to.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            std::io::copy(&mut self.plain(member).open()?, &mut file)?;
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
+            file.persist(to)?;
+            Ok(())
+        };
+        let fail = |e| Problem::new(Code::LocalFile, format!("cannot unpack {name} to {}", to.display())).because(e);
+        unpack().map(|()| true).map_err(fail)
     }
 
     /// Whether it holds Kubernetes `kubernetes` for `arch`.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use super::args::ConnectArgs;
-use crate::core::LabName;
+use crate::{core::LabName, machine::Wanted};
 
 /// What a server is enrolled with.
 #[derive(Debug, Clone, ClapArgs)]
@@ -44,7 +44,14 @@ pub struct EnrollArgs {
     /// A network whose wrong tries sshd does not punish, as a classroom behind one address; may be repeated.
     #[arg(long, value_name = "CIDR", value_parser = parse_word)]
     pub exempt: Vec<String>,
-    /// More lines of the agent's configuration, YAML: how labs are handed over.
+    /// Let the agent make the labs in machines on the server: auto (virtual machines where KVM really works, else
+    /// containers), vm, container.
+    #[arg(long, value_name = "KIND")]
+    pub machines: Option<Wanted>,
+    /// The bundle that those labs are made from; without it the server fetches or builds one.
+    #[arg(long, value_name = "FILE", requires = "machines")]
+    pub bundle: Option<PathBuf>,
+    /// More lines of the agent's configuration, YAML.
     #[arg(long, value_name = "FILE")]
     pub agent_config: Option<PathBuf>,
     /// The kubecamp program for the server instead of this one.

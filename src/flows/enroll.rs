@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::Phase,
-    phases::{Enrolment, GateAgent, GateDoor, GateGroup, GateLeave},
+    phases::{Enrolment, GateAgent, GateDoor, GateGroup, GateLabs, GateLeave},
 };
 
 /// From a server with sshd to one whose students come in by slot only.
@@ -12,6 +12,8 @@ pub fn enroll(with: Enrolment) -> Vec<Box<dyn Phase>> {
     vec![
         Box::new(GateGroup(known())),
         Box::new(GateAgent { with: known(), start: false }),
+        // What takes long comes before anybody is shut out.
+        Box::new(GateLabs(known())),
         Box::new(GateDoor(known())),
         Box::new(GateAgent { with: known(), start: true }),
     ]

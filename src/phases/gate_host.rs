@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::{
     core::{Problem, Secret, shell::quote},
     host::template,
+    machine::Wanted,
 };
 
 /// What a server is enrolled with: plain values, so that this room needs to know nothing of the hub's.
@@ -34,13 +35,30 @@ pub struct Enrolment {
     pub permit_open: Vec<String>,
     /// Networks that sshd does not punish for wrong tries, where it knows such a list.
     pub exempt: Vec<String>,
-    /// More lines of the agent's configuration, YAML: how labs are handed over.
+    /// The labs that the agent is to make on the server; none where it makes none.
+    pub labs: Option<GateMachines>,
+    /// More lines of the agent's configuration, YAML.
     pub more: String,
+}
+
+/// How labs are made on an enrolled server.
+#[derive(Debug, Clone)]
+pub struct GateMachines {
+    /// What their machines are.
+    pub kind: Wanted,
+    /// The bundle that they are made from; none is fetched or built on the server.
+    pub bundle: Option<PathBuf>,
 }
 
 /// The agent's folder of configuration.
 pub(super) const FOLDER: &str = "/etc/kubecamp-gate";
 pub(super) const PROGRAM: &str = "/usr/local/sbin/kubecamp-agent";
+/// kubecamp's home for the labs on the server.
+pub(super) const HOME: &str = "/var/lib/kubecamp-gate/home";
+/// Where their bundle goes.
+pub(super) const BUNDLE: &str = "/var/lib/kubecamp-gate/home/lab.bundle";
+/// How long before its start a lab is brought up, in seconds: an `up` that makes machines anew takes minutes.
+const LEAD: u32 = 600;
 pub(super) const DROP_IN: &str = "/etc/ssh/sshd_config.d/50-kubecamp.conf";
 
 /// The first OpenSSH release whose principals files know `expiry-time` in UTC.
@@ -82,19 +100,23 @@ impl Enrolment {
     /// The drop-in on an enrolled server.
     pub(super) fn drop_in(&self, openssh: (u32, u32)) -> Result<String, Problem> {
         let (ca, principals) = (format!("{FOLDER}/user_ca.pub"), format!("{FOLDER}/principals"));
-        sshd_drop_in(&self.group, &ca, &principals, &self.permit_open, &self.exempt, openssh)
+        // A forward opens its connection as the holder, who reaches the own lab's machines only, and no network of labs.
+        let any = ["any".to_owned()];
+        let open = if self.labs.is_some() && self.permit_open.is_empty() { &any[..] } else { &self.permit_open[..] };
+        sshd_drop_in(&self.group, &ca, &principals, open, &self.exempt, openssh)
     }
 
     /// The agent's configuration, YAML; JSON's strings are YAML's too.
     pub(super) fn agent_yaml(&self, openssh: (u32, u32)) -> String {
         let hub_ca = self.hub_ca.as_ref().map(|_| format!("hub-ca: {FOLDER}/hub_ca.pem\n")).unwrap_or_default();
         format!(
-            "server: {}\nhub: {}\ntoken-file: {FOLDER}/token\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}",
+            "server: {}\nhub: {}\ntoken-file: {FOLDER}/token\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}{}",
             json!(self.server),
             json!(self.hub),
             json!(self.plan_key.trim()),
             json!(self.group),
             openssh >= EXPIRY_TIME,
+            self.labs.as_ref().map(|labs| labs.yaml(&self.more)).unwrap_or_default(),
             self.more
         )
     }
@@ -105,9 +127,29 @@ impl Enrolment {
     }
 }
 
+impl GateMachines {
+    /// Their lines of the agent's configuration; what `more` says already stays as it is there.
+    fn yaml(&self, more: &str) -> String {
+        let bundle = if self.bundle.is_some() { format!(", bundle: {BUNDLE}") } else { String::new() };
+        let lead = if more.lines().any(|l| l.starts_with("lead:")) { String::new() } else { format!("lead: {LEAD}\n") };
+        format!("{lead}machines: {{kind: {}{bundle}}}\n", self.kind)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labs_have_their_lines_in_the_agents_configuration() {
+        let labs = GateMachines { kind: Wanted::Vm, bundle: Some("b".into()) };
+        assert_eq!(
+            labs.yaml("poll: 2\n"),
+            "lead: 600\nmachines: {kind: vm, bundle: /var/lib/kubecamp-gate/home/lab.bundle}\n"
+        );
+        let bare = GateMachines { kind: Wanted::Auto, bundle: None };
+        assert_eq!(bare.yaml("lead: 60\n"), "machines: {kind: auto}\n");
+    }
 
     #[test]
     fn versions_of_openssh() {

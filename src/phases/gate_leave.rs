@@ -38,11 +38,18 @@ impl Phase for GateLeave {
                 script(&format!("close_accounts {words}"))?,
             ),
             Step::script(
+                "labs",
+                "remove the labs and their engine",
+                Check::Script(script("[ -z \"$(labs_left)\" ]")?),
+                script("remove_labs")?,
+            )
+            .limit(900),
+            Step::script(
                 "files",
                 "restore files and sshd",
                 Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e /etc/kubecamp-gate ]"))?),
                 script(
-                    "gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
+                    "forget_rules; gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
                      if has_systemd; then systemctl daemon-reload; fi\n\
                      rm -f /run/kubecamp-agent.config /var/log/kubecamp-agent.log; rm -rf \"$KC\"",
                 )?,

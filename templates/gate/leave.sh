@@ -16,6 +16,31 @@ accounts_left() {
     if [ "$2" = yes ] || [ "$(getent shadow "$s" | cut -d: -f8)" != 1 ]; then echo "$s"; fi
   done
 }
+# Labs of the gate, and their engine: what they have beside their home must go before it.
+LABS=$KC/home
+labs_left() {
+  ls "$LABS"/data/labs/*/lab.yaml "$LABS/data/engine/daemon.pid" 2>/dev/null
+}
+remove_labs() {
+  [ -n "$(labs_left)" ] || return 0
+  for lab in "$LABS"/data/labs/*/lab.yaml; do
+    [ -e "$lab" ] || continue
+    dir=$(dirname "$lab")
+    KUBECAMP_HOME=$LABS /usr/local/sbin/kubecamp-agent --name "$(basename "$dir")" --yes --plain down </dev/null && continue
+    # Machines of the private engine go with its folder, of which nothing stays.
+    grep -q '"incus"' "$dir/state.json" && kc_die "the machines of the lab $(basename "$dir") are not removed"
+    rm -f "$lab"
+  done
+  KUBECAMP_HOME=$LABS /usr/local/sbin/kubecamp-agent --yes --plain machine engine stop </dev/null || return 1
+  sha256sum -c --status "$LABS/kubectl.sha256" 2>/dev/null && rm -f /usr/local/bin/kubectl
+  true
+}
+# The rules by which labs were reached.
+forget_rules() {
+  for family in -4 -6; do
+    ip $family rule show 2>/dev/null | sed -n 's/^\(1150[012]\):.*/\1/p' | while read -r p; do ip $family rule del priority "$p"; done
+  done
+}
 gate_back() {
   [ -e "$KC/manifest" ] || return 0
   awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' "$KC/manifest" | while IFS='	' read -r kind before thing; do

@@ -1,7 +1,6 @@
 use std::{
     fs,
-    io::Read,
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -66,20 +65,8 @@ fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Pr
     let Some(member) = bundle.member("kubectl") else { return Ok("kubectl".into()) };
     let blob = bundle.plain(member);
     let to = cx.places.cache.join("bin").join(format!("kubectl-{}", &blob.sha256()[..16]));
-    if to.exists() {
-        return Ok(to);
+    if !to.exists() {
+        bundle.unpack("kubectl", &to)?;
     }
-    let unpack = || -> std::io::Result<()> {
-        let folder = to.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        let mut reader: Box<dyn Read + Send> = blob.open()?;
-        std::io::copy(&mut reader, &mut file)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o755))?;
-        file.persist(&to)?;
-        Ok(())
-    };
-    unpack()
-        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot unpack kubectl to {}", to.display())).because(e))?;
     Ok(to)
 }

@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -91,6 +91,32 @@ impl Place {
             _ => EngineAt::Incus(socket.to_owned()),
         }
     }
+
+    /// The bridge that the machines are plugged into, and its networks, as `10.115.0.0/24`; none where it is not the
+    /// engine's own.
+    pub async fn bridge(&self) -> Result<Option<(String, Vec<String>)>, Problem> {
+        let Nic::Managed { network, .. } = &self.nic else { return Ok(None) };
+        let config = self.incus.network(network).await?.map(|n| n.config).unwrap_or_default();
+        let addresses = ["ipv4.address", "ipv6.address"].into_iter().filter_map(|key| config.get(key));
+        Ok(Some((network.clone(), addresses.filter_map(|address| network_of(address)).collect())))
+    }
+}
+
+/// `10.1.2.1/24` is in `10.1.2.0/24`.
+fn network_of(address: &str) -> Option<String> {
+    let (ip, length) = address.split_once('/')?;
+    let length: u32 = length.parse().ok()?;
+    let network = match ip.parse::<IpAddr>().ok()? {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32u32.checked_sub(length)?).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from(u32::from(ip) & mask))
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128u32.checked_sub(length)?).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from(u128::from(ip) & mask))
+        }
+    };
+    Some(format!("{network}/{length}"))
 }
 
 /// Where the user's own Incus listens, in the order that its own client looks.
@@ -226,6 +252,21 @@ mod tests {
         assert_eq!(place(&dir.join("incus/unix.socket"), Some("/run/netns/x")).at(), Engine::new(dir).at());
         let users = PathBuf::from("/run/incus/unix.socket");
         assert_eq!(place(&users, None).at(), EngineAt::Incus(users));
+    }
+
+    #[test]
+    fn an_address_is_in_its_network() {
+        let cases = [
+            ("10.115.0.1/24", Some("10.115.0.0/24")),
+            ("10.1.2.77/30", Some("10.1.2.76/30")),
+            ("fd42:1:2:3::1/64", Some("fd42:1:2:3::/64")),
+            ("10.0.0.1/0", Some("0.0.0.0/0")),
+            ("10.0.0.1/33", None),
+            ("none", None),
+        ];
+        for (address, network) in cases {
+            assert_eq!(network_of(address).as_deref(), network, "{address}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod packages;
 mod private;
 mod process;
 mod residue;
+mod way;
 
 pub use apt::{Source as AptSource, Sources as AptSources};
 pub use locate::{EngineAt, Nic, Place, check_environment, users_incus};

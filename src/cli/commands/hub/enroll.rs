@@ -2,6 +2,7 @@ use std::{path::Path, sync::Arc};
 
 use super::super::{Context, first_line, sudo_password};
 use crate::{
+    bundle::Bundle,
     cli::{
         args::{ConnectArgs, EnrollArgs, UnenrollArgs},
         ask::confirm,
@@ -14,7 +15,7 @@ use crate::{
     flows,
     hub::gate,
     inventory,
-    phases::{Enrolment, GateLeave},
+    phases::{Enrolment, GateLeave, GateMachines},
     profile::{self, Lab},
 };
 
@@ -88,6 +89,12 @@ fn enrolment(args: &EnrollArgs) -> Result<Enrolment, Problems> {
     if !group_ok {
         found.push(Problem::new(Code::Usage, "--group and --admin are plain Unix names"));
     }
+    if args.machines.is_some() && more.iter().flat_map(|text| text.lines()).any(|l| l.starts_with("machines:")) {
+        found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
+    }
+    if let Some(Err(problem)) = args.bundle.as_deref().map(Bundle::open) {
+        found.push(problem);
+    }
     Problems::check(found)?;
     Ok(Enrolment {
         server: args.server.to_string(),
@@ -102,6 +109,7 @@ fn enrolment(args: &EnrollArgs) -> Result<Enrolment, Problems> {
         group: args.group.clone(),
         permit_open: args.permit_open.clone(),
         exempt: args.exempt.clone(),
+        labs: args.machines.map(|kind| GateMachines { kind, bundle: args.bundle.clone() }),
         more: more.unwrap_or_default(),
     })
 }

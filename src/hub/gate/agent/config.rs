@@ -64,18 +64,15 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MachinesConfig {
-    /// The private engine's folder, where no Incus is installed.
-    #[serde(default = "engine")]
-    pub engine: PathBuf,
-    /// Built node images.
-    #[serde(default = "images")]
-    pub images: PathBuf,
+    /// kubecamp's home for these labs, as `KUBECAMP_HOME`: labs, engine, images, bundles.
+    #[serde(default = "home")]
+    pub home: PathBuf,
     /// What they are: `auto`, `vm` or `container`; root in a container is as good as root on the server.
     #[serde(default)]
     pub kind: Wanted,
-    /// What a fresh machine begins with: a prepared image of this name, if the engine has it.
+    /// The bundle that new labs are made from; none is fetched or built by the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    pub bundle: Option<PathBuf>,
 }
 
 fn state() -> PathBuf {
@@ -96,11 +93,8 @@ fn poll() -> u64 {
 fn evict() -> i64 {
     30
 }
-fn engine() -> PathBuf {
-    "/var/lib/kubecamp-gate/engine".into()
-}
-fn images() -> PathBuf {
-    "/var/lib/kubecamp-gate/images".into()
+fn home() -> PathBuf {
+    "/var/lib/kubecamp-gate/home".into()
 }
 
 impl Config {
@@ -170,6 +164,10 @@ mod tests {
         fs::write(&file, format!("server: s1\nplan-key: {key}\n")).unwrap();
         let config = Config::load(&file).unwrap();
         assert_eq!((config.lead, config.group.as_str(), config.hub), (300, "kubecamp-students", None));
+        fs::write(&file, format!("server: s1\nplan-key: {key}\nmachines: {{kind: vm, bundle: /b}}\n")).unwrap();
+        let machines = Config::load(&file).unwrap().machines.unwrap();
+        assert_eq!((machines.kind, machines.bundle), (Wanted::Vm, Some("/b".into())));
+        assert_eq!(machines.home, Path::new("/var/lib/kubecamp-gate/home"));
         for text in [
             "server: s1\n".to_owned(),
             format!("server: s1\nplan-key: {key}\nhub: http://h\n"),

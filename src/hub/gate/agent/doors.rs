@@ -74,6 +74,19 @@ impl Agent {
         }
     }
 
+    /// Lets the holders of open slots reach the machines of their labs, and nobody else. As with the door, nothing is
+    /// written down first.
+    pub(super) async fn keep_reach(&mut self, now: Now, lost: bool) {
+        let open = |h: &Held| !lost && h.is_open() && self.why_end(h, now).is_none();
+        self.reaching = self.ledger().slots.into_values().filter(open).map(|h| h.slot.account).collect();
+        let labs = self.hand.reach();
+        let set = self.world.set_reach(&labs, &self.reaching).await;
+        match set {
+            Ok(()) => drop(self.troubles.remove("reach")),
+            Err(problem) => self.trouble("reach", problem.to_string()),
+        }
+    }
+
     /// Opens the doors of slots that start now and whose lab is up.
     pub(super) async fn open_doors(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
         for held in self.ledger().slots.into_values() {

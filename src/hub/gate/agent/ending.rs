@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 
@@ -45,7 +45,7 @@ impl Agent {
             let tried = match step {
                 Step::Evict => self.world.evict(account).await,
                 Step::Clear => self.world.clear(account).await,
-                Step::Cut => self.world.cut_flows(account).await,
+                Step::Cut => self.cut(account).await,
                 _ => self.prove_empty(account).await,
             };
             match tried {
@@ -59,6 +59,14 @@ impl Agent {
             }
         }
         Ok(None)
+    }
+
+    /// Nothing of the account's connections goes on, to the lab's machines neither.
+    async fn cut(&self, account: &str) -> Result<(), Problem> {
+        let others: BTreeSet<String> = self.reaching.iter().filter(|a| a.as_str() != account).cloned().collect();
+        let labs = self.hand.reach();
+        self.world.set_reach(&labs, &others).await?;
+        self.world.cut_flows(account).await
     }
 
     /// What came back between killing and looking is ended once more before it counts.
@@ -111,6 +119,25 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// Has labs started again whose slots were open before this process began; the end of a slot ends that too.
+    pub(super) async fn revive(&mut self) {
+        let open: Vec<Slot> = self.ledger().slots.into_values().filter(Held::is_open).map(|h| h.slot).collect();
+        for slot in open {
+            let booking = slot.booking.clone();
+            if self.found_open.remove(&booking) {
+                let hand = Arc::clone(&self.hand);
+                let task = tokio::spawn(async move { hand.revive(&slot).await });
+                self.work.insert(booking, (Step::Arm, task));
+                tokio::task::yield_now().await;
+            } else if self.work.get(&booking).is_some_and(|(_, task)| task.is_finished())
+                && let Some((_, task)) = self.work.remove(&booking)
+                && let Ok(Err(problem)) = task.await
+            {
+                self.trouble(&booking, problem.to_string());
+            }
+        }
     }
 
     /// Writes down how work ended; gives the next step.

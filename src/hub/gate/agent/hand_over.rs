@@ -1,9 +1,10 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use super::Reach;
 use crate::{
     core::{Code, Problem, shell::printable},
     hub::gate::Slot,
@@ -29,6 +30,16 @@ pub trait HandOver: Send + Sync {
 
     /// Brings the holder's saved lab back, or a fresh one up.
     async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
+
+    /// Brings a lab up again whose slot was open before: a restart of the server stopped it.
+    async fn revive(&self, _slot: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    /// The ways to the labs of this server, by account; asked often, so it only looks at what is known.
+    fn reach(&self) -> BTreeMap<String, Reach> {
+        BTreeMap::new()
+    }
 }
 
 /// Runs configured commands, for servers without machines of kubecamp's own.

@@ -47,6 +47,10 @@ pub struct Agent {
     pub(super) refused: BTreeMap<String, String>,
     pub(super) strays: BTreeSet<String>,
     pub(super) troubles: BTreeMap<String, String>,
+    /// Accounts that reach the machines of their labs.
+    pub(super) reaching: BTreeSet<String>,
+    /// Bookings that were open when this process began, whose labs a restart of the server may have stopped.
+    pub(super) found_open: BTreeSet<String>,
     trust: Trust,
 }
 
@@ -71,6 +75,8 @@ impl Agent {
         let timeline = Timeline::new(journal.ledger().anchor.clone());
         let begun = journal.ledger().slots.values().filter(|h| !h.is_over());
         begun.for_each(|h| world.remember(&h.slot.account));
+        let open = journal.ledger().slots.values().filter(|h| h.is_open());
+        let found_open = open.map(|h| h.slot.booking.clone()).collect();
         let trust = Trust { folder: folder.to_owned(), server: server.to_owned(), key };
         Self {
             world,
@@ -85,6 +91,8 @@ impl Agent {
             refused: BTreeMap::new(),
             strays: BTreeSet::new(),
             troubles: BTreeMap::new(),
+            reaching: BTreeSet::new(),
+            found_open,
             trust,
         }
     }
@@ -221,6 +229,7 @@ impl Agent {
         let now = self.timeline.look(&reading);
         let lost = self.timeline.is_lost(&reading);
         let shut = self.take_principals(now);
+        self.keep_reach(now, lost).await;
         self.books().settle()?;
         self.remember_time()?;
         self.follow_plan()?;
@@ -232,6 +241,8 @@ impl Agent {
         self.take_new(now, doubt.as_deref()).await?;
         self.work_on_labs().await?;
         self.open_doors(now, doubt.as_deref()).await?;
+        self.keep_reach(now, lost).await;
+        self.revive().await;
         self.tell(now).await?;
         self.sweep(lost).await?;
         Ok(self.until_next(now))

@@ -1,78 +1,153 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 
-use super::{HandOver, MachinesConfig};
+use super::{HandOver, Labs, MachinesConfig, Program, Reach};
 use crate::{
-    core::{Blob, Code, LabName, Problem, Quiet},
+    core::{Blob, Code, LabName, Problem},
     hub::gate::{Slot, public_key},
-    machine::{Engine, ImageRef, Machine, MachineSpec, Provider, State},
-    phases::{LocalPlaces, place_of, provider_for_new, provider_in},
-    profile::{self, Lab},
+    machine::{Engine, EngineAt, Machine, Place, Provider, State},
+    phases::{LocalPlaces, no_engine, place_of, provider_in},
+    profile,
 };
 
-/// Finds the provider of a lab's machines anew each time: its engine may have been started since. The second value
-/// says whether new machines are to be made, whose kind matters.
-type Source = Box<dyn Fn(LabName, bool) -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> + Send + Sync>;
+/// Where a lab's machines are.
+pub struct Ground {
+    /// What makes, stops and keeps them.
+    pub provider: Arc<dyn Provider>,
+    /// The engine that they are in; none where there is no way to them to be guarded.
+    pub place: Option<Place>,
+}
+
+/// Finds where a lab's machines are anew each time: their engine may have been started since.
+type Source = Box<dyn Fn(LabName) -> BoxFuture<'static, Result<Ground, Problem>> + Send + Sync>;
 
 /// Hands labs over that live in machines on this server: each holder has a lab of their own, stopped and kept between
 /// slots with its addresses, so that its cluster goes on where it was.
 pub struct Machines {
+    labs: Arc<dyn Labs>,
     source: Source,
-    image: Option<String>,
+    /// The folder that remembers the ways to the labs.
+    ways: PathBuf,
 }
 
-/// The snapshot of the last slot's end, for a lab that does not start any more.
+/// The snapshot of the last slot's end, for a lab that does not come up any more.
 const SAVED: &str = "kubecamp-saved";
 
 impl Machines {
     /// Machines of this server's Incus, else of the private engine, which is started where it does not run: a restart
     /// of the server has ended it.
     pub fn here(config: &MachinesConfig) -> Self {
+        let labs = Arc::new(Program::here(config));
         let places = LocalPlaces {
-            engine: config.engine.clone(),
+            engine: labs.engine(),
             at: None,
-            images: config.images.clone(),
+            images: labs.images(),
             suite: None,
             kind: config.kind,
             outbound: false,
         };
-        let find = move |lab: LabName, fresh: bool| -> BoxFuture<'static, Result<Arc<dyn Provider>, Problem>> {
-            let places = places.clone();
+        let noted = Arc::clone(&labs);
+        let find = move |lab: LabName| -> BoxFuture<'static, Result<Ground, Problem>> {
+            let places = LocalPlaces { at: noted.noted_engine(&lab), ..places.clone() };
+            let program = Arc::clone(&noted);
             Box::pin(async move {
-                let place = match place_of(&places, &lab).await? {
-                    Some(place) => place,
-                    None => Engine::new(&places.engine).start(&Quiet).await?,
+                let place = match (place_of(&places, &lab).await?, &places.at) {
+                    (Some(place), _) => place,
+                    (None, Some(at @ EngineAt::Incus(_))) => return Err(at.absent()),
+                    (None, _) => {
+                        program.start_engine(&lab).await?;
+                        place_of(&places, &lab).await?.ok_or_else(|| no_engine(&places))?
+                    }
                 };
-                let provider = match fresh {
-                    true => provider_for_new(place, &places, &Quiet).await?,
-                    false => provider_in(place, &places)?,
-                };
-                Ok(Arc::new(provider) as Arc<dyn Provider>)
+                let provider = Arc::new(provider_in(place.clone(), &places)?);
+                Ok(Ground { provider, place: Some(place) })
             })
         };
-        Self::of(Box::new(find), config.image.clone())
+        Self::of(labs, Box::new(find), config.home.join("reach"))
     }
 
-    /// Machines of another provider.
-    pub fn of(source: Source, image: Option<String>) -> Self {
-        Self { source, image }
+    /// Labs of another maker, in machines of another provider; the ways to them are remembered in the folder `ways`.
+    pub fn of(labs: Arc<dyn Labs>, source: Source, ways: PathBuf) -> Self {
+        Self { labs, source, ways }
     }
 
-    async fn machines(&self, slot: &Slot, fresh: bool) -> Result<(Arc<dyn Provider>, LabName, Vec<Machine>), Problem> {
-        let lab = lab_of(&slot.account)?;
-        let provider = (self.source)(lab.clone(), fresh).await?;
-        let machines = provider.list(Some(&lab)).await?;
-        Ok((provider, lab, machines))
+    /// The machines of the slot's lab; none, and no engine is started to look, where there is no lab.
+    async fn machines(&self, lab: &LabName) -> Result<Option<(Ground, Vec<Machine>)>, Problem> {
+        if self.labs.known(lab).is_none() {
+            return Ok(None);
+        }
+        let ground = (self.source)(lab.clone()).await?;
+        let machines = ground.provider.list(Some(lab)).await?;
+        Ok(Some((ground, machines)))
     }
 
-    async fn stop(&self, slot: &Slot) -> Result<(Arc<dyn Provider>, LabName, Vec<Machine>), Problem> {
-        let (provider, lab, machines) = self.machines(slot, false).await?;
-        let stops = machines.iter().filter(|m| m.state != State::Stopped).map(|m| provider.stop(&lab, &m.node));
+    /// Stops the lab's machines; a run of a killed agent, which might start them again, is ended first.
+    async fn stop(&self, lab: &LabName) -> Result<Option<(Ground, Vec<Machine>)>, Problem> {
+        let _alone = self.labs.alone(lab).await?;
+        let Some((ground, machines)) = self.machines(lab).await? else { return Ok(None) };
+        let running = machines.iter().filter(|m| m.state != State::Stopped);
+        let stops = running.map(|m| ground.provider.stop(lab, &m.node));
         join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
-        Ok((provider, lab, machines))
+        Ok(Some((ground, machines)))
     }
+
+    /// Brings the holder's saved lab up, or a fresh one where there is none of this layout. One that does not come up
+    /// goes back to the snapshot of its last slot; where that does not help it is handed over as it is, with the problem
+    /// that is given: what its holder did in it is not thrown away unasked.
+    async fn bring_up(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+        let Some(known) = self.labs.known(lab) else { return self.labs.up(lab, layout).await.map(|()| None) };
+        // A lab of another layout cannot become this one.
+        if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
+            return self.begin_anew(slot, lab, layout).await;
+        }
+        let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
+        if !self.ways.join(&slot.account).exists() {
+            // Nobody has had it yet: its making was cut off.
+            return self.begin_anew(slot, lab, layout).await;
+        }
+        let again = match self.restore(lab).await {
+            Ok(()) => self.labs.up(lab, layout).await,
+            Err(problem) => Err(problem),
+        };
+        let Err(second) = again else { return Ok(None) };
+        let up = |m: &Machine| m.state == State::Running && !m.host_keys.is_empty();
+        let runs =
+            self.machines(lab).await?.is_some_and(|(_, machines)| !machines.is_empty() && machines.iter().all(up));
+        if runs { Ok(Some(second)) } else { Err(first) }
+    }
+
+    async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+        // Its machines are removed only by an engine that runs.
+        self.machines(lab).await?;
+        self.labs.down(lab).await?;
+        let _ = fs::remove_file(self.ways.join(&slot.account));
+        self.labs.up(lab, layout).await.map(|()| None)
+    }
+
+    async fn restore(&self, lab: &LabName) -> Result<(), Problem> {
+        let Some((ground, machines)) = self.machines(lab).await? else { return Ok(()) };
+        let restored = machines.iter().map(|m| ground.provider.restore(lab, &m.node, SAVED));
+        join_all(restored).await.into_iter().collect()
+    }
+}
+
+/// The way to the machines. A private engine's network is reached from this server only after one was opened.
+async fn way(ground: &Ground, machines: &[Machine]) -> Result<Reach, Problem> {
+    let addresses = machines.iter().filter_map(|m| m.address).collect();
+    let Some(place) = &ground.place else { return Ok(Reach { addresses, ..Reach::default() }) };
+    let (bridge, networks) = match place.bridge().await? {
+        Some((bridge, networks)) => (Some(bridge), networks),
+        // Whose network it is nobody here knows: the machines alone are guarded.
+        None => (None, machines.iter().filter_map(|m| m.address).map(|a| a.to_string()).collect()),
+    };
+    let EngineAt::Private(dir) = place.at() else {
+        return Ok(Reach { addresses, networks, device: bridge, table: None });
+    };
+    let network = networks.iter().find(|n| !n.contains(':')).map(String::as_str).unwrap_or_default();
+    let table = Some(Engine::new(&dir).open_way(network).await?);
+    Ok(Reach { addresses, networks, device: None, table })
 }
 
 /// The lab of an account on this server. An account's name may be longer than a lab's, and have a `_`.
@@ -94,25 +169,25 @@ impl HandOver for Machines {
         if profile::shipped_text(layout).is_none() {
             return Err(unfit(&format!("this server knows no layout {layout}")).hint("Book another layout."));
         }
-        let Some(key) = &slot.key else {
-            return Err(unfit("the hub has no public key of theirs").hint("Give the hub your public SSH key."));
-        };
+        // Without a key there is no ssh to the nodes, but kubectl on the server works.
+        let Some(key) = &slot.key else { return Ok(()) };
         public_key(key).map(drop).map_err(|e| unfit("their public key at the hub is none").because(e))
     }
 
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
+        let lab = lab_of(&slot.account)?;
         // Stopped first: a snapshot of a running disk is that of a machine whose power failed.
-        let (provider, lab, machines) = self.stop(slot).await?;
-        let snapshots = machines.iter().map(|m| provider.snapshot(&lab, &m.node, SAVED));
+        let Some((ground, machines)) = self.stop(&lab).await? else { return Ok(()) };
+        let snapshots = machines.iter().map(|m| ground.provider.snapshot(&lab, &m.node, SAVED));
         join_all(snapshots).await.into_iter().collect()
     }
 
     async fn reset(&self, slot: &Slot) -> Result<(), Problem> {
-        self.stop(slot).await.map(drop)
+        self.stop(&lab_of(&slot.account)?).await.map(drop)
     }
 
     async fn prove(&self, slot: &Slot) -> Result<(), Problem> {
-        let (_, _, machines) = self.machines(slot, false).await?;
+        let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
         let running: Vec<_> = machines.iter().filter(|m| m.state != State::Stopped).map(|m| m.name.clone()).collect();
         if running.is_empty() {
             return Ok(());
@@ -122,202 +197,27 @@ impl HandOver for Machines {
 
     async fn arm(&self, slot: &Slot) -> Result<(), Problem> {
         let Some(layout) = &slot.layout else { return Ok(()) };
-        let wrong = |why: String| {
-            Problem::new(Code::GateHandOver, format!("the lab of {} cannot be brought up: {why}", slot.account))
-        };
-        let profile = profile::load(layout).map_err(|e| wrong(format!("layout {layout}")).because(e))?;
-        let key = slot.key.clone().ok_or_else(|| wrong("the plan has no public key of its holder".into()))?;
-        let (provider, name, machines) = self.machines(slot, true).await?;
-        let lab = Lab::new(name.clone(), profile).map_err(|e| wrong(format!("layout {layout}")).because(e))?;
-        // A lab of another layout cannot become this one.
-        let fits = machines.len() == lab.nodes().len() && machines.iter().all(|m| lab.node(&m.node).is_some());
-        if !machines.is_empty() && !fits {
-            let removed = machines.iter().map(|m| provider.remove(&name, &m.node));
-            join_all(removed).await.into_iter().collect::<Result<Vec<()>, _>>()?;
-        }
-        let image = match &self.image {
-            Some(image) if provider.has_image(image).await? => ImageRef::Prepared(image.clone()),
-            _ => ImageRef::Node,
-        };
-        let specs = lab.nodes().iter().map(|node| MachineSpec {
-            lab: name.clone(),
-            node: node.name.clone(),
-            cores: node.cores,
-            memory: node.memory,
-            disk: node.disk,
-            authorized_key: key.clone(),
-            image: image.clone(),
-        });
-        let (provider, kept) = (&provider, fits && !machines.is_empty());
-        let ensured = join_all(specs.map(|spec| async move {
-            match provider.ensure(&spec, &Quiet).await {
-                Err(_) if kept => {
-                    provider.restore(&spec.lab, &spec.node, SAVED).await?;
-                    provider.ensure(&spec, &Quiet).await.map(drop)
-                }
-                other => other.map(drop),
-            }
-        }));
-        ensured.await.into_iter().collect()
+        let lab = lab_of(&slot.account)?;
+        // A run that a killed agent began is ended; what it has done is not done again.
+        drop(self.labs.alone(&lab).await?);
+        let trouble = self.bring_up(slot, &lab, layout).await?;
+        let (ground, machines) = self.machines(&lab).await?.ok_or_else(|| {
+            Problem::new(Code::GateHandOver, format!("the lab of {} is gone as soon as it is up", slot.account))
+        })?;
+        way(&ground, &machines).await?.keep(&self.ways, &slot.account)?;
+        self.labs.hand(slot, &lab, &machines, trouble.as_ref()).await
+    }
+
+    async fn revive(&self, slot: &Slot) -> Result<(), Problem> {
+        let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
+        // What runs is its holder's, in whatever state.
+        if machines.iter().any(|m| m.state == State::Stopped) { self.arm(slot).await } else { Ok(()) }
+    }
+
+    fn reach(&self) -> BTreeMap<String, Reach> {
+        Reach::all(&self.ways)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, sync::Mutex};
-
-    use super::*;
-    use crate::core::{NodeId, Report};
-
-    /// Machines that exist only here: their state, and what was done to them.
-    #[derive(Default)]
-    struct Shelf {
-        machines: Mutex<BTreeMap<(LabName, NodeId), State>>,
-        did: Mutex<Vec<String>>,
-        broken: Mutex<Option<&'static str>>,
-    }
-
-    impl Shelf {
-        fn note(&self, what: &str, node: &NodeId) {
-            self.did.lock().unwrap().push(format!("{what} {node}"));
-        }
-        fn set(&self, lab: &LabName, node: &NodeId, state: State) {
-            self.machines.lock().unwrap().insert((lab.clone(), node.clone()), state);
-        }
-        fn did(&self) -> Vec<String> {
-            let mut did = std::mem::take(&mut *self.did.lock().unwrap());
-            did.sort();
-            did
-        }
-    }
-
-    #[async_trait]
-    impl Provider for Shelf {
-        fn describe(&self) -> String {
-            "a shelf".into()
-        }
-        async fn ensure(&self, spec: &MachineSpec, _: &dyn Report) -> Result<Machine, Problem> {
-            self.note("ensure", &spec.node);
-            if self.broken.lock().unwrap().take() == Some("ensure") {
-                return Err(Problem::new(Code::MachineStart, "it does not start"));
-            }
-            self.set(&spec.lab, &spec.node, State::Running);
-            Ok(machine(&spec.lab, &spec.node, State::Running))
-        }
-        async fn list(&self, lab: Option<&LabName>) -> Result<Vec<Machine>, Problem> {
-            let all = self.machines.lock().unwrap().clone();
-            Ok(all.iter().filter(|((l, _), _)| lab == Some(l)).map(|((l, n), s)| machine(l, n, *s)).collect())
-        }
-        async fn get(&self, lab: &LabName, node: &NodeId) -> Result<Option<Machine>, Problem> {
-            Ok(self.list(Some(lab)).await?.into_iter().find(|m| m.node == *node))
-        }
-        async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
-            self.note("remove", node);
-            self.machines.lock().unwrap().remove(&(lab.clone(), node.clone()));
-            Ok(())
-        }
-        async fn stop(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
-            self.note("stop", node);
-            self.set(lab, node, State::Stopped);
-            Ok(())
-        }
-        async fn snapshot(&self, _: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
-            self.note(name, node);
-            Ok(())
-        }
-        async fn restore(&self, _: &LabName, node: &NodeId, _: &str) -> Result<(), Problem> {
-            self.note("restore", node);
-            Ok(())
-        }
-        async fn publish(&self, _: &LabName, _: &NodeId, _: &str) -> Result<(), Problem> {
-            Ok(())
-        }
-        async fn has_image(&self, _: &str) -> Result<bool, Problem> {
-            Ok(false)
-        }
-        async fn drop_image(&self, _: &str) -> Result<(), Problem> {
-            Ok(())
-        }
-    }
-
-    fn machine(lab: &LabName, node: &NodeId, state: State) -> Machine {
-        let name = format!("{lab}-{node}");
-        let kind = crate::machine::Kind::Container;
-        Machine {
-            name,
-            lab: lab.clone(),
-            node: node.clone(),
-            kind,
-            state,
-            address: None,
-            netns: None,
-            host_keys: vec![],
-        }
-    }
-
-    fn on(shelf: &Arc<Shelf>) -> Machines {
-        let shelf = Arc::clone(shelf);
-        let source: Source =
-            Box::new(move |_, _| Box::pin(std::future::ready(Ok(Arc::clone(&shelf) as Arc<dyn Provider>))));
-        Machines::of(source, None)
-    }
-
-    fn slot(layout: &str) -> Slot {
-        Slot { layout: Some(layout.into()), key: Some("ssh-ed25519 AAAA x".into()), ..Slot::new("1", "kct_a", 0, 10) }
-    }
-
-    #[tokio::test]
-    async fn a_lab_is_kept_stopped_and_comes_back() {
-        let shelf = Arc::new(Shelf::default());
-        let machines = on(&shelf);
-        machines.arm(&slot("2x4c8g")).await.unwrap();
-        assert_eq!(shelf.did(), ["ensure cp", "ensure worker-1"]);
-        assert_eq!(machines.prove(&slot("2x4c8g")).await.unwrap_err().code, Code::GateHandOver);
-        machines.save(&slot("2x4c8g")).await.unwrap();
-        assert_eq!(shelf.did(), ["kubecamp-saved cp", "kubecamp-saved worker-1", "stop cp", "stop worker-1"]);
-        machines.reset(&slot("2x4c8g")).await.unwrap();
-        machines.prove(&slot("2x4c8g")).await.unwrap();
-        assert_eq!(shelf.did(), Vec::<String>::new(), "what is stopped stays so");
-        machines.arm(&slot("2x4c8g")).await.unwrap();
-        machines.arm(&slot("1x4c12g")).await.unwrap();
-        assert!(shelf.did().contains(&"remove worker-1".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn a_lab_that_does_not_start_goes_back_to_its_snapshot() {
-        let shelf = Arc::new(Shelf::default());
-        let machines = on(&shelf);
-        machines.arm(&slot("1x4c12g")).await.unwrap();
-        machines.save(&slot("1x4c12g")).await.unwrap();
-        shelf.did();
-        *shelf.broken.lock().unwrap() = Some("ensure");
-        machines.arm(&slot("1x4c12g")).await.unwrap();
-        assert_eq!(shelf.did(), ["ensure cp", "ensure cp", "restore cp"]);
-    }
-
-    #[test]
-    fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
-        let machines = on(&Arc::new(Shelf::default()));
-        let key = crate::hub::gate::HubKey::generate("x").unwrap().public_line().unwrap();
-        let good = Slot { key: Some(key), ..slot("2x4c8g") };
-        machines.fit(&good).unwrap();
-        machines.fit(&Slot::new("1", "kct-a", 0, 10)).unwrap();
-        for bad in [
-            Slot { key: None, ..good.clone() },
-            Slot { key: Some("nonsense".into()), ..good.clone() },
-            Slot { layout: Some("9x9c9g".into()), ..good.clone() },
-        ] {
-            assert_eq!(machines.fit(&bad).unwrap_err().code, Code::GateHandOver, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn every_account_has_a_lab_of_its_own() {
-        assert_eq!(lab_of("kct-a").unwrap().as_str(), "gate-kct-a");
-        let long = "a".repeat(32);
-        for account in ["a_b", long.as_str(), "a-"] {
-            assert!(lab_of(account).unwrap().as_str().starts_with("gate-x"), "{account}");
-        }
-        assert_ne!(lab_of("a_b").unwrap(), lab_of("a-b").unwrap());
-    }
-}
+mod tests;

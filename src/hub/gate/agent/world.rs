@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::Reading;
+use super::{Reach, Reading};
 use crate::{core::Problem, hub::gate::Slot};
 
 /// What is left of an account's presence on the server; empty is proof.
@@ -63,6 +63,10 @@ pub trait World: Send + Sync {
 
     /// Cuts flows that belonged to the account's connections.
     async fn cut_flows(&self, account: &str) -> Result<(), Problem>;
+
+    /// Lets the `open` ones of these accounts reach the machines of their labs, and no student anything else of the
+    /// networks that those are in; connections of who must not any more are cut.
+    async fn set_reach(&self, labs: &BTreeMap<String, Reach>, open: &BTreeSet<String>) -> Result<(), Problem>;
 
     /// What is left of these accounts; those with nothing are not in the answer.
     fn remains(&self, accounts: &[String]) -> Result<BTreeMap<String, Remains>, Problem>;

@@ -3,10 +3,13 @@
 //! Start here: `world.rs`.
 
 mod accounts;
+mod home;
 mod later;
 mod processes;
+mod reach;
 mod sockets;
 mod strewn;
 mod world;
 
+pub use home::Home;
 pub use world::{Linux, Places, principals_line};

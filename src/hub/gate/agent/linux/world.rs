@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use super::{
     accounts::{self, Owner},
     later,
     processes::{self, Process},
+    reach::Rules,
     sockets::{self, Socket},
     strewn,
 };
@@ -22,7 +23,7 @@ use crate::{
     core::{Code, Problem},
     hub::gate::{
         Epoch, Slot,
-        agent::{Reading, Remains, World},
+        agent::{Reach, Reading, Remains, World},
         is_account,
     },
 };
@@ -47,7 +48,12 @@ pub struct Linux {
     clocks: Box<dyn Fn() -> Reading + Send + Sync>,
     owners: Mutex<BTreeMap<String, Owner>>,
     flows: Mutex<BTreeMap<String, BTreeSet<Socket>>>,
+    /// The rules of before, and when they were last seen to be the server's.
+    rules: Mutex<Option<(Rules, Instant)>>,
 }
+
+/// How long rules are believed to be there; others may flush them.
+const FRESH: Duration = Duration::from_secs(5);
 
 impl Linux {
     /// The server with its own clocks.
@@ -57,7 +63,13 @@ impl Linux {
 
     /// The server with other clocks, for tests: setting the real ones would disturb everything else there.
     pub fn with_clocks(places: Places, clocks: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
-        Self { places, clocks: Box::new(clocks), owners: Mutex::default(), flows: Mutex::default() }
+        Self {
+            places,
+            clocks: Box::new(clocks),
+            owners: Mutex::default(),
+            flows: Mutex::default(),
+            rules: Mutex::default(),
+        }
     }
 
     /// The account, if it is a student's: what is done to it kills everything that it runs.
@@ -239,6 +251,24 @@ impl World for Linux {
     async fn cut_flows(&self, account: &str) -> Result<(), Problem> {
         let flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner).remove(account).unwrap_or_default();
         sockets::cut(&flows.into_iter().collect::<Vec<_>>()).await;
+        Ok(())
+    }
+
+    async fn set_reach(&self, labs: &BTreeMap<String, Reach>, open: &BTreeSet<String>) -> Result<(), Problem> {
+        let before = self.rules.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Where there never were machines, nothing is run each second.
+        if labs.is_empty() && before.is_none() {
+            return Ok(());
+        }
+        let names: BTreeSet<String> = self.accounts().into_iter().chain(labs.keys().cloned()).collect();
+        let students: Vec<_> = names.iter().filter_map(|name| self.known(name)).collect();
+        let wanted = Rules::of(labs, open, &students);
+        let seen = before.filter(|(rules, at)| *rules == wanted && at.elapsed() < FRESH).map(|(_, at)| at);
+        if seen.is_none() {
+            wanted.apply().await?;
+        }
+        let seen = seen.unwrap_or_else(Instant::now);
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((wanted, seen));
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use crate::{
     hub::gate::{
         HubKey, Plan, ReportKind, Slot, SlotState,
         agent::{
-            Agent, Entry, Halted, HandOver, Ink, InkError, Journal, Limits, Reading, Remains, World, principals_line,
+            Agent, Entry, Halted, HandOver, Ink, InkError, Journal, Limits, Reach, Reading, Remains, World,
+            principals_line,
         },
     },
 };
@@ -35,6 +36,8 @@ pub struct Server {
     /// Labs that run, by account.
     pub labs: BTreeSet<String>,
     pub saved: BTreeSet<String>,
+    /// Accounts that reach the machines of their labs.
+    pub reaching: BTreeSet<String>,
     pub warned: Vec<String>,
     /// What fails, as `save kct-a`.
     pub broken: BTreeSet<String>,
@@ -63,6 +66,12 @@ impl Server {
             };
             if !self.rights.iter().any(|s| right(&s)) {
                 self.wrongs.push(format!("{account} had {line} at {}", now - T0 * 1000));
+            }
+        }
+        for account in self.reaching.clone() {
+            let right = |s: &Slot| s.account == account && s.starts * 1000 <= now && now < s.ends * 1000 + 1100;
+            if !self.rights.iter().any(right) {
+                self.wrongs.push(format!("{account} reached a lab at {}", now - T0 * 1000));
             }
         }
     }
@@ -106,6 +115,7 @@ impl Sim {
         (server.boot_at, server.boot) = (now, 0);
         server.boot_id += 1;
         server.processes.clear();
+        server.reaching.clear();
     }
 
     fn does(&self, what: &str, account: &str) -> Result<(), Problem> {
@@ -174,6 +184,16 @@ impl World for Sim {
         self.does("cut", account)
     }
 
+    async fn set_reach(&self, labs: &BTreeMap<String, Reach>, open: &BTreeSet<String>) -> Result<(), Problem> {
+        let mut server = self.at();
+        if server.broken.contains("reach") {
+            return Err(Problem::new(Code::GateNotEmpty, "reach is broken"));
+        }
+        server.reaching = open.iter().filter(|account| labs.contains_key(*account)).cloned().collect();
+        server.check();
+        Ok(())
+    }
+
     fn remains(&self, accounts: &[String]) -> Result<BTreeMap<String, Remains>, Problem> {
         let server = self.at();
         let left = |account: &String| {
@@ -229,6 +249,10 @@ impl HandOver for Sim {
         }
         server.labs.insert(slot.account.clone());
         Ok(())
+    }
+
+    fn reach(&self) -> BTreeMap<String, Reach> {
+        self.at().labs.iter().map(|account| (account.clone(), Reach::default())).collect()
     }
 }
 

@@ -260,6 +260,30 @@ async fn files_that_cannot_be_removed_quarantine_the_slot() {
 }
 
 #[tokio::test]
+async fn a_lab_is_reached_while_its_slot_is_open() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+    let reaching = |post: &Post| post.sim.at().reaching.iter().cloned().collect::<Vec<_>>();
+    post.until(99).await.unwrap();
+    assert!(post.sim.at().labs.contains("kct-a") && reaching(&post).is_empty(), "it is up, and nobody's yet");
+    post.until(100).await.unwrap();
+    assert_eq!(reaching(&post), ["kct-a"]);
+    post.reborn(None).unwrap();
+    post.until(199).await.unwrap();
+    assert_eq!(reaching(&post), ["kct-a"], "a restarted agent knows it");
+    post.until(200).await.unwrap();
+    assert!(reaching(&post).is_empty());
+    post.until(250).await.unwrap();
+    assert_eq!(reaching(&post), ["kct-b"]);
+    // A way that cannot be closed is no clean end.
+    post.sim.at().broken.insert("reach".into());
+    post.until(320).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Done));
+    assert_eq!(post.states("2").last(), Some(&SlotState::Quarantined));
+}
+
+#[tokio::test]
 async fn skew_is_refused_beyond_thirty_seconds() {
     for (ahead, opens) in [(29_000, true), (-29_000, true), (31_000, false), (-31_000, false)] {
         let mut post = Post::new();

@@ -1,0 +1,373 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::Command,
+};
+
+use super::{MachinesConfig, welcome};
+use crate::{
+    core::{Code, Event, EventKind, LabName, Problem, shell::printable},
+    engine::Lock,
+    hub::gate::Slot,
+    machine::{EngineAt, Machine, Wanted},
+    profile::Lab,
+};
+
+/// What makes labs on this server and hands them to their holders. Every call may be repeated.
+#[async_trait]
+pub trait Labs: Send + Sync {
+    /// The lab as it was made; none where there is none.
+    fn known(&self, lab: &LabName) -> Option<Lab>;
+
+    /// Waits until nobody works on the lab, ends who does so without leave, and keeps others away while the answer
+    /// lives; none where there is no lab to keep.
+    async fn alone(&self, lab: &LabName) -> Result<Option<Lock>, Problem>;
+
+    /// Brings the lab up, or finds that it is, and proves that it works; `layout` counts where there is none yet.
+    async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem>;
+
+    /// Removes the lab with its machines; no error when there is none.
+    async fn down(&self, lab: &LabName) -> Result<(), Problem>;
+
+    /// Whether the holder asked for a fresh lab in place of the saved one; asking counts once.
+    async fn is_unwanted(&self, slot: &Slot) -> Result<bool, Problem>;
+
+    /// Lets the slot's holder into the lab's machines, from the account and with the key of the plan; `trouble` says why
+    /// the lab does not work as it should.
+    async fn hand(
+        &self,
+        slot: &Slot,
+        lab: &LabName,
+        machines: &[Machine],
+        trouble: Option<&Problem>,
+    ) -> Result<(), Problem>;
+}
+
+/// kubecamp's own program, in a home of the gate's own.
+pub struct Program {
+    program: PathBuf,
+    home: PathBuf,
+    kind: Wanted,
+    bundle: Option<PathBuf>,
+}
+
+/// The file that this process runs, also after another one took its name.
+const SELF: &str = "/proc/self/exe";
+/// Lines of what the program said that are kept of a failure.
+const KEPT: usize = 6;
+/// How long a run that was told to end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Program {
+    /// The program that the agent is.
+    pub fn here(config: &MachinesConfig) -> Self {
+        Self { program: SELF.into(), home: config.home.clone(), kind: config.kind, bundle: config.bundle.clone() }
+    }
+
+    /// The folder of the private engine.
+    pub fn engine(&self) -> PathBuf {
+        self.home.join("data/engine")
+    }
+
+    /// The folder of node images.
+    pub fn images(&self) -> PathBuf {
+        self.home.join("cache/images")
+    }
+
+    /// The engine that the lab's machines are in, as `up` noted it.
+    pub fn noted_engine(&self, lab: &LabName) -> Option<EngineAt> {
+        #[derive(Deserialize)]
+        struct Noted {
+            engine: Option<EngineAt>,
+        }
+        let text = fs::read_to_string(self.folder(lab).join("state.json")).ok()?;
+        serde_json::from_str::<Noted>(&text).ok()?.engine
+    }
+
+    /// Starts the private engine, which a restart of the server has ended.
+    pub async fn start_engine(&self, lab: &LabName) -> Result<(), Problem> {
+        self.run(lab, &["machine", "engine", "start"]).await
+    }
+
+    fn folder(&self, lab: &LabName) -> PathBuf {
+        self.home.join("data/labs").join(lab.as_str())
+    }
+
+    /// The program with these words, to its end; its process group ends with this call, should that be dropped.
+    async fn run(&self, lab: &LabName, words: &[&str]) -> Result<(), Problem> {
+        let what = format!("kubecamp {} of the lab {lab} failed", words.first().copied().unwrap_or_default());
+        let cannot = |e| Problem::new(Code::GateHandOver, format!("{what}: it cannot be run")).because(e);
+        let mut command = Command::new(&self.program);
+        command.arg0("kubecamp").args(["--name", lab.as_str(), "--yes", "--output-events", "ndjson"]).args(words);
+        command.env("KUBECAMP_HOME", &self.home).env("LC_ALL", "C");
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        for name in ["KUBECAMP_CACHE", "KUBECAMP_LAB", "INCUS_DIR", "INCUS_SOCKET"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().map_err(cannot)?;
+        // The agent is spared when memory is short; labs and their engine are not to be.
+        if let Some(id) = child.id() {
+            let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+        }
+        let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+        let told = child.stdout.take().map(|out| tokio::spawn(failures(out)));
+        let said = child.stderr.take().map(|out| tokio::spawn(last_lines(out)));
+        let status = child.wait().await.map_err(cannot)?;
+        group.0 = None;
+        if status.success() {
+            return Ok(());
+        }
+        let mut lines = collected(told).await;
+        if lines.is_empty() {
+            lines = collected(said).await;
+        }
+        Err(Problem::new(Code::GateHandOver, format!("{what}: {status}")).detail(lines))
+    }
+}
+
+#[async_trait]
+impl Labs for Program {
+    fn known(&self, lab: &LabName) -> Option<Lab> {
+        let text = fs::read_to_string(self.folder(lab).join("lab.yaml")).ok()?;
+        Lab::from_yaml(&text).ok()
+    }
+
+    async fn alone(&self, lab: &LabName) -> Result<Option<Lock>, Problem> {
+        let folder = self.folder(lab);
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match Lock::take(&folder) {
+                Err(problem) if problem.code == Code::LabBusy && tokio::time::Instant::now() < end => {
+                    // A run of an agent that was killed: nobody hears how it ends, and this slot is another one.
+                    if let Some(pid) = holder(&folder) {
+                        let _ = kill_process_group(pid, Signal::KILL);
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                other => return other.map(Some),
+            }
+        }
+    }
+
+    async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
+        let kind = self.kind.to_string();
+        // The hub counts what runs at a time; `up` would count the labs that lie stopped between their slots too.
+        let mut words = vec!["up", "--local", "--allow-undersized", "--machines", kind.as_str()];
+        let bundle = self.bundle.as_ref().map(|file| file.display().to_string());
+        // A lab that exists stays what it is, and keeps the bundle that it was made from.
+        if self.known(lab).is_none() {
+            words.extend(["--layout", layout]);
+            if let Some(bundle) = &bundle {
+                words.extend(["--bundle", bundle.as_str()]);
+            }
+        }
+        self.run(lab, &words).await
+    }
+
+    async fn down(&self, lab: &LabName) -> Result<(), Problem> {
+        match self.known(lab) {
+            Some(_) => self.run(lab, &["down"]).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn is_unwanted(&self, slot: &Slot) -> Result<bool, Problem> {
+        welcome::wants_anew(slot).await
+    }
+
+    async fn hand(
+        &self,
+        slot: &Slot,
+        lab: &LabName,
+        machines: &[Machine],
+        trouble: Option<&Problem>,
+    ) -> Result<(), Problem> {
+        let folder = self.folder(lab);
+        let let_in = welcome::let_in(&folder.join("key"), machines, slot.key.as_deref()).await;
+        // Who broke the lab may have broken that too, and is told so.
+        if trouble.is_none() {
+            let_in?;
+        }
+        welcome::furnish(slot, &folder, machines, trouble).await?;
+        let known = self.known(lab);
+        welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())
+    }
+}
+
+/// The process that holds the lab's lock, when it is one of ours in a group of its own.
+fn holder(folder: &Path) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(folder.join("lock")).ok()?.trim().parse().ok()?;
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let lab = folder.file_name()?.to_string_lossy();
+    let words: Vec<_> = line.split(|b| *b == 0).collect();
+    let ours = words.windows(2).any(|w| w[0] == b"--name" && w[1] == lab.as_bytes());
+    ours.then(|| Pid::from_raw(pid)).flatten()
+}
+
+/// Ends a program with all that it started when nobody waits for it any more. A machine engine that it started is in a
+/// group of its own, and stays.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+/// What a reader kept; one whose other end a stray process holds open is not waited for.
+async fn collected(reader: Option<tokio::task::JoinHandle<Vec<String>>>) -> Vec<String> {
+    let Some(reader) = reader else { return vec![] };
+    let kept = tokio::time::timeout(Duration::from_secs(2), reader).await;
+    kept.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// The problems of a run that failed, from its events.
+async fn failures(out: impl AsyncRead + Unpin) -> Vec<String> {
+    let mut found = vec![];
+    each_line(out, |line| {
+        let Ok(Event { kind: EventKind::Failure { problem }, .. }) = serde_json::from_str(line) else { return };
+        // The first is the cause, what follows from it comes after.
+        found.extend(problem.to_string().lines().map(|l| printable(l.trim())));
+        found.truncate(KEPT);
+    })
+    .await;
+    found
+}
+
+async fn last_lines(out: impl AsyncRead + Unpin) -> Vec<String> {
+    let mut kept: Vec<String> = vec![];
+    each_line(out, |line| {
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push(printable(line));
+    })
+    .await;
+    kept
+}
+
+/// Reads to the end, whatever the bytes are: a program whose output nobody takes would hang.
+async fn each_line(out: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
+    let (mut out, mut line) = (BufReader::new(out), vec![]);
+    while out.read_until(b'\n', &mut line).await.is_ok_and(|n| n > 0) {
+        take(String::from_utf8_lossy(&line).trim());
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A program that notes its words and does `then`.
+    fn program(dir: &Path, then: &str) -> Program {
+        let file = dir.join("program");
+        fs::write(&file, format!("#!/bin/sh\necho \"$KUBECAMP_HOME $*\" >> {}/ran\n{then}\n", dir.display())).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        Program { program: file, home: dir.to_owned(), kind: Wanted::Vm, bundle: Some("/b.bundle".into()) }
+    }
+
+    fn lab() -> LabName {
+        "gate-amy".parse().unwrap()
+    }
+
+    fn keep(program: &Program) {
+        let known = Lab::new(lab(), crate::profile::load("2x4c8g").unwrap()).unwrap();
+        fs::create_dir_all(program.folder(&lab())).unwrap();
+        fs::write(program.folder(&lab()).join("lab.yaml"), known.to_yaml().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_new_lab_has_layout_and_bundle_and_an_old_one_keeps_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program(dir.path(), "");
+        program.down(&lab()).await.unwrap();
+        program.up(&lab(), "2x4c8g").await.unwrap();
+        keep(&program);
+        assert_eq!(program.known(&lab()).unwrap().layout().to_string(), "2x4c8g");
+        program.up(&lab(), "2x4c8g").await.unwrap();
+        program.down(&lab()).await.unwrap();
+        let ran = fs::read_to_string(dir.path().join("ran")).unwrap();
+        let before = format!("{} --name gate-amy --yes --output-events ndjson", dir.path().display());
+        let up = format!("{before} up --local --allow-undersized --machines vm");
+        assert_eq!(ran, format!("{up} --layout 2x4c8g --bundle /b.bundle\n{up}\n{before} down\n"));
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_what_the_run_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let problem = Problem::new(Code::VerifyFailed, "CoreDNS is not ready").detail(["0 of 2"]);
+        let event = Event {
+            run: crate::core::RunId::new("r-1"),
+            seq: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            kind: EventKind::Failure { problem },
+        };
+        let line = serde_json::to_string(&event).unwrap();
+        let failed = program(dir.path(), &format!("echo '{line}'; printf '\\377\\n'; echo no >&2; exit 8"));
+        let told = failed.up(&lab(), "2x4c8g").await.unwrap_err();
+        assert_eq!((told.code, told.detail.len()), (Code::GateHandOver, 2), "{told}");
+        assert!(told.detail[0].contains("CoreDNS is not ready") && told.what.contains("exit status: 8"), "{told}");
+        let mute = program(dir.path(), "echo no bundle >&2; exit 5");
+        assert_eq!(mute.up(&lab(), "2x4c8g").await.unwrap_err().detail, ["no bundle"]);
+    }
+
+    #[tokio::test]
+    async fn a_run_ends_with_all_that_it_started_when_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program(dir.path(), &format!("sleep 600 & echo $! > {}/pid; wait", dir.path().display()));
+        let file = dir.path().join("pid");
+        let task = tokio::spawn(async move { program.up(&lab(), "2x4c8g").await });
+        let end = tokio::time::Instant::now() + PATIENCE;
+        let lives = |pid: &str| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        let mut pid = String::new();
+        while pid.is_empty() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            pid = fs::read_to_string(&file).unwrap_or_default();
+        }
+        assert!(lives(&pid), "it runs");
+        task.abort();
+        while lives(&pid) {
+            assert!(tokio::time::Instant::now() < end, "its child lives on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_a_killed_agent_left_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program(dir.path(), "");
+        assert!(program.alone(&lab()).await.unwrap().is_none(), "there is no lab to keep");
+        keep(&program);
+        let lock = program.folder(&lab()).join("lock");
+        fs::write(&lock, "").unwrap();
+        let script = format!("echo $$ > {0}; exec 9>>{0}; flock 9; echo held; sleep 600", lock.display());
+        let mut left = Command::new("sh");
+        left.args(["-c", &script, "kubecamp", "--name", "gate-amy"]).process_group(0).stdout(Stdio::piped());
+        let mut left = left.kill_on_drop(true).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(left.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        assert!(program.alone(&lab()).await.unwrap().is_some());
+        assert!(!left.wait().await.unwrap().success());
+    }
+}

@@ -1,0 +1,139 @@
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::fs::fchown},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, fstat, mkdirat, open, openat, renameat, unlinkat},
+    io::Errno,
+};
+
+use super::accounts;
+use crate::core::{Code, Problem};
+
+/// The home folder of a student's account, into which root writes. Its owner may have put a link or anything else
+/// where a file goes: no link is followed, and only what is the owner's own is touched.
+pub struct Home {
+    path: PathBuf,
+    uid: u32,
+    gid: u32,
+}
+
+/// A file of a home that is longer is not read.
+const LONGEST: u64 = 1 << 20;
+
+impl Home {
+    /// The home of this account.
+    pub async fn of(account: &str) -> Result<Self, Problem> {
+        let missing = || Problem::new(Code::GateAccount, format!("the account {account} has no home folder"));
+        let owner = accounts::anywhere(Path::new("/"), account).await?.ok_or_else(missing)?;
+        let line = accounts::run("getent", &["passwd", account]).await?;
+        let path = line.trim().split(':').nth(5).filter(|p| p.starts_with('/')).ok_or_else(missing)?;
+        Ok(Self { path: path.into(), uid: owner.uid, gid: owner.gid })
+    }
+
+    /// Reads a file of `folder`, which is in the home, or the home itself when empty; none where there is none to read.
+    pub fn read(&self, folder: &str, name: &str) -> Option<String> {
+        let folder = self.folder(folder, false).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(&folder, name, flags, Mode::empty()).ok()?);
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
+        let mut bytes = vec![];
+        file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    /// Writes a file of `folder`, readable by its owner alone, whole or not at all.
+    pub fn put(&self, folder: &str, name: &str, text: &str) -> Result<(), Problem> {
+        let file = self.path.join(folder).join(name);
+        self.write(folder, name, text)
+            .map_err(|e| Problem::new(Code::GateAccount, format!("cannot write {}", file.display())).because(e))
+    }
+
+    /// Removes a file of the home itself; whether there was one.
+    pub fn take(&self, name: &str) -> bool {
+        self.folder("", false).is_ok_and(|home| unlinkat(&home, name, AtFlags::empty()).is_ok())
+    }
+
+    fn write(&self, folder: &str, name: &str, text: &str) -> io::Result<()> {
+        let folder = self.folder(folder, true)?;
+        let part = format!(".{name}.kubecamp");
+        let _ = unlinkat(&folder, part.as_str(), AtFlags::empty());
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&folder, part.as_str(), flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(text.as_bytes())?;
+        fchown(&file, Some(self.uid), Some(self.gid))?;
+        file.sync_all()?;
+        renameat(&folder, part.as_str(), &folder, name)?;
+        Ok(())
+    }
+
+    /// Opens a folder of the home as what it is now, whatever becomes of its name.
+    fn folder(&self, name: &str, make: bool) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let home = self.own(open(&self.path, flags, Mode::empty())?)?;
+        if name.is_empty() {
+            return Ok(home);
+        }
+        let made = make
+            && match mkdirat(&home, name, Mode::RWXU) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(error) => return Err(error.into()),
+            };
+        let inner = openat(&home, name, flags, Mode::empty())?;
+        if made {
+            fchown(&inner, Some(self.uid), Some(self.gid))?;
+        }
+        self.own(inner)
+    }
+
+    fn own(&self, folder: OwnedFd) -> io::Result<OwnedFd> {
+        match fstat(&folder)?.st_uid == self.uid {
+            true => Ok(folder),
+            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder is somebody else's")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn files_are_private_and_links_are_not_followed() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let meta = fs::metadata(dir.path()).unwrap();
+        let home = Home { path: dir.path().to_owned(), uid: meta.uid(), gid: meta.gid() };
+        assert_eq!(home.read(".kube", "config"), None);
+        assert!(!dir.path().join(".kube").exists(), "looking makes nothing");
+        home.put(".kube", "config", "one").unwrap();
+        home.put(".kube", "config", "two").unwrap();
+        assert_eq!(home.read(".kube", "config").as_deref(), Some("two"));
+        let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(".kube"), mode(".kube/config")), (0o700, 0o600));
+        assert_eq!(fs::read_dir(dir.path().join(".kube")).unwrap().count(), 1, "no part is left");
+        // A link to a file is replaced, and one to a folder is refused.
+        let precious = other.path().join("precious");
+        fs::write(&precious, "kept").unwrap();
+        symlink(&precious, dir.path().join("lab.txt")).unwrap();
+        symlink(other.path(), dir.path().join(".ssh")).unwrap();
+        assert_eq!(home.read("", "lab.txt"), None);
+        home.put("", "lab.txt", "mine").unwrap();
+        assert!(home.take("lab.txt") && !home.take("lab.txt") && precious.exists());
+        assert_eq!(home.put(".ssh", "config", "x").unwrap_err().code, Code::GateAccount);
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+        assert!(!other.path().join("config").exists());
+        let stranger = Home { path: dir.path().to_owned(), uid: meta.uid() + 1, gid: meta.gid() };
+        assert!(stranger.put("", "lab.txt", "x").is_err());
+    }
+}

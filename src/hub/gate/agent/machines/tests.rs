@@ -1,0 +1,262 @@
+use std::{collections::BTreeMap, sync::Mutex};
+
+use super::*;
+use crate::{
+    core::{NodeId, Report},
+    engine::Lock,
+    machine::{Kind, MachineSpec},
+    profile::{self, Lab},
+};
+
+/// Machines that exist only here: their state, and what was done to them.
+#[derive(Default)]
+struct Shelf {
+    machines: Mutex<BTreeMap<(LabName, NodeId), State>>,
+    did: Mutex<Vec<String>>,
+    labs: Mutex<BTreeMap<LabName, Lab>>,
+    /// How often the next `up` fail.
+    broken: Mutex<u32>,
+    unwanted: Mutex<bool>,
+    ways: Folder,
+}
+
+/// A folder of the test's.
+struct Folder(tempfile::TempDir);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Shelf {
+    fn say(&self, what: String) {
+        self.did.lock().unwrap().push(what);
+    }
+    fn note(&self, what: &str, node: &NodeId) {
+        self.say(format!("{what} {node}"));
+    }
+    fn set(&self, lab: &LabName, node: &NodeId, state: State) {
+        self.machines.lock().unwrap().insert((lab.clone(), node.clone()), state);
+    }
+    fn did(&self) -> Vec<String> {
+        std::mem::take(&mut *self.did.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Provider for Shelf {
+    fn describe(&self) -> String {
+        "a shelf".into()
+    }
+    async fn ensure(&self, spec: &MachineSpec, _: &dyn Report) -> Result<Machine, Problem> {
+        self.set(&spec.lab, &spec.node, State::Running);
+        Ok(machine(&spec.lab, &spec.node, State::Running))
+    }
+    async fn list(&self, lab: Option<&LabName>) -> Result<Vec<Machine>, Problem> {
+        let all = self.machines.lock().unwrap().clone();
+        Ok(all.iter().filter(|((l, _), _)| lab == Some(l)).map(|((l, n), s)| machine(l, n, *s)).collect())
+    }
+    async fn get(&self, lab: &LabName, node: &NodeId) -> Result<Option<Machine>, Problem> {
+        Ok(self.list(Some(lab)).await?.into_iter().find(|m| m.node == *node))
+    }
+    async fn remove(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
+        self.note("remove", node);
+        self.machines.lock().unwrap().remove(&(lab.clone(), node.clone()));
+        Ok(())
+    }
+    async fn stop(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {
+        self.note("stop", node);
+        self.set(lab, node, State::Stopped);
+        Ok(())
+    }
+    async fn snapshot(&self, _: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
+        self.note(name, node);
+        Ok(())
+    }
+    async fn restore(&self, _: &LabName, node: &NodeId, _: &str) -> Result<(), Problem> {
+        self.note("restore", node);
+        Ok(())
+    }
+    async fn publish(&self, _: &LabName, _: &NodeId, _: &str) -> Result<(), Problem> {
+        Ok(())
+    }
+    async fn has_image(&self, _: &str) -> Result<bool, Problem> {
+        Ok(false)
+    }
+    async fn drop_image(&self, _: &str) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+fn machine(lab: &LabName, node: &NodeId, state: State) -> Machine {
+    let name = format!("{lab}-{node}");
+    let kind = Kind::Container;
+    let address = Some([10, 115, 0, if node.as_str() == "cp" { 2 } else { 3 }].into());
+    Machine {
+        name,
+        lab: lab.clone(),
+        node: node.clone(),
+        kind,
+        state,
+        address,
+        netns: None,
+        host_keys: vec!["key".into()],
+    }
+}
+
+/// A maker of labs that puts their machines on the shelf.
+#[async_trait]
+impl Labs for Shelf {
+    fn known(&self, lab: &LabName) -> Option<Lab> {
+        self.labs.lock().unwrap().get(lab).cloned()
+    }
+    async fn alone(&self, _: &LabName) -> Result<Option<Lock>, Problem> {
+        Ok(None)
+    }
+    async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
+        self.say(format!("up {layout}"));
+        let known = self.known(lab).unwrap_or_else(|| Lab::new(lab.clone(), profile::load(layout).unwrap()).unwrap());
+        self.labs.lock().unwrap().insert(lab.clone(), known.clone());
+        known.nodes().iter().for_each(|node| self.set(lab, &node.name, State::Running));
+        let mut left = self.broken.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            return Err(Problem::new(Code::GateHandOver, format!("broken, and {left} to come")));
+        }
+        Ok(())
+    }
+    async fn down(&self, lab: &LabName) -> Result<(), Problem> {
+        self.say("down".into());
+        self.labs.lock().unwrap().remove(lab);
+        self.machines.lock().unwrap().retain(|(of, _), _| of != lab);
+        Ok(())
+    }
+    async fn is_unwanted(&self, _: &Slot) -> Result<bool, Problem> {
+        Ok(std::mem::take(&mut *self.unwanted.lock().unwrap()))
+    }
+    async fn hand(
+        &self,
+        _: &Slot,
+        _: &LabName,
+        machines: &[Machine],
+        trouble: Option<&Problem>,
+    ) -> Result<(), Problem> {
+        let nodes: Vec<_> = machines.iter().map(|m| m.node.to_string()).collect();
+        let why = trouble.map(|p| format!(" although {}", p.what)).unwrap_or_default();
+        self.say(format!("hand {}{why}", nodes.join(" ")));
+        Ok(())
+    }
+}
+
+fn on(shelf: &Arc<Shelf>) -> Machines {
+    let provider = Arc::clone(shelf);
+    let source: Source = Box::new(move |_| {
+        let provider = Arc::clone(&provider) as Arc<dyn Provider>;
+        Box::pin(std::future::ready(Ok(Ground { provider, place: None })))
+    });
+    Machines::of(Arc::clone(shelf) as Arc<dyn Labs>, source, shelf.ways.0.path().to_owned())
+}
+
+fn slot(layout: &str) -> Slot {
+    Slot { layout: Some(layout.into()), ..Slot::new("1", "kct_a", 0, 10) }
+}
+
+#[tokio::test]
+async fn a_lab_is_kept_stopped_and_comes_back() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let two = slot("2x4c8g");
+    machines.prove(&two).await.unwrap();
+    machines.arm(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    let addresses: Vec<_> = machines.reach()["kct_a"].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.115.0.2", "10.115.0.3"]);
+    assert_eq!(machines.prove(&two).await.unwrap_err().code, Code::GateHandOver);
+    machines.save(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["stop cp", "stop worker-1", "kubecamp-saved cp", "kubecamp-saved worker-1"]);
+    machines.reset(&two).await.unwrap();
+    machines.prove(&two).await.unwrap();
+    assert_eq!(shelf.did(), Vec::<String>::new(), "what is stopped stays so");
+    machines.arm(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    // A slot of another layout begins anew.
+    machines.arm(&slot("1x4c12g")).await.unwrap();
+    assert_eq!(shelf.did(), ["down", "up 1x4c12g", "hand cp"]);
+    machines.arm(&Slot { layout: None, ..two }).await.unwrap();
+    assert_eq!(shelf.did(), Vec::<String>::new(), "a slot may be for the account alone");
+}
+
+#[tokio::test]
+async fn a_lab_that_does_not_come_up_goes_back_to_its_snapshot_and_is_never_thrown_away() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    machines.arm(&one).await.unwrap();
+    machines.save(&one).await.unwrap();
+    shelf.did();
+    *shelf.broken.lock().unwrap() = 1;
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "restore cp", "up 1x4c12g", "hand cp"]);
+    *shelf.broken.lock().unwrap() = 2;
+    machines.arm(&one).await.unwrap();
+    let as_it_is = "hand cp although broken, and 0 to come";
+    assert_eq!(shelf.did(), ["up 1x4c12g", "restore cp", "up 1x4c12g", as_it_is]);
+    // Unless its holder says so.
+    *shelf.unwanted.lock().unwrap() = true;
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["down", "up 1x4c12g", "hand cp"]);
+}
+
+#[tokio::test]
+async fn a_lab_that_nobody_has_had_begins_anew() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    *shelf.broken.lock().unwrap() = 1;
+    assert!(machines.arm(&one).await.unwrap_err().what.contains("0 to come"));
+    *shelf.broken.lock().unwrap() = 1;
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "up 1x4c12g", "down", "up 1x4c12g", "hand cp"]);
+}
+
+#[tokio::test]
+async fn what_a_restart_of_the_server_stopped_is_started_and_what_runs_is_left_alone() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let two = slot("2x4c8g");
+    machines.revive(&two).await.unwrap();
+    machines.arm(&two).await.unwrap();
+    shelf.did();
+    machines.revive(&two).await.unwrap();
+    assert_eq!(shelf.did(), Vec::<String>::new());
+    shelf.machines.lock().unwrap().values_mut().for_each(|state| *state = State::Stopped);
+    machines.revive(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+}
+
+#[test]
+fn every_account_has_a_lab_of_its_own() {
+    assert_eq!(lab_of("kct-a").unwrap().as_str(), "gate-kct-a");
+    let long = "a".repeat(32);
+    for account in ["a_b", long.as_str(), "a-"] {
+        assert!(lab_of(account).unwrap().as_str().starts_with("gate-x"), "{account}");
+    }
+    assert_ne!(lab_of("a_b").unwrap(), lab_of("a-b").unwrap());
+}
+
+#[test]
+fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
+    let machines = on(&Arc::new(Shelf::default()));
+    let key = crate::hub::gate::HubKey::generate("x").unwrap().public_line().unwrap();
+    let good = Slot { key: Some(key), ..slot("2x4c8g") };
+    machines.fit(&good).unwrap();
+    machines.fit(&Slot::new("1", "kct-a", 0, 10)).unwrap();
+    machines.fit(&Slot { key: None, ..good.clone() }).unwrap();
+    for bad in [
+        Slot { key: Some("nonsense".into()), ..good.clone() },
+        Slot { layout: Some("9x9c9g".into()), ..good.clone() },
+    ] {
+        assert_eq!(machines.fit(&bad).unwrap_err().code, Code::GateHandOver, "{bad:?}");
+    }
+}

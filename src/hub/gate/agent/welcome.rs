@@ -1,0 +1,173 @@
+use std::{fs, path::Path};
+
+use futures::future::join_all;
+
+use super::Home;
+use crate::{
+    bundle::{Bundle, Cache},
+    core::{Arch, Blob, Code, Problem, shell::quote},
+    hub::gate::{Slot, public_key},
+    machine::Machine,
+    profile::Lab,
+    transport::{Cmd, HostKeyPolicy, Identity, Io, SshTarget, SshTransport, Transport},
+};
+
+/// Where students find kubectl, and what says that it is the gate's: taken off again with it.
+const KUBECTL: &str = "/usr/local/bin/kubectl";
+const KUBECTL_MARK: &str = "kubectl.sha256";
+
+/// The line of the account's ssh configuration that names the lab's own.
+const INCLUDE: &str = "Include lab_config";
+
+/// The file of the home whose being there asks for a fresh lab.
+const ANEW: &str = "fresh-lab";
+
+/// Whether the holder asked for a fresh lab; the file goes.
+pub(super) async fn wants_anew(slot: &Slot) -> Result<bool, Problem> {
+    Ok(Home::of(&slot.account).await?.take(ANEW))
+}
+
+/// Lets root of the machines in with the holder's own key too, beside the lab's in `key`.
+pub(super) async fn let_in(key: &Path, machines: &[Machine], holder: Option<&str>) -> Result<(), Problem> {
+    let Some(line) = holder.map(str::trim) else { return Ok(()) };
+    public_key(line)?;
+    let line = quote(line);
+    let script = format!(
+        "umask 077; mkdir -p /root/.ssh; f=/root/.ssh/authorized_keys; grep -qxF {line} $f 2>/dev/null && exit 0\n\
+         {{ [ ! -s $f ] || [ -z \"$(tail -c 1 $f)\" ] || echo; printf '%s\\n' {line}; }} >> $f"
+    );
+    let each = machines.iter().map(|machine| on_machine(key, machine, &script));
+    join_all(each).await.into_iter().collect()
+}
+
+async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), Problem> {
+    let mut target = SshTarget::new("root", machine.address.map(|a| a.to_string()).unwrap_or_default(), 22);
+    target.identities = vec![Identity::File(key.to_owned())];
+    target.identities_only = true;
+    target.agent = None;
+    target.netns.clone_from(&machine.netns);
+    target.host_keys = HostKeyPolicy::Pinned(machine.host_keys.clone());
+    let link = SshTransport::connect(target).await.map_err(|p| p.on(&machine.node))?;
+    let ran = link.exec(&Cmd::script(script), Io::default()).await;
+    link.close().await;
+    let exit = ran.map_err(|e| e.problem().on(&machine.node))?;
+    if exit.ok() {
+        return Ok(());
+    }
+    let what = "the machine does not take its holder's key";
+    Err(Problem::new(Code::GateHandOver, what).on(&machine.node).detail(exit.tail(3)))
+}
+
+/// Puts the way to the lab into the account's home: kubeconfig, the lab's key, the machines' names for ssh, and a page
+/// that says so.
+pub(super) async fn furnish(
+    slot: &Slot,
+    folder: &Path,
+    machines: &[Machine],
+    trouble: Option<&Problem>,
+) -> Result<(), Problem> {
+    let home = Home::of(&slot.account).await?;
+    let read = |name: &str| {
+        let file = folder.join(name);
+        fs::read_to_string(&file)
+            .map_err(|e| Problem::new(Code::GateHandOver, format!("the lab has no {}", file.display())).because(e))
+    };
+    home.put(".kube", "config", &read("kubeconfig")?)?;
+    home.put(".ssh", "lab_key", &read("key")?)?;
+    home.put(".ssh", "lab_known_hosts", &known_hosts(machines))?;
+    home.put(".ssh", "lab_config", &ssh_config(machines))?;
+    let config = home.read(".ssh", "config").unwrap_or_default();
+    if !config.lines().any(|line| line.trim() == INCLUDE) {
+        // First of all: after a `Host` line it would count for that host only.
+        home.put(".ssh", "config", &format!("{INCLUDE}\n\n{config}"))?;
+    }
+    home.put("", "lab.txt", &page(slot, machines, trouble))
+}
+
+fn addressed(machines: &[Machine]) -> impl Iterator<Item = (&Machine, String)> {
+    machines.iter().filter_map(|machine| Some((machine, machine.address?.to_string())))
+}
+
+fn known_hosts(machines: &[Machine]) -> String {
+    let lines = |(machine, address): (&Machine, String)| {
+        machine.host_keys.iter().map(|key| format!("{address} {key}\n")).collect::<String>()
+    };
+    addressed(machines).map(lines).collect()
+}
+
+fn ssh_config(machines: &[Machine]) -> String {
+    let host = |(machine, address): (&Machine, String)| {
+        format!(
+            "Host {}\n    HostName {address}\n    User root\n    IdentityFile ~/.ssh/lab_key\n    IdentitiesOnly yes\n    \
+             UserKnownHostsFile ~/.ssh/lab_known_hosts\n",
+            machine.node
+        )
+    };
+    addressed(machines).map(host).collect()
+}
+
+fn page(slot: &Slot, machines: &[Machine], trouble: Option<&Problem>) -> String {
+    let layout = slot.layout.as_deref().unwrap_or_default();
+    let mut text =
+        format!("Your lab on this server, {layout}: it runs during your slots, and is kept between them.\n\n");
+    let names: Vec<_> = addressed(machines).map(|(machine, _)| machine.node.to_string()).collect();
+    for (machine, address) in addressed(machines) {
+        text.push_str(&format!("  {:<12} {address}\n", machine.node));
+    }
+    text.push_str("\nFrom here:\n  kubectl get nodes\n");
+    names.iter().take(1).for_each(|name| text.push_str(&format!("  ssh {name}\n")));
+    text.push_str(&format!("\nTo have a fresh lab in your next slot in place of this one:\n  touch ~/{ANEW}\n"));
+    if let Some(problem) = trouble {
+        text.push_str(&format!(
+            "\nIt did not come up as it should, nor did its snapshot, and is yours as it is:\n{problem}\n"
+        ));
+    }
+    text
+}
+
+/// Puts kubectl of the lab's bundle where every account finds it, unless the server has one.
+pub(super) fn kubectl(home: &Path, bundle: Option<&Path>, lab: Option<&Lab>) -> Result<(), Problem> {
+    let there = ["/usr/local/bin/kubectl", "/usr/bin/kubectl", "/bin/kubectl"].iter().any(|p| Path::new(p).exists());
+    let (Some(lab), Some(arch)) = (lab.filter(|_| !there), Arch::from_uname(std::env::consts::ARCH)) else {
+        return Ok(());
+    };
+    let cached = Cache::new(home.join("cache")).bundle(&lab.profile().kubernetes, arch);
+    let to = Path::new(KUBECTL);
+    if !Bundle::open(bundle.unwrap_or(&cached))?.unpack("kubectl", to)? {
+        return Ok(());
+    }
+    let mark = home.join(KUBECTL_MARK);
+    let noted = Blob::from_file(to).and_then(|blob| fs::write(&mark, format!("{}  {KUBECTL}\n", blob.sha256())));
+    noted.map_err(|e| Problem::new(Code::GateState, format!("cannot write {}", mark.display())).because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Kind, State};
+
+    #[test]
+    fn the_way_to_each_machine_is_told() {
+        let machine = |node: &str, address: Option<&str>| Machine {
+            name: format!("gate-amy-{node}"),
+            lab: "gate-amy".parse().unwrap(),
+            node: node.parse().unwrap(),
+            kind: Kind::Vm,
+            state: State::Running,
+            address: address.map(|a| a.parse().unwrap()),
+            netns: None,
+            host_keys: vec!["ssh-ed25519 AAAA".into()],
+        };
+        let machines = [machine("cp", Some("10.115.0.2")), machine("worker-1", None)];
+        assert_eq!(known_hosts(&machines), "10.115.0.2 ssh-ed25519 AAAA\n");
+        let config = ssh_config(&machines);
+        assert!(config.starts_with("Host cp\n    HostName 10.115.0.2\n    User root\n"), "{config}");
+        assert!(config.contains("\n    UserKnownHostsFile ~/.ssh/lab_known_hosts\n") && !config.contains("worker-1"));
+        let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("1", "amy", 0, 10) };
+        let text = page(&slot, &machines, None);
+        assert!(text.contains("  cp           10.115.0.2\n") && text.contains("  ssh cp\n"), "{text}");
+        let trouble = Problem::new(Code::GateHandOver, "etcd is gone");
+        assert!(page(&slot, &machines, Some(&trouble)).contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone"));
+        assert!(text.contains("touch ~/fresh-lab") && !text.contains("as it is"));
+    }
+}
