@@ -6,7 +6,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::{Caller, Heartbeat as Beat, Report as Told, Step},
-        domain::{BookingId, Epoch, Health, Mode, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage, Who},
+        domain::{BookingId, Epoch, Health, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage, Who},
         gate::{
             self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState,
             Wanted,

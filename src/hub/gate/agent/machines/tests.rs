@@ -253,10 +253,9 @@ fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
     machines.fit(&good).unwrap();
     machines.fit(&Slot::new("1", "kct-a", 0, 10)).unwrap();
     machines.fit(&Slot { key: None, ..good.clone() }).unwrap();
-    for bad in [
-        Slot { key: Some("nonsense".into()), ..good.clone() },
-        Slot { layout: Some("9x9c9g".into()), ..good.clone() },
-    ] {
+    for bad in
+        [Slot { key: Some("nonsense".into()), ..good.clone() }, Slot { layout: Some("9x9c9g".into()), ..good.clone() }]
+    {
         assert_eq!(machines.fit(&bad).unwrap_err().code, Code::GateHandOver, "{bad:?}");
     }
 }
