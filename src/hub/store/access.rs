@@ -174,6 +174,12 @@ impl Tx {
         self.run("DELETE FROM failures WHERE who = $1", args![who]).await.map(drop)
     }
 
+    /// Whether an actor's idempotency key is known already.
+    pub async fn knows_key(&mut self, actor: &str, key: &str) -> Result<bool, Problem> {
+        let sql = "SELECT actor FROM answers WHERE actor = $1 AND key = $2";
+        Ok(self.one(sql, args![actor, key]).await?.is_some())
+    }
+
     /// Claims an idempotency key for this transaction, or returns the answer that was given under it.
     ///
     /// A second request with the same key waits here until the first is committed or rolled back. The same key with
