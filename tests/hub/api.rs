@@ -157,6 +157,18 @@ async fn every_answer_has_the_headers_that_browsers_heed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_without_its_database_is_not_healthy() {
+    let hub = Hub::start().await;
+    assert_eq!(hub.get("/healthz", "").await["status"], "ok");
+    hub.desk.close().await;
+    let answer = hub.ask(Method::GET, "/healthz", "").send().await.unwrap();
+    assert!(answer.headers().contains_key(header::RETRY_AFTER));
+    let (status, code, body) = refused(answer).await;
+    assert_eq!((status, code.as_str()), (503, "KC-HUB-DATABASE"));
+    assert!(body.get("lines").is_none(), "what the database says stays in the log: {body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_much_waits() {
     let hub = Hub::with(&Policy::default(), 2).await;
     let mut codes = vec![];

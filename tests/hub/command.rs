@@ -34,11 +34,17 @@ impl Camp {
     fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = format!("unix:{}", home.path().join("hub.sock").display());
-        let mut hub =
-            kubecamp(home.path(), &["hub", "serve", "--listen", &socket]).stderr(Stdio::piped()).spawn().unwrap();
+        let camp = Self::serve(home, &["--listen", &socket]);
+        assert_eq!(camp.url, socket);
+        camp
+    }
+
+    fn serve(home: tempfile::TempDir, more: &[&str]) -> Self {
+        let args: Vec<&str> = ["hub", "serve"].iter().chain(more).copied().collect();
+        let mut hub = kubecamp(home.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
         let said = lines.by_ref().map_while(Result::ok).find(|l| l.contains("listens on")).unwrap();
-        assert!(said.ends_with(&socket), "{said}");
+        let url = said.rsplit("listens on ").next().unwrap().to_owned();
         // The log is read on, so that the hub never waits for its reader.
         let log = home.path().join("hub.log");
         std::thread::spawn(move || {
@@ -47,7 +53,7 @@ impl Camp {
                 writeln!(file, "{line}").unwrap();
             }
         });
-        Self { home, hub, url: socket }
+        Self { home, hub, url }
     }
 
     fn run_with(&self, args: &[&str], input: &str) -> Ended {
@@ -169,6 +175,50 @@ fn from_the_first_admin_to_a_slot() {
     assert!(away.err.contains("KC-HUB-AWAY"), "{}", away.err);
     let log = fs::read_to_string(camp.home.path().join("hub.log")).unwrap();
     assert!(log.contains("/api/v1/bookings") && !log.contains("kct_") && !log.contains(bob.trim()), "{log}");
+}
+
+/// A certificate for 127.0.0.1 by an authority of its own: `ca.pem`, `chain.pem` and `key.pem` in the folder.
+fn certify(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let openssl = |args: &[&str]| {
+        let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        let made = Command::new("openssl").args(kind).args(args).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    openssl(&["-subj", "/CN=camp", "-keyout", "ca.key", "-out", "ca.pem"]);
+    let by = ["-subj", "/CN=hub", "-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "chain.pem"];
+    let is = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+    openssl(&[by.as_slice(), is.as_slice()].concat());
+}
+
+#[test]
+fn https_is_served_and_a_renewed_certificate_is_taken() {
+    let home = tempfile::tempdir().unwrap();
+    let tls = home.path().join("tls");
+    let at = |name: &str| tls.join(name).display().to_string();
+    let (chain, key, ca, old) = (at("chain.pem"), at("key.pem"), at("ca.pem"), at("old.pem"));
+    certify(&tls);
+    fs::copy(&ca, &old).unwrap();
+    let camp = Camp::serve(home, &["--listen", "127.0.0.1:0", "--tls-cert", &chain, "--tls-key", &key]);
+    assert!(camp.url.starts_with("https://127.0.0.1:"), "{}", camp.url);
+    let link = camp.ok(&["hub", "admin-link", "ann"]);
+    let stranger = camp.run_with(&["login", "--hub", &camp.url, "--link"], &link);
+    assert_eq!(stranger.code, 4, "nobody is told the link who cannot prove to be the hub: {}", stranger.err);
+    let signed_in = camp.run_with(&["login", "--hub", &camp.url, "--hub-ca", &ca, "--link"], &link);
+    assert_eq!(signed_in.code, 0, "{}", signed_in.err);
+    let asked = |ca: &str| camp.run_with(&["hub", "doctor", "--hub-ca", ca], "").code;
+    assert_eq!(asked(&ca), 0);
+
+    certify(&tls);
+    let began = std::time::Instant::now();
+    while asked(&ca) != 0 {
+        assert!(began.elapsed().as_secs() < 30, "the renewed certificate is not shown");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(asked(&old), 4, "the one before is not shown any more");
+    fs::write(&chain, "half a cert").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(asked(&ca), 0, "what cannot be read changes nothing");
 }
 
 #[test]
