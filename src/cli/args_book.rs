@@ -34,6 +34,9 @@ pub struct LoginArgs {
     /// Ask for the text of a one-time link instead of a key.
     #[arg(long, conflicts_with_all = ["person", "identity"])]
     pub link: bool,
+    /// A public SSH key to add to yours at the hub once you are signed in, as ~/.ssh/id_ed25519.pub.
+    #[arg(long, value_name = "FILE")]
+    pub add_key: Option<PathBuf>,
     #[command(flatten)]
     pub hub: HubArgs,
 }

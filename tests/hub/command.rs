@@ -151,7 +151,14 @@ fn from_the_first_admin_to_a_slot() {
     let feed = camp.ok(&["book", "ics"]);
     assert!(feed.contains("/calendar/kct_") && feed.ends_with("/slots.ics\n"), "{feed}");
 
-    camp.login_by_link(&bob);
+    let bobs = camp.home.path().join("bobs");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&bobs).status();
+    assert!(made.unwrap().success());
+    let bobs = bobs.to_str().unwrap();
+    let added = camp.run_with(&["login", "--hub", &camp.url, "--link", "--add-key", bobs], &bob);
+    assert!(added.code == 0 && added.err.contains("Added the key"), "{}", added.err);
+    let again = camp.run_with(&["login", "--as", "bob", "--identity", bobs, "--add-key", &format!("{bobs}.pub")], "");
+    assert!(again.code == 0 && again.err.contains("knows the key"), "{}", again.err);
     let taken = camp.run_with(&["book", "new", &start, "--for", "1h"], "");
     assert_eq!(taken.code, 10, "{}", taken.err);
     assert_eq!(taken.err.matches("free: ").count(), 3, "{}", taken.err);

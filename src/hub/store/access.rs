@@ -169,9 +169,10 @@ impl Tx {
         self.one(sql, args![who, since]).await?.map_or(Ok(0), |r| r.int("n"))
     }
 
-    /// Forgets failures: the person signed in.
-    pub async fn forget_failures(&mut self, who: &str) -> Result<(), Problem> {
-        self.run("DELETE FROM failures WHERE who = $1", args![who]).await.map(drop)
+    /// Forgets the failures of a person, wherever they came from.
+    pub async fn forget_failures(&mut self, person: &PersonId) -> Result<(), Problem> {
+        let sql = "DELETE FROM failures WHERE who = $1 OR who LIKE $2";
+        self.run(sql, args![person.to_string(), format!("{person} from %")]).await.map(drop)
     }
 
     /// Whether an actor's idempotency key is known already.

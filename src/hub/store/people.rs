@@ -111,8 +111,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes somebody; `next.version` is the version that was read.
+    /// Changes somebody; `next.version` is the version that was read. The plans that name them are made anew.
     pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
+        // Servers before people, as everywhere.
+        let plans = "UPDATE servers SET revision = revision + 1 WHERE id IN (SELECT server FROM bookings \
+                     WHERE person = $1 AND state IN ('booked', 'delayed', 'arming', 'active'))";
+        self.run(plans, args![next.id.to_string()]).await?;
         let sql = "UPDATE people SET name = $2, role = $3, active = $4, zone = $5, keys = $6, version = version + 1 \
                    WHERE id = $1 AND version = $7";
         let mut values = Self::person_values(next);

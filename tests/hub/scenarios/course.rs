@@ -5,6 +5,7 @@ use kubecamp::{
     hub::{
         desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
         domain::{Policy, Role, State, Wish},
+        gate::HubKey,
         store::{Listing, TokenKind},
     },
 };
@@ -126,22 +127,69 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     };
     let challenge = desk.challenge(NOW, &amy).await.unwrap();
     let good = sign(&challenge.text, "kubecamp-login");
-    let token = desk.answer(at(1), &challenge.text, &good, "laptop").await.unwrap();
+    let token = desk.answer(at(1), &challenge.text, &good, "laptop", "192.0.2.1").await.unwrap();
     assert_eq!(desk.caller_of(at(1), &token.text).await.unwrap(), who("amy"));
-    assert_eq!(desk.answer(at(1), &challenge.text, &good, "laptop").await.unwrap_err().code, Code::HubSignIn, "once");
+    assert_eq!(
+        desk.answer(at(1), &challenge.text, &good, "laptop", "192.0.2.1").await.unwrap_err().code,
+        Code::HubSignIn,
+        "once"
+    );
     for n in 0..6 {
         let challenge = desk.challenge(NOW, &amy).await.unwrap();
         let other = sign(&challenge.text, "kubecamp-plan");
         let expected = if n < 5 { Code::HubSignIn } else { Code::HubLocked };
-        assert_eq!(desk.answer(at(2), &challenge.text, &other, "x").await.unwrap_err().code, expected, "try {n}");
+        assert_eq!(
+            desk.answer(at(2), &challenge.text, &other, "x", "192.0.2.1").await.unwrap_err().code,
+            expected,
+            "try {n}"
+        );
+    }
+    // Who locks somebody out does so for where they are themselves, unless they come from many places.
+    let challenge = desk.challenge(NOW, &amy).await.unwrap();
+    let good = sign(&challenge.text, "kubecamp-login");
+    desk.answer(at(2), &challenge.text, &good, "home", "192.0.2.2").await.unwrap();
+    for n in 0..50 {
+        let challenge = desk.challenge(NOW, &amy).await.unwrap();
+        let tried = desk.answer(at(3), &challenge.text, "none", "x", &format!("198.51.100.{}", n / 4)).await;
+        assert_eq!(tried.unwrap_err().code, Code::HubSignIn, "try {n}");
+    }
+    for (minute, code) in [(4, Some(Code::HubLocked)), (19, None)] {
+        let challenge = desk.challenge(at(minute), &amy).await.unwrap();
+        let good = sign(&challenge.text, "kubecamp-login");
+        let tried = desk.answer(at(minute), &challenge.text, &good, "home", "192.0.2.2").await;
+        assert_eq!(tried.err().map(|p| p.code), code, "minute {minute}");
     }
     let stranger = desk.challenge(NOW, &"nobody1".parse().unwrap()).await.unwrap();
     let signed = sign(&stranger.text, "kubecamp-login");
-    assert_eq!(desk.answer(NOW, &stranger.text, &signed, "x").await.unwrap_err().code, Code::HubSignIn);
+    assert_eq!(desk.answer(NOW, &stranger.text, &signed, "x", "192.0.2.1").await.unwrap_err().code, Code::HubSignIn);
     let audit = serde_json::to_string(&desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap()).unwrap();
     for secret in [&link.text, &session.text, &token.text, &feed.text] {
         assert!(!audit.contains(secret.expose()), "a token stands in the audit");
     }
+    healthy(&desk).await;
+}
+
+pub async fn keys_are_ones_own_matter(desk: Desk) {
+    camp(&desk, &generous()).await;
+    book(&desk, "amy", 60, 120).await;
+    let one = "one".parse().unwrap();
+    let before = desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision;
+    let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
+    let mine = [line("me@laptop"), line("me@desk")];
+    let keys = [mine[0].clone(), mine[1].clone(), format!(" {} ", mine[0])];
+    let after = desk.set_own_keys(&who("amy"), NOW, &keys, Some(1)).await.unwrap();
+    assert_eq!((after.keys.len(), after.version, after.name.as_str()), (2, 2, "AMY"));
+    assert!(after.keys.iter().all(|k| k.ends_with(" amy")), "{:?}", after.keys);
+    assert!(desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision > before, "the agent hears of it");
+    let code = async |caller: &Caller, keys: &[String], version| {
+        desk.set_own_keys(caller, NOW, keys, version).await.err().map(|p| p.code)
+    };
+    assert_eq!(code(&who("amy"), &mine, Some(1)).await, Some(Code::BookStale));
+    assert_eq!(code(&who("amy"), &["ssh-ed25519 nonsense".into()], None).await, Some(Code::HubInvalid));
+    assert_eq!(code(&who("amy"), &vec![mine[0].clone(); 21], None).await, Some(Code::HubInvalid));
+    assert_eq!(code(&Caller::Console, &mine, None).await, Some(Code::HubDenied));
+    assert_eq!(desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap().keys, after.keys);
+    assert_eq!(code(&who("amy"), &[], None).await, None);
     healthy(&desk).await;
 }
 

@@ -38,6 +38,7 @@ scenarios! {
         the_waitlist_is_fair_and_offers_lapse,
         a_class_is_planned_and_booked,
         links_work_once_and_signatures_sign_in,
+        keys_are_ones_own_matter,
         a_roster_is_imported_whole_or_not,
         webhooks_are_signed_and_tried_again,
         who_is_out_loses_tokens_and_slots,

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::{Context, kubectl::run_in};
+use super::super::{Context, kubectl::run_in, login::public_half};
 use crate::{
     cli::hub_client::HubClient,
     core::{Code, Problem, Problems},
@@ -30,7 +30,7 @@ pub(super) async fn ssh(
         Some(id) => id,
         None => running(client).await?,
     };
-    let public = if key.extension().is_some_and(|e| e == "pub") { key.clone() } else { with_suffix(&key, ".pub") };
+    let public = public_half(&key);
     let line = fs::read_to_string(&public)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", public.display())).because(e))?;
     let path = format!("/api/v1/bookings/{id}/certificate");
@@ -46,12 +46,6 @@ pub(super) async fn ssh(
     ssh.arg("-i").arg(&key).arg("-l").arg(&got.account).arg("-p").arg(port).arg("--").arg(host).args(command);
     cx.stop.hand_over();
     Ok(run_in(None, ssh)?)
-}
-
-fn with_suffix(file: &std::path::Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// `host`, `host:port` or `[address]:port`.

@@ -48,6 +48,7 @@ table! {
     post "/api/v1/tokens" => tokens::add,
     delete "/api/v1/tokens/{id}" => tokens::revoke,
     get "/api/v1/me" => people::me,
+    put "/api/v1/me/keys" => people::set_keys,
     get "/api/v1/people" => people::list,
     post "/api/v1/people" => people::add,
     get "/api/v1/people/{id}" => people::one,

@@ -9,6 +9,7 @@ mod civil;
 mod draw;
 mod failure;
 mod home;
+mod keys;
 mod lang;
 mod row;
 mod sign_in;
@@ -49,6 +50,7 @@ pub fn router() -> Router<AppState> {
         .route("/booking/{id}", get(home::booking))
         .route("/booking/{id}/{what}", post(actions::change))
         .route("/calendar", get(sign_in::calendar).post(sign_in::make_calendar))
+        .route("/keys", get(keys::show).post(keys::save))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/settings", get(visit::settings))
