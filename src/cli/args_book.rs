@@ -1,10 +1,10 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::output::Format;
 use crate::{
-    hub::domain::{BookingId, CourseId, Epoch, PersonId, ServerId, Zone},
+    hub::domain::{BookingId, CourseId, Epoch, PersonId, SeriesId, ServerId, Zone},
     profile::Layout,
 };
 
@@ -90,6 +90,38 @@ pub struct ChangeArgs {
     pub hub: HubArgs,
 }
 
+/// A booking, or all of a recurrence: the hub's ids begin with another letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OneOrAll {
+    /// A booking.
+    One(BookingId),
+    /// A recurrence.
+    All(SeriesId),
+}
+
+impl FromStr for OneOrAll {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('s') { text.parse().map(Self::All) } else { text.parse().map(Self::One) }
+    }
+}
+
+/// What is given up, and why.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CancelArgs {
+    /// The booking; or the recurrence, whose id begins with s and stands in book ls -o wide: all of it that is ahead.
+    #[arg(value_name = "ID")]
+    pub id: OneOrAll,
+    /// Why; a teacher says it when the booking is somebody else's.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only if the booking still has this version.
+    #[arg(long = "if-version", value_name = "NUMBER")]
+    pub seen: Option<i64>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum BookCommand {
     /// List your bookings.
@@ -137,8 +169,8 @@ pub enum BookCommand {
         #[arg(long, value_name = "NUMBER")]
         weeks: Option<u16>,
     },
-    /// Give a slot up before it begins, or leave the waitlist.
-    Cancel(ChangeArgs),
+    /// Give a slot up before it begins, or all of a recurrence, or leave the waitlist.
+    Cancel(CancelArgs),
     /// End a running slot now.
     Release(ChangeArgs),
     /// Move a slot's end back.
@@ -209,7 +241,14 @@ pub fn parse_minutes(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_minutes;
+    use super::{OneOrAll, parse_minutes};
+
+    #[test]
+    fn a_recurrence_is_told_from_a_booking() {
+        assert_eq!("b7k2".parse(), Ok(OneOrAll::One("b7k2".parse().unwrap())));
+        assert_eq!("s7k2".parse(), Ok(OneOrAll::All("s7k2".parse().unwrap())));
+        assert!("".parse::<OneOrAll>().is_err() && "S1".parse::<OneOrAll>().is_err());
+    }
 
     #[test]
     fn lengths_are_read() {

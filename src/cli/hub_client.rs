@@ -141,7 +141,9 @@ impl HubClient {
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
+            // What is only done has nothing to say.
+            let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+            return serde_json::from_slice(text)
                 .map_err(|e| Problem::new(Code::HubAway, "the hub's answer cannot be read").because(e));
         }
         Err(match serde_json::from_slice::<ProblemBody>(&bytes) {

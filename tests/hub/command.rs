@@ -184,6 +184,52 @@ fn from_the_first_admin_to_a_slot() {
     assert!(log.contains("/api/v1/bookings") && !log.contains("kct_") && !log.contains(bob.trim()), "{log}");
 }
 
+#[test]
+fn what_was_made_can_be_changed_and_removed() {
+    let camp = Camp::start();
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
+    camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
+    let set =
+        camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
+    assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));
+    assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
+    let (from, to) = (hour(48), hour(50));
+    let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
+    assert_eq!(camp.ok(&closed), "maintenance 1\n");
+    assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));
+    camp.ok(&["hub", "server", "maintenance", "--end", "1"]);
+    assert_eq!(camp.json(&["hub", "server", "maintenance", "one", "--list"]).as_array().unwrap().len(), 0);
+
+    let roster = camp.home.path().join("roster.csv");
+    fs::write(&roster, "amy,Amy,red\n").unwrap();
+    camp.ok(&["hub", "course", "import", "k8s", roster.to_str().unwrap()]);
+    let amy = camp.json(&["hub", "user", "set", "amy", "--full-name", "Amy Pond", "--zone", "Asia/Shanghai"]);
+    assert_eq!((amy["name"].as_str(), amy["zone"].as_str()), (Some("Amy Pond"), Some("Asia/Shanghai")));
+    assert_eq!(camp.json(&["hub", "user", "disable", "amy"])["active"], false);
+    assert_eq!(camp.json(&["hub", "user", "set", "amy", "--enable"])["active"], true);
+
+    let link = camp.json(&["hub", "user", "link", "amy"])["token"].as_str().unwrap().to_owned();
+    camp.login_by_link(&link);
+    let weekly = camp.run_with(&["book", "new", &hour(24), "--for", "1h", "--weeks", "2", "-o", "json"], "");
+    let made: Value = serde_json::from_str(&weekly.out).unwrap_or_else(|_| panic!("{}", weekly.err));
+    let series = made[0]["series"].as_str().unwrap();
+    assert!(weekly.err.contains(&format!("kubecamp book cancel {series}")), "{}", weekly.err);
+    assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains(series));
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    for args in [["hub", "server", "remove", "one"], ["hub", "group", "remove", "red"]] {
+        let held = camp.run_with(&args, "");
+        assert!(held.code == 10 && held.err.contains("KC-BOOK-STATE"), "{}", held.err);
+    }
+    let gone = camp.json(&["book", "cancel", series, "--reason", "the course ends"]);
+    assert_eq!(gone.as_array().unwrap().len(), 2);
+    camp.ok(&["hub", "server", "remove", "one"]);
+    camp.ok(&["hub", "group", "remove", "red"]);
+    assert_eq!(camp.json(&["hub", "server", "list"]).as_array().unwrap().len(), 0);
+    assert_eq!(camp.json(&["hub", "group", "list"]).as_array().unwrap().len(), 0);
+    camp.ok(&["hub", "doctor"]);
+}
+
 /// A certificate for 127.0.0.1 by an authority of its own: `ca.pem`, `chain.pem` and `key.pem` in the folder.
 fn certify(folder: &Path) {
     fs::create_dir_all(folder).unwrap();

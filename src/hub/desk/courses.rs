@@ -139,6 +139,22 @@ impl Desk {
         })
     }
 
+    /// Removes a group whose members hold nothing by it; they leave it, and what they booked stays without it.
+    pub async fn remove_group(&self, caller: &Caller, now: Epoch, id: &GroupId) -> Result<(), Problem> {
+        caller.needs_teacher()?;
+        transact!(self, caller, now, |tx| {
+            tx.lock_group(id).await?;
+            let group = tx.group(id).await?;
+            let want = Listing { group: Some(id.clone()), open: true, ..Listing::default() };
+            let open = tx.bookings(&want).await?.len();
+            if open > 0 {
+                let what = format!("group {id} has {open} bookings and waits that are not over");
+                return Err(Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over."));
+            }
+            tx.remove_group(&group).await
+        })
+    }
+
     /// All groups with their members.
     pub async fn groups(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Group>, Problem> {
         self.store.read(now).await?.groups().await

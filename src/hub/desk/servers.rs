@@ -6,7 +6,10 @@ use utoipa::ToSchema;
 use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Bytes, Code, Problem},
-    hub::domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},
+    hub::{
+        domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},
+        store::Listing,
+    },
 };
 
 /// A server to be added or changed.
@@ -106,6 +109,33 @@ impl Desk {
                 }
             }
             tx.server(&new.id).await
+        })
+    }
+
+    /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so
+    /// in any case. What was booked there stays in the records, and its agent's token ends.
+    pub async fn remove_server(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        version: Option<i64>,
+    ) -> Result<(), Problem> {
+        caller.needs_admin()?;
+        transact!(self, caller, now, |tx| {
+            let there = tx.lock_server(id).await?;
+            if version.is_some_and(|seen| seen != there.version) {
+                return Err(Problem::new(Code::BookStale, format!("server {id} was changed in between")));
+            }
+            let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
+            let open = tx.bookings(&want).await?.len();
+            if open > 0 {
+                let what = format!("server {id} has {open} bookings and waits that are not over");
+                return Err(Problem::new(Code::BookState, what)
+                    .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
+            }
+            tx.revoke_agent(id).await?;
+            tx.remove_server(&there).await
         })
     }
 

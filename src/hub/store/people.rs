@@ -84,6 +84,16 @@ impl Tx {
         Ok(groups)
     }
 
+    /// Removes a group. What its members booked stays, without it.
+    pub async fn remove_group(&mut self, old: &Group) -> Result<(), Problem> {
+        let id = || args![old.id.to_string()];
+        self.run("UPDATE bookings SET grp = NULL WHERE grp = $1", id()).await?;
+        self.run("DELETE FROM members WHERE grp = $1", id()).await?;
+        self.run("DELETE FROM groups WHERE id = $1", id()).await?;
+        self.note("group.remove", format!("group:{}", old.id), None, json!(old));
+        Ok(())
+    }
+
     /// Locks a group until the transaction ends; after servers and people.
     pub async fn lock_group(&mut self, id: &GroupId) -> Result<(), Problem> {
         self.lock("SELECT 1 FROM groups WHERE id = $1 FOR UPDATE", id.as_str()).await

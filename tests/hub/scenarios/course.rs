@@ -1,10 +1,10 @@
 //! What happens around the slots: the waitlist, a class, people, webhooks.
 
 use kubecamp::{
-    core::Code,
+    core::{Code, Problem},
     hub::{
         desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
-        domain::{Policy, Role, State, Wish},
+        domain::{Mode, Policy, Role, State, Wish},
         gate::HubKey,
         store::{Listing, TokenKind},
     },
@@ -12,7 +12,7 @@ use kubecamp::{
 use std::{fs, process::Command};
 
 use super::{report, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, who, window, wish};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, server, who, window, wish};
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -190,6 +190,40 @@ pub async fn keys_are_ones_own_matter(desk: Desk) {
     assert_eq!(code(&Caller::Console, &mine, None).await, Some(Code::HubDenied));
     assert_eq!(desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap().keys, after.keys);
     assert_eq!(code(&who("amy"), &[], None).await, None);
+    healthy(&desk).await;
+}
+
+pub async fn servers_and_groups_go_when_nobody_needs_them(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, red, console) = ("one".parse().unwrap(), "red".parse().unwrap(), Caller::Console);
+    let booking = book(&desk, "amy", 60, 120).await;
+    let machine = desk.make_agent_token(&console, NOW, &one).await.unwrap();
+    let code = |outcome: Result<(), Problem>| outcome.err().map(|p| p.code);
+    assert_eq!(code(desk.remove_server(&who("tea"), NOW, &one, None).await), Some(Code::HubDenied));
+    assert_eq!(code(desk.remove_server(&console, NOW, &one, Some(7)).await), Some(Code::BookStale));
+    assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::BookState));
+    assert_eq!(code(desk.remove_group(&who("tea"), NOW, &red).await), Some(Code::BookState));
+    desk.cancel(&who("amy"), NOW, None, &booking.id, &Edit::default()).await.unwrap();
+    desk.remove_group(&who("tea"), NOW, &red).await.unwrap();
+    assert_eq!(desk.groups(&console, NOW).await.unwrap().len(), 1);
+    let amy = desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap();
+    assert!(amy.groups.is_empty());
+    let old = desk.booking(&who("amy"), NOW, &booking.id).await.unwrap();
+    assert_eq!((old.group, old.state), (None, State::Cancelled));
+
+    desk.add_maintenance(&console, NOW, &one, window(600, 700), "disk").await.unwrap();
+    desk.remove_server(&console, NOW, &one, None).await.unwrap();
+    assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::HubUnknown));
+    assert!(desk.servers(&console, NOW).await.unwrap().is_empty());
+    assert!(desk.maintenance(&console, NOW, window(0, 1000)).await.unwrap().is_empty());
+    assert_eq!(desk.caller_of(NOW, &machine.text).await.unwrap_err().code, Code::HubSignIn, "its agent is out");
+    let refusal = desk.book(&who("dan"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::HubUnknown);
+    assert_eq!(desk.booking(&who("amy"), NOW, &booking.id).await.unwrap().server, Some(one), "history keeps its name");
+    // One of the same name begins anew, with an agent that counts from one again.
+    server(&desk, "one", Mode::Shared, 16, 64).await;
+    let again = desk.book(&who("dan"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap();
+    assert_eq!(report(&desk, 1, &again, Step::Arming, 60).await, Taken::Applied);
     healthy(&desk).await;
 }
 

@@ -14,7 +14,7 @@ use self::show::{bookings, frees, plan_text};
 use super::{Context, login::key_file};
 use crate::{
     cli::{
-        args::{BookCommand, ChangeArgs, HubArgs, WishArgs},
+        args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
         hub_client::HubClient,
         output,
     },
@@ -56,7 +56,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let (request, _) = request(&wish)?;
             one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await?;
         }
-        BookCommand::Cancel(change) => act(cx, &change, "cancel", json!({ "reason": change.reason })).await?,
+        BookCommand::Cancel(change) => cancel(cx, change).await?,
         BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
         BookCommand::Give { change, to } => {
             act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
@@ -76,6 +76,21 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
         BookCommand::Plan { file, book, hub } => plan(cx, &file, book, &hub).await?,
     }
     Ok(0)
+}
+
+async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
+    let CancelArgs { id, reason, seen, hub } = change;
+    match id {
+        OneOrAll::One(id) => {
+            let body = json!({ "reason": reason });
+            act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await
+        }
+        OneOrAll::All(id) => {
+            let (path, body) = (format!("/api/v1/series/{id}/cancel"), json!({ "reason": reason, "version": seen }));
+            let gone: Vec<Booking> = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
+            bookings(hub.output, &gone)
+        }
+    }
 }
 
 async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<(), Problem> {
@@ -125,6 +140,9 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
+    if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
+        output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
+    }
     bookings(wish.hub.output, &made)
 }
 

@@ -135,6 +135,20 @@ pub(super) async fn put_group(
     Ok(Json(state.desk.put_group(&session.caller, state.now(), &id, &new.course).await?))
 }
 
+/// Removes a group whose members hold nothing by it. For teachers.
+#[utoipa::path(delete, operation_id = "people_drop_group", path = "/api/v1/groups/{id}", tag = "people", params(("id" = GroupId, Path)), responses(
+    (status = 204),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn drop_group(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<GroupId>,
+) -> Answer<StatusCode> {
+    state.desk.remove_group(&session.caller, state.now(), &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Puts somebody into a group. For teachers.
 #[utoipa::path(put, operation_id = "people_join", path = "/api/v1/groups/{id}/members/{person}", tag = "people",
     params(("id" = GroupId, Path), ("person" = PersonId, Path)),

@@ -73,6 +73,23 @@ pub(super) async fn change(
     matched(outcome, version).map(|s| tagged(&s))
 }
 
+/// Removes a server that nobody holds or waits for; what was booked there stays in the records. For admins.
+#[utoipa::path(delete, operation_id = "servers_remove", path = "/api/v1/servers/{id}", tag = "servers",
+    params(("id" = ServerId, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 204),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn remove(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+    version: IfMatch,
+) -> Answer<StatusCode> {
+    let outcome = state.desk.remove_server(&session.caller, state.now(), &id, version.0).await;
+    matched(outcome, version).map(|()| StatusCode::NO_CONTENT)
+}
+
 /// Another health, and why.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

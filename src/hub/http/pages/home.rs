@@ -139,7 +139,12 @@ pub(super) async fn booking(
     let unknown = |why: String| Problem::new(Code::HubUnknown, why);
     let booking = state.desk.booking(&visit.caller, visit.now, &id.parse().map_err(unknown)?).await?;
     let server = match &booking.server {
-        Some(id) => Some(state.desk.server(&visit.caller, visit.now, id).await?),
+        Some(id) => match state.desk.server(&visit.caller, visit.now, id).await {
+            Ok(server) => Some(server),
+            // It was removed; what was booked on it is history.
+            Err(problem) if problem.code == Code::HubUnknown => None,
+            Err(problem) => return Err(problem.into()),
+        },
         None => None,
     };
     let courses = state.desk.courses(&visit.caller, visit.now).await?;

@@ -48,6 +48,7 @@ CREATE TABLE servers (
     seen BIGINT,
     clock_offset BIGINT NOT NULL DEFAULT 0,
     reported BIGINT NOT NULL DEFAULT 0,
+    removed BIGINT,
     version BIGINT NOT NULL DEFAULT 1
 );
 

@@ -48,6 +48,7 @@ CREATE TABLE servers (
     seen INTEGER,
     clock_offset INTEGER NOT NULL DEFAULT 0,
     reported INTEGER NOT NULL DEFAULT 0,
+    removed INTEGER,
     version INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
