@@ -5,6 +5,7 @@ mod command;
 pub mod crash;
 mod fuzz;
 pub mod hammer;
+mod pages;
 pub mod processes;
 pub mod scenarios;
 mod served;

@@ -136,6 +136,10 @@ await part("live: what others do appears by itself", async () => {
   check("an admin sees the teacher's pages", await tea.eval(`!!document.querySelector('a[href="/teacher"]')`));
   await tea.go(`${url}/teacher`);
   await look(tea, "teacher");
+  await tea.go(`${url}/teacher/class`);
+  await tea.loading(() => tea.click(`main form button[value=plan]`));
+  check("the class has a table", (await tea.eval(`document.querySelectorAll("main tbody tr").length`)) === 4, await tea.eval("document.body.innerText"));
+  await look(tea, "class");
   await tea.go(`${url}/teacher/audit`);
   await look(tea, "audit");
   await tea.go(week);

@@ -1,5 +1,5 @@
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderMap, Uri},
     response::Response,
 };
@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Session},
+    super::{Answer, ApiPath, ApiQuery, AppState, Session},
     Choices, Eyes, Look, Slot, WeekView, WishForm,
     visit::{Visit, go},
     window_of,
@@ -57,7 +57,7 @@ pub(super) async fn show(
     session: Option<Session>,
     headers: HeaderMap,
     here: Uri,
-    Query(at): Query<At>,
+    ApiQuery(at): ApiQuery<At>,
 ) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let here = here.path_and_query().map_or("/", |p| p.as_str());
@@ -132,7 +132,7 @@ pub(super) async fn booking(
     State(state): State<AppState>,
     session: Option<Session>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    ApiPath(id): ApiPath<String>,
 ) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let visit = Visit::of(&state, &session, &headers, &format!("/booking/{id}")).await?;
