@@ -17,6 +17,9 @@ pub struct HubArgs {
     /// The certificate of the hub's own authority for HTTPS, in PEM.
     #[arg(long, value_name = "FILE", env = "KUBECAMP_HUB_CA")]
     pub hub_ca: Option<PathBuf>,
+    /// Ask a hub on another computer by http://, where whoever is on the way reads your token.
+    #[arg(long)]
+    pub insecure: bool,
     /// How data is written.
     #[arg(long, short, default_value = "table")]
     pub output: Format,

@@ -297,7 +297,7 @@ pub enum ServerCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Make the token of a server's agent; the last one ends.
+    /// Make the token of a server's agent; the one before ends when this one is first used.
     Token {
         /// The server.
         server: ServerId,

@@ -4,6 +4,7 @@ use futures::StreamExt;
 use kubecamp::hub::{
     desk::{BookRequest, Caller},
     domain::{Booking, Epoch, Health, Policy},
+    gate::HubKey,
     http::ROUTES,
 };
 use reqwest::{Method, StatusCode, header};
@@ -279,6 +280,32 @@ async fn a_weekly_slot_keeps_its_local_time_when_clocks_change() {
     let (status, code, _) = refused(hub.post("/api/v1/series", &amy, &body).await).await;
     assert_eq!((status, code.as_str()), (422, "KC-BOOK-GAP"));
     assert_eq!(hub.get("/api/v1/bookings", &amy).await.as_array().unwrap().len(), 2, "all or none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_says_who_the_server_is() {
+    let hub = Hub::start().await;
+    let (amy, admin) = (hub.token("amy").await, hub.admin().await);
+    let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
+    let booking = book(&hub.desk, "amy", 0, 60).await;
+    let certificate = async || -> Value {
+        let path = format!("/api/v1/bookings/{}/certificate", booking.id);
+        let answer = hub.post(&path, &amy, &json!({ "key": line("amy") })).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json().await.unwrap()
+    };
+    assert_eq!(certificate().await["host_keys"], json!([]));
+    let key = line("root@server");
+    let put = |token: &str, keys: Value| {
+        let request = hub.ask(Method::PUT, "/api/v1/servers/one/host-keys", token);
+        request.json(&json!({ "keys": keys })).send()
+    };
+    assert_eq!(refused(put(&amy, json!([key])).await.unwrap()).await.0, 403);
+    assert_eq!(refused(put(&admin, json!(["nonsense"])).await.unwrap()).await.0, 422);
+    let told: Value = put(&admin, json!([key])).await.unwrap().json().await.unwrap();
+    let bare = key.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    assert_eq!(told["keys"], json!([bare]), "without the comment");
+    assert_eq!(certificate().await["host_keys"], json!([bare]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use russh::keys::ssh_key::PublicKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -169,6 +170,37 @@ impl Desk {
             }
             tx.set_health(id, health, Some(reason.trim().to_owned())).await
         })
+    }
+
+    /// Replaces the keys by which a server's sshd proves itself; `book ssh` then trusts these and no others.
+    pub async fn set_host_keys(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        lines: &[String],
+    ) -> Result<Vec<String>, Problem> {
+        caller.needs_admin()?;
+        if lines.len() > 20 {
+            return Err(Problem::new(Code::HubInvalid, "a server has 20 host keys at most"));
+        }
+        let plain = lines.iter().map(|line| {
+            let bad = || Problem::new(Code::HubInvalid, format!("a host key of {id} is not a public SSH key"));
+            let mut key = PublicKey::from_openssh(line.trim()).map_err(|_| bad())?;
+            key.set_comment("");
+            key.to_openssh().map(|text| text.trim().to_owned()).map_err(|_| bad())
+        });
+        let keys: Vec<String> = plain.collect::<Result<_, _>>()?;
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(id).await?;
+            tx.set_host_keys(id, &keys).await
+        })?;
+        Ok(keys)
+    }
+
+    /// The keys by which a server's sshd proves itself; none where nobody told them.
+    pub async fn host_keys(&self, _caller: &Caller, now: Epoch, id: &ServerId) -> Result<Vec<String>, Problem> {
+        self.store.read(now).await?.host_keys(id).await
     }
 
     /// Closes a server for a while. What is booked then stays, and is returned with it for the admin to settle.

@@ -95,7 +95,13 @@ impl Desk {
         drop(tx);
         // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
         if row.used.is_none_or(|used| now - used > 3600) {
-            transact!(self, &caller, now, |tx| tx.token_used(&hash).await)?;
+            let first = row.used.is_none();
+            transact!(self, &caller, now, |tx| {
+                if let (Caller::Agent(server), true) = (&caller, first) {
+                    tx.revoke_agents_before(server, &hash, row.created).await?;
+                }
+                tx.token_used(&hash).await
+            })?;
         }
         Ok(caller)
     }
@@ -127,12 +133,12 @@ impl Desk {
         })
     }
 
-    /// Makes the token of a server's agent; the last one ends.
+    /// Makes the token of a server's agent. The one before ends when this one is first used: an agent that is at work is
+    /// not cut off by an enrolment that does not come to its end.
     pub async fn make_agent_token(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<MadeToken, Problem> {
         caller.needs_admin()?;
         transact!(self, caller, now, |tx| {
             tx.server(server).await?;
-            tx.revoke_agent(server).await?;
             make(&mut tx, TokenKind::Agent, None, Some(server), "agent", None).await
         })
     }

@@ -130,6 +130,13 @@ impl Tx {
         Ok(count)
     }
 
+    /// Revokes the tokens that a server's agent had before the one of this hash.
+    pub async fn revoke_agents_before(&mut self, server: &ServerId, hash: &str, made: Epoch) -> Result<u64, Problem> {
+        let sql = "UPDATE tokens SET revoked = $2 WHERE server = $1 AND kind = 'agent' AND revoked IS NULL \
+                   AND hash <> $3 AND (created < $4 OR used IS NOT NULL)";
+        self.run(sql, args![server.to_string(), self.now, hash, made]).await
+    }
+
     /// Revokes the tokens of a server's agent.
     pub async fn revoke_agent(&mut self, server: &ServerId) -> Result<u64, Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE server = $1 AND kind = 'agent' AND revoked IS NULL";

@@ -45,7 +45,7 @@ impl Tx {
                    memory = excluded.memory, labels = excluded.labels, opening = excluded.opening, \
                    zone = excluded.zone, buffer = excluded.buffer, mode = excluded.mode, health = excluded.health, \
                    health_note = NULL, occupant = NULL, issued = 0, acked = 0, seen = NULL, clock_offset = 0, \
-                   reported = 0, removed = NULL, revision = servers.revision + 1, version = servers.version + 1 \
+                   reported = 0, host_keys = '[]', removed = NULL, revision = servers.revision + 1, version = servers.version + 1 \
                    WHERE servers.removed IS NOT NULL";
         if self.run(sql, Self::server_values(new)).await? != 1 {
             return Err(Problem::new(Code::HubExists, format!("server {} exists already", new.id)));
@@ -114,6 +114,20 @@ impl Tx {
     pub async fn lock_server(&mut self, id: &ServerId) -> Result<Server, Problem> {
         self.lock("SELECT 1 FROM servers WHERE id = $1 FOR UPDATE", id.as_str()).await?;
         self.server(id).await
+    }
+
+    /// The keys by which a server's sshd proves itself, as OpenSSH lines.
+    pub async fn host_keys(&mut self, id: &ServerId) -> Result<Vec<String>, Problem> {
+        let row = self.one("SELECT host_keys FROM servers WHERE id = $1", args![id.to_string()]).await?;
+        row.map_or_else(|| Ok(vec![]), |r| r.json("host_keys"))
+    }
+
+    /// Replaces a server's host keys.
+    pub async fn set_host_keys(&mut self, id: &ServerId, keys: &[String]) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET host_keys = $2 WHERE id = $1";
+        self.run(sql, args![id.to_string(), json!(keys).to_string()]).await?;
+        self.note("server.host-keys", format!("server:{id}"), None, json!({ "keys": keys }));
+        Ok(())
     }
 
     /// All servers by name.

@@ -97,6 +97,10 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     assert!(desk.caller_of(NOW, &feed.text).await.is_err());
     let machine = desk.make_agent_token(&Caller::Console, NOW, &"one".parse().unwrap()).await.unwrap();
     assert_eq!(desk.caller_of(NOW, &machine.text).await.unwrap(), agent("one"));
+    let next = desk.make_agent_token(&Caller::Console, at(1), &"one".parse().unwrap()).await.unwrap();
+    assert!(desk.caller_of(at(1), &machine.text).await.is_ok(), "until the new one is used");
+    assert_eq!(desk.caller_of(at(2), &next.text).await.unwrap(), agent("one"));
+    assert_eq!(desk.caller_of(at(2), &machine.text).await.unwrap_err().code, Code::HubSignIn);
 
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");

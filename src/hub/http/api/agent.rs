@@ -193,6 +193,8 @@ pub(super) struct Certificate {
     starts: Epoch,
     /// When it closes.
     ends: Epoch,
+    /// The keys by which the server proves itself, one OpenSSH line each; empty where the hub was not told.
+    host_keys: Vec<String>,
 }
 
 /// Certifies one's key for one's own slot.
@@ -222,5 +224,6 @@ pub(super) async fn certificate(
     let serial = u64::from(rand::random::<u32>());
     let certificate = gate::issue(&keys_of(&state)?.ca, server.id.as_str(), &slot, &want.key, serial, &extras)?;
     let (starts, ends) = (booking.window.starts, booking.window.ends);
-    Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends }))
+    let host_keys = state.desk.host_keys(&session.caller, now, &server.id).await?;
+    Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends, host_keys }))
 }

@@ -35,6 +35,7 @@ CREATE TABLE servers (
     cores BIGINT NOT NULL,
     memory BIGINT NOT NULL,
     labels TEXT NOT NULL,
+    host_keys TEXT NOT NULL DEFAULT '[]',
     opening TEXT NOT NULL,
     zone TEXT NOT NULL,
     buffer BIGINT NOT NULL CHECK (buffer >= 0),

@@ -35,6 +35,7 @@ CREATE TABLE servers (
     cores INTEGER NOT NULL,
     memory INTEGER NOT NULL,
     labels TEXT NOT NULL,
+    host_keys TEXT NOT NULL DEFAULT '[]',
     opening TEXT NOT NULL,
     zone TEXT NOT NULL,
     buffer INTEGER NOT NULL CHECK (buffer >= 0),
