@@ -48,9 +48,9 @@ pub(super) async fn keys(State(state): State<AppState>, _session: Session) -> An
     Ok(Json(PublicKeys { user_ca: keys.ca.public_line()?, plan_key: keys.plan.public_line()? }))
 }
 
-/// The signed plan of the agent's server for the next 72 hours.
+/// The signed plan of the agent's server for the next 72 hours; its text is a `Plan` as JSON.
 #[utoipa::path(get, operation_id = "agent_plan", path = "/api/v1/agent/plan", tag = "gate", responses(
-    (status = 200, body = serde_json::Value),
+    (status = 200, body = SignedPlan),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Answer<Json<SignedPlan>> {
@@ -93,8 +93,8 @@ fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
 }
 
 /// What an agent did, oldest first; each number is taken once.
-#[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = serde_json::Value, responses(
-    (status = 200, body = serde_json::Value),
+#[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = Events, responses(
+    (status = 200, body = Accepted),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn events(
@@ -153,8 +153,8 @@ fn step_of(state: SlotState) -> Step {
 }
 
 /// That an agent lives, by which plan it works, and what its clock says.
-#[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = serde_json::Value, responses(
-    (status = 200, body = serde_json::Value),
+#[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = Heartbeat, responses(
+    (status = 200, body = HeartbeatAnswer),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn heartbeat(

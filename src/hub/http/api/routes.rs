@@ -5,7 +5,10 @@ use utoipa::{
 };
 
 use super::{agent, bookings, calendar, events, looking, people, servers, system, tokens};
-use crate::hub::http::{AppState, ProblemBody};
+use crate::hub::{
+    gate::Plan,
+    http::{AppState, ProblemBody},
+};
 
 /// One table makes the routes and their document, so that neither can be without the other.
 macro_rules! table {
@@ -23,7 +26,7 @@ macro_rules! table {
                 license(name = "Apache-2.0", identifier = "Apache-2.0")
             ),
             paths($($file::$handler),*),
-            components(schemas(ProblemBody)),
+            components(schemas(ProblemBody, Plan)),
             modifiers(&Doors),
             security(("token" = []), ("cookie" = []))
         )]
@@ -144,6 +147,29 @@ mod tests {
         let served: BTreeSet<_> = ROUTES.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned())).collect();
         assert_eq!(written, served);
         assert_eq!(served.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_agents_say_and_hear_is_described() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        for (name, field) in [
+            ("Events", "events"),
+            ("Heartbeat", "holding"),
+            ("HeartbeatAnswer", "clock"),
+            ("Accepted", "accepted"),
+            ("SignedPlan", "signature"),
+            ("Plan", "slots"),
+            ("Slot", "principal"),
+        ] {
+            assert!(schemas[name]["properties"][field].is_object(), "{name}.{field}: {}", schemas[name]);
+        }
+        let kinds = schemas["ReportKind"]["oneOf"].as_array().unwrap();
+        assert!(kinds.len() >= 6 && kinds.iter().all(|k| k.to_string().contains("\"kind\"")), "{kinds:?}");
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let vague = item.to_string().contains("\"schema\":{}");
+            assert!(!vague, "{path} takes or gives anything");
+        }
     }
 
     #[test]
