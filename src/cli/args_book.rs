@@ -152,6 +152,9 @@ pub enum BookCommand {
         /// The lab, as 2x4c8g.
         #[arg(long, value_name = "LAYOUT")]
         layout: Option<Layout>,
+        /// A label that the server must have; may be repeated.
+        #[arg(long, value_name = "LABEL")]
+        label: Vec<String>,
         /// From this moment on; now by default.
         #[arg(long, value_name = "TIME")]
         from: Option<Epoch>,

@@ -211,6 +211,8 @@ fn what_was_made_can_be_changed_and_removed() {
 
     let link = camp.json(&["hub", "user", "link", "amy"])["token"].as_str().unwrap().to_owned();
     camp.login_by_link(&link);
+    assert_eq!(camp.json(&["book", "free", "--for", "1h", "--label", "gpu"]).as_array().unwrap().len(), 10);
+    assert_eq!(camp.json(&["book", "free", "--for", "1h", "--label", "ssd"]).as_array().unwrap().len(), 0);
     let weekly = camp.run_with(&["book", "new", &hour(24), "--for", "1h", "--weeks", "2", "-o", "json"], "");
     let made: Value = serde_json::from_str(&weekly.out).unwrap_or_else(|_| panic!("{}", weekly.err));
     let series = made[0]["series"].as_str().unwrap();

@@ -39,11 +39,12 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
         }
-        BookCommand::Free { minutes, server, layout, from, most, course, hub } => {
+        BookCommand::Free { minutes, server, layout, label, from, most, course, hub } => {
             let params = [
                 ("minutes", Some(minutes.to_string())),
                 ("server", server.map(|s| s.to_string())),
                 ("layout", layout.map(|l| l.to_string())),
+                ("labels", Some(label.join(",")).filter(|l| !l.is_empty())),
                 ("from", from.map(|f| f.0.to_string())),
                 ("most", Some(most.to_string())),
                 ("course", course.map(|c| c.to_string())),
