@@ -102,10 +102,11 @@ impl Desk {
         };
         match outcome.await {
             Ok(booking) => Ok(booking),
-            Err(problem) => match self.store.read(now).await {
-                Ok(mut tx) => Err(self.refuse(&mut tx, caller, wish, problem).await),
-                Err(_) => Err(problem.into()),
-            },
+            Err(problem) => {
+                let Ok(mut tx) = self.store.read(now).await else { return Err(problem.into()) };
+                let Ok(standing) = standing_of(&mut tx, caller, wish).await else { return Err(problem.into()) };
+                Err(self.refuse(&mut tx, &standing, wish, problem).await)
+            }
         }
     }
 
@@ -126,9 +127,10 @@ impl Desk {
         {
             return Ok(None);
         }
-        match seek(&mut tx, caller, wish, None).await {
+        let standing = standing_of(&mut tx, caller, wish).await?;
+        match seek(&mut tx, &standing, wish, None).await {
             Ok(_) => Ok(None),
-            Err(problem) => Ok(Some(self.refuse(&mut tx, caller, wish, problem).await)),
+            Err(problem) => Ok(Some(self.refuse(&mut tx, &standing, wish, problem).await)),
         }
     }
 
@@ -216,21 +218,20 @@ impl Desk {
     }
 
     /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
-    async fn refuse(&self, tx: &mut Tx, caller: &Caller, wish: &BookRequest, problem: Problem) -> Refusal {
+    async fn refuse(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest, problem: Problem) -> Refusal {
         let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
         if !helps {
             return problem.into();
         }
-        let alternatives = self.instead(tx, caller, wish).await.unwrap_or_default();
+        let alternatives = self.instead(tx, standing, wish).await.unwrap_or_default();
         Refusal { problem, alternatives }
     }
 
     /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
-    async fn instead(&self, tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
+    async fn instead(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
         let now = tx.now();
-        let standing = standing_of(tx, caller, wish).await?;
         let anywhere = BookRequest { server: None, ..wish.clone() };
-        let candidates = candidates(tx, &standing, &anywhere).await?;
+        let candidates = candidates(tx, standing, &anywhere).await?;
         let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
         let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
         let policy = &standing.course.policy;
@@ -313,19 +314,22 @@ fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) ->
 
 /// A place that a wish can have.
 struct Found {
-    standing: Standing,
     server: Server,
     place: u32,
     layout: Layout,
 }
 
 /// Looks for the first server that takes a wish, by every rule. Locks: servers by name, then the person, then the group.
-async fn seek(tx: &mut Tx, caller: &Caller, wish: &BookRequest, series: Option<&SeriesId>) -> Result<Found, Problem> {
+async fn seek(
+    tx: &mut Tx,
+    standing: &Standing,
+    wish: &BookRequest,
+    series: Option<&SeriesId>,
+) -> Result<Found, Problem> {
     let now = tx.now();
-    let standing = standing_of(tx, caller, wish).await?;
     let policy = &standing.course.policy;
     let mut why = nothing_fits(wish);
-    for (server, layout) in candidates(tx, &standing, wish).await? {
+    for (server, layout) in candidates(tx, standing, wish).await? {
         let as_override = wish.reason.is_some();
         if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
         let server = tx.lock_server(&server.id).await?;
@@ -343,7 +347,7 @@ async fn seek(tx: &mut Tx, caller: &Caller, wish: &BookRequest, series: Option<&
             rules::not_too_many(tx, policy, &person, now, None, series).await?;
             rules::within_quota(tx, policy, &person, standing.group.as_ref(), wish.window, None).await?;
         }
-        return Ok(Found { server: ground.server, place, layout, standing });
+        return Ok(Found { server: ground.server, place, layout });
     }
     Err(why)
 }
@@ -355,7 +359,8 @@ pub(super) async fn place(
     wish: &BookRequest,
     series: Option<SeriesId>,
 ) -> Result<Booking, Problem> {
-    let Found { standing, server, place, layout } = seek(tx, caller, wish, series.as_ref()).await?;
+    let standing = standing_of(tx, caller, wish).await?;
+    let Found { server, place, layout } = seek(tx, &standing, wish, series.as_ref()).await?;
     let mut new = fresh(&standing, layout, wish, tx.now());
     new.busy_until = server.busy(wish.window).ends;
     (new.server, new.place, new.series) = (Some(server.id), Some(place), series);

@@ -83,11 +83,8 @@ impl Desk {
         let row = tx.token(&hash).await?.ok_or_else(unknown)?;
         let caller = match (row.kind, row.person, row.server) {
             (TokenKind::Api | TokenKind::Session, Some(id), _) => {
-                let person = tx.person(&id).await?;
-                if !person.active {
-                    return Err(unknown());
-                }
-                Caller::Person { id, role: person.role }
+                let role = tx.role_of(&id).await?.ok_or_else(unknown)?;
+                Caller::Person { id, role }
             }
             (TokenKind::Agent, _, Some(server)) => Caller::Agent(server),
             _ => return Err(unknown()),

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::tx::{Row, Tx, args};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId},
+    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId, Role},
 };
 
 fn course(row: &Row) -> Result<Course, Problem> {
@@ -164,6 +164,12 @@ impl Tx {
         let groups = self.all("SELECT grp FROM members WHERE person = $1 ORDER BY grp", args![id.to_string()]).await?;
         let groups = groups.iter().map(|r| r.parse("grp")).collect::<Result<_, _>>()?;
         person(&row, groups).map(Some)
+    }
+
+    /// What somebody may do; none for a stranger, and for whom the account is closed.
+    pub async fn role_of(&mut self, id: &PersonId) -> Result<Option<Role>, Problem> {
+        let row = self.one("SELECT role FROM people WHERE id = $1 AND active = 1", args![id.to_string()]).await?;
+        row.map(|r| r.word("role")).transpose()
     }
 
     /// Somebody by their login, locked until the transaction ends; after servers, before groups.
