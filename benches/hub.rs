@@ -142,7 +142,8 @@ async fn hammer(people: &[Person], first: i64, out: &mut Value) {
 /// Thirty servers whose every half hour of a week is somebody's.
 async fn week(people: &[Person], admin: &Person, now: i64, out: &mut Value) {
     let servers = number("SERVERS", 30);
-    let begins = (now / 86_400 + 14) * 86_400;
+    // A Monday after all that the hammer booked, since the page shows whole weeks; day 4 was one.
+    let begins = ((now / 86_400 + 23) / 7 * 7 - 3) * 86_400;
     for n in 0..servers {
         let server = json!({ "id": format!("w{n}"), "address": "192.0.2.2", "cores": 8, "memory": "32GiB", "buffer": 0,
             "opening": "always", "zone": "UTC", "mode": "exclusive" });
@@ -163,15 +164,17 @@ async fn week(people: &[Person], admin: &Person, now: i64, out: &mut Value) {
         booked += answers.iter().filter(|(status, _)| *status == 201).count();
     }
     out["week_bookings"] = booked.into();
-    for (name, path) in
-        [("week_page", format!("/?from={begins}")), ("week_json", format!("/api/v1/week?from={begins}"))]
-    {
+    let monday = jiff::Timestamp::from_second(begins).unwrap().strftime("%Y-%m-%d").to_string();
+    let json = format!("/api/v1/week?from={begins}&to={}", begins + 7 * 86_400);
+    for (name, path) in [("week_page", format!("/?from={monday}")), ("week_json", json)] {
         let (mut took, mut size) = (vec![], 0);
         for _ in 0..20 {
             let began = Instant::now();
             let (status, bytes) = admin.ask(Method::GET, &path, None).await;
             took.push(began.elapsed());
             assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&bytes[..bytes.len().min(400)]));
+            let shown = String::from_utf8_lossy(&bytes).matches("class=\"taken ").count();
+            assert!(name != "week_page" || shown >= booked, "the page shows {shown} of {booked} bookings");
             size = bytes.len();
         }
         took.sort();

@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub use super::args_book::{BookCommand, ChangeArgs, HubArgs, LoginArgs, WishArgs};
+pub use super::args_book::{BookCommand, CancelArgs, ChangeArgs, HubArgs, LoginArgs, OneOrAll, WishArgs};
 pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 pub use super::args_hub_api::{
-    AdminLinkArgs, AuditArgs, CourseCommand, GroupCommand, ServeArgs, ServerCommand, UserCommand,
+    AdminLinkArgs, AuditArgs, CourseCommand, GroupCommand, PersonChange, ServeArgs, ServerChange, ServerCommand,
+    UserCommand,
 };
 use super::output::Format;
 use crate::{

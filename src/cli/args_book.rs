@@ -1,10 +1,10 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::output::Format;
 use crate::{
-    hub::domain::{BookingId, CourseId, Epoch, PersonId, ServerId, Zone},
+    hub::domain::{BookingId, CourseId, Epoch, PersonId, SeriesId, ServerId, Zone},
     profile::Layout,
 };
 
@@ -17,6 +17,9 @@ pub struct HubArgs {
     /// The certificate of the hub's own authority for HTTPS, in PEM.
     #[arg(long, value_name = "FILE", env = "KUBECAMP_HUB_CA")]
     pub hub_ca: Option<PathBuf>,
+    /// Ask a hub on another computer by http://, where whoever is on the way reads your token.
+    #[arg(long)]
+    pub insecure: bool,
     /// How data is written.
     #[arg(long, short, default_value = "table")]
     pub output: Format,
@@ -34,6 +37,9 @@ pub struct LoginArgs {
     /// Ask for the text of a one-time link instead of a key.
     #[arg(long, conflicts_with_all = ["person", "identity"])]
     pub link: bool,
+    /// A public SSH key to add to yours at the hub once you are signed in, as ~/.ssh/id_ed25519.pub.
+    #[arg(long, value_name = "FILE")]
+    pub add_key: Option<PathBuf>,
     #[command(flatten)]
     pub hub: HubArgs,
 }
@@ -77,6 +83,38 @@ pub struct WishArgs {
 pub struct ChangeArgs {
     /// The booking.
     pub id: BookingId,
+    /// Why; a teacher says it when the booking is somebody else's.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only if the booking still has this version.
+    #[arg(long = "if-version", value_name = "NUMBER")]
+    pub seen: Option<i64>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// A booking, or all of a recurrence: the hub's ids begin with another letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OneOrAll {
+    /// A booking.
+    One(BookingId),
+    /// A recurrence.
+    All(SeriesId),
+}
+
+impl FromStr for OneOrAll {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('s') { text.parse().map(Self::All) } else { text.parse().map(Self::One) }
+    }
+}
+
+/// What is given up, and why.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CancelArgs {
+    /// The booking; or the recurrence, whose id begins with s and stands in book ls -o wide: all of it that is ahead.
+    #[arg(value_name = "ID")]
+    pub id: OneOrAll,
     /// Why; a teacher says it when the booking is somebody else's.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -137,8 +175,8 @@ pub enum BookCommand {
         #[arg(long, value_name = "NUMBER")]
         weeks: Option<u16>,
     },
-    /// Give a slot up before it begins, or leave the waitlist.
-    Cancel(ChangeArgs),
+    /// Give a slot up before it begins, or all of a recurrence, or leave the waitlist.
+    Cancel(CancelArgs),
     /// End a running slot now.
     Release(ChangeArgs),
     /// Move a slot's end back.
@@ -223,7 +261,14 @@ pub fn parse_minutes(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_minutes;
+    use super::{OneOrAll, parse_minutes};
+
+    #[test]
+    fn a_recurrence_is_told_from_a_booking() {
+        assert_eq!("b7k2".parse(), Ok(OneOrAll::One("b7k2".parse().unwrap())));
+        assert_eq!("s7k2".parse(), Ok(OneOrAll::All("s7k2".parse().unwrap())));
+        assert!("".parse::<OneOrAll>().is_err() && "S1".parse::<OneOrAll>().is_err());
+    }
 
     #[test]
     fn lengths_are_read() {

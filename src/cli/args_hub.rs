@@ -17,21 +17,24 @@ pub struct EnrollArgs {
     /// The server's name at the hub.
     #[arg(long, value_name = "NAME")]
     pub server: LabName,
-    /// A file whose first line is the agent's token at the hub.
+    /// A file whose first line is the agent's token at the hub; a new one of the hub by default.
     #[arg(long, value_name = "FILE")]
-    pub token_file: PathBuf,
-    /// The public key of the hub's user CA.
+    pub token_file: Option<PathBuf>,
+    /// The public key of the hub's user CA; the hub is asked for it by default.
     #[arg(long, value_name = "FILE")]
-    pub user_ca: PathBuf,
-    /// The public key that the hub signs plans with.
+    pub user_ca: Option<PathBuf>,
+    /// The public key that the hub signs plans with; the hub is asked for it by default.
     #[arg(long, value_name = "FILE")]
-    pub plan_key: PathBuf,
+    pub plan_key: Option<PathBuf>,
     /// The certificate of the hub's own authority for HTTPS, in PEM.
     #[arg(long, value_name = "FILE")]
     pub hub_ca: Option<PathBuf>,
-    /// The public key that lets an admin in whatever the gate does.
+    /// Let the agent ask a hub on another computer by http://, where whoever is on the way reads its token.
+    #[arg(long)]
+    pub insecure: bool,
+    /// The public key that lets an admin in whatever the gate does; that of --identity or of ~/.ssh by default.
     #[arg(long, value_name = "FILE")]
-    pub admin_key: PathBuf,
+    pub admin_key: Option<PathBuf>,
     /// Whose authorized_keys gets the admin's key.
     #[arg(long, value_name = "USER", default_value = "root")]
     pub admin: String,

@@ -90,6 +90,15 @@ pub enum UserCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
+    /// Change somebody; what is not named stays as it is.
+    Set {
+        /// Whom.
+        login: PersonId,
+        #[command(flatten)]
+        change: PersonChange,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
     /// Close an account; its tokens end.
     Disable {
         /// Whose.
@@ -97,6 +106,27 @@ pub enum UserCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
+}
+
+/// What becomes another of somebody.
+#[derive(Debug, Clone, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub struct PersonChange {
+    /// The full name.
+    #[arg(long, value_name = "TEXT")]
+    pub full_name: Option<String>,
+    /// What they may do; their tokens end.
+    #[arg(long, value_name = "ROLE", value_parser = parse_role)]
+    pub role: Option<Role>,
+    /// A file with a public SSH key, instead of all that they have; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// The zone that their pages show.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<Zone>,
+    /// Open an account that was closed.
+    #[arg(long)]
+    pub enable: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,6 +152,13 @@ pub enum GroupCommand {
         group: GroupId,
         /// Who.
         login: PersonId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Remove a group that has no bookings ahead; its members leave it.
+    Remove {
+        /// The group.
+        group: GroupId,
         #[command(flatten)]
         hub: HubArgs,
     },
@@ -208,6 +245,22 @@ pub enum ServerCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
+    /// Change a server; what is not named stays as it is.
+    Set {
+        /// The server.
+        server: ServerId,
+        #[command(flatten)]
+        change: ServerChange,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Remove a server that has no bookings ahead; its agent's token ends.
+    Remove {
+        /// The server.
+        server: ServerId,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
     /// Take a server out of use or back into use; it also ends a quarantine.
     Health {
         /// The server.
@@ -221,23 +274,30 @@ pub enum ServerCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Close a server for a while.
+    /// Close a server for a while, list when servers are closed, or open one again.
     Maintenance {
         /// The server.
-        server: ServerId,
+        #[arg(required_unless_present_any = ["list", "end"])]
+        server: Option<ServerId>,
         /// From when, as 2026-11-24T14:00:00Z.
-        #[arg(long, value_name = "TIME")]
-        from: Epoch,
+        #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
+        from: Option<Epoch>,
         /// Until when.
-        #[arg(long, value_name = "TIME")]
-        to: Epoch,
+        #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
+        to: Option<Epoch>,
         /// Why; shown to people.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
+        #[arg(long, value_name = "TEXT", required_unless_present_any = ["list", "end"])]
+        reason: Option<String>,
+        /// List what is ahead, of the server or of all.
+        #[arg(long, conflicts_with_all = ["from", "to", "reason", "end"])]
+        list: bool,
+        /// End the maintenance of this number.
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["server", "from", "to", "reason"])]
+        end: Option<i64>,
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Make the token of a server's agent; the last one ends.
+    /// Make the token of a server's agent; the one before ends when this one is first used.
     Token {
         /// The server.
         server: ServerId,
@@ -249,6 +309,45 @@ pub enum ServerCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
+}
+
+/// What becomes another of a server.
+#[derive(Debug, Clone, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub struct ServerChange {
+    /// Where SSH reaches it.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub address: Option<String>,
+    /// Cores.
+    #[arg(long, value_name = "NUMBER")]
+    pub cores: Option<u32>,
+    /// Memory, as 32GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Bytes>,
+    /// exclusive: one holder at a time; shared: several labs at once.
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub mode: Option<Mode>,
+    /// Opening hours, as "mon-fri 08:00-22:00".
+    #[arg(long, value_name = "HOURS")]
+    pub opening: Option<OpeningHours>,
+    /// The zone of the opening hours and of the raster.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<Zone>,
+    /// Minutes that stay free after each booking.
+    #[arg(long, value_name = "MINUTES")]
+    pub buffer: Option<u32>,
+    /// A word that a booking can ask for, instead of all that it has; may be repeated.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// No labels any more.
+    #[arg(long, conflicts_with = "label")]
+    pub no_labels: bool,
+    /// Only for this course.
+    #[arg(long, value_name = "COURSE")]
+    pub course: Option<CourseId>,
+    /// For all courses.
+    #[arg(long, conflicts_with = "course")]
+    pub any_course: bool,
 }
 
 /// Which rows of the audit.

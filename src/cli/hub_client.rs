@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{args_book::HubArgs, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
-    hub::http::ProblemBody,
+    hub::{gate::is_readable_on_the_way, http::ProblemBody},
 };
 
 /// How long one request may take.
@@ -22,6 +22,9 @@ const LIMIT: Duration = Duration::from_secs(40);
 struct Kept {
     hub: String,
     token: String,
+    /// Whether this hub is asked by plain HTTP on purpose.
+    #[serde(default)]
+    insecure: bool,
 }
 
 /// The way to the hub's API.
@@ -30,6 +33,7 @@ pub struct HubClient {
     base: String,
     hub: String,
     token: Option<Secret>,
+    insecure: bool,
     file: PathBuf,
 }
 
@@ -50,6 +54,11 @@ impl HubClient {
             None if hub.starts_with("http://") || hub.starts_with("https://") => hub.trim_end_matches('/').to_owned(),
             None => return Err(wrong("is neither https://NAME, http://NAME nor unix:/PATH")),
         };
+        let insecure = args.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.hub == hub);
+        if !insecure && is_readable_on_the_way(&hub) {
+            return Err(wrong("is plain HTTP to another computer: whoever is on the way reads your token")
+                .hint("Use https://, or --insecure where the network itself is trusted."));
+        }
         if let Some(file) = &args.hub_ca {
             let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
             let ca = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong("has no sound --hub-ca").because(e))?;
@@ -59,7 +68,7 @@ impl HubClient {
         let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
         // A token goes to the hub that gave it and to no other.
         let token = named.or_else(|| kept.filter(|k| k.hub == hub).map(|k| k.token)).map(Secret::new);
-        Ok(Self { client, base, hub, token, file })
+        Ok(Self { client, base, hub, token, insecure, file })
     }
 
     /// Keeps the token of a login.
@@ -67,7 +76,7 @@ impl HubClient {
         let fail = |e: std::io::Error| {
             Problem::new(Code::LocalFile, format!("cannot write {}", self.file.display())).because(e)
         };
-        let kept = Kept { hub: self.hub.clone(), token: token.to_owned() };
+        let kept = Kept { hub: self.hub.clone(), token: token.to_owned(), insecure: self.insecure };
         let text = serde_json::to_string(&kept)
             .map_err(|e| Problem::new(Code::Internal, "the login cannot be written").because(e))?;
         let folder = self.file.parent().unwrap_or(Path::new("."));
@@ -78,6 +87,11 @@ impl HubClient {
         file.as_file().sync_all().map_err(fail)?;
         file.persist(&self.file).map_err(|e| fail(e.error))?;
         Ok(())
+    }
+
+    /// Whether there is a token for this hub.
+    pub fn is_signed_in(&self) -> bool {
+        self.token.is_some()
     }
 
     /// The address of a path at the hub, as people use it.
@@ -141,7 +155,9 @@ impl HubClient {
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
+            // What is only done has nothing to say.
+            let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+            return serde_json::from_slice(text)
                 .map_err(|e| Problem::new(Code::HubAway, "the hub's answer cannot be read").because(e));
         }
         Err(match serde_json::from_slice::<ProblemBody>(&bytes) {

@@ -4,6 +4,7 @@ use futures::StreamExt;
 use kubecamp::hub::{
     desk::{BookRequest, Caller},
     domain::{Booking, Epoch, Health, Policy},
+    gate::HubKey,
     http::ROUTES,
 };
 use reqwest::{Method, StatusCode, header};
@@ -157,6 +158,18 @@ async fn every_answer_has_the_headers_that_browsers_heed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_without_its_database_is_not_healthy() {
+    let hub = Hub::start().await;
+    assert_eq!(hub.get("/healthz", "").await["status"], "ok");
+    hub.desk.close().await;
+    let answer = hub.ask(Method::GET, "/healthz", "").send().await.unwrap();
+    assert!(answer.headers().contains_key(header::RETRY_AFTER));
+    let (status, code, body) = refused(answer).await;
+    assert_eq!((status, code.as_str()), (503, "KC-HUB-DATABASE"));
+    assert!(body.get("lines").is_none(), "what the database says stays in the log: {body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_much_waits() {
     let hub = Hub::with(&Policy::default(), 2).await;
     let mut codes = vec![];
@@ -267,6 +280,32 @@ async fn a_weekly_slot_keeps_its_local_time_when_clocks_change() {
     let (status, code, _) = refused(hub.post("/api/v1/series", &amy, &body).await).await;
     assert_eq!((status, code.as_str()), (422, "KC-BOOK-GAP"));
     assert_eq!(hub.get("/api/v1/bookings", &amy).await.as_array().unwrap().len(), 2, "all or none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_says_who_the_server_is() {
+    let hub = Hub::start().await;
+    let (amy, admin) = (hub.token("amy").await, hub.admin().await);
+    let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
+    let booking = book(&hub.desk, "amy", 0, 60).await;
+    let certificate = async || -> Value {
+        let path = format!("/api/v1/bookings/{}/certificate", booking.id);
+        let answer = hub.post(&path, &amy, &json!({ "key": line("amy") })).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json().await.unwrap()
+    };
+    assert_eq!(certificate().await["host_keys"], json!([]));
+    let key = line("root@server");
+    let put = |token: &str, keys: Value| {
+        let request = hub.ask(Method::PUT, "/api/v1/servers/one/host-keys", token);
+        request.json(&json!({ "keys": keys })).send()
+    };
+    assert_eq!(refused(put(&amy, json!([key])).await.unwrap()).await.0, 403);
+    assert_eq!(refused(put(&admin, json!(["nonsense"])).await.unwrap()).await.0, 422);
+    let told: Value = put(&admin, json!([key])).await.unwrap().json().await.unwrap();
+    let bare = key.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    assert_eq!(told["keys"], json!([bare]), "without the comment");
+    assert_eq!(certificate().await["host_keys"], json!([bare]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

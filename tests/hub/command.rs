@@ -34,11 +34,17 @@ impl Camp {
     fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = format!("unix:{}", home.path().join("hub.sock").display());
-        let mut hub =
-            kubecamp(home.path(), &["hub", "serve", "--listen", &socket]).stderr(Stdio::piped()).spawn().unwrap();
+        let camp = Self::serve(home, &["--listen", &socket]);
+        assert_eq!(camp.url, socket);
+        camp
+    }
+
+    fn serve(home: tempfile::TempDir, more: &[&str]) -> Self {
+        let args: Vec<&str> = ["hub", "serve"].iter().chain(more).copied().collect();
+        let mut hub = kubecamp(home.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
         let said = lines.by_ref().map_while(Result::ok).find(|l| l.contains("listens on")).unwrap();
-        assert!(said.ends_with(&socket), "{said}");
+        let url = said.rsplit("listens on ").next().unwrap().to_owned();
         // The log is read on, so that the hub never waits for its reader.
         let log = home.path().join("hub.log");
         std::thread::spawn(move || {
@@ -47,7 +53,7 @@ impl Camp {
                 writeln!(file, "{line}").unwrap();
             }
         });
-        Self { home, hub, url: socket }
+        Self { home, hub, url }
     }
 
     fn run_with(&self, args: &[&str], input: &str) -> Ended {
@@ -147,7 +153,14 @@ fn from_the_first_admin_to_a_slot() {
     let feed = camp.ok(&["book", "ics"]);
     assert!(feed.contains("/calendar/kct_") && feed.ends_with("/slots.ics\n"), "{feed}");
 
-    camp.login_by_link(&bob);
+    let bobs = camp.home.path().join("bobs");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&bobs).status();
+    assert!(made.unwrap().success());
+    let bobs = bobs.to_str().unwrap();
+    let added = camp.run_with(&["login", "--hub", &camp.url, "--link", "--add-key", bobs], &bob);
+    assert!(added.code == 0 && added.err.contains("Added the key"), "{}", added.err);
+    let again = camp.run_with(&["login", "--as", "bob", "--identity", bobs, "--add-key", &format!("{bobs}.pub")], "");
+    assert!(again.code == 0 && again.err.contains("knows the key"), "{}", again.err);
     let taken = camp.run_with(&["book", "new", &start, "--for", "1h"], "");
     assert_eq!(taken.code, 10, "{}", taken.err);
     assert_eq!(taken.err.matches("free: ").count(), 3, "{}", taken.err);
@@ -171,6 +184,98 @@ fn from_the_first_admin_to_a_slot() {
     assert!(away.err.contains("KC-HUB-AWAY"), "{}", away.err);
     let log = fs::read_to_string(camp.home.path().join("hub.log")).unwrap();
     assert!(log.contains("/api/v1/bookings") && !log.contains("kct_") && !log.contains(bob.trim()), "{log}");
+}
+
+#[test]
+fn what_was_made_can_be_changed_and_removed() {
+    let camp = Camp::start();
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
+    camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
+    let set =
+        camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
+    assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));
+    assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
+    let (from, to) = (hour(48), hour(50));
+    let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
+    assert_eq!(camp.ok(&closed), "maintenance 1\n");
+    assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));
+    camp.ok(&["hub", "server", "maintenance", "--end", "1"]);
+    assert_eq!(camp.json(&["hub", "server", "maintenance", "one", "--list"]).as_array().unwrap().len(), 0);
+
+    let roster = camp.home.path().join("roster.csv");
+    fs::write(&roster, "amy,Amy,red\n").unwrap();
+    camp.ok(&["hub", "course", "import", "k8s", roster.to_str().unwrap()]);
+    let amy = camp.json(&["hub", "user", "set", "amy", "--full-name", "Amy Pond", "--zone", "Asia/Shanghai"]);
+    assert_eq!((amy["name"].as_str(), amy["zone"].as_str()), (Some("Amy Pond"), Some("Asia/Shanghai")));
+    assert_eq!(camp.json(&["hub", "user", "disable", "amy"])["active"], false);
+    assert_eq!(camp.json(&["hub", "user", "set", "amy", "--enable"])["active"], true);
+
+    let link = camp.json(&["hub", "user", "link", "amy"])["token"].as_str().unwrap().to_owned();
+    camp.login_by_link(&link);
+    assert_eq!(camp.json(&["book", "free", "--for", "1h", "--label", "gpu"]).as_array().unwrap().len(), 10);
+    assert_eq!(camp.json(&["book", "free", "--for", "1h", "--label", "ssd"]).as_array().unwrap().len(), 0);
+    let weekly = camp.run_with(&["book", "new", &hour(24), "--for", "1h", "--weeks", "2", "-o", "json"], "");
+    let made: Value = serde_json::from_str(&weekly.out).unwrap_or_else(|_| panic!("{}", weekly.err));
+    let series = made[0]["series"].as_str().unwrap();
+    assert!(weekly.err.contains(&format!("kubecamp book cancel {series}")), "{}", weekly.err);
+    assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains(series));
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    for args in [["hub", "server", "remove", "one"], ["hub", "group", "remove", "red"]] {
+        let held = camp.run_with(&args, "");
+        assert!(held.code == 10 && held.err.contains("KC-BOOK-STATE"), "{}", held.err);
+    }
+    let gone = camp.json(&["book", "cancel", series, "--reason", "the course ends"]);
+    assert_eq!(gone.as_array().unwrap().len(), 2);
+    camp.ok(&["hub", "server", "remove", "one"]);
+    camp.ok(&["hub", "group", "remove", "red"]);
+    assert_eq!(camp.json(&["hub", "server", "list"]).as_array().unwrap().len(), 0);
+    assert_eq!(camp.json(&["hub", "group", "list"]).as_array().unwrap().len(), 0);
+    camp.ok(&["hub", "doctor"]);
+}
+
+/// A certificate for 127.0.0.1 by an authority of its own: `ca.pem`, `chain.pem` and `key.pem` in the folder.
+fn certify(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let openssl = |args: &[&str]| {
+        let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        let made = Command::new("openssl").args(kind).args(args).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    openssl(&["-subj", "/CN=camp", "-keyout", "ca.key", "-out", "ca.pem"]);
+    let by = ["-subj", "/CN=hub", "-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "chain.pem"];
+    let is = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+    openssl(&[by.as_slice(), is.as_slice()].concat());
+}
+
+#[test]
+fn https_is_served_and_a_renewed_certificate_is_taken() {
+    let home = tempfile::tempdir().unwrap();
+    let tls = home.path().join("tls");
+    let at = |name: &str| tls.join(name).display().to_string();
+    let (chain, key, ca, old) = (at("chain.pem"), at("key.pem"), at("ca.pem"), at("old.pem"));
+    certify(&tls);
+    fs::copy(&ca, &old).unwrap();
+    let camp = Camp::serve(home, &["--listen", "127.0.0.1:0", "--tls-cert", &chain, "--tls-key", &key]);
+    assert!(camp.url.starts_with("https://127.0.0.1:"), "{}", camp.url);
+    let link = camp.ok(&["hub", "admin-link", "ann"]);
+    let stranger = camp.run_with(&["login", "--hub", &camp.url, "--link"], &link);
+    assert_eq!(stranger.code, 4, "nobody is told the link who cannot prove to be the hub: {}", stranger.err);
+    let signed_in = camp.run_with(&["login", "--hub", &camp.url, "--hub-ca", &ca, "--link"], &link);
+    assert_eq!(signed_in.code, 0, "{}", signed_in.err);
+    let asked = |ca: &str| camp.run_with(&["hub", "doctor", "--hub-ca", ca], "").code;
+    assert_eq!(asked(&ca), 0);
+
+    certify(&tls);
+    let began = std::time::Instant::now();
+    while asked(&ca) != 0 {
+        assert!(began.elapsed().as_secs() < 30, "the renewed certificate is not shown");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(asked(&old), 4, "the one before is not shown any more");
+    fs::write(&chain, "half a cert").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(asked(&ca), 0, "what cannot be read changes nothing");
 }
 
 #[test]

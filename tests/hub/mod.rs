@@ -5,6 +5,8 @@ mod command;
 pub mod crash;
 mod fuzz;
 pub mod hammer;
+mod pages;
+pub mod processes;
 pub mod scenarios;
 mod served;
 pub mod world;
@@ -46,4 +48,11 @@ async fn sqlite_killed_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_the_hub_is_killed_at_any_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    processes::killed_at_any_step(&desk, &url, 40).await;
 }

@@ -99,6 +99,12 @@ await part("a click, a refusal, an alternative, the waitlist", async () => {
   check("it is cancelled", (await api(amy, "/api/v1/bookings?person=amy&open=true")).length === 3);
 });
 await part("extend, and what a second tab says", async () => {
+  await amy.go(`${url}/keys`);
+  await look(amy, "keys");
+  await amy.eval(`document.querySelector("#keys").value = "ssh-ed25519 <b>nonsense</b>"`);
+  await amy.loading(() => amy.click("main form button"));
+  check("a wrong key is refused and still there", (await amy.eval("document.body.innerText")).includes("KC-HUB-INVALID") && (await amy.eval(`document.querySelector("#keys").value`)).includes("<b>nonsense"));
+  amy.errors = []; // the refusal's status is one to the browser
   await amy.go(`${url}/booking/${booking}`);
   check("how to connect by plain ssh", (await amy.eval("document.body.innerText")).includes("ssh amy@192.0.2.7"));
   await look(amy, "running");
@@ -130,6 +136,10 @@ await part("live: what others do appears by itself", async () => {
   check("an admin sees the teacher's pages", await tea.eval(`!!document.querySelector('a[href="/teacher"]')`));
   await tea.go(`${url}/teacher`);
   await look(tea, "teacher");
+  await tea.go(`${url}/teacher/class`);
+  await tea.loading(() => tea.click(`main form button[value=plan]`));
+  check("the class has a table", (await tea.eval(`document.querySelectorAll("main tbody tr").length`)) === 4, await tea.eval("document.body.innerText"));
+  await look(tea, "class");
   await tea.go(`${url}/teacher/audit`);
   await look(tea, "audit");
   await tea.go(week);

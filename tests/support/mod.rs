@@ -3,6 +3,7 @@
 //! Start here: `sshd.rs`.
 
 pub mod gate;
+pub mod postgres;
 pub mod sandbox;
 pub mod simhost;
 pub mod sshd;

@@ -1,5 +1,5 @@
 use std::{
-    env,
+    env, fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::Stdio,
@@ -17,6 +17,7 @@ use crate::{
     hub::{
         desk::Challenge,
         domain::{Person, PersonId},
+        gate,
     },
     transport::Ask,
 };
@@ -43,9 +44,41 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         client.send(Method::POST, "/api/v1/sign-in/answer", &body, None).await?
     };
     client.keep(&made.token)?;
-    let me: Person = HubClient::new(&cx.places, &args.hub)?.get("/api/v1/me").await?;
+    let signed_in = HubClient::new(&cx.places, &args.hub)?;
+    let me: Person = signed_in.get("/api/v1/me").await?;
     output::say(&format!("Signed in at {} as {} ({}).", client.hub(), me.id, me.role.as_str()));
+    if let Some(file) = &args.add_key {
+        add_key(&signed_in, me, file).await?;
+    }
     Ok(())
+}
+
+/// Adds a public key to one's own; one that the hub knows already changes nothing.
+async fn add_key(client: &HubClient, me: Person, file: &Path) -> Result<(), Problem> {
+    let file = public_half(file);
+    let line = fs::read_to_string(&file)
+        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
+    gate::public_key(&line).map_err(|p| p.detail([format!("in {}", file.display())]))?;
+    // The comment is anybody's.
+    let bare = |text: &str| text.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    if me.keys.iter().any(|known| bare(known) == bare(&line)) {
+        output::say(&format!("The hub knows the key in {} already.", file.display()));
+        return Ok(());
+    }
+    let keys: Vec<String> = me.keys.into_iter().chain([line.trim().to_owned()]).collect();
+    let _: Person = client.send(Method::PUT, "/api/v1/me/keys", &json!({ "keys": keys }), Some(me.version)).await?;
+    output::say(&format!("Added the key in {}: from now on it signs you in.", file.display()));
+    Ok(())
+}
+
+/// The public half of a key that is named by either of its files.
+pub(super) fn public_half(key: &Path) -> PathBuf {
+    if key.extension().is_some_and(|e| e == "pub") {
+        return key.to_owned();
+    }
+    let mut name = key.as_os_str().to_owned();
+    name.push(".pub");
+    name.into()
 }
 
 /// The link's secret from the terminal or standard input: an argument would show in the process list.

@@ -12,8 +12,8 @@ use crate::{
     core::{Class, Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, PersonId, Policy, SeriesId, Server, ServerId,
-            State, Weekly, Who, Window, alternatives, find_place,
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, Policy, SeriesId, Server,
+            ServerId, State, Weekly, Who, Window, alternatives, around, find_place,
         },
         store::Tx,
     },
@@ -94,12 +94,43 @@ impl Desk {
         key: Option<&str>,
         wish: &BookRequest,
     ) -> Result<Booking, Refusal> {
+        if let Some(refusal) = self.refused_at_once(caller, now, key, wish).await? {
+            return Err(refusal);
+        }
         let outcome = async {
             transact_once!(self, caller, now, key, ("book", wish), |tx| place(&mut tx, caller, wish, None).await)
         };
         match outcome.await {
             Ok(booking) => Ok(booking),
-            Err(problem) => Err(self.refuse(caller, now, wish, problem).await),
+            Err(problem) => {
+                let Ok(mut tx) = self.store.read(now).await else { return Err(problem.into()) };
+                let Ok(standing) = standing_of(&mut tx, caller, wish).await else { return Err(problem.into()) };
+                Err(self.refuse(&mut tx, &standing, wish, problem).await)
+            }
+        }
+    }
+
+    /// Why a wish cannot be had by what is on disk already; none when it has to be tried.
+    ///
+    /// When a popular hour opens nearly everybody is refused: they need not wait for the one who writes. A key that is
+    /// known has an answer of its own, which comes with the rows that are seen here or not at all.
+    async fn refused_at_once(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &BookRequest,
+    ) -> Result<Option<Refusal>, Problem> {
+        let mut tx = self.store.read(now).await?;
+        if let Some(key) = key
+            && tx.knows_key(&caller.name(), key).await?
+        {
+            return Ok(None);
+        }
+        let standing = standing_of(&mut tx, caller, wish).await?;
+        match seek(&mut tx, &standing, wish, None).await {
+            Ok(_) => Ok(None),
+            Err(problem) => Ok(Some(self.refuse(&mut tx, &standing, wish, problem).await)),
         }
     }
 
@@ -189,29 +220,34 @@ impl Desk {
     }
 
     /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
-    async fn refuse(&self, caller: &Caller, now: Epoch, wish: &BookRequest, problem: Problem) -> Refusal {
+    async fn refuse(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest, problem: Problem) -> Refusal {
         let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
         if !helps {
             return problem.into();
         }
-        let found = async {
-            let mut tx = self.store.read(now).await?;
-            let standing = standing_of(&mut tx, caller, wish).await?;
-            let anywhere = BookRequest { server: None, ..wish.clone() };
-            let policy = standing.course.policy.clone();
-            let mut grounds = vec![];
-            let mut layout = wish.layout;
-            let span = i64::from(policy.horizon) * 86_400;
-            let wide = Window { starts: now - 86_400, ends: wish.window.ends.max(now + span) + 86_400 };
-            for (server, own) in candidates(&mut tx, &standing, &anywhere).await? {
-                layout = layout.or(Some(own));
-                grounds.push(rules::ground(&mut tx, server, wide).await?);
-            }
-            let Some(layout) = layout else { return Ok::<_, Problem>(vec![]) };
-            Ok(alternatives(&grounds, &policy, now, wish.window, layout, 3))
-        };
-        let alternatives = found.await.unwrap_or_default();
+        let alternatives = self.instead(tx, standing, wish).await.unwrap_or_default();
         Refusal { problem, alternatives }
+    }
+
+    /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
+    async fn instead(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
+        let now = tx.now();
+        let anywhere = BookRequest { server: None, ..wish.clone() };
+        let candidates = candidates(tx, standing, &anywhere).await?;
+        let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
+        let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
+        let policy = &standing.course.policy;
+        let mut found = vec![];
+        for days in [NEAR, i64::from(policy.horizon)] {
+            let Some(within) = around(policy, now, wish.window, days) else { continue };
+            let grounds = self.taken.grounds(tx, &servers, within).await?;
+            let ask = Ask { layout, length: wish.window.length(), within };
+            found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
+            if found.len() == 3 {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -283,18 +319,24 @@ fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) ->
     }
 }
 
-/// Puts a wish on the first server that takes it. Locks: servers by name, then the person, then the group.
-pub(super) async fn place(
+/// A place that a wish can have.
+struct Found {
+    server: Server,
+    place: u32,
+    layout: Layout,
+}
+
+/// Looks for the first server that takes a wish, by every rule. Locks: servers by name, then the person, then the group.
+async fn seek(
     tx: &mut Tx,
-    caller: &Caller,
+    standing: &Standing,
     wish: &BookRequest,
-    series: Option<SeriesId>,
-) -> Result<Booking, Problem> {
+    series: Option<&SeriesId>,
+) -> Result<Found, Problem> {
     let now = tx.now();
-    let standing = standing_of(tx, caller, wish).await?;
     let policy = &standing.course.policy;
     let mut why = nothing_fits(wish);
-    for (server, layout) in candidates(tx, &standing, wish).await? {
+    for (server, layout) in candidates(tx, standing, wish).await? {
         let as_override = wish.reason.is_some();
         if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
         let server = tx.lock_server(&server.id).await?;
@@ -309,17 +351,29 @@ pub(super) async fn place(
         let person = tx.lock_person(&standing.person.id).await?.id;
         rules::not_twice(tx, &person, wish.window, None).await?;
         if !as_override {
-            rules::not_too_many(tx, policy, &person, now, None, series.as_ref()).await?;
+            rules::not_too_many(tx, policy, &person, now, None, series).await?;
             rules::within_quota(tx, policy, &person, standing.group.as_ref(), wish.window, None).await?;
         }
-        let mut new = fresh(&standing, layout, wish, now);
-        new.busy_until = ground.server.busy(wish.window).ends;
-        (new.server, new.place, new.series) = (Some(ground.server.id), Some(place), series);
-        let action = if as_override { "booking.override" } else { "booking.new" };
-        tx.add_booking(&new, action, wish.reason.clone()).await?;
-        return Ok(new);
+        return Ok(Found { server: ground.server, place, layout });
     }
     Err(why)
+}
+
+/// Puts a wish on the first server that takes it.
+pub(super) async fn place(
+    tx: &mut Tx,
+    caller: &Caller,
+    wish: &BookRequest,
+    series: Option<SeriesId>,
+) -> Result<Booking, Problem> {
+    let standing = standing_of(tx, caller, wish).await?;
+    let Found { server, place, layout } = seek(tx, &standing, wish, series.as_ref()).await?;
+    let mut new = fresh(&standing, layout, wish, tx.now());
+    new.busy_until = server.busy(wish.window).ends;
+    (new.server, new.place, new.series) = (Some(server.id), Some(place), series);
+    let action = if wish.reason.is_some() { "booking.override" } else { "booking.new" };
+    tx.add_booking(&new, action, wish.reason.clone()).await?;
+    Ok(new)
 }
 
 /// The place that a window gets on a server, or why not.

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -5,7 +7,7 @@ use super::{Caller, Desk, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, PersonId, State, Window},
+        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, Window},
         store::{Listing, Tx},
     },
 };
@@ -63,6 +65,47 @@ impl Desk {
                 tx.hold(&before, before.window.starts).await?;
             }
             Ok(after)
+        })
+    }
+
+    /// Gives up all of a recurrence that has not begun; what has stays as it is.
+    pub async fn cancel_series(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &SeriesId,
+        edit: &Edit,
+    ) -> Result<Vec<Booking>, Problem> {
+        if edit.version.is_some() {
+            return Err(Problem::new(Code::HubInvalid, "a recurrence has no version; each of its bookings has one"));
+        }
+        transact_once!(self, caller, now, key, ("cancel-series", id, edit), |tx| {
+            // Servers by name, then all of it anew: nobody moves one of them meanwhile.
+            let servers: BTreeSet<ServerId> = tx.series(id).await?.into_iter().filter_map(|b| b.server).collect();
+            for server in &servers {
+                tx.lock_server(server).await?;
+            }
+            let all = tx.series(id).await?;
+            if all.is_empty() {
+                return Err(Problem::new(Code::HubUnknown, format!("there is no recurrence {id}")));
+            }
+            let mut gone = vec![];
+            for before in all {
+                let who = caller.over(&before, edit.reason.as_deref())?;
+                if !matches!(before.state, State::Offered | State::Booked | State::Delayed) {
+                    continue;
+                }
+                let reason = edit.reason.clone();
+                let next =
+                    Booking { state: State::Cancelled, offer_until: None, note: reason.clone(), ..before.clone() };
+                gone.push(tx.change_booking(&before, next, who, "booking.cancel", reason).await?);
+                tx.hold(&before, before.window.starts).await?;
+            }
+            if gone.is_empty() {
+                return Err(Problem::new(Code::BookState, format!("nothing of recurrence {id} is ahead")));
+            }
+            Ok(gone)
         })
     }
 

@@ -42,18 +42,27 @@ impl NewPerson {
         if RESERVED.contains(&self.id.as_str()) {
             return Err(bad(format!("{} is an account of the system on the servers", self.id)));
         }
-        if self.keys.len() > 20 {
-            return Err(bad(format!("{} has more than 20 keys", self.id)));
-        }
-        let keys = self.keys.iter().map(|line| {
-            let key = russh::keys::ssh_key::PublicKey::from_openssh(line.trim())
-                .map_err(|_| bad(format!("a key of {} is not a public SSH key", self.id)))?;
-            let mut plain = key.clone();
-            plain.set_comment(self.id.as_str());
-            plain.to_openssh().map_err(|_| bad(format!("a key of {} cannot be written", self.id)))
-        });
-        Ok(Self { name: name.to_owned(), keys: keys.collect::<Result<_, _>>()?, ..self.clone() })
+        Ok(Self { name: name.to_owned(), keys: plain_keys(&self.id, &self.keys)?, ..self.clone() })
     }
+}
+
+/// Public keys, each once, written anew without their comment's foreign text.
+fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
+    let bad = |what: String| Problem::new(Code::HubInvalid, what);
+    if lines.len() > 20 {
+        return Err(bad(format!("{id} has more than 20 keys")));
+    }
+    let mut keys = vec![];
+    for line in lines {
+        let mut key = russh::keys::ssh_key::PublicKey::from_openssh(line.trim())
+            .map_err(|_| bad(format!("a key of {id} is not a public SSH key")))?;
+        key.set_comment(id.as_str());
+        let plain = key.to_openssh().map_err(|_| bad(format!("a key of {id} cannot be written")))?;
+        if !keys.contains(&plain) {
+            keys.push(plain);
+        }
+    }
+    Ok(keys)
 }
 
 /// Accounts that every Linux has; a person of this name would get into them.
@@ -127,6 +136,22 @@ impl Desk {
             tx.course(course).await?;
             tx.put_group(id, course).await?;
             tx.group(id).await
+        })
+    }
+
+    /// Removes a group whose members hold nothing by it; they leave it, and what they booked stays without it.
+    pub async fn remove_group(&self, caller: &Caller, now: Epoch, id: &GroupId) -> Result<(), Problem> {
+        caller.needs_teacher()?;
+        transact!(self, caller, now, |tx| {
+            tx.lock_group(id).await?;
+            let group = tx.group(id).await?;
+            let want = Listing { group: Some(id.clone()), open: true, ..Listing::default() };
+            let open = tx.bookings(&want).await?.len();
+            if open > 0 {
+                let what = format!("group {id} has {open} bookings and waits that are not over");
+                return Err(Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over."));
+            }
+            tx.remove_group(&group).await
         })
     }
 
@@ -205,6 +230,26 @@ impl Desk {
             self.end_all_of(caller, now, &new.id).await?;
         }
         Ok(person)
+    }
+
+    /// Replaces one's own SSH keys, when `version` is the one that the caller has seen; none does so in any case.
+    ///
+    /// What is booked gets the new keys too: the plans of those servers are made anew.
+    pub async fn set_own_keys(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        keys: &[String],
+        version: Option<i64>,
+    ) -> Result<Person, Problem> {
+        let id = caller.person().ok_or_else(|| Problem::new(Code::HubDenied, "only people have SSH keys"))?;
+        let keys = plain_keys(id, keys)?;
+        transact!(self, caller, now, |tx| {
+            let there = tx.person(id).await?;
+            let version = version.unwrap_or(there.version);
+            tx.change_person(&Person { keys: keys.clone(), version, ..there }).await?;
+            tx.person(id).await
+        })
     }
 
     /// Gives up everything that somebody holds or waits for: whoever is out must not get in by an old booking.

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, CourseId, Epoch, Free, Maintenance, PersonId, Server, ServerId, Window,
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Maintenance, PersonId, Server, ServerId, State, Window,
             free_slots, places,
         },
         store::{AuditRow, EventRow, Listing},
@@ -141,20 +141,23 @@ impl Desk {
         let mut tx = self.store.read(now).await?;
         let (servers, closed) = (tx.servers().await?, tx.maintenance(window).await?);
         let all = tx.bookings(&Listing { within: Some(window), ..Listing::default() }).await?;
-        let shown = |b: &Booking| b.state.is_live() || (b.state.counts() && b.server.is_some());
+        let (mut taken, mut waiting) = (BTreeMap::<ServerId, Vec<Booking>>::new(), vec![]);
+        for booking in all {
+            if booking.state == State::Waitlisted {
+                waiting.push(seen_by(caller, booking));
+            } else if (booking.state.is_live() || booking.state.counts())
+                && let Some(server) = booking.server.clone()
+            {
+                taken.entry(server).or_default().push(seen_by(caller, booking));
+            }
+        }
         let row = |server: Server| WeekServer {
             places: places(&server),
             open: server.opening.windows(&server.zone, window).into_iter().filter_map(|w| w.common(window)).collect(),
             maintenance: closed.iter().filter(|m| m.server == server.id).cloned().collect(),
-            bookings: all
-                .iter()
-                .filter(|b| b.server.as_ref() == Some(&server.id) && shown(b))
-                .map(|b| seen_by(caller, b.clone()))
-                .collect(),
+            bookings: taken.remove(&server.id).unwrap_or_default(),
             server,
         };
-        let waiting = all.iter().filter(|b| b.state == crate::hub::domain::State::Waitlisted);
-        let waiting = waiting.map(|b| seen_by(caller, b.clone())).collect();
         Ok(Week { window, servers: servers.into_iter().map(row).collect(), waiting })
     }
 

@@ -16,6 +16,7 @@ mod roster;
 mod rules;
 mod servers;
 mod sign_in;
+mod taken;
 mod transaction;
 
 pub use agent::{Heard, Heartbeat, Report, Reported, Step, Taken};

@@ -1,12 +1,16 @@
 use std::collections::BTreeSet;
 
+use russh::keys::ssh_key::PublicKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Bytes, Code, Problem},
-    hub::domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},
+    hub::{
+        domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},
+        store::Listing,
+    },
 };
 
 /// A server to be added or changed.
@@ -109,6 +113,33 @@ impl Desk {
         })
     }
 
+    /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so
+    /// in any case. What was booked there stays in the records, and its agent's token ends.
+    pub async fn remove_server(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        version: Option<i64>,
+    ) -> Result<(), Problem> {
+        caller.needs_admin()?;
+        transact!(self, caller, now, |tx| {
+            let there = tx.lock_server(id).await?;
+            if version.is_some_and(|seen| seen != there.version) {
+                return Err(Problem::new(Code::BookStale, format!("server {id} was changed in between")));
+            }
+            let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
+            let open = tx.bookings(&want).await?.len();
+            if open > 0 {
+                let what = format!("server {id} has {open} bookings and waits that are not over");
+                return Err(Problem::new(Code::BookState, what)
+                    .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
+            }
+            tx.revoke_agent(id).await?;
+            tx.remove_server(&there).await
+        })
+    }
+
     /// All servers.
     pub async fn servers(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Server>, Problem> {
         self.store.read(now).await?.servers().await
@@ -139,6 +170,37 @@ impl Desk {
             }
             tx.set_health(id, health, Some(reason.trim().to_owned())).await
         })
+    }
+
+    /// Replaces the keys by which a server's sshd proves itself; `book ssh` then trusts these and no others.
+    pub async fn set_host_keys(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        lines: &[String],
+    ) -> Result<Vec<String>, Problem> {
+        caller.needs_admin()?;
+        if lines.len() > 20 {
+            return Err(Problem::new(Code::HubInvalid, "a server has 20 host keys at most"));
+        }
+        let plain = lines.iter().map(|line| {
+            let bad = || Problem::new(Code::HubInvalid, format!("a host key of {id} is not a public SSH key"));
+            let mut key = PublicKey::from_openssh(line.trim()).map_err(|_| bad())?;
+            key.set_comment("");
+            key.to_openssh().map(|text| text.trim().to_owned()).map_err(|_| bad())
+        });
+        let keys: Vec<String> = plain.collect::<Result<_, _>>()?;
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(id).await?;
+            tx.set_host_keys(id, &keys).await
+        })?;
+        Ok(keys)
+    }
+
+    /// The keys by which a server's sshd proves itself; none where nobody told them.
+    pub async fn host_keys(&self, _caller: &Caller, now: Epoch, id: &ServerId) -> Result<Vec<String>, Problem> {
+        self.store.read(now).await?.host_keys(id).await
     }
 
     /// Closes a server for a while. What is booked then stays, and is returned with it for the admin to settle.

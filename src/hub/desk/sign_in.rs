@@ -20,7 +20,10 @@ const LINK_LIFE: i64 = 15 * 60;
 const CHALLENGE_LIFE: i64 = 5 * 60;
 const SESSION_LIFE: i64 = 12 * 3600;
 const API_LIFE: i64 = 90 * 86_400;
+/// So many failures from one client lock that client out.
 const FAILURES: i64 = 5;
+/// So many from wherever lock everybody out: who wants to keep somebody from signing in needs many addresses.
+const FAILURES_IN_ALL: i64 = 50;
 const FAILURE_WINDOW: i64 = 15 * 60;
 
 /// A token as it is handed over, once; only its hash is kept.
@@ -80,11 +83,8 @@ impl Desk {
         let row = tx.token(&hash).await?.ok_or_else(unknown)?;
         let caller = match (row.kind, row.person, row.server) {
             (TokenKind::Api | TokenKind::Session, Some(id), _) => {
-                let person = tx.person(&id).await?;
-                if !person.active {
-                    return Err(unknown());
-                }
-                Caller::Person { id, role: person.role }
+                let role = tx.role_of(&id).await?.ok_or_else(unknown)?;
+                Caller::Person { id, role }
             }
             (TokenKind::Agent, _, Some(server)) => Caller::Agent(server),
             _ => return Err(unknown()),
@@ -92,7 +92,13 @@ impl Desk {
         drop(tx);
         // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
         if row.used.is_none_or(|used| now - used > 3600) {
-            transact!(self, &caller, now, |tx| tx.token_used(&hash).await)?;
+            let first = row.used.is_none();
+            transact!(self, &caller, now, |tx| {
+                if let (Caller::Agent(server), true) = (&caller, first) {
+                    tx.revoke_agents_before(server, &hash, row.created).await?;
+                }
+                tx.token_used(&hash).await
+            })?;
         }
         Ok(caller)
     }
@@ -124,12 +130,12 @@ impl Desk {
         })
     }
 
-    /// Makes the token of a server's agent; the last one ends.
+    /// Makes the token of a server's agent. The one before ends when this one is first used: an agent that is at work is
+    /// not cut off by an enrolment that does not come to its end.
     pub async fn make_agent_token(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<MadeToken, Problem> {
         caller.needs_admin()?;
         transact!(self, caller, now, |tx| {
             tx.server(server).await?;
-            tx.revoke_agent(server).await?;
             make(&mut tx, TokenKind::Agent, None, Some(server), "agent", None).await
         })
     }
@@ -162,7 +168,7 @@ impl Desk {
             if whose.role != crate::hub::domain::Role::Student {
                 caller.needs_admin()?;
             }
-            tx.forget_failures(person.as_str()).await?;
+            tx.forget_failures(person).await?;
             make(&mut tx, TokenKind::Link, Some(person), None, "sign-in link", Some(LINK_LIFE)).await
         })
     }
@@ -187,19 +193,24 @@ impl Desk {
         Ok(Challenge { text, expires })
     }
 
-    /// Trades a signed challenge for an API token. After five failures in 15 minutes the person is locked out of this.
+    /// Trades a signed challenge for an API token. Five failures in 15 minutes lock a person out of this for the client
+    /// that they came from, fifty for all.
     pub async fn answer(
         &self,
         now: Epoch,
         challenge: &str,
         signature: &str,
         label: &str,
+        client: &str,
     ) -> Result<MadeToken, Problem> {
         let signature = SshSig::from_pem(signature).ok();
         transact!(self, Caller::Clerk, now, |tx| {
             let Some(person) = tx.take_challenge(challenge).await? else { return Ok(Err(unknown())) };
-            if tx.failures(person.as_str(), now - FAILURE_WINDOW).await? >= FAILURES {
-                let what = format!("signing in as {person} failed {FAILURES} times");
+            let (here, since) = (format!("{person} from {client}"), now - FAILURE_WINDOW);
+            let locked = tx.failures(&here, since).await? >= FAILURES
+                || tx.failures(person.as_str(), since).await? >= FAILURES_IN_ALL;
+            if locked {
+                let what = format!("signing in as {person} failed too often");
                 return Ok(Err(Problem::new(Code::HubLocked, what)));
             }
             let known = tx.find_person(&person).await?.filter(|p| p.active);
@@ -208,9 +219,10 @@ impl Desk {
             if !good {
                 // Committed, not rolled back: a failure that is forgotten would not lock anybody out.
                 tx.add_failure(person.as_str()).await?;
+                tx.add_failure(&here).await?;
                 return Ok(Err(unknown()));
             }
-            tx.forget_failures(person.as_str()).await?;
+            tx.forget_failures(&person).await?;
             make(&mut tx, TokenKind::Api, Some(&person), None, label, Some(API_LIFE)).await.map(Ok)
         })?
     }

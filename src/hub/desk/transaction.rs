@@ -1,6 +1,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+use super::taken::Taken;
 use crate::{
     core::{Code, Problem},
     hub::store::{Store, Tx},
@@ -12,12 +13,13 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Desk {
     pub(in crate::hub) store: Store,
+    pub(super) taken: Taken,
 }
 
 impl Desk {
     /// A desk over a database.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, taken: Taken::default() }
     }
 
     /// Closes the database.

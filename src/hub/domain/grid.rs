@@ -43,6 +43,17 @@ impl Grid {
             .take_while(move |at| *at < range.ends)
             .filter(move |at| self.has(&zone, *at))
     }
+
+    /// The same lines, the last one first.
+    pub fn lines_back(self, zone: &Zone, range: Window) -> impl Iterator<Item = Epoch> {
+        let step = gcd(self.seconds(), 900);
+        let last = (range.ends.0 - 1).div_euclid(step) * step;
+        let zone = zone.clone();
+        (0..)
+            .map(move |n| Epoch(last - n * step))
+            .take_while(move |at| *at >= range.starts)
+            .filter(move |at| self.has(&zone, *at))
+    }
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

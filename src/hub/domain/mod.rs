@@ -32,7 +32,7 @@ pub use opening::OpeningHours;
 pub use people::{Course, Group, Person, Role};
 pub use policy::Policy;
 pub use quota::{ROLLING, Use, most_in_any_week, used_before};
-pub use search::{Ask, Free, Ground, alternatives, free_slots};
+pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots};
 pub use server::{Health, Maintenance, Mode, Server};
 pub use slot::{PlanSlot, ServerPlan};
 pub use state::{State, Who};

@@ -39,23 +39,38 @@ impl Ground {
     /// The place that a booking of `window` would get; none when closed or taken.
     pub fn place_for(&self, window: Window, layout: Layout) -> Option<u32> {
         self.server.takes(&self.closed, window).ok()?;
+        self.place_of(window, layout)
+    }
+
+    /// When it is open inside of what is asked; never where the lab cannot run. Worked out once for all windows, since
+    /// opening hours cost a look at the zone's rules.
+    fn open(&self, ask: Ask) -> Vec<Window> {
+        let fit = self.server.can_hold(ask.layout) && self.server.health == Health::Healthy;
+        if fit { self.server.opening.windows(&self.server.zone, ask.within) } else { vec![] }
+    }
+
+    /// Whether a window can be had; what costs least is asked first.
+    fn has(&self, policy: &Policy, now: Epoch, ask: Ask, open: &[Window], window: Window) -> bool {
+        ask.within.covers(window)
+            && open.iter().any(|o| o.covers(window))
+            && self.place_of(window, ask.layout).is_some()
+            && policy.allows(&self.server, now, window).is_ok()
+            && self.server.takes(&self.closed, window).is_ok()
+    }
+
+    fn place_of(&self, window: Window, layout: Layout) -> Option<u32> {
         find_place(&self.server, &self.held, self.server.busy(window), layout)
     }
 
     fn starts<'a>(&'a self, policy: &'a Policy, now: Epoch, ask: Ask) -> impl Iterator<Item = Window> + 'a {
-        let server = &self.server;
-        let fit = server.can_hold(ask.layout) && server.health == Health::Healthy;
-        // Opening hours are worked out once: each of them costs a look at the zone's rules.
-        let open = if fit { server.opening.windows(&server.zone, ask.within) } else { vec![] };
-        let lines = fit.then(|| policy.grid.lines(&server.zone, ask.within));
+        let open = self.open(ask);
+        let lines = (!open.is_empty()).then(|| policy.grid.lines(&self.server.zone, ask.within));
         lines
             .into_iter()
             .flatten()
             .map(move |at| Window { starts: at, ends: at + ask.length })
             .take_while(move |w| w.ends <= ask.within.ends)
-            .filter(move |w| open.iter().any(|o| o.covers(*w)))
-            .filter(move |w| find_place(server, &self.held, server.busy(*w), ask.layout).is_some())
-            .filter(move |w| policy.allows(server, now, *w).is_ok() && self.place_for(*w, ask.layout).is_some())
+            .filter(move |w| self.has(policy, now, ask, &open, *w))
     }
 }
 
@@ -73,32 +88,41 @@ pub fn free_slots(grounds: &[Ground], policy: &Policy, now: Epoch, ask: Ask, mos
     found
 }
 
+/// So many days around a wish are looked at first; then everything up to the horizon.
+pub const NEAR: i64 = 3;
+
+/// Where slots instead of a wish may lie: `days` around it, not over yet, and not too far ahead.
+pub fn around(policy: &Policy, now: Epoch, wish: Window, days: i64) -> Option<Window> {
+    let horizon = now + i64::from(policy.horizon) * 86_400;
+    let from = (wish.starts - days * 86_400).max(now - policy.grid.seconds());
+    let to = (wish.ends + days * 86_400).min(horizon.max(wish.ends));
+    Window::new(from, to).ok()
+}
+
 /// The `most` free slots nearest to a wished start, for somebody who was refused; of two as near the later one.
 ///
-/// It looks three days around the wish, then up to the horizon.
-pub fn alternatives(
-    grounds: &[Ground],
-    policy: &Policy,
-    now: Epoch,
-    wish: Window,
-    layout: Layout,
-    most: usize,
-) -> Vec<Free> {
-    let horizon = now + i64::from(policy.horizon) * 86_400;
-    for days in [3, i64::from(policy.horizon)] {
-        let from = (wish.starts - days * 86_400).max(now - policy.grid.seconds());
-        let to = (wish.ends + days * 86_400).min(horizon.max(wish.ends));
-        let Ok(within) = Window::new(from, to) else { continue };
-        let ask = Ask { layout, length: wish.length(), within };
-        let mut found = free_slots(grounds, policy, now, ask, usize::MAX);
-        found.sort_by_key(|f| {
-            let far = f.window.starts - wish.starts;
-            (far.abs(), far < 0, f.server.clone())
-        });
-        found.truncate(most);
-        if found.len() == most || days > 3 {
-            return found;
+/// It goes from the wish outwards and stops as soon as no nearer one can come: refusals are what a busy hub answers most.
+pub fn alternatives(grounds: &[Ground], policy: &Policy, now: Epoch, wish: Epoch, ask: Ask, most: usize) -> Vec<Free> {
+    let mut found = vec![];
+    for ground in grounds {
+        let open = ground.open(ask);
+        if open.is_empty() {
+            continue;
         }
+        let free = |starts: Epoch| {
+            let window = Window { starts, ends: starts + ask.length };
+            let fits = ground.has(policy, now, ask, &open, window);
+            fits.then(|| Free { server: ground.server.id.clone(), window })
+        };
+        let later = Window { starts: wish.max(ask.within.starts), ends: ask.within.ends };
+        let earlier = Window { starts: ask.within.starts, ends: wish.min(ask.within.ends) };
+        found.extend(policy.grid.lines(&ground.server.zone, later).filter_map(free).take(most));
+        found.extend(policy.grid.lines_back(&ground.server.zone, earlier).filter_map(free).take(most));
     }
-    vec![]
+    found.sort_by_key(|f| {
+        let far = f.window.starts - wish;
+        (far.abs(), far < 0, f.server.clone())
+    });
+    found.truncate(most);
+    found
 }

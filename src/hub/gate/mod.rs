@@ -2,12 +2,14 @@
 //! Never: the database.
 //! Start here: `plan.rs`.
 
+mod address;
 pub mod agent;
 mod certificate;
 mod key;
 mod plan;
 mod report;
 
+pub use address::is_readable_on_the_way;
 pub use certificate::{Extras, issue};
 pub use key::HubKey;
 pub use plan::{Epoch, FORMAT, NAMESPACE, Plan, SignedPlan, Slot, Wanted, is_account, public_key};

@@ -5,6 +5,7 @@ use russh::keys::{
     ssh_key::{LineEnding, SshSig},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::HubKey;
 use crate::core::{Code, Problem};
@@ -22,7 +23,7 @@ pub const FORMAT: u32 = 1;
 const LONGEST: usize = 4 << 20;
 
 /// What one server is to do for the next days.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// [`FORMAT`]; a newer one is refused.
     pub format: u32,
@@ -31,8 +32,10 @@ pub struct Plan {
     /// Grows with each change; an older one is refused.
     pub revision: u64,
     /// When the hub signed it.
+    #[schema(value_type = i64)]
     pub issued_at: Epoch,
     /// From then on it opens nothing, and what is open is closed.
+    #[schema(value_type = i64)]
     pub expires_at: Epoch,
     /// The slots of this server.
     pub slots: Vec<Slot>,
@@ -42,7 +45,7 @@ pub struct Plan {
 }
 
 /// One booking as the server's agent needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Slot {
     /// The booking's id at the hub: 1 to 40 letters, digits and hyphens.
     pub booking: String,
@@ -54,10 +57,13 @@ pub struct Slot {
     #[serde(default)]
     pub place: u32,
     /// First second.
+    #[schema(value_type = i64)]
     pub starts: Epoch,
     /// First second after it.
+    #[schema(value_type = i64)]
     pub ends: Epoch,
     /// Until then the place is kept free for saving and reset.
+    #[schema(value_type = i64)]
     pub busy_until: Epoch,
     /// The layout of the lab, as `2x4c8g`; none is only the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +78,7 @@ pub struct Slot {
 }
 
 /// What the hub wants of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wanted {
     /// It takes place.
@@ -88,7 +94,7 @@ pub enum Wanted {
 }
 
 /// A plan as it travels and as it lies on the disk: the signed text itself, never written anew from its parts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignedPlan {
     /// The plan's JSON, byte by byte as it was signed.
     pub plan: String,

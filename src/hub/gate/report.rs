@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Epoch;
 
 /// Where a booking is, as its server's agent sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlotState {
     /// The lab is being brought up; the door is shut.
@@ -23,7 +24,7 @@ pub enum SlotState {
 }
 
 /// Why a slot ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// Its time was over.
@@ -43,11 +44,12 @@ pub enum Reason {
 }
 
 /// What an agent tells the hub.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Grows with each report of a server; the hub takes each number once.
     pub seq: u64,
     /// When, by the server's clock.
+    #[schema(value_type = i64)]
     pub at: Epoch,
     /// What.
     #[serde(flatten)]
@@ -55,7 +57,7 @@ pub struct Report {
 }
 
 /// What happened on the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ReportKind {
     /// A booking came to a state.
@@ -101,7 +103,7 @@ pub enum ReportKind {
 }
 
 /// The body of `POST /api/v1/agent/events`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Events {
     /// The server's name.
     pub server: String,
@@ -110,14 +112,14 @@ pub struct Events {
 }
 
 /// The answer to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accepted {
     /// The highest number up to which the hub has everything.
     pub accepted: u64,
 }
 
 /// The body of `POST /api/v1/agent/heartbeat`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {
     /// The server's name.
     pub server: String,
@@ -129,13 +131,14 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<i64>,
     /// Bookings that hold a place, and where they are.
+    #[schema(value_type = Vec<Vec<String>>)]
     pub holding: Vec<(String, SlotState)>,
     /// The agent's version.
     pub version: String,
 }
 
 /// The answer to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeartbeatAnswer {
     /// The hub's wall clock, milliseconds since 1970.
     pub clock: i64,

@@ -130,6 +130,13 @@ impl Tx {
         Ok(count)
     }
 
+    /// Revokes the tokens that a server's agent had before the one of this hash.
+    pub async fn revoke_agents_before(&mut self, server: &ServerId, hash: &str, made: Epoch) -> Result<u64, Problem> {
+        let sql = "UPDATE tokens SET revoked = $2 WHERE server = $1 AND kind = 'agent' AND revoked IS NULL \
+                   AND hash <> $3 AND (created < $4 OR used IS NOT NULL)";
+        self.run(sql, args![server.to_string(), self.now, hash, made]).await
+    }
+
     /// Revokes the tokens of a server's agent.
     pub async fn revoke_agent(&mut self, server: &ServerId) -> Result<u64, Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE server = $1 AND kind = 'agent' AND revoked IS NULL";
@@ -169,9 +176,16 @@ impl Tx {
         self.one(sql, args![who, since]).await?.map_or(Ok(0), |r| r.int("n"))
     }
 
-    /// Forgets failures: the person signed in.
-    pub async fn forget_failures(&mut self, who: &str) -> Result<(), Problem> {
-        self.run("DELETE FROM failures WHERE who = $1", args![who]).await.map(drop)
+    /// Forgets the failures of a person, wherever they came from.
+    pub async fn forget_failures(&mut self, person: &PersonId) -> Result<(), Problem> {
+        let sql = "DELETE FROM failures WHERE who = $1 OR who LIKE $2";
+        self.run(sql, args![person.to_string(), format!("{person} from %")]).await.map(drop)
+    }
+
+    /// Whether an actor's idempotency key is known already.
+    pub async fn knows_key(&mut self, actor: &str, key: &str) -> Result<bool, Problem> {
+        let sql = "SELECT actor FROM answers WHERE actor = $1 AND key = $2";
+        Ok(self.one(sql, args![actor, key]).await?.is_some())
     }
 
     /// Claims an idempotency key for this transaction, or returns the answer that was given under it.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Booking, BookingId, Epoch, GroupId, Held, PersonId, ServerId, State, Use, Who, Window},
+    hub::domain::{Booking, BookingId, Epoch, GroupId, Held, PersonId, SeriesId, ServerId, State, Use, Who, Window},
 };
 
 /// Which bookings are wanted; a field that is none does not narrow.
@@ -217,6 +217,12 @@ impl Tx {
             i64::from(want.open),
         ];
         self.all(sql, values).await?.iter().map(booking).collect()
+    }
+
+    /// The bookings of a recurrence, by start.
+    pub async fn series(&mut self, id: &SeriesId) -> Result<Vec<Booking>, Problem> {
+        let sql = "SELECT * FROM bookings WHERE series = $1 ORDER BY starts, id";
+        self.all(sql, args![id.to_string()]).await?.iter().map(booking).collect()
     }
 
     /// What is taken on a server in a window: live bookings, and what was given up but not confirmed by its agent.

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::tx::{Row, Tx, args};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId},
+    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId, Role},
 };
 
 fn course(row: &Row) -> Result<Course, Problem> {
@@ -84,6 +84,16 @@ impl Tx {
         Ok(groups)
     }
 
+    /// Removes a group. What its members booked stays, without it.
+    pub async fn remove_group(&mut self, old: &Group) -> Result<(), Problem> {
+        let id = || args![old.id.to_string()];
+        self.run("UPDATE bookings SET grp = NULL WHERE grp = $1", id()).await?;
+        self.run("DELETE FROM members WHERE grp = $1", id()).await?;
+        self.run("DELETE FROM groups WHERE id = $1", id()).await?;
+        self.note("group.remove", format!("group:{}", old.id), None, json!(old));
+        Ok(())
+    }
+
     /// Locks a group until the transaction ends; after servers and people.
     pub async fn lock_group(&mut self, id: &GroupId) -> Result<(), Problem> {
         self.lock("SELECT 1 FROM groups WHERE id = $1 FOR UPDATE", id.as_str()).await
@@ -111,8 +121,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes somebody; `next.version` is the version that was read.
+    /// Changes somebody; `next.version` is the version that was read. The plans that name them are made anew.
     pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
+        // Servers before people, as everywhere.
+        let plans = "UPDATE servers SET revision = revision + 1 WHERE id IN (SELECT server FROM bookings \
+                     WHERE person = $1 AND state IN ('booked', 'delayed', 'arming', 'active'))";
+        self.run(plans, args![next.id.to_string()]).await?;
         let sql = "UPDATE people SET name = $2, role = $3, active = $4, zone = $5, keys = $6, version = version + 1 \
                    WHERE id = $1 AND version = $7";
         let mut values = Self::person_values(next);
@@ -150,6 +164,12 @@ impl Tx {
         let groups = self.all("SELECT grp FROM members WHERE person = $1 ORDER BY grp", args![id.to_string()]).await?;
         let groups = groups.iter().map(|r| r.parse("grp")).collect::<Result<_, _>>()?;
         person(&row, groups).map(Some)
+    }
+
+    /// What somebody may do; none for a stranger, and for whom the account is closed.
+    pub async fn role_of(&mut self, id: &PersonId) -> Result<Option<Role>, Problem> {
+        let row = self.one("SELECT role FROM people WHERE id = $1 AND active = 1", args![id.to_string()]).await?;
+        row.map(|r| r.word("role")).transpose()
     }
 
     /// Somebody by their login, locked until the transaction ends; after servers, before groups.

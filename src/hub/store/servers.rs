@@ -37,11 +37,19 @@ fn maintenance(row: &Row) -> Result<Maintenance, Problem> {
 }
 
 impl Tx {
-    /// Adds a server.
+    /// Adds a server. One of this name that was removed begins anew: its agent's reports too.
     pub async fn add_server(&mut self, new: &Server) -> Result<(), Problem> {
         let sql = "INSERT INTO servers (id, address, course, cores, memory, labels, opening, zone, buffer, mode, health) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        self.run(sql, Self::server_values(new)).await?;
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO UPDATE SET \
+                   address = excluded.address, course = excluded.course, cores = excluded.cores, \
+                   memory = excluded.memory, labels = excluded.labels, opening = excluded.opening, \
+                   zone = excluded.zone, buffer = excluded.buffer, mode = excluded.mode, health = excluded.health, \
+                   health_note = NULL, occupant = NULL, issued = 0, acked = 0, seen = NULL, clock_offset = 0, \
+                   reported = 0, host_keys = '[]', removed = NULL, revision = servers.revision + 1, version = servers.version + 1 \
+                   WHERE servers.removed IS NOT NULL";
+        if self.run(sql, Self::server_values(new)).await? != 1 {
+            return Err(Problem::new(Code::HubExists, format!("server {} exists already", new.id)));
+        }
         self.server_changed(new, "server.add", None);
         Ok(())
     }
@@ -57,6 +65,20 @@ impl Tx {
             return Err(Problem::new(Code::BookStale, format!("server {} was changed in between", next.id)));
         }
         self.server_changed(next, "server.change", None);
+        Ok(())
+    }
+
+    /// Removes a server. Its row stays for what was booked on it; nothing finds it any more.
+    pub async fn remove_server(&mut self, old: &Server) -> Result<(), Problem> {
+        let (id, now) = (old.id.to_string(), self.now);
+        let sql = "UPDATE servers SET removed = $2, occupant = NULL, version = version + 1, revision = revision + 1 \
+                   WHERE id = $1";
+        self.run(sql, args![id.clone(), now]).await?;
+        self.run("DELETE FROM holds WHERE server = $1", args![id.clone()]).await?;
+        self.run("DELETE FROM maintenance WHERE server = $1 AND ends > $2", args![id, now]).await?;
+        let (subject, payload) = (format!("server:{}", old.id), json!(old));
+        self.note("server.remove", subject.clone(), None, payload.clone());
+        self.tell("server.removed", subject, None, Some(&old.id), payload);
         Ok(())
     }
 
@@ -84,7 +106,7 @@ impl Tx {
 
     /// A server by its name.
     pub async fn server(&mut self, id: &ServerId) -> Result<Server, Problem> {
-        let row = self.one("SELECT * FROM servers WHERE id = $1", args![id.to_string()]).await?;
+        let row = self.one("SELECT * FROM servers WHERE id = $1 AND removed IS NULL", args![id.to_string()]).await?;
         row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no server {id}"))), |r| server(&r))
     }
 
@@ -94,9 +116,24 @@ impl Tx {
         self.server(id).await
     }
 
+    /// The keys by which a server's sshd proves itself, as OpenSSH lines.
+    pub async fn host_keys(&mut self, id: &ServerId) -> Result<Vec<String>, Problem> {
+        let row = self.one("SELECT host_keys FROM servers WHERE id = $1", args![id.to_string()]).await?;
+        row.map_or_else(|| Ok(vec![]), |r| r.json("host_keys"))
+    }
+
+    /// Replaces a server's host keys.
+    pub async fn set_host_keys(&mut self, id: &ServerId, keys: &[String]) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET host_keys = $2 WHERE id = $1";
+        self.run(sql, args![id.to_string(), json!(keys).to_string()]).await?;
+        self.note("server.host-keys", format!("server:{id}"), None, json!({ "keys": keys }));
+        Ok(())
+    }
+
     /// All servers by name.
     pub async fn servers(&mut self) -> Result<Vec<Server>, Problem> {
-        self.all("SELECT * FROM servers ORDER BY id", vec![]).await?.iter().map(server).collect()
+        let sql = "SELECT * FROM servers WHERE removed IS NULL ORDER BY id";
+        self.all(sql, vec![]).await?.iter().map(server).collect()
     }
 
     /// Sets a server's health; a quarantine ends only by an admin.
@@ -186,7 +223,7 @@ impl Tx {
 
     /// Servers whose agent was not heard since a moment.
     pub async fn silent(&mut self, since: Epoch) -> Result<Vec<Server>, Problem> {
-        let sql = "SELECT * FROM servers WHERE issued > 0 AND seen < $1 ORDER BY id";
+        let sql = "SELECT * FROM servers WHERE issued > 0 AND seen < $1 AND removed IS NULL ORDER BY id";
         self.all(sql, args![since]).await?.iter().map(server).collect()
     }
 }

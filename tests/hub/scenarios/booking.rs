@@ -4,7 +4,7 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{Caller, Desk, Edit, FreeRequest, Step, WeeklyRequest},
-        domain::{Health, Mode, Policy, Weekly, Who},
+        domain::{Health, Mode, Policy, State, Weekly, Who},
         store::Listing,
     },
 };
@@ -195,6 +195,41 @@ pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
     assert_eq!(free[0].window, window(150, 210));
     let week = desk.week(&who("dan"), NOW, window(0, 1440)).await.unwrap();
     assert_eq!(week.servers.iter().map(|s| (s.places, s.bookings.len())).collect::<Vec<_>>(), [(3, 2), (1, 0)]);
+    healthy(&desk).await;
+}
+
+pub async fn a_recurrence_is_cancelled_as_one(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let weekly = Weekly {
+        zone: "UTC".parse().unwrap(),
+        starts: "2026-11-23T08:00:00".parse().unwrap(),
+        ends: "2026-11-23T10:00:00".parse().unwrap(),
+        weeks: 4,
+    };
+    let request = WeeklyRequest { first: wish(Some("one"), 0, 30), weekly };
+    let made = desk.book_weekly(&who("amy"), NOW, None, &request).await.unwrap();
+    let id = made[0].booking.series.clone().unwrap();
+    let given = desk.give(&who("amy"), NOW, None, &made[3].booking.id, &"bob".parse().unwrap(), &Edit::default());
+    given.await.unwrap();
+    report(&desk, 1, &made[0].booking, Step::Arming, 0).await;
+    let code = async |login: &str, edit: Edit| {
+        desk.cancel_series(&who(login), at(1), None, &id, &edit).await.err().map(|p| p.code)
+    };
+    assert_eq!(code("bob", because("mine")).await, Some(Code::HubDenied));
+    assert_eq!(code("tea", Edit::default()).await, Some(Code::HubReason));
+    assert_eq!(code("amy", Edit { version: Some(1), reason: None }).await, Some(Code::HubInvalid));
+    let gone = desk.cancel_series(&who("amy"), at(1), Some("k"), &id, &Edit::default()).await.unwrap();
+    assert_eq!(
+        gone.iter().map(|b| b.id.clone()).collect::<Vec<_>>(),
+        [1, 2].map(|n: usize| made[n].booking.id.clone())
+    );
+    assert!(gone.iter().all(|b| b.state == State::Cancelled));
+    assert_eq!(desk.cancel_series(&who("amy"), at(2), Some("k"), &id, &Edit::default()).await.unwrap(), gone);
+    assert_eq!(code("amy", Edit::default()).await, Some(Code::BookState), "nothing is ahead");
+    for (n, left) in [(0, State::Arming), (3, State::Booked)] {
+        let booking = desk.booking(&Caller::Console, at(2), &made[n].booking.id).await.unwrap();
+        assert_eq!(booking.state, left, "what runs, and what was given away, stays");
+    }
     healthy(&desk).await;
 }
 

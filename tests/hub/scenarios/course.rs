@@ -1,17 +1,20 @@
 //! What happens around the slots: the waitlist, a class, people, webhooks.
 
 use kubecamp::{
-    core::Code,
+    core::{Code, Problem},
     hub::{
         desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
         domain::{Mode, Policy, Role, State, Wish},
+        gate::HubKey,
         store::{Listing, TokenKind},
     },
 };
 use std::{fs, process::Command};
 
 use super::{report, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, server_with, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
+};
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -131,6 +134,10 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     assert!(desk.caller_of(NOW, &feed.text).await.is_err());
     let machine = desk.make_agent_token(&Caller::Console, NOW, &"one".parse().unwrap()).await.unwrap();
     assert_eq!(desk.caller_of(NOW, &machine.text).await.unwrap(), agent("one"));
+    let next = desk.make_agent_token(&Caller::Console, at(1), &"one".parse().unwrap()).await.unwrap();
+    assert!(desk.caller_of(at(1), &machine.text).await.is_ok(), "until the new one is used");
+    assert_eq!(desk.caller_of(at(2), &next.text).await.unwrap(), agent("one"));
+    assert_eq!(desk.caller_of(at(2), &machine.text).await.unwrap_err().code, Code::HubSignIn);
 
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
@@ -161,22 +168,103 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     };
     let challenge = desk.challenge(NOW, &amy).await.unwrap();
     let good = sign(&challenge.text, "kubecamp-login");
-    let token = desk.answer(at(1), &challenge.text, &good, "laptop").await.unwrap();
+    let token = desk.answer(at(1), &challenge.text, &good, "laptop", "192.0.2.1").await.unwrap();
     assert_eq!(desk.caller_of(at(1), &token.text).await.unwrap(), who("amy"));
-    assert_eq!(desk.answer(at(1), &challenge.text, &good, "laptop").await.unwrap_err().code, Code::HubSignIn, "once");
+    assert_eq!(
+        desk.answer(at(1), &challenge.text, &good, "laptop", "192.0.2.1").await.unwrap_err().code,
+        Code::HubSignIn,
+        "once"
+    );
     for n in 0..6 {
         let challenge = desk.challenge(NOW, &amy).await.unwrap();
         let other = sign(&challenge.text, "kubecamp-plan");
         let expected = if n < 5 { Code::HubSignIn } else { Code::HubLocked };
-        assert_eq!(desk.answer(at(2), &challenge.text, &other, "x").await.unwrap_err().code, expected, "try {n}");
+        assert_eq!(
+            desk.answer(at(2), &challenge.text, &other, "x", "192.0.2.1").await.unwrap_err().code,
+            expected,
+            "try {n}"
+        );
+    }
+    // Who locks somebody out does so for where they are themselves, unless they come from many places.
+    let challenge = desk.challenge(NOW, &amy).await.unwrap();
+    let good = sign(&challenge.text, "kubecamp-login");
+    desk.answer(at(2), &challenge.text, &good, "home", "192.0.2.2").await.unwrap();
+    for n in 0..50 {
+        let challenge = desk.challenge(NOW, &amy).await.unwrap();
+        let tried = desk.answer(at(3), &challenge.text, "none", "x", &format!("198.51.100.{}", n / 4)).await;
+        assert_eq!(tried.unwrap_err().code, Code::HubSignIn, "try {n}");
+    }
+    for (minute, code) in [(4, Some(Code::HubLocked)), (19, None)] {
+        let challenge = desk.challenge(at(minute), &amy).await.unwrap();
+        let good = sign(&challenge.text, "kubecamp-login");
+        let tried = desk.answer(at(minute), &challenge.text, &good, "home", "192.0.2.2").await;
+        assert_eq!(tried.err().map(|p| p.code), code, "minute {minute}");
     }
     let stranger = desk.challenge(NOW, &"nobody1".parse().unwrap()).await.unwrap();
     let signed = sign(&stranger.text, "kubecamp-login");
-    assert_eq!(desk.answer(NOW, &stranger.text, &signed, "x").await.unwrap_err().code, Code::HubSignIn);
+    assert_eq!(desk.answer(NOW, &stranger.text, &signed, "x", "192.0.2.1").await.unwrap_err().code, Code::HubSignIn);
     let audit = serde_json::to_string(&desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap()).unwrap();
     for secret in [&link.text, &session.text, &token.text, &feed.text] {
         assert!(!audit.contains(secret.expose()), "a token stands in the audit");
     }
+    healthy(&desk).await;
+}
+
+pub async fn keys_are_ones_own_matter(desk: Desk) {
+    camp(&desk, &generous()).await;
+    book(&desk, "amy", 60, 120).await;
+    let one = "one".parse().unwrap();
+    let before = desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision;
+    let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
+    let mine = [line("me@laptop"), line("me@desk")];
+    let keys = [mine[0].clone(), mine[1].clone(), format!(" {} ", mine[0])];
+    let after = desk.set_own_keys(&who("amy"), NOW, &keys, Some(1)).await.unwrap();
+    assert_eq!((after.keys.len(), after.version, after.name.as_str()), (2, 2, "AMY"));
+    assert!(after.keys.iter().all(|k| k.ends_with(" amy")), "{:?}", after.keys);
+    assert!(desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision > before, "the agent hears of it");
+    let code = async |caller: &Caller, keys: &[String], version| {
+        desk.set_own_keys(caller, NOW, keys, version).await.err().map(|p| p.code)
+    };
+    assert_eq!(code(&who("amy"), &mine, Some(1)).await, Some(Code::BookStale));
+    assert_eq!(code(&who("amy"), &["ssh-ed25519 nonsense".into()], None).await, Some(Code::HubInvalid));
+    assert_eq!(code(&who("amy"), &vec![mine[0].clone(); 21], None).await, Some(Code::HubInvalid));
+    assert_eq!(code(&Caller::Console, &mine, None).await, Some(Code::HubDenied));
+    assert_eq!(desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap().keys, after.keys);
+    assert_eq!(code(&who("amy"), &[], None).await, None);
+    healthy(&desk).await;
+}
+
+pub async fn servers_and_groups_go_when_nobody_needs_them(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, red, console) = ("one".parse().unwrap(), "red".parse().unwrap(), Caller::Console);
+    let booking = book(&desk, "amy", 60, 120).await;
+    let machine = desk.make_agent_token(&console, NOW, &one).await.unwrap();
+    let code = |outcome: Result<(), Problem>| outcome.err().map(|p| p.code);
+    assert_eq!(code(desk.remove_server(&who("tea"), NOW, &one, None).await), Some(Code::HubDenied));
+    assert_eq!(code(desk.remove_server(&console, NOW, &one, Some(7)).await), Some(Code::BookStale));
+    assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::BookState));
+    assert_eq!(code(desk.remove_group(&who("tea"), NOW, &red).await), Some(Code::BookState));
+    desk.cancel(&who("amy"), NOW, None, &booking.id, &Edit::default()).await.unwrap();
+    desk.remove_group(&who("tea"), NOW, &red).await.unwrap();
+    assert_eq!(desk.groups(&console, NOW).await.unwrap().len(), 1);
+    let amy = desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap();
+    assert!(amy.groups.is_empty());
+    let old = desk.booking(&who("amy"), NOW, &booking.id).await.unwrap();
+    assert_eq!((old.group, old.state), (None, State::Cancelled));
+
+    desk.add_maintenance(&console, NOW, &one, window(600, 700), "disk").await.unwrap();
+    desk.remove_server(&console, NOW, &one, None).await.unwrap();
+    assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::HubUnknown));
+    assert!(desk.servers(&console, NOW).await.unwrap().is_empty());
+    assert!(desk.maintenance(&console, NOW, window(0, 1000)).await.unwrap().is_empty());
+    assert_eq!(desk.caller_of(NOW, &machine.text).await.unwrap_err().code, Code::HubSignIn, "its agent is out");
+    let refusal = desk.book(&who("dan"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::HubUnknown);
+    assert_eq!(desk.booking(&who("amy"), NOW, &booking.id).await.unwrap().server, Some(one), "history keeps its name");
+    // One of the same name begins anew, with an agent that counts from one again.
+    server(&desk, "one", Mode::Shared, 16, 64).await;
+    let again = desk.book(&who("dan"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap();
+    assert_eq!(report(&desk, 1, &again, Step::Arming, 60).await, Taken::Applied);
     healthy(&desk).await;
 }
 

@@ -35,6 +35,7 @@ scenarios! {
         others_bookings_need_a_teacher_with_a_reason,
         shared_servers_hold_as_many_labs_as_fit,
         weekly_is_all_or_nothing,
+        a_recurrence_is_cancelled_as_one,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
@@ -42,6 +43,8 @@ scenarios! {
         nobody_waits_for_everything,
         a_class_is_planned_and_booked,
         links_work_once_and_signatures_sign_in,
+        keys_are_ones_own_matter,
+        servers_and_groups_go_when_nobody_needs_them,
         a_roster_is_imported_whole_or_not,
         webhooks_are_signed_and_tried_again,
         who_is_out_loses_tokens_and_slots,

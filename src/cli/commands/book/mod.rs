@@ -14,7 +14,7 @@ use self::show::{bookings, frees, plan_text, troubles};
 use super::{Context, login::key_file};
 use crate::{
     cli::{
-        args::{BookCommand, ChangeArgs, HubArgs, WishArgs},
+        args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
         hub_client::HubClient,
         output,
     },
@@ -45,7 +45,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
                 ("minutes", Some(minutes.to_string())),
                 ("server", server.map(|s| s.to_string())),
                 ("layout", layout.map(|l| l.to_string())),
-                ("labels", (!label.is_empty()).then(|| label.join(","))),
+                ("labels", Some(label.join(",")).filter(|l| !l.is_empty())),
                 ("from", from.map(|f| f.0.to_string())),
                 ("most", Some(most.to_string())),
                 ("course", course.map(|c| c.to_string())),
@@ -58,7 +58,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let (request, _) = request(&wish)?;
             one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await?;
         }
-        BookCommand::Cancel(change) => act(cx, &change, "cancel", json!({ "reason": change.reason })).await?,
+        BookCommand::Cancel(change) => cancel(cx, change).await?,
         BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
         BookCommand::Give { change, to } => {
             act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
@@ -81,6 +81,21 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
         BookCommand::Plan { file, book, hub } => plan(cx, &file, book, &hub).await?,
     }
     Ok(0)
+}
+
+async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
+    let CancelArgs { id, reason, seen, hub } = change;
+    match id {
+        OneOrAll::One(id) => {
+            let body = json!({ "reason": reason });
+            act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await
+        }
+        OneOrAll::All(id) => {
+            let (path, body) = (format!("/api/v1/series/{id}/cancel"), json!({ "reason": reason, "version": seen }));
+            let gone: Vec<Booking> = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
+            bookings(hub.output, &gone)
+        }
+    }
 }
 
 async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<(), Problem> {
@@ -130,6 +145,9 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
+    if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
+        output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
+    }
     bookings(wish.hub.output, &made)
 }
 

@@ -25,7 +25,7 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
     output::value(format, &all, |_| {
         let mut rows = vec![heading(&["ID", "STATE", "STARTS", "ENDS", "SERVER", "LAYOUT", "PERSON"])];
         if wide {
-            rows[0].extend(heading(&["COURSE", "GROUP", "PLACE", "VERSION", "NOTE"]));
+            rows[0].extend(heading(&["COURSE", "GROUP", "PLACE", "SERIES", "VERSION", "NOTE"]));
         }
         for b in all {
             let mut row = vec![
@@ -43,6 +43,7 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
                     b.course.to_string(),
                     dash(b.group.as_ref()),
                     dash(b.place.as_ref()),
+                    dash(b.series.as_ref()),
                     b.version.to_string(),
                     note.to_string(),
                 ];

@@ -1,38 +1,61 @@
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use super::super::{Context, first_line, sudo_password};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::{
+    Context, first_line,
+    login::{key_file, public_half},
+    sudo_password,
+};
 use crate::{
     bundle::Bundle,
     cli::{
-        args::{ConnectArgs, EnrollArgs, UnenrollArgs},
+        args::{ConnectArgs, EnrollArgs, HubArgs, UnenrollArgs},
         ask::confirm,
-        output::{self, Show},
+        hub_client::HubClient,
+        output::{self, Format, Show},
         store::Store,
         targets,
     },
     core::{Code, EventKind, LabName, NodeId, Problem, Problems, Report, Secret},
     engine::{Crew, Journal, Lock, Mode, Phase, Run, run_flow},
     flows,
+    host::Host,
     hub::gate,
     inventory,
     phases::{Enrolment, GateLeave, GateMachines},
     profile::{self, Lab},
+    transport::Io,
 };
+
+/// Every public key by which the server's sshd proves itself.
+const HOST_KEYS: &str = "sshd=$(command -v sshd || echo /usr/sbin/sshd)\n\
+                         \"$sshd\" -T 2>/dev/null | sed -n 's/^hostkey //p' | while read -r f; do cat \"$f.pub\" 2>/dev/null; done; true";
 
 /// `kubecamp hub enroll`.
 pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problems> {
-    let with = enrolment(&args)?;
+    let files = Files::read(&args)?;
+    let hub = hub_of(cx, &args)?;
     let question = format!(
         "Enroll puts the gate on {}: members of the group {} then come in by their slots only, and what they run outside \
          of them is ended. The key in {} lets {} in at any time.\nGo on?",
         args.host,
         args.group,
-        args.admin_key.display(),
+        files.admin_file.display(),
         args.admin
     );
     confirm(cx.global.yes, &question).await?;
+    let with = enrolment(&args, files, hub.as_ref()).await?;
     let hide = [with.token.clone()];
-    carry_out(cx, "hub-enroll", &args.host, &args.server, &args.connect, &flows::enroll(with), &hide).await?;
+    let flow = flows::enroll(with);
+    let shown = carry_out(cx, "hub-enroll", &args.host, &args.server, &args.connect, &flow, &hide, HOST_KEYS).await?;
+    tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
     output::say(&format!(
         "{} is the hub's server {}. Its agent's log: journalctl -u kubecamp-agent there.\nNext: try the break-glass key, ssh {}@{}.",
         args.host, args.server, args.admin, args.host
@@ -52,66 +75,151 @@ pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Pro
     );
     confirm(cx.global.yes, &question).await?;
     let leave = GateLeave { group: args.group, remove_accounts: args.remove_accounts };
-    carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flows::unenroll(leave), &[]).await?;
+    let flow = flows::unenroll(leave);
+    carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flow, &[], "").await?;
     output::say(&format!("{} is as it was before it was enrolled as {}.", args.host, args.server));
     Ok(())
 }
 
-/// Reads every file first: bad input changes nothing.
-fn enrolment(args: &EnrollArgs) -> Result<Enrolment, Problems> {
-    let mut found = vec![];
-    let mut key = |file: &Path| match public_line(file) {
-        Ok(line) => line,
-        Err(problem) => {
-            found.push(problem);
-            String::new()
+/// The hub as this computer reaches it, where somebody is signed in: at the address that the server gets, else at that of
+/// the last login, since a server may know the hub by another address.
+fn hub_of(cx: &Context, args: &EnrollArgs) -> Result<Option<HubClient>, Problem> {
+    let named = |hub| HubArgs { hub, hub_ca: args.hub_ca.clone(), insecure: args.insecure, output: Format::Table };
+    let same = HubClient::new(&cx.places, &named(Some(args.hub.clone())))?;
+    if same.is_signed_in() {
+        return Ok(Some(same));
+    }
+    let last = HubClient::new(&cx.places, &named(None)).ok().filter(HubClient::is_signed_in);
+    if let Some(last) = &last {
+        output::say(&format!("Keys and token are those of the hub {}, where you are signed in.", last.hub()));
+    }
+    Ok(last)
+}
+
+/// What was named on the command line, read: bad input changes nothing.
+struct Files {
+    token: Option<Secret>,
+    user_ca: Option<String>,
+    plan_key: Option<String>,
+    admin_key: String,
+    admin_file: PathBuf,
+    hub_ca: Option<String>,
+    more: Option<String>,
+    program: PathBuf,
+}
+
+impl Files {
+    fn read(args: &EnrollArgs) -> Result<Self, Problems> {
+        let admin_file = match &args.admin_key {
+            Some(file) => file.clone(),
+            None => public_half(&key_file(args.connect.identity.clone())?),
+        };
+        let mut found = vec![];
+        let token = ok(args.token_file.as_deref().map(first_line), &mut found);
+        let user_ca = ok(args.user_ca.as_deref().map(public_line), &mut found);
+        let plan_key = ok(args.plan_key.as_deref().map(public_line), &mut found);
+        let admin_key = ok(Some(public_line(&admin_file)), &mut found);
+        let hub_ca = ok(args.hub_ca.as_deref().map(read), &mut found);
+        let more = ok(args.agent_config.as_deref().map(read), &mut found);
+        let own = || {
+            std::env::current_exe()
+                .map_err(|e| Problem::new(Code::LocalFile, "this program's own file is not to be found").because(e))
+        };
+        let program = ok(Some(args.program.clone().map_or_else(own, Ok)), &mut found);
+        if !gate::is_account(&args.group) || !gate::is_account(&format!("x{}", args.admin)) {
+            found.push(Problem::new(Code::Usage, "--group and --admin are plain Unix names"));
         }
-    };
-    let (user_ca, plan_key, admin_key) = (key(&args.user_ca), key(&args.plan_key), key(&args.admin_key));
-    let mut text = |file: &Option<std::path::PathBuf>| match file.as_deref().map(read).transpose() {
-        Ok(text) => text,
+        let machines = |text: &String| text.lines().any(|l| l.starts_with("machines:"));
+        if args.machines.is_some() && more.as_ref().is_some_and(machines) {
+            found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
+        }
+        ok(args.bundle.as_deref().map(Bundle::open), &mut found);
+        Problems::check(found)?;
+        let (admin_key, program) = (admin_key.unwrap_or_default(), program.unwrap_or_default());
+        Ok(Self { token, user_ca, plan_key, admin_key, admin_file, hub_ca, more, program })
+    }
+}
+
+/// The value, or its problem among the others.
+fn ok<T>(value: Option<Result<T, Problem>>, found: &mut Vec<Problem>) -> Option<T> {
+    match value? {
+        Ok(value) => Some(value),
         Err(problem) => {
             found.push(problem);
             None
         }
+    }
+}
+
+/// What the hub says of its gate.
+#[derive(Deserialize)]
+struct GateKeys {
+    user_ca: String,
+    plan_key: String,
+}
+
+#[derive(Deserialize)]
+struct MadeToken {
+    token: String,
+}
+
+/// What the server is enrolled with; the hub is asked for what no file was named for.
+async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> Result<Enrolment, Problem> {
+    let asked = || {
+        let what = "nobody is signed in at the hub, so it cannot be asked for its keys and the agent's token";
+        hub.ok_or_else(|| {
+            Problem::new(Code::Usage, what)
+                .hint("Sign in as an admin: kubecamp login --hub URL.")
+                .hint("Or name --token-file, --user-ca and --plan-key.")
+        })
     };
-    let (hub_ca, more) = (text(&args.hub_ca), text(&args.agent_config));
-    let token = first_line(&args.token_file).unwrap_or_else(|problem| {
-        found.push(problem);
-        Secret::new("")
-    });
-    let program = match &args.program {
-        Some(file) => file.clone(),
-        None => std::env::current_exe()
-            .map_err(|e| Problem::new(Code::LocalFile, "this program's own file is not to be found").because(e))?,
+    let (user_ca, plan_key) = match (files.user_ca, files.plan_key) {
+        (Some(user_ca), Some(plan_key)) => (user_ca, plan_key),
+        (user_ca, plan_key) => {
+            let keys: GateKeys = asked()?.get("/api/v1/gate").await?;
+            (user_ca.unwrap_or(keys.user_ca), plan_key.unwrap_or(keys.plan_key))
+        }
     };
-    let group_ok = gate::is_account(&args.group) && gate::is_account(&format!("x{}", args.admin));
-    if !group_ok {
-        found.push(Problem::new(Code::Usage, "--group and --admin are plain Unix names"));
+    for line in [&user_ca, &plan_key] {
+        gate::public_key(line)?;
     }
-    if args.machines.is_some() && more.iter().flat_map(|text| text.lines()).any(|l| l.starts_with("machines:")) {
-        found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
-    }
-    if let Some(Err(problem)) = args.bundle.as_deref().map(Bundle::open) {
-        found.push(problem);
-    }
-    Problems::check(found)?;
+    let token = match files.token {
+        Some(token) => token,
+        None => {
+            let path = format!("/api/v1/servers/{}/agent-token", args.server);
+            let made: MadeToken = asked()?.send(Method::POST, &path, &json!({}), None).await?;
+            Secret::new(made.token)
+        }
+    };
+    let insecure = if args.insecure { "insecure: true\n" } else { "" };
     Ok(Enrolment {
         server: args.server.to_string(),
         hub: args.hub.clone(),
         token,
         user_ca,
         plan_key,
-        hub_ca,
-        admin_key,
+        hub_ca: files.hub_ca,
+        admin_key: files.admin_key,
         admin: args.admin.clone(),
-        program,
+        program: files.program,
         group: args.group.clone(),
         permit_open: args.permit_open.clone(),
         exempt: args.exempt.clone(),
         labs: args.machines.map(|kind| GateMachines { kind, bundle: args.bundle.clone() }),
-        more: more.unwrap_or_default(),
+        more: format!("{insecure}{}", files.more.unwrap_or_default()),
     })
+}
+
+/// Tells the hub who the server is, so that `book ssh` asks nobody about it.
+async fn tell_host_keys(hub: Option<&HubClient>, server: &LabName, shown: &str) -> Result<(), Problem> {
+    let keys: Vec<&str> = shown.lines().map(str::trim).filter(|line| gate::public_key(line).is_ok()).collect();
+    let Some(hub) = hub.filter(|_| !keys.is_empty()) else {
+        output::say("The hub was not told the server's host keys: book ssh asks about them at the first login.");
+        return Ok(());
+    };
+    let path = format!("/api/v1/servers/{server}/host-keys");
+    let told: Result<Value, Problem> = hub.send(Method::PUT, &path, &json!({ "keys": keys }), None).await;
+    told.map(drop).map_err(|p| p.detail(["the server is enrolled; only its host keys are not at the hub"]))
 }
 
 fn read(file: &Path) -> Result<String, Problem> {
@@ -125,7 +233,17 @@ fn public_line(file: &Path) -> Result<String, Problem> {
     Ok(text.trim().to_owned())
 }
 
-/// Runs a flow on one server. The engine's runs are about labs; here the lab is only a frame with one node.
+/// What a script says on a host; nothing where it fails, since nothing depends on it.
+async fn look(host: &Host, script: &str) -> String {
+    match host.root(script, Duration::from_secs(30), Io::default()).await {
+        Ok(exit) if exit.ok() => exit.text(),
+        _ => String::new(),
+    }
+}
+
+/// Runs a flow on one server, and then a script that only looks; what that says. The engine's runs are about labs; here
+/// the lab is only a frame with one node.
+#[expect(clippy::too_many_arguments, reason = "what the two commands differ in")]
 async fn carry_out(
     cx: &Context,
     flow: &str,
@@ -134,7 +252,8 @@ async fn carry_out(
     connect: &ConnectArgs,
     phases: &[Box<dyn Phase>],
     hide: &[Secret],
-) -> Result<(), Problems> {
+    then: &str,
+) -> Result<String, Problems> {
     let entries = inventory::entries(&[host])?;
     let store = Store::of(&cx.places.labs.with_file_name("servers"), server);
     let frame = profile::Layout::SHIPPED.first().map(ToString::to_string).unwrap_or_default();
@@ -167,8 +286,12 @@ async fn carry_out(
     let work = async {
         let crew = cx.stop.unless_stopped(meet).await?;
         let ended = run_flow(&run, phases, &nodes, &crew.hosts, &crew.fleet).await;
+        let mut shown = String::new();
+        if let (Ok(()), Some(host), false) = (&ended, crew.hosts.values().next(), then.is_empty()) {
+            shown = look(host, then).await;
+        }
         crew.dismiss().await;
-        ended
+        ended.map(|()| shown)
     };
     let ended = work.await;
     cx.end(&run, ended)

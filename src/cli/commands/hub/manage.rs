@@ -1,4 +1,7 @@
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
@@ -7,26 +10,26 @@ use serde_json::{Value, json};
 use super::super::{Context, book::local};
 use crate::{
     cli::{
-        args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, ServerCommand, UserCommand},
+        args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, PersonChange, UserCommand},
         hub_client::HubClient,
         output,
     },
     core::{Code, Problem, shell::printable},
     hub::{
-        desk::{Checkup, Imported, NewServer},
-        domain::{Course, Group, Person, Policy, Server},
+        desk::{Checkup, Imported},
+        domain::{Course, Group, Person, PersonId, Policy},
         store::AuditRow,
     },
     render::table,
 };
 
-fn rows<T>(heading: &[&str], all: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
+pub(super) fn rows<T>(heading: &[&str], all: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
     let mut rows = vec![heading.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
     rows.extend(all.iter().map(row));
     table(&rows)
 }
 
-async fn listed<T: Serialize + DeserializeOwned>(
+pub(super) async fn listed<T: Serialize + DeserializeOwned>(
     cx: &Context,
     hub: &HubArgs,
     path: &str,
@@ -56,7 +59,7 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
     match command {
         UserCommand::List { hub } => listed(cx, &hub, "/api/v1/people", &PEOPLE, person_row).await,
         UserCommand::Add { login, full_name, role, key, zone, hub } => {
-            let keys = key.iter().map(|file| read(file).map(|t| t.trim().to_owned())).collect::<Result<Vec<_>, _>>()?;
+            let keys = keys(&key)?;
             let body = json!({ "id": login, "name": full_name, "role": role, "zone": zone, "keys": keys });
             let client = HubClient::new(&cx.places, &hub)?;
             let made: Person = client.send(Method::POST, "/api/v1/people", &body, None).await?;
@@ -70,16 +73,43 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             output::say("Good once, for 15 minutes: kubecamp login --link, or the hub's sign-in page.");
             Ok(())
         }
-        UserCommand::Disable { login, hub } => {
-            let client = HubClient::new(&cx.places, &hub)?;
-            let path = format!("/api/v1/people/{login}");
-            let p: Person = client.get(&path).await?;
-            let body =
-                json!({ "id": p.id, "name": p.name, "role": p.role, "active": false, "zone": p.zone, "keys": p.keys });
-            let after: Person = client.send(Method::PUT, &path, &body, Some(p.version)).await?;
-            output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))
+        UserCommand::Set { login, change, hub } => {
+            let PersonChange { full_name, role, key, zone, enable } = change;
+            let new = keys(&key)?;
+            let to = |p: Person| Person {
+                name: full_name.unwrap_or(p.name),
+                role: role.unwrap_or(p.role),
+                active: enable || p.active,
+                zone: zone.unwrap_or(p.zone),
+                keys: if new.is_empty() { p.keys } else { new },
+                ..p
+            };
+            change_person(cx, &hub, &login, to).await
         }
+        UserCommand::Disable { login, hub } => change_person(cx, &hub, &login, |p| Person { active: false, ..p }).await,
     }
+}
+
+fn keys(files: &[PathBuf]) -> Result<Vec<String>, Problem> {
+    files.iter().map(|file| read(file).map(|text| text.trim().to_owned())).collect()
+}
+
+/// Changes somebody as they are now; who changed them in between is not overwritten.
+async fn change_person(
+    cx: &Context,
+    hub: &HubArgs,
+    login: &PersonId,
+    to: impl FnOnce(Person) -> Person,
+) -> Result<(), Problem> {
+    let client = HubClient::new(&cx.places, hub)?;
+    let path = format!("/api/v1/people/{login}");
+    let there: Person = client.get(&path).await?;
+    let seen = there.version;
+    let p = to(there);
+    let body =
+        json!({ "id": p.id, "name": p.name, "role": p.role, "active": p.active, "zone": p.zone, "keys": p.keys });
+    let after: Person = client.send(Method::PUT, &path, &body, Some(seen)).await?;
+    output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))
 }
 
 fn group_row(g: &Group) -> Vec<String> {
@@ -97,6 +127,12 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
         }
         GroupCommand::Join { group, login, hub } => {
             (hub, Method::PUT, format!("/api/v1/groups/{group}/members/{login}"), json!({}))
+        }
+        GroupCommand::Remove { group, hub } => {
+            let path = format!("/api/v1/groups/{group}");
+            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            output::say(&format!("Group {group} is removed."));
+            return Ok(());
         }
         GroupCommand::Leave { group, login, hub } => {
             (hub, Method::DELETE, format!("/api/v1/groups/{group}/members/{login}"), json!({}))
@@ -140,63 +176,6 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             })
         }
     }
-}
-
-fn server_row(s: &Server) -> Vec<String> {
-    let health = s.health.as_str().to_owned();
-    let seen = s.seen.map_or_else(|| "never".into(), local);
-    let size = format!("{}c {}", s.cores, s.memory);
-    vec![
-        s.id.to_string(),
-        health,
-        s.mode.as_str().into(),
-        size,
-        s.address.clone(),
-        s.opening.to_string(),
-        s.zone.to_string(),
-        seen,
-    ]
-}
-
-/// `kubecamp hub server`.
-pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
-    const HEADING: [&str; 8] = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", "AGENT"];
-    let (hub, path, body) = match command {
-        ServerCommand::List { hub } => return listed(cx, &hub, "/api/v1/servers", &HEADING, server_row).await,
-        ServerCommand::Token { server, hub } => {
-            let path = format!("/api/v1/servers/{server}/agent-token");
-            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &json!({}), None).await?;
-            return output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()));
-        }
-        ServerCommand::Keys { hub } => {
-            let keys: Value = HubClient::new(&cx.places, &hub)?.get("/api/v1/gate").await?;
-            let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
-            return output::value(hub.output, &keys, |_| {
-                table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
-            });
-        }
-        ServerCommand::Maintenance { server, from, to, reason, hub } => {
-            let body = json!({ "window": { "starts": from, "ends": to }, "reason": reason });
-            let path = format!("/api/v1/servers/{server}/maintenance");
-            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
-            output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
-            if made["booked"] != 0 {
-                output::say(&format!("{} bookings lie in that time; they stay.", made["booked"]));
-            }
-            return Ok(());
-        }
-        ServerCommand::Add { server, address, cores, memory, mode, opening, zone, buffer, label, course, hub } => {
-            let labels = label.into_iter().collect();
-            let buffer = i64::from(buffer) * 60;
-            let new = NewServer { id: server, address, course, cores, memory, labels, opening, zone, buffer, mode };
-            (hub, "/api/v1/servers".to_owned(), json!(new))
-        }
-        ServerCommand::Health { server, health, reason, hub } => {
-            (hub, format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }))
-        }
-    };
-    let made: Server = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
-    output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), server_row))
 }
 
 /// `kubecamp hub audit`.

@@ -5,6 +5,7 @@
 mod enroll;
 mod manage;
 mod serve;
+mod servers;
 
 use super::Context;
 use crate::{cli::args::HubCommand, core::Problems};
@@ -17,7 +18,7 @@ pub(super) async fn hub(cx: &Context, command: HubCommand) -> Result<(), Problem
         HubCommand::User(command) => Ok(manage::user(cx, command).await?),
         HubCommand::Group(command) => Ok(manage::group(cx, command).await?),
         HubCommand::Course(command) => Ok(manage::course(cx, command).await?),
-        HubCommand::Server(command) => Ok(manage::server(cx, command).await?),
+        HubCommand::Server(command) => Ok(servers::server(cx, command).await?),
         HubCommand::Audit(args) => Ok(manage::audit(cx, args).await?),
         HubCommand::Doctor { hub } => Ok(manage::doctor(cx, hub).await?),
         HubCommand::Enroll(args) => enroll::enroll(cx, *args).await,

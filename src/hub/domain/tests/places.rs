@@ -73,12 +73,47 @@ fn alternatives_are_the_nearest() {
     });
     let wish = window("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
     let now = at("2026-11-23T08:00:00Z");
-    let found = alternatives(&[ground], &Policy::default(), now, wish, layout("1x4c12g"), 3);
+    let policy = Policy::default();
+    let within = around(&policy, now, wish, NEAR).unwrap();
+    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within };
+    let found = alternatives(&[ground], &policy, now, wish.starts, ask, 3);
     let starts: Vec<String> = found.iter().map(|f| f.window.starts.to_string()).collect();
     assert_eq!(starts, ["2026-11-23T11:30:00Z", "2026-11-23T08:30:00Z", "2026-11-23T12:00:00Z"]);
 }
 
 proptest! {
+    #[test]
+    fn going_outwards_finds_the_nearest_of_all(
+        taken in prop::collection::vec((0usize..2, 0i64..300, 1i64..12), 0..60), wish in 0i64..300, steps in 1i64..6,
+        days in 1i64..4, berlin in any::<bool>(),
+    ) {
+        let half = 1800;
+        let now = at("2026-10-24T06:10:00Z");
+        let base = at("2026-10-24T06:00:00Z");
+        let mut grounds = vec![ground(server("a", Mode::Exclusive, 8, 32)), ground(server("b", Mode::Exclusive, 8, 32))];
+        grounds[1].server.opening = "mon-sun 08:00-20:00".parse().unwrap();
+        if berlin {
+            // Clocks change in the second night.
+            grounds[1].server.zone = "Europe/Berlin".parse().unwrap();
+        }
+        for (n, (which, start, length)) in taken.into_iter().enumerate() {
+            let starts = base + start * half;
+            let busy = Window { starts, ends: starts + length * half };
+            grounds[which].held.push(Held { booking: id(n), place: 0, busy, layout: layout("1x4c12g") });
+        }
+        let policy = Policy::default();
+        let wish = Window { starts: base + wish * half, ends: base + (wish + steps) * half };
+        let within = around(&policy, now, wish, days).unwrap();
+        let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within };
+        let mut all = free_slots(&grounds, &policy, now, ask, usize::MAX);
+        all.sort_by_key(|f| {
+            let far = f.window.starts - wish.starts;
+            (far.abs(), far < 0, f.server.clone())
+        });
+        all.truncate(3);
+        prop_assert_eq!(alternatives(&grounds, &policy, now, wish.starts, ask, 3), all);
+    }
+
     #[test]
     fn whatever_is_asked_places_are_apart_and_layouts_fit(
         shared in any::<bool>(), cores in 2u32..24, gib in 14u64..80,

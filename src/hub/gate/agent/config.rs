@@ -29,6 +29,9 @@ pub struct Config {
     /// A file with the certificate of the hub's own authority, in PEM, for HTTPS without a public one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub_ca: Option<PathBuf>,
+    /// Whether a hub on another computer is asked by plain HTTP: whoever is on the way reads the token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
     /// The public key that plans are signed with, one OpenSSH line.
     pub plan_key: String,
     /// Journal and plan.

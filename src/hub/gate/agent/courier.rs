@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::Config;
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
-    hub::gate::{Accepted, Events, Heartbeat, HeartbeatAnswer, SignedPlan},
+    hub::gate::{Accepted, Events, Heartbeat, HeartbeatAnswer, SignedPlan, is_readable_on_the_way},
 };
 
 /// The way to the hub. The agent does its work without it.
@@ -41,6 +41,10 @@ impl HttpLink {
     pub fn of(config: &Config) -> Result<Option<Self>, Problem> {
         let Some(hub) = &config.hub else { return Ok(None) };
         let wrong = |why: &str| Problem::new(Code::GateConfig, format!("hub: {hub} {why}"));
+        if !config.insecure && is_readable_on_the_way(hub) {
+            return Err(wrong("is plain HTTP to another computer: whoever is on the way reads the token")
+                .hint("Use https://, or add `insecure: true` where the network itself is trusted."));
+        }
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
         let base = match hub.strip_prefix("unix:") {
@@ -104,5 +108,32 @@ impl HubLink for HttpLink {
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, Problem> {
         self.ask(Method::POST, "/api/v1/agent/heartbeat", Some(heartbeat)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::hub::gate::HubKey;
+
+    #[test]
+    fn a_token_is_not_sent_in_clear_to_another_computer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, token) = (dir.path().join("agent.yaml"), dir.path().join("token"));
+        let key = HubKey::generate("plan").unwrap().public_line().unwrap();
+        std::fs::write(&token, "kct_abc\n").unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let linked = |more: &str| {
+            let text = format!("server: s1\nplan-key: {key}\ntoken-file: {}\n{more}\n", token.display());
+            std::fs::write(&file, text).unwrap();
+            HttpLink::of(&Config::load(&file).unwrap()).map(|link| link.is_some()).map_err(|p| p.code)
+        };
+        assert_eq!(linked("hub: http://192.0.2.7"), Err(Code::GateConfig));
+        assert_eq!(linked("hub: http://192.0.2.7\ninsecure: true"), Ok(true));
+        assert_eq!(linked("hub: http://127.0.0.1:8420"), Ok(true));
+        assert_eq!(linked("hub: https://hub.example.org"), Ok(true));
+        assert_eq!(linked(""), Ok(false));
     }
 }

@@ -51,9 +51,9 @@ pub(super) async fn keys(State(state): State<AppState>, _session: Session) -> An
     Ok(Json(PublicKeys { user_ca: keys.ca.public_line()?, plan_key: keys.plan.public_line()? }))
 }
 
-/// The signed plan of the agent's server for the next 72 hours.
+/// The signed plan of the agent's server for the next 72 hours; its text is a `Plan` as JSON.
 #[utoipa::path(get, operation_id = "agent_plan", path = "/api/v1/agent/plan", tag = "gate", responses(
-    (status = 200, body = serde_json::Value),
+    (status = 200, body = SignedPlan),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Answer<Json<SignedPlan>> {
@@ -98,8 +98,8 @@ fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
 }
 
 /// What an agent did, oldest first; each number is taken once.
-#[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = serde_json::Value, responses(
-    (status = 200, body = serde_json::Value),
+#[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = Events, responses(
+    (status = 200, body = Accepted),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn events(
@@ -166,8 +166,8 @@ fn step_of(state: SlotState, reason: Option<Reason>) -> Step {
 }
 
 /// That an agent lives, by which plan it works, and what its clock says.
-#[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = serde_json::Value, responses(
-    (status = 200, body = serde_json::Value),
+#[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = Heartbeat, responses(
+    (status = 200, body = HeartbeatAnswer),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn heartbeat(
@@ -206,6 +206,8 @@ pub(super) struct Certificate {
     starts: Epoch,
     /// When it closes.
     ends: Epoch,
+    /// The keys by which the server proves itself, one OpenSSH line each; empty where the hub was not told.
+    host_keys: Vec<String>,
 }
 
 /// Certifies one's key for one's own slot.
@@ -236,7 +238,8 @@ pub(super) async fn certificate(
     let serial = u64::from(rand::random::<u32>());
     let certificate = gate::issue(&keys_of(&state)?.ca, server.id.as_str(), &slot, &want.key, serial, &extras)?;
     let (starts, ends) = (booking.window.starts, booking.window.ends);
-    Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends }))
+    let host_keys = state.desk.host_keys(&session.caller, now, &server.id).await?;
+    Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends, host_keys }))
 }
 
 #[cfg(test)]

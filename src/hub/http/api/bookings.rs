@@ -5,7 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::reply::{created, matched, tagged, window};
 use crate::hub::{
     desk::{BookRequest, Edit, Elsewhere, Placed, WeeklyRequest},
-    domain::{Booking, BookingId, Epoch, Free, GroupId, PersonId, ServerId, State as Stage, Window},
+    domain::{Booking, BookingId, Epoch, Free, GroupId, PersonId, SeriesId, ServerId, State as Stage, Window},
     http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, OnceKey, ProblemBody, Session},
     store::Listing,
 };
@@ -284,6 +284,23 @@ pub(super) async fn series(
 ) -> Answer<(StatusCode, Json<Vec<Placed>>)> {
     let made = state.desk.book_weekly(&session.caller, state.now(), key.as_deref(), &wish).await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Gives up all of a recurrence that has not begun.
+#[utoipa::path(post, operation_id = "bookings_cancel_series", path = "/api/v1/series/{id}/cancel", tag = "bookings", request_body = Edit,
+    params(("id" = SeriesId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Vec<Booking>),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn cancel_series(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<SeriesId>,
+    OnceKey(key): OnceKey,
+    ApiJson(edit): ApiJson<Edit>,
+) -> Answer<Json<Vec<Booking>>> {
+    Ok(Json(state.desk.cancel_series(&session.caller, state.now(), key.as_deref(), &id, &edit).await?))
 }
 
 /// A window that the table of a week shows.

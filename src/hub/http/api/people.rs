@@ -22,6 +22,31 @@ pub(super) async fn me(State(state): State<AppState>, session: Session) -> Answe
     Ok(tagged(&state.desk.person(&session.caller, state.now(), session.person()?).await?))
 }
 
+/// One's own SSH keys, all of them.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKeys {
+    /// Public keys, one line each, as in an authorized_keys file; 20 at most.
+    keys: Vec<String>,
+}
+
+/// Replaces one's own SSH keys; `If-Match` holds the ETag that was seen.
+#[utoipa::path(put, operation_id = "people_set_keys", path = "/api/v1/me/keys", tag = "people", request_body = NewKeys,
+    params(("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Person, headers(("ETag" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn set_keys(
+    State(state): State<AppState>,
+    session: Session,
+    version: IfMatch,
+    ApiJson(new): ApiJson<NewKeys>,
+) -> Answer<Response> {
+    let outcome = state.desk.set_own_keys(&session.caller, state.now(), &new.keys, version.0).await;
+    matched(outcome, version).map(|p| tagged(&p))
+}
+
 /// Everybody. For teachers.
 #[utoipa::path(get, operation_id = "people_list", path = "/api/v1/people", tag = "people", responses(
     (status = 200, body = Vec<Person>),
@@ -108,6 +133,20 @@ pub(super) async fn put_group(
     ApiJson(new): ApiJson<NewGroup>,
 ) -> Answer<Json<Group>> {
     Ok(Json(state.desk.put_group(&session.caller, state.now(), &id, &new.course).await?))
+}
+
+/// Removes a group whose members hold nothing by it. For teachers.
+#[utoipa::path(delete, operation_id = "people_drop_group", path = "/api/v1/groups/{id}", tag = "people", params(("id" = GroupId, Path)), responses(
+    (status = 204),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn drop_group(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<GroupId>,
+) -> Answer<StatusCode> {
+    state.desk.remove_group(&session.caller, state.now(), &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Puts somebody into a group. For teachers.

@@ -5,7 +5,10 @@ use utoipa::{
 };
 
 use super::{agent, bookings, calendar, events, looking, people, servers, system, tokens};
-use crate::hub::http::{AppState, ProblemBody};
+use crate::hub::{
+    gate::Plan,
+    http::{AppState, ProblemBody},
+};
 
 /// One table makes the routes and their document, so that neither can be without the other.
 macro_rules! table {
@@ -23,7 +26,7 @@ macro_rules! table {
                 license(name = "Apache-2.0", identifier = "Apache-2.0")
             ),
             paths($($file::$handler),*),
-            components(schemas(ProblemBody)),
+            components(schemas(ProblemBody, Plan)),
             modifiers(&Doors),
             security(("token" = []), ("cookie" = []))
         )]
@@ -48,6 +51,7 @@ table! {
     post "/api/v1/tokens" => tokens::add,
     delete "/api/v1/tokens/{id}" => tokens::revoke,
     get "/api/v1/me" => people::me,
+    put "/api/v1/me/keys" => people::set_keys,
     get "/api/v1/people" => people::list,
     post "/api/v1/people" => people::add,
     get "/api/v1/people/{id}" => people::one,
@@ -56,6 +60,7 @@ table! {
     get "/api/v1/people/{id}/tokens" => tokens::of_person,
     get "/api/v1/groups" => people::groups,
     put "/api/v1/groups/{id}" => people::put_group,
+    delete "/api/v1/groups/{id}" => people::drop_group,
     put "/api/v1/groups/{id}/members/{person}" => people::join,
     delete "/api/v1/groups/{id}/members/{person}" => people::leave,
     get "/api/v1/courses" => people::courses,
@@ -65,9 +70,11 @@ table! {
     post "/api/v1/servers" => servers::add,
     get "/api/v1/servers/{id}" => servers::one,
     put "/api/v1/servers/{id}" => servers::change,
+    delete "/api/v1/servers/{id}" => servers::remove,
     post "/api/v1/servers/{id}/health" => servers::health,
     post "/api/v1/servers/{id}/maintenance" => servers::add_maintenance,
     post "/api/v1/servers/{id}/agent-token" => servers::agent_token,
+    put "/api/v1/servers/{id}/host-keys" => servers::set_host_keys,
     get "/api/v1/maintenance" => servers::maintenance,
     delete "/api/v1/maintenance/{number}" => servers::drop_maintenance,
     get "/api/v1/free" => looking::free,
@@ -85,6 +92,7 @@ table! {
     post "/api/v1/bookings/{id}/certificate" => agent::certificate,
     post "/api/v1/waits" => bookings::wait,
     post "/api/v1/series" => bookings::series,
+    post "/api/v1/series/{id}/cancel" => bookings::cancel_series,
     post "/api/v1/class-plans" => looking::plan_class,
     post "/api/v1/class-plans/book" => looking::book_class,
     get "/api/v1/audit" => looking::audit,
@@ -141,6 +149,29 @@ mod tests {
         let served: BTreeSet<_> = ROUTES.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned())).collect();
         assert_eq!(written, served);
         assert_eq!(served.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_agents_say_and_hear_is_described() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        for (name, field) in [
+            ("Events", "events"),
+            ("Heartbeat", "holding"),
+            ("HeartbeatAnswer", "clock"),
+            ("Accepted", "accepted"),
+            ("SignedPlan", "signature"),
+            ("Plan", "slots"),
+            ("Slot", "principal"),
+        ] {
+            assert!(schemas[name]["properties"][field].is_object(), "{name}.{field}: {}", schemas[name]);
+        }
+        let kinds = schemas["ReportKind"]["oneOf"].as_array().unwrap();
+        assert!(kinds.len() >= 6 && kinds.iter().all(|k| k.to_string().contains("\"kind\"")), "{kinds:?}");
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let vague = item.to_string().contains("\"schema\":{}");
+            assert!(!vague, "{path} takes or gives anything");
+        }
     }
 
     #[test]

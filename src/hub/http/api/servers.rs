@@ -73,6 +73,23 @@ pub(super) async fn change(
     matched(outcome, version).map(|s| tagged(&s))
 }
 
+/// Removes a server that nobody holds or waits for; what was booked there stays in the records. For admins.
+#[utoipa::path(delete, operation_id = "servers_remove", path = "/api/v1/servers/{id}", tag = "servers",
+    params(("id" = ServerId, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 204),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn remove(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+    version: IfMatch,
+) -> Answer<StatusCode> {
+    let outcome = state.desk.remove_server(&session.caller, state.now(), &id, version.0).await;
+    matched(outcome, version).map(|()| StatusCode::NO_CONTENT)
+}
+
 /// Another health, and why.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -164,7 +181,7 @@ pub(super) async fn drop_maintenance(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Makes the token of a server's agent; the last one ends. For admins.
+/// Makes the token of a server's agent; the one before ends when this one is first used. For admins.
 #[utoipa::path(post, operation_id = "servers_agent_token", path = "/api/v1/servers/{id}/agent-token", tag = "servers", params(("id" = ServerId, Path)), responses(
     (status = 201, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -176,4 +193,29 @@ pub(super) async fn agent_token(
 ) -> Answer<(StatusCode, Json<Made>)> {
     let made = state.desk.make_agent_token(&session.caller, state.now(), &id).await?;
     Ok((StatusCode::CREATED, Json(Made::of(&made))))
+}
+
+/// The keys by which a server's sshd proves itself.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostKeys {
+    /// Public keys, one line each, as in `/etc/ssh/ssh_host_*_key.pub`; 20 at most.
+    keys: Vec<String>,
+}
+
+/// Replaces a server's host keys; certificates bring them along, so that nobody is asked about them. For admins.
+#[utoipa::path(put, operation_id = "servers_set_host_keys", path = "/api/v1/servers/{id}/host-keys", tag = "servers", request_body = HostKeys,
+    params(("id" = ServerId, Path)),
+    responses(
+        (status = 200, body = HostKeys),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn set_host_keys(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+    ApiJson(new): ApiJson<HostKeys>,
+) -> Answer<Json<HostKeys>> {
+    let keys = state.desk.set_host_keys(&session.caller, state.now(), &id, &new.keys).await?;
+    Ok(Json(HostKeys { keys }))
 }

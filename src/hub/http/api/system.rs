@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use axum::{
     Extension, Json,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::{
         desk::Caller,
         domain::{Health, State as Stage},
         http::{
-            Answer, AppState, ProblemBody, Session,
+            Answer, AppState, ProblemBody, Refused, Session,
             guard::Peer,
             metrics::{head, line},
         },
@@ -35,10 +35,12 @@ pub(super) struct Healthy {
 /// Whether the hub and its database answer.
 #[utoipa::path(get, operation_id = "system_healthz", path = "/healthz", tag = "system", security(()), responses(
     (status = 200, body = Healthy),
-    (status = 500, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn healthz(State(state): State<AppState>) -> Answer<Json<Healthy>> {
-    state.desk.last_event(state.now()).await?;
+    // Who balances between hubs takes 503 as a hub to be left alone for now, and 500 as a defect.
+    let away = |problem| Refused::with(StatusCode::SERVICE_UNAVAILABLE, problem);
+    state.desk.last_event(state.now()).await.map_err(away)?;
     Ok(Json(Healthy { status: "ok", version: env!("CARGO_PKG_VERSION") }))
 }
 

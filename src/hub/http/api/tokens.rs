@@ -170,7 +170,7 @@ pub(super) async fn challenge(
     Ok(Json(state.desk.challenge(state.now(), &asking.person).await?))
 }
 
-/// Trades a signed challenge for an API token. After five failures the person is locked out for 15 minutes.
+/// Trades a signed challenge for an API token. After five failures a client is locked out of that person for 15 minutes.
 #[utoipa::path(post, operation_id = "tokens_answer", path = "/api/v1/sign-in/answer", tag = "sign-in", security(()), request_body = Signed, responses(
     (status = 200, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -181,7 +181,7 @@ pub(super) async fn answer(
     ApiJson(signed): ApiJson<Signed>,
 ) -> Answer<Json<Made>> {
     counted(&state, &client.0)?;
-    let made = state.desk.answer(state.now(), &signed.challenge, &signed.signature, &signed.label).await?;
+    let made = state.desk.answer(state.now(), &signed.challenge, &signed.signature, &signed.label, &client.0).await?;
     Ok(Json(Made::of(&made)))
 }
 

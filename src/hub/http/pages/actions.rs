@@ -1,12 +1,8 @@
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Form, Refused},
+    super::{Answer, ApiPath, AppState, Form, Refused},
     Choices, WishForm,
     failure::Trouble,
     visit::{Visit, go},
@@ -137,7 +133,7 @@ fn moment(seconds: &str) -> Result<Epoch, Problem> {
 /// `POST /booking/{id}/{what}`: cancel, release, extend, give, accept or move.
 pub(super) async fn change(
     State(state): State<AppState>,
-    Path((id, what)): Path<(String, String)>,
+    ApiPath((id, what)): ApiPath<(String, String)>,
     Form(session, form): Form<ChangeForm>,
 ) -> Answer<Response> {
     let (desk, caller, now) = (&state.desk, &session.caller, state.now());

@@ -1,12 +1,8 @@
-use axum::{
-    extract::{Query, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Session},
+    super::{Answer, ApiQuery, AppState, Session},
     visit::{Visit, go},
 };
 use crate::hub::store::AuditRow;
@@ -55,7 +51,7 @@ pub(super) async fn show(
     State(state): State<AppState>,
     session: Option<Session>,
     headers: HeaderMap,
-    Query(want): Query<Want>,
+    ApiQuery(want): ApiQuery<Want>,
 ) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let visit = Visit::of(&state, &session, &headers, "/teacher/audit").await?;

@@ -1,5 +1,5 @@
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderMap, Uri},
     response::Response,
 };
@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Session},
+    super::{Answer, ApiPath, ApiQuery, AppState, Session},
     Choices, Eyes, Look, Slot, WeekView, WishForm,
     actions::{Instead, instead},
     visit::{Visit, go},
@@ -58,7 +58,7 @@ pub(super) async fn show(
     session: Option<Session>,
     headers: HeaderMap,
     here: Uri,
-    Query(at): Query<At>,
+    ApiQuery(at): ApiQuery<At>,
 ) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let here = here.path_and_query().map_or("/", |p| p.as_str());
@@ -137,14 +137,19 @@ pub(super) async fn booking(
     State(state): State<AppState>,
     session: Option<Session>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    ApiPath(id): ApiPath<String>,
 ) -> Answer<Response> {
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let visit = Visit::of(&state, &session, &headers, &format!("/booking/{id}")).await?;
     let unknown = |why: String| Problem::new(Code::HubUnknown, why);
     let booking = state.desk.booking(&visit.caller, visit.now, &id.parse().map_err(unknown)?).await?;
     let server = match &booking.server {
-        Some(id) => Some(state.desk.server(&visit.caller, visit.now, id).await?),
+        Some(id) => match state.desk.server(&visit.caller, visit.now, id).await {
+            Ok(server) => Some(server),
+            // It was removed; what was booked on it is history.
+            Err(problem) if problem.code == Code::HubUnknown => None,
+            Err(problem) => return Err(problem.into()),
+        },
         None => None,
     };
     let courses = state.desk.courses(&visit.caller, visit.now).await?;

@@ -6,9 +6,11 @@ mod actions;
 mod assets;
 mod audit;
 mod civil;
+mod class;
 mod draw;
 mod failure;
 mod home;
+mod keys;
 mod lang;
 mod row;
 mod sign_in;
@@ -23,10 +25,7 @@ mod week;
 mod wish;
 mod words;
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+use axum::{Router, routing};
 
 pub use civil::Civil;
 pub use failure::problem_page;
@@ -41,20 +40,37 @@ pub use words::Words;
 
 use super::AppState;
 
-/// The pages' routes.
-pub fn router() -> Router<AppState> {
-    Router::new()
-        .route("/", get(home::show))
-        .route("/book", post(actions::book))
-        .route("/booking/{id}", get(home::booking))
-        .route("/booking/{id}/{what}", post(actions::change))
-        .route("/calendar", get(sign_in::calendar).post(sign_in::make_calendar))
-        .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
-        .route("/sign-out", post(sign_in::sign_out))
-        .route("/settings", get(visit::settings))
-        .route("/teacher", get(teacher::show))
-        .route("/teacher/link", post(teacher::link))
-        .route("/teacher/server/{id}", post(teacher::server))
-        .route("/teacher/audit", get(audit::show))
-        .route("/assets/{name}", get(assets::asset))
+/// One table makes the routes and their list, so that what is tested is what is served.
+macro_rules! table {
+    ($($method:ident $path:literal => $file:ident :: $handler:ident),* $(,)?) => {
+        /// Every route of the pages: method and path.
+        pub const PAGES: &[(&str, &str)] = &[$((stringify!($method), $path)),*];
+
+        /// The pages' routes.
+        pub fn router() -> Router<AppState> {
+            Router::new()$(.route($path, routing::$method($file::$handler)))*
+        }
+    };
+}
+
+table! {
+    get "/" => home::show,
+    post "/book" => actions::book,
+    get "/booking/{id}" => home::booking,
+    post "/booking/{id}/{what}" => actions::change,
+    get "/calendar" => sign_in::calendar,
+    post "/calendar" => sign_in::make_calendar,
+    get "/keys" => keys::show,
+    post "/keys" => keys::save,
+    get "/sign-in" => sign_in::show,
+    post "/sign-in" => sign_in::sign_in,
+    post "/sign-out" => sign_in::sign_out,
+    get "/settings" => visit::settings,
+    get "/teacher" => teacher::show,
+    get "/teacher/class" => class::show,
+    post "/teacher/class" => class::plan,
+    post "/teacher/link" => teacher::link,
+    post "/teacher/server/{id}" => teacher::server,
+    get "/teacher/audit" => audit::show,
+    get "/assets/{name}" => assets::asset,
 }

@@ -1,12 +1,8 @@
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Form, Session},
+    super::{Answer, ApiPath, AppState, Form, Session},
     Usage,
     slot::state_key,
     usage::{MONTH, per_group, per_person},
@@ -132,7 +128,7 @@ pub(super) struct HealthForm {
 /// `POST /teacher/server/{id}`: takes a server out of use, or clears it.
 pub(super) async fn server(
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    ApiPath(id): ApiPath<String>,
     Form(session, form): Form<HealthForm>,
 ) -> Answer<Response> {
     let id: ServerId = id.parse().map_err(|why: String| Problem::new(Code::HubUnknown, why))?;

@@ -1,12 +1,11 @@
 use axum::{
-    extract::Query,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, AppState, Session},
+    super::{Answer, ApiQuery, AppState, Session},
     Civil, Lang, Words, draw,
 };
 use crate::{
@@ -169,7 +168,7 @@ pub(super) struct Settings {
 }
 
 /// Keeps a language or zone in a cookie for a year, and goes back.
-pub(super) async fn settings(Query(want): Query<Settings>) -> Response {
+pub(super) async fn settings(ApiQuery(want): ApiQuery<Settings>) -> Response {
     let mut response = go(local(want.back.as_deref().unwrap_or("/")));
     let lang = want.lang.as_deref().and_then(Lang::known).map(|l| (LANG_COOKIE, l.as_str().to_owned()));
     let zone = want.zone.as_deref().and_then(|z| z.trim().parse::<Zone>().ok()).map(|z| (ZONE_COOKIE, z.to_string()));

@@ -225,6 +225,34 @@ fn both_languages_render_without_words_of_the_other() {
 }
 
 #[test]
+fn a_class_plan_renders_in_both_languages() {
+    let civil = civil("Asia/Shanghai", Lang::En);
+    let window = Window { starts: at("2026-11-24T06:00:00Z"), ends: at("2026-11-24T08:00:00Z") };
+    let line = |person: &str, when: Option<String>| class::Line {
+        round: 1,
+        person: person.into(),
+        utc: when.as_ref().map(|_| civil.utc(window)),
+        server: when.as_ref().map(|_| "one".into()),
+        when,
+        why: "had <0.0 h>".into(),
+    };
+    let form = class::ClassForm { wishes: "amy: </textarea><script>".into(), ..class::ClassForm::default() };
+    let values = class::ClassView {
+        form,
+        courses: vec!["k8s".into()],
+        layouts: vec!["1x4c12g".into()],
+        rows: vec![line("amy", Some(civil.span(window))), line("bob", None)],
+        ..class::ClassView::default()
+    };
+    for (lang, left) in [(Lang::En, "no slot is left"), (Lang::Zh, "没有剩余时段")] {
+        let text = page(lang, Some("Tea"), &values, "class.html");
+        assert!(text.contains(left) && text.contains("06:00–08:00 UTC") && text.contains("14:00–16:00"), "{text}");
+        assert!(text.contains("value=\"book\"") && text.contains("&lt;&#x2F;textarea&gt;"), "{text}");
+        assert!(!text.contains("<script>") && text.contains("had &lt;0.0 h&gt;"), "{text}");
+    }
+}
+
+#[test]
 fn the_plain_ssh_line_has_the_port_apart() {
     let now = at("2026-11-23T08:00:00Z");
     let civil = civil("UTC", Lang::En);

@@ -35,6 +35,7 @@ CREATE TABLE servers (
     cores BIGINT NOT NULL,
     memory BIGINT NOT NULL,
     labels TEXT NOT NULL,
+    host_keys TEXT NOT NULL DEFAULT '[]',
     opening TEXT NOT NULL,
     zone TEXT NOT NULL,
     buffer BIGINT NOT NULL CHECK (buffer >= 0),
@@ -48,6 +49,7 @@ CREATE TABLE servers (
     seen BIGINT,
     clock_offset BIGINT NOT NULL DEFAULT 0,
     reported BIGINT NOT NULL DEFAULT 0,
+    removed BIGINT,
     version BIGINT NOT NULL DEFAULT 1
 );
 

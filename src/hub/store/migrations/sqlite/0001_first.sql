@@ -35,6 +35,7 @@ CREATE TABLE servers (
     cores INTEGER NOT NULL,
     memory INTEGER NOT NULL,
     labels TEXT NOT NULL,
+    host_keys TEXT NOT NULL DEFAULT '[]',
     opening TEXT NOT NULL,
     zone TEXT NOT NULL,
     buffer INTEGER NOT NULL CHECK (buffer >= 0),
@@ -48,6 +49,7 @@ CREATE TABLE servers (
     seen INTEGER,
     clock_offset INTEGER NOT NULL DEFAULT 0,
     reported INTEGER NOT NULL DEFAULT 0,
+    removed INTEGER,
     version INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 

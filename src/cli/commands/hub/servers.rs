@@ -1,0 +1,208 @@
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    super::{Context, book::local},
+    manage::{listed, rows},
+};
+use crate::{
+    cli::{
+        args::{HubArgs, ServerChange, ServerCommand},
+        hub_client::HubClient,
+        output,
+    },
+    core::{Problem, shell::printable},
+    hub::{
+        desk::NewServer,
+        domain::{Epoch, Maintenance, Server, ServerId, Window},
+        http::Clock,
+    },
+    render::table,
+};
+
+const HEADING: [&str; 8] = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", "AGENT"];
+
+fn row(s: &Server) -> Vec<String> {
+    let health = s.health.as_str().to_owned();
+    let seen = s.seen.map_or_else(|| "never".into(), local);
+    let size = format!("{}c {}", s.cores, s.memory);
+    vec![
+        s.id.to_string(),
+        health,
+        s.mode.as_str().into(),
+        size,
+        s.address.clone(),
+        s.opening.to_string(),
+        s.zone.to_string(),
+        seen,
+    ]
+}
+
+fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
+    output::value(hub.output, server, |_| rows(&HEADING, std::slice::from_ref(server), row))
+}
+
+/// `kubecamp hub server`.
+pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
+    match command {
+        ServerCommand::List { hub } => listed(cx, &hub, "/api/v1/servers", &HEADING, row).await,
+        ServerCommand::Add { server, address, cores, memory, mode, opening, zone, buffer, label, course, hub } => {
+            let labels = label.into_iter().collect();
+            let buffer = i64::from(buffer) * 60;
+            let new = NewServer { id: server, address, course, cores, memory, labels, opening, zone, buffer, mode };
+            let made = HubClient::new(&cx.places, &hub)?.send(Method::POST, "/api/v1/servers", &new, None).await?;
+            show(&hub, &made)
+        }
+        ServerCommand::Set { server, change, hub } => {
+            let (client, path) = (HubClient::new(&cx.places, &hub)?, format!("/api/v1/servers/{server}"));
+            let there: Server = client.get(&path).await?;
+            let seen = there.version;
+            show(&hub, &client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?)
+        }
+        ServerCommand::Remove { server, hub } => {
+            let path = format!("/api/v1/servers/{server}");
+            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            output::say(&format!(
+                "Server {server} is removed. While its gate stands it lets nobody in: kubecamp hub unenroll takes it off."
+            ));
+            Ok(())
+        }
+        ServerCommand::Health { server, health, reason, hub } => {
+            let (path, body) =
+                (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
+            show(&hub, &HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?)
+        }
+        ServerCommand::Maintenance { list: true, server, hub, .. } => closed(cx, &hub, server.as_ref()).await,
+        ServerCommand::Maintenance { end: Some(number), hub, .. } => {
+            let path = format!("/api/v1/maintenance/{number}");
+            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            output::say(&format!("Maintenance {number} is over."));
+            Ok(())
+        }
+        ServerCommand::Maintenance { server, from, to, reason, hub, .. } => {
+            // The command line asks for all four where it neither lists nor ends.
+            let server = server.map(|s| s.to_string()).unwrap_or_default();
+            let body = json!({ "window": { "starts": from, "ends": to }, "reason": reason });
+            close(cx, &hub, &server, &body).await
+        }
+        ServerCommand::Token { server, hub } => {
+            let path = format!("/api/v1/servers/{server}/agent-token");
+            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &json!({}), None).await?;
+            output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))
+        }
+        ServerCommand::Keys { hub } => {
+            let keys: Value = HubClient::new(&cx.places, &hub)?.get("/api/v1/gate").await?;
+            let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
+            output::value(hub.output, &keys, |_| {
+                table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
+            })
+        }
+    }
+}
+
+/// The server as it is to be; what is not named stays.
+fn changed(there: Server, to: ServerChange) -> NewServer {
+    let labels = match (to.no_labels, to.label.is_empty()) {
+        (true, _) => [].into(),
+        (false, true) => there.labels,
+        (false, false) => to.label.into_iter().collect(),
+    };
+    NewServer {
+        id: there.id,
+        address: to.address.unwrap_or(there.address),
+        course: if to.any_course { None } else { to.course.or(there.course) },
+        cores: to.cores.unwrap_or(there.cores),
+        memory: to.memory.unwrap_or(there.memory),
+        labels,
+        opening: to.opening.unwrap_or(there.opening),
+        zone: to.zone.unwrap_or(there.zone),
+        buffer: to.buffer.map_or(there.buffer, |minutes| i64::from(minutes) * 60),
+        mode: to.mode.unwrap_or(there.mode),
+    }
+}
+
+async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Result<(), Problem> {
+    let path = format!("/api/v1/servers/{server}/maintenance");
+    let made: Value = HubClient::new(&cx.places, hub)?.send(Method::POST, &path, body, None).await?;
+    output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
+    if made["booked"] != 0 {
+        output::say(&format!("{} bookings lie in that time; they stay.", made["booked"]));
+    }
+    Ok(())
+}
+
+/// Lists when servers are closed from now on.
+async fn closed(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<(), Problem> {
+    let ahead = Window { starts: Clock::system().now(), ends: Epoch::LAST };
+    let params = [("from", Some(ahead.starts.0.to_string())), ("to", Some(ahead.ends.0.to_string()))];
+    let mut all: Vec<Maintenance> = HubClient::new(&cx.places, hub)?.find("/api/v1/maintenance", &params).await?;
+    all.retain(|m| server.is_none_or(|s| m.server == *s));
+    let row = |m: &Maintenance| {
+        let reason = printable(&m.reason).to_string();
+        vec![m.id.to_string(), m.server.to_string(), local(m.window.starts), local(m.window.ends), reason]
+    };
+    output::value(hub.output, &all, |_| rows(&["NUMBER", "SERVER", "FROM", "TO", "WHY"], &all, row))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Args, Command, HubCommand};
+
+    fn parsed(args: &[&str]) -> Result<ServerCommand, ()> {
+        let args = ["kubecamp", "hub", "server"].iter().chain(args).copied();
+        match Args::try_parse_from(args).map_err(drop)?.command {
+            Command::Hub(HubCommand::Server(command)) => Ok(command),
+            _ => Err(()),
+        }
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let there: Server = serde_json::from_value(json!({
+            "id": "one", "address": "192.0.2.1", "course": "k8s", "cores": 8, "memory": "32GiB", "labels": ["gpu"],
+            "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": "healthy",
+            "health_note": null, "occupant": null, "revision": 1, "issued": 0, "acked": 0, "seen": null,
+            "clock_offset": 0, "version": 3,
+        }))
+        .unwrap();
+        let to = |args: &[&str]| match parsed(&[["set", "one"].as_slice(), args].concat()) {
+            Ok(ServerCommand::Set { change, .. }) => changed(there.clone(), change),
+            _ => panic!("{args:?}"),
+        };
+        let same = NewServer {
+            id: there.id.clone(),
+            address: there.address.clone(),
+            course: there.course.clone(),
+            cores: 8,
+            memory: there.memory,
+            labels: there.labels.clone(),
+            opening: there.opening.clone(),
+            zone: there.zone.clone(),
+            buffer: 600,
+            mode: there.mode,
+        };
+        assert_eq!(to(&["--buffer", "20"]), NewServer { buffer: 1200, ..same.clone() });
+        let bare = NewServer { labels: [].into(), course: None, ..same.clone() };
+        assert_eq!(to(&["--no-labels", "--any-course"]), bare);
+        assert_eq!(to(&["--label", "ssd"]), NewServer { labels: ["ssd".to_owned()].into(), ..same });
+        assert!(parsed(&["set", "one"]).is_err(), "nothing would change");
+    }
+
+    #[test]
+    fn maintenance_is_made_listed_or_ended() {
+        let (from, to) = ("2026-11-24T14:00:00Z", "2026-11-24T16:00:00Z");
+        assert!(parsed(&["maintenance", "one", "--from", from, "--to", to, "--reason", "disk"]).is_ok());
+        assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
+        assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
+        for bad in [
+            &["maintenance", "one"][..],
+            &["maintenance", "--end", "3", "--list"],
+            &["maintenance", "one", "--end", "3"],
+        ] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The pages as browsers without scripts use them: forms, refusals, and requests that no honest browser sends.
+
+use kubecamp::hub::{desk::Caller, http::pages::PAGES, store::Listing};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use reqwest::{Method, Response, StatusCode, header};
+
+use super::{
+    served::Hub,
+    world::{NOW, book, healthy},
+};
+
+/// Somebody who is signed in with a cookie.
+struct Browser<'a> {
+    hub: &'a Hub,
+    cookie: String,
+    csrf: String,
+}
+
+fn field(page: &str, name: &str) -> String {
+    let value = page.split(&format!("name=\"{name}\" value=\"")).nth(1).and_then(|rest| rest.split('"').next());
+    value.unwrap_or_else(|| panic!("there is no field {name}: {page}")).to_owned()
+}
+
+impl<'a> Browser<'a> {
+    async fn sign_in(hub: &'a Hub, login: &str) -> Self {
+        let link = hub.desk.make_link(&Caller::Console, NOW, &login.parse().unwrap()).await.unwrap();
+        let session = hub.desk.use_link(NOW, &link.text).await.unwrap();
+        let cookie = format!("kubecamp={}", session.text.expose());
+        let mut browser = Self { hub, cookie, csrf: String::new() };
+        browser.csrf = field(&browser.page("/").await, "csrf");
+        browser
+    }
+
+    fn ask(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.hub.ask(method, path, "").header(header::ACCEPT, "text/html");
+        request.header(header::COOKIE, &self.cookie)
+    }
+
+    async fn page(&self, path: &str) -> String {
+        let answer = self.ask(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let fields: Vec<(&str, &str)> = fields.iter().copied().chain([("csrf", self.csrf.as_str())]).collect();
+        self.send(path, &fields).await
+    }
+
+    async fn send(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let mut body = reqwest::Url::parse("http://form/").unwrap();
+        body.query_pairs_mut().extend_pairs(fields);
+        let kind = "application/x-www-form-urlencoded";
+        let request = self.ask(Method::POST, path).header(header::CONTENT_TYPE, kind);
+        request.body(body.query().unwrap_or_default().to_owned()).send().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_on_a_page_of_ours() {
+    let hub = Hub::start().await;
+    let tea = Browser::sign_in(&hub, "tea").await;
+    for (path, status) in [
+        ("/teacher/audit?page=x", 422),
+        ("/?from=1&from=2", 422),
+        ("/settings?lang=en&lang=zh", 422),
+        ("/booking/%ff", 404),
+        ("/booking/none", 404),
+        ("/assets/none", 404),
+        ("/?from=%00", 400),
+    ] {
+        let answer = tea.ask(Method::GET, path).header(header::ACCEPT_LANGUAGE, "zh").send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8", "{path}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("<html lang=\"zh-Hans\">") && text.contains("KC-HUB-"), "{path}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_kept_by_a_form() {
+    let hub = Hub::start().await;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let version = field(&amy.page("/keys").await, "version");
+    let key = kubecamp::hub::gate::HubKey::generate("x").unwrap().public_line().unwrap();
+    let lines = format!("\r\n{key}\r\n\r\n");
+    let saved = amy.post("/keys", &[("keys", lines.as_str()), ("version", version.as_str())]).await;
+    assert_eq!(saved.status(), StatusCode::SEE_OTHER);
+    let shown = key.split(' ').nth(1).unwrap().replace('/', "&#x2F;");
+    assert!(amy.page("/keys").await.contains(&shown));
+    let stale = amy.post("/keys", &[("keys", ""), ("version", version.as_str())]).await;
+    assert_eq!(stale.status(), StatusCode::CONFLICT);
+    let wrong = amy.post("/keys", &[("keys", "ssh-rsa <b>x</b>")]).await;
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let text = wrong.text().await.unwrap();
+    assert!(text.contains("KC-HUB-INVALID") && text.contains("&lt;b&gt;") && !text.contains("<b>x"), "{text}");
+    let forged = amy.send("/keys", &[("keys", "")]).await;
+    assert_eq!(forged.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_is_planned_and_booked_on_a_page() {
+    let hub = Hub::start().await;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let denied = amy.ask(Method::GET, "/teacher/class").send().await.unwrap();
+    assert_eq!(denied.status(), StatusCode::FORBIDDEN);
+    let tea = Browser::sign_in(&hub, "tea").await;
+    let empty = tea.page("/teacher/class").await;
+    assert!(empty.contains("name=\"minutes\"") && !empty.contains("value=\"book\""), "{empty}");
+    let fields = |act: &'static str, wishes: &'static str, seen: &str, once: &str| {
+        [
+            ("course", "k8s"),
+            ("layout", "1x4c12g"),
+            ("minutes", "60"),
+            ("slots", "1"),
+            ("start", "2026-11-24T08:00"),
+            ("end", "2026-11-25T20:00"),
+            ("wishes", wishes),
+            ("act", act),
+            ("seen", seen),
+            ("once", once),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+    };
+    let sent = async |fields: [(&'static str, String); 10]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let answer = tea.post("/teacher/class", &fields).await;
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let wishes = "bob: 2026-11-24T14:00/17:00\namy: 2026-11-24T14:00/15:00";
+    let (status, shown) = sent(fields("plan", wishes, "", "")).await;
+    assert_eq!(status, StatusCode::OK, "{shown}");
+    assert!(shown.contains("4 slots are given, 2 of them as wished."), "{shown}");
+    let none = hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
+    assert!(none.is_empty(), "nothing is booked by looking");
+    let (seen, once) = (field(&shown, "seen"), field(&shown, "once"));
+    let (status, other) = sent(fields("book", "", &seen, &once)).await;
+    assert!(status == StatusCode::OK && other.contains("another one than you saw"), "{other}");
+    assert_eq!(sent(fields("book", wishes, &seen, &once)).await.0, StatusCode::SEE_OTHER);
+    let made = hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
+    assert_eq!(made.len(), 4);
+    let (status, again) = sent(fields("book", wishes, &seen, &once)).await;
+    assert!(status == StatusCode::OK && again.contains("another one than you saw"), "a second click books nothing");
+    let (status, wrong) = sent(fields("plan", "amy: <i>soon</i>", "", "")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.contains("line 1: ") && !wrong.contains("<i>soon"), "{wrong}");
+    assert_eq!(hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap().len(), 4);
+    healthy(&hub.desk).await;
+}
+
+const TEXTS: &[&str] = &[
+    "",
+    "one",
+    "amy",
+    "tea",
+    "k8s",
+    "1",
+    "-1",
+    "9223372036854775807",
+    "1795424400",
+    "1795428000",
+    "99999999999999999999",
+    "2026-11-24T14:00",
+    "2026-11-24T15:00",
+    "2026-11-24T14:07",
+    "2026-11-24",
+    "0000-00-00T00:00",
+    "9999-12-31T23:59",
+    "book",
+    "wait",
+    "plan",
+    "healthy",
+    "1x4c12g",
+    "2x4c8g",
+    "' OR 1=1 --",
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}",
+    "{% include \"base.html\" %}",
+    "../../etc/passwd",
+    "//evil.example",
+    "a\r\nSet-Cookie: x=y",
+    "\u{202e}evil",
+    "\u{0}",
+    "zh",
+    "Asia/Shanghai",
+    "amy: 2026-11-24T14:00/18:00",
+    "ssh-ed25519 AAAA",
+    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+];
+
+/// Every field that a form or an address of the pages has.
+const FIELDS: &[&str] = &[
+    "server",
+    "start",
+    "end",
+    "starts_at",
+    "ends_at",
+    "layout",
+    "person",
+    "reason",
+    "act",
+    "once",
+    "version",
+    "ends",
+    "to",
+    "course",
+    "minutes",
+    "slots",
+    "wishes",
+    "seen",
+    "keys",
+    "health",
+    "code",
+    "from",
+    "at",
+    "page",
+    "about",
+    "by",
+    "lang",
+    "zone",
+    "back",
+];
+
+fn text(rng: &mut StdRng, known: &[&str]) -> String {
+    let from = if rng.random_bool(0.3) { known } else { TEXTS };
+    (*from.choose(rng).unwrap()).to_owned()
+}
+
+/// A form that is nearly right for its route, with some fields spoilt.
+fn form(rng: &mut StdRng, path: &str, known: &[&str]) -> Vec<(&'static str, String)> {
+    let right: &[(&'static str, &str)] = match path {
+        "/book" => &[
+            ("server", "one"),
+            ("start", "2026-11-24T14:00"),
+            ("end", "2026-11-24T15:00"),
+            ("layout", "1x4c12g"),
+            ("act", "book"),
+        ],
+        "/teacher/class" => &[
+            ("course", "k8s"),
+            ("layout", "1x4c12g"),
+            ("minutes", "60"),
+            ("slots", "1"),
+            ("start", "2026-11-24T08:00"),
+            ("end", "2026-11-25T20:00"),
+            ("act", "plan"),
+        ],
+        "/teacher/server/{id}" => &[("health", "away"), ("reason", "x")],
+        "/teacher/link" => &[("person", "amy")],
+        "/booking/{id}/{what}" => &[("reason", "x"), ("ends", "1795428000"), ("to", "bob")],
+        _ => &[],
+    };
+    let mut fields: Vec<(&'static str, String)> = right.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+    for _ in 0..rng.random_range(0..3) {
+        match fields.len() {
+            0 => {}
+            n => fields[rng.random_range(0..n)].1 = text(rng, known),
+        }
+    }
+    for _ in 0..rng.random_range(0..3) {
+        fields.push((*FIELDS.choose(rng).unwrap(), text(rng, known)));
+    }
+    fields
+}
+
+fn filled(rng: &mut StdRng, path: &str, known: &[&str]) -> reqwest::Url {
+    let mut url = reqwest::Url::parse("http://hub/").unwrap();
+    let parts: Vec<String> = path
+        .split('/')
+        .skip(1)
+        .map(|part| match part {
+            "{what}" if rng.random_bool(0.8) => {
+                (*["cancel", "release", "accept", "extend", "give"].choose(rng).unwrap()).to_owned()
+            }
+            "{name}" if rng.random_bool(0.5) => "hub.css".to_owned(),
+            part if part.starts_with('{') => text(rng, known),
+            part => part.to_owned(),
+        })
+        .collect();
+    url.path_segments_mut().unwrap().clear().extend(&parts);
+    for _ in 0..rng.random_range(0..4) {
+        let value = text(rng, known);
+        url.query_pairs_mut().append_pair(FIELDS.choose(rng).unwrap(), &value);
+    }
+    url
+}
+
+/// What every answer of a page must be, whatever was asked.
+async fn sound(answer: Response, what: &str) -> bool {
+    let status = answer.status();
+    assert!(!status.is_server_error(), "{what}: {status} {:?}", answer.text().await);
+    let headers = answer.headers().clone();
+    for cookie in headers.get_all(header::SET_COOKIE) {
+        assert!(cookie.to_str().unwrap().starts_with("kubecamp"), "{what}: {cookie:?}");
+    }
+    if status.is_redirection() {
+        let to = headers[header::LOCATION].to_str().unwrap();
+        assert!(to.starts_with('/') && !to.starts_with("//"), "{what} leads to {to}");
+        return true;
+    }
+    let kind = headers[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+    let asset = what.contains("/assets/") && status.is_success();
+    assert!(asset || kind == "text/html; charset=utf-8", "{what}: {kind}");
+    let text = answer.text().await.unwrap();
+    for bad in ["<script>alert", "<img src=x", "<b>x"] {
+        assert!(!text.contains(bad), "{what}: {bad} in {text}");
+    }
+    assert!(asset || text.trim_end().ends_with("</html>"), "{what}: {text}");
+    status.is_success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_form_breaks_a_page() {
+    let hub = Hub::start().await;
+    let booking = book(&hub.desk, "amy", 60, 120).await.id.to_string();
+    hub.admin().await;
+    let (amy, tea, ann) = (
+        Browser::sign_in(&hub, "amy").await,
+        Browser::sign_in(&hub, "tea").await,
+        Browser::sign_in(&hub, "root-ann").await,
+    );
+    let nobody = Browser { hub: &hub, cookie: "kubecamp=kct_wrong".into(), csrf: "0".into() };
+    let known = [booking.as_str(), "one", "amy", "bob", "k8s", "red"];
+    let seed = 20_261_125;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut good, mut bad) = (0, 0);
+    for round in 0..1500 {
+        let (method, path) = *PAGES.choose(&mut rng).unwrap();
+        let who = *[&amy, &tea, &ann, &nobody].choose(&mut rng).unwrap();
+        let url = filled(&mut rng, path, &known);
+        let place = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+        let what = format!("seed {seed} round {round} {method} {place}");
+        let answer = if method == "get" {
+            who.ask(Method::GET, &place).send().await.unwrap()
+        } else if path == "/sign-out" || rng.random_bool(0.1) {
+            // Whoever is signed out would be nobody for the rest of the rounds.
+            who.send(&place, &[("csrf", "wrong")]).await
+        } else {
+            let fields = form(&mut rng, path, &known);
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            who.post(&place, &fields).await
+        };
+        if sound(answer, &what).await { good += 1 } else { bad += 1 }
+    }
+    assert!(good > 200 && bad > 200, "{good} good, {bad} bad: the fuzz does not reach what it should");
+    healthy(&hub.desk).await;
+}
