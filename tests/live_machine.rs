@@ -3,20 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures::future::{BoxFuture, join_all};
 use kubecamp::{
-    core::{Bytes, Code, LabName, MIB, NodeId, Quiet},
+    core::{Bytes, Code, LabName, MIB, NodeId, Problem, Quiet},
+    engine::Lock,
     hub::gate::{
         Slot,
-        agent::{HandOver, Machines},
+        agent::{Ground, HandOver, Labs, Machines},
     },
-    machine::{Engine, ImageRef, IncusProvider, MachineSpec, NodeImage, Packages, Provider, Recipe, State},
+    machine::{Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Packages, Provider, Recipe, State},
+    profile::{self, Lab},
 };
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1xZbFa0eSH3yRNKMSpTKvCLKPKV0LfZD0uU8VS9m9G test";
@@ -296,6 +299,45 @@ fn live_only_a_way_out_leads_out_and_never_to_this_computers_loopback() {
     assert_eq!(ask(&own.to_string(), port), "");
 }
 
+/// A maker of labs without Kubernetes: what comes back and what is gone shows in the machines.
+struct Bare {
+    provider: Arc<dyn Provider>,
+    labs: Mutex<BTreeMap<LabName, Lab>>,
+}
+
+#[async_trait::async_trait]
+impl Labs for Bare {
+    fn known(&self, lab: &LabName) -> Option<Lab> {
+        self.labs.lock().unwrap().get(lab).cloned()
+    }
+    async fn alone(&self, _: &LabName) -> Result<Option<Lock>, Problem> {
+        Ok(None)
+    }
+    async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
+        let made = Lab::new(lab.clone(), profile::load(layout).unwrap()).unwrap();
+        for node in made.nodes() {
+            let name = node.name.as_str();
+            self.provider.ensure(&MachineSpec { lab: lab.clone(), ..spec(name) }, &Quiet).await?;
+        }
+        self.labs.lock().unwrap().insert(lab.clone(), made);
+        Ok(())
+    }
+    async fn down(&self, lab: &LabName) -> Result<(), Problem> {
+        let Some(made) = self.labs.lock().unwrap().remove(lab) else { return Ok(()) };
+        for node in made.nodes() {
+            self.provider.remove(lab, &node.name).await?;
+        }
+        Ok(())
+    }
+    async fn is_unwanted(&self, _: &Slot) -> Result<bool, Problem> {
+        Ok(false)
+    }
+    async fn hand(&self, _: &Slot, _: &LabName, _: &[Machine], trouble: Option<&Problem>) -> Result<(), Problem> {
+        assert!(trouble.is_none(), "{trouble:?}");
+        Ok(())
+    }
+}
+
 #[test]
 fn live_a_holders_lab_comes_back_and_the_next_finds_none_of_it() {
     let bench = Bench::new("hand");
@@ -305,10 +347,12 @@ fn live_a_holders_lab_comes_back_and_the_next_finds_none_of_it() {
         provider.prepare(&Quiet).await.unwrap();
         provider
     }));
+    let labs = Arc::new(Bare { provider: Arc::clone(&provider), labs: Mutex::default() });
     let shared = Arc::clone(&provider);
-    let source =
-        move |_: LabName, _: bool| -> BoxFuture<'static, _> { Box::pin(std::future::ready(Ok(Arc::clone(&shared)))) };
-    let machines = Machines::of(Box::new(source), None);
+    let source = move |_: LabName| -> BoxFuture<'static, _> {
+        Box::pin(std::future::ready(Ok(Ground { provider: Arc::clone(&shared), place: None })))
+    };
+    let machines = Machines::of(labs, Box::new(source), bench.dir.join("reach"));
     let slot = |booking: &str, account: &str| Slot {
         layout: Some("1x4c12g".into()),
         key: Some(KEY.into()),

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives},
+        domain::{
+            Ask, Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives,
+            around,
+        },
         store::{Listing, Tx},
     },
 };
@@ -173,8 +176,7 @@ async fn free_place(tx: &mut Tx, b: &Booking, to: &Free) -> Result<u32, Problem>
 pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Problem> {
     let now = tx.now();
     let policy = tx.course(&b.course).await?.policy;
-    let horizon = now + i64::from(policy.horizon) * 86_400;
-    let wide = Window { starts: now - 86_400, ends: b.window.ends.max(horizon) + 86_400 };
+    let Some(wide) = around(&policy, now, b.window, i64::from(policy.horizon)) else { return Ok(vec![]) };
     let mut grounds = vec![];
     for server in tx.servers().await? {
         if suits(&server, b) {
@@ -184,7 +186,8 @@ pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Probl
     let own = Listing { person: Some(b.person.clone()), within: Some(wide), open: true, ..Listing::default() };
     let own = tx.bookings(&own).await?;
     let others: Vec<Window> = own.iter().filter(|o| o.id != b.id && o.state.is_live()).map(|o| o.window).collect();
-    let mut found = alternatives(&grounds, &policy, now, b.window, b.layout, 12);
+    let ask = Ask { layout: b.layout, length: b.window.length(), within: wide };
+    let mut found = alternatives(&grounds, &policy, now, b.window.starts, ask, 12);
     found.retain(|free| !others.iter().any(|other| other.overlaps(free.window)));
     found.truncate(3);
     Ok(found)
