@@ -229,6 +229,10 @@ impl Agent {
         let now = self.timeline.look(&reading);
         let lost = self.timeline.is_lost(&reading);
         let shut = self.take_principals(now);
+        if lost {
+            // Whose slot is over by now nobody can say, so nobody comes in while the rest is done.
+            self.keep_doors(lost);
+        }
         self.keep_reach(now, lost).await;
         self.books().settle()?;
         self.remember_time()?;

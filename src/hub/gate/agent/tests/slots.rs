@@ -260,6 +260,21 @@ async fn files_that_cannot_be_removed_quarantine_the_slot() {
 }
 
 #[tokio::test]
+async fn a_lost_clock_shuts_the_doors_before_anything_else() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 0, 100)]).unwrap().unwrap();
+    post.until(90).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    // Over meanwhile, which the clock does not show.
+    post.sim.at().wall_ahead = -182_000;
+    post.sim.restart(84_000);
+    post.reborn(None).unwrap();
+    post.agent.tick().await.unwrap();
+    post.right();
+    assert!(!post.is_open("kct-a"));
+}
+
+#[tokio::test]
 async fn a_lab_is_reached_while_its_slot_is_open() {
     let mut post = Post::new();
     post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
