@@ -90,8 +90,13 @@ impl Desk {
             if all.is_empty() {
                 return Err(Problem::new(Code::HubUnknown, format!("there is no recurrence {id}")));
             }
+            // What a student gave away is somebody else's now.
+            let own = |b: &Booking| caller.is_teacher() || caller.person() == Some(&b.person);
+            if !all.iter().any(own) {
+                return Err(Problem::new(Code::HubDenied, format!("nothing of recurrence {id} is yours")));
+            }
             let mut gone = vec![];
-            for before in all {
+            for before in all.into_iter().filter(own) {
                 let who = caller.over(&before, edit.reason.as_deref())?;
                 if !matches!(before.state, State::Offered | State::Booked | State::Delayed) {
                     continue;
