@@ -114,7 +114,7 @@ impl Camp {
             return Err(out.status.code());
         }
         let booking: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-        Ok(booking["id"].as_str().unwrap().to_owned())
+        Ok(booking[0]["id"].as_str().unwrap().to_owned())
     }
 
     fn logs(&self) -> String {

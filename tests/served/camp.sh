@@ -12,7 +12,8 @@ api() { # api WHO METHOD PATH [JSON]: the hub's answer
   local token; token=$(sed 's/.*"token":"\([^"]*\)".*/\1/' "$home/$1/config/hub.json")
   curl -sS -X "$2" -H "Authorization: Bearer $token" -H 'Content-Type: application/json' ${4:+-d "$4"} "$url$3"
 }
-as hub hub serve --listen 127.0.0.1:0 --rate "${RATE:-0}" 2>"$home/log" & hub=$!
+# Not by `as`: the process that is ended must be the hub itself.
+KUBECAMP_HOME=$home/hub "$bin" hub serve --listen 127.0.0.1:0 --rate "${RATE:-0}" 2>"$home/log" & hub=$!
 until grep -q 'listens on' "$home/log"; do kill -0 $hub; sleep 0.05; done
 url=$(sed -n 's/.*listens on //p' "$home/log" | head -1)
 as hub hub admin-link ann 2>/dev/null | as ann login --hub "$url" --link 2>/dev/null
