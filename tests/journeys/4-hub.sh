@@ -87,7 +87,7 @@ ready() { on "$1" 'kubectl get nodes --no-headers' 2>/dev/null | grep -q '^cp  *
 # give_back WHO: ends the slot, and sees that it is over and proven clean
 give_back() {
   exits 0 as "$1" book release "$ID"
-  ok "$1 is out within seconds" wait_for 10 in_ sh -c "! pgrep -U $1"
+  ok "$1 is out within seconds" wait_for 10 in_ sh -c "! pgrep -r D,R,S,T -U $1"
   ok "$1 has no way to the lab any more" wait_for 5 in_ sh -c '! ip rule show | grep -q ^11500:'
   ok "saved, and proven clean" wait_for 120 is "$ID" 'done' || give_up "the slot does not end"
   in_ sh -c "setpriv --reuid \$(id -u $1) --clear-groups timeout 3 bash -c '</dev/tcp/$address/6443'" 2>/dev/null &&

@@ -56,9 +56,13 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
     let flow = flows::enroll(with);
     let shown = carry_out(cx, "hub-enroll", &args.host, &args.server, &args.connect, &flow, &hide, HOST_KEYS).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
+    let host = args.host.to_string();
+    // ssh's own form, in which a port may stand.
+    let address = host.rsplit_once('@').map_or(host.as_str(), |(_, address)| address);
     output::say(&format!(
-        "{} is the hub's server {}. Its agent's log: journalctl -u kubecamp-agent there.\nNext: try the break-glass key, ssh {}@{}.",
-        args.host, args.server, args.admin, args.host
+        "{host} is the hub's server {}. Its agent's log: journalctl -u kubecamp-agent there.\n\
+         Next: try the break-glass key, ssh ssh://{}@{address}.",
+        args.server, args.admin
     ));
     Ok(())
 }
