@@ -6,12 +6,16 @@ left=$(cat /tmp/kubecamp-journey-4-hub/sandbox.pid 2>/dev/null) && grep -qs unsh
 [ "$(id -u)" = 0 ] || die "a sandbox needs root"
 home=$KUBECAMP_HOME socket=unix:$KUBECAMP_HOME/hub.sock hub= sandbox= inside=
 mkdir -p "$home" && chmod 755 "$home"
+# Not below /tmp, where the agent removes what an account of the sandbox left: the layers are the accounts' homes too.
+layers=/srv/kubecamp-journey-4-hub
+rm -rf "$layers"
 
 clean_up() {
   [ -z "$hub" ] || kill "$hub" 2>/dev/null
   # Everything in it ends with its first process.
   [ -z "$sandbox" ] || { kill -9 "$sandbox" 2>/dev/null; wait "$sandbox" 2>/dev/null; }
   kc machine engine stop --yes >/dev/null 2>&1
+  rm -rf "$layers"
   [ -n "${KEEP:-}" ] || rm -rf "$KUBECAMP_HOME"
 }
 logs() { say "the agent's log:"; in_ tail -n 30 /var/log/kubecamp-agent.log; say "the hub's log:"; tail -n 10 "$home/hub.log"; }
@@ -23,10 +27,10 @@ unshare --mount --net --pid --fork --kill-child --mount-proc sh -c '
   mount -t tmpfs run /run && mkdir -p /run/lock /run/netns /run/sshd || exit 1
   for d in /etc /home /usr/local /opt /var/lib /var/log /var/spool /root /var/tmp; do
     [ -d $d ] || continue
-    n=$1/layers/$(echo $d | tr / _); mkdir -p $n/up $n/work
+    n=$1/$(echo $d | tr / _); mkdir -p $n/up $n/work
     mount -t overlay overlay -o lowerdir=$d,upperdir=$n/up,workdir=$n/work $d || exit 1
   done
-  ip link set lo up; echo ready; exec sleep 100000' sandbox "$home" >"$home/sandbox.out" 2>&1 & sandbox=$!
+  ip link set lo up; echo ready; exec sleep 100000' sandbox "$layers" >"$home/sandbox.out" 2>&1 & sandbox=$!
 echo $sandbox >"$home/sandbox.pid"
 wait_for 20 grep -q ready "$home/sandbox.out" || { cat "$home/sandbox.out"; die "the sandbox did not come up"; }
 inside=$(tr -d ' ' <"/proc/$sandbox/task/$sandbox/children")
