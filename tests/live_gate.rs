@@ -313,7 +313,12 @@ async fn live_gate_accounts_are_students_and_no_more() {
     drop(others);
     // Who was a student when the slot began is put out, also by an agent that begins anew.
     must("gpasswd", &["-d", &a, &group(gate.name)]);
-    let mut theirs = Client(Command::new("runuser").args(["-u", &a, "--", "sleep", "1000"]).spawn().unwrap());
+    let mut theirs = Client(
+        Command::new("setpriv")
+            .args(["--reuid", &a, "--regid", &a, "--init-groups", "--", "sleep", "1000"])
+            .spawn()
+            .unwrap(),
+    );
     gate.by("the student's process", wall() + 10.0, |g| g.processes("a").iter().any(|p| p.ends_with("sleep")));
     let anew = Linux::new(places);
     anew.remember(&a);
