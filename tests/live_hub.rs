@@ -184,7 +184,7 @@ fn live_hub_the_slot_decides_who_comes_in() {
     assert_eq!(text(&camp.ssh("amy", "cat kept").stdout), "kept\n");
 
     camp.does("amy", &["book", "release", &first]);
-    camp.until("amy's end", || camp.sh("pgrep -c -U amy || true").trim() == "0");
+    camp.until("amy's end", || camp.sh("pgrep -c -r D,R,S,T -U amy || true").trim() == "0");
     assert!(!camp.ssh("amy", "true").status.success());
     // The place is sold again once the server's agent knows that it is free.
     let mut second = Err(None);
@@ -207,7 +207,7 @@ fn live_hub_the_slot_decides_who_comes_in() {
     let key = camp.file("ann/id_ed25519").display().to_string();
     camp.does("ann", &["--yes", "hub", "unenroll", "root@127.0.0.1", "--server", "one", "--identity", &key]);
     assert!(!camp.ssh("bob", "true").status.success());
-    assert_eq!(camp.sh("pgrep -c -U bob || true").trim(), "0");
+    assert_eq!(camp.sh("pgrep -c -r D,R,S,T -U bob || true").trim(), "0");
     let log = fs::read_to_string(camp.file("hub.log")).unwrap();
     assert!(!log.contains("kct_"), "a token is in the log\n{log}");
 }
