@@ -175,16 +175,6 @@ pub fn provider_in(place: Place, places: &LocalPlaces) -> Result<IncusProvider, 
     Ok(IncusProvider::new(place, node_image(places, Kind::Container)?, "no new machines"))
 }
 
-/// The provider over a place that runs, for new machines too: of the kind that is asked for, which may be impossible.
-pub async fn provider_for_new(
-    place: Place,
-    places: &LocalPlaces,
-    report: &dyn Report,
-) -> Result<IncusProvider, Problem> {
-    let choice = Choice::make(places.kind, &place, &places.kvm(), report).await?;
-    Ok(IncusProvider::new(place, node_image(places, choice.kind)?, choice.why))
-}
-
 struct StartEngine {
     lab: LabName,
     places: LocalPlaces,
@@ -193,9 +183,10 @@ struct StartEngine {
 
 impl StartEngine {
     async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
-        let provider = provider_for_new(place, &self.places, report).await?;
+        let choice = Choice::make(self.places.kind, &place, &self.places.kvm(), report).await?;
+        let provider = IncusProvider::new(place, node_image(&self.places, choice.kind)?, choice.why);
         if self.places.kind != Wanted::Auto {
-            same_kind(&provider.list(Some(&self.lab)).await?, provider.kind())?;
+            same_kind(&provider.list(Some(&self.lab)).await?, choice.kind)?;
         }
         let _ = self.provider.set(Arc::new(provider));
         Ok(())
@@ -275,9 +266,7 @@ impl Make {
             _ => Ok(vec![]),
         }
     }
-}
 
-impl Make {
     /// Machines of the lab's earlier layout: a lab that was reset may come up with another.
     fn too_many(&self, there: &[Machine]) -> Vec<NodeId> {
         let wanted = |node: &NodeId| self.specs.iter().any(|spec| spec.node == *node);

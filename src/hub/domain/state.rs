@@ -120,8 +120,8 @@ impl State {
     pub const LIVE: [Self; 8] = [Offered, Booked, Delayed, Arming, Active, Ending, Saving, Resetting];
 
     /// Whether the booking holds its place, so that nobody else can have the window.
-    pub const fn is_live(self) -> bool {
-        matches!(self, Offered | Booked | Delayed | Arming | Active | Ending | Saving | Resetting)
+    pub fn is_live(self) -> bool {
+        Self::LIVE.contains(&self)
     }
 
     /// Whether the agent is at work on it: after a restart these are driven on first.
