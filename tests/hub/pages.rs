@@ -86,8 +86,8 @@ async fn keys_are_kept_by_a_form() {
     let lines = format!("\r\n{key}\r\n\r\n");
     let saved = amy.post("/keys", &[("keys", lines.as_str()), ("version", version.as_str())]).await;
     assert_eq!(saved.status(), StatusCode::SEE_OTHER);
-    let shown = key.split(' ').nth(1).unwrap().replace('/', "&#x2F;");
-    assert!(amy.page("/keys").await.contains(&shown));
+    let shown = amy.page("/keys").await;
+    assert!(shown.contains(key.split(' ').nth(1).unwrap()), "{shown}");
     let stale = amy.post("/keys", &[("keys", ""), ("version", version.as_str())]).await;
     assert_eq!(stale.status(), StatusCode::CONFLICT);
     let wrong = amy.post("/keys", &[("keys", "ssh-rsa <b>x</b>")]).await;
