@@ -74,6 +74,37 @@ async fn who_was_overtaken_hears_412_and_a_repeat_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_course_is_changed_only_as_it_was_seen() {
+    let hub = Hub::start().await;
+    let (amy, admin) = (hub.token("amy").await, hub.admin().await);
+    let path = "/api/v1/courses/k8s";
+    let seen = hub.ask(Method::GET, path, &amy).send().await.unwrap();
+    assert_eq!((seen.status(), seen.headers()[header::ETAG].to_str().unwrap()), (StatusCode::OK, "\"1\""));
+    let put = |path: &str, token: &str, tag: &str, title: &str| {
+        let request = hub.ask(Method::PUT, path, token).json(&json!({ "title": title }));
+        if tag.is_empty() { request.send() } else { request.header(header::IF_MATCH, tag).send() }
+    };
+    for (token, tag, status, code) in [
+        (&amy, "\"1\"", 403, "KC-HUB-DENIED"),
+        (&admin, "", 409, "KC-HUB-EXISTS"),
+        (&admin, "\"7\"", 412, "KC-BOOK-STALE"),
+        (&admin, "\"x\"", 400, "KC-HUB-REQUEST"),
+    ] {
+        let (had, why, _) = refused(put(path, token, tag, "Kubernetes II").await.unwrap()).await;
+        assert_eq!((had, why.as_str()), (status, code), "{tag}");
+    }
+    assert_eq!(hub.get(path, &amy).await["title"], "Kubernetes");
+    let next = put(path, &admin, "\"1\"", "Kubernetes II").await.unwrap();
+    assert_eq!((next.status(), next.headers()[header::ETAG].to_str().unwrap()), (StatusCode::OK, "\"2\""));
+    assert_eq!(refused(put(path, &admin, "\"1\"", "Kubernetes III").await.unwrap()).await.0, 412);
+    assert_eq!(hub.get(path, &amy).await["title"], "Kubernetes II");
+    let other = put("/api/v1/courses/linux", &admin, "", "Linux").await.unwrap();
+    assert_eq!((other.status(), other.headers()[header::ETAG].to_str().unwrap()), (StatusCode::OK, "\"1\""));
+    let none = hub.ask(Method::GET, "/api/v1/courses/none", &amy).send().await.unwrap();
+    assert_eq!(refused(none).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_route_that_is_not_open_needs_a_token() {
     let hub = Hub::start().await;
     let open = ["/healthz", "/metrics", "/api/v1/sign-in/challenge", "/api/v1/sign-in/answer", "/api/v1/sign-in/link"];

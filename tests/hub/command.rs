@@ -191,6 +191,7 @@ fn what_was_made_can_be_changed_and_removed() {
     let camp = Camp::start();
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
     camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
+    assert_eq!(camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"])["version"], 2);
     camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
     let set =
         camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);

@@ -80,7 +80,7 @@ pub async fn server_with(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u
 
 pub async fn camp(desk: &Desk, policy: &Policy) {
     let course = "k8s".parse().unwrap();
-    desk.put_course(&Caller::Console, NOW, &course, "Kubernetes", policy).await.unwrap();
+    desk.put_course(&Caller::Console, NOW, &course, "Kubernetes", policy, None).await.unwrap();
     for group in ["red", "blue"] {
         desk.put_group(&Caller::Console, NOW, &group.parse().unwrap(), &course).await.unwrap();
     }

@@ -92,7 +92,7 @@ const RESERVED: [&str; 22] = [
 ];
 
 impl Desk {
-    /// Adds a course or changes its title and rules.
+    /// Adds a course, or changes its title and rules when `version` is the one that the caller has seen.
     pub async fn put_course(
         &self,
         caller: &Caller,
@@ -100,6 +100,7 @@ impl Desk {
         id: &CourseId,
         title: &str,
         policy: &Policy,
+        version: Option<i64>,
     ) -> Result<Course, Problem> {
         caller.needs_admin()?;
         policy.check()?;
@@ -107,15 +108,26 @@ impl Desk {
             return Err(Problem::new(Code::HubInvalid, "a title has 1 to 200 characters of plain text"));
         }
         transact!(self, caller, now, |tx| {
-            tx.put_course(&Course {
-                id: id.clone(),
-                title: title.trim().to_owned(),
-                policy: policy.clone(),
-                version: 1,
-            })
-            .await?;
+            let (title, policy) = (title.trim().to_owned(), policy.clone());
+            let mut row = Course { id: id.clone(), title, policy, version: 1 };
+            match (tx.find_course(id).await?, version) {
+                (None, _) => tx.add_course(&row).await?,
+                (Some(there), None) => {
+                    let what = format!("course {id} exists already, as {}", there.title);
+                    return Err(Problem::new(Code::HubExists, what));
+                }
+                (Some(_), Some(version)) => {
+                    row.version = version;
+                    tx.change_course(&row).await?;
+                }
+            }
             tx.course(id).await
         })
+    }
+
+    /// A course by its name.
+    pub async fn course(&self, _caller: &Caller, now: Epoch, id: &CourseId) -> Result<Course, Problem> {
+        self.store.read(now).await?.course(id).await
     }
 
     /// All courses.

@@ -29,19 +29,39 @@ fn person(row: &Row, groups: Vec<GroupId>) -> Result<Person, Problem> {
 }
 
 impl Tx {
-    /// Adds a course, or changes the one of this name.
-    pub async fn put_course(&mut self, new: &Course) -> Result<(), Problem> {
-        let sql = "INSERT INTO courses (id, title, policy) VALUES ($1, $2, $3) ON CONFLICT (id) \
-                   DO UPDATE SET title = excluded.title, policy = excluded.policy, version = courses.version + 1";
-        self.run(sql, args![new.id.to_string(), new.title.clone(), json!(new.policy).to_string()]).await?;
-        self.note("course.put", format!("course:{}", new.id), None, json!(new));
+    /// Adds a course.
+    pub async fn add_course(&mut self, new: &Course) -> Result<(), Problem> {
+        let sql = "INSERT INTO courses (id, title, policy) VALUES ($1, $2, $3)";
+        self.run(sql, Self::course_values(new)).await?;
+        self.note("course.add", format!("course:{}", new.id), None, json!(new));
         Ok(())
+    }
+
+    /// Changes a course; `next.version` is the version that was read.
+    pub async fn change_course(&mut self, next: &Course) -> Result<(), Problem> {
+        let sql = "UPDATE courses SET title = $2, policy = $3, version = version + 1 WHERE id = $1 AND version = $4";
+        let mut values = Self::course_values(next);
+        values.extend(args![next.version]);
+        if self.run(sql, values).await? != 1 {
+            return Err(Problem::new(Code::BookStale, format!("course {} was changed in between", next.id)));
+        }
+        self.note("course.change", format!("course:{}", next.id), None, json!(next));
+        Ok(())
+    }
+
+    fn course_values(new: &Course) -> Vec<super::tx::Arg> {
+        args![new.id.to_string(), new.title.clone(), json!(new.policy).to_string()]
     }
 
     /// A course by its name.
     pub async fn course(&mut self, id: &CourseId) -> Result<Course, Problem> {
+        self.find_course(id).await?.ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is no course {id}")))
+    }
+
+    /// A course by its name, when there is such a course.
+    pub async fn find_course(&mut self, id: &CourseId) -> Result<Option<Course>, Problem> {
         let row = self.one("SELECT * FROM courses WHERE id = $1", args![id.to_string()]).await?;
-        row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no course {id}"))), |r| course(&r))
+        row.map(|r| course(&r)).transpose()
     }
 
     /// All courses by name.

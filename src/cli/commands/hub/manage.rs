@@ -165,7 +165,13 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             };
             let body = json!({ "title": title, "policy": policy });
             let path = format!("/api/v1/courses/{course}");
-            let made: Course = HubClient::new(&cx.places, &hub)?.send(Method::PUT, &path, &body, None).await?;
+            let client = HubClient::new(&cx.places, &hub)?;
+            let seen = match client.get::<Course>(&path).await {
+                Ok(there) => Some(there.version),
+                Err(problem) if problem.code == Code::HubUnknown => None,
+                Err(problem) => return Err(problem),
+            };
+            let made: Course = client.send(Method::PUT, &path, &body, seen).await?;
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
         CourseCommand::Import { course, file, hub } => {

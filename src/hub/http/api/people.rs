@@ -199,19 +199,36 @@ pub(super) struct NewCourse {
     policy: Policy,
 }
 
-/// Adds a course or changes its title and rules. For admins.
-#[utoipa::path(put, operation_id = "people_put_course", path = "/api/v1/courses/{id}", tag = "people", request_body = NewCourse, params(("id" = CourseId, Path)), responses(
+/// One course with its rules.
+#[utoipa::path(get, operation_id = "people_course", path = "/api/v1/courses/{id}", tag = "people", params(("id" = CourseId, Path)), responses(
     (status = 200, body = Course, headers(("ETag" = String))),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
+pub(super) async fn course(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<CourseId>,
+) -> Answer<Response> {
+    Ok(tagged(&state.desk.course(&session.caller, state.now(), &id).await?))
+}
+
+/// Adds a course, or changes its title and rules; then `If-Match` holds the ETag that was seen. For admins.
+#[utoipa::path(put, operation_id = "people_put_course", path = "/api/v1/courses/{id}", tag = "people", request_body = NewCourse,
+    params(("id" = CourseId, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Course, headers(("ETag" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn put_course(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<CourseId>,
+    version: IfMatch,
     ApiJson(new): ApiJson<NewCourse>,
 ) -> Answer<Response> {
     let (caller, now) = (&session.caller, state.now());
-    Ok(tagged(&state.desk.put_course(caller, now, &id, &new.title, &new.policy).await?))
+    let outcome = state.desk.put_course(caller, now, &id, &new.title, &new.policy, version.0).await;
+    matched(outcome, version).map(|c| tagged(&c))
 }
 
 /// Imports students from a CSV: login, name, group, and if wanted zone and SSH key. All lines or none. For teachers.

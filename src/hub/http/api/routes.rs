@@ -64,6 +64,7 @@ table! {
     put "/api/v1/groups/{id}/members/{person}" => people::join,
     delete "/api/v1/groups/{id}/members/{person}" => people::leave,
     get "/api/v1/courses" => people::courses,
+    get "/api/v1/courses/{id}" => people::course,
     put "/api/v1/courses/{id}" => people::put_course,
     post "/api/v1/courses/{id}/roster" => people::roster,
     get "/api/v1/servers" => servers::list,
