@@ -43,7 +43,7 @@ pub(super) struct Machine {
     pub health: &'static str,
     pub health_text: String,
     pub note: Option<String>,
-    /// When the agent was last heard; none is never.
+    /// When the agent was last heard; none is never, and then nothing is known of its clock.
     pub seen: Option<String>,
     /// Whether it was silent for more than two minutes.
     pub silent: bool,
@@ -95,7 +95,7 @@ fn missed(bookings: &[Booking], visit: &Visit) -> Vec<Missed> {
     found.into_iter().take(50).map(row).collect()
 }
 
-fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> Machine {
+pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> Machine {
     let words = visit.words();
     let health = match server.health {
         Health::Healthy => "health_ok",
@@ -112,7 +112,7 @@ fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> Machine {
         health_text: words.get(health).to_owned(),
         note: server.health_note.clone(),
         seen: server.seen.map(|at| visit.civil.moment(at)),
-        silent: server.seen.is_none_or(|at| visit.now - at > SILENT),
+        silent: server.seen.is_some_and(|at| visit.now - at > SILENT),
         skew: server.clock_offset,
         occupant: server.occupant.as_ref().map(ToString::to_string),
         holder: now.map(|b| (b.person.to_string(), words.get(state_key(b.state)).to_owned())),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::hub::{
     desk::Week,
-    domain::{Epoch, Grid, Health, PersonId, Window},
+    domain::{Epoch, Grid, Health, PersonId, Window, Zone},
 };
 
 /// Who looks at a week, and by which rules they may book.
@@ -41,6 +41,8 @@ pub struct WeekView {
     pub later: String,
     /// The viewer's zone.
     pub zone: String,
+    /// Whether hours are shown in UTC too: not where the viewer's zone is UTC itself.
+    pub utc: bool,
     /// The raster, minutes.
     pub grid: u16,
     /// Seven of them.
@@ -120,6 +122,7 @@ impl WeekView {
             earlier: shift(monday, -7).to_string(),
             later: shift(monday, 7).to_string(),
             zone: clock.zone.name().to_owned(),
+            utc: clock.zone.name() != Zone::utc().name(),
             grid: eyes.grid.into(),
             days,
             servers: week.servers.len(),
@@ -166,7 +169,7 @@ impl Day {
 
 /// A head for each hour that passes; where clocks change one comes twice, or is missing.
 fn hours(clock: &Civil, day: Window) -> Vec<Hour> {
-    let utc = Civil { zone: crate::hub::domain::Zone::utc(), lang: clock.lang };
+    let utc = Civil { zone: Zone::utc(), lang: clock.lang };
     let mut found: Vec<Hour> = vec![];
     let mut at = day.starts;
     while at < day.ends {

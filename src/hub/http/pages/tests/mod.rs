@@ -5,7 +5,7 @@ use super::{
     draw,
     home::{Home, One},
     slot::Slot,
-    visit::Frame,
+    visit::{Frame, Visit},
     *,
 };
 use crate::{
@@ -221,6 +221,41 @@ fn both_languages_render_without_words_of_the_other() {
         assert_eq!(text.contains("我的时段"), lang == Lang::Zh);
         assert!(text.contains("kubecamp book ssh b") && text.contains("09:00"), "own slot, and UTC");
         assert!(!text.contains("{left}</p>"), "a gap was not filled");
+    }
+}
+
+#[test]
+fn hours_are_shown_in_utc_too_only_where_that_is_another_zone() {
+    let now = at("2026-11-23T08:00:00Z");
+    for lang in Lang::ALL {
+        for (zone, label) in [("UTC", "UTC"), ("Europe/Berlin", "Europe/Berlin<br>UTC")] {
+            let civil = civil(zone, lang);
+            let home = home(&civil, now, vec![open(&civil, now, vec![])], &[]);
+            let text = page(lang, Some("Amy"), &home, "home.html");
+            assert_eq!(text.matches(&format!("<span class=\"name\">{label}</span>")).count(), 7, "{text}");
+            assert_eq!(text.matches("<br><small>").count(), if zone == "UTC" { 0 } else { 7 * 24 }, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_server_whose_agent_was_never_heard_says_so() {
+    let now = at("2026-11-23T08:00:00Z");
+    for (lang, none, clock) in
+        [(Lang::En, "no agent was heard yet", "clock 3 s"), (Lang::Zh, "尚未收到任何代理的上报", "时钟偏差 3 s")]
+    {
+        let (caller, civil, frame) = (Caller::Console, civil("UTC", lang), Frame::open(lang, "/teacher", now));
+        let visit = Visit { caller, person: None, civil, now, frame };
+        let shown = |server: &Server| {
+            let servers = vec![teacher::machine(server, &[], &visit)];
+            let values = teacher::Teacher { people: vec![], groups: vec![], no_shows: vec![], servers };
+            page(lang, Some("Tea"), &values, "teacher.html")
+        };
+        let text = shown(&server("one"));
+        assert!(text.contains(none) && !text.contains(" 0 s</small>") && !text.contains("badge warn"), "{text}");
+        let heard = Server { seen: Some(now - 600), clock_offset: 3, ..server("two") };
+        let text = shown(&heard);
+        assert!(text.contains(clock) && text.contains("badge warn") && !text.contains(none), "{text}");
     }
 }
 
