@@ -1,12 +1,17 @@
 //! The pages as browsers without scripts use them: forms, refusals, and requests that no honest browser sends.
 
-use kubecamp::hub::{desk::Caller, http::pages::PAGES, store::Listing};
+use kubecamp::hub::{
+    desk::{Caller, WeeklyRequest},
+    domain::{State, Weekly},
+    http::pages::PAGES,
+    store::Listing,
+};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use reqwest::{Method, Response, StatusCode, header};
 
 use super::{
     served::Hub,
-    world::{NOW, book, healthy},
+    world::{NOW, book, healthy, who, wish},
 };
 
 /// Somebody who is signed in with a cookie.
@@ -148,6 +153,48 @@ async fn a_class_is_planned_and_booked_on_a_page() {
     healthy(&hub.desk).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recurrence_is_given_up_on_the_page_of_any_of_its_slots() {
+    let hub = Hub::start().await;
+    let weekly = Weekly {
+        zone: "UTC".parse().unwrap(),
+        starts: "2026-11-23T09:00:00".parse().unwrap(),
+        ends: "2026-11-23T10:00:00".parse().unwrap(),
+        weeks: 3,
+    };
+    let request = WeeklyRequest { first: wish(Some("one"), 60, 120), weekly };
+    let made = hub.desk.book_weekly(&who("amy"), NOW, None, &request).await.unwrap();
+    let (amy, bob) = (Browser::sign_in(&hub, "amy").await, Browser::sign_in(&hub, "bob").await);
+    let path = format!("/booking/{}", made[1].booking.id);
+    let form = format!("{path}/cancel-series");
+    let shown = amy.page(&path).await;
+    assert!(shown.contains(&format!("action=\"{form}\"")) && shown.contains("have not begun: 3<"), "{shown}");
+    let chinese = amy.ask(Method::GET, &path).header(header::ACCEPT_LANGUAGE, "zh").send().await.unwrap();
+    let chinese = chinese.text().await.unwrap();
+    assert!(chinese.contains("尚未开始的时段： 3<") && chinese.contains(">全部取消</button>"), "{chinese}");
+    assert!(!bob.page(&path).await.contains("cancel-series"), "it is not his");
+    let tea = Browser::sign_in(&hub, "tea").await;
+    assert!(tea.page(&path).await.contains("id=\"r-series\""), "a teacher says why");
+    let (version, once) = (field(&shown, "version"), field(&shown, "once"));
+    let fields = [("version", version.as_str()), ("once", once.as_str())];
+    assert_eq!(bob.post(&form, &fields).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(amy.send(&form, &fields).await.status(), StatusCode::FORBIDDEN, "the page's own token is missing");
+    assert_eq!(amy.post(&form, &[("version", "7")]).await.status(), StatusCode::CONFLICT);
+    let alone = book(&hub.desk, "amy", 180, 240).await.id;
+    let none = amy.post(&format!("/booking/{alone}/cancel-series"), &[]).await;
+    assert_eq!(none.status(), StatusCode::CONFLICT, "it belongs to no recurrence");
+    for _ in ["a click", "the same once more"] {
+        let done = amy.post(&form, &fields).await;
+        assert_eq!(done.status(), StatusCode::SEE_OTHER);
+        assert_eq!(done.headers()[header::LOCATION].to_str().unwrap(), path);
+    }
+    for booking in hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap() {
+        assert_eq!(booking.state == State::Cancelled, booking.id != alone, "{}", booking.id);
+    }
+    assert!(!amy.page(&path).await.contains("cancel-series"), "nothing of it is ahead");
+    healthy(&hub.desk).await;
+}
+
 const TEXTS: &[&str] = &[
     "",
     "one",
@@ -271,7 +318,7 @@ fn filled(rng: &mut StdRng, path: &str, known: &[&str]) -> reqwest::Url {
         .skip(1)
         .map(|part| match part {
             "{what}" if rng.random_bool(0.8) => {
-                (*["cancel", "release", "accept", "extend", "give"].choose(rng).unwrap()).to_owned()
+                (*["cancel", "cancel-series", "release", "accept", "extend", "give"].choose(rng).unwrap()).to_owned()
             }
             "{name}" if rng.random_bool(0.5) => "hub.css".to_owned(),
             part if part.starts_with('{') => text(rng, known),

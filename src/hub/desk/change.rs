@@ -33,10 +33,70 @@ pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Boo
         }
         None => booking,
     };
-    if edit.version.is_some_and(|version| version != fresh.version) {
-        return Err(Problem::new(Code::BookStale, format!("booking {id} has version {} now", fresh.version)));
-    }
+    as_seen(&fresh, edit)?;
     Ok(fresh)
+}
+
+/// Refuses a change of a booking that is another one than the caller has seen.
+fn as_seen(fresh: &Booking, edit: &Edit) -> Result<(), Problem> {
+    if edit.version.is_some_and(|version| version != fresh.version) {
+        let what = format!("booking {} has version {} now", fresh.id, fresh.version);
+        return Err(Problem::new(Code::BookStale, what));
+    }
+    Ok(())
+}
+
+/// A recurrence by start, with its servers locked: nobody moves one of its bookings meanwhile.
+async fn lock_series(tx: &mut Tx, id: &SeriesId) -> Result<Vec<Booking>, Problem> {
+    // By name. What is over needs no lock, and its server may be gone.
+    let open = tx.series(id).await?.into_iter().filter(|b| !b.state.is_final());
+    let servers: BTreeSet<ServerId> = open.filter_map(|b| b.server).collect();
+    for server in &servers {
+        tx.lock_server(server).await?;
+    }
+    tx.series(id).await
+}
+
+/// Whether the caller has a say over a booking of a recurrence: what a student gave away is somebody else's now.
+fn has_a_say(caller: &Caller, booking: &Booking) -> bool {
+    caller.is_teacher() || caller.person() == Some(&booking.person)
+}
+
+/// Whether a booking of a recurrence can be given up with the others.
+fn is_ahead(booking: &Booking) -> bool {
+    matches!(booking.state, State::Offered | State::Booked | State::Delayed)
+}
+
+/// Gives up what of a recurrence has not begun; `all` is the recurrence, locked.
+async fn give_up(
+    tx: &mut Tx,
+    caller: &Caller,
+    id: &SeriesId,
+    mut all: Vec<Booking>,
+    edit: &Edit,
+) -> Result<Vec<Booking>, Problem> {
+    if all.is_empty() {
+        return Err(Problem::new(Code::HubUnknown, format!("there is no recurrence {id}")));
+    }
+    all.retain(|b| has_a_say(caller, b));
+    if all.is_empty() {
+        return Err(Problem::new(Code::HubDenied, format!("nothing of recurrence {id} is yours")));
+    }
+    let mut gone = vec![];
+    for before in all {
+        let who = caller.over(&before, edit.reason.as_deref())?;
+        if !is_ahead(&before) {
+            continue;
+        }
+        let reason = edit.reason.clone();
+        let next = Booking { state: State::Cancelled, offer_until: None, note: reason.clone(), ..before.clone() };
+        gone.push(tx.change_booking(&before, next, who, "booking.cancel", reason).await?);
+        tx.hold(&before, before.window.starts).await?;
+    }
+    if gone.is_empty() {
+        return Err(Problem::new(Code::BookState, format!("nothing of recurrence {id} is ahead")));
+    }
+    Ok(gone)
 }
 
 impl Desk {
@@ -81,37 +141,41 @@ impl Desk {
             return Err(Problem::new(Code::HubInvalid, "a recurrence has no version; each of its bookings has one"));
         }
         transact_once!(self, caller, now, key, ("cancel-series", id, edit), |tx| {
-            // Servers by name, then all of it anew: nobody moves one of them meanwhile.
-            let servers: BTreeSet<ServerId> = tx.series(id).await?.into_iter().filter_map(|b| b.server).collect();
-            for server in &servers {
-                tx.lock_server(server).await?;
-            }
-            let all = tx.series(id).await?;
-            if all.is_empty() {
-                return Err(Problem::new(Code::HubUnknown, format!("there is no recurrence {id}")));
-            }
-            // What a student gave away is somebody else's now.
-            let own = |b: &Booking| caller.is_teacher() || caller.person() == Some(&b.person);
-            if !all.iter().any(own) {
-                return Err(Problem::new(Code::HubDenied, format!("nothing of recurrence {id} is yours")));
-            }
-            let mut gone = vec![];
-            for before in all.into_iter().filter(own) {
-                let who = caller.over(&before, edit.reason.as_deref())?;
-                if !matches!(before.state, State::Offered | State::Booked | State::Delayed) {
-                    continue;
-                }
-                let reason = edit.reason.clone();
-                let next =
-                    Booking { state: State::Cancelled, offer_until: None, note: reason.clone(), ..before.clone() };
-                gone.push(tx.change_booking(&before, next, who, "booking.cancel", reason).await?);
-                tx.hold(&before, before.window.starts).await?;
-            }
-            if gone.is_empty() {
-                return Err(Problem::new(Code::BookState, format!("nothing of recurrence {id} is ahead")));
-            }
-            Ok(gone)
+            let all = lock_series(&mut tx, id).await?;
+            give_up(&mut tx, caller, id, all, edit).await
         })
+    }
+
+    /// As [`Desk::cancel_series`], for the recurrence that a booking belongs to; the version of `edit` is the booking's.
+    pub async fn cancel_series_of(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        edit: &Edit,
+    ) -> Result<Vec<Booking>, Problem> {
+        let alone = || {
+            Problem::new(Code::BookState, format!("booking {id} belongs to no recurrence"))
+                .hint("Cancel the booking itself.")
+        };
+        transact_once!(self, caller, now, key, ("cancel-series-of", id, edit), |tx| {
+            let series = tx.booking(id).await?.series.ok_or_else(alone)?;
+            let all = lock_series(&mut tx, &series).await?;
+            let seen = tx.booking(id).await?;
+            as_seen(&seen, edit)?;
+            if seen.series.as_ref() != Some(&series) {
+                return Err(alone());
+            }
+            give_up(&mut tx, caller, &series, all, edit).await
+        })
+    }
+
+    /// What of a recurrence has not begun and can be given up by the caller, by start.
+    pub async fn series_ahead(&self, caller: &Caller, now: Epoch, id: &SeriesId) -> Result<Vec<Booking>, Problem> {
+        let mut all = self.store.read(now).await?.series(id).await?;
+        all.retain(|b| has_a_say(caller, b) && is_ahead(b));
+        Ok(all)
     }
 
     /// Ends a running slot now; what was not used does not count. One that is armed does not open, and before that it is

@@ -130,7 +130,7 @@ fn moment(seconds: &str) -> Result<Epoch, Problem> {
     Epoch::try_from(seconds).map_err(bad)
 }
 
-/// `POST /booking/{id}/{what}`: cancel, release, extend, give, accept or move.
+/// `POST /booking/{id}/{what}`: cancel, cancel-series, release, extend, give, accept or move.
 pub(super) async fn change(
     State(state): State<AppState>,
     ApiPath((id, what)): ApiPath<(String, String)>,
@@ -142,16 +142,17 @@ pub(super) async fn change(
     let edit = Edit { version: form.version.parse().ok(), reason };
     let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
     match what.as_str() {
-        "cancel" => desk.cancel(caller, now, once, &id, &edit).await?,
-        "release" => desk.release(caller, now, once, &id, &edit).await?,
-        "accept" => desk.accept(caller, now, &id).await?,
-        "extend" => desk.extend(caller, now, once, &id, form.end()?, &edit).await?,
-        "move" => desk.move_to(caller, now, once, &id, &form.target()?, &edit).await?,
+        "cancel" => drop(desk.cancel(caller, now, once, &id, &edit).await?),
+        "cancel-series" => drop(desk.cancel_series_of(caller, now, once, &id, &edit).await?),
+        "release" => drop(desk.release(caller, now, once, &id, &edit).await?),
+        "accept" => drop(desk.accept(caller, now, &id).await?),
+        "extend" => drop(desk.extend(caller, now, once, &id, form.end()?, &edit).await?),
+        "move" => drop(desk.move_to(caller, now, once, &id, &form.target()?, &edit).await?),
         "give" => {
             let to = form.to.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
-            desk.give(caller, now, once, &id, &to, &edit).await?
+            drop(desk.give(caller, now, once, &id, &to, &edit).await?);
         }
         _ => return Err(Problem::new(Code::HubUnknown, "a booking cannot do this").into()),
-    };
+    }
     Ok(go(&format!("/booking/{id}")))
 }

@@ -130,6 +130,25 @@ pub(super) struct One {
     pub stuck: bool,
     /// Where to.
     pub instead: Vec<Instead>,
+    /// The recurrence that it belongs to, where more of it than this slot can be given up.
+    pub series: Option<Recurring>,
+}
+
+/// What of a recurrence is ahead.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Recurring {
+    /// How many slots.
+    pub ahead: usize,
+    /// Whether a reason is needed, because one of them is somebody else's.
+    pub reason: bool,
+}
+
+impl Recurring {
+    fn new(ahead: &[Booking], shown: &Booking, visit: &Visit) -> Option<Self> {
+        let reason = ahead.iter().any(|b| visit.caller.person() != Some(&b.person));
+        // The last one alone has a button of its own.
+        ahead.iter().any(|b| b.id != shown.id).then_some(Self { ahead: ahead.len(), reason })
+    }
 }
 
 /// `GET /booking/{id}`.
@@ -168,5 +187,10 @@ pub(super) async fn booking(
     let found = if own { Some(state.desk.elsewhere(&visit.caller, visit.now, &booking.id).await?) } else { None };
     let stuck = found.as_ref().is_some_and(|f| f.why.is_some());
     let instead = found.iter().flat_map(|f| &f.alternatives).map(|free| instead(free, &visit)).collect();
-    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead })
+    let ahead = match &booking.series {
+        Some(series) => state.desk.series_ahead(&visit.caller, visit.now, series).await?,
+        None => vec![],
+    };
+    let series = Recurring::new(&ahead, &booking, &visit);
+    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead, series })
 }

@@ -199,7 +199,7 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
         ends: now.0 + 10_800,
         once: "x".into(),
     };
-    let mut shown = One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free] };
+    let mut shown = One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free], series: None };
     let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
     assert!(text.contains("one: quarantined a process is left") && text.contains("two: later"), "{text}");
     assert!(text.contains("/move\"") && text.contains(&format!("value=\"{}\"", now.0 + 7200)), "{text}");
