@@ -304,6 +304,7 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     }
     let action = format!("agent.{to}");
     let after = tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
+    tx.happened(report.moment);
     if report.step == Step::NotOpened {
         rehouse::strand(tx, &after, report.note.clone()).await?;
     }

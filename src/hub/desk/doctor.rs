@@ -8,7 +8,7 @@ use crate::{
     core::Problem,
     hub::{
         domain::{Booking, Epoch, Health, Server, State},
-        store::{Listing, Tx},
+        store::{AuditRow, Listing, Tx},
     },
 };
 
@@ -21,12 +21,26 @@ pub struct Checkup {
     pub audit: usize,
     /// What contradicts itself; each line names the booking or server. Empty when all is well.
     pub wrong: Vec<String>,
-    /// What an admin should look at: silent agents, clocks, quarantine.
+    /// What an admin should look at: silent agents, clocks, quarantine, buffers that are too short.
     pub notes: Vec<String>,
 }
 
 /// What the audit says of a booking: its last state and version.
 type Played = BTreeMap<String, (State, i64)>;
+
+/// How long each server's hand-overs took, from the end of a slot to the proof, seconds; the newest last.
+#[derive(Default)]
+struct HandOvers {
+    /// By booking: when those began that are not done yet.
+    began: BTreeMap<String, Epoch>,
+    /// By server.
+    took: BTreeMap<String, Vec<i64>>,
+}
+
+/// So many hand-overs of a server are looked at: an older one was perhaps another machine's.
+const NEWEST: usize = 50;
+/// Fewer than these say nothing yet.
+const ENOUGH: usize = 5;
 
 impl Desk {
     /// Checks all records against each other: windows, places, states, occupants, and that playing the audit back
@@ -36,7 +50,7 @@ impl Desk {
         let mut tx = self.store.read(now).await?;
         let mut found = Checkup { bookings: 0, audit: 0, wrong: vec![], notes: vec![] };
         // The audit first: on PostgreSQL each statement sees what is committed by then, and bookings must be newer.
-        let played = play(&mut tx, &mut found).await?;
+        let (played, hand_overs) = play(&mut tx, &mut found).await?;
         let all = tx.bookings(&Listing::default()).await?;
         found.bookings = all.len();
         for booking in &all {
@@ -50,16 +64,17 @@ impl Desk {
         }
         for server in tx.servers().await? {
             check_server(&server, &all, now, &mut found);
+            check_buffer(&server, &hand_overs, &mut found);
         }
         Ok(found)
     }
 }
 
-async fn play(tx: &mut Tx, found: &mut Checkup) -> Result<Played, Problem> {
-    let (mut played, mut after) = (Played::new(), 0);
+async fn play(tx: &mut Tx, found: &mut Checkup) -> Result<(Played, HandOvers), Problem> {
+    let (mut played, mut hand_overs, mut after) = (Played::new(), HandOvers::default(), 0);
     loop {
         let rows = tx.audit_after(after, None, 1000).await?;
-        let Some(last) = rows.last() else { return Ok(played) };
+        let Some(last) = rows.last() else { return Ok((played, hand_overs)) };
         after = last.id;
         found.audit += rows.len();
         for row in rows {
@@ -84,7 +99,52 @@ async fn play(tx: &mut Tx, found: &mut Checkup) -> Result<Played, Problem> {
                 found.wrong.push(format!("audit row {}: booking {id} cannot go to {to} in version {version}", row.id));
             }
             played.insert(id.to_owned(), (to, version));
+            hand_overs.note(id, to, &row);
         }
+    }
+}
+
+impl HandOvers {
+    fn note(&mut self, id: &str, to: State, row: &AuditRow) {
+        let told = row.detail.get("happened").and_then(|at| serde_json::from_value::<Epoch>(at.clone()).ok());
+        let at = told.unwrap_or(row.moment);
+        match to {
+            State::Ending => {
+                self.began.entry(id.to_owned()).or_insert(at);
+            }
+            State::Done => {
+                let took = self.began.remove(id).map(|began| at - began);
+                // A clock that was set in between tells nothing.
+                let sound = took.filter(|took| (0..=86_400).contains(took));
+                if let (Some(took), Some(server)) = (sound, row.detail["server"].as_str()) {
+                    self.took.entry(server.to_owned()).or_default().push(took);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The 95th percentile of the newest hand-overs and how many they were, where a buffer is shorter than that.
+fn too_short(buffer: i64, took: &[i64]) -> Option<(i64, usize)> {
+    let mut newest = took[took.len().saturating_sub(NEWEST)..].to_vec();
+    if newest.len() < ENOUGH {
+        return None;
+    }
+    newest.sort_unstable();
+    let rank = (newest.len() * 95).div_ceil(100);
+    newest.get(rank - 1).filter(|p95| buffer < **p95).map(|p95| (*p95, newest.len()))
+}
+
+fn check_buffer(server: &Server, hand_overs: &HandOvers, found: &mut Checkup) {
+    let (id, buffer) = (&server.id, server.buffer);
+    let took = hand_overs.took.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+    if let Some((p95, count)) = too_short(buffer, took) {
+        let minutes = (p95 + 59) / 60;
+        found.notes.push(format!(
+            "the buffer of server {id} is {buffer} s, but 95 % of its last {count} hand-overs took up to {p95} s, so the \
+             next slot may begin late: kubecamp hub server set {id} --buffer {minutes}"
+        ));
     }
 }
 
@@ -140,5 +200,22 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
     if server.health != Health::Healthy {
         let note = server.health_note.as_deref().unwrap_or("no reason was given");
         found.notes.push(format!("server {id} is {}: {note}", server.health.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_compared_with_what_nearly_all_took() {
+        assert_eq!(too_short(600, &[]), None);
+        assert_eq!(too_short(600, &[720; 4]), None, "too few");
+        assert_eq!(too_short(600, &[720; 5]), Some((720, 5)));
+        assert_eq!(too_short(720, &[720; 5]), None, "it is enough");
+        let with_slow = |slow: usize| [vec![9000; slow], vec![300; 20 - slow]].concat();
+        assert_eq!(too_short(600, &with_slow(1)), None, "one of twenty may be slow");
+        assert_eq!(too_short(600, &with_slow(2)), Some((9000, 20)));
+        assert_eq!(too_short(600, &[vec![9000; 50], vec![300; 50]].concat()), None, "only the newest count");
     }
 }

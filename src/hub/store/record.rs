@@ -132,6 +132,13 @@ impl Tx {
         self.audit.push(NewAudit { action: action.to_owned(), subject, from, to, version, reason, detail });
     }
 
+    /// Notes when the change that was made last happened by its maker's clock: the hub may hear of it later.
+    pub fn happened(&mut self, moment: Epoch) {
+        if let Some(detail) = self.audit.last_mut().and_then(|row| row.detail.as_object_mut()) {
+            detail.insert("happened".to_owned(), serde_json::json!(moment));
+        }
+    }
+
     /// Tells something, when this transaction commits.
     pub fn tell(
         &mut self,

@@ -171,3 +171,33 @@ pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().clock_offset, 1);
     healthy(&desk).await;
 }
+
+pub async fn a_buffer_that_is_too_short_is_told(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let notes = async || desk.doctor(&Caller::Console, NOW).await.unwrap().notes.join("\n");
+    let mut number = 0;
+    for n in 0..5 {
+        assert!(!notes().await.contains("hand-overs"), "{n} are too few");
+        let start = n * 60;
+        let booking = desk.book(&who("amy"), at(start), None, &wish(Some("one"), start, start + 30)).await.unwrap();
+        // The hub was away meanwhile and hears all of it at once: the agent's clock counts.
+        for (step, minute) in [
+            (Step::Arming, 0),
+            (Step::Active, 1),
+            (Step::Ending, 30),
+            (Step::Saving, 31),
+            (Step::Resetting, 33),
+            (Step::Done, 42),
+        ] {
+            number += 1;
+            let one_step = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            let told = desk.report(&agent("one"), at(start + 50), &one, &[one_step]).await.unwrap();
+            assert_eq!(told[0].taken, Taken::Applied, "{step:?}");
+        }
+    }
+    let told = notes().await;
+    let want = "server one is 600 s, but 95 % of its last 5 hand-overs took up to 720 s";
+    assert!(told.contains(want) && told.contains("hub server set one --buffer 12"), "{told}");
+    healthy(&desk).await;
+}

@@ -56,6 +56,7 @@ scenarios! {
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         clocks_that_are_off_arm_nothing,
+        a_buffer_that_is_too_short_is_told,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,
