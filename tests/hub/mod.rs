@@ -7,6 +7,7 @@ mod fuzz;
 pub mod hammer;
 mod pages;
 pub mod processes;
+mod quiet;
 pub mod scenarios;
 mod served;
 pub mod world;
@@ -55,4 +56,11 @@ async fn sqlite_the_hub_is_killed_at_any_step() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     processes::killed_at_any_step(&desk, &url, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_clerk_with_nothing_due_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    quiet::nothing_due_writes_nothing(&desk, &url).await;
 }

@@ -1,9 +1,6 @@
 use crate::{
     core::Problem,
-    hub::{
-        desk::Desk,
-        domain::{Epoch, State},
-    },
+    hub::{desk::Desk, domain::Epoch},
 };
 
 /// Does what is due. Two clerks on one database do not harm each other: each step is a compare-and-set.
@@ -33,7 +30,8 @@ impl Clerk {
     }
 
     /// Does all that is due at `now`; called each second or so, and once at the start, where it also catches up with
-    /// whatever became due while no hub ran.
+    /// whatever became due while no hub ran. What is to be done is looked for by reading, and looked at once more in the
+    /// transaction that does it: where nothing is due, nothing is written.
     pub async fn tick(&self, now: Epoch) -> Result<Ticked, Problem> {
         let mut done = self.settle(now).await?;
         done.sent = self.send_hooks(now).await?;
@@ -43,11 +41,8 @@ impl Clerk {
     /// As [`Clerk::tick`], without webhooks.
     pub async fn settle(&self, now: Epoch) -> Result<Ticked, Problem> {
         let mut done = Ticked::default();
-        // Ends before starts: what a no-show frees can be offered in the same tick.
-        for state in [State::Active, State::Offered, State::Booked, State::Delayed, State::Waitlisted] {
-            for booking in self.desk.open_bookings(now, state).await? {
-                done.settled += usize::from(self.desk.settle(now, &booking).await?);
-            }
+        for booking in self.desk.due(now).await? {
+            done.settled += usize::from(self.desk.settle(now, &booking).await?);
         }
         for booking in self.desk.stuck(now).await? {
             done.moved += usize::from(self.desk.rehouse(now, &booking.id).await?);

@@ -404,6 +404,13 @@ async fn can_accept(tx: &mut Tx, policy: &Policy, offer: &Booking) -> Result<(),
 
 /// Makes an offer to somebody who waits, when a place is free; whether it did.
 pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
+    let Some(next) = offer_for(tx, waiting).await? else { return Ok(None) };
+    tx.change_booking(waiting, next, Who::Clerk, "booking.offer", None).await.map(Some)
+}
+
+/// What somebody who waits would be offered, when a place is free. It only looks; a transaction that writes has locked
+/// then what the answer depends on.
+pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
     let now = tx.now();
     let standing = rules::standing(tx, &waiting.person, Some(&waiting.course)).await?;
     let policy = &standing.course.policy;
@@ -426,15 +433,14 @@ pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Opti
             return Ok(None);
         }
         let until = (now + i64::from(policy.offer) * 60).min(waiting.window.starts);
-        let next = Booking {
+        return Ok(Some(Booking {
             state: State::Offered,
             busy_until: ground.server.busy(waiting.window).ends,
             server: Some(ground.server.id),
             place: Some(place),
             offer_until: Some(until),
             ..waiting.clone()
-        };
-        return tx.change_booking(waiting, next, Who::Clerk, "booking.offer", None).await.map(Some);
+        }));
     }
     Ok(None)
 }

@@ -76,7 +76,8 @@ fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
 }
 
 impl Desk {
-    /// Bookings that their servers do not take and that it is time to do something about, by start.
+    /// Bookings that their servers do not take and about which something can be done now, by start: there is another
+    /// server, or their holder was not told yet.
     pub(in crate::hub) async fn stuck(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let mut all = vec![];
@@ -97,7 +98,14 @@ impl Desk {
             let next = seen.insert(&server.id);
             next || b.window.starts < now + AHEAD
         });
-        Ok(all)
+        let mut found = vec![];
+        for b in all {
+            let Some(why) = why_stuck(&mut tx, &b).await? else { continue };
+            if untold(&b) || refuge(&mut tx, &b, &why).await?.is_some() {
+                found.push(b);
+            }
+        }
+        Ok(found)
     }
 
     /// Moves a booking off a server that does not take it to another one that is free, or tells its holder that there
@@ -193,27 +201,44 @@ pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Probl
     Ok(found)
 }
 
-async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
-    let b = tx.booking(id).await?;
-    let (Some(old), Some(why)) = (b.server.clone(), why_stuck(tx, &b).await?) else { return Ok(false) };
+/// Whether its holder was not told yet that no server takes it.
+fn untold(b: &Booking) -> bool {
+    b.stranded != Some(b.window.starts)
+}
+
+/// Another server that is free for a booking that its own does not take, and the place there. It only looks; a
+/// transaction that writes has locked that server then.
+async fn refuge(tx: &mut Tx, b: &Booking, why: &str) -> Result<Option<(Server, u32)>, Problem> {
     // What an agent refused may be the holder's own matter, which goes along: it is tried on one other server only.
-    let tried = b.moves > 0 && b.refused.as_ref() == Some(&why);
+    if b.moves > 0 && b.refused.as_deref() == Some(why) {
+        return Ok(None);
+    }
     for server in tx.servers().await? {
-        if tried || server.id == old || !suits(&server, &b) {
+        if Some(&server.id) == b.server.as_ref() || !suits(&server, b) {
             continue;
         }
         let server = tx.lock_server(&server.id).await?;
         let ground = rules::ground(tx, server, b.window).await?;
-        let Ok(place) = book::on(&ground, b.window, b.layout, false) else { continue };
-        let next = moved(&b, &ground.server, place, b.window);
-        let reason = format!("{why}; moved to {}", ground.server.id);
+        if let Ok(place) = book::on(&ground, b.window, b.layout, false) {
+            return Ok(Some((ground.server, place)));
+        }
+    }
+    Ok(None)
+}
+
+async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
+    let b = tx.booking(id).await?;
+    let (Some(old), Some(why)) = (b.server.clone(), why_stuck(tx, &b).await?) else { return Ok(false) };
+    if let Some((server, place)) = refuge(tx, &b, &why).await? {
+        let next = moved(&b, &server, place, b.window);
+        let reason = format!("{why}; moved to {}", server.id);
         let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
         tx.hold(&b, b.window.starts).await?;
         let payload = json!({ "booking": after, "from": old, "note": reason });
-        tx.tell("booking.moved", format!("booking:{id}"), Some(&b.person), Some(&ground.server.id), payload);
+        tx.tell("booking.moved", format!("booking:{id}"), Some(&b.person), Some(&server.id), payload);
         return Ok(true);
     }
-    if b.stranded != Some(b.window.starts) {
+    if untold(&b) {
         let next = Booking { stranded: Some(b.window.starts), ..b.clone() };
         let after = tx.change_booking(&b, next, Who::Clerk, "clerk.strand", Some(why.clone())).await?;
         strand(tx, &after, Some(why)).await?;

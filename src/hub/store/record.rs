@@ -246,6 +246,12 @@ impl Tx {
         Ok(gone)
     }
 
+    /// Whether any delivery is due.
+    pub async fn has_deliveries(&mut self) -> Result<bool, Problem> {
+        let sql = "SELECT event FROM deliveries WHERE done IS NULL AND next_try <= $1 LIMIT 1";
+        Ok(self.one(sql, args![self.now]).await?.is_some())
+    }
+
     /// Deliveries that are due, and keeps them from other hubs until `lease` seconds from now.
     pub async fn take_deliveries(&mut self, most: i64, lease: i64) -> Result<Vec<Delivery>, Problem> {
         let sql = "SELECT d.hook, h.url, h.secret, d.tries, e.id, e.moment, e.kind, e.subject, e.person, e.server, e.payload \

@@ -76,6 +76,19 @@ pub async fn offers_keep_to_labels_and_quotas(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn who_left_the_course_holds_nobody_up(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let taken = book(&desk, "dan", 240, 300).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 240, 300)).await.unwrap();
+    let bob = desk.wait(&who("bob"), at(1), None, &wish(Some("one"), 240, 300)).await.unwrap();
+    let (login, group) = ("amy".parse().unwrap(), "red".parse().unwrap());
+    desk.set_member(&Caller::Console, at(2), &login, &group, false).await.unwrap();
+    desk.cancel(&who("dan"), at(2), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1);
+    assert_eq!((state(&desk, &amy).await, state(&desk, &bob).await), (State::Waitlisted, State::Offered));
+    healthy(&desk).await;
+}
+
 pub async fn nobody_waits_for_everything(desk: Desk) {
     camp(&desk, &Policy { waits: 2, ..generous() }).await;
     let wait = |from: i64| {

@@ -40,6 +40,7 @@ scenarios! {
     course {
         the_waitlist_is_fair_and_offers_lapse,
         offers_keep_to_labels_and_quotas,
+        who_left_the_course_holds_nobody_up,
         nobody_waits_for_everything,
         a_class_is_planned_and_booked,
         links_work_once_and_signatures_sign_in,

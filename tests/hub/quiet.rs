@@ -1,0 +1,45 @@
+//! A clerk that has nothing to do keeps nobody waiting.
+
+use std::time::Duration;
+
+use kubecamp::hub::{
+    clerk::Ticked,
+    desk::{Caller, Desk, Edit, Report, Step},
+    domain::{Health, Mode, State},
+};
+
+use super::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+
+/// Somebody else writes all the time: a clerk that wanted to write too would wait for them.
+pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
+    camp(desk, &generous()).await;
+    server(desk, "two", Mode::Exclusive, 8, 32).await;
+    let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
+    // One of each: a slot that runs, one ahead, one whose server takes nobody, somebody who waits, an open offer.
+    let running = book(desk, "amy", 0, 120).await;
+    for (number, step) in [(1, Step::Arming), (2, Step::Active), (3, Step::LoggedIn)] {
+        let report = Report { number, booking: running.id.clone(), step, moment: NOW, note: None };
+        desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
+    }
+    book(desk, "dan", 240, 300).await;
+    desk.book(&who("bob"), NOW, None, &wish(Some("two"), 60, 120)).await.unwrap();
+    desk.set_health(&Caller::Console, NOW, &two, Health::Away, "new disk").await.unwrap();
+    desk.wait(&who("cem"), NOW, None, &wish(Some("one"), 240, 300)).await.unwrap();
+    let given_up = book(desk, "dan", 360, 420).await;
+    let offered = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 360, 420)).await.unwrap();
+    desk.cancel(&who("dan"), NOW, None, &given_up.id, &Edit::default()).await.unwrap();
+    let clerk = clerk(desk);
+    assert_eq!(clerk.tick(at(1)).await.unwrap(), Ticked { offered: 1, ..Ticked::default() });
+
+    let pool = sqlx::SqlitePool::connect(url).await.unwrap();
+    let writer = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let quiet = tokio::time::timeout(Duration::from_secs(10), clerk.tick(at(2))).await;
+    assert_eq!(quiet.expect("it waits for who writes").unwrap(), Ticked::default());
+    writer.rollback().await.unwrap();
+    pool.close().await;
+
+    assert_eq!(clerk.tick(at(12)).await.unwrap().settled, 1, "the offer was not taken");
+    let after = desk.booking(&who("amy"), at(12), &offered.id).await.unwrap();
+    assert_eq!((after.state, after.lapses), (State::Offered, 1), "nobody else wants it, so it is offered once more");
+    healthy(desk).await;
+}
