@@ -224,6 +224,9 @@ pub enum ServerCommand {
         /// Memory, as 32GiB.
         #[arg(long, value_name = "SIZE")]
         memory: Bytes,
+        /// Disk for the machines of labs, as 200GiB: each needs 30GiB. By default it is not looked at.
+        #[arg(long, value_name = "SIZE")]
+        disk: Option<Bytes>,
         /// exclusive: one holder at a time; shared: several labs at once.
         #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = parse_mode)]
         mode: Mode,
@@ -324,6 +327,12 @@ pub struct ServerChange {
     /// Memory, as 32GiB.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Bytes>,
+    /// Disk for the machines of labs, as 200GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<Bytes>,
+    /// Do not look at the disk any more.
+    #[arg(long, conflicts_with = "disk")]
+    pub no_disk: bool,
     /// exclusive: one holder at a time; shared: several labs at once.
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub mode: Option<Mode>,

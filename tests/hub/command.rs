@@ -196,6 +196,9 @@ fn what_was_made_can_be_changed_and_removed() {
     let set =
         camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
     assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));
+    assert_eq!(camp.json(&["hub", "server", "set", "one", "--disk", "500GiB"])["disk"], "500GiB");
+    assert!(camp.ok(&["hub", "server", "list"]).contains("8c 32GiB, 500GiB disk"));
+    assert_eq!(camp.json(&["hub", "server", "set", "one", "--no-disk"])["disk"], Value::Null);
     assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
     let (from, to) = (hour(48), hour(50));
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];

@@ -75,6 +75,7 @@ const KEYS: &[&str] = &[
     "address",
     "cores",
     "memory",
+    "disk",
     "opening",
     "buffer",
     "mode",

@@ -69,6 +69,7 @@ pub async fn server_with(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u
         course: None,
         cores,
         memory: Bytes::gib(gib),
+        disk: None,
         labels: labels.iter().map(|l| (*l).to_owned()).collect(),
         opening: OpeningHours::always(),
         zone: Zone::utc(),

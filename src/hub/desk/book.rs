@@ -277,7 +277,7 @@ pub(in crate::hub) async fn candidates(
         None => tx.servers().await?,
     };
     let fit = |server: Server| {
-        let layout = wish.layout.or_else(|| Layout::largest_that_fits(server.cores, server.memory))?;
+        let layout = wish.layout.or_else(|| server.largest())?;
         let good =
             server.can_hold(layout) && server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
         good.then_some((server, layout))

@@ -29,6 +29,10 @@ pub struct NewServer {
     /// Memory.
     #[schema(value_type = String, example = "32GiB")]
     pub memory: Bytes,
+    /// Disk for the machines of labs, 30 GiB each; none is not looked at.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "200GiB")]
+    pub disk: Option<Bytes>,
     /// Words that a booking can ask for.
     #[serde(default)]
     pub labels: BTreeSet<String>,
@@ -57,6 +61,7 @@ impl NewServer {
             course: self.course.clone(),
             cores: self.cores,
             memory: self.memory,
+            disk: self.disk,
             labels: self.labels.clone(),
             opening: self.opening.clone(),
             zone: self.zone.clone(),
@@ -98,7 +103,9 @@ impl Desk {
                 }
                 (Some(_), Some(version)) => {
                     let there = tx.lock_server(&new.id).await?;
-                    let smaller = new.mode != there.mode || new.cores < there.cores || new.memory < there.memory;
+                    let less_disk = new.disk.is_some_and(|disk| there.disk.is_none_or(|had| disk < had));
+                    let smaller =
+                        new.mode != there.mode || new.cores < there.cores || new.memory < there.memory || less_disk;
                     let ahead = tx.held(&new.id, Window { starts: now, ends: Epoch::LAST }).await?;
                     if smaller && !ahead.is_empty() {
                         let what = format!("server {} has {} bookings ahead", new.id, ahead.len());

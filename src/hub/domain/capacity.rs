@@ -1,8 +1,5 @@
-use super::{BookingId, Mode, Server, Window};
-use crate::{
-    core::Bytes,
-    profile::{HOST_KEEPS, Layout},
-};
+use super::{BookingId, Mode, Server, Window, server::disk_of};
+use crate::profile::{HOST_KEEPS, Layout};
 
 /// A place that is taken for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +22,8 @@ pub fn places(server: &Server) -> u32 {
             let room = Room::of(server);
             let most = |layout: &Layout| {
                 let one = Room::of_layout(*layout);
-                (room.cores / one.cores.max(1)).min(room.memory / one.memory.max(1))
+                let most = (room.cores / one.cores.max(1)).min(room.memory / one.memory.max(1));
+                most.min(room.disk / one.disk.max(1))
             };
             u32::try_from(Layout::SHIPPED.iter().map(most).max().unwrap_or(0)).unwrap_or(u32::MAX).clamp(1, 1000)
         }
@@ -34,7 +32,8 @@ pub fn places(server: &Server) -> u32 {
 
 /// The lowest place that is free for all of `busy`, where the layouts fit together at every instant of it.
 ///
-/// Cores of one lab's machines are shared among themselves, those of two labs are not; memory is never promised twice.
+/// Cores of one lab's machines are shared among themselves, those of two labs are not; memory and disk are never promised
+/// twice.
 pub fn find_place(server: &Server, held: &[Held], busy: Window, layout: Layout) -> Option<u32> {
     if !server.can_hold(layout) {
         return None;
@@ -55,23 +54,28 @@ fn fits_together(server: &Server, near: &[&Held], busy: Window, layout: Layout) 
             let one = Room::of_layout(held.layout);
             sum.cores = sum.cores.saturating_add(one.cores);
             sum.memory = sum.memory.saturating_add(one.memory);
+            sum.disk = sum.disk.saturating_add(one.disk);
         }
-        sum.cores <= room.cores && sum.memory <= room.memory
+        sum.cores <= room.cores && sum.memory <= room.memory && sum.disk <= room.disk
     })
 }
 
 struct Room {
     cores: u64,
     memory: u64,
+    disk: u64,
 }
 
 impl Room {
     fn of(server: &Server) -> Self {
-        let Bytes(memory) = server.memory;
-        Self { cores: u64::from(server.cores), memory: memory.saturating_sub(HOST_KEEPS.0) }
+        let memory = server.memory.0.saturating_sub(HOST_KEEPS.0);
+        // A disk that is not known is not looked at.
+        let disk = server.disk.map_or(u64::MAX, |disk| disk.0);
+        Self { cores: u64::from(server.cores), memory, disk }
     }
 
     fn of_layout(layout: Layout) -> Self {
-        Self { cores: u64::from(layout.cores), memory: layout.memory.0.saturating_mul(u64::from(layout.nodes)) }
+        let memory = layout.memory.0.saturating_mul(u64::from(layout.nodes));
+        Self { cores: u64::from(layout.cores), memory, disk: disk_of(layout).0 }
     }
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{BookingId, CourseId, Epoch, OpeningHours, ServerId, Window, Zone};
 use crate::{
     core::{Bytes, Code, Problem},
-    profile::Layout,
+    profile::{DISK_FLOOR, Layout},
 };
 
 /// How a server is used.
@@ -66,6 +66,9 @@ pub struct Server {
     /// Memory.
     #[schema(value_type = String, example = "32GiB")]
     pub memory: Bytes,
+    /// Disk for the machines of labs; none is not known, and then not looked at.
+    #[schema(value_type = Option<String>, example = "200GiB")]
+    pub disk: Option<Bytes>,
     /// Words that a booking can ask for.
     #[schema(value_type = Vec<String>)]
     pub labels: BTreeSet<String>,
@@ -100,7 +103,12 @@ pub struct Server {
 impl Server {
     /// Whether a lab of this layout can ever run here.
     pub fn can_hold(&self, layout: Layout) -> bool {
-        layout.fits(self.cores, self.memory)
+        layout.fits(self.cores, self.memory) && self.disk.is_none_or(|own| disk_of(layout) <= own)
+    }
+
+    /// The shipped layout with most nodes that can run here.
+    pub fn largest(&self) -> Option<Layout> {
+        Layout::SHIPPED.into_iter().rev().find(|layout| self.can_hold(*layout))
     }
 
     /// Whether somebody of `course` may use it.
@@ -122,6 +130,9 @@ impl Server {
         if !(Bytes::gib(1)..=Bytes::gib(65_536)).contains(&self.memory) {
             return bad(format!("server {} has {} memory: use 1GiB to 65536GiB", self.id, self.memory));
         }
+        if let Some(disk) = self.disk.filter(|disk| !(Bytes::gib(1)..=Bytes::gib(1_048_576)).contains(disk)) {
+            return bad(format!("server {} has {disk} disk: use 1GiB to 1048576GiB", self.id));
+        }
         if !(0..=86_400).contains(&self.buffer) {
             return bad(format!("server {} has a buffer of {} s: use 0 to 86400", self.id, self.buffer));
         }
@@ -137,6 +148,11 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The disk that the machines of a layout need.
+pub(super) fn disk_of(layout: Layout) -> Bytes {
+    Bytes(DISK_FLOOR.0.saturating_mul(u64::from(layout.nodes)))
 }
 
 /// A time in which a server is closed for work on it.

@@ -21,19 +21,19 @@ use crate::{
 };
 
 /// Each edition of the tables, oldest first; one that was released never changes.
-fn editions(first: &'static str) -> Migrator {
+fn editions(first: &'static str, disk: &'static str) -> Migrator {
     let edition = |number, name: &'static str, sql: &'static str| {
         Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![edition(1, "first", first)])
+    Migrator::with_migrations(vec![edition(1, "first", first), edition(2, "disk", disk)])
 }
 
 fn for_sqlite() -> Migrator {
-    editions(include_str!("migrations/sqlite/0001_first.sql"))
+    editions(include_str!("migrations/sqlite/0001_first.sql"), include_str!("migrations/sqlite/0002_disk.sql"))
 }
 
 fn for_postgres() -> Migrator {
-    editions(include_str!("migrations/postgres/0001_first.sql"))
+    editions(include_str!("migrations/postgres/0001_first.sql"), include_str!("migrations/postgres/0002_disk.sql"))
 }
 
 /// The hub's database; clones share its connections.
@@ -201,11 +201,31 @@ mod tests {
         let path = folder.path().join("hub.db");
         let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
         let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
-        assert_eq!(backup(writer, &path, 1).await.unwrap(), None);
-        let copy = backup(writer, &path, 2).await.unwrap().unwrap();
-        assert_eq!(copy, folder.path().join("hub.db.before-1"));
+        assert_eq!(backup(writer, &path, 2).await.unwrap(), None);
+        let copy = backup(writer, &path, 3).await.unwrap().unwrap();
+        assert_eq!(copy, folder.path().join("hub.db.before-2"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_edition_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let url = format!("sqlite://{}", path.display());
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let old = SqlitePool::connect_with(options).await.unwrap();
+        let first = for_sqlite().iter().filter(|m| m.version == 1).cloned().collect();
+        Migrator::with_migrations(first).run(&old).await.unwrap();
+        let server = "INSERT INTO servers (id, address, cores, memory, labels, opening, zone, buffer, mode, health) \
+                      VALUES ('one', '192.0.2.1', 8, 32768, '[]', 'always', 'UTC', 600, 'shared', 'healthy')";
+        sqlx::query(server).execute(&old).await.unwrap();
+        old.close().await;
+        let store = Store::open(&url).await.unwrap();
+        assert!(folder.path().join("hub.db.before-1").exists());
+        let servers = store.read(Epoch(0)).await.unwrap().servers().await.unwrap();
+        assert_eq!(servers.iter().map(|s| (s.cores, s.disk)).collect::<Vec<_>>(), [(8, None)]);
+        store.close().await;
     }
 
     #[tokio::test]

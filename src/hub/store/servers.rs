@@ -13,7 +13,8 @@ fn server(row: &Row) -> Result<Server, Problem> {
         address: row.text("address")?,
         course: row.opt_parse("course")?,
         cores: u32::try_from(row.int("cores")?).unwrap_or(0),
-        memory: Bytes(u64::try_from(row.int("memory")?).unwrap_or(0) * MIB),
+        memory: mebibytes(row.int("memory")?),
+        disk: row.opt_int("disk")?.map(mebibytes),
         labels: labels.into_iter().collect(),
         opening: row.parse("opening")?,
         zone: row.parse("zone")?,
@@ -31,6 +32,10 @@ fn server(row: &Row) -> Result<Server, Problem> {
     })
 }
 
+fn mebibytes(number: i64) -> Bytes {
+    Bytes(u64::try_from(number).unwrap_or(0) * MIB)
+}
+
 fn maintenance(row: &Row) -> Result<Maintenance, Problem> {
     let window = Window { starts: row.epoch("starts")?, ends: row.epoch("ends")? };
     Ok(Maintenance { id: row.int("id")?, server: row.parse("server")?, window, reason: row.text("reason")? })
@@ -39,11 +44,12 @@ fn maintenance(row: &Row) -> Result<Maintenance, Problem> {
 impl Tx {
     /// Adds a server. One of this name that was removed begins anew: its agent's reports too.
     pub async fn add_server(&mut self, new: &Server) -> Result<(), Problem> {
-        let sql = "INSERT INTO servers (id, address, course, cores, memory, labels, opening, zone, buffer, mode, health) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO UPDATE SET \
+        let sql = "INSERT INTO servers (id, address, course, cores, memory, labels, opening, zone, buffer, mode, health, disk) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO UPDATE SET \
                    address = excluded.address, course = excluded.course, cores = excluded.cores, \
                    memory = excluded.memory, labels = excluded.labels, opening = excluded.opening, \
                    zone = excluded.zone, buffer = excluded.buffer, mode = excluded.mode, health = excluded.health, \
+                   disk = excluded.disk, \
                    health_note = NULL, occupant = NULL, issued = 0, acked = 0, seen = NULL, clock_offset = 0, \
                    reported = 0, host_keys = '[]', removed = NULL, revision = servers.revision + 1, version = servers.version + 1 \
                    WHERE servers.removed IS NOT NULL";
@@ -57,8 +63,8 @@ impl Tx {
     /// Changes what an admin sets of a server; health and what the agent reports have functions of their own.
     pub async fn change_server(&mut self, next: &Server) -> Result<(), Problem> {
         let sql = "UPDATE servers SET address = $2, course = $3, cores = $4, memory = $5, labels = $6, opening = $7, \
-                   zone = $8, buffer = $9, mode = $10, version = version + 1, revision = revision + 1 \
-                   WHERE id = $1 AND health = $11 AND version = $12";
+                   zone = $8, buffer = $9, mode = $10, disk = $12, version = version + 1, revision = revision + 1 \
+                   WHERE id = $1 AND health = $11 AND version = $13";
         let mut values = Self::server_values(next);
         values.extend(args![next.version]);
         if self.run(sql, values).await? != 1 {
@@ -95,6 +101,7 @@ impl Tx {
             new.buffer,
             new.mode.as_str(),
             new.health.as_str(),
+            new.disk.map(|disk| (disk.0 / MIB).cast_signed()),
         ]
     }
 

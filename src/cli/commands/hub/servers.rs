@@ -25,7 +25,8 @@ const HEADING: [&str; 8] = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN
 fn row(s: &Server) -> Vec<String> {
     let health = s.health.as_str().to_owned();
     let seen = s.seen.map_or_else(|| "never".into(), local);
-    let size = format!("{}c {}", s.cores, s.memory);
+    let disk = s.disk.map_or_else(String::new, |disk| format!(", {disk} disk"));
+    let size = format!("{}c {}{disk}", s.cores, s.memory);
     vec![
         s.id.to_string(),
         health,
@@ -46,10 +47,24 @@ fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
 pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
     match command {
         ServerCommand::List { hub } => listed(cx, &hub, "/api/v1/servers", &HEADING, row).await,
-        ServerCommand::Add { server, address, cores, memory, mode, opening, zone, buffer, label, course, hub } => {
+        ServerCommand::Add {
+            server,
+            address,
+            cores,
+            memory,
+            disk,
+            mode,
+            opening,
+            zone,
+            buffer,
+            label,
+            course,
+            hub,
+        } => {
             let labels = label.into_iter().collect();
             let buffer = i64::from(buffer) * 60;
-            let new = NewServer { id: server, address, course, cores, memory, labels, opening, zone, buffer, mode };
+            let new =
+                NewServer { id: server, address, course, cores, memory, disk, labels, opening, zone, buffer, mode };
             let made = HubClient::new(&cx.places, &hub)?.send(Method::POST, "/api/v1/servers", &new, None).await?;
             show(&hub, &made)
         }
@@ -113,6 +128,7 @@ fn changed(there: Server, to: ServerChange) -> NewServer {
         course: if to.any_course { None } else { to.course.or(there.course) },
         cores: to.cores.unwrap_or(there.cores),
         memory: to.memory.unwrap_or(there.memory),
+        disk: if to.no_disk { None } else { to.disk.or(there.disk) },
         labels,
         opening: to.opening.unwrap_or(there.opening),
         zone: to.zone.unwrap_or(there.zone),
@@ -178,6 +194,7 @@ mod tests {
             course: there.course.clone(),
             cores: 8,
             memory: there.memory,
+            disk: None,
             labels: there.labels.clone(),
             opening: there.opening.clone(),
             zone: there.zone.clone(),
@@ -185,6 +202,8 @@ mod tests {
             mode: there.mode,
         };
         assert_eq!(to(&["--buffer", "20"]), NewServer { buffer: 1200, ..same.clone() });
+        let large = Some(crate::core::Bytes::gib(500));
+        assert_eq!(to(&["--disk", "500GiB"]), NewServer { disk: large, ..same.clone() });
         let bare = NewServer { labels: [].into(), course: None, ..same.clone() };
         assert_eq!(to(&["--no-labels", "--any-course"]), bare);
         assert_eq!(to(&["--label", "ssd"]), NewServer { labels: ["ssd".to_owned()].into(), ..same });

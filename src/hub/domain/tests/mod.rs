@@ -24,6 +24,7 @@ fn server(id: &str, mode: Mode, cores: u32, gib: u64) -> Server {
         course: None,
         cores,
         memory: Bytes::gib(gib),
+        disk: None,
         labels: [].into(),
         opening: OpeningHours::always(),
         zone: Zone::utc(),

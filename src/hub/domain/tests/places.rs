@@ -21,6 +21,21 @@ fn an_exclusive_server_has_one_place_and_a_shared_one_what_fits() {
 }
 
 #[test]
+fn a_disk_that_is_known_is_promised_once() {
+    let busy = window("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
+    let with = |gib| Server { disk: Some(Bytes::gib(gib)), ..server("a", Mode::Shared, 16, 64) };
+    let held = |place: u32| Held { booking: id(place as usize), place, busy, layout: layout("3x2c4g") };
+    // A machine needs 30 GiB: four labs of 1x4c12g for want of cores, two of 3x2c4g for want of disk.
+    assert_eq!(places(&with(200)), 4);
+    assert_eq!(find_place(&with(200), &[held(0)], busy, layout("3x2c4g")), Some(1));
+    assert_eq!(find_place(&with(200), &[held(0), held(1)], busy, layout("1x4c12g")), None, "10 GiB are missing");
+    assert_eq!(find_place(&with(210), &[held(0), held(1)], busy, layout("1x4c12g")), Some(2));
+    let small = Server { disk: Some(Bytes::gib(60)), ..server("a", Mode::Exclusive, 8, 32) };
+    assert_eq!(find_place(&small, &[], busy, layout("3x2c4g")), None);
+    assert_eq!(small.largest(), Some(layout("2x4c8g")));
+}
+
+#[test]
 fn a_layout_that_is_too_large_gets_no_place() {
     let busy = window("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
     assert_eq!(find_place(&server("a", Mode::Exclusive, 4, 16), &[], busy, layout("2x4c8g")), None, "2 GiB stay");

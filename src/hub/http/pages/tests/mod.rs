@@ -27,6 +27,7 @@ fn server(id: &str) -> Server {
         course: None,
         cores: 8,
         memory: Bytes::gib(32),
+        disk: None,
         labels: [].into(),
         opening: OpeningHours::always(),
         zone: Zone::utc(),

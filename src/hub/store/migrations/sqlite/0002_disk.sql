@@ -1,0 +1,2 @@
+-- The disk of a server, MiB; none is not known.
+ALTER TABLE servers ADD COLUMN disk INTEGER;
