@@ -17,6 +17,7 @@ use super::{
     ownership::{Owner, machine_name, template_name},
     probe::ssh_answers,
     provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State},
+    resize::Resize,
     settings,
 };
 use crate::core::{Code, LabName, NodeId, Problem, Report};
@@ -170,13 +171,44 @@ impl IncusProvider {
         Ok(Some(free))
     }
 
-    /// Gives an existing machine the limits that are asked for now.
-    async fn adjust(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
-        let wanted = settings::limits(spec);
-        if wanted.iter().all(|(key, value)| instance.config.get(key) == Some(value)) {
-            return Ok(());
+    /// Whether those of these machines that exist have the size that is asked for.
+    ///
+    /// # Errors
+    /// `KC-LAB-DIFFERS` where a disk would have to shrink.
+    pub async fn are_sized(&self, specs: &[MachineSpec]) -> Result<bool, Problem> {
+        let (instances, mut sized) = (self.place.incus.instances_plain().await?, true);
+        for spec in specs {
+            let is_its = |i: &&Instance| Owner::of(i).is_some_and(|o| o.lab == spec.lab && o.node == spec.node);
+            if let Some(instance) = instances.iter().find(is_its) {
+                sized &= Resize::of(instance, spec)?.is_none();
+            }
         }
-        self.place.incus.patch(&instance.name, &json!({"config": wanted})).await.map_err(|p| p.on(&spec.node))
+        Ok(sized)
+    }
+
+    /// Gives an existing machine the size that is asked for now; returns whether it was stopped for that.
+    async fn adjust(&self, instance: &Instance, spec: &MachineSpec, report: &dyn Report) -> Result<bool, Problem> {
+        let Some(Resize { change, words }) = Resize::of(instance, spec)? else { return Ok(false) };
+        let (incus, name, node) = (&self.place.incus, &instance.name, &spec.node);
+        report.note(node, &format!("the machine gets another size: {words}"));
+        let runs = instance.status == "Running";
+        // A virtual machine sees all of its new size only from its next start on.
+        if !runs || settings::kind_of(instance) == Kind::Container {
+            match incus.patch(name, &change).await {
+                Ok(()) => return Ok(false),
+                Err(problem) if !runs => return Err(problem.on(node)),
+                // As for memory that is in use, or a pool that cannot while the disk is.
+                Err(_) => {}
+            }
+        }
+        report.note(node, "stopping the machine, which cannot change its size while it runs");
+        incus.stop(name, Some(GRACE)).await.map_err(|p| p.on(node))?;
+        if let Err(problem) = incus.patch(name, &change).await {
+            // With its old size it still is of use.
+            let _ = incus.start(name).await;
+            return Err(problem.on(node));
+        }
+        Ok(true)
     }
 
     /// Lets another key in; it is noted only once that is done. A virtual machine learns it at a new start.
@@ -315,12 +347,15 @@ impl Provider for IncusProvider {
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {
         let (lab, node) = (&spec.lab, &spec.node);
         let found = self.find(lab, node).await?;
-        match &found {
-            Some(instance) => self.adjust(instance, spec).await?,
-            None => self.create(spec, report).await?,
-        }
+        let stopped = match &found {
+            Some(instance) => self.adjust(instance, spec, report).await? || instance.status != "Running",
+            None => {
+                self.create(spec, report).await?;
+                true
+            }
+        };
         let name = machine_name(lab, node)?;
-        if found.as_ref().is_none_or(|i| i.status != "Running") {
+        if stopped {
             report.note(node, "starting the machine");
             self.place.incus.start(&name).await.map_err(|p| p.on(node))?;
         }

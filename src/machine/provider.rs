@@ -84,7 +84,8 @@ pub trait Provider: Send + Sync {
     /// One sentence: which engine this is, and whether it makes VMs or containers and why.
     fn describe(&self) -> String;
 
-    /// Makes or starts the machine if needed and returns once sshd answers on it. Safe to call for several at once.
+    /// Makes or starts the machine if needed, gives it the size asked for, and returns once sshd answers on it. Safe to
+    /// call for several at once.
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem>;
 
     /// The machines of one lab, or all that kubecamp made (others are never listed).
