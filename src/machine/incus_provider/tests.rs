@@ -145,7 +145,7 @@ async fn a_machine_gets_its_new_size_while_it_runs_or_else_with_a_stop() {
     assert!(!provider.adjust(&small, &spec(), &Quiet).await.unwrap());
     assert_eq!(
         (fake.requests(), fake.bodies(patch)),
-        (vec![patch.into()], vec![json!({"config": {"limits.cpu": "2"}})])
+        (vec![patch.to_owned()], vec![json!({"config": {"limits.cpu": "2"}})])
     );
 
     // A virtual machine learns of it by a new start, which `ensure` gives it.
