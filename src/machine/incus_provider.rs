@@ -20,7 +20,7 @@ use super::{
     resize::Resize,
     settings,
 };
-use crate::core::{Code, LabName, NodeId, Problem, Report};
+use crate::core::{Code, LabName, NodeId, Problem, Report, Timestamp};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -87,6 +87,20 @@ impl IncusProvider {
     pub async fn images(&self) -> Result<Vec<String>, Problem> {
         let instances = self.place.incus.instances_plain().await?;
         Ok(instances.iter().filter_map(settings::image_of).map(str::to_owned).collect())
+    }
+
+    /// Removes the machines with such a name that were made longer ago than `age`, those too whose publication was cut
+    /// off.
+    pub async fn remove_old(&self, is_one: fn(&str) -> bool, age: Duration) -> Result<(), Problem> {
+        let begin = Timestamp::now().as_second().saturating_sub_unsigned(age.as_secs());
+        for instance in self.place.incus.instances_plain().await? {
+            let is_old = instance.created_at.parse::<Timestamp>().is_ok_and(|made| made.as_second() < begin);
+            if is_old && is_one(&instance.name) && instance.config.contains_key(settings::LAB) {
+                self.halt(&instance, &NodeId::here()).await?;
+                self.place.incus.delete_instance(&instance.name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
@@ -421,13 +435,21 @@ impl Provider for IncusProvider {
     async fn publish(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
         let template = template_name(name)?;
         let instance = self.must_find(lab, node).await?;
+        // Whoever uses this Incus too may have been faster, and machines may be copied from theirs right now.
+        if self.has_image(name).await? {
+            return self.remove(lab, node).await;
+        }
         // A clean end: what is on its disk now begins every later machine.
         if instance.status != "Stopped" {
             self.place.incus.stop(&instance.name, Some(GRACE)).await.map_err(|p| p.on(node))?;
         }
-        self.drop_image(name).await?;
-        self.place.incus.patch(&instance.name, &json!({"config": settings::template_marks(name)})).await?;
-        self.place.incus.rename(&instance.name, &template).await
+        let incus = &self.place.incus;
+        incus.patch(&instance.name, &json!({"config": settings::template_marks(name)})).await?;
+        let renamed = incus.rename(&instance.name, &template).await;
+        if renamed.is_err() && self.has_image(name).await? {
+            return incus.delete_instance(&instance.name).await.map(drop);
+        }
+        renamed
     }
 
     async fn has_image(&self, name: &str) -> Result<bool, Problem> {

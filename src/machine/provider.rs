@@ -108,8 +108,9 @@ pub trait Provider: Send + Sync {
     /// Puts the machine's disk back to the snapshot `name` and starts it.
     async fn restore(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;
 
-    /// Stops the machine and keeps its disk as the start of later ones, [`ImageRef::Prepared`]; one of that name is
-    /// replaced. The machine itself is gone afterwards. Keys, machine id and addresses are not carried over.
+    /// Stops the machine and keeps its disk as the start of later ones, [`ImageRef::Prepared`]; where one of that name is
+    /// there by then, that one stays. The machine itself is gone afterwards. Keys, machine id and addresses are not
+    /// carried over.
     async fn publish(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;
 
     /// Whether something was published under `name`.

@@ -223,6 +223,29 @@ async fn a_published_virtual_machine_forgets_who_it_was() {
 }
 
 #[tokio::test]
+async fn what_another_user_of_the_same_incus_was_faster_with_is_taken() {
+    let template = json!({"name": "kubecamp-image-v1", "status": "Stopped", "type": "container",
+        "config": {"user.kubecamp.image": "v1"}});
+    let (dir, machine) = (tempfile::tempdir().unwrap(), instance("container", json!({})));
+    let fake = Fake::new([
+        ("GET /instances/lab-cp1", machine),
+        ("GET /instances/kubecamp-image-v1", template),
+        ("POST /images/aliases", Value::String(json!({"type": "error", "error": "not found"}).to_string())),
+        ("GET /images/aliases/node", json!({"target": "theirs"})),
+    ]);
+    let provider = fake.provider(&dir, Kind::Container);
+    provider.publish(&spec().lab, &spec().node, "v1").await.unwrap();
+    assert_eq!(fake.bodies("DELETE /instances/lab-cp1").len(), 1);
+    assert!(fake.bodies("DELETE /instances/kubecamp-image-v1").is_empty(), "machines may be copied from it");
+    assert!(fake.bodies("PATCH /instances/lab-cp1").is_empty());
+
+    let incus = &provider.place.incus;
+    assert_eq!(incus.name_image("ours".into(), "node").await.unwrap(), "theirs");
+    assert_eq!(fake.bodies("DELETE /images/ours").len(), 1);
+    incus.name_image("ours".into(), "another").await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_publication_that_was_cut_off_is_removed_with_its_machine() {
     let dir = tempfile::tempdir().unwrap();
     let mut half = instance("container", json!({settings::LAB: "", settings::NODE: "", "user.kubecamp.image": "v1"}));
