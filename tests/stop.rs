@@ -95,6 +95,27 @@ fn live_machine_a_waiting_engine_command_ends_in_time() {
     }
 }
 
+/// Another build in the same cache is at it.
+#[test]
+fn a_waiting_bundle_build_ends_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("cache/build");
+    fs::create_dir_all(&folder).unwrap();
+    let lock = fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = kubecamp(home.path(), &["bundle", "build"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let path = fs::canonicalize(folder.join("lock")).unwrap();
+    poll("its wait for the lock", || {
+        let mut files = fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+        files.any(|file| fs::read_link(file.path()).is_ok_and(|to| to == path)).then_some(())
+    });
+    interrupt(&child);
+    let (code, err) = ended(child);
+    assert!(code == 130 && err.contains("KC-CANCELLED"), "{code}\n{err}");
+    lock.unlock().unwrap();
+}
+
 #[test]
 fn live_ssh_an_interrupted_copy_leaves_no_part_of_the_file() {
     let (home, server) = (tempfile::tempdir().unwrap(), Sshd::start());

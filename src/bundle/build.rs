@@ -121,6 +121,9 @@ pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Pro
     Ok(modules::missing_tools(request.arch))
 }
 
+/// Pause between two looks at whether another build has ended.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// How the folders of single builds begin.
 const SCRATCH: &str = "scratch-";
 
@@ -131,14 +134,20 @@ async fn workplace(cache: &Cache, report: &dyn Report) -> Result<(fs::File, temp
         |e: io::Error| Problem::new(Code::LocalFile, format!("cannot write below {}", folder.display())).because(e);
     fs::create_dir_all(&folder).map_err(failed)?;
     let lock = fs::File::create(folder.join("lock")).map_err(failed)?;
-    let lock = match lock.try_lock() {
-        Ok(()) => lock,
-        Err(_) => {
-            report.note(&NodeId::here(), "waiting for another bundle build to end");
-            let wait = move || lock.lock().map(|()| lock);
-            tokio::task::spawn_blocking(wait).await.map_err(io::Error::other).and_then(|r| r).map_err(failed)?
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+            // Looked at again and again: a thread that waits in the kernel would not hear of Ctrl-C.
+            Err(fs::TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    report.note(&NodeId::here(), "waiting for another bundle build to end");
+                }
+                tokio::time::sleep(LOOK).await;
+            }
         }
-    };
+    }
     drop_left_over(&folder);
     Ok((lock, tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&folder).map_err(failed)?))
 }
@@ -298,4 +307,20 @@ async fn pack(
     let bundle = Bundle::open(out)?;
     bundle.remember(&cache.verified());
     Ok(bundle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Quiet;
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_for_another_build_leaves_the_turn_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let first = workplace(&cache, &Quiet).await.unwrap();
+        assert!(tokio::time::timeout(LOOK / 2, workplace(&cache, &Quiet)).await.is_err(), "the first is at it");
+        drop(first);
+        tokio::time::timeout(Duration::from_secs(10), workplace(&cache, &Quiet)).await.unwrap().unwrap();
+    }
 }

@@ -1,6 +1,7 @@
 //! The only place that writes to standard output and error. Data goes to the first, all else to the second.
 
 use std::{
+    ffi::OsStr,
     io::{IsTerminal, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -104,14 +105,13 @@ pub enum Show {
 }
 
 impl Show {
-    /// Bars on a terminal, else plain lines.
+    /// Bars on a terminal that can move its cursor, else plain lines.
     pub fn choose(plain: bool, events: bool) -> Self {
-        if events {
-            Self::Ndjson
-        } else if plain || !std::io::stderr().is_terminal() {
-            Self::Plain
-        } else {
-            Self::Bars
+        let moves = std::io::stderr().is_terminal() && can_move(std::env::var_os("TERM").as_deref());
+        match (events, plain || !moves) {
+            (true, _) => Self::Ndjson,
+            (false, true) => Self::Plain,
+            (false, false) => Self::Bars,
         }
     }
 
@@ -130,6 +130,23 @@ impl Show {
                 *BARS.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&bars);
                 Arc::new(move |event| locked(&bars).event(event))
             }
+        }
+    }
+}
+
+/// Whether a terminal that `TERM` calls so can draw over what it shows. On one that cannot, bars would show nothing at all.
+fn can_move(term: Option<&OsStr>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_move_only_where_the_terminal_says_that_it_can() {
+        for (term, moves) in [(None, false), (Some(""), false), (Some("dumb"), false), (Some("xterm"), true)] {
+            assert_eq!(can_move(term.map(OsStr::new)), moves, "{term:?}");
         }
     }
 }

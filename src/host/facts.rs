@@ -16,6 +16,7 @@ use crate::{
 const SCRIPT: &str = concat!(
     include_str!("../../templates/host/remains.sh"),
     include_str!("../../templates/host/kubelet.sh"),
+    include_str!("../../templates/host/kube-proxy.sh"),
     include_str!("../../templates/host/facts.sh")
 );
 

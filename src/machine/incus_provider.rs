@@ -17,9 +17,10 @@ use super::{
     ownership::{Owner, machine_name, template_name},
     probe::ssh_answers,
     provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State},
+    resize::Resize,
     settings,
 };
-use crate::core::{Code, LabName, NodeId, Problem, Report};
+use crate::core::{Code, LabName, NodeId, Problem, Report, Timestamp};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -86,6 +87,20 @@ impl IncusProvider {
     pub async fn images(&self) -> Result<Vec<String>, Problem> {
         let instances = self.place.incus.instances_plain().await?;
         Ok(instances.iter().filter_map(settings::image_of).map(str::to_owned).collect())
+    }
+
+    /// Removes the machines with such a name that were made longer ago than `age`, those too whose publication was cut
+    /// off.
+    pub async fn remove_old(&self, is_one: fn(&str) -> bool, age: Duration) -> Result<(), Problem> {
+        let begin = Timestamp::now().as_second().saturating_sub_unsigned(age.as_secs());
+        for instance in self.place.incus.instances_plain().await? {
+            let is_old = instance.created_at.parse::<Timestamp>().is_ok_and(|made| made.as_second() < begin);
+            if is_old && is_one(&instance.name) && instance.config.contains_key(settings::LAB) {
+                self.halt(&instance, &NodeId::here()).await?;
+                self.place.incus.delete_instance(&instance.name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Builds and imports the node image unless that was done; `ensure` does it too, but later.
@@ -170,13 +185,44 @@ impl IncusProvider {
         Ok(Some(free))
     }
 
-    /// Gives an existing machine the limits that are asked for now.
-    async fn adjust(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
-        let wanted = settings::limits(spec);
-        if wanted.iter().all(|(key, value)| instance.config.get(key) == Some(value)) {
-            return Ok(());
+    /// Whether those of these machines that exist have the size that is asked for.
+    ///
+    /// # Errors
+    /// `KC-LAB-DIFFERS` where a disk would have to shrink.
+    pub async fn are_sized(&self, specs: &[MachineSpec]) -> Result<bool, Problem> {
+        let (instances, mut sized) = (self.place.incus.instances_plain().await?, true);
+        for spec in specs {
+            let is_its = |i: &&Instance| Owner::of(i).is_some_and(|o| o.lab == spec.lab && o.node == spec.node);
+            if let Some(instance) = instances.iter().find(is_its) {
+                sized &= Resize::of(instance, spec)?.is_none();
+            }
         }
-        self.place.incus.patch(&instance.name, &json!({"config": wanted})).await.map_err(|p| p.on(&spec.node))
+        Ok(sized)
+    }
+
+    /// Gives an existing machine the size that is asked for now; returns whether it was stopped for that.
+    async fn adjust(&self, instance: &Instance, spec: &MachineSpec, report: &dyn Report) -> Result<bool, Problem> {
+        let Some(Resize { change, words }) = Resize::of(instance, spec)? else { return Ok(false) };
+        let (incus, name, node) = (&self.place.incus, &instance.name, &spec.node);
+        report.note(node, &format!("the machine gets another size: {words}"));
+        let runs = instance.status == "Running";
+        // A virtual machine sees all of its new size only from its next start on.
+        if !runs || settings::kind_of(instance) == Kind::Container {
+            match incus.patch(name, &change).await {
+                Ok(()) => return Ok(false),
+                Err(problem) if !runs => return Err(problem.on(node)),
+                // As for memory that is in use, or a pool that cannot while the disk is.
+                Err(_) => {}
+            }
+        }
+        report.note(node, "stopping the machine, which cannot change its size while it runs");
+        incus.stop(name, Some(GRACE)).await.map_err(|p| p.on(node))?;
+        if let Err(problem) = incus.patch(name, &change).await {
+            // With its old size it still is of use.
+            let _ = incus.start(name).await;
+            return Err(problem.on(node));
+        }
+        Ok(true)
     }
 
     /// Lets another key in; it is noted only once that is done. A virtual machine learns it at a new start.
@@ -315,12 +361,15 @@ impl Provider for IncusProvider {
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {
         let (lab, node) = (&spec.lab, &spec.node);
         let found = self.find(lab, node).await?;
-        match &found {
-            Some(instance) => self.adjust(instance, spec).await?,
-            None => self.create(spec, report).await?,
-        }
+        let stopped = match &found {
+            Some(instance) => self.adjust(instance, spec, report).await? || instance.status != "Running",
+            None => {
+                self.create(spec, report).await?;
+                true
+            }
+        };
         let name = machine_name(lab, node)?;
-        if found.as_ref().is_none_or(|i| i.status != "Running") {
+        if stopped {
             report.note(node, "starting the machine");
             self.place.incus.start(&name).await.map_err(|p| p.on(node))?;
         }
@@ -386,13 +435,21 @@ impl Provider for IncusProvider {
     async fn publish(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem> {
         let template = template_name(name)?;
         let instance = self.must_find(lab, node).await?;
+        // Whoever uses this Incus too may have been faster, and machines may be copied from theirs right now.
+        if self.has_image(name).await? {
+            return self.remove(lab, node).await;
+        }
         // A clean end: what is on its disk now begins every later machine.
         if instance.status != "Stopped" {
             self.place.incus.stop(&instance.name, Some(GRACE)).await.map_err(|p| p.on(node))?;
         }
-        self.drop_image(name).await?;
-        self.place.incus.patch(&instance.name, &json!({"config": settings::template_marks(name)})).await?;
-        self.place.incus.rename(&instance.name, &template).await
+        let incus = &self.place.incus;
+        incus.patch(&instance.name, &json!({"config": settings::template_marks(name)})).await?;
+        let renamed = incus.rename(&instance.name, &template).await;
+        if renamed.is_err() && self.has_image(name).await? {
+            return incus.delete_instance(&instance.name).await.map(drop);
+        }
+        renamed
     }
 
     async fn has_image(&self, name: &str) -> Result<bool, Problem> {

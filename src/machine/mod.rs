@@ -12,6 +12,7 @@ mod kvm;
 mod ownership;
 mod probe;
 mod provider;
+mod resize;
 mod settings;
 
 pub use capacity::Capacity;

@@ -84,7 +84,8 @@ pub trait Provider: Send + Sync {
     /// One sentence: which engine this is, and whether it makes VMs or containers and why.
     fn describe(&self) -> String;
 
-    /// Makes or starts the machine if needed and returns once sshd answers on it. Safe to call for several at once.
+    /// Makes or starts the machine if needed, gives it the size asked for, and returns once sshd answers on it. Safe to
+    /// call for several at once.
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem>;
 
     /// The machines of one lab, or all that kubecamp made (others are never listed).
@@ -107,8 +108,9 @@ pub trait Provider: Send + Sync {
     /// Puts the machine's disk back to the snapshot `name` and starts it.
     async fn restore(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;
 
-    /// Stops the machine and keeps its disk as the start of later ones, [`ImageRef::Prepared`]; one of that name is
-    /// replaced. The machine itself is gone afterwards. Keys, machine id and addresses are not carried over.
+    /// Stops the machine and keeps its disk as the start of later ones, [`ImageRef::Prepared`]; where one of that name is
+    /// there by then, that one stays. The machine itself is gone afterwards. Keys, machine id and addresses are not
+    /// carried over.
     async fn publish(&self, lab: &LabName, node: &NodeId, name: &str) -> Result<(), Problem>;
 
     /// Whether something was published under `name`.

@@ -29,6 +29,11 @@ const GATEWAY: &str = "user.kubecamp.gateway";
 /// Configuration key that marks a template and names it.
 const IMAGE: &str = "user.kubecamp.image";
 
+/// Configuration key of the memory that a machine may use.
+pub(super) const MEMORY: &str = "limits.memory";
+/// The device that is a machine's disk.
+pub(super) const ROOT: &str = "root";
+
 /// What kubelet and container runtimes need of a container; it is as good as root on this computer.
 const RAW_LXC: &str = "lxc.apparmor.profile=unconfined\nlxc.mount.auto=proc:rw sys:rw cgroup:rw\nlxc.cap.drop=\n\
     lxc.cgroup.devices.allow=a\nlxc.cgroup2.devices.allow=a";
@@ -44,7 +49,7 @@ fn config<const N: usize>(pairs: [(&str, &str); N]) -> Config {
 
 /// Keys that may change while a machine lives.
 pub(super) fn limits(spec: &MachineSpec) -> Config {
-    config([("limits.cpu", &spec.cores.to_string()), ("limits.memory", &spec.memory.0.to_string())])
+    config([("limits.cpu", &spec.cores.to_string()), (MEMORY, &spec.memory.0.to_string())])
 }
 
 /// The key that root accepts, as a configuration key.
@@ -123,7 +128,7 @@ pub(super) fn devices(
     if let Some(address) = address {
         nic.insert("ipv4.address".into(), address.to_string());
     }
-    let mut devices: BTreeMap<_, _> = [("root", root), ("eth0", nic)].map(|(k, v)| (k.to_owned(), v)).into();
+    let mut devices: BTreeMap<_, _> = [(ROOT, root), ("eth0", nic)].map(|(k, v)| (k.to_owned(), v)).into();
     if kind == Kind::Container {
         devices.insert("kmsg".into(), config([("type", "unix-char"), ("path", "/dev/kmsg")]));
     }

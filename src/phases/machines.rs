@@ -284,9 +284,14 @@ fn is_up(machine: &Machine) -> bool {
 impl Task for Make {
     async fn done(&self) -> Result<bool, Problem> {
         let there = self.existing().await?;
+        let sized = match self.provider.get() {
+            // What cannot be had is refused here, before any machine is changed.
+            Some(provider) => provider.are_sized(&self.specs).await?,
+            None => false,
+        };
         let up = |s: &MachineSpec| there.iter().find(|m| m.node == s.node && is_up(m)).cloned();
         let found: Vec<_> = self.specs.iter().filter_map(up).collect();
-        if found.len() < self.specs.len() || !self.too_many(&there).is_empty() {
+        if !sized || found.len() < self.specs.len() || !self.too_many(&there).is_empty() {
             return Ok(false);
         }
         let _ = self.machines.set(found);
@@ -376,6 +381,31 @@ mod tests {
         let make = Make { specs, provider: ProviderSlot::default(), machines: Arc::default() };
         let named = |node: &str| Machine { node: node.parse().unwrap(), ..machine(None, &[]) };
         assert_eq!(make.too_many(&[named("cp"), named("worker-1")]), ["worker-1".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn running_machines_of_another_size_are_not_done_and_no_disk_shrinks() {
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let specs = specs(&lab, "key", &ImageRef::Node);
+        let (memory, disk) = (specs[0].memory.0, specs[0].disk.0);
+        for (cores, disk, wanted) in
+            [("4", disk, Ok(true)), ("2", disk, Ok(false)), ("4", 2 * disk, Err(Code::LabDiffers))]
+        {
+            let instance = json!({"name": "lab-cp", "status": "Running", "type": "virtual-machine",
+                "config": {"user.kubecamp.lab": "lab", "user.kubecamp.node": "cp", "limits.cpu": cores,
+                    "user.kubecamp.host-key": "ssh-ed25519 AAAA", "limits.memory": memory.to_string()},
+                "devices": {"eth0": {"ipv4.address": "10.1.0.2"}, "root": {"size": disk.to_string()}}});
+            let fake = FakeIncus::new([
+                ("GET /instances?recursion=1", json!([instance])),
+                ("GET /instances?recursion=2", json!([instance])),
+            ]);
+            let (home, provider) = (tempfile::tempdir().unwrap(), ProviderSlot::default());
+            assert!(provider.set(Arc::new(fake.provider(&home, Kind::Vm))).is_ok());
+            let make = Make { specs: specs.clone(), provider, machines: Arc::default() };
+            assert_eq!(make.done().await.map_err(|p| p.code), wanted);
+            assert_eq!(make.machines.get().is_some(), wanted == Ok(true));
+            assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
+        }
     }
 
     #[test]

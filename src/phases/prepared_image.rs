@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Binaries, Images, ImagesLater, Owner, ProviderSlot, Record, Runtime, images::IMPORT_COREDNS};
 use crate::{
     bundle::{Bundle, Cache},
-    core::{Blob, Bytes, Code, EventKind, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
+    core::{Blob, Bytes, Code, EventKind, LabId, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
     engine::{Change, Check, Crew, Journal, Lock, Mode, Need, Phase, Run, Step, Task, View, run_flow},
     machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider},
     profile::{self, Lab},
@@ -45,8 +45,12 @@ const PARTS: &[&str] = &[
     "node/crictl.yaml",
 ];
 
-/// The lab that the machine to be prepared belongs to while it is made.
-const LAB: &str = "kubecamp-prepare";
+/// How the lab is called that a machine belongs to while it is prepared; the mark of the cache follows.
+const LAB: &str = "kubecamp-prepare-";
+/// Letters of a cache's mark.
+const MARK: usize = 12;
+/// For how long a machine may be in preparation before a killed run must have left it.
+const FORSAKEN: Duration = Duration::from_secs(2 * 3600);
 /// How the names of prepared images begin; the beginning of their bundle's id follows.
 const READY: &str = "kubecamp-ready-";
 /// Letters of the bundle's id: with those of the rest the whole still names a machine.
@@ -101,10 +105,32 @@ fn first(problems: Problems) -> Problem {
     problems.into_vec().into_iter().next().unwrap_or_else(|| missing("its problem"))
 }
 
-/// The lab of the one machine that is prepared.
-fn preparation() -> Result<Lab, Problem> {
-    let name = LAB.parse().map_err(|_| missing("its name"))?;
+/// The lab of the one machine that is prepared, for whoever has the turn. It is this cache's alone: other users and
+/// computers may have the same Incus, and prepare their own there meanwhile.
+fn preparation(cache: &Cache) -> Result<Lab, Problem> {
+    let name = format!("{LAB}{}", mark(cache)?).parse().map_err(|_| missing("its name"))?;
     Lab::new(name, profile::load("1x4c12g").map_err(first)?).map_err(first)
+}
+
+/// What tells this cache from all others: random, and kept in it.
+fn mark(cache: &Cache) -> Result<String, Problem> {
+    let file = lock_folder(cache).join("mark");
+    if let Some(known) = std::fs::read_to_string(&file).ok().filter(|text| is_mark(text)) {
+        return Ok(known);
+    }
+    let fresh = LabId::random().as_str()[..MARK].to_owned();
+    let failed = |e| Problem::new(Code::LocalFile, format!("cannot write {}", file.display())).because(e);
+    std::fs::write(&file, &fresh).map_err(failed)?;
+    Ok(fresh)
+}
+
+fn is_mark(text: &str) -> bool {
+    text.len() == MARK && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Whether an instance of this name is a machine that some cache prepares.
+fn is_preparing(instance: &str) -> bool {
+    instance.strip_prefix(LAB).and_then(|rest| rest.strip_suffix("-cp")).is_some_and(is_mark)
 }
 
 fn lock_folder(cache: &Cache) -> PathBuf {
@@ -128,13 +154,20 @@ async fn turn(cache: &Cache, report: &dyn Report) -> Result<Lock, Problem> {
     }
 }
 
-/// Removes the machine that a killed run was preparing; one that a run still prepares is left alone.
+/// Removes the machine that a killed run was preparing; one that a run still prepares is left alone, and so is what
+/// others prepare in the same Incus.
 pub async fn remove_unfinished(provider: &IncusProvider, cache: &Cache) -> Result<(), Problem> {
-    let lab = preparation()?;
     match Lock::take(&lock_folder(cache)) {
-        Ok(_turn) => provider.remove(lab.name(), &lab.control_plane().name).await,
+        Ok(_turn) => remove_left(provider, &preparation(cache)?).await,
         Err(_) => Ok(()),
     }
+}
+
+/// Removes what a killed run of whoever has the turn left, and what killed runs of others left long ago.
+async fn remove_left(provider: &IncusProvider, ours: &Lab) -> Result<(), Problem> {
+    // Those are not ours to fail for: one that stays only takes room.
+    let _ = provider.remove_old(is_preparing, FORSAKEN).await;
+    provider.remove(ours.name(), &ours.control_plane().name).await
 }
 
 /// Whether the image `name` was prepared of none of the bundles with these ids.
@@ -242,15 +275,15 @@ impl Task for Prepare {
         let bundle = self.bundle.get().ok_or_else(|| missing("the bundle"))?;
         let provider = self.provider.get().ok_or_else(|| missing("the engine"))?;
         let image = self.image().ok_or_else(|| missing("its parts"))?;
-        let lab = preparation()?;
-        let node = lab.control_plane().name.clone();
         let _turn = turn(&self.cache, report).await?;
         // Whoever had the turn before may have made it.
         if self.done().await? {
             return Ok(());
         }
+        let lab = preparation(&self.cache)?;
+        let node = lab.control_plane().name.clone();
         // A half-filled one of an interrupted run is thrown away.
-        provider.remove(lab.name(), &node).await?;
+        remove_left(provider, &lab).await?;
         let spec = MachineSpec {
             lab: lab.name().clone(),
             node: node.clone(),
@@ -358,16 +391,46 @@ mod tests {
     #[tokio::test]
     async fn a_killed_runs_machine_goes_and_a_running_ones_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let left = json!({"name": "kubecamp-prepare-cp", "status": "Running", "type": "container",
-            "config": {"user.kubecamp.lab": LAB, "user.kubecamp.node": "cp"}});
-        let fake = FakeIncus::new([("GET /instances/kubecamp-prepare-cp".to_owned(), left)]);
+        let machine = |lab: &str, made: &str| {
+            json!({"name": format!("{lab}-cp"), "status": "Running", "type": "container", "created_at": made,
+                "config": {"user.kubecamp.lab": lab, "user.kubecamp.node": "cp"}})
+        };
+        let (now, long_ago) = (crate::core::Timestamp::now().to_string(), "2020-01-02T03:04:05.678901234Z");
+        let ours = "kubecamp-prepare-0123456789ab";
+        let all = [
+            machine(ours, &now),
+            machine("kubecamp-prepare-aaaaaaaaaaaa", &now),
+            machine("kubecamp-prepare-bbbbbbbbbbbb", long_ago),
+            machine("kubecamp-prepare-by-hand", long_ago),
+        ];
+        let fake = FakeIncus::new([
+            (format!("GET /instances/{ours}-cp"), all[0].clone()),
+            ("GET /instances?recursion=1".to_owned(), json!(all)),
+        ]);
         let (provider, cache) = (fake.provider(&dir, MachineKind::Container), Cache::new(dir.path()));
         let running = turn(&cache, &Quiet).await.unwrap();
+        std::fs::write(lock_folder(&cache).join("mark"), "0123456789ab").unwrap();
         remove_unfinished(&provider, &cache).await.unwrap();
         assert!(fake.requests().is_empty(), "{:?}", fake.requests());
         drop(running);
         remove_unfinished(&provider, &cache).await.unwrap();
-        assert!(fake.requests().contains(&"DELETE /instances/kubecamp-prepare-cp".to_owned()), "{:?}", fake.requests());
+        let mut gone = fake.requests();
+        gone.retain(|asked| asked.starts_with("DELETE "));
+        // Long forsaken ones of others go too, and what others prepare now or call alike stays.
+        assert_eq!(gone, ["kubecamp-prepare-bbbbbbbbbbbb", ours].map(|lab| format!("DELETE /instances/{lab}-cp")));
+    }
+
+    #[test]
+    fn each_cache_prepares_a_machine_of_its_own() {
+        let name = |dir: &tempfile::TempDir| {
+            let cache = Cache::new(dir.path());
+            let _turn = Lock::take(&lock_folder(&cache)).unwrap();
+            preparation(&cache).unwrap().name().to_string()
+        };
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert_eq!(name(&one), name(&one));
+        assert_ne!(name(&one), name(&other));
+        assert!(is_preparing(&format!("{}-cp", name(&one))) && !is_preparing("kubecamp-prepare-cp"));
     }
 
     #[test]

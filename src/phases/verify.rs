@@ -122,7 +122,11 @@ fn prelude(view: &View<'_>, deadline: u32) -> Result<String, Problem> {
     let mode = view.lab.profile().proxy.mode;
     let dns = view.lab.dns_service_ip();
     let api = view.lab.api_service_ip();
-    Ok(format!("API={api} DNS={dns} MODE={mode} DEADLINE={deadline}\n{}", template::text("node/reach.sh")?))
+    Ok(format!(
+        "API={api} DNS={dns} MODE={mode} DEADLINE={deadline}\n{}{}",
+        template::text("host/kube-proxy.sh")?,
+        template::text("node/reach.sh")?
+    ))
 }
 
 /// What can be seen at any time without making anything.

@@ -79,7 +79,7 @@ p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
 p verified "$(read_first /run/kubecamp/verified)"
-p kube_proxy "$(for f in $(grep -lxs kube-proxy /proc/[0-9]*/comm); do cut -d' ' -f1,22 "${f%comm}stat"; done 2>/dev/null | tr ' \n' ':,')"
+p kube_proxy "$(kube_proxy)"
 # Activating is also what systemd starts again and again: a packaged kubelet without its configuration, or a lab's own
 # that cannot run.
 for u in kubelet containerd docker crio k3s k3s-agent; do

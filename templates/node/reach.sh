@@ -13,10 +13,6 @@ answer_http() {
     printf "GET %s HTTP/1.0\r\nHost: kubecamp\r\n\r\n" "$3" >&3; cat <&3' bash "$1" "$2" "$3" 2>/dev/null
 }
 answer_tcp() { timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "$1" "$2" 2>/dev/null; }
-# Which kube-proxy runs here, in the words of facts.sh.
-kube_proxy() {
-  for f in $(grep -lxs kube-proxy /proc/[0-9]*/comm); do cut -d' ' -f1,22 "${f%comm}stat"; done 2>/dev/null | tr ' \n' ':,'
-}
 mode_is() { answer_http 127.0.0.1 10249 /proxyMode | tr -d '\r' | tail -n 1 | grep -qx "$MODE"; }
 end=$(( $(date +%s) + DEADLINE ))
 until_true() {

@@ -1,6 +1,6 @@
 //! `reset`: order, best effort, the proof, and hosts that are not there.
 
-use kubecamp::core::{Code, Outcome};
+use kubecamp::core::{Code, EventKind, Outcome};
 
 use super::camp::{Camp, steps_of};
 use crate::support::simhost::{Login, System, Trouble};
@@ -39,6 +39,19 @@ async fn every_host_is_cleaned_in_order_after_the_drain() {
         assert_eq!(steps_of(&camp.world, worker), HOST);
         assert!(camp.world.when("cp", "drain") < camp.world.when(worker, "begin"));
     }
+}
+
+#[tokio::test]
+async fn a_worker_without_its_kubelet_is_not_waited_for_and_cleaned_all_the_same() {
+    let camp = running().await;
+    camp.host("worker-2").stop_kubelet();
+    let seen = camp.reset(&[]).await.good();
+    let told = seen.events.iter().find_map(|event| match &event.kind {
+        EventKind::StepStarted { step, title, .. } if step.as_str() == "drain" => Some(title.as_str()),
+        _ => None,
+    });
+    assert_eq!(told, Some("drain worker-1, worker-2, not waiting for pods where no kubelet runs: worker-2"));
+    assert_eq!(steps_of(&camp.world, "worker-2"), HOST);
 }
 
 #[tokio::test]

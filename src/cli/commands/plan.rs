@@ -19,7 +19,6 @@ use crate::{
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args.up)?;
-    request.check_bundle()?;
     if request.is_local() {
         request.find_packages(cx).await?;
     }
@@ -41,7 +40,9 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
             return Ok(());
         };
         output::say(match result.provider.get() {
-            Some(_) => "note: the lab's machines do not run yet, so the plan assumes new machines.",
+            Some(_) => {
+                "note: the lab's machines do not run yet, or are to get another size, so the plan assumes new machines."
+            }
             None => {
                 "note: the engine of local machines does not run, so nobody can tell what machines it holds: the plan assumes new machines.\n\
                  hint: kubecamp machine engine start starts it; then the plan looks at those that are there."

@@ -44,11 +44,22 @@ impl Incus {
                 None => return Err(problem),
             },
         };
+        self.name_image(fingerprint, alias).await
+    }
+
+    /// Names an image; returns the fingerprint of the image that has the name then.
+    ///
+    /// Somebody else who uses the same Incus may have been faster with an image of the same recipe: theirs is as good,
+    /// and this one goes.
+    pub(in crate::machine) async fn name_image(&self, fingerprint: String, alias: &str) -> Result<String, Problem> {
         let name = json!({"name": alias, "target": fingerprint});
-        match self.send(Method::POST, "/images/aliases", &name).await {
-            Err(problem) if self.image(alias).await? != Some(fingerprint.clone()) => Err(problem),
-            _ => Ok(fingerprint),
+        let Err(problem) = self.send(Method::POST, "/images/aliases", &name).await else { return Ok(fingerprint) };
+        let named = self.image(alias).await?.ok_or(problem)?;
+        if named != fingerprint {
+            // One that stays only takes room.
+            let _ = self.delete(&format!("/images/{fingerprint}")).await;
         }
+        Ok(named)
     }
 
     /// Deletes the image with this alias; returns whether there was one.

@@ -51,6 +51,9 @@ pub struct Instance {
     /// `container` or `virtual-machine`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// When it was made, as Incus writes it.
+    #[serde(default)]
+    pub created_at: String,
     /// Its own configuration keys.
     #[serde(default)]
     pub config: Config,

@@ -133,6 +133,38 @@ async fn a_new_machine_is_of_the_chosen_kind_with_its_layouts_limits() {
 }
 
 #[tokio::test]
+async fn a_machine_gets_its_new_size_while_it_runs_or_else_with_a_stop() {
+    let container = |more: Value| -> Instance { serde_json::from_value(instance("container", more)).unwrap() };
+    let (patch, state) = ("PATCH /instances/lab-cp1", "PUT /instances/lab-cp1/state");
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::default());
+    let provider = fake.provider(&dir, Kind::Container);
+    let same = container(json!({"limits.cpu": "2", "limits.memory": "4294967296"}));
+    assert!(!provider.adjust(&same, &spec(), &Quiet).await.unwrap());
+    assert!(fake.requests().is_empty(), "{:?}", fake.requests());
+    let small = container(json!({"limits.cpu": "1", "limits.memory": "4294967296"}));
+    assert!(!provider.adjust(&small, &spec(), &Quiet).await.unwrap());
+    assert_eq!(
+        (fake.requests(), fake.bodies(patch)),
+        (vec![patch.to_owned()], vec![json!({"config": {"limits.cpu": "2"}})])
+    );
+
+    // A virtual machine learns of it by a new start, which `ensure` gives it.
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::default());
+    let machine = Instance { kind: "virtual-machine".into(), ..small.clone() };
+    assert!(fake.provider(&dir, Kind::Vm).adjust(&machine, &spec(), &Quiet).await.unwrap());
+    assert_eq!(fake.requests(), [state, patch]);
+
+    // What Incus refuses in the end leaves the machine running as it was.
+    let refusal = Value::String(json!({"type": "error", "error": "not found"}).to_string());
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new([(patch, refusal)]));
+    let problem = fake.provider(&dir, Kind::Container).adjust(&small, &spec(), &Quiet).await.unwrap_err();
+    assert_eq!((problem.code, problem.on), (Code::EngineCall, Some(spec().node)));
+    assert_eq!(fake.requests(), [patch, state, patch, state]);
+    let actions: Vec<_> = fake.bodies(state).iter().map(|body| body["action"].clone()).collect();
+    assert_eq!(actions, ["stop", "start"]);
+}
+
+#[tokio::test]
 async fn a_virtual_machines_host_key_comes_from_its_console_and_is_kept() {
     let (dir, console) = (tempfile::tempdir().unwrap(), format!("boot\r\nkubecamp-host-key: {HOST_KEY} \r\n"));
     let fake = Fake::new([
@@ -188,6 +220,29 @@ async fn a_published_virtual_machine_forgets_who_it_was() {
     let marks = &fake.bodies("PATCH /instances/lab-cp1")[0]["config"];
     assert_eq!((&marks["user.kubecamp.host-key"], &marks["user.kubecamp.image"]), (&json!(""), &json!("v1")));
     assert_eq!(fake.bodies("POST /instances/lab-cp1"), [json!({"name": "kubecamp-image-v1"})]);
+}
+
+#[tokio::test]
+async fn what_another_user_of_the_same_incus_was_faster_with_is_taken() {
+    let template = json!({"name": "kubecamp-image-v1", "status": "Stopped", "type": "container",
+        "config": {"user.kubecamp.image": "v1"}});
+    let (dir, machine) = (tempfile::tempdir().unwrap(), instance("container", json!({})));
+    let fake = Fake::new([
+        ("GET /instances/lab-cp1", machine),
+        ("GET /instances/kubecamp-image-v1", template),
+        ("POST /images/aliases", Value::String(json!({"type": "error", "error": "not found"}).to_string())),
+        ("GET /images/aliases/node", json!({"target": "theirs"})),
+    ]);
+    let provider = fake.provider(&dir, Kind::Container);
+    provider.publish(&spec().lab, &spec().node, "v1").await.unwrap();
+    assert_eq!(fake.bodies("DELETE /instances/lab-cp1").len(), 1);
+    assert!(fake.bodies("DELETE /instances/kubecamp-image-v1").is_empty(), "machines may be copied from it");
+    assert!(fake.bodies("PATCH /instances/lab-cp1").is_empty());
+
+    let incus = &provider.place.incus;
+    assert_eq!(incus.name_image("ours".into(), "node").await.unwrap(), "theirs");
+    assert_eq!(fake.bodies("DELETE /images/ours").len(), 1);
+    incus.name_image("ours".into(), "another").await.unwrap_err();
 }
 
 #[tokio::test]

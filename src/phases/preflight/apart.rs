@@ -36,7 +36,10 @@ struct Door {
 /// Hosts that cannot reach each other on the ports that a cluster uses.
 ///
 /// Nothing listens there yet, and that is an answer: a host that refuses a connection was reached. Silence and "no
-/// route" are what a firewall in between, or on the host, makes of it.
+/// route" are what a firewall in between, or on the host, makes of it. One that rejects with a TCP reset or ICMP's "port
+/// unreachable" is not seen: both are what a host itself answers where nobody listens, and a connection says
+/// "refused" to each. To tell them apart somebody would have to listen there, and nothing is changed on hosts yet; the
+/// join and the proof of the lab find such a firewall.
 pub(super) async fn look(lab: &Lab, hosts: &BTreeMap<NodeId, Arc<Host>>, fleet: &BTreeMap<NodeId, Facts>) -> Findings {
     let mut found = Findings::default();
     let doors = doors(lab, fleet);

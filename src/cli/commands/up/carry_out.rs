@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{PREFLIGHT, Request, Site, agree_to_packages, this_arch};
+use super::{PREFLIGHT, Request, Site, agree_to_packages, run_here, this_arch};
 use crate::{
     cli::{
         args::UpArgs,
@@ -15,7 +15,6 @@ use crate::{
 /// `kubecamp up`.
 pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args)?;
-    request.check_bundle()?;
     if request.is_local() {
         request.find_packages(cx).await?;
         agree_to_packages(cx, &request.packages).await?;
@@ -54,10 +53,11 @@ fn finish(cx: &Context, request: &Request, run: &Run) {
 
 async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
     let result = LocalResult::default();
-    announce(request, run, &request.local_phases(cx, &result, run.mode, this_arch()?)?);
+    let local = request.local_phases(cx, &result, run.mode, this_arch()?)?;
+    announce(request, run, &local);
     // Machines must be made before they can be asked; hosts are asked before a bundle is built for them.
     if request.is_local() {
-        request.prepare(cx, run, &result, this_arch()?).await?;
+        run_here(run, &local).await?;
     }
     let site = Site::open(cx, request, run, &result).await?;
     let ended = async {

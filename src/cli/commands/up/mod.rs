@@ -11,6 +11,7 @@ mod site;
 pub(super) use carry_out::up;
 pub(super) use packages::agree_to_packages;
 pub(super) use request::Request;
+use request::run_here;
 pub(super) use room::{disk_must_hold, largest_layout, must_hold, this_arch};
 use site::PREFLIGHT;
 pub(super) use site::Site;

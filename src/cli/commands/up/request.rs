@@ -39,6 +39,8 @@ pub(in crate::cli::commands) struct Request {
     pub(super) known: Option<(Lab, State)>,
     /// Whether a bundle is the one that the lab was made from, rather than one named now.
     remembered: bool,
+    /// The CPU that the bundle is for which the user or the lab names.
+    pub(super) bundle_arch: Option<Arch>,
 }
 
 impl Request {
@@ -92,13 +94,17 @@ impl Request {
         }
         let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
         let engine = known.as_ref().and_then(|(_, state)| state.engine.clone()).filter(|_| place == Where::Local);
-        Ok(Self { args, lab, place, owner, engine, must_hold_all, packages: Packages::here(), known, remembered })
+        let (packages, bundle_arch) = (Packages::here(), None);
+        let mut request =
+            Self { args, lab, place, owner, engine, must_hold_all, packages, known, remembered, bundle_arch };
+        request.bundle_arch = request.check_bundle()?;
+        Ok(request)
     }
 
     /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
-    /// the CPU of hosts is for preflight to see: they need not have this computer's.
-    pub(in crate::cli::commands) fn check_bundle(&self) -> Result<(), Problem> {
-        let Some(file) = &self.args.bundle else { return Ok(()) };
+    /// the CPU of hosts is for preflight to see: they need not have this computer's. Returns which it is for.
+    fn check_bundle(&self) -> Result<Option<Arch>, Problem> {
+        let Some(file) = &self.args.bundle else { return Ok(None) };
         let bundle = Bundle::open(file).map_err(|problem| match self.remembered {
             // A reset does not forget it: another one would not be the same lab.
             true => problem.hint(format!(
@@ -107,8 +113,9 @@ impl Request {
             )),
             false => problem,
         })?;
-        let arch = if self.is_local() { this_arch()? } else { bundle.manifest().arch };
-        bundle.check_fits(&self.lab.profile().kubernetes, arch)
+        let its = bundle.manifest().arch;
+        bundle.check_fits(&self.lab.profile().kubernetes, if self.is_local() { this_arch()? } else { its })?;
+        Ok(Some(its))
     }
 
     pub(in crate::cli::commands) fn is_local(&self) -> bool {
@@ -182,8 +189,7 @@ impl Request {
         result: &LocalResult,
         arch: Arch,
     ) -> Result<(), Problems> {
-        let phases = self.local_phases(cx, result, run.mode, arch)?;
-        run_flow(run, &phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await
+        run_here(run, &self.local_phases(cx, result, run.mode, arch)?).await
     }
 
     pub(super) async fn targets(
@@ -214,6 +220,11 @@ impl Request {
         let owner = self.owner.clone();
         Up { owner, bundle: Arc::clone(bundle), kubeconfig: cx.store.file("kubeconfig"), server }
     }
+}
+
+/// Carries out what happens on this computer, or plans it, as the run's mode says.
+pub(super) async fn run_here(run: &Run, phases: &[Box<dyn Phase>]) -> Result<(), Problems> {
+    run_flow(run, phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await
 }
 
 /// The lab's key pair; a plan makes none.

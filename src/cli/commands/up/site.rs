@@ -62,8 +62,8 @@ impl<'a> Site<'a> {
     /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU, or where that
     /// did not come another host's. Of hosts with a CPU that no bundle is for, preflight tells.
     fn arch(&self) -> Result<Arch, Problem> {
-        if let Some(file) = &self.request.args.bundle {
-            return Ok(Bundle::open(file)?.manifest().arch);
+        if let Some(arch) = self.request.bundle_arch {
+            return Ok(arch);
         }
         let control_plane = self.crew.fleet.get(&self.run.lab.control_plane().name);
         let arch = control_plane.or_else(|| self.crew.fleet.values().next()).and_then(Facts::arch);
