@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::{
     Caller, Desk,
     rules::{self, Standing},
+    taken::Taken,
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -94,15 +95,29 @@ impl Desk {
         key: Option<&str>,
         wish: &BookRequest,
     ) -> Result<Booking, Refusal> {
-        if let Some(refusal) = self.refused_at_once(caller, now, key, wish).await? {
-            return Err(refusal);
-        }
+        let mut looked = false;
+        let turn = loop {
+            let seen = self.turn.booked();
+            if let Some(refusal) = self.refused_at_once(caller, now, key, wish).await? {
+                return Err(refusal);
+            }
+            let turn = self.turn.wait().await;
+            // Once is enough: nobody shall look for ever while others book.
+            if looked || self.turn.booked() == seen {
+                break turn;
+            }
+            looked = true;
+        };
         let outcome = async {
             transact_once!(self, caller, now, key, ("book", wish), |tx| place(&mut tx, caller, wish, None).await)
         };
         match outcome.await {
-            Ok(booking) => Ok(booking),
+            Ok(booking) => {
+                turn.booked();
+                Ok(booking)
+            }
             Err(problem) => {
+                drop(turn);
                 let Ok(mut tx) = self.store.read(now).await else { return Err(problem.into()) };
                 let Ok(standing) = standing_of(&mut tx, caller, wish).await else { return Err(problem.into()) };
                 Err(self.refuse(&mut tx, &standing, wish, problem).await)
@@ -128,7 +143,7 @@ impl Desk {
             return Ok(None);
         }
         let standing = standing_of(&mut tx, caller, wish).await?;
-        match seek(&mut tx, &standing, wish, None).await {
+        match seek(&mut tx, &standing, wish, None, Some(&self.taken)).await {
             Ok(_) => Ok(None),
             Err(problem) => Ok(Some(self.refuse(&mut tx, &standing, wish, problem).await)),
         }
@@ -327,11 +342,14 @@ struct Found {
 }
 
 /// Looks for the first server that takes a wish, by every rule. Locks: servers by name, then the person, then the group.
+///
+/// A transaction that only reads gives what is `known` to be taken; one that writes reads it under the server's lock.
 async fn seek(
     tx: &mut Tx,
     standing: &Standing,
     wish: &BookRequest,
     series: Option<&SeriesId>,
+    known: Option<&Taken>,
 ) -> Result<Found, Problem> {
     let now = tx.now();
     let policy = &standing.course.policy;
@@ -339,8 +357,13 @@ async fn seek(
     for (server, layout) in candidates(tx, standing, wish).await? {
         let as_override = wish.reason.is_some();
         if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
-        let server = tx.lock_server(&server.id).await?;
-        let ground = rules::ground(tx, server, wish.window).await?;
+        let ground = match known {
+            Some(taken) => taken.ground(tx, server, wish.window).await?,
+            None => {
+                let server = tx.lock_server(&server.id).await?;
+                rules::ground(tx, server, wish.window).await?
+            }
+        };
         let place = match on(&ground, wish.window, layout, as_override) {
             Ok(place) => place,
             Err(problem) => {
@@ -367,7 +390,7 @@ pub(super) async fn place(
     series: Option<SeriesId>,
 ) -> Result<Booking, Problem> {
     let standing = standing_of(tx, caller, wish).await?;
-    let Found { server, place, layout } = seek(tx, &standing, wish, series.as_ref()).await?;
+    let Found { server, place, layout } = seek(tx, &standing, wish, series.as_ref(), None).await?;
     let mut new = fresh(&standing, layout, wish, tx.now());
     new.busy_until = server.busy(wish.window).ends;
     (new.server, new.place, new.series) = (Some(server.id), Some(place), series);

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,7 +57,8 @@ pub struct WeekServer {
     /// When it is closed for work.
     pub maintenance: Vec<Maintenance>,
     /// Its bookings that hold a place or held one, by start.
-    pub bookings: Vec<Booking>,
+    #[schema(value_type = Vec<Booking>)]
+    pub bookings: Arc<[Booking]>,
 }
 
 /// Everything that a table of a week shows.
@@ -90,6 +91,14 @@ fn seen_by(caller: &Caller, mut booking: Booking) -> Booking {
         booking.refused = None;
     }
     booking
+}
+
+/// As [`seen_by`]; what hides nothing is not copied.
+fn all_seen_by(caller: &Caller, bookings: Arc<[Booking]>) -> Arc<[Booking]> {
+    if caller.is_teacher() || bookings.iter().all(|b| b.note.is_none() && b.refused.is_none()) {
+        return bookings;
+    }
+    bookings.iter().map(|b| seen_by(caller, b.clone())).collect()
 }
 
 impl Desk {
@@ -140,25 +149,20 @@ impl Desk {
         }
         let mut tx = self.store.read(now).await?;
         let (servers, closed) = (tx.servers().await?, tx.maintenance(window).await?);
-        let all = tx.bookings(&Listing { within: Some(window), ..Listing::default() }).await?;
-        let (mut taken, mut waiting) = (BTreeMap::<ServerId, Vec<Booking>>::new(), vec![]);
-        for booking in all {
-            if booking.state == State::Waitlisted {
-                waiting.push(seen_by(caller, booking));
-            } else if (booking.state.is_live() || booking.state.counts())
-                && let Some(server) = booking.server.clone()
-            {
-                taken.entry(server).or_default().push(seen_by(caller, booking));
-            }
+        let waiting = Listing { state: Some(State::Waitlisted), within: Some(window), ..Listing::default() };
+        let waiting = tx.bookings(&waiting).await?.into_iter().map(|b| seen_by(caller, b)).collect();
+        let mut rows = vec![];
+        for server in servers {
+            let open = server.opening.windows(&server.zone, window).into_iter();
+            rows.push(WeekServer {
+                places: places(&server),
+                open: open.filter_map(|w| w.common(window)).collect(),
+                maintenance: closed.iter().filter(|m| m.server == server.id).cloned().collect(),
+                bookings: all_seen_by(caller, self.weeks.bookings(&mut tx, &server, window).await?),
+                server,
+            });
         }
-        let row = |server: Server| WeekServer {
-            places: places(&server),
-            open: server.opening.windows(&server.zone, window).into_iter().filter_map(|w| w.common(window)).collect(),
-            maintenance: closed.iter().filter(|m| m.server == server.id).cloned().collect(),
-            bookings: taken.remove(&server.id).unwrap_or_default(),
-            server,
-        };
-        Ok(Week { window, servers: servers.into_iter().map(row).collect(), waiting })
+        Ok(Week { window, servers: rows, waiting })
     }
 
     /// The newest audit rows, newest first, at most 1000. Students see only those of their own doing.

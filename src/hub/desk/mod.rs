@@ -18,6 +18,8 @@ mod servers;
 mod sign_in;
 mod taken;
 mod transaction;
+mod turn;
+mod weeks;
 
 pub use agent::{Heard, Heartbeat, Report, Reported, Step, Taken};
 pub use book::{BookRequest, Placed, Refusal, WaitRequest, WeeklyRequest};

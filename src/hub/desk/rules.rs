@@ -4,8 +4,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, Course, CourseId, Epoch, Ground, Group, GroupId, Person, PersonId, Policy, ROLLING,
-            Role, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
+            Booking, BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role,
+            SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
         },
         store::{Listing, Tx},
     },
@@ -28,12 +28,9 @@ pub(in crate::hub) async fn standing(
     if !person.active {
         return Err(Problem::new(Code::HubDenied, format!("{} is not active", person.id)));
     }
-    let mut groups: Vec<Group> = vec![];
-    for id in &person.groups {
-        groups.push(tx.group(id).await?);
-    }
-    groups.retain(|g| course.is_none_or(|c| g.course == *c));
-    let courses: BTreeSet<&CourseId> = groups.iter().map(|g| &g.course).collect();
+    let mut groups = tx.groups_of(&person.id).await?;
+    groups.retain(|(_, of)| course.is_none_or(|c| of == c));
+    let courses: BTreeSet<&CourseId> = groups.iter().map(|(_, of)| of).collect();
     let found = match (course, courses.first()) {
         (_, Some(_)) if courses.len() > 1 => {
             let names: Vec<_> = courses.iter().map(ToString::to_string).collect();
@@ -52,7 +49,7 @@ pub(in crate::hub) async fn standing(
         }
     };
     let course = tx.course(&found).await?;
-    Ok(Standing { course, group: groups.first().map(|g| g.id.clone()), person })
+    Ok(Standing { course, group: groups.first().map(|(id, _)| id.clone()), person })
 }
 
 /// A server with what is taken in and around a window.

@@ -80,11 +80,10 @@ impl Desk {
     pub async fn caller_of(&self, now: Epoch, token: &Secret) -> Result<Caller, Problem> {
         let hash = hash(token.expose());
         let mut tx = self.store.read(now).await?;
-        let row = tx.token(&hash).await?.ok_or_else(unknown)?;
+        let (row, role) = tx.token_and_role(&hash).await?.ok_or_else(unknown)?;
         let caller = match (row.kind, row.person, row.server) {
             (TokenKind::Api | TokenKind::Session, Some(id), _) => {
-                let role = tx.role_of(&id).await?.ok_or_else(unknown)?;
-                Caller::Person { id, role }
+                Caller::Person { id, role: role.ok_or_else(unknown)? }
             }
             (TokenKind::Agent, _, Some(server)) => Caller::Agent(server),
             _ => return Err(unknown()),

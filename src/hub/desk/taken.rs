@@ -43,6 +43,14 @@ impl Taken {
         Ok(grounds)
     }
 
+    /// One server with what is taken in and around a window; as [`Self::grounds`].
+    pub async fn ground(&self, tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
+        let wide = Window { starts: window.starts, ends: server.busy(window).ends };
+        let held = self.held(tx, &server, wide.starts).await?;
+        let held = held.iter().filter(|h| h.busy.overlaps(wide)).cloned().collect();
+        Ok(Ground { held, closed: tx.maintenance(wide).await?, server })
+    }
+
     async fn held(&self, tx: &mut Tx, server: &Server, from: Epoch) -> Result<Arc<[Held]>, Problem> {
         if let Some(held) = self.known(server, from) {
             return Ok(held);

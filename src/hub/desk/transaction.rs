@@ -1,7 +1,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::taken::Taken;
+use super::{taken::Taken, turn::Turn, weeks::Weeks};
 use crate::{
     core::{Code, Problem},
     hub::store::{Store, Tx},
@@ -14,12 +14,14 @@ use crate::{
 pub struct Desk {
     pub(in crate::hub) store: Store,
     pub(super) taken: Taken,
+    pub(super) weeks: Weeks,
+    pub(super) turn: Turn,
 }
 
 impl Desk {
     /// A desk over a database.
     pub fn new(store: Store) -> Self {
-        Self { store, taken: Taken::default() }
+        Self { store, taken: Taken::default(), weeks: Weeks::default(), turn: Turn::default() }
     }
 
     /// Closes the database.

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use super::tx::{Row, Tx, args};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Epoch, PersonId, ServerId},
+    hub::domain::{Epoch, PersonId, Role, ServerId},
 };
 
 /// What a token is good for.
@@ -94,6 +94,14 @@ impl Tx {
     pub async fn token(&mut self, hash: &str) -> Result<Option<TokenRow>, Problem> {
         let sql = "SELECT * FROM tokens WHERE hash = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $2)";
         self.one(sql, args![hash, self.now]).await?.as_ref().map(token).transpose()
+    }
+
+    /// As [`Self::token`], with what its person may do: none for a closed account, and where there is no person.
+    pub async fn token_and_role(&mut self, hash: &str) -> Result<Option<(TokenRow, Option<Role>)>, Problem> {
+        let sql = "SELECT t.*, p.role FROM tokens AS t LEFT JOIN people AS p ON p.id = t.person AND p.active = 1 \
+                   WHERE t.hash = $1 AND t.revoked IS NULL AND (t.expires IS NULL OR t.expires > $2)";
+        let row = self.one(sql, args![hash, self.now]).await?;
+        row.map(|row| Ok((token(&row)?, row.opt_word("role")?))).transpose()
     }
 
     /// Notes the use of a token.

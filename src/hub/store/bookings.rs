@@ -202,10 +202,26 @@ impl Tx {
 
     /// Bookings by start, then id.
     pub async fn bookings(&mut self, want: &Listing) -> Result<Vec<Booking>, Problem> {
-        let sql = "SELECT * FROM bookings WHERE (CAST($1 AS TEXT) IS NULL OR person = $1) \
-                   AND (CAST($2 AS TEXT) IS NULL OR server = $2) AND (CAST($3 AS TEXT) IS NULL OR grp = $3) \
-                   AND (CAST($4 AS TEXT) IS NULL OR state = $4) AND busy_until > $5 AND starts < $6 \
-                   AND ($7 = 0 OR state NOT IN ('done', 'cancelled', 'no-show', 'quarantined')) ORDER BY starts, id";
+        macro_rules! narrowed {
+            ($by:literal) => {
+                concat!(
+                    "SELECT * FROM bookings WHERE ",
+                    $by,
+                    " AND (CAST($1 AS TEXT) IS NULL OR person = $1) AND (CAST($2 AS TEXT) IS NULL OR server = $2) \
+                     AND (CAST($3 AS TEXT) IS NULL OR grp = $3) AND (CAST($4 AS TEXT) IS NULL OR state = $4) \
+                     AND busy_until > $5 AND starts < $6 \
+                     AND ($7 = 0 OR state NOT IN ('done', 'cancelled', 'no-show', 'quarantined')) ORDER BY starts, id"
+                )
+            };
+        }
+        // Each index is used only where its column is compared for certain.
+        let sql = match want {
+            Listing { person: Some(_), .. } => narrowed!("person = $1"),
+            Listing { server: Some(_), .. } => narrowed!("server = $2"),
+            Listing { group: Some(_), .. } => narrowed!("grp = $3"),
+            Listing { state: Some(_), .. } => narrowed!("state = $4"),
+            _ => narrowed!("1 = 1"),
+        };
         let within = want.within.unwrap_or(Window { starts: Epoch(-1), ends: Epoch(i64::MAX) });
         let values = args![
             opt(want.person.as_ref()),

@@ -80,7 +80,10 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(PATIENCE);
-        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+        // A file does not go away as a server does: nothing is asked of it before each use.
+        let pool = |most: u32| {
+            SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE).test_before_acquire(false)
+        };
         let writer = pool(1).connect_with(options.clone()).await.map_err(problem)?;
         let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
         backup(&writer, path, known).await?;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::tx::{Row, Tx, args};
@@ -96,17 +98,33 @@ impl Tx {
 
     /// All groups by name.
     pub async fn groups(&mut self) -> Result<Vec<Group>, Problem> {
-        let ids = self.all("SELECT id FROM groups ORDER BY id", vec![]).await?;
-        let mut groups = vec![];
-        for row in ids {
-            groups.push(self.group(&row.parse("id")?).await?);
+        let mut members = BTreeMap::<GroupId, Vec<PersonId>>::new();
+        for row in self.all("SELECT grp, person FROM members ORDER BY grp, person", vec![]).await? {
+            members.entry(row.parse("grp")?).or_default().push(row.parse("person")?);
         }
-        Ok(groups)
+        let rows = self.all("SELECT id, course FROM groups ORDER BY id", vec![]).await?;
+        rows.iter()
+            .map(|row| {
+                let id = row.parse("id")?;
+                Ok(Group { course: row.parse("course")?, members: members.remove(&id).unwrap_or_default(), id })
+            })
+            .collect()
+    }
+
+    /// The groups of somebody, each with its course, by name.
+    pub async fn groups_of(&mut self, person: &PersonId) -> Result<Vec<(GroupId, CourseId)>, Problem> {
+        let sql = "SELECT g.id, g.course FROM members AS m JOIN groups AS g ON g.id = m.grp WHERE m.person = $1 ORDER BY g.id";
+        let rows = self.all(sql, args![person.to_string()]).await?;
+        rows.iter().map(|row| Ok((row.parse("id")?, row.parse("course")?))).collect()
     }
 
     /// Removes a group. What its members booked stays, without it.
     pub async fn remove_group(&mut self, old: &Group) -> Result<(), Problem> {
         let id = || args![old.id.to_string()];
+        // Who remembers bookings by their server's revision must notice.
+        let shown = "UPDATE servers SET revision = revision + 1 WHERE id IN \
+                     (SELECT server FROM bookings WHERE grp = $1 AND server IS NOT NULL)";
+        self.run(shown, id()).await?;
         self.run("UPDATE bookings SET grp = NULL WHERE grp = $1", id()).await?;
         self.run("DELETE FROM members WHERE grp = $1", id()).await?;
         self.run("DELETE FROM groups WHERE id = $1", id()).await?;
@@ -184,12 +202,6 @@ impl Tx {
         let groups = self.all("SELECT grp FROM members WHERE person = $1 ORDER BY grp", args![id.to_string()]).await?;
         let groups = groups.iter().map(|r| r.parse("grp")).collect::<Result<_, _>>()?;
         person(&row, groups).map(Some)
-    }
-
-    /// What somebody may do; none for a stranger, and for whom the account is closed.
-    pub async fn role_of(&mut self, id: &PersonId) -> Result<Option<Role>, Problem> {
-        let row = self.one("SELECT role FROM people WHERE id = $1 AND active = 1", args![id.to_string()]).await?;
-        row.map(|r| r.word("role")).transpose()
     }
 
     /// Somebody by their login, locked until the transaction ends; after servers, before groups.

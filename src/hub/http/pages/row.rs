@@ -1,4 +1,6 @@
-use serde::Serialize;
+use std::fmt::Write as _;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
     Words,
@@ -24,7 +26,7 @@ pub struct Row {
 }
 
 /// One stretch of time in a row.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// `free`, `own`, `taken`, `buffer`, `work` or `closed`: also its class in the style sheet.
     pub kind: &'static str,
@@ -44,6 +46,35 @@ pub struct Item {
     pub starts: Option<i64>,
     /// The first second that cannot be booked any more.
     pub ends: Option<i64>,
+}
+
+/// What the template needs of it and no more: a busy week has ten thousand, and each field costs time twice.
+impl Serialize for Item {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut class = format!("{} s{} e{}", self.kind, self.from, self.to);
+        if let Some(lane) = self.lane {
+            // Writing to a String cannot fail.
+            let _ = write!(class, " l{lane}");
+        }
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("class", &class)?;
+        if self.kind != "buffer" {
+            map.serialize_entry("time", &self.time)?;
+        }
+        match (self.kind, &self.href) {
+            ("buffer" | "closed" | "work", _) => map.serialize_entry(self.kind, &self.text)?,
+            (_, Some(href)) => {
+                map.serialize_entry("text", &self.text)?;
+                map.serialize_entry("href", href)?;
+            }
+            (_, None) => map.serialize_entry("text", &self.text)?,
+        }
+        if let Some(starts) = self.starts {
+            map.serialize_entry("starts", &starts)?;
+            map.serialize_entry("ends", &self.ends)?;
+        }
+        map.end()
+    }
 }
 
 /// A server's week, prepared once for all of its days.

@@ -96,7 +96,7 @@ fn view(civil: &Civil, now: Epoch, servers: Vec<WeekServer>) -> WeekView {
 
 fn open(civil: &Civil, now: Epoch, bookings: Vec<Booking>) -> WeekServer {
     let (_, window) = window_of(civil, civil.zone.date(now));
-    WeekServer { server: server("one"), places: 1, open: vec![window], maintenance: vec![], bookings }
+    WeekServer { server: server("one"), places: 1, open: vec![window], maintenance: vec![], bookings: bookings.into() }
 }
 
 fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) -> Home {
