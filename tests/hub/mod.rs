@@ -9,6 +9,7 @@ mod pages;
 pub mod processes;
 pub mod scenarios;
 mod served;
+pub mod walks;
 pub mod world;
 
 use kubecamp::hub::{desk::Desk, store::Store};
@@ -55,4 +56,11 @@ async fn sqlite_the_hub_is_killed_at_any_step() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     processes::killed_at_any_step(&desk, &url, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_the_hub_is_killed_around_every_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    walks::killed_around_every_report(&desk, &url).await;
 }
