@@ -21,19 +21,19 @@ use crate::{
 };
 
 /// Each edition of the tables, oldest first; one that was released never changes.
-fn editions(first: &'static str) -> Migrator {
+fn editions(first: &'static str, labs: &'static str) -> Migrator {
     let edition = |number, name: &'static str, sql: &'static str| {
         Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![edition(1, "first", first)])
+    Migrator::with_migrations(vec![edition(1, "first", first), edition(2, "labs", labs)])
 }
 
 fn for_sqlite() -> Migrator {
-    editions(include_str!("migrations/sqlite/0001_first.sql"))
+    editions(include_str!("migrations/sqlite/0001_first.sql"), include_str!("migrations/sqlite/0002_labs.sql"))
 }
 
 fn for_postgres() -> Migrator {
-    editions(include_str!("migrations/postgres/0001_first.sql"))
+    editions(include_str!("migrations/postgres/0001_first.sql"), include_str!("migrations/postgres/0002_labs.sql"))
 }
 
 /// The hub's database; clones share its connections.
@@ -201,9 +201,9 @@ mod tests {
         let path = folder.path().join("hub.db");
         let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
         let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
-        assert_eq!(backup(writer, &path, 1).await.unwrap(), None);
-        let copy = backup(writer, &path, 2).await.unwrap().unwrap();
-        assert_eq!(copy, folder.path().join("hub.db.before-1"));
+        assert_eq!(backup(writer, &path, 2).await.unwrap(), None);
+        let copy = backup(writer, &path, 3).await.unwrap().unwrap();
+        assert_eq!(copy, folder.path().join("hub.db.before-2"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
     }

@@ -75,6 +75,7 @@ impl Tx {
                    WHERE id = $1";
         self.run(sql, args![id.clone(), now]).await?;
         self.run("DELETE FROM holds WHERE server = $1", args![id.clone()]).await?;
+        self.run("DELETE FROM labs WHERE server = $1", args![id.clone()]).await?;
         self.run("DELETE FROM maintenance WHERE server = $1 AND ends > $2", args![id, now]).await?;
         let (subject, payload) = (format!("server:{}", old.id), json!(old));
         self.note("server.remove", subject.clone(), None, payload.clone());

@@ -3,6 +3,7 @@
 mod agent;
 mod booking;
 mod course;
+mod labs;
 mod refused;
 
 use std::{future::Future, pin::Pin};
@@ -56,6 +57,12 @@ scenarios! {
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         clocks_that_are_off_arm_nothing,
+    }
+    labs {
+        who_has_a_saved_lab_gets_its_server_first,
+        a_lab_of_another_layout_is_not_thrown_away_unasked,
+        offers_moves_and_class_plans_go_by_saved_labs_too,
+        what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,
