@@ -191,6 +191,13 @@ impl Tx {
         self.run(sql, args![id.to_string(), number]).await.map(drop)
     }
 
+    /// Notes that a server's agent begins anew, as after a reinstallation: it counts its reports from 1 again, and tells
+    /// which labs it keeps. One that goes on where it was is harmed by neither.
+    pub async fn agent_anew(&mut self, id: &ServerId) -> Result<(), Problem> {
+        self.run("UPDATE servers SET reported = 0 WHERE id = $1", args![id.to_string()]).await?;
+        self.run("DELETE FROM labs WHERE server = $1", args![id.to_string()]).await.map(drop)
+    }
+
     /// Adds a maintenance window.
     pub async fn add_maintenance(
         &mut self,

@@ -56,6 +56,7 @@ scenarios! {
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
+        an_agent_that_was_enrolled_anew_is_heard_from_number_one,
         clocks_that_are_off_arm_nothing,
     }
     labs {

@@ -142,17 +142,19 @@ impl Agent {
         }
     }
 
-    /// Tells the hub which labs the server keeps, where work may have changed that: who has one chooses by it.
+    /// Tells the hub which labs the server keeps, where work may have changed that: who has one chooses by it. All of
+    /// them at the first look, since after an enrolment the hub knows of none.
     pub(super) fn tell_labs(&mut self) -> Result<(), Halted> {
         if !std::mem::take(&mut self.labs_due) {
             return Ok(());
         }
+        let anew = !std::mem::replace(&mut self.labs_told, true);
         let (before, now) = (self.ledger().labs, self.hand.kept());
         for account in before.keys().filter(|account| !now.contains_key(*account)) {
             self.write(Entry::LabDropped { account: account.clone() })?;
         }
         for (account, kept) in now {
-            if before.get(&account) != Some(&kept) {
+            if anew || before.get(&account) != Some(&kept) {
                 self.write(Entry::LabKept { account, kept })?;
             }
         }

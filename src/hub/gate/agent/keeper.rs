@@ -53,6 +53,8 @@ pub struct Agent {
     pub(super) found_open: BTreeSet<String>,
     /// Whether the labs that the server keeps may be others than those that were told.
     pub(super) labs_due: bool,
+    /// Whether this process has told which labs there are.
+    pub(super) labs_told: bool,
     trust: Trust,
 }
 
@@ -96,6 +98,7 @@ impl Agent {
             reaching: BTreeSet::new(),
             found_open,
             labs_due: true,
+            labs_told: false,
             trust,
         }
     }
