@@ -26,6 +26,10 @@ async fn live_hub_store_hammer() {
     hammer::one_winner_per_window(&desk).await;
     desk.close().await;
     assert_eq!(postgres.deadlocks(), 0, "the desk locks in one order");
+    let (desk, _) = postgres.fresh().await;
+    hammer::opposite_preferences(&desk).await;
+    desk.close().await;
+    assert_eq!(postgres.deadlocks(), 0, "also where people prefer different servers");
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();

@@ -35,6 +35,8 @@ async fn sqlite_hammer() {
     let folder = tempfile::tempdir().unwrap();
     hammer::one_winner_per_window(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
+    hammer::opposite_preferences(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
