@@ -13,7 +13,7 @@ use kubecamp::{
     core::{Code, Problem},
     hub::{
         desk::{Caller, Desk},
-        domain::{Booking, State},
+        domain::{Booking, Grid, Policy, State},
         gate::{
             Accepted, Events, Heartbeat, HeartbeatAnswer, Report, ReportKind, SignedPlan, Slot, SlotState,
             agent::{
@@ -49,6 +49,9 @@ const ACTIONS: [&str; 9] = [
     "agent.resetting",
     "agent.done",
 ];
+
+/// A slot is the whole day that runs, seconds: no full half hour comes in between.
+const DAY: i64 = 86_400;
 
 /// Whatever is waited for has come by then, on a slow machine too.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -308,9 +311,9 @@ impl People {
             (round.when, round.left) = (Some(when), MARKS.to_vec());
         }
         let now = Clock::system().now().0;
-        let starts = now - now.rem_euclid(1800);
+        let starts = now - now.rem_euclid(DAY);
         let wish =
-            json!({ "server": "one", "layout": "1x4c12g", "window": { "starts": starts, "ends": starts + 3600 } });
+            json!({ "server": "one", "layout": "1x4c12g", "window": { "starts": starts, "ends": starts + DAY } });
         // The place is free again as soon as the agent has told that it works by a plan without the slot before.
         let made = self.wants(when, "/api/v1/bookings", &format!("book-{number}"), &wish, 201).await;
         let id = made["id"].as_str().unwrap().to_owned();
@@ -389,7 +392,8 @@ fn untold(state: &Path) -> Vec<Report> {
 /// kill -9 of the hub around the wish, the plan, each report and the release: every booking ends `done`, each report
 /// was applied once, and nothing was sold twice.
 pub async fn killed_around_every_report(desk: &Desk, url: &str) {
-    camp(desk, &generous()).await;
+    let daily = Policy { grid: Grid::try_from(1440).unwrap(), longest: 1440, ..generous() };
+    camp(desk, &daily).await;
     let folder = tempfile::tempdir().unwrap();
     let now = Clock::system().now();
     let server = "one".parse().unwrap();
