@@ -3,7 +3,7 @@
 use kubecamp::hub::{desk::Desk, store::Store};
 
 use crate::{
-    hub::{crash, hammer, processes, scenarios},
+    hub::{crash, hammer, processes, scenarios, walks},
     support::postgres::Postgres,
 };
 
@@ -26,6 +26,10 @@ async fn live_hub_store_hammer() {
     hammer::one_winner_per_window(&desk).await;
     desk.close().await;
     assert_eq!(postgres.deadlocks(), 0, "the desk locks in one order");
+    let (desk, _) = postgres.fresh().await;
+    hammer::opposite_preferences(&desk).await;
+    desk.close().await;
+    assert_eq!(postgres.deadlocks(), 0, "also where people prefer different servers");
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
@@ -76,5 +80,14 @@ async fn live_hub_store_the_hub_is_killed_at_any_step() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     processes::killed_at_any_step(&desk, &url, 16).await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_the_hub_is_killed_around_every_report() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    walks::killed_around_every_report(&desk, &url).await;
+    assert_eq!(postgres.deadlocks(), 0);
     desk.close().await;
 }

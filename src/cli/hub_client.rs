@@ -175,7 +175,8 @@ impl HubClient {
 fn problem_of(body: ProblemBody) -> Problem {
     let mut problem = Problem::new(body.code, body.detail).detail(body.lines);
     for free in &body.alternatives {
-        problem.detail.push(format!("free: {} on {}", free.window, free.server));
+        let lab = free.lab.as_ref().map(|begins| format!(", with {begins}")).unwrap_or_default();
+        problem.detail.push(format!("free: {} on {}{lab}", free.window, free.server));
     }
     for other in body.others.iter() {
         let line = other.line.map(|n| format!("line {n}: ")).unwrap_or_default();

@@ -376,3 +376,39 @@ async fn counters_count_and_a_wait_becomes_an_offer() {
     let behind = hub.ask(Method::GET, "/metrics", "").header("x-forwarded-for", "192.0.2.1").send().await.unwrap();
     assert_eq!(refused(behind).await.0, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_saved_lab_hears_where_it_is() {
+    let hub = Hub::start().await;
+    let one = "one".parse().unwrap();
+    let made = hub.desk.make_agent_token(&Caller::Console, NOW, &one).await.unwrap();
+    let agent = made.text.expose();
+    let kept = |seq: u64, account: &str| {
+        let (kind, lab) = ("lab-kept", "gate-lab");
+        json!({ "seq": seq, "at": NOW, "kind": kind, "account": account, "lab": lab, "layout": "2x4c8g" })
+    };
+    let events = json!({ "server": "one", "events": [kept(1, "amy"), kept(2, "stranger")] });
+    let told = hub.post("/api/v1/agent/events", agent, &events).await.json::<Value>().await.unwrap();
+    assert_eq!(told["accepted"], 2, "{told}");
+    let (amy, bob) = (hub.token("amy").await, hub.token("bob").await);
+    let labs = hub.get("/api/v1/labs", &amy).await;
+    assert_eq!(
+        (labs.as_array().unwrap().len(), &labs[0]["server"], &labs[0]["layout"]),
+        (1, &json!("one"), &json!("2x4c8g"))
+    );
+    for (layout, begins) in [
+        ("2x4c8g", json!({ "begins": "saved" })),
+        ("1x4c12g", json!({ "begins": "anew", "instead_of": "2x4c8g" })),
+        ("3x2c4g", json!({ "begins": "anew", "instead_of": "2x4c8g" })),
+    ] {
+        let path = format!("/api/v1/free?minutes=60&most=1&layout={layout}");
+        assert_eq!(hub.get(&path, &amy).await[0]["lab"], begins, "{layout}");
+        assert_eq!(hub.get(&path, &bob).await[0]["lab"], Value::Null, "{layout}");
+    }
+    let (status, code, _) = refused(hub.ask(Method::GET, "/api/v1/labs?person=amy", &bob).send().await.unwrap()).await;
+    assert_eq!((status, code.as_str()), (403, "KC-HUB-DENIED"));
+    let gone = json!({ "seq": 3, "at": NOW, "kind": "lab-dropped", "account": "amy" });
+    let told = hub.post("/api/v1/agent/events", agent, &json!({ "server": "one", "events": [gone] })).await;
+    assert!(told.status().is_success());
+    assert_eq!(hub.get("/api/v1/labs", &amy).await, json!([]));
+}

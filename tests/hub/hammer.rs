@@ -6,13 +6,13 @@ use kubecamp::{
     core::{Code, Problem},
     hub::{
         desk::{Caller, Desk},
-        domain::{Booking, BookingId, State},
+        domain::{Booking, BookingId, Mode, ServerId, State},
         store::{Listing, Store},
     },
 };
 use tokio::{sync::Barrier, task::JoinHandle};
 
-use super::world::{NOW, camp, generous, healthy, person, who, window, wish};
+use super::world::{NOW, camp, generous, healthy, person, server, who, window, wish};
 
 const CLIENTS: usize = 64;
 const ROUNDS: i64 = 8;
@@ -80,6 +80,42 @@ pub async fn two_hubs(one: &Desk, other: &Desk) {
         assert_eq!(round(vec![one.clone(), other.clone()], n).await, (1, CLIENTS - 1), "round {n}");
     }
     healthy(one).await;
+}
+
+/// Half of them have their saved lab on one server and half on the other, so they look at the two in opposite orders.
+pub async fn opposite_preferences(desk: &Desk) {
+    crowd(desk).await;
+    server(desk, "two", Mode::Exclusive, 8, 32).await;
+    let servers: [ServerId; 2] = ["one", "two"].map(|name| name.parse().unwrap());
+    for client in 0..CLIENTS {
+        let (server, login) = (&servers[client % 2], format!("s{client}"));
+        let agent = Caller::Agent(server.clone());
+        let kept = Some(("gate-lab", "1x4c12g"));
+        desk.lab(&agent, NOW, server, client as i64 + 1, &login, kept).await.unwrap();
+    }
+    for n in 0..ROUNDS {
+        let barrier = Arc::new(Barrier::new(CLIENTS));
+        let tasks: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (desk, barrier) = (desk.clone(), barrier.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    let from = n * 240;
+                    desk.book(&who(&format!("s{client}")), NOW, None, &wish(None, from, from + 120)).await
+                })
+            })
+            .collect();
+        let mut won = vec![];
+        for answer in all_of("a round of opposites", tasks).await {
+            match answer {
+                Ok(booking) => won.extend(booking.server),
+                Err(refusal) => assert_eq!(refusal.problem.code, Code::BookConflict, "{}", refusal.problem),
+            }
+        }
+        won.sort();
+        assert_eq!(won, servers, "round {n}");
+    }
+    healthy(desk).await;
 }
 
 /// The mutant: looks whether the slot is free, then inserts, in two transactions and without a lock.

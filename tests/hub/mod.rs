@@ -10,6 +10,7 @@ pub mod processes;
 mod quiet;
 pub mod scenarios;
 mod served;
+pub mod walks;
 pub mod world;
 
 use kubecamp::hub::{desk::Desk, store::Store};
@@ -34,6 +35,8 @@ async fn sqlite_every_scenario() {
 async fn sqlite_hammer() {
     let folder = tempfile::tempdir().unwrap();
     hammer::one_winner_per_window(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
+    hammer::opposite_preferences(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
@@ -63,4 +66,11 @@ async fn sqlite_a_clerk_with_nothing_due_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     quiet::nothing_due_writes_nothing(&desk, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_the_hub_is_killed_around_every_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    walks::killed_around_every_report(&desk, &url).await;
 }

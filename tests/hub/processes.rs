@@ -24,14 +24,14 @@ use super::world::{camp, generous, healthy, who};
 const LIFE: [&str; 7] = ["arming", "active", "seen", "ending", "saving", "resetting", "done"];
 
 /// `kubecamp hub serve` on a Unix socket; it is killed when dropped.
-struct Process {
+pub(super) struct Process {
     child: Child,
     socket: PathBuf,
 }
 
 impl Process {
     /// Starts one and waits until it listens. All of a folder have the same keys.
-    fn start(folder: &Path, name: &str, database: &str) -> Self {
+    pub(super) fn start(folder: &Path, name: &str, database: &str) -> Self {
         let socket = folder.join(format!("{name}.sock"));
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -51,12 +51,12 @@ impl Process {
     }
 
     /// Ends it without letting it finish anything.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder().unix_socket(self.socket.clone()).no_proxy();
         builder.timeout(Duration::from_secs(60)).build().unwrap()
@@ -71,7 +71,7 @@ impl Drop for Process {
 }
 
 /// The status and the answer; an error is a hub that went away.
-async fn ask(
+pub(super) async fn ask(
     client: &Client,
     method: Method,
     path: &str,
@@ -87,7 +87,7 @@ async fn ask(
     Ok((status, answer.json().await?))
 }
 
-async fn token(desk: &Desk, login: &str, now: Epoch) -> String {
+pub(super) async fn token(desk: &Desk, login: &str, now: Epoch) -> String {
     desk.make_token(&who(login), now, TokenKind::Api, "test").await.unwrap().text.expose().to_owned()
 }
 

@@ -6,9 +6,13 @@ use super::{Caller, Desk, rehouse, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, Health, Mode, PlanSlot, Server, ServerId, ServerPlan, State, Who, Window},
+        domain::{
+            Booking, BookingId, Epoch, Health, Mode, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
+            Who, Window,
+        },
         store::{Listing, Tx},
     },
+    profile::Layout,
 };
 
 /// Clocks that differ by more than this are told, seconds.
@@ -241,6 +245,47 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Notes which lab, by name and layout, a server keeps for an account between its slots, or that it keeps none any
+    /// more; once for each number.
+    pub async fn lab(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        server: &ServerId,
+        number: i64,
+        account: &str,
+        kept: Option<(&str, &str)>,
+    ) -> Result<(), Problem> {
+        own(caller, server)?;
+        // A layout that this hub cannot read is one that it sells nothing of.
+        let kept = kept.and_then(|(name, layout)| Some((name, layout.parse::<Layout>().ok()?)));
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(server).await?;
+            if number <= tx.reported(server).await? {
+                return Ok(());
+            }
+            match (person_of(&mut tx, account).await?, kept) {
+                (None, _) => {}
+                (Some(person), None) => {
+                    tx.drop_lab(server, &person).await?;
+                }
+                (Some(person), Some((name, layout))) => {
+                    let name = name.chars().take(64).collect();
+                    tx.keep_lab(&SavedLab { server: server.clone(), person, name, layout, since: now }).await?;
+                }
+            }
+            tx.set_reported(server, number).await
+        })
+    }
+}
+
+/// Whose an account is; none where nobody of that name is known here.
+async fn person_of(tx: &mut Tx, account: &str) -> Result<Option<PersonId>, Problem> {
+    let Ok(id) = account.parse::<PersonId>() else { return Ok(None) };
+    Ok(tx.find_person(&id).await?.map(|person| person.id))
+}
+
 fn slot(booking: Booking) -> Option<PlanSlot> {
     if matches!(booking.state, State::Waitlisted | State::Offered) {
         return None;
@@ -305,6 +350,9 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     let action = format!("agent.{to}");
     let after = tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
     tx.happened(report.moment);
+    if (booking.state, to) == (State::Saving, State::Resetting) {
+        tx.lab_saved(&server.id, &booking.person).await?;
+    }
     if report.step == Step::NotOpened {
         rehouse::strand(tx, &after, report.note.clone()).await?;
     }

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
+    prefer::{Locks, meant, preferred},
     rules::{self, Standing},
     taken::Taken,
     transaction::{transact, transact_once},
@@ -37,7 +38,7 @@ pub struct BookRequest {
     /// Labels that the server must have.
     #[serde(default)]
     pub labels: BTreeSet<String>,
-    /// The lab; none is the largest shipped one that the server holds.
+    /// The lab; none is the one that is saved on the server, else the largest shipped one that the server holds.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "2x4c8g")]
     pub layout: Option<Layout>,
@@ -186,7 +187,7 @@ impl Desk {
     ) -> Result<Booking, Problem> {
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
-            let candidates = candidates(&mut tx, &standing, wish).await?;
+            let candidates = preferred(candidates(&mut tx, &standing, wish).await?, &standing.labs);
             let (server, layout) = candidates.first().ok_or_else(|| nothing_fits(wish))?.clone();
             standing.course.policy.shape(&server, now, wish.window)?;
             if wish.window.starts <= now {
@@ -248,15 +249,16 @@ impl Desk {
     async fn instead(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
         let now = tx.now();
         let anywhere = BookRequest { server: None, ..wish.clone() };
-        let candidates = candidates(tx, standing, &anywhere).await?;
+        let candidates = preferred(candidates(tx, standing, &anywhere).await?, &standing.labs);
         let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
         let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
         let policy = &standing.course.policy;
+        let labs = meant(&standing.labs, wish.layout, layout);
         let mut found = vec![];
         for days in [NEAR, i64::from(policy.horizon)] {
             let Some(within) = around(policy, now, wish.window, days) else { continue };
             let grounds = self.taken.grounds(tx, &servers, within).await?;
-            let ask = Ask { layout, length: wish.window.length(), within };
+            let ask = Ask { layout, length: wish.window.length(), within, labs: &labs };
             found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
             if found.len() == 3 {
                 break;
@@ -291,8 +293,12 @@ pub(in crate::hub) async fn candidates(
         Some(id) => vec![tx.server(id).await?],
         None => tx.servers().await?,
     };
+    let saved = |server: &Server| {
+        let here = standing.labs.iter().find(|lab| lab.server == server.id)?;
+        server.can_hold(here.layout).then_some(here.layout)
+    };
     let fit = |server: Server| {
-        let layout = wish.layout.or_else(|| server.largest())?;
+        let layout = wish.layout.or_else(|| saved(&server)).or_else(|| server.largest())?;
         let good =
             server.can_hold(layout) && server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
         good.then_some((server, layout))
@@ -341,9 +347,10 @@ struct Found {
     layout: Layout,
 }
 
-/// Looks for the first server that takes a wish, by every rule. Locks: servers by name, then the person, then the group.
+/// Looks for the first server that takes a wish, by every rule, beginning where the saved lab is.
 ///
 /// A transaction that only reads gives what is `known` to be taken; one that writes reads it under the server's lock.
+/// Locks: servers by name, then the person, then the group.
 async fn seek(
     tx: &mut Tx,
     standing: &Standing,
@@ -354,13 +361,15 @@ async fn seek(
     let now = tx.now();
     let policy = &standing.course.policy;
     let mut why = nothing_fits(wish);
-    for (server, layout) in candidates(tx, standing, wish).await? {
+    let by_name = candidates(tx, standing, wish).await?;
+    let mut locks = Locks::new(&by_name);
+    for (server, layout) in preferred(by_name, &standing.labs) {
         let as_override = wish.reason.is_some();
         if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
         let ground = match known {
             Some(taken) => taken.ground(tx, server, wish.window).await?,
             None => {
-                let server = tx.lock_server(&server.id).await?;
+                let server = locks.take(tx, &server.id).await?;
                 rules::ground(tx, server, wish.window).await?
             }
         };
@@ -446,8 +455,10 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         window: waiting.window,
         reason: None,
     };
-    for (server, layout) in candidates(tx, &standing, &wish).await? {
-        let server = tx.lock_server(&server.id).await?;
+    let by_name = candidates(tx, &standing, &wish).await?;
+    let mut locks = Locks::new(&by_name);
+    for (server, layout) in preferred(by_name, &standing.labs) {
+        let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, wish.window).await?;
         let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
         tx.lock_person(&waiting.person).await?;

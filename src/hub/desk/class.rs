@@ -116,13 +116,14 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         let own = Listing { person: Some(person.clone()), within: Some(want.within), open: true, ..Listing::default() };
         let taken = tx.bookings(&own).await?.into_iter().filter(|b| b.state.is_live()).map(|b| b.window).collect();
         let wishes = want.wishes.iter().filter(|w| w.person == person).flat_map(|w| w.wishes.clone()).collect();
-        students.push(Student { person, wishes, used, taken });
+        let labs = tx.labs_of(&person).await?;
+        students.push(Student { person, wishes, used, taken, labs });
     }
     let mut grounds = vec![];
     for server in tx.servers().await?.into_iter().filter(|s| s.is_for(&want.course) && s.can_hold(want.layout)) {
         let server = tx.lock_server(&server.id).await?;
         grounds.push(rules::ground(tx, server, want.within).await?);
     }
-    let ask = Ask { layout: want.layout, length: i64::from(want.minutes) * 60, within: want.within };
+    let ask = Ask { layout: want.layout, length: i64::from(want.minutes) * 60, within: want.within, labs: &[] };
     Ok(plan_class(&grounds, &policy, now, &students, ask, want.slots))
 }

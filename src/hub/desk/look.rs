@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, book, rules};
+use super::{Caller, Desk, book, prefer::meant, rules};
 use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, CourseId, Epoch, Free, Maintenance, PersonId, Server, ServerId, State, Window,
-            free_slots, places,
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Maintenance, PersonId, SavedLab, Server, ServerId, State,
+            Window, free_slots, places,
         },
         store::{AuditRow, EventRow, Listing},
     },
@@ -113,6 +113,14 @@ impl Desk {
         Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())
     }
 
+    /// Where somebody's saved labs are: one's own, or anybody's for a teacher.
+    pub async fn labs(&self, caller: &Caller, now: Epoch, person: Option<&PersonId>) -> Result<Vec<SavedLab>, Problem> {
+        let person = person.or(caller.person());
+        let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say whose labs"))?;
+        caller.needs_self(person)?;
+        self.store.read(now).await?.labs_of(person).await
+    }
+
     /// The first free slots that fit, earliest first.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
@@ -138,7 +146,8 @@ impl Desk {
         for (server, _) in book::candidates(&mut tx, &standing, &wish).await? {
             grounds.push(rules::ground(&mut tx, server, want.within).await?);
         }
-        let ask = Ask { layout, length, within: want.within };
+        let labs = meant(&standing.labs, want.layout, layout);
+        let ask = Ask { layout, length, within: want.within, labs: &labs };
         Ok(free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200)))
     }
 

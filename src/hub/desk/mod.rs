@@ -11,6 +11,7 @@ mod clerk;
 mod courses;
 mod doctor;
 mod look;
+mod prefer;
 mod rehouse;
 mod roster;
 mod rules;

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::{
     Caller, Desk, book,
     change::{Edit, load},
+    prefer::{Locks, preferred},
     rules,
     transaction::{transact, transact_once},
 };
@@ -19,6 +20,7 @@ use crate::{
         },
         store::{Listing, Tx},
     },
+    profile::Layout,
 };
 
 /// A booking whose server is out of use is moved to another one when it starts within this, seconds; the next one of
@@ -194,7 +196,8 @@ pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Probl
     let own = Listing { person: Some(b.person.clone()), within: Some(wide), open: true, ..Listing::default() };
     let own = tx.bookings(&own).await?;
     let others: Vec<Window> = own.iter().filter(|o| o.id != b.id && o.state.is_live()).map(|o| o.window).collect();
-    let ask = Ask { layout: b.layout, length: b.window.length(), within: wide };
+    let labs = tx.labs_of(&b.person).await?;
+    let ask = Ask { layout: b.layout, length: b.window.length(), within: wide, labs: &labs };
     let mut found = alternatives(&grounds, &policy, now, b.window.starts, ask, 12);
     found.retain(|free| !others.iter().any(|other| other.overlaps(free.window)));
     found.truncate(3);
@@ -213,11 +216,12 @@ async fn refuge(tx: &mut Tx, b: &Booking, why: &str) -> Result<Option<(Server, u
     if b.moves > 0 && b.refused.as_deref() == Some(why) {
         return Ok(None);
     }
-    for server in tx.servers().await? {
-        if Some(&server.id) == b.server.as_ref() || !suits(&server, b) {
-            continue;
-        }
-        let server = tx.lock_server(&server.id).await?;
+    let others = tx.servers().await?.into_iter().filter(|s| Some(&s.id) != b.server.as_ref() && suits(s, b));
+    let by_name: Vec<(Server, Layout)> = others.map(|server| (server, b.layout)).collect();
+    let labs = tx.labs_of(&b.person).await?;
+    let mut locks = Locks::new(&by_name);
+    for (server, _) in preferred(by_name, &labs) {
+        let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, b.window).await?;
         if let Ok(place) = book::on(&ground, b.window, b.layout, false) {
             return Ok(Some((ground.server, place)));

@@ -5,7 +5,7 @@ use crate::{
     hub::{
         domain::{
             Booking, BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role,
-            SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
+            SavedLab, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
         },
         store::{Listing, Tx},
     },
@@ -16,6 +16,8 @@ pub(in crate::hub) struct Standing {
     pub person: Person,
     pub course: Course,
     pub group: Option<GroupId>,
+    /// Their labs on whatever servers.
+    pub labs: Vec<SavedLab>,
 }
 
 /// Finds the course and group that count for a person; `course` decides where there are several.
@@ -49,7 +51,8 @@ pub(in crate::hub) async fn standing(
         }
     };
     let course = tx.course(&found).await?;
-    Ok(Standing { course, group: groups.first().map(|(id, _)| id.clone()), person })
+    let labs = tx.labs_of(&person.id).await?;
+    Ok(Standing { course, group: groups.first().map(|(id, _)| id.clone()), person, labs })
 }
 
 /// A server with what is taken in and around a window.

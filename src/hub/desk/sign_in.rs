@@ -95,6 +95,7 @@ impl Desk {
             transact!(self, &caller, now, |tx| {
                 if let (Caller::Agent(server), true) = (&caller, first) {
                     tx.revoke_agents_before(server, &hash, row.created).await?;
+                    tx.agent_anew(server).await?;
                 }
                 tx.token_used(&hash).await
             })?;

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Ask, BookingId, Epoch, Free, Ground, Held, PersonId, Policy, ServerId, Window, free_slots};
+use super::{
+    Ask, Beginning, BookingId, Epoch, Free, Ground, Held, PersonId, Policy, SavedLab, ServerId, Window, free_slots,
+};
 
 /// A time that a student would like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -25,6 +27,9 @@ pub struct Student {
     /// Windows in which they hold something already.
     #[serde(default)]
     pub taken: Vec<Window>,
+    /// Their saved labs: of slots that are equal otherwise they get the one that goes on with one.
+    #[serde(default)]
+    pub labs: Vec<SavedLab>,
 }
 
 /// What a student was given.
@@ -38,6 +43,9 @@ pub struct Given {
     pub window: Window,
     /// Which wish it meets, from 1; none when no wish could be met.
     pub wish: Option<usize>,
+    /// With which lab it begins; none where no saved lab has to do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lab: Option<Beginning>,
 }
 
 /// One line of the plan.
@@ -73,7 +81,7 @@ pub fn plan_class(
     policy: &Policy,
     now: Epoch,
     students: &[Student],
-    ask: Ask,
+    ask: Ask<'_>,
     slots: u32,
 ) -> ClassPlan {
     let mut grounds = grounds.to_vec();
@@ -108,7 +116,7 @@ fn next_to_choose(
     grounds: &[Ground],
     policy: &Policy,
     now: Epoch,
-    ask: Ask,
+    ask: Ask<'_>,
 ) -> usize {
     let key = |position: usize| {
         let student = &students[left[position]];
@@ -122,12 +130,13 @@ fn next_to_choose(
 }
 
 /// The slot that meets a wish, when one is still free.
-fn meet(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask, wish: usize) -> Option<Free> {
+fn meet(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask<'_>, wish: usize) -> Option<Free> {
     let within = student.wishes[wish].within.common(ask.within)?;
     first_free(grounds, policy, now, student, Ask { within, ..ask })
 }
 
-fn first_free(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask) -> Option<Free> {
+fn first_free(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask<'_>) -> Option<Free> {
+    let ask = Ask { labs: &student.labs, ..ask };
     let most = student.taken.len() * 64 + 1;
     let apart = |f: &Free| !student.taken.iter().any(|t| t.overlaps(f.window));
     let near = free_slots(grounds, policy, now, ask, most).into_iter().find(apart);
@@ -140,7 +149,7 @@ fn choose(
     policy: &Policy,
     now: Epoch,
     student: &mut Student,
-    ask: Ask,
+    ask: Ask<'_>,
     round: u32,
     had: &BTreeMap<PersonId, i64>,
     number: usize,
@@ -168,8 +177,10 @@ fn choose(
         let booking = planned(number);
         ground.held.push(Held { booking, place, busy: ground.server.busy(free.window), layout: ask.layout });
         student.taken.push(free.window);
-        Some(Given { server: free.server, place, window: free.window, wish })
+        Some(Given { server: free.server, place, window: free.window, wish, lab: free.lab })
     });
+    let lab = given.as_ref().and_then(|g| g.lab.as_ref());
+    let why = lab.map_or_else(|| why.clone(), |lab| format!("{why}; it begins with {lab}"));
     ClassRow { person: student.person.clone(), round, given, why }
 }
 

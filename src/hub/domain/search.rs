@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Epoch, Health, Held, Maintenance, Policy, Server, ServerId, Window, find_place};
+use super::{Beginning, Epoch, Health, Held, Maintenance, Policy, SavedLab, Server, ServerId, Window, find_place};
 use crate::profile::Layout;
 
 /// A server and what is known of its time.
@@ -17,13 +17,22 @@ pub struct Ground {
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct Ask<'a> {
     /// The lab.
     pub layout: Layout,
     /// Its length, seconds.
     pub length: i64,
     /// The slot lies inside of this.
     pub within: Window,
+    /// The labs of who asks: of slots that are equal otherwise that one comes first which goes on with one of them.
+    pub labs: &'a [SavedLab],
+}
+
+impl Ask<'_> {
+    /// With which lab a slot on a server begins.
+    fn begins(&self, server: &ServerId) -> Option<Beginning> {
+        Beginning::of(self.labs, server, self.layout)
+    }
 }
 
 /// A slot that can be had.
@@ -33,6 +42,9 @@ pub struct Free {
     pub server: ServerId,
     /// When.
     pub window: Window,
+    /// With which lab it begins; none where no saved lab has to do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lab: Option<Beginning>,
 }
 
 impl Ground {
@@ -44,13 +56,13 @@ impl Ground {
 
     /// When it is open inside of what is asked; never where the lab cannot run. Worked out once for all windows, since
     /// opening hours cost a look at the zone's rules.
-    fn open(&self, ask: Ask) -> Vec<Window> {
+    fn open(&self, ask: Ask<'_>) -> Vec<Window> {
         let fit = self.server.can_hold(ask.layout) && self.server.health == Health::Healthy;
         if fit { self.server.opening.windows(&self.server.zone, ask.within) } else { vec![] }
     }
 
     /// Whether a window can be had; what costs least is asked first.
-    fn has(&self, policy: &Policy, now: Epoch, ask: Ask, open: &[Window], window: Window) -> bool {
+    fn has(&self, policy: &Policy, now: Epoch, ask: Ask<'_>, open: &[Window], window: Window) -> bool {
         ask.within.covers(window)
             && open.iter().any(|o| o.covers(window))
             && self.place_of(window, ask.layout).is_some()
@@ -62,7 +74,7 @@ impl Ground {
         find_place(&self.server, &self.held, self.server.busy(window), layout)
     }
 
-    fn starts<'a>(&'a self, policy: &'a Policy, now: Epoch, ask: Ask) -> impl Iterator<Item = Window> + 'a {
+    fn starts<'a>(&'a self, policy: &'a Policy, now: Epoch, ask: Ask<'a>) -> impl Iterator<Item = Window> + 'a {
         let open = self.open(ask);
         let lines = (!open.is_empty()).then(|| policy.grid.lines(&self.server.zone, ask.within));
         lines
@@ -74,16 +86,19 @@ impl Ground {
     }
 }
 
-/// The first `most` free slots, earliest first, at one start by the server's name.
-pub fn free_slots(grounds: &[Ground], policy: &Policy, now: Epoch, ask: Ask, most: usize) -> Vec<Free> {
+/// The first `most` free slots, earliest first; at one start those that go on with a saved lab, then by the server's
+/// name.
+pub fn free_slots(grounds: &[Ground], policy: &Policy, now: Epoch, ask: Ask<'_>, most: usize) -> Vec<Free> {
     let mut found: Vec<Free> = grounds
         .iter()
         .flat_map(|ground| {
-            let server = ground.server.id.clone();
-            ground.starts(policy, now, ask).take(most).map(move |window| Free { server: server.clone(), window })
+            let (server, lab) = (ground.server.id.clone(), ask.begins(&ground.server.id));
+            let starts = ground.starts(policy, now, ask).take(most);
+            starts.map(move |window| Free { server: server.clone(), window, lab: lab.clone() })
         })
         .collect();
-    found.sort_by(|a, b| (a.window.starts, &a.server).cmp(&(b.window.starts, &b.server)));
+    let key = |f: &Free| (f.window.starts, Beginning::rank(f.lab.as_ref()));
+    found.sort_by(|a, b| (key(a), &a.server).cmp(&(key(b), &b.server)));
     found.truncate(most);
     found
 }
@@ -99,20 +114,29 @@ pub fn around(policy: &Policy, now: Epoch, wish: Window, days: i64) -> Option<Wi
     Window::new(from, to).ok()
 }
 
-/// The `most` free slots nearest to a wished start, for somebody who was refused; of two as near the later one.
+/// The `most` free slots nearest to a wished start, for somebody who was refused; of two as near the later one, and at
+/// one start those that go on with a saved lab.
 ///
 /// It goes from the wish outwards and stops as soon as no nearer one can come: refusals are what a busy hub answers most.
-pub fn alternatives(grounds: &[Ground], policy: &Policy, now: Epoch, wish: Epoch, ask: Ask, most: usize) -> Vec<Free> {
+pub fn alternatives(
+    grounds: &[Ground],
+    policy: &Policy,
+    now: Epoch,
+    wish: Epoch,
+    ask: Ask<'_>,
+    most: usize,
+) -> Vec<Free> {
     let mut found = vec![];
     for ground in grounds {
         let open = ground.open(ask);
         if open.is_empty() {
             continue;
         }
+        let lab = ask.begins(&ground.server.id);
         let free = |starts: Epoch| {
             let window = Window { starts, ends: starts + ask.length };
             let fits = ground.has(policy, now, ask, &open, window);
-            fits.then(|| Free { server: ground.server.id.clone(), window })
+            fits.then(|| Free { server: ground.server.id.clone(), window, lab: lab.clone() })
         };
         let later = Window { starts: wish.max(ask.within.starts), ends: ask.within.ends };
         let earlier = Window { starts: ask.within.starts, ends: wish.min(ask.within.ends) };
@@ -121,7 +145,7 @@ pub fn alternatives(grounds: &[Ground], policy: &Policy, now: Epoch, wish: Epoch
     }
     found.sort_by_key(|f| {
         let far = f.window.starts - wish;
-        (far.abs(), far < 0, f.server.clone())
+        (far.abs(), far < 0, Beginning::rank(f.lab.as_ref()), f.server.clone())
     });
     found.truncate(most);
     found

@@ -95,6 +95,20 @@ pub enum ReportKind {
         /// The account.
         account: String,
     },
+    /// The server keeps this lab for an account between its slots: one of the same layout there goes on with it.
+    LabKept {
+        /// The account.
+        account: String,
+        /// The lab's name on the server.
+        lab: String,
+        /// Its layout, as `2x4c8g`.
+        layout: String,
+    },
+    /// The server keeps no lab for the account any more.
+    LabDropped {
+        /// The account.
+        account: String,
+    },
     /// The agent works by this revision of the plan; shortened windows of older ones may be sold again.
     Accepted {
         /// The revision.

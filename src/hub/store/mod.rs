@@ -5,6 +5,7 @@
 mod access;
 mod bookings;
 mod error;
+mod labs;
 mod open;
 mod people;
 mod record;

@@ -21,19 +21,25 @@ use crate::{
 };
 
 /// Each edition of the tables, oldest first; one that was released never changes.
-fn editions(first: &'static str, disk: &'static str) -> Migrator {
-    let edition = |number, name: &'static str, sql: &'static str| {
-        Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(vec![edition(1, "first", first), edition(2, "disk", disk)])
+macro_rules! editions {
+    ($folder:literal) => {{
+        let edition = |number, name: &'static str, sql: &'static str| {
+            Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        Migrator::with_migrations(vec![
+            edition(1, "first", include_str!(concat!("migrations/", $folder, "/0001_first.sql"))),
+            edition(2, "disk", include_str!(concat!("migrations/", $folder, "/0002_disk.sql"))),
+            edition(3, "labs", include_str!(concat!("migrations/", $folder, "/0003_labs.sql"))),
+        ])
+    }};
 }
 
 fn for_sqlite() -> Migrator {
-    editions(include_str!("migrations/sqlite/0001_first.sql"), include_str!("migrations/sqlite/0002_disk.sql"))
+    editions!("sqlite")
 }
 
 fn for_postgres() -> Migrator {
-    editions(include_str!("migrations/postgres/0001_first.sql"), include_str!("migrations/postgres/0002_disk.sql"))
+    editions!("postgres")
 }
 
 /// The hub's database; clones share its connections.
@@ -204,9 +210,9 @@ mod tests {
         let path = folder.path().join("hub.db");
         let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
         let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
-        assert_eq!(backup(writer, &path, 2).await.unwrap(), None);
-        let copy = backup(writer, &path, 3).await.unwrap().unwrap();
-        assert_eq!(copy, folder.path().join("hub.db.before-2"));
+        assert_eq!(backup(writer, &path, 3).await.unwrap(), None);
+        let copy = backup(writer, &path, 4).await.unwrap().unwrap();
+        assert_eq!(copy, folder.path().join("hub.db.before-3"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
     }

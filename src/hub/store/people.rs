@@ -5,7 +5,7 @@ use serde_json::json;
 use super::tx::{Row, Tx, args};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId, Role},
+    hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId},
 };
 
 fn course(row: &Row) -> Result<Course, Problem> {

@@ -81,6 +81,7 @@ impl Tx {
                    WHERE id = $1";
         self.run(sql, args![id.clone(), now]).await?;
         self.run("DELETE FROM holds WHERE server = $1", args![id.clone()]).await?;
+        self.run("DELETE FROM labs WHERE server = $1", args![id.clone()]).await?;
         self.run("DELETE FROM maintenance WHERE server = $1 AND ends > $2", args![id, now]).await?;
         let (subject, payload) = (format!("server:{}", old.id), json!(old));
         self.note("server.remove", subject.clone(), None, payload.clone());
@@ -195,6 +196,13 @@ impl Tx {
     pub async fn set_reported(&mut self, id: &ServerId, number: i64) -> Result<(), Problem> {
         let sql = "UPDATE servers SET reported = $2 WHERE id = $1 AND reported < $2";
         self.run(sql, args![id.to_string(), number]).await.map(drop)
+    }
+
+    /// Notes that a server's agent begins anew, as after a reinstallation: it counts its reports from 1 again, and tells
+    /// which labs it keeps. One that goes on where it was is harmed by neither.
+    pub async fn agent_anew(&mut self, id: &ServerId) -> Result<(), Problem> {
+        self.run("UPDATE servers SET reported = 0 WHERE id = $1", args![id.to_string()]).await?;
+        self.run("DELETE FROM labs WHERE server = $1", args![id.to_string()]).await.map(drop)
     }
 
     /// Adds a maintenance window.

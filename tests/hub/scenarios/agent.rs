@@ -149,6 +149,30 @@ pub async fn a_slot_that_cannot_be_opened_ends_and_does_not_count(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let first = desk.make_agent_token(&Caller::Console, NOW, &one).await.unwrap().text;
+    desk.caller_of(NOW, &first).await.unwrap();
+    let booking = book(&desk, "amy", 0, 60).await;
+    let steps = [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
+    for (step, number) in steps.into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &booking, step, 5).await, Taken::Applied);
+    }
+    desk.lab(&agent("one"), NOW, &one, 8, "amy", Some(("gate-amy", "1x4c12g"))).await.unwrap();
+    desk.caller_of(at(61), &first).await.unwrap();
+    let next = book(&desk, "bob", 120, 180).await;
+    assert_eq!(report(&desk, 1, &next, Step::Arming, 120).await, Taken::Known, "the same agent");
+
+    // The server was reinstalled: its agent has another token, no journal and no labs.
+    let second = desk.make_agent_token(&Caller::Console, at(62), &one).await.unwrap().text;
+    assert_eq!(desk.labs(&who("amy"), at(62), None).await.unwrap().len(), 1, "until the token is used");
+    desk.caller_of(at(63), &second).await.unwrap();
+    assert_eq!(desk.labs(&who("amy"), at(63), None).await.unwrap(), []);
+    assert_eq!(report(&desk, 1, &next, Step::Arming, 120).await, Taken::Applied);
+    healthy(&desk).await;
+}
+
 pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 0, 60).await;

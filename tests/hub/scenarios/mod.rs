@@ -3,6 +3,7 @@
 mod agent;
 mod booking;
 mod course;
+mod labs;
 mod refused;
 
 use std::{future::Future, pin::Pin};
@@ -56,8 +57,15 @@ scenarios! {
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
+        an_agent_that_was_enrolled_anew_is_heard_from_number_one,
         clocks_that_are_off_arm_nothing,
         a_buffer_that_is_too_short_is_told,
+    }
+    labs {
+        who_has_a_saved_lab_gets_its_server_first,
+        a_lab_of_another_layout_is_not_thrown_away_unasked,
+        offers_moves_and_class_plans_go_by_saved_labs_too,
+        what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,

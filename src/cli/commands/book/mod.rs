@@ -21,7 +21,7 @@ use crate::{
     core::{Code, Problem, Problems, shell::printable},
     hub::{
         desk::{BookRequest, ClassRequest, Elsewhere, Placed},
-        domain::{Booking, ClassPlan, Free, Person, ServerId, Weekly, Window, Zone},
+        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, Weekly, Window, Zone},
     },
 };
 
@@ -135,12 +135,14 @@ fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
 async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
     let (first, notes) = request(&wish)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    let client = HubClient::new(&cx.places, &wish.hub)?;
     let Some(weeks) = weeks else {
-        return one(cx, &wish.hub, Method::POST, "/api/v1/bookings", &json!(first), None).await;
+        let made: Booking = client.send(Method::POST, "/api/v1/bookings", &first, None).await?;
+        say_lab(&client, &made).await;
+        return bookings(wish.hub.output, &[made]);
     };
     let zone = when::zone(wish.zone.as_ref());
     let weekly = Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
-    let client = HubClient::new(&cx.places, &wish.hub)?;
     let body = json!({ "first": first, "weekly": weekly });
     let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
@@ -149,6 +151,16 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
     }
     bookings(wish.hub.output, &made)
+}
+
+/// Says on stderr with which lab a slot begins, where one is saved. The slot is booked: what fails here is no failure.
+async fn say_lab(client: &HubClient, booking: &Booking) {
+    let params = [("person", Some(booking.person.to_string()))];
+    let labs: Vec<SavedLab> = client.find("/api/v1/labs", &params).await.unwrap_or_default();
+    let begins = booking.server.as_ref().and_then(|server| Beginning::of(&labs, server, booking.layout));
+    if let Some(begins) = begins {
+        output::say(&format!("{}: it begins with {begins}", booking.id));
+    }
 }
 
 async fn relocate(

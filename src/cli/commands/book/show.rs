@@ -65,9 +65,15 @@ pub(super) fn troubles(all: &[Booking]) {
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
+    // Who has no saved lab has nothing to choose by.
+    let labs = all.iter().any(|f| f.lab.is_some());
     output::value(format, &all, |_| {
         let mut rows = vec![heading(&["STARTS", "ENDS", "SERVER"])];
         rows.extend(all.iter().map(|f| vec![local(f.window.starts), local(f.window.ends), f.server.to_string()]));
+        if labs {
+            let column = std::iter::once("LAB".to_owned()).chain(all.iter().map(|f| dash(f.lab.as_ref())));
+            rows.iter_mut().zip(column).for_each(|(row, lab)| row.push(lab));
+        }
         table(&rows)
     })
 }

@@ -90,7 +90,7 @@ fn alternatives_are_the_nearest() {
     let now = at("2026-11-23T08:00:00Z");
     let policy = Policy::default();
     let within = around(&policy, now, wish, NEAR).unwrap();
-    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within };
+    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[] };
     let found = alternatives(&[ground], &policy, now, wish.starts, ask, 3);
     let starts: Vec<String> = found.iter().map(|f| f.window.starts.to_string()).collect();
     assert_eq!(starts, ["2026-11-23T11:30:00Z", "2026-11-23T08:30:00Z", "2026-11-23T12:00:00Z"]);
@@ -119,7 +119,7 @@ proptest! {
         let policy = Policy::default();
         let wish = Window { starts: base + wish * half, ends: base + (wish + steps) * half };
         let within = around(&policy, now, wish, days).unwrap();
-        let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within };
+        let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[] };
         let mut all = free_slots(&grounds, &policy, now, ask, usize::MAX);
         all.sort_by_key(|f| {
             let far = f.window.starts - wish.starts;
@@ -127,6 +127,45 @@ proptest! {
         });
         all.truncate(3);
         prop_assert_eq!(alternatives(&grounds, &policy, now, wish.starts, ask, 3), all);
+    }
+
+    #[test]
+    fn saved_labs_decide_only_between_slots_that_are_equal_otherwise(
+        taken in prop::collection::vec((0usize..3, 0i64..90, 1i64..12), 0..40),
+        kept in prop::collection::vec((0usize..3, any::<bool>(), 0i64..9), 0..4), wish in 0i64..90,
+    ) {
+        let half = 1800;
+        let base = at("2026-11-23T06:00:00Z");
+        let mut grounds: Vec<Ground> = ["a", "b", "c"].map(|name| ground(server(name, Mode::Exclusive, 8, 32))).into();
+        for (n, (which, start, length)) in taken.into_iter().enumerate() {
+            let starts = base + start * half;
+            let busy = Window { starts, ends: starts + length * half };
+            grounds[which].held.push(Held { booking: id(n), place: 0, busy, layout: layout("1x4c12g") });
+        }
+        let mut labs: Vec<SavedLab> = vec![];
+        for (which, same, since) in kept {
+            let server = grounds[which].server.id.clone();
+            if labs.iter().all(|lab| lab.server != server) {
+                let layout = layout(if same { "1x4c12g" } else { "2x4c8g" });
+                let person = "amy".parse().unwrap();
+                labs.push(SavedLab { server, person, name: "gate-amy".into(), layout, since: Epoch(since) });
+            }
+        }
+        let policy = Policy::default();
+        let within = Window { starts: base, ends: base + 90 * half };
+        let ask = Ask { layout: layout("1x4c12g"), length: 2 * half, within, labs: &labs };
+        let plain = Ask { labs: &[], ..ask };
+        let all = free_slots(&grounds, &policy, base, ask, usize::MAX);
+        let key = |f: &Free| (f.window.starts, Beginning::rank(f.lab.as_ref()), f.server.clone());
+        prop_assert!(all.windows(2).all(|w| key(&w[0]) < key(&w[1])));
+        for free in &all {
+            prop_assert_eq!(&free.lab, &Beginning::of(&labs, &free.server, ask.layout));
+        }
+        let when = |found: Vec<Free>| found.into_iter().map(|f| f.window).collect::<Vec<_>>();
+        prop_assert_eq!(when(all), when(free_slots(&grounds, &policy, base, plain, usize::MAX)));
+        let wish = base + wish * half;
+        let near = |ask: Ask<'_>| when(alternatives(&grounds, &policy, base, wish, ask, 3));
+        prop_assert_eq!(near(ask), near(plain));
     }
 
     #[test]

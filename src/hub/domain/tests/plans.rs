@@ -5,15 +5,21 @@ use crate::profile::Layout;
 
 const NOW: &str = "2026-11-23T07:00:00Z";
 
-fn ask() -> Ask {
+fn ask() -> Ask<'static> {
     let within = window("2026-11-23T08:00:00Z", "2026-11-23T20:00:00Z");
-    Ask { layout: Layout::SHIPPED[0], length: 3600, within }
+    Ask { layout: Layout::SHIPPED[0], length: 3600, within, labs: &[] }
 }
 
 fn student(login: &str, used: i64, hours: &[i64]) -> Student {
     let start = at("2026-11-23T00:00:00Z");
     let wish = |h: &i64| Wish { within: Window { starts: start + h * 3600, ends: start + (h + 1) * 3600 } };
-    Student { person: login.parse().unwrap(), wishes: hours.iter().map(wish).collect(), used, taken: vec![] }
+    Student {
+        person: login.parse().unwrap(),
+        wishes: hours.iter().map(wish).collect(),
+        used,
+        taken: vec![],
+        labs: vec![],
+    }
 }
 
 fn grounds() -> Vec<Ground> {
@@ -48,6 +54,22 @@ fn the_plan_says_who_got_what_and_why() {
         ]
     );
     assert_eq!((table.given, table.wished), (4, 2));
+}
+
+#[test]
+fn of_two_servers_that_are_free_the_one_with_the_saved_lab_is_given() {
+    let mut amy = student("amy", 0, &[9]);
+    let (server, layout) = ("b".parse().unwrap(), Layout::SHIPPED[0]);
+    amy.labs = vec![SavedLab { server, person: amy.person.clone(), name: "gate-amy".into(), layout, since: Epoch(1) }];
+    let table = plan(&[amy, student("bob", 0, &[9])], 1);
+    let row = |r: &ClassRow| format!("{} {} {}", r.person, r.given.as_ref().unwrap().server, r.why);
+    assert_eq!(
+        table.rows.iter().map(row).collect::<Vec<_>>(),
+        [
+            "amy b had 0.0 h before; wish 1 was free; it begins with the saved lab",
+            "bob a had 0.0 h before; wish 1 was free"
+        ]
+    );
 }
 
 #[test]

@@ -133,16 +133,38 @@ impl Agent {
                 tokio::task::yield_now().await;
             } else if self.work.get(&booking).is_some_and(|(_, task)| task.is_finished())
                 && let Some((_, task)) = self.work.remove(&booking)
-                && let Ok(Err(problem)) = task.await
             {
-                self.trouble(&booking, problem.to_string());
+                self.labs_due = true;
+                if let Ok(Err(problem)) = task.await {
+                    self.trouble(&booking, problem.to_string());
+                }
             }
         }
+    }
+
+    /// Tells the hub which labs the server keeps, where work may have changed that: who has one chooses by it. All of
+    /// them at the first look, since after an enrolment the hub knows of none.
+    pub(super) fn tell_labs(&mut self) -> Result<(), Halted> {
+        if !std::mem::take(&mut self.labs_due) {
+            return Ok(());
+        }
+        let anew = !std::mem::replace(&mut self.labs_told, true);
+        let (before, now) = (self.ledger().labs, self.hand.kept());
+        for account in before.keys().filter(|account| !now.contains_key(*account)) {
+            self.write(Entry::LabDropped { account: account.clone() })?;
+        }
+        for (account, kept) in now {
+            if anew || before.get(&account) != Some(&kept) {
+                self.write(Entry::LabKept { account, kept })?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes down how work ended; gives the next step.
     async fn collect(&mut self, booking: &str) -> Result<Option<Step>, Halted> {
         let Some((step, task)) = self.work.remove(booking) else { return Ok(None) };
+        self.labs_due = true;
         let ended = task
             .await
             .unwrap_or_else(|e| Err(Problem::new(Code::Internal, "the work on a lab stopped by itself").because(e)));

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Anchor;
+use super::{Anchor, Kept};
 use crate::hub::gate::{Epoch, Reason, Report, ReportKind, Slot, SlotState};
 
 /// One step of a slot; they are done in this order, and each may be done again.
@@ -100,6 +100,10 @@ pub enum Entry {
     Refused { booking: String, why: String },
     /// Processes were ended outside of any slot.
     Stray { account: String },
+    /// The server keeps this lab between slots.
+    LabKept { account: String, kept: Kept },
+    /// The server keeps no lab of the account any more.
+    LabDropped { account: String },
     /// The hub has every report up to this one.
     Acknowledged { upto: u64 },
     /// A slot that is over and told is forgotten.
@@ -129,6 +133,11 @@ impl Line {
             Entry::Missed { booking } => ReportKind::Missed { booking: booking.clone() },
             Entry::Refused { booking, why } => ReportKind::Refused { booking: booking.clone(), why: why.clone() },
             Entry::Stray { account } => ReportKind::Stray { account: account.clone() },
+            Entry::LabKept { account, kept } => {
+                let (lab, layout) = (kept.lab.clone(), kept.layout.clone());
+                ReportKind::LabKept { account: account.clone(), lab, layout }
+            }
+            Entry::LabDropped { account } => ReportKind::LabDropped { account: account.clone() },
             Entry::Plan { revision } => ReportKind::Accepted { revision: *revision },
             _ => return None,
         };

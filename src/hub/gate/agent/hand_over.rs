@@ -10,6 +10,15 @@ use crate::{
     hub::gate::Slot,
 };
 
+/// A lab that a server keeps for an account between its slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name on the server.
+    pub lab: String,
+    /// Its layout, as `2x4c8g`: a slot of another one begins anew, in its place.
+    pub layout: String,
+}
+
 /// What happens to the lab between two holders. Every call may be repeated, also after it was killed midway.
 #[async_trait]
 pub trait HandOver: Send + Sync {
@@ -38,6 +47,11 @@ pub trait HandOver: Send + Sync {
 
     /// The ways to the labs of this server, by account; asked often, so it only looks at what is known.
     fn reach(&self) -> BTreeMap<String, Reach> {
+        BTreeMap::new()
+    }
+
+    /// The labs that this server keeps, by account; none where only its own commands know of any.
+    fn kept(&self) -> BTreeMap<String, Kept> {
         BTreeMap::new()
     }
 }

@@ -51,6 +51,10 @@ pub struct Agent {
     pub(super) reaching: BTreeSet<String>,
     /// Bookings that were open when this process began, whose labs a restart of the server may have stopped.
     pub(super) found_open: BTreeSet<String>,
+    /// Whether the labs that the server keeps may be others than those that were told.
+    pub(super) labs_due: bool,
+    /// Whether this process has told which labs there are.
+    pub(super) labs_told: bool,
     trust: Trust,
 }
 
@@ -93,6 +97,8 @@ impl Agent {
             troubles: BTreeMap::new(),
             reaching: BTreeSet::new(),
             found_open,
+            labs_due: true,
+            labs_told: false,
             trust,
         }
     }
@@ -249,6 +255,7 @@ impl Agent {
         self.revive().await;
         self.tell(now).await?;
         self.sweep(lost).await?;
+        self.tell_labs()?;
         Ok(self.until_next(now))
     }
 

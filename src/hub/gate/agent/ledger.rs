@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Anchor, Entry, Line, Step};
+use super::{Anchor, Entry, Kept, Line, Step};
 use crate::hub::gate::{Reason, Report, Slot, SlotState};
 
 /// A slot that the agent has taken, and how far it is.
@@ -90,6 +90,9 @@ pub struct Ledger {
     pub slots: BTreeMap<String, Held>,
     /// Slots that passed unopened.
     pub missed: BTreeSet<String>,
+    /// Labs that the server keeps between slots, by account.
+    #[serde(default)]
+    pub labs: BTreeMap<String, Kept>,
     /// Reports that the hub has not taken yet, oldest first.
     pub queue: Vec<Report>,
 }
@@ -132,6 +135,12 @@ impl Ledger {
             Entry::Seen { booking } => self.with(booking, |h| h.seen = true),
             Entry::Missed { booking } => {
                 self.missed.insert(booking.clone());
+            }
+            Entry::LabKept { account, kept } => {
+                self.labs.insert(account.clone(), kept.clone());
+            }
+            Entry::LabDropped { account } => {
+                self.labs.remove(account);
             }
             Entry::Acknowledged { upto } => self.queue.retain(|r| r.seq > *upto),
             Entry::Forgotten { booking } => {

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 
-use super::{HandOver, Labs, MachinesConfig, Program, Reach};
+use super::{HandOver, Kept, Labs, MachinesConfig, Program, Reach};
 use crate::{
     core::{Blob, Code, LabName, Problem},
     hub::gate::{Slot, public_key},
@@ -216,6 +216,16 @@ impl HandOver for Machines {
 
     fn reach(&self) -> BTreeMap<String, Reach> {
         Reach::all(&self.ways)
+    }
+
+    fn kept(&self) -> BTreeMap<String, Kept> {
+        // Whoever has a way to a lab has had it; one whose making was cut off is made anew.
+        let keep = |account: String| {
+            let lab = lab_of(&account).ok()?;
+            let layout = self.labs.known(&lab)?.layout().to_string();
+            Some((account, Kept { lab: lab.to_string(), layout }))
+        };
+        Reach::all(&self.ways).into_keys().filter_map(keep).collect()
     }
 }
 

@@ -25,7 +25,7 @@ mod world;
 pub use config::{Config, MachinesConfig};
 pub use courier::{HttpLink, HubLink};
 pub use entry::{Entry, Line, Step};
-pub use hand_over::{Commands, HandOver};
+pub use hand_over::{Commands, HandOver, Kept};
 pub use journal::{Halted, Ink, InkError, Journal};
 pub use keeper::{Agent, Limits};
 pub use labs::{Labs, Program};

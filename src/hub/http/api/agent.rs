@@ -112,11 +112,17 @@ pub(super) async fn events(
     // One after the other: a number counts as known as soon as a later one was taken.
     for report in &events.events {
         let number = i64::try_from(report.seq).map_err(|_| bad("a report's number is too large"))?;
-        if let ReportKind::Stray { account } = &report.kind {
-            state.desk.stray(&session.caller, state.now(), &server, number, account).await?;
+        let (desk, caller, now) = (&state.desk, &session.caller, state.now());
+        match &report.kind {
+            ReportKind::Stray { account } => desk.stray(caller, now, &server, number, account).await?,
+            ReportKind::LabKept { account, lab, layout } => {
+                desk.lab(caller, now, &server, number, account, Some((lab.as_str(), layout.as_str()))).await?;
+            }
+            ReportKind::LabDropped { account } => desk.lab(caller, now, &server, number, account, None).await?,
+            _ => {}
         }
         let Some(told) = told(report, number)? else { continue };
-        let answers = state.desk.report(&session.caller, state.now(), &server, &[told]).await?;
+        let answers = desk.report(caller, now, &server, &[told]).await?;
         for why in answers.iter().filter_map(|a| a.why.as_ref()) {
             tracing::warn!(%server, number, why, "a report was set aside");
         }
@@ -132,7 +138,10 @@ fn told(report: &gate::Report, number: i64) -> Answer<Option<Told>> {
         ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
         ReportKind::Refused { booking, why } => (booking, Step::Refused, why.clone()),
         ReportKind::Missed { booking } => (booking, Step::Missed, String::new()),
-        ReportKind::Stray { .. } | ReportKind::Accepted { .. } => return Ok(None),
+        ReportKind::Stray { .. }
+        | ReportKind::LabKept { .. }
+        | ReportKind::LabDropped { .. }
+        | ReportKind::Accepted { .. } => return Ok(None),
     };
     let Ok(booking) = booking.parse::<BookingId>() else { return Ok(None) };
     let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());

@@ -6,7 +6,7 @@ use super::{bookings::Span, reply::window};
 use crate::{
     hub::{
         desk::{Checkup, ClassRequest, FreeRequest, Week},
-        domain::{Booking, ClassPlan, CourseId, Epoch, Free, PersonId, ServerId},
+        domain::{Booking, ClassPlan, CourseId, Epoch, Free, PersonId, SavedLab, ServerId},
         http::{Answer, ApiJson, ApiQuery, AppState, OnceKey, ProblemBody, Session},
         store::AuditRow,
     },
@@ -39,7 +39,7 @@ pub(super) struct Search {
     most: Option<usize>,
 }
 
-/// The first free slots that fit, earliest first.
+/// The first free slots that fit, earliest first; at one start those that go on with a saved lab.
 #[utoipa::path(get, operation_id = "looking_free", path = "/api/v1/free", tag = "bookings", params(Search), responses(
     (status = 200, body = Vec<Free>),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -63,6 +63,28 @@ pub(super) async fn free(
         most: search.most.unwrap_or(10),
     };
     Ok(Json(state.desk.free(&session.caller, now, &want).await?))
+}
+
+/// Whose labs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Whose {
+    /// Of whom; none is oneself.
+    person: Option<PersonId>,
+}
+
+/// Where saved labs are: a lab stays on the server that it was made on. One's own, or anybody's for a teacher.
+#[utoipa::path(get, operation_id = "looking_labs", path = "/api/v1/labs", tag = "bookings", params(Whose), responses(
+    (status = 200, body = Vec<SavedLab>),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn labs(
+    State(state): State<AppState>,
+    session: Session,
+    ApiQuery(whose): ApiQuery<Whose>,
+) -> Answer<Json<Vec<SavedLab>>> {
+    Ok(Json(state.desk.labs(&session.caller, state.now(), whose.person.as_ref()).await?))
 }
 
 /// Everything that a table of a week shows: servers, opening hours, maintenance, bookings, who waits.

@@ -79,6 +79,7 @@ table! {
     get "/api/v1/maintenance" => servers::maintenance,
     delete "/api/v1/maintenance/{number}" => servers::drop_maintenance,
     get "/api/v1/free" => looking::free,
+    get "/api/v1/labs" => looking::labs,
     get "/api/v1/week" => looking::week,
     get "/api/v1/bookings" => bookings::list,
     post "/api/v1/bookings" => bookings::book,

@@ -5,6 +5,7 @@ use super::{
     super::{Answer, ApiPath, AppState, Form, Refused},
     Choices, WishForm,
     failure::Trouble,
+    slot::beginning,
     visit::{Visit, go},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) struct Instead {
     pub utc: String,
     pub starts: i64,
     pub ends: i64,
+    /// With which lab it begins; none where no saved lab has to do with it.
+    pub lab: Option<String>,
     pub once: String,
 }
 
@@ -94,6 +97,7 @@ pub(super) fn instead(free: &Free, visit: &Visit) -> Instead {
         utc: visit.civil.utc(free.window),
         starts: free.window.starts.0,
         ends: free.window.ends.0,
+        lab: free.lab.as_ref().map(|begins| beginning(begins, visit.words())),
         once: super::wish::once(),
     }
 }
@@ -120,7 +124,8 @@ impl ChangeForm {
     fn target(&self) -> Result<Free, Problem> {
         let server = self.server.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
         let window = Window::new(moment(&self.starts)?, self.end()?);
-        Ok(Free { server, window: window.map_err(|why| Problem::new(Code::BookWindow, why))? })
+        let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
+        Ok(Free { server, window, lab: None })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::Week,
-        domain::{Booking, Epoch, Policy, Server, State as Stands},
+        domain::{Booking, Epoch, Policy, SavedLab, Server, State as Stands},
         store::Listing,
     },
 };
@@ -68,7 +68,7 @@ pub(super) async fn show(
         at.from.as_deref().and_then(|text| text.parse::<Date>().ok()).filter(|d| (1971..2999).contains(&d.year()));
     let (_, window) = window_of(&visit.civil, monday.unwrap_or_else(|| visit.civil.zone.date(visit.now)));
     let week = state.desk.week(&visit.caller, visit.now, window).await?;
-    let own = own(&state, &visit).await?;
+    let own = Own::of(&state, &visit).await?;
     let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
     let people = people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect();
     let start = at.at.as_deref().and_then(|t| t.parse::<i64>().ok()).and_then(|t| Epoch::try_from(t).ok());
@@ -77,8 +77,8 @@ pub(super) async fn show(
     visit.page("home.html", &fill(&week, own, form, people, &policy, &visit))
 }
 
-fn fill(week: &Week, own: Vec<Booking>, form: WishForm, people: Vec<String>, policy: &Policy, visit: &Visit) -> Home {
-    let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil };
+fn fill(week: &Week, own: Own, form: WishForm, people: Vec<String>, policy: &Policy, visit: &Visit) -> Home {
+    let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil, labs: &own.labs };
     let server = |b: &Booking| week.servers.iter().map(|s| &s.server).find(|s| Some(&s.id) == b.server.as_ref());
     let servers: Vec<Server> = week.servers.iter().map(|s| s.server.clone()).collect();
     let waiting = |b: &Booking| Waiting {
@@ -88,7 +88,7 @@ fn fill(week: &Week, own: Vec<Booking>, form: WishForm, people: Vec<String>, pol
         own: visit.caller.person() == Some(&b.person),
     };
     Home {
-        slots: own.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
+        slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
         form,
         choices: Choices::new(&servers, policy, &visit.civil),
         week: WeekView::new(week, &eyes(visit, policy)),
@@ -109,14 +109,25 @@ pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy) -> Eyes<'a> {
     }
 }
 
-/// One's own bookings that are not over, by start.
-async fn own(state: &AppState, visit: &Visit) -> Result<Vec<Booking>, Problem> {
-    let Some(person) = visit.caller.person() else { return Ok(vec![]) };
-    let want = Listing { person: Some(person.clone()), open: true, ..Listing::default() };
-    let mut all = state.desk.bookings(&visit.caller, visit.now, &want).await?;
-    // A quarantine is settled by an admin, and a wait for a time that has begun is over.
-    all.retain(|b| b.state != Stands::Quarantined && (b.state != Stands::Waitlisted || b.window.starts > visit.now));
-    Ok(all)
+/// What is one's own.
+#[derive(Default)]
+struct Own {
+    /// Bookings that are not over, by start.
+    bookings: Vec<Booking>,
+    /// Saved labs.
+    labs: Vec<SavedLab>,
+}
+
+impl Own {
+    async fn of(state: &AppState, visit: &Visit) -> Result<Self, Problem> {
+        let Some(person) = visit.caller.person() else { return Ok(Self::default()) };
+        let want = Listing { person: Some(person.clone()), open: true, ..Listing::default() };
+        let mut bookings = state.desk.bookings(&visit.caller, visit.now, &want).await?;
+        // A quarantine is settled by an admin, and a wait for a time that has begun is over.
+        let goes_on = |b: &Booking| b.state != Stands::Waitlisted || b.window.starts > visit.now;
+        bookings.retain(|b| b.state != Stands::Quarantined && goes_on(b));
+        Ok(Self { bookings, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
+    }
 }
 
 /// One booking's page.
@@ -181,9 +192,11 @@ pub(super) async fn booking(
         .collect();
     people.sort();
     people.dedup();
-    let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil };
+    let own = visit.caller.is_teacher() || visit.caller.person() == Some(&booking.person);
+    let whose = Some(&booking.person);
+    let labs = if own { state.desk.labs(&visit.caller, visit.now, whose).await? } else { vec![] };
+    let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil, labs: &labs };
     let slot = Slot::new(&booking, server.as_ref(), &policy, &look);
-    let own = visit.caller.is_teacher() || slot.own;
     let found = if own { Some(state.desk.elsewhere(&visit.caller, visit.now, &booking.id).await?) } else { None };
     let stuck = found.as_ref().is_some_and(|f| f.why.is_some());
     let instead = found.iter().flat_map(|f| &f.alternatives).map(|free| instead(free, &visit)).collect();

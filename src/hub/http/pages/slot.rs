@@ -3,7 +3,7 @@ use serde::Serialize;
 use super::{Civil, Words, week::health_key};
 use crate::hub::{
     desk::Caller,
-    domain::{Booking, Epoch, Policy, Server, State},
+    domain::{Beginning, Booking, Epoch, Policy, SavedLab, Server, State},
 };
 
 /// A booking for its holder or a teacher: when, where it stands, what can be done with it.
@@ -41,6 +41,8 @@ pub struct Slot {
     pub note: Option<String>,
     /// Why its server does not take it.
     pub trouble: Option<String>,
+    /// With which lab it begins; none where no saved lab has to do with it.
+    pub lab: Option<String>,
     /// What can be done.
     pub can: Can,
     /// How to get in; none when it has no server or is over.
@@ -112,6 +114,7 @@ impl Slot {
             countdown: countdown(booking, see),
             note: booking.note.clone(),
             trouble: trouble(booking, server, words),
+            lab: lab(booking, see),
             can: can(booking, policy, own, see),
             connect: server.filter(|_| booking.state.is_live() && own).map(|s| connect(booking, s)),
         }
@@ -127,6 +130,25 @@ pub struct Look<'a> {
     pub now: Epoch,
     /// In which zone and language.
     pub civil: &'a Civil,
+    /// The saved labs of whose bookings are looked at.
+    pub labs: &'a [SavedLab],
+}
+
+/// What somebody finds there, in words.
+pub(super) fn beginning(begins: &Beginning, words: &Words) -> String {
+    match begins {
+        Beginning::Saved => words.get("lab_saved").to_owned(),
+        Beginning::Fresh { saved_on } => words.say("lab_elsewhere", &[("server", saved_on.as_str())]),
+        Beginning::Anew { instead_of } => words.say("lab_anew", &[("layout", &instead_of.to_string())]),
+    }
+}
+
+/// With which lab a slot begins; once it has begun, its lab is the saved one.
+fn lab(booking: &Booking, see: &Look<'_>) -> Option<String> {
+    let unbegun = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
+    let server = booking.server.as_ref().filter(|_| unbegun)?;
+    let labs: Vec<SavedLab> = see.labs.iter().filter(|lab| lab.person == booking.person).cloned().collect();
+    Some(beginning(&Beginning::of(&labs, server, booking.layout)?, Words::of(see.civil.lang)))
 }
 
 /// What is known against its taking place: its server is out of use, or the agent there refuses it.

@@ -24,7 +24,7 @@ pub struct WishForm {
     pub starts_at: String,
     /// The end in seconds.
     pub ends_at: String,
-    /// The lab; empty is the largest that fits.
+    /// The lab; empty is the saved one, else the largest that fits.
     pub layout: String,
     /// For whom; empty is oneself. A teacher's only.
     pub person: String,

@@ -170,6 +170,11 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     machines.prove(&two).await.unwrap();
     machines.arm(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    let lab = lab_of("kct_a").unwrap().to_string();
+    let kept = |layout: &str| -> BTreeMap<String, Kept> {
+        [("kct_a".to_owned(), Kept { lab: lab.clone(), layout: layout.into() })].into()
+    };
+    assert_eq!(machines.kept(), kept("2x4c8g"));
     let addresses: Vec<_> = machines.reach()["kct_a"].addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.115.0.2", "10.115.0.3"]);
     assert_eq!(machines.prove(&two).await.unwrap_err().code, Code::GateHandOver);
@@ -183,6 +188,7 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     // A slot of another layout begins anew.
     machines.arm(&slot("1x4c12g")).await.unwrap();
     assert_eq!(shelf.did(), ["down", "up 1x4c12g", "hand cp"]);
+    assert_eq!(machines.kept(), kept("1x4c12g"));
     machines.arm(&Slot { layout: None, ..two }).await.unwrap();
     assert_eq!(shelf.did(), Vec::<String>::new(), "a slot may be for the account alone");
 }
@@ -215,6 +221,7 @@ async fn a_lab_that_nobody_has_had_begins_anew() {
     let one = slot("1x4c12g");
     *shelf.broken.lock().unwrap() = 1;
     assert!(machines.arm(&one).await.unwrap_err().what.contains("0 to come"));
+    assert!(machines.kept().is_empty(), "what is half made is no saved lab");
     *shelf.broken.lock().unwrap() = 1;
     machines.arm(&one).await.unwrap();
     assert_eq!(shelf.did(), ["up 1x4c12g", "up 1x4c12g", "down", "up 1x4c12g", "hand cp"]);

@@ -10,7 +10,7 @@ use crate::{
     hub::gate::{
         HubKey, Plan, ReportKind, Slot, SlotState,
         agent::{
-            Agent, Entry, Halted, HandOver, Ink, InkError, Journal, Limits, Reach, Reading, Remains, World,
+            Agent, Entry, Halted, HandOver, Ink, InkError, Journal, Kept, Limits, Reach, Reading, Remains, World,
             principals_line,
         },
     },
@@ -36,6 +36,8 @@ pub struct Server {
     /// Labs that run, by account.
     pub labs: BTreeSet<String>,
     pub saved: BTreeSet<String>,
+    /// Labs that are kept between slots, by account.
+    pub kept: BTreeMap<String, Kept>,
     /// Accounts that reach the machines of their labs.
     pub reaching: BTreeSet<String>,
     pub warned: Vec<String>,
@@ -253,6 +255,10 @@ impl HandOver for Sim {
 
     fn reach(&self) -> BTreeMap<String, Reach> {
         self.at().labs.iter().map(|account| (account.clone(), Reach::default())).collect()
+    }
+
+    fn kept(&self) -> BTreeMap<String, Kept> {
+        self.at().kept.clone()
     }
 }
 

@@ -1,7 +1,7 @@
 use super::sim::{Post, T0, slot};
 use crate::{
     core::Code,
-    hub::gate::{Plan, Reason, ReportKind, SlotState, Wanted},
+    hub::gate::{Plan, Reason, ReportKind, SlotState, Wanted, agent::Kept},
 };
 
 const WHOLE: [SlotState; 6] =
@@ -413,4 +413,33 @@ async fn after_a_restart_with_a_clock_far_behind_every_door_is_shut() {
     post.agent.measured(&reading, 0);
     post.until(272).await.unwrap();
     assert!(post.is_open("kct-a"), "the hub said what time it is");
+}
+
+#[tokio::test]
+async fn labs_that_the_server_keeps_are_told_at_the_start_and_when_work_changed_them() {
+    let mut post = Post::new();
+    let kept = |layout: &str| Kept { lab: "gate-kct-a".into(), layout: layout.into() };
+    let told = |post: &mut Post| -> Vec<ReportKind> {
+        post.hear().unwrap();
+        let of_lab = |kind: &ReportKind| matches!(kind, ReportKind::LabKept { .. } | ReportKind::LabDropped { .. });
+        post.told.drain(..).filter(of_lab).collect()
+    };
+    let keeps =
+        |layout: &str| ReportKind::LabKept { account: "kct-a".into(), lab: "gate-kct-a".into(), layout: layout.into() };
+    post.sim.at().kept.insert("kct-a".into(), kept("2x4c8g"));
+    post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-a", 300, 400)]).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    assert_eq!(told(&mut post), [keeps("2x4c8g")]);
+    post.until(150).await.unwrap();
+    assert!(told(&mut post).is_empty(), "armed, and it is the same lab");
+    post.sim.at().kept.insert("kct-a".into(), kept("1x4c12g"));
+    post.until(250).await.unwrap();
+    assert_eq!(told(&mut post), [keeps("1x4c12g")]);
+    post.reborn(None).unwrap();
+    post.until(260).await.unwrap();
+    assert_eq!(told(&mut post), [keeps("1x4c12g")], "the hub may know nothing of it any more");
+    post.sim.at().kept.clear();
+    post.until(450).await.unwrap();
+    assert_eq!(told(&mut post), [ReportKind::LabDropped { account: "kct-a".into() }]);
+    post.right();
 }

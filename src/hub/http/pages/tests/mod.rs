@@ -101,7 +101,7 @@ fn open(civil: &Civil, now: Epoch, bookings: Vec<Booking>) -> WeekServer {
 
 fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) -> Home {
     let (policy, caller) = (Policy::default(), amy());
-    let look = Look { caller: &caller, now, civil };
+    let look = Look { caller: &caller, now, civil, labs: &[] };
     let one = server("one");
     Home {
         slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
@@ -190,7 +190,7 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
     let (policy, caller, mut one) = (Policy::default(), amy(), server("one"));
     (one.health, one.health_note) = (Health::Quarantined, Some("a process is left".into()));
-    let look = Look { caller: &caller, now, civil: &civil };
+    let look = Look { caller: &caller, now, civil: &civil, labs: &[] };
     let slot = Slot::new(&booking(1, "amy", now + 3600, 60), Some(&one), &policy, &look);
     let free = Instead {
         server: "two".into(),
@@ -198,6 +198,7 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
         utc: "later (UTC)".into(),
         starts: now.0 + 7200,
         ends: now.0 + 10_800,
+        lab: None,
         once: "x".into(),
     };
     let mut shown = One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free], series: None };
@@ -207,6 +208,35 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
     shown.instead.clear();
     let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
     assert!(!text.contains("/move\"") && text.contains("No other slot is free"), "{text}");
+}
+
+#[test]
+fn a_slot_says_whether_the_saved_lab_is_on_its_server() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    let (policy, caller, one) = (Policy::default(), amy(), server("one"));
+    let shown = |server: &str, whose: &str, layout: &str, state: State| {
+        let lab = SavedLab {
+            server: server.parse().unwrap(),
+            person: whose.parse().unwrap(),
+            name: "gate-amy".into(),
+            layout: layout.parse().unwrap(),
+            since: now,
+        };
+        let look = Look { caller: &caller, now, civil: &civil, labs: std::slice::from_ref(&lab) };
+        let booking = Booking { state, ..booking(1, "amy", now + 3600, 60) };
+        let slot = Slot::new(&booking, Some(&one), &policy, &look);
+        let shown = One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None };
+        page(Lang::En, Some("Amy"), &shown, "booking.html")
+    };
+    let there = shown("one", "amy", "2x4c8g", State::Booked);
+    assert!(there.contains("begins with the saved lab"), "{there}");
+    let elsewhere = shown("two", "amy", "2x4c8g", State::Booked);
+    assert!(elsewhere.contains("saved lab is on two; here a fresh one begins"), "{elsewhere}");
+    let anew = shown("one", "amy", "1x4c12g", State::Booked);
+    assert!(anew.contains("in place of the saved one, a 1x4c12g"), "{anew}");
+    for other in [shown("one", "bob", "2x4c8g", State::Booked), shown("two", "amy", "2x4c8g", State::Active)] {
+        assert!(!other.contains("saved lab"), "{other}");
+    }
 }
 
 #[test]

@@ -1,0 +1,9 @@
+-- Labs that servers keep for people between their slots, as the servers' agents told.
+CREATE TABLE labs (
+    person TEXT NOT NULL REFERENCES people (id),
+    server TEXT NOT NULL REFERENCES servers (id),
+    name TEXT NOT NULL,
+    layout TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (person, server)
+);

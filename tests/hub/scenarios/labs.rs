@@ -1,0 +1,148 @@
+//! Labs that stay on the server where they were saved: whoever has one is offered that server first, and told.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, ClassRequest, Desk, Edit, FreeRequest, Step, StudentWishes, Taken},
+        domain::{Beginning, Booking, Free, Health, Mode, State, Wish},
+    },
+};
+
+use super::report;
+use crate::hub::world::{NOW, agent, at, camp, clerk, generous, healthy, server, who, window, wish};
+
+/// The camp with a second server like the first.
+async fn two_servers(desk: &Desk) {
+    camp(desk, &generous()).await;
+    server(desk, "two", Mode::Exclusive, 8, 32).await;
+}
+
+/// What a server's agent tells of somebody's lab there.
+async fn keeps(desk: &Desk, name: &str, number: i64, login: &str, layout: Option<&str>) {
+    let (of, server) = (agent(name), name.parse().unwrap());
+    desk.lab(&of, NOW, &server, number, login, layout.map(|layout| ("gate-lab", layout))).await.unwrap();
+}
+
+async fn anywhere(desk: &Desk, login: &str, from: i64, to: i64) -> String {
+    desk.book(&who(login), NOW, None, &wish(None, from, to)).await.unwrap().server.unwrap().to_string()
+}
+
+fn places(found: &[Free]) -> Vec<(String, Option<Beginning>)> {
+    found.iter().map(|free| (free.server.to_string(), free.lab.clone())).collect()
+}
+
+pub async fn who_has_a_saved_lab_gets_its_server_first(desk: Desk) {
+    two_servers(&desk).await;
+    keeps(&desk, "two", 1, "amy", Some("1x4c12g")).await;
+    let want = |layout: Option<&str>| FreeRequest {
+        person: None,
+        course: None,
+        server: None,
+        labels: [].into(),
+        layout: layout.map(|layout| layout.parse().unwrap()),
+        minutes: 60,
+        within: window(300, 600),
+        most: 2,
+    };
+    let on_two = Some(Beginning::Fresh { saved_on: "two".parse().unwrap() });
+    let both = [("two".to_owned(), Some(Beginning::Saved)), ("one".to_owned(), on_two)];
+    for layout in [Some("1x4c12g"), None] {
+        let found = desk.free(&who("amy"), NOW, &want(layout)).await.unwrap();
+        assert_eq!((places(&found), found[0].window), (both.to_vec(), found[1].window), "{layout:?}");
+    }
+    let others = desk.free(&who("bob"), NOW, &want(None)).await.unwrap();
+    assert_eq!(places(&others), [("one".to_owned(), None), ("two".to_owned(), None)]);
+    assert_eq!(anywhere(&desk, "amy", 0, 60).await, "two");
+    assert_eq!(anywhere(&desk, "bob", 0, 60).await, "one");
+
+    // Who is refused gets it first among what is as near.
+    for (login, name) in [("cem", "one"), ("dan", "two")] {
+        desk.book(&who(login), NOW, None, &wish(Some(name), 300, 360)).await.unwrap();
+    }
+    let refusal = desk.book(&who("amy"), NOW, None, &wish(None, 300, 360)).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookConflict);
+    assert_eq!(places(&refusal.alternatives[..2]), both);
+    assert_eq!(refusal.alternatives[0].window, refusal.alternatives[1].window);
+    healthy(&desk).await;
+}
+
+pub async fn a_lab_of_another_layout_is_not_thrown_away_unasked(desk: Desk) {
+    two_servers(&desk).await;
+    keeps(&desk, "one", 1, "amy", Some("2x4c8g")).await;
+    // The other server first; where no layout is named, the saved one's is meant.
+    assert_eq!(anywhere(&desk, "amy", 0, 60).await, "two");
+    let mut any = wish(None, 120, 180);
+    any.layout = None;
+    let booked = desk.book(&who("amy"), NOW, None, &any).await.unwrap();
+    assert_eq!((booked.server.unwrap().as_str(), booked.layout.to_string().as_str()), ("one", "2x4c8g"));
+    keeps(&desk, "one", 2, "amy", None).await;
+    assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap(), []);
+    assert_eq!(anywhere(&desk, "amy", 240, 300).await, "one");
+    healthy(&desk).await;
+}
+
+pub async fn offers_moves_and_class_plans_go_by_saved_labs_too(desk: Desk) {
+    two_servers(&desk).await;
+    server(&desk, "six", Mode::Exclusive, 8, 32).await;
+    keeps(&desk, "two", 1, "amy", Some("1x4c12g")).await;
+    let mut taken: Vec<(&str, Booking)> = vec![];
+    for (login, name) in [("bob", "one"), ("cem", "two"), ("dan", "six")] {
+        let booked = desk.book(&who(login), NOW, None, &wish(Some(name), 300, 360)).await.unwrap();
+        taken.push((login, booked));
+    }
+    let waiting = desk.wait(&who("amy"), NOW, None, &wish(None, 300, 360)).await.unwrap();
+    for (login, booked) in &taken {
+        desk.cancel(&who(login), NOW, None, &booked.id, &Edit::default()).await.unwrap();
+    }
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.settle(at(1)).await.unwrap().offered, 1);
+    let offer = desk.booking(&who("amy"), NOW, &waiting.id).await.unwrap();
+    assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));
+
+    let booked = desk.book(&who("amy"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap();
+    desk.set_health(&Caller::Console, NOW, &"one".parse().unwrap(), Health::Away, "a disk is changed").await.unwrap();
+    assert_eq!(clerk.settle(at(2)).await.unwrap().moved, 1);
+    let moved = desk.booking(&who("amy"), NOW, &booked.id).await.unwrap();
+    assert_eq!(moved.server.unwrap().as_str(), "two", "and not six, which comes first by name");
+
+    let wishes = vec![Wish { within: window(600, 660) }];
+    let want = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 60,
+        slots: 1,
+        within: window(600, 1440),
+        wishes: vec![StudentWishes { person: "amy".parse().unwrap(), wishes }],
+    };
+    let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
+    let given = plan.rows.iter().find(|row| row.person.as_str() == "amy").unwrap().given.clone().unwrap();
+    assert_eq!((given.server.as_str(), given.lab), ("two", Some(Beginning::Saved)));
+    healthy(&desk).await;
+}
+
+pub async fn what_an_agent_tells_of_labs_counts_once_and_for_its_own_server(desk: Desk) {
+    two_servers(&desk).await;
+    keeps(&desk, "two", 5, "amy", Some("1x4c12g")).await;
+    keeps(&desk, "two", 5, "amy", None).await;
+    keeps(&desk, "two", 6, "a-stranger", Some("1x4c12g")).await;
+    let labs = desk.labs(&who("amy"), NOW, None).await.unwrap();
+    assert_eq!(labs.len(), 1, "a number that is known changes nothing");
+    assert_eq!((labs[0].server.as_str(), labs[0].name.as_str(), labs[0].since), ("two", "gate-lab", NOW));
+    let two = "two".parse().unwrap();
+    let denied = desk.lab(&agent("one"), NOW, &two, 7, "amy", None).await.unwrap_err();
+    assert_eq!(denied.code, Code::HubDenied);
+    let amy = "amy".parse().unwrap();
+    assert_eq!(desk.labs(&who("bob"), NOW, Some(&amy)).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(desk.labs(&who("tea"), NOW, Some(&amy)).await.unwrap(), labs);
+
+    // Each save makes it the newest; a slot that is not saved does not.
+    let booking = desk.book(&who("amy"), NOW, None, &wish(Some("two"), 0, 60)).await.unwrap();
+    let steps = [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving];
+    for (step, number) in steps.into_iter().zip(8..) {
+        assert_eq!(report(&desk, number, &booking, step, 30).await, Taken::Applied);
+    }
+    assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap()[0].since, NOW);
+    assert_eq!(report(&desk, 20, &booking, Step::Resetting, 61).await, Taken::Applied);
+    assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap()[0].since, at(61));
+    healthy(&desk).await;
+}
