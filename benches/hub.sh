@@ -9,6 +9,9 @@ cd "$root"
 target=${CARGO_TARGET_DIR:-$root/target}
 [ -n "${KUBECAMP_BIN:-}" ] || cargo build --release --quiet
 bin=${KUBECAMP_BIN:-$target/release/kubecamp}
+# Built before the hub starts; KUBECAMP_LOAD is one that was built already.
+[ -n "${KUBECAMP_LOAD:-}" ] || cargo bench --quiet --bench hub --no-run
+load() { if [ -n "${KUBECAMP_LOAD:-}" ]; then "$KUBECAMP_LOAD"; else cargo bench --quiet --bench hub; fi; }
 home=$(mktemp -d) hub="" pg=""
 leave() {
   [ -z "$hub" ] || { kill "$hub" 2>/dev/null || true; wait "$hub" 2>/dev/null || true; }
@@ -39,7 +42,7 @@ printf 'open_ahead: 1000\nperson_hours: 168\ngroup_hours: 10000\n' >"$home/polic
 for n in $(seq 1 64); do echo "p$n,P$n,g$n"; done >"$home/roster.csv"
 "$bin" hub course import k8s "$home/roster.csv" >/dev/null
 token=$(sed 's/.*"token":"\([^"]*\)".*/\1/' "$home/config/hub.json")
-TOKEN=$token URL=$url PID=$hub cargo bench --quiet --bench hub | tee "$home/figures"
+TOKEN=$token URL=$url PID=$hub load | tee "$home/figures"
 "$bin" hub doctor >&2
 [ -z "${CHECK:-}" ] || DATABASE=${KUBECAMP_BENCH_DATABASE:-} python3 - "$home/figures" <<'PY'
 import json, os, sys

@@ -4,8 +4,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role,
-            SavedLab, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
+            BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role, SavedLab,
+            SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
         },
         store::{Listing, Tx},
     },
@@ -92,19 +92,9 @@ pub(super) async fn not_too_many(
     except: Option<&BookingId>,
     series: Option<&SeriesId>,
 ) -> Result<(), Problem> {
-    let ahead = Window { starts: now, ends: Epoch::LAST };
-    let want = Listing { person: Some(person.clone()), within: Some(ahead), open: true, ..Listing::default() };
-    let waiting_to_start = |b: &Booking| matches!(b.state, State::Offered | State::Booked | State::Delayed);
-    let all: BTreeSet<String> = tx
-        .bookings(&want)
-        .await?
-        .iter()
-        .filter(|b| waiting_to_start(b) && Some(&b.id) != except)
-        .filter(|b| series.is_none() || b.series.as_ref() != series)
-        .map(|b| b.series.as_ref().map_or_else(|| b.id.to_string(), ToString::to_string))
-        .collect();
-    if all.len() >= policy.open_ahead as usize {
-        let what = format!("{person} has {} bookings ahead, and {} are allowed", all.len(), policy.open_ahead);
+    let ahead = tx.ahead_of(person, now, except, series).await?;
+    if ahead >= i64::from(policy.open_ahead) {
+        let what = format!("{person} has {ahead} bookings ahead, and {} are allowed", policy.open_ahead);
         return Err(Problem::new(Code::BookAhead, what));
     }
     Ok(())

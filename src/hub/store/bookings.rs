@@ -281,26 +281,48 @@ impl Tx {
         self.run(sql, values).await.map(drop)
     }
 
+    /// How many slots of somebody have not begun yet and hold a place; those of one recurrence are one. Neither the
+    /// booking `except` nor those of `series` are counted.
+    pub async fn ahead_of(
+        &mut self,
+        person: &PersonId,
+        from: Epoch,
+        except: Option<&BookingId>,
+        series: Option<&SeriesId>,
+    ) -> Result<i64, Problem> {
+        let sql = "SELECT count(DISTINCT coalesce(series, id)) AS n FROM bookings WHERE person = $1 AND busy_until > $2 \
+                   AND state IN ('offered', 'booked', 'delayed') AND (CAST($3 AS TEXT) IS NULL OR id <> $3) \
+                   AND (CAST($4 AS TEXT) IS NULL OR series IS NULL OR series <> $4)";
+        let row = self.one(sql, args![person.to_string(), from, opt(except), opt(series)]).await?;
+        row.map_or(Ok(0), |row| row.int("n"))
+    }
+
     /// What counts against quotas of a person, in and around a window.
     pub async fn uses_of_person(
         &mut self,
         person: &PersonId,
         window: Window,
     ) -> Result<Vec<(BookingId, Use)>, Problem> {
-        let sql = "SELECT * FROM bookings WHERE person = $1 AND ends > $2 AND starts < $3";
+        let sql = "SELECT id, starts, state, charged FROM bookings WHERE person = $1 AND ends > $2 AND starts < $3";
         self.uses(sql, person.as_str(), window).await
     }
 
     /// What counts against quotas of a group, in and around a window.
     pub async fn uses_of_group(&mut self, group: &GroupId, window: Window) -> Result<Vec<(BookingId, Use)>, Problem> {
-        let sql = "SELECT * FROM bookings WHERE grp = $1 AND ends > $2 AND starts < $3";
+        let sql = "SELECT id, starts, state, charged FROM bookings WHERE grp = $1 AND ends > $2 AND starts < $3";
         self.uses(sql, group.as_str(), window).await
     }
 
     async fn uses(&mut self, sql: &'static str, who: &str, window: Window) -> Result<Vec<(BookingId, Use)>, Problem> {
         let rows = self.all(sql, args![who, window.starts, window.ends]).await?;
-        let all = rows.iter().map(booking).collect::<Result<Vec<_>, _>>()?;
-        Ok(all.into_iter().filter(|b| b.state.counts()).map(|b| (b.id.clone(), b.counted())).collect())
+        let mut uses = vec![];
+        for row in &rows {
+            let state: State = row.parse("state")?;
+            if state.counts() {
+                uses.push((row.parse("id")?, Use { starts: row.epoch("starts")?, seconds: row.int("charged")? }));
+            }
+        }
+        Ok(uses)
     }
 
     /// Two live bookings of one place that overlap: always none, unless somebody changed the database by hand.
