@@ -74,10 +74,17 @@ pub(super) async fn show(
     let start = at.at.as_deref().and_then(|t| t.parse::<i64>().ok()).and_then(|t| Epoch::try_from(t).ok());
     let server = at.server.filter(|id| week.servers.iter().any(|s| s.server.id.as_str() == id));
     let form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server);
-    visit.page("home.html", &fill(&week, own, form, people, &policy, &visit))
+    visit.page("home.html", &fill(&week, own, form, people, &policy, &visit)?)
 }
 
-fn fill(week: &Week, own: Own, form: WishForm, people: Vec<String>, policy: &Policy, visit: &Visit) -> Home {
+fn fill(
+    week: &Week,
+    own: Own,
+    form: WishForm,
+    people: Vec<String>,
+    policy: &Policy,
+    visit: &Visit,
+) -> Result<Home, Problem> {
     let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil, labs: &own.labs };
     let server = |b: &Booking| week.servers.iter().map(|s| &s.server).find(|s| Some(&s.id) == b.server.as_ref());
     let servers: Vec<Server> = week.servers.iter().map(|s| s.server.clone()).collect();
@@ -87,14 +94,14 @@ fn fill(week: &Week, own: Own, form: WishForm, people: Vec<String>, policy: &Pol
         when: visit.civil.span(b.window),
         own: visit.caller.person() == Some(&b.person),
     };
-    Home {
+    Ok(Home {
         slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
         form,
         choices: Choices::new(&servers, policy, &visit.civil),
-        week: WeekView::new(week, &eyes(visit, policy)),
+        week: WeekView::new(week, &eyes(visit, policy))?,
         waiting: week.waiting.iter().map(waiting).collect(),
         people,
-    }
+    })
 }
 
 /// How a visit looks at a week.

@@ -3,13 +3,16 @@ use std::fmt::Write as _;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
-    Words,
+    Words, draw,
     style::{MOST_LANES, UNIT},
     week::{Eyes, Labels, health_key},
 };
-use crate::hub::{
-    desk::WeekServer,
-    domain::{Booking, Epoch, Health, Server, State, Window},
+use crate::{
+    core::Problem,
+    hub::{
+        desk::WeekServer,
+        domain::{Booking, Epoch, Health, Server, State, Window},
+    },
 };
 
 /// A server on one day.
@@ -22,7 +25,18 @@ pub struct Row {
     /// Why it takes nobody.
     pub health: Option<String>,
     /// What fills its day, by start.
+    #[serde(skip)]
     pub items: Vec<Item>,
+    /// The same as `row.html` draws it: a template of its own, so that a busy week never stands whole as values.
+    pub html: String,
+}
+
+#[derive(Serialize)]
+struct Filling<'a> {
+    server: &'a str,
+    items: &'a [Item],
+    closed: &'static str,
+    work: &'static str,
 }
 
 /// One stretch of time in a row.
@@ -98,7 +112,7 @@ impl<'a> Ground<'a> {
         Self { of, lanes, free, shut: without(vec![window], &of.open), health }
     }
 
-    pub fn day(&self, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Row {
+    pub fn day(&self, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Result<Row, Problem> {
         let mut items = vec![];
         let lane = |b: &Booking| (self.lanes > 1).then(|| b.place.unwrap_or(0).min(self.lanes - 1));
         for shut in self.shut.iter().filter(|w| w.overlaps(day)) {
@@ -123,12 +137,11 @@ impl<'a> Ground<'a> {
             }
         }
         items.sort_by_key(|(starts, item)| (*starts, item.lane));
-        Row {
-            server: self.of.server.id.to_string(),
-            lanes: self.lanes,
-            health: self.health.clone(),
-            items: items.into_iter().map(|(_, item)| item).collect(),
-        }
+        let items: Vec<Item> = items.into_iter().map(|(_, item)| item).collect();
+        let server = self.of.server.id.to_string();
+        let filling = Filling { server: &server, items: &items, closed: labels.closed, work: labels.work };
+        let html = draw::part("row.html", &filling)?;
+        Ok(Row { server, lanes: self.lanes, health: self.health.clone(), items, html })
     }
 }
 

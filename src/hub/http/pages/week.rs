@@ -6,9 +6,12 @@ use super::{
     row::{self, Row},
     style::UNIT,
 };
-use crate::hub::{
-    desk::Week,
-    domain::{Epoch, Grid, Health, PersonId, Window, Zone},
+use crate::{
+    core::Problem,
+    hub::{
+        desk::Week,
+        domain::{Epoch, Grid, Health, PersonId, Window, Zone},
+    },
 };
 
 /// Who looks at a week, and by which rules they may book.
@@ -108,15 +111,15 @@ fn midnight(clock: &Civil, date: Date) -> Epoch {
 
 impl WeekView {
     /// The view of a desk's week.
-    pub fn new(week: &Week, eyes: &Eyes<'_>) -> Self {
+    pub fn new(week: &Week, eyes: &Eyes<'_>) -> Result<Self, Problem> {
         let clock = eyes.clock;
         let monday = clock.zone.date(week.window.starts);
         let sunday = shift(monday, 6);
         let labels = Labels::of(Words::of(clock.lang));
         let grounds: Vec<row::Ground<'_>> =
             week.servers.iter().map(|s| row::Ground::new(s, week.window, eyes)).collect();
-        let days = (0..7).map(|n| Day::new(shift(monday, n), &grounds, eyes, &labels)).collect();
-        Self {
+        let days = (0..7).map(|n| Day::new(shift(monday, n), &grounds, eyes, &labels)).collect::<Result<_, _>>()?;
+        Ok(Self {
             from: monday.to_string(),
             title: format!("{} – {} {}", clock.day(monday), clock.day(sunday), sunday.year()),
             earlier: shift(monday, -7).to_string(),
@@ -126,7 +129,7 @@ impl WeekView {
             grid: eyes.grid.into(),
             days,
             servers: week.servers.len(),
-        }
+        })
     }
 }
 
@@ -135,16 +138,19 @@ pub(super) struct Labels {
     pub you: &'static str,
     pub free: &'static str,
     pub waiting: &'static str,
+    pub closed: &'static str,
+    pub work: &'static str,
 }
 
 impl Labels {
     fn of(words: &'static Words) -> Self {
-        Self { you: words.get("you"), free: words.get("free"), waiting: words.get("offer_pending") }
+        let (closed, work) = (words.get("closed"), words.get("work"));
+        Self { you: words.get("you"), free: words.get("free"), waiting: words.get("offer_pending"), closed, work }
     }
 }
 
 impl Day {
-    fn new(date: Date, grounds: &[row::Ground<'_>], eyes: &Eyes<'_>, labels: &Labels) -> Self {
+    fn new(date: Date, grounds: &[row::Ground<'_>], eyes: &Eyes<'_>, labels: &Labels) -> Result<Self, Problem> {
         let clock = eyes.clock;
         let (starts, ends) = (midnight(clock, date), midnight(clock, shift(date, 1)));
         // A zone that jumps over a whole day has one without any length.
@@ -152,7 +158,7 @@ impl Day {
         let length = window.length();
         let note = (length != 86_400)
             .then(|| Words::of(clock.lang).say("clock_change", &[("hours", &format!("{}", length as f64 / 3600.0))]));
-        Self {
+        Ok(Self {
             date: date.to_string(),
             label: clock.day(date),
             today: window.holds(eyes.now),
@@ -162,8 +168,8 @@ impl Day {
             note,
             hours: hours(clock, window),
             now: window.holds(eyes.now).then(|| (eyes.now - starts) / UNIT),
-            rows: grounds.iter().map(|g| g.day(window, eyes, labels)).collect(),
-        }
+            rows: grounds.iter().map(|g| g.day(window, eyes, labels)).collect::<Result<_, _>>()?,
+        })
     }
 }
 

@@ -91,7 +91,7 @@ fn view(civil: &Civil, now: Epoch, servers: Vec<WeekServer>) -> WeekView {
     let own = "amy".parse().unwrap();
     let eyes =
         Eyes { clock: civil, now, own: Some(&own), teacher: false, grid: Grid::HALF_HOURS, horizon: now + 28 * 86_400 };
-    WeekView::new(&week, &eyes)
+    WeekView::new(&week, &eyes).unwrap()
 }
 
 fn open(civil: &Civil, now: Epoch, bookings: Vec<Booking>) -> WeekServer {
