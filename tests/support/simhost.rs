@@ -51,7 +51,7 @@ const UP: &[Known] = &[
 
 /// The steps of `reset`: only the last words of their texts differ, since all functions come before.
 const RESET: &[Known] = &[
-    ("drain", "--disable-eviction", "! command -v kubectl"),
+    ("drain", "nobody ends the pods", "! command -v kubectl"),
     ("begin", "> $KC/resetting", "[ -e $KC/resetting ]"),
     ("kubelet", "stop_kubelet\ntrue", "! kubelet_left"),
     ("kubeadm", "run_kubeadm\ntrue", "! kubeadm_helps"),
