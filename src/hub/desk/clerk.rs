@@ -2,7 +2,7 @@ use super::{Caller, Desk, book, rules, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Mode, State, Waiting, Who, by_fairness},
+        domain::{Booking, Epoch, Mode, State, Waiting, Who, Window, by_fairness},
         store::{Delivery, Listing, Tx},
     },
 };
@@ -16,7 +16,9 @@ impl Desk {
         let mut found = vec![];
         // Ends before starts: what a no-show frees can be offered in the same tick.
         for state in [State::Active, State::Offered, State::Booked, State::Delayed, State::Waitlisted] {
-            for booking in tx.bookings(&Listing { state: Some(state), ..Listing::default() }).await? {
+            // Only an offer is over before its start; nearly all that is booked begins some day, and is not read.
+            let begun = (state != State::Offered).then_some(Window { starts: Epoch(-1), ends: now + 1 });
+            for booking in tx.bookings(&Listing { state: Some(state), within: begun, ..Listing::default() }).await? {
                 if due(&mut tx, &booking).await?.is_some() {
                     found.push(booking);
                 }

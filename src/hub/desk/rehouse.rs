@@ -82,11 +82,7 @@ impl Desk {
     /// server, or their holder was not told yet.
     pub(in crate::hub) async fn stuck(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
-        let mut all = vec![];
-        for state in [State::Booked, State::Delayed] {
-            all.extend(tx.bookings(&Listing { state: Some(state), ..Listing::default() }).await?);
-        }
-        all.sort_by_key(|b| b.window.starts);
+        let mut all = tx.doubtful().await?;
         let servers: BTreeMap<ServerId, Server> = tx.servers().await?.into_iter().map(|s| (s.id.clone(), s)).collect();
         let closed = tx.maintenance(Window { starts: now, ends: Epoch::LAST }).await?;
         let mut seen = BTreeSet::new();

@@ -235,6 +235,16 @@ impl Tx {
         self.all(sql, values).await?.iter().map(booking).collect()
     }
 
+    /// Bookings that have not begun and whose server may not take them, by start: it is not healthy, is closed for work
+    /// some time from now on, or its agent refused. Which of them are in truth is for the rules to say.
+    pub async fn doubtful(&mut self) -> Result<Vec<Booking>, Problem> {
+        let sql = "SELECT * FROM bookings WHERE state IN ('booked', 'delayed') AND ends > $1 AND (refused IS NOT NULL \
+                   OR server IN (SELECT id FROM servers WHERE health <> 'healthy') \
+                   OR server IN (SELECT server FROM maintenance WHERE ends > $1)) ORDER BY starts, id";
+        let now = self.now;
+        self.all(sql, args![now]).await?.iter().map(booking).collect()
+    }
+
     /// The bookings of a recurrence, by start.
     pub async fn series(&mut self, id: &SeriesId) -> Result<Vec<Booking>, Problem> {
         let sql = "SELECT * FROM bookings WHERE series = $1 ORDER BY starts, id";
