@@ -1,3 +1,5 @@
+use std::thread;
+
 use jiff::civil::Date;
 use serde::Serialize;
 
@@ -7,7 +9,7 @@ use super::{
     style::UNIT,
 };
 use crate::{
-    core::Problem,
+    core::{Code, Problem},
     hub::{
         desk::Week,
         domain::{Epoch, Grid, Health, PersonId, Window, Zone},
@@ -118,7 +120,8 @@ impl WeekView {
         let labels = Labels::of(Words::of(clock.lang));
         let grounds: Vec<row::Ground<'_>> =
             week.servers.iter().map(|s| row::Ground::new(s, week.window, eyes)).collect();
-        let days = (0..7).map(|n| Day::new(shift(monday, n), &grounds, eyes, &labels)).collect::<Result<_, _>>()?;
+        let days: Vec<Date> = (0..7).map(|n| shift(monday, n)).collect();
+        let days = drawn(days, &|date| Day::new(date, &grounds, eyes, &labels))?;
         Ok(Self {
             from: monday.to_string(),
             title: format!("{} – {} {}", clock.day(monday), clock.day(sunday), sunday.year()),
@@ -131,6 +134,18 @@ impl WeekView {
             servers: week.servers.len(),
         })
     }
+}
+
+/// Draws each day, on as many cores as there are: a busy camp's week is a megabyte, and somebody waits for it.
+fn drawn(days: Vec<Date>, draw: &(dyn Fn(Date) -> Result<Day, Problem> + Sync)) -> Result<Vec<Day>, Problem> {
+    let cores = thread::available_parallelism().map_or(1, usize::from).min(days.len());
+    let parts: Vec<Vec<Result<Day, Problem>>> = thread::scope(|scope| {
+        let parts = days.chunks(days.len().div_ceil(cores));
+        let parts: Vec<_> = parts.map(|part| scope.spawn(|| part.iter().map(|day| draw(*day)).collect())).collect();
+        let lost = || vec![Err(Problem::new(Code::Internal, "the week could not be drawn"))];
+        parts.into_iter().map(|part| part.join().unwrap_or_else(|_| lost())).collect()
+    });
+    parts.into_iter().flatten().collect()
 }
 
 /// Words that a row needs over and over.
