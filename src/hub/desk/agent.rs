@@ -243,9 +243,7 @@ impl Desk {
             tx.set_reported(server, number).await
         })
     }
-}
 
-impl Desk {
     /// Notes which lab, by name and layout, a server keeps for an account between its slots, or that it keeps none any
     /// more; once for each number.
     pub async fn lab(

@@ -36,10 +36,15 @@ impl Locks {
     /// The server, locked with all that come before it by name.
     pub async fn take(&mut self, tx: &mut Tx, id: &ServerId) -> Result<Server, Problem> {
         let upto = self.names.iter().position(|name| name == id).map_or(0, |at| at + 1);
+        let mut last = None;
         while self.held < upto {
-            tx.lock_server(&self.names[self.held]).await?;
+            last = Some(tx.lock_server(&self.names[self.held]).await?);
             self.held += 1;
         }
-        tx.server(id).await
+        // One that was locked on the way to another is read again.
+        match last {
+            Some(server) => Ok(server),
+            None => tx.server(id).await,
+        }
     }
 }

@@ -36,8 +36,7 @@ impl Taken {
         let closed = tx.maintenance(wide).await?;
         let mut grounds = vec![];
         for server in servers {
-            let held = self.held(tx, server, wide.starts).await?;
-            let held = held.iter().filter(|h| h.busy.overlaps(wide)).cloned().collect();
+            let held = self.within(tx, server, wide).await?;
             grounds.push(Ground { server: server.clone(), held, closed: closed.clone() });
         }
         Ok(grounds)
@@ -46,9 +45,13 @@ impl Taken {
     /// One server with what is taken in and around a window; as [`Self::grounds`].
     pub async fn ground(&self, tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
         let wide = Window { starts: window.starts, ends: server.busy(window).ends };
-        let held = self.held(tx, &server, wide.starts).await?;
-        let held = held.iter().filter(|h| h.busy.overlaps(wide)).cloned().collect();
+        let held = self.within(tx, &server, wide).await?;
         Ok(Ground { held, closed: tx.maintenance(wide).await?, server })
+    }
+
+    async fn within(&self, tx: &mut Tx, server: &Server, window: Window) -> Result<Vec<Held>, Problem> {
+        let held = self.held(tx, server, window.starts).await?;
+        Ok(held.iter().filter(|h| h.busy.overlaps(window)).cloned().collect())
     }
 
     async fn held(&self, tx: &mut Tx, server: &Server, from: Epoch) -> Result<Arc<[Held]>, Problem> {

@@ -44,22 +44,26 @@ pub fn names() -> impl Iterator<Item = std::borrow::Cow<'static, str>> {
 
 /// Renders a template with the catalogue `t`, the frame `page` and the values of the page itself as `v`.
 pub fn draw(name: &str, words: &Words, page: &impl Serialize, values: &impl Serialize) -> Result<String, Problem> {
-    let fail = |why: String| Problem::new(Code::Internal, format!("the page {name} does not render")).detail([why]);
-    let tera = PAGES.as_ref().map_err(|e| fail(e.clone()))?;
     let mut context = Context::new();
     context.insert("t", words);
     context.insert("page", page);
     context.insert("v", values);
     context.insert("stamp", &*STAMP);
-    tera.render(name, &context).map_err(|e| fail(e.to_string()))
+    rendered(name, &context)
 }
 
 /// Renders a piece of a page from its own values only; what it is put into takes it as it is.
 pub fn part(name: &str, values: &impl Serialize) -> Result<String, Problem> {
-    let fail = |why: String| Problem::new(Code::Internal, format!("the piece {name} does not render")).detail([why]);
-    let tera = PAGES.as_ref().map_err(|e| fail(e.clone()))?;
-    let context = Context::from_serialize(values).map_err(|e| fail(e.to_string()))?;
-    tera.render(name, &context).map_err(|e| fail(e.to_string()))
+    rendered(name, &Context::from_serialize(values).map_err(|e| not_drawn(name, e.to_string()))?)
+}
+
+fn rendered(name: &str, context: &Context) -> Result<String, Problem> {
+    let tera = PAGES.as_ref().map_err(|e| not_drawn(name, e.clone()))?;
+    tera.render(name, context).map_err(|e| not_drawn(name, e.to_string()))
+}
+
+fn not_drawn(name: &str, why: String) -> Problem {
+    Problem::new(Code::Internal, format!("the page {name} does not render")).detail([why])
 }
 
 #[cfg(test)]

@@ -75,13 +75,10 @@ impl Serialize for Item {
         if self.kind != "buffer" {
             map.serialize_entry("time", &self.time)?;
         }
-        match (self.kind, &self.href) {
-            ("buffer" | "closed" | "work", _) => map.serialize_entry(self.kind, &self.text)?,
-            (_, Some(href)) => {
-                map.serialize_entry("text", &self.text)?;
-                map.serialize_entry("href", href)?;
-            }
-            (_, None) => map.serialize_entry("text", &self.text)?,
+        let says = if matches!(self.kind, "buffer" | "closed" | "work") { self.kind } else { "text" };
+        map.serialize_entry(says, &self.text)?;
+        if let Some(href) = &self.href {
+            map.serialize_entry("href", href)?;
         }
         if let Some(starts) = self.starts {
             map.serialize_entry("starts", &starts)?;
