@@ -7,7 +7,7 @@ use super::{
     Caller, Desk,
     prefer::{Locks, meant, preferred},
     rules::{self, Standing},
-    taken::Taken,
+    taken::Survey,
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -121,7 +121,9 @@ impl Desk {
                 drop(turn);
                 let Ok(mut tx) = self.store.read(now).await else { return Err(problem.into()) };
                 let Ok(standing) = standing_of(&mut tx, caller, wish).await else { return Err(problem.into()) };
-                Err(self.refuse(&mut tx, &standing, wish, problem).await)
+                let survey = self.taken.survey(&mut tx, wish.window.starts).await;
+                let Ok(survey) = survey else { return Err(problem.into()) };
+                Err(refuse(&mut tx, &standing, wish, &survey, problem).await)
             }
         }
     }
@@ -144,9 +146,10 @@ impl Desk {
             return Ok(None);
         }
         let standing = standing_of(&mut tx, caller, wish).await?;
-        match seek(&mut tx, &standing, wish, None, Some(&self.taken)).await {
+        let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
+        match seek(&mut tx, &standing, wish, None, Some(&survey)).await {
             Ok(_) => Ok(None),
-            Err(problem) => Ok(Some(self.refuse(&mut tx, &standing, wish, problem).await)),
+            Err(problem) => Ok(Some(refuse(&mut tx, &standing, wish, &survey, problem).await)),
         }
     }
 
@@ -187,7 +190,8 @@ impl Desk {
     ) -> Result<Booking, Problem> {
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
-            let candidates = preferred(candidates(&mut tx, &standing, wish).await?, &standing.labs);
+            let servers = servers(&mut tx, wish).await?;
+            let candidates = preferred(candidates(servers, &standing, wish)?, &standing.labs);
             let (server, layout) = candidates.first().ok_or_else(|| nothing_fits(wish))?.clone();
             standing.course.policy.shape(&server, now, wish.window)?;
             if wish.window.starts <= now {
@@ -234,38 +238,37 @@ impl Desk {
             tx.change_booking(&offer, next, who, "booking.accept", None).await
         })
     }
+}
 
-    /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
-    async fn refuse(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest, problem: Problem) -> Refusal {
-        let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
-        if !helps {
-            return problem.into();
-        }
-        let alternatives = self.instead(tx, standing, wish).await.unwrap_or_default();
-        Refusal { problem, alternatives }
+/// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
+async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey, problem: Problem) -> Refusal {
+    let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
+    if !helps {
+        return problem.into();
     }
+    let alternatives = instead(tx, standing, wish, survey).await.unwrap_or_default();
+    Refusal { problem, alternatives }
+}
 
-    /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
-    async fn instead(&self, tx: &mut Tx, standing: &Standing, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
-        let now = tx.now();
-        let anywhere = BookRequest { server: None, ..wish.clone() };
-        let candidates = preferred(candidates(tx, standing, &anywhere).await?, &standing.labs);
-        let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
-        let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
-        let policy = &standing.course.policy;
-        let labs = meant(&standing.labs, wish.layout, layout);
-        let mut found = vec![];
-        for days in [NEAR, i64::from(policy.horizon)] {
-            let Some(within) = around(policy, now, wish.window, days) else { continue };
-            let grounds = self.taken.grounds(tx, &servers, within).await?;
-            let ask = Ask { layout, length: wish.window.length(), within, labs: &labs };
-            found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
-            if found.len() == 3 {
-                break;
-            }
+/// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
+async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Result<Vec<Free>, Problem> {
+    let now = tx.now();
+    let candidates = preferred(candidates(survey.servers(None)?, standing, wish)?, &standing.labs);
+    let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
+    let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
+    let policy = &standing.course.policy;
+    let labs = meant(&standing.labs, wish.layout, layout);
+    let mut found = vec![];
+    for days in [NEAR, i64::from(policy.horizon)] {
+        let Some(within) = around(policy, now, wish.window, days) else { continue };
+        let grounds = survey.grounds(tx, servers.clone(), within).await?;
+        let ask = Ask { layout, length: wish.window.length(), within, labs: &labs };
+        found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
+        if found.len() == 3 {
+            break;
         }
-        Ok(found)
     }
+    Ok(found)
 }
 
 fn nothing_fits(wish: &BookRequest) -> Problem {
@@ -283,16 +286,20 @@ async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result
     rules::standing(tx, person, wish.course.as_ref()).await
 }
 
-/// The servers that could ever do, by name, each with the lab that would run there.
-pub(in crate::hub) async fn candidates(
-    tx: &mut Tx,
+/// The server that a wish names, or all of them, by name.
+pub(in crate::hub) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<Vec<Server>, Problem> {
+    match &wish.server {
+        Some(id) => Ok(vec![tx.server(id).await?]),
+        None => tx.servers().await,
+    }
+}
+
+/// Those of the servers that could ever do, as they come, each with the lab that would run there.
+pub(in crate::hub) fn candidates(
+    servers: Vec<Server>,
     standing: &Standing,
     wish: &BookRequest,
 ) -> Result<Vec<(Server, Layout)>, Problem> {
-    let servers = match &wish.server {
-        Some(id) => vec![tx.server(id).await?],
-        None => tx.servers().await?,
-    };
     let saved = |server: &Server| {
         let here = standing.labs.iter().find(|lab| lab.server == server.id)?;
         server.can_hold(here.layout).then_some(here.layout)
@@ -349,25 +356,29 @@ struct Found {
 
 /// Looks for the first server that takes a wish, by every rule, beginning where the saved lab is.
 ///
-/// A transaction that only reads gives what is `known` to be taken; one that writes reads it under the server's lock.
+/// A transaction that only reads gives the `survey` it has made; one that writes reads under the server's lock.
 /// Locks: servers by name, then the person, then the group.
 async fn seek(
     tx: &mut Tx,
     standing: &Standing,
     wish: &BookRequest,
     series: Option<&SeriesId>,
-    known: Option<&Taken>,
+    survey: Option<&Survey>,
 ) -> Result<Found, Problem> {
     let now = tx.now();
     let policy = &standing.course.policy;
     let mut why = nothing_fits(wish);
-    let by_name = candidates(tx, standing, wish).await?;
+    let servers = match survey {
+        Some(survey) => survey.servers(wish.server.as_ref())?,
+        None => servers(tx, wish).await?,
+    };
+    let by_name = candidates(servers, standing, wish)?;
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
         let as_override = wish.reason.is_some();
         if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
-        let ground = match known {
-            Some(taken) => taken.ground(tx, server, wish.window).await?,
+        let ground = match survey {
+            Some(survey) => survey.ground(tx, server, wish.window).await?,
             None => {
                 let server = locks.take(tx, &server.id).await?;
                 rules::ground(tx, server, wish.window).await?
@@ -455,7 +466,7 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         window: waiting.window,
         reason: None,
     };
-    let by_name = candidates(tx, &standing, &wish).await?;
+    let by_name = candidates(servers(tx, &wish).await?, &standing, &wish)?;
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
         let server = locks.take(tx, &server.id).await?;

@@ -143,7 +143,8 @@ impl Desk {
             reason: None,
         };
         let mut grounds = vec![];
-        for (server, _) in book::candidates(&mut tx, &standing, &wish).await? {
+        let servers = book::servers(&mut tx, &wish).await?;
+        for (server, _) in book::candidates(servers, &standing, &wish)? {
             grounds.push(rules::ground(&mut tx, server, want.within).await?);
         }
         let labs = meant(&standing.labs, want.layout, layout);

@@ -26,21 +26,20 @@ pub(in crate::hub) async fn standing(
     person: &PersonId,
     course: Option<&CourseId>,
 ) -> Result<Standing, Problem> {
-    let person = tx.person(person).await?;
+    let (person, mut groups) = tx.person_in_courses(person).await?;
     if !person.active {
         return Err(Problem::new(Code::HubDenied, format!("{} is not active", person.id)));
     }
-    let mut groups = tx.groups_of(&person.id).await?;
-    groups.retain(|(_, of)| course.is_none_or(|c| of == c));
-    let courses: BTreeSet<&CourseId> = groups.iter().map(|(_, of)| of).collect();
-    let found = match (course, courses.first()) {
-        (_, Some(_)) if courses.len() > 1 => {
+    groups.retain(|(_, of)| course.is_none_or(|c| of.id == *c));
+    let courses: BTreeSet<&CourseId> = groups.iter().map(|(_, of)| &of.id).collect();
+    let found = match (course, groups.first()) {
+        _ if courses.len() > 1 => {
             let names: Vec<_> = courses.iter().map(ToString::to_string).collect();
             let what = format!("{} is in several courses: {}", person.id, names.join(", "));
             return Err(Problem::new(Code::HubInvalid, what).hint("Name the course."));
         }
-        (_, Some(only)) => (*only).clone(),
-        (Some(named), None) if person.role != Role::Student => named.clone(),
+        (_, Some((_, only))) => only.clone(),
+        (Some(named), None) if person.role != Role::Student => tx.course(named).await?,
         (Some(named), None) => {
             return Err(Problem::new(Code::HubDenied, format!("{} is in no group of course {named}", person.id)));
         }
@@ -50,9 +49,8 @@ pub(in crate::hub) async fn standing(
             );
         }
     };
-    let course = tx.course(&found).await?;
     let labs = tx.labs_of(&person.id).await?;
-    Ok(Standing { course, group: groups.first().map(|(id, _)| id.clone()), person, labs })
+    Ok(Standing { course: found, group: groups.first().map(|(id, _)| id.clone()), person, labs })
 }
 
 /// A server with what is taken in and around a window.

@@ -6,8 +6,8 @@ use std::{
 use crate::{
     core::Problem,
     hub::{
-        domain::{Epoch, Ground, Held, Server, ServerId, Window},
-        store::Tx,
+        domain::{Epoch, Ground, Held, Maintenance, Server, ServerId, Window},
+        store::{Tx, unknown_server},
     },
 };
 
@@ -27,31 +27,22 @@ struct Known {
     held: Arc<[Held]>,
 }
 
+/// All servers and their maintenance as one transaction that reads sees them, with what is known to be taken: an answer
+/// may look at them several times, and they are read once.
+#[derive(Debug)]
+pub(super) struct Survey {
+    taken: Taken,
+    servers: Vec<Server>,
+    closed: Vec<Maintenance>,
+}
+
 impl Taken {
-    /// The servers with what is taken in and around a window. Only for transactions that read: what another one has
-    /// written and not committed may never become true, under a revision that comes again.
-    pub async fn grounds(&self, tx: &mut Tx, servers: &[Server], within: Window) -> Result<Vec<Ground>, Problem> {
-        let buffer = servers.iter().map(|s| s.buffer).max().unwrap_or(0);
-        let wide = within.longer(buffer);
-        let closed = tx.maintenance(wide).await?;
-        let mut grounds = vec![];
-        for server in servers {
-            let held = self.within(tx, server, wide).await?;
-            grounds.push(Ground { server: server.clone(), held, closed: closed.clone() });
-        }
-        Ok(grounds)
-    }
-
-    /// One server with what is taken in and around a window; as [`Self::grounds`].
-    pub async fn ground(&self, tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
-        let wide = Window { starts: window.starts, ends: server.busy(window).ends };
-        let held = self.within(tx, &server, wide).await?;
-        Ok(Ground { held, closed: tx.maintenance(wide).await?, server })
-    }
-
-    async fn within(&self, tx: &mut Tx, server: &Server, window: Window) -> Result<Vec<Held>, Problem> {
-        let held = self.held(tx, server, window.starts).await?;
-        Ok(held.iter().filter(|h| h.busy.overlaps(window)).cloned().collect())
+    /// Looks at everything from now on, or from an earlier moment. Only for transactions that read: what another one
+    /// has written and not committed may never become true, under a revision that comes again.
+    pub async fn survey(&self, tx: &mut Tx, from: Epoch) -> Result<Survey, Problem> {
+        let servers = tx.servers().await?;
+        let closed = tx.maintenance(Window { starts: from.min(tx.now()), ends: Epoch::LAST }).await?;
+        Ok(Survey { taken: self.clone(), servers, closed })
     }
 
     async fn held(&self, tx: &mut Tx, server: &Server, from: Epoch) -> Result<Arc<[Held]>, Problem> {
@@ -70,5 +61,38 @@ impl Taken {
         let known = all.get(&server.id)?;
         let same = known.revision == server.revision && known.acked == server.acked && known.from <= from;
         same.then(|| Arc::clone(&known.held))
+    }
+}
+
+impl Survey {
+    /// The server that is named, or all of them, by name.
+    pub fn servers(&self, named: Option<&ServerId>) -> Result<Vec<Server>, Problem> {
+        let Some(id) = named else { return Ok(self.servers.clone()) };
+        let found = self.servers.iter().find(|server| server.id == *id).cloned();
+        Ok(vec![found.ok_or_else(|| unknown_server(id))?])
+    }
+
+    /// The servers with what is taken in and around a window.
+    pub async fn grounds(&self, tx: &mut Tx, servers: Vec<Server>, within: Window) -> Result<Vec<Ground>, Problem> {
+        let buffer = servers.iter().map(|s| s.buffer).max().unwrap_or(0);
+        let mut grounds = vec![];
+        for server in servers {
+            grounds.push(self.within(tx, server, within.longer(buffer)).await?);
+        }
+        Ok(grounds)
+    }
+
+    /// One server with what is taken in and around a window.
+    pub async fn ground(&self, tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
+        let wide = Window { starts: window.starts, ends: server.busy(window).ends };
+        self.within(tx, server, wide).await
+    }
+
+    async fn within(&self, tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
+        let held = self.taken.held(tx, &server, window.starts).await?;
+        let held = held.iter().filter(|h| h.busy.overlaps(window)).cloned().collect();
+        let closed =
+            self.closed.iter().filter(|m| m.server == server.id && m.window.overlaps(window)).cloned().collect();
+        Ok(Ground { server, held, closed })
     }
 }

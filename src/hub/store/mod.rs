@@ -16,4 +16,5 @@ pub use access::{TokenKind, TokenRow};
 pub use bookings::Listing;
 pub use open::Store;
 pub use record::{AuditRow, Delivery, EventRow, Hook};
+pub use servers::unknown_server;
 pub use tx::Tx;

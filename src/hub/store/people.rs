@@ -8,13 +8,29 @@ use crate::{
     hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId},
 };
 
-fn course(row: &Row) -> Result<Course, Problem> {
+/// How a statement calls the columns of a course.
+struct CourseColumns {
+    id: &'static str,
+    title: &'static str,
+    policy: &'static str,
+    version: &'static str,
+}
+
+const COURSE: CourseColumns = CourseColumns { id: "id", title: "title", policy: "policy", version: "version" };
+const COURSE_OF_GROUP: CourseColumns =
+    CourseColumns { id: "course_id", title: "course_title", policy: "course_policy", version: "course_version" };
+
+fn course(row: &Row, called: &CourseColumns) -> Result<Course, Problem> {
     Ok(Course {
-        id: row.parse("id")?,
-        title: row.text("title")?,
-        policy: row.json("policy")?,
-        version: row.int("version")?,
+        id: row.parse(called.id)?,
+        title: row.text(called.title)?,
+        policy: row.json(called.policy)?,
+        version: row.int(called.version)?,
     })
+}
+
+fn nobody(id: &PersonId) -> Problem {
+    Problem::new(Code::HubUnknown, format!("there is nobody called {id}"))
 }
 
 fn person(row: &Row, groups: Vec<GroupId>) -> Result<Person, Problem> {
@@ -63,12 +79,12 @@ impl Tx {
     /// A course by its name, when there is such a course.
     pub async fn find_course(&mut self, id: &CourseId) -> Result<Option<Course>, Problem> {
         let row = self.one("SELECT * FROM courses WHERE id = $1", args![id.to_string()]).await?;
-        row.map(|r| course(&r)).transpose()
+        row.map(|r| course(&r, &COURSE)).transpose()
     }
 
     /// All courses by name.
     pub async fn courses(&mut self) -> Result<Vec<Course>, Problem> {
-        self.all("SELECT * FROM courses ORDER BY id", vec![]).await?.iter().map(course).collect()
+        self.all("SELECT * FROM courses ORDER BY id", vec![]).await?.iter().map(|r| course(r, &COURSE)).collect()
     }
 
     /// Adds a group; one of this name in the same course is left as it is.
@@ -111,11 +127,23 @@ impl Tx {
             .collect()
     }
 
-    /// The groups of somebody, each with its course, by name.
-    pub async fn groups_of(&mut self, person: &PersonId) -> Result<Vec<(GroupId, CourseId)>, Problem> {
-        let sql = "SELECT g.id, g.course FROM members AS m JOIN groups AS g ON g.id = m.grp WHERE m.person = $1 ORDER BY g.id";
-        let rows = self.all(sql, args![person.to_string()]).await?;
-        rows.iter().map(|row| Ok((row.parse("id")?, row.parse("course")?))).collect()
+    /// Somebody by their login, with their groups by name and the course of each: one statement for what every booking
+    /// asks first.
+    pub async fn person_in_courses(&mut self, id: &PersonId) -> Result<(Person, Vec<(GroupId, Course)>), Problem> {
+        let sql = "SELECT p.id, p.name, p.role, p.active, p.zone, p.keys, p.version, g.id AS grp, c.id AS course_id, \
+                   c.title AS course_title, c.policy AS course_policy, c.version AS course_version \
+                   FROM people AS p LEFT JOIN members AS m ON m.person = p.id LEFT JOIN groups AS g ON g.id = m.grp \
+                   LEFT JOIN courses AS c ON c.id = g.course WHERE p.id = $1 ORDER BY g.id";
+        let rows = self.all(sql, args![id.to_string()]).await?;
+        let mut groups = vec![];
+        for row in &rows {
+            if let Some(group) = row.opt_parse::<GroupId>("grp")? {
+                groups.push((group, course(row, &COURSE_OF_GROUP)?));
+            }
+        }
+        let names = groups.iter().map(|(group, _)| group.clone()).collect();
+        let first = rows.first().ok_or_else(|| nobody(id))?;
+        Ok((person(first, names)?, groups))
     }
 
     /// Removes a group. What its members booked stays, without it.
@@ -189,9 +217,7 @@ impl Tx {
 
     /// Somebody by their login, with their groups.
     pub async fn person(&mut self, id: &PersonId) -> Result<Person, Problem> {
-        self.find_person(id)
-            .await?
-            .ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is nobody called {id}")))
+        self.find_person(id).await?.ok_or_else(|| nobody(id))
     }
 
     /// Somebody by their login, when there is such a person.

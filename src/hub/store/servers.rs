@@ -41,6 +41,11 @@ fn maintenance(row: &Row) -> Result<Maintenance, Problem> {
     Ok(Maintenance { id: row.int("id")?, server: row.parse("server")?, window, reason: row.text("reason")? })
 }
 
+/// There is no server of this name.
+pub fn unknown_server(id: &ServerId) -> Problem {
+    Problem::new(Code::HubUnknown, format!("there is no server {id}"))
+}
+
 impl Tx {
     /// Adds a server. One of this name that was removed begins anew: its agent's reports too.
     pub async fn add_server(&mut self, new: &Server) -> Result<(), Problem> {
@@ -115,7 +120,7 @@ impl Tx {
     /// A server by its name.
     pub async fn server(&mut self, id: &ServerId) -> Result<Server, Problem> {
         let row = self.one("SELECT * FROM servers WHERE id = $1 AND removed IS NULL", args![id.to_string()]).await?;
-        row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no server {id}"))), |r| server(&r))
+        row.map_or_else(|| Err(unknown_server(id)), |r| server(&r))
     }
 
     /// A server by its name, locked until the transaction ends. Servers before people, in the order of their names.
