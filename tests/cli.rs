@@ -371,6 +371,25 @@ fn a_question_without_a_terminal_is_a_no() {
     assert!(ended.err.contains("KC-DECLINED") && ended.err.contains("--yes"), "{}", ended.err);
 }
 
+/// A computer on which nothing is installed: the list is shown, and nobody is there to agree to it.
+#[test]
+fn packages_are_listed_and_not_installed_unasked() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let bundle = home.bundle(VERSION, Arch::Amd64);
+    let shim = home.file("dpkg-query", b"#!/bin/sh\n");
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    let args = ["up", "--local", "--layout", "1x4c12g", "--allow-undersized", "--bundle", &bundle];
+    let path = format!("{}:/usr/bin:/bin", home.0.path().display());
+    let out = home.command(&args).env("PATH", path).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(130) && out.stdout.is_empty(), "{err}");
+    for word in ["KC-DECLINED", "needs packages on this computer", "mmdebstrap", "hint: Use --yes"] {
+        assert!(err.contains(word), "{err}");
+    }
+    assert_eq!(home.labs(), [""; 0].map(PathBuf::from));
+}
+
 /// Stopping the engine ends machines: asked for where something of it runs, and only there.
 #[test]
 fn stopping_the_engine_asks_first() {

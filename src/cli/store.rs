@@ -50,7 +50,8 @@ pub struct State {
     pub engine: Option<EngineAt>,
     /// The bundle it was made from.
     pub bundle: Option<PathBuf>,
-    /// Whether a reset has proven its hosts clean since the last `up`: then it may come up as something else.
+    /// Whether nothing of the lab is on its hosts, since no `up` came to change them or a reset has proven them clean: then
+    /// it may come up as something else.
     #[serde(default)]
     pub clean: bool,
 }
@@ -59,6 +60,12 @@ impl State {
     /// The state of a lab made in this moment.
     pub fn new(place: Where) -> Self {
         Self { format: 1, id: Some(LabId::random()), place, engine: None, bundle: None, clean: false }
+    }
+
+    /// This state as it holds until the first change on a host: what is refused or ends before that leaves no cluster.
+    #[must_use]
+    pub fn until_changed(self, known: Option<&Self>) -> Self {
+        Self { clean: known.is_none_or(|state| state.clean), ..self }
     }
 
     /// Whose the lab's hosts are.
@@ -197,6 +204,14 @@ mod tests {
     fn a_state_of_before_engines_were_kept_still_loads() {
         let old: State = serde_json::from_str(r#"{"format": 1, "place": "local", "bundle": null}"#).unwrap();
         assert!(old.place == Where::Local && old.engine.is_none() && !old.clean);
+    }
+
+    #[test]
+    fn a_lab_whose_hosts_were_not_changed_stays_as_clean_as_it_was() {
+        let state = |clean| State { clean, ..State::new(Where::Local) };
+        assert!(state(false).until_changed(None).clean, "it is new");
+        assert!(state(false).until_changed(Some(&state(true))).clean, "it was reset");
+        assert!(!state(false).until_changed(Some(&state(false))).clean, "its cluster is there");
     }
 
     #[test]

@@ -90,12 +90,13 @@ impl IncusProvider {
     }
 
     /// Removes the machines with such a name that were made longer ago than `age`, those too whose publication was cut
-    /// off.
+    /// off: Incus keeps no key with an empty value, so what they belonged to is not told any more.
     pub async fn remove_old(&self, is_one: fn(&str) -> bool, age: Duration) -> Result<(), Problem> {
         let begin = Timestamp::now().as_second().saturating_sub_unsigned(age.as_secs());
         for instance in self.place.incus.instances_plain().await? {
             let is_old = instance.created_at.parse::<Timestamp>().is_ok_and(|made| made.as_second() < begin);
-            if is_old && is_one(&instance.name) && instance.config.contains_key(settings::LAB) {
+            let is_ours = instance.config.contains_key(settings::LAB) || settings::image_of(&instance).is_some();
+            if is_old && is_ours && is_one(&instance.name) {
                 self.halt(&instance, &NodeId::here()).await?;
                 self.place.incus.delete_instance(&instance.name).await?;
             }

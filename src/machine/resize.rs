@@ -19,7 +19,7 @@ impl Resize {
     /// `KC-LAB-DIFFERS` where its disk would have to shrink: what is on it might not fit, and not every pool can.
     pub fn of(instance: &Instance, spec: &MachineSpec) -> Result<Option<Self>, Problem> {
         let (mut config, mut words) = (settings::limits(spec), vec![]);
-        config.retain(|key, wanted| instance.config.get(key) != Some(&*wanted));
+        config.retain(|key, wanted| instance.config.get(key).is_none_or(|has| !same(key, has, wanted)));
         for (key, wanted) in &config {
             let had = instance.config.get(key).map_or("no limit", String::as_str);
             words.push(match key.as_str() {
@@ -52,6 +52,11 @@ fn shrinks(instance: &Instance, spec: &MachineSpec, has: Bytes) -> Problem {
     Problem::new(Code::LabDiffers, what)
         .on(&spec.node)
         .hint("Ask for a disk no smaller than that, or remove the lab's machines first: kubecamp down.")
+}
+
+/// Whether a limit is what is wanted, also in other words: somebody may have written `4GiB` by hand.
+fn same(key: &str, has: &str, wanted: &str) -> bool {
+    has == wanted || (key == settings::MEMORY && bytes(has).is_some_and(|has| Some(has) == bytes(wanted)))
 }
 
 /// A size in Incus's words, as people read it.
@@ -93,6 +98,8 @@ mod tests {
     fn only_what_differs_changes_and_a_disk_stays_where_it_is() {
         let same = instance("2", "4294967296", json!("32212254720"));
         assert_eq!(Resize::of(&same, &spec()).unwrap(), None);
+        let by_hand = instance("2", "4GiB", json!("30GiB"));
+        assert_eq!(Resize::of(&by_hand, &spec()).unwrap(), None);
 
         let other = instance("4", "12884901888", json!("20GiB"));
         let resize = Resize::of(&other, &spec()).unwrap().unwrap();

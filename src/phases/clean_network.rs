@@ -42,3 +42,55 @@ impl Phase for CleanNetwork {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use crate::host::template;
+
+    const HEAD: &str = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  \
+        -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n";
+    /// Of two Services, a node port and an external address, as the kernel lists them.
+    const OURS: &str = "TCP  0A600001:01BB rr\n  -> C0000201:192B Masq 1 0 0\nUDP  0A60000A:0035 rr\n\
+        TCP  C0000201:7531 rr\nTCP  CB007107:0050 rr\n";
+    const OTHERS: &str = "TCP  C0000201:0050 rr\nTCP  0A600005:0050 rr\nFWM  00000001 rr\n\
+        TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 rr\n";
+
+    /// What is called to remove servers of this list, on a host at 192.0.2.1 that had 10.96.0.5:80 before any lab.
+    fn called(list: &str, ipvsadm: bool) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), format!("{HEAD}{list}")).unwrap();
+        let script = format!(
+            "exec 9>&1; SERVICES=10.96.0.0/16\n\
+             had() {{ [ \"$*\" = 'ipvs TCP 0A600005:0050' ]; }}\n\
+             has() {{ {ipvsadm} && [ \"$1\" = ipvsadm ]; }}\n\
+             awk() {{ command awk \"$1\" {}; }}\n\
+             ip() {{ case $* in *kube-ipvs0*) echo '5: kube-ipvs0    inet 203.0.113.7/32 scope global' ;;\n\
+             *) echo '2: eth0    inet 192.0.2.1/24 scope global' ;; esac; }}\n\
+             ipvsadm() {{ echo \"$*\"; }}\n\
+             find() {{ echo /kube-proxy; }}\n\
+             timeout() {{ echo \"$*\" >&9; }}\n{}\nremove_servers",
+            file.path().display(),
+            template::text("reset/network.sh").unwrap()
+        );
+        let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Most kernels that tests run on have no ipvs.
+    #[test]
+    fn virtual_servers_of_the_cluster_go_and_no_others() {
+        let (both, gone) = (
+            format!("{OURS}{OTHERS}"),
+            "-D -t 10.96.0.1:443\n-D -u 10.96.0.10:53\n-D -t 192.0.2.1:30001\n-D -t 203.0.113.7:80\n",
+        );
+        assert_eq!(called(&both, true), gone);
+        assert_eq!(called(OTHERS, true), "");
+        // Without that tool kube-proxy removes all that there are, so it does only where they are the cluster's.
+        assert_eq!(called(OURS, false), "60 /kube-proxy --cleanup\n");
+        let left = called(&both, false);
+        assert!(left.contains("install ipvsadm") && !left.contains("kube-proxy"), "{left}");
+    }
+}

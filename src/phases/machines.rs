@@ -152,6 +152,24 @@ pub async fn settle(places: &LocalPlaces, lab: &LabName) -> Result<EngineAt, Pro
     }
 }
 
+/// Refuses a lab that is new here where an Incus has machines of one called the same: they are another user's or
+/// computer's, or of a folder that is lost, and would be resized and removed as the new lab needs it.
+///
+/// # Errors
+/// `KC-HOST-TAKEN`.
+pub async fn must_be_new(places: &LocalPlaces, lab: &LabName) -> Result<(), Problem> {
+    // Nobody else has any in kubecamp's own engine.
+    let Some(place) = place_of(places, lab).await?.filter(|place| place.netns.is_none()) else { return Ok(()) };
+    let machines = provider_in(place, places)?.list(Some(lab)).await?;
+    if machines.is_empty() {
+        return Ok(());
+    }
+    let what = format!("this computer's Incus has machines of a lab {lab} that was not made from here");
+    Err(Problem::new(Code::HostTaken, what).detail(machines.into_iter().map(|machine| machine.name)).hint(
+        "Choose another --name. If they are yours and the lab's folder is lost: kubecamp up --local --take-over.",
+    ))
+}
+
 /// The private engine: the lab's own where it is in one.
 fn private(places: &LocalPlaces) -> Engine {
     match &places.at {
@@ -348,6 +366,31 @@ mod tests {
         assert!(place_of(&known, &lab).await.unwrap().is_none());
         assert_eq!(fake.requests().len(), asked);
         assert!(no_engine(&known).what.contains("does not run"));
+    }
+
+    #[tokio::test]
+    async fn a_new_lab_does_not_take_the_machines_of_somebody_elses_of_the_same_name() {
+        let home = tempfile::tempdir().unwrap();
+        let machine = |name: &str, lab: &str| {
+            json!({"name": name, "status": "Stopped", "type": "container",
+                "config": {"user.kubecamp.lab": lab, "user.kubecamp.node": "cp"}})
+        };
+        let fake = FakeIncus::new([
+            ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
+            (
+                "GET /profiles/default",
+                json!({"devices": {
+                "root": {"path": "/", "pool": "p"}, "eth0": {"type": "nic", "nictype": "macvlan"}}}),
+            ),
+            ("GET /instances?recursion=2", json!([machine("lab-cp", "lab"), machine("other-cp", "other")])),
+        ]);
+        let at = fake.provider(&home, Kind::Container).at();
+        let known = places(home.path(), Some(at));
+        let problem = must_be_new(&known, &"lab".parse().unwrap()).await.unwrap_err();
+        assert_eq!((problem.code, &problem.detail[..]), (Code::HostTaken, &["lab-cp".to_owned()][..]));
+        assert!(problem.all_hints()[0].contains("--take-over"), "{problem}");
+        must_be_new(&known, &"mine".parse().unwrap()).await.unwrap();
+        assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
     }
 
     #[tokio::test]

@@ -59,7 +59,8 @@ pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
 pub use machines::{
-    LocalPlaces, MachineEngine, Machines, ProviderSlot, no_engine, place_of, provider_in, running_places, settle,
+    LocalPlaces, MachineEngine, Machines, ProviderSlot, must_be_new, no_engine, place_of, provider_in, running_places,
+    settle,
 };
 pub use names::Names;
 pub use pod_network::PodNetwork;

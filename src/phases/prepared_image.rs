@@ -402,6 +402,11 @@ mod tests {
             machine("kubecamp-prepare-aaaaaaaaaaaa", &now),
             machine("kubecamp-prepare-bbbbbbbbbbbb", long_ago),
             machine("kubecamp-prepare-by-hand", long_ago),
+            // Its publication was cut off: Incus drops the keys that are emptied.
+            json!({"name": "kubecamp-prepare-cccccccccccc-cp", "status": "Stopped", "type": "container",
+                "created_at": long_ago, "config": {"user.kubecamp.image": "v1"}}),
+            json!({"name": "kubecamp-prepare-dddddddddddd-cp", "status": "Stopped", "type": "container",
+                "created_at": long_ago, "config": {}}),
         ];
         let fake = FakeIncus::new([
             (format!("GET /instances/{ours}-cp"), all[0].clone()),
@@ -417,7 +422,8 @@ mod tests {
         let mut gone = fake.requests();
         gone.retain(|asked| asked.starts_with("DELETE "));
         // Long forsaken ones of others go too, and what others prepare now or call alike stays.
-        assert_eq!(gone, ["kubecamp-prepare-bbbbbbbbbbbb", ours].map(|lab| format!("DELETE /instances/{lab}-cp")));
+        let labs = ["kubecamp-prepare-bbbbbbbbbbbb", "kubecamp-prepare-cccccccccccc", ours];
+        assert_eq!(gone, labs.map(|lab| format!("DELETE /instances/{lab}-cp")));
     }
 
     #[test]

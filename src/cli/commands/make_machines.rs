@@ -12,7 +12,7 @@ use crate::{
     engine::{Crew, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
     machine::{Choice, Engine, Machine, Packages},
-    phases::{LocalPlaces, SudoUser, settle},
+    phases::{LocalPlaces, SudoUser, must_be_new, settle},
     profile::{self, Lab},
     render::table,
 };
@@ -34,8 +34,11 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     up::agree_to_packages(cx, &packages).await?;
     let places = LocalPlaces { at: state.engine.take(), ..cx.local_places() };
     let at = settle(&places, lab.name()).await?;
-    if known.is_none() && !args.allow_undersized {
-        up::disk_must_hold(&lab, &at)?;
+    if known.is_none() {
+        must_be_new(&places, lab.name()).await?;
+        if !args.allow_undersized {
+            up::disk_must_hold(&lab, &at)?;
+        }
     }
     let at = Some(at);
     state.engine.clone_from(&at);

@@ -54,6 +54,7 @@ fn each_fault_has_its_code() {
         ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
         ("unit.kubelet=active", Code::HostLeftovers),
         ("unit.kubelet=activating", Code::HostLeftovers),
+        ("unit.k3s=active", Code::HostLeftovers),
         ("remains=chain KUBE-KUBELET-CANARY", Code::HostLeftovers),
         ("lab=other", Code::HostTaken),
         ("lab=lab", Code::HostTaken),
@@ -66,6 +67,7 @@ fn each_fault_has_its_code() {
         ("resolver=::1", Code::HostNames),
         ("disk.free=1000", Code::HostDisk),
         ("addr=docker7 10.96.3.1/24", Code::HostNetwork),
+        ("addr=docker7 10.244.3.1/24", Code::HostNetwork),
         ("now=2000.0", Code::HostClock),
     ] {
         let found = codes(|i| if i == 1 { format!("{fact}\n") } else { String::new() });
@@ -86,8 +88,16 @@ fn hosts_may_be_asked_at_different_times() {
 
 #[test]
 fn twins_are_named() {
-    let found = codes(|i| if i > 1 { "machine_id=same\n".into() } else { String::new() });
-    assert_eq!(found, [Code::HostTwin]);
+    for (same, word) in [
+        ("machine_id=same", "machine-id same"),
+        ("hostname=same", "host name same"),
+        ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56"),
+        ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15"),
+    ] {
+        let found = problems(|i| if i > 1 { format!("{same}\n") } else { String::new() });
+        let told: Vec<_> = found.iter().map(|p| (p.code, p.what.as_str())).collect();
+        assert_eq!(told, [(Code::HostTwin, format!("worker-1 and worker-2 have the same {word}").as_str())]);
+    }
 }
 
 #[test]

@@ -22,8 +22,10 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
     let lock = cx.lock(request.known.as_ref())?;
     let journal = cx.journal()?;
     if request.is_local() {
-        // Machines are found again by their lab's name, so it is there before the first of them.
-        cx.store.save(&request.lab, &request.state())?;
+        // Machines are found again by their lab's name, so it is there before the first of them. There is no cluster on
+        // them yet: who is refused now, as for a disk that cannot shrink, may ask for something else.
+        let known = request.known.as_ref().map(|(_, state)| state);
+        cx.store.save(&request.lab, &request.state().until_changed(known))?;
     }
     let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, &request, &run).await;

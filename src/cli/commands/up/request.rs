@@ -19,7 +19,7 @@ use crate::{
     flows::{self, Local, LocalResult, Up},
     inventory,
     machine::{Choice, Engine, EngineAt, Packages},
-    phases::{FetchBundle, LocalPlaces, Owner, settle},
+    phases::{FetchBundle, LocalPlaces, Owner, must_be_new, settle},
     profile::{self, Lab, Profile},
     transport::SshTarget,
 };
@@ -138,6 +138,10 @@ impl Request {
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
         let places = LocalPlaces { at: self.engine.take(), ..cx.local_places() };
         let engine = settle(&places, self.lab.name()).await?;
+        let was_local = self.known.as_ref().is_some_and(|(_, state)| state.place == Where::Local);
+        if !was_local && !self.args.take_over {
+            must_be_new(&places, self.lab.name()).await?;
+        }
         if self.must_hold_all {
             disk_must_hold(&self.lab, &engine)?;
         }
