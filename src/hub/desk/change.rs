@@ -248,9 +248,9 @@ impl Desk {
             let mut ground = rules::ground(&mut tx, server, window).await?;
             ground.server.takes(&ground.closed, window)?;
             nobody_waits(&mut tx, &before, Window { starts: before.busy_until, ends: busy.ends }).await?;
-            ground.held.retain(|h| h.booking != *id);
+            ground.held.remove(id);
             // It cannot move to another place while it runs, so its own has to be free, and the layouts have to fit.
-            let taken = ground.held.iter().any(|h| h.place == place && h.busy.overlaps(busy));
+            let taken = ground.held.near(busy).any(|h| h.place == place);
             if taken || crate::hub::domain::find_place(&ground.server, &ground.held, busy, before.layout).is_none() {
                 return Err(Problem::new(
                     Code::BookConflict,

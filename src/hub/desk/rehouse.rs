@@ -177,7 +177,7 @@ async fn free_place(tx: &mut Tx, b: &Booking, to: &Free) -> Result<u32, Problem>
     }
     rules::standing(tx, &b.person, Some(&b.course)).await?.course.policy.allows(&server, tx.now(), to.window)?;
     let mut ground = rules::ground(tx, server, to.window).await?;
-    ground.held.retain(|h| h.booking != b.id);
+    ground.held.remove(&b.id);
     book::on(&ground, to.window, b.layout, false)
 }
 

@@ -79,7 +79,7 @@ impl Desk {
     /// Who a token is: a person of an API token or session, or a server's agent. Feeds and links are none.
     pub async fn caller_of(&self, now: Epoch, token: &Secret) -> Result<Caller, Problem> {
         let hash = hash(token.expose());
-        let mut tx = self.store.read(now).await?;
+        let mut tx = self.store.glance(now).await?;
         let (row, role) = tx.token_and_role(&hash).await?.ok_or_else(unknown)?;
         let caller = match (row.kind, row.person, row.server) {
             (TokenKind::Api | TokenKind::Session, Some(id), _) => {
@@ -105,7 +105,7 @@ impl Desk {
 
     /// Whose calendar feed a token is.
     pub async fn feed_of(&self, now: Epoch, token: &Secret) -> Result<PersonId, Problem> {
-        let row = self.store.read(now).await?.token(&hash(token.expose())).await?.ok_or_else(unknown)?;
+        let row = self.store.glance(now).await?.token(&hash(token.expose())).await?.ok_or_else(unknown)?;
         row.person.filter(|_| row.kind == TokenKind::Feed).ok_or_else(unknown)
     }
 
@@ -155,7 +155,7 @@ impl Desk {
 
     /// Ends the session or token that is used right now.
     pub async fn sign_out(&self, caller: &Caller, now: Epoch, token: &Secret) -> Result<(), Problem> {
-        let row = self.store.read(now).await?.token(&hash(token.expose())).await?;
+        let row = self.store.glance(now).await?.token(&hash(token.expose())).await?;
         let Some(row) = row else { return Ok(()) };
         transact!(self, caller, now, |tx| tx.revoke(&row.id, row.person.as_ref()).await).map(drop)
     }

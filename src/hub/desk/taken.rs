@@ -6,7 +6,7 @@ use std::{
 use crate::{
     core::Problem,
     hub::{
-        domain::{Epoch, Ground, Held, Maintenance, Server, ServerId, Window},
+        domain::{Calendar, Epoch, Ground, Maintenance, Server, ServerId, Window},
         store::{Tx, unknown_server},
     },
 };
@@ -24,7 +24,7 @@ struct Known {
     revision: i64,
     acked: i64,
     from: Epoch,
-    held: Arc<[Held]>,
+    held: Calendar,
 }
 
 /// All servers and their maintenance as one transaction that reads sees them, with what is known to be taken: an answer
@@ -45,22 +45,22 @@ impl Taken {
         Ok(Survey { taken: self.clone(), servers, closed })
     }
 
-    async fn held(&self, tx: &mut Tx, server: &Server, from: Epoch) -> Result<Arc<[Held]>, Problem> {
+    async fn held(&self, tx: &mut Tx, server: &Server, from: Epoch) -> Result<Calendar, Problem> {
         if let Some(held) = self.known(server, from) {
             return Ok(held);
         }
         let from = from.min(tx.now() - 86_400);
-        let held: Arc<[Held]> = tx.held(&server.id, Window { starts: from, ends: Epoch::LAST }).await?.into();
-        let known = Known { revision: server.revision, acked: server.acked, from, held: Arc::clone(&held) };
+        let held = tx.held(&server.id, Window { starts: from, ends: Epoch::LAST }).await?;
+        let known = Known { revision: server.revision, acked: server.acked, from, held: held.clone() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(server.id.clone(), known);
         Ok(held)
     }
 
-    fn known(&self, server: &Server, from: Epoch) -> Option<Arc<[Held]>> {
+    fn known(&self, server: &Server, from: Epoch) -> Option<Calendar> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(&server.id)?;
         let same = known.revision == server.revision && known.acked == server.acked && known.from <= from;
-        same.then(|| Arc::clone(&known.held))
+        same.then(|| known.held.clone())
     }
 }
 
@@ -90,7 +90,6 @@ impl Survey {
 
     async fn within(&self, tx: &mut Tx, server: Server, window: Window) -> Result<Ground, Problem> {
         let held = self.taken.held(tx, &server, window.starts).await?;
-        let held = held.iter().filter(|h| h.busy.overlaps(window)).cloned().collect();
         let closed =
             self.closed.iter().filter(|m| m.server == server.id && m.window.overlaps(window)).cloned().collect();
         Ok(Ground { server, held, closed })

@@ -1,18 +1,5 @@
-use super::{BookingId, Mode, Server, Window, server::disk_of};
+use super::{Calendar, Held, Mode, Server, Window, server::disk_of};
 use crate::profile::{HOST_KEEPS, Layout};
-
-/// A place that is taken for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// By which booking.
-    pub booking: BookingId,
-    /// Which place.
-    pub place: u32,
-    /// From its start until the end of its buffer.
-    pub busy: Window,
-    /// What runs there.
-    pub layout: Layout,
-}
 
 /// How many places a server has: one when exclusive, else as many as it holds of the smallest layout.
 pub fn places(server: &Server) -> u32 {
@@ -34,11 +21,11 @@ pub fn places(server: &Server) -> u32 {
 ///
 /// Cores of one lab's machines are shared among themselves, those of two labs are not; memory and disk are never promised
 /// twice.
-pub fn find_place(server: &Server, held: &[Held], busy: Window, layout: Layout) -> Option<u32> {
+pub fn find_place(server: &Server, held: &Calendar, busy: Window, layout: Layout) -> Option<u32> {
     if !server.can_hold(layout) {
         return None;
     }
-    let near: Vec<&Held> = held.iter().filter(|h| h.busy.overlaps(busy)).collect();
+    let near: Vec<&Held> = held.near(busy).collect();
     let place = (0..places(server)).find(|place| near.iter().all(|h| h.place != *place))?;
     (server.mode == Mode::Exclusive || fits_together(server, &near, busy, layout)).then_some(place)
 }

@@ -175,7 +175,7 @@ fn choose(
         let ground = grounds.iter_mut().find(|g| g.server.id == free.server)?;
         let place = ground.place_for(free.window, ask.layout)?;
         let booking = planned(number);
-        ground.held.push(Held { booking, place, busy: ground.server.busy(free.window), layout: ask.layout });
+        ground.held.add(Held { booking, place, busy: ground.server.busy(free.window), layout: ask.layout });
         student.taken.push(free.window);
         Some(Given { server: free.server, place, window: free.window, wish, lab: free.lab })
     });

@@ -3,6 +3,7 @@
 //! Start here: `state.rs`, then `booking.rs`; `search.rs` finds free slots, `class_plan.rs` fills a week.
 
 mod booking;
+mod calendar;
 mod capacity;
 mod class_plan;
 mod fair;
@@ -24,7 +25,8 @@ mod weekly;
 mod zone;
 
 pub use booking::Booking;
-pub use capacity::{Held, find_place, places};
+pub use calendar::{Calendar, Held};
+pub use capacity::{find_place, places};
 pub use class_plan::{ClassPlan, ClassRow, Given, Student, Wish, plan_class};
 pub use fair::{Waiting, by_fairness};
 pub use grid::Grid;

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Beginning, Epoch, Health, Held, Maintenance, Policy, SavedLab, Server, ServerId, Window, find_place};
+use super::{Beginning, Calendar, Epoch, Health, Maintenance, Policy, SavedLab, Server, ServerId, Window, find_place};
 use crate::profile::Layout;
 
 /// A server and what is known of its time.
@@ -10,7 +10,7 @@ pub struct Ground {
     /// The server.
     pub server: Server,
     /// What is taken, with holds of windows that may not be sold again yet.
-    pub held: Vec<Held>,
+    pub held: Calendar,
     /// When it is closed for work.
     pub closed: Vec<Maintenance>,
 }

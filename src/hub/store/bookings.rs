@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Booking, BookingId, Epoch, GroupId, Held, PersonId, SeriesId, ServerId, State, Use, Who, Window},
+    hub::domain::{
+        Booking, BookingId, Calendar, Epoch, GroupId, Held, PersonId, SeriesId, ServerId, State, Use, Who, Window,
+    },
 };
 
 /// Which bookings are wanted; a field that is none does not narrow.
@@ -252,7 +254,7 @@ impl Tx {
     }
 
     /// What is taken on a server in a window: live bookings, and what was given up but not confirmed by its agent.
-    pub async fn held(&mut self, server: &ServerId, window: Window) -> Result<Vec<Held>, Problem> {
+    pub async fn held(&mut self, server: &ServerId, window: Window) -> Result<Calendar, Problem> {
         let sql = "SELECT id AS booking, place, layout, starts, busy_until FROM bookings WHERE server = $1 \
                    AND busy_until > $2 AND starts < $3 AND state IN \
                    ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting')";

@@ -132,6 +132,14 @@ impl Store {
         }
     }
 
+    /// For a look of one statement, which sees one moment by itself: without a transaction around it.
+    pub async fn glance(&self, now: Epoch) -> Result<Tx, Problem> {
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite_glance(readers.acquire().await.map_err(problem)?, now)),
+            Pools::Postgres(pool) => Ok(Tx::postgres_glance(pool.acquire().await.map_err(problem)?, now)),
+        }
+    }
+
     /// Commits what went well and rolls back what did not; `None` says that it is worth another try.
     pub async fn settle<T>(&self, tx: Tx, outcome: Result<T, Problem>, tries: &mut u32) -> Option<Result<T, Problem>> {
         let settled = match outcome {

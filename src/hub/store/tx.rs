@@ -1,6 +1,7 @@
 use serde::de::DeserializeOwned;
 use sqlx::{
-    Postgres, Row as _, Sqlite, Transaction,
+    PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Transaction,
+    pool::PoolConnection,
     postgres::{PgArguments, PgRow},
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
@@ -30,6 +31,15 @@ pub struct Tx {
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
+    /// Without a transaction around it.
+    SqliteGlance(PoolConnection<Sqlite>),
+    PostgresGlance(PoolConnection<Postgres>),
+}
+
+/// What runs statements, whichever way it was begun.
+enum On<'a> {
+    Sqlite(&'a mut SqliteConnection),
+    Postgres(&'a mut PgConnection),
 }
 
 /// A value of a statement; the same statement runs on both databases.
@@ -161,25 +171,33 @@ fn post<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Postgres, PgArgument
 }
 
 impl Tx {
+    fn new(inner: Inner, actor: &str, now: Epoch) -> Self {
+        let reading = actor.is_empty();
+        Self { inner, reading, actor: actor.to_owned(), now, audit: vec![], events: vec![] }
+    }
+
     pub(super) fn sqlite(tx: Transaction<'static, Sqlite>, actor: &str, now: Epoch) -> Self {
-        Self {
-            inner: Inner::Sqlite(tx),
-            reading: actor.is_empty(),
-            actor: actor.to_owned(),
-            now,
-            audit: vec![],
-            events: vec![],
-        }
+        Self::new(Inner::Sqlite(tx), actor, now)
     }
 
     pub(super) fn postgres(tx: Transaction<'static, Postgres>, actor: &str, now: Epoch) -> Self {
-        Self {
-            inner: Inner::Postgres(tx),
-            reading: actor.is_empty(),
-            actor: actor.to_owned(),
-            now,
-            audit: vec![],
-            events: vec![],
+        Self::new(Inner::Postgres(tx), actor, now)
+    }
+
+    pub(super) fn sqlite_glance(connection: PoolConnection<Sqlite>, now: Epoch) -> Self {
+        Self::new(Inner::SqliteGlance(connection), "", now)
+    }
+
+    pub(super) fn postgres_glance(connection: PoolConnection<Postgres>, now: Epoch) -> Self {
+        Self::new(Inner::PostgresGlance(connection), "", now)
+    }
+
+    fn on(&mut self) -> On<'_> {
+        match &mut self.inner {
+            Inner::Sqlite(tx) => On::Sqlite(tx),
+            Inner::Postgres(tx) => On::Postgres(tx),
+            Inner::SqliteGlance(connection) => On::Sqlite(connection),
+            Inner::PostgresGlance(connection) => On::Postgres(connection),
         }
     }
 
@@ -190,41 +208,37 @@ impl Tx {
 
     /// Runs a statement; how many rows it changed.
     pub(super) async fn run(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, Problem> {
-        match &mut self.inner {
-            Inner::Sqlite(tx) => lite(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected()),
-            Inner::Postgres(tx) => post(sql, args).execute(&mut **tx).await.map(|r| r.rows_affected()),
+        match self.on() {
+            On::Sqlite(on) => lite(sql, args).execute(on).await.map(|r| r.rows_affected()),
+            On::Postgres(on) => post(sql, args).execute(on).await.map(|r| r.rows_affected()),
         }
         .map_err(problem)
     }
 
     /// All rows.
     pub(super) async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Problem> {
-        match &mut self.inner {
-            Inner::Sqlite(tx) => {
-                lite(sql, args).fetch_all(&mut **tx).await.map(|r| r.into_iter().map(Row::Sqlite).collect())
-            }
-            Inner::Postgres(tx) => {
-                post(sql, args).fetch_all(&mut **tx).await.map(|r| r.into_iter().map(Row::Postgres).collect())
-            }
+        match self.on() {
+            On::Sqlite(on) => lite(sql, args).fetch_all(on).await.map(|r| r.into_iter().map(Row::Sqlite).collect()),
+            On::Postgres(on) => post(sql, args).fetch_all(on).await.map(|r| r.into_iter().map(Row::Postgres).collect()),
         }
         .map_err(problem)
     }
 
     /// The first row, if there is one.
     pub(super) async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, Problem> {
-        match &mut self.inner {
-            Inner::Sqlite(tx) => lite(sql, args).fetch_optional(&mut **tx).await.map(|r| r.map(Row::Sqlite)),
-            Inner::Postgres(tx) => post(sql, args).fetch_optional(&mut **tx).await.map(|r| r.map(Row::Postgres)),
+        match self.on() {
+            On::Sqlite(on) => lite(sql, args).fetch_optional(on).await.map(|r| r.map(Row::Sqlite)),
+            On::Postgres(on) => post(sql, args).fetch_optional(on).await.map(|r| r.map(Row::Postgres)),
         }
         .map_err(problem)
     }
 
     /// Locks the row that a statement finds, on PostgreSQL; on SQLite the whole database is locked already.
     pub(super) async fn lock(&mut self, sql: &'static str, id: &str) -> Result<(), Problem> {
-        match &mut self.inner {
-            Inner::Sqlite(_) => Ok(()),
-            Inner::Postgres(_) if self.reading => Ok(()),
-            Inner::Postgres(tx) => post(sql, args![id]).execute(&mut **tx).await.map(drop).map_err(problem),
+        let reading = self.reading;
+        match self.on() {
+            On::Postgres(on) if !reading => post(sql, args![id]).execute(on).await.map(drop).map_err(problem),
+            _ => Ok(()),
         }
     }
 
@@ -237,6 +251,7 @@ impl Tx {
         match self.inner {
             Inner::Sqlite(tx) => tx.commit().await,
             Inner::Postgres(tx) => tx.commit().await,
+            Inner::SqliteGlance(_) | Inner::PostgresGlance(_) => Ok(()),
         }
         .map_err(problem)
     }
@@ -246,6 +261,7 @@ impl Tx {
         let _ = match self.inner {
             Inner::Sqlite(tx) => tx.rollback().await,
             Inner::Postgres(tx) => tx.rollback().await,
+            Inner::SqliteGlance(_) | Inner::PostgresGlance(_) => Ok(()),
         };
     }
 }

@@ -43,5 +43,5 @@ fn server(id: &str, mode: Mode, cores: u32, gib: u64) -> Server {
 }
 
 fn ground(server: Server) -> Ground {
-    Ground { server, held: vec![], closed: vec![] }
+    Ground { server, held: Calendar::default(), closed: vec![] }
 }

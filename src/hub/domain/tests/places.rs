@@ -27,30 +27,38 @@ fn a_disk_that_is_known_is_promised_once() {
     let held = |place: u32| Held { booking: id(place as usize), place, busy, layout: layout("3x2c4g") };
     // A machine needs 30 GiB: four labs of 1x4c12g for want of cores, two of 3x2c4g for want of disk.
     assert_eq!(places(&with(200)), 4);
-    assert_eq!(find_place(&with(200), &[held(0)], busy, layout("3x2c4g")), Some(1));
-    assert_eq!(find_place(&with(200), &[held(0), held(1)], busy, layout("1x4c12g")), None, "10 GiB are missing");
-    assert_eq!(find_place(&with(210), &[held(0), held(1)], busy, layout("1x4c12g")), Some(2));
+    assert_eq!(find_place(&with(200), &[held(0)].into_iter().collect(), busy, layout("3x2c4g")), Some(1));
+    assert_eq!(
+        find_place(&with(200), &[held(0), held(1)].into_iter().collect(), busy, layout("1x4c12g")),
+        None,
+        "10 GiB are missing"
+    );
+    assert_eq!(find_place(&with(210), &[held(0), held(1)].into_iter().collect(), busy, layout("1x4c12g")), Some(2));
     let small = Server { disk: Some(Bytes::gib(60)), ..server("a", Mode::Exclusive, 8, 32) };
-    assert_eq!(find_place(&small, &[], busy, layout("3x2c4g")), None);
+    assert_eq!(find_place(&small, &Calendar::default(), busy, layout("3x2c4g")), None);
     assert_eq!(small.largest(), Some(layout("2x4c8g")));
 }
 
 #[test]
 fn a_layout_that_is_too_large_gets_no_place() {
     let busy = window("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z");
-    assert_eq!(find_place(&server("a", Mode::Exclusive, 4, 16), &[], busy, layout("2x4c8g")), None, "2 GiB stay");
-    assert_eq!(find_place(&server("a", Mode::Exclusive, 4, 18), &[], busy, layout("2x4c8g")), Some(0));
+    assert_eq!(
+        find_place(&server("a", Mode::Exclusive, 4, 16), &Calendar::default(), busy, layout("2x4c8g")),
+        None,
+        "2 GiB stay"
+    );
+    assert_eq!(find_place(&server("a", Mode::Exclusive, 4, 18), &Calendar::default(), busy, layout("2x4c8g")), Some(0));
 }
 
 #[test]
 fn windows_may_touch_but_not_overlap() {
     let one = server("a", Mode::Exclusive, 8, 32);
-    let held = [Held {
+    let held = Calendar::from_iter([Held {
         booking: id(0),
         place: 0,
         busy: window("2026-11-23T10:00:00Z", "2026-11-23T11:10:00Z"),
         layout: layout("1x4c12g"),
-    }];
+    }]);
     let free = |from, to| find_place(&one, &held, window(from, to), layout("1x4c12g"));
     assert_eq!(free("2026-11-23T11:10:00Z", "2026-11-23T12:00:00Z"), Some(0));
     assert_eq!(free("2026-11-23T11:09:59Z", "2026-11-23T12:00:00Z"), None);
@@ -80,7 +88,7 @@ fn who_had_least_goes_first_and_who_slept_goes_last() {
 #[test]
 fn alternatives_are_the_nearest() {
     let mut ground = ground(server("a", Mode::Exclusive, 8, 32));
-    ground.held.push(Held {
+    ground.held.add(Held {
         booking: id(0),
         place: 0,
         busy: window("2026-11-23T10:00:00Z", "2026-11-23T11:10:00Z"),
@@ -114,7 +122,7 @@ proptest! {
         for (n, (which, start, length)) in taken.into_iter().enumerate() {
             let starts = base + start * half;
             let busy = Window { starts, ends: starts + length * half };
-            grounds[which].held.push(Held { booking: id(n), place: 0, busy, layout: layout("1x4c12g") });
+            grounds[which].held.add(Held { booking: id(n), place: 0, busy, layout: layout("1x4c12g") });
         }
         let policy = Policy::default();
         let wish = Window { starts: base + wish * half, ends: base + (wish + steps) * half };
@@ -140,7 +148,7 @@ proptest! {
         for (n, (which, start, length)) in taken.into_iter().enumerate() {
             let starts = base + start * half;
             let busy = Window { starts, ends: starts + length * half };
-            grounds[which].held.push(Held { booking: id(n), place: 0, busy, layout: layout("1x4c12g") });
+            grounds[which].held.add(Held { booking: id(n), place: 0, busy, layout: layout("1x4c12g") });
         }
         let mut labs: Vec<SavedLab> = vec![];
         for (which, same, since) in kept {
@@ -169,23 +177,43 @@ proptest! {
     }
 
     #[test]
+    fn a_calendar_finds_what_looking_at_all_finds(
+        taken in prop::collection::vec((-50i64..100, 1i64..40), 0..40), gone in prop::collection::vec(0usize..40, 0..5),
+        start in -60i64..120, length in 1i64..30,
+    ) {
+        let held = |(n, (start, length)): (usize, &(i64, i64))| Held {
+            booking: id(n), place: 0, busy: Window { starts: Epoch(*start), ends: Epoch(start + length) }, layout: layout("1x4c12g"),
+        };
+        let all: Vec<Held> = taken.iter().enumerate().map(held).collect();
+        let (mut added, mut given) = (Calendar::default(), Calendar::from_iter(all.clone()));
+        all.iter().for_each(|h| added.add(h.clone()));
+        let gone: Vec<_> = gone.into_iter().map(id).collect();
+        gone.iter().for_each(|id| (added.remove(id), given.remove(id)).0);
+        let window = Window { starts: Epoch(start), ends: Epoch(start + length) };
+        let mut by_hand: Vec<&Held> = all.iter().filter(|h| h.busy.overlaps(window) && !gone.contains(&h.booking)).collect();
+        by_hand.sort_by_key(|h| h.busy.starts);
+        prop_assert_eq!(added.near(window).collect::<Vec<_>>(), by_hand.clone());
+        prop_assert_eq!(given.near(window).collect::<Vec<_>>(), by_hand);
+    }
+
+    #[test]
     fn whatever_is_asked_places_are_apart_and_layouts_fit(
         shared in any::<bool>(), cores in 2u32..24, gib in 14u64..80,
         asks in prop::collection::vec((0i64..100, 1i64..20, 0usize..3), 1..60),
     ) {
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
         let server = server("a", mode, cores, gib);
-        let mut held: Vec<Held> = vec![];
+        let mut held = Calendar::default();
         for (n, (start, length, which)) in asks.into_iter().enumerate() {
             let busy = Window { starts: Epoch(start), ends: Epoch(start + length) };
             let layout = Layout::SHIPPED[which];
             if let Some(place) = find_place(&server, &held, busy, layout) {
-                held.push(Held { booking: id(n), place, busy, layout });
+                held.add(Held { booking: id(n), place, busy, layout });
             }
         }
         for (n, a) in held.iter().enumerate() {
             prop_assert!(a.place < places(&server));
-            for b in &held[..n] {
+            for b in held.iter().take(n) {
                 prop_assert!(a.place != b.place || !a.busy.overlaps(b.busy));
             }
         }
