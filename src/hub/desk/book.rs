@@ -188,8 +188,11 @@ impl Desk {
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
             let candidates = preferred(candidates(&mut tx, &standing, wish).await?, &standing.labs);
-            let (server, layout) = candidates.first().ok_or_else(|| nothing_fits(wish))?.clone();
-            standing.course.policy.shape(&server, now, wish.window)?;
+            let policy = &standing.course.policy;
+            let on_raster = candidates.iter().find(|(server, _)| policy.shape(server, now, wish.window).is_ok());
+            let first = on_raster.or(candidates.first()).ok_or_else(|| nothing_fits(wish))?;
+            let (server, layout) = first.clone();
+            policy.shape(&server, now, wish.window)?;
             if wish.window.starts <= now {
                 return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
             }
@@ -360,12 +363,21 @@ async fn seek(
 ) -> Result<Found, Problem> {
     let now = tx.now();
     let policy = &standing.course.policy;
-    let mut why = nothing_fits(wish);
+    let mut why = None;
     let by_name = candidates(tx, standing, wish).await?;
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
         let as_override = wish.reason.is_some();
-        if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
+        // Only the raster is a server's own, by the clock of its zone: another one may be on it.
+        let in_time = if as_override {
+            policy.shape(&server, now, wish.window)
+        } else {
+            policy.allows(&server, now, wish.window)
+        };
+        if let Err(problem) = in_time {
+            why = why.or(Some(problem));
+            continue;
+        }
         let ground = match known {
             Some(taken) => taken.ground(tx, server, wish.window).await?,
             None => {
@@ -376,7 +388,7 @@ async fn seek(
         let place = match on(&ground, wish.window, layout, as_override) {
             Ok(place) => place,
             Err(problem) => {
-                why = problem;
+                why = Some(problem);
                 continue;
             }
         };
@@ -388,7 +400,7 @@ async fn seek(
         }
         return Ok(Found { server: ground.server, place, layout });
     }
-    Err(why)
+    Err(why.unwrap_or_else(|| nothing_fits(wish)))
 }
 
 /// Puts a wish on the first server that takes it.
@@ -458,6 +470,9 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
     let by_name = candidates(tx, &standing, &wish).await?;
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
+        if !policy.grid.fits(&server.zone, wish.window) {
+            continue;
+        }
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, wish.window).await?;
         let Ok(place) = on(&ground, wish.window, layout, false) else { continue };

@@ -1,16 +1,16 @@
 //! Booking, changing and losing a slot.
 
 use kubecamp::{
-    core::Code,
+    core::{Bytes, Code},
     hub::{
-        desk::{Caller, Desk, Edit, FreeRequest, Step, WeeklyRequest},
-        domain::{Health, Mode, Policy, State, Weekly, Who},
+        desk::{Caller, Desk, Edit, FreeRequest, NewServer, Step, WeeklyRequest},
+        domain::{Grid, Health, Mode, OpeningHours, Policy, State, Weekly, Who},
         store::Listing,
     },
 };
 
 use super::report;
-use crate::hub::world::{NOW, agent, at, because, book, camp, generous, healthy, server, who, window, wish};
+use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, healthy, server, who, window, wish};
 
 pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
     camp(&desk, &Policy::default()).await;
@@ -167,6 +167,40 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
         let health = desk.set_health(&who(student), NOW, &"one".parse().unwrap(), Health::Away, "x").await;
         assert_eq!(health.unwrap_err().code, Code::HubDenied);
     }
+    healthy(&desk).await;
+}
+
+pub async fn a_server_in_another_zone_keeps_nobody_from_the_others(desk: Desk) {
+    camp(&desk, &Policy { grid: Grid::try_from(60).unwrap(), ..generous() }).await;
+    let new = NewServer {
+        id: "far".parse().unwrap(),
+        address: "192.0.2.2".into(),
+        course: None,
+        cores: 8,
+        memory: Bytes::gib(32),
+        disk: None,
+        labels: [].into(),
+        opening: OpeningHours::always(),
+        zone: "Asia/Kolkata".parse().unwrap(),
+        buffer: 600,
+        mode: Mode::Exclusive,
+    };
+    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    // 9:00 in UTC is half past there, and it comes first: by name, and by its saved lab.
+    let kept = Some(("gate-amy", "1x4c12g"));
+    desk.lab(&agent("far"), NOW, &new.id, 1, "amy", kept).await.unwrap();
+    for (from, server) in [(60, "one"), (150, "far")] {
+        let booked = desk.book(&who("amy"), NOW, None, &wish(None, from, from + 60)).await.unwrap();
+        assert_eq!(booked.server.unwrap().as_str(), server);
+    }
+    let neither = desk.book(&who("amy"), NOW, None, &wish(None, 255, 315)).await.unwrap_err();
+    assert_eq!(neither.problem.code, Code::BookGrid);
+    let taken = desk.book(&who("bob"), NOW, None, &wish(None, 60, 120)).await.unwrap_err();
+    assert_eq!(taken.problem.code, Code::BookConflict, "and not that it is off the raster of the other");
+    // Nor is the other one offered off its raster.
+    let waiting = desk.wait(&who("bob"), NOW, None, &wish(None, 60, 120)).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 0);
+    assert_eq!(desk.booking(&who("bob"), NOW, &waiting.id).await.unwrap().state, State::Waitlisted);
     healthy(&desk).await;
 }
 
