@@ -30,6 +30,16 @@ async fn live_hub_store_hammer() {
     hammer::opposite_preferences(&desk).await;
     desk.close().await;
     assert_eq!(postgres.deadlocks(), 0, "also where people prefer different servers");
+    let (desk, _) = postgres.fresh().await;
+    hammer::weeks_of_one_group(&desk).await;
+    desk.close().await;
+    let (desk, _) = postgres.fresh().await;
+    hammer::groups_go_while_members_book(&desk).await;
+    desk.close().await;
+    let (desk, _) = postgres.fresh().await;
+    hammer::nobody_waits_for_a_server_that_is_gone(&desk).await;
+    desk.close().await;
+    assert_eq!(postgres.deadlocks(), 0, "servers before people before groups");
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();

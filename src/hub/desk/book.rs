@@ -17,7 +17,7 @@ use crate::{
             Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, Policy, SeriesId, Server,
             ServerId, State, Weekly, Who, Window, alternatives, around, find_place,
         },
-        store::Tx,
+        store::{Listing, Tx},
     },
     profile::Layout,
 };
@@ -162,6 +162,11 @@ impl Desk {
         let series = SeriesId::from_random(rand::random());
         let outcome = async {
             transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
+                // All at first: whoever holds a person and a group never waits for a server.
+                let standing = standing_of(&mut tx, caller, &wish.first).await?;
+                for (server, _) in candidates(&mut tx, &standing, &wish.first).await? {
+                    tx.lock_server(&server.id).await?;
+                }
                 let mut all = vec![];
                 for week in &weeks {
                     let one = BookRequest { window: week.window, ..wish.first.clone() };
@@ -196,13 +201,12 @@ impl Desk {
             if wish.window.starts <= now {
                 return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
             }
-            let person = tx.lock_person(&standing.person.id).await?;
-            let own = crate::hub::store::Listing {
-                person: Some(person.id),
-                within: Some(wish.window),
-                open: true,
-                ..Default::default()
-            };
+            // Locked, so that nobody waits for one that is being removed.
+            if let Some(server) = &wish.server {
+                tx.lock_server(server).await?;
+            }
+            let person = tx.lock_person(&standing.person.id).await?.id;
+            let own = Listing { person: Some(person), within: Some(wish.window), open: true, ..Listing::default() };
             if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
                 let what = format!("booking {} is {} at {}", there.id, there.state, there.window);
                 return Err(Problem::new(Code::BookOwn, what));
