@@ -3,7 +3,7 @@
 use kubecamp::{
     core::{Bytes, Code},
     hub::{
-        desk::{Caller, Desk, Edit, FreeRequest, NewServer, Step, WeeklyRequest},
+        desk::{Caller, Desk, Edit, FreeRequest, NewServer, Report, Step, Taken, WeeklyRequest},
         domain::{Grid, Health, Mode, OpeningHours, Policy, State, Weekly, Who},
         store::Listing,
     },
@@ -167,6 +167,49 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
         let health = desk.set_health(&who(student), NOW, &"one".parse().unwrap(), Health::Away, "x").await;
         assert_eq!(health.unwrap_err().code, Code::HubDenied);
     }
+    healthy(&desk).await;
+}
+
+pub async fn a_week_is_shown_as_it_is_by_now(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    // Looked at after each change: what was read for the look before must not be shown again.
+    let shown = async |after: &str| {
+        let day = window(0, 1440);
+        let want = Listing { within: Some(day), ..Listing::default() };
+        let mut there = desk.bookings(&who("tea"), NOW, &want).await.unwrap();
+        there.retain(|b| b.state.is_live() || b.state.counts());
+        let week = desk.week(&who("tea"), NOW, day).await.unwrap();
+        let mut seen: Vec<_> = week.servers.iter().flat_map(|s| s.bookings.to_vec()).collect();
+        seen.sort_by(|a, b| (a.window.starts, &a.id).cmp(&(b.window.starts, &b.id)));
+        assert_eq!(seen, there, "{after}");
+        seen.len()
+    };
+    let (one, plain) = ("one".parse().unwrap(), Edit::default());
+    let first = book(&desk, "amy", 0, 60).await;
+    let second = book(&desk, "bob", 120, 180).await;
+    assert_eq!(shown("booked").await, 2);
+    desk.extend(&who("amy"), NOW, None, &first.id, at(90), &plain).await.unwrap();
+    shown("extended").await;
+    desk.give(&who("bob"), NOW, None, &second.id, &"cem".parse().unwrap(), &plain).await.unwrap();
+    shown("given").await;
+    let why = Some("no key".to_owned());
+    let refused = Report { number: 1, booking: second.id.clone(), step: Step::Refused, moment: NOW, note: why };
+    desk.report(&agent("one"), NOW, &one, &[refused]).await.unwrap();
+    shown("refused").await;
+    desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().moved, 2);
+    shown("moved").await;
+    desk.cancel(&who("cem"), at(1), None, &second.id, &plain).await.unwrap();
+    assert_eq!(shown("cancelled").await, 1);
+    let first = desk.booking(&who("amy"), NOW, &first.id).await.unwrap();
+    let steps = [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
+    for (step, number) in steps.into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &first, step, 2).await, Taken::Applied);
+        shown(format!("{step:?}").as_str()).await;
+    }
+    desk.remove_group(&who("tea"), at(3), &"red".parse().unwrap()).await.unwrap();
+    assert_eq!(shown("without its group").await, 1);
     healthy(&desk).await;
 }
 
