@@ -24,7 +24,7 @@ mod weekly;
 mod zone;
 
 pub use booking::Booking;
-pub use capacity::{Held, find_place, places};
+pub use capacity::{Held, find_place, holds_all, places};
 pub use class_plan::{ClassPlan, ClassRow, Given, Student, Wish, plan_class};
 pub use fair::{Waiting, by_fairness};
 pub use grid::Grid;

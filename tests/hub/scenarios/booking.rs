@@ -3,14 +3,16 @@
 use kubecamp::{
     core::{Bytes, Code},
     hub::{
-        desk::{Caller, Desk, Edit, FreeRequest, NewServer, Report, Step, Taken, WeeklyRequest},
-        domain::{Grid, Health, Mode, OpeningHours, Policy, State, Weekly, Who},
+        desk::{BookRequest, Caller, Desk, Edit, FreeRequest, NewServer, Report, Step, Taken, WeeklyRequest},
+        domain::{Grid, Health, Mode, Policy, State, Weekly, Who},
         store::Listing,
     },
 };
 
 use super::report;
-use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, healthy, server, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, because, book, camp, clerk, generous, healthy, new_server, server, who, window, wish,
+};
 
 pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
     camp(&desk, &Policy::default()).await;
@@ -215,19 +217,7 @@ pub async fn a_week_is_shown_as_it_is_by_now(desk: Desk) {
 
 pub async fn a_server_in_another_zone_keeps_nobody_from_the_others(desk: Desk) {
     camp(&desk, &Policy { grid: Grid::try_from(60).unwrap(), ..generous() }).await;
-    let new = NewServer {
-        id: "far".parse().unwrap(),
-        address: "192.0.2.2".into(),
-        course: None,
-        cores: 8,
-        memory: Bytes::gib(32),
-        disk: None,
-        labels: [].into(),
-        opening: OpeningHours::always(),
-        zone: "Asia/Kolkata".parse().unwrap(),
-        buffer: 600,
-        mode: Mode::Exclusive,
-    };
+    let new = NewServer { zone: "Asia/Kolkata".parse().unwrap(), ..new_server("far", Mode::Exclusive, 8, 32) };
     desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
     // 9:00 in UTC is half past there, and it comes first: by name, and by its saved lab.
     let kept = Some(("gate-amy", "1x4c12g"));
@@ -272,6 +262,32 @@ pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
     assert_eq!(free[0].window, window(150, 210));
     let week = desk.week(&who("dan"), NOW, window(0, 1440)).await.unwrap();
     assert_eq!(week.servers.iter().map(|s| (s.places, s.bookings.len())).collect::<Vec<_>>(), [(3, 2), (1, 0)]);
+    healthy(&desk).await;
+}
+
+pub async fn a_disk_that_holds_what_is_ahead_can_be_told_any_time(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let new = new_server("big", Mode::Shared, 8, 40);
+    let mut seen = desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    for (login, layout) in [("amy", "2x4c8g"), ("bob", "3x2c4g")] {
+        let lab = BookRequest { layout: Some(layout.parse().unwrap()), ..wish(Some("big"), 60, 120) };
+        desk.book(&who(login), NOW, None, &lab).await.unwrap();
+    }
+    // Five machines at a time, of 30 GiB each. Each booking has changed the server's plan, but nothing that is set.
+    for (gib, good) in [(60, false), (149, false), (150, true), (500, true), (120, false)] {
+        let told = NewServer { disk: Some(Bytes::gib(gib)), ..new.clone() };
+        match desk.put_server(&Caller::Console, NOW, &told, Some(seen.version)).await {
+            Ok(after) if good => seen = after,
+            Err(problem) if !good => {
+                assert_eq!(problem.code, Code::BookState);
+                assert!(problem.what.contains("2 bookings ahead, and the disk does not hold them"), "{problem}");
+            }
+            other => panic!("{gib}: {other:?}"),
+        }
+    }
+    let fewer = NewServer { cores: 7, disk: seen.disk, ..new };
+    let refused = desk.put_server(&Caller::Console, NOW, &fewer, Some(seen.version)).await.unwrap_err();
+    assert_eq!(refused.what, "server big has 2 bookings ahead");
     healthy(&desk).await;
 }
 
