@@ -6,7 +6,7 @@ use kubecamp::{
     core::{Code, Problem},
     hub::{
         desk::{Caller, Desk, Edit, WeeklyRequest},
-        domain::{Booking, BookingId, Mode, ServerId, State, Weekly},
+        domain::{Booking, BookingId, Health, Mode, ServerId, State, Weekly},
         store::{Listing, Store},
     },
 };
@@ -199,6 +199,31 @@ pub async fn nobody_waits_for_a_server_that_is_gone(desk: &Desk) {
         });
         assert_eq!(waiting.count() == 0, removed.is_ok(), "round {n}");
         clerk(desk).settle(NOW).await.unwrap();
+    }
+    healthy(desk).await;
+}
+
+/// A server goes out of use while many book any server: its booking moves to another one, and nobody waits in a circle.
+pub async fn a_server_goes_in_a_busy_hour(desk: &Desk) {
+    crowd(desk).await;
+    for name in ["six", "two"] {
+        server(desk, name, Mode::Exclusive, 8, 32).await;
+    }
+    let one: ServerId = "one".parse().unwrap();
+    for n in 0..ROUNDS {
+        let from = n * 240;
+        desk.book(&who("dan"), NOW, None, &wish(Some("one"), from, from + 60)).await.unwrap();
+        desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+        let tasks: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (desk, wanted) = (desk.clone(), wish(None, from + 90, from + 150));
+                tokio::spawn(async move { desk.book(&who(&format!("s{client}")), NOW, None, &wanted).await })
+            })
+            .collect();
+        assert_eq!(clerk(desk).settle(NOW).await.unwrap().moved, 1, "round {n}");
+        let won = all_of("a busy hour", tasks).await.into_iter().filter(Result::is_ok).count();
+        assert_eq!(won, 2, "round {n}");
+        desk.set_health(&Caller::Console, NOW, &one, Health::Healthy, "it is in").await.unwrap();
     }
     healthy(desk).await;
 }

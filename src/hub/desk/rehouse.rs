@@ -222,11 +222,14 @@ async fn refuge(tx: &mut Tx, b: &Booking, why: &str) -> Result<Option<(Server, u
     if b.moves > 0 && b.refused.as_deref() == Some(why) {
         return Ok(None);
     }
-    let others = tx.servers().await?.into_iter().filter(|s| Some(&s.id) != b.server.as_ref() && suits(s, b));
-    let by_name: Vec<(Server, Layout)> = others.map(|server| (server, b.layout)).collect();
+    let is_own = |server: &Server| Some(&server.id) == b.server.as_ref();
+    let by_name = tx.servers().await?.into_iter().filter(|s| is_own(s) || suits(s, b));
+    let mut all: Vec<(Server, Layout)> = by_name.map(|server| (server, b.layout)).collect();
+    // Its own is locked in its turn: whoever leaves it changes it too.
+    let mut locks = Locks::new(&all);
+    all.retain(|(server, _)| !is_own(server));
     let labs = tx.labs_of(&b.person).await?;
-    let mut locks = Locks::new(&by_name);
-    for (server, _) in preferred(by_name, &labs) {
+    for (server, _) in preferred(all, &labs) {
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, b.window).await?;
         if let Ok(place) = book::on(&ground, b.window, b.layout, false) {
