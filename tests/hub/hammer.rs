@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use kubecamp::{
     core::{Code, Problem},
     hub::{
-        desk::{Caller, Desk},
-        domain::{Booking, BookingId, Mode, ServerId, State},
+        desk::{Caller, Desk, Edit, WeeklyRequest},
+        domain::{Booking, BookingId, Health, Mode, ServerId, State, Weekly},
         store::{Listing, Store},
     },
 };
 use tokio::{sync::Barrier, task::JoinHandle};
 
-use super::world::{NOW, camp, generous, healthy, person, server, who, window, wish};
+use super::world::{NOW, camp, clerk, generous, healthy, person, server, who, window, wish};
 
 const CLIENTS: usize = 64;
 const ROUNDS: i64 = 8;
@@ -114,6 +114,116 @@ pub async fn opposite_preferences(desk: &Desk) {
         }
         won.sort();
         assert_eq!(won, servers, "round {n}");
+    }
+    healthy(desk).await;
+}
+
+/// Those of one group who begin on one server and go on upon the other, beside those who want that other only.
+pub async fn weeks_of_one_group(desk: &Desk) {
+    crowd(desk).await;
+    server(desk, "two", Mode::Exclusive, 8, 32).await;
+    let hours = 9..23;
+    for hour in hours.clone() {
+        // In the second week the first server is taken.
+        let from = 7 * 1440 + (hour - 8) * 60;
+        desk.book(&who("dan"), NOW, None, &wish(Some("one"), from, from + 30)).await.unwrap();
+    }
+    let barrier = Arc::new(Barrier::new(hours.clone().count()));
+    let tasks: Vec<_> = hours
+        .map(|hour| {
+            let (desk, barrier) = (desk.clone(), barrier.clone());
+            let weekly = Weekly {
+                zone: "UTC".parse().unwrap(),
+                starts: format!("2026-11-23T{hour:02}:00:00").parse().unwrap(),
+                ends: format!("2026-11-23T{hour:02}:30:00").parse().unwrap(),
+                weeks: 2,
+            };
+            let on = (hour % 2 == 0).then_some("two");
+            let request = WeeklyRequest { first: wish(on, 60, 90), weekly };
+            tokio::spawn(async move {
+                barrier.wait().await;
+                (on, desk.book_weekly(&who(&format!("s{hour}")), NOW, None, &request).await.unwrap())
+            })
+        })
+        .collect();
+    for (on, placed) in all_of("weeks", tasks).await {
+        let servers: Vec<_> = placed.into_iter().map(|p| p.booking.server.unwrap().to_string()).collect();
+        assert_eq!(servers, [on.unwrap_or("one"), "two"]);
+    }
+    healthy(desk).await;
+}
+
+/// A group is removed while its only member books: one of both happens.
+pub async fn groups_go_while_members_book(desk: &Desk) {
+    camp(desk, &generous()).await;
+    let course = "k8s".parse().unwrap();
+    for n in 0..2 * ROUNDS {
+        let (login, name) = (format!("m{n}"), format!("g{n}"));
+        let group = name.parse().unwrap();
+        desk.put_group(&Caller::Console, NOW, &group, &course).await.unwrap();
+        person(desk, &login, Some(&name)).await;
+        let (from, member) = (n * 120, who(&login));
+        let wanted = wish(Some("one"), from, from + 60);
+        // What is over of it is shown on that server too.
+        let over = desk.book(&member, NOW, None, &wanted).await.unwrap().id;
+        desk.cancel(&member, NOW, None, &over, &Edit::default()).await.unwrap();
+        let (books, goes) =
+            tokio::join!(desk.book(&member, NOW, None, &wanted), desk.remove_group(&Caller::Console, NOW, &group));
+        assert_ne!(books.is_ok(), goes.is_ok(), "round {n}");
+        let why = books.map_err(|refusal| refusal.problem).map(drop).and(goes).unwrap_err().code;
+        assert!(matches!(why, Code::BookState | Code::HubInvalid | Code::HubUnknown), "round {n}: {why:?}");
+    }
+    healthy(desk).await;
+}
+
+/// A server is removed while people join its waitlist: nobody is left waiting for one that is gone, which would hold
+/// up the clerk.
+pub async fn nobody_waits_for_a_server_that_is_gone(desk: &Desk) {
+    crowd(desk).await;
+    for n in 0..ROUNDS {
+        let name = format!("gone{n}");
+        server(desk, &name, Mode::Exclusive, 8, 32).await;
+        let id: ServerId = name.parse().unwrap();
+        let waits = (n * 8..n * 8 + 7).map(|client| {
+            let (desk, wanted) = (desk.clone(), wish(Some(&name), 240, 300));
+            tokio::spawn(async move { desk.wait(&who(&format!("s{client}")), NOW, None, &wanted).await })
+        });
+        let waits: Vec<_> = waits.collect();
+        let removed = desk.remove_server(&Caller::Console, NOW, &id, None).await;
+        let waiting = all_of("waits", waits).await.into_iter().filter(|answer| match answer {
+            Ok(_) => true,
+            Err(problem) => {
+                assert_eq!(problem.code, Code::HubUnknown, "{problem}");
+                false
+            }
+        });
+        assert_eq!(waiting.count() == 0, removed.is_ok(), "round {n}");
+        clerk(desk).settle(NOW).await.unwrap();
+    }
+    healthy(desk).await;
+}
+
+/// A server goes out of use while many book any server: its booking moves to another one, and nobody waits in a circle.
+pub async fn a_server_goes_in_a_busy_hour(desk: &Desk) {
+    crowd(desk).await;
+    for name in ["six", "two"] {
+        server(desk, name, Mode::Exclusive, 8, 32).await;
+    }
+    let one: ServerId = "one".parse().unwrap();
+    for n in 0..ROUNDS {
+        let from = n * 240;
+        desk.book(&who("dan"), NOW, None, &wish(Some("one"), from, from + 60)).await.unwrap();
+        desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+        let tasks: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (desk, wanted) = (desk.clone(), wish(None, from + 90, from + 150));
+                tokio::spawn(async move { desk.book(&who(&format!("s{client}")), NOW, None, &wanted).await })
+            })
+            .collect();
+        assert_eq!(clerk(desk).settle(NOW).await.unwrap().moved, 1, "round {n}");
+        let won = all_of("a busy hour", tasks).await.into_iter().filter(Result::is_ok).count();
+        assert_eq!(won, 2, "round {n}");
+        desk.set_health(&Caller::Console, NOW, &one, Health::Healthy, "it is in").await.unwrap();
     }
     healthy(desk).await;
 }

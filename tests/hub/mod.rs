@@ -38,6 +38,14 @@ async fn sqlite_hammer() {
     let folder = tempfile::tempdir().unwrap();
     hammer::opposite_preferences(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
+    hammer::weeks_of_one_group(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
+    hammer::groups_go_while_members_book(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
+    hammer::nobody_waits_for_a_server_that_is_gone(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
+    hammer::a_server_goes_in_a_busy_hour(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();

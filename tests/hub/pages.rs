@@ -1,7 +1,7 @@
 //! The pages as browsers without scripts use them: forms, refusals, and requests that no honest browser sends.
 
 use kubecamp::hub::{
-    desk::{Caller, WeeklyRequest},
+    desk::{Caller, Edit, WeeklyRequest},
     domain::{State, Weekly},
     http::pages::PAGES,
     store::Listing,
@@ -192,6 +192,20 @@ async fn a_recurrence_is_given_up_on_the_page_of_any_of_its_slots() {
         assert_eq!(booking.state == State::Cancelled, booking.id != alone, "{}", booking.id);
     }
     assert!(!amy.page(&path).await.contains("cancel-series"), "nothing of it is ahead");
+    healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_booked_on_a_server_that_is_gone_is_still_shown() {
+    let hub = Hub::start().await;
+    let readers = [Browser::sign_in(&hub, "amy").await, Browser::sign_in(&hub, "tea").await];
+    let id = book(&hub.desk, "amy", 60, 120).await.id;
+    hub.desk.cancel(&who("amy"), NOW, None, &id, &Edit::default()).await.unwrap();
+    hub.desk.remove_server(&Caller::Console, NOW, &"one".parse().unwrap(), None).await.unwrap();
+    for reader in readers {
+        let shown = reader.page(&format!("/booking/{id}")).await;
+        assert!(shown.contains(id.as_str()), "{shown}");
+    }
     healthy(&hub.desk).await;
 }
 

@@ -63,20 +63,25 @@ pub async fn server(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u64) {
 }
 
 pub async fn server_with(desk: &Desk, name: &str, mode: Mode, cores: u32, gib: u64, labels: &[&str]) {
-    let new = NewServer {
+    let labels = labels.iter().map(|l| (*l).to_owned()).collect();
+    let new = NewServer { labels, ..new_server(name, mode, cores, gib) };
+    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+}
+
+pub fn new_server(name: &str, mode: Mode, cores: u32, gib: u64) -> NewServer {
+    NewServer {
         id: name.parse().unwrap(),
         address: "192.0.2.1".into(),
         course: None,
         cores,
         memory: Bytes::gib(gib),
         disk: None,
-        labels: labels.iter().map(|l| (*l).to_owned()).collect(),
+        labels: [].into(),
         opening: OpeningHours::always(),
         zone: Zone::utc(),
         buffer: 600,
         mode,
-    };
-    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    }
 }
 
 pub async fn camp(desk: &Desk, policy: &Policy) {

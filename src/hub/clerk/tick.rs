@@ -32,29 +32,42 @@ impl Clerk {
     /// Does all that is due at `now`; called each second or so, and once at the start, where it also catches up with
     /// whatever became due while no hub ran. What is to be done is looked for by reading, and looked at once more in the
     /// transaction that does it: where nothing is due, nothing is written.
+    ///
+    /// # Errors
+    /// The first that was met; what has nothing to do with it was done all the same.
     pub async fn tick(&self, now: Epoch) -> Result<Ticked, Problem> {
-        let mut done = self.settle(now).await?;
-        done.sent = self.send_hooks(now).await?;
-        Ok(done)
+        let settled = self.settle(now).await;
+        let sent = self.send_hooks(now).await;
+        Ok(Ticked { sent: sent?, ..settled? })
     }
 
     /// As [`Clerk::tick`], without webhooks.
     pub async fn settle(&self, now: Epoch) -> Result<Ticked, Problem> {
-        let mut done = Ticked::default();
+        let (mut done, mut first) = (Ticked::default(), None);
         for booking in self.desk.due(now).await? {
-            done.settled += usize::from(self.desk.settle(now, &booking).await?);
+            count(&mut done.settled, &mut first, self.desk.settle(now, &booking).await);
         }
         for booking in self.desk.stuck(now).await? {
-            done.moved += usize::from(self.desk.rehouse(now, &booking.id).await?);
+            count(&mut done.moved, &mut first, self.desk.rehouse(now, &booking.id).await);
         }
         for waiting in self.desk.waitlist(now).await? {
-            done.offered += usize::from(self.desk.offer(now, &waiting).await?);
+            count(&mut done.offered, &mut first, self.desk.offer(now, &waiting).await);
         }
-        Ok(done)
+        first.map_or(Ok(done), Err)
     }
 
     /// Forgets what is kept only for a while; called once an hour or so.
     pub async fn tidy(&self, now: Epoch) -> Result<u64, Problem> {
         self.desk.forget_answers(now).await
+    }
+}
+
+/// One booking's trouble must not keep everybody's slots from beginning and ending.
+fn count(done: &mut usize, first: &mut Option<Problem>, outcome: Result<bool, Problem>) {
+    match outcome {
+        Ok(changed) => *done += usize::from(changed),
+        Err(problem) => {
+            first.get_or_insert(problem);
+        }
     }
 }

@@ -269,8 +269,18 @@ impl Desk {
                     tx.drop_lab(server, &person).await?;
                 }
                 (Some(person), Some((name, layout))) => {
-                    let name = name.chars().take(64).collect();
-                    tx.keep_lab(&SavedLab { server: server.clone(), person, name, layout, since: now }).await?;
+                    let lab = SavedLab {
+                        server: server.clone(),
+                        name: name.chars().take(64).collect(),
+                        person,
+                        layout,
+                        since: now,
+                    };
+                    // An agent tells all of them whenever it begins: a lab is no newer by being told once more.
+                    let told = |known: &SavedLab| SavedLab { since: now, ..known.clone() } == lab;
+                    if !tx.labs_of(&lab.person).await?.iter().any(told) {
+                        tx.keep_lab(&lab).await?;
+                    }
                 }
             }
             tx.set_reported(server, number).await

@@ -17,7 +17,7 @@ use crate::{
             Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, Policy, SeriesId, Server,
             ServerId, State, Weekly, Who, Window, alternatives, around, find_place,
         },
-        store::Tx,
+        store::{Listing, Tx},
     },
     profile::Layout,
 };
@@ -48,9 +48,6 @@ pub struct BookRequest {
     #[serde(default)]
     pub reason: Option<String>,
 }
-
-/// A wish to be asked when a slot becomes free.
-pub type WaitRequest = BookRequest;
 
 /// A wish for the same slot each week.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -165,6 +162,12 @@ impl Desk {
         let series = SeriesId::from_random(rand::random());
         let outcome = async {
             transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
+                // All at first: whoever holds a person and a group never waits for a server.
+                let standing = standing_of(&mut tx, caller, &wish.first).await?;
+                let servers = servers(&mut tx, &wish.first).await?;
+                for (server, _) in candidates(servers, &standing, &wish.first)? {
+                    tx.lock_server(&server.id).await?;
+                }
                 let mut all = vec![];
                 for week in &weeks {
                     let one = BookRequest { window: week.window, ..wish.first.clone() };
@@ -178,65 +181,6 @@ impl Desk {
             })
         };
         outcome.await.map_err(Refusal::from)
-    }
-
-    /// Joins the waitlist for a slot.
-    pub async fn wait(
-        &self,
-        caller: &Caller,
-        now: Epoch,
-        key: Option<&str>,
-        wish: &WaitRequest,
-    ) -> Result<Booking, Problem> {
-        transact_once!(self, caller, now, key, ("wait", wish), |tx| {
-            let standing = standing_of(&mut tx, caller, wish).await?;
-            let servers = servers(&mut tx, wish).await?;
-            let candidates = preferred(candidates(servers, &standing, wish)?, &standing.labs);
-            let (server, layout) = candidates.first().ok_or_else(|| nothing_fits(wish))?.clone();
-            standing.course.policy.shape(&server, now, wish.window)?;
-            if wish.window.starts <= now {
-                return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
-            }
-            let person = tx.lock_person(&standing.person.id).await?;
-            let own = crate::hub::store::Listing {
-                person: Some(person.id),
-                within: Some(wish.window),
-                open: true,
-                ..Default::default()
-            };
-            if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
-                let what = format!("booking {} is {} at {}", there.id, there.state, there.window);
-                return Err(Problem::new(Code::BookOwn, what));
-            }
-            rules::not_too_many_waits(&mut tx, &standing.course.policy, &standing.person.id).await?;
-            let mut new = fresh(&standing, layout, wish, now);
-            new.state = State::Waitlisted;
-            new.server = wish.server.clone();
-            tx.add_booking(&new, "booking.wait", None).await?;
-            Ok(new)
-        })
-    }
-
-    /// Says yes to an offer from the waitlist; a second yes changes nothing.
-    pub async fn accept(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Booking, Problem> {
-        transact!(self, caller, now, |tx| {
-            let offer = tx.booking(id).await?;
-            let who = caller.over(&offer, Some("accepted for the holder"))?;
-            if offer.state == State::Booked {
-                return Ok(offer);
-            }
-            if offer.state == State::Offered && offer.offer_until.is_some_and(|until| until <= now) {
-                return Err(Problem::new(Code::BookState, format!("the offer of {} lapsed", offer.id)));
-            }
-            if let Some(server) = &offer.server {
-                tx.lock_server(server).await?;
-            }
-            tx.lock_person(&offer.person).await?;
-            let policy = tx.course(&offer.course).await?.policy;
-            can_accept(&mut tx, &policy, &offer).await?;
-            let next = Booking { state: State::Booked, offer_until: None, ..offer.clone() };
-            tx.change_booking(&offer, next, who, "booking.accept", None).await
-        })
     }
 }
 
@@ -271,12 +215,14 @@ async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &
     Ok(found)
 }
 
-fn nothing_fits(wish: &BookRequest) -> Problem {
+/// The refusal where no server could ever do.
+pub(super) fn nothing_fits(wish: &BookRequest) -> Problem {
     let layout = wish.layout.map_or_else(|| "any lab".to_owned(), |l| l.to_string());
     Problem::new(Code::BookLayout, format!("no server of the course that was asked for can hold {layout}"))
 }
 
-async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result<Standing, Problem> {
+/// Whom a wish is for, when whoever asks may wish it.
+pub(super) async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result<Standing, Problem> {
     let person = wish.person.as_ref().or(caller.person());
     let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say for whom the slot is"))?;
     caller.needs_self(person)?;
@@ -287,7 +233,7 @@ async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result
 }
 
 /// The server that a wish names, or all of them, by name.
-pub(in crate::hub) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<Vec<Server>, Problem> {
+pub(super) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<Vec<Server>, Problem> {
     match &wish.server {
         Some(id) => Ok(vec![tx.server(id).await?]),
         None => tx.servers().await,
@@ -295,7 +241,7 @@ pub(in crate::hub) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<V
 }
 
 /// Those of the servers that could ever do, as they come, each with the lab that would run there.
-pub(in crate::hub) fn candidates(
+pub(super) fn candidates(
     servers: Vec<Server>,
     standing: &Standing,
     wish: &BookRequest,
@@ -316,7 +262,8 @@ pub(in crate::hub) fn candidates(
     Ok(servers.into_iter().filter_map(fit).collect())
 }
 
-fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) -> Booking {
+/// A booking for a wish, without a place yet.
+pub(super) fn fresh(standing: &Standing, layout: Layout, wish: &BookRequest, now: Epoch) -> Booking {
     Booking {
         id: BookingId::from_random(rand::random()),
         server: None,
@@ -367,7 +314,7 @@ async fn seek(
 ) -> Result<Found, Problem> {
     let now = tx.now();
     let policy = &standing.course.policy;
-    let mut why = nothing_fits(wish);
+    let mut why = None;
     let servers = match survey {
         Some(survey) => survey.servers(wish.server.as_ref())?,
         None => servers(tx, wish).await?,
@@ -376,7 +323,16 @@ async fn seek(
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
         let as_override = wish.reason.is_some();
-        if as_override { policy.shape(&server, now, wish.window) } else { policy.allows(&server, now, wish.window) }?;
+        // Only the raster is a server's own, by the clock of its zone: another one may be on it.
+        let in_time = if as_override {
+            policy.shape(&server, now, wish.window)
+        } else {
+            policy.allows(&server, now, wish.window)
+        };
+        if let Err(problem) = in_time {
+            why = why.or(Some(problem));
+            continue;
+        }
         let ground = match survey {
             Some(survey) => survey.ground(tx, server, wish.window).await?,
             None => {
@@ -387,7 +343,7 @@ async fn seek(
         let place = match on(&ground, wish.window, layout, as_override) {
             Ok(place) => place,
             Err(problem) => {
-                why = problem;
+                why = Some(problem);
                 continue;
             }
         };
@@ -399,7 +355,7 @@ async fn seek(
         }
         return Ok(Found { server: ground.server, place, layout });
     }
-    Err(why)
+    Err(why.unwrap_or_else(|| nothing_fits(wish)))
 }
 
 /// Puts a wish on the first server that takes it.
@@ -435,57 +391,4 @@ pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: b
             }
         }
     })
-}
-
-/// The rules by which an offer is made and accepted. Locks the group's row.
-async fn can_accept(tx: &mut Tx, policy: &Policy, offer: &Booking) -> Result<(), Problem> {
-    let (now, own) = (tx.now(), Some(&offer.id));
-    rules::not_twice(tx, &offer.person, offer.window, own).await?;
-    rules::not_too_many(tx, policy, &offer.person, now, own, None).await?;
-    rules::within_quota(tx, policy, &offer.person, offer.group.as_ref(), offer.window, own).await
-}
-
-/// Makes an offer to somebody who waits, when a place is free; whether it did.
-pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
-    let Some(next) = offer_for(tx, waiting).await? else { return Ok(None) };
-    tx.change_booking(waiting, next, Who::Clerk, "booking.offer", None).await.map(Some)
-}
-
-/// What somebody who waits would be offered, when a place is free. It only looks; a transaction that writes has locked
-/// then what the answer depends on.
-pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
-    let now = tx.now();
-    let standing = rules::standing(tx, &waiting.person, Some(&waiting.course)).await?;
-    let policy = &standing.course.policy;
-    let wish = BookRequest {
-        person: None,
-        course: None,
-        server: waiting.wished.clone(),
-        labels: waiting.labels.clone(),
-        layout: Some(waiting.layout),
-        window: waiting.window,
-        reason: None,
-    };
-    let by_name = candidates(servers(tx, &wish).await?, &standing, &wish)?;
-    let mut locks = Locks::new(&by_name);
-    for (server, layout) in preferred(by_name, &standing.labs) {
-        let server = locks.take(tx, &server.id).await?;
-        let ground = rules::ground(tx, server, wish.window).await?;
-        let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
-        tx.lock_person(&waiting.person).await?;
-        // What they could not accept would only keep the place from others.
-        if !rules::holds(can_accept(tx, policy, waiting).await)? {
-            return Ok(None);
-        }
-        let until = (now + i64::from(policy.offer) * 60).min(waiting.window.starts);
-        return Ok(Some(Booking {
-            state: State::Offered,
-            busy_until: ground.server.busy(waiting.window).ends,
-            server: Some(ground.server.id),
-            place: Some(place),
-            offer_until: Some(until),
-            ..waiting.clone()
-        }));
-    }
-    Ok(None)
 }

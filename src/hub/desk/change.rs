@@ -27,11 +27,12 @@ pub struct Edit {
 pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
     let booking = tx.booking(id).await?;
     let fresh = match &booking.server {
-        Some(server) => {
+        // What is over needs no lock, and its server may be gone.
+        Some(server) if !booking.state.is_final() => {
             tx.lock_server(server).await?;
             tx.booking(id).await?
         }
-        None => booking,
+        _ => booking,
     };
     as_seen(&fresh, edit)?;
     Ok(fresh)

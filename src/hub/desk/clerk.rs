@@ -1,4 +1,4 @@
-use super::{Caller, Desk, book, rules, transaction::transact};
+use super::{Caller, Desk, rules, transaction::transact, waitlist};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -19,7 +19,8 @@ impl Desk {
             // Only an offer is over before its start; nearly all that is booked begins some day, and is not read.
             let begun = (state != State::Offered).then_some(Window { starts: Epoch(-1), ends: now + 1 });
             for booking in tx.bookings(&Listing { state: Some(state), within: begun, ..Listing::default() }).await? {
-                if due(&mut tx, &booking).await?.is_some() {
+                // One that cannot be looked at fails in its own turn, and holds up no other.
+                if !matches!(due(&mut tx, &booking).await, Ok(None)) {
                     found.push(booking);
                 }
             }
@@ -66,12 +67,11 @@ impl Desk {
         all.sort_by_key(|b| queue.iter().position(|w| w.booking == b.id));
         let mut found = vec![];
         for waiting in all.into_iter().filter(|b| b.window.starts > now) {
-            match book::offer_for(&mut tx, &waiting).await {
+            match waitlist::offer_for(&mut tx, &waiting).await {
                 Ok(None) => {}
-                Ok(Some(_)) => found.push(waiting),
                 // Who left the course meanwhile gets nothing, and holds nobody up who waits behind them.
                 Err(problem) if problem.code == Code::HubDenied => {}
-                Err(problem) => return Err(problem),
+                Ok(Some(_)) | Err(_) => found.push(waiting),
             }
         }
         Ok(found)
@@ -84,7 +84,7 @@ impl Desk {
             if fresh.state != State::Waitlisted || fresh.window.starts <= now {
                 return Ok(false);
             }
-            Ok(book::offer(&mut tx, &fresh).await?.is_some())
+            Ok(waitlist::offer(&mut tx, &fresh).await?.is_some())
         });
         match outcome {
             Err(problem)

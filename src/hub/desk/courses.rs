@@ -155,6 +155,7 @@ impl Desk {
     pub async fn remove_group(&self, caller: &Caller, now: Epoch, id: &GroupId) -> Result<(), Problem> {
         caller.needs_teacher()?;
         transact!(self, caller, now, |tx| {
+            tx.lock_servers_of_group(id).await?;
             tx.lock_group(id).await?;
             let group = tx.group(id).await?;
             let want = Listing { group: Some(id.clone()), open: true, ..Listing::default() };

@@ -72,8 +72,8 @@ pub struct Week {
     pub waiting: Vec<Booking>,
 }
 
-/// What of an event is only for whom it concerns and for teachers.
-const PRIVATE: &[&str] = &["note", "health_note", "refused", "account"];
+/// What of an event is only for whom it concerns and for teachers; alternatives say where somebody's saved labs are.
+const PRIVATE: &[&str] = &["note", "health_note", "refused", "account", "alternatives"];
 
 fn keep_apart(payload: &mut Value) {
     let Some(fields) = payload.as_object_mut() else { return };

@@ -20,10 +20,11 @@ mod sign_in;
 mod taken;
 mod transaction;
 mod turn;
+mod waitlist;
 mod weeks;
 
 pub use agent::{Heard, Heartbeat, Report, Reported, Step, Taken};
-pub use book::{BookRequest, Placed, Refusal, WaitRequest, WeeklyRequest};
+pub use book::{BookRequest, Placed, Refusal, WeeklyRequest};
 pub use caller::Caller;
 pub use change::Edit;
 pub use class::{ClassRequest, StudentWishes};
@@ -35,3 +36,4 @@ pub use roster::Imported;
 pub use servers::NewServer;
 pub use sign_in::{Challenge, MadeToken};
 pub use transaction::Desk;
+pub use waitlist::WaitRequest;

@@ -36,10 +36,15 @@ pub struct Elsewhere {
     pub alternatives: Vec<Free>,
 }
 
+/// Whether a booking can still begin.
+fn is_ahead(b: &Booking, now: Epoch) -> bool {
+    matches!(b.state, State::Booked | State::Delayed) && b.window.ends > now
+}
+
 /// Why a server does not take a booking that has not begun: it is out of use or in maintenance then, or its agent
 /// refused.
 fn why_not(server: &Server, closed: &[Maintenance], b: &Booking, now: Epoch) -> Option<String> {
-    if !matches!(b.state, State::Booked | State::Delayed) || b.window.ends <= now {
+    if !is_ahead(b, now) {
         return None;
     }
     match server.takes(closed, b.window) {
@@ -50,7 +55,8 @@ fn why_not(server: &Server, closed: &[Maintenance], b: &Booking, now: Epoch) -> 
 }
 
 async fn why_stuck(tx: &mut Tx, b: &Booking) -> Result<Option<String>, Problem> {
-    let Some(id) = &b.server else { return Ok(None) };
+    // The server of what is over may be gone.
+    let Some(id) = b.server.as_ref().filter(|_| is_ahead(b, tx.now())) else { return Ok(None) };
     let server = tx.server(id).await?;
     let closed = tx.maintenance(b.busy()).await?;
     Ok(why_not(&server, &closed, b, tx.now()))
@@ -142,7 +148,8 @@ impl Desk {
     ) -> Result<Booking, Problem> {
         transact_once!(self, caller, now, key, ("move", id, to, edit), |tx| {
             // Both servers, in the order of their names.
-            let there = tx.booking(id).await?.server;
+            let seen = tx.booking(id).await?;
+            let there = seen.server.filter(|_| !seen.state.is_final());
             let both: BTreeSet<ServerId> = there.into_iter().chain([to.server.clone()]).collect();
             for server in &both {
                 tx.lock_server(server).await?;
@@ -215,11 +222,14 @@ async fn refuge(tx: &mut Tx, b: &Booking, why: &str) -> Result<Option<(Server, u
     if b.moves > 0 && b.refused.as_deref() == Some(why) {
         return Ok(None);
     }
-    let others = tx.servers().await?.into_iter().filter(|s| Some(&s.id) != b.server.as_ref() && suits(s, b));
-    let by_name: Vec<(Server, Layout)> = others.map(|server| (server, b.layout)).collect();
+    let is_own = |server: &Server| Some(&server.id) == b.server.as_ref();
+    let by_name = tx.servers().await?.into_iter().filter(|s| is_own(s) || suits(s, b));
+    let mut all: Vec<(Server, Layout)> = by_name.map(|server| (server, b.layout)).collect();
+    // Its own is locked in its turn: whoever leaves it changes it too.
+    let mut locks = Locks::new(&all);
+    all.retain(|(server, _)| !is_own(server));
     let labs = tx.labs_of(&b.person).await?;
-    let mut locks = Locks::new(&by_name);
-    for (server, _) in preferred(by_name, &labs) {
+    for (server, _) in preferred(all, &labs) {
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, b.window).await?;
         if let Ok(place) = book::on(&ground, b.window, b.layout, false) {

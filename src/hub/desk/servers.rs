@@ -8,7 +8,7 @@ use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Bytes, Code, Problem},
     hub::{
-        domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone},
+        domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone, holds_all},
         store::Listing,
     },
 };
@@ -83,8 +83,8 @@ impl NewServer {
 impl Desk {
     /// Adds a server, or changes it when `version` is the one that the caller has seen.
     ///
-    /// What is booked stays booked: a change of opening hours or buffer counts for new bookings. The mode, and a
-    /// smaller size, are refused while bookings are ahead.
+    /// What is booked stays booked: a change of opening hours or buffer counts for new bookings. The mode, and fewer
+    /// cores or less memory, are refused while bookings are ahead, and a disk that does not hold them.
     pub async fn put_server(
         &self,
         caller: &Caller,
@@ -104,16 +104,18 @@ impl Desk {
                 (Some(_), Some(version)) => {
                     let there = tx.lock_server(&new.id).await?;
                     let less_disk = new.disk.is_some_and(|disk| there.disk.is_none_or(|had| disk < had));
-                    let smaller =
-                        new.mode != there.mode || new.cores < there.cores || new.memory < there.memory || less_disk;
+                    let smaller = new.mode != there.mode || new.cores < there.cores || new.memory < there.memory;
+                    let next = new.row(Some(&there), version);
                     let ahead = tx.held(&new.id, Window { starts: now, ends: Epoch::LAST }).await?;
-                    if smaller && !ahead.is_empty() {
-                        let what = format!("server {} has {} bookings ahead", new.id, ahead.len());
+                    let tight = less_disk && !holds_all(&next, &ahead);
+                    if (smaller && !ahead.is_empty()) || tight {
+                        let why = if tight { ", and the disk does not hold them" } else { "" };
+                        let what = format!("server {} has {} bookings ahead{why}", new.id, ahead.len());
                         return Err(
                             Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over.")
                         );
                     }
-                    tx.change_server(&new.row(Some(&there), version)).await?;
+                    tx.change_server(&next).await?;
                 }
             }
             tx.server(&new.id).await

@@ -91,13 +91,14 @@ impl Desk {
         drop(tx);
         // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
         if row.used.is_none_or(|used| now - used > 3600) {
-            let first = row.used.is_none();
             transact!(self, &caller, now, |tx| {
+                // By what is on disk now: another request may have been the first since this one looked.
+                let first = tx.token_used(&hash).await?;
                 if let (Caller::Agent(server), true) = (&caller, first) {
                     tx.revoke_agents_before(server, &hash, row.created).await?;
                     tx.agent_anew(server).await?;
                 }
-                tx.token_used(&hash).await
+                Ok(())
             })?;
         }
         Ok(caller)

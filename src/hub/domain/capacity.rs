@@ -30,6 +30,15 @@ pub fn find_place(server: &Server, held: &Calendar, busy: Window, layout: Layout
     (server.mode == Mode::Exclusive || fits_together(server, &near, busy, layout)).then_some(place)
 }
 
+/// Whether all that is taken on a server has its room there still, as after a change of its size.
+pub fn holds_all(server: &Server, held: &Calendar) -> bool {
+    held.iter().all(|one| {
+        let mut others = held.clone();
+        others.remove(&one.booking);
+        find_place(server, &others, one.busy, one.layout).is_some()
+    })
+}
+
 /// The load rises only where a booking starts, so only those instants are looked at.
 fn fits_together(server: &Server, near: &[&Held], busy: Window, layout: Layout) -> bool {
     let room = Room::of(server);

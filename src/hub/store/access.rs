@@ -104,9 +104,14 @@ impl Tx {
         row.map(|row| Ok((token(&row)?, row.opt_word("role")?))).transpose()
     }
 
-    /// Notes the use of a token.
-    pub async fn token_used(&mut self, hash: &str) -> Result<(), Problem> {
-        self.run("UPDATE tokens SET used = $2 WHERE hash = $1", args![hash, self.now]).await.map(drop)
+    /// Notes the use of a token; whether it is its first. Of several at a time one is.
+    pub async fn token_used(&mut self, hash: &str) -> Result<bool, Problem> {
+        let sql = "UPDATE tokens SET used = $2 WHERE hash = $1 AND used IS NULL";
+        if self.run(sql, args![hash, self.now]).await? == 1 {
+            return Ok(true);
+        }
+        self.run("UPDATE tokens SET used = $2 WHERE hash = $1", args![hash, self.now]).await?;
+        Ok(false)
     }
 
     /// Uses up a one-time link: whose it was, if it was good.
@@ -224,5 +229,32 @@ impl Tx {
     /// Forgets answers from before a moment.
     pub async fn forget_answers(&mut self, before: Epoch) -> Result<u64, Problem> {
         self.run("DELETE FROM answers WHERE moment < $1", args![before]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::store::Store;
+
+    #[tokio::test]
+    async fn of_all_uses_of_a_token_one_is_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let mut tx = store.write("console", Epoch(1)).await.unwrap();
+        let row = TokenRow {
+            id: "t1".into(),
+            kind: TokenKind::Agent,
+            person: None,
+            server: None,
+            label: "agent".into(),
+            created: Epoch(1),
+            expires: None,
+            used: None,
+        };
+        tx.add_token("a", &row).await.unwrap();
+        assert!(!tx.token_used("b").await.unwrap(), "there is none");
+        assert!(tx.token_used("a").await.unwrap());
+        assert!(!tx.token_used("a").await.unwrap());
     }
 }

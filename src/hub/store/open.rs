@@ -1,4 +1,6 @@
 use std::{
+    fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -189,12 +191,25 @@ async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result<Option<Pat
     if had == 0 || had >= known {
         return Ok(None);
     }
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(format!(".before-{had}"));
-    let copy = PathBuf::from(copy);
+    let aside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".before-{had}{end}"));
+        PathBuf::from(name)
+    };
+    let copy = aside("");
     if !copy.exists() {
-        let name = copy.to_string_lossy().into_owned();
+        // Whole or not at all: the half of a hub that was killed here would be taken for what one can go back to.
+        let part = aside(".part");
+        let unwritten =
+            |e| Problem::new(Code::HubDatabase, format!("the copy {} cannot be written", copy.display())).because(e);
+        match fs::remove_file(&part) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(unwritten(e)),
+            _ => {}
+        }
+        let name = part.to_string_lossy().into_owned();
         sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await.map_err(problem)?;
+        File::open(&part).and_then(|file| file.sync_all()).map_err(unwritten)?;
+        fs::rename(&part, &copy).map_err(unwritten)?;
     }
     Ok(Some(copy))
 }
@@ -227,6 +242,19 @@ mod tests {
         assert_eq!(copy, folder.path().join("hub.db.before-3"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+    }
+
+    #[tokio::test]
+    async fn half_a_copy_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        let part = folder.path().join("hub.db.before-3.part");
+        fs::write(&part, "SQLite format 3").unwrap();
+        let copy = backup(writer, &path, 4).await.unwrap().unwrap();
+        assert!(!part.exists(), "what a killed hub left is no copy");
+        assert!(Store::open(&format!("sqlite://{}", copy.display())).await.is_ok());
     }
 
     #[tokio::test]

@@ -160,6 +160,13 @@ impl Tx {
         Ok(())
     }
 
+    /// Locks the servers that bookings of a group are on, by name; before [`Self::lock_group`].
+    pub async fn lock_servers_of_group(&mut self, id: &GroupId) -> Result<(), Problem> {
+        let sql =
+            "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings WHERE grp = $1) ORDER BY id FOR UPDATE";
+        self.lock(sql, id.as_str()).await
+    }
+
     /// Locks a group until the transaction ends; after servers and people.
     pub async fn lock_group(&mut self, id: &GroupId) -> Result<(), Problem> {
         self.lock("SELECT 1 FROM groups WHERE id = $1 FOR UPDATE", id.as_str()).await
@@ -189,7 +196,10 @@ impl Tx {
 
     /// Changes somebody; `next.version` is the version that was read. The plans that name them are made anew.
     pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
-        // Servers before people, as everywhere.
+        // Servers before people and by name, as everywhere; an update alone takes them in any order.
+        let locked = "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings \
+                      WHERE person = $1 AND state IN ('booked', 'delayed', 'arming', 'active')) ORDER BY id FOR UPDATE";
+        self.lock(locked, next.id.as_str()).await?;
         let plans = "UPDATE servers SET revision = revision + 1 WHERE id IN (SELECT server FROM bookings \
                      WHERE person = $1 AND state IN ('booked', 'delayed', 'arming', 'active'))";
         self.run(plans, args![next.id.to_string()]).await?;

@@ -1,16 +1,18 @@
 //! Booking, changing and losing a slot.
 
 use kubecamp::{
-    core::Code,
+    core::{Bytes, Code},
     hub::{
-        desk::{Caller, Desk, Edit, FreeRequest, Step, WeeklyRequest},
-        domain::{Health, Mode, Policy, State, Weekly, Who},
+        desk::{BookRequest, Caller, Desk, Edit, FreeRequest, NewServer, Report, Step, Taken, WeeklyRequest},
+        domain::{Grid, Health, Mode, Policy, State, Weekly, Who},
         store::Listing,
     },
 };
 
 use super::report;
-use crate::hub::world::{NOW, agent, at, because, book, camp, generous, healthy, server, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, because, book, camp, clerk, generous, healthy, new_server, server, who, window, wish,
+};
 
 pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
     camp(&desk, &Policy::default()).await;
@@ -170,6 +172,71 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn a_week_is_shown_as_it_is_by_now(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    // Looked at after each change: what was read for the look before must not be shown again.
+    let shown = async |after: &str| {
+        let day = window(0, 1440);
+        let want = Listing { within: Some(day), ..Listing::default() };
+        let mut there = desk.bookings(&who("tea"), NOW, &want).await.unwrap();
+        there.retain(|b| b.state.is_live() || b.state.counts());
+        let week = desk.week(&who("tea"), NOW, day).await.unwrap();
+        let mut seen: Vec<_> = week.servers.iter().flat_map(|s| s.bookings.to_vec()).collect();
+        seen.sort_by(|a, b| (a.window.starts, &a.id).cmp(&(b.window.starts, &b.id)));
+        assert_eq!(seen, there, "{after}");
+        seen.len()
+    };
+    let (one, plain) = ("one".parse().unwrap(), Edit::default());
+    let first = book(&desk, "amy", 0, 60).await;
+    let second = book(&desk, "bob", 120, 180).await;
+    assert_eq!(shown("booked").await, 2);
+    desk.extend(&who("amy"), NOW, None, &first.id, at(90), &plain).await.unwrap();
+    shown("extended").await;
+    desk.give(&who("bob"), NOW, None, &second.id, &"cem".parse().unwrap(), &plain).await.unwrap();
+    shown("given").await;
+    let why = Some("no key".to_owned());
+    let refused = Report { number: 1, booking: second.id.clone(), step: Step::Refused, moment: NOW, note: why };
+    desk.report(&agent("one"), NOW, &one, &[refused]).await.unwrap();
+    shown("refused").await;
+    desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().moved, 2);
+    shown("moved").await;
+    desk.cancel(&who("cem"), at(1), None, &second.id, &plain).await.unwrap();
+    assert_eq!(shown("cancelled").await, 1);
+    let first = desk.booking(&who("amy"), NOW, &first.id).await.unwrap();
+    let steps = [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
+    for (step, number) in steps.into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &first, step, 2).await, Taken::Applied);
+        shown(format!("{step:?}").as_str()).await;
+    }
+    desk.remove_group(&who("tea"), at(3), &"red".parse().unwrap()).await.unwrap();
+    assert_eq!(shown("without its group").await, 1);
+    healthy(&desk).await;
+}
+
+pub async fn a_server_in_another_zone_keeps_nobody_from_the_others(desk: Desk) {
+    camp(&desk, &Policy { grid: Grid::try_from(60).unwrap(), ..generous() }).await;
+    let new = NewServer { zone: "Asia/Kolkata".parse().unwrap(), ..new_server("far", Mode::Exclusive, 8, 32) };
+    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    // 9:00 in UTC is half past there, and it comes first: by name, and by its saved lab.
+    let kept = Some(("gate-amy", "1x4c12g"));
+    desk.lab(&agent("far"), NOW, &new.id, 1, "amy", kept).await.unwrap();
+    for (from, server) in [(60, "one"), (150, "far")] {
+        let booked = desk.book(&who("amy"), NOW, None, &wish(None, from, from + 60)).await.unwrap();
+        assert_eq!(booked.server.unwrap().as_str(), server);
+    }
+    let neither = desk.book(&who("amy"), NOW, None, &wish(None, 255, 315)).await.unwrap_err();
+    assert_eq!(neither.problem.code, Code::BookGrid);
+    let taken = desk.book(&who("bob"), NOW, None, &wish(None, 60, 120)).await.unwrap_err();
+    assert_eq!(taken.problem.code, Code::BookConflict, "and not that it is off the raster of the other");
+    // Nor is the other one offered off its raster.
+    let waiting = desk.wait(&who("bob"), NOW, None, &wish(None, 60, 120)).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 0);
+    assert_eq!(desk.booking(&who("bob"), NOW, &waiting.id).await.unwrap().state, State::Waitlisted);
+    healthy(&desk).await;
+}
+
 pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
     camp(&desk, &generous()).await;
     server(&desk, "big", Mode::Shared, 8, 40).await;
@@ -195,6 +262,32 @@ pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
     assert_eq!(free[0].window, window(150, 210));
     let week = desk.week(&who("dan"), NOW, window(0, 1440)).await.unwrap();
     assert_eq!(week.servers.iter().map(|s| (s.places, s.bookings.len())).collect::<Vec<_>>(), [(3, 2), (1, 0)]);
+    healthy(&desk).await;
+}
+
+pub async fn a_disk_that_holds_what_is_ahead_can_be_told_any_time(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let new = new_server("big", Mode::Shared, 8, 40);
+    let mut seen = desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    for (login, layout) in [("amy", "2x4c8g"), ("bob", "3x2c4g")] {
+        let lab = BookRequest { layout: Some(layout.parse().unwrap()), ..wish(Some("big"), 60, 120) };
+        desk.book(&who(login), NOW, None, &lab).await.unwrap();
+    }
+    // Five machines at a time, of 30 GiB each. Each booking has changed the server's plan, but nothing that is set.
+    for (gib, good) in [(60, false), (149, false), (150, true), (500, true), (120, false)] {
+        let told = NewServer { disk: Some(Bytes::gib(gib)), ..new.clone() };
+        match desk.put_server(&Caller::Console, NOW, &told, Some(seen.version)).await {
+            Ok(after) if good => seen = after,
+            Err(problem) if !good => {
+                assert_eq!(problem.code, Code::BookState);
+                assert!(problem.what.contains("2 bookings ahead, and the disk does not hold them"), "{problem}");
+            }
+            other => panic!("{gib}: {other:?}"),
+        }
+    }
+    let fewer = NewServer { cores: 7, disk: seen.disk, ..new };
+    let refused = desk.put_server(&Caller::Console, NOW, &fewer, Some(seen.version)).await.unwrap_err();
+    assert_eq!(refused.what, "server big has 2 bookings ahead");
     healthy(&desk).await;
 }
 

@@ -274,6 +274,10 @@ pub async fn servers_and_groups_go_when_nobody_needs_them(desk: Desk) {
     let refusal = desk.book(&who("dan"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap_err();
     assert_eq!(refusal.problem.code, Code::HubUnknown);
     assert_eq!(desk.booking(&who("amy"), NOW, &booking.id).await.unwrap().server, Some(one), "history keeps its name");
+    // Nothing can be done with it any more, and that is said of it, not of its server.
+    assert_eq!(desk.elsewhere(&who("amy"), NOW, &booking.id).await.unwrap().why, None);
+    let again = desk.cancel(&who("amy"), NOW, None, &booking.id, &Edit::default()).await.unwrap_err();
+    assert_eq!(again.code, Code::BookState);
     // One of the same name begins anew, with an agent that counts from one again.
     server(&desk, "one", Mode::Shared, 16, 64).await;
     let again = desk.book(&who("dan"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap();

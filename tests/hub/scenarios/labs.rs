@@ -144,5 +144,12 @@ pub async fn what_an_agent_tells_of_labs_counts_once_and_for_its_own_server(desk
     assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap()[0].since, NOW);
     assert_eq!(report(&desk, 20, &booking, Step::Resetting, 61).await, Taken::Applied);
     assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap()[0].since, at(61));
+
+    // An agent that begins tells all of its labs once more, which makes none of them newer; another lab is a new one.
+    for (number, layout, since) in [(21, "1x4c12g", at(61)), (22, "2x4c8g", at(90))] {
+        desk.lab(&agent("two"), at(90), &two, number, "amy", Some(("gate-lab", layout))).await.unwrap();
+        let lab = desk.labs(&who("amy"), NOW, None).await.unwrap().remove(0);
+        assert_eq!((lab.layout.to_string().as_str(), lab.since), (layout, since));
+    }
     healthy(&desk).await;
 }

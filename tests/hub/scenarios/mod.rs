@@ -34,7 +34,10 @@ scenarios! {
         extend_release_and_give,
         what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
+        a_week_is_shown_as_it_is_by_now,
+        a_server_in_another_zone_keeps_nobody_from_the_others,
         shared_servers_hold_as_many_labs_as_fit,
+        a_disk_that_holds_what_is_ahead_can_be_told_any_time,
         weekly_is_all_or_nothing,
         a_recurrence_is_cancelled_as_one,
     }

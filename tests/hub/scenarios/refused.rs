@@ -56,6 +56,8 @@ pub async fn what_an_agent_refuses_is_told_and_can_be_moved(desk: Desk) {
     let stranded = told(&desk, "amy", "booking.stranded").await;
     assert_eq!(stranded.len(), 1, "once");
     assert_eq!(stranded[0].payload["alternatives"].as_array().unwrap().len(), 3);
+    let others = told(&desk, "bob", "booking.stranded").await;
+    assert!(others[0].payload.get("alternatives").is_none(), "they say where her saved labs are: {others:?}");
     let found = desk.elsewhere(&who("amy"), at(61), &booking.id).await.unwrap();
     assert_eq!((found.why.as_deref(), &found.alternatives[0]), (Some("there is no key"), &to));
 

@@ -149,12 +149,14 @@ impl Agent {
             return Ok(());
         }
         let anew = !std::mem::replace(&mut self.labs_told, true);
-        let (before, now) = (self.ledger().labs, self.hand.kept());
-        for account in before.keys().filter(|account| !now.contains_key(*account)) {
+        let (ledger, now) = (self.ledger(), self.hand.kept());
+        for account in ledger.labs.keys().filter(|account| !now.contains_key(*account)) {
             self.write(Entry::LabDropped { account: account.clone() })?;
         }
         for (account, kept) in now {
-            if anew || before.get(&account) != Some(&kept) {
+            let known = ledger.labs.get(&account) == Some(&kept);
+            // What the hub has not taken yet is not told twice: an agent that restarts again and again fills no disk.
+            if !known || (anew && !ledger.is_telling_of(&account)) {
                 self.write(Entry::LabKept { account, kept })?;
             }
         }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Anchor, Entry, Kept, Line, Step};
-use crate::hub::gate::{Reason, Report, Slot, SlotState};
+use crate::hub::gate::{Reason, Report, ReportKind, Slot, SlotState};
 
 /// A slot that the agent has taken, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whether the hub has yet to hear of the lab that is kept for an account.
+    pub fn is_telling_of(&self, account: &str) -> bool {
+        self.queue.iter().any(|r| matches!(&r.kind, ReportKind::LabKept { account: of, .. } if of == account))
+    }
+
     /// Adds a line.
     pub fn apply(&mut self, line: &Line) {
         self.seq = self.seq.max(line.seq);

@@ -121,8 +121,9 @@ impl Machines {
     async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
         // Its machines are removed only by an engine that runs.
         self.machines(lab).await?;
-        self.labs.down(lab).await?;
+        // Before the lab goes: whoever is killed here must not leave a way by which what is half made counts as a saved lab.
         let _ = fs::remove_file(self.ways.join(&slot.account));
+        self.labs.down(lab).await?;
         self.labs.up(lab, layout).await.map(|()| None)
     }
 

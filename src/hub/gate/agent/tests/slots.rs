@@ -438,6 +438,11 @@ async fn labs_that_the_server_keeps_are_told_at_the_start_and_when_work_changed_
     post.reborn(None).unwrap();
     post.until(260).await.unwrap();
     assert_eq!(told(&mut post), [keeps("1x4c12g")], "the hub may know nothing of it any more");
+    for second in [262, 264, 266] {
+        post.reborn(None).unwrap();
+        post.until(second).await.unwrap();
+    }
+    assert_eq!(told(&mut post), [keeps("1x4c12g")], "once, however often it began before the hub heard of it");
     post.sim.at().kept.clear();
     post.until(450).await.unwrap();
     assert_eq!(told(&mut post), [ReportKind::LabDropped { account: "kct-a".into() }]);

@@ -1,0 +1,136 @@
+use super::{
+    Caller, Desk,
+    book::{BookRequest, candidates, fresh, nothing_fits, on, servers, standing_of},
+    prefer::{Locks, preferred},
+    rules,
+    transaction::{transact, transact_once},
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, BookingId, Epoch, Policy, State, Who},
+        store::{Listing, Tx},
+    },
+};
+
+/// A wish to be asked when a slot becomes free.
+pub type WaitRequest = BookRequest;
+
+impl Desk {
+    /// Joins the waitlist for a slot.
+    pub async fn wait(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &WaitRequest,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("wait", wish), |tx| {
+            let standing = standing_of(&mut tx, caller, wish).await?;
+            let servers = servers(&mut tx, wish).await?;
+            let candidates = preferred(candidates(servers, &standing, wish)?, &standing.labs);
+            let policy = &standing.course.policy;
+            let on_raster = candidates.iter().find(|(server, _)| policy.shape(server, now, wish.window).is_ok());
+            let first = on_raster.or(candidates.first()).ok_or_else(|| nothing_fits(wish))?;
+            let (server, layout) = first.clone();
+            policy.shape(&server, now, wish.window)?;
+            if wish.window.starts <= now {
+                return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
+            }
+            // Locked, so that nobody waits for one that is being removed.
+            if let Some(server) = &wish.server {
+                tx.lock_server(server).await?;
+            }
+            let person = tx.lock_person(&standing.person.id).await?.id;
+            let own = Listing { person: Some(person), within: Some(wish.window), open: true, ..Listing::default() };
+            if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
+                let what = format!("booking {} is {} at {}", there.id, there.state, there.window);
+                return Err(Problem::new(Code::BookOwn, what));
+            }
+            rules::not_too_many_waits(&mut tx, &standing.course.policy, &standing.person.id).await?;
+            let mut new = fresh(&standing, layout, wish, now);
+            new.state = State::Waitlisted;
+            new.server = wish.server.clone();
+            tx.add_booking(&new, "booking.wait", None).await?;
+            Ok(new)
+        })
+    }
+
+    /// Says yes to an offer from the waitlist; a second yes changes nothing.
+    pub async fn accept(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Booking, Problem> {
+        transact!(self, caller, now, |tx| {
+            let offer = tx.booking(id).await?;
+            let who = caller.over(&offer, Some("accepted for the holder"))?;
+            if offer.state == State::Booked {
+                return Ok(offer);
+            }
+            if offer.state == State::Offered && offer.offer_until.is_some_and(|until| until <= now) {
+                return Err(Problem::new(Code::BookState, format!("the offer of {} lapsed", offer.id)));
+            }
+            if let Some(server) = &offer.server {
+                tx.lock_server(server).await?;
+            }
+            tx.lock_person(&offer.person).await?;
+            let policy = tx.course(&offer.course).await?.policy;
+            can_accept(&mut tx, &policy, &offer).await?;
+            let next = Booking { state: State::Booked, offer_until: None, ..offer.clone() };
+            tx.change_booking(&offer, next, who, "booking.accept", None).await
+        })
+    }
+}
+
+/// The rules by which an offer is made and accepted. Locks the group's row.
+async fn can_accept(tx: &mut Tx, policy: &Policy, offer: &Booking) -> Result<(), Problem> {
+    let (now, own) = (tx.now(), Some(&offer.id));
+    rules::not_twice(tx, &offer.person, offer.window, own).await?;
+    rules::not_too_many(tx, policy, &offer.person, now, own, None).await?;
+    rules::within_quota(tx, policy, &offer.person, offer.group.as_ref(), offer.window, own).await
+}
+
+/// Makes an offer to somebody who waits, when a place is free; whether it did.
+pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
+    let Some(next) = offer_for(tx, waiting).await? else { return Ok(None) };
+    tx.change_booking(waiting, next, Who::Clerk, "booking.offer", None).await.map(Some)
+}
+
+/// What somebody who waits would be offered, when a place is free. It only looks; a transaction that writes has locked
+/// then what the answer depends on.
+pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
+    let now = tx.now();
+    let standing = rules::standing(tx, &waiting.person, Some(&waiting.course)).await?;
+    let policy = &standing.course.policy;
+    let wish = BookRequest {
+        person: None,
+        course: None,
+        server: waiting.wished.clone(),
+        labels: waiting.labels.clone(),
+        layout: Some(waiting.layout),
+        window: waiting.window,
+        reason: None,
+    };
+    let by_name = candidates(servers(tx, &wish).await?, &standing, &wish)?;
+    let mut locks = Locks::new(&by_name);
+    for (server, layout) in preferred(by_name, &standing.labs) {
+        if !policy.grid.fits(&server.zone, wish.window) {
+            continue;
+        }
+        let server = locks.take(tx, &server.id).await?;
+        let ground = rules::ground(tx, server, wish.window).await?;
+        let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
+        tx.lock_person(&waiting.person).await?;
+        // What they could not accept would only keep the place from others.
+        if !rules::holds(can_accept(tx, policy, waiting).await)? {
+            return Ok(None);
+        }
+        let until = (now + i64::from(policy.offer) * 60).min(waiting.window.starts);
+        return Ok(Some(Booking {
+            state: State::Offered,
+            busy_until: ground.server.busy(waiting.window).ends,
+            server: Some(ground.server.id),
+            place: Some(place),
+            offer_until: Some(until),
+            ..waiting.clone()
+        }));
+    }
+    Ok(None)
+}
