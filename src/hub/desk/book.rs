@@ -8,16 +8,16 @@ use super::{
     prefer::{Locks, meant, preferred},
     rules::{self, Standing},
     taken::Survey,
-    transaction::{transact, transact_once},
+    transaction::transact_once,
 };
 use crate::{
     core::{Class, Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, Policy, SeriesId, Server,
-            ServerId, State, Weekly, Who, Window, alternatives, around, find_place,
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, SeriesId, Server, ServerId,
+            State, Weekly, Window, alternatives, around, find_place,
         },
-        store::{Listing, Tx},
+        store::Tx,
     },
     profile::Layout,
 };
