@@ -3,24 +3,32 @@ use std::io::Write;
 use super::{ended_text, problem_text, took};
 use crate::core::{Event, EventKind, Outcome, Timestamp, shell::printable};
 
+/// So long nothing is said before progress is told, seconds: who reads a log wants to know that a build of ten minutes
+/// goes on, and not each of its hundreds of parts.
+const SILENCE: i64 = 10;
+
 /// One line for each thing that happened, for logs and pipes.
 #[derive(Default)]
 pub struct Plain {
     began: Option<Timestamp>,
+    /// When something was said last.
+    said: Option<Timestamp>,
     verbose: bool,
 }
 
 impl Plain {
     /// With `verbose`, steps found done and remote output are shown too.
     pub fn new(verbose: bool) -> Self {
-        Self { began: None, verbose }
+        Self { verbose, ..Self::default() }
     }
 
     /// Writes the event's line, if it has one.
     pub fn event(&mut self, to: &mut dyn Write, event: &Event) {
         let began = *self.began.get_or_insert(event.at);
         let at = (event.at - began).total(jiff::Unit::Millisecond).unwrap_or(0.0).max(0.0) as u64;
-        if let Some(text) = self.line(event) {
+        let quiet = (event.at - self.said.unwrap_or(began)).total(jiff::Unit::Second).unwrap_or(0.0) >= SILENCE as f64;
+        if let Some(text) = self.line(event, quiet) {
+            self.said = Some(event.at);
             for line in text.lines() {
                 let _ = writeln!(to, "{:>7} {line}", took(at));
             }
@@ -28,7 +36,7 @@ impl Plain {
         }
     }
 
-    fn line(&self, event: &Event) -> Option<String> {
+    fn line(&self, event: &Event, quiet: bool) -> Option<String> {
         Some(match &event.kind {
             EventKind::RunStarted { flow, lab, nodes, .. } => {
                 let nodes: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
@@ -49,6 +57,12 @@ impl Plain {
             EventKind::Output { on, line } if self.verbose => format!("{on:<10} | {line}"),
             EventKind::RunEnded { outcome, changed, unchanged, millis } => {
                 ended_text(*outcome, *changed, *unchanged, *millis)
+            }
+            EventKind::Progress { on, what, done, total } if quiet => {
+                match done.checked_mul(100)?.checked_div(*total) {
+                    Some(percent) => format!("{on:<10} {what}: {percent}%"),
+                    None => format!("{on:<10} {what}"),
+                }
             }
             EventKind::Progress { .. }
             | EventKind::Output { .. }
@@ -123,6 +137,15 @@ mod tests {
             "    11s failed in 11s: 1 step changed something, 2 were done already",
         ];
         assert_eq!(lines(false, all()), wanted);
+    }
+
+    #[test]
+    fn who_hears_nothing_for_long_is_told_how_far_it_is() {
+        let progress = |done, total| EventKind::Progress { on: NodeId::here(), what: "kubernetes".into(), done, total };
+        let told = lines(false, (0..25).map(|second| progress(second, 50)).collect());
+        assert_eq!(told, ["    10s here       kubernetes: 20%", "    20s here       kubernetes: 40%"]);
+        let told = lines(false, (0..12).map(|_| progress(0, 0)).collect());
+        assert_eq!(told, ["    10s here       kubernetes"]);
     }
 
     #[test]
