@@ -2,6 +2,7 @@
 //! Never: what the hub decides.
 //! Start here: `book` below.
 
+mod door;
 mod show;
 mod ssh;
 mod when;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::show::local;
 use self::show::{bookings, frees, plan_text, troubles};
-use super::{Context, login::key_file};
+use super::Context;
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
@@ -28,9 +29,7 @@ use crate::{
 /// `kubecamp book`.
 pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Problems> {
     match command {
-        BookCommand::Ssh { id, identity, command, hub } => {
-            return ssh::ssh(cx, &HubClient::new(&cx.places, &hub)?, id, key_file(identity)?, command).await;
-        }
+        BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
         BookCommand::Ls { all, past, server, hub } => {
             let client = HubClient::new(&cx.places, &hub)?;
             let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
