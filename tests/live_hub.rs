@@ -217,6 +217,8 @@ fn live_hub_the_slot_decides_who_comes_in() {
     let state = |id: &str| seen.as_array().unwrap().iter().find(|b| b["id"] == id).unwrap()["state"].clone();
     assert_eq!((state(&first), state(&second.unwrap())), ("done".into(), "active".into()));
     camp.does("ann", &["hub", "doctor"]);
+    let over = camp.run("amy", &["book", "ssh", &first, "--identity", &key, "--", "true"], "");
+    assert!(over.status.code() == Some(14) && text(&over.stderr).contains("KC-BOOK-OVER"), "{}", text(&over.stderr));
 
     // The break-glass key, and the gate taken off again.
     assert_eq!(camp.sh("cat /root/.ssh/known_hosts 2>/dev/null || true"), "", "book ssh asks about no host key");

@@ -274,6 +274,13 @@ fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
     let told = Command::new("ssh-keygen").arg("-L").arg("-f").arg(&certificate).output().unwrap();
     assert!(String::from_utf8_lossy(&told.stdout).contains(&format!("slot-{id}")), "{told:?}");
 
+    // Two hours before it begins there is nobody to log in to.
+    let early = with(&["--", "true"]);
+    assert_eq!(early.code, 14, "{}", early.err);
+    for word in ["KC-BOOK-EARLY", " begins ", " (UTC)", "on one: a lab of 1x4c12g", "--config"] {
+        assert!(early.err.contains(word), "{word}: {}", early.err);
+    }
+
     // What ssh itself makes of it.
     let file = camp.home.path().join("slot.conf");
     let written = with(&["--write", file.to_str().unwrap()]);

@@ -3,6 +3,7 @@
 //! Start here: `book` below.
 
 mod door;
+mod hours;
 mod show;
 mod ssh;
 mod when;
@@ -152,14 +153,18 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     bookings(wish.hub.output, &made)
 }
 
-/// Says on stderr with which lab a slot begins, where one is saved. The slot is booked: what fails here is no failure.
+/// Says on stderr with which lab a slot begins, where one is saved.
 async fn say_lab(client: &HubClient, booking: &Booking) {
-    let params = [("person", Some(booking.person.to_string()))];
-    let labs: Vec<SavedLab> = client.find("/api/v1/labs", &params).await.unwrap_or_default();
-    let begins = booking.server.as_ref().and_then(|server| Beginning::of(&labs, server, booking.layout));
-    if let Some(begins) = begins {
+    if let Some(begins) = begins(client, booking).await {
         output::say(&format!("{}: it begins with {begins}", booking.id));
     }
+}
+
+/// With which lab a slot begins, where one is saved. It is only told: what fails here is no failure.
+async fn begins(client: &HubClient, booking: &Booking) -> Option<Beginning> {
+    let params = [("person", Some(booking.person.to_string()))];
+    let labs: Vec<SavedLab> = client.find("/api/v1/labs", &params).await.unwrap_or_default();
+    booking.server.as_ref().and_then(|server| Beginning::of(&labs, server, booking.layout))
 }
 
 async fn relocate(

@@ -9,34 +9,37 @@ use super::super::{
     login::{key_file, public_half},
 };
 use super::{
+    begins,
     door::{Door, Granted},
-    show::local,
+    hours::{check_begun, check_not_over, moment, place},
 };
 use crate::{
     cli::{args::SlotSshArgs, hub_client::HubClient, output},
     core::{Code, Problem, Problems},
-    hub::domain::{Booking, BookingId, Epoch, Person, State},
+    hub::domain::{Booking, Epoch, Person, State},
 };
 
 /// Fetches a certificate for the slot and hands over to the system's ssh, or gives the configuration for it.
 pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems> {
     let client = HubClient::new(&cx.places, &args.hub)?;
     let key = key_file(args.identity)?;
-    let id = match args.id {
-        Some(id) => id,
+    let booking: Booking = match args.id {
+        Some(id) => client.get(&format!("/api/v1/bookings/{id}")).await?,
         None => running(&client).await?,
     };
+    let (id, now) = (&booking.id, Epoch(jiff::Timestamp::now().as_second()));
+    check_not_over(&booking, now)?;
     let public = public_half(&key);
     let line = fs::read_to_string(&public)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", public.display())).because(e))?;
     let path = format!("/api/v1/bookings/{id}/certificate");
     let granted: Granted = client.send(Method::POST, &path, &json!({ "key": line.trim() }), None).await?;
-    let now = Epoch(jiff::Timestamp::now().as_second());
-    let door = Door::keep(&cx.places.slots, &id, &key, &granted, now)?;
+    let door = Door::keep(&cx.places.slots, id, &key, &granted, now)?;
     if let Some(file) = &args.write {
         door.write_to(file)?;
         let (file, name) = (file.display(), &door.name);
-        output::say(&format!("Good until {}: ssh -F {file} {name}", local(granted.ends)));
+        let (starts, ends) = (moment(booking.window.starts), moment(granted.ends));
+        output::say(&format!("Good from {starts} until {ends}: ssh -F {file} {name}"));
         return Ok(0);
     }
     if args.config {
@@ -44,18 +47,27 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
         output::value(args.hub.output, &json!({ "host": door.name, "config": config }), |_| config.clone())?;
         return Ok(0);
     }
+    // What was fetched stays: it opens the door when the slot has begun.
+    check_begun(&booking, begins(&client, &booking).await.as_ref(), now)?;
+    if args.command.is_empty() {
+        output::say(&format!("{} as {}, until {}", place(&booking), booking.person, moment(granted.ends)));
+    }
+    if booking.state != State::Active {
+        output::say("The server has not told yet that the slot is open. If ssh is refused, try again in a minute.");
+    }
     let mut ssh = Command::new("ssh");
     ssh.args(door.arguments()).args(args.command);
     cx.stop.hand_over();
     Ok(run_in(None, ssh)?)
 }
 
-async fn running(client: &HubClient) -> Result<BookingId, Problem> {
+/// The slot that runs, else the next.
+async fn running(client: &HubClient) -> Result<Booking, Problem> {
     let me: Person = client.get("/api/v1/me").await?;
     let params = [("person", Some(me.id.to_string())), ("open", Some("true".to_owned()))];
     let mut all: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
     all.sort_by_key(|b| b.state != State::Active);
     let found = all.into_iter().find(|b| matches!(b.state, State::Active | State::Arming | State::Booked));
     let none = || Problem::new(Code::BookState, "you have no slot").hint("kubecamp book free shows what can be had.");
-    found.map(|b| b.id).ok_or_else(none)
+    found.ok_or_else(none)
 }
