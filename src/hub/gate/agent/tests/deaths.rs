@@ -202,6 +202,34 @@ async fn a_disk_that_fills_up_during_a_save_is_quarantined_and_throws_nothing_aw
     }
 }
 
+/// What the hub heard while the disk was full is forgotten with the process; what comes after it is told all the same.
+#[tokio::test]
+async fn numbers_that_only_the_hub_remembers_are_not_given_twice() {
+    let full = Arc::new(AtomicBool::new(false));
+    let mut post = Post::new();
+    on_disk_of(&mut post, &full);
+    let slots = [slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 3000)];
+    post.plan(1, &slots).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    post.hear().unwrap();
+    full.store(true, Ordering::SeqCst);
+    post.until(200).await.unwrap();
+    // Each plan is a report, so the hub knows many numbers that are not on the disk.
+    for revision in 2..40 {
+        post.plan(revision, &slots).unwrap().unwrap();
+    }
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Done), "the hub hears of the end without a disk");
+    full.store(false, Ordering::SeqCst);
+    on_disk_of(&mut post, &full);
+    assert!(post.agent.recall_plan().unwrap().is_none());
+    post.until(210).await.unwrap();
+    assert!(post.is_open("kct-b"));
+    post.hear().unwrap();
+    assert_eq!(post.states("2"), [SlotState::Arming, SlotState::Active]);
+    post.right();
+}
+
 /// The door is shut before anything is written down: a slot does not wait for a slow disk, nor for the next process.
 #[tokio::test]
 async fn a_death_at_the_end_leaves_the_door_shut() {
