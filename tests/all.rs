@@ -9,6 +9,7 @@ mod hub;
 mod live_bundle;
 mod live_enroll;
 mod live_gate;
+mod live_gate_ends;
 mod live_hub;
 mod live_hub_store;
 mod live_machine;

@@ -28,13 +28,14 @@ use crate::support::{
 };
 
 /// One at a time: they measure seconds.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-const WHOLE: [SlotState; 6] =
+/// The states of a slot from arming to done.
+pub const WHOLE: [SlotState; 6] =
     [SlotState::Arming, SlotState::Active, SlotState::Ending, SlotState::Saving, SlotState::Resetting, SlotState::Done];
 
 /// Ended and waited for when the test is over, however.
-struct Client(Child);
+pub struct Client(pub Child);
 
 impl Drop for Client {
     fn drop(&mut self) {

@@ -105,6 +105,13 @@ impl Camp {
         self.run(who, &["book", "ssh", "--identity", &key, "--", line], "")
     }
 
+    /// The system's own program by the configuration that `book ssh --write` made, without kubecamp.
+    fn plain(&self, program: &str, words: &[&str]) -> Output {
+        let mut command = self.server.command(program);
+        command.arg("-F").arg(self.file("slot.conf")).args(["-o", "BatchMode=yes"]).args(words);
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
     /// Books the hour that runs, on the one server; the exit code where that is refused.
     fn books(&self, who: &str) -> Result<String, Option<i32>> {
         let now = jiff::Timestamp::now().as_second();
@@ -176,6 +183,17 @@ fn live_hub_the_slot_decides_who_comes_in() {
         .ssh("amy", "setsid sleep 1001 >/dev/null 2>&1 & nohup sleep 1002 >/dev/null 2>&1 & echo kept > kept; echo ok");
     assert_eq!(text(&dug.stdout), "ok\n", "{}", text(&dug.stderr));
 
+    // What was fetched is enough for plain ssh and scp, as long as the slot lasts.
+    let (key, config) = (camp.file("amy/id_ed25519"), camp.file("slot.conf"));
+    let (key, config) = (key.display().to_string(), config.display().to_string());
+    camp.does("amy", &["book", "ssh", &first, "--identity", &key, "--write", &config]);
+    let host = format!("kubecamp-{first}");
+    let plain = camp.plain("ssh", &[&host, "id -un"]);
+    assert_eq!(text(&plain.stdout), "amy\n", "{}", text(&plain.stderr));
+    let copied = camp.plain("scp", &["-q", &config, &format!("{host}:copied")]);
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+    assert!(text(&camp.ssh("amy", "cat copied").stdout).contains(&host));
+
     // A hub that is killed takes nothing from who is inside, and finds itself again.
     drop(camp.hub.take());
     assert!(!camp.ssh("amy", "true").status.success(), "no hub, no new certificate");
@@ -186,6 +204,7 @@ fn live_hub_the_slot_decides_who_comes_in() {
     camp.does("amy", &["book", "release", &first]);
     camp.until("amy's end", || camp.sh("pgrep -c -r D,R,S,T -U amy || true").trim() == "0");
     assert!(!camp.ssh("amy", "true").status.success());
+    assert!(!camp.plain("ssh", &[&host, "true"]).status.success(), "what is kept opens nothing after the slot");
     // The place is sold again once the server's agent knows that it is free.
     let mut second = Err(None);
     camp.until("bob's booking", || {
@@ -198,6 +217,8 @@ fn live_hub_the_slot_decides_who_comes_in() {
     let state = |id: &str| seen.as_array().unwrap().iter().find(|b| b["id"] == id).unwrap()["state"].clone();
     assert_eq!((state(&first), state(&second.unwrap())), ("done".into(), "active".into()));
     camp.does("ann", &["hub", "doctor"]);
+    let over = camp.run("amy", &["book", "ssh", &first, "--identity", &key, "--", "true"], "");
+    assert!(over.status.code() == Some(14) && text(&over.stderr).contains("KC-BOOK-OVER"), "{}", text(&over.stderr));
 
     // The break-glass key, and the gate taken off again.
     assert_eq!(camp.sh("cat /root/.ssh/known_hosts 2>/dev/null || true"), "", "book ssh asks about no host key");

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub use super::args_book::{BookCommand, CancelArgs, ChangeArgs, HubArgs, LoginArgs, OneOrAll, WishArgs};
+pub use super::args_book::{BookCommand, CancelArgs, ChangeArgs, HubArgs, LoginArgs, OneOrAll, SlotSshArgs, WishArgs};
 pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 pub use super::args_hub_api::{
     AdminLinkArgs, AuditArgs, CourseCommand, GroupCommand, PersonChange, ServeArgs, ServerChange, ServerCommand,

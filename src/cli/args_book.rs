@@ -125,6 +125,28 @@ pub struct CancelArgs {
     pub hub: HubArgs,
 }
 
+/// Into the server of a slot.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct SlotSshArgs {
+    /// The booking.
+    #[arg(value_name = "ID")]
+    pub id: Option<BookingId>,
+    /// The SSH key to certify; ~/.ssh/id_ed25519 by default.
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Print an ssh_config for ssh, scp and editors instead, whose host is kubecamp-ID.
+    #[arg(long, conflicts_with = "command")]
+    pub config: bool,
+    /// Write that ssh_config to a file of its own instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub write: Option<PathBuf>,
+    /// A command to run there instead of a shell.
+    #[arg(last = true)]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum BookCommand {
     /// List your bookings.
@@ -219,19 +241,7 @@ pub enum BookCommand {
         zone: Option<Zone>,
     },
     /// Log in to the server of a slot, the one that runs now by default.
-    Ssh {
-        /// The booking.
-        #[arg(value_name = "ID")]
-        id: Option<BookingId>,
-        /// The SSH key to certify; ~/.ssh/id_ed25519 by default.
-        #[arg(long, short, value_name = "FILE")]
-        identity: Option<PathBuf>,
-        /// A command to run there instead of a shell.
-        #[arg(last = true)]
-        command: Vec<String>,
-        #[command(flatten)]
-        hub: HubArgs,
-    },
+    Ssh(SlotSshArgs),
     /// Make a calendar feed of your slots; the feed made before ends.
     Ics {
         #[command(flatten)]

@@ -15,6 +15,7 @@ pub const fn exit_code(class: Class) -> u8 {
         Class::Quota => 11,
         Class::Closed => 12,
         Class::Denied => 13,
+        Class::Slot => 14,
         Class::Internal => 70,
         Class::Cancelled => 130,
     }
@@ -35,6 +36,7 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (11, "A quota of hours or of bookings ahead is used up."),
     (12, "A server takes no bookings then: closed, in maintenance, out of use, too late or too far ahead."),
     (13, "The hub does not know you, or does not let you."),
+    (14, "A slot has not begun, or is over."),
     (70, "A defect of kubecamp."),
     (130, "The user said no, or pressed Ctrl-C."),
 ];

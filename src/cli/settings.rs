@@ -12,6 +12,8 @@ use crate::{
 pub struct Places {
     /// Labs, one folder each.
     pub labs: PathBuf,
+    /// Booked slots: a folder for each with what ssh needs for it.
+    pub slots: PathBuf,
     /// The cache as a whole: bundles, node images, Go builds.
     pub cache: PathBuf,
     /// The private machine engine.
@@ -63,6 +65,12 @@ impl Places {
                     .unwrap_or_else(|| var("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("kubecamp")),
             ),
         };
-        Self { labs: data.join("labs"), engine: data.join("engine"), cache, config: config.join("config.yaml") }
+        Self {
+            labs: data.join("labs"),
+            slots: data.join("slots"),
+            engine: data.join("engine"),
+            cache,
+            config: config.join("config.yaml"),
+        }
     }
 }

@@ -134,15 +134,7 @@ impl Store {
     /// Writes a file of the folder with mode 0600, whole or not at all.
     pub fn write(&self, name: &str, text: &str) -> Result<(), Problem> {
         let path = self.file(name);
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|e| unreadable(&path, e))
+        write_whole(&path, text).map_err(|e| unreadable(&path, e))
     }
 
     /// The lab's own key pair, made at the first call: (private key file, public line).
@@ -190,6 +182,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Writes a file with mode 0600, whole or not at all, and makes its folder.
+pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    // A temporary file has mode 0600 from its first byte.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Problem {

@@ -30,6 +30,8 @@ pub enum Class {
     Closed,
     /// The hub does not know the caller, or does not let them.
     Denied,
+    /// A slot has not begun, or is over.
+    Slot,
     /// The user said no, or pressed Ctrl-C.
     Cancelled,
     /// A defect of kubecamp itself.
@@ -195,6 +197,8 @@ codes! {
     HubSignIn = "KC-HUB-SIGN-IN", Denied, "The token, link or signature is unknown, used, expired or revoked.", "Sign in again: kubecamp login.";
     HubForged = "KC-HUB-FORGED", Denied, "A form did not come from the hub's own page, or the page is old.", "Load the page again and repeat it.";
     HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask an admin for a link.";
+    BookEarly = "KC-BOOK-EARLY", Slot, "The slot has not begun.", "Run the same command again then; book ssh --config prepares plain ssh before.";
+    BookOver = "KC-BOOK-OVER", Slot, "The slot is over.", "kubecamp book ls shows your others, kubecamp book free what can be had.";
     Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
     Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C.", "Run the same command again; it continues where it was.";
     Internal = "KC-INTERNAL", Internal, "A defect of kubecamp.", "Please report it with the run log.";

@@ -84,6 +84,24 @@ impl Camp {
         let ended = self.run_with(&["login", "--hub", &self.url, "--link"], link);
         assert_eq!(ended.code, 0, "{}", ended.err);
     }
+
+    /// A course and a server on which amy, who is signed in, has a slot in two hours; her key's file and the slot.
+    fn amys_slot(&self) -> (String, String) {
+        self.login_by_link(&self.ok(&["hub", "admin-link", "ann"]));
+        self.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
+        self.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7:2222", "--cores", "8", "--memory", "32GiB"]);
+        let key = self.home.path().join("key");
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+        assert!(made.unwrap().success());
+        let roster = self.home.path().join("roster.csv");
+        let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+        fs::write(&roster, format!("amy,Amy,red,UTC,{public}")).unwrap();
+        self.ok(&["hub", "course", "import", "k8s", roster.to_str().unwrap()]);
+        let key = key.to_str().unwrap().to_owned();
+        self.ok(&["login", "--as", "amy", "--identity", &key]);
+        let slot = &self.json(&["book", "new", &hour(2), "--for", "1h", "--layout", "1x4c12g"])[0];
+        (key, slot["id"].as_str().unwrap().to_owned())
+    }
 }
 
 impl Drop for Camp {
@@ -236,6 +254,47 @@ fn what_was_made_can_be_changed_and_removed() {
     assert_eq!(camp.json(&["hub", "server", "list"]).as_array().unwrap().len(), 0);
     assert_eq!(camp.json(&["hub", "group", "list"]).as_array().unwrap().len(), 0);
     camp.ok(&["hub", "doctor"]);
+}
+
+#[test]
+fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
+    let camp = Camp::start();
+    let (key, id) = camp.amys_slot();
+    let ssh = ["book", "ssh", &id, "--identity", &key];
+    let with = |more: &[&str]| camp.run_with(&[ssh.as_slice(), more].concat(), "");
+    let shown = with(&["--config"]);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    let folder = camp.home.path().join("data/slots").join(&id);
+    for name in ["key-cert.pub", "known_hosts", "ssh_config"] {
+        let mode = fs::metadata(folder.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(fs::read_to_string(folder.join("ssh_config")).unwrap(), shown.out);
+    let certificate = folder.join("key-cert.pub");
+    let told = Command::new("ssh-keygen").arg("-L").arg("-f").arg(&certificate).output().unwrap();
+    assert!(String::from_utf8_lossy(&told.stdout).contains(&format!("slot-{id}")), "{told:?}");
+
+    // Two hours before it begins there is nobody to log in to.
+    let early = with(&["--", "true"]);
+    assert_eq!(early.code, 14, "{}", early.err);
+    for word in ["KC-BOOK-EARLY", " begins ", " (UTC)", "on one: a lab of 1x4c12g", "--config"] {
+        assert!(early.err.contains(word), "{word}: {}", early.err);
+    }
+
+    // What ssh itself makes of it.
+    let file = camp.home.path().join("slot.conf");
+    let written = with(&["--write", file.to_str().unwrap()]);
+    assert!(written.code == 0 && written.err.contains(&format!("kubecamp-{id}")), "{}", written.err);
+    let read = Command::new("ssh").arg("-G").arg("-F").arg(&file).arg(format!("kubecamp-{id}")).output().unwrap();
+    let read = String::from_utf8(read.stdout).unwrap();
+    let (theirs, mine) = (format!("certificatefile {}", certificate.display()), format!("identityfile {key}"));
+    for line in ["hostname 192.0.2.7", "port 2222", "user amy", "identitiesonly yes", &theirs, &mine] {
+        assert!(read.lines().any(|l| l == line), "{line}: {read}");
+    }
+    fs::write(&file, "Host mine\n").unwrap();
+    assert_eq!(with(&["--write", file.to_str().unwrap()]).code, 2, "a file of the user's own is not replaced");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "Host mine\n");
+    assert_eq!(with(&["--config", "--", "true"]).code, 2, "either a configuration or a command");
 }
 
 /// A certificate for 127.0.0.1 by an authority of its own: `ca.pem`, `chain.pem` and `key.pem` in the folder.

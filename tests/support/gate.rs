@@ -30,6 +30,9 @@ pub fn soon(seconds: f64) -> i64 {
     (wall() + seconds).ceil() as i64
 }
 
+/// Who has an account on a test's server.
+const STUDENTS: [&str; 3] = ["a", "b", "c"];
+
 /// What the hub has and heard.
 #[derive(Default)]
 pub struct Desk {
@@ -51,7 +54,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A server; its accounts are `kct-NAME-a` and `kct-NAME-b`.
+    /// A server; its accounts are `kct-NAME-a`, `-b` and `-c`.
     pub fn new(name: &'static str) -> Self {
         clean(name);
         let dir = tempfile::tempdir().unwrap();
@@ -68,7 +71,7 @@ impl Gate {
         let config =
             format!("Include {}\nAuthorizedKeysFile .ssh/authorized_keys {}", at("50-kubecamp.conf"), at("admin"));
         must("groupadd", &["--force", &group(name)]);
-        for who in ["a", "b"] {
+        for who in STUDENTS {
             let account = format!("kct-{name}-{who}");
             must("useradd", &["-m", "-s", "/bin/bash", "-p", "*", "-G", &group(name), &account]);
             let file = dir.path().join(&account);
@@ -89,7 +92,7 @@ impl Gate {
         self.dir.path().join(name)
     }
 
-    /// A slot of one of the two.
+    /// A slot of one of them.
     pub fn slot(&self, booking: &str, who: &str, starts: i64, ends: i64) -> Slot {
         Slot::new(booking, &self.account(who), starts, ends)
     }
@@ -250,7 +253,7 @@ pub fn group(name: &str) -> String {
 
 /// Removes the accounts of a test, also those that a killed run left.
 fn clean(name: &str) {
-    for who in ["a", "b"] {
+    for who in STUDENTS {
         let account = format!("kct-{name}-{who}");
         let exists = || Command::new("id").arg(&account).output().unwrap().status.success();
         let began = Instant::now();

@@ -78,7 +78,7 @@ fn arguments(
 }
 
 /// A path as one word of ssh_config in which ssh finds no tokens.
-fn word(file: &Path) -> String {
+pub(super) fn word(file: &Path) -> String {
     format!("\"{}\"", file.display().to_string().replace('%', "%%"))
 }
 

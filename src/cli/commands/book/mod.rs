@@ -2,6 +2,8 @@
 //! Never: what the hub decides.
 //! Start here: `book` below.
 
+mod door;
+mod hours;
 mod show;
 mod ssh;
 mod when;
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::show::local;
 use self::show::{bookings, frees, plan_text, troubles};
-use super::{Context, login::key_file};
+use super::Context;
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
@@ -28,9 +30,7 @@ use crate::{
 /// `kubecamp book`.
 pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Problems> {
     match command {
-        BookCommand::Ssh { id, identity, command, hub } => {
-            return ssh::ssh(cx, &HubClient::new(&cx.places, &hub)?, id, key_file(identity)?, command).await;
-        }
+        BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
         BookCommand::Ls { all, past, server, hub } => {
             let client = HubClient::new(&cx.places, &hub)?;
             let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
@@ -153,14 +153,18 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     bookings(wish.hub.output, &made)
 }
 
-/// Says on stderr with which lab a slot begins, where one is saved. The slot is booked: what fails here is no failure.
+/// Says on stderr with which lab a slot begins, where one is saved.
 async fn say_lab(client: &HubClient, booking: &Booking) {
-    let params = [("person", Some(booking.person.to_string()))];
-    let labs: Vec<SavedLab> = client.find("/api/v1/labs", &params).await.unwrap_or_default();
-    let begins = booking.server.as_ref().and_then(|server| Beginning::of(&labs, server, booking.layout));
-    if let Some(begins) = begins {
+    if let Some(begins) = begins(client, booking).await {
         output::say(&format!("{}: it begins with {begins}", booking.id));
     }
+}
+
+/// With which lab a slot begins, where one is saved. It is only told: what fails here is no failure.
+async fn begins(client: &HubClient, booking: &Booking) -> Option<Beginning> {
+    let params = [("person", Some(booking.person.to_string()))];
+    let labs: Vec<SavedLab> = client.find("/api/v1/labs", &params).await.unwrap_or_default();
+    booking.server.as_ref().and_then(|server| Beginning::of(&labs, server, booking.layout))
 }
 
 async fn relocate(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, Ledger, Line};
 use crate::{
     core::{Code, Problem},
-    hub::gate::Epoch,
+    hub::gate::{Epoch, Report},
 };
 
 /// The agent was told to stop at once, between two bytes if need be: what kill -9 does. Only tests ask for it.
@@ -37,9 +37,18 @@ pub struct Journal {
     file: PathBuf,
     ink: Box<dyn Ink>,
     ledger: Ledger,
+    /// The number of the next line.
+    next: u64,
+    /// The number of the last line that is on the disk.
+    kept: u64,
     /// Lines that could not be written: ends go on without a disk, and are written down when it is there again.
-    owed: Vec<Vec<u8>>,
+    owed: Vec<(u64, Vec<u8>)>,
 }
+
+/// How far the hub is told ahead of the disk, and how far the numbers of a new process are ahead of it. What waits for a
+/// full disk is told all the same, and lost when the process ends: its numbers, each of which the hub takes once, must
+/// not come back for something else.
+const AHEAD: u64 = 1000;
 
 /// A journal this long, in bytes, is written anew when the agent starts.
 const LONG: u64 = 4 << 20;
@@ -69,7 +78,9 @@ impl Journal {
         }
         let out = File::options().create(true).append(true).mode(0o600).open(&file).map_err(fail)?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(fail)?;
-        Ok(Self { file, ink: Box::new(OnDisk(out)), ledger, owed: vec![] })
+        let kept = ledger.seq;
+        let next = if kept == 0 { 1 } else { kept + AHEAD + 1 };
+        Ok(Self { file, ink: Box::new(OnDisk(out)), ledger, next, kept, owed: vec![] })
     }
 
     /// The sum of a journal file, and the length of its whole lines.
@@ -115,6 +126,12 @@ impl Journal {
         &self.file
     }
 
+    /// Reports that the hub may be told and has not taken yet, the oldest first.
+    pub fn to_tell(&self) -> impl Iterator<Item = &Report> {
+        let last = self.kept + AHEAD;
+        self.ledger.queue.iter().take_while(move |report| report.seq <= last)
+    }
+
     /// Whether lines wait for the disk.
     pub fn is_owing(&self) -> bool {
         !self.owed.is_empty()
@@ -123,20 +140,24 @@ impl Journal {
     /// Writes an entry. When the disk refuses it, it counts all the same and is written later; the caller sees by
     /// [`Journal::is_owing`] that nothing more may be opened.
     pub fn write(&mut self, at: Epoch, entry: Entry) -> Result<(), Halted> {
-        let line = Line { seq: self.ledger.seq + 1, at, entry };
+        let line = Line { seq: self.next, at, entry };
+        self.next += 1;
         self.ledger.apply(&line);
         if let Ok(mut bytes) = serde_json::to_vec(&line) {
             bytes.push(b'\n');
-            self.owed.push(bytes);
+            self.owed.push((line.seq, bytes));
         }
         self.settle()
     }
 
     /// Writes what waits.
     pub fn settle(&mut self) -> Result<(), Halted> {
-        while let Some(bytes) = self.owed.first() {
+        while let Some((seq, bytes)) = self.owed.first() {
             match self.ink.write(bytes) {
-                Ok(()) => drop(self.owed.remove(0)),
+                Ok(()) => {
+                    self.kept = *seq;
+                    self.owed.remove(0);
+                }
                 Err(InkError::Disk(_)) => return Ok(()),
                 Err(InkError::Halted) => return Err(Halted),
             }

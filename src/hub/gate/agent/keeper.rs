@@ -128,7 +128,7 @@ impl Agent {
 
     /// Reports that the hub has not taken yet, the oldest first.
     pub fn queue(&self) -> Vec<Report> {
-        self.books().ledger().queue.iter().take(200).cloned().collect()
+        self.books().to_tell().take(200).cloned().collect()
     }
 
     /// Whether half of the plan's life is over, or there is none.

@@ -86,7 +86,7 @@ pub struct Can {
 pub struct Connect {
     /// The command that fetches the certificate and connects.
     pub book: String,
-    /// The plain line for those who have the certificate.
+    /// The lines for plain ssh: the certificate is fetched first, so they are two.
     pub ssh: String,
     /// Whether the gate is open now.
     pub open: bool,
@@ -116,7 +116,7 @@ impl Slot {
             trouble: trouble(booking, server, words),
             lab: lab(booking, see),
             can: can(booking, policy, own, see),
-            connect: server.filter(|_| booking.state.is_live() && own).map(|s| connect(booking, s)),
+            connect: server.filter(|_| booking.state.is_live() && own).map(|_| connect(booking)),
         }
     }
 }
@@ -218,23 +218,11 @@ fn ends(booking: &Booking, policy: &Policy, see: &Look<'_>) -> Vec<(i64, String)
     all.map(|end| (end.0, text(end))).collect()
 }
 
-fn connect(booking: &Booking, server: &Server) -> Connect {
-    let (host, port) = match server.address.rsplit_once(':') {
-        // `[::1]:2222` and `host:2222`, but not the colons inside of `::1`.
-        Some((host, port))
-            if !port.is_empty()
-                && port.bytes().all(|b| b.is_ascii_digit())
-                && !host.ends_with(':')
-                && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            (host.trim_matches(['[', ']']), format!("-p {port} "))
-        }
-        _ => (server.address.trim_matches(['[', ']']), String::new()),
-    };
-    let host = host.rsplit('@').next().unwrap_or(host);
+fn connect(booking: &Booking) -> Connect {
+    let id = &booking.id;
     Connect {
-        book: format!("kubecamp book ssh {}", booking.id),
-        ssh: format!("ssh {port}{}@{host}", booking.person),
+        book: format!("kubecamp book ssh {id}"),
+        ssh: format!("kubecamp book ssh {id} --write slot.conf\nssh -F slot.conf kubecamp-{id}"),
         open: booking.state == State::Active,
     }
 }

@@ -1,5 +1,13 @@
-use super::sim::{Death, Post, journaled, slot};
-use crate::hub::gate::{SlotState, Wanted, agent::Halted};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::sim::{Death, Post, T0, journaled, slot};
+use crate::hub::gate::{
+    Plan, SlotState, Wanted,
+    agent::{Halted, Ink, InkError},
+};
 
 /// Two slots back to back and one that is cancelled in its midst; `from` is the second to go on from.
 async fn story(post: &mut Post, from: &mut i64) -> Result<(), Halted> {
@@ -111,26 +119,28 @@ async fn killed_at_every_line_of_a_lab_that_fails_the_next_is_served() {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_opens_nothing_and_still_ends() {
-    use crate::hub::gate::agent::{Ink, InkError};
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
-    struct Full(Box<dyn Ink>, Arc<AtomicBool>);
-    impl Ink for Full {
-        fn write(&mut self, line: &[u8]) -> Result<(), InkError> {
-            match self.1.load(Ordering::SeqCst) {
-                true => Err(InkError::Disk(std::io::ErrorKind::StorageFull.into())),
-                false => self.0.write(line),
-            }
+/// A journal whose disk is full while the flag says so.
+struct Full(Box<dyn Ink>, Arc<AtomicBool>);
+
+impl Ink for Full {
+    fn write(&mut self, line: &[u8]) -> Result<(), InkError> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Err(InkError::Disk(std::io::ErrorKind::StorageFull.into())),
+            false => self.0.write(line),
         }
     }
+}
+
+fn on_disk_of(post: &mut Post, full: &Arc<AtomicBool>) {
+    let full = Arc::clone(full);
+    post.rewire(|journal| journal.through(|ink| Box::new(Full(ink, full))));
+}
+
+#[tokio::test]
+async fn a_full_disk_opens_nothing_and_still_ends() {
     let full = Arc::new(AtomicBool::new(false));
     let mut post = Post::new();
-    let wrap = Arc::clone(&full);
-    post.rewire(|journal| journal.through(|ink| Box::new(Full(ink, wrap))));
+    on_disk_of(&mut post, &full);
     post.plan(1, &[slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 300)]).unwrap().unwrap();
     post.until(50).await.unwrap();
     assert!(post.is_open("kct-a"));
@@ -144,6 +154,79 @@ async fn a_full_disk_opens_nothing_and_still_ends() {
     let known = post.agent.ledger();
     post.reborn(None).unwrap();
     assert_eq!(post.agent.ledger(), known, "what was owed is written");
+    post.right();
+}
+
+/// The save itself and the journal run out of the same disk. The holder is out, the lab stays as it is, and nobody else
+/// gets the place until an admin cleared it: also when the agent is killed before it could write down what failed.
+#[tokio::test]
+async fn a_disk_that_fills_up_during_a_save_is_quarantined_and_throws_nothing_away() {
+    for killed in [false, true] {
+        let full = Arc::new(AtomicBool::new(false));
+        let mut post = Post::new();
+        on_disk_of(&mut post, &full);
+        let slots = [slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 500)];
+        post.plan(1, &slots).unwrap().unwrap();
+        post.until(99).await.unwrap();
+        full.store(true, Ordering::SeqCst);
+        post.sim.at().broken.insert("save kct-a".into());
+        post.until(120).await.unwrap();
+        if killed {
+            on_disk_of(&mut post, &full);
+            assert!(post.agent.recall_plan().unwrap().is_none());
+            post.until(130).await.unwrap();
+        }
+        let kept = |post: &Post, when: &str| {
+            assert_eq!(post.agent.ledger().slots["1"].state(), SlotState::Quarantined, "{when}, killed: {killed}");
+            assert!(!post.is_open("kct-a") && !post.is_open("kct-b"), "{when}, killed: {killed}");
+            let server = post.sim.at();
+            assert!(server.processes.is_empty() && server.labs.contains("kct-a"), "{when}, killed: {killed}");
+            assert!(!server.did.contains(&"reset kct-a".to_owned()), "{when}, killed: {killed}");
+        };
+        kept(&post, "while it is full");
+        full.store(false, Ordering::SeqCst);
+        post.until(140).await.unwrap();
+        kept(&post, "when there is room again");
+        post.reborn(None).unwrap();
+        post.until(150).await.unwrap();
+        kept(&post, "after a restart");
+        post.sim.at().broken.clear();
+        let mut plan = Plan::new("s1", 2, T0, T0 + 10_000);
+        (plan.slots, plan.cleared) = (slots.to_vec(), vec!["1".into()]);
+        post.give(&plan).unwrap().unwrap();
+        post.until(170).await.unwrap();
+        post.hear().unwrap();
+        assert_eq!(post.states("1").last(), Some(&SlotState::Done), "killed: {killed}");
+        assert!(post.is_open("kct-b") && post.sim.at().saved.contains("kct-a"), "killed: {killed}");
+        post.right();
+    }
+}
+
+/// What the hub heard while the disk was full is forgotten with the process; what comes after it is told all the same.
+#[tokio::test]
+async fn numbers_that_only_the_hub_remembers_are_not_given_twice() {
+    let full = Arc::new(AtomicBool::new(false));
+    let mut post = Post::new();
+    on_disk_of(&mut post, &full);
+    let slots = [slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 3000)];
+    post.plan(1, &slots).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    post.hear().unwrap();
+    full.store(true, Ordering::SeqCst);
+    post.until(200).await.unwrap();
+    // Each plan is a report, so the hub knows many numbers that are not on the disk.
+    for revision in 2..40 {
+        post.plan(revision, &slots).unwrap().unwrap();
+    }
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Done), "the hub hears of the end without a disk");
+    full.store(false, Ordering::SeqCst);
+    on_disk_of(&mut post, &full);
+    assert!(post.agent.recall_plan().unwrap().is_none());
+    post.until(210).await.unwrap();
+    assert!(post.is_open("kct-b"));
+    post.hear().unwrap();
+    assert_eq!(post.states("2"), [SlotState::Arming, SlotState::Active]);
     post.right();
 }
 

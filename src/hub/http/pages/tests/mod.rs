@@ -319,11 +319,13 @@ fn a_class_plan_renders_in_both_languages() {
 }
 
 #[test]
-fn the_plain_ssh_line_has_the_port_apart() {
+fn plain_ssh_begins_with_what_fetches_its_certificate() {
     let now = at("2026-11-23T08:00:00Z");
     let civil = civil("UTC", Lang::En);
     let home = home(&civil, now, vec![], &[booking(1, "amy", now, 60)]);
-    assert_eq!(home.slots[0].connect.as_ref().unwrap().ssh, "ssh -p 2222 amy@2001:db8::1");
+    let (slot, connect) = (&home.slots[0].id, home.slots[0].connect.as_ref().unwrap());
+    let lines = format!("kubecamp book ssh {slot} --write slot.conf\nssh -F slot.conf kubecamp-{slot}");
+    assert_eq!(connect.ssh, lines, "without a certificate nobody is let in");
 }
 
 /// Prints the time; the bound itself holds for a release build: `cargo test --release --lib ten_thousand -- --nocapture`.
