@@ -14,7 +14,7 @@ pub(super) fn check_not_over(booking: &Booking, now: Epoch) -> Result<(), Proble
     let ahead = matches!(booking.state, State::Booked | State::Delayed | State::Arming);
     let past = matches!(booking.state, State::Ending | State::Saving | State::Resetting | State::Done);
     let cut_short = booking.ended_by.is_some();
-    if !past && !cut_short && !(ahead && now >= booking.window.ends) {
+    if !(past || cut_short || (ahead && now >= booking.window.ends)) {
         return Ok(());
     }
     let when =
