@@ -26,3 +26,12 @@ pub(super) fn is_passing(problem: &Problem) -> bool {
     let code = db.code().unwrap_or_default();
     matches!(code.as_ref(), "40001" | "40P01" | "5" | "517" | "6")
 }
+
+/// Whether SQLite may have rolled back the whole transaction, and not only the statement: out of memory, interrupted,
+/// a failed read or write, a full disk. A constraint ends its statement only.
+pub(super) fn has_ended_it(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(db) = error else { return false };
+    let code = db.code().and_then(|code| code.parse::<i32>().ok());
+    // The lower eight bits of the extended code say of which kind it is.
+    matches!(code.map(|code| code & 0xff), Some(7 | 9 | 10 | 13))
+}

@@ -8,6 +8,7 @@ mod error;
 mod labs;
 mod open;
 mod people;
+mod pulse;
 mod record;
 mod servers;
 mod tx;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{
-    PgPool, SqlSafeStr, SqlitePool,
+    Connection, PgPool, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -15,6 +15,7 @@ use sqlx::{
 
 use super::{
     error::{is_passing, problem},
+    pulse::Pulse,
     tx::Tx,
 };
 use crate::{
@@ -48,6 +49,7 @@ fn for_postgres() -> Migrator {
 #[derive(Debug, Clone)]
 pub struct Store {
     pools: Pools,
+    pub(super) pulse: Pulse,
 }
 
 #[derive(Debug, Clone)]
@@ -94,14 +96,15 @@ impl Store {
             .busy_timeout(PATIENCE);
         // A file does not go away as a server does: nothing is asked of it before each use.
         let pool = |most: u32| {
-            SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE).test_before_acquire(false)
+            let options = SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+            options.test_before_acquire(false).after_release(|connection, _| Box::pin(is_clean(connection)))
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(problem)?;
         let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
         backup(&writer, path, known).await?;
         for_sqlite().run(&writer).await.map_err(migration)?;
         let readers = pool(READERS).connect_with(options).await.map_err(problem)?;
-        Ok(Self { pools: Pools::Sqlite { writer, readers } })
+        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default() })
     }
 
     async fn open_postgres(url: &str) -> Result<Self, Problem> {
@@ -109,17 +112,18 @@ impl Store {
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await.map_err(problem)?;
         for_postgres().run(&pool).await.map_err(migration)?;
-        Ok(Self { pools: Pools::Postgres(pool) })
+        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default() })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
     pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
-        match &self.pools {
+        let begun = match &self.pools {
             Pools::Sqlite { writer, .. } => {
-                Ok(Tx::sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(problem)?, actor, now))
+                writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Tx::sqlite(tx, actor, now))
             }
-            Pools::Postgres(pool) => Ok(Tx::postgres(pool.begin().await.map_err(problem)?, actor, now)),
-        }
+            Pools::Postgres(pool) => pool.begin().await.map(|tx| Tx::postgres(tx, actor, now)),
+        };
+        self.pulse.note(begun.map_err(problem))
     }
 
     /// Begins a transaction that only reads; it is let go when dropped.
@@ -151,7 +155,7 @@ impl Store {
                 Err(problem)
             }
         };
-        match settled {
+        match self.pulse.note(settled) {
             Err(problem) if is_passing(&problem) => {
                 *tries += 1;
                 if *tries >= RETRIES {
@@ -177,6 +181,18 @@ impl Store {
             Pools::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// Whether a connection that comes back to the pool can be used again; else the pool closes it and opens another.
+///
+/// On a full disk SQLite rolls back by itself, and then refuses the ROLLBACK that sqlx sends: sqlx believes for ever that
+/// the transaction is open, and would begin no other one on that connection.
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // The rollback of a transaction that was dropped may be under way still; a ping comes after it.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 /// Copies a database that is about to be upgraded.
@@ -242,6 +258,30 @@ mod tests {
         assert_eq!(copy, folder.path().join("hub.db.before-3"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+    }
+
+    #[tokio::test]
+    async fn a_full_database_refuses_a_write_and_takes_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        let kept = "SELECT count(*) FROM answers WHERE key LIKE 'half-%'";
+        let long = "x".repeat(64 << 10);
+        for round in 0..3 {
+            // Holds for this connection only, as long as it is used: a new one finds space again.
+            sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
+            let mut tries = 0;
+            let mut tx = store.write("console", Epoch(1)).await.unwrap();
+            tx.claim_key(&format!("half-{round}"), "digest").await.unwrap();
+            let refused = tx.keep_answer(&format!("half-{round}"), &long).await;
+            assert_eq!(refused.as_ref().unwrap_err().code, Code::HubDatabase, "{round}");
+            assert!(tx.claim_key("half-after", "digest").await.is_err(), "nothing is written outside of a transaction");
+            assert!(store.settle(tx, refused, &mut tries).await.unwrap().is_err());
+            store.writable(Epoch(1)).await.unwrap();
+            let half: i64 = sqlx::query_scalar(kept).fetch_one(writer).await.unwrap();
+            assert_eq!(half, 0, "{round}");
+        }
+        store.close().await;
     }
 
     #[tokio::test]

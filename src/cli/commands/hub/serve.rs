@@ -131,6 +131,8 @@ fn database(places: &Places, named: Option<&str>) -> Result<(String, PathBuf), P
 fn log(format: &str) {
     let filter = EnvFilter::try_from_env("KUBECAMP_LOG").unwrap_or_else(|_| EnvFilter::new("warn,kubecamp=info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written, on a full disk, is lost; complaining about it there too would end the request.
+    let lines = lines.log_internal_errors(false);
     // Only the first caller may set it; a test that did so before is fine.
     let _ = if format == "json" { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
 }

@@ -1,0 +1,61 @@
+//! A hub in trouble: what stands still, what goes on, and that it comes back by itself.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use kubecamp::hub::{desk::Desk, http::Clock};
+use reqwest::{Client, Method};
+use rustix::process::{Resource, Rlimit, prlimit};
+
+use super::{
+    processes::{Process, ask, slot, token},
+    world::{camp, generous, healthy},
+};
+
+/// Asks until the hub's health is told by this status.
+async fn health(client: &Client, want: u16) {
+    let began = Instant::now();
+    loop {
+        let (status, body) = ask(client, Method::GET, "/healthz", "", None).await.unwrap();
+        if status == want {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{status} {body}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// No file may grow: to the hub that is a disk without space, also for its log.
+pub async fn a_full_disk_is_over_when_there_is_space(desk: &Desk, url: &str) {
+    camp(desk, &generous()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let now = Clock::system().now();
+    let amy = token(desk, "amy", now).await;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "hub", env!("CARGO_BIN_EXE_kubecamp")]);
+    let hub = Process::run(shell, folder.path(), "hub", url);
+    let client = hub.client();
+    let book = async |hour: i64| {
+        let body = slot(now, hour);
+        let key = format!("h{hour}");
+        ask(&client, Method::POST, "/api/v1/bookings", &amy, Some((key.as_str(), &body))).await.unwrap()
+    };
+    assert_eq!(book(0).await.0, 201);
+    health(&client, 200).await;
+    for round in 1..3 {
+        let no_space = Rlimit { current: Some(1), maximum: None };
+        let before = prlimit(Some(hub.id()), Resource::Fsize, no_space).unwrap();
+        for _ in 0..3 {
+            let (status, body) = book(round).await;
+            assert_eq!((status, body["code"].as_str()), (500, Some("KC-HUB-DATABASE")), "{body}");
+        }
+        health(&client, 503).await;
+        prlimit(Some(hub.id()), Resource::Fsize, before).unwrap();
+        let (status, body) = book(round).await;
+        assert_eq!(status, 201, "the slot is free as if nothing had been, and no restart was needed: {body}");
+        health(&client, 200).await;
+    }
+    healthy(desk).await;
+}
