@@ -90,3 +90,10 @@ async fn sqlite_a_full_disk_is_told_and_over_when_there_is_space() {
     let (desk, url) = sqlite(&folder).await;
     steady::a_full_disk_is_over_when_there_is_space(&desk, &url).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_silent_webhook_delays_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    steady::a_silent_webhook_delays_nobody(&desk, &url).await;
+}

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kubecamp::hub::{desk::Desk, http::Clock};
+use kubecamp::hub::{
+    desk::{Caller, Desk},
+    http::Clock,
+};
 use reqwest::{Client, Method};
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{
     processes::{Process, ask, slot, token},
@@ -56,6 +59,38 @@ pub async fn a_full_disk_is_over_when_there_is_space(desk: &Desk, url: &str) {
         let (status, body) = book(round).await;
         assert_eq!(status, 201, "the slot is free as if nothing had been, and no restart was needed: {body}");
         health(&client, 200).await;
+    }
+    healthy(desk).await;
+}
+
+/// A webhook's other side that takes connections and never answers keeps neither the clerk nor the end waiting.
+pub async fn a_silent_webhook_delays_nobody(desk: &Desk, url: &str) {
+    camp(desk, &generous()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let now = Clock::system().now();
+    let amy = token(desk, "amy", now).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/", silent.local_addr().unwrap());
+    for _ in 0..2 {
+        desk.add_hook(&Caller::Console, now, &hook).await.unwrap();
+    }
+    let mut hub = Process::start(folder.path(), "hub", url);
+    let client = hub.client();
+    for hour in 0..30 {
+        let (key, body) = (format!("h{hour}"), slot(now, hour));
+        let made = ask(&client, Method::POST, "/api/v1/bookings", &amy, Some((key.as_str(), &body))).await.unwrap();
+        assert_eq!(made.0, 201, "{}", made.1);
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let counters = client.get("http://hub/metrics").send().await.unwrap().text().await.unwrap();
+    let last = counters.lines().find_map(|l| l.strip_prefix("kubecamp_clerk_last_tick_seconds ")).unwrap();
+    let since = Clock::system().now().0 - last.parse::<i64>().unwrap();
+    assert!(since <= 3, "the clerk stands still for {since} s");
+    let began = Instant::now();
+    kill_process(hub.id(), Signal::TERM).unwrap();
+    while !hub.has_ended() {
+        assert!(began.elapsed() < Duration::from_secs(9), "it waits for the webhook");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     healthy(desk).await;
 }

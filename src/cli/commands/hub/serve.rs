@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// How long the end of the hub waits for each thing that was told to stop.
+const LAST_STEP: Duration = Duration::from_secs(10);
+
 /// `kubecamp hub serve`: the API, the pages and the clerk, until it is told to stop.
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
@@ -55,27 +58,30 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
             stop.cancel();
         });
     }
-    let clerk = tokio::spawn(tick(state.clone(), stop.clone()));
+    // No redirects: a webhook goes where it was told, or nowhere.
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
+    let clerk = Clerk::new(desk.clone(), client);
+    let rounds = tokio::spawn(settle(clerk.clone(), state.clone(), stop.clone()));
+    let hooks = tokio::spawn(send_hooks(clerk, state.clone(), stop.clone()));
     serve_http(serving, state, stop).await;
-    let _ = clerk.await;
-    desk.close().await;
+    for task in [rounds, hooks] {
+        end(task).await;
+    }
+    let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
     output::say("kubecamp hub stopped");
     Ok(())
 }
 
 /// Lets the clerk do its round each second.
-async fn tick(state: AppState, stop: CancellationToken) {
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
-    let clerk = Clerk::new(state.desk.clone(), client);
-    let mut pulse = tokio::time::interval(Duration::from_secs(1));
-    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn settle(clerk: Clerk, state: AppState, stop: CancellationToken) {
+    let mut pulse = pulse();
     for round in 0u64.. {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = pulse.tick() => {}
         }
         let now = state.now();
-        match clerk.tick(now).await {
+        match clerk.settle(now).await {
             Ok(done) => state.site.metrics.ticked(now, done),
             Err(problem) => tracing::error!(%problem, "clerk"),
         }
@@ -84,6 +90,40 @@ async fn tick(state: AppState, stop: CancellationToken) {
         {
             tracing::error!(%problem, "clerk");
         }
+    }
+}
+
+/// Sends webhooks, beside the clerk's rounds and cut off at the end: what did not arrive is in the outbox.
+async fn send_hooks(clerk: Clerk, state: AppState, stop: CancellationToken) {
+    let mut pulse = pulse();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = pulse.tick() => {}
+        }
+        let sent = tokio::select! {
+            () = stop.cancelled() => return,
+            sent = clerk.send_hooks(state.now()) => sent,
+        };
+        match sent {
+            Ok(arrived) => state.site.metrics.sent(arrived),
+            Err(problem) => tracing::error!(%problem, "webhooks"),
+        }
+    }
+}
+
+fn pulse() -> tokio::time::Interval {
+    let mut pulse = tokio::time::interval(Duration::from_secs(1));
+    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pulse
+}
+
+/// Waits for a task that was told to stop; whatever it does is a transaction, so it may be cut off too.
+async fn end(task: tokio::task::JoinHandle<()>) {
+    let handle = task.abort_handle();
+    if tokio::time::timeout(LAST_STEP, task).await.is_err() {
+        tracing::warn!("the clerk did not end in time");
+        handle.abort();
     }
 }
 
