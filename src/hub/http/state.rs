@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{limit::Limiter, metrics::Metrics};
 use crate::{
     core::Problem,
-    hub::{desk::Desk, domain::Epoch, gate::HubKey},
+    hub::{desk::Desk, domain::Epoch, gate::HubKey, private},
 };
 
 /// Where handlers get the time from; tests have one of their own.
@@ -66,11 +66,27 @@ pub struct GateKeys {
 impl GateKeys {
     /// The keys in a folder, `user_ca` and `plan_key`; made when they are missing.
     pub fn in_folder(folder: &Path) -> Result<Self, Problem> {
-        Ok(Self {
+        let keys = Self {
             ca: HubKey::load_or_make(&folder.join("user_ca"), "kubecamp user CA")?,
             plan: HubKey::load_or_make(&folder.join("plan_key"), "kubecamp plans")?,
-        })
+        };
+        if let Err(error) = close_to_others(folder) {
+            tracing::warn!(folder = %folder.display(), %error, "others may look into the folder of the hub's keys");
+        }
+        Ok(keys)
     }
+}
+
+/// A folder with nothing but the keys is for the hub alone. One that holds more, as /etc would, is not the hub's to close.
+fn close_to_others(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let ours = ["user_ca", "plan_key"].iter().any(|key| name.as_encoded_bytes().starts_with(key.as_bytes()));
+        if !ours {
+            return Ok(());
+        }
+    }
+    private::tighten(folder)
 }
 
 impl fmt::Debug for GateKeys {
@@ -123,5 +139,29 @@ impl Site {
     /// The name of the session cookie.
     pub fn cookie(&self) -> &'static str {
         if self.secure { "__Host-kubecamp" } else { "kubecamp" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_keys_is_closed_and_one_of_other_things_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777;
+        let opened = || fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        opened();
+        GateKeys::in_folder(folder.path()).unwrap();
+        assert_eq!(mode(), 0o700);
+        fs::write(folder.path().join("passwd"), "x").unwrap();
+        opened();
+        GateKeys::in_folder(folder.path()).unwrap();
+        assert_eq!(mode(), 0o755);
     }
 }

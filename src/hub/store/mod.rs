@@ -3,8 +3,10 @@
 //! Start here: `open.rs`, then `tx.rs`; one file per kind of row.
 
 mod access;
+mod backup;
 mod bookings;
 mod error;
+mod file;
 mod labs;
 mod open;
 mod people;

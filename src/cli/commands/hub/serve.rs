@@ -16,6 +16,7 @@ use crate::{
         desk::{Caller, Desk, NewPerson},
         domain::Role,
         http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, serve as serve_http},
+        private,
         store::Store,
     },
 };
@@ -34,7 +35,11 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     log(&args.log);
     cx.stop.in_order();
     let secure = tls.is_some();
-    let (database, folder) = database(&cx.places, args.database.as_deref())?;
+    let (database, folder) = database(&cx.places, args.database.as_deref());
+    if args.database.is_none() {
+        let fail = |e| Problem::new(Code::LocalFile, format!("cannot make {}", folder.display())).because(e);
+        private::make_folder(&folder).and_then(|()| private::tighten(&folder)).map_err(fail)?;
+    }
     let desk = Desk::new(Store::open(&database).await?);
     let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
     site.keys = Some(GateKeys::in_folder(&args.keys.clone().unwrap_or_else(|| folder.join("keys")))?);
@@ -129,8 +134,8 @@ async fn end(task: tokio::task::JoinHandle<()>) {
 
 /// `kubecamp hub admin-link`: the first admin, or one who lost the key. It needs the database, so no token.
 pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), Problems> {
-    let (database, _) = database(&cx.places, args.database.as_deref())?;
-    let desk = Desk::new(Store::open(&database).await?);
+    let (database, _) = database(&cx.places, args.database.as_deref());
+    let desk = Desk::new(Store::open_existing(&database).await?);
     let now = Clock::system().now();
     let people = desk.people(&Caller::Console, now).await?;
     match people.iter().find(|p| p.id == args.login) {
@@ -155,16 +160,14 @@ pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), 
 }
 
 /// The database that was named or the default one, and the folder for what belongs to the hub besides.
-fn database(places: &Places, named: Option<&str>) -> Result<(String, PathBuf), Problem> {
+fn database(places: &Places, named: Option<&str>) -> (String, PathBuf) {
     let own = places.labs.with_file_name("hub");
-    let folder = match named.and_then(|url| url.strip_prefix("sqlite://")) {
+    let Some(url) = named else { return (format!("sqlite://{}", own.join("hub.db").display()), own) };
+    let folder = match url.strip_prefix("sqlite://") {
         Some(path) => PathBuf::from(path).parent().map(PathBuf::from).unwrap_or_default(),
-        None => own.clone(),
+        None => own,
     };
-    std::fs::create_dir_all(&own)
-        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot make {}", own.display())).because(e))?;
-    let url = named.map_or_else(|| format!("sqlite://{}", own.join("hub.db").display()), str::to_owned);
-    Ok((url, folder))
+    (url.to_owned(), folder)
 }
 
 /// One line or JSON object per request on standard error; `KUBECAMP_LOG` narrows it.
