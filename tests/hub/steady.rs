@@ -5,16 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use kubecamp::hub::{
     desk::{Caller, Desk},
     http::Clock,
 };
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, Response, StatusCode};
 use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{
     processes::{Process, ask, slot, token},
-    world::{camp, generous, healthy},
+    served::{Hub, refused},
+    world::{book, camp, generous, healthy},
 };
 
 /// Asks until the hub's health is told by this status.
@@ -93,4 +95,49 @@ pub async fn a_silent_webhook_delays_nobody(desk: &Desk, url: &str) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     healthy(desk).await;
+}
+
+/// Reads what a stream tells until `want` is in it.
+async fn hear(stream: Response, want: &str) {
+    let mut stream = stream.bytes_stream();
+    let mut heard = String::new();
+    let hearing = async {
+        while !heard.contains(want) {
+            heard.push_str(&String::from_utf8_lossy(&stream.next().await.unwrap().unwrap()));
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(10), hearing).await;
+    assert!(in_time.is_ok(), "no {want}: {heard}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_does_not_take_all_event_streams() {
+    let hub = Hub::start().await;
+    let (amy, bob) = (hub.token("amy").await, hub.token("bob").await);
+    let open = |token: &str| hub.ask(Method::GET, "/api/v1/events", token).send();
+    let mut mine = vec![];
+    for _ in 0..16 {
+        mine.push(open(&bob).await.unwrap());
+    }
+    assert!(mine.iter().all(|stream| stream.status() == StatusCode::OK));
+    let (status, code, _) = refused(open(&bob).await.unwrap()).await;
+    assert_eq!((status, code.as_str()), (429, "KC-HUB-TOO-MANY"));
+    assert_eq!(open(&amy).await.unwrap().status(), StatusCode::OK, "others listen");
+    mine.pop();
+    let began = Instant::now();
+    while open(&bob).await.unwrap().status() != StatusCode::OK {
+        assert!(began.elapsed() < Duration::from_secs(10), "a stream that ended is still counted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// As after the database was put back from a copy: the numbers begin again further down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_from_a_number_that_is_yet_to_come_goes_on_from_the_newest() {
+    let hub = Hub::start().await;
+    let amy = hub.token("amy").await;
+    let request = hub.ask(Method::GET, "/api/v1/events", &amy).header("Last-Event-ID", "99999999");
+    let stream = request.send().await.unwrap();
+    book(&hub.desk, "amy", 60, 120).await;
+    hear(stream, "event: booking.booked").await;
 }

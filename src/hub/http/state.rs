@@ -3,7 +3,11 @@ use std::{fmt, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{limit::Limiter, metrics::Metrics};
+use super::{
+    limit::Limiter,
+    metrics::Metrics,
+    room::{Room, most_connections},
+};
 use crate::{
     core::Problem,
     hub::{desk::Desk, domain::Epoch, gate::HubKey, private},
@@ -108,6 +112,10 @@ pub struct Site {
     pub limiter: Limiter,
     /// Tries to sign in per client.
     pub sign_ins: Limiter,
+    /// Connections that it holds at a time.
+    pub(super) connections: usize,
+    /// Event streams, by person.
+    pub(super) streams: Arc<Room>,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
     /// The newest event's number; wakes the event streams.
@@ -121,6 +129,7 @@ pub struct Site {
 impl Site {
     /// A hub at `public_url`, with `rate` requests per second for each client; 0 is without limit.
     pub fn new(public_url: Option<String>, secure: bool, behind_proxy: bool, rate: u32) -> Self {
+        let connections = most_connections();
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         Self {
             secure: secure || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
@@ -129,6 +138,8 @@ impl Site {
             limiter: Limiter::new(f64::from(rate), f64::from(rate) * 8.0),
             // Twenty at once, so that a class behind one address gets in, then one each three seconds.
             sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 0.33 }, 20.0),
+            connections,
+            streams: Room::for_streams(connections),
             metrics: Metrics::default(),
             newest: watch::Sender::new(0),
             keys: None,

@@ -15,7 +15,7 @@ use crate::{
         clerk::Clerk,
         desk::{Caller, Desk, NewPerson},
         domain::Role,
-        http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, serve as serve_http},
+        http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, raise_open_files, serve as serve_http},
         private,
         store::Store,
     },
@@ -34,6 +34,7 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     }
     log(&args.log);
     cx.stop.in_order();
+    raise_open_files();
     let secure = tls.is_some();
     let (database, folder) = database(&cx.places, args.database.as_deref());
     if args.database.is_none() {
