@@ -11,7 +11,7 @@ use kubecamp::hub::{
     http::Clock,
 };
 use reqwest::{Client, Method, Response, StatusCode};
-use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::{
     processes::{Process, ask, slot, token},
@@ -50,7 +50,7 @@ pub async fn a_full_disk_is_over_when_there_is_space(desk: &Desk, url: &str) {
     assert_eq!(book(0).await.0, 201);
     health(&client, 200).await;
     for round in 1..3 {
-        let no_space = Rlimit { current: Some(1), maximum: None };
+        let no_space = Rlimit { current: Some(1), ..getrlimit(Resource::Fsize) };
         let before = prlimit(Some(hub.id()), Resource::Fsize, no_space).unwrap();
         for _ in 0..3 {
             let (status, body) = book(round).await;

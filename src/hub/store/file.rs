@@ -13,8 +13,8 @@ use crate::{
 
 /// The file of `sqlite://PATH`.
 pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
-    // SQLite takes no path for a file of its own for each connection, and `:memory:` too.
-    if path.is_empty() || path == ":memory:" || path.contains('?') {
+    // To SQLite the first two are a file of its own for each connection, and `file:` begins an address with options.
+    if path.is_empty() || path == ":memory:" || path.starts_with("file:") || path.contains('?') {
         return Err(Problem::new(Code::HubInvalid, format!("`sqlite://{path}` names no file"))
             .hint("Use sqlite://PATH, as sqlite:///var/lib/kubecamp-hub/hub.db, without options."));
     }
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_names_no_file_is_refused() {
-        for url in ["sqlite://", "sqlite://:memory:", "sqlite:///tmp/x?mode=ro"] {
+        for url in ["sqlite://", "sqlite://:memory:", "sqlite://file:x", "sqlite:///tmp/x?mode=ro"] {
             assert_eq!(Store::open(url).await.unwrap_err().code, Code::HubInvalid, "{url}");
         }
     }

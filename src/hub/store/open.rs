@@ -112,7 +112,10 @@ impl Store {
         // A file does not go away as a server does: nothing is asked of it before each use.
         let pool = |most: u32| {
             let options = SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
-            options.test_before_acquire(false).after_release(|connection, _| Box::pin(is_clean(connection)))
+            options.test_before_acquire(false).before_acquire(|connection, _| {
+                let clean = is_clean(connection);
+                Box::pin(async move { Ok(clean) })
+            })
         };
         let writer =
             pool(1).connect_with(options.clone()).await.map_err(|e| problem(e).detail([path.display().to_string()]))?;
@@ -212,16 +215,12 @@ impl Store {
     }
 }
 
-/// Whether a connection that comes back to the pool can be used again; else the pool closes it and opens another.
+/// Whether a connection of the pool can be used again; else the pool closes it and opens another.
 ///
 /// On a full disk SQLite rolls back by itself, and then refuses the ROLLBACK that sqlx sends: sqlx believes for ever that
 /// the transaction is open, and would begin no other one on that connection.
-async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    if connection.is_in_transaction() {
-        // The rollback of a transaction that was dropped may be under way still; a ping comes after it.
-        connection.ping().await?;
-    }
-    Ok(!connection.is_in_transaction())
+fn is_clean(connection: &mut SqliteConnection) -> bool {
+    !connection.is_in_transaction()
 }
 
 /// The first connection to PostgreSQL, or why there is none: the pool would be silent for long, and then tell the time

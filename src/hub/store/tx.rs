@@ -277,7 +277,7 @@ impl Tx {
     }
 
     pub(super) async fn rollback(self) {
-        // One that fails was done by the database, or means a lost connection; the pool looks at what comes back to it.
+        // One that fails was done by the database, or means a lost connection; the pool looks at what it gives out again.
         let _ = match self.inner {
             Inner::Sqlite(tx) => tx.rollback().await,
             Inner::Postgres(tx) => tx.rollback().await,

@@ -56,7 +56,14 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     if !people.iter().any(|p| p.role == Role::Admin && p.active) {
         output::say("There is no admin yet. On this computer: kubecamp hub admin-link LOGIN with the same --database.");
     }
-    let stop = cx.cancel.clone();
+    run(serving, state, cx.cancel.clone()).await;
+    let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
+    output::say("kubecamp hub stopped");
+    Ok(())
+}
+
+/// All that a hub does, until `stop` or SIGTERM.
+async fn run(serving: Serving, state: AppState, stop: CancellationToken) {
     if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -66,16 +73,13 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     }
     // No redirects: a webhook goes where it was told, or nowhere.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
-    let clerk = Clerk::new(desk.clone(), client);
+    let clerk = Clerk::new(state.desk.clone(), client);
     let rounds = tokio::spawn(settle(clerk.clone(), state.clone(), stop.clone()));
     let hooks = tokio::spawn(send_hooks(clerk, state.clone(), stop.clone()));
     serve_http(serving, state, stop).await;
     for task in [rounds, hooks] {
         end(task).await;
     }
-    let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
-    output::say("kubecamp hub stopped");
-    Ok(())
 }
 
 /// Lets the clerk do its round each second.
