@@ -13,7 +13,7 @@ use crate::{
 
 /// The file of `sqlite://PATH`.
 pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
-    // To SQLite the first two are a file of its own for each connection, and `file:` begins an address with options.
+    // To SQLite an empty path and `:memory:` are a database for each connection, and `file:` begins an address with options.
     if path.is_empty() || path == ":memory:" || path.starts_with("file:") || path.contains('?') {
         return Err(Problem::new(Code::HubInvalid, format!("`sqlite://{path}` names no file"))
             .hint("Use sqlite://PATH, as sqlite:///var/lib/kubecamp-hub/hub.db, without options."));
@@ -49,7 +49,7 @@ fn beside(path: &Path) -> Vec<PathBuf> {
         name.push(end);
         PathBuf::from(name)
     };
-    let mut files: Vec<PathBuf> = ["", "-wal", "-shm", "-journal"].iter().map(|end| named(end)).collect();
+    let mut files = Vec::from(["", "-wal", "-shm", "-journal"].map(named));
     let copies = named(".before-");
     let there = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let is_copy =

@@ -219,7 +219,7 @@ impl Store {
 ///
 /// On a full disk SQLite rolls back by itself, and then refuses the ROLLBACK that sqlx sends: sqlx believes for ever that
 /// the transaction is open, and would begin no other one on that connection.
-fn is_clean(connection: &mut SqliteConnection) -> bool {
+fn is_clean(connection: &SqliteConnection) -> bool {
     !connection.is_in_transaction()
 }
 
