@@ -178,7 +178,7 @@ codes! {
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
     HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
-    HubBusy = "KC-HUB-BUSY", Busy, "The hub's database was too busy.", "Run the same command again.";
+    HubBusy = "KC-HUB-BUSY", Busy, "The hub or its database was too busy.", "Run the same command again.";
     BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
     BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
     BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";

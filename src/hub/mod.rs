@@ -7,4 +7,5 @@ pub mod desk;
 pub mod domain;
 pub mod gate;
 pub mod http;
+pub mod private;
 pub mod store;

@@ -354,6 +354,14 @@ fn a_hub_is_not_opened_to_others_by_accident() {
     }
     let wrong = kubecamp(home.path(), &["hub", "serve", "--database", "mysql://x"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+    let typo = format!("sqlite://{}", home.path().join("typo.db").display());
+    for database in ["sqlite://", typo.as_str()] {
+        let absent = kubecamp(home.path(), &["hub", "admin-link", "ann", "--database", database]).output().unwrap();
+        let said = String::from_utf8_lossy(&absent.stderr);
+        assert_eq!(absent.status.code(), Some(2), "{said}");
+        assert!(said.contains("KC-HUB-INVALID") && absent.stdout.is_empty(), "{said}");
+    }
+    assert!(!home.path().join("typo.db").exists(), "only a hub makes a database");
     let nobody = kubecamp(home.path(), &["book", "ls"]).output().unwrap();
     assert_eq!(nobody.status.code(), Some(2), "no hub is named");
 }

@@ -10,6 +10,7 @@ pub mod processes;
 mod quiet;
 pub mod scenarios;
 mod served;
+mod steady;
 pub mod walks;
 pub mod world;
 
@@ -81,4 +82,18 @@ async fn sqlite_the_hub_is_killed_around_every_report() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     walks::killed_around_every_report(&desk, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_full_disk_is_told_and_over_when_there_is_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    steady::a_full_disk_is_over_when_there_is_space(&desk, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_silent_webhook_delays_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    steady::a_silent_webhook_delays_nobody(&desk, &url).await;
 }

@@ -32,10 +32,14 @@ pub(super) struct Process {
 impl Process {
     /// Starts one and waits until it listens. All of a folder have the same keys.
     pub(super) fn start(folder: &Path, name: &str, database: &str) -> Self {
+        Self::run(Command::new(env!("CARGO_BIN_EXE_kubecamp")), folder, name, database)
+    }
+
+    /// Starts one by a command that runs what it is given more.
+    pub(super) fn run(mut hub: Command, folder: &Path, name: &str, database: &str) -> Self {
         let socket = folder.join(format!("{name}.sock"));
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut hub = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
         hub.args(["hub", "serve", "--rate", "0", "--database", database]);
         hub.arg("--listen").arg(format!("unix:{}", socket.display())).arg("--keys").arg(folder.join("keys"));
         hub.env("KUBECAMP_HOME", folder.join(name)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -54,6 +58,16 @@ impl Process {
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Its number among the processes.
+    pub(super) fn id(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub(super) fn client(&self) -> Client {
@@ -97,7 +111,7 @@ async fn newest(desk: &Desk) -> i64 {
 }
 
 /// The half hour that begins `hour` hours after the next one; the program goes by the computer's clock.
-fn slot(now: Epoch, hour: i64) -> Value {
+pub(super) fn slot(now: Epoch, hour: i64) -> Value {
     let starts = (now.0 / 3600 + 2 + hour) * 3600;
     json!({ "server": "one", "layout": "1x4c12g", "window": { "starts": starts, "ends": starts + 1800 } })
 }

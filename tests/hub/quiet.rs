@@ -29,16 +29,17 @@ pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
     let offered = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 360, 420)).await.unwrap();
     desk.cancel(&who("dan"), NOW, None, &given_up.id, &Edit::default()).await.unwrap();
     let clerk = clerk(desk);
-    assert_eq!(clerk.tick(at(1)).await.unwrap(), Ticked { offered: 1, ..Ticked::default() });
+    assert_eq!(clerk.settle(at(1)).await.unwrap(), Ticked { offered: 1, ..Ticked::default() });
 
     let pool = sqlx::SqlitePool::connect(url).await.unwrap();
     let writer = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let quiet = tokio::time::timeout(Duration::from_secs(10), clerk.tick(at(2))).await;
-    assert_eq!(quiet.expect("it waits for who writes").unwrap(), Ticked::default());
+    let round = async { (clerk.settle(at(2)).await, clerk.send_hooks(at(2)).await) };
+    let (settled, sent) = tokio::time::timeout(Duration::from_secs(10), round).await.expect("it waits for who writes");
+    assert_eq!((settled.unwrap(), sent.unwrap()), (Ticked::default(), 0));
     writer.rollback().await.unwrap();
     pool.close().await;
 
-    assert_eq!(clerk.tick(at(12)).await.unwrap().settled, 1, "the offer was not taken");
+    assert_eq!(clerk.settle(at(12)).await.unwrap().settled, 1, "the offer was not taken");
     let after = desk.booking(&who("amy"), at(12), &offered.id).await.unwrap();
     assert_eq!((after.state, after.lapses), (State::Offered, 1), "nobody else wants it, so it is offered once more");
     healthy(desk).await;

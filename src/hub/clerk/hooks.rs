@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream};
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,6 +17,18 @@ use crate::{
 const MOST_TRIES: i64 = 15;
 const LONGEST_WAIT: i64 = 4 * 3600;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So many webhooks are served at a time.
+const AT_ONCE: usize = 8;
+/// A round begins no delivery after this. With the last one it is over long before another hub may take what it took.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Why a delivery did not arrive.
+enum Unsent {
+    /// The other side took it and said no.
+    Refused(String),
+    /// The other side does not answer.
+    Away(String),
+}
 
 /// What the header `Kubecamp-Signature` holds: `t=SECONDS,v1=HEX`, an HMAC-SHA256 of `SECONDS.BODY`.
 ///
@@ -26,27 +41,45 @@ pub fn signature(secret: &Secret, sent: Epoch, body: &str) -> String {
 }
 
 impl Clerk {
-    /// Sends the webhooks that are due, eight at a time; how many arrived. One that fails is tried again, later each
-    /// time.
+    /// Sends the webhooks that are due: several at a time, the events of each in their order; how many arrived. What fails
+    /// is tried again, later each time. It takes as long as the other sides do, so nothing else should wait for it; cut
+    /// off, what was not noted is sent once more.
     pub async fn send_hooks(&self, now: Epoch) -> Result<usize, Problem> {
-        let due = self.desk.take_deliveries(now).await?;
-        let sends = due.into_iter().map(|one| async move {
-            let error = self.send(now, &one).await.err();
-            (one, error)
-        });
-        let outcomes: Vec<_> = stream::iter(sends).buffer_unordered(8).collect().await;
+        let mut hooks: BTreeMap<i64, Vec<Delivery>> = BTreeMap::new();
+        for one in self.desk.take_deliveries(now).await? {
+            hooks.entry(one.hook).or_default().push(one);
+        }
+        let began = Instant::now();
+        let sends = hooks.into_values().map(|due| async move { self.send_in_order(now, began, due).await });
+        let outcomes: Vec<Result<usize, Problem>> = stream::iter(sends).buffer_unordered(AT_ONCE).collect().await;
+        outcomes.into_iter().sum()
+    }
+
+    async fn send_in_order(&self, now: Epoch, began: Instant, due: Vec<Delivery>) -> Result<usize, Problem> {
         let mut arrived = 0;
-        for (one, error) in outcomes {
+        for one in due {
+            if began.elapsed() > ROUND {
+                break;
+            }
+            let (error, away) = match self.send(now, &one).await {
+                Ok(()) => (None, false),
+                Err(Unsent::Refused(why)) => (Some(why), false),
+                Err(Unsent::Away(why)) => (Some(why), true),
+            };
             arrived += usize::from(error.is_none());
             let wait = (10i64 << one.tries.clamp(0, 20)).min(LONGEST_WAIT);
             let next = (error.is_some() && one.tries + 1 < MOST_TRIES).then(|| now + wait);
             self.desk.delivered(now, &one, error, next).await?;
+            // The next would wait as long for nothing; it is due again soon, and no try of it is counted.
+            if away {
+                break;
+            }
         }
         Ok(arrived)
     }
 
-    async fn send(&self, now: Epoch, one: &Delivery) -> Result<(), String> {
-        let body = serde_json::to_string(&one.event).map_err(|e| e.to_string())?;
+    async fn send(&self, now: Epoch, one: &Delivery) -> Result<(), Unsent> {
+        let body = serde_json::to_string(&one.event).map_err(|e| Unsent::Refused(e.to_string()))?;
         let request = self
             .client
             .post(&one.url)
@@ -56,8 +89,9 @@ impl Clerk {
             .header("Kubecamp-Delivery", one.event.id.to_string())
             .header("Kubecamp-Signature", signature(&one.secret, now, &body));
         // The address may hold a token of the other side; it stays out of what is kept.
-        let answer = request.body(body).send().await.map_err(|e| e.without_url().to_string())?;
-        if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
+        let answer = request.body(body).send().await.map_err(|e| Unsent::Away(e.without_url().to_string()))?;
+        let status = answer.status();
+        if status.is_success() { Ok(()) } else { Err(Unsent::Refused(format!("it answered {status}"))) }
     }
 }
 

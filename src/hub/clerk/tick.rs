@@ -19,8 +19,6 @@ pub struct Ticked {
     pub offered: usize,
     /// Bookings that were moved off a server that does not take them.
     pub moved: usize,
-    /// Webhooks that arrived.
-    pub sent: usize,
 }
 
 impl Clerk {
@@ -31,17 +29,11 @@ impl Clerk {
 
     /// Does all that is due at `now`; called each second or so, and once at the start, where it also catches up with
     /// whatever became due while no hub ran. What is to be done is looked for by reading, and looked at once more in the
-    /// transaction that does it: where nothing is due, nothing is written.
+    /// transaction that does it: where nothing is due, nothing is written. Webhooks are sent apart: a slot begins and
+    /// ends whatever somebody else's computer does.
     ///
     /// # Errors
     /// The first that was met; what has nothing to do with it was done all the same.
-    pub async fn tick(&self, now: Epoch) -> Result<Ticked, Problem> {
-        let settled = self.settle(now).await;
-        let sent = self.send_hooks(now).await;
-        Ok(Ticked { sent: sent?, ..settled? })
-    }
-
-    /// As [`Clerk::tick`], without webhooks.
     pub async fn settle(&self, now: Epoch) -> Result<Ticked, Problem> {
         let (mut done, mut first) = (Ticked::default(), None);
         for booking in self.desk.due(now).await? {

@@ -101,7 +101,7 @@ impl Desk {
         if !self.store.read(now).await?.has_deliveries().await? {
             return Ok(vec![]);
         }
-        transact!(self, Caller::Clerk, now, |tx| tx.take_deliveries(50, 60).await)
+        transact!(self, Caller::Clerk, now, |tx| tx.take_deliveries(25, 60).await)
     }
 
     /// Notes how a delivery went.

@@ -204,4 +204,9 @@ impl Desk {
     pub async fn last_event(&self, now: Epoch) -> Result<i64, Problem> {
         self.store.read(now).await?.last_event().await
     }
+
+    /// Whether the hub can keep anything at this moment.
+    pub async fn writable(&self, now: Epoch) -> Result<(), Problem> {
+        self.store.writable(now).await
+    }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use russh::keys::{Algorithm, PrivateKey, PublicKey, ssh_key::LineEnding};
 
-use crate::core::{Code, Problem, Secret};
+use crate::{
+    core::{Code, Problem, Secret},
+    hub::private::make_folder,
+};
 
 /// A private ed25519 key of the hub: its user CA, or the key that signs plans. They are two keys on purpose: who can
 /// sign a plan cannot sign a certificate.
@@ -74,7 +77,7 @@ impl HubKey {
         let part = file.with_extension(format!("part-{}", std::process::id()));
         let wrote = || -> std::io::Result<()> {
             if let Some(folder) = file.parent() {
-                fs::create_dir_all(folder)?;
+                make_folder(folder)?;
             }
             let _ = fs::remove_file(&part);
             let mut out = File::options().create_new(true).write(true).mode(0o600).open(&part)?;
@@ -105,6 +108,8 @@ mod tests {
         let file = dir.path().join("new/ca");
         let made = HubKey::load_or_make(&file, "kubecamp user CA").unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        let folder = fs::metadata(file.parent().unwrap()).unwrap();
+        assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
         assert_eq!(HubKey::load_or_make(&file, "x").unwrap().public(), made.public());
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no part is left");
         assert!(made.public_line().unwrap().starts_with("ssh-ed25519 "));

@@ -104,15 +104,19 @@ pub(super) fn client_of(request: &Request, behind_proxy: bool) -> String {
     let peer = request.extensions().get::<Peer>().and_then(|p| p.0);
     let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
     let forwarded = forwarded.and_then(|v| v.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
-    match forwarded.filter(|_| behind_proxy).or(peer) {
-        Some(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
+    forwarded.filter(|_| behind_proxy).or(peer).map_or("unix".to_owned(), network_of)
+}
+
+/// An address, or the network of an IPv6 one.
+pub(super) fn network_of(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(ip) => ip.to_string(),
             None => {
                 format!("{:x}:{:x}:{:x}:{:x}::", ip.segments()[0], ip.segments()[1], ip.segments()[2], ip.segments()[3])
             }
         },
-        Some(ip) => ip.to_string(),
-        None => "unix".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
     }
 }
 

@@ -51,16 +51,16 @@ impl Metrics {
 
     /// Counts what the clerk did.
     pub fn ticked(&self, now: Epoch, done: Ticked) {
-        let rows = [
-            (&self.settled, done.settled),
-            (&self.offered, done.offered),
-            (&self.moved, done.moved),
-            (&self.sent, done.sent),
-        ];
+        let rows = [(&self.settled, done.settled), (&self.offered, done.offered), (&self.moved, done.moved)];
         for (counter, more) in rows {
             counter.fetch_add(more as u64, Ordering::Relaxed);
         }
         self.tick.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Counts webhooks that arrived.
+    pub fn sent(&self, more: usize) {
+        self.sent.fetch_add(more as u64, Ordering::Relaxed);
     }
 
     /// The counters in Prometheus' text format.

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
 use hyper::service::Service;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -24,13 +29,18 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppState, api, app, guard::Peer, tls};
+use super::{
+    AppState, Refused, api, app,
+    guard::{Peer, network_of},
+    room::{Full, Place, Room},
+    tls,
+};
 use crate::core::{Code, Problem};
 
-/// Connections at a time; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 2048;
-/// A client that has not sent its headers by then is let go.
-const HEADER_PATIENCE: Duration = Duration::from_secs(15);
+/// A client that has not sent its headers by then is let go; also one that asks nothing more.
+const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// So many clients at a time are told that they have too many connections; others are let go without a word.
+const MOST_TOLD: usize = 16;
 /// How long requests may still run after the hub was told to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 
@@ -134,8 +144,14 @@ async fn clear_dead_socket(path: &PathBuf) -> io::Result<()> {
 pub async fn serve(serving: Serving, state: AppState, stop: CancellationToken) {
     let site = Arc::clone(&state.site);
     tokio::spawn(api::watch_events(state.clone()));
-    let router = app(state);
-    let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let hall = Hall {
+        router: app(state),
+        refusing: Router::new().fallback(too_many),
+        tls: serving.tls.clone(),
+        addresses: (!site.behind_proxy).then(|| Room::for_addresses(site.connections)),
+        told: Room::new(MOST_TOLD, MOST_TOLD),
+    };
+    let permits = Arc::new(Semaphore::new(site.connections));
     let graceful = GracefulShutdown::new();
     loop {
         let permit = tokio::select! {
@@ -148,7 +164,7 @@ pub async fn serve(serving: Serving, state: AppState, stop: CancellationToken) {
             accepted = accept(&serving.socket) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(stream, peer, serving.tls.clone(), &router, &graceful, permit),
+            Ok((stream, peer)) => hall.admit(stream, peer, &graceful, permit),
             Err(error) => {
                 // Out of file descriptors, or a client that went away at once: neither ends the hub.
                 tracing::warn!(%error, "accept");
@@ -162,6 +178,39 @@ pub async fn serve(serving: Serving, state: AppState, stop: CancellationToken) {
     }
     if let Listen::Unix(path) = &serving.listen {
         let _ = fs::remove_file(path);
+    }
+}
+
+/// The answer on each connection that one address has too many.
+async fn too_many() -> Response {
+    let problem = Problem::new(Code::HubTooMany, "your address has too many connections open")
+        .hint("Close some of them, or idle ones, and try again.");
+    let mut response = Refused { retry: Some(10), ..problem.into() }.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Where connections are let in.
+struct Hall {
+    router: Router,
+    refusing: Router,
+    tls: Option<Tls>,
+    /// By address; none behind a proxy, which is one address for all.
+    addresses: Option<Arc<Room>>,
+    told: Arc<Room>,
+}
+
+impl Hall {
+    fn admit(&self, stream: AnyStream, peer: Peer, graceful: &GracefulShutdown, permit: OwnedSemaphorePermit) {
+        let address = peer.0.map(network_of).zip(self.addresses.as_ref());
+        let (router, place) = match address.map(|(address, room)| room.enter(&address)).transpose() {
+            Ok(place) => (&self.router, place),
+            Err(Full::Each(_) | Full::All) => match self.told.enter("") {
+                Ok(place) => (&self.refusing, Some(place)),
+                Err(_) => return,
+            },
+        };
+        attend(stream, peer, self.tls.clone(), router, graceful, (permit, place));
     }
 }
 
@@ -183,13 +232,13 @@ async fn accept(socket: &Socket) -> io::Result<(AnyStream, Peer)> {
     }
 }
 
-fn admit(
+fn attend(
     stream: AnyStream,
     peer: Peer,
     tls: Option<Tls>,
     router: &Router,
     graceful: &GracefulShutdown,
-    permit: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, Option<Place>),
 ) {
     let inner = TowerToHyperService::new(router.clone());
     let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
@@ -198,7 +247,7 @@ fn admit(
     });
     let watcher = graceful.watcher();
     tokio::spawn(async move {
-        let _permit = permit;
+        let _held = held;
         let stream: AnyStream = match tls {
             None => stream,
             Some(Tls(acceptor)) => match timeout(HEADER_PATIENCE, acceptor.accept(stream)).await {
@@ -219,6 +268,11 @@ fn admit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::{
+        desk::Desk,
+        http::{Clock, Site},
+        store::Store,
+    };
 
     #[test]
     fn addresses_are_read() {
@@ -245,5 +299,46 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert_eq!(Serving::bind(&listen, None).await.unwrap_err().code, Code::HubListen);
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn one_address_does_not_take_all_connections() {
+        use tokio::{
+            io::{AsyncReadExt, AsyncWriteExt},
+            net::TcpStream,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let site = Site { connections: 8, ..Site::new(None, false, false, 0) };
+        let state = AppState { desk: Desk::new(store), clock: Clock::system(), site: Arc::new(site) };
+        let serving = Serving::bind(&"127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+        let Listen::Tcp(addr) = serving.listen else { unreachable!() };
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(serving, state, stop.clone()));
+        let ask = async || {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let mut idle = vec![];
+        for _ in 0..4 {
+            idle.push(TcpStream::connect(addr).await.unwrap());
+        }
+        let told = ask().await;
+        assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("KC-HUB-TOO-MANY"), "{told}");
+        idle.pop();
+        let began = std::time::Instant::now();
+        while !ask().await.starts_with("HTTP/1.1 200 ") {
+            assert!(began.elapsed() < HEADER_PATIENCE / 2, "a connection that ended is still counted");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Who asks nothing is let go.
+        let mut byte = [0];
+        let end = timeout(2 * HEADER_PATIENCE, idle.remove(0).read(&mut byte)).await;
+        assert!(end.is_ok(), "an idle connection stays open");
+        stop.cancel();
+        served.await.unwrap();
     }
 }

@@ -3,10 +3,14 @@ use std::{fmt, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{limit::Limiter, metrics::Metrics};
+use super::{
+    limit::Limiter,
+    metrics::Metrics,
+    room::{Room, most_connections},
+};
 use crate::{
     core::Problem,
-    hub::{desk::Desk, domain::Epoch, gate::HubKey},
+    hub::{desk::Desk, domain::Epoch, gate::HubKey, private},
 };
 
 /// Where handlers get the time from; tests have one of their own.
@@ -66,11 +70,27 @@ pub struct GateKeys {
 impl GateKeys {
     /// The keys in a folder, `user_ca` and `plan_key`; made when they are missing.
     pub fn in_folder(folder: &Path) -> Result<Self, Problem> {
-        Ok(Self {
+        let keys = Self {
             ca: HubKey::load_or_make(&folder.join("user_ca"), "kubecamp user CA")?,
             plan: HubKey::load_or_make(&folder.join("plan_key"), "kubecamp plans")?,
-        })
+        };
+        if let Err(error) = close_to_others(folder) {
+            tracing::warn!(folder = %folder.display(), %error, "others may look into the folder of the hub's keys");
+        }
+        Ok(keys)
     }
+}
+
+/// A folder with nothing but the keys is for the hub alone. One that holds more, as /etc would, is not the hub's to close.
+fn close_to_others(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let ours = ["user_ca", "plan_key"].iter().any(|key| name.as_encoded_bytes().starts_with(key.as_bytes()));
+        if !ours {
+            return Ok(());
+        }
+    }
+    private::tighten(folder)
 }
 
 impl fmt::Debug for GateKeys {
@@ -92,6 +112,10 @@ pub struct Site {
     pub limiter: Limiter,
     /// Tries to sign in per client.
     pub sign_ins: Limiter,
+    /// Connections that it holds at a time.
+    pub(super) connections: usize,
+    /// Event streams, by person.
+    pub(super) streams: Arc<Room>,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
     /// The newest event's number; wakes the event streams.
@@ -105,6 +129,7 @@ pub struct Site {
 impl Site {
     /// A hub at `public_url`, with `rate` requests per second for each client; 0 is without limit.
     pub fn new(public_url: Option<String>, secure: bool, behind_proxy: bool, rate: u32) -> Self {
+        let connections = most_connections();
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         Self {
             secure: secure || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
@@ -113,6 +138,8 @@ impl Site {
             limiter: Limiter::new(f64::from(rate), f64::from(rate) * 8.0),
             // Twenty at once, so that a class behind one address gets in, then one each three seconds.
             sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 0.33 }, 20.0),
+            connections,
+            streams: Room::for_streams(connections),
             metrics: Metrics::default(),
             newest: watch::Sender::new(0),
             keys: None,
@@ -123,5 +150,29 @@ impl Site {
     /// The name of the session cookie.
     pub fn cookie(&self) -> &'static str {
         if self.secure { "__Host-kubecamp" } else { "kubecamp" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_keys_is_closed_and_one_of_other_things_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777;
+        let opened = || fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        opened();
+        GateKeys::in_folder(folder.path()).unwrap();
+        assert_eq!(mode(), 0o700);
+        fs::write(folder.path().join("passwd"), "x").unwrap();
+        opened();
+        GateKeys::in_folder(folder.path()).unwrap();
+        assert_eq!(mode(), 0o755);
     }
 }

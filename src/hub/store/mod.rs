@@ -3,11 +3,14 @@
 //! Start here: `open.rs`, then `tx.rs`; one file per kind of row.
 
 mod access;
+mod backup;
 mod bookings;
 mod error;
+mod file;
 mod labs;
 mod open;
 mod people;
+mod pulse;
 mod record;
 mod servers;
 mod tx;

@@ -1,20 +1,22 @@
 use std::{
-    fs::{self, File},
     io::ErrorKind,
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
-    PgPool, SqlSafeStr, SqlitePool,
+    Connection, PgConnection, PgPool, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
-    error::{is_passing, problem},
+    backup::{backup, edition},
+    error::{absent, is_passing, problem},
+    file,
+    pulse::Pulse,
     tx::Tx,
 };
 use crate::{
@@ -48,6 +50,7 @@ fn for_postgres() -> Migrator {
 #[derive(Debug, Clone)]
 pub struct Store {
     pools: Pools,
+    pub(super) pulse: Pulse,
 }
 
 #[derive(Debug, Clone)]
@@ -62,64 +65,97 @@ enum Pools {
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRIES: u32 = 30;
+/// A PostgreSQL that does not answer at the start is told after this.
+const REACH: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// Connections that read a SQLite file. A request waits for one several times, so that with few of them some requests wait much
 /// longer than others: of 64 clients on two cores the slowest percent took 85 ms with 2, 52 ms with 4, 57 ms with 8.
 const READERS: u32 = 4;
 
 impl Store {
-    /// Opens `sqlite://PATH` or `postgres://...`, and brings its tables up to date.
+    /// Opens `sqlite://PATH` or `postgres://...`, makes what is missing, and brings its tables up to date.
     ///
     /// A database of a newer kubecamp is refused. Before an upgrade SQLite is copied to `PATH.before-N`, where N is
     /// the edition that it had; a PostgreSQL is backed up by whoever runs it.
     pub async fn open(url: &str) -> Result<Self, Problem> {
+        Self::open_as(url, true).await
+    }
+
+    /// As [`Store::open`], but refused where no hub has made its tables yet: a name that was mistyped makes nothing.
+    pub async fn open_existing(url: &str) -> Result<Self, Problem> {
+        Self::open_as(url, false).await
+    }
+
+    async fn open_as(url: &str, make: bool) -> Result<Self, Problem> {
         if let Some(path) = url.strip_prefix("sqlite://") {
-            return Self::open_sqlite(Path::new(path)).await;
+            return Self::open_sqlite(&file::place(path)?, make).await;
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Self::open_postgres(url).await;
+            return Self::open_postgres(url, make).await;
         }
         let scheme = url.split("://").next().unwrap_or_default().to_owned();
         Err(Problem::new(Code::HubInvalid, format!("`{scheme}` is no database that the hub knows"))
             .hint("Use sqlite://PATH or postgres://USER@HOST/NAME."))
     }
 
-    async fn open_sqlite(path: &Path) -> Result<Self, Problem> {
+    async fn open_sqlite(path: &Path, make: bool) -> Result<Self, Problem> {
+        file::prepare(path, make)?;
+        // Made once, above: a file that is taken away later is a failure, and no reason for an empty one.
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
+            .create_if_missing(false)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(PATIENCE);
         // A file does not go away as a server does: nothing is asked of it before each use.
         let pool = |most: u32| {
-            SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE).test_before_acquire(false)
+            let options = SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+            options.test_before_acquire(false).before_acquire(|connection, _| {
+                let clean = is_clean(connection);
+                Box::pin(async move { Ok(clean) })
+            })
         };
-        let writer = pool(1).connect_with(options.clone()).await.map_err(problem)?;
+        let writer =
+            pool(1).connect_with(options.clone()).await.map_err(|e| problem(e).detail([path.display().to_string()]))?;
+        if !make && edition(&writer).await? == 0 {
+            return Err(absent(&path.display()));
+        }
         let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
         backup(&writer, path, known).await?;
         for_sqlite().run(&writer).await.map_err(migration)?;
         let readers = pool(READERS).connect_with(options).await.map_err(problem)?;
-        Ok(Self { pools: Pools::Sqlite { writer, readers } })
+        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default() })
     }
 
-    async fn open_postgres(url: &str) -> Result<Self, Problem> {
-        let options = PgConnectOptions::from_str(url).map_err(problem)?;
+    async fn open_postgres(url: &str, make: bool) -> Result<Self, Problem> {
+        let unread = |e| Problem::new(Code::HubInvalid, "the address of the database cannot be read").because(e);
+        let options = PgConnectOptions::from_str(url).map_err(unread)?;
+        let mut first = reach(&options).await?;
+        if !make {
+            let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+            let there: bool = sqlx::query_scalar(there).fetch_one(&mut first).await.map_err(problem)?;
+            if !there {
+                return Err(absent(&address(&options)));
+            }
+        }
+        first.close().await.map_err(problem)?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await.map_err(problem)?;
         for_postgres().run(&pool).await.map_err(migration)?;
-        Ok(Self { pools: Pools::Postgres(pool) })
+        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default() })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
     pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
-        match &self.pools {
+        let begun = match &self.pools {
             Pools::Sqlite { writer, .. } => {
-                Ok(Tx::sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(problem)?, actor, now))
+                writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Tx::sqlite(tx, actor, now))
             }
-            Pools::Postgres(pool) => Ok(Tx::postgres(pool.begin().await.map_err(problem)?, actor, now)),
-        }
+            Pools::Postgres(pool) => pool.begin().await.map(|tx| Tx::postgres(tx, actor, now)),
+        };
+        self.pulse.note(begun.map_err(problem))
     }
 
     /// Begins a transaction that only reads; it is let go when dropped.
@@ -151,7 +187,7 @@ impl Store {
                 Err(problem)
             }
         };
-        match settled {
+        match self.pulse.note(settled) {
             Err(problem) if is_passing(&problem) => {
                 *tries += 1;
                 if *tries >= RETRIES {
@@ -179,39 +215,48 @@ impl Store {
     }
 }
 
-/// Copies a database that is about to be upgraded.
-async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result<Option<PathBuf>, Problem> {
-    let there = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-    let there: i64 = sqlx::query_scalar(there).fetch_one(pool).await.map_err(problem)?;
-    if there == 0 {
-        return Ok(None);
-    }
-    let had = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
-    let had: i64 = sqlx::query_scalar(had).fetch_one(pool).await.map_err(problem)?;
-    if had == 0 || had >= known {
-        return Ok(None);
-    }
-    let aside = |end: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".before-{had}{end}"));
-        PathBuf::from(name)
-    };
-    let copy = aside("");
-    if !copy.exists() {
-        // Whole or not at all: the half of a hub that was killed here would be taken for what one can go back to.
-        let part = aside(".part");
-        let unwritten =
-            |e| Problem::new(Code::HubDatabase, format!("the copy {} cannot be written", copy.display())).because(e);
-        match fs::remove_file(&part) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(unwritten(e)),
-            _ => {}
+/// Whether a connection of the pool can be used again; else the pool closes it and opens another.
+///
+/// On a full disk SQLite rolls back by itself, and then refuses the ROLLBACK that sqlx sends: sqlx believes for ever that
+/// the transaction is open, and would begin no other one on that connection.
+fn is_clean(connection: &SqliteConnection) -> bool {
+    !connection.is_in_transaction()
+}
+
+/// The first connection to PostgreSQL, or why there is none: the pool would be silent for long, and then tell the time
+/// only. A server that is about to start is waited for.
+async fn reach(options: &PgConnectOptions) -> Result<PgConnection, Problem> {
+    let fail = || Problem::new(Code::HubDatabase, format!("the hub cannot connect to {}", address(options)));
+    let began = Instant::now();
+    loop {
+        let left = REACH.saturating_sub(began.elapsed());
+        let error = match tokio::time::timeout(left, PgConnection::connect_with(options)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(fail().detail([format!("it did not answer within {} s", REACH.as_secs())])),
+        };
+        if !is_starting(&error) || began.elapsed() + AGAIN > REACH {
+            return Err(fail().because(error));
         }
-        let name = part.to_string_lossy().into_owned();
-        sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await.map_err(problem)?;
-        File::open(&part).and_then(|file| file.sync_all()).map_err(unwritten)?;
-        fs::rename(&part, &copy).map_err(unwritten)?;
+        tokio::time::sleep(AGAIN).await;
     }
-    Ok(Some(copy))
+}
+
+/// Whether a server may be there in a moment: nobody listens yet, or it says that it starts.
+fn is_starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(e) => e.kind() == ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(db) => db.code().is_some_and(|code| code == "57P03"),
+        _ => false,
+    }
+}
+
+/// Where a PostgreSQL is, without user and password.
+fn address(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(folder) => format!("PostgreSQL at {}", folder.display()),
+        None => format!("PostgreSQL at {}:{}", options.get_host(), options.get_port()),
+    }
 }
 
 fn migration(error: MigrateError) -> Problem {
@@ -232,29 +277,56 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_copy_is_made_before_an_upgrade_and_only_then() {
+    async fn a_full_database_refuses_a_write_and_takes_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hub.db");
-        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
         let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
-        assert_eq!(backup(writer, &path, 3).await.unwrap(), None);
-        let copy = backup(writer, &path, 4).await.unwrap().unwrap();
-        assert_eq!(copy, folder.path().join("hub.db.before-3"));
-        let url = format!("sqlite://{}", copy.display());
-        assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+        let kept = "SELECT count(*) FROM answers WHERE key LIKE 'half-%'";
+        let long = "x".repeat(64 << 10);
+        for round in 0..3 {
+            // Holds for this connection only, as long as it is used: a new one finds space again.
+            sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
+            let mut tries = 0;
+            let mut tx = store.write("console", Epoch(1)).await.unwrap();
+            tx.claim_key(&format!("half-{round}"), "digest").await.unwrap();
+            let refused = tx.keep_answer(&format!("half-{round}"), &long).await;
+            assert_eq!(refused.as_ref().unwrap_err().code, Code::HubDatabase, "{round}");
+            assert!(tx.claim_key("half-after", "digest").await.is_err(), "nothing is written outside of a transaction");
+            assert!(store.settle(tx, refused, &mut tries).await.unwrap().is_err());
+            store.writable(Epoch(1)).await.unwrap();
+            let half: i64 = sqlx::query_scalar(kept).fetch_one(writer).await.unwrap();
+            assert_eq!(half, 0, "{round}");
+        }
+        store.close().await;
     }
 
     #[tokio::test]
-    async fn half_a_copy_is_made_anew() {
+    async fn a_locked_database_is_busy_and_no_defect() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
         let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
-        let part = folder.path().join("hub.db.before-3.part");
-        fs::write(&part, "SQLite format 3").unwrap();
-        let copy = backup(writer, &path, 4).await.unwrap().unwrap();
-        assert!(!part.exists(), "what a killed hub left is no copy");
-        assert!(Store::open(&format!("sqlite://{}", copy.display())).await.is_ok());
+        sqlx::query("PRAGMA busy_timeout = 20").execute(writer).await.unwrap();
+        let other = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        assert_eq!(store.write("console", Epoch(1)).await.err().unwrap().code, Code::HubBusy);
+        lock.rollback().await.unwrap();
+        assert!(store.write("console", Epoch(1)).await.is_ok());
+        other.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_postgresql_that_is_away_is_told_soon_and_without_its_password() {
+        let began = Instant::now();
+        // A port that was free a moment ago: nobody listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("postgres://hub:verysecret@127.0.0.1:{port}/hub");
+        let problem = Store::open(&url).await.unwrap_err();
+        assert!(began.elapsed() < 2 * REACH, "{:?}", began.elapsed());
+        assert_eq!(problem.code, Code::HubDatabase);
+        let told = problem.to_string();
+        assert!(told.contains(&format!("127.0.0.1:{port}")) && told.contains("refused"), "{told}");
+        assert!(!told.contains("verysecret"), "{told}");
     }
 
     #[tokio::test]

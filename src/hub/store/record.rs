@@ -252,13 +252,16 @@ impl Tx {
         Ok(self.one(sql, args![self.now]).await?.is_some())
     }
 
-    /// Deliveries that are due, and keeps them from other hubs until `lease` seconds from now.
-    pub async fn take_deliveries(&mut self, most: i64, lease: i64) -> Result<Vec<Delivery>, Problem> {
+    /// Deliveries that are due, at most `each` of a hook, so that one with many leaves room for the others; they are kept
+    /// from other hubs until `lease` seconds from now.
+    pub async fn take_deliveries(&mut self, each: i64, lease: i64) -> Result<Vec<Delivery>, Problem> {
         let sql = "SELECT d.hook, h.url, h.secret, d.tries, e.id, e.moment, e.kind, e.subject, e.person, e.server, e.payload \
-                   FROM deliveries AS d JOIN hooks AS h ON h.id = d.hook JOIN events AS e ON e.id = d.event \
-                   WHERE d.done IS NULL AND d.next_try <= $1 ORDER BY e.id LIMIT $2";
+                   FROM (SELECT hook, event, tries, row_number() OVER (PARTITION BY hook ORDER BY event) AS place \
+                         FROM deliveries WHERE done IS NULL AND next_try <= $1) AS d \
+                   JOIN hooks AS h ON h.id = d.hook JOIN events AS e ON e.id = d.event \
+                   WHERE d.place <= $2 ORDER BY e.id LIMIT 200";
         let now = self.now;
-        let rows = self.all(sql, args![now, most]).await?;
+        let rows = self.all(sql, args![now, each]).await?;
         let mut due = vec![];
         for row in &rows {
             let (event, hook) = (event_row(row)?, row.int("hook")?);

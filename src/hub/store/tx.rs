@@ -8,7 +8,7 @@ use sqlx::{
 };
 
 use super::{
-    error::problem,
+    error::{has_ended_it, problem},
     record::{NewAudit, NewEvent},
 };
 use crate::{
@@ -22,6 +22,8 @@ pub struct Tx {
     inner: Inner,
     /// Whether it only reads: then there is nothing to lock.
     pub(super) reading: bool,
+    /// Whether SQLite has rolled it back by itself: a statement after that would be a transaction of its own.
+    ended: bool,
     pub(super) actor: String,
     pub(super) now: Epoch,
     pub(super) audit: Vec<NewAudit>,
@@ -173,7 +175,7 @@ fn post<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Postgres, PgArgument
 impl Tx {
     fn new(inner: Inner, actor: &str, now: Epoch) -> Self {
         let reading = actor.is_empty();
-        Self { inner, reading, actor: actor.to_owned(), now, audit: vec![], events: vec![] }
+        Self { inner, reading, ended: false, actor: actor.to_owned(), now, audit: vec![], events: vec![] }
     }
 
     pub(super) fn sqlite(tx: Transaction<'static, Sqlite>, actor: &str, now: Epoch) -> Self {
@@ -206,31 +208,49 @@ impl Tx {
         self.now
     }
 
+    /// What an outcome means, and for this transaction.
+    fn noted<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, Problem> {
+        if let (Inner::Sqlite(_), Err(error)) = (&self.inner, &outcome) {
+            self.ended |= has_ended_it(error);
+        }
+        outcome.map_err(problem)
+    }
+
+    fn still_open(&self) -> Result<(), Problem> {
+        if self.ended {
+            return Err(Problem::new(Code::HubDatabase, "the database has ended the transaction"));
+        }
+        Ok(())
+    }
+
     /// Runs a statement; how many rows it changed.
     pub(super) async fn run(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, Problem> {
-        match self.on() {
+        self.still_open()?;
+        let outcome = match self.on() {
             On::Sqlite(on) => lite(sql, args).execute(on).await.map(|r| r.rows_affected()),
             On::Postgres(on) => post(sql, args).execute(on).await.map(|r| r.rows_affected()),
-        }
-        .map_err(problem)
+        };
+        self.noted(outcome)
     }
 
     /// All rows.
     pub(super) async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Problem> {
-        match self.on() {
+        self.still_open()?;
+        let outcome = match self.on() {
             On::Sqlite(on) => lite(sql, args).fetch_all(on).await.map(|r| r.into_iter().map(Row::Sqlite).collect()),
             On::Postgres(on) => post(sql, args).fetch_all(on).await.map(|r| r.into_iter().map(Row::Postgres).collect()),
-        }
-        .map_err(problem)
+        };
+        self.noted(outcome)
     }
 
     /// The first row, if there is one.
     pub(super) async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, Problem> {
-        match self.on() {
+        self.still_open()?;
+        let outcome = match self.on() {
             On::Sqlite(on) => lite(sql, args).fetch_optional(on).await.map(|r| r.map(Row::Sqlite)),
             On::Postgres(on) => post(sql, args).fetch_optional(on).await.map(|r| r.map(Row::Postgres)),
-        }
-        .map_err(problem)
+        };
+        self.noted(outcome)
     }
 
     /// Locks the row that a statement finds, on PostgreSQL; on SQLite the whole database is locked already.
@@ -257,7 +277,7 @@ impl Tx {
     }
 
     pub(super) async fn rollback(self) {
-        // A rollback that fails means a lost connection, and that is a rollback too.
+        // One that fails was done by the database, or means a lost connection; the pool looks at what it gives out again.
         let _ = match self.inner {
             Inner::Sqlite(tx) => tx.rollback().await,
             Inner::Postgres(tx) => tx.rollback().await,

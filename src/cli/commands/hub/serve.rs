@@ -15,10 +15,14 @@ use crate::{
         clerk::Clerk,
         desk::{Caller, Desk, NewPerson},
         domain::Role,
-        http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, serve as serve_http},
+        http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, raise_open_files, serve as serve_http},
+        private,
         store::Store,
     },
 };
+
+/// How long the end of the hub waits for each thing that was told to stop.
+const LAST_STEP: Duration = Duration::from_secs(10);
 
 /// `kubecamp hub serve`: the API, the pages and the clerk, until it is told to stop.
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
@@ -30,8 +34,13 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     }
     log(&args.log);
     cx.stop.in_order();
+    raise_open_files();
     let secure = tls.is_some();
-    let (database, folder) = database(&cx.places, args.database.as_deref())?;
+    let (database, folder) = database(&cx.places, args.database.as_deref());
+    if args.database.is_none() {
+        let fail = |e| Problem::new(Code::LocalFile, format!("cannot make {}", folder.display())).because(e);
+        private::make_folder(&folder).and_then(|()| private::tighten(&folder)).map_err(fail)?;
+    }
     let desk = Desk::new(Store::open(&database).await?);
     let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
     site.keys = Some(GateKeys::in_folder(&args.keys.clone().unwrap_or_else(|| folder.join("keys")))?);
@@ -47,7 +56,14 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     if !people.iter().any(|p| p.role == Role::Admin && p.active) {
         output::say("There is no admin yet. On this computer: kubecamp hub admin-link LOGIN with the same --database.");
     }
-    let stop = cx.cancel.clone();
+    run(serving, state, cx.cancel.clone()).await;
+    let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
+    output::say("kubecamp hub stopped");
+    Ok(())
+}
+
+/// All that a hub does, until `stop` or SIGTERM.
+async fn run(serving: Serving, state: AppState, stop: CancellationToken) {
     if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -55,27 +71,27 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
             stop.cancel();
         });
     }
-    let clerk = tokio::spawn(tick(state.clone(), stop.clone()));
+    // No redirects: a webhook goes where it was told, or nowhere.
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
+    let clerk = Clerk::new(state.desk.clone(), client);
+    let rounds = tokio::spawn(settle(clerk.clone(), state.clone(), stop.clone()));
+    let hooks = tokio::spawn(send_hooks(clerk, state.clone(), stop.clone()));
     serve_http(serving, state, stop).await;
-    let _ = clerk.await;
-    desk.close().await;
-    output::say("kubecamp hub stopped");
-    Ok(())
+    for task in [rounds, hooks] {
+        end(task).await;
+    }
 }
 
 /// Lets the clerk do its round each second.
-async fn tick(state: AppState, stop: CancellationToken) {
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
-    let clerk = Clerk::new(state.desk.clone(), client);
-    let mut pulse = tokio::time::interval(Duration::from_secs(1));
-    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn settle(clerk: Clerk, state: AppState, stop: CancellationToken) {
+    let mut pulse = pulse();
     for round in 0u64.. {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = pulse.tick() => {}
         }
         let now = state.now();
-        match clerk.tick(now).await {
+        match clerk.settle(now).await {
             Ok(done) => state.site.metrics.ticked(now, done),
             Err(problem) => tracing::error!(%problem, "clerk"),
         }
@@ -87,10 +103,44 @@ async fn tick(state: AppState, stop: CancellationToken) {
     }
 }
 
+/// Sends webhooks, beside the clerk's rounds and cut off at the end: what did not arrive is in the outbox.
+async fn send_hooks(clerk: Clerk, state: AppState, stop: CancellationToken) {
+    let mut pulse = pulse();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = pulse.tick() => {}
+        }
+        let sent = tokio::select! {
+            () = stop.cancelled() => return,
+            sent = clerk.send_hooks(state.now()) => sent,
+        };
+        match sent {
+            Ok(arrived) => state.site.metrics.sent(arrived),
+            Err(problem) => tracing::error!(%problem, "webhooks"),
+        }
+    }
+}
+
+fn pulse() -> tokio::time::Interval {
+    let mut pulse = tokio::time::interval(Duration::from_secs(1));
+    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pulse
+}
+
+/// Waits for a task that was told to stop; whatever it does is a transaction, so it may be cut off too.
+async fn end(task: tokio::task::JoinHandle<()>) {
+    let handle = task.abort_handle();
+    if tokio::time::timeout(LAST_STEP, task).await.is_err() {
+        tracing::warn!("the clerk did not end in time");
+        handle.abort();
+    }
+}
+
 /// `kubecamp hub admin-link`: the first admin, or one who lost the key. It needs the database, so no token.
 pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), Problems> {
-    let (database, _) = database(&cx.places, args.database.as_deref())?;
-    let desk = Desk::new(Store::open(&database).await?);
+    let (database, _) = database(&cx.places, args.database.as_deref());
+    let desk = Desk::new(Store::open_existing(&database).await?);
     let now = Clock::system().now();
     let people = desk.people(&Caller::Console, now).await?;
     match people.iter().find(|p| p.id == args.login) {
@@ -115,22 +165,22 @@ pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), 
 }
 
 /// The database that was named or the default one, and the folder for what belongs to the hub besides.
-fn database(places: &Places, named: Option<&str>) -> Result<(String, PathBuf), Problem> {
+fn database(places: &Places, named: Option<&str>) -> (String, PathBuf) {
     let own = places.labs.with_file_name("hub");
-    let folder = match named.and_then(|url| url.strip_prefix("sqlite://")) {
+    let Some(url) = named else { return (format!("sqlite://{}", own.join("hub.db").display()), own) };
+    let folder = match url.strip_prefix("sqlite://") {
         Some(path) => PathBuf::from(path).parent().map(PathBuf::from).unwrap_or_default(),
-        None => own.clone(),
+        None => own,
     };
-    std::fs::create_dir_all(&own)
-        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot make {}", own.display())).because(e))?;
-    let url = named.map_or_else(|| format!("sqlite://{}", own.join("hub.db").display()), str::to_owned);
-    Ok((url, folder))
+    (url.to_owned(), folder)
 }
 
 /// One line or JSON object per request on standard error; `KUBECAMP_LOG` narrows it.
 fn log(format: &str) {
     let filter = EnvFilter::try_from_env("KUBECAMP_LOG").unwrap_or_else(|_| EnvFilter::new("warn,kubecamp=info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written, on a full disk, is lost; complaining about it there too would end the request.
+    let lines = lines.log_internal_errors(false);
     // Only the first caller may set it; a test that did so before is fine.
     let _ = if format == "json" { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
 }

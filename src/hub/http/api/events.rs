@@ -14,9 +14,12 @@ use tokio::{sync::watch, time::Instant};
 use utoipa::IntoParams;
 
 use crate::{
-    core::Problem,
+    core::{Code, Problem},
     hub::{
-        http::{Answer, ApiQuery, AppState, ProblemBody, Session},
+        http::{
+            Answer, ApiQuery, AppState, ProblemBody, Refused, Session,
+            room::{Full, Place},
+        },
         store::EventRow,
     },
 };
@@ -41,6 +44,7 @@ struct Listener {
     after: i64,
     queue: VecDeque<Event>,
     until: Instant,
+    _place: Place,
 }
 
 impl Drop for Listener {
@@ -49,12 +53,24 @@ impl Drop for Listener {
     }
 }
 
+/// A stream is a connection for as long as an hour: there are not so many, and not all for one person.
+fn crowded(full: Full) -> Refused {
+    let problem = match full {
+        Full::Each(most) => Problem::new(Code::HubTooMany, format!("{most} event streams of yours are open"))
+            .hint("Close a page of the hub or a program that listens, and try again."),
+        Full::All => Problem::new(Code::HubBusy, "as many event streams are open as the hub can hold")
+            .hint("Ask for what you need each minute instead, or try again later."),
+    };
+    Refused { retry: Some(30), ..problem.into() }
+}
+
 /// What happens, as server-sent events: `id` is a number that grows, `event` the kind, `data` the whole of it.
 #[utoipa::path(get, operation_id = "events_stream_of", path = "/api/v1/events", tag = "system",
     params(From, ("Last-Event-ID" = Option<i64>, Header, description = "the stream goes on after this event")),
     responses(
         (status = 200, body = EventRow, content_type = "text/event-stream"),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, body = ProblemBody, content_type = "application/problem+json"),
     ))]
 pub(super) async fn stream_of(
     State(state): State<AppState>,
@@ -63,16 +79,16 @@ pub(super) async fn stream_of(
     ApiQuery(from): ApiQuery<From>,
 ) -> Answer<impl IntoResponse> {
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()?.trim().parse::<i64>().ok());
+    let place = state.site.streams.enter(&session.caller.name()).map_err(crowded)?;
     let newest = state.site.newest.subscribe();
-    let after = match last.or(from.after) {
-        Some(number) => number.max(0),
-        None => state.desk.last_event(state.now()).await?,
-    };
+    let there = state.desk.last_event(state.now()).await?;
+    // A number that is yet to come is of a database that was put back since: waiting for it would be silence.
+    let after = last.or(from.after).map_or(there, |number| number.clamp(0, there));
     state.site.metrics.streams.fetch_add(1, Ordering::Relaxed);
     // Even a client that saw nothing knows then where to go on.
     let hello = Event::default().event("hello").id(after.to_string()).data("{}");
     let until = Instant::now() + LONGEST;
-    let listener = Listener { state, session, newest, after, queue: VecDeque::from([hello]), until };
+    let listener = Listener { state, session, newest, after, queue: VecDeque::from([hello]), until, _place: place };
     let events = stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok::<_, Infallible>(event), listener))

@@ -32,7 +32,7 @@ pub(super) struct Healthy {
     version: &'static str,
 }
 
-/// Whether the hub and its database answer.
+/// Whether the hub answers, and its database can be read and written.
 #[utoipa::path(get, operation_id = "system_healthz", path = "/healthz", tag = "system", security(()), responses(
     (status = 200, body = Healthy),
     (status = 503, body = ProblemBody, content_type = "application/problem+json"),
@@ -41,6 +41,7 @@ pub(super) async fn healthz(State(state): State<AppState>) -> Answer<Json<Health
     // Who balances between hubs takes 503 as a hub to be left alone for now, and 500 as a defect.
     let away = |problem| Refused::with(StatusCode::SERVICE_UNAVAILABLE, problem);
     state.desk.last_event(state.now()).await.map_err(away)?;
+    state.desk.writable(state.now()).await.map_err(away)?;
     Ok(Json(Healthy { status: "ok", version: env!("CARGO_PKG_VERSION") }))
 }
 

@@ -1,0 +1,131 @@
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use sqlx::SqlitePool;
+
+use super::error::problem;
+use crate::core::{Code, Problem};
+
+/// Copies a database of an edition before `known`, which is about to be upgraded, to `PATH.before-EDITION`; the copy.
+///
+/// What an earlier upgrade from there left stays: then the new one is `PATH.before-EDITION.2` and so on, unless it would
+/// be the same, as where an upgrade fails at each start of the hub.
+pub(super) async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result<Option<PathBuf>, Problem> {
+    let had = edition(pool).await?;
+    if had == 0 || had >= known {
+        return Ok(None);
+    }
+    let aside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".before-{had}{end}"));
+        PathBuf::from(name)
+    };
+    let part = aside(".part");
+    let unwritten =
+        |e| Problem::new(Code::HubDatabase, format!("the copy {} cannot be written", part.display())).because(e);
+    // Whole or not at all: the half of a hub that was killed here would be taken for what one can go back to.
+    fresh(&part).map_err(unwritten)?;
+    let name = part.to_string_lossy().into_owned();
+    sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await.map_err(problem)?;
+    keep(&part, aside).map(Some).map_err(unwritten)
+}
+
+/// Which edition the tables have; 0 where there are none.
+pub(super) async fn edition(pool: &SqlitePool) -> Result<i64, Problem> {
+    let there = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+    let there: i64 = sqlx::query_scalar(there).fetch_one(pool).await.map_err(problem)?;
+    if there == 0 {
+        return Ok(0);
+    }
+    let had = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    sqlx::query_scalar(had).fetch_one(pool).await.map_err(problem)
+}
+
+/// An empty file for this user alone, which SQLite takes for its copy.
+fn fresh(part: &Path) -> io::Result<()> {
+    match fs::remove_file(part) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    File::options().write(true).create_new(true).mode(0o600).open(part).map(drop)
+}
+
+/// Gives a whole copy the first name that is free.
+fn keep(part: &Path, aside: impl Fn(&str) -> PathBuf) -> io::Result<PathBuf> {
+    File::open(part)?.sync_all()?;
+    let mut copy = aside("");
+    for number in 2.. {
+        if fs::symlink_metadata(&copy).is_err() {
+            fs::rename(part, &copy)?;
+            break;
+        }
+        if fs::read(&copy)? == fs::read(part)? {
+            fs::remove_file(part)?;
+            break;
+        }
+        copy = aside(&format!(".{number}"));
+    }
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::hub::store::Store;
+
+    /// A hub's database, and a pool on it.
+    async fn hub(folder: &Path) -> (PathBuf, SqlitePool) {
+        let path = folder.join("hub.db");
+        Store::open(&format!("sqlite://{}", path.display())).await.unwrap().close().await;
+        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+        (path, pool)
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_made_before_an_upgrade_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pool) = hub(folder.path()).await;
+        assert_eq!(backup(&pool, &path, 3).await.unwrap(), None);
+        let copy = backup(&pool, &path, 4).await.unwrap().unwrap();
+        assert_eq!(copy, folder.path().join("hub.db.before-3"));
+        let url = format!("sqlite://{}", copy.display());
+        assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
+    }
+
+    #[tokio::test]
+    async fn half_a_copy_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pool) = hub(folder.path()).await;
+        let part = folder.path().join("hub.db.before-3.part");
+        fs::write(&part, "SQLite format 3").unwrap();
+        let copy = backup(&pool, &path, 4).await.unwrap().unwrap();
+        assert!(!part.exists(), "what a killed hub left is no copy");
+        assert!(Store::open(&format!("sqlite://{}", copy.display())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_older_copy_stays_and_a_new_one_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pool) = hub(folder.path()).await;
+        let first = backup(&pool, &path, 4).await.unwrap().unwrap();
+        assert_eq!(backup(&pool, &path, 4).await.unwrap().unwrap(), first, "nothing has changed");
+        let old = fs::read(&first).unwrap();
+        for number in 2..4 {
+            let work = "INSERT INTO courses (id, title, policy) VALUES ($1, 'after', '{}')";
+            sqlx::query(work).bind(format!("c{number}")).execute(&pool).await.unwrap();
+            let copy = backup(&pool, &path, 4).await.unwrap().unwrap();
+            assert_eq!(copy, folder.path().join(format!("hub.db.before-3.{number}")));
+            let kept = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&copy)).await.unwrap();
+            let courses: i64 = sqlx::query_scalar("SELECT count(*) FROM courses").fetch_one(&kept).await.unwrap();
+            assert_eq!(courses, number - 1);
+            kept.close().await;
+        }
+        assert_eq!(fs::read(&first).unwrap(), old, "what one could go back to is still there");
+    }
+}

@@ -1,0 +1,114 @@
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::error::absent;
+use crate::{
+    core::{Code, Problem},
+    hub::private::tighten,
+};
+
+/// The file of `sqlite://PATH`.
+pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
+    // To SQLite an empty path and `:memory:` are a database for each connection, and `file:` begins an address with options.
+    if path.is_empty() || path == ":memory:" || path.starts_with("file:") || path.contains('?') {
+        return Err(Problem::new(Code::HubInvalid, format!("`sqlite://{path}` names no file"))
+            .hint("Use sqlite://PATH, as sqlite:///var/lib/kubecamp-hub/hub.db, without options."));
+    }
+    Ok(path.into())
+}
+
+/// Sees to it that the file is there, for this user alone, and what lies beside it: all that people did is in it, and
+/// the secrets by which webhooks are signed. SQLite gives its other files the mode of this one.
+pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
+    let fail =
+        |e| Problem::new(Code::HubDatabase, format!("the database {} cannot be made", path.display())).because(e);
+    if make {
+        match File::options().write(true).create_new(true).mode(0o600).open(path) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(fail(e)),
+            _ => {}
+        }
+    }
+    // The files beside it are where the database is in truth, and not where a link to it is.
+    let Ok(path) = fs::canonicalize(path) else { return Err(absent(&path.display())) };
+    for file in beside(&path) {
+        if let Err(error) = tighten(&file) {
+            tracing::warn!(file = %file.display(), %error, "others may read what belongs to the hub");
+        }
+    }
+    Ok(())
+}
+
+/// The database, SQLite's own files and the copies of older editions.
+fn beside(path: &Path) -> Vec<PathBuf> {
+    let named = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let mut files = Vec::from(["", "-wal", "-shm", "-journal"].map(named));
+    let copies = named(".before-");
+    let there = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let is_copy =
+        |file: &PathBuf| file.as_os_str().as_encoded_bytes().starts_with(copies.as_os_str().as_encoded_bytes());
+    files.extend(there.map(|entry| entry.path()).filter(is_copy));
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::hub::store::Store;
+
+    #[tokio::test]
+    async fn nobody_else_reads_the_database_or_a_copy_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("hub.db").display());
+        let modes = || {
+            let mut found: Vec<(String, u32)> = fs::read_dir(folder.path())
+                .unwrap()
+                .map(Result::unwrap)
+                .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().permissions().mode() & 0o777))
+                .collect();
+            found.sort();
+            found
+        };
+        let store = Store::open(&url).await.unwrap();
+        let private = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), 0o600)).collect::<Vec<_>>();
+        assert_eq!(modes(), private(&["hub.db", "hub.db-shm", "hub.db-wal"]));
+        store.close().await;
+        // As an earlier kubecamp left them.
+        fs::write(folder.path().join("hub.db.before-1"), "x").unwrap();
+        for (name, _) in modes() {
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let store = Store::open(&url).await.unwrap();
+        assert_eq!(modes(), private(&["hub.db", "hub.db-shm", "hub.db-wal", "hub.db.before-1"]));
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_names_no_file_is_refused() {
+        for url in ["sqlite://", "sqlite://:memory:", "sqlite://file:x", "sqlite:///tmp/x?mode=ro"] {
+            assert_eq!(Store::open(url).await.unwrap_err().code, Code::HubInvalid, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_not_there_is_made_only_by_who_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("typo.db");
+        let url = format!("sqlite://{}", path.display());
+        assert_eq!(Store::open_existing(&url).await.unwrap_err().code, Code::HubInvalid);
+        assert!(!path.exists());
+        fs::write(&path, "").unwrap();
+        assert_eq!(Store::open_existing(&url).await.unwrap_err().code, Code::HubInvalid, "an empty file is no hub's");
+        Store::open(&url).await.unwrap().close().await;
+        Store::open_existing(&url).await.unwrap().close().await;
+    }
+}
