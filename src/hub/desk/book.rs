@@ -194,7 +194,8 @@ async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &S
     Refusal { problem, alternatives }
 }
 
-/// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
+/// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
+/// of them overlaps what the person holds already, so none repeats a wish that was refused for that.
 async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Result<Vec<Free>, Problem> {
     let now = tx.now();
     let candidates = preferred(candidates(survey.servers(None)?, standing, wish)?, &standing.labs);
@@ -206,7 +207,8 @@ async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &
     for days in [NEAR, i64::from(policy.horizon)] {
         let Some(within) = around(policy, now, wish.window, days) else { continue };
         let grounds = survey.grounds(tx, servers.clone(), within).await?;
-        let ask = Ask { layout, length: wish.window.length(), within, labs: &labs };
+        let own = tx.windows_of(&standing.person.id, within, None).await?;
+        let ask = Ask { layout, length: wish.window.length(), within, labs: &labs, apart: &own };
         found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
         if found.len() == 3 {
             break;

@@ -124,6 +124,7 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         let server = tx.lock_server(&server.id).await?;
         grounds.push(rules::ground(tx, server, want.within).await?);
     }
-    let ask = Ask { layout: want.layout, length: i64::from(want.minutes) * 60, within: want.within, labs: &[] };
+    let length = i64::from(want.minutes) * 60;
+    let ask = Ask { layout: want.layout, length, within: want.within, labs: &[], apart: &[] };
     Ok(plan_class(&grounds, &policy, now, &students, ask, want.slots))
 }

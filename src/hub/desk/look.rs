@@ -121,7 +121,7 @@ impl Desk {
         self.store.read(now).await?.labs_of(person).await
     }
 
-    /// The first free slots that fit, earliest first.
+    /// The first free slots that fit and overlap none that the person holds, earliest first.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
         if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
@@ -148,7 +148,8 @@ impl Desk {
             grounds.push(rules::ground(&mut tx, server, want.within).await?);
         }
         let labs = meant(&standing.labs, want.layout, layout);
-        let ask = Ask { layout, length, within: want.within, labs: &labs };
+        let own = tx.windows_of(person, want.within, None).await?;
+        let ask = Ask { layout, length, within: want.within, labs: &labs, apart: &own };
         Ok(free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200)))
     }
 

@@ -29,6 +29,43 @@ pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_is_offered_instead_can_be_had(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    book(&desk, "amy", 120, 240).await;
+    book(&desk, "bob", 300, 420).await;
+    // Her own is in the way, on whatever server: the hour is free on two, but not for her.
+    for (mine, code) in
+        [(wish(Some("two"), 120, 180), Code::BookOwn), (wish(Some("one"), 210, 330), Code::BookConflict)]
+    {
+        let refusal = desk.book(&who("amy"), NOW, None, &mine).await.unwrap_err();
+        assert_eq!((refusal.problem.code, refusal.alternatives.len()), (code, 3));
+        for free in &refusal.alternatives {
+            assert!(!free.window.overlaps(window(120, 240)), "{free:?}");
+            let offered = BookRequest { window: free.window, server: Some(free.server.clone()), ..mine.clone() };
+            let booked = desk.book(&who("amy"), NOW, None, &offered).await.unwrap();
+            desk.cancel(&who("amy"), NOW, None, &booked.id, &Edit::default()).await.unwrap();
+        }
+    }
+    let want = FreeRequest {
+        person: None,
+        course: None,
+        server: Some("two".parse().unwrap()),
+        labels: [].into(),
+        layout: None,
+        minutes: 60,
+        within: window(60, 330),
+        most: 10,
+    };
+    let starts = async |login: &str| {
+        let free = desk.free(&who(login), NOW, &want).await.unwrap();
+        free.iter().map(|f| (f.window.starts - NOW) / 60).collect::<Vec<i64>>()
+    };
+    assert_eq!(starts("amy").await, [60, 240, 270]);
+    assert_eq!(starts("cem").await, [60, 90, 120, 150, 180, 210, 240, 270]);
+    healthy(&desk).await;
+}
+
 pub async fn a_repeated_key_books_once(desk: Desk) {
     camp(&desk, &Policy::default()).await;
     let tasks: Vec<_> = (0..50)

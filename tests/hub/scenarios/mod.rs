@@ -28,6 +28,7 @@ macro_rules! scenarios {
 scenarios! {
     booking {
         a_taken_slot_is_refused_with_three_alternatives,
+        what_is_offered_instead_can_be_had,
         a_repeated_key_books_once,
         quotas_hold,
         rules_of_time_hold,

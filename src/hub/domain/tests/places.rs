@@ -98,7 +98,7 @@ fn alternatives_are_the_nearest() {
     let now = at("2026-11-23T08:00:00Z");
     let policy = Policy::default();
     let within = around(&policy, now, wish, NEAR).unwrap();
-    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[] };
+    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[], apart: &[] };
     let found = alternatives(&[ground], &policy, now, wish.starts, ask, 3);
     let starts: Vec<String> = found.iter().map(|f| f.window.starts.to_string()).collect();
     assert_eq!(starts, ["2026-11-23T11:30:00Z", "2026-11-23T08:30:00Z", "2026-11-23T12:00:00Z"]);
@@ -108,7 +108,7 @@ proptest! {
     #[test]
     fn going_outwards_finds_the_nearest_of_all(
         taken in prop::collection::vec((0usize..2, 0i64..300, 1i64..12), 0..60), wish in 0i64..300, steps in 1i64..6,
-        days in 1i64..4, berlin in any::<bool>(),
+        own_slots in prop::collection::vec((0i64..300, 1i64..12), 0..6), days in 1i64..4, berlin in any::<bool>(),
     ) {
         let half = 1800;
         let now = at("2026-10-24T06:10:00Z");
@@ -127,8 +127,17 @@ proptest! {
         let policy = Policy::default();
         let wish = Window { starts: base + wish * half, ends: base + (wish + steps) * half };
         let within = around(&policy, now, wish, days).unwrap();
-        let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[] };
-        let mut all = free_slots(&grounds, &policy, now, ask, usize::MAX);
+        let anybody = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[], apart: &[] };
+        let own = |(start, length): (i64, i64)| {
+            let starts = base + start * half;
+            Window { starts, ends: starts + length * half }
+        };
+        let own: Vec<Window> = own_slots.into_iter().map(own).collect();
+        let ask = Ask { apart: &own, ..anybody };
+        // Who holds slots gets what anybody gets, but for what overlaps them.
+        let mut all = free_slots(&grounds, &policy, now, anybody, usize::MAX);
+        all.retain(|f| !own.iter().any(|o| o.overlaps(f.window)));
+        prop_assert_eq!(&free_slots(&grounds, &policy, now, ask, usize::MAX), &all);
         all.sort_by_key(|f| {
             let far = f.window.starts - wish.starts;
             (far.abs(), far < 0, f.server.clone())
@@ -161,7 +170,7 @@ proptest! {
         }
         let policy = Policy::default();
         let within = Window { starts: base, ends: base + 90 * half };
-        let ask = Ask { layout: layout("1x4c12g"), length: 2 * half, within, labs: &labs };
+        let ask = Ask { layout: layout("1x4c12g"), length: 2 * half, within, labs: &labs, apart: &[] };
         let plain = Ask { labs: &[], ..ask };
         let all = free_slots(&grounds, &policy, base, ask, usize::MAX);
         let key = |f: &Free| (f.window.starts, Beginning::rank(f.lab.as_ref()), f.server.clone());
