@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::{
     Caller, Desk,
     prefer::{Locks, meant, preferred},
+    reason,
     rules::{self, Standing},
     taken::Survey,
     transaction::{transact, transact_once},
@@ -44,9 +45,20 @@ pub struct BookRequest {
     pub layout: Option<Layout>,
     /// When.
     pub window: Window,
-    /// A teacher's reason to go past quota, notice and opening hours.
+    /// A teacher's reason to go past quota, notice and opening hours, 1 to 500 characters.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+impl BookRequest {
+    /// It with its reason as it is kept; nearly every wish has none and is not copied.
+    pub(super) fn stated(&self) -> Result<Cow<'_, Self>, Problem> {
+        if self.reason.is_none() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let reason = reason::if_stated(self.reason.as_deref())?;
+        Ok(Cow::Owned(Self { reason, ..self.clone() }))
+    }
 }
 
 /// A wish for the same slot each week.
@@ -93,6 +105,8 @@ impl Desk {
         key: Option<&str>,
         wish: &BookRequest,
     ) -> Result<Booking, Refusal> {
+        let wish = wish.stated()?;
+        let wish: &BookRequest = &wish;
         let mut looked = false;
         let turn = loop {
             let seen = self.turn.booked();
@@ -159,6 +173,8 @@ impl Desk {
         wish: &WeeklyRequest,
     ) -> Result<Vec<Placed>, Refusal> {
         let weeks = wish.weekly.occurrences()?;
+        let first = wish.first.stated()?.into_owned();
+        let wish = &WeeklyRequest { first, weekly: wish.weekly.clone() };
         let series = SeriesId::from_random(rand::random());
         let outcome = async {
             transact_once!(self, caller, now, key, ("weekly", wish), |tx| {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, rules, transaction::transact_once};
+use super::{Caller, Desk, reason, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -19,9 +19,16 @@ pub struct Edit {
     /// The version that the caller has seen; another one is refused as `KC-BOOK-STALE`.
     #[serde(default)]
     pub version: Option<i64>,
-    /// Why; a teacher must say it when the booking is somebody else's.
+    /// Why, 1 to 500 characters; a teacher must say it when the booking is somebody else's.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+impl Edit {
+    /// It with its reason as it is kept.
+    pub(super) fn stated(&self) -> Result<Self, Problem> {
+        Ok(Self { version: self.version, reason: reason::if_stated(self.reason.as_deref())? })
+    }
 }
 
 pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
@@ -110,6 +117,7 @@ impl Desk {
         id: &BookingId,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("cancel", id, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
@@ -141,6 +149,7 @@ impl Desk {
         if edit.version.is_some() {
             return Err(Problem::new(Code::HubInvalid, "a recurrence has no version; each of its bookings has one"));
         }
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("cancel-series", id, edit), |tx| {
             let all = lock_series(&mut tx, id).await?;
             give_up(&mut tx, caller, id, all, edit).await
@@ -160,6 +169,7 @@ impl Desk {
             Problem::new(Code::BookState, format!("booking {id} belongs to no recurrence"))
                 .hint("Cancel the booking itself.")
         };
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("cancel-series-of", id, edit), |tx| {
             let series = tx.booking(id).await?.series.ok_or_else(alone)?;
             let all = lock_series(&mut tx, &series).await?;
@@ -189,6 +199,7 @@ impl Desk {
         id: &BookingId,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("release", id, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
@@ -225,6 +236,7 @@ impl Desk {
         ends: Epoch,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("extend", id, ends, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
@@ -277,6 +289,7 @@ impl Desk {
         to: &PersonId,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("give", id, to, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;

@@ -12,6 +12,7 @@ mod courses;
 mod doctor;
 mod look;
 mod prefer;
+mod reason;
 mod rehouse;
 mod roster;
 mod rules;

@@ -146,6 +146,7 @@ impl Desk {
         to: &Free,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("move", id, to, edit), |tx| {
             // Both servers, in the order of their names.
             let seen = tx.booking(id).await?;

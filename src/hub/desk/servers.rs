@@ -4,7 +4,7 @@ use russh::keys::ssh_key::PublicKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, transaction::transact};
+use super::{Caller, Desk, reason, transaction::transact};
 use crate::{
     core::{Bytes, Code, Problem},
     hub::{
@@ -169,15 +169,13 @@ impl Desk {
         reason: &str,
     ) -> Result<Server, Problem> {
         caller.needs_admin()?;
-        if reason.trim().is_empty() || reason.chars().count() > 500 {
-            return Err(Problem::new(Code::HubReason, "say why in 1 to 500 characters"));
-        }
+        let reason = reason::stated(reason)?;
         transact!(self, caller, now, |tx| {
             let before = tx.lock_server(id).await?;
             if before.health == Health::Quarantined && health == Health::Healthy {
                 tx.clear_occupant(id).await?;
             }
-            tx.set_health(id, health, Some(reason.trim().to_owned())).await
+            tx.set_health(id, health, Some(reason.clone())).await
         })
     }
 
@@ -222,12 +220,10 @@ impl Desk {
         reason: &str,
     ) -> Result<(Maintenance, usize), Problem> {
         caller.needs_admin()?;
-        if reason.trim().is_empty() || reason.chars().count() > 500 {
-            return Err(Problem::new(Code::HubReason, "say why in 1 to 500 characters"));
-        }
+        let reason = reason::stated(reason)?;
         transact!(self, caller, now, |tx| {
             tx.lock_server(id).await?;
-            let made = tx.add_maintenance(id, window, reason.trim()).await?;
+            let made = tx.add_maintenance(id, window, &reason).await?;
             let booked = tx.held(id, window).await?.len();
             Ok((made, booked))
         })

@@ -25,6 +25,8 @@ impl Desk {
         key: Option<&str>,
         wish: &WaitRequest,
     ) -> Result<Booking, Problem> {
+        let wish = wish.stated()?;
+        let wish: &WaitRequest = &wish;
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
             let servers = servers(&mut tx, wish).await?;

@@ -195,7 +195,21 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
     over.person = Some("amy".parse().unwrap());
     assert_eq!(desk.book(&who("bob"), NOW, None, &over).await.unwrap_err().problem.code, Code::HubDenied);
     assert_eq!(desk.book(&who("tea"), NOW, None, &over).await.unwrap_err().problem.code, Code::BookQuota);
-    over.reason = Some("exam".into());
+    for bad in [String::new(), " \n".into(), "x".repeat(501)] {
+        let (why, booking) = (because(&bad), book(&desk, "cem", 600, 630).await);
+        over.reason = Some(bad.clone());
+        let codes = [
+            desk.book(&who("tea"), NOW, None, &over).await.unwrap_err().problem.code,
+            desk.wait(&who("tea"), NOW, None, &over).await.unwrap_err().code,
+            desk.cancel(&who("tea"), NOW, None, &booking.id, &why).await.unwrap_err().code,
+            desk.extend(&who("tea"), NOW, None, &booking.id, at(660), &why).await.unwrap_err().code,
+            desk.give(&who("tea"), NOW, None, &booking.id, &"dan".parse().unwrap(), &why).await.unwrap_err().code,
+            desk.set_health(&Caller::Console, NOW, &"one".parse().unwrap(), Health::Away, &bad).await.unwrap_err().code,
+        ];
+        assert_eq!(codes, [Code::HubReason; 6], "{} characters", bad.len());
+        desk.cancel(&who("tea"), NOW, None, &booking.id, &because(" exam ")).await.unwrap();
+    }
+    over.reason = Some(" exam\n".into());
     let made = desk.book(&who("tea"), NOW, None, &over).await.unwrap();
     assert_eq!((made.person.as_str(), made.note.as_deref()), ("amy", Some("exam")));
     assert_eq!(desk.booking(&who("bob"), NOW, &made.id).await.unwrap().note, None, "reasons are not for everybody");
