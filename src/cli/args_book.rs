@@ -179,7 +179,7 @@ pub enum BookCommand {
     Cancel(CancelArgs),
     /// End a running slot now.
     Release(ChangeArgs),
-    /// Move a slot's end back.
+    /// Move a slot's end back; a teacher's reason goes past quotas and opening hours.
     Extend {
         #[command(flatten)]
         change: ChangeArgs,

@@ -9,16 +9,16 @@ use super::{
     reason,
     rules::{self, Standing},
     taken::Survey,
-    transaction::{transact, transact_once},
+    transaction::transact_once,
 };
 use crate::{
     core::{Class, Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, Policy, SeriesId, Server,
-            ServerId, State, Weekly, Who, Window, alternatives, around, find_place,
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, SeriesId, Server, ServerId,
+            State, Window, alternatives, around, find_place,
         },
-        store::{Listing, Tx},
+        store::Tx,
     },
     profile::Layout,
 };
@@ -59,26 +59,6 @@ impl BookRequest {
         let reason = reason::if_stated(self.reason.as_deref())?;
         Ok(Cow::Owned(Self { reason, ..self.clone() }))
     }
-}
-
-/// A wish for the same slot each week.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WeeklyRequest {
-    /// The first week's wish; its window is overruled by `weekly`.
-    pub first: BookRequest,
-    /// When.
-    pub weekly: Weekly,
-}
-
-/// A booking that was made, and what its holder should know.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Placed {
-    /// The booking.
-    pub booking: Booking,
-    /// What clocks did to its time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
 }
 
 /// Why a slot cannot be had, and up to three that can.
@@ -158,52 +138,21 @@ impl Desk {
         }
         let standing = standing_of(&mut tx, caller, wish).await?;
         let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
-        match seek(&mut tx, &standing, wish, None, Some(&survey)).await {
-            Ok(_) => Ok(None),
-            Err(problem) => Ok(Some(refuse(&mut tx, &standing, wish, &survey, problem).await)),
+        match obstacle(&mut tx, &standing, wish, &survey).await {
+            None => Ok(None),
+            Some(problem) => Ok(Some(refuse(&mut tx, &standing, wish, &survey, problem).await)),
         }
     }
+}
 
-    /// Books the same slot for several weeks, all or none.
-    pub async fn book_weekly(
-        &self,
-        caller: &Caller,
-        now: Epoch,
-        key: Option<&str>,
-        wish: &WeeklyRequest,
-    ) -> Result<Vec<Placed>, Refusal> {
-        let weeks = wish.weekly.occurrences()?;
-        let first = wish.first.stated()?.into_owned();
-        let wish = &WeeklyRequest { first, weekly: wish.weekly.clone() };
-        let series = SeriesId::from_random(rand::random());
-        let outcome = async {
-            transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
-                // All at first: whoever holds a person and a group never waits for a server.
-                let standing = standing_of(&mut tx, caller, &wish.first).await?;
-                let servers = servers(&mut tx, &wish.first).await?;
-                for (server, _) in candidates(servers, &standing, &wish.first)? {
-                    tx.lock_server(&server.id).await?;
-                }
-                let mut all = vec![];
-                for week in &weeks {
-                    let one = BookRequest { window: week.window, ..wish.first.clone() };
-                    let booking = place(&mut tx, caller, &one, Some(series.clone())).await.map_err(|mut problem| {
-                        problem.detail.push(format!("in the week of {}; no week was booked", week.window.starts));
-                        problem
-                    })?;
-                    all.push(Placed { booking, note: week.note.clone() });
-                }
-                Ok(all)
-            })
-        };
-        outcome.await.map_err(Refusal::from)
-    }
+/// Whether another slot would help.
+pub(super) fn is_helped(problem: &Problem) -> bool {
+    matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale
 }
 
 /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
 async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey, problem: Problem) -> Refusal {
-    let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
-    if !helps {
+    if !is_helped(&problem) {
         return problem.into();
     }
     let alternatives = instead(tx, standing, wish, survey).await.unwrap_or_default();
@@ -212,7 +161,12 @@ async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &S
 
 /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
 /// of them overlaps what the person holds already, so none repeats a wish that was refused for that.
-async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Result<Vec<Free>, Problem> {
+pub(super) async fn instead(
+    tx: &mut Tx,
+    standing: &Standing,
+    wish: &BookRequest,
+    survey: &Survey,
+) -> Result<Vec<Free>, Problem> {
     let now = tx.now();
     let candidates = preferred(candidates(survey.servers(None)?, standing, wish)?, &standing.labs);
     let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
@@ -376,6 +330,11 @@ async fn seek(
     Err(why.unwrap_or_else(|| nothing_fits(wish)))
 }
 
+/// Why a wish cannot be had by what is on disk; none when it can.
+pub(super) async fn obstacle(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Option<Problem> {
+    seek(tx, standing, wish, None, Some(survey)).await.err()
+}
+
 /// Puts a wish on the first server that takes it.
 pub(super) async fn place(
     tx: &mut Tx,
@@ -393,12 +352,17 @@ pub(super) async fn place(
     Ok(new)
 }
 
+/// Whether a server takes bookings in a window; opening hours are what a teacher may go past.
+pub(super) fn opens(ground: &Ground, window: Window, as_override: bool) -> Result<(), Problem> {
+    match ground.server.takes(&ground.closed, window) {
+        Err(problem) if as_override && problem.code == Code::BookClosed => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// The place that a window gets on a server, or why not.
 pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: bool) -> Result<u32, Problem> {
-    match ground.server.takes(&ground.closed, window) {
-        Err(problem) if !(as_override && problem.code == Code::BookClosed) => return Err(problem),
-        _ => {}
-    }
+    opens(ground, window, as_override)?;
     let busy = ground.server.busy(window);
     find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {
         let server = &ground.server.id;

@@ -140,10 +140,14 @@ pub async fn extend_release_and_give(desk: Desk) {
     let booking = book(&desk, "amy", 60, 120).await;
     let later = book(&desk, "bob", 180, 240).await;
     let edit = Edit::default();
+    let far = desk.extend(&who("amy"), NOW, None, &booking.id, at(240), &edit).await.unwrap_err();
+    assert_eq!(far.code, Code::BookConflict);
+    assert!(far.all_hints()[0].contains(&format!("until {}", at(150))), "how far it goes: {far:?}");
     let longer = desk.extend(&who("amy"), NOW, None, &booking.id, at(150), &edit).await.unwrap();
     assert_eq!((longer.window, longer.version, longer.charged), (window(60, 150), 2, 90 * 60));
     let into = desk.extend(&who("amy"), NOW, None, &booking.id, at(180), &edit).await.unwrap_err();
     assert_eq!(into.code, Code::BookConflict, "the buffer would reach into bob's");
+    assert!(into.all_hints()[0].contains(&at(150).to_string()), "that is the last end: {into:?}");
     let stale = Edit { version: Some(1), reason: None };
     assert_eq!(desk.cancel(&who("amy"), NOW, None, &booking.id, &stale).await.unwrap_err().code, Code::BookStale);
 
@@ -162,6 +166,31 @@ pub async fn extend_release_and_give(desk: Desk) {
     let released = desk.release(&who("amy"), at(75), None, &booking.id, &edit).await.unwrap();
     assert_eq!((released.window.ends, released.busy_until, released.charged), (at(75), at(85), 15 * 60));
     assert_eq!(desk.release(&who("amy"), at(76), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
+    healthy(&desk).await;
+}
+
+pub async fn a_teacher_extends_past_the_rules_but_past_nobody(desk: Desk) {
+    camp(&desk, &Policy { person_hours: 1, ..Policy::default() }).await;
+    let hours = "mon-fri 08:00-10:00".parse().unwrap();
+    let new = NewServer { opening: hours, ..new_server("two", Mode::Exclusive, 8, 32) };
+    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    let booking = desk.book(&who("amy"), NOW, None, &wish(Some("two"), 60, 120)).await.unwrap();
+    let extend =
+        async |login: &str, to: i64, edit: Edit| desk.extend(&who(login), NOW, None, &booking.id, at(to), &edit).await;
+    assert_eq!(extend("amy", 150, because("exam")).await.unwrap_err().code, Code::BookClosed, "she is no teacher");
+    assert_eq!(extend("tea", 150, Edit::default()).await.unwrap_err().code, Code::HubReason);
+    let longer = extend("tea", 150, because("exam")).await.unwrap();
+    assert_eq!((longer.window, longer.charged, longer.note.as_deref()), (window(60, 150), 90 * 60, Some("exam")));
+
+    let theirs = BookRequest { reason: Some("exam".into()), ..wish(Some("two"), 240, 300) };
+    desk.book(&who("tea"), NOW, None, &BookRequest { person: Some("bob".parse().unwrap()), ..theirs }).await.unwrap();
+    let into = extend("tea", 240, because("exam")).await.unwrap_err();
+    assert_eq!(into.code, Code::BookConflict, "never past another");
+    assert!(into.all_hints()[0].contains(&format!("until {}", at(210))), "{into:?}");
+    let endless = extend("tea", 330, because("exam")).await.unwrap_err();
+    assert_eq!(endless.code, Code::BookWindow, "nor past the longest");
+    desk.add_maintenance(&Caller::Console, NOW, &new.id, window(200, 230), "new disk").await.unwrap();
+    assert_eq!(extend("tea", 210, because("exam")).await.unwrap_err().code, Code::BookMaintenance);
     healthy(&desk).await;
 }
 
@@ -373,6 +402,35 @@ pub async fn a_recurrence_is_cancelled_as_one(desk: Desk) {
         let booking = desk.booking(&Caller::Console, at(2), &made[n].booking.id).await.unwrap();
         assert_eq!(booking.state, left, "what runs, and what was given away, stays");
     }
+    healthy(&desk).await;
+}
+
+pub async fn weeks_that_cannot_be_had_are_named_with_slots_near_the_first(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (week, first) = (7 * 1440, 1440 + 60);
+    for taken in [1, 3] {
+        book(&desk, "bob", taken * week + first + 60, taken * week + first + 120).await;
+    }
+    let weekly = Weekly {
+        zone: "Europe/Berlin".parse().unwrap(),
+        starts: "2026-11-24T10:00:00".parse().unwrap(),
+        ends: "2026-11-24T12:00:00".parse().unwrap(),
+        weeks: 4,
+    };
+    let request = WeeklyRequest { first: wish(Some("one"), 0, 30), weekly };
+    let refusal = desk.book_weekly(&who("amy"), NOW, None, &request).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookConflict);
+    let named = |n: i64| window(n * week + first, n * week + first + 120).to_string();
+    let lines = &refusal.problem.detail;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with(&named(1)) && lines[1].starts_with(&named(3)), "{lines:?}");
+    assert_eq!(refusal.alternatives.len(), 3);
+    for free in &refusal.alternatives {
+        assert!((free.window.starts - at(week + first)).abs() <= 4 * 3600 && free.window.length() == 7200, "{free:?}");
+    }
+    assert!(refusal.problem.all_hints()[0].contains("weeks"), "another slot for one week is not all of the answer");
+    let amy = Listing { person: Some("amy".parse().unwrap()), ..Listing::default() };
+    assert!(desk.bookings(&who("amy"), NOW, &amy).await.unwrap().is_empty());
     healthy(&desk).await;
 }
 

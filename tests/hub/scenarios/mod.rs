@@ -33,6 +33,7 @@ scenarios! {
         quotas_hold,
         rules_of_time_hold,
         extend_release_and_give,
+        a_teacher_extends_past_the_rules_but_past_nobody,
         what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
         a_week_is_shown_as_it_is_by_now,
@@ -40,6 +41,7 @@ scenarios! {
         shared_servers_hold_as_many_labs_as_fit,
         a_disk_that_holds_what_is_ahead_can_be_told_any_time,
         weekly_is_all_or_nothing,
+        weeks_that_cannot_be_had_are_named_with_slots_near_the_first,
         a_recurrence_is_cancelled_as_one,
     }
     course {
