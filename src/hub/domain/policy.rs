@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Epoch, Grid, Maintenance, Server, Window};
+use super::{Epoch, Grid, Health, Maintenance, Server, Window};
 use crate::core::{Code, Problem};
 
 /// A course's rules of booking.
@@ -104,29 +104,28 @@ impl Policy {
     }
 }
 
-/// Whether a server takes bookings in the window at all: opening hours, maintenance, health.
-pub(super) fn server_open(server: &Server, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
-    use super::Health;
-    if server.health != Health::Healthy {
-        let note = server.health_note.as_deref().unwrap_or("no reason was given");
-        let what = format!("server {} is {}: {note}", server.id, server.health.as_str());
-        return Err(Problem::new(Code::ServerAway, what));
-    }
-    let busy = server.busy(window);
-    if let Some(work) = closed.iter().find(|m| m.server == server.id && m.window.overlaps(busy)) {
-        let what = format!("server {} is in maintenance {}: {}", server.id, work.window, work.reason);
-        return Err(Problem::new(Code::BookMaintenance, what));
-    }
-    if !server.opening.is_open(&server.zone, window) {
-        let what = format!("server {} is open {} ({}), not all of {window}", server.id, server.opening, server.zone);
-        return Err(Problem::new(Code::BookClosed, what));
-    }
-    Ok(())
-}
-
 impl Server {
     /// Whether it takes bookings in the window: health, maintenance (also during the buffer), opening hours.
     pub fn takes(&self, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
-        server_open(self, closed, window)
+        if self.health != Health::Healthy {
+            let note = self.health_note.as_deref().unwrap_or("no reason was given");
+            let what = format!("server {} is {}: {note}", self.id, self.health.as_str());
+            return Err(Problem::new(Code::ServerAway, what));
+        }
+        self.is_planned(closed, window)
+    }
+
+    /// Whether it is to be open in the window, once it is healthy: maintenance (also during the buffer), opening hours.
+    pub fn is_planned(&self, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
+        let busy = self.busy(window);
+        if let Some(work) = closed.iter().find(|m| m.server == self.id && m.window.overlaps(busy)) {
+            let what = format!("server {} is in maintenance {}: {}", self.id, work.window, work.reason);
+            return Err(Problem::new(Code::BookMaintenance, what));
+        }
+        if !self.opening.is_open(&self.zone, window) {
+            let what = format!("server {} is open {} ({}), not all of {window}", self.id, self.opening, self.zone);
+            return Err(Problem::new(Code::BookClosed, what));
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What the desk promises, one scenario each; every one begins with an empty database and ends with a healthy one.
 
 mod agent;
+mod answers;
 mod booking;
 mod course;
 mod labs;
@@ -43,6 +44,9 @@ scenarios! {
         weekly_is_all_or_nothing,
         weeks_that_cannot_be_had_are_named_with_slots_near_the_first,
         a_recurrence_is_cancelled_as_one,
+    }
+    answers {
+        nobody_waits_for_hours_that_never_open,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,

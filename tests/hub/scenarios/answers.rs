@@ -1,0 +1,39 @@
+//! What is refused at once because it can never be, and what the answer says.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, NewServer},
+        domain::{Health, Mode, State},
+    },
+};
+
+use crate::hub::world::{NOW, at, camp, clerk, generous, healthy, new_server, who, window, wish};
+
+pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let hours = "mon-fri 08:00-18:00".parse().unwrap();
+    let new = NewServer { opening: hours, ..new_server("two", Mode::Exclusive, 8, 32) };
+    desk.put_server(&console, NOW, &new, None).await.unwrap();
+    let saturday = 5 * 1440 + 60;
+    let wait =
+        async |server: Option<&str>, from: i64| desk.wait(&who("amy"), NOW, None, &wish(server, from, from + 60)).await;
+    let closed = wait(Some("two"), saturday).await.unwrap_err();
+    assert_eq!(closed.code, Code::BookClosed);
+    assert!(closed.what.contains("mon-fri 08:00-18:00") && closed.all_hints()[0].contains("open"), "{closed:?}");
+    assert_eq!(wait(None, saturday).await.unwrap().state, State::Waitlisted, "one is open then");
+
+    desk.add_maintenance(&console, NOW, &one, window(60, 200), "new disk").await.unwrap();
+    let shut = wait(Some("one"), 120).await.unwrap_err();
+    assert_eq!(shut.code, Code::BookMaintenance);
+    assert_eq!(wait(Some("one"), 145).await.unwrap_err().code, Code::BookGrid, "off the raster");
+    desk.set_health(&console, NOW, &"two".parse().unwrap(), Health::Away, "new disk").await.unwrap();
+    let away = wait(None, 120).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 1, "that of Saturday");
+    desk.set_health(&console, at(2), &"two".parse().unwrap(), Health::Healthy, "done").await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1, "what is out of use may come back in time");
+    let offer = desk.booking(&who("amy"), at(3), &away.id).await.unwrap();
+    assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));
+    healthy(&desk).await;
+}
