@@ -200,6 +200,8 @@ fn what_was_made_can_be_changed_and_removed() {
     assert!(camp.ok(&["hub", "server", "list"]).contains("8c 32GiB, 500GiB disk"));
     assert_eq!(camp.json(&["hub", "server", "set", "one", "--no-disk"])["disk"], Value::Null);
     assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
+    let same = camp.run_with(&["hub", "server", "set", "one", "--opening", "always"], "");
+    assert!(same.code == 0 && !same.err.contains("outside"), "{}", same.err);
     let (from, to) = (hour(48), hour(50));
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");

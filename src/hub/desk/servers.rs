@@ -159,6 +159,15 @@ impl Desk {
         self.store.read(now).await?.server(id).await
     }
 
+    /// How many bookings that have not begun lie outside of a server's opening hours; they stay for the admin to settle.
+    pub async fn outside_hours(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<usize, Problem> {
+        caller.needs_admin()?;
+        let mut tx = self.store.read(now).await?;
+        let server = tx.server(id).await?;
+        let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
+        Ok(tx.bookings(&want).await?.iter().filter(|b| server.is_closed_for(b)).count())
+    }
+
     /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation.
     pub async fn set_health(
         &self,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BookingId, CourseId, Epoch, OpeningHours, ServerId, Window, Zone};
+use super::{Booking, BookingId, CourseId, Epoch, OpeningHours, ServerId, State, Window, Zone};
 use crate::{
     core::{Bytes, Code, Problem},
     profile::{DISK_FLOOR, Layout},
@@ -119,6 +119,13 @@ impl Server {
     /// The window that a booking blocks: its own and the buffer.
     pub fn busy(&self, window: Window) -> Window {
         window.longer(self.buffer)
+    }
+
+    /// Whether a booking that has not begun lies outside of its opening hours: they were others when it was made, or a
+    /// teacher went past them.
+    pub fn is_closed_for(&self, booking: &Booking) -> bool {
+        let ahead = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
+        ahead && booking.server.as_ref() == Some(&self.id) && !self.opening.is_open(&self.zone, booking.window)
     }
 
     /// Refuses values that make no sense.

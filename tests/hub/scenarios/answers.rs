@@ -3,12 +3,34 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, NewServer},
+        desk::{Caller, Desk, Edit, NewServer},
         domain::{Health, Mode, State},
     },
 };
 
-use crate::hub::world::{NOW, at, camp, clerk, generous, healthy, new_server, who, window, wish};
+use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, new_server, who, window, wish};
+
+pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let (inside, outside) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 150, 210).await);
+    let over = book(&desk, "cem", 300, 360).await;
+    desk.cancel(&who("cem"), NOW, None, &over.id, &Edit::default()).await.unwrap();
+    assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 0);
+    let hours = "mon-fri 08:00-10:30".parse().unwrap();
+    let new = NewServer { opening: hours, ..new_server("one", Mode::Exclusive, 8, 32) };
+    let seen = desk.server(&console, NOW, &one).await.unwrap().version;
+    desk.put_server(&console, NOW, &new, Some(seen)).await.unwrap();
+    assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 1);
+    assert_eq!(desk.outside_hours(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    let notes = desk.doctor(&console, NOW).await.unwrap().notes.join("\n");
+    assert!(notes.contains("1 bookings lie outside of the opening hours of server one"), "{notes}");
+    clerk(&desk).settle(at(1)).await.unwrap();
+    for booking in [inside, outside] {
+        assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
+    }
+    healthy(&desk).await;
+}
 
 pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     camp(&desk, &generous()).await;

@@ -46,6 +46,7 @@ scenarios! {
         a_recurrence_is_cancelled_as_one,
     }
     answers {
+        shorter_hours_tell_what_they_leave_outside,
         nobody_waits_for_hours_that_never_open,
     }
     course {
