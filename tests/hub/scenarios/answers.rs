@@ -3,8 +3,8 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Edit, NewServer},
-        domain::{Health, Mode, State},
+        desk::{Caller, Desk, Edit, NewServer, WeeklyRequest},
+        domain::{Health, Mode, Policy, State, Weekly},
     },
 };
 
@@ -29,6 +29,30 @@ pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     for booking in [inside, outside] {
         assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
     }
+    healthy(&desk).await;
+}
+
+pub async fn a_week_that_clocks_make_too_long_is_explained(desk: Desk) {
+    camp(&desk, &Policy { horizon: 366, ..generous() }).await;
+    let weekly = |starts: &str, ends: &str| WeeklyRequest {
+        first: wish(Some("one"), 0, 30),
+        weekly: Weekly {
+            zone: "Europe/Berlin".parse().unwrap(),
+            starts: starts.parse().unwrap(),
+            ends: ends.parse().unwrap(),
+            weeks: 2,
+        },
+    };
+    // Clocks are set back on 2027-10-31: what shows four hours lasts five, and four are allowed.
+    let long = weekly("2027-10-23T23:00:00", "2027-10-24T03:00:00");
+    let refusal = desk.book_weekly(&who("amy"), NOW, None, &long).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookWindow);
+    let told = refusal.problem.to_string();
+    assert!(told.contains("clocks change") && told.contains("lasts 300 minutes, not 240"), "{told}");
+    let made = desk.book_weekly(&who("amy"), NOW, None, &weekly("2027-10-24T02:30:00", "2027-10-24T03:30:00")).await;
+    let charged: Vec<i64> = made.as_ref().unwrap().iter().map(|p| p.booking.charged / 60).collect();
+    assert_eq!(charged, [60, 120]);
+    assert!(made.unwrap()[1].note.as_ref().unwrap().contains("120 minutes, not 60"));
     healthy(&desk).await;
 }
 
