@@ -193,6 +193,9 @@ fn what_was_made_can_be_changed_and_removed() {
     camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
     assert_eq!(camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"])["version"], 2);
     camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
+    let small = ["hub", "server", "add", "tiny", "--address", "192.0.2.8", "--cores", "4", "--memory", "8GiB"];
+    let small = camp.run_with(&small, "");
+    assert!(small.code == 2 && small.err.contains("server tiny of 4c 8GiB holds no lab"), "{}", small.err);
     let set =
         camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
     assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));

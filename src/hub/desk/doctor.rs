@@ -194,7 +194,7 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
     let outside = all.iter().filter(|b| server.is_closed_for(b)).count();
     if outside > 0 {
         found.notes.push(format!(
-            "{outside} bookings lie outside of the opening hours of server {id} and stay: cancel those that no teacher meant"
+            "{outside} bookings lie outside of the opening hours of server {id} and stay: cancel those that nobody meant"
         ));
     }
     if server.issued > 0 && server.seen.is_none_or(|seen| now - seen > 120) {

@@ -97,7 +97,11 @@ impl Desk {
         transact!(self, caller, now, |tx| {
             let there = tx.servers().await?.into_iter().find(|s| s.id == new.id);
             match (there, version) {
-                (None, _) => tx.add_server(&new.row(None, 1)).await?,
+                (None, _) => {
+                    let row = new.row(None, 1);
+                    row.holds_a_lab()?;
+                    tx.add_server(&row).await?;
+                }
                 (Some(there), None) => {
                     return Err(Problem::new(Code::HubExists, format!("server {} exists already", there.id)));
                 }
@@ -114,6 +118,10 @@ impl Desk {
                         return Err(
                             Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over.")
                         );
+                    }
+                    // One that is there and too small may still be changed otherwise.
+                    if there.largest().is_some() {
+                        next.holds_a_lab()?;
                     }
                     tx.change_server(&next).await?;
                 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{Booking, BookingId, CourseId, Epoch, OpeningHours, ServerId, State, Window, Zone};
 use crate::{
     core::{Bytes, Code, Problem},
-    profile::{DISK_FLOOR, Layout},
+    profile::{DISK_FLOOR, HOST_KEEPS, Layout},
 };
 
 /// How a server is used.
@@ -126,6 +126,22 @@ impl Server {
     pub fn is_closed_for(&self, booking: &Booking) -> bool {
         let ahead = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
         ahead && booking.server.as_ref() == Some(&self.id) && !self.opening.is_open(&self.zone, booking.window)
+    }
+
+    /// Refuses a server on which no lab could ever run: nothing could be booked there, and nobody would know why.
+    pub fn holds_a_lab(&self) -> Result<(), Problem> {
+        if self.largest().is_some() {
+            return Ok(());
+        }
+        let disk = self.disk.map(|disk| format!(" and {disk} disk")).unwrap_or_default();
+        let what = format!("server {} of {}c {}{disk} holds no lab", self.id, self.cores, self.memory);
+        let labs: Vec<String> = Layout::SHIPPED.iter().map(ToString::to_string).collect();
+        let least = format!(
+            "The least labs are {}; {HOST_KEEPS} stay with the server, and each machine needs {DISK_FLOOR} where a disk is \
+             told.",
+            labs.join(", ")
+        );
+        Err(Problem::new(Code::HubInvalid, what).hint(least))
     }
 
     /// Refuses values that make no sense.

@@ -34,8 +34,8 @@ impl Weekly {
     /// Every window of the recurrence.
     ///
     /// A local time that clocks jump over is refused, with its date; of one that comes twice the earlier is meant,
-    /// and the occurrence says so. Each begins and ends when those clocks show it, so one over which they change is longer
-    /// or shorter than the others, and counts as what it is; it says that too. All is refused or nothing.
+    /// and the occurrence says so. Each begins and ends when those clocks show it: one over which they change is longer or
+    /// shorter than the others, counts as what it is, and says that too. All is refused or nothing.
     pub fn occurrences(&self) -> Result<Vec<Occurrence>, Problem> {
         if !(1..=52).contains(&self.weeks) {
             return Err(Problem::new(Code::BookWindow, format!("{} weeks are not 1 to 52", self.weeks)));

@@ -51,6 +51,19 @@ fn a_layout_that_is_too_large_gets_no_place() {
 }
 
 #[test]
+fn a_server_on_which_no_lab_can_run_is_told() {
+    for (cores, gib, disk, good) in
+        [(4, 14, None, true), (2, 14, None, true), (2, 13, None, false), (4, 8, None, false), (8, 32, Some(29), false)]
+    {
+        let one = Server { disk: disk.map(Bytes::gib), ..server("a", Mode::Exclusive, cores, gib) };
+        assert_eq!(one.holds_a_lab().is_ok(), good, "{cores} {gib} {disk:?}");
+    }
+    let told = server("a", Mode::Exclusive, 4, 8).holds_a_lab().unwrap_err();
+    assert_eq!(told.what, "server a of 4c 8GiB holds no lab");
+    assert!(told.all_hints()[0].contains("3x2c4g"), "{told:?}");
+}
+
+#[test]
 fn windows_may_touch_but_not_overlap() {
     let one = server("a", Mode::Exclusive, 8, 32);
     let held = Calendar::from_iter([Held {
