@@ -143,6 +143,8 @@ fn from_the_first_admin_to_a_slot() {
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
     assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
+    let well = camp.run_with(&["book", "move", id, &later], "");
+    assert!(well.code == 10 && well.err.contains("nothing is known against the server"), "{}", well.err);
     assert_eq!(camp.json(&["book", "free", "--label", "none"]).as_array().unwrap().len(), 0);
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
@@ -172,6 +174,10 @@ fn from_the_first_admin_to_a_slot() {
 
     camp.ok(&["login", "--as", "amy", "--identity", identity]);
     assert!(camp.ok(&["book", "cancel", &other]).contains("cancelled"));
+    for args in [vec!["book", "move", &other], vec!["book", "move", &other, &later]] {
+        let over = camp.run_with(&args, "");
+        assert!(over.code == 10 && over.err.contains("is cancelled"), "{args:?}: {}", over.err);
+    }
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(camp.hub.id() as i32).unwrap(),
         rustix::process::Signal::TERM,

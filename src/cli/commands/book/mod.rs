@@ -21,7 +21,7 @@ use crate::{
     core::{Code, Problem, Problems, shell::printable},
     hub::{
         desk::{BookRequest, ClassRequest, Elsewhere, Placed},
-        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, Weekly, Window, Zone},
+        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
     },
 };
 
@@ -172,6 +172,12 @@ async fn relocate(
 ) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, &change.hub)?;
     let path = format!("/api/v1/bookings/{}", change.id);
+    let before: Booking = client.get(&path).await?;
+    // What has begun or is over stays where it is: there is nothing to list, and a script shall not take that for done.
+    if !matches!(before.state, State::Booked | State::Delayed) {
+        let what = format!("booking {} is {}: only one that is ahead can be moved", change.id, before.state);
+        return Err(Problem::new(Code::BookState, what));
+    }
     let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
     let Some(start) = start else {
         let why = found.why.as_deref().unwrap_or("nothing is known against its server");
@@ -180,7 +186,10 @@ async fn relocate(
     };
     let (starts, notes) = when::moment(start, zone)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
-    let before: Booking = client.get(&path).await?;
+    if found.why.is_none() {
+        let what = format!("nothing is known against the server of booking {}", change.id);
+        return Err(Problem::new(Code::BookState, what).hint("Cancel it and book another slot."));
+    }
     let window = Window::new(starts, starts + before.window.length());
     let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
     let near = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
