@@ -174,7 +174,8 @@ fn from_the_first_admin_to_a_slot() {
 
     camp.ok(&["login", "--as", "amy", "--identity", identity]);
     assert!(camp.ok(&["book", "cancel", &other]).contains("cancelled"));
-    for args in [vec!["book", "move", &other], vec!["book", "move", &other, &later]] {
+    for start in [&[][..], &[later.as_str()]] {
+        let args = [["book", "move", other.as_str()].as_slice(), start].concat();
         let over = camp.run_with(&args, "");
         assert!(over.code == 10 && over.err.contains("is cancelled"), "{args:?}: {}", over.err);
     }

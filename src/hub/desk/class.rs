@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -31,7 +33,7 @@ pub struct ClassRequest {
     pub slots: u32,
     /// The slots lie inside of this, 35 days at most.
     pub within: Window,
-    /// Who would like what; who is not named gets what is free.
+    /// Who would like what, each person once; who is not named gets what is free.
     #[serde(default)]
     pub wishes: Vec<StudentWishes>,
 }
@@ -92,6 +94,11 @@ fn check(want: &ClassRequest) -> Result<(), Problem> {
     if !sizes || want.wishes.iter().any(|w| w.wishes.len() > 20) {
         let what = "a class plan has 1 to 20 slots of 5 to 1440 minutes within 35 days, and 20 wishes for each at most";
         return Err(Problem::new(Code::HubInvalid, what));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = want.wishes.iter().find(|w| !seen.insert(&w.person)) {
+        let what = format!("{} is in the class plan twice", twice.person);
+        return Err(Problem::new(Code::HubInvalid, what).hint("Put all of their wishes into one place, best first."));
     }
     Ok(())
 }
