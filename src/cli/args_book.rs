@@ -158,9 +158,9 @@ pub enum BookCommand {
         /// From this moment on; now by default.
         #[arg(long, value_name = "TIME")]
         from: Option<Epoch>,
-        /// How many.
-        #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-        most: usize,
+        /// How many, 1 to 200.
+        #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
+        most: u16,
         /// In which course, for somebody who is in several.
         #[arg(long, value_name = "COURSE")]
         course: Option<CourseId>,

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
+    fit::{candidates, servers},
     prefer::{Locks, meant, preferred},
     reason,
     rules::{self, Standing},
@@ -187,12 +188,6 @@ pub(super) async fn instead(
     Ok(found)
 }
 
-/// The refusal where no server could ever do.
-pub(super) fn nothing_fits(wish: &BookRequest) -> Problem {
-    let layout = wish.layout.map_or_else(|| "any lab".to_owned(), |l| l.to_string());
-    Problem::new(Code::BookLayout, format!("no server of the course that was asked for can hold {layout}"))
-}
-
 /// Whom a wish is for, when whoever asks may wish it.
 pub(super) async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result<Standing, Problem> {
     let person = wish.person.as_ref().or(caller.person());
@@ -202,36 +197,6 @@ pub(super) async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest
         caller.needs_teacher()?;
     }
     rules::standing(tx, person, wish.course.as_ref()).await
-}
-
-/// The server that a wish names, or all of them, by name.
-pub(super) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<Vec<Server>, Problem> {
-    match &wish.server {
-        Some(id) => Ok(vec![tx.server(id).await?]),
-        None => tx.servers().await,
-    }
-}
-
-/// Those of the servers that could ever do, as they come, each with the lab that would run there.
-pub(super) fn candidates(
-    servers: Vec<Server>,
-    standing: &Standing,
-    wish: &BookRequest,
-) -> Result<Vec<(Server, Layout)>, Problem> {
-    let saved = |server: &Server| {
-        let here = standing.labs.iter().find(|lab| lab.server == server.id)?;
-        server.can_hold(here.layout).then_some(here.layout)
-    };
-    let fit = |server: Server| {
-        let layout = wish.layout.or_else(|| saved(&server)).or_else(|| server.largest())?;
-        let good =
-            server.can_hold(layout) && server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
-        good.then_some((server, layout))
-    };
-    if let Some(small) = wish.layout.filter(|l| !l.below_floor().is_empty()) {
-        return Err(Problem::new(Code::BookLayout, format!("a lab of {small} is too small to work")));
-    }
-    Ok(servers.into_iter().filter_map(fit).collect())
 }
 
 /// A booking for a wish, without a place yet.
@@ -327,7 +292,7 @@ async fn seek(
         }
         return Ok(Found { server: ground.server, place, layout });
     }
-    Err(why.unwrap_or_else(|| nothing_fits(wish)))
+    Err(why.unwrap_or_else(|| Problem::new(Code::Internal, "a wish was looked at on no server")))
 }
 
 /// Why a wish cannot be had by what is on disk; none when it can.

@@ -106,6 +106,8 @@ fn check(want: &ClassRequest) -> Result<(), Problem> {
 async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
     let now = tx.now();
     let policy = tx.course(&want.course).await?.policy;
+    let length = i64::from(want.minutes) * 60;
+    policy.has_length(length)?;
     let groups: Vec<Group> = tx.groups().await?.into_iter().filter(|g| g.course == want.course).collect();
     let mut logins: Vec<PersonId> = groups.into_iter().flat_map(|g| g.members).collect();
     logins.sort();
@@ -131,7 +133,10 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         let server = tx.lock_server(&server.id).await?;
         grounds.push(rules::ground(tx, server, want.within).await?);
     }
-    let length = i64::from(want.minutes) * 60;
+    if grounds.is_empty() {
+        let what = format!("no server for course {} can hold {}", want.course, want.layout);
+        return Err(Problem::new(Code::BookLayout, what));
+    }
     let ask = Ask { layout: want.layout, length, within: want.within, labs: &[], apart: &[] };
     Ok(plan_class(&grounds, &policy, now, &students, ask, want.slots))
 }

@@ -11,6 +11,7 @@ mod clerk;
 mod courses;
 mod doctor;
 mod extend;
+mod fit;
 mod look;
 mod prefer;
 mod reason;

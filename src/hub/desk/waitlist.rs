@@ -1,6 +1,7 @@
 use super::{
     Caller, Desk,
-    book::{BookRequest, candidates, fresh, nothing_fits, on, servers, standing_of},
+    book::{BookRequest, fresh, on, standing_of},
+    fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
     transaction::{transact, transact_once},
@@ -33,9 +34,6 @@ impl Desk {
             let servers = servers(&mut tx, wish).await?;
             let candidates = preferred(candidates(servers, &standing, wish)?, &standing.labs);
             let policy = &standing.course.policy;
-            if candidates.is_empty() {
-                return Err(nothing_fits(wish));
-            }
             let buffer = candidates.iter().map(|(server, _)| server.buffer).max().unwrap_or(0);
             let closed = tx.maintenance(wish.window.longer(buffer)).await?;
             let layout = awaited(&candidates, policy, &closed, now, wish.window)?;
@@ -84,7 +82,7 @@ impl Desk {
     }
 }
 
-/// The lab on the first server that may ever be free in a window. What is only taken, or out of use, may come free in time;
+/// The lab on the first server that may ever be free in a window. What is only taken or out of use may come free in time;
 /// for hours that are off the raster, closed or in maintenance everywhere nobody would ever be asked.
 fn awaited(
     candidates: &[(Server, Layout)],
@@ -138,7 +136,7 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         window: waiting.window,
         reason: None,
     };
-    let by_name = candidates(servers(tx, &wish).await?, &standing, &wish)?;
+    let by_name = fitting(servers(tx, &wish).await?, &standing, &wish);
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
         if !policy.grid.fits(&server.zone, wish.window) {

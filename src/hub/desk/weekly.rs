@@ -3,7 +3,8 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
-    book::{BookRequest, Refusal, candidates, instead, is_helped, obstacle, place, servers, standing_of},
+    book::{BookRequest, Refusal, instead, is_helped, obstacle, place, standing_of},
+    fit::{candidates, servers},
     transaction::transact_once,
 };
 use crate::{
@@ -71,7 +72,7 @@ impl Desk {
         }
     }
 
-    /// Names every week that cannot be had, and other slots for the first of them: who hears of one at a time tries long.
+    /// Names every week that cannot be had, and slots near the first of them: who hears of one at a time tries for long.
     async fn refuse_weekly(
         &self,
         caller: &Caller,

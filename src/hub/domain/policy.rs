@@ -83,16 +83,30 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether any slot of so many seconds can ever be had: full steps of the raster, no longer than allowed.
+    pub fn has_length(&self, seconds: i64) -> Result<(), Problem> {
+        if seconds % self.grid.seconds() != 0 {
+            let what = format!("{} minutes are not full steps of {}", seconds / 60, u16::from(self.grid));
+            return Err(Problem::new(Code::BookGrid, what));
+        }
+        self.is_short(seconds)
+    }
+
+    fn is_short(&self, seconds: i64) -> Result<(), Problem> {
+        if seconds > i64::from(self.longest) * 60 {
+            let what = format!("{} minutes are more than the {} allowed", seconds / 60, self.longest);
+            return Err(Problem::new(Code::BookWindow, what));
+        }
+        Ok(())
+    }
+
     /// Grid, length, horizon, and that it is not over: what also holds for a teacher's override.
     pub fn shape(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
         if !self.grid.fits(&server.zone, window) {
             let what = format!("{window} does not begin and end on the raster of {} minutes", u16::from(self.grid));
             return Err(Problem::new(Code::BookGrid, what));
         }
-        if window.length() > i64::from(self.longest) * 60 {
-            let what = format!("{} minutes are more than the {} allowed", window.length() / 60, self.longest);
-            return Err(Problem::new(Code::BookWindow, what));
-        }
+        self.is_short(window.length())?;
         if window.ends <= now {
             return Err(Problem::new(Code::BookNotice, format!("{window} is over")));
         }

@@ -3,12 +3,12 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Edit, NewServer, WeeklyRequest},
+        desk::{Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
         domain::{Health, Mode, Policy, State, Weekly},
     },
 };
 
-use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, new_server, who, window, wish};
+use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, new_server, server_with, who, window, wish};
 
 pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -53,6 +53,52 @@ pub async fn a_week_that_clocks_make_too_long_is_explained(desk: Desk) {
     let charged: Vec<i64> = made.as_ref().unwrap().iter().map(|p| p.booking.charged / 60).collect();
     assert_eq!(charged, [60, 120]);
     assert!(made.unwrap()[1].note.as_ref().unwrap().contains("120 minutes, not 60"));
+    healthy(&desk).await;
+}
+
+pub async fn what_can_never_be_had_says_why(desk: Desk) {
+    camp(&desk, &generous()).await;
+    for (name, label) in [("fast", "gpu"), ("large", "ssd")] {
+        server_with(&desk, name, Mode::Exclusive, 8, 32, &[label]).await;
+    }
+    let course = "net".parse().unwrap();
+    desk.put_course(&Caller::Console, NOW, &course, "Networks", &Policy::default(), None).await.unwrap();
+    let theirs = NewServer { course: Some(course), ..new_server("theirs", Mode::Exclusive, 8, 32) };
+    desk.put_server(&Caller::Console, NOW, &theirs, None).await.unwrap();
+    let told = async |server: Option<&str>, labels: &[&str], layout: Option<&str>| {
+        let mut want = wish(server, 60, 120);
+        want.labels = labels.iter().map(|l| (*l).to_owned()).collect();
+        want.layout = layout.map(|l| l.parse().unwrap());
+        let problem = desk.book(&who("amy"), NOW, None, &want).await.unwrap_err().problem;
+        assert_eq!(desk.wait(&who("amy"), NOW, None, &want).await.unwrap_err().what, problem.what);
+        (problem.code, format!("{}. {}", problem.what, problem.all_hints()[0]))
+    };
+    let label = (Code::HubInvalid, "no server has the label `tpu`. There are: gpu, ssd.".to_owned());
+    assert_eq!(told(None, &["tpu"], None).await, label);
+    let both = (Code::HubInvalid, "no server has all of these labels. There are: gpu, ssd.".to_owned());
+    assert_eq!(told(None, &["gpu", "ssd"], None).await, both);
+    let named = (Code::HubInvalid, "server one has no label `gpu`. There are no labels.".to_owned());
+    assert_eq!(told(Some("one"), &["gpu"], None).await, named);
+    let (code, what) = told(Some("theirs"), &[], None).await;
+    assert!(code == Code::HubInvalid && what.starts_with("server theirs is not for course k8s"), "{what}");
+    let (code, what) = told(Some("one"), &[], Some("3x8c16g")).await;
+    assert!(code == Code::BookLayout && what.starts_with("server one for course k8s cannot hold 3x8c16g"), "{what}");
+    let (code, what) = told(None, &[], Some("1x2c4g")).await;
+    assert!(code == Code::BookLayout && what.ends_with("The least lab of as many nodes is 1x4c12g."), "{what}");
+
+    let plan = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 17,
+        slots: 1,
+        within: window(0, 1440),
+        wishes: vec![],
+    };
+    let code = async |want: &ClassRequest| desk.plan_class(&who("tea"), NOW, want).await.unwrap_err().code;
+    assert_eq!(code(&plan).await, Code::BookGrid);
+    assert_eq!(code(&ClassRequest { minutes: 300, ..plan.clone() }).await, Code::BookWindow);
+    let large = ClassRequest { minutes: 60, layout: "9x64c512g".parse().unwrap(), ..plan };
+    assert_eq!(code(&large).await, Code::BookLayout);
     healthy(&desk).await;
 }
 

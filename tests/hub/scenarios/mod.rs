@@ -46,6 +46,7 @@ scenarios! {
         a_recurrence_is_cancelled_as_one,
     }
     answers {
+        what_can_never_be_had_says_why,
         a_week_that_clocks_make_too_long_is_explained,
         shorter_hours_tell_what_they_leave_outside,
         nobody_waits_for_hours_that_never_open,

@@ -52,6 +52,13 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             ];
             let found: Vec<Free> = HubClient::new(&cx.places, &hub)?.find("/api/v1/free", &params).await?;
             frees(hub.output, &found)?;
+            if found.is_empty() {
+                let from = from.map_or_else(|| "now".to_owned(), local);
+                output::say(&format!(
+                    "No slot of {minutes} minutes is free in the two weeks from {from}: all is closed, taken, too far ahead or \
+                     at hours in which you hold another. Look later with --from, or wait: kubecamp book wait."
+                ));
+            }
         }
         BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,
         BookCommand::Wait(wish) => {
