@@ -239,7 +239,7 @@ pub enum BookCommand {
     },
     /// Plan a whole class fairly; books nothing without --book.
     Plan {
-        /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON as the API has it.
+        /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON; times as for book new.
         file: PathBuf,
         /// Book the plan, all or nothing.
         #[arg(long)]

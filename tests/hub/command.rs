@@ -232,6 +232,10 @@ fn what_was_made_can_be_changed_and_removed() {
     let roster = camp.home.path().join("roster.csv");
     fs::write(&roster, "amy,Amy,red\n").unwrap();
     camp.ok(&["hub", "course", "import", "k8s", roster.to_str().unwrap()]);
+    let class = camp.home.path().join("class.yaml");
+    let times = format!("within:\n  starts: {}\n  ends: {}\n", hour(24), hour(30));
+    fs::write(&class, format!("course: k8s\nlayout: 1x4c12g\nminutes: 60\nslots: 1\n{times}")).unwrap();
+    assert_eq!(camp.json(&["book", "plan", class.to_str().unwrap()])["given"], 1);
     let amy = camp.json(&["hub", "user", "set", "amy", "--full-name", "Amy Pond", "--zone", "Asia/Shanghai"]);
     assert_eq!((amy["name"].as_str(), amy["zone"].as_str()), (Some("Amy Pond"), Some("Asia/Shanghai")));
     assert_eq!(camp.json(&["hub", "user", "disable", "amy"])["active"], false);

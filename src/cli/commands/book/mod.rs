@@ -2,6 +2,7 @@
 //! Never: what the hub decides.
 //! Start here: `book` below.
 
+mod class_file;
 mod show;
 mod ssh;
 mod when;
@@ -20,7 +21,7 @@ use crate::{
     },
     core::{Code, Problem, Problems, shell::printable},
     hub::{
-        desk::{BookRequest, ClassRequest, Elsewhere, Placed},
+        desk::{BookRequest, Elsewhere, Placed},
         domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
     },
 };
@@ -218,10 +219,11 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
 }
 
 async fn plan(cx: &Context, file: &std::path::Path, book: bool, hub: &HubArgs) -> Result<(), Problem> {
-    let bad = || Problem::new(Code::Usage, format!("{} is no class plan", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|e| bad().because(e))?;
-    let want: ClassRequest = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
-        .map_err(|e| bad().because(e))?;
+    let named = |problem: Problem| Problem { what: format!("{}: {}", file.display(), problem.what), ..problem };
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Problem::new(Code::Usage, format!("{} cannot be read", file.display())).because(e))?;
+    let (want, notes) = class_file::read(&text).map_err(named)?;
+    notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, hub)?;
     if book {
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
