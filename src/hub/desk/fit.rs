@@ -82,7 +82,7 @@ fn no_label(here: &[&Server], wish: &BookRequest) -> Option<Problem> {
         (None, _) => "no server has all of these labels".to_owned(),
     };
     let known: Vec<&str> = known.into_iter().collect();
-    let hint =
-        if known.is_empty() { "There are no labels.".to_owned() } else { format!("There are: {}.", known.join(", ")) };
+    let there = if wish.server.is_some() { "It has" } else { "There are" };
+    let hint = if known.is_empty() { format!("{there} no labels.") } else { format!("{there}: {}.", known.join(", ")) };
     Some(Problem::new(Code::HubInvalid, what).hint(hint))
 }

@@ -77,7 +77,7 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     assert_eq!(told(None, &["tpu"], None).await, label);
     let both = (Code::HubInvalid, "no server has all of these labels. There are: gpu, ssd.".to_owned());
     assert_eq!(told(None, &["gpu", "ssd"], None).await, both);
-    let named = (Code::HubInvalid, "server one has no label `gpu`. There are no labels.".to_owned());
+    let named = (Code::HubInvalid, "server one has no label `gpu`. It has no labels.".to_owned());
     assert_eq!(told(Some("one"), &["gpu"], None).await, named);
     let (code, what) = told(Some("theirs"), &[], None).await;
     assert!(code == Code::HubInvalid && what.starts_with("server theirs is not for course k8s"), "{what}");
