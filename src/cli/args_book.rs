@@ -180,9 +180,9 @@ pub enum BookCommand {
         /// From this moment on; now by default.
         #[arg(long, value_name = "TIME")]
         from: Option<Epoch>,
-        /// How many.
-        #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-        most: usize,
+        /// How many, 1 to 200.
+        #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
+        most: u16,
         /// In which course, for somebody who is in several.
         #[arg(long, value_name = "COURSE")]
         course: Option<CourseId>,
@@ -201,7 +201,7 @@ pub enum BookCommand {
     Cancel(CancelArgs),
     /// End a running slot now.
     Release(ChangeArgs),
-    /// Move a slot's end back.
+    /// Move a slot's end back; a teacher's reason goes past quotas and opening hours.
     Extend {
         #[command(flatten)]
         change: ChangeArgs,
@@ -249,7 +249,7 @@ pub enum BookCommand {
     },
     /// Plan a whole class fairly; books nothing without --book.
     Plan {
-        /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON as the API has it.
+        /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON; times as for book new.
         file: PathBuf,
         /// Book the plan, all or nothing.
         #[arg(long)]

@@ -227,7 +227,7 @@ pub enum ServerCommand {
         /// Disk for the machines of labs, as 200GiB: each needs 30GiB. By default it is not looked at.
         #[arg(long, value_name = "SIZE")]
         disk: Option<Bytes>,
-        /// exclusive: one holder at a time; shared: several labs at once.
+        /// exclusive: one holder at a time; shared: several labs at once, each counting its memory and one machine's cores.
         #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = parse_mode)]
         mode: Mode,
         /// Opening hours, as "mon-fri 08:00-22:00".
@@ -333,7 +333,7 @@ pub struct ServerChange {
     /// Do not look at the disk any more.
     #[arg(long, conflicts_with = "disk")]
     pub no_disk: bool,
-    /// exclusive: one holder at a time; shared: several labs at once.
+    /// exclusive: one holder at a time; shared: several labs at once, each counting its memory and one machine's cores.
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub mode: Option<Mode>,
     /// Opening hours, as "mon-fri 08:00-22:00".

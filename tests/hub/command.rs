@@ -161,7 +161,19 @@ fn from_the_first_admin_to_a_slot() {
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
     assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
-    assert_eq!(camp.json(&["book", "free", "--label", "none"]).as_array().unwrap().len(), 0);
+    let well = camp.run_with(&["book", "move", id, &later], "");
+    assert!(well.code == 10 && well.err.contains("nothing is known against the server"), "{}", well.err);
+    for (args, code, told) in [
+        (&["--label", "none"][..], 2, "no server has the label `none`"),
+        (&["--for", "17m"], 2, "17 minutes are not full steps of 30"),
+        (&["--for", "5h"], 2, "300 minutes are more than the 240 allowed"),
+        (&["--layout", "99x99c99g"], 2, "can hold 99x99c99g"),
+        (&["--most", "0"], 2, "--most"),
+        (&["--from", "2027-12-24T10:00:00Z"], 0, "No slot of 120 minutes is free"),
+    ] {
+        let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
+        assert!(none.code == code && none.err.contains(told), "{args:?}: {}", none.err);
+    }
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
     let closed = camp.run_with(&["book", "new", "2027-12-24T10:00:00Z"], "");
@@ -190,6 +202,11 @@ fn from_the_first_admin_to_a_slot() {
 
     camp.ok(&["login", "--as", "amy", "--identity", identity]);
     assert!(camp.ok(&["book", "cancel", &other]).contains("cancelled"));
+    for start in [&[][..], &[later.as_str()]] {
+        let args = [["book", "move", other.as_str()].as_slice(), start].concat();
+        let over = camp.run_with(&args, "");
+        assert!(over.code == 10 && over.err.contains("is cancelled"), "{args:?}: {}", over.err);
+    }
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(camp.hub.id() as i32).unwrap(),
         rustix::process::Signal::TERM,
@@ -211,6 +228,9 @@ fn what_was_made_can_be_changed_and_removed() {
     camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
     assert_eq!(camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"])["version"], 2);
     camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
+    let small = ["hub", "server", "add", "tiny", "--address", "192.0.2.8", "--cores", "4", "--memory", "8GiB"];
+    let small = camp.run_with(&small, "");
+    assert!(small.code == 2 && small.err.contains("server tiny of 4c 8GiB holds no lab"), "{}", small.err);
     let set =
         camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
     assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));
@@ -218,6 +238,8 @@ fn what_was_made_can_be_changed_and_removed() {
     assert!(camp.ok(&["hub", "server", "list"]).contains("8c 32GiB, 500GiB disk"));
     assert_eq!(camp.json(&["hub", "server", "set", "one", "--no-disk"])["disk"], Value::Null);
     assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
+    let same = camp.run_with(&["hub", "server", "set", "one", "--opening", "always"], "");
+    assert!(same.code == 0 && !same.err.contains("outside"), "{}", same.err);
     let (from, to) = (hour(48), hour(50));
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");
@@ -228,6 +250,10 @@ fn what_was_made_can_be_changed_and_removed() {
     let roster = camp.home.path().join("roster.csv");
     fs::write(&roster, "amy,Amy,red\n").unwrap();
     camp.ok(&["hub", "course", "import", "k8s", roster.to_str().unwrap()]);
+    let class = camp.home.path().join("class.yaml");
+    let times = format!("within:\n  starts: {}\n  ends: {}\n", hour(24), hour(30));
+    fs::write(&class, format!("course: k8s\nlayout: 1x4c12g\nminutes: 60\nslots: 1\n{times}")).unwrap();
+    assert_eq!(camp.json(&["book", "plan", class.to_str().unwrap()])["given"], 1);
     let amy = camp.json(&["hub", "user", "set", "amy", "--full-name", "Amy Pond", "--zone", "Asia/Shanghai"]);
     assert_eq!((amy["name"].as_str(), amy["zone"].as_str()), (Some("Amy Pond"), Some("Asia/Shanghai")));
     assert_eq!(camp.json(&["hub", "user", "disable", "amy"])["active"], false);
@@ -236,7 +262,8 @@ fn what_was_made_can_be_changed_and_removed() {
     let link = camp.json(&["hub", "user", "link", "amy"])["token"].as_str().unwrap().to_owned();
     camp.login_by_link(&link);
     assert_eq!(camp.json(&["book", "free", "--for", "1h", "--label", "gpu"]).as_array().unwrap().len(), 10);
-    assert_eq!(camp.json(&["book", "free", "--for", "1h", "--label", "ssd"]).as_array().unwrap().len(), 0);
+    let label = camp.run_with(&["book", "free", "--for", "1h", "--label", "ssd"], "");
+    assert!(label.code == 2 && label.err.contains("There are: gpu."), "{}", label.err);
     let weekly = camp.run_with(&["book", "new", &hour(24), "--for", "1h", "--weeks", "2", "-o", "json"], "");
     let made: Value = serde_json::from_str(&weekly.out).unwrap_or_else(|_| panic!("{}", weekly.err));
     let series = made[0]["series"].as_str().unwrap();

@@ -1,11 +1,13 @@
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
+    fit::{candidates, servers},
     prefer::{Locks, meant, preferred},
+    reason,
     rules::{self, Standing},
     taken::Survey,
     transaction::transact_once,
@@ -15,7 +17,7 @@ use crate::{
     hub::{
         domain::{
             Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, SeriesId, Server, ServerId,
-            State, Weekly, Window, alternatives, around, find_place,
+            State, Window, alternatives, around, find_place,
         },
         store::Tx,
     },
@@ -44,29 +46,20 @@ pub struct BookRequest {
     pub layout: Option<Layout>,
     /// When.
     pub window: Window,
-    /// A teacher's reason to go past quota, notice and opening hours.
+    /// A teacher's reason to go past quota, notice and opening hours, 1 to 500 characters.
     #[serde(default)]
     pub reason: Option<String>,
 }
 
-/// A wish for the same slot each week.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WeeklyRequest {
-    /// The first week's wish; its window is overruled by `weekly`.
-    pub first: BookRequest,
-    /// When.
-    pub weekly: Weekly,
-}
-
-/// A booking that was made, and what its holder should know.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Placed {
-    /// The booking.
-    pub booking: Booking,
-    /// What clocks did to its time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+impl BookRequest {
+    /// It with its reason as it is kept; nearly every wish has none and is not copied.
+    pub(super) fn stated(&self) -> Result<Cow<'_, Self>, Problem> {
+        if self.reason.is_none() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let reason = reason::if_stated(self.reason.as_deref())?;
+        Ok(Cow::Owned(Self { reason, ..self.clone() }))
+    }
 }
 
 /// Why a slot cannot be had, and up to three that can.
@@ -93,6 +86,8 @@ impl Desk {
         key: Option<&str>,
         wish: &BookRequest,
     ) -> Result<Booking, Refusal> {
+        let wish = wish.stated()?;
+        let wish: &BookRequest = &wish;
         let mut looked = false;
         let turn = loop {
             let seen = self.turn.booked();
@@ -144,58 +139,35 @@ impl Desk {
         }
         let standing = standing_of(&mut tx, caller, wish).await?;
         let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
-        match seek(&mut tx, &standing, wish, None, Some(&survey)).await {
-            Ok(_) => Ok(None),
-            Err(problem) => Ok(Some(refuse(&mut tx, &standing, wish, &survey, problem).await)),
+        match obstacle(&mut tx, &standing, wish, &survey).await {
+            None => Ok(None),
+            Some(problem) => Ok(Some(refuse(&mut tx, &standing, wish, &survey, problem).await)),
         }
     }
+}
 
-    /// Books the same slot for several weeks, all or none.
-    pub async fn book_weekly(
-        &self,
-        caller: &Caller,
-        now: Epoch,
-        key: Option<&str>,
-        wish: &WeeklyRequest,
-    ) -> Result<Vec<Placed>, Refusal> {
-        let weeks = wish.weekly.occurrences()?;
-        let series = SeriesId::from_random(rand::random());
-        let outcome = async {
-            transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
-                // All at first: whoever holds a person and a group never waits for a server.
-                let standing = standing_of(&mut tx, caller, &wish.first).await?;
-                let servers = servers(&mut tx, &wish.first).await?;
-                for (server, _) in candidates(servers, &standing, &wish.first)? {
-                    tx.lock_server(&server.id).await?;
-                }
-                let mut all = vec![];
-                for week in &weeks {
-                    let one = BookRequest { window: week.window, ..wish.first.clone() };
-                    let booking = place(&mut tx, caller, &one, Some(series.clone())).await.map_err(|mut problem| {
-                        problem.detail.push(format!("in the week of {}; no week was booked", week.window.starts));
-                        problem
-                    })?;
-                    all.push(Placed { booking, note: week.note.clone() });
-                }
-                Ok(all)
-            })
-        };
-        outcome.await.map_err(Refusal::from)
-    }
+/// Whether another slot would help.
+pub(super) fn is_helped(problem: &Problem) -> bool {
+    matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale
 }
 
 /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
 async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey, problem: Problem) -> Refusal {
-    let helps = matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale;
-    if !helps {
+    if !is_helped(&problem) {
         return problem.into();
     }
     let alternatives = instead(tx, standing, wish, survey).await.unwrap_or_default();
     Refusal { problem, alternatives }
 }
 
-/// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
-async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Result<Vec<Free>, Problem> {
+/// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
+/// of them overlaps what the person holds already, so none repeats a wish that was refused for that.
+pub(super) async fn instead(
+    tx: &mut Tx,
+    standing: &Standing,
+    wish: &BookRequest,
+    survey: &Survey,
+) -> Result<Vec<Free>, Problem> {
     let now = tx.now();
     let candidates = preferred(candidates(survey.servers(None)?, standing, wish)?, &standing.labs);
     let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
@@ -206,19 +178,14 @@ async fn instead(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &
     for days in [NEAR, i64::from(policy.horizon)] {
         let Some(within) = around(policy, now, wish.window, days) else { continue };
         let grounds = survey.grounds(tx, servers.clone(), within).await?;
-        let ask = Ask { layout, length: wish.window.length(), within, labs: &labs };
+        let own = tx.windows_of(&standing.person.id, within, None).await?;
+        let ask = Ask { layout, length: wish.window.length(), within, labs: &labs, apart: &own };
         found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
         if found.len() == 3 {
             break;
         }
     }
     Ok(found)
-}
-
-/// The refusal where no server could ever do.
-pub(super) fn nothing_fits(wish: &BookRequest) -> Problem {
-    let layout = wish.layout.map_or_else(|| "any lab".to_owned(), |l| l.to_string());
-    Problem::new(Code::BookLayout, format!("no server of the course that was asked for can hold {layout}"))
 }
 
 /// Whom a wish is for, when whoever asks may wish it.
@@ -230,36 +197,6 @@ pub(super) async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest
         caller.needs_teacher()?;
     }
     rules::standing(tx, person, wish.course.as_ref()).await
-}
-
-/// The server that a wish names, or all of them, by name.
-pub(super) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<Vec<Server>, Problem> {
-    match &wish.server {
-        Some(id) => Ok(vec![tx.server(id).await?]),
-        None => tx.servers().await,
-    }
-}
-
-/// Those of the servers that could ever do, as they come, each with the lab that would run there.
-pub(super) fn candidates(
-    servers: Vec<Server>,
-    standing: &Standing,
-    wish: &BookRequest,
-) -> Result<Vec<(Server, Layout)>, Problem> {
-    let saved = |server: &Server| {
-        let here = standing.labs.iter().find(|lab| lab.server == server.id)?;
-        server.can_hold(here.layout).then_some(here.layout)
-    };
-    let fit = |server: Server| {
-        let layout = wish.layout.or_else(|| saved(&server)).or_else(|| server.largest())?;
-        let good =
-            server.can_hold(layout) && server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
-        good.then_some((server, layout))
-    };
-    if let Some(small) = wish.layout.filter(|l| !l.below_floor().is_empty()) {
-        return Err(Problem::new(Code::BookLayout, format!("a lab of {small} is too small to work")));
-    }
-    Ok(servers.into_iter().filter_map(fit).collect())
 }
 
 /// A booking for a wish, without a place yet.
@@ -355,7 +292,12 @@ async fn seek(
         }
         return Ok(Found { server: ground.server, place, layout });
     }
-    Err(why.unwrap_or_else(|| nothing_fits(wish)))
+    Err(why.unwrap_or_else(|| Problem::new(Code::Internal, "a wish was looked at on no server")))
+}
+
+/// Why a wish cannot be had by what is on disk; none when it can.
+pub(super) async fn obstacle(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Option<Problem> {
+    seek(tx, standing, wish, None, Some(survey)).await.err()
 }
 
 /// Puts a wish on the first server that takes it.
@@ -375,12 +317,17 @@ pub(super) async fn place(
     Ok(new)
 }
 
+/// Whether a server takes bookings in a window; opening hours are what a teacher may go past.
+pub(super) fn opens(ground: &Ground, window: Window, as_override: bool) -> Result<(), Problem> {
+    match ground.server.takes(&ground.closed, window) {
+        Err(problem) if as_override && problem.code == Code::BookClosed => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// The place that a window gets on a server, or why not.
 pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: bool) -> Result<u32, Problem> {
-    match ground.server.takes(&ground.closed, window) {
-        Err(problem) if !(as_override && problem.code == Code::BookClosed) => return Err(problem),
-        _ => {}
-    }
+    opens(ground, window, as_override)?;
     let busy = ground.server.busy(window);
     find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {
         let server = &ground.server.id;

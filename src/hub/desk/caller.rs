@@ -74,7 +74,7 @@ impl Caller {
         if !self.is_teacher() {
             return Err(Problem::new(Code::HubDenied, format!("booking {} is not yours", booking.id)));
         }
-        if reason.is_none_or(|r| r.trim().is_empty()) {
+        if reason.is_none() {
             return Err(Problem::new(Code::HubReason, format!("booking {} is {}'s", booking.id, booking.person)));
         }
         Ok(Who::Teacher)

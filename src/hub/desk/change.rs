@@ -3,12 +3,12 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, rules, transaction::transact_once};
+use super::{Caller, Desk, reason, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, Window},
-        store::{Listing, Tx},
+        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State},
+        store::Tx,
     },
 };
 
@@ -19,9 +19,16 @@ pub struct Edit {
     /// The version that the caller has seen; another one is refused as `KC-BOOK-STALE`.
     #[serde(default)]
     pub version: Option<i64>,
-    /// Why; a teacher must say it when the booking is somebody else's.
+    /// Why, 1 to 500 characters; a teacher must say it when the booking is somebody else's.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+impl Edit {
+    /// It with its reason as it is kept.
+    pub(super) fn stated(&self) -> Result<Self, Problem> {
+        Ok(Self { version: self.version, reason: reason::if_stated(self.reason.as_deref())? })
+    }
 }
 
 pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
@@ -110,6 +117,7 @@ impl Desk {
         id: &BookingId,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("cancel", id, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
@@ -141,6 +149,7 @@ impl Desk {
         if edit.version.is_some() {
             return Err(Problem::new(Code::HubInvalid, "a recurrence has no version; each of its bookings has one"));
         }
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("cancel-series", id, edit), |tx| {
             let all = lock_series(&mut tx, id).await?;
             give_up(&mut tx, caller, id, all, edit).await
@@ -160,6 +169,7 @@ impl Desk {
             Problem::new(Code::BookState, format!("booking {id} belongs to no recurrence"))
                 .hint("Cancel the booking itself.")
         };
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("cancel-series-of", id, edit), |tx| {
             let series = tx.booking(id).await?.series.ok_or_else(alone)?;
             let all = lock_series(&mut tx, &series).await?;
@@ -189,6 +199,7 @@ impl Desk {
         id: &BookingId,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("release", id, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
@@ -215,58 +226,6 @@ impl Desk {
         })
     }
 
-    /// Moves a slot's end back, when the time after it is free and nobody waits for it.
-    pub async fn extend(
-        &self,
-        caller: &Caller,
-        now: Epoch,
-        key: Option<&str>,
-        id: &BookingId,
-        ends: Epoch,
-        edit: &Edit,
-    ) -> Result<Booking, Problem> {
-        transact_once!(self, caller, now, key, ("extend", id, ends, edit), |tx| {
-            let before = load(&mut tx, id, edit).await?;
-            let who = caller.over(&before, edit.reason.as_deref())?;
-            let movable = matches!(before.state, State::Booked | State::Arming | State::Active);
-            if !movable || before.window.ends <= now || before.ended_by.is_some() {
-                return Err(Problem::new(
-                    Code::BookState,
-                    format!("booking {id} is {} until {}", before.state, before.window.ends),
-                ));
-            }
-            let window = Window::new(before.window.starts, ends).map_err(|why| Problem::new(Code::BookWindow, why))?;
-            if ends <= before.window.ends {
-                return Err(Problem::new(Code::BookWindow, format!("{ends} is not after {}", before.window.ends)));
-            }
-            let (Some(server), Some(place)) = (&before.server, before.place) else {
-                return Err(Problem::new(Code::Internal, format!("booking {id} has no place")));
-            };
-            let server = tx.server(server).await?;
-            let busy = server.busy(window);
-            let policy = tx.course(&before.course).await?.policy;
-            policy.shape(&server, now, window)?;
-            let mut ground = rules::ground(&mut tx, server, window).await?;
-            ground.server.takes(&ground.closed, window)?;
-            nobody_waits(&mut tx, &before, Window { starts: before.busy_until, ends: busy.ends }).await?;
-            ground.held.remove(id);
-            // It cannot move to another place while it runs, so its own has to be free, and the layouts have to fit.
-            let taken = ground.held.near(busy).any(|h| h.place == place);
-            if taken || crate::hub::domain::find_place(&ground.server, &ground.held, busy, before.layout).is_none() {
-                return Err(Problem::new(
-                    Code::BookConflict,
-                    format!("server {} is taken after {}", ground.server.id, before.window.ends),
-                ));
-            }
-            tx.lock_person(&before.person).await?;
-            rules::not_twice(&mut tx, &before.person, window, Some(id)).await?;
-            rules::within_quota(&mut tx, &policy, &before.person, before.group.as_ref(), window, Some(id)).await?;
-            let charged = before.charged + (ends - before.window.ends);
-            let next = Booking { window, busy_until: busy.ends, charged, ..before.clone() };
-            tx.change_booking(&before, next, who, "booking.extend", edit.reason.clone()).await
-        })
-    }
-
     /// Gives a booked slot to somebody of the same course, by whose rules it must be allowed.
     pub async fn give(
         &self,
@@ -277,6 +236,7 @@ impl Desk {
         to: &PersonId,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("give", id, to, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
@@ -302,18 +262,5 @@ impl Desk {
             let next = Booking { person: to.clone(), group: standing.group, series: None, ..before.clone() };
             tx.change_booking(&before, next, who, "booking.give", edit.reason.clone()).await
         })
-    }
-}
-
-/// Refuses an extension into time that somebody waits for, on this server or on any.
-async fn nobody_waits(tx: &mut Tx, own: &Booking, more: Window) -> Result<(), Problem> {
-    let want = Listing { state: Some(State::Waitlisted), within: Some(more), ..Listing::default() };
-    let waits = tx.bookings(&want).await?;
-    let for_it = |b: &&Booking| {
-        b.window.overlaps(more) && (b.wished.is_none() || b.wished == own.server) && b.person != own.person
-    };
-    match waits.iter().find(for_it) {
-        Some(first) => Err(Problem::new(Code::BookWaiting, format!("somebody waits for {}", first.window))),
-        None => Ok(()),
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -31,7 +33,7 @@ pub struct ClassRequest {
     pub slots: u32,
     /// The slots lie inside of this, 35 days at most.
     pub within: Window,
-    /// Who would like what; who is not named gets what is free.
+    /// Who would like what, each person once; who is not named gets what is free.
     #[serde(default)]
     pub wishes: Vec<StudentWishes>,
 }
@@ -93,12 +95,19 @@ fn check(want: &ClassRequest) -> Result<(), Problem> {
         let what = "a class plan has 1 to 20 slots of 5 to 1440 minutes within 35 days, and 20 wishes for each at most";
         return Err(Problem::new(Code::HubInvalid, what));
     }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = want.wishes.iter().find(|w| !seen.insert(&w.person)) {
+        let what = format!("{} is in the class plan twice", twice.person);
+        return Err(Problem::new(Code::HubInvalid, what).hint("Put all of their wishes into one place, best first."));
+    }
     Ok(())
 }
 
 async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
     let now = tx.now();
     let policy = tx.course(&want.course).await?.policy;
+    let length = i64::from(want.minutes) * 60;
+    policy.has_length(length)?;
     let groups: Vec<Group> = tx.groups().await?.into_iter().filter(|g| g.course == want.course).collect();
     let mut logins: Vec<PersonId> = groups.into_iter().flat_map(|g| g.members).collect();
     logins.sort();
@@ -124,6 +133,10 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         let server = tx.lock_server(&server.id).await?;
         grounds.push(rules::ground(tx, server, want.within).await?);
     }
-    let ask = Ask { layout: want.layout, length: i64::from(want.minutes) * 60, within: want.within, labs: &[] };
+    if grounds.is_empty() {
+        let what = format!("no server for course {} can hold {}", want.course, want.layout);
+        return Err(Problem::new(Code::BookLayout, what));
+    }
+    let ask = Ask { layout: want.layout, length, within: want.within, labs: &[], apart: &[] };
     Ok(plan_class(&grounds, &policy, now, &students, ask, want.slots))
 }

@@ -191,6 +191,12 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
             found.notes.push(format!("booking {} is {} since {}, past its time", b.id, b.state, b.since));
         }
     }
+    let outside = all.iter().filter(|b| server.is_closed_for(b)).count();
+    if outside > 0 {
+        found.notes.push(format!(
+            "{outside} bookings lie outside of the opening hours of server {id} and stay: cancel those that nobody meant"
+        ));
+    }
     if server.issued > 0 && server.seen.is_none_or(|seen| now - seen > 120) {
         found.notes.push(format!("the agent of server {id} was not heard for two minutes"));
     }

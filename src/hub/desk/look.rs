@@ -4,7 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, book, prefer::meant, rules};
+use super::{
+    Caller, Desk, book,
+    fit::{candidates, servers},
+    prefer::meant,
+    rules,
+};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -121,7 +126,8 @@ impl Desk {
         self.store.read(now).await?.labs_of(person).await
     }
 
-    /// The first free slots that fit, earliest first.
+    /// The first free slots that fit and overlap none that the person holds, earliest first. What could never be had is
+    /// refused as a booking would be; none found means that all is taken or closed.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
         if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
@@ -132,6 +138,7 @@ impl Desk {
         caller.needs_self(person)?;
         let mut tx = self.store.read(now).await?;
         let standing = rules::standing(&mut tx, person, want.course.as_ref()).await?;
+        standing.course.policy.has_length(length)?;
         let layout = want.layout.unwrap_or(Layout::floor(3));
         let wish = book::BookRequest {
             person: None,
@@ -143,12 +150,13 @@ impl Desk {
             reason: None,
         };
         let mut grounds = vec![];
-        let servers = book::servers(&mut tx, &wish).await?;
-        for (server, _) in book::candidates(servers, &standing, &wish)? {
+        let servers = servers(&mut tx, &wish).await?;
+        for (server, _) in candidates(servers, &standing, &wish)? {
             grounds.push(rules::ground(&mut tx, server, want.within).await?);
         }
         let labs = meant(&standing.labs, want.layout, layout);
-        let ask = Ask { layout, length, within: want.within, labs: &labs };
+        let own = tx.windows_of(person, want.within, None).await?;
+        let ask = Ask { layout, length, within: want.within, labs: &labs, apart: &own };
         Ok(free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200)))
     }
 

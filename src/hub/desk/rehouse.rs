@@ -18,7 +18,7 @@ use crate::{
             Ask, Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives,
             around,
         },
-        store::{Listing, Tx},
+        store::Tx,
     },
     profile::Layout,
 };
@@ -146,6 +146,7 @@ impl Desk {
         to: &Free,
         edit: &Edit,
     ) -> Result<Booking, Problem> {
+        let edit = &edit.stated()?;
         transact_once!(self, caller, now, key, ("move", id, to, edit), |tx| {
             // Both servers, in the order of their names.
             let seen = tx.booking(id).await?;
@@ -199,15 +200,10 @@ pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Probl
             grounds.push(rules::ground(tx, server, wide).await?);
         }
     }
-    let own = Listing { person: Some(b.person.clone()), within: Some(wide), open: true, ..Listing::default() };
-    let own = tx.bookings(&own).await?;
-    let others: Vec<Window> = own.iter().filter(|o| o.id != b.id && o.state.is_live()).map(|o| o.window).collect();
+    let others = tx.windows_of(&b.person, wide, Some(&b.id)).await?;
     let labs = tx.labs_of(&b.person).await?;
-    let ask = Ask { layout: b.layout, length: b.window.length(), within: wide, labs: &labs };
-    let mut found = alternatives(&grounds, &policy, now, b.window.starts, ask, 12);
-    found.retain(|free| !others.iter().any(|other| other.overlaps(free.window)));
-    found.truncate(3);
-    Ok(found)
+    let ask = Ask { layout: b.layout, length: b.window.length(), within: wide, labs: &labs, apart: &others };
+    Ok(alternatives(&grounds, &policy, now, b.window.starts, ask, 3))
 }
 
 /// Whether its holder was not told yet that no server takes it.

@@ -4,7 +4,7 @@ use russh::keys::ssh_key::PublicKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, transaction::transact};
+use super::{Caller, Desk, reason, transaction::transact};
 use crate::{
     core::{Bytes, Code, Problem},
     hub::{
@@ -97,7 +97,11 @@ impl Desk {
         transact!(self, caller, now, |tx| {
             let there = tx.servers().await?.into_iter().find(|s| s.id == new.id);
             match (there, version) {
-                (None, _) => tx.add_server(&new.row(None, 1)).await?,
+                (None, _) => {
+                    let row = new.row(None, 1);
+                    row.holds_a_lab()?;
+                    tx.add_server(&row).await?;
+                }
                 (Some(there), None) => {
                     return Err(Problem::new(Code::HubExists, format!("server {} exists already", there.id)));
                 }
@@ -114,6 +118,10 @@ impl Desk {
                         return Err(
                             Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over.")
                         );
+                    }
+                    // One that is there and too small may still be changed otherwise.
+                    if there.largest().is_some() {
+                        next.holds_a_lab()?;
                     }
                     tx.change_server(&next).await?;
                 }
@@ -159,6 +167,15 @@ impl Desk {
         self.store.read(now).await?.server(id).await
     }
 
+    /// How many bookings that have not begun lie outside of a server's opening hours; they stay for the admin to settle.
+    pub async fn outside_hours(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<usize, Problem> {
+        caller.needs_admin()?;
+        let mut tx = self.store.read(now).await?;
+        let server = tx.server(id).await?;
+        let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
+        Ok(tx.bookings(&want).await?.iter().filter(|b| server.is_closed_for(b)).count())
+    }
+
     /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation.
     pub async fn set_health(
         &self,
@@ -169,15 +186,13 @@ impl Desk {
         reason: &str,
     ) -> Result<Server, Problem> {
         caller.needs_admin()?;
-        if reason.trim().is_empty() || reason.chars().count() > 500 {
-            return Err(Problem::new(Code::HubReason, "say why in 1 to 500 characters"));
-        }
+        let reason = reason::stated(reason)?;
         transact!(self, caller, now, |tx| {
             let before = tx.lock_server(id).await?;
             if before.health == Health::Quarantined && health == Health::Healthy {
                 tx.clear_occupant(id).await?;
             }
-            tx.set_health(id, health, Some(reason.trim().to_owned())).await
+            tx.set_health(id, health, Some(reason.clone())).await
         })
     }
 
@@ -222,12 +237,10 @@ impl Desk {
         reason: &str,
     ) -> Result<(Maintenance, usize), Problem> {
         caller.needs_admin()?;
-        if reason.trim().is_empty() || reason.chars().count() > 500 {
-            return Err(Problem::new(Code::HubReason, "say why in 1 to 500 characters"));
-        }
+        let reason = reason::stated(reason)?;
         transact!(self, caller, now, |tx| {
             tx.lock_server(id).await?;
-            let made = tx.add_maintenance(id, window, reason.trim()).await?;
+            let made = tx.add_maintenance(id, window, &reason).await?;
             let booked = tx.held(id, window).await?.len();
             Ok((made, booked))
         })

@@ -1,6 +1,7 @@
 use super::{
     Caller, Desk,
-    book::{BookRequest, candidates, fresh, nothing_fits, on, servers, standing_of},
+    book::{BookRequest, fresh, on, standing_of},
+    fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
     transaction::{transact, transact_once},
@@ -8,9 +9,10 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, Policy, State, Who},
+        domain::{Booking, BookingId, Epoch, Maintenance, Policy, Server, State, Who, Window},
         store::{Listing, Tx},
     },
+    profile::Layout,
 };
 
 /// A wish to be asked when a slot becomes free.
@@ -25,15 +27,16 @@ impl Desk {
         key: Option<&str>,
         wish: &WaitRequest,
     ) -> Result<Booking, Problem> {
+        let wish = wish.stated()?;
+        let wish: &WaitRequest = &wish;
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
             let servers = servers(&mut tx, wish).await?;
             let candidates = preferred(candidates(servers, &standing, wish)?, &standing.labs);
             let policy = &standing.course.policy;
-            let on_raster = candidates.iter().find(|(server, _)| policy.shape(server, now, wish.window).is_ok());
-            let first = on_raster.or(candidates.first()).ok_or_else(|| nothing_fits(wish))?;
-            let (server, layout) = first.clone();
-            policy.shape(&server, now, wish.window)?;
+            let buffer = candidates.iter().map(|(server, _)| server.buffer).max().unwrap_or(0);
+            let closed = tx.maintenance(wish.window.longer(buffer)).await?;
+            let layout = awaited(&candidates, policy, &closed, now, wish.window)?;
             if wish.window.starts <= now {
                 return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
             }
@@ -79,6 +82,31 @@ impl Desk {
     }
 }
 
+/// The lab on the first server that may ever be free in a window. What is only taken or out of use may come free in time;
+/// for hours that are off the raster, closed or in maintenance everywhere nobody would ever be asked.
+fn awaited(
+    candidates: &[(Server, Layout)],
+    policy: &Policy,
+    closed: &[Maintenance],
+    now: Epoch,
+    window: Window,
+) -> Result<Layout, Problem> {
+    let mut why: Option<Problem> = None;
+    for (server, layout) in candidates {
+        let never = policy.shape(server, now, window).err().or_else(|| {
+            let shut = server.is_planned(closed, window).err()?;
+            Some(shut.hint("Wait only for hours in which a server is open: kubecamp book free shows some."))
+        });
+        match never {
+            None => return Ok(*layout),
+            // Of one that is on the raster it says more than of one that is not.
+            Some(problem) if why.as_ref().is_none_or(|w| w.code == Code::BookGrid) => why = Some(problem),
+            Some(_) => {}
+        }
+    }
+    Err(why.unwrap_or_else(|| Problem::new(Code::Internal, "a wait without a server")))
+}
+
 /// The rules by which an offer is made and accepted. Locks the group's row.
 async fn can_accept(tx: &mut Tx, policy: &Policy, offer: &Booking) -> Result<(), Problem> {
     let (now, own) = (tx.now(), Some(&offer.id));
@@ -108,7 +136,7 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         window: waiting.window,
         reason: None,
     };
-    let by_name = candidates(servers(tx, &wish).await?, &standing, &wish)?;
+    let by_name = fitting(servers(tx, &wish).await?, &standing, &wish);
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
         if !policy.grid.fits(&server.zone, wish.window) {

@@ -136,11 +136,8 @@ fn meet(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask:
 }
 
 fn first_free(grounds: &[Ground], policy: &Policy, now: Epoch, student: &Student, ask: Ask<'_>) -> Option<Free> {
-    let ask = Ask { labs: &student.labs, ..ask };
-    let most = student.taken.len() * 64 + 1;
-    let apart = |f: &Free| !student.taken.iter().any(|t| t.overlaps(f.window));
-    let near = free_slots(grounds, policy, now, ask, most).into_iter().find(apart);
-    near.or_else(|| free_slots(grounds, policy, now, ask, usize::MAX).into_iter().find(apart))
+    let ask = Ask { labs: &student.labs, apart: &student.taken, ..ask };
+    free_slots(grounds, policy, now, ask, 1).into_iter().next()
 }
 
 #[expect(clippy::too_many_arguments, reason = "one step of the loop above, which has all of these at hand")]

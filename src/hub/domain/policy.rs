@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Epoch, Grid, Maintenance, Server, Window};
+use super::{Epoch, Grid, Health, Maintenance, Server, Window};
 use crate::core::{Code, Problem};
 
 /// A course's rules of booking.
@@ -83,16 +83,30 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether any slot of so many seconds can ever be had: full steps of the raster, no longer than allowed.
+    pub fn has_length(&self, seconds: i64) -> Result<(), Problem> {
+        if seconds % self.grid.seconds() != 0 {
+            let what = format!("{} minutes are not full steps of {}", seconds / 60, u16::from(self.grid));
+            return Err(Problem::new(Code::BookGrid, what));
+        }
+        self.is_short(seconds)
+    }
+
+    fn is_short(&self, seconds: i64) -> Result<(), Problem> {
+        if seconds > i64::from(self.longest) * 60 {
+            let what = format!("{} minutes are more than the {} allowed", seconds / 60, self.longest);
+            return Err(Problem::new(Code::BookWindow, what));
+        }
+        Ok(())
+    }
+
     /// Grid, length, horizon, and that it is not over: what also holds for a teacher's override.
     pub fn shape(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
         if !self.grid.fits(&server.zone, window) {
             let what = format!("{window} does not begin and end on the raster of {} minutes", u16::from(self.grid));
             return Err(Problem::new(Code::BookGrid, what));
         }
-        if window.length() > i64::from(self.longest) * 60 {
-            let what = format!("{} minutes are more than the {} allowed", window.length() / 60, self.longest);
-            return Err(Problem::new(Code::BookWindow, what));
-        }
+        self.is_short(window.length())?;
         if window.ends <= now {
             return Err(Problem::new(Code::BookNotice, format!("{window} is over")));
         }
@@ -104,29 +118,28 @@ impl Policy {
     }
 }
 
-/// Whether a server takes bookings in the window at all: opening hours, maintenance, health.
-pub(super) fn server_open(server: &Server, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
-    use super::Health;
-    if server.health != Health::Healthy {
-        let note = server.health_note.as_deref().unwrap_or("no reason was given");
-        let what = format!("server {} is {}: {note}", server.id, server.health.as_str());
-        return Err(Problem::new(Code::ServerAway, what));
-    }
-    let busy = server.busy(window);
-    if let Some(work) = closed.iter().find(|m| m.server == server.id && m.window.overlaps(busy)) {
-        let what = format!("server {} is in maintenance {}: {}", server.id, work.window, work.reason);
-        return Err(Problem::new(Code::BookMaintenance, what));
-    }
-    if !server.opening.is_open(&server.zone, window) {
-        let what = format!("server {} is open {} ({}), not all of {window}", server.id, server.opening, server.zone);
-        return Err(Problem::new(Code::BookClosed, what));
-    }
-    Ok(())
-}
-
 impl Server {
     /// Whether it takes bookings in the window: health, maintenance (also during the buffer), opening hours.
     pub fn takes(&self, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
-        server_open(self, closed, window)
+        if self.health != Health::Healthy {
+            let note = self.health_note.as_deref().unwrap_or("no reason was given");
+            let what = format!("server {} is {}: {note}", self.id, self.health.as_str());
+            return Err(Problem::new(Code::ServerAway, what));
+        }
+        self.is_planned(closed, window)
+    }
+
+    /// Whether it is to be open in the window, once it is healthy: maintenance (also during the buffer), opening hours.
+    pub fn is_planned(&self, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
+        let busy = self.busy(window);
+        if let Some(work) = closed.iter().find(|m| m.server == self.id && m.window.overlaps(busy)) {
+            let what = format!("server {} is in maintenance {}: {}", self.id, work.window, work.reason);
+            return Err(Problem::new(Code::BookMaintenance, what));
+        }
+        if !self.opening.is_open(&self.zone, window) {
+            let what = format!("server {} is open {} ({}), not all of {window}", self.id, self.opening, self.zone);
+            return Err(Problem::new(Code::BookClosed, what));
+        }
+        Ok(())
     }
 }

@@ -26,6 +26,8 @@ pub struct Ask<'a> {
     pub within: Window,
     /// The labs of who asks: of slots that are equal otherwise that one comes first which goes on with one of them.
     pub labs: &'a [SavedLab],
+    /// What who asks holds already: nobody is in two slots at a time, so what overlaps it is none that can be had.
+    pub apart: &'a [Window],
 }
 
 impl Ask<'_> {
@@ -65,6 +67,7 @@ impl Ground {
     fn has(&self, policy: &Policy, now: Epoch, ask: Ask<'_>, open: &[Window], window: Window) -> bool {
         ask.within.covers(window)
             && open.iter().any(|o| o.covers(window))
+            && !ask.apart.iter().any(|own| own.overlaps(window))
             && self.place_of(window, ask.layout).is_some()
             && policy.allows(&self.server, now, window).is_ok()
             && self.server.takes(&self.closed, window).is_ok()

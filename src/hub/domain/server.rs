@@ -3,10 +3,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BookingId, CourseId, Epoch, OpeningHours, ServerId, Window, Zone};
+use super::{Booking, BookingId, CourseId, Epoch, OpeningHours, ServerId, State, Window, Zone};
 use crate::{
     core::{Bytes, Code, Problem},
-    profile::{DISK_FLOOR, Layout},
+    profile::{DISK_FLOOR, HOST_KEEPS, Layout},
 };
 
 /// How a server is used.
@@ -119,6 +119,29 @@ impl Server {
     /// The window that a booking blocks: its own and the buffer.
     pub fn busy(&self, window: Window) -> Window {
         window.longer(self.buffer)
+    }
+
+    /// Whether a booking that has not begun lies outside of its opening hours: they were others when it was made, or a
+    /// teacher went past them.
+    pub fn is_closed_for(&self, booking: &Booking) -> bool {
+        let ahead = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
+        ahead && booking.server.as_ref() == Some(&self.id) && !self.opening.is_open(&self.zone, booking.window)
+    }
+
+    /// Refuses a server on which no lab could ever run: nothing could be booked there, and nobody would know why.
+    pub fn holds_a_lab(&self) -> Result<(), Problem> {
+        if self.largest().is_some() {
+            return Ok(());
+        }
+        let disk = self.disk.map(|disk| format!(" and {disk} disk")).unwrap_or_default();
+        let what = format!("server {} of {}c {}{disk} holds no lab", self.id, self.cores, self.memory);
+        let labs: Vec<String> = Layout::SHIPPED.iter().map(ToString::to_string).collect();
+        let least = format!(
+            "The least labs are {}; {HOST_KEEPS} stay with the server, and each machine needs {DISK_FLOOR} where a disk is \
+             told.",
+            labs.join(", ")
+        );
+        Err(Problem::new(Code::HubInvalid, what).hint(least))
     }
 
     /// Refuses values that make no sense.

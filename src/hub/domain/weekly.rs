@@ -34,7 +34,8 @@ impl Weekly {
     /// Every window of the recurrence.
     ///
     /// A local time that clocks jump over is refused, with its date; of one that comes twice the earlier is meant,
-    /// and the occurrence says so. All is refused or nothing.
+    /// and the occurrence says so. Each begins and ends when those clocks show it: one over which they change is longer or
+    /// shorter than the others, counts as what it is, and says that too. All is refused or nothing.
     pub fn occurrences(&self) -> Result<Vec<Occurrence>, Problem> {
         if !(1..=52).contains(&self.weeks) {
             return Err(Problem::new(Code::BookWindow, format!("{} weeks are not 1 to 52", self.weeks)));
@@ -62,6 +63,17 @@ impl Weekly {
         };
         let (starts, ends) = (read(self.starts)?, read(self.ends)?);
         let window = Window::new(starts, ends).map_err(|why| Problem::new(Code::BookWindow, why))?;
+        let shown = self.starts.duration_until(self.ends).as_secs();
+        if window.length() != shown {
+            notes.push(format!(
+                "clocks change in {} between {} and {}: it lasts {} minutes, not {}, and counts as that",
+                self.zone,
+                self.zone.local(starts),
+                self.zone.local(ends),
+                window.length() / 60,
+                shown / 60,
+            ));
+        }
         Ok(Occurrence { window, note: (!notes.is_empty()).then(|| notes.join("; ")) })
     }
 }

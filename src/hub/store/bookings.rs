@@ -275,6 +275,20 @@ impl Tx {
             .collect()
     }
 
+    /// When somebody holds slots that touch a window, by start; a wait is none. `except` is not looked at.
+    pub async fn windows_of(
+        &mut self,
+        person: &PersonId,
+        within: Window,
+        except: Option<&BookingId>,
+    ) -> Result<Vec<Window>, Problem> {
+        let sql = "SELECT starts, ends FROM bookings WHERE person = $1 AND ends > $2 AND starts < $3 AND state IN \
+                   ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') \
+                   AND (CAST($4 AS TEXT) IS NULL OR id <> $4) ORDER BY starts";
+        let rows = self.all(sql, args![person.to_string(), within.starts, within.ends, opt(except)]).await?;
+        rows.iter().map(|row| Ok(Window { starts: row.epoch("starts")?, ends: row.epoch("ends")? })).collect()
+    }
+
     /// Keeps a window from being sold again until the server's agent has confirmed a plan without it.
     ///
     /// Where no agent was ever given a plan that could hold it, there is nothing to wait for.

@@ -29,6 +29,43 @@ pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_is_offered_instead_can_be_had(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    book(&desk, "amy", 120, 240).await;
+    book(&desk, "bob", 300, 420).await;
+    // Her own is in the way, on whatever server: the hour is free on two, but not for her.
+    for (mine, code) in
+        [(wish(Some("two"), 120, 180), Code::BookOwn), (wish(Some("one"), 210, 330), Code::BookConflict)]
+    {
+        let refusal = desk.book(&who("amy"), NOW, None, &mine).await.unwrap_err();
+        assert_eq!((refusal.problem.code, refusal.alternatives.len()), (code, 3));
+        for free in &refusal.alternatives {
+            assert!(!free.window.overlaps(window(120, 240)), "{free:?}");
+            let offered = BookRequest { window: free.window, server: Some(free.server.clone()), ..mine.clone() };
+            let booked = desk.book(&who("amy"), NOW, None, &offered).await.unwrap();
+            desk.cancel(&who("amy"), NOW, None, &booked.id, &Edit::default()).await.unwrap();
+        }
+    }
+    let want = FreeRequest {
+        person: None,
+        course: None,
+        server: Some("two".parse().unwrap()),
+        labels: [].into(),
+        layout: None,
+        minutes: 60,
+        within: window(60, 330),
+        most: 10,
+    };
+    let starts = async |login: &str| {
+        let free = desk.free(&who(login), NOW, &want).await.unwrap();
+        free.iter().map(|f| (f.window.starts - NOW) / 60).collect::<Vec<i64>>()
+    };
+    assert_eq!(starts("amy").await, [60, 240, 270]);
+    assert_eq!(starts("cem").await, [60, 90, 120, 150, 180, 210, 240, 270]);
+    healthy(&desk).await;
+}
+
 pub async fn a_repeated_key_books_once(desk: Desk) {
     camp(&desk, &Policy::default()).await;
     let tasks: Vec<_> = (0..50)
@@ -103,10 +140,14 @@ pub async fn extend_release_and_give(desk: Desk) {
     let booking = book(&desk, "amy", 60, 120).await;
     let later = book(&desk, "bob", 180, 240).await;
     let edit = Edit::default();
+    let far = desk.extend(&who("amy"), NOW, None, &booking.id, at(240), &edit).await.unwrap_err();
+    assert_eq!(far.code, Code::BookConflict);
+    assert!(far.all_hints()[0].contains(&format!("until {}", at(150))), "how far it goes: {far:?}");
     let longer = desk.extend(&who("amy"), NOW, None, &booking.id, at(150), &edit).await.unwrap();
     assert_eq!((longer.window, longer.version, longer.charged), (window(60, 150), 2, 90 * 60));
     let into = desk.extend(&who("amy"), NOW, None, &booking.id, at(180), &edit).await.unwrap_err();
     assert_eq!(into.code, Code::BookConflict, "the buffer would reach into bob's");
+    assert!(into.all_hints()[0].contains(&at(150).to_string()), "that is the last end: {into:?}");
     let stale = Edit { version: Some(1), reason: None };
     assert_eq!(desk.cancel(&who("amy"), NOW, None, &booking.id, &stale).await.unwrap_err().code, Code::BookStale);
 
@@ -125,6 +166,31 @@ pub async fn extend_release_and_give(desk: Desk) {
     let released = desk.release(&who("amy"), at(75), None, &booking.id, &edit).await.unwrap();
     assert_eq!((released.window.ends, released.busy_until, released.charged), (at(75), at(85), 15 * 60));
     assert_eq!(desk.release(&who("amy"), at(76), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
+    healthy(&desk).await;
+}
+
+pub async fn a_teacher_extends_past_the_rules_but_past_nobody(desk: Desk) {
+    camp(&desk, &Policy { person_hours: 1, ..Policy::default() }).await;
+    let hours = "mon-fri 08:00-10:00".parse().unwrap();
+    let new = NewServer { opening: hours, ..new_server("two", Mode::Exclusive, 8, 32) };
+    desk.put_server(&Caller::Console, NOW, &new, None).await.unwrap();
+    let booking = desk.book(&who("amy"), NOW, None, &wish(Some("two"), 60, 120)).await.unwrap();
+    let extend =
+        async |login: &str, to: i64, edit: Edit| desk.extend(&who(login), NOW, None, &booking.id, at(to), &edit).await;
+    assert_eq!(extend("amy", 150, because("exam")).await.unwrap_err().code, Code::BookClosed, "she is no teacher");
+    assert_eq!(extend("tea", 150, Edit::default()).await.unwrap_err().code, Code::HubReason);
+    let longer = extend("tea", 150, because("exam")).await.unwrap();
+    assert_eq!((longer.window, longer.charged, longer.note.as_deref()), (window(60, 150), 90 * 60, Some("exam")));
+
+    let theirs = BookRequest { reason: Some("exam".into()), ..wish(Some("two"), 240, 300) };
+    desk.book(&who("tea"), NOW, None, &BookRequest { person: Some("bob".parse().unwrap()), ..theirs }).await.unwrap();
+    let into = extend("tea", 240, because("exam")).await.unwrap_err();
+    assert_eq!(into.code, Code::BookConflict, "never past another");
+    assert!(into.all_hints()[0].contains(&format!("until {}", at(210))), "{into:?}");
+    let endless = extend("tea", 330, because("exam")).await.unwrap_err();
+    assert_eq!(endless.code, Code::BookWindow, "nor past the longest");
+    desk.add_maintenance(&Caller::Console, NOW, &new.id, window(200, 230), "new disk").await.unwrap();
+    assert_eq!(extend("tea", 210, because("exam")).await.unwrap_err().code, Code::BookMaintenance);
     healthy(&desk).await;
 }
 
@@ -158,7 +224,21 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
     over.person = Some("amy".parse().unwrap());
     assert_eq!(desk.book(&who("bob"), NOW, None, &over).await.unwrap_err().problem.code, Code::HubDenied);
     assert_eq!(desk.book(&who("tea"), NOW, None, &over).await.unwrap_err().problem.code, Code::BookQuota);
-    over.reason = Some("exam".into());
+    for bad in [String::new(), " \n".into(), "x".repeat(501)] {
+        let (why, booking) = (because(&bad), book(&desk, "cem", 600, 630).await);
+        over.reason = Some(bad.clone());
+        let codes = [
+            desk.book(&who("tea"), NOW, None, &over).await.unwrap_err().problem.code,
+            desk.wait(&who("tea"), NOW, None, &over).await.unwrap_err().code,
+            desk.cancel(&who("tea"), NOW, None, &booking.id, &why).await.unwrap_err().code,
+            desk.extend(&who("tea"), NOW, None, &booking.id, at(660), &why).await.unwrap_err().code,
+            desk.give(&who("tea"), NOW, None, &booking.id, &"dan".parse().unwrap(), &why).await.unwrap_err().code,
+            desk.set_health(&Caller::Console, NOW, &"one".parse().unwrap(), Health::Away, &bad).await.unwrap_err().code,
+        ];
+        assert_eq!(codes, [Code::HubReason; 6], "{} characters", bad.len());
+        desk.cancel(&who("tea"), NOW, None, &booking.id, &because(" exam ")).await.unwrap();
+    }
+    over.reason = Some(" exam\n".into());
     let made = desk.book(&who("tea"), NOW, None, &over).await.unwrap();
     assert_eq!((made.person.as_str(), made.note.as_deref()), ("amy", Some("exam")));
     assert_eq!(desk.booking(&who("bob"), NOW, &made.id).await.unwrap().note, None, "reasons are not for everybody");
@@ -322,6 +402,35 @@ pub async fn a_recurrence_is_cancelled_as_one(desk: Desk) {
         let booking = desk.booking(&Caller::Console, at(2), &made[n].booking.id).await.unwrap();
         assert_eq!(booking.state, left, "what runs, and what was given away, stays");
     }
+    healthy(&desk).await;
+}
+
+pub async fn weeks_that_cannot_be_had_are_named_with_slots_near_the_first(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (week, first) = (7 * 1440, 1440 + 60);
+    for taken in [1, 3] {
+        book(&desk, "bob", taken * week + first + 60, taken * week + first + 120).await;
+    }
+    let weekly = Weekly {
+        zone: "Europe/Berlin".parse().unwrap(),
+        starts: "2026-11-24T10:00:00".parse().unwrap(),
+        ends: "2026-11-24T12:00:00".parse().unwrap(),
+        weeks: 4,
+    };
+    let request = WeeklyRequest { first: wish(Some("one"), 0, 30), weekly };
+    let refusal = desk.book_weekly(&who("amy"), NOW, None, &request).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookConflict);
+    let named = |n: i64| window(n * week + first, n * week + first + 120).to_string();
+    let lines = &refusal.problem.detail;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with(&named(1)) && lines[1].starts_with(&named(3)), "{lines:?}");
+    assert_eq!(refusal.alternatives.len(), 3);
+    for free in &refusal.alternatives {
+        assert!((free.window.starts - at(week + first)).abs() <= 4 * 3600 && free.window.length() == 7200, "{free:?}");
+    }
+    assert!(refusal.problem.all_hints()[0].contains("weeks"), "another slot for one week is not all of the answer");
+    let amy = Listing { person: Some("amy".parse().unwrap()), ..Listing::default() };
+    assert!(desk.bookings(&who("amy"), NOW, &amy).await.unwrap().is_empty());
     healthy(&desk).await;
 }
 

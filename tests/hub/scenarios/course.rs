@@ -116,6 +116,9 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
         wishes: vec![wishes("bob"), wishes("amy")],
     };
     assert_eq!(desk.plan_class(&who("amy"), NOW, &want).await.unwrap_err().code, Code::HubDenied);
+    let twice = ClassRequest { wishes: vec![wishes("bob"), wishes("amy"), wishes("bob")], ..want.clone() };
+    let refused = desk.plan_class(&who("tea"), NOW, &twice).await.unwrap_err();
+    assert_eq!((refused.code, refused.what.as_str()), (Code::HubInvalid, "bob is in the class plan twice"));
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
     assert_eq!((plan.given, plan.wished), (8, 1));
     assert_eq!(plan, desk.plan_class(&who("tea"), NOW, &want).await.unwrap());

@@ -1,6 +1,7 @@
 //! What the desk promises, one scenario each; every one begins with an empty database and ends with a healthy one.
 
 mod agent;
+mod answers;
 mod booking;
 mod course;
 mod labs;
@@ -28,10 +29,12 @@ macro_rules! scenarios {
 scenarios! {
     booking {
         a_taken_slot_is_refused_with_three_alternatives,
+        what_is_offered_instead_can_be_had,
         a_repeated_key_books_once,
         quotas_hold,
         rules_of_time_hold,
         extend_release_and_give,
+        a_teacher_extends_past_the_rules_but_past_nobody,
         what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
         a_week_is_shown_as_it_is_by_now,
@@ -39,7 +42,14 @@ scenarios! {
         shared_servers_hold_as_many_labs_as_fit,
         a_disk_that_holds_what_is_ahead_can_be_told_any_time,
         weekly_is_all_or_nothing,
+        weeks_that_cannot_be_had_are_named_with_slots_near_the_first,
         a_recurrence_is_cancelled_as_one,
+    }
+    answers {
+        what_can_never_be_had_says_why,
+        a_week_that_clocks_make_too_long_is_explained,
+        shorter_hours_tell_what_they_leave_outside,
+        nobody_waits_for_hours_that_never_open,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,

@@ -2,6 +2,7 @@
 //! Never: what the hub decides.
 //! Start here: `book` below.
 
+mod class_file;
 mod door;
 mod hours;
 mod show;
@@ -22,8 +23,8 @@ use crate::{
     },
     core::{Code, Problem, Problems, shell::printable},
     hub::{
-        desk::{BookRequest, ClassRequest, Elsewhere, Placed},
-        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, Weekly, Window, Zone},
+        desk::{BookRequest, Elsewhere, Placed},
+        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
     },
 };
 
@@ -52,6 +53,13 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             ];
             let found: Vec<Free> = HubClient::new(&cx.places, &hub)?.find("/api/v1/free", &params).await?;
             frees(hub.output, &found)?;
+            if found.is_empty() {
+                let from = from.map_or_else(|| "now".to_owned(), local);
+                output::say(&format!(
+                    "No slot of {minutes} minutes is free in the two weeks from {from}: all is closed, taken, too far ahead or \
+                     at hours in which you hold another. Look later with --from, or wait: kubecamp book wait."
+                ));
+            }
         }
         BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,
         BookCommand::Wait(wish) => {
@@ -176,6 +184,12 @@ async fn relocate(
 ) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, &change.hub)?;
     let path = format!("/api/v1/bookings/{}", change.id);
+    let before: Booking = client.get(&path).await?;
+    // What has begun or is over stays where it is: there is nothing to list, and a script shall not take that for done.
+    if !matches!(before.state, State::Booked | State::Delayed) {
+        let what = format!("booking {} is {}: only one that is ahead can be moved", change.id, before.state);
+        return Err(Problem::new(Code::BookState, what));
+    }
     let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
     let Some(start) = start else {
         let why = found.why.as_deref().unwrap_or("nothing is known against its server");
@@ -184,7 +198,10 @@ async fn relocate(
     };
     let (starts, notes) = when::moment(start, zone)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
-    let before: Booking = client.get(&path).await?;
+    if found.why.is_none() {
+        let what = format!("nothing is known against the server of booking {}", change.id);
+        return Err(Problem::new(Code::BookState, what).hint("Cancel it and book another slot."));
+    }
     let window = Window::new(starts, starts + before.window.length());
     let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
     let near = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
@@ -206,10 +223,11 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
 }
 
 async fn plan(cx: &Context, file: &std::path::Path, book: bool, hub: &HubArgs) -> Result<(), Problem> {
-    let bad = || Problem::new(Code::Usage, format!("{} is no class plan", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|e| bad().because(e))?;
-    let want: ClassRequest = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
-        .map_err(|e| bad().because(e))?;
+    let named = |problem: Problem| Problem { what: format!("{}: {}", file.display(), problem.what), ..problem };
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Problem::new(Code::Usage, format!("{} cannot be read", file.display())).because(e))?;
+    let (want, notes) = class_file::read(&text).map_err(named)?;
+    notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, hub)?;
     if book {
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;

@@ -1,4 +1,5 @@
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -19,6 +20,15 @@ use crate::{
     },
     render::table,
 };
+
+/// A server that was changed, and how many bookings lie outside of its opening hours by now.
+#[derive(Deserialize)]
+struct Changed {
+    #[serde(flatten)]
+    server: Server,
+    #[serde(default)]
+    outside: usize,
+}
 
 const HEADING: [&str; 8] = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", "AGENT"];
 
@@ -72,7 +82,14 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let (client, path) = (HubClient::new(&cx.places, &hub)?, format!("/api/v1/servers/{server}"));
             let there: Server = client.get(&path).await?;
             let seen = there.version;
-            show(&hub, &client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?)
+            let after: Changed = client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?;
+            show(&hub, &after.server)?;
+            if after.outside > 0 {
+                let (outside, id) = (after.outside, &after.server.id);
+                output::say(&format!("{outside} bookings lie outside of the opening hours of {id}; they stay."));
+                output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
+            }
+            Ok(())
         }
         ServerCommand::Remove { server, hub } => {
             let path = format!("/api/v1/servers/{server}");

@@ -67,6 +67,16 @@ fn a_night_is_seven_or_nine_hours_when_clocks_change() {
     };
     assert_eq!(hours("2026-03-21T22:00:00", "2026-03-22T06:00:00"), [8, 7]);
     assert_eq!(hours("2026-10-17T22:00:00", "2026-10-18T06:00:00"), [8, 9]);
+    // Who asks for an hour learns that it is two, which count.
+    for (starts, ends, told) in [
+        ("2026-10-18T02:30:00", "2026-10-18T03:30:00", "it lasts 120 minutes, not 60, and counts as that"),
+        ("2026-10-17T23:00:00", "2026-10-18T03:00:00", "it lasts 300 minutes, not 240, and counts as that"),
+        ("2026-03-22T01:30:00", "2026-03-22T03:30:00", "it lasts 60 minutes, not 120, and counts as that"),
+    ] {
+        let found = weekly("Europe/Berlin", starts, ends, 3).occurrences().unwrap();
+        assert!(found[1].note.as_ref().is_some_and(|note| note.contains(told)), "{:?}", found[1]);
+        assert!(found[0].note.is_none() && found[2].note.is_none(), "{found:?}");
+    }
     let open: OpeningHours = "sat 22:00-06:00".parse().unwrap();
     let night = |from, to| open.windows(&zone("Europe/Berlin"), window(from, to))[0].length() / 3600;
     assert_eq!(night("2026-03-28T23:00:00Z", "2026-03-29T01:00:00Z"), 7);
@@ -170,6 +180,8 @@ proptest! {
                 let local = zone(name).local(one.window.starts);
                 prop_assert_eq!(local.time(), starts.time());
                 prop_assert_eq!(local.date(), starts.checked_add(jiff::Span::new().weeks(week as i64)).unwrap().date());
+                prop_assert_eq!(zone(name).local(one.window.ends).time(), ends.time());
+                prop_assert!(one.window.length() == 2 * 3600 || one.note.is_some(), "its length is not told");
             }
         }
     }

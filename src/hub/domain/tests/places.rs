@@ -51,6 +51,19 @@ fn a_layout_that_is_too_large_gets_no_place() {
 }
 
 #[test]
+fn a_server_on_which_no_lab_can_run_is_told() {
+    for (cores, gib, disk, good) in
+        [(4, 14, None, true), (2, 14, None, true), (2, 13, None, false), (4, 8, None, false), (8, 32, Some(29), false)]
+    {
+        let one = Server { disk: disk.map(Bytes::gib), ..server("a", Mode::Exclusive, cores, gib) };
+        assert_eq!(one.holds_a_lab().is_ok(), good, "{cores} {gib} {disk:?}");
+    }
+    let told = server("a", Mode::Exclusive, 4, 8).holds_a_lab().unwrap_err();
+    assert_eq!(told.what, "server a of 4c 8GiB holds no lab");
+    assert!(told.all_hints()[0].contains("3x2c4g"), "{told:?}");
+}
+
+#[test]
 fn windows_may_touch_but_not_overlap() {
     let one = server("a", Mode::Exclusive, 8, 32);
     let held = Calendar::from_iter([Held {
@@ -98,7 +111,7 @@ fn alternatives_are_the_nearest() {
     let now = at("2026-11-23T08:00:00Z");
     let policy = Policy::default();
     let within = around(&policy, now, wish, NEAR).unwrap();
-    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[] };
+    let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[], apart: &[] };
     let found = alternatives(&[ground], &policy, now, wish.starts, ask, 3);
     let starts: Vec<String> = found.iter().map(|f| f.window.starts.to_string()).collect();
     assert_eq!(starts, ["2026-11-23T11:30:00Z", "2026-11-23T08:30:00Z", "2026-11-23T12:00:00Z"]);
@@ -108,7 +121,7 @@ proptest! {
     #[test]
     fn going_outwards_finds_the_nearest_of_all(
         taken in prop::collection::vec((0usize..2, 0i64..300, 1i64..12), 0..60), wish in 0i64..300, steps in 1i64..6,
-        days in 1i64..4, berlin in any::<bool>(),
+        own_slots in prop::collection::vec((0i64..300, 1i64..12), 0..6), days in 1i64..4, berlin in any::<bool>(),
     ) {
         let half = 1800;
         let now = at("2026-10-24T06:10:00Z");
@@ -127,8 +140,17 @@ proptest! {
         let policy = Policy::default();
         let wish = Window { starts: base + wish * half, ends: base + (wish + steps) * half };
         let within = around(&policy, now, wish, days).unwrap();
-        let ask = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[] };
-        let mut all = free_slots(&grounds, &policy, now, ask, usize::MAX);
+        let anybody = Ask { layout: layout("1x4c12g"), length: wish.length(), within, labs: &[], apart: &[] };
+        let own = |(start, length): (i64, i64)| {
+            let starts = base + start * half;
+            Window { starts, ends: starts + length * half }
+        };
+        let own: Vec<Window> = own_slots.into_iter().map(own).collect();
+        let ask = Ask { apart: &own, ..anybody };
+        // Who holds slots gets what anybody gets, but for what overlaps them.
+        let mut all = free_slots(&grounds, &policy, now, anybody, usize::MAX);
+        all.retain(|f| !own.iter().any(|o| o.overlaps(f.window)));
+        prop_assert_eq!(&free_slots(&grounds, &policy, now, ask, usize::MAX), &all);
         all.sort_by_key(|f| {
             let far = f.window.starts - wish.starts;
             (far.abs(), far < 0, f.server.clone())
@@ -161,7 +183,7 @@ proptest! {
         }
         let policy = Policy::default();
         let within = Window { starts: base, ends: base + 90 * half };
-        let ask = Ask { layout: layout("1x4c12g"), length: 2 * half, within, labs: &labs };
+        let ask = Ask { layout: layout("1x4c12g"), length: 2 * half, within, labs: &labs, apart: &[] };
         let plain = Ask { labs: &[], ..ask };
         let all = free_slots(&grounds, &policy, base, ask, usize::MAX);
         let key = |f: &Free| (f.window.starts, Beginning::rank(f.lab.as_ref()), f.server.clone());

@@ -7,7 +7,7 @@ const NOW: &str = "2026-11-23T07:00:00Z";
 
 fn ask() -> Ask<'static> {
     let within = window("2026-11-23T08:00:00Z", "2026-11-23T20:00:00Z");
-    Ask { layout: Layout::SHIPPED[0], length: 3600, within, labs: &[] }
+    Ask { layout: Layout::SHIPPED[0], length: 3600, within, labs: &[], apart: &[] }
 }
 
 fn student(login: &str, used: i64, hours: &[i64]) -> Student {

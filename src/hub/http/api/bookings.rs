@@ -37,7 +37,7 @@ pub(super) struct Which {
 pub(super) struct Extension {
     /// The new end, on the raster.
     ends: Epoch,
-    /// Why; for a teacher.
+    /// Why, 1 to 500 characters; for a teacher, who goes past quotas and opening hours by it.
     #[serde(default)]
     reason: Option<String>,
 }
@@ -165,7 +165,7 @@ pub(super) async fn release(
     matched(outcome, version).map(|b| tagged(&b))
 }
 
-/// Moves a slot's end back, when the time after it is free and nobody waits for it.
+/// Moves a slot's end back, when the time after it is free and nobody waits for it; a hint says how far it can go.
 #[utoipa::path(post, operation_id = "bookings_extend", path = "/api/v1/bookings/{id}/extend", tag = "bookings", request_body = Extension,
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
@@ -269,7 +269,7 @@ pub(super) async fn wait(
     Ok(created(&made, &format!("/api/v1/bookings/{}", made.id)))
 }
 
-/// Books the same slot for several weeks, all or none.
+/// Books the same slot for several weeks, all or none; a refusal names all weeks that cannot be had.
 #[utoipa::path(post, operation_id = "bookings_series", path = "/api/v1/series", tag = "bookings", request_body = WeeklyRequest,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(

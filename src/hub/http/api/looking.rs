@@ -39,7 +39,7 @@ pub(super) struct Search {
     most: Option<usize>,
 }
 
-/// The first free slots that fit, earliest first; at one start those that go on with a saved lab.
+/// The first free slots that fit and overlap none of one's own, earliest first; at one start with a saved lab before others.
 #[utoipa::path(get, operation_id = "looking_free", path = "/api/v1/free", tag = "bookings", params(Search), responses(
     (status = 200, body = Vec<Free>),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),

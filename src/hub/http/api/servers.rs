@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 
 use super::{
     bookings::Span,
-    reply::{created, matched, tagged},
+    reply::{Versioned, created, matched, tagged},
     tokens::Made,
 };
 use crate::{
@@ -52,11 +52,26 @@ pub(super) async fn one(
     Ok(tagged(&state.desk.server(&session.caller, state.now(), &id).await?))
 }
 
+/// A server that was changed.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct Changed {
+    #[serde(flatten)]
+    server: Server,
+    /// How many bookings that have not begun lie outside of its opening hours; they stay for the admin to settle.
+    outside: usize,
+}
+
+impl Versioned for Changed {
+    fn version(&self) -> i64 {
+        self.server.version
+    }
+}
+
 /// Changes a server; `If-Match` holds the ETag that was seen. For admins.
 #[utoipa::path(put, operation_id = "servers_change", path = "/api/v1/servers/{id}", tag = "servers", request_body = NewServer,
     params(("id" = ServerId, Path), ("If-Match" = Option<String>, Header)),
     responses(
-        (status = 200, body = Server, headers(("ETag" = String))),
+        (status = 200, body = Changed, headers(("ETag" = String))),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     ))]
 pub(super) async fn change(
@@ -70,7 +85,9 @@ pub(super) async fn change(
         return Err(Problem::new(Code::HubInvalid, format!("the body is of {}, the address of {id}", new.id)).into());
     }
     let outcome = state.desk.put_server(&session.caller, state.now(), &new, version.0).await;
-    matched(outcome, version).map(|s| tagged(&s))
+    let server = matched(outcome, version)?;
+    let outside = state.desk.outside_hours(&session.caller, state.now(), &id).await?;
+    Ok(tagged(&Changed { server, outside }))
 }
 
 /// Removes a server that nobody holds or waits for; what was booked there stays in the records. For admins.

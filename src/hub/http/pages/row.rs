@@ -104,7 +104,9 @@ impl<'a> Ground<'a> {
             let note = of.server.health_note.as_deref().unwrap_or_default();
             words.say(key, &[("why", note)])
         });
-        let free = if of.server.health == Health::Healthy { free(of, eyes) } else { vec![] };
+        // Where no lab fits nothing can be booked, however free it is.
+        let bookable = of.server.health == Health::Healthy && of.server.largest().is_some();
+        let free = if bookable { free(of, eyes) } else { vec![] };
         let lanes = of.places.clamp(1, MOST_LANES);
         Self { of, lanes, free, shut: without(vec![window], &of.open), health }
     }

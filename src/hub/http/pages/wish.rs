@@ -108,7 +108,7 @@ impl Choices {
         let size = |s: &Server| format!("{} × {}, {} GiB", s.cores, "CPU", s.memory.0 >> 30);
         let held = |layout: &Layout| servers.iter().any(|s| s.can_hold(*layout));
         Self {
-            servers: servers.iter().map(|s| (s.id.to_string(), size(s))).collect(),
+            servers: servers.iter().filter(|s| s.largest().is_some()).map(|s| (s.id.to_string(), size(s))).collect(),
             layouts: Layout::SHIPPED.into_iter().filter(held).map(|l| l.to_string()).collect(),
             step: policy.grid.seconds(),
             longest: civil.length(i64::from(policy.longest) * 60),

@@ -120,6 +120,16 @@ fn page(lang: Lang, name: Option<&str>, values: &impl serde::Serialize, template
 }
 
 #[test]
+fn where_no_lab_fits_nothing_is_free() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    let mut tiny = open(&civil, now, vec![]);
+    tiny.server.memory = Bytes::gib(8);
+    assert!(Choices::new(std::slice::from_ref(&tiny.server), &Policy::default(), &civil).servers.is_empty());
+    let view = view(&civil, now, vec![tiny]);
+    assert!(view.days.iter().all(|day| day.rows[0].items.iter().all(|item| item.kind != "free")));
+}
+
+#[test]
 fn a_day_shows_what_is_taken_free_and_kept_for_clean_up() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
     let all =

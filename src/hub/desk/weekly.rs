@@ -1,0 +1,105 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Caller, Desk,
+    book::{BookRequest, Refusal, instead, is_helped, obstacle, place, standing_of},
+    fit::{candidates, servers},
+    transaction::transact_once,
+};
+use crate::{
+    core::Problem,
+    hub::domain::{Booking, Epoch, Occurrence, SeriesId, Weekly},
+};
+
+/// A wish for the same slot each week.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeeklyRequest {
+    /// The first week's wish; its window is overruled by `weekly`.
+    pub first: BookRequest,
+    /// When.
+    pub weekly: Weekly,
+}
+
+/// A booking that was made, and what its holder should know.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Placed {
+    /// The booking.
+    pub booking: Booking,
+    /// What clocks did to its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Desk {
+    /// Books the same slot for several weeks, all or none.
+    pub async fn book_weekly(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &WeeklyRequest,
+    ) -> Result<Vec<Placed>, Refusal> {
+        let weeks = wish.weekly.occurrences()?;
+        let first = wish.first.stated()?.into_owned();
+        let wish = &WeeklyRequest { first, weekly: wish.weekly.clone() };
+        let series = SeriesId::from_random(rand::random());
+        let outcome = async {
+            transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
+                // All at first: whoever holds a person and a group never waits for a server.
+                let standing = standing_of(&mut tx, caller, &wish.first).await?;
+                let servers = servers(&mut tx, &wish.first).await?;
+                for (server, _) in candidates(servers, &standing, &wish.first)? {
+                    tx.lock_server(&server.id).await?;
+                }
+                let mut all = vec![];
+                for week in &weeks {
+                    let one = BookRequest { window: week.window, ..wish.first.clone() };
+                    let booking = place(&mut tx, caller, &one, Some(series.clone())).await.map_err(|problem| {
+                        let when = format!("in the week of {}; no week was booked", week.window.starts);
+                        problem.detail([when]).detail(week.note.clone())
+                    })?;
+                    all.push(Placed { booking, note: week.note.clone() });
+                }
+                Ok(all)
+            })
+        };
+        match outcome.await {
+            Ok(all) => Ok(all),
+            Err(problem) if is_helped(&problem) => Err(self.refuse_weekly(caller, now, wish, &weeks, problem).await),
+            Err(problem) => Err(problem.into()),
+        }
+    }
+
+    /// Names every week that cannot be had, and slots near the first of them: who hears of one at a time tries for long.
+    async fn refuse_weekly(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        wish: &WeeklyRequest,
+        weeks: &[Occurrence],
+        problem: Problem,
+    ) -> Refusal {
+        let Ok(mut tx) = self.store.read(now).await else { return problem.into() };
+        let Ok(standing) = standing_of(&mut tx, caller, &wish.first).await else { return problem.into() };
+        let from = weeks.iter().map(|week| week.window.starts).min().unwrap_or(now);
+        let Ok(survey) = self.taken.survey(&mut tx, from).await else { return problem.into() };
+        let (mut lines, mut alternatives) = (vec![], vec![]);
+        for week in weeks {
+            let one = BookRequest { window: week.window, ..wish.first.clone() };
+            let why = obstacle(&mut tx, &standing, &one, &survey).await;
+            let Some(why) = why.filter(is_helped) else { continue };
+            if lines.is_empty() {
+                alternatives = instead(&mut tx, &standing, &one, &survey).await.unwrap_or_default();
+            }
+            lines.push(format!("{}: {}", week.window, why.what));
+        }
+        // Whoever was in the way may be gone by now.
+        let lines = if lines.is_empty() { problem.detail.clone() } else { lines };
+        let hint =
+            "Choose another time or fewer weeks: the weeks that cannot be had are named, with slots near the first.";
+        let problem = Problem { detail: lines, ..problem }.hint(hint);
+        Refusal { problem, alternatives }
+    }
+}

@@ -1,0 +1,131 @@
+//! What is refused at once because it can never be, and what the answer says.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
+        domain::{Health, Mode, Policy, State, Weekly},
+    },
+};
+
+use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, new_server, server_with, who, window, wish};
+
+pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let (inside, outside) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 150, 210).await);
+    let over = book(&desk, "cem", 300, 360).await;
+    desk.cancel(&who("cem"), NOW, None, &over.id, &Edit::default()).await.unwrap();
+    assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 0);
+    let hours = "mon-fri 08:00-10:30".parse().unwrap();
+    let new = NewServer { opening: hours, ..new_server("one", Mode::Exclusive, 8, 32) };
+    let seen = desk.server(&console, NOW, &one).await.unwrap().version;
+    desk.put_server(&console, NOW, &new, Some(seen)).await.unwrap();
+    assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 1);
+    assert_eq!(desk.outside_hours(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    let notes = desk.doctor(&console, NOW).await.unwrap().notes.join("\n");
+    assert!(notes.contains("1 bookings lie outside of the opening hours of server one"), "{notes}");
+    clerk(&desk).settle(at(1)).await.unwrap();
+    for booking in [inside, outside] {
+        assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
+    }
+    healthy(&desk).await;
+}
+
+pub async fn a_week_that_clocks_make_too_long_is_explained(desk: Desk) {
+    camp(&desk, &Policy { horizon: 366, ..generous() }).await;
+    let weekly = |starts: &str, ends: &str| WeeklyRequest {
+        first: wish(Some("one"), 0, 30),
+        weekly: Weekly {
+            zone: "Europe/Berlin".parse().unwrap(),
+            starts: starts.parse().unwrap(),
+            ends: ends.parse().unwrap(),
+            weeks: 2,
+        },
+    };
+    // Clocks are set back on 2027-10-31: what shows four hours lasts five, and four are allowed.
+    let long = weekly("2027-10-23T23:00:00", "2027-10-24T03:00:00");
+    let refusal = desk.book_weekly(&who("amy"), NOW, None, &long).await.unwrap_err();
+    assert_eq!(refusal.problem.code, Code::BookWindow);
+    let told = refusal.problem.to_string();
+    assert!(told.contains("clocks change") && told.contains("lasts 300 minutes, not 240"), "{told}");
+    let made = desk.book_weekly(&who("amy"), NOW, None, &weekly("2027-10-24T02:30:00", "2027-10-24T03:30:00")).await;
+    let charged: Vec<i64> = made.as_ref().unwrap().iter().map(|p| p.booking.charged / 60).collect();
+    assert_eq!(charged, [60, 120]);
+    assert!(made.unwrap()[1].note.as_ref().unwrap().contains("120 minutes, not 60"));
+    healthy(&desk).await;
+}
+
+pub async fn what_can_never_be_had_says_why(desk: Desk) {
+    camp(&desk, &generous()).await;
+    for (name, label) in [("fast", "gpu"), ("large", "ssd")] {
+        server_with(&desk, name, Mode::Exclusive, 8, 32, &[label]).await;
+    }
+    let course = "net".parse().unwrap();
+    desk.put_course(&Caller::Console, NOW, &course, "Networks", &Policy::default(), None).await.unwrap();
+    let theirs = NewServer { course: Some(course), ..new_server("theirs", Mode::Exclusive, 8, 32) };
+    desk.put_server(&Caller::Console, NOW, &theirs, None).await.unwrap();
+    let told = async |server: Option<&str>, labels: &[&str], layout: Option<&str>| {
+        let mut want = wish(server, 60, 120);
+        want.labels = labels.iter().map(|l| (*l).to_owned()).collect();
+        want.layout = layout.map(|l| l.parse().unwrap());
+        let problem = desk.book(&who("amy"), NOW, None, &want).await.unwrap_err().problem;
+        assert_eq!(desk.wait(&who("amy"), NOW, None, &want).await.unwrap_err().what, problem.what);
+        (problem.code, format!("{}. {}", problem.what, problem.all_hints()[0]))
+    };
+    let label = (Code::HubInvalid, "no server has the label `tpu`. There are: gpu, ssd.".to_owned());
+    assert_eq!(told(None, &["tpu"], None).await, label);
+    let both = (Code::HubInvalid, "no server has all of these labels. There are: gpu, ssd.".to_owned());
+    assert_eq!(told(None, &["gpu", "ssd"], None).await, both);
+    let named = (Code::HubInvalid, "server one has no label `gpu`. It has no labels.".to_owned());
+    assert_eq!(told(Some("one"), &["gpu"], None).await, named);
+    let (code, what) = told(Some("theirs"), &[], None).await;
+    assert!(code == Code::HubInvalid && what.starts_with("server theirs is not for course k8s"), "{what}");
+    let (code, what) = told(Some("one"), &[], Some("3x8c16g")).await;
+    assert!(code == Code::BookLayout && what.starts_with("server one for course k8s cannot hold 3x8c16g"), "{what}");
+    let (code, what) = told(None, &[], Some("1x2c4g")).await;
+    assert!(code == Code::BookLayout && what.ends_with("The least lab of as many nodes is 1x4c12g."), "{what}");
+
+    let plan = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 17,
+        slots: 1,
+        within: window(0, 1440),
+        wishes: vec![],
+    };
+    let code = async |want: &ClassRequest| desk.plan_class(&who("tea"), NOW, want).await.unwrap_err().code;
+    assert_eq!(code(&plan).await, Code::BookGrid);
+    assert_eq!(code(&ClassRequest { minutes: 300, ..plan.clone() }).await, Code::BookWindow);
+    let large = ClassRequest { minutes: 60, layout: "9x64c512g".parse().unwrap(), ..plan };
+    assert_eq!(code(&large).await, Code::BookLayout);
+    healthy(&desk).await;
+}
+
+pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let hours = "mon-fri 08:00-18:00".parse().unwrap();
+    let new = NewServer { opening: hours, ..new_server("two", Mode::Exclusive, 8, 32) };
+    desk.put_server(&console, NOW, &new, None).await.unwrap();
+    let saturday = 5 * 1440 + 60;
+    let wait =
+        async |server: Option<&str>, from: i64| desk.wait(&who("amy"), NOW, None, &wish(server, from, from + 60)).await;
+    let closed = wait(Some("two"), saturday).await.unwrap_err();
+    assert_eq!(closed.code, Code::BookClosed);
+    assert!(closed.what.contains("mon-fri 08:00-18:00") && closed.all_hints()[0].contains("open"), "{closed:?}");
+    assert_eq!(wait(None, saturday).await.unwrap().state, State::Waitlisted, "one is open then");
+
+    desk.add_maintenance(&console, NOW, &one, window(60, 200), "new disk").await.unwrap();
+    let shut = wait(Some("one"), 120).await.unwrap_err();
+    assert_eq!(shut.code, Code::BookMaintenance);
+    assert_eq!(wait(Some("one"), 145).await.unwrap_err().code, Code::BookGrid, "off the raster");
+    desk.set_health(&console, NOW, &"two".parse().unwrap(), Health::Away, "new disk").await.unwrap();
+    let away = wait(None, 120).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 1, "that of Saturday");
+    desk.set_health(&console, at(2), &"two".parse().unwrap(), Health::Healthy, "done").await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1, "what is out of use may come back in time");
+    let offer = desk.booking(&who("amy"), at(3), &away.id).await.unwrap();
+    assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));
+    healthy(&desk).await;
+}
