@@ -180,6 +180,19 @@ await part("dark, Chinese, a phone", async () => {
   const small = await page.eval(`[...document.querySelectorAll("button, .button, select, input:not([type=hidden])")].filter((e) => e.getBoundingClientRect().height < 24).map((e) => e.outerHTML.slice(0, 120))`);
   check("what is touched is large enough", small.length === 0, small);
 });
+await part("somebody in two courses chooses one", async () => {
+  const dan = await signed(codes[6]);
+  await dan.go(week);
+  check("both courses can be chosen", (await dan.eval(`[...document.querySelectorAll("#f-course option")].map((o) => o.value).join()`)) === "k8s,net");
+  await look(dan, "two-courses");
+  await dan.click(`.day:nth-of-type(3) .free a[data-server="two"]`, 0.4);
+  await dan.eval(`document.querySelector("#f-course").value = "net"`);
+  await dan.loading(() => dan.click(`form.book button[value=book]`));
+  const own = await api(dan, "/api/v1/bookings?person=dan&open=true");
+  check("it is booked in the course that was chosen", own.length === 1 && own[0].course === "net", own);
+  await amy.go(week);
+  check("who is in one is not asked", !(await amy.eval(`!!document.querySelector("#f-course")`)));
+});
 await part("without scripts", async () => {
   const page = await signed(codes[2], { script: false });
   await page.go(week);

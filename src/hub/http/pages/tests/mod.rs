@@ -106,7 +106,7 @@ fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) ->
     Home {
         slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
         form: WishForm::fresh(civil, &policy, now, None, None),
-        choices: Choices::new(std::slice::from_ref(&one), &policy, civil),
+        choices: Choices::new(std::slice::from_ref(&one), &[], &policy, civil),
         week: view(civil, now, servers),
         waiting: vec![],
         people: vec![],
