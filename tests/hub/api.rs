@@ -355,7 +355,7 @@ async fn an_agent_hears_that_its_quarantine_was_cleared() {
         serde_json::from_str(signed["plan"].as_str().unwrap()).unwrap()
     };
     assert!(plan().await.get("cleared").is_none());
-    hub.desk.set_health(&console, NOW, &one, Health::Healthy, "looked after").await.unwrap();
+    hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "looked after").await.unwrap();
     assert_eq!(plan().await["cleared"], json!([booking.id]));
 }
 

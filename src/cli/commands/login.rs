@@ -33,7 +33,7 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
     let made: Made = if args.link {
         let link =
             spawn_blocking(link_text).await.map_err(|e| Problem::new(Code::Internal, "a question").because(e))??;
-        client.send(Method::POST, "/api/v1/sign-in/link", &json!({ "link": link.expose() }), None).await?
+        client.secret("/api/v1/sign-in/link", &json!({ "link": link.expose() })).await?
     } else {
         let person = person(args.person)?;
         let asked: Challenge =
@@ -41,7 +41,7 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         let signature = sign(&key_file(args.identity)?, &asked.text).await?;
         let label = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let body = json!({ "challenge": asked.text, "signature": signature, "label": label });
-        client.send(Method::POST, "/api/v1/sign-in/answer", &body, None).await?
+        client.secret("/api/v1/sign-in/answer", &body).await?
     };
     client.keep(&made.token)?;
     let signed_in = HubClient::new(&cx.places, &args.hub)?;

@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, Edit, transaction::transact};
+use super::{
+    Caller, Desk, Edit,
+    transaction::{transact, transact_once},
+};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -191,6 +194,17 @@ impl Desk {
         })
     }
 
+    /// Adds somebody. A repeated `key` gets the first answer.
+    pub async fn add_person(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        new: &NewPerson,
+    ) -> Result<Person, Problem> {
+        self.write_person(caller, now, key, new, None).await
+    }
+
     /// Adds somebody, or changes them when `version` is the one that the caller has seen.
     ///
     /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins.
@@ -201,13 +215,24 @@ impl Desk {
         new: &NewPerson,
         version: Option<i64>,
     ) -> Result<Person, Problem> {
+        self.write_person(caller, now, None, new, version).await
+    }
+
+    async fn write_person(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        new: &NewPerson,
+        version: Option<i64>,
+    ) -> Result<Person, Problem> {
         caller.needs_teacher()?;
         let new = new.checked()?;
         if new.role != Role::Student {
             caller.needs_admin()?;
         }
         let active = new.active.unwrap_or(true);
-        let person = transact!(self, caller, now, |tx| {
+        let person = transact_once!(self, caller, now, key, ("person", &new), |tx| {
             let mut row = Person {
                 id: new.id.clone(),
                 name: new.name.clone(),
@@ -294,11 +319,12 @@ impl Desk {
         self.store.read(now).await?.people().await
     }
 
-    /// Adds a webhook; the secret that signs it is returned once.
+    /// Adds a webhook, and returns the secret that signs it. A repeated `key` gets the first answer.
     pub async fn add_hook(
         &self,
         caller: &Caller,
         now: Epoch,
+        key: Option<&str>,
         url: &str,
     ) -> Result<(i64, crate::core::Secret), Problem> {
         caller.needs_admin()?;
@@ -312,8 +338,9 @@ impl Desk {
             return Err(Problem::new(Code::HubInvalid, "a webhook's address is http:// or https://, without a user"));
         }
         let secret = super::sign_in::random_text("kcw_");
-        let id = transact!(self, caller, now, |tx| tx.add_hook(url, &secret).await)?;
-        Ok((id, secret))
+        let id = transact_once!(self, caller, now, key, ("hook", url), |tx| tx.add_hook(url, &secret).await)?;
+        // What is kept under a key is the number alone; a repeat is told the secret of the hook that was made first.
+        Ok((id, self.store.read(now).await?.hook_secret(id).await?))
     }
 
     /// All webhooks.

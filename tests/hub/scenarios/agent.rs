@@ -117,7 +117,7 @@ pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     assert_eq!((moved.server.unwrap().to_string(), moved.state), ("two".into(), State::Booked));
     let events = desk.events(&who("bob"), NOW, 0, 1000).await.unwrap();
     assert!(events.iter().any(|e| e.kind == "booking.moved" && e.person == Some("bob".parse().unwrap())));
-    desk.set_health(&Caller::Console, at(70), &one, Health::Healthy, "reinstalled").await.unwrap();
+    desk.set_health(&Caller::Console, at(70), None, &one, Health::Healthy, "reinstalled").await.unwrap();
     assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().occupant, None);
     healthy(&desk).await;
 }

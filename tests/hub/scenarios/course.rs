@@ -47,8 +47,8 @@ pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     let ticked = clerk.settle(at(13)).await.unwrap();
     assert_eq!((ticked.settled, ticked.offered), (1, 1));
     assert_eq!((state(&desk, &bob).await, state(&desk, &amy).await), (State::Waitlisted, State::Offered));
-    assert_eq!(desk.accept(&who("bob"), at(14), &amy.id).await.unwrap_err().code, Code::HubDenied);
-    let accepted = desk.accept(&who("amy"), at(14), &amy.id).await.unwrap();
+    assert_eq!(desk.accept(&who("bob"), at(14), None, &amy.id).await.unwrap_err().code, Code::HubDenied);
+    let accepted = desk.accept(&who("amy"), at(14), None, &amy.id).await.unwrap();
     assert_eq!((accepted.state, accepted.place), (State::Booked, Some(0)));
     clerk.settle(at(240)).await.unwrap();
     assert_eq!(state(&desk, &bob).await, State::Cancelled, "its start has come");
@@ -71,8 +71,8 @@ pub async fn offers_keep_to_labels_and_quotas(desk: Desk) {
     assert_eq!(state(&desk, &amy).await, State::Waitlisted, "her hours of the week are used up");
     let offer = desk.booking(&who("bob"), at(4), &bob.id).await.unwrap();
     assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "gpu"));
-    let accepted = desk.accept(&who("bob"), at(5), &bob.id).await.unwrap();
-    assert_eq!(desk.accept(&who("bob"), at(6), &bob.id).await.unwrap(), accepted, "a second yes changes nothing");
+    let accepted = desk.accept(&who("bob"), at(5), None, &bob.id).await.unwrap();
+    assert_eq!(desk.accept(&who("bob"), at(6), None, &bob.id).await.unwrap(), accepted, "a second yes changes nothing");
     healthy(&desk).await;
 }
 
@@ -265,7 +265,7 @@ pub async fn servers_and_groups_go_when_nobody_needs_them(desk: Desk) {
     let old = desk.booking(&who("amy"), NOW, &booking.id).await.unwrap();
     assert_eq!((old.group, old.state), (None, State::Cancelled));
 
-    desk.add_maintenance(&console, NOW, &one, window(600, 700), "disk").await.unwrap();
+    desk.add_maintenance(&console, NOW, None, &one, window(600, 700), "disk").await.unwrap();
     desk.remove_server(&console, NOW, &one, None).await.unwrap();
     assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::HubUnknown));
     assert!(desk.servers(&console, NOW).await.unwrap().is_empty());
@@ -290,7 +290,7 @@ pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
     let course = "k8s".parse().unwrap();
     let import = |text: &'static str| {
         let (desk, course) = (desk.clone(), "k8s".parse().unwrap());
-        async move { desk.import_roster(&who("tea"), NOW, &course, "roster.csv", text).await }
+        async move { desk.import_roster(&who("tea"), NOW, None, &course, "roster.csv", text).await }
     };
     let wrong = import("eve,Eve,green\nBAD,x,green\n,y,green\n").await.unwrap_err();
     assert_eq!(wrong.iter().map(|p| p.at.as_ref().unwrap().line).collect::<Vec<_>>(), [2, 3]);
@@ -303,7 +303,7 @@ pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
     assert_eq!((done.added, done.changed, done.same), (1, 1, 0));
     let done = import(text).await.unwrap();
     assert_eq!((done.added, done.changed, done.same), (0, 0, 2));
-    assert!(desk.import_roster(&who("amy"), NOW, &course, "r", text).await.is_err());
+    assert!(desk.import_roster(&who("amy"), NOW, None, &course, "r", text).await.is_err());
     person(&desk, "fay", Some("green")).await;
     healthy(&desk).await;
 }
@@ -315,9 +315,9 @@ pub async fn webhooks_are_signed_and_tried_again(desk: Desk) {
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).mount(&receiver).await;
     camp(&desk, &Policy::default()).await;
     for bad in ["ftp://x", "http://user:pw@x/", "file:///etc/passwd", "x"] {
-        assert_eq!(desk.add_hook(&Caller::Console, NOW, bad).await.unwrap_err().code, Code::HubInvalid, "{bad}");
+        assert_eq!(desk.add_hook(&Caller::Console, NOW, None, bad).await.unwrap_err().code, Code::HubInvalid, "{bad}");
     }
-    let (_, secret) = desk.add_hook(&Caller::Console, NOW, &receiver.uri()).await.unwrap();
+    let (_, secret) = desk.add_hook(&Caller::Console, NOW, None, &receiver.uri()).await.unwrap();
     book(&desk, "amy", 60, 120).await;
     let clerk = clerk(&desk);
     assert_eq!(clerk.send_hooks(NOW).await.unwrap(), 0, "it answered 500");

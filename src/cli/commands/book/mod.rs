@@ -193,7 +193,7 @@ async fn relocate(
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, hub)?;
     let body = json!({ "kind": "feed", "label": "calendar" });
-    let made: Value = client.send(Method::POST, "/api/v1/tokens", &body, None).await?;
+    let made: Value = client.secret("/api/v1/tokens", &body).await?;
     let url = made["url"].as_str().unwrap_or_default();
     let base = if url.starts_with('/') { client.hub().trim_end_matches('/') } else { "" };
     output::value(hub.output, &json!({ "url": format!("{base}{url}") }), |_| format!("{base}{url}\n"))?;

@@ -68,7 +68,7 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
         UserCommand::Link { login, hub } => {
             let client = HubClient::new(&cx.places, &hub)?;
             let path = format!("/api/v1/people/{login}/link");
-            let made: Value = client.send(Method::POST, &path, &json!({}), None).await?;
+            let made: Value = client.secret(&path, &json!({})).await?;
             output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
             output::say("Good once, for 15 minutes: kubecamp login --link, or the hub's sign-in page.");
             Ok(())

@@ -102,7 +102,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         }
         ServerCommand::Token { server, hub } => {
             let path = format!("/api/v1/servers/{server}/agent-token");
-            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &json!({}), None).await?;
+            let made: Value = HubClient::new(&cx.places, &hub)?.secret(&path, &json!({})).await?;
             output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))
         }
         ServerCommand::Keys { hub } => {

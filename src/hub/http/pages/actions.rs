@@ -152,7 +152,7 @@ pub(super) async fn change(
         "cancel" => drop(desk.cancel(caller, now, once, &id, &edit).await?),
         "cancel-series" => drop(desk.cancel_series_of(caller, now, once, &id, &edit).await?),
         "release" => drop(desk.release(caller, now, once, &id, &edit).await?),
-        "accept" => drop(desk.accept(caller, now, &id).await?),
+        "accept" => drop(desk.accept(caller, now, once, &id).await?),
         "extend" => drop(desk.extend(caller, now, once, &id, form.end()?, &edit).await?),
         "move" => drop(desk.move_to(caller, now, once, &id, &form.target()?, &edit).await?),
         "give" => {

@@ -137,7 +137,7 @@ pub(super) async fn server(
         "away" => Health::Away,
         _ => return Err(Problem::new(Code::HubInvalid, "a server can be healthy or away").into()),
     };
-    state.desk.set_health(&session.caller, state.now(), &id, health, &form.reason).await?;
+    state.desk.set_health(&session.caller, state.now(), None, &id, health, &form.reason).await?;
     Ok(go("/teacher#servers"))
 }
 
