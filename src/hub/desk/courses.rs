@@ -9,7 +9,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone},
-        store::{Hook, Listing},
+        store::{Hook, Listing, Tx},
     },
 };
 
@@ -93,6 +93,17 @@ const RESERVED: [&str; 22] = [
     "admin",
     "kubecamp",
 ];
+
+/// Refuses a change after which nobody could manage the hub.
+async fn keep_an_admin(tx: &mut Tx, there: &Person, next: &Person) -> Result<(), Problem> {
+    let manages = |p: &Person| p.active && p.role == Role::Admin;
+    if !manages(there) || manages(next) || tx.has_other_admin(&there.id).await? {
+        return Ok(());
+    }
+    let what = format!("{} is the last active admin, and nobody could manage the hub then", there.id);
+    Err(Problem::new(Code::HubDenied, what)
+        .hint("Make somebody else an admin first: kubecamp hub user set LOGIN --role admin."))
+}
 
 impl Desk {
     /// Adds a course, or changes its title and rules when `version` is the one that the caller has seen.
@@ -207,7 +218,8 @@ impl Desk {
 
     /// Adds somebody, or changes them when `version` is the one that the caller has seen.
     ///
-    /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins.
+    /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins, and the last active admin
+    /// stays one.
     pub async fn put_person(
         &self,
         caller: &Caller,
@@ -256,6 +268,7 @@ impl Desk {
                         caller.needs_admin()?;
                     }
                     row.version = version;
+                    keep_an_admin(&mut tx, &there, &row).await?;
                     tx.change_person(&row).await?;
                     if !active || there.role != new.role {
                         tx.revoke_all(&new.id, None).await?;
