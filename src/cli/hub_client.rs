@@ -5,14 +5,19 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, RequestBuilder, header};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{args_book::HubArgs, settings::Places};
+use super::{args_book::HubArgs, output, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     hub::{gate::is_readable_on_the_way, http::ProblemBody},
 };
+
+/// So often a request is sent that the hub refuses for coming too early; it has done nothing then.
+const TRIES: u32 = 6;
+/// A wait that is longer than this, in seconds, is the user's to decide about.
+const PATIENCE: u64 = 30;
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -154,11 +159,26 @@ impl HubClient {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
+    /// The status and body of an answer, after as many tries as the hub's limit of requests asks for.
+    async fn answer(&self, mut request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Problem> {
         let away = || Problem::new(Code::HubAway, format!("the hub {} does not answer", self.hub));
-        let answer = request.send().await.map_err(|e| away().because(e.without_url()))?;
-        let status = answer.status();
-        let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
+        let mut tries = 1;
+        loop {
+            let again = request.try_clone();
+            let answer = request.send().await.map_err(|e| away().because(e.without_url()))?;
+            let (status, wait) = (answer.status(), too_early(&answer));
+            let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
+            let (Some(next), Some(seconds), true) = (again, wait, tries < TRIES) else {
+                return Ok((status, bytes.to_vec()));
+            };
+            output::say(&format!("The hub has many requests from this address; the next try is in {seconds} s."));
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            (request, tries) = (next, tries + 1);
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
+        let (status, bytes) = self.answer(request).await?;
         if status.is_success() {
             // What is only done has nothing to say.
             let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
@@ -174,6 +194,12 @@ impl HubClient {
             }
         })
     }
+}
+
+/// After how many seconds the hub wants to be asked again: it has too many requests from here.
+fn too_early(answer: &reqwest::Response) -> Option<u64> {
+    let text = answer.headers().get(header::RETRY_AFTER).filter(|_| answer.status() == StatusCode::TOO_MANY_REQUESTS);
+    text?.to_str().ok()?.parse::<u64>().ok().filter(|seconds| *seconds <= PATIENCE)
 }
 
 /// A key that only one call has.

@@ -212,6 +212,18 @@ async fn who_asks_too_much_waits() {
     assert_eq!(refused(limited).await.1, "KC-HUB-TOO-MANY");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_behind_one_address_signs_in_at_once() {
+    let hub = Hub::with(&Policy::default(), 50).await;
+    for n in 0..60 {
+        let asked = hub.post("/api/v1/sign-in/challenge", "", &json!({ "person": format!("p{n}") })).await;
+        assert_eq!(asked.status(), StatusCode::OK, "{n}");
+        let text = asked.json::<Value>().await.unwrap()["text"].clone();
+        let body = json!({ "challenge": text, "signature": "none" });
+        assert_eq!(refused(hub.post("/api/v1/sign-in/answer", "", &body).await).await.0, 401, "{n}");
+    }
+}
+
 /// Reads events until `want` of them are there.
 async fn events(hub: &Hub, token: &str, last: Option<&str>, want: usize) -> Vec<(String, String)> {
     let mut request = hub.ask(Method::GET, "/api/v1/events", token);

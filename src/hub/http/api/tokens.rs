@@ -176,7 +176,8 @@ pub(super) async fn challenge(
     Ok(Json(state.desk.challenge(state.now(), &asking.person).await?))
 }
 
-/// Trades a signed challenge for an API token. After five failures a client is locked out of that person for 15 minutes.
+/// Trades a signed challenge for an API token. After five failures whatever is wrong is refused from there for 15
+/// minutes; the right key gets in all the same.
 ///
 /// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_answer", path = "/api/v1/sign-in/answer", tag = "sign-in", security(()), request_body = Signed, responses(
