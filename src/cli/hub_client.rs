@@ -66,8 +66,13 @@ impl HubClient {
         }
         if let Some(file) = &args.hub_ca {
             let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
-            let ca = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong("has no sound --hub-ca").because(e))?;
-            builder = builder.tls_certs_merge([ca]);
+            let all = reqwest::Certificate::from_pem_bundle(&pem);
+            let all = all.map_err(|e| wrong("has no sound --hub-ca").because(e))?;
+            if all.is_empty() {
+                return Err(wrong("has a --hub-ca without any certificate")
+                    .hint("Name a PEM file; its first line is -----BEGIN CERTIFICATE-----."));
+            }
+            builder = builder.tls_certs_merge(all);
         }
         let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
         let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());

@@ -341,14 +341,18 @@ impl Desk {
         url: &str,
     ) -> Result<(i64, crate::core::Secret), Problem> {
         caller.needs_admin()?;
-        let good = reqwest::Url::parse(url).is_ok_and(|u| {
-            matches!(u.scheme(), "http" | "https")
-                && u.host().is_some()
-                && u.username().is_empty()
-                && u.password().is_none()
-        });
+        // What is parsed is not what is kept: line breaks are dropped in parsing.
+        let plain = !url.chars().any(|c| c.is_control() || c.is_whitespace());
+        let good = plain
+            && reqwest::Url::parse(url).is_ok_and(|u| {
+                matches!(u.scheme(), "http" | "https")
+                    && u.host().is_some()
+                    && u.username().is_empty()
+                    && u.password().is_none()
+            });
         if !good || url.len() > 1000 {
-            return Err(Problem::new(Code::HubInvalid, "a webhook's address is http:// or https://, without a user"));
+            let what = "a webhook's address is http:// or https://, without a user, spaces and line breaks";
+            return Err(Problem::new(Code::HubInvalid, what));
         }
         let secret = super::sign_in::random_text("kcw_");
         let id = transact_once!(self, caller, now, key, ("hook", url), |tx| tx.add_hook(url, &secret).await)?;

@@ -160,6 +160,12 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
         assert_eq!(report(&desk, number, &booking, step, 5).await, Taken::Applied);
     }
     desk.lab(&agent("one"), NOW, &one, 8, "amy", Some(("gate-amy", "1x4c12g"))).await.unwrap();
+    // Else nothing that this agent says later would count.
+    for number in [1_000_009, i64::MAX] {
+        let far = desk.stray(&agent("one"), NOW, &one, number, "amy").await.unwrap_err();
+        assert!(far.code == Code::HubInvalid && !far.hints.is_empty(), "{far}");
+    }
+    desk.stray(&agent("one"), NOW, &one, 9, "amy").await.unwrap();
     desk.caller_of(at(61), &first).await.unwrap();
     let next = book(&desk, "bob", 120, 180).await;
     assert_eq!(report(&desk, 1, &next, Step::Arming, 120).await, Taken::Known, "the same agent");

@@ -313,7 +313,18 @@ pub async fn webhooks_are_signed_and_tried_again(desk: Desk) {
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(500)).up_to_n_times(1).mount(&receiver).await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).mount(&receiver).await;
     camp(&desk, &Policy::default()).await;
-    for bad in ["ftp://x", "http://user:pw@x/", "file:///etc/passwd", "x"] {
+    for bad in [
+        "ftp://x",
+        "http://user:pw@x/",
+        "http://user@x/",
+        "file:///etc/passwd",
+        "x",
+        "http://x/\r\nX: y",
+        "http://x/\ty",
+        " http://x/",
+        "http://x/a b",
+        "javascript:alert(1)",
+    ] {
         assert_eq!(desk.add_hook(&Caller::Console, NOW, None, bad).await.unwrap_err().code, Code::HubInvalid, "{bad}");
     }
     let (_, secret) = desk.add_hook(&Caller::Console, NOW, None, &receiver.uri()).await.unwrap();
