@@ -351,7 +351,7 @@ impl Desk {
                     && u.password().is_none()
             });
         if !good || url.len() > 1000 {
-            let what = "a webhook's address is http:// or https://, without a user, spaces and line breaks";
+            let what = "a webhook's address is http:// or https://, without a user, spaces or line breaks";
             return Err(Problem::new(Code::HubInvalid, what));
         }
         let secret = super::sign_in::random_text("kcw_");

@@ -8,7 +8,7 @@ use kubecamp::{
     },
 };
 
-use super::world::{NOW, camp, healthy};
+use crate::hub::world::{NOW, camp, healthy};
 
 fn admin(login: &str) -> NewPerson {
     let id = login.parse().unwrap();
