@@ -8,7 +8,7 @@ use std::{
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{args_book::HubArgs, output, settings::Places};
+use super::{args_book::HubArgs, clock::own_zone, output, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     hub::{gate::is_readable_on_the_way, http::ProblemBody},
@@ -212,16 +212,18 @@ fn once() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 
-/// The hub's problem with its alternatives and lines as evidence.
+/// The hub's problem with its alternatives and lines as evidence, moments by the clock of this computer.
 fn problem_of(body: ProblemBody) -> Problem {
-    let mut problem = Problem::new(body.code, body.detail).detail(body.lines);
+    let zone = own_zone();
+    let lines = body.lines.iter().map(|line| zone.told(line));
+    let mut problem = Problem::new(body.code, zone.told(&body.detail)).detail(lines);
     for free in &body.alternatives {
         let lab = free.lab.as_ref().map(|begins| format!(", with {begins}")).unwrap_or_default();
-        problem.detail.push(format!("free: {} on {}{lab}", free.window, free.server));
+        problem.detail.push(zone.told(&format!("free: {} on {}{lab}", free.window, free.server)));
     }
     for other in body.others.iter() {
         let line = other.line.map(|n| format!("line {n}: ")).unwrap_or_default();
-        problem.detail.push(format!("{line}{}", other.detail));
+        problem.detail.push(format!("{line}{}", zone.told(&other.detail)));
     }
     if let Some(line) = body.line {
         problem.what = format!("line {line}: {}", problem.what);

@@ -168,6 +168,8 @@ fn from_the_first_admin_to_a_slot() {
     let taken = camp.run_with(&["book", "new", &start, "--for", "1h"], "");
     assert_eq!(taken.code, 10, "{}", taken.err);
     assert_eq!(taken.err.matches("free: ").count(), 3, "{}", taken.err);
+    assert_eq!(taken.err.matches(" (UTC)").count(), 4, "moments are told by this computer's clock: {}", taken.err);
+    assert!(camp.ok(&["book", "ls"]).contains("STARTS (UTC)"));
     assert!(camp.ok(&["book", "wait", &start, "--for", "1h"]).contains("waitlisted"));
     let other = camp.json(&["book", "new", &next, "--for", "1h"])[0]["id"].as_str().unwrap().to_owned();
     assert!(camp.ok(&["book", "give", &other, "--to", "amy"]).contains("amy"));

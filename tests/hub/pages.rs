@@ -240,6 +240,7 @@ async fn who_is_in_two_courses_chooses_one() {
     let taken = taken.text().await.unwrap();
     assert_eq!(taken.matches("name=\"course\" value=\"k8s\"").count(), 3, "{taken}");
     assert!(taken.contains(k8s), "{taken}");
+    assert!(taken.contains("server one is taken at 2026-11-24 14:00–15:00 (UTC)"), "by the viewer's clock: {taken}");
     assert_eq!(amy.post("/book", &fields("wait", "one", "k8s")).await.status(), StatusCode::SEE_OTHER);
     assert_eq!(amy.post("/book", &fields("book", "lab", "net")).await.status(), StatusCode::SEE_OTHER);
     healthy(&hub.desk).await;

@@ -8,15 +8,13 @@ use crate::{
     hub::{
         domain::{
             Booking, BookingId, Epoch, Health, Mode, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
-            Who, Window,
+            WARN_OFFSET, Who, Window,
         },
         store::{Listing, Tx},
     },
     profile::Layout,
 };
 
-/// Clocks that differ by more than this are told, seconds.
-const WARN_OFFSET: i64 = 2;
 /// With clocks that differ by more than this nothing is armed, seconds.
 const REFUSE_OFFSET: i64 = 30;
 /// A report's number is at most so far beyond the last one: what comes after a number counts only where it is larger, so

@@ -9,6 +9,11 @@ use crate::{
     profile::{DISK_FLOOR, Layout},
 };
 
+/// Clocks that differ by more than this are told, seconds.
+pub const WARN_OFFSET: i64 = 2;
+/// An agent that was not heard for longer is silent, seconds.
+const SILENT: i64 = 120;
+
 /// How a server is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -101,6 +106,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way.
+    pub fn is_silent(&self, now: Epoch) -> bool {
+        self.seen.is_some_and(|at| now - at > SILENT)
+    }
+
+    /// Whether its clock differs from the hub's by more than can be left unsaid; nothing is known before it was heard.
+    pub fn is_clock_off(&self) -> bool {
+        self.seen.is_some() && self.clock_offset.abs() > WARN_OFFSET
+    }
+
     /// Whether a lab of this layout can ever run here.
     pub fn can_hold(&self, layout: Layout) -> bool {
         layout.fits(self.cores, self.memory) && self.disk.is_none_or(|own| disk_of(layout) <= own)

@@ -9,7 +9,6 @@ mod when;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(super) use self::show::local;
 use self::show::{bookings, frees, plan_text, troubles};
 use super::{Context, login::key_file};
 use crate::{

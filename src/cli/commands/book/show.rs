@@ -1,19 +1,16 @@
 use crate::{
-    cli::output::{self, Format},
+    cli::{
+        clock::{local, zoned},
+        output::{self, Format},
+    },
     core::{Problem, shell::printable},
     hub::domain::{Booking, ClassPlan, Epoch, Free, State},
     render::table,
 };
 
-use super::when;
-
-/// A moment by this computer's clock.
-pub(in crate::cli::commands) fn local(at: Epoch) -> String {
-    when::zone(None).local(at).strftime("%a %Y-%m-%d %H:%M").to_string()
-}
-
+/// Where a column is of moments it says by which clock, once.
 fn heading(names: &[&str]) -> Vec<String> {
-    names.iter().map(|n| (*n).to_owned()).collect()
+    names.iter().map(|n| if *n == "STARTS" { zoned(n) } else { (*n).to_owned() }).collect()
 }
 
 fn dash<T: ToString>(value: Option<&T>) -> String {

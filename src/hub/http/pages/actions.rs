@@ -82,7 +82,7 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     let wait = matches!(code, Code::BookConflict | Code::BookHeld) && form.act != "wait";
     let status = Refused::from(refusal.problem.clone()).status();
     let values = RefusedWish {
-        trouble: Trouble::new(&refusal.problem, status.as_u16(), visit.civil.lang),
+        trouble: Trouble::new(&refusal.problem, status.as_u16(), &visit.civil),
         instead,
         choices: Choices::new(&servers, &courses, &policy, &visit.civil),
         people: people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect(),
