@@ -14,6 +14,7 @@ use super::{Context, login::key_file};
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
+        clock::own_zone,
         hub_client::HubClient,
         output,
     },
@@ -174,7 +175,7 @@ async fn relocate(
     let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
     let Some(start) = start else {
         let why = found.why.as_deref().unwrap_or("nothing is known against its server");
-        output::say(&format!("{}: {}", change.id, printable(why)));
+        output::say(&format!("{}: {}", change.id, printable(&own_zone().told(why))));
         return frees(change.hub.output, &found.alternatives);
     };
     let (starts, notes) = when::moment(start, zone)?;
