@@ -108,8 +108,8 @@ fn first_moment(text: &str) -> Option<(&str, Epoch, &str)> {
     let fits = |part: &[u8]| {
         part.iter().zip(SHAPE).all(|(b, want)| if *want == b'd' { b.is_ascii_digit() } else { b == want })
     };
-    let found = text.as_bytes().windows(SHAPE.len()).enumerate().filter(|(_, part)| fits(part));
-    found.into_iter().find_map(|(at, _)| {
+    let mut found = text.as_bytes().windows(SHAPE.len()).enumerate().filter(|(_, part)| fits(part));
+    found.find_map(|(at, _)| {
         // All of it is ASCII, so these are borders of characters.
         let (before, rest) = text.split_at(at);
         let (moment, after) = rest.split_at(SHAPE.len());
