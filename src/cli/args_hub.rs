@@ -103,8 +103,53 @@ fn parse_hub(text: &str) -> Result<String, String> {
     }
 }
 
+/// The address at which people reach a hub: it goes into links, and tells its own pages from other sites.
+pub fn parse_site(text: &str) -> Result<String, String> {
+    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let good = |url: reqwest::Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    if plain && reqwest::Url::parse(text).is_ok_and(good) {
+        Ok(text.to_owned())
+    } else {
+        Err("use https://NAME or http://NAME, as https://hub.example.org".into())
+    }
+}
+
 /// What goes into a line of sshd's configuration as one word.
 fn parse_word(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".:-_/[]*".contains(c);
     if !text.is_empty() && text.chars().all(plain) { Ok(text.to_owned()) } else { Err("this is not an address".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_site;
+
+    #[test]
+    fn a_hubs_address_is_one_that_a_browser_opens() {
+        for good in ["https://hub.example.org", "http://192.0.2.7:8420/", "https://[2001:db8::1]"] {
+            assert_eq!(parse_site(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "hub.example.org",
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "https://",
+            "https://a b",
+            "https://hub\r\nX: y",
+            "https://user:pw@hub",
+            "https://hub/?a=b",
+            "https://hub/#a",
+            "unix:/run/hub.sock",
+        ] {
+            assert!(parse_site(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::args_book::HubArgs;
+use super::{args_book::HubArgs, args_hub::parse_site};
 use crate::{
     core::Bytes,
     hub::{
@@ -27,7 +27,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// The address that people type, as https://hub.example.org.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_site)]
     pub public_url: Option<String>,
     /// A proxy in front of the hub does TLS and sets X-Forwarded-For.
     #[arg(long)]
@@ -53,7 +53,7 @@ pub struct AdminLinkArgs {
     #[arg(long, value_name = "URL", env = "KUBECAMP_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
     /// The address that people type, for the link.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_site)]
     pub public_url: Option<String>,
 }
 

@@ -5,14 +5,19 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, RequestBuilder, header};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{args_book::HubArgs, settings::Places};
+use super::{args_book::HubArgs, clock::own_zone, output, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     hub::{gate::is_readable_on_the_way, http::ProblemBody},
 };
+
+/// So often a request is sent that the hub refuses for coming too early; it has done nothing then.
+const TRIES: u32 = 6;
+/// A wait that is longer than this, in seconds, is the user's to decide about.
+const PATIENCE: u64 = 30;
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -61,8 +66,13 @@ impl HubClient {
         }
         if let Some(file) = &args.hub_ca {
             let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
-            let ca = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong("has no sound --hub-ca").because(e))?;
-            builder = builder.tls_certs_merge([ca]);
+            let all = reqwest::Certificate::from_pem_bundle(&pem);
+            let all = all.map_err(|e| wrong("has no sound --hub-ca").because(e))?;
+            if all.is_empty() {
+                return Err(wrong("has a --hub-ca without any certificate")
+                    .hint("Name a PEM file; its first line is -----BEGIN CERTIFICATE-----."));
+            }
+            builder = builder.tls_certs_merge(all);
         }
         let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
         let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
@@ -125,17 +135,22 @@ impl HubClient {
         body: &impl Serialize,
         version: Option<i64>,
     ) -> Result<T, Problem> {
-        let key = hex::encode(rand::random::<[u8; 16]>());
-        let mut request = self.request(method, path).json(body).header("Idempotency-Key", key);
+        let mut request = self.request(method, path).json(body).header("Idempotency-Key", once());
         if let Some(version) = version {
             request = request.header(header::IF_MATCH, format!("\"{version}\""));
         }
         self.ask(request).await
     }
 
+    /// Sends a value whose answer holds a secret. The hub keeps no such answer, so there is no key to repeat it by.
+    pub async fn secret<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
+        self.ask(self.request(Method::POST, path).json(body)).await
+    }
+
     /// Sends a text.
     pub async fn text<T: DeserializeOwned>(&self, path: &str, text: String) -> Result<T, Problem> {
-        self.ask(self.request(Method::POST, path).header(header::CONTENT_TYPE, "text/csv").body(text)).await
+        let request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "text/csv").body(text);
+        self.ask(request.header("Idempotency-Key", once())).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -149,11 +164,26 @@ impl HubClient {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
+    /// The status and body of an answer, after as many tries as the hub's limit of requests asks for.
+    async fn answer(&self, mut request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Problem> {
         let away = || Problem::new(Code::HubAway, format!("the hub {} does not answer", self.hub));
-        let answer = request.send().await.map_err(|e| away().because(e.without_url()))?;
-        let status = answer.status();
-        let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
+        let mut tries = 1;
+        loop {
+            let again = request.try_clone();
+            let answer = request.send().await.map_err(|e| away().because(e.without_url()))?;
+            let (status, wait) = (answer.status(), too_early(&answer));
+            let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
+            let (Some(next), Some(seconds), true) = (again, wait, tries < TRIES) else {
+                return Ok((status, bytes.to_vec()));
+            };
+            output::say(&format!("The hub has many requests from this address; the next try is in {seconds} s."));
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            (request, tries) = (next, tries + 1);
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
+        let (status, bytes) = self.answer(request).await?;
         if status.is_success() {
             // What is only done has nothing to say.
             let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
@@ -171,16 +201,29 @@ impl HubClient {
     }
 }
 
-/// The hub's problem with its alternatives and lines as evidence.
+/// After how many seconds the hub wants to be asked again: it has too many requests from here.
+fn too_early(answer: &reqwest::Response) -> Option<u64> {
+    let text = answer.headers().get(header::RETRY_AFTER).filter(|_| answer.status() == StatusCode::TOO_MANY_REQUESTS);
+    text?.to_str().ok()?.parse::<u64>().ok().filter(|seconds| *seconds <= PATIENCE)
+}
+
+/// A key that only one call has.
+fn once() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+/// The hub's problem with its alternatives and lines as evidence, moments by the clock of this computer.
 fn problem_of(body: ProblemBody) -> Problem {
-    let mut problem = Problem::new(body.code, body.detail).detail(body.lines);
+    let zone = own_zone();
+    let lines = body.lines.iter().map(|line| zone.told(line));
+    let mut problem = Problem::new(body.code, zone.told(&body.detail)).detail(lines);
     for free in &body.alternatives {
         let lab = free.lab.as_ref().map(|begins| format!(", with {begins}")).unwrap_or_default();
-        problem.detail.push(format!("free: {} on {}{lab}", free.window, free.server));
+        problem.detail.push(zone.told(&format!("free: {} on {}{lab}", free.window, free.server)));
     }
     for other in body.others.iter() {
         let line = other.line.map(|n| format!("line {n}: ")).unwrap_or_default();
-        problem.detail.push(format!("{line}{}", other.detail));
+        problem.detail.push(format!("{line}{}", zone.told(&other.detail)));
     }
     if let Some(line) = body.line {
         problem.what = format!("line {line}: {}", problem.what);

@@ -7,6 +7,7 @@ mod args_book;
 mod args_hub;
 mod args_hub_api;
 mod ask;
+mod clock;
 mod commands;
 mod exit;
 mod hub_client;

@@ -98,6 +98,8 @@ addEventListener("pointerup", () => {
   const [from, to] = chosen();
   paint();
   form.elements.server.value = drag.server;
+  const course = form.elements.server.selectedOptions[0]?.dataset.course; // a server of one course alone decides which
+  if (course && form.elements.course) form.elements.course.value = course;
   form.elements.start.value = local(from);
   form.elements.end.value = local(to);
   form.elements.starts_at.value = from;

@@ -212,6 +212,18 @@ async fn who_asks_too_much_waits() {
     assert_eq!(refused(limited).await.1, "KC-HUB-TOO-MANY");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_behind_one_address_signs_in_at_once() {
+    let hub = Hub::with(&Policy::default(), 50).await;
+    for n in 0..60 {
+        let asked = hub.post("/api/v1/sign-in/challenge", "", &json!({ "person": format!("p{n}") })).await;
+        assert_eq!(asked.status(), StatusCode::OK, "{n}");
+        let text = asked.json::<Value>().await.unwrap()["text"].clone();
+        let body = json!({ "challenge": text, "signature": "none" });
+        assert_eq!(refused(hub.post("/api/v1/sign-in/answer", "", &body).await).await.0, 401, "{n}");
+    }
+}
+
 /// Reads events until `want` of them are there.
 async fn events(hub: &Hub, token: &str, last: Option<&str>, want: usize) -> Vec<(String, String)> {
     let mut request = hub.ask(Method::GET, "/api/v1/events", token);
@@ -355,7 +367,7 @@ async fn an_agent_hears_that_its_quarantine_was_cleared() {
         serde_json::from_str(signed["plan"].as_str().unwrap()).unwrap()
     };
     assert!(plan().await.get("cleared").is_none());
-    hub.desk.set_health(&console, NOW, &one, Health::Healthy, "looked after").await.unwrap();
+    hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "looked after").await.unwrap();
     assert_eq!(plan().await["cleared"], json!([booking.id]));
 }
 

@@ -125,6 +125,7 @@ fn from_the_first_admin_to_a_slot() {
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     let again = camp.run_with(&["login", "--hub", &camp.url, "--link"], &link);
     assert_eq!(again.code, 13, "a link is good once: {}", again.err);
+    assert!(again.err.contains("it was used") && !again.err.contains("Sign in again"), "{}", again.err);
 
     let policy = camp.home.path().join("policy.yaml");
     fs::write(&policy, "open_ahead: 2\nperson_hours: 5\n").unwrap();
@@ -191,9 +192,14 @@ fn from_the_first_admin_to_a_slot() {
     assert!(added.code == 0 && added.err.contains("Added the key"), "{}", added.err);
     let again = camp.run_with(&["login", "--as", "bob", "--identity", bobs, "--add-key", &format!("{bobs}.pub")], "");
     assert!(again.code == 0 && again.err.contains("knows the key"), "{}", again.err);
+    let other = camp.run_with(&["login", "--as", "amy", "--identity", bobs], "");
+    assert_eq!(other.code, 13, "{}", other.err);
+    assert!(other.err.contains("(SHA256:") && other.err.contains("--as LOGIN"), "{}", other.err);
     let taken = camp.run_with(&["book", "new", &start, "--for", "1h"], "");
     assert_eq!(taken.code, 10, "{}", taken.err);
     assert_eq!(taken.err.matches("free: ").count(), 3, "{}", taken.err);
+    assert_eq!(taken.err.matches(" (UTC)").count(), 4, "moments are told by this computer's clock: {}", taken.err);
+    assert!(camp.ok(&["book", "ls"]).contains("STARTS (UTC)"));
     assert!(camp.ok(&["book", "wait", &start, "--for", "1h"]).contains("waitlisted"));
     let other = camp.json(&["book", "new", &next, "--for", "1h"])[0]["id"].as_str().unwrap().to_owned();
     assert!(camp.ok(&["book", "give", &other, "--to", "amy"]).contains("amy"));

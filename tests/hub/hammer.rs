@@ -213,7 +213,7 @@ pub async fn a_server_goes_in_a_busy_hour(desk: &Desk) {
     for n in 0..ROUNDS {
         let from = n * 240;
         desk.book(&who("dan"), NOW, None, &wish(Some("one"), from, from + 60)).await.unwrap();
-        desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+        desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
         let tasks: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let (desk, wanted) = (desk.clone(), wish(None, from + 90, from + 150));
@@ -223,7 +223,7 @@ pub async fn a_server_goes_in_a_busy_hour(desk: &Desk) {
         assert_eq!(clerk(desk).settle(NOW).await.unwrap().moved, 1, "round {n}");
         let won = all_of("a busy hour", tasks).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(won, 2, "round {n}");
-        desk.set_health(&Caller::Console, NOW, &one, Health::Healthy, "it is in").await.unwrap();
+        desk.set_health(&Caller::Console, NOW, None, &one, Health::Healthy, "it is in").await.unwrap();
     }
     healthy(desk).await;
 }

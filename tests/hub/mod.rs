@@ -8,6 +8,7 @@ pub mod hammer;
 mod pages;
 pub mod processes;
 mod quiet;
+mod repeats;
 pub mod scenarios;
 mod served;
 mod steady;

@@ -1,8 +1,8 @@
 //! The pages as browsers without scripts use them: forms, refusals, and requests that no honest browser sends.
 
 use kubecamp::hub::{
-    desk::{Caller, Edit, WeeklyRequest},
-    domain::{State, Weekly},
+    desk::{Caller, Edit, NewServer, WeeklyRequest},
+    domain::{Mode, Policy, State, Weekly},
     http::pages::PAGES,
     store::Listing,
 };
@@ -11,7 +11,7 @@ use reqwest::{Method, Response, StatusCode, header};
 
 use super::{
     served::Hub,
-    world::{NOW, book, healthy, who, wish},
+    world::{NOW, book, healthy, new_server, who, wish},
 };
 
 /// Somebody who is signed in with a cookie.
@@ -207,6 +207,61 @@ async fn what_was_booked_on_a_server_that_is_gone_is_still_shown() {
         assert!(shown.contains(id.as_str()), "{shown}");
     }
     healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_two_courses_chooses_one() {
+    let hub = Hub::start().await;
+    let (console, net) = (Caller::Console, "net".parse().unwrap());
+    hub.desk.put_course(&console, NOW, &net, "Networks", &Policy::default(), None).await.unwrap();
+    hub.desk.put_group(&console, NOW, &"lan".parse().unwrap(), &net).await.unwrap();
+    hub.desk.set_member(&console, NOW, &"amy".parse().unwrap(), &"lan".parse().unwrap(), true).await.unwrap();
+    let own = NewServer { course: Some(net), ..new_server("lab", Mode::Exclusive, 8, 32) };
+    hub.desk.put_server(&console, NOW, &own, None).await.unwrap();
+    let (amy, bob) = (Browser::sign_in(&hub, "amy").await, Browser::sign_in(&hub, "bob").await);
+    assert!(!bob.page("/").await.contains("name=\"course\""), "one course is no choice");
+    let shown = amy.page("/").await;
+    assert!(shown.contains("<label for=\"f-course\">Course</label>"), "{shown}");
+    // Her first group by name is of this one.
+    let (net, k8s) = ("<option value=\"net\" selected>Networks", "<option value=\"k8s\" selected>Kubernetes");
+    assert!(shown.contains(net) && shown.contains("<option value=\"k8s\">"), "{shown}");
+    assert!(amy.page("/?server=lab&at=1795510800").await.contains(net));
+    assert!(shown.contains("<option value=\"lab\" data-course=\"net\">"), "{shown}");
+    let fields = |act: &'static str, server: &'static str, course: &'static str| {
+        let time = [("start", "2026-11-24T14:00"), ("end", "2026-11-24T15:00"), ("layout", "1x4c12g")];
+        [("server", server), ("course", course), ("act", act), time[0], time[1], time[2]]
+    };
+    let unsaid = amy.post("/book", &fields("book", "lab", "")).await;
+    assert_eq!(unsaid.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(bob.post("/book", &fields("book", "one", "")).await.status(), StatusCode::SEE_OTHER);
+    // A conflict's other slots and its form keep the course.
+    let taken = amy.post("/book", &fields("book", "one", "k8s")).await;
+    assert_eq!(taken.status(), StatusCode::CONFLICT);
+    let taken = taken.text().await.unwrap();
+    assert_eq!(taken.matches("name=\"course\" value=\"k8s\"").count(), 3, "{taken}");
+    assert!(taken.contains(k8s), "{taken}");
+    assert!(taken.contains("server one is taken at 2026-11-24 14:00–15:00 (UTC)"), "by the viewer's clock: {taken}");
+    assert_eq!(amy.post("/book", &fields("wait", "one", "k8s")).await.status(), StatusCode::SEE_OTHER);
+    assert_eq!(amy.post("/book", &fields("book", "lab", "net")).await.status(), StatusCode::SEE_OTHER);
+    healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teacher_books_for_anybody_and_for_themself() {
+    let hub = Hub::start().await;
+    let tea = Browser::sign_in(&hub, "tea").await;
+    // In no group: the only course there is stands in the form.
+    let course = field(&tea.page("/").await, "course");
+    let fields = |start: &'static str, end: &'static str, person: &'static str| {
+        [("server", "one"), ("start", start), ("end", end), ("person", person), ("course", "k8s"), ("act", "book")]
+    };
+    assert_eq!(course, "k8s");
+    let own = tea.post("/book", &fields("2026-11-24T09:00", "2026-11-24T10:00", "")).await;
+    assert_eq!(own.status(), StatusCode::SEE_OTHER);
+    let other = tea.post("/book", &fields("2026-11-24T12:00", "2026-11-24T13:00", "bob")).await;
+    assert_eq!(other.status(), StatusCode::SEE_OTHER);
+    hub.desk.put_course(&Caller::Console, NOW, &"net".parse().unwrap(), "N", &Policy::default(), None).await.unwrap();
+    assert!(tea.page("/").await.contains("<option value=\"\">the one they are in</option>"));
 }
 
 const TEXTS: &[&str] = &[

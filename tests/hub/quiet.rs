@@ -23,7 +23,7 @@ pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
     }
     book(desk, "dan", 240, 300).await;
     desk.book(&who("bob"), NOW, None, &wish(Some("two"), 60, 120)).await.unwrap();
-    desk.set_health(&Caller::Console, NOW, &two, Health::Away, "new disk").await.unwrap();
+    desk.set_health(&Caller::Console, NOW, None, &two, Health::Away, "new disk").await.unwrap();
     desk.wait(&who("cem"), NOW, None, &wish(Some("one"), 240, 300)).await.unwrap();
     let given_up = book(desk, "dan", 360, 420).await;
     let offered = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 360, 420)).await.unwrap();

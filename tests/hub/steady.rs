@@ -74,7 +74,7 @@ pub async fn a_silent_webhook_delays_nobody(desk: &Desk, url: &str) {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let hook = format!("http://{}/", silent.local_addr().unwrap());
     for _ in 0..2 {
-        desk.add_hook(&Caller::Console, now, &hook).await.unwrap();
+        desk.add_hook(&Caller::Console, now, None, &hook).await.unwrap();
     }
     let mut hub = Process::start(folder.path(), "hub", url);
     let client = hub.client();

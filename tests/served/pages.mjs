@@ -32,6 +32,16 @@ async function look(page, name) {
     .then((r) => r.violations.map((v) => v.id + ": " + v.help + " " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0]?.message ?? "")).join(" | ")))`);
   check(`${name} is clean for axe`, found.length === 0, found);
 }
+/// What a select shows fits its box, at a desk's three columns too: what is longer is cut off and says less.
+async function cutOff(page, name) {
+  const cut = await page.eval(`[...document.querySelectorAll(".book select")].filter((s) => {
+    const pen = document.createElement("canvas").getContext("2d"), style = getComputedStyle(s);
+    pen.font = style.fontWeight + " " + style.fontSize + " " + style.fontFamily;
+    const room = s.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - 20; // the arrow
+    return pen.measureText(s.selectedOptions[0].text).width > room;
+  }).map((s) => s.id + ": " + s.selectedOptions[0].text)`);
+  check(`${name} cuts no choice off`, cut.length === 0, cut);
+}
 /// Signs in by the page, as with a link from an admin.
 async function signed(code, options) {
   const page = await browser.page(options);
@@ -172,6 +182,7 @@ await part("dark, Chinese, a phone", async () => {
   check("Chinese by the browser's word", (await page.eval("document.documentElement.lang")).startsWith("zh") && /[\u4e00-\u9fff]/.test(await page.eval("document.body.innerText")));
   check("dark", (await page.eval("getComputedStyle(document.body).backgroundColor")) !== "rgb(246, 247, 248)");
   await look(page, "phone-zh-dark");
+  await cutOff(page, "phone-zh-dark");
   await page.go(`${url}/booking/${booking}`);
   await look(page, "phone-zh-dark-booking");
   await page.loading(() => page.click(`.langs a[lang="en"]`));
@@ -179,6 +190,23 @@ await part("dark, Chinese, a phone", async () => {
   await look(page, "phone-en-dark-booking");
   const small = await page.eval(`[...document.querySelectorAll("button, .button, select, input:not([type=hidden])")].filter((e) => e.getBoundingClientRect().height < 24).map((e) => e.outerHTML.slice(0, 120))`);
   check("what is touched is large enough", small.length === 0, small);
+});
+await part("somebody in two courses chooses one", async () => {
+  const dan = await signed(codes[6]);
+  await dan.go(week);
+  check("both courses can be chosen", (await dan.eval(`[...document.querySelectorAll("#f-course option")].map((o) => o.value).join()`)) === "k8s,net");
+  await look(dan, "two-courses");
+  await cutOff(dan, "two-courses");
+  await dan.loading(() => dan.click(`.langs a[lang="zh-Hans"]`));
+  await cutOff(dan, "two-courses-zh");
+  await dan.go(week);
+  await dan.click(`.day:nth-of-type(3) .free a[data-server="two"]`, 0.4);
+  await dan.eval(`document.querySelector("#f-course").value = "net"`);
+  await dan.loading(() => dan.click(`form.book button[value=book]`));
+  const own = await api(dan, "/api/v1/bookings?person=dan&open=true");
+  check("it is booked in the course that was chosen", own.length === 1 && own[0].course === "net", own);
+  await amy.go(week);
+  check("who is in one is not asked", !(await amy.eval(`!!document.querySelector("#f-course")`)));
 });
 await part("without scripts", async () => {
   const page = await signed(codes[2], { script: false });

@@ -25,8 +25,12 @@ for state in arming active; do n=$((n + 1)); states="$states{\"seq\":$n,\"at\":$
 [ "$(told "{\"server\":\"one\",\"events\":[${states%,}]}")" = 200 ]
 as ann book ls --all -o json >"$home/all.json"
 grep -q '"state": *"active"' "$home/all.json"
+# Dan is in two courses.
+as ann hub course set net --title Networks --policy "$home/rules.yaml" >/dev/null
+as ann hub group add lan --course net >/dev/null
+as ann hub group join lan dan >/dev/null
 link() { as ann hub user link "$1" 2>/dev/null | sed 's/.*#//'; }
 WEEK=$(date -u -d "@$week" +%F)
 export WEEK URL=$url PICTURES=$pictures AXE_FILE=$tools/node_modules/axe-core/axe.min.js CHROMIUM=${CHROMIUM:-$(command -v chromium)}
-export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem)" BOOKING=$amy
+export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem) $(link dan)" BOOKING=$amy
 node "$root/tests/served/pages.mjs"

@@ -6,6 +6,7 @@ use std::{
 };
 
 use reqwest::Method;
+use russh::keys::{HashAlg, PublicKey};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, process::Command, task::spawn_blocking};
@@ -33,15 +34,17 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
     let made: Made = if args.link {
         let link =
             spawn_blocking(link_text).await.map_err(|e| Problem::new(Code::Internal, "a question").because(e))??;
-        client.send(Method::POST, "/api/v1/sign-in/link", &json!({ "link": link.expose() }), None).await?
+        let body = json!({ "link": link.expose() });
+        client.secret("/api/v1/sign-in/link", &body).await.map_err(link_refused)?
     } else {
         let person = person(args.person)?;
         let asked: Challenge =
             client.send(Method::POST, "/api/v1/sign-in/challenge", &json!({ "person": person }), None).await?;
-        let signature = sign(&key_file(args.identity)?, &asked.text).await?;
+        let key = key_file(args.identity)?;
+        let signature = sign(&key, &asked.text).await?;
         let label = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let body = json!({ "challenge": asked.text, "signature": signature, "label": label });
-        client.send(Method::POST, "/api/v1/sign-in/answer", &body, None).await?
+        client.secret("/api/v1/sign-in/answer", &body).await.map_err(|problem| key_refused(problem, &person, &key))?
     };
     client.keep(&made.token)?;
     let signed_in = HubClient::new(&cx.places, &args.hub)?;
@@ -51,6 +54,35 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         add_key(&signed_in, me, file).await?;
     }
     Ok(())
+}
+
+/// What may be wrong with a link. The hub does not tell, so that nobody learns anything by trying.
+fn link_refused(problem: Problem) -> Problem {
+    if problem.code != Code::HubSignIn {
+        return problem;
+    }
+    Problem::new(
+        Code::HubSignIn,
+        "the hub does not take this link: it was used, is older than 15 minutes, or is not whole",
+    )
+    .hint("Ask a teacher or an admin for a new one: kubecamp hub user link LOGIN.")
+    .hint("Who has a key at the hub needs none: kubecamp login --as LOGIN.")
+}
+
+/// What may be wrong with a key, and which one it was.
+fn key_refused(problem: Problem, person: &PersonId, key: &Path) -> Problem {
+    if problem.code != Code::HubSignIn {
+        return problem;
+    }
+    let public = fs::read_to_string(public_half(key)).ok().and_then(|line| PublicKey::from_openssh(line.trim()).ok());
+    let print = public.map(|key| format!(" ({})", key.fingerprint(HashAlg::Sha256))).unwrap_or_default();
+    let what = format!("the hub does not let {person} in by the key {}{print}", key.display());
+    Problem::new(Code::HubSignIn, what)
+        .hint("Name your login at the hub, and the key that it has of you: --as LOGIN --identity FILE.")
+        .hint("A key that only an agent holds is named by its .pub file; ssh-add -l lists them.")
+        .hint(
+            "Where the hub has no key of you, ask a teacher for a one-time link: kubecamp login --link --add-key FILE.",
+        )
 }
 
 /// Adds a public key to one's own; one that the hub knows already changes nothing.

@@ -8,17 +8,18 @@ use crate::{
     hub::{
         domain::{
             Booking, BookingId, Epoch, Health, Mode, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
-            Who, Window,
+            WARN_OFFSET, Who, Window,
         },
         store::{Listing, Tx},
     },
     profile::Layout,
 };
 
-/// Clocks that differ by more than this are told, seconds.
-const WARN_OFFSET: i64 = 2;
 /// With clocks that differ by more than this nothing is armed, seconds.
 const REFUSE_OFFSET: i64 = 30;
+/// A report's number is at most so far beyond the last one: what comes after a number counts only where it is larger, so
+/// one that no agent ever reaches would silence its server for good.
+const MOST_SKIPPED: i64 = 1_000_000;
 /// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
 const QUARANTINED_SINCE: i64 = 90 * 86_400;
 
@@ -207,7 +208,7 @@ impl Desk {
         for report in reports {
             let answer = transact!(self, caller, now, |tx| {
                 let row = tx.lock_server(server).await?;
-                if report.number <= tx.reported(server).await? {
+                if !is_new(&mut tx, server, report.number).await? {
                     return Ok(Reported { number: report.number, taken: Taken::Known, why: None });
                 }
                 let answer = apply(&mut tx, &row, report).await?;
@@ -234,7 +235,7 @@ impl Desk {
         let account: String = account.chars().take(64).collect();
         transact!(self, caller, now, |tx| {
             tx.lock_server(server).await?;
-            if number <= tx.reported(server).await? {
+            if !is_new(&mut tx, server, number).await? {
                 return Ok(());
             }
             let (subject, detail) = (format!("server:{server}"), json!({ "account": account }));
@@ -260,7 +261,7 @@ impl Desk {
         let kept = kept.and_then(|(name, layout)| Some((name, layout.parse::<Layout>().ok()?)));
         transact!(self, caller, now, |tx| {
             tx.lock_server(server).await?;
-            if number <= tx.reported(server).await? {
+            if !is_new(&mut tx, server, number).await? {
                 return Ok(());
             }
             match (person_of(&mut tx, account).await?, kept) {
@@ -286,6 +287,17 @@ impl Desk {
             tx.set_reported(server, number).await
         })
     }
+}
+
+/// Whether a report of this number was not applied yet.
+async fn is_new(tx: &mut Tx, server: &ServerId, number: i64) -> Result<bool, Problem> {
+    let last = tx.reported(server).await?;
+    if number > last.saturating_add(MOST_SKIPPED) {
+        let what = format!("the report of server {server} has number {number}, and the last one was {last}");
+        return Err(Problem::new(Code::HubInvalid, what)
+            .hint("Number reports one after the other; enroll the server again where its journal is damaged."));
+    }
+    Ok(number > last)
 }
 
 /// Whose an account is; none where nobody of that name is known here.

@@ -1,12 +1,15 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, Edit, transaction::transact};
+use super::{
+    Caller, Desk, Edit,
+    transaction::{transact, transact_once},
+};
 use crate::{
     core::{Code, Problem},
     hub::{
         domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone},
-        store::{Hook, Listing},
+        store::{Hook, Listing, Tx},
     },
 };
 
@@ -90,6 +93,17 @@ const RESERVED: [&str; 22] = [
     "admin",
     "kubecamp",
 ];
+
+/// Refuses a change after which nobody could manage the hub.
+async fn keep_an_admin(tx: &mut Tx, there: &Person, next: &Person) -> Result<(), Problem> {
+    let manages = |p: &Person| p.active && p.role == Role::Admin;
+    if !manages(there) || manages(next) || tx.has_other_admin(&there.id).await? {
+        return Ok(());
+    }
+    let what = format!("{} is the last active admin, and nobody could manage the hub then", there.id);
+    Err(Problem::new(Code::HubDenied, what)
+        .hint("Make somebody else an admin first: kubecamp hub user set LOGIN --role admin."))
+}
 
 impl Desk {
     /// Adds a course, or changes its title and rules when `version` is the one that the caller has seen.
@@ -191,13 +205,36 @@ impl Desk {
         })
     }
 
+    /// Adds somebody. A repeated `key` gets the first answer.
+    pub async fn add_person(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        new: &NewPerson,
+    ) -> Result<Person, Problem> {
+        self.write_person(caller, now, key, new, None).await
+    }
+
     /// Adds somebody, or changes them when `version` is the one that the caller has seen.
     ///
-    /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins.
+    /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins, and the last active admin
+    /// stays one.
     pub async fn put_person(
         &self,
         caller: &Caller,
         now: Epoch,
+        new: &NewPerson,
+        version: Option<i64>,
+    ) -> Result<Person, Problem> {
+        self.write_person(caller, now, None, new, version).await
+    }
+
+    async fn write_person(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
         new: &NewPerson,
         version: Option<i64>,
     ) -> Result<Person, Problem> {
@@ -207,7 +244,7 @@ impl Desk {
             caller.needs_admin()?;
         }
         let active = new.active.unwrap_or(true);
-        let person = transact!(self, caller, now, |tx| {
+        let person = transact_once!(self, caller, now, key, ("person", &new), |tx| {
             let mut row = Person {
                 id: new.id.clone(),
                 name: new.name.clone(),
@@ -231,6 +268,7 @@ impl Desk {
                         caller.needs_admin()?;
                     }
                     row.version = version;
+                    keep_an_admin(&mut tx, &there, &row).await?;
                     tx.change_person(&row).await?;
                     if !active || there.role != new.role {
                         tx.revoke_all(&new.id, None).await?;
@@ -294,26 +332,32 @@ impl Desk {
         self.store.read(now).await?.people().await
     }
 
-    /// Adds a webhook; the secret that signs it is returned once.
+    /// Adds a webhook, and returns the secret that signs it. A repeated `key` gets the first answer.
     pub async fn add_hook(
         &self,
         caller: &Caller,
         now: Epoch,
+        key: Option<&str>,
         url: &str,
     ) -> Result<(i64, crate::core::Secret), Problem> {
         caller.needs_admin()?;
-        let good = reqwest::Url::parse(url).is_ok_and(|u| {
-            matches!(u.scheme(), "http" | "https")
-                && u.host().is_some()
-                && u.username().is_empty()
-                && u.password().is_none()
-        });
+        // What is parsed is not what is kept: line breaks are dropped in parsing.
+        let plain = !url.chars().any(|c| c.is_control() || c.is_whitespace());
+        let good = plain
+            && reqwest::Url::parse(url).is_ok_and(|u| {
+                matches!(u.scheme(), "http" | "https")
+                    && u.host().is_some()
+                    && u.username().is_empty()
+                    && u.password().is_none()
+            });
         if !good || url.len() > 1000 {
-            return Err(Problem::new(Code::HubInvalid, "a webhook's address is http:// or https://, without a user"));
+            let what = "a webhook's address is http:// or https://, without a user, spaces or line breaks";
+            return Err(Problem::new(Code::HubInvalid, what));
         }
         let secret = super::sign_in::random_text("kcw_");
-        let id = transact!(self, caller, now, |tx| tx.add_hook(url, &secret).await)?;
-        Ok((id, secret))
+        let id = transact_once!(self, caller, now, key, ("hook", url), |tx| tx.add_hook(url, &secret).await)?;
+        // What is kept under a key is the number alone; a repeat is told the secret of the hook that was made first.
+        Ok((id, self.store.read(now).await?.hook_secret(id).await?))
     }
 
     /// All webhooks.

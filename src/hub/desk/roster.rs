@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, NewPerson, transaction::transact};
+use super::{Caller, Desk, NewPerson, transaction::transact_once};
 use crate::{
     core::{At, Code, Problem, Problems},
     hub::domain::{CourseId, Epoch, GroupId, Person, Role, Zone},
@@ -31,11 +31,13 @@ impl Desk {
     /// Imports students from a CSV: `login,name,group[,zone[,ssh key]]`, with or without that as its first line.
     ///
     /// Every wrong line is reported with its number, and then nothing is imported. Importing the same again changes
-    /// nothing; people who are not in it stay. It never changes a teacher or an admin.
+    /// nothing; people who are not in it stay. It never changes a teacher or an admin. A repeated `key` gets the first
+    /// answer.
     pub async fn import_roster(
         &self,
         caller: &Caller,
         now: Epoch,
+        key: Option<&str>,
         course: &CourseId,
         file: &str,
         text: &str,
@@ -43,7 +45,7 @@ impl Desk {
         caller.needs_teacher()?;
         let lines = read(file, text)?;
         let outcome = async {
-            transact!(self, caller, now, |tx| {
+            transact_once!(self, caller, now, key, ("roster", course, text), |tx| {
                 tx.course(course).await?;
                 let mut done = Imported { added: 0, changed: 0, same: 0 };
                 for Line { person, group } in &lines {

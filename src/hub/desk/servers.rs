@@ -4,7 +4,10 @@ use russh::keys::ssh_key::PublicKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, reason, transaction::transact};
+use super::{
+    Caller, Desk, reason,
+    transaction::{transact, transact_once},
+};
 use crate::{
     core::{Bytes, Code, Problem},
     hub::{
@@ -81,6 +84,17 @@ impl NewServer {
 }
 
 impl Desk {
+    /// Adds a server. A repeated `key` gets the first answer.
+    pub async fn add_server(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        new: &NewServer,
+    ) -> Result<Server, Problem> {
+        self.write_server(caller, now, key, new, None).await
+    }
+
     /// Adds a server, or changes it when `version` is the one that the caller has seen.
     ///
     /// What is booked stays booked: a change of opening hours or buffer counts for new bookings. The mode, and fewer
@@ -92,9 +106,20 @@ impl Desk {
         new: &NewServer,
         version: Option<i64>,
     ) -> Result<Server, Problem> {
+        self.write_server(caller, now, None, new, version).await
+    }
+
+    async fn write_server(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        new: &NewServer,
+        version: Option<i64>,
+    ) -> Result<Server, Problem> {
         caller.needs_admin()?;
         new.row(None, 1).check()?;
-        transact!(self, caller, now, |tx| {
+        transact_once!(self, caller, now, key, ("server", new), |tx| {
             let there = tx.servers().await?.into_iter().find(|s| s.id == new.id);
             match (there, version) {
                 (None, _) => {
@@ -177,17 +202,20 @@ impl Desk {
     }
 
     /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation.
+    ///
+    /// A repeated `key` gets the first answer.
     pub async fn set_health(
         &self,
         caller: &Caller,
         now: Epoch,
+        key: Option<&str>,
         id: &ServerId,
         health: Health,
         reason: &str,
     ) -> Result<Server, Problem> {
         caller.needs_admin()?;
         let reason = reason::stated(reason)?;
-        transact!(self, caller, now, |tx| {
+        transact_once!(self, caller, now, key, ("health", id, health, &reason), |tx| {
             let before = tx.lock_server(id).await?;
             if before.health == Health::Quarantined && health == Health::Healthy {
                 tx.clear_occupant(id).await?;
@@ -228,17 +256,19 @@ impl Desk {
     }
 
     /// Closes a server for a while. What is booked then stays, and is returned with it for the admin to settle.
+    /// A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
         caller: &Caller,
         now: Epoch,
+        key: Option<&str>,
         id: &ServerId,
         window: Window,
         reason: &str,
     ) -> Result<(Maintenance, usize), Problem> {
         caller.needs_admin()?;
         let reason = reason::stated(reason)?;
-        transact!(self, caller, now, |tx| {
+        transact_once!(self, caller, now, key, ("maintenance", id, window, &reason), |tx| {
             tx.lock_server(id).await?;
             let made = tx.add_maintenance(id, window, &reason).await?;
             let booked = tx.held(id, window).await?.len();

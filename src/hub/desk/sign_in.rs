@@ -20,9 +20,9 @@ const LINK_LIFE: i64 = 15 * 60;
 const CHALLENGE_LIFE: i64 = 5 * 60;
 const SESSION_LIFE: i64 = 12 * 3600;
 const API_LIFE: i64 = 90 * 86_400;
-/// So many failures from one client lock that client out.
+/// So many failures as a person from one client lock wrong tries from there out.
 const FAILURES: i64 = 5;
-/// So many from wherever lock everybody out: who wants to keep somebody from signing in needs many addresses.
+/// So many from wherever lock wrong tries out wherever they come from.
 const FAILURES_IN_ALL: i64 = 50;
 const FAILURE_WINDOW: i64 = 15 * 60;
 
@@ -194,8 +194,11 @@ impl Desk {
         Ok(Challenge { text, expires })
     }
 
-    /// Trades a signed challenge for an API token. Five failures in 15 minutes lock a person out of this for the client
-    /// that they came from, fifty for all.
+    /// Trades a signed challenge for an API token. After five failures in 15 minutes from one client, or fifty from all,
+    /// whatever is wrong is refused as locked, and counted no more.
+    ///
+    /// Who has the key gets in all the same. Nobody guesses a signature, so a lock protects nothing from it; and in a class
+    /// behind one address it would let everybody keep everybody else out.
     pub async fn answer(
         &self,
         now: Epoch,
@@ -207,26 +210,32 @@ impl Desk {
         let signature = SshSig::from_pem(signature).ok();
         transact!(self, Caller::Clerk, now, |tx| {
             let Some(person) = tx.take_challenge(challenge).await? else { return Ok(Err(unknown())) };
-            let (here, since) = (format!("{person} from {client}"), now - FAILURE_WINDOW);
-            let locked = tx.failures(&here, since).await? >= FAILURES
-                || tx.failures(person.as_str(), since).await? >= FAILURES_IN_ALL;
-            if locked {
-                let what = format!("signing in as {person} failed too often");
-                return Ok(Err(Problem::new(Code::HubLocked, what)));
-            }
             let known = tx.find_person(&person).await?.filter(|p| p.active);
             let keys = known.map(|p| p.keys).unwrap_or_default();
             let good = signature.as_ref().is_some_and(|s| keys.iter().any(|key| signed(key, challenge, s)));
             if !good {
                 // Committed, not rolled back: a failure that is forgotten would not lock anybody out.
-                tx.add_failure(person.as_str()).await?;
-                tx.add_failure(&here).await?;
-                return Ok(Err(unknown()));
+                return failed(&mut tx, &person, client).await.map(Err);
             }
             tx.forget_failures(&person).await?;
             make(&mut tx, TokenKind::Api, Some(&person), None, label, Some(API_LIFE)).await.map(Ok)
         })?
     }
+}
+
+/// Counts a failure, and how it is told.
+async fn failed(tx: &mut Tx, person: &PersonId, client: &str) -> Result<Problem, Problem> {
+    let (here, since) = (format!("{person} from {client}"), tx.now() - FAILURE_WINDOW);
+    let locked =
+        tx.failures(&here, since).await? >= FAILURES || tx.failures(person.as_str(), since).await? >= FAILURES_IN_ALL;
+    if locked {
+        return Ok(Problem::new(Code::HubLocked, format!("signing in as {person} failed too often"))
+            .hint("Sign in with a key that the hub has of you, or ask a teacher for a one-time link.")
+            .hint("Other tries are looked at again after 15 minutes."));
+    }
+    tx.add_failure(person.as_str()).await?;
+    tx.add_failure(&here).await?;
+    Ok(unknown())
 }
 
 fn signed(key: &str, challenge: &str, signature: &SshSig) -> bool {

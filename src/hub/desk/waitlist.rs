@@ -4,7 +4,7 @@ use super::{
     fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
-    transaction::{transact, transact_once},
+    transaction::transact_once,
 };
 use crate::{
     core::{Code, Problem},
@@ -60,8 +60,14 @@ impl Desk {
     }
 
     /// Says yes to an offer from the waitlist; a second yes changes nothing.
-    pub async fn accept(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Booking, Problem> {
-        transact!(self, caller, now, |tx| {
+    pub async fn accept(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("accept", id), |tx| {
             let offer = tx.booking(id).await?;
             let who = caller.over(&offer, Some("accepted for the holder"))?;
             if offer.state == State::Booked {

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,6 +8,11 @@ use crate::{
     core::{Bytes, Code, Problem},
     profile::{DISK_FLOOR, HOST_KEEPS, Layout},
 };
+
+/// Clocks that differ by more than this are told, seconds.
+pub const WARN_OFFSET: i64 = 2;
+/// An agent that was not heard for longer is silent, seconds.
+const SILENT: i64 = 120;
 
 /// How a server is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -101,6 +106,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way.
+    pub fn is_silent(&self, now: Epoch) -> bool {
+        self.seen.is_some_and(|at| now - at > SILENT)
+    }
+
+    /// Whether its clock differs from the hub's by more than can be left unsaid; nothing is known before it was heard.
+    pub fn is_clock_off(&self) -> bool {
+        self.seen.is_some() && self.clock_offset.abs() > WARN_OFFSET
+    }
+
     /// Whether a lab of this layout can ever run here.
     pub fn can_hold(&self, layout: Layout) -> bool {
         layout.fits(self.cores, self.memory) && self.disk.is_none_or(|own| disk_of(layout) <= own)
@@ -159,9 +174,12 @@ impl Server {
         if !(0..=86_400).contains(&self.buffer) {
             return bad(format!("server {} has a buffer of {} s: use 0 to 86400", self.id, self.buffer));
         }
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b".:-_[]@".contains(&b);
-        if self.address.is_empty() || self.address.len() > 255 || !self.address.bytes().all(plain) {
-            return bad(format!("the address of server {} is not host or host:port", self.id));
+        if !is_address(&self.address) {
+            return Err(Problem::new(
+                Code::HubInvalid,
+                format!("the address of server {} is not HOST[:PORT]", self.id),
+            )
+            .hint("Write it as one.example.org, 192.0.2.7:2222, 2001:db8::1 or [2001:db8::1]:2222."));
         }
         let label = |l: &String| {
             !l.is_empty() && l.len() <= 40 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.=".contains(&b))
@@ -171,6 +189,22 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Whether ssh can be given this as where to go: a host name or address, with a port where it is not 22.
+fn is_address(text: &str) -> bool {
+    let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0);
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return true;
+    }
+    if let Some((host, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return host.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(port));
+    }
+    let (host, good) = text.split_once(':').map_or((text, true), |(host, rest)| (host, port(rest)));
+    // A name that begins with `-` would be an option of ssh.
+    let begins = host.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    good && begins && host.len() <= 253 && host.bytes().all(plain)
 }
 
 /// The disk that the machines of a layout need.
@@ -189,4 +223,55 @@ pub struct Maintenance {
     pub window: Window,
     /// Why; shown to people.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_address;
+
+    #[test]
+    fn an_address_is_one_that_ssh_can_be_given() {
+        for good in [
+            "h",
+            "one.example.org",
+            "192.0.2.7:2222",
+            "h:65535",
+            "2001:db8::1",
+            "[2001:db8::1]",
+            "[2001:db8::1]:22",
+            "a_b-c",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "h:",
+            "h:0",
+            "h:99999",
+            "h:+22",
+            "h:22:22",
+            "h:x",
+            ":22",
+            "[::1",
+            "[::1]22",
+            "[h]:22",
+            "[::1]:",
+            "-l",
+            "-oProxyCommand=x",
+            ".",
+            "a b",
+            "a\tb",
+            "a\n",
+            "a\u{7f}",
+            "root@h",
+            "h/x",
+            "\u{e9}",
+            "$(id)",
+            "a=b",
+            "%h",
+        ] {
+            assert!(!is_address(bad), "{bad:?}");
+        }
+        assert!(!is_address(&"a".repeat(254)));
+    }
 }

@@ -106,6 +106,9 @@ impl TryFrom<Bare> for Window {
 }
 
 impl Window {
+    /// What is written between the two moments.
+    pub(super) const BETWEEN: &str = " to ";
+
     /// The window from `starts` up to `ends`; refused when it would be empty or turned around.
     pub fn new(starts: Epoch, ends: Epoch) -> Result<Self, String> {
         if starts < ends { Ok(Self { starts, ends }) } else { Err(format!("{starts} is not before {ends}")) }
@@ -145,6 +148,6 @@ impl Window {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.starts, self.ends)
+        write!(f, "{}{}{}", self.starts, Self::BETWEEN, self.ends)
     }
 }

@@ -7,7 +7,7 @@ use jiff::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Epoch;
+use super::{Epoch, Window};
 
 /// An IANA time zone, as `Europe/Berlin`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -69,10 +69,52 @@ impl Zone {
         self.local(at).date()
     }
 
+    /// A text with each of its moments, as `2026-11-23T21:00:00Z`, by the clock of this zone; after the last one the zone
+    /// is named.
+    pub fn told(&self, text: &str) -> String {
+        let (mut said, mut rest, mut last) = (String::with_capacity(text.len() + 20), text, None);
+        while let Some((before, at, after)) = first_moment(rest) {
+            // `Window` writes both of its ends.
+            let since = last.filter(|(_, from): &(usize, Epoch)| before == Window::BETWEEN && *from < at);
+            match since {
+                Some((_, from)) if self.date(from) == self.date(at) => said.extend(["–", &self.clock(at)]),
+                Some(_) => said.extend(["–", &self.date(at).to_string(), " ", &self.clock(at)]),
+                None => said.extend([before, &self.date(at).to_string(), " ", &self.clock(at)]),
+            }
+            (rest, last) = (after, Some((said.len(), at)));
+        }
+        said.push_str(rest);
+        if let Some((end, _)) = last {
+            said.insert_str(end, &format!(" ({self})"));
+        }
+        said
+    }
+
+    /// The time of day; seconds only where there are any.
+    fn clock(&self, at: Epoch) -> String {
+        let local = self.local(at);
+        local.strftime(if local.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
+    }
+
     /// The zone for jiff.
     pub fn time_zone(&self) -> &TimeZone {
         &self.0
     }
+}
+
+/// The first moment of a text that is written as [`Epoch`] does it, with what is before and after it.
+fn first_moment(text: &str) -> Option<(&str, Epoch, &str)> {
+    const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:ddZ";
+    let fits = |part: &[u8]| {
+        part.iter().zip(SHAPE).all(|(b, want)| if *want == b'd' { b.is_ascii_digit() } else { b == want })
+    };
+    let mut found = text.as_bytes().windows(SHAPE.len()).enumerate().filter(|(_, part)| fits(part));
+    found.find_map(|(at, _)| {
+        // All of it is ASCII, so these are borders of characters.
+        let (before, rest) = text.split_at(at);
+        let (moment, after) = rest.split_at(SHAPE.len());
+        Some((before, moment.parse().ok()?, after))
+    })
 }
 
 impl FromStr for Zone {
@@ -109,5 +151,31 @@ impl From<Zone> for String {
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_in_a_text_are_told_by_the_clock_of_the_reader() {
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        let window = |from: &str, to: &str| Window { starts: from.parse().unwrap(), ends: to.parse().unwrap() };
+        let day = window("2026-11-26T03:00:00Z", "2026-11-26T04:30:00Z");
+        let night = window("2026-07-01T21:30:00Z", "2026-07-01T23:00:05Z");
+        for (text, want) in [
+            (format!("bob holds b1 at {day}"), "bob holds b1 at 2026-11-26 04:00–05:30 (Europe/Berlin)"),
+            (format!("{night} is over"), "2026-07-01 23:30–2026-07-02 01:00:05 (Europe/Berlin) is over"),
+            (
+                format!("{} is not before {}", day.starts, day.starts),
+                "2026-11-26 04:00 is not before 2026-11-26 04:00 (Europe/Berlin)",
+            ),
+            ("nothing at 14:00Z, 2026-13-99T99:99:99Z".into(), "nothing at 14:00Z, 2026-13-99T99:99:99Z"),
+            ("学生 2026-11-26T03:00:00Z 学".into(), "学生 2026-11-26 04:00 (Europe/Berlin) 学"),
+            (String::new(), ""),
+        ] {
+            assert_eq!(berlin.told(&text), want);
+        }
     }
 }

@@ -33,6 +33,10 @@ pub struct IfMatch(pub Option<i64>);
 #[derive(Debug, Clone)]
 pub struct OnceKey(pub Option<String>);
 
+/// That there is no `Idempotency-Key`: the answer holds a secret, which is kept nowhere and so cannot be given twice.
+#[derive(Debug, Clone, Copy)]
+pub struct NoOnceKey;
+
 impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
     type Rejection = Refused;
 
@@ -137,6 +141,20 @@ impl FromRequestParts<AppState> for OnceKey {
             return Err(Refused::request(StatusCode::BAD_REQUEST, what));
         }
         Ok(Self(Some(text)))
+    }
+}
+
+impl FromRequestParts<AppState> for NoOnceKey {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &AppState) -> Result<Self, Refused> {
+        if !parts.headers.contains_key("idempotency-key") {
+            return Ok(Self);
+        }
+        let what = "this address takes no Idempotency-Key: its answer holds a secret, which is not kept";
+        let problem = Problem::new(Code::HubRequest, what)
+            .hint("Send it without one; where an answer was lost, ask again and revoke what was made before.");
+        Err(Refused::with(StatusCode::BAD_REQUEST, problem))
     }
 }
 

@@ -18,7 +18,7 @@ mod tls;
 
 pub use api::{ROUTES, openapi};
 pub use app::app;
-pub use extract::{ApiJson, ApiPath, ApiQuery, ApiText, IfMatch, OnceKey};
+pub use extract::{ApiJson, ApiPath, ApiQuery, ApiText, IfMatch, NoOnceKey, OnceKey};
 pub use guard::Client;
 pub use refusal::{Answer, ProblemBody, Refused};
 pub use room::raise_open_files;

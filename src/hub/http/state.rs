@@ -136,8 +136,9 @@ impl Site {
             public_url,
             behind_proxy,
             limiter: Limiter::new(f64::from(rate), f64::from(rate) * 8.0),
-            // Twenty at once, so that a class behind one address gets in, then one each three seconds.
-            sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 0.33 }, 20.0),
+            // A class behind one address begins all at once, and each of them asks twice. What is guarded is the
+            // database: nobody guesses a code or a signature.
+            sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 2.0 }, 200.0),
             connections,
             streams: Room::for_streams(connections),
             metrics: Metrics::default(),

@@ -246,6 +246,14 @@ impl Tx {
         self.person(id).await
     }
 
+    /// Whether somebody else is an active admin. Until the transaction ends nobody else takes an admin away.
+    pub async fn has_other_admin(&mut self, id: &PersonId) -> Result<bool, Problem> {
+        // Not the rows: those of people are locked after the servers', and there is no order between two admins.
+        self.lock("SELECT pg_advisory_xact_lock(hashtext($1))", "kubecamp-admins").await?;
+        let sql = "SELECT id FROM people WHERE id <> $1 AND role = 'admin' AND active = 1 LIMIT 1";
+        Ok(self.one(sql, args![id.to_string()]).await?.is_some())
+    }
+
     /// Everybody by login.
     pub async fn people(&mut self) -> Result<Vec<Person>, Problem> {
         let rows = self.all("SELECT * FROM people ORDER BY id", vec![]).await?;

@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 
 use super::tx::{Row, Tx, args};
 use crate::{
-    core::{Problem, Secret},
+    core::{Code, Problem, Secret},
     hub::domain::{Epoch, PersonId, ServerId},
 };
 
@@ -224,6 +224,13 @@ impl Tx {
         let id = row.map_or(Ok(0), |r| r.int("id"))?;
         self.note("hook.add", format!("hook:{id}"), None, serde_json::json!({ "url": url }));
         Ok(id)
+    }
+
+    /// What signs the messages of a webhook that is in use.
+    pub async fn hook_secret(&mut self, id: i64) -> Result<Secret, Problem> {
+        let row = self.one("SELECT secret FROM hooks WHERE id = $1 AND active = 1", args![id]).await?;
+        let row = row.ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is no webhook {id}")))?;
+        row.text("secret").map(Secret::new)
     }
 
     /// All webhooks.

@@ -117,7 +117,7 @@ pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     assert_eq!((moved.server.unwrap().to_string(), moved.state), ("two".into(), State::Booked));
     let events = desk.events(&who("bob"), NOW, 0, 1000).await.unwrap();
     assert!(events.iter().any(|e| e.kind == "booking.moved" && e.person == Some("bob".parse().unwrap())));
-    desk.set_health(&Caller::Console, at(70), &one, Health::Healthy, "reinstalled").await.unwrap();
+    desk.set_health(&Caller::Console, at(70), None, &one, Health::Healthy, "reinstalled").await.unwrap();
     assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().occupant, None);
     healthy(&desk).await;
 }
@@ -160,6 +160,12 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
         assert_eq!(report(&desk, number, &booking, step, 5).await, Taken::Applied);
     }
     desk.lab(&agent("one"), NOW, &one, 8, "amy", Some(("gate-amy", "1x4c12g"))).await.unwrap();
+    // Else nothing that this agent says later would count.
+    for number in [1_000_009, i64::MAX] {
+        let far = desk.stray(&agent("one"), NOW, &one, number, "amy").await.unwrap_err();
+        assert!(far.code == Code::HubInvalid && !far.hints.is_empty(), "{far}");
+    }
+    desk.stray(&agent("one"), NOW, &one, 9, "amy").await.unwrap();
     desk.caller_of(at(61), &first).await.unwrap();
     let next = book(&desk, "bob", 120, 180).await;
     assert_eq!(report(&desk, 1, &next, Step::Arming, 120).await, Taken::Known, "the same agent");

@@ -116,14 +116,14 @@ pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     assert!(closed.what.contains("mon-fri 08:00-18:00") && closed.all_hints()[0].contains("open"), "{closed:?}");
     assert_eq!(wait(None, saturday).await.unwrap().state, State::Waitlisted, "one is open then");
 
-    desk.add_maintenance(&console, NOW, &one, window(60, 200), "new disk").await.unwrap();
+    desk.add_maintenance(&console, NOW, None, &one, window(60, 200), "new disk").await.unwrap();
     let shut = wait(Some("one"), 120).await.unwrap_err();
     assert_eq!(shut.code, Code::BookMaintenance);
     assert_eq!(wait(Some("one"), 145).await.unwrap_err().code, Code::BookGrid, "off the raster");
-    desk.set_health(&console, NOW, &"two".parse().unwrap(), Health::Away, "new disk").await.unwrap();
+    desk.set_health(&console, NOW, None, &"two".parse().unwrap(), Health::Away, "new disk").await.unwrap();
     let away = wait(None, 120).await.unwrap();
     assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 1, "that of Saturday");
-    desk.set_health(&console, at(2), &"two".parse().unwrap(), Health::Healthy, "done").await.unwrap();
+    desk.set_health(&console, at(2), None, &"two".parse().unwrap(), Health::Healthy, "done").await.unwrap();
     assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1, "what is out of use may come back in time");
     let offer = desk.booking(&who("amy"), at(3), &away.id).await.unwrap();
     assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));

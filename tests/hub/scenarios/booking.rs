@@ -121,7 +121,9 @@ pub async fn rules_of_time_hold(desk: Desk) {
         let refusal = desk.book(&who("amy"), NOW, None, &wish(Some("one"), from, to)).await.unwrap_err();
         assert_eq!(refusal.problem.code, code, "{from} {to}");
     }
-    desk.add_maintenance(&Caller::Console, NOW, &"one".parse().unwrap(), window(600, 700), "new disk").await.unwrap();
+    desk.add_maintenance(&Caller::Console, NOW, None, &"one".parse().unwrap(), window(600, 700), "new disk")
+        .await
+        .unwrap();
     let refusal = desk.book(&who("amy"), NOW, None, &wish(Some("one"), 540, 600)).await.unwrap_err();
     assert_eq!(refusal.problem.code, Code::BookMaintenance, "the buffer would reach into it");
     let mut large = wish(Some("one"), 60, 120);
@@ -189,7 +191,7 @@ pub async fn a_teacher_extends_past_the_rules_but_past_nobody(desk: Desk) {
     assert!(into.all_hints()[0].contains(&format!("until {}", at(210))), "{into:?}");
     let endless = extend("tea", 330, because("exam")).await.unwrap_err();
     assert_eq!(endless.code, Code::BookWindow, "nor past the longest");
-    desk.add_maintenance(&Caller::Console, NOW, &new.id, window(200, 230), "new disk").await.unwrap();
+    desk.add_maintenance(&Caller::Console, NOW, None, &new.id, window(200, 230), "new disk").await.unwrap();
     assert_eq!(extend("tea", 210, because("exam")).await.unwrap_err().code, Code::BookMaintenance);
     healthy(&desk).await;
 }
@@ -233,7 +235,7 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
             desk.cancel(&who("tea"), NOW, None, &booking.id, &why).await.unwrap_err().code,
             desk.extend(&who("tea"), NOW, None, &booking.id, at(660), &why).await.unwrap_err().code,
             desk.give(&who("tea"), NOW, None, &booking.id, &"dan".parse().unwrap(), &why).await.unwrap_err().code,
-            desk.set_health(&Caller::Console, NOW, &"one".parse().unwrap(), Health::Away, &bad).await.unwrap_err().code,
+            desk.set_health(&Caller::Console, NOW, None, &"one".parse().unwrap(), Health::Away, &bad).await.unwrap_err().code,
         ];
         assert_eq!(codes, [Code::HubReason; 6], "{} characters", bad.len());
         desk.cancel(&who("tea"), NOW, None, &booking.id, &because(" exam ")).await.unwrap();
@@ -246,7 +248,7 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
     assert!(rows.iter().all(|r| r.reason.as_deref() == Some("exam")));
     for student in ["amy", "bob"] {
         assert_eq!(desk.people(&who(student), NOW).await.unwrap_err().code, Code::HubDenied);
-        let health = desk.set_health(&who(student), NOW, &"one".parse().unwrap(), Health::Away, "x").await;
+        let health = desk.set_health(&who(student), NOW, None, &"one".parse().unwrap(), Health::Away, "x").await;
         assert_eq!(health.unwrap_err().code, Code::HubDenied);
     }
     healthy(&desk).await;
@@ -279,7 +281,7 @@ pub async fn a_week_is_shown_as_it_is_by_now(desk: Desk) {
     let refused = Report { number: 1, booking: second.id.clone(), step: Step::Refused, moment: NOW, note: why };
     desk.report(&agent("one"), NOW, &one, &[refused]).await.unwrap();
     shown("refused").await;
-    desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+    desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
     assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().moved, 2);
     shown("moved").await;
     desk.cancel(&who("cem"), at(1), None, &second.id, &plain).await.unwrap();

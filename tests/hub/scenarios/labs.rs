@@ -100,7 +100,9 @@ pub async fn offers_moves_and_class_plans_go_by_saved_labs_too(desk: Desk) {
     assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));
 
     let booked = desk.book(&who("amy"), NOW, None, &wish(Some("one"), 60, 120)).await.unwrap();
-    desk.set_health(&Caller::Console, NOW, &"one".parse().unwrap(), Health::Away, "a disk is changed").await.unwrap();
+    desk.set_health(&Caller::Console, NOW, None, &"one".parse().unwrap(), Health::Away, "a disk is changed")
+        .await
+        .unwrap();
     assert_eq!(clerk.settle(at(2)).await.unwrap().moved, 1);
     let moved = desk.booking(&who("amy"), NOW, &booked.id).await.unwrap();
     assert_eq!(moved.server.unwrap().as_str(), "two", "and not six, which comes first by name");

@@ -5,6 +5,7 @@ mod answers;
 mod booking;
 mod course;
 mod labs;
+mod people;
 mod refused;
 
 use std::{future::Future, pin::Pin};
@@ -79,6 +80,9 @@ scenarios! {
         a_lab_of_another_layout_is_not_thrown_away_unasked,
         offers_moves_and_class_plans_go_by_saved_labs_too,
         what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
+    }
+    people {
+        the_last_admin_stays,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,

@@ -98,7 +98,7 @@ pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
     let next = book(&desk, "amy", 3 * day, 3 * day + 60).await;
     let later = book(&desk, "bob", 4 * day, 4 * day + 60).await;
     let one = "one".parse().unwrap();
-    desk.set_health(&Caller::Console, NOW, &one, Health::Away, "new disk").await.unwrap();
+    desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
     let clerk = clerk(&desk);
     for minute in [1, 2] {
         assert_eq!(clerk.settle(at(minute)).await.unwrap().moved, 0);
@@ -117,7 +117,9 @@ pub async fn bookings_leave_a_server_in_maintenance(desk: Desk) {
     camp(&desk, &generous()).await;
     server(&desk, "two", Mode::Exclusive, 8, 32).await;
     let (during, after) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 240, 300).await);
-    desk.add_maintenance(&Caller::Console, NOW, &"one".parse().unwrap(), window(60, 200), "new disk").await.unwrap();
+    desk.add_maintenance(&Caller::Console, NOW, None, &"one".parse().unwrap(), window(60, 200), "new disk")
+        .await
+        .unwrap();
     assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().moved, 1);
     assert_eq!(now(&desk, &during).await.server.unwrap().as_str(), "two");
     assert_eq!(now(&desk, &after).await.server.unwrap().as_str(), "one");

@@ -1,12 +1,12 @@
-use super::{show::local, when};
 use crate::{
+    cli::clock::{local, own_zone},
     core::{Code, Problem},
     hub::domain::{Beginning, Booking, Epoch, State},
 };
 
 /// A moment as who reads it lives, with the zone's name.
 pub(super) fn moment(at: Epoch) -> String {
-    format!("{} ({})", local(at), when::zone(None).name())
+    format!("{} ({})", local(at), own_zone())
 }
 
 /// Refuses a slot that is over. A slot that runs by the hub's word is not refused because a clock here is wrong.

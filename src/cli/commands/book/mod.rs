@@ -12,12 +12,12 @@ mod when;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(super) use self::show::local;
 use self::show::{bookings, frees, plan_text, troubles};
 use super::Context;
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
+        clock::{local, own_zone},
         hub_client::HubClient,
         output,
     },
@@ -193,7 +193,7 @@ async fn relocate(
     let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
     let Some(start) = start else {
         let why = found.why.as_deref().unwrap_or("nothing is known against its server");
-        output::say(&format!("{}: {}", change.id, printable(why)));
+        output::say(&format!("{}: {}", change.id, printable(&own_zone().told(why))));
         return frees(change.hub.output, &found.alternatives);
     };
     let (starts, notes) = when::moment(start, zone)?;
@@ -214,7 +214,7 @@ async fn relocate(
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, hub)?;
     let body = json!({ "kind": "feed", "label": "calendar" });
-    let made: Value = client.send(Method::POST, "/api/v1/tokens", &body, None).await?;
+    let made: Value = client.secret("/api/v1/tokens", &body).await?;
     let url = made["url"].as_str().unwrap_or_default();
     let base = if url.starts_with('/') { client.hub().trim_end_matches('/') } else { "" };
     output::value(hub.output, &json!({ "url": format!("{base}{url}") }), |_| format!("{base}{url}\n"))?;

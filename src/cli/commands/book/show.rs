@@ -1,19 +1,16 @@
 use crate::{
-    cli::output::{self, Format},
+    cli::{
+        clock::{local, own_zone, zoned},
+        output::{self, Format},
+    },
     core::{Problem, shell::printable},
     hub::domain::{Booking, ClassPlan, Epoch, Free, State},
     render::table,
 };
 
-use super::when;
-
-/// A moment by this computer's clock.
-pub(in crate::cli::commands) fn local(at: Epoch) -> String {
-    when::zone(None).local(at).strftime("%a %Y-%m-%d %H:%M").to_string()
-}
-
+/// Where a column is of moments it says by which clock, once.
 fn heading(names: &[&str]) -> Vec<String> {
-    names.iter().map(|n| (*n).to_owned()).collect()
+    names.iter().map(|n| if *n == "STARTS" { zoned(n) } else { (*n).to_owned() }).collect()
 }
 
 fn dash<T: ToString>(value: Option<&T>) -> String {
@@ -59,7 +56,8 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
 pub(super) fn troubles(all: &[Booking]) {
     let ahead = |b: &&Booking| matches!(b.state, State::Booked | State::Delayed);
     for b in all.iter().filter(ahead).filter(|b| b.refused.is_some() || b.stranded.is_some()) {
-        let why = printable(b.refused.as_deref().unwrap_or("it is out of use, and no other is free"));
+        let why = b.refused.as_deref().unwrap_or("it is out of use, and no other is free");
+        let why = printable(&own_zone().told(why));
         output::say(&format!("{}: its server does not take it: {why}. See: kubecamp book move {}", b.id, b.id));
     }
 }

@@ -1,14 +1,14 @@
 use jiff::civil::{DateTime, Time};
 
 use crate::{
+    cli::clock::own_zone,
     core::{Code, Problem},
     hub::domain::{Epoch, Local, Zone},
 };
 
 /// The zone that was named, or this computer's.
 pub(super) fn zone(named: Option<&Zone>) -> Zone {
-    let own = || jiff::tz::TimeZone::system().iana_name().and_then(|name| name.parse().ok());
-    named.cloned().or_else(own).unwrap_or_else(Zone::utc)
+    named.cloned().unwrap_or_else(own_zone)
 }
 
 /// Reads a start: `14:00` is today's, `2026-11-24T14:00` is local, and one with `Z` or an offset is exact.

@@ -191,7 +191,7 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
         Some(token) => token,
         None => {
             let path = format!("/api/v1/servers/{}/agent-token", args.server);
-            let made: MadeToken = asked()?.send(Method::POST, &path, &json!({}), None).await?;
+            let made: MadeToken = asked()?.secret(&path, &json!({})).await?;
             Secret::new(made.token)
         }
     };

@@ -7,10 +7,11 @@ use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::super::{Context, book::local};
+use super::super::Context;
 use crate::{
     cli::{
         args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, PersonChange, UserCommand},
+        clock::{local, zoned},
         hub_client::HubClient,
         output,
     },
@@ -29,7 +30,7 @@ pub(super) fn rows<T>(heading: &[&str], all: &[T], row: impl Fn(&T) -> Vec<Strin
     table(&rows)
 }
 
-pub(super) async fn listed<T: Serialize + DeserializeOwned>(
+async fn listed<T: Serialize + DeserializeOwned>(
     cx: &Context,
     hub: &HubArgs,
     path: &str,
@@ -68,7 +69,7 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
         UserCommand::Link { login, hub } => {
             let client = HubClient::new(&cx.places, &hub)?;
             let path = format!("/api/v1/people/{login}/link");
-            let made: Value = client.send(Method::POST, &path, &json!({}), None).await?;
+            let made: Value = client.secret(&path, &json!({})).await?;
             output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
             output::say("Good once, for 15 minutes: kubecamp login --link, or the hub's sign-in page.");
             Ok(())
@@ -196,7 +197,8 @@ pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> 
         let reason = printable(a.reason.as_deref().unwrap_or_default()).to_string();
         vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
     };
-    output::value(args.hub.output, &all, |_| rows(&["NUMBER", "WHEN", "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
+    let when = zoned("WHEN");
+    output::value(args.hub.output, &all, |_| rows(&["NUMBER", &when, "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
 }
 
 /// `kubecamp hub doctor`.

@@ -2,13 +2,11 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    super::{Context, book::local},
-    manage::{listed, rows},
-};
+use super::{super::Context, manage::rows};
 use crate::{
     cli::{
         args::{HubArgs, ServerChange, ServerCommand},
+        clock::{local, zoned},
         hub_client::HubClient,
         output,
     },
@@ -30,11 +28,21 @@ struct Changed {
     outside: usize,
 }
 
-const HEADING: [&str; 8] = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", "AGENT"];
+/// The table's heading with the zone in which agents were heard, and `what` is to be done with it.
+fn headed<T>(what: impl FnOnce(&[&str]) -> T) -> T {
+    what(&["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", &zoned("AGENT")])
+}
+
+/// When the agent was heard, and what is wrong with that: the hub sells the server's time all the same.
+fn agent(s: &Server, now: Epoch) -> String {
+    let Some(seen) = s.seen else { return "never".to_owned() };
+    let silent = if s.is_silent(now) { ", not heard since" } else { "" };
+    let clock = if s.is_clock_off() { format!(", clock {:+} s", s.clock_offset) } else { String::new() };
+    format!("{}{silent}{clock}", local(seen))
+}
 
 fn row(s: &Server) -> Vec<String> {
     let health = s.health.as_str().to_owned();
-    let seen = s.seen.map_or_else(|| "never".into(), local);
     let disk = s.disk.map_or_else(String::new, |disk| format!(", {disk} disk"));
     let size = format!("{}c {}{disk}", s.cores, s.memory);
     vec![
@@ -45,18 +53,21 @@ fn row(s: &Server) -> Vec<String> {
         s.address.clone(),
         s.opening.to_string(),
         s.zone.to_string(),
-        seen,
+        agent(s, Clock::system().now()),
     ]
 }
 
 fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
-    output::value(hub.output, server, |_| rows(&HEADING, std::slice::from_ref(server), row))
+    output::value(hub.output, server, |_| headed(|heading| rows(heading, std::slice::from_ref(server), row)))
 }
 
 /// `kubecamp hub server`.
 pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
     match command {
-        ServerCommand::List { hub } => listed(cx, &hub, "/api/v1/servers", &HEADING, row).await,
+        ServerCommand::List { hub } => {
+            let all: Vec<Server> = HubClient::new(&cx.places, &hub)?.get("/api/v1/servers").await?;
+            output::value(hub.output, &all, |_| headed(|heading| rows(heading, &all, row)))
+        }
         ServerCommand::Add {
             server,
             address,
@@ -119,7 +130,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         }
         ServerCommand::Token { server, hub } => {
             let path = format!("/api/v1/servers/{server}/agent-token");
-            let made: Value = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &json!({}), None).await?;
+            let made: Value = HubClient::new(&cx.places, &hub)?.secret(&path, &json!({})).await?;
             output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))
         }
         ServerCommand::Keys { hub } => {
@@ -174,7 +185,8 @@ async fn closed(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Resul
         let reason = printable(&m.reason).to_string();
         vec![m.id.to_string(), m.server.to_string(), local(m.window.starts), local(m.window.ends), reason]
     };
-    output::value(hub.output, &all, |_| rows(&["NUMBER", "SERVER", "FROM", "TO", "WHY"], &all, row))
+    let from = zoned("FROM");
+    output::value(hub.output, &all, |_| rows(&["NUMBER", "SERVER", &from, "TO", "WHY"], &all, row))
 }
 
 #[cfg(test)]
@@ -225,6 +237,24 @@ mod tests {
         assert_eq!(to(&["--no-labels", "--any-course"]), bare);
         assert_eq!(to(&["--label", "ssd"]), NewServer { labels: ["ssd".to_owned()].into(), ..same });
         assert!(parsed(&["set", "one"]).is_err(), "nothing would change");
+    }
+
+    #[test]
+    fn a_server_whose_agent_is_silent_or_has_another_time_says_so() {
+        let seen = Epoch(1_795_420_800);
+        let mut server: Server = serde_json::from_value(json!({
+            "id": "one", "address": "h", "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+            "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": "healthy",
+            "health_note": null, "occupant": null, "revision": 1, "issued": 0, "acked": 0, "seen": null,
+            "clock_offset": 456, "version": 1,
+        }))
+        .unwrap();
+        assert_eq!(agent(&server, seen), "never", "nothing is known of its clock");
+        server.seen = Some(seen);
+        assert!(agent(&server, seen + 120).ends_with(", clock +456 s"), "{}", agent(&server, seen + 120));
+        server.clock_offset = -2;
+        assert_eq!(agent(&server, seen + 120), local(seen));
+        assert_eq!(agent(&server, seen + 121), format!("{}, not heard since", local(seen)));
     }
 
     #[test]

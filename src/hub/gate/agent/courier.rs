@@ -57,8 +57,12 @@ impl HttpLink {
         };
         if let Some(file) = &config.hub_ca {
             let pem = std::fs::read(file).map_err(|e| wrong("has no readable hub-ca").because(e))?;
-            let ca = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong("has no sound hub-ca").because(e))?;
-            builder = builder.tls_certs_merge([ca]);
+            let all = reqwest::Certificate::from_pem_bundle(&pem);
+            let all = all.map_err(|e| wrong("has no sound hub-ca").because(e))?;
+            if all.is_empty() {
+                return Err(wrong("has a hub-ca without any certificate"));
+            }
+            builder = builder.tls_certs_merge(all);
         }
         let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
         Ok(Some(Self { client, base, token: config.token()? }))
@@ -135,5 +139,8 @@ mod tests {
         assert_eq!(linked("hub: http://127.0.0.1:8420"), Ok(true));
         assert_eq!(linked("hub: https://hub.example.org"), Ok(true));
         assert_eq!(linked(""), Ok(false));
+        let none = dir.path().join("none.pem");
+        std::fs::write(&none, "no certificate\n").unwrap();
+        assert_eq!(linked(&format!("hub: https://x\nhub-ca: {}", none.display())), Err(Code::GateConfig));
     }
 }

@@ -206,16 +206,19 @@ pub(super) async fn give(
 }
 
 /// Says yes to an offer from the waitlist.
-#[utoipa::path(post, operation_id = "bookings_accept", path = "/api/v1/bookings/{id}/accept", tag = "bookings", params(("id" = BookingId, Path)), responses(
-    (status = 200, body = Booking, headers(("ETag" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-))]
+#[utoipa::path(post, operation_id = "bookings_accept", path = "/api/v1/bookings/{id}/accept", tag = "bookings",
+    params(("id" = BookingId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Booking, headers(("ETag" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn accept(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<BookingId>,
+    OnceKey(key): OnceKey,
 ) -> Answer<Response> {
-    Ok(tagged(&state.desk.accept(&session.caller, state.now(), &id).await?))
+    Ok(tagged(&state.desk.accept(&session.caller, state.now(), key.as_deref(), &id).await?))
 }
 
 /// Why a booking cannot take place where it is, if so, and up to three slots to which it can be moved.

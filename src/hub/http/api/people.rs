@@ -8,7 +8,7 @@ use crate::{
     hub::{
         desk::{Imported, NewPerson},
         domain::{Course, CourseId, Group, GroupId, Person, PersonId, Policy},
-        http::{Answer, ApiJson, ApiPath, ApiText, AppState, IfMatch, ProblemBody, Session},
+        http::{Answer, ApiJson, ApiPath, ApiText, AppState, IfMatch, OnceKey, ProblemBody, Session},
         store::Hook,
     },
 };
@@ -57,16 +57,19 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
 }
 
 /// Adds somebody. For teachers; only an admin makes teachers and admins.
-#[utoipa::path(post, operation_id = "people_add", path = "/api/v1/people", tag = "people", request_body = NewPerson, responses(
-    (status = 201, body = Person, headers(("ETag" = String), ("Location" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-))]
+#[utoipa::path(post, operation_id = "people_add", path = "/api/v1/people", tag = "people", request_body = NewPerson,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = Person, headers(("ETag" = String), ("Location" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn add(
     State(state): State<AppState>,
     session: Session,
+    OnceKey(key): OnceKey,
     ApiJson(new): ApiJson<NewPerson>,
 ) -> Answer<Response> {
-    let made = state.desk.put_person(&session.caller, state.now(), &new, None).await?;
+    let made = state.desk.add_person(&session.caller, state.now(), key.as_deref(), &new).await?;
     Ok(created(&made, &format!("/api/v1/people/{}", made.id)))
 }
 
@@ -232,7 +235,8 @@ pub(super) async fn put_course(
 }
 
 /// Imports students from a CSV: login, name, group, and if wanted zone and SSH key. All lines or none. For teachers.
-#[utoipa::path(post, operation_id = "people_roster", path = "/api/v1/courses/{id}/roster", tag = "people", params(("id" = CourseId, Path)),
+#[utoipa::path(post, operation_id = "people_roster", path = "/api/v1/courses/{id}/roster", tag = "people",
+    params(("id" = CourseId, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body(content = String, content_type = "text/csv"),
     responses(
         (status = 200, body = Imported),
@@ -242,9 +246,11 @@ pub(super) async fn roster(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<CourseId>,
+    OnceKey(key): OnceKey,
     ApiText(text): ApiText,
 ) -> Answer<Json<Imported>> {
-    Ok(Json(state.desk.import_roster(&session.caller, state.now(), &id, "roster", &text).await?))
+    let (caller, now) = (&session.caller, state.now());
+    Ok(Json(state.desk.import_roster(caller, now, key.as_deref(), &id, "roster", &text).await?))
 }
 
 /// A webhook to be added.
@@ -274,16 +280,19 @@ pub(super) async fn hooks(State(state): State<AppState>, session: Session) -> An
 }
 
 /// Adds a webhook. For admins.
-#[utoipa::path(post, operation_id = "people_add_hook", path = "/api/v1/hooks", tag = "system", request_body = NewHook, responses(
-    (status = 201, body = MadeHook),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-))]
+#[utoipa::path(post, operation_id = "people_add_hook", path = "/api/v1/hooks", tag = "system", request_body = NewHook,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = MadeHook),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn add_hook(
     State(state): State<AppState>,
     session: Session,
+    OnceKey(key): OnceKey,
     ApiJson(new): ApiJson<NewHook>,
 ) -> Answer<(StatusCode, Json<MadeHook>)> {
-    let (id, secret) = state.desk.add_hook(&session.caller, state.now(), &new.url).await?;
+    let (id, secret) = state.desk.add_hook(&session.caller, state.now(), key.as_deref(), &new.url).await?;
     Ok((StatusCode::CREATED, Json(MadeHook { id, secret: secret.expose().to_owned() })))
 }
 

@@ -21,7 +21,8 @@ macro_rules! table {
             info(
                 title = "kubecamp hub",
                 description = "Booking of shared servers by time slot. Times are seconds since 1970, windows half-open. \
-                    Changes take an Idempotency-Key; what has a version takes If-Match with its ETag. \
+                    Where an Idempotency-Key is listed a repeat gets the first answer and changes nothing; where an answer \
+                    holds a token it is refused. What has a version takes If-Match with its ETag. \
                     Errors are application/problem+json with a stable code and hints.",
                 license(name = "Apache-2.0", identifier = "Apache-2.0")
             ),
@@ -151,6 +152,20 @@ mod tests {
         let served: BTreeSet<_> = ROUTES.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned())).collect();
         assert_eq!(written, served);
         assert_eq!(served.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn whatever_makes_something_takes_a_key_or_says_that_it_does_not() {
+        // These only look, or count by a number of their own.
+        let none = ["challenge", "sign-out", "class-plans", "certificate", "heartbeat", "events"];
+        let document = serde_json::to_value(openapi()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let Some(post) = item.get("post") else { continue };
+            let named = post["parameters"].as_array().into_iter().flatten().any(|p| p["name"] == "Idempotency-Key");
+            let refused = post["description"].as_str().unwrap_or_default().contains("takes no Idempotency-Key");
+            let only_looks = none.iter().any(|end| path.ends_with(&format!("/{end}")));
+            assert_eq!(u8::from(named) + u8::from(refused) + u8::from(only_looks), 1, "{path}");
+        }
     }
 
     #[test]

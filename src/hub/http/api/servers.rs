@@ -12,7 +12,7 @@ use crate::{
     hub::{
         desk::NewServer,
         domain::{Health, Maintenance, Server, ServerId, Window},
-        http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, ProblemBody, Session},
+        http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, NoOnceKey, OnceKey, ProblemBody, Session},
     },
 };
 
@@ -26,16 +26,19 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
 }
 
 /// Adds a server. For admins.
-#[utoipa::path(post, operation_id = "servers_add", path = "/api/v1/servers", tag = "servers", request_body = NewServer, responses(
-    (status = 201, body = Server, headers(("ETag" = String), ("Location" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-))]
+#[utoipa::path(post, operation_id = "servers_add", path = "/api/v1/servers", tag = "servers", request_body = NewServer,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = Server, headers(("ETag" = String), ("Location" = String))),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn add(
     State(state): State<AppState>,
     session: Session,
+    OnceKey(key): OnceKey,
     ApiJson(new): ApiJson<NewServer>,
 ) -> Answer<Response> {
-    let made = state.desk.put_server(&session.caller, state.now(), &new, None).await?;
+    let made = state.desk.add_server(&session.caller, state.now(), key.as_deref(), &new).await?;
     Ok(created(&made, &format!("/api/v1/servers/{}", made.id)))
 }
 
@@ -119,7 +122,7 @@ pub(super) struct NewHealth {
 
 /// Takes a server out of use or back into use; it also ends a quarantine. For admins.
 #[utoipa::path(post, operation_id = "servers_health", path = "/api/v1/servers/{id}/health", tag = "servers", request_body = NewHealth,
-    params(("id" = ServerId, Path)),
+    params(("id" = ServerId, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Server, headers(("ETag" = String))),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -128,9 +131,11 @@ pub(super) async fn health(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<ServerId>,
+    OnceKey(key): OnceKey,
     ApiJson(new): ApiJson<NewHealth>,
 ) -> Answer<Response> {
-    let server = state.desk.set_health(&session.caller, state.now(), &id, new.health, &new.reason).await?;
+    let (caller, now) = (&session.caller, state.now());
+    let server = state.desk.set_health(caller, now, key.as_deref(), &id, new.health, &new.reason).await?;
     Ok(tagged(&server))
 }
 
@@ -155,7 +160,7 @@ pub(super) struct Added {
 
 /// Closes a server for a while. For admins.
 #[utoipa::path(post, operation_id = "servers_add_maintenance", path = "/api/v1/servers/{id}/maintenance", tag = "servers", request_body = NewMaintenance,
-    params(("id" = ServerId, Path)),
+    params(("id" = ServerId, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Added),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -164,10 +169,12 @@ pub(super) async fn add_maintenance(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<ServerId>,
+    OnceKey(key): OnceKey,
     ApiJson(new): ApiJson<NewMaintenance>,
 ) -> Answer<(StatusCode, Json<Added>)> {
     let (caller, now) = (&session.caller, state.now());
-    let (maintenance, booked) = state.desk.add_maintenance(caller, now, &id, new.window, &new.reason).await?;
+    let made = state.desk.add_maintenance(caller, now, key.as_deref(), &id, new.window, &new.reason);
+    let (maintenance, booked) = made.await?;
     Ok((StatusCode::CREATED, Json(Added { maintenance, booked })))
 }
 
@@ -199,6 +206,8 @@ pub(super) async fn drop_maintenance(
 }
 
 /// Makes the token of a server's agent; the one before ends when this one is first used. For admins.
+///
+/// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "servers_agent_token", path = "/api/v1/servers/{id}/agent-token", tag = "servers", params(("id" = ServerId, Path)), responses(
     (status = 201, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -207,6 +216,7 @@ pub(super) async fn agent_token(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<ServerId>,
+    _no_key: NoOnceKey,
 ) -> Answer<(StatusCode, Json<Made>)> {
     let made = state.desk.make_agent_token(&session.caller, state.now(), &id).await?;
     Ok((StatusCode::CREATED, Json(Made::of(&made))))

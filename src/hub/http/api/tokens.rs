@@ -7,7 +7,7 @@ use crate::{
     hub::{
         desk::{Challenge, MadeToken},
         domain::PersonId,
-        http::{Answer, ApiJson, ApiPath, AppState, Client, ProblemBody, Refused, Session},
+        http::{Answer, ApiJson, ApiPath, AppState, Client, NoOnceKey, ProblemBody, Refused, Session},
         store::{TokenKind, TokenRow},
     },
 };
@@ -62,6 +62,8 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
 }
 
 /// Makes a token for scripts or for a calendar feed.
+///
+/// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_add", path = "/api/v1/tokens", tag = "tokens", request_body = NewToken, responses(
     (status = 201, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -69,6 +71,7 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
 pub(super) async fn add(
     State(state): State<AppState>,
     session: Session,
+    _no_key: NoOnceKey,
     ApiJson(new): ApiJson<NewToken>,
 ) -> Answer<(StatusCode, Json<Made>)> {
     let made = state.desk.make_token(&session.caller, state.now(), new.kind, &new.label).await?;
@@ -93,6 +96,8 @@ pub(super) async fn revoke(
 }
 
 /// Makes a one-time sign-in link for somebody, good for 15 minutes. For teachers.
+///
+/// It takes no Idempotency-Key, since only the link's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_link", path = "/api/v1/people/{id}/link", tag = "sign-in", params(("id" = PersonId, Path)), responses(
     (status = 201, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -101,6 +106,7 @@ pub(super) async fn link(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<PersonId>,
+    _no_key: NoOnceKey,
 ) -> Answer<(StatusCode, Json<Made>)> {
     let made = state.desk.make_link(&session.caller, state.now(), &id).await?;
     Ok((StatusCode::CREATED, Json(Made::with_url(&made, &state))))
@@ -170,7 +176,10 @@ pub(super) async fn challenge(
     Ok(Json(state.desk.challenge(state.now(), &asking.person).await?))
 }
 
-/// Trades a signed challenge for an API token. After five failures a client is locked out of that person for 15 minutes.
+/// Trades a signed challenge for an API token. After five failures whatever is wrong is refused from there for 15
+/// minutes; the right key gets in all the same.
+///
+/// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_answer", path = "/api/v1/sign-in/answer", tag = "sign-in", security(()), request_body = Signed, responses(
     (status = 200, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -178,6 +187,7 @@ pub(super) async fn challenge(
 pub(super) async fn answer(
     State(state): State<AppState>,
     client: Client,
+    _no_key: NoOnceKey,
     ApiJson(signed): ApiJson<Signed>,
 ) -> Answer<Json<Made>> {
     counted(&state, &client.0)?;
@@ -186,6 +196,8 @@ pub(super) async fn answer(
 }
 
 /// Trades a one-time link for a session of 12 hours.
+///
+/// It takes no Idempotency-Key, since only the session's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_use_link", path = "/api/v1/sign-in/link", tag = "sign-in", security(()), request_body = Link, responses(
     (status = 200, body = Made),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -193,6 +205,7 @@ pub(super) async fn answer(
 pub(super) async fn use_link(
     State(state): State<AppState>,
     client: Client,
+    _no_key: NoOnceKey,
     ApiJson(link): ApiJson<Link>,
 ) -> Answer<Json<Made>> {
     counted(&state, &client.0)?;

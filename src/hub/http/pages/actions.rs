@@ -67,7 +67,9 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     if matches!(code.class(), Class::Connect | Class::Internal) || code == Code::HubSignIn {
         return Err(refusal.into());
     }
-    let policy = visit.policy(state).await?;
+    let courses = visit.courses(state).await?;
+    let wished = courses.iter().find(|c| c.id.as_str() == form.course.trim());
+    let policy = wished.or(courses.first()).map(|c| c.policy.clone()).unwrap_or_default();
     let servers = state.desk.servers(&visit.caller, visit.now).await?;
     let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
     // Moments of a drag go into the fields that are seen; a fresh key, since the refused one stands for that answer.
@@ -80,9 +82,9 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     let wait = matches!(code, Code::BookConflict | Code::BookHeld) && form.act != "wait";
     let status = Refused::from(refusal.problem.clone()).status();
     let values = RefusedWish {
-        trouble: Trouble::new(&refusal.problem, status.as_u16(), visit.civil.lang),
+        trouble: Trouble::new(&refusal.problem, status.as_u16(), &visit.civil),
         instead,
-        choices: Choices::new(&servers, &policy, &visit.civil),
+        choices: Choices::new(&servers, &courses, &policy, &visit.civil),
         people: people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect(),
         wait,
         form,
@@ -150,7 +152,7 @@ pub(super) async fn change(
         "cancel" => drop(desk.cancel(caller, now, once, &id, &edit).await?),
         "cancel-series" => drop(desk.cancel_series_of(caller, now, once, &id, &edit).await?),
         "release" => drop(desk.release(caller, now, once, &id, &edit).await?),
-        "accept" => drop(desk.accept(caller, now, &id).await?),
+        "accept" => drop(desk.accept(caller, now, once, &id).await?),
         "extend" => drop(desk.extend(caller, now, once, &id, form.end()?, &edit).await?),
         "move" => drop(desk.move_to(caller, now, once, &id, &form.target()?, &edit).await?),
         "give" => {

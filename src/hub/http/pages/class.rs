@@ -181,7 +181,7 @@ pub(super) async fn plan(
         Err(problem) if matches!(problem.code.class(), Class::Connect | Class::Internal) => Err(problem.into()),
         Err(problem) => {
             let status = Refused::from(problem.clone()).status();
-            view.trouble = Some(Trouble::new(&problem, status.as_u16(), visit.civil.lang));
+            view.trouble = Some(Trouble::new(&problem, status.as_u16(), &visit.civil));
             visit.page_with(status, "class.html", &view)
         }
     }

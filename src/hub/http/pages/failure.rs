@@ -1,9 +1,9 @@
 use serde::Serialize;
 
-use super::{super::Refused, Lang, Words, draw, visit::Frame};
+use super::{super::Refused, Civil, Lang, Words, draw, refusals::translated, visit::Frame};
 use crate::{
     core::{Code, Problem},
-    hub::domain::Epoch,
+    hub::domain::{Epoch, Zone},
 };
 
 /// A problem as pages show it: what the code means in the viewer's language, and the exact sentence.
@@ -15,8 +15,10 @@ pub(super) struct Trouble {
     pub code: String,
     /// What it means.
     pub meaning: String,
-    /// What failed; English.
+    /// What failed.
     pub what: String,
+    /// Whether that is English, because the pages do not know the sentence in the viewer's language.
+    pub english: bool,
     /// Evidence.
     pub lines: Vec<String>,
     /// What to do.
@@ -26,8 +28,11 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    pub fn new(problem: &Problem, status: u16, lang: Lang) -> Self {
-        let words = Words::of(lang);
+    /// Moments are told by the viewer's clock.
+    pub fn new(problem: &Problem, status: u16, civil: &Civil) -> Self {
+        let words = Words::of(civil.lang);
+        let told = civil.zone.told(&problem.what);
+        let own = translated(&told, civil.lang);
         let private = matches!(problem.code, Code::HubDatabase | Code::Internal);
         let mut hints = vec![words.hint(problem.code)];
         // Hints of their own are English and exact: they stand beside the translated one.
@@ -36,8 +41,9 @@ impl Trouble {
             status,
             code: problem.code.to_string(),
             meaning: words.meaning(problem.code),
-            what: problem.what.clone(),
-            lines: if private { vec![] } else { problem.detail.clone() },
+            english: own.is_none(),
+            what: own.unwrap_or(told),
+            lines: if private { vec![] } else { problem.detail.iter().map(|line| civil.zone.told(line)).collect() },
             hints,
             sign_in: problem.code == Code::HubSignIn,
         }
@@ -47,8 +53,32 @@ impl Trouble {
 /// The page that says why a request was refused.
 pub fn problem_page(refused: &Refused, lang: Lang, now: Epoch) -> String {
     let status = refused.status().as_u16();
-    let troubles: Vec<Trouble> = refused.problems.iter().map(|p| Trouble::new(p, status, lang)).collect();
+    // Whose page it would be is not known here.
+    let civil = Civil { zone: Zone::utc(), lang };
+    let troubles: Vec<Trouble> = refused.problems.iter().map(|p| Trouble::new(p, status, &civil)).collect();
     let page = draw::draw("problem.html", Words::of(lang), &Frame::open(lang, "/", now), &troubles);
     // The last resort cannot fail, and holds nothing of the request.
     page.unwrap_or_else(|_| format!("<!doctype html><title>kubecamp</title><h1>{}</h1>", refused.problem().code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_speaks_the_viewers_language_and_time() {
+        let what = "server one is taken at 2026-11-24T14:00:00Z to 2026-11-24T15:00:00Z";
+        let problem = Problem::new(Code::BookConflict, what);
+        let shown = |zone: &str, lang| Trouble::new(&problem, 409, &Civil { zone: zone.parse().unwrap(), lang });
+        let zh = shown("Asia/Shanghai", Lang::Zh);
+        assert_eq!(zh.what, "服务器 one 在 2026-11-24 22:00–23:00 (Asia/Shanghai) 已被占用。");
+        let en = shown("Europe/Berlin", Lang::En);
+        assert_eq!(en.what, "server one is taken at 2026-11-24 15:00–16:00 (Europe/Berlin)");
+        assert!(en.english && !zh.english);
+        let draw = |trouble: &Trouble| {
+            let frame = Frame::open(Lang::Zh, "/", Epoch(0));
+            draw::draw("problem.html", Words::of(Lang::Zh), &frame, &[trouble]).unwrap()
+        };
+        assert!(draw(&en).contains("<p lang=\"en\">server one") && draw(&zh).contains("<p>服务器 one"));
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::Week,
-        domain::{Booking, Epoch, Policy, SavedLab, Server, State as Stands},
+        domain::{Booking, Course, Epoch, Policy, SavedLab, Server, State as Stands},
         store::Listing,
     },
 };
@@ -63,7 +63,8 @@ pub(super) async fn show(
     let Some(session) = session else { return Ok(go("/sign-in")) };
     let here = here.path_and_query().map_or("/", |p| p.as_str());
     let visit = Visit::of(&state, &session, &headers, here).await?;
-    let policy = visit.policy(&state).await?;
+    let courses = visit.courses(&state).await?;
+    let policy = courses.first().map(|c| c.policy.clone()).unwrap_or_default();
     let monday =
         at.from.as_deref().and_then(|text| text.parse::<Date>().ok()).filter(|d| (1971..2999).contains(&d.year()));
     let (_, window) = window_of(&visit.civil, monday.unwrap_or_else(|| visit.civil.zone.date(visit.now)));
@@ -73,8 +74,18 @@ pub(super) async fn show(
     let people = people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect();
     let start = at.at.as_deref().and_then(|t| t.parse::<i64>().ok()).and_then(|t| Epoch::try_from(t).ok());
     let server = at.server.filter(|id| week.servers.iter().any(|s| s.server.id.as_str() == id));
-    let form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server);
-    visit.page("home.html", &fill(&week, own, form, people, &policy, &visit)?)
+    let mut form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server);
+    form.course = course_for(&form.server, &week, &courses, &visit);
+    visit.page("home.html", &fill(&week, own, form, people, &courses, &visit)?)
+}
+
+/// The course that a fresh form names: the server's own, else the viewer's first. A teacher's names none where there are
+/// several, since it may be for somebody of any.
+fn course_for(server: &str, week: &Week, courses: &[Course], visit: &Visit) -> String {
+    let server = week.servers.iter().map(|s| &s.server).find(|s| s.id.as_str() == server);
+    let only = server.and_then(|s| s.course.as_ref()).filter(|id| courses.iter().any(|c| c.id == **id));
+    let first = courses.first().map(|c| &c.id).filter(|_| !visit.frame.teacher || courses.len() == 1);
+    only.or(first).map(ToString::to_string).unwrap_or_default()
 }
 
 fn fill(
@@ -82,9 +93,10 @@ fn fill(
     own: Own,
     form: WishForm,
     people: Vec<String>,
-    policy: &Policy,
+    courses: &[Course],
     visit: &Visit,
 ) -> Result<Home, Problem> {
+    let policy = &courses.first().map(|c| c.policy.clone()).unwrap_or_default();
     let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil, labs: &own.labs };
     let server = |b: &Booking| week.servers.iter().map(|s| &s.server).find(|s| Some(&s.id) == b.server.as_ref());
     let servers: Vec<Server> = week.servers.iter().map(|s| s.server.clone()).collect();
@@ -97,7 +109,7 @@ fn fill(
     Ok(Home {
         slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
         form,
-        choices: Choices::new(&servers, policy, &visit.civil),
+        choices: Choices::new(&servers, courses, policy, &visit.civil),
         week: WeekView::new(week, &eyes(visit, policy))?,
         waiting: week.waiting.iter().map(waiting).collect(),
         people,

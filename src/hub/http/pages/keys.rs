@@ -50,7 +50,7 @@ pub(super) async fn save(
         Err(problem) if matches!(problem.code.class(), Class::Connect | Class::Internal) => Err(problem.into()),
         Err(problem) => {
             let status = Refused::from(problem.clone()).status();
-            let trouble = Some(Trouble::new(&problem, status.as_u16(), visit.civil.lang));
+            let trouble = Some(Trouble::new(&problem, status.as_u16(), &visit.civil));
             visit.page_with(status, "keys.html", &Keys { keys: form.keys, version: form.version, trouble })
         }
     }

@@ -12,6 +12,7 @@ mod failure;
 mod home;
 mod keys;
 mod lang;
+mod refusals;
 mod row;
 mod sign_in;
 mod slot;

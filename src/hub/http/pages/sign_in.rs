@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{Answer, AppState, Client, Form, OpenForm, Refused, Session, cookie_of, no_cookie},
-    Words, draw,
+    Civil, Words, draw,
     failure::Trouble,
     visit::{Frame, Visit, go, html, lang_of},
 };
 use crate::{
     core::{Problem, Secret},
-    hub::store::TokenKind,
+    hub::{domain::Zone, store::TokenKind},
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -72,7 +72,8 @@ pub(super) async fn sign_in(
         }
         Err(problem) => {
             let status = Refused::from(problem.clone()).status();
-            let trouble = Some(Trouble::new(&problem, status.as_u16(), lang_of(&headers)));
+            let civil = Civil { zone: Zone::utc(), lang: lang_of(&headers) };
+            let trouble = Some(Trouble::new(&problem, status.as_u16(), &civil));
             open(&state, &headers, &SignIn { trouble })
         }
     }

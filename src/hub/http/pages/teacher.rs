@@ -54,9 +54,6 @@ pub(super) struct Machine {
     pub holder: Option<(String, String)>,
 }
 
-/// Agents report each 15 seconds at least; after this long something is wrong with it or its way.
-const SILENT: i64 = 120;
-
 /// `GET /teacher`.
 pub(super) async fn show(
     State(state): State<AppState>,
@@ -112,7 +109,7 @@ pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> M
         health_text: words.get(health).to_owned(),
         note: server.health_note.clone(),
         seen: server.seen.map(|at| visit.civil.moment(at)),
-        silent: server.seen.is_some_and(|at| visit.now - at > SILENT),
+        silent: server.is_silent(visit.now),
         skew: server.clock_offset,
         occupant: server.occupant.as_ref().map(ToString::to_string),
         holder: now.map(|b| (b.person.to_string(), words.get(state_key(b.state)).to_owned())),
@@ -137,7 +134,7 @@ pub(super) async fn server(
         "away" => Health::Away,
         _ => return Err(Problem::new(Code::HubInvalid, "a server can be healthy or away").into()),
     };
-    state.desk.set_health(&session.caller, state.now(), &id, health, &form.reason).await?;
+    state.desk.set_health(&session.caller, state.now(), None, &id, health, &form.reason).await?;
     Ok(go("/teacher#servers"))
 }
 

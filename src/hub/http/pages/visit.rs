@@ -12,7 +12,7 @@ use crate::{
     core::Problem,
     hub::{
         desk::Caller,
-        domain::{Course, Epoch, Group, Person, Policy, Zone},
+        domain::{Course, Epoch, Group, Person, Zone},
     },
 };
 
@@ -120,12 +120,19 @@ impl Visit {
         Ok((status, html(draw::draw(name, self.words(), &self.frame, values)?)).into_response())
     }
 
-    /// The rules by which the viewer books: their course's, or the only one's.
-    pub async fn policy(&self, state: &AppState) -> Result<Policy, Problem> {
-        let courses = state.desk.courses(&self.caller, self.now).await?;
+    /// The courses in which the viewer may book, that of their first group first. A teacher books for others, and so in
+    /// any; who is in none sees the hours of all.
+    pub async fn courses(&self, state: &AppState) -> Result<Vec<Course>, Problem> {
+        let mut courses = state.desk.courses(&self.caller, self.now).await?;
         let groups = state.desk.groups(&self.caller, self.now).await?;
-        let found = self.person.as_ref().and_then(|p| course_of(p, &groups, &courses));
-        Ok(found.or(courses.first()).map(|c| c.policy.clone()).unwrap_or_default())
+        let Some(person) = &self.person else { return Ok(courses) };
+        let mine = |c: &Course| groups.iter().any(|g| g.course == c.id && person.groups.contains(&g.id));
+        if !self.frame.teacher && courses.iter().any(mine) {
+            courses.retain(mine);
+        }
+        let first = course_of(person, &groups, &courses).map(|c| c.id.clone());
+        courses.sort_by_key(|c| Some(&c.id) != first.as_ref());
+        Ok(courses)
     }
 }
 

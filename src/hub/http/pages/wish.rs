@@ -5,7 +5,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::BookRequest,
-        domain::{Epoch, Policy, Server, Window},
+        domain::{Course, Epoch, Policy, Server, Window},
     },
     profile::Layout,
 };
@@ -26,6 +26,8 @@ pub struct WishForm {
     pub ends_at: String,
     /// The lab; empty is the saved one, else the largest that fits.
     pub layout: String,
+    /// In which course; empty is the only one that the person is in.
+    pub course: String,
     /// For whom; empty is oneself. A teacher's only.
     pub person: String,
     /// A teacher's reason to go past the rules.
@@ -57,7 +59,7 @@ impl WishForm {
         let window = Window::new(moment(&self.starts_at, &self.start)?, moment(&self.ends_at, &self.end)?);
         Ok(BookRequest {
             person: read(&self.person)?,
-            course: None,
+            course: read(&self.course)?,
             server: read(&self.server)?,
             labels: [].into(),
             layout: read(&self.layout)?,
@@ -92,8 +94,10 @@ pub fn once() -> String {
 /// What the form offers to choose from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choices {
-    /// Servers that can be booked: name, and what they have.
-    pub servers: Vec<(String, String)>,
+    /// Servers that can be booked: name, what they have, and of the courses below the one that they are for alone.
+    pub servers: Vec<(String, String, String)>,
+    /// Courses to choose from, name and title; none where there is nothing to choose.
+    pub courses: Vec<(String, String)>,
     /// The shipped layouts that some server holds.
     pub layouts: Vec<String>,
     /// The raster in seconds, for the fields' steps.
@@ -104,11 +108,18 @@ pub struct Choices {
 
 impl Choices {
     /// What these servers and rules allow.
-    pub fn new(servers: &[Server], policy: &Policy, civil: &Civil) -> Self {
+    pub fn new(servers: &[Server], courses: &[Course], policy: &Policy, civil: &Civil) -> Self {
         let size = |s: &Server| format!("{} × {}, {} GiB", s.cores, "CPU", s.memory.0 >> 30);
         let held = |layout: &Layout| servers.iter().any(|s| s.can_hold(*layout));
+        let several = if courses.len() > 1 { courses } else { &[] };
+        let only = |s: &Server| courses.iter().find(|c| s.course.as_ref() == Some(&c.id)).map(|c| c.id.to_string());
         Self {
-            servers: servers.iter().filter(|s| s.largest().is_some()).map(|s| (s.id.to_string(), size(s))).collect(),
+            servers: servers
+                .iter()
+                .filter(|s| s.largest().is_some())
+                .map(|s| (s.id.to_string(), size(s), only(s).unwrap_or_default()))
+                .collect(),
+            courses: several.iter().map(|c| (c.id.to_string(), c.title.clone())).collect(),
             layouts: Layout::SHIPPED.into_iter().filter(held).map(|l| l.to_string()).collect(),
             step: policy.grid.seconds(),
             longest: civil.length(i64::from(policy.longest) * 60),
@@ -138,7 +149,9 @@ mod tests {
         assert_eq!(wish.window.starts, "2026-11-23T13:00:00Z".parse().unwrap());
         assert_eq!(wish.window.length(), 7200);
         assert_eq!(wish.server.unwrap().as_str(), "one");
-        assert!(wish.reason.is_none() && wish.person.is_none());
+        assert!(wish.reason.is_none() && wish.person.is_none() && wish.course.is_none());
+        let course = WishForm { course: "net".into(), ..form.clone() }.request(&civil()).unwrap().course;
+        assert_eq!(course.unwrap().as_str(), "net");
         // Seconds are stronger: the second 02:30 of an autumn night.
         let exact = WishForm { starts_at: "1792891800".into(), ends_at: "1792893600".into(), ..form.clone() };
         assert_eq!(exact.request(&civil()).unwrap().window.starts, Epoch(1_792_891_800));
@@ -146,6 +159,7 @@ mod tests {
             (WishForm { start: "2026-03-29T02:30".into(), ..form.clone() }, Code::BookGap),
             (WishForm { end: form.start.clone(), ..form.clone() }, Code::BookWindow),
             (WishForm { server: "<b>".into(), ..form.clone() }, Code::HubInvalid),
+            (WishForm { course: "<b>".into(), ..form.clone() }, Code::HubInvalid),
             (WishForm { layout: "9x".into(), ..form.clone() }, Code::HubInvalid),
             (WishForm { starts_at: "9e99".into(), ..form.clone() }, Code::BookWindow),
             (WishForm { starts_at: "-1".into(), ..form.clone() }, Code::BookWindow),

@@ -36,24 +36,7 @@ impl Words {
 
     /// A sentence with its gaps filled.
     pub fn say(&self, key: &str, values: &[(&str, &str)]) -> String {
-        let mut rest = self.get(key);
-        let mut said = String::with_capacity(rest.len() + 20);
-        // In one pass, so that a value that looks like a gap stays as it is.
-        while let Some((before, after)) = rest.split_once('{') {
-            said.push_str(before);
-            let Some((name, tail)) = after.split_once('}') else {
-                said.push('{');
-                rest = after;
-                continue;
-            };
-            match values.iter().find(|(n, _)| *n == name) {
-                Some((_, value)) => said.push_str(value),
-                None => said.extend(["{", name, "}"]),
-            }
-            rest = tail;
-        }
-        said.push_str(rest);
-        said
+        filled(self.get(key), values)
     }
 
     /// What a code means, in this language; in English where the catalogue does not know it.
@@ -65,6 +48,28 @@ impl Words {
     pub fn hint(&self, code: Code) -> String {
         self.0.get(&format!("{code}-HINT")).cloned().unwrap_or_else(|| code.hint().to_owned())
     }
+}
+
+/// A sentence with its gaps filled.
+pub(super) fn filled(sentence: &str, values: &[(&str, &str)]) -> String {
+    let mut rest = sentence;
+    let mut said = String::with_capacity(rest.len() + 20);
+    // In one pass, so that a value that looks like a gap stays as it is.
+    while let Some((before, after)) = rest.split_once('{') {
+        said.push_str(before);
+        let Some((name, tail)) = after.split_once('}') else {
+            said.push('{');
+            rest = after;
+            continue;
+        };
+        match values.iter().find(|(n, _)| *n == name) {
+            Some((_, value)) => said.push_str(value),
+            None => said.extend(["{", name, "}"]),
+        }
+        rest = tail;
+    }
+    said.push_str(rest);
+    said
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) ->
     Home {
         slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
         form: WishForm::fresh(civil, &policy, now, None, None),
-        choices: Choices::new(std::slice::from_ref(&one), &policy, civil),
+        choices: Choices::new(std::slice::from_ref(&one), &[], &policy, civil),
         week: view(civil, now, servers),
         waiting: vec![],
         people: vec![],
@@ -124,7 +124,7 @@ fn where_no_lab_fits_nothing_is_free() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
     let mut tiny = open(&civil, now, vec![]);
     tiny.server.memory = Bytes::gib(8);
-    assert!(Choices::new(std::slice::from_ref(&tiny.server), &Policy::default(), &civil).servers.is_empty());
+    assert!(Choices::new(std::slice::from_ref(&tiny.server), &[], &Policy::default(), &civil).servers.is_empty());
     let view = view(&civil, now, vec![tiny]);
     assert!(view.days.iter().all(|day| day.rows[0].items.iter().all(|item| item.kind != "free")));
 }

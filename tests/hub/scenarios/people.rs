@@ -1,0 +1,43 @@
+//! Who may do what, and that somebody always may.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, NewPerson},
+        domain::{Policy, Role},
+    },
+};
+
+use crate::hub::world::{NOW, camp, healthy};
+
+fn admin(login: &str) -> NewPerson {
+    let id = login.parse().unwrap();
+    NewPerson { id, name: login.into(), role: Role::Admin, active: None, zone: None, keys: vec![] }
+}
+
+pub async fn the_last_admin_stays(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let console = Caller::Console;
+    let ann = desk.put_person(&console, NOW, &admin("ann"), None).await.unwrap();
+    let own = Caller::Person { id: ann.id.clone(), role: Role::Admin };
+    let student = NewPerson { role: Role::Student, ..admin("ann") };
+    let gone = NewPerson { active: Some(false), ..admin("ann") };
+    for caller in [&own, &console] {
+        for change in [&student, &gone] {
+            let problem = desk.put_person(caller, NOW, change, Some(1)).await.unwrap_err();
+            assert_eq!(problem.code, Code::HubDenied, "{problem}");
+            assert!(problem.what.contains("last active admin") && !problem.hints.is_empty(), "{problem}");
+        }
+    }
+    assert_eq!(desk.person(&own, NOW, &ann.id).await.unwrap(), ann, "nothing was changed");
+    let named = NewPerson { name: "Ann".into(), ..admin("ann") };
+    assert_eq!(desk.put_person(&own, NOW, &named, Some(1)).await.unwrap().name, "Ann");
+    // One who is out is no other admin.
+    let out = NewPerson { active: Some(false), ..admin("bea") };
+    desk.put_person(&console, NOW, &out, None).await.unwrap();
+    assert_eq!(desk.put_person(&own, NOW, &student, Some(2)).await.unwrap_err().code, Code::HubDenied);
+    desk.put_person(&console, NOW, &admin("bea"), Some(1)).await.unwrap();
+    assert_eq!(desk.put_person(&own, NOW, &student, Some(2)).await.unwrap().role, Role::Student);
+    assert_eq!(desk.put_person(&console, NOW, &out, Some(2)).await.unwrap_err().code, Code::HubDenied);
+    healthy(&desk).await;
+}
