@@ -53,19 +53,24 @@ fn lab_on(server: &Server, standing: &Standing, wish: &BookRequest) -> Option<La
 
 /// Why none of these servers could ever do: the course, a label, or the lab's size.
 fn nothing_fits(servers: &[Server], standing: &Standing, wish: &BookRequest) -> Problem {
-    let all = wish.server.as_ref().map_or_else(|| "no server".to_owned(), |id| format!("server {id}"));
-    let (is, can) = if wish.server.is_some() { ("is not", "cannot") } else { ("is", "can") };
     let course = &standing.course.id;
     let here: Vec<&Server> = servers.iter().filter(|server| server.is_for(course)).collect();
     if here.is_empty() {
-        let what = format!("{all} {is} for course {course}");
+        let what = match &wish.server {
+            Some(server) => format!("server {server} is not for course {course}"),
+            None => format!("no server is for course {course}"),
+        };
         return Problem::new(Code::HubInvalid, what).hint("kubecamp hub server list shows the servers.");
     }
     if let Some(problem) = no_label(&here, wish) {
         return problem;
     }
     let lab = wish.layout.map_or_else(|| "any lab".to_owned(), |layout| layout.to_string());
-    Problem::new(Code::BookLayout, format!("{all} for course {course} {can} hold {lab}"))
+    let what = match &wish.server {
+        Some(server) => format!("server {server} cannot hold {lab}"),
+        None => format!("no server of course {course} can hold {lab}"),
+    };
+    Problem::new(Code::BookLayout, what)
 }
 
 /// Why labels leave no server, when they do: one that nobody has is a slip of the pen, so all that there are are named.

@@ -82,7 +82,7 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     let (code, what) = told(Some("theirs"), &[], None).await;
     assert!(code == Code::HubInvalid && what.starts_with("server theirs is not for course k8s"), "{what}");
     let (code, what) = told(Some("one"), &[], Some("3x8c16g")).await;
-    assert!(code == Code::BookLayout && what.starts_with("server one for course k8s cannot hold 3x8c16g"), "{what}");
+    assert!(code == Code::BookLayout && what.starts_with("server one cannot hold 3x8c16g"), "{what}");
     let (code, what) = told(None, &[], Some("1x2c4g")).await;
     assert!(code == Code::BookLayout && what.ends_with("The least lab of as many nodes is 1x4c12g."), "{what}");
 

@@ -235,7 +235,10 @@ pub async fn others_bookings_need_a_teacher_with_a_reason(desk: Desk) {
             desk.cancel(&who("tea"), NOW, None, &booking.id, &why).await.unwrap_err().code,
             desk.extend(&who("tea"), NOW, None, &booking.id, at(660), &why).await.unwrap_err().code,
             desk.give(&who("tea"), NOW, None, &booking.id, &"dan".parse().unwrap(), &why).await.unwrap_err().code,
-            desk.set_health(&Caller::Console, NOW, None, &"one".parse().unwrap(), Health::Away, &bad).await.unwrap_err().code,
+            desk.set_health(&Caller::Console, NOW, None, &"one".parse().unwrap(), Health::Away, &bad)
+                .await
+                .unwrap_err()
+                .code,
         ];
         assert_eq!(codes, [Code::HubReason; 6], "{} characters", bad.len());
         desk.cancel(&who("tea"), NOW, None, &booking.id, &because(" exam ")).await.unwrap();
