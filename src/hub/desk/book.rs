@@ -1,66 +1,25 @@
-use std::{borrow::Cow, collections::BTreeSet};
-
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::Serialize;
 
 use super::{
     Caller, Desk,
     fit::{candidates, servers},
     prefer::{Locks, meant, preferred},
-    reason,
     rules::{self, Standing},
     taken::Survey,
     transaction::transact_once,
+    wish::BookRequest,
 };
 use crate::{
     core::{Class, Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, CourseId, Epoch, Free, Ground, Mode, NEAR, PersonId, SeriesId, Server, ServerId,
-            State, Window, alternatives, around, find_place,
+            Ask, Booking, BookingId, Epoch, Free, Ground, Mode, NEAR, SeriesId, Server, State, Window, alternatives,
+            around, find_place,
         },
         store::Tx,
     },
     profile::Layout,
 };
-
-/// A wish for a slot.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BookRequest {
-    /// For whom; none is oneself. Only a teacher may name another.
-    #[serde(default)]
-    pub person: Option<PersonId>,
-    /// In which course; needed only by somebody who is in several.
-    #[serde(default)]
-    pub course: Option<CourseId>,
-    /// On which server; none is any that fits.
-    #[serde(default)]
-    pub server: Option<ServerId>,
-    /// Labels that the server must have.
-    #[serde(default)]
-    pub labels: BTreeSet<String>,
-    /// The lab; none is the one that is saved on the server, else the largest shipped one that the server holds.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "2x4c8g")]
-    pub layout: Option<Layout>,
-    /// When.
-    pub window: Window,
-    /// A teacher's reason to go past quota, notice and opening hours, 1 to 500 characters.
-    #[serde(default)]
-    pub reason: Option<String>,
-}
-
-impl BookRequest {
-    /// It with its reason as it is kept; nearly every wish has none and is not copied.
-    pub(super) fn stated(&self) -> Result<Cow<'_, Self>, Problem> {
-        if self.reason.is_none() {
-            return Ok(Cow::Borrowed(self));
-        }
-        let reason = reason::if_stated(self.reason.as_deref())?;
-        Ok(Cow::Owned(Self { reason, ..self.clone() }))
-    }
-}
 
 /// Why a slot cannot be had, and up to three that can.
 #[derive(Debug, Clone, Serialize)]
@@ -101,11 +60,19 @@ impl Desk {
             }
             looked = true;
         };
+        let mut sold = None;
         let outcome = async {
-            transact_once!(self, caller, now, key, ("book", wish), |tx| place(&mut tx, caller, wish, None).await)
+            transact_once!(self, caller, now, key, ("book", wish), |tx| {
+                let (booking, server) = place(&mut tx, caller, wish, None).await?;
+                sold = Some(server);
+                Ok(booking)
+            })
         };
         match outcome.await {
             Ok(booking) => {
+                if let Some(server) = &sold {
+                    self.taken.sold(server, &booking);
+                }
                 turn.booked();
                 Ok(booking)
             }
@@ -174,11 +141,13 @@ pub(super) async fn instead(
     let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
     let policy = &standing.course.policy;
     let labs = meant(&standing.labs, wish.layout, layout);
+    let horizon = i64::from(policy.horizon);
+    let Some(widest) = around(policy, now, wish.window, horizon.max(NEAR)) else { return Ok(vec![]) };
+    let own = tx.windows_of(&standing.person.id, widest, None).await?;
     let mut found = vec![];
-    for days in [NEAR, i64::from(policy.horizon)] {
+    for days in [NEAR, horizon] {
         let Some(within) = around(policy, now, wish.window, days) else { continue };
         let grounds = survey.grounds(tx, servers.clone(), within).await?;
-        let own = tx.windows_of(&standing.person.id, within, None).await?;
         let ask = Ask { layout, length: wish.window.length(), within, labs: &labs, apart: &own };
         found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
         if found.len() == 3 {
@@ -300,21 +269,21 @@ pub(super) async fn obstacle(tx: &mut Tx, standing: &Standing, wish: &BookReques
     seek(tx, standing, wish, None, Some(survey)).await.err()
 }
 
-/// Puts a wish on the first server that takes it.
+/// Puts a wish on the first server that takes it; that server is as it was before.
 pub(super) async fn place(
     tx: &mut Tx,
     caller: &Caller,
     wish: &BookRequest,
     series: Option<SeriesId>,
-) -> Result<Booking, Problem> {
+) -> Result<(Booking, Server), Problem> {
     let standing = standing_of(tx, caller, wish).await?;
     let Found { server, place, layout } = seek(tx, &standing, wish, series.as_ref(), None).await?;
     let mut new = fresh(&standing, layout, wish, tx.now());
     new.busy_until = server.busy(wish.window).ends;
-    (new.server, new.place, new.series) = (Some(server.id), Some(place), series);
+    (new.server, new.place, new.series) = (Some(server.id.clone()), Some(place), series);
     let action = if wish.reason.is_some() { "booking.override" } else { "booking.new" };
     tx.add_booking(&new, action, wish.reason.clone()).await?;
-    Ok(new)
+    Ok((new, server))
 }
 
 /// Whether a server takes bookings in a window; opening hours are what a teacher may go past.

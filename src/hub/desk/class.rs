@@ -3,12 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{
-    Caller, Desk,
-    book::{self, BookRequest},
-    rules,
-    transaction::transact_once,
-};
+use super::{Caller, Desk, book, rules, transaction::transact_once, wish::BookRequest};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -81,7 +76,7 @@ impl Desk {
                     window: given.window,
                     reason: Some("plan of the class".into()),
                 };
-                made.push(book::place(&mut tx, caller, &wish, None).await?);
+                made.push(book::place(&mut tx, caller, &wish, None).await?.0);
             }
             Ok(made)
         })

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::{book::BookRequest, rules::Standing};
+use super::{rules::Standing, wish::BookRequest};
 use crate::{
     core::{Code, Problem},
     hub::{domain::Server, store::Tx},

@@ -5,10 +5,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Caller, Desk, book,
+    Caller, Desk,
     fit::{candidates, servers},
     prefer::meant,
     rules,
+    wish::BookRequest,
 };
 use crate::{
     core::{Code, Problem},
@@ -140,7 +141,7 @@ impl Desk {
         let standing = rules::standing(&mut tx, person, want.course.as_ref()).await?;
         standing.course.policy.has_length(length)?;
         let layout = want.layout.unwrap_or(Layout::floor(3));
-        let wish = book::BookRequest {
+        let wish = BookRequest {
             person: None,
             course: None,
             server: want.server.clone(),

@@ -26,9 +26,10 @@ mod turn;
 mod waitlist;
 mod weekly;
 mod weeks;
+mod wish;
 
 pub use agent::{Heard, Heartbeat, Report, Reported, Step, Taken};
-pub use book::{BookRequest, Refusal};
+pub use book::Refusal;
 pub use caller::Caller;
 pub use change::Edit;
 pub use class::{ClassRequest, StudentWishes};
@@ -42,3 +43,4 @@ pub use sign_in::{Challenge, MadeToken};
 pub use transaction::Desk;
 pub use waitlist::WaitRequest;
 pub use weekly::{Placed, WeeklyRequest};
+pub use wish::BookRequest;

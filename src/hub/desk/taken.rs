@@ -1,12 +1,12 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     core::Problem,
     hub::{
-        domain::{Calendar, Epoch, Ground, Maintenance, Server, ServerId, Window},
+        domain::{Booking, Calendar, Epoch, Ground, Held, Maintenance, Server, ServerId, Window},
         store::{Tx, unknown_server},
     },
 };
@@ -52,12 +52,31 @@ impl Taken {
         let from = from.min(tx.now() - 86_400);
         let held = tx.held(&server.id, Window { starts: from, ends: Epoch::LAST }).await?;
         let known = Known { revision: server.revision, acked: server.acked, from, held: held.clone() };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(server.id.clone(), known);
+        let mut all = self.all();
+        // Whoever began to read before the last change does not bring its state back.
+        if all.get(&server.id).is_none_or(|there| there.revision <= known.revision) {
+            all.insert(server.id.clone(), known);
+        }
         Ok(held)
     }
 
+    /// Notes a booking that was made and committed on a server, which is given as it was before: what is known of it need
+    /// not be read again by everybody who wants the same hour.
+    pub fn sold(&self, before: &Server, new: &Booking) {
+        let (Some(place), mut all) = (new.place, self.all()) else { return };
+        let Some(known) = all.get_mut(&before.id) else { return };
+        if known.revision == before.revision && known.acked == before.acked && known.from <= new.window.starts {
+            known.revision += 1;
+            known.held.add(Held { booking: new.id.clone(), place, busy: new.busy(), layout: new.layout });
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<ServerId, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known(&self, server: &Server, from: Epoch) -> Option<Calendar> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all();
         let known = all.get(&server.id)?;
         let same = known.revision == server.revision && known.acked == server.acked && known.from <= from;
         same.then(|| known.held.clone())

@@ -1,10 +1,11 @@
 use super::{
     Caller, Desk,
-    book::{BookRequest, fresh, on, standing_of},
+    book::{fresh, on, standing_of},
     fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
     transaction::transact_once,
+    wish::BookRequest,
 };
 use crate::{
     core::{Code, Problem},

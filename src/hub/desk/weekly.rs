@@ -3,9 +3,10 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
-    book::{BookRequest, Refusal, instead, is_helped, obstacle, place, standing_of},
+    book::{Refusal, instead, is_helped, obstacle, place, standing_of},
     fit::{candidates, servers},
     transaction::transact_once,
+    wish::BookRequest,
 };
 use crate::{
     core::Problem,
@@ -56,7 +57,7 @@ impl Desk {
                 let mut all = vec![];
                 for week in &weeks {
                     let one = BookRequest { window: week.window, ..wish.first.clone() };
-                    let booking = place(&mut tx, caller, &one, Some(series.clone())).await.map_err(|problem| {
+                    let (booking, _) = place(&mut tx, caller, &one, Some(series.clone())).await.map_err(|problem| {
                         let when = format!("in the week of {}; no week was booked", week.window.starts);
                         problem.detail([when]).detail(week.note.clone())
                     })?;

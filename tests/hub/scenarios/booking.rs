@@ -4,7 +4,7 @@ use kubecamp::{
     core::{Bytes, Code},
     hub::{
         desk::{BookRequest, Caller, Desk, Edit, FreeRequest, NewServer, Report, Step, Taken, WeeklyRequest},
-        domain::{Grid, Health, Mode, Policy, State, Weekly, Who},
+        domain::{Epoch, Grid, Health, Mode, Policy, State, Weekly, Who},
         store::Listing,
     },
 };
@@ -64,6 +64,44 @@ pub async fn what_is_offered_instead_can_be_had(desk: Desk) {
     assert_eq!(starts("amy").await, [60, 240, 270]);
     assert_eq!(starts("cem").await, [60, 90, 120, 150, 180, 210, 240, 270]);
     healthy(&desk).await;
+}
+
+/// A refusal looks at what is kept of each server; `free` reads the database.
+pub async fn what_is_kept_of_a_server_is_what_it_holds(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let first = book(&desk, "amy", 120, 180).await;
+    let ask = async |what: &str| {
+        let refusal = desk.book(&who("cem"), NOW, None, &wish(Some("one"), 120, 180)).await.unwrap_err();
+        let offered: Vec<Epoch> = refusal.alternatives.iter().map(|f| f.window.starts).collect();
+        let want = FreeRequest {
+            person: None,
+            course: None,
+            server: None,
+            labels: [].into(),
+            layout: wish(None, 0, 60).layout,
+            minutes: 60,
+            within: window(0, 3 * 1440),
+            most: 200,
+        };
+        let mut free: Vec<Epoch> =
+            desk.free(&who("cem"), NOW, &want).await.unwrap().iter().map(|f| f.window.starts).collect();
+        free.sort_by_key(|start| ((*start - at(120)).abs(), *start < at(120)));
+        assert_eq!(offered, free[..3], "{what}");
+    };
+    ask("nothing was kept yet").await;
+    let before = desk.server(&who("amy"), NOW, &"one".parse().unwrap()).await.unwrap().revision;
+    let second = book(&desk, "bob", 210, 300).await;
+    let after = desk.server(&who("amy"), NOW, &"one".parse().unwrap()).await.unwrap().revision;
+    assert_eq!(after, before + 1, "what is kept is brought up to date by this");
+    ask("a booking was added to it").await;
+    book(&desk, "dan", 330, 390).await;
+    ask("another one").await;
+    desk.cancel(&who("bob"), NOW, None, &second.id, &Edit::default()).await.unwrap();
+    ask("one is gone").await;
+    book(&desk, "bob", 30, 90).await;
+    ask("one came before all others").await;
+    healthy(&desk).await;
+    assert_eq!(first.state, State::Booked);
 }
 
 pub async fn a_repeated_key_books_once(desk: Desk) {

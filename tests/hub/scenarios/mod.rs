@@ -31,6 +31,7 @@ scenarios! {
     booking {
         a_taken_slot_is_refused_with_three_alternatives,
         what_is_offered_instead_can_be_had,
+        what_is_kept_of_a_server_is_what_it_holds,
         a_repeated_key_books_once,
         quotas_hold,
         rules_of_time_hold,
