@@ -37,7 +37,7 @@ pub async fn a_full_disk_is_over_when_there_is_space(desk: &Desk, url: &str) {
     camp(desk, &generous()).await;
     let folder = tempfile::tempdir().unwrap();
     let now = Clock::system().now();
-    let amy = token(desk, "amy", now).await;
+    let (amy, bob) = (token(desk, "amy", now).await, token(desk, "bob", now).await);
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "hub", env!("CARGO_BIN_EXE_kubecamp")]);
     let hub = Process::run(shell, folder.path(), "hub", url);
@@ -57,6 +57,9 @@ pub async fn a_full_disk_is_over_when_there_is_space(desk: &Desk, url: &str) {
             assert_eq!((status, body["code"].as_str()), (500, Some("KC-HUB-DATABASE")), "{body}");
         }
         health(&client, 503).await;
+        // Also by a token that was not used before.
+        let (status, body) = ask(&client, Method::GET, "/api/v1/me", &bob, None).await.unwrap();
+        assert_eq!((status, body["id"].as_str()), (200, Some("bob")), "all can be read: {body}");
         prlimit(Some(hub.id()), Resource::Fsize, before).unwrap();
         let (status, body) = book(round).await;
         assert_eq!(status, 201, "the slot is free as if nothing had been, and no restart was needed: {body}");

@@ -40,6 +40,14 @@ pub fn signature(secret: &Secret, sent: Epoch, body: &str) -> String {
     format!("t={},v1={hex}", sent.0)
 }
 
+/// Who is first changes from second to second. Where so many are silent that a round ends before the last are served,
+/// it would be the same ones each time.
+fn in_turn<T>(mut hooks: Vec<T>, now: Epoch) -> Vec<T> {
+    let first = usize::try_from(now.0).unwrap_or(0) % hooks.len().max(1);
+    hooks.rotate_left(first);
+    hooks
+}
+
 impl Clerk {
     /// Sends the webhooks that are due: several at a time, the events of each in their order; how many arrived. What fails
     /// is tried again, later each time. It takes as long as the other sides do, so nothing else should wait for it; cut
@@ -50,7 +58,8 @@ impl Clerk {
             hooks.entry(one.hook).or_default().push(one);
         }
         let began = Instant::now();
-        let sends = hooks.into_values().map(|due| async move { self.send_in_order(now, began, due).await });
+        let hooks = in_turn(hooks.into_values().collect(), now);
+        let sends = hooks.into_iter().map(|due| async move { self.send_in_order(now, began, due).await });
         let outcomes: Vec<Result<usize, Problem>> = stream::iter(sends).buffer_unordered(AT_ONCE).collect().await;
         outcomes.into_iter().sum()
     }
@@ -98,6 +107,17 @@ impl Clerk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybodys_webhook_is_first_in_turn() {
+        let first = |second| in_turn((0..9).collect(), Epoch(second)).first().copied();
+        let firsts: std::collections::BTreeSet<_> = (1_795_467_600..1_795_467_609).map(first).collect();
+        assert_eq!(firsts.len(), 9);
+        let mut all = in_turn((0..9).collect(), Epoch(1_795_467_603));
+        all.sort_unstable();
+        assert_eq!(all, (0..9).collect::<Vec<_>>(), "nobody is left out");
+        assert_eq!(in_turn(Vec::<u8>::new(), Epoch(5)), []);
+    }
 
     #[test]
     fn the_signature_is_what_others_compute() {

@@ -18,8 +18,9 @@ use crate::{
 /// With clocks that differ by more than this nothing is armed, seconds.
 const REFUSE_OFFSET: i64 = 30;
 /// A report's number is at most so far beyond the last one: what comes after a number counts only where it is larger, so
-/// one that no agent ever reaches would silence its server for good.
-const MOST_SKIPPED: i64 = 1_000_000;
+/// one that no agent ever reaches would silence its server for good. An agent that goes on after it was enrolled again is
+/// as far beyond 0 as it ever came: half a million for each year, and a thousand more for each of its starts.
+const MOST_SKIPPED: i64 = 1 << 40;
 /// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
 const QUARANTINED_SINCE: i64 = 90 * 86_400;
 
@@ -45,7 +46,7 @@ pub struct Heard {
     pub warning: Option<String>,
 }
 
-/// What an agent did; the numbers grow by one, so that a repeated report changes nothing.
+/// What an agent did; the numbers grow, with gaps, so that a repeated report changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Its number, from 1.

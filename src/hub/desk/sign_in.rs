@@ -91,17 +91,28 @@ impl Desk {
         drop(tx);
         // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
         if row.used.is_none_or(|used| now - used > 3600) {
-            transact!(self, &caller, now, |tx| {
-                // By what is on disk now: another request may have been the first since this one looked.
-                let first = tx.token_used(&hash).await?;
-                if let (Caller::Agent(server), true) = (&caller, first) {
-                    tx.revoke_agents_before(server, &hash, row.created).await?;
-                    tx.agent_anew(server).await?;
+            match self.note_use(&caller, now, &hash, row.created).await {
+                // On a full disk people still read: it is only not noted that they did.
+                Err(problem) if caller.person().is_some() => {
+                    tracing::warn!(%problem, "the use of a token is not noted");
                 }
-                Ok(())
-            })?;
+                noted => noted?,
+            }
         }
         Ok(caller)
+    }
+
+    /// Notes that a token is used. With its first use an agent begins anew.
+    async fn note_use(&self, caller: &Caller, now: Epoch, hash: &str, made: Epoch) -> Result<(), Problem> {
+        transact!(self, caller, now, |tx| {
+            // By what is on disk now: another request may have been the first since this one looked.
+            let first = tx.token_used(hash).await?;
+            if let (Caller::Agent(server), true) = (caller, first) {
+                tx.revoke_agents_before(server, hash, made).await?;
+                tx.agent_anew(server).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Whose calendar feed a token is.

@@ -39,6 +39,9 @@ use crate::core::{Code, Problem};
 
 /// A client that has not sent its headers by then is let go; also one that asks nothing more.
 const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// A proxy keeps idle connections for a minute or two, and must not send a request on one that ends in that moment: a
+/// POST is not sent again, and its sender is told 502.
+const PROXY_PATIENCE: Duration = Duration::from_secs(150);
 /// So many clients at a time are told that they have too many connections; others are let go without a word.
 const MOST_TOLD: usize = 16;
 /// How long requests may still run after the hub was told to stop.
@@ -150,6 +153,7 @@ pub async fn serve(serving: Serving, state: AppState, stop: CancellationToken) {
         tls: serving.tls.clone(),
         addresses: (!site.behind_proxy).then(|| Room::for_addresses(site.connections)),
         told: Room::new(MOST_TOLD, MOST_TOLD),
+        patience: if site.behind_proxy { PROXY_PATIENCE } else { HEADER_PATIENCE },
     };
     let permits = Arc::new(Semaphore::new(site.connections));
     let graceful = GracefulShutdown::new();
@@ -198,6 +202,8 @@ struct Hall {
     /// By address; none behind a proxy, which is one address for all.
     addresses: Option<Arc<Room>>,
     told: Arc<Room>,
+    /// With clients that ask nothing.
+    patience: Duration,
 }
 
 impl Hall {
@@ -210,7 +216,7 @@ impl Hall {
                 Err(_) => return,
             },
         };
-        attend(stream, peer, self.tls.clone(), router, graceful, (permit, place));
+        attend(stream, peer, self.tls.clone(), router, graceful, self.patience, (permit, place));
     }
 }
 
@@ -238,6 +244,7 @@ fn attend(
     tls: Option<Tls>,
     router: &Router,
     graceful: &GracefulShutdown,
+    patience: Duration,
     held: (OwnedSemaphorePermit, Option<Place>),
 ) {
     let inner = TowerToHyperService::new(router.clone());
@@ -257,7 +264,7 @@ fn attend(
         };
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_PATIENCE)
+            .header_read_timeout(patience)
             .max_buf_size(64 << 10)
             .serve_connection(TokioIo::new(stream), service);
         // A client that goes away in the middle is everyday; the guard has logged its request.
@@ -267,6 +274,11 @@ fn attend(
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
     use super::*;
     use crate::hub::{
         desk::Desk,
@@ -301,20 +313,44 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
-    #[tokio::test]
-    async fn one_address_does_not_take_all_connections() {
-        use tokio::{
-            io::{AsyncReadExt, AsyncWriteExt},
-            net::TcpStream,
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
-        let site = Site { connections: 8, ..Site::new(None, false, false, 0) };
+    /// A hub that listens on a port of its own: its address, how it is told to stop, and its end.
+    async fn open(
+        folder: &std::path::Path,
+        site: Site,
+    ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        let store = Store::open(&format!("sqlite://{}", folder.join("hub.db").display())).await.unwrap();
         let state = AppState { desk: Desk::new(store), clock: Clock::system(), site: Arc::new(site) };
         let serving = Serving::bind(&"127.0.0.1:0".parse().unwrap(), None).await.unwrap();
         let Listen::Tcp(addr) = serving.listen else { unreachable!() };
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(serving, state, stop.clone()));
+        (addr, stop.clone(), tokio::spawn(serve(serving, state, stop)))
+    }
+
+    #[tokio::test]
+    async fn a_proxy_finds_its_connections_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let (addr, stop, served) = open(folder.path(), Site::new(None, true, true, 0)).await;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        for pause in [HEADER_PATIENCE + Duration::from_secs(1), Duration::ZERO] {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n").await.unwrap();
+            let (mut heard, mut part) = (String::new(), [0; 4096]);
+            while !heard.ends_with('}') {
+                let n = stream.read(&mut part).await.unwrap();
+                assert_ne!(n, 0, "it was closed: {heard}");
+                heard.push_str(&String::from_utf8_lossy(&part[..n]));
+            }
+            assert!(heard.starts_with("HTTP/1.1 200 "), "{heard}");
+            tokio::time::sleep(pause).await;
+        }
+        stop.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_address_does_not_take_all_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site { connections: 8, ..Site::new(None, false, false, 0) };
+        let (addr, stop, served) = open(folder.path(), site).await;
         let ask = async || {
             let mut stream = TcpStream::connect(addr).await.unwrap();
             stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n").await.unwrap();

@@ -21,8 +21,7 @@ pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
     Ok(path.into())
 }
 
-/// Sees to it that the file is there, for this user alone, and what lies beside it: all that people did is in it, and
-/// the secrets by which webhooks are signed. SQLite gives its other files the mode of this one.
+/// Sees to it that the file is there, for this user alone where it is made.
 pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
     let fail =
         |e| Problem::new(Code::HubDatabase, format!("the database {} cannot be made", path.display())).because(e);
@@ -32,14 +31,19 @@ pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
             _ => {}
         }
     }
+    if path.exists() { Ok(()) } else { Err(absent(&path.display())) }
+}
+
+/// Takes the rights of others off the file and off what lies beside it: all that people did is in it, and the secrets by
+/// which webhooks are signed. SQLite gives its other files the mode of this one.
+pub(super) fn close_to_others(path: &Path) {
     // The files beside it are where the database is in truth, and not where a link to it is.
-    let Ok(path) = fs::canonicalize(path) else { return Err(absent(&path.display())) };
-    for file in beside(&path) {
+    let files = fs::canonicalize(path).map(|path| beside(&path)).unwrap_or_default();
+    for file in files {
         if let Err(error) = tighten(&file) {
             tracing::warn!(file = %file.display(), %error, "others may read what belongs to the hub");
         }
     }
-    Ok(())
 }
 
 /// The database, SQLite's own files and the copies of older editions.
@@ -110,5 +114,18 @@ mod tests {
         assert_eq!(Store::open_existing(&url).await.unwrap_err().code, Code::HubInvalid, "an empty file is no hub's");
         Store::open(&url).await.unwrap().close().await;
         Store::open_existing(&url).await.unwrap().close().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_program_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        let url = format!("sqlite://{}", path.display());
+        let text = "127.0.0.1 localhost\n".repeat(100);
+        fs::write(&path, &text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Store::open_existing(&url).await.is_err() && Store::open(&url).await.is_err());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

@@ -119,9 +119,12 @@ impl Store {
         };
         let writer =
             pool(1).connect_with(options.clone()).await.map_err(|e| problem(e).detail([path.display().to_string()]))?;
-        if !make && edition(&writer).await? == 0 {
+        let had = edition(&writer).await?;
+        if !make && had == 0 {
             return Err(absent(&path.display()));
         }
+        // It was read, so it is a database: a file of another program that was named by mistake stays as it is.
+        file::close_to_others(path);
         let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
         backup(&writer, path, known).await?;
         for_sqlite().run(&writer).await.map_err(migration)?;

@@ -161,7 +161,7 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
     }
     desk.lab(&agent("one"), NOW, &one, 8, "amy", Some(("gate-amy", "1x4c12g"))).await.unwrap();
     // Else nothing that this agent says later would count.
-    for number in [1_000_009, i64::MAX] {
+    for number in [(1_i64 << 40) + 9, i64::MAX] {
         let far = desk.stray(&agent("one"), NOW, &one, number, "amy").await.unwrap_err();
         assert!(far.code == Code::HubInvalid && !far.hints.is_empty(), "{far}");
     }
@@ -176,6 +176,11 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
     desk.caller_of(at(63), &second).await.unwrap();
     assert_eq!(desk.labs(&who("amy"), at(63), None).await.unwrap(), []);
     assert_eq!(report(&desk, 1, &next, Step::Arming, 120).await, Taken::Applied);
+
+    // It is enrolled once more and keeps its journal of years: it goes on where it was.
+    let third = desk.make_agent_token(&Caller::Console, at(121), &one).await.unwrap().text;
+    desk.caller_of(at(121), &third).await.unwrap();
+    assert_eq!(report(&desk, 5_000_000, &next, Step::Active, 122).await, Taken::Applied);
     healthy(&desk).await;
 }
 

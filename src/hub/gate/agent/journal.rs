@@ -101,9 +101,10 @@ impl Journal {
                 ledger = sum.sum;
             } else {
                 // Not torn but altered: going on from a guess could open a door.
-                return Err(unusable(file)
-                    .detail(["a line in its midst cannot be read"])
-                    .hint("Move the file away; every account is then shut and cleaned before the next slot."));
+                return Err(unusable(file).detail(["a line in its midst cannot be read"]).hint(
+                    "Move the file away, and enroll the server again: else the hub takes the first reports of the \
+                         new one for known. Every account is shut and cleaned before the next slot.",
+                ));
             }
             whole += raw.len() as u64;
         }
@@ -221,7 +222,9 @@ mod tests {
         again.write(6, Entry::Done { booking: "a".into(), step: Step::Arm }).unwrap();
         assert_eq!(*Journal::open(dir.path()).unwrap().ledger(), *again.ledger());
         fs::write(&file, [&whole[..], b"{}\n", &whole[..]].concat()).unwrap();
-        assert_eq!(Journal::open(dir.path()).err().unwrap().code, Code::GateState);
+        let altered = Journal::open(dir.path()).err().unwrap();
+        assert_eq!(altered.code, Code::GateState);
+        assert!(altered.all_hints().iter().any(|hint| hint.contains("enroll the server again")), "{altered}");
     }
 
     #[test]
