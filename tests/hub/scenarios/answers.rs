@@ -3,12 +3,27 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
-        domain::{Health, Mode, Policy, State, Weekly},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
+        domain::{Epoch, Free, Health, Mode, Policy, State, Weekly},
     },
 };
 
-use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, new_server, server_with, who, window, wish};
+use crate::hub::world::{
+    NOW, at, book, camp, clerk, generous, healthy, new_server, server, server_with, who, window, wish,
+};
+
+/// What a wish of amy's is refused with; each of it can be had as it is offered.
+async fn offered(desk: &Desk, now: Epoch, want: &BookRequest, code: Code) -> Vec<Free> {
+    let refusal = desk.book(&who("amy"), now, None, want).await.unwrap_err();
+    assert_eq!((refusal.problem.code, refusal.alternatives.len()), (code, 3), "{refusal:?}");
+    for free in &refusal.alternatives {
+        let this = BookRequest { window: free.window, server: Some(free.server.clone()), ..want.clone() };
+        let booked = desk.book(&who("amy"), now, None, &this).await;
+        let booked = booked.unwrap_or_else(|refusal| panic!("{free:?}: {}", refusal.problem));
+        desk.cancel(&who("amy"), now, None, &booked.id, &Edit::default()).await.unwrap();
+    }
+    refusal.alternatives
+}
 
 pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -127,5 +142,19 @@ pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1, "what is out of use may come back in time");
     let offer = desk.booking(&who("amy"), at(3), &away.id).await.unwrap();
     assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));
+    healthy(&desk).await;
+}
+
+pub async fn work_that_has_just_ended_is_not_offered_again(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    desk.add_maintenance(&Caller::Console, NOW, None, &"two".parse().unwrap(), window(-60, 10), "new disk")
+        .await
+        .unwrap();
+    book(&desk, "bob", 30, 90).await;
+    desk.book(&who("cem"), NOW, None, &wish(Some("two"), 90, 150)).await.unwrap();
+    // The half hour that runs is the nearest that is free on two; but work was done there in its first ten minutes.
+    let found = offered(&desk, at(20), &wish(None, 30, 90), Code::BookConflict).await;
+    assert!(found.iter().all(|free| free.window.starts >= at(30)), "{found:?}");
     healthy(&desk).await;
 }

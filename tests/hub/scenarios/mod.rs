@@ -51,6 +51,7 @@ scenarios! {
         a_week_that_clocks_make_too_long_is_explained,
         shorter_hours_tell_what_they_leave_outside,
         nobody_waits_for_hours_that_never_open,
+        work_that_has_just_ended_is_not_offered_again,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
