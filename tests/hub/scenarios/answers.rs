@@ -9,7 +9,7 @@ use kubecamp::{
 };
 
 use crate::hub::world::{
-    NOW, at, book, camp, clerk, generous, healthy, new_server, server, server_with, who, window, wish,
+    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, server, server_with, who, window, wish,
 };
 
 /// What a wish of amy's is refused with; each of it can be had as it is offered.
@@ -156,5 +156,29 @@ pub async fn work_that_has_just_ended_is_not_offered_again(desk: Desk) {
     // The half hour that runs is the nearest that is free on two; but work was done there in its first ten minutes.
     let found = offered(&desk, at(20), &wish(None, 30, 90), Code::BookConflict).await;
     assert!(found.iter().all(|free| free.window.starts >= at(30)), "{found:?}");
+    healthy(&desk).await;
+}
+
+pub async fn what_is_offered_has_room_for_the_lab_that_would_run_there(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "a", Mode::Exclusive, 8, 32).await;
+    server(&desk, "big", Mode::Shared, 8, 32).await;
+    // Without a layout it is the saved lab's: a small one on the first server, a large one on the second.
+    for (name, layout) in [("a", "1x4c12g"), ("big", "2x4c8g")] {
+        desk.lab(&agent(name), NOW, &name.parse().unwrap(), 1, "amy", Some(("gate-amy", layout))).await.unwrap();
+    }
+    for (login, server, layout) in [("bob", "a", "1x4c12g"), ("cem", "one", "2x4c8g"), ("dan", "big", "2x4c8g")] {
+        let lab = BookRequest { layout: Some(layout.parse().unwrap()), ..wish(Some(server), 60, 120) };
+        desk.book(&who(login), NOW, None, &lab).await.unwrap();
+    }
+    let any = BookRequest { layout: None, ..wish(None, 60, 120) };
+    for server in [None, Some("big")] {
+        let want = BookRequest { server: server.map(|s| s.parse().unwrap()), ..any.clone() };
+        let found = offered(&desk, NOW, &want, Code::BookConflict).await;
+        assert!(found.iter().all(|free| free.window != want.window), "it has room for a smaller lab only: {found:?}");
+    }
+    let small = BookRequest { layout: Some("1x4c12g".parse().unwrap()), ..wish(Some("one"), 60, 120) };
+    let found = offered(&desk, NOW, &small, Code::BookConflict).await;
+    assert_eq!((found[0].server.as_str(), found[0].window), ("big", small.window), "which can be had by its name");
     healthy(&desk).await;
 }

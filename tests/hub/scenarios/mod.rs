@@ -52,6 +52,7 @@ scenarios! {
         shorter_hours_tell_what_they_leave_outside,
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,
+        what_is_offered_has_room_for_the_lab_that_would_run_there,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
