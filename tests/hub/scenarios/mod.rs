@@ -85,6 +85,7 @@ scenarios! {
     }
     people {
         the_last_admin_stays,
+        who_is_added_twice_under_one_key_keeps_what_they_hold,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,
