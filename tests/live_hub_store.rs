@@ -37,6 +37,9 @@ async fn live_hub_store_hammer() {
     hammer::groups_go_while_members_book(&desk).await;
     desk.close().await;
     let (desk, _) = postgres.fresh().await;
+    hammer::rosters_come_while_students_book(&desk).await;
+    desk.close().await;
+    let (desk, _) = postgres.fresh().await;
     hammer::nobody_waits_for_a_server_that_is_gone(&desk).await;
     desk.close().await;
     let (desk, _) = postgres.fresh().await;

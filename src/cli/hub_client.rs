@@ -228,7 +228,7 @@ fn problem_of(body: ProblemBody) -> Problem {
     if let Some(line) = body.line {
         problem.what = format!("line {line}: {}", problem.what);
     }
-    body.hints.into_iter().fold(problem, Problem::hint)
+    body.hints.into_iter().fold(problem, |problem, hint| problem.hint(zone.told(&hint)))
 }
 
 fn read(file: &Path) -> Result<Option<Kept>, Problem> {
@@ -239,5 +239,21 @@ fn read(file: &Path) -> Result<Option<Kept>, Problem> {
         Ok(text) => {
             serde_json::from_str(&text).map(Some).map_err(|_| bad().hint("Sign in again: kubecamp login --hub URL."))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::http::Refused;
+
+    #[test]
+    fn a_refusal_is_told_by_the_clock_of_this_computer() {
+        let at = "2026-11-24T14:00:00Z";
+        let problem = Problem::new(Code::BookConflict, format!("taken after {at}"));
+        let refused = Refused::from(problem.detail([format!("on one: {at}")]).hint(format!("until {at}")));
+        let problem = problem_of(refused.body());
+        let hint = problem.all_hints().iter().any(|hint| *hint == own_zone().told(&format!("until {at}")));
+        assert!(hint && !format!("{problem:?}").contains(at), "{problem:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kubecamp::{
-    core::{Code, Problem},
+    core::{Code, Problem, Problems},
     hub::{
         desk::{Caller, Desk, Edit, WeeklyRequest},
         domain::{Booking, BookingId, Health, Mode, ServerId, State, Weekly},
@@ -172,6 +172,40 @@ pub async fn groups_go_while_members_book(desk: &Desk) {
         assert_ne!(books.is_ok(), goes.is_ok(), "round {n}");
         let why = books.map_err(|refusal| refusal.problem).map(drop).and(goes).unwrap_err().code;
         assert!(matches!(why, Code::BookState | Code::HubInvalid | Code::HubUnknown), "round {n}: {why:?}");
+    }
+    healthy(desk).await;
+}
+
+/// Two rosters name the same people the other way round, while those book: nobody waits in a circle.
+pub async fn rosters_come_while_students_book(desk: &Desk) {
+    crowd(desk).await;
+    server(desk, "two", Mode::Exclusive, 8, 32).await;
+    for (login, name) in [("s0", "two"), ("s1", "one")] {
+        desk.book(&who(login), NOW, None, &wish(Some(name), 0, 60)).await.unwrap();
+    }
+    let (console, course) = (Caller::Console, "k8s".parse().unwrap());
+    for n in 0..ROUNDS {
+        let lines =
+            |logins: [usize; 4], round: &str| logins.map(|login| format!("s{login},S {round} {n},red\n")).concat();
+        let (up, down) = (lines([0, 1, 2, 3], "up"), lines([3, 2, 1, 0], "down"));
+        let (from, first, second) = (120 + n * 120, who("s2"), who("s3"));
+        let (on_one, on_two) = (wish(Some("one"), from, from + 60), wish(Some("two"), from, from + 60));
+        let all = async {
+            tokio::join!(
+                desk.import_roster(&console, NOW, None, &course, "r", &up),
+                desk.import_roster(&console, NOW, None, &course, "r", &down),
+                desk.book(&first, NOW, None, &on_two),
+                desk.book(&second, NOW, None, &on_one),
+            )
+        };
+        let (up, down, one, two) = tokio::time::timeout(LIMIT, all).await.unwrap();
+        // Of two that change the same rows one may be overtaken: it is whole or not there.
+        for problem in [up, down].into_iter().filter_map(Result::err).flat_map(Problems::into_vec) {
+            assert_eq!(problem.code, Code::BookStale, "round {n}: {problem}");
+        }
+        for booked in [one, two] {
+            assert_eq!(booked.unwrap().state, State::Booked, "round {n}");
+        }
     }
     healthy(desk).await;
 }

@@ -44,6 +44,8 @@ async fn sqlite_hammer() {
     let folder = tempfile::tempdir().unwrap();
     hammer::groups_go_while_members_book(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
+    hammer::rosters_come_while_students_book(&sqlite(&folder).await.0).await;
+    let folder = tempfile::tempdir().unwrap();
     hammer::nobody_waits_for_a_server_that_is_gone(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
     hammer::a_server_goes_in_a_busy_hour(&sqlite(&folder).await.0).await;

@@ -2,8 +2,8 @@ use serde::Serialize;
 
 use super::{
     Caller, Desk,
-    fit::{candidates, servers},
-    prefer::{Locks, meant, preferred},
+    fit::{by_lab, candidates, servers},
+    prefer::{Locks, preferred},
     rules::{self, Standing},
     taken::Survey,
     transaction::transact_once,
@@ -14,7 +14,7 @@ use crate::{
     hub::{
         domain::{
             Ask, Booking, BookingId, Epoch, Free, Ground, Mode, NEAR, SeriesId, Server, State, Window, alternatives,
-            around, find_place,
+            around, find_place, nearest,
         },
         store::Tx,
     },
@@ -128,7 +128,8 @@ async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &S
 }
 
 /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
-/// of them overlaps what the person holds already, so none repeats a wish that was refused for that.
+/// of them overlaps what the person holds already, so none repeats a wish that was refused for that; and on each server
+/// there is room for the lab that would run there.
 pub(super) async fn instead(
     tx: &mut Tx,
     standing: &Standing,
@@ -136,20 +137,22 @@ pub(super) async fn instead(
     survey: &Survey,
 ) -> Result<Vec<Free>, Problem> {
     let now = tx.now();
-    let candidates = preferred(candidates(survey.servers(None)?, standing, wish)?, &standing.labs);
-    let Some(layout) = candidates.first().map(|(_, own)| wish.layout.unwrap_or(*own)) else { return Ok(vec![]) };
-    let servers: Vec<Server> = candidates.into_iter().map(|(server, _)| server).collect();
+    let (starts, length) = (wish.window.starts, wish.window.length());
     let policy = &standing.course.policy;
-    let labs = meant(&standing.labs, wish.layout, layout);
+    let by_lab = by_lab(candidates(survey.servers(None)?, standing, wish)?);
     let horizon = i64::from(policy.horizon);
     let Some(widest) = around(policy, now, wish.window, horizon.max(NEAR)) else { return Ok(vec![]) };
     let own = tx.windows_of(&standing.person.id, widest, None).await?;
     let mut found = vec![];
     for days in [NEAR, horizon] {
         let Some(within) = around(policy, now, wish.window, days) else { continue };
-        let grounds = survey.grounds(tx, servers.clone(), within).await?;
-        let ask = Ask { layout, length: wish.window.length(), within, labs: &labs, apart: &own };
-        found = alternatives(&grounds, policy, now, wish.window.starts, ask, 3);
+        found.clear();
+        for (layout, servers) in &by_lab {
+            let grounds = survey.grounds(tx, servers.clone(), within).await?;
+            let ask = Ask { layout: *layout, length, within, labs: &standing.labs, apart: &own };
+            found.extend(alternatives(&grounds, policy, now, starts, ask, 3));
+        }
+        nearest(&mut found, starts, 3);
         if found.len() == 3 {
             break;
         }

@@ -277,7 +277,8 @@ impl Desk {
             }
             tx.person(&new.id).await
         })?;
-        if !active {
+        // Who is added holds nothing; who was let in since then shall keep what they hold when it is asked once more.
+        if !active && version.is_some() {
             self.end_all_of(caller, now, &new.id).await?;
         }
         Ok(person)

@@ -40,6 +40,18 @@ pub(super) fn fitting(servers: Vec<Server>, standing: &Standing, wish: &BookRequ
     servers.into_iter().filter_map(fit).collect()
 }
 
+/// Servers by the lab that would run there.
+pub(super) fn by_lab(all: Vec<(Server, Layout)>) -> Vec<(Layout, Vec<Server>)> {
+    let mut found: Vec<(Layout, Vec<Server>)> = vec![];
+    for (server, layout) in all {
+        match found.iter_mut().find(|(of, _)| *of == layout) {
+            Some((_, servers)) => servers.push(server),
+            None => found.push((layout, vec![server])),
+        }
+    }
+    found
+}
+
 /// The lab that would run on a server; none where it could never do.
 fn lab_on(server: &Server, standing: &Standing, wish: &BookRequest) -> Option<Layout> {
     let saved = || {

@@ -6,7 +6,10 @@ use utoipa::ToSchema;
 use super::{Caller, Desk, NewPerson, transaction::transact_once};
 use crate::{
     core::{At, Code, Problem, Problems},
-    hub::domain::{CourseId, Epoch, GroupId, Person, Role, Zone},
+    hub::{
+        domain::{CourseId, Epoch, GroupId, Person, PersonId, Role, Zone},
+        store::Tx,
+    },
 };
 
 /// What a roster did.
@@ -47,33 +50,45 @@ impl Desk {
         let outcome = async {
             transact_once!(self, caller, now, key, ("roster", course, text), |tx| {
                 tx.course(course).await?;
-                let mut done = Imported { added: 0, changed: 0, same: 0 };
-                for Line { person, group } in &lines {
-                    tx.put_group(group, course).await?;
-                    let there = tx.find_person(&person.id).await?;
-                    let next = row(person, there.as_ref());
-                    match there {
-                        None => {
-                            tx.add_person(&next).await?;
-                            done.added += 1;
-                        }
-                        Some(old) if old.role != Role::Student => {
-                            let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
-                            return Err(Problem::new(Code::HubRoster, what));
-                        }
-                        Some(old) if old == next && old.groups.contains(group) => done.same += 1,
-                        Some(_) => {
-                            tx.change_person(&next).await?;
-                            done.changed += 1;
-                        }
-                    }
-                    tx.set_member(&person.id, group, true).await?;
-                }
-                Ok(done)
+                take_in(&mut tx, course, &lines).await
             })
         };
         outcome.await.map_err(Problems::from)
     }
+}
+
+/// Adds and changes who is in the lines, which are by login. Locks: servers by name, then people, then groups; who gets
+/// a new group is changed, and so locked before it.
+async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[Line]) -> Result<Imported, Problem> {
+    let mut done = Imported { added: 0, changed: 0, same: 0 };
+    let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
+    tx.lock_servers_of_people(&people).await?;
+    for Line { person, group } in lines {
+        let there = tx.find_person(&person.id).await?;
+        let next = row(person, there.as_ref());
+        match there {
+            None => {
+                tx.add_person(&next).await?;
+                done.added += 1;
+            }
+            Some(old) if old.role != Role::Student => {
+                let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
+                return Err(Problem::new(Code::HubRoster, what));
+            }
+            Some(old) if old == next && old.groups.contains(group) => done.same += 1,
+            Some(_) => {
+                tx.change_person(&next).await?;
+                done.changed += 1;
+            }
+        }
+    }
+    for group in lines.iter().map(|line| &line.group).collect::<BTreeSet<_>>() {
+        tx.put_group(group, course).await?;
+    }
+    for Line { person, group } in lines {
+        tx.set_member(&person.id, group, true).await?;
+    }
+    Ok(done)
 }
 
 /// The row that a line asks for; what it leaves empty stays as it is.
@@ -90,6 +105,7 @@ fn row(new: &NewPerson, there: Option<&Person>) -> Person {
     }
 }
 
+/// The lines by login.
 fn read(file: &str, text: &str) -> Result<Vec<Line>, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut lines, mut wrong, mut seen) = (vec![], vec![], BTreeSet::new());
@@ -115,6 +131,7 @@ fn read(file: &str, text: &str) -> Result<Vec<Line>, Problems> {
         wrong.push(Problem::new(Code::HubRoster, format!("{file} names nobody")));
     }
     Problems::check(wrong)?;
+    lines.sort_by(|a, b| a.person.id.cmp(&b.person.id));
     Ok(lines)
 }
 
@@ -190,9 +207,9 @@ mod tests {
     #[test]
     fn a_good_roster_is_read() {
         let lines =
-            read("r", "\u{feff}login,name,group,zone\namy,\"A \"\"M\"\" Y\",g1,Asia/Shanghai\r\nbob,Bob,g2\n").unwrap();
+            read("r", "\u{feff}login,name,group,zone\nbob,Bob,g2\r\namy,\"A \"\"M\"\" Y\",g1,Asia/Shanghai\n").unwrap();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0].person.name, "A \"M\" Y");
+        assert_eq!(lines[0].person.name, "A \"M\" Y", "by login");
         assert!(read("r", "# nothing\n").is_err());
     }
 

@@ -41,7 +41,9 @@ impl Taken {
     /// has written and not committed may never become true, under a revision that comes again.
     pub async fn survey(&self, tx: &mut Tx, from: Epoch) -> Result<Survey, Problem> {
         let servers = tx.servers().await?;
-        let closed = tx.maintenance(Window { starts: from.min(tx.now()), ends: Epoch::LAST }).await?;
+        // A slot may have begun already: the step of the raster that runs, which is a day long at most.
+        let from = from.min(tx.now() - 86_400);
+        let closed = tx.maintenance(Window { starts: from, ends: Epoch::LAST }).await?;
         Ok(Survey { taken: self.clone(), servers, closed })
     }
 

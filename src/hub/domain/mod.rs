@@ -36,7 +36,7 @@ pub use people::{Course, Group, Person, Role};
 pub use policy::Policy;
 pub use quota::{ROLLING, Use, most_in_any_week, used_before};
 pub use saved_lab::{Beginning, SavedLab};
-pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots};
+pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots, nearest};
 pub use server::{Health, Maintenance, Mode, Server, WARN_OFFSET};
 pub use slot::{PlanSlot, ServerPlan};
 pub use state::{State, Who};

@@ -146,10 +146,15 @@ pub fn alternatives(
         found.extend(policy.grid.lines(&ground.server.zone, later).filter_map(free).take(most));
         found.extend(policy.grid.lines_back(&ground.server.zone, earlier).filter_map(free).take(most));
     }
+    nearest(&mut found, wish, most);
+    found
+}
+
+/// Leaves the `most` that are nearest to a wished start, in that order.
+pub fn nearest(found: &mut Vec<Free>, wish: Epoch, most: usize) {
     found.sort_by_key(|f| {
         let far = f.window.starts - wish;
         (far.abs(), far < 0, Beginning::rank(f.lab.as_ref()), f.server.clone())
     });
     found.truncate(most);
-    found
 }

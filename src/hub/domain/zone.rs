@@ -90,10 +90,14 @@ impl Zone {
         said
     }
 
-    /// The time of day; seconds only where there are any.
+    /// The time of day; seconds only where there are any, and the offset where clocks show it twice.
     fn clock(&self, at: Epoch) -> String {
         let local = self.local(at);
-        local.strftime(if local.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
+        let time = local.strftime(if local.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string();
+        match self.read(local) {
+            Local::Twice(_) => format!("{time}{}", at.timestamp().to_zoned(self.0.clone()).strftime("%:z")),
+            _ => time,
+        }
     }
 
     /// The zone for jiff.
@@ -164,9 +168,11 @@ mod tests {
         let window = |from: &str, to: &str| Window { starts: from.parse().unwrap(), ends: to.parse().unwrap() };
         let day = window("2026-11-26T03:00:00Z", "2026-11-26T04:30:00Z");
         let night = window("2026-07-01T21:30:00Z", "2026-07-01T23:00:05Z");
+        let fold = window("2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z");
         for (text, want) in [
             (format!("bob holds b1 at {day}"), "bob holds b1 at 2026-11-26 04:00–05:30 (Europe/Berlin)"),
             (format!("{night} is over"), "2026-07-01 23:30–2026-07-02 01:00:05 (Europe/Berlin) is over"),
+            (format!("{fold} is over"), "2026-10-25 02:30+02:00–02:00+01:00 (Europe/Berlin) is over"),
             (
                 format!("{} is not before {}", day.starts, day.starts),
                 "2026-11-26 04:00 is not before 2026-11-26 04:00 (Europe/Berlin)",

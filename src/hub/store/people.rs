@@ -194,6 +194,14 @@ impl Tx {
         Ok(())
     }
 
+    /// Locks the servers whose plans name any of these people, by name; before several of them are changed.
+    pub async fn lock_servers_of_people(&mut self, ids: &[&PersonId]) -> Result<(), Problem> {
+        let sql = "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings WHERE person IN \
+                   (SELECT jsonb_array_elements_text(CAST(CAST($1 AS TEXT) AS JSONB))) \
+                   AND state IN ('booked', 'delayed', 'arming', 'active')) ORDER BY id FOR UPDATE";
+        self.lock(sql, &json!(ids).to_string()).await
+    }
+
     /// Changes somebody; `next.version` is the version that was read. The plans that name them are made anew.
     pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
         // Servers before people and by name, as everywhere; an update alone takes them in any order.

@@ -3,12 +3,27 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
-        domain::{Health, Mode, Policy, State, Weekly},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
+        domain::{Epoch, Free, Health, Mode, Policy, State, Weekly},
     },
 };
 
-use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, new_server, server_with, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, server, server_with, who, window, wish,
+};
+
+/// What a wish of amy's is refused with; each of it can be had as it is offered.
+async fn offered(desk: &Desk, now: Epoch, want: &BookRequest, code: Code) -> Vec<Free> {
+    let refusal = desk.book(&who("amy"), now, None, want).await.unwrap_err();
+    assert_eq!((refusal.problem.code, refusal.alternatives.len()), (code, 3), "{refusal:?}");
+    for free in &refusal.alternatives {
+        let this = BookRequest { window: free.window, server: Some(free.server.clone()), ..want.clone() };
+        let booked = desk.book(&who("amy"), now, None, &this).await;
+        let booked = booked.unwrap_or_else(|refusal| panic!("{free:?}: {}", refusal.problem));
+        desk.cancel(&who("amy"), now, None, &booked.id, &Edit::default()).await.unwrap();
+    }
+    refusal.alternatives
+}
 
 pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -127,5 +142,43 @@ pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1, "what is out of use may come back in time");
     let offer = desk.booking(&who("amy"), at(3), &away.id).await.unwrap();
     assert_eq!((offer.state, offer.server.unwrap().as_str()), (State::Offered, "two"));
+    healthy(&desk).await;
+}
+
+pub async fn work_that_has_just_ended_is_not_offered_again(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    desk.add_maintenance(&Caller::Console, NOW, None, &"two".parse().unwrap(), window(-60, 10), "new disk")
+        .await
+        .unwrap();
+    book(&desk, "bob", 30, 90).await;
+    desk.book(&who("cem"), NOW, None, &wish(Some("two"), 90, 150)).await.unwrap();
+    // The half hour that runs is the nearest that is free on two; but work was done there in its first ten minutes.
+    let found = offered(&desk, at(20), &wish(None, 30, 90), Code::BookConflict).await;
+    assert!(found.iter().all(|free| free.window.starts >= at(30)), "{found:?}");
+    healthy(&desk).await;
+}
+
+pub async fn what_is_offered_has_room_for_the_lab_that_would_run_there(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "a", Mode::Exclusive, 8, 32).await;
+    server(&desk, "big", Mode::Shared, 8, 32).await;
+    // Without a layout it is the saved lab's: a small one on the first server, a large one on the second.
+    for (name, layout) in [("a", "1x4c12g"), ("big", "2x4c8g")] {
+        desk.lab(&agent(name), NOW, &name.parse().unwrap(), 1, "amy", Some(("gate-amy", layout))).await.unwrap();
+    }
+    for (login, server, layout) in [("bob", "a", "1x4c12g"), ("cem", "one", "2x4c8g"), ("dan", "big", "2x4c8g")] {
+        let lab = BookRequest { layout: Some(layout.parse().unwrap()), ..wish(Some(server), 60, 120) };
+        desk.book(&who(login), NOW, None, &lab).await.unwrap();
+    }
+    let any = BookRequest { layout: None, ..wish(None, 60, 120) };
+    for server in [None, Some("big")] {
+        let want = BookRequest { server: server.map(|s| s.parse().unwrap()), ..any.clone() };
+        let found = offered(&desk, NOW, &want, Code::BookConflict).await;
+        assert!(found.iter().all(|free| free.window != want.window), "it has room for a smaller lab only: {found:?}");
+    }
+    let small = BookRequest { layout: Some("1x4c12g".parse().unwrap()), ..wish(Some("one"), 60, 120) };
+    let found = offered(&desk, NOW, &small, Code::BookConflict).await;
+    assert_eq!((found[0].server.as_str(), found[0].window), ("big", small.window), "which can be had by its name");
     healthy(&desk).await;
 }

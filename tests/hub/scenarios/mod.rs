@@ -52,6 +52,8 @@ scenarios! {
         a_week_that_clocks_make_too_long_is_explained,
         shorter_hours_tell_what_they_leave_outside,
         nobody_waits_for_hours_that_never_open,
+        work_that_has_just_ended_is_not_offered_again,
+        what_is_offered_has_room_for_the_lab_that_would_run_there,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
@@ -84,6 +86,7 @@ scenarios! {
     }
     people {
         the_last_admin_stays,
+        who_is_added_twice_under_one_key_keeps_what_they_hold,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,

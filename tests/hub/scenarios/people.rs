@@ -8,7 +8,7 @@ use kubecamp::{
     },
 };
 
-use crate::hub::world::{NOW, camp, healthy};
+use crate::hub::world::{NOW, book, camp, healthy, who};
 
 fn admin(login: &str) -> NewPerson {
     let id = login.parse().unwrap();
@@ -39,5 +39,18 @@ pub async fn the_last_admin_stays(desk: Desk) {
     desk.put_person(&console, NOW, &admin("bea"), Some(1)).await.unwrap();
     assert_eq!(desk.put_person(&own, NOW, &student, Some(2)).await.unwrap().role, Role::Student);
     assert_eq!(desk.put_person(&console, NOW, &out, Some(2)).await.unwrap_err().code, Code::HubDenied);
+    healthy(&desk).await;
+}
+
+pub async fn who_is_added_twice_under_one_key_keeps_what_they_hold(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let console = Caller::Console;
+    let eve = NewPerson { role: Role::Student, active: Some(false), ..admin("eve") };
+    let added = desk.add_person(&console, NOW, Some("k"), &eve).await.unwrap();
+    desk.put_person(&console, NOW, &NewPerson { active: None, ..eve.clone() }, Some(1)).await.unwrap();
+    desk.set_member(&console, NOW, &eve.id, &"red".parse().unwrap(), true).await.unwrap();
+    let booked = book(&desk, "eve", 60, 120).await;
+    assert_eq!(desk.add_person(&console, NOW, Some("k"), &eve).await.unwrap(), added);
+    assert_eq!(desk.booking(&who("eve"), NOW, &booked.id).await.unwrap(), booked, "a repeat changes nothing");
     healthy(&desk).await;
 }

@@ -36,7 +36,7 @@ impl Trouble {
         let private = matches!(problem.code, Code::HubDatabase | Code::Internal);
         let mut hints = vec![words.hint(problem.code)];
         // Hints of their own are English and exact: they stand beside the translated one.
-        hints.extend(problem.hints.iter().map(|h| h.0.clone()));
+        hints.extend(problem.hints.iter().map(|h| civil.zone.told(&h.0)));
         Self {
             status,
             code: problem.code.to_string(),
@@ -68,13 +68,14 @@ mod tests {
     #[test]
     fn a_refusal_speaks_the_viewers_language_and_time() {
         let what = "server one is taken at 2026-11-24T14:00:00Z to 2026-11-24T15:00:00Z";
-        let problem = Problem::new(Code::BookConflict, what);
+        let problem = Problem::new(Code::BookConflict, what).hint("Until 2026-11-24T13:30:00Z at most.");
         let shown = |zone: &str, lang| Trouble::new(&problem, 409, &Civil { zone: zone.parse().unwrap(), lang });
         let zh = shown("Asia/Shanghai", Lang::Zh);
         assert_eq!(zh.what, "服务器 one 在 2026-11-24 22:00–23:00 (Asia/Shanghai) 已被占用。");
         let en = shown("Europe/Berlin", Lang::En);
         assert_eq!(en.what, "server one is taken at 2026-11-24 15:00–16:00 (Europe/Berlin)");
         assert!(en.english && !zh.english);
+        assert_eq!(en.hints[1], "Until 2026-11-24 14:30 (Europe/Berlin) at most.");
         let draw = |trouble: &Trouble| {
             let frame = Frame::open(Lang::Zh, "/", Epoch(0));
             draw::draw("problem.html", Words::of(Lang::Zh), &frame, &[trouble]).unwrap()
