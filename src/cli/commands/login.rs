@@ -1,11 +1,12 @@
 use std::{
     env, fs,
     io::{self, IsTerminal},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use reqwest::Method;
+use reqwest::{Method, Url};
 use russh::keys::{HashAlg, PublicKey};
 use serde::Deserialize;
 use serde_json::json;
@@ -40,6 +41,7 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         let person = person(args.person)?;
         let asked: Challenge =
             client.send(Method::POST, "/api/v1/sign-in/challenge", &json!({ "person": person }), None).await?;
+        check_meant(client.hub(), &asked.text)?;
         let key = key_file(args.identity)?;
         let signature = sign(&key, &asked.text).await?;
         let label = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -54,6 +56,22 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         add_key(&signed_in, me, file).await?;
     }
     Ok(())
+}
+
+/// Refuses to sign what another hub would take: the challenge names the hub that made it, and one that is reached by https
+/// is reached by that name. This computer's own ports may be tunnels to it.
+fn check_meant(asked: &str, challenge: &str) -> Result<(), Problem> {
+    let Some(named) = challenge.rsplit(' ').next().filter(|word| word.starts_with("https://")) else { return Ok(()) };
+    let (Ok(asked), Ok(hub)) = (asked.parse::<Url>(), named.parse::<Url>()) else { return Ok(()) };
+    let here = matches!(asked.host_str(), Some("localhost" | "[::1]"))
+        || asked.host_str().is_some_and(|host| host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()));
+    if here || asked.origin() == hub.origin() {
+        return Ok(());
+    }
+    let (asked, hub) = (asked.origin().ascii_serialization(), hub.origin().ascii_serialization());
+    Err(Problem::new(Code::HubSignIn, format!("{asked} asks for a signature that is for the hub at {hub}"))
+        .hint(format!("Sign in where your course is: kubecamp login --hub {hub}."))
+        .hint("If both are the same hub, an admin gives it the address that people use: hub serve --public-url."))
 }
 
 /// What may be wrong with a link. The hub does not tell, so that nobody learns anything by trying.
@@ -163,4 +181,36 @@ async fn sign(key: &Path, text: &str) -> Result<String, Problem> {
         return Err(fail());
     }
     String::from_utf8(ended.stdout).map_err(|e| fail().because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_signed_for_another_hub() {
+        let refused = |asked: &str, challenge: &str| check_meant(asked, challenge).err().map(|p| p.code);
+        let of = "kubecamp-login amy N0nce https://hub.example";
+        for asked in [
+            "https://hub.example",
+            "https://hub.example:443/",
+            "http://127.0.0.1:8420",
+            "http://localhost:1",
+            "http://[::1]:8420",
+        ] {
+            assert_eq!(refused(asked, of), None, "{asked}");
+        }
+        for asked in
+            ["https://hub.example.evil.example", "https://hub.example:8443", "http://hub.example", "http://192.0.2.1"]
+        {
+            assert_eq!(refused(asked, of), Some(Code::HubSignIn), "{asked}");
+        }
+        // A hub that was told no address names none, and one by http could be anybody in any case.
+        assert_eq!(refused("https://other.example", "kubecamp-login amy N0nce"), None);
+        assert_eq!(refused("http://192.0.2.1", "kubecamp-login amy N0nce http://192.0.2.2:8420"), None);
+        let told = check_meant("https://false.example", of).unwrap_err();
+        assert!(
+            told.what.contains("https://false.example asks for a signature that is for the hub at https://hub.example")
+        );
+    }
 }

@@ -197,9 +197,15 @@ impl Desk {
     }
 
     /// Something to sign for somebody who says to be `person`. It does not tell whether there is such a person.
-    pub async fn challenge(&self, now: Epoch, person: &PersonId) -> Result<Challenge, Problem> {
+    ///
+    /// It names the hub's public address `hub`, where it has one: who signs sees for whom, and a false hub that hands on
+    /// the challenge of a true one is found out.
+    pub async fn challenge(&self, now: Epoch, person: &PersonId, hub: Option<&str>) -> Result<Challenge, Problem> {
         let nonce = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let text = format!("kubecamp-login {person} {nonce}");
+        let text = match hub {
+            Some(hub) => format!("kubecamp-login {person} {nonce} {hub}"),
+            None => format!("kubecamp-login {person} {nonce}"),
+        };
         let expires = now + CHALLENGE_LIFE;
         transact!(self, Caller::Clerk, now, |tx| tx.add_challenge(&text, person, expires).await)?;
         Ok(Challenge { text, expires })

@@ -182,7 +182,8 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
         assert!(out.status.success());
         fs::read_to_string(file.with_extension("sig")).unwrap()
     };
-    let challenge = desk.challenge(NOW, &amy).await.unwrap();
+    let challenge = desk.challenge(NOW, &amy, Some("https://hub.example")).await.unwrap();
+    assert!(challenge.text.ends_with(" https://hub.example"), "{}", challenge.text);
     let good = sign(&challenge.text, "kubecamp-login");
     let token = desk.answer(at(1), &challenge.text, &good, "laptop", "192.0.2.1").await.unwrap();
     assert_eq!(desk.caller_of(at(1), &token.text).await.unwrap(), who("amy"));
@@ -192,7 +193,7 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
         "once"
     );
     for n in 0..6 {
-        let challenge = desk.challenge(NOW, &amy).await.unwrap();
+        let challenge = desk.challenge(NOW, &amy, None).await.unwrap();
         let other = sign(&challenge.text, "kubecamp-plan");
         let expected = if n < 5 { Code::HubSignIn } else { Code::HubLocked };
         assert_eq!(
@@ -202,20 +203,20 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
         );
     }
     // Who fails on purpose keeps nobody out who has the key, not even from the same address.
-    let challenge = desk.challenge(NOW, &amy).await.unwrap();
+    let challenge = desk.challenge(NOW, &amy, None).await.unwrap();
     let good = sign(&challenge.text, "kubecamp-login");
     desk.answer(at(2), &challenge.text, &good, "class", "192.0.2.1").await.unwrap();
     for n in 0..50 {
-        let challenge = desk.challenge(NOW, &amy).await.unwrap();
+        let challenge = desk.challenge(NOW, &amy, None).await.unwrap();
         let tried = desk.answer(at(3), &challenge.text, "none", "x", &format!("198.51.100.{}", n / 4)).await;
         assert_eq!(tried.unwrap_err().code, Code::HubSignIn, "try {n}");
     }
     for (minute, code) in [(4, Code::HubLocked), (19, Code::HubSignIn)] {
-        let challenge = desk.challenge(at(minute), &amy).await.unwrap();
+        let challenge = desk.challenge(at(minute), &amy, None).await.unwrap();
         let tried = desk.answer(at(minute), &challenge.text, "none", "home", "192.0.2.2").await;
         assert_eq!(tried.unwrap_err().code, code, "minute {minute}");
     }
-    let stranger = desk.challenge(NOW, &"nobody1".parse().unwrap()).await.unwrap();
+    let stranger = desk.challenge(NOW, &"nobody1".parse().unwrap(), None).await.unwrap();
     let signed = sign(&stranger.text, "kubecamp-login");
     assert_eq!(desk.answer(NOW, &stranger.text, &signed, "x", "192.0.2.1").await.unwrap_err().code, Code::HubSignIn);
     let audit = serde_json::to_string(&desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap()).unwrap();

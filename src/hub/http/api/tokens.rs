@@ -173,7 +173,8 @@ pub(super) async fn challenge(
     ApiJson(asking): ApiJson<Asking>,
 ) -> Answer<Json<Challenge>> {
     counted(&state, &client.0)?;
-    Ok(Json(state.desk.challenge(state.now(), &asking.person).await?))
+    let hub = state.site.public_url.as_deref();
+    Ok(Json(state.desk.challenge(state.now(), &asking.person, hub).await?))
 }
 
 /// Trades a signed challenge for an API token. After five failures whatever is wrong is refused from there for 15
