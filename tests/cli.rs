@@ -86,7 +86,6 @@ fn a_wrong_command_line() {
     let home = Home::new();
     for (args, words) in [
         (&["up", "--nope"][..], &["error: KC-USAGE", "--nope", "hint: ", "kubecamp up --help"][..]),
-        (&[], &["KC-USAGE", "kubecamp --help"]),
         (&["frobnicate"], &["KC-USAGE", "frobnicate"]),
         (&["statu"], &["KC-USAGE", "status"]),
         (&["bundle"], &["KC-USAGE", "kubecamp bundle --help"]),

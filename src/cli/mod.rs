@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::core::Code;
 pub use exit::{MEANINGS, exit_code};
 
 /// Parses the command line, runs the command, prints what went wrong, and says how to exit.
@@ -32,6 +33,11 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
             let given: Vec<_> = std::env::args_os().skip(1).collect();
+            if given.is_empty() {
+                // Somebody who looks around is told of no mistake; a script still sees that nothing was done.
+                output::say(&usage::help());
+                return ExitCode::from(exit_code(Code::Usage.class()));
+            }
             let problem = usage::problem(&error, given.iter().map(AsRef::as_ref));
             output::problems(&problem.clone().into());
             return ExitCode::from(exit_code(problem.code.class()));

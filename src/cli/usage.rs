@@ -25,6 +25,11 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
 }
 
+/// What there is, for who names no command.
+pub fn help() -> String {
+    Args::command().render_help().to_string().trim_end().to_owned()
+}
+
 /// The command that was meant, as far as its words are known: `kubecamp bundle build`.
 fn command<'a>(given: impl IntoIterator<Item = &'a OsStr>) -> String {
     let mut at: Command = Args::command();
