@@ -99,8 +99,9 @@ fn a_wrong_command_line() {
         (&["up", "--local", "--output-events", "json"], &["ndjson"]),
         (&["bundle", "build", "--arch", "sparc"], &["amd64 or arm64"]),
         (&["bundle", "build", "--replace", "nonsense"], &["KC-USAGE", "MODULE=DIR"]),
-        (&["run", "show"], &["KC-LAB-UNKNOWN", "no runs"]),
-        (&["run", "show", "../../x"], &["KC-LOCAL-FILE"]),
+        (&["run", "show"], &["KC-LAB-UNKNOWN", "no lab called lab", "kubecamp up"]),
+        (&["run", "show", "../../x"], &["KC-LAB-UNKNOWN"]),
+        (&["run", "list", "--name", "nix"], &["KC-LAB-UNKNOWN", "no lab called nix"]),
     ] {
         home.refuses(args, 2, words);
     }
@@ -177,7 +178,7 @@ fn an_unknown_lab() {
     for args in [&["status"][..], &["reset", "--yes"], &["down", "--yes"], &["ssh", "cp"], &["kubectl", "get", "nodes"]]
     {
         let all = [&["--name", "team9"], args].concat();
-        home.refuses(&all, 2, &["KC-LAB-UNKNOWN", "no lab called team9", "status --all"]);
+        home.refuses(&all, 2, &["KC-LAB-UNKNOWN", "no lab called team9", "There is none yet: kubecamp up"]);
     }
     let all = home.run(&["status", "--all", "-o", "json"]);
     assert_eq!((all.code, all.out.trim()), (0, "[]"));

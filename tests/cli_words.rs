@@ -1,6 +1,8 @@
 //! What the built binary says to somebody who does not know it yet.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
+
+use kubecamp::profile::Lab;
 
 struct Said {
     code: i32,
@@ -24,4 +26,31 @@ fn without_a_command_the_help_is_shown_and_no_mistake() {
     let help = kubecamp(home.path(), &["-h"]);
     assert_eq!((help.code, help.out.trim_end()), (0, said.err.trim_end()));
     assert!(said.err.contains("kubecamp [OPTIONS] <COMMAND>") && !said.err.contains("error"), "{}", said.err);
+}
+
+#[test]
+fn runs_are_those_of_a_lab_that_there_is() {
+    let home = tempfile::tempdir().unwrap();
+    let lab = home.path().join("data/labs/lab");
+    let made = Lab::new("lab".parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
+    fs::create_dir_all(&lab).unwrap();
+    fs::write(lab.join("lab.yaml"), made.to_yaml().unwrap()).unwrap();
+    fs::write(lab.join("state.json"), r#"{"format": 1, "place": "local", "bundle": null}"#).unwrap();
+    let listed = kubecamp(home.path(), &["run", "list", "-o", "json"]);
+    assert_eq!((listed.code, listed.out.trim()), (0, "[]"), "{}", listed.err);
+    for (args, words) in [
+        (&["run", "show"][..], &["KC-USAGE", "the lab lab has no runs yet", "hint: "][..]),
+        (&["run", "show", "../../x"], &["KC-LOCAL-FILE", "hint: "]),
+        (&["run", "list", "--name", "nix"], &["KC-LAB-UNKNOWN", "no lab called nix", "status --all"]),
+    ] {
+        let said = kubecamp(home.path(), args);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{args:?}: {}", said.err);
+        assert!(words.iter().all(|word| said.err.contains(word)), "{args:?}: {}", said.err);
+    }
+    // What a lab leaves when it is forgotten.
+    fs::remove_file(lab.join("lab.yaml")).unwrap();
+    let event = r#"{"run":"r","seq":1,"at":"2026-11-23T17:45:00Z","kind":{"type":"note","on":null,"text":"x"}}"#;
+    fs::create_dir(lab.join("runs")).unwrap();
+    fs::write(lab.join("runs/r.ndjson"), event).unwrap();
+    assert_eq!(kubecamp(home.path(), &["run", "list"]).code, 0);
 }

@@ -24,6 +24,10 @@ pub struct Store {
 /// The file of [`Store::records`].
 const RECORDS: &str = "before.json";
 
+/// What to do where a list of labs would be empty.
+const NO_LAB: &str = "There is none yet: kubecamp up --local makes one on this computer, kubecamp up --host HOST on a \
+                      host of yours.";
+
 /// Where a lab's nodes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -119,7 +123,11 @@ impl Store {
 
     /// The lab and its state, or the problem that there is none.
     pub fn need(&self, name: &LabName) -> Result<(Lab, State), Problem> {
-        self.load()?.ok_or_else(|| Problem::new(Code::LabUnknown, format!("there is no lab called {name}")))
+        self.load()?.ok_or_else(|| {
+            let problem = Problem::new(Code::LabUnknown, format!("there is no lab called {name}"));
+            let none = self.folder.parent().is_none_or(|labs| Self::all(labs).is_empty());
+            if none { problem.hint(NO_LAB) } else { problem }
+        })
     }
 
     /// Keeps the lab and its state; each file is whole at any moment, and `lab.yaml` comes last.
@@ -234,7 +242,13 @@ mod tests {
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);
         store.forget().unwrap();
-        assert_eq!(store.need(&name).unwrap_err().code, Code::LabUnknown);
+        let missing = store.need(&name).unwrap_err();
+        assert_eq!((missing.code, missing.all_hints()), (Code::LabUnknown, vec![NO_LAB.to_owned()]));
+        let other: LabName = "other".parse().unwrap();
+        let lab = Lab::new(other.clone(), crate::profile::load("3x2c4g").unwrap()).unwrap();
+        Store::of(dir.path(), &other).save(&lab, &State::new(Where::Local)).unwrap();
+        let missing = store.need(&name).unwrap_err();
+        assert_eq!(missing.all_hints(), [Code::LabUnknown.hint()], "now there is one to be listed");
     }
 
     #[test]

@@ -30,6 +30,10 @@ struct Past {
 /// `kubecamp run`.
 pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
     let folder = cx.store.file("runs");
+    // Runs outlive their lab, and one that failed early leaves no lab behind.
+    if names(&folder).is_empty() {
+        cx.store.need(&cx.global.name)?;
+    }
     match command {
         RunCommand::List { output } => {
             let all: Vec<_> = names(&folder).iter().filter_map(|n| past(&folder, n)).collect();
@@ -37,7 +41,10 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
         }
         RunCommand::Show { run, steps, output } => {
             let name = run.or_else(|| names(&folder).pop());
-            let name = name.ok_or_else(|| Problem::new(Code::LabUnknown, "the lab has no runs yet"))?;
+            let name = name.ok_or_else(|| {
+                Problem::new(Code::Usage, format!("the lab {} has no runs yet", cx.global.name))
+                    .hint("Each up, reset and down makes one.")
+            })?;
             let events = read(&folder, &name)?;
             output::value(output, &phase_times(&events), |wide| {
                 let summary = summary_text(&events, wide);
