@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 fn root() -> &'static Path {
@@ -44,14 +45,38 @@ fn arguments(command: &str) -> Option<&str> {
     command.strip_prefix("cargo run --release -- ").or_else(|| command.strip_prefix("kubecamp "))
 }
 
-/// Runs a line of a shell with `kubecamp` in PATH and a home of its own.
-fn shell(line: &str) -> std::process::Output {
+/// A line for a shell with `kubecamp` in PATH and this home.
+fn shell_in(home: &Path, line: &str) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_kubecamp"));
-    let home = tempfile::tempdir().unwrap();
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(home.path()).env("PATH", path).env("KUBECAMP_HOME", home.path());
-    command.env_remove("KUBECAMP_LAB").output().unwrap()
+    command.args(["-c", line]).current_dir(home).env("PATH", path).env("KUBECAMP_HOME", home).stdin(Stdio::null());
+    for name in ["KUBECAMP_LAB", "KUBECAMP_HUB", "KUBECAMP_HUB_TOKEN", "KUBECAMP_DATABASE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a line of a shell with a home of its own.
+fn shell(line: &str) -> std::process::Output {
+    let home = tempfile::tempdir().unwrap();
+    shell_in(home.path(), line).output().unwrap()
+}
+
+/// The commands by which README.md starts a hub.
+fn quick_start() -> Vec<String> {
+    let text = read("README.md");
+    commands(text.split("\n## ").find(|part| part.starts_with("Sharing servers")).unwrap())
+}
+
+/// Ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Whether a line costs nothing and touches nothing, so that it is run here and now.
@@ -83,7 +108,7 @@ fn is_in(journeys: &[String], arguments: &str) -> bool {
 
 #[test]
 fn every_command_of_the_readme_is_run() {
-    let (commands, journeys) = (commands(&read("README.md")), journeys());
+    let (commands, journeys, hub) = (commands(&read("README.md")), journeys(), quick_start());
     let first: Vec<_> = commands.iter().take(2).map(String::as_str).collect();
     assert_eq!(first, ["cargo run --release -- up --local --yes", "bash .ci/check"], "the two commands at the top");
     let mut wrong = vec![];
@@ -97,6 +122,8 @@ fn every_command_of_the_readme_is_run() {
                     wrong.push(format!("{line}: {}", String::from_utf8_lossy(&out.stderr)));
                 }
             }
+            // `the_readmes_hub_starts_as_it_says` does.
+            _ if hub.contains(line) => {}
             // Addresses that belong to nobody (RFC 5737): `every_command_of_the_documents_is_understood` reads it.
             Some(_) if line.contains("192.0.2.") => {}
             Some(arguments) if is_in(&journeys, arguments) => {}
@@ -104,6 +131,32 @@ fn every_command_of_the_readme_is_run() {
         }
     }
     assert!(wrong.is_empty(), "README.md has commands that no test runs:\n{}", wrong.join("\n"));
+}
+
+/// Each command of the quick start, in order and as it stands there, but for the port.
+#[test]
+fn the_readmes_hub_starts_as_it_says() {
+    let lines = quick_start();
+    assert!(lines.len() >= 5 && lines[0] == "kubecamp hub serve", "{lines:?}");
+    let home = tempfile::tempdir().unwrap();
+    let mut serve = shell_in(home.path(), &format!("exec {} --listen 127.0.0.1:0", lines[0]));
+    let mut hub = Ends(serve.stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(hub.0.stderr.take().unwrap());
+    let (mut said, mut url) = (String::new(), None);
+    while url.is_none() {
+        let from = said.len();
+        assert!(log.read_line(&mut said).unwrap() > 0, "the hub ended: {said}");
+        url = said[from..].split_once("listens on ").map(|(_, url)| url.trim().to_owned());
+    }
+    let url = url.unwrap();
+    let mut last = String::new();
+    for line in &lines[1..] {
+        let out = shell_in(home.path(), &line.replace("http://127.0.0.1:8420", &url)).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && !err.contains("error: "), "{line}: {err}");
+        last = String::from_utf8(out.stdout).unwrap();
+    }
+    assert!(last.split_whitespace().any(|word| word == "one"), "the server is not free: {last}");
 }
 
 #[test]
