@@ -8,6 +8,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use kubecamp::hub::domain::Policy;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -157,6 +159,19 @@ fn the_readmes_hub_starts_as_it_says() {
         last = String::from_utf8(out.stdout).unwrap();
     }
     assert!(last.split_whitespace().any(|word| word == "one"), "the server is not free: {last}");
+}
+
+#[test]
+fn the_rules_that_booking_shows_are_the_defaults() {
+    let page = read("docs/guide/booking.md");
+    let lines = page.lines().skip_while(|line| !line.starts_with("    grid: ")).take_while(|line| !line.is_empty());
+    let rule = |line: &str| -> Option<(String, serde_json::Value)> {
+        let (name, rest) = line.trim().split_once(": ")?;
+        Some((name.to_owned(), rest.split_whitespace().next()?.parse::<u32>().ok()?.into()))
+    };
+    let shown: serde_json::Map<String, serde_json::Value> =
+        lines.map(|line| rule(line).unwrap_or_else(|| panic!("{line}"))).collect();
+    assert_eq!(serde_json::Value::from(shown), serde_json::to_value(Policy::default()).unwrap());
 }
 
 #[test]
