@@ -92,6 +92,7 @@ scenarios! {
         what_an_agent_refuses_is_told_and_can_be_moved,
         a_refused_slot_is_tried_on_one_other_server_only,
         what_a_server_out_of_use_strands_is_told_once,
+        what_strands_nobody_any_more_is_taken_back,
         bookings_leave_a_server_in_maintenance,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }

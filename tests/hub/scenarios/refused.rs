@@ -113,6 +113,31 @@ pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_strands_nobody_any_more_is_taken_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let (first, second) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 240, 300).await);
+    let clerk = clerk(&desk);
+    let stranded = async || [now(&desk, &first).await.stranded, now(&desk, &second).await.stranded];
+    desk.set_health(&console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
+    clerk.settle(at(1)).await.unwrap();
+    assert_eq!(stranded().await, [Some(at(60)), Some(at(240))]);
+    let (work, _) = desk.add_maintenance(&console, at(2), None, &one, window(230, 310), "a fan").await.unwrap();
+    desk.set_health(&console, at(2), None, &one, Health::Healthy, "it is in").await.unwrap();
+    assert_eq!(clerk.settle(at(3)).await.unwrap().moved, 0);
+    assert_eq!(stranded().await, [None, Some(at(240))], "work is still to be done in the second one");
+    desk.drop_maintenance(&console, at(4), work.id).await.unwrap();
+    for minute in [5, 6] {
+        clerk.settle(at(minute)).await.unwrap();
+        assert_eq!(stranded().await, [None, None]);
+    }
+    assert_eq!(now(&desk, &second).await.version, 3, "once");
+    desk.set_health(&console, at(7), None, &one, Health::Away, "again").await.unwrap();
+    clerk.settle(at(8)).await.unwrap();
+    assert_eq!(told(&desk, "amy", "booking.stranded").await.len(), 4, "who was relieved is told anew");
+    healthy(&desk).await;
+}
+
 pub async fn bookings_leave_a_server_in_maintenance(desk: Desk) {
     camp(&desk, &generous()).await;
     server(&desk, "two", Mode::Exclusive, 8, 32).await;

@@ -56,7 +56,7 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
 pub(super) fn troubles(all: &[Booking]) {
     let ahead = |b: &&Booking| matches!(b.state, State::Booked | State::Delayed);
     for b in all.iter().filter(ahead).filter(|b| b.refused.is_some() || b.stranded.is_some()) {
-        let why = b.refused.as_deref().unwrap_or("it is out of use, and no other is free");
+        let why = b.refused.as_deref().unwrap_or("it is out of use or in maintenance, and no other is free");
         let why = printable(&own_zone().told(why));
         output::say(&format!("{}: its server does not take it: {why}. See: kubecamp book move {}", b.id, b.id));
     }
