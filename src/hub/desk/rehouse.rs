@@ -15,16 +15,16 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives,
-            around,
+            Ask, Booking, BookingId, Epoch, Free, Health, Maintenance, Server, ServerId, State, Who, Window,
+            alternatives, around,
         },
         store::Tx,
     },
     profile::Layout,
 };
 
-/// A booking whose server is out of use is moved to another one when it starts within this, seconds; the next one of
-/// each server at once.
+/// A booking whose server is out of use is moved to another one when it starts within this, seconds: the server may be
+/// back by then. The next one of each server at once, and what lies in a maintenance.
 const AHEAD: i64 = 24 * 3600;
 
 /// Why a booking cannot take place where it is, and what is free instead.
@@ -37,7 +37,7 @@ pub struct Elsewhere {
 }
 
 /// Whether a booking can still begin.
-fn is_ahead(b: &Booking, now: Epoch) -> bool {
+pub(super) fn is_ahead(b: &Booking, now: Epoch) -> bool {
     matches!(b.state, State::Booked | State::Delayed) && b.window.ends > now
 }
 
@@ -103,7 +103,10 @@ impl Desk {
                 return b.window.starts <= now;
             }
             let next = seen.insert(&server.id);
-            next || b.window.starts < now + AHEAD
+            // Work that was announced takes place: whom it concerns hears of it early, and is looked at once more when it
+            // is near.
+            let announced = server.health == Health::Healthy && untold(b);
+            next || announced || b.window.starts < now + AHEAD
         });
         let mut found = vec![];
         for b in all {
@@ -172,6 +175,7 @@ impl Desk {
             tx.lock_person(&before.person).await?;
             rules::not_twice(&mut tx, &before.person, to.window, Some(id)).await?;
             let next = moved(&before, &tx.server(&to.server).await?, place, to.window);
+            let next = Booking { note: edit.reason.clone(), ..next };
             let after = tx.change_booking(&before, next, who, "booking.move", edit.reason.clone()).await?;
             tx.hold(&before, before.window.starts).await?;
             Ok(after)
@@ -248,8 +252,8 @@ async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
     let Some(old) = b.server.clone() else { return Ok(false) };
     let Some(why) = why_stuck(tx, &b).await? else { return relieve(tx, id, &old).await.map(|()| false) };
     if let Some((server, place)) = refuge(tx, &b, &why).await? {
-        let next = moved(&b, &server, place, b.window);
         let reason = format!("{why}; moved to {}", server.id);
+        let next = Booking { note: Some(reason.clone()), ..moved(&b, &server, place, b.window) };
         let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
         tx.hold(&b, b.window.starts).await?;
         let payload = json!({ "booking": after, "from": old, "note": reason });

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Caller, Desk, reason,
+    Caller, Desk, reason, rehouse,
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -255,8 +255,8 @@ impl Desk {
         self.store.read(now).await?.host_keys(id).await
     }
 
-    /// Closes a server for a while. What is booked then stays, and is returned with it for the admin to settle.
-    /// A repeated `key` gets the first answer.
+    /// Closes a server for a while. How many bookings of then have not begun is returned with it: the clerk moves each to
+    /// another server that is free, or tells its holder. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
         caller: &Caller,
@@ -271,7 +271,8 @@ impl Desk {
         transact_once!(self, caller, now, key, ("maintenance", id, window, &reason), |tx| {
             tx.lock_server(id).await?;
             let made = tx.add_maintenance(id, window, &reason).await?;
-            let booked = tx.held(id, window).await?.len();
+            let then = Listing { server: Some(id.clone()), within: Some(window), open: true, ..Listing::default() };
+            let booked = tx.bookings(&then).await?.iter().filter(|b| rehouse::is_ahead(b, now)).count();
             Ok((made, booked))
         })
     }

@@ -94,6 +94,7 @@ scenarios! {
         what_a_server_out_of_use_strands_is_told_once,
         what_strands_nobody_any_more_is_taken_back,
         bookings_leave_a_server_in_maintenance,
+        work_that_is_announced_moves_all_of_that_time_at_once,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }
 }

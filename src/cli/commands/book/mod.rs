@@ -12,7 +12,7 @@ mod when;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, plan_text, troubles};
+use self::show::{bookings, frees, plan_text, remarks};
 use super::Context;
 use crate::{
     cli::{
@@ -39,7 +39,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
-            troubles(&found);
+            remarks(&found);
         }
         BookCommand::Free { minutes, server, layout, label, from, most, course, hub } => {
             let params = [

@@ -8,12 +8,12 @@ use crate::{
         args::{HubArgs, ServerChange, ServerCommand},
         clock::{local, zoned},
         hub_client::HubClient,
-        output,
+        output::{self, counted},
     },
     core::{Problem, shell::printable},
     hub::{
         desk::NewServer,
-        domain::{Epoch, Maintenance, Server, ServerId, Window},
+        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window},
         http::Clock,
     },
     render::table,
@@ -97,7 +97,8 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             show(&hub, &after.server)?;
             if after.outside > 0 {
                 let (outside, id) = (after.outside, &after.server.id);
-                output::say(&format!("{outside} bookings lie outside of the opening hours of {id}; they stay."));
+                let outside = counted(outside, "booking");
+                output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
                 output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
             }
             Ok(())
@@ -111,9 +112,14 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             Ok(())
         }
         ServerCommand::Health { server, health, reason, hub } => {
+            let client = HubClient::new(&cx.places, &hub)?;
+            // Before: a moment later the hub has moved some.
+            let hit = if health == Health::Away { hit(&client, &server).await? } else { vec![] };
             let (path, body) =
                 (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
-            show(&hub, &HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?)
+            show(&hub, &client.send(Method::POST, &path, &body, None).await?)?;
+            hit.iter().for_each(|line| output::say(line));
+            Ok(())
         }
         ServerCommand::Maintenance { list: true, server, hub, .. } => closed(cx, &hub, server.as_ref()).await,
         ServerCommand::Maintenance { end: Some(number), hub, .. } => {
@@ -169,10 +175,37 @@ async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Resul
     let path = format!("/api/v1/servers/{server}/maintenance");
     let made: Value = HubClient::new(&cx.places, hub)?.send(Method::POST, &path, body, None).await?;
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
-    if made["booked"] != 0 {
-        output::say(&format!("{} bookings lie in that time; they stay.", made["booked"]));
+    let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    if booked > 0 {
+        let booked = counted(booked, "booking");
+        output::say(&format!("In that time: {booked}. The hub moves each now to {ELSEWHERE}."));
     }
     Ok(())
+}
+
+/// Where the hub moves what a server does not take.
+const ELSEWHERE: &str = "a server that is free then; where none is, it stays and its holder is told";
+
+/// What it means for those who have booked a server that it goes out of use.
+async fn hit(client: &HubClient, server: &ServerId) -> Result<Vec<String>, Problem> {
+    let params = [("server", Some(server.to_string())), ("open", Some("true".to_owned()))];
+    let all: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
+    Ok(hit_lines(server, &all))
+}
+
+fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
+    let count = |states: [State; 2]| all.iter().filter(|b| states.contains(&b.state)).count();
+    let (mut lines, ahead) = (vec![], count([State::Booked, State::Delayed]));
+    if ahead > 0 {
+        let ahead = counted(ahead, "booking");
+        let when = "the next at once and the others a day before";
+        lines.push(format!("Ahead on {server}: {ahead}. The hub moves {when}, to {ELSEWHERE}."));
+    }
+    let running = count([State::Arming, State::Active]);
+    if running > 0 {
+        lines.push(format!("{} there now: what has begun goes on to its end.", counted(running, "slot")));
+    }
+    lines
 }
 
 /// Lists when servers are closed from now on.
