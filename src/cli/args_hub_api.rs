@@ -187,7 +187,7 @@ pub enum CourseCommand {
         /// Its title.
         #[arg(long, value_name = "TEXT")]
         title: String,
-        /// A file of rules, YAML; what it does not name has its default.
+        /// A file of rules, YAML; what it does not name has its default. Without a file the rules stay as they are.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         #[command(flatten)]

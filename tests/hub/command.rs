@@ -232,7 +232,18 @@ fn what_was_made_can_be_changed_and_removed() {
     let camp = Camp::start();
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
     camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
-    assert_eq!(camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"])["version"], 2);
+    let rules = camp.home.path().join("rules.yaml");
+    let rules = rules.to_str().unwrap();
+    fs::write(rules, "longest: 180\nopen_ahead: 5\n").unwrap();
+    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", rules]);
+    let renamed = camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"]);
+    assert_eq!(
+        (&renamed["version"], &renamed["policy"]["longest"], &renamed["policy"]["open_ahead"]),
+        (&3.into(), &180.into(), &5.into())
+    );
+    fs::write(rules, "longest: 3h\n").unwrap();
+    let wrong = camp.run_with(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", rules], "");
+    assert!(wrong.code == 2 && wrong.err.contains("longest as a number of minutes"), "{}", wrong.err);
     camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
     let small = ["hub", "server", "add", "tiny", "--address", "192.0.2.8", "--cores", "4", "--memory", "8GiB"];
     let small = camp.run_with(&small, "");

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::super::Context;
+use super::{super::Context, rules};
 use crate::{
     cli::{
         args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, PersonChange, UserCommand},
@@ -156,22 +156,15 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
     match command {
         CourseCommand::List { hub } => listed(cx, &hub, "/api/v1/courses", &HEADING, row).await,
         CourseCommand::Set { course, title, policy, hub } => {
-            let policy = match policy {
-                None => Policy::default(),
-                Some(file) => {
-                    let options = serde_yaml::options! { with_snippet: false };
-                    serde_yaml::from_str_with_options(&read(&file)?, options)
-                        .map_err(|e| Problem::new(Code::Usage, format!("{} is no policy", file.display())).because(e))?
-                }
-            };
-            let body = json!({ "title": title, "policy": policy });
+            let named = policy.map(|file| rules::read(&file, &read(&file)?)).transpose()?;
             let path = format!("/api/v1/courses/{course}");
             let client = HubClient::new(&cx.places, &hub)?;
-            let seen = match client.get::<Course>(&path).await {
-                Ok(there) => Some(there.version),
-                Err(problem) if problem.code == Code::HubUnknown => None,
+            let (had, seen) = match client.get::<Course>(&path).await {
+                Ok(there) => (there.policy, Some(there.version)),
+                Err(problem) if problem.code == Code::HubUnknown => (Policy::default(), None),
                 Err(problem) => return Err(problem),
             };
+            let body = json!({ "title": title, "policy": named.unwrap_or(had) });
             let made: Course = client.send(Method::PUT, &path, &body, seen).await?;
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
