@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::output::Format;
 use crate::{
-    hub::domain::{BookingId, CourseId, Epoch, PersonId, SeriesId, ServerId, Zone},
+    hub::domain::{BookingId, CourseId, PersonId, SeriesId, ServerId, Zone},
     profile::Layout,
 };
 
@@ -177,9 +177,12 @@ pub enum BookCommand {
         /// A label that the server must have; may be repeated.
         #[arg(long, value_name = "LABEL")]
         label: Vec<String>,
-        /// From this moment on; now by default.
+        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default.
         #[arg(long, value_name = "TIME")]
-        from: Option<Epoch>,
+        from: Option<String>,
+        /// The time zone of --from; this computer's by default.
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<Zone>,
         /// How many, 1 to 200.
         #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
         most: u16,

@@ -6,7 +6,7 @@ use super::{args_book::HubArgs, args_hub::parse_site};
 use crate::{
     core::Bytes,
     hub::{
-        domain::{CourseId, Epoch, GroupId, Health, Mode, OpeningHours, PersonId, Role, ServerId, Zone},
+        domain::{CourseId, GroupId, Health, Mode, OpeningHours, PersonId, Role, ServerId, Zone},
         http::Listen,
     },
 };
@@ -282,12 +282,15 @@ pub enum ServerCommand {
         /// The server.
         #[arg(required_unless_present_any = ["list", "end"])]
         server: Option<ServerId>,
-        /// From when, as 2026-11-24T14:00:00Z.
+        /// From when: 14:00 for today, 2026-11-24T14:00, or with Z or an offset.
         #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
-        from: Option<Epoch>,
-        /// Until when.
+        from: Option<String>,
+        /// Until when, written the same way.
         #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
-        to: Option<Epoch>,
+        to: Option<String>,
+        /// The time zone of --from and --to; this computer's by default.
+        #[arg(long, value_name = "ZONE", conflicts_with_all = ["list", "end"])]
+        zone: Option<Zone>,
         /// Why; shown to people.
         #[arg(long, value_name = "TEXT", required_unless_present_any = ["list", "end"])]
         reason: Option<String>,

@@ -170,6 +170,7 @@ fn from_the_first_admin_to_a_slot() {
         (&["--for", "5h"], 2, "300 minutes are more than the 240 allowed"),
         (&["--layout", "99x99c99g"], 2, "can hold 99x99c99g"),
         (&["--most", "0"], 2, "--most"),
+        (&["--from", "2027-12-24T10:00", "--zone", "Europe/Berlin"], 0, "from Fri 2027-12-24 09:00"),
         (&["--from", "2027-12-24T10:00:00Z"], 0, "No slot of 120 minutes is free"),
     ] {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
@@ -257,7 +258,8 @@ fn what_was_made_can_be_changed_and_removed() {
     assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
     let same = camp.run_with(&["hub", "server", "set", "one", "--opening", "always"], "");
     assert!(same.code == 0 && !same.err.contains("outside"), "{}", same.err);
-    let (from, to) = (hour(48), hour(50));
+    // By a clock, which is UTC here.
+    let [from, to] = [hour(48), hour(50)].map(|at| at.trim_end_matches('Z').to_owned());
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");
     assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));

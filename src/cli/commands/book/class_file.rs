@@ -5,8 +5,8 @@ use serde::{
     de::{self, Visitor},
 };
 
-use super::when;
 use crate::{
+    cli::when,
     core::{Code, Problem},
     hub::{
         desk::{ClassRequest, StudentWishes},

@@ -7,7 +7,6 @@ mod door;
 mod hours;
 mod show;
 mod ssh;
-mod when;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +18,7 @@ use crate::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
         clock::{local, own_zone},
         hub_client::HubClient,
-        output,
+        output, when,
     },
     core::{Code, Problem, Problems, shell::printable},
     hub::{
@@ -41,7 +40,8 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             bookings(hub.output, &found)?;
             remarks(&found);
         }
-        BookCommand::Free { minutes, server, layout, label, from, most, course, hub } => {
+        BookCommand::Free { minutes, server, layout, label, from, zone, most, course, hub } => {
+            let from = when::told(from.as_deref(), zone.as_ref())?;
             let params = [
                 ("minutes", Some(minutes.to_string())),
                 ("server", server.map(|s| s.to_string())),

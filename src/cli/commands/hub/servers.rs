@@ -9,6 +9,7 @@ use crate::{
         clock::{local, zoned},
         hub_client::HubClient,
         output::{self, counted},
+        when,
     },
     core::{Problem, shell::printable},
     hub::{
@@ -128,10 +129,11 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             output::say(&format!("Maintenance {number} is over."));
             Ok(())
         }
-        ServerCommand::Maintenance { server, from, to, reason, hub, .. } => {
+        ServerCommand::Maintenance { server, from, to, zone, reason, hub, .. } => {
             // The command line asks for all four where it neither lists nor ends.
             let server = server.map(|s| s.to_string()).unwrap_or_default();
-            let body = json!({ "window": { "starts": from, "ends": to }, "reason": reason });
+            let read = |text: Option<String>| when::told(text.as_deref(), zone.as_ref());
+            let body = json!({ "window": { "starts": read(from)?, "ends": read(to)? }, "reason": reason });
             close(cx, &hub, &server, &body).await
         }
         ServerCommand::Token { server, hub } => {
@@ -294,6 +296,8 @@ mod tests {
     fn maintenance_is_made_listed_or_ended() {
         let (from, to) = ("2026-11-24T14:00:00Z", "2026-11-24T16:00:00Z");
         assert!(parsed(&["maintenance", "one", "--from", from, "--to", to, "--reason", "disk"]).is_ok());
+        let local = ["maintenance", "one", "--from", "08:00", "--to", "2026-12-01T18:00", "--zone", "Asia/Shanghai"];
+        assert!(parsed(&[local.as_slice(), &["--reason", "disk"]].concat()).is_ok());
         assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
         assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
         for bad in [

@@ -1,20 +1,20 @@
 use jiff::civil::{DateTime, Time};
 
+use super::{clock::own_zone, output};
 use crate::{
-    cli::clock::own_zone,
     core::{Code, Problem},
     hub::domain::{Epoch, Local, Zone},
 };
 
 /// The zone that was named, or this computer's.
-pub(super) fn zone(named: Option<&Zone>) -> Zone {
+pub fn zone(named: Option<&Zone>) -> Zone {
     named.cloned().unwrap_or_else(own_zone)
 }
 
 /// Reads a start: `14:00` is today's, `2026-11-24T14:00` is local, and one with `Z` or an offset is exact.
 ///
 /// Of a local time that comes twice the earlier is meant, and the note says so; one that does not exist is refused.
-pub(super) fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), Problem> {
+pub fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), Problem> {
     if let Ok(at) = text.parse::<Epoch>() {
         return Ok((at, vec![]));
     }
@@ -34,6 +34,14 @@ pub(super) fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<Str
         Local::Twice(at) => Ok((at, vec![format!("{local} comes twice in {zone}; the earlier is meant, {at}")])),
         Local::Never => Err(Problem::new(Code::BookGap, format!("{local} does not exist in {zone}"))),
     }
+}
+
+/// As [`moment`], where a time may be left out; what clocks did to it is said on standard error.
+pub fn told(text: Option<&str>, named: Option<&Zone>) -> Result<Option<Epoch>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let (at, notes) = moment(text, named)?;
+    notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    Ok(Some(at))
 }
 
 #[cfg(test)]
