@@ -254,9 +254,12 @@ pub enum BookCommand {
     Plan {
         /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON; times as for book new.
         file: PathBuf,
-        /// Book the plan, all or nothing.
+        /// Book the plan, all or nothing; who has such a slot already gets none for it.
         #[arg(long)]
         book: bool,
+        /// Why the plan goes past notice and the bookings that a person may have ahead.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
         #[command(flatten)]
         hub: HubArgs,
     },

@@ -61,6 +61,7 @@ scenarios! {
         who_left_the_course_holds_nobody_up,
         nobody_waits_for_everything,
         a_class_is_planned_and_booked,
+        a_class_is_given_what_its_notice_allows,
         links_work_once_and_signatures_sign_in,
         keys_are_ones_own_matter,
         servers_and_groups_go_when_nobody_needs_them,

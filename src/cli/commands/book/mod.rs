@@ -86,7 +86,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             one(cx, &hub, Method::POST, &format!("/api/v1/bookings/{id}/accept"), &json!({}), None).await?;
         }
         BookCommand::Ics { hub } => ics(cx, &hub).await?,
-        BookCommand::Plan { file, book, hub } => plan(cx, &file, book, &hub).await?,
+        BookCommand::Plan { file, book, reason, hub } => plan(cx, &file, book, reason, &hub).await?,
     }
     Ok(0)
 }
@@ -222,15 +222,25 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn plan(cx: &Context, file: &std::path::Path, book: bool, hub: &HubArgs) -> Result<(), Problem> {
+async fn plan(
+    cx: &Context,
+    file: &std::path::Path,
+    book: bool,
+    reason: Option<String>,
+    hub: &HubArgs,
+) -> Result<(), Problem> {
     let named = |problem: Problem| Problem { what: format!("{}: {}", file.display(), problem.what), ..problem };
     let text = std::fs::read_to_string(file)
         .map_err(|e| Problem::new(Code::Usage, format!("{} cannot be read", file.display())).because(e))?;
-    let (want, notes) = class_file::read(&text).map_err(named)?;
+    let (mut want, notes) = class_file::read(&text).map_err(named)?;
+    want.reason = reason.or(want.reason);
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, hub)?;
     if book {
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
+        if made.is_empty() {
+            output::say("There was nothing to book. Without --book the plan says why.");
+        }
         return bookings(hub.output, &made);
     }
     let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;

@@ -4,7 +4,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, Epoch, Free, State},
+    hub::domain::{Booking, ClassPlan, Epoch, Free, State, Window},
     render::table,
 };
 
@@ -93,13 +93,14 @@ pub(super) fn plan_text(format: Format, plan: &ClassPlan) -> Result<(), Problem>
     output::value(format, plan, |_| {
         let mut rows = vec![heading(&["ROUND", "PERSON", "STARTS", "ENDS", "SERVER", "WHY"])];
         for row in &plan.rows {
-            let time = |pick: fn(&crate::hub::domain::Given) -> Epoch| row.given.as_ref().map(|g| local(pick(g)));
+            let slot = row.slot();
+            let time = |pick: fn(Window) -> Epoch| slot.map(|(_, window)| local(pick(window)));
             rows.push(vec![
                 row.round.to_string(),
                 row.person.to_string(),
-                dash(time(|g| g.window.starts).as_ref()),
-                dash(time(|g| g.window.ends).as_ref()),
-                dash(row.given.as_ref().map(|g| &g.server)),
+                dash(time(|window| window.starts).as_ref()),
+                dash(time(|window| window.ends).as_ref()),
+                dash(slot.map(|(server, _)| server)),
                 row.why.clone(),
             ]);
         }
