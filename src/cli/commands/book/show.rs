@@ -57,13 +57,16 @@ fn told(text: &str) -> String {
     printable(&own_zone().told(text))
 }
 
-/// Says on stderr what of bookings a table does not show: which their servers do not take, and which were moved.
+/// Says on stderr what of bookings a table does not show: which are offered, not taken by their servers, or moved.
 pub(super) fn remarks(all: &[Booking]) {
     all.iter().filter_map(remark).for_each(|line| output::say(&line));
 }
 
 fn remark(b: &Booking) -> Option<String> {
     let id = &b.id;
+    if let (State::Offered, Some(until)) = (b.state, b.offer_until) {
+        return Some(told(&format!("{id}: offered until {until}; take it: kubecamp book accept {id}")));
+    }
     if !matches!(b.state, State::Booked | State::Delayed) {
         return None;
     }
@@ -136,6 +139,9 @@ mod tests {
         assert_eq!(moved.as_deref(), Some("b7k2: it was moved: server one is away: fan; moved to big"));
         let stranded = said(json!({ "stranded": 1_795_467_600, "moves": 1, "note": "x" })).unwrap();
         assert!(stranded.ends_with("no other is free. See: kubecamp book move b7k2"), "{stranded}");
+        let offered = said(json!({ "state": "offered", "offer_until": 1_795_467_000 })).unwrap();
+        let until = told("2026-11-23T20:50:00Z");
+        assert_eq!(offered, format!("b7k2: offered until {until}; take it: kubecamp book accept b7k2"));
         assert_eq!(said(json!({ "state": "cancelled", "refused": "no key" })), None, "it is over");
     }
 }
