@@ -91,6 +91,12 @@ pub async fn who_left_the_course_holds_nobody_up(desk: Desk) {
 
 pub async fn nobody_waits_for_everything(desk: Desk) {
     camp(&desk, &Policy { waits: 2, ..generous() }).await;
+    for from in [240, 330, 420] {
+        book(&desk, "dan", from, from + 60).await;
+    }
+    let free = desk.wait(&who("amy"), NOW, None, &wish(None, 60, 120)).await.unwrap_err();
+    assert_eq!(free.code, Code::BookState);
+    assert!(free.what.ends_with("is free now") && free.all_hints()[0].contains("book new"), "{free:?}");
     let wait = |from: i64| {
         let desk = desk.clone();
         async move { desk.wait(&who("amy"), NOW, None, &wish(None, from, from + 60)).await }
@@ -394,6 +400,7 @@ pub async fn who_is_out_loses_tokens_and_slots(desk: Desk) {
     report(&desk, 1, &running, Step::Arming, 0).await;
     report(&desk, 2, &running, Step::Active, 0).await;
     let ahead = book(&desk, "amy", 120, 180).await;
+    book(&desk, "dan", 240, 300).await;
     let waits = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
     let token = desk.make_token(&who("amy"), NOW, TokenKind::Api, "x").await.unwrap();
     let out = NewPerson {
