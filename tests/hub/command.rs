@@ -245,7 +245,9 @@ fn what_was_made_can_be_changed_and_removed() {
     fs::write(rules, "longest: 3h\n").unwrap();
     let wrong = camp.run_with(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", rules], "");
     assert!(wrong.code == 2 && wrong.err.contains("longest as a number of minutes"), "{}", wrong.err);
-    camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
+    let one = ["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"];
+    let added = camp.run_with(&one, "");
+    assert!(added.code == 0 && added.err.contains("kubecamp hub enroll HOST --server one"), "{}", added.err);
     let small = ["hub", "server", "add", "tiny", "--address", "192.0.2.8", "--cores", "4", "--memory", "8GiB"];
     let small = camp.run_with(&small, "");
     assert!(small.code == 2 && small.err.contains("server tiny of 4c 8GiB holds no lab"), "{}", small.err);

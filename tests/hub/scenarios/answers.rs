@@ -39,11 +39,23 @@ pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 1);
     assert_eq!(desk.outside_hours(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
     let notes = desk.doctor(&console, NOW).await.unwrap().notes.join("\n");
-    assert!(notes.contains("1 bookings lie outside of the opening hours of server one"), "{notes}");
+    assert!(notes.contains("1 booking lies outside of the opening hours of server one"), "{notes}");
     clerk(&desk).settle(at(1)).await.unwrap();
     for booking in [inside, outside] {
         assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
     }
+    healthy(&desk).await;
+}
+
+pub async fn a_server_that_nobody_enrolled_is_told(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let told = async || {
+        let notes = desk.doctor(&Caller::Console, NOW).await.unwrap().notes;
+        notes.iter().any(|note| note.starts_with("server one is not enrolled yet"))
+    };
+    assert!(told().await);
+    desk.plan_for(&agent("one"), NOW, &"one".parse().unwrap()).await.unwrap();
+    assert!(!told().await, "its agent has a plan");
     healthy(&desk).await;
 }
 

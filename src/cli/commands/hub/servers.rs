@@ -87,8 +87,15 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let buffer = i64::from(buffer) * 60;
             let new =
                 NewServer { id: server, address, course, cores, memory, disk, labels, opening, zone, buffer, mode };
-            let made = HubClient::new(&cx.places, &hub)?.send(Method::POST, "/api/v1/servers", &new, None).await?;
-            show(&hub, &made)
+            let client = HubClient::new(&cx.places, &hub)?;
+            let made: Server = client.send(Method::POST, "/api/v1/servers", &new, None).await?;
+            show(&hub, &made)?;
+            if made.is_strange() {
+                let id = &made.id;
+                output::say(&format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in."));
+                output::say(&format!("kubecamp hub enroll HOST --server {id} --hub {}", client.hub()));
+            }
+            Ok(())
         }
         ServerCommand::Set { server, change, hub } => {
             let (client, path) = (HubClient::new(&cx.places, &hub)?, format!("/api/v1/servers/{server}"));
