@@ -197,7 +197,7 @@ pub enum BookCommand {
         #[command(flatten)]
         wish: WishArgs,
         /// The same for so many weeks, all or none.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=52))]
         weeks: Option<u16>,
     },
     /// Give a slot up before it begins, or all of a recurrence, or leave the waitlist.
@@ -272,7 +272,7 @@ pub fn parse_minutes(text: &str) -> Result<u32, String> {
     let minutes = if rest.is_empty() { "0" } else { rest.strip_suffix('m').ok_or_else(bad)? };
     let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n <= 100_000).ok_or_else(bad);
     let all = number(hours)? * 60 + number(minutes)?;
-    if all == 0 { Err(bad()) } else { Ok(all) }
+    if all == 0 { Err("it is to last some time: write it as 90m, 2h or 1h30m".into()) } else { Ok(all) }
 }
 
 #[cfg(test)]
@@ -292,5 +292,6 @@ mod tests {
         for bad in ["", "h", "m", "2", "0h", "1h30", "-1h", "2d", "99999999999h"] {
             assert!(parse_minutes(bad).is_err(), "{bad}");
         }
+        assert!(parse_minutes("0h").unwrap_err().contains("last some time"));
     }
 }

@@ -162,6 +162,8 @@ fn from_the_first_admin_to_a_slot() {
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
     assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
+    let well = camp.run_with(&["book", "move", id], "");
+    assert!(well.code == 0 && well.out.is_empty() && well.err.contains("cancel it and book another"), "{}", well.err);
     let well = camp.run_with(&["book", "move", id, &later], "");
     assert!(well.code == 10 && well.err.contains("nothing is known against the server"), "{}", well.err);
     for (args, code, told) in [
@@ -178,6 +180,8 @@ fn from_the_first_admin_to_a_slot() {
     }
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
+    let none = camp.run_with(&["book", "new", &later, "--weeks", "0"], "");
+    assert!(none.code == 2 && none.err.contains("1..=52"), "{}", none.err);
     let closed = camp.run_with(&["book", "new", "2027-12-24T10:00:00Z"], "");
     assert_eq!(closed.code, 12, "{}", closed.err);
     let grid = camp.run_with(&["book", "new", "2027-12-24T10:07:00Z"], "");

@@ -18,7 +18,8 @@ use crate::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
         clock::{local, own_zone},
         hub_client::HubClient,
-        output, when,
+        output::{self, Format},
+        when,
     },
     core::{Code, Problem, Problems, shell::printable},
     hub::{
@@ -64,7 +65,9 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
         BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,
         BookCommand::Wait(wish) => {
             let (request, _) = request(&wish)?;
-            one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await?;
+            let waits = one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await;
+            waits.map_err(|problem| late(problem, &wish))?;
+            output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
         }
         BookCommand::Cancel(change) => cancel(cx, change).await?,
         BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
@@ -140,19 +143,30 @@ fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
     Ok((request, notes))
 }
 
+/// Who names a time of today that is over may mean tomorrow's.
+fn late(problem: Problem, wish: &WishArgs) -> Problem {
+    let next = when::tomorrow(&wish.start, wish.zone.as_ref()).filter(|_| problem.code == Code::BookNotice);
+    match next {
+        Some(next) => problem.hint(format!("Write tomorrow's as {next}.")),
+        None => problem,
+    }
+}
+
 async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
     let (first, notes) = request(&wish)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, &wish.hub)?;
     let Some(weeks) = weeks else {
-        let made: Booking = client.send(Method::POST, "/api/v1/bookings", &first, None).await?;
+        let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
+        let made: Booking = made.map_err(|problem| late(problem, &wish))?;
         say_lab(&client, &made).await;
         return bookings(wish.hub.output, &[made]);
     };
     let zone = when::zone(wish.zone.as_ref());
     let weekly = Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
     let body = json!({ "first": first, "weekly": weekly });
-    let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;
+    let made = client.send(Method::POST, "/api/v1/series", &body, None).await;
+    let made: Vec<Placed> = made.map_err(|problem| late(problem, &wish))?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
@@ -192,7 +206,15 @@ async fn relocate(
     }
     let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
     let Some(start) = start else {
-        let why = found.why.as_deref().unwrap_or("nothing is known against its server");
+        let Some(why) = &found.why else {
+            let id = &change.id;
+            output::say(&format!(
+                "{id}: nothing is known against its server. To change its time, cancel it and book another."
+            ));
+            // Programs get the empty list.
+            let people = matches!(change.hub.output, Format::Table | Format::Wide);
+            return if people { Ok(()) } else { frees(change.hub.output, &[]) };
+        };
         output::say(&format!("{}: {}", change.id, printable(&own_zone().told(why))));
         return frees(change.hub.output, &found.alternatives);
     };
