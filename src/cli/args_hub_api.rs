@@ -368,7 +368,7 @@ pub struct AuditArgs {
     /// On what, as booking:ID or server:NAME.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
-    /// By whom, as person:LOGIN.
+    /// By whom: a login, agent:SERVER, clerk or console.
     #[arg(long, value_name = "ACTOR")]
     pub actor: Option<String>,
     /// How many.

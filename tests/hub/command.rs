@@ -144,13 +144,19 @@ fn from_the_first_admin_to_a_slot() {
     let wrong = camp.run_with(&["hub", "course", "import", "k8s", roster.to_str().unwrap()], "");
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("KC-HUB-ROSTER") && wrong.err.contains("line 2"), "{}", wrong.err);
-    let bob = camp.json(&["hub", "user", "link", "bob"])["token"].as_str().unwrap().to_owned();
+    let bob = camp.run_with(&["hub", "user", "link", "bob"], "");
+    assert!(bob.err.contains(&format!("kubecamp login --hub {} --link", camp.url)), "{}", bob.err);
+    let bob = bob.out;
+    let unknown = camp.run_with(&["hub", "user", "set", "eve", "--enable"], "");
+    assert!(unknown.code == 2 && unknown.err.contains("kubecamp hub user list"), "{}", unknown.err);
     assert!(camp.ok(&["hub", "doctor"]).starts_with("0 bookings"));
     assert!(camp.ok(&["hub", "server", "list"]).contains("192.0.2.7"));
     assert!(camp.ok(&["hub", "server", "keys"]).contains("ssh-ed25519 "));
 
     let identity = key.to_str().unwrap();
     camp.ok(&["login", "--as", "amy", "--identity", identity]);
+    let nobody = camp.run_with(&["login", "--hub", &camp.url], "");
+    assert!(nobody.code == 2 && nobody.err.contains("--as LOGIN"), "there is no USER: {}", nobody.err);
     let denied = camp.run_with(&["hub", "user", "list"], "");
     assert_eq!(denied.code, 13, "{}", denied.err);
     assert_eq!(camp.json(&["book", "free", "--for", "1h"]).as_array().unwrap().len(), 10);
@@ -193,6 +199,8 @@ fn from_the_first_admin_to_a_slot() {
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&bobs).status();
     assert!(made.unwrap().success());
     let bobs = bobs.to_str().unwrap();
+    let typo = camp.run_with(&["login", "--hub", &camp.url, "--link", "--add-key", "/nonexistent"], &bob);
+    assert!(typo.code != 0 && typo.err.contains("/nonexistent.pub"), "the link is not used up: {}", typo.err);
     let added = camp.run_with(&["login", "--hub", &camp.url, "--link", "--add-key", bobs], &bob);
     assert!(added.code == 0 && added.err.contains("Added the key"), "{}", added.err);
     let again = camp.run_with(&["login", "--as", "bob", "--identity", bobs, "--add-key", &format!("{bobs}.pub")], "");

@@ -173,7 +173,7 @@ impl Desk {
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
             let open = tx.bookings(&want).await?.len();
             if open > 0 {
-                let what = format!("server {id} has {open} bookings and waits that are not over");
+                let what = format!("server {id} has bookings or waits that are not over: {open}");
                 return Err(Problem::new(Code::BookState, what)
                     .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
             }
@@ -281,7 +281,11 @@ impl Desk {
     pub async fn drop_maintenance(&self, caller: &Caller, now: Epoch, number: i64) -> Result<(), Problem> {
         caller.needs_admin()?;
         let gone = transact!(self, caller, now, |tx| tx.drop_maintenance(number).await)?;
-        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, format!("there is no maintenance {number}"))) }
+        let none = || {
+            Problem::new(Code::HubUnknown, format!("there is no maintenance {number}"))
+                .hint("kubecamp hub server maintenance --list shows what is ahead.")
+        };
+        if gone { Ok(()) } else { Err(none()) }
     }
 
     /// Maintenance that touches a window.
