@@ -335,9 +335,17 @@ fn a_class_plan_renders_in_both_languages() {
         rows: vec![line("amy", Some(civil.span(window))), line("bob", None)],
         ..class::ClassView::default()
     };
-    for (lang, left) in [(Lang::En, "gets no slot"), (Lang::Zh, "未分到时段")] {
+    for (lang, left, zone) in
+        [(Lang::En, "gets no slot", "Times are in UTC."), (Lang::Zh, "未分到时段", "时间所用时区：UTC。")]
+    {
         let text = page(lang, Some("Tea"), &values, "class.html");
-        assert!(text.contains(left) && text.contains("06:00–08:00 UTC") && text.contains("14:00–16:00"), "{text}");
+        assert!(
+            text.contains(left)
+                && text.contains(zone)
+                && text.contains("06:00–08:00 UTC")
+                && text.contains("14:00–16:00"),
+            "{text}"
+        );
         assert!(text.contains("value=\"book\"") && text.contains("amy: &lt;/textarea&gt;&lt;script&gt;"), "{text}");
         assert!(!text.contains("<script>") && text.contains("had &lt;0.0 h&gt;"), "{text}");
     }
