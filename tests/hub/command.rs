@@ -303,6 +303,13 @@ fn what_was_made_can_be_changed_and_removed() {
     assert!(weekly.err.contains(&format!("kubecamp book cancel {series}")), "{}", weekly.err);
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains(series));
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    let away = camp.run_with(&["hub", "server", "health", "one", "away", "--reason", "new disk"], "");
+    assert!(away.code == 0 && away.err.contains("Ahead on one: 2 bookings."), "{}", away.err);
+    camp.ok(&["hub", "server", "health", "one", "healthy", "--reason", "it is in"]);
+    let (from, to) = (hour(24), hour(25));
+    let work = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "a fan"];
+    let work = camp.run_with(&work, "");
+    assert!(work.code == 0 && work.err.contains("In that time: 1 booking."), "{}", work.err);
     for args in [["hub", "server", "remove", "one"], ["hub", "group", "remove", "red"]] {
         let held = camp.run_with(&args, "");
         assert!(held.code == 10 && held.err.contains("KC-BOOK-STATE"), "{}", held.err);

@@ -199,3 +199,25 @@ fn log(format: &str) {
     // Only the first caller may set it; a test that did so before is fine.
     let _ = if format == "json" { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::admin_link_command;
+    use crate::cli::args::{Args, Command, HubCommand};
+
+    #[test]
+    fn the_first_admin_is_made_by_a_whole_command_without_a_password() {
+        let told = |more: &[&str]| {
+            let args = ["kubecamp", "hub", "serve"].iter().chain(more).copied();
+            match Args::try_parse_from(args).unwrap().command {
+                Command::Hub(HubCommand::Serve(args)) => admin_link_command(&args),
+                _ => panic!("{more:?}"),
+            }
+        };
+        assert!(told(&["--database", "sqlite:///var/a b.db"]).ends_with(" LOGIN --database 'sqlite:///var/a b.db'"));
+        let site = told(&["--database", "postgres://hub:secret@db/hub", "--public-url", "https://hub.example.org"]);
+        assert!(site.contains(" LOGIN --public-url https://hub.example.org --database ") && !site.contains("secret"));
+    }
+}
