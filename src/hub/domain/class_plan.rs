@@ -91,8 +91,9 @@ pub struct ClassPlan {
 
 /// Gives each student as many slots of `ask.length` within `ask.within` as are missing to `slots`.
 ///
-/// In each round everybody who has no slot of that round already chooses once: who had least (recent use and what the plan gave) first, then who has fewest
-/// wishes that can still be met, then by login. Each gets the best wish that is still free, else the next free slot.
+/// In each round everybody chooses once who has no slot for it already: who had least (recent use and what the plan gave)
+/// first, then who has fewest wishes that can still be met, then by login. Each gets the best wish that is still free, else
+/// the next free slot.
 pub fn plan_class(
     grounds: &[Ground],
     policy: &Policy,
