@@ -37,7 +37,7 @@ pub fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), 
 /// A start that is only a time of day: its date is today's.
 fn time_of_day(text: &str) -> Option<Time> {
     // jiff finds a time inside of a date and time too, and would then take it for today's.
-    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b':'))
+    text.parse::<Time>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b':'))
 }
 
 fn today(zone: &Zone) -> Date {

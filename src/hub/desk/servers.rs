@@ -139,7 +139,8 @@ impl Desk {
                     let tight = less_disk && !holds_all(&next, &ahead);
                     if (smaller && !ahead.is_empty()) || tight {
                         let why = if tight { ", and the disk does not hold them" } else { "" };
-                        let what = format!("server {} has {} bookings ahead{why}", new.id, ahead.len());
+                        let are = if ahead.len() == 1 { "booking" } else { "bookings" };
+                        let what = format!("server {} has {} {are} ahead{why}", new.id, ahead.len());
                         return Err(
                             Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over.")
                         );

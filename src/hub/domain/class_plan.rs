@@ -114,7 +114,9 @@ pub fn plan_class(
         for (index, student) in students.iter().enumerate() {
             match student.has.get(round as usize - 1) {
                 Some(has) => {
-                    *had.entry(student.person.clone()).or_default() += has.window.length();
+                    // What is over is in the recent use.
+                    let ahead = has.window.length().min((has.window.ends - now).max(0));
+                    *had.entry(student.person.clone()).or_default() += ahead;
                     plan.rows.push(kept(student, round, has));
                 }
                 None => left.push(index),
