@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::output::Format;
 use crate::{
-    hub::domain::{BookingId, CourseId, Epoch, PersonId, SeriesId, ServerId, Zone},
+    hub::domain::{BookingId, CourseId, PersonId, SeriesId, ServerId, Zone},
     profile::Layout,
 };
 
@@ -177,9 +177,12 @@ pub enum BookCommand {
         /// A label that the server must have; may be repeated.
         #[arg(long, value_name = "LABEL")]
         label: Vec<String>,
-        /// From this moment on; now by default.
+        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default.
         #[arg(long, value_name = "TIME")]
-        from: Option<Epoch>,
+        from: Option<String>,
+        /// The time zone of --from; this computer's by default.
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<Zone>,
         /// How many, 1 to 200.
         #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
         most: u16,
@@ -194,7 +197,7 @@ pub enum BookCommand {
         #[command(flatten)]
         wish: WishArgs,
         /// The same for so many weeks, all or none.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=52))]
         weeks: Option<u16>,
     },
     /// Give a slot up before it begins, or all of a recurrence, or leave the waitlist.
@@ -251,9 +254,12 @@ pub enum BookCommand {
     Plan {
         /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON; times as for book new.
         file: PathBuf,
-        /// Book the plan, all or nothing.
+        /// Book the plan, all or nothing; who has such a slot already gets none for it.
         #[arg(long)]
         book: bool,
+        /// Why the plan goes past notice and the bookings that a person may have ahead.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
         #[command(flatten)]
         hub: HubArgs,
     },
@@ -266,7 +272,7 @@ pub fn parse_minutes(text: &str) -> Result<u32, String> {
     let minutes = if rest.is_empty() { "0" } else { rest.strip_suffix('m').ok_or_else(bad)? };
     let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n <= 100_000).ok_or_else(bad);
     let all = number(hours)? * 60 + number(minutes)?;
-    if all == 0 { Err(bad()) } else { Ok(all) }
+    if all == 0 { Err("it is to last some time: write it as 90m, 2h or 1h30m".into()) } else { Ok(all) }
 }
 
 #[cfg(test)]
@@ -286,5 +292,6 @@ mod tests {
         for bad in ["", "h", "m", "2", "0h", "1h30", "-1h", "2d", "99999999999h"] {
             assert!(parse_minutes(bad).is_err(), "{bad}");
         }
+        assert!(parse_minutes("0h").unwrap_err().contains("last some time"));
     }
 }

@@ -6,7 +6,7 @@ use super::{args_book::HubArgs, args_hub::parse_site};
 use crate::{
     core::Bytes,
     hub::{
-        domain::{CourseId, Epoch, GroupId, Health, Mode, OpeningHours, PersonId, Role, ServerId, Zone},
+        domain::{CourseId, GroupId, Health, Mode, OpeningHours, PersonId, Role, ServerId, Zone},
         http::Listen,
     },
 };
@@ -187,7 +187,7 @@ pub enum CourseCommand {
         /// Its title.
         #[arg(long, value_name = "TEXT")]
         title: String,
-        /// A file of rules, YAML; what it does not name has its default.
+        /// A file of rules, YAML; what it does not name has its default. Without a file the rules stay as they are.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         #[command(flatten)]
@@ -282,12 +282,15 @@ pub enum ServerCommand {
         /// The server.
         #[arg(required_unless_present_any = ["list", "end"])]
         server: Option<ServerId>,
-        /// From when, as 2026-11-24T14:00:00Z.
+        /// From when: 14:00 for today, 2026-11-24T14:00, or with Z or an offset.
         #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
-        from: Option<Epoch>,
-        /// Until when.
+        from: Option<String>,
+        /// Until when, written the same way.
         #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
-        to: Option<Epoch>,
+        to: Option<String>,
+        /// The time zone of --from and --to; this computer's by default.
+        #[arg(long, value_name = "ZONE", conflicts_with_all = ["list", "end"])]
+        zone: Option<Zone>,
         /// Why; shown to people.
         #[arg(long, value_name = "TEXT", required_unless_present_any = ["list", "end"])]
         reason: Option<String>,
@@ -365,7 +368,7 @@ pub struct AuditArgs {
     /// On what, as booking:ID or server:NAME.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
-    /// By whom, as person:LOGIN.
+    /// By whom: a login, agent:SERVER, clerk or console.
     #[arg(long, value_name = "ACTOR")]
     pub actor: Option<String>,
     /// How many.

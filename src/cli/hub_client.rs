@@ -47,7 +47,10 @@ impl HubClient {
     pub fn new(places: &Places, args: &HubArgs) -> Result<Self, Problem> {
         let file = places.config.with_file_name("hub.json");
         let kept = read(&file)?;
-        let none = || Problem::new(Code::Usage, "no hub is named").hint("Sign in first: kubecamp login --hub URL.");
+        let none = || {
+            Problem::new(Code::Usage, "no hub is named")
+                .hint("Say which: --hub URL, or sign in: kubecamp login --hub URL.")
+        };
         let hub = args.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
         let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {hub} {why}"));
         let mut builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
@@ -57,7 +60,13 @@ impl HubClient {
                 "http://hub".to_owned()
             }
             None if hub.starts_with("http://") || hub.starts_with("https://") => hub.trim_end_matches('/').to_owned(),
-            None => return Err(wrong("is neither https://NAME, http://NAME nor unix:/PATH")),
+            None => {
+                let problem = wrong("is neither https://NAME, http://NAME nor unix:/PATH");
+                return Err(match meant(&hub) {
+                    Some(url) => problem.hint(format!("Did you mean {url}?")),
+                    None => problem,
+                });
+            }
         };
         let insecure = args.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.hub == hub);
         if !insecure && is_readable_on_the_way(&hub) {
@@ -166,19 +175,29 @@ impl HubClient {
 
     /// The status and body of an answer, after as many tries as the hub's limit of requests asks for.
     async fn answer(&self, mut request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Problem> {
-        let away = || Problem::new(Code::HubAway, format!("the hub {} does not answer", self.hub));
         let mut tries = 1;
         loop {
             let again = request.try_clone();
-            let answer = request.send().await.map_err(|e| away().because(e.without_url()))?;
+            let answer = request.send().await.map_err(|e| self.unreached(e))?;
             let (status, wait) = (answer.status(), too_early(&answer));
-            let bytes = answer.bytes().await.map_err(|e| away().because(e.without_url()))?;
+            let bytes = answer.bytes().await.map_err(|e| self.unreached(e))?;
             let (Some(next), Some(seconds), true) = (again, wait, tries < TRIES) else {
                 return Ok((status, bytes.to_vec()));
             };
             output::say(&format!("The hub has many requests from this address; the next try is in {seconds} s."));
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             (request, tries) = (next, tries + 1);
+        }
+    }
+
+    fn unreached(&self, error: reqwest::Error) -> Problem {
+        let problem = Problem::new(Code::HubAway, format!("the hub {} does not answer", self.hub));
+        let problem = problem.because(error.without_url());
+        // What TLS says of an answer that is none.
+        let plain = problem.detail.iter().any(|line| line.contains("InvalidContentType"));
+        match self.hub.strip_prefix("https://").filter(|_| plain) {
+            Some(name) => problem.hint(format!("It seems to speak plain HTTP: try --hub http://{name}.")),
+            None => problem,
         }
     }
 
@@ -199,6 +218,14 @@ impl HubClient {
             }
         })
     }
+}
+
+/// The address that was meant by one without a scheme; nothing that others could read on the way.
+fn meant(hub: &str) -> Option<String> {
+    let plain = format!("http://{hub}");
+    let named = !hub.contains('/') && reqwest::Url::parse(&plain).is_ok_and(|url| url.has_host());
+    let url = if is_readable_on_the_way(&plain) { format!("https://{hub}") } else { plain };
+    named.then_some(url)
 }
 
 /// After how many seconds the hub wants to be asked again: it has too many requests from here.
@@ -246,6 +273,14 @@ fn read(file: &Path) -> Result<Option<Kept>, Problem> {
 mod tests {
     use super::*;
     use crate::hub::http::Refused;
+
+    #[test]
+    fn an_address_without_a_scheme_is_told_with_one() {
+        let of = |hub: &str| meant(hub);
+        assert_eq!(of("127.0.0.1:8420").as_deref(), Some("http://127.0.0.1:8420"));
+        assert_eq!(of("hub.example.org").as_deref(), Some("https://hub.example.org"));
+        assert_eq!(["ftp://x", "/run/hub.sock", ""].map(of), [None, None, None]);
+    }
 
     #[test]
     fn a_refusal_is_told_by_the_clock_of_this_computer() {

@@ -19,6 +19,7 @@ mod stop;
 mod store;
 mod targets;
 mod usage;
+mod when;
 
 use std::process::ExitCode;
 

@@ -21,6 +21,7 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
             _ => problem = problem.detail([line.strip_prefix("  ").unwrap_or(line)]),
         }
     }
+    tips.extend(apart(&problem.what));
     let help = format!("See {} --help.", command(given));
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
 }
@@ -28,6 +29,13 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
 /// What there is, for who names no command.
 pub fn help() -> String {
     Args::command().render_help().to_string().trim_end().to_owned()
+}
+
+/// What to write where a time stands apart from its date.
+fn apart(what: &str) -> Option<String> {
+    let word = what.strip_prefix("unexpected argument '")?.split('\'').next()?;
+    let time = word.contains(':') && word.bytes().all(|b| b.is_ascii_digit() || b == b':');
+    time.then(|| format!("Write date and time as one, as 2026-12-01T{word}."))
 }
 
 /// The command that was meant, as far as its words are known: `kubecamp bundle build`.
@@ -65,6 +73,16 @@ mod tests {
         let hints: Vec<_> = wrong.hints.iter().map(|h| h.0.as_str()).collect();
         assert_eq!(hints, ["A similar argument exists: '--source'.", "See kubecamp bundle build --help."]);
         assert!(wrong.detail.iter().any(|l| l.starts_with("Usage: kubecamp bundle build")), "{:?}", wrong.detail);
+    }
+
+    #[test]
+    fn a_time_apart_from_its_date_is_explained() {
+        let wrong = said("book new 2026-12-01 14:00");
+        assert_eq!(
+            wrong.all_hints(),
+            ["Write date and time as one, as 2026-12-01T14:00.", "See kubecamp book new --help."]
+        );
+        assert_eq!(said("book new 14:00 soon").all_hints(), ["See kubecamp book new --help."]);
     }
 
     #[test]

@@ -144,13 +144,19 @@ fn from_the_first_admin_to_a_slot() {
     let wrong = camp.run_with(&["hub", "course", "import", "k8s", roster.to_str().unwrap()], "");
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("KC-HUB-ROSTER") && wrong.err.contains("line 2"), "{}", wrong.err);
-    let bob = camp.json(&["hub", "user", "link", "bob"])["token"].as_str().unwrap().to_owned();
+    let bob = camp.run_with(&["hub", "user", "link", "bob"], "");
+    assert!(bob.err.contains(&format!("kubecamp login --hub {} --link", camp.url)), "{}", bob.err);
+    let bob = bob.out;
+    let unknown = camp.run_with(&["hub", "user", "set", "eve", "--enable"], "");
+    assert!(unknown.code == 2 && unknown.err.contains("kubecamp hub user list"), "{}", unknown.err);
     assert!(camp.ok(&["hub", "doctor"]).starts_with("0 bookings"));
     assert!(camp.ok(&["hub", "server", "list"]).contains("192.0.2.7"));
     assert!(camp.ok(&["hub", "server", "keys"]).contains("ssh-ed25519 "));
 
     let identity = key.to_str().unwrap();
     camp.ok(&["login", "--as", "amy", "--identity", identity]);
+    let nobody = camp.run_with(&["login", "--hub", &camp.url], "");
+    assert!(nobody.code == 2 && nobody.err.contains("--as LOGIN"), "there is no USER: {}", nobody.err);
     let denied = camp.run_with(&["hub", "user", "list"], "");
     assert_eq!(denied.code, 13, "{}", denied.err);
     assert_eq!(camp.json(&["book", "free", "--for", "1h"]).as_array().unwrap().len(), 10);
@@ -162,6 +168,8 @@ fn from_the_first_admin_to_a_slot() {
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
     assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
+    let well = camp.run_with(&["book", "move", id], "");
+    assert!(well.code == 0 && well.out.is_empty() && well.err.contains("cancel it and book another"), "{}", well.err);
     let well = camp.run_with(&["book", "move", id, &later], "");
     assert!(well.code == 10 && well.err.contains("nothing is known against the server"), "{}", well.err);
     for (args, code, told) in [
@@ -170,6 +178,7 @@ fn from_the_first_admin_to_a_slot() {
         (&["--for", "5h"], 2, "300 minutes are more than the 240 allowed"),
         (&["--layout", "99x99c99g"], 2, "can hold 99x99c99g"),
         (&["--most", "0"], 2, "--most"),
+        (&["--from", "2027-12-24T10:00", "--zone", "Europe/Berlin"], 0, "from Fri 2027-12-24 09:00"),
         (&["--from", "2027-12-24T10:00:00Z"], 0, "No slot of 120 minutes is free"),
     ] {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
@@ -177,6 +186,8 @@ fn from_the_first_admin_to_a_slot() {
     }
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
+    let none = camp.run_with(&["book", "new", &later, "--weeks", "0"], "");
+    assert!(none.code == 2 && none.err.contains("1..=52"), "{}", none.err);
     let closed = camp.run_with(&["book", "new", "2027-12-24T10:00:00Z"], "");
     assert_eq!(closed.code, 12, "{}", closed.err);
     let grid = camp.run_with(&["book", "new", "2027-12-24T10:07:00Z"], "");
@@ -188,6 +199,8 @@ fn from_the_first_admin_to_a_slot() {
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&bobs).status();
     assert!(made.unwrap().success());
     let bobs = bobs.to_str().unwrap();
+    let typo = camp.run_with(&["login", "--hub", &camp.url, "--link", "--add-key", "/nonexistent"], &bob);
+    assert!(typo.code != 0 && typo.err.contains("/nonexistent.pub"), "the link is not used up: {}", typo.err);
     let added = camp.run_with(&["login", "--hub", &camp.url, "--link", "--add-key", bobs], &bob);
     assert!(added.code == 0 && added.err.contains("Added the key"), "{}", added.err);
     let again = camp.run_with(&["login", "--as", "bob", "--identity", bobs, "--add-key", &format!("{bobs}.pub")], "");
@@ -232,8 +245,21 @@ fn what_was_made_can_be_changed_and_removed() {
     let camp = Camp::start();
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
     camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
-    assert_eq!(camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"])["version"], 2);
-    camp.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"]);
+    let rules = camp.home.path().join("rules.yaml");
+    let rules = rules.to_str().unwrap();
+    fs::write(rules, "longest: 180\nopen_ahead: 5\n").unwrap();
+    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", rules]);
+    let renamed = camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"]);
+    assert_eq!(
+        (&renamed["version"], &renamed["policy"]["longest"], &renamed["policy"]["open_ahead"]),
+        (&3.into(), &180.into(), &5.into())
+    );
+    fs::write(rules, "longest: 3h\n").unwrap();
+    let wrong = camp.run_with(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", rules], "");
+    assert!(wrong.code == 2 && wrong.err.contains("longest as a number of minutes"), "{}", wrong.err);
+    let one = ["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"];
+    let added = camp.run_with(&one, "");
+    assert!(added.code == 0 && added.err.contains("kubecamp hub enroll HOST --server one"), "{}", added.err);
     let small = ["hub", "server", "add", "tiny", "--address", "192.0.2.8", "--cores", "4", "--memory", "8GiB"];
     let small = camp.run_with(&small, "");
     assert!(small.code == 2 && small.err.contains("server tiny of 4c 8GiB holds no lab"), "{}", small.err);
@@ -246,7 +272,8 @@ fn what_was_made_can_be_changed_and_removed() {
     assert_eq!(camp.run_with(&["hub", "server", "set", "one"], "").code, 2, "nothing is named");
     let same = camp.run_with(&["hub", "server", "set", "one", "--opening", "always"], "");
     assert!(same.code == 0 && !same.err.contains("outside"), "{}", same.err);
-    let (from, to) = (hour(48), hour(50));
+    // By a clock, which is UTC here.
+    let [from, to] = [hour(48), hour(50)].map(|at| at.trim_end_matches('Z').to_owned());
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");
     assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));
@@ -276,6 +303,13 @@ fn what_was_made_can_be_changed_and_removed() {
     assert!(weekly.err.contains(&format!("kubecamp book cancel {series}")), "{}", weekly.err);
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains(series));
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    let away = camp.run_with(&["hub", "server", "health", "one", "away", "--reason", "new disk"], "");
+    assert!(away.code == 0 && away.err.contains("Ahead on one: 2 bookings."), "{}", away.err);
+    camp.ok(&["hub", "server", "health", "one", "healthy", "--reason", "it is in"]);
+    let (from, to) = (hour(24), hour(25));
+    let work = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "a fan"];
+    let work = camp.run_with(&work, "");
+    assert!(work.code == 0 && work.err.contains("In that time: 1 booking."), "{}", work.err);
     for args in [["hub", "server", "remove", "one"], ["hub", "group", "remove", "red"]] {
         let held = camp.run_with(&args, "");
         assert!(held.code == 10 && held.err.contains("KC-BOOK-STATE"), "{}", held.err);

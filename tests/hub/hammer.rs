@@ -218,6 +218,8 @@ pub async fn nobody_waits_for_a_server_that_is_gone(desk: &Desk) {
         let name = format!("gone{n}");
         server(desk, &name, Mode::Exclusive, 8, 32).await;
         let id: ServerId = name.parse().unwrap();
+        // What is free is not waited for.
+        desk.set_health(&Caller::Console, NOW, None, &id, Health::Away, "new disk").await.unwrap();
         let waits = (n * 8..n * 8 + 7).map(|client| {
             let (desk, wanted) = (desk.clone(), wish(Some(&name), 240, 300));
             tokio::spawn(async move { desk.wait(&who(&format!("s{client}")), NOW, None, &wanted).await })

@@ -32,6 +32,8 @@ struct Made {
 /// `kubecamp login`: proves who one is by an SSH key or a one-time link, and keeps the token.
 pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems> {
     let client = HubClient::new(&cx.places, &args.hub)?;
+    // Looked at before a link is used up.
+    let new = args.add_key.as_deref().map(new_key).transpose()?;
     let made: Made = if args.link {
         let link =
             spawn_blocking(link_text).await.map_err(|e| Problem::new(Code::Internal, "a question").because(e))??;
@@ -52,8 +54,8 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
     let signed_in = HubClient::new(&cx.places, &args.hub)?;
     let me: Person = signed_in.get("/api/v1/me").await?;
     output::say(&format!("Signed in at {} as {} ({}).", client.hub(), me.id, me.role.as_str()));
-    if let Some(file) = &args.add_key {
-        add_key(&signed_in, me, file).await?;
+    if let Some((file, line)) = &new {
+        add_key(&signed_in, me, file, line).await?;
     }
     Ok(())
 }
@@ -103,15 +105,20 @@ fn key_refused(problem: Problem, person: &PersonId, key: &Path) -> Problem {
         )
 }
 
-/// Adds a public key to one's own; one that the hub knows already changes nothing.
-async fn add_key(client: &HubClient, me: Person, file: &Path) -> Result<(), Problem> {
+/// The public key in a file that is named by either of its halves.
+fn new_key(file: &Path) -> Result<(PathBuf, String), Problem> {
     let file = public_half(file);
     let line = fs::read_to_string(&file)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
     gate::public_key(&line).map_err(|p| p.detail([format!("in {}", file.display())]))?;
+    Ok((file, line))
+}
+
+/// Adds a public key to one's own; one that the hub knows already changes nothing.
+async fn add_key(client: &HubClient, me: Person, file: &Path, line: &str) -> Result<(), Problem> {
     // The comment is anybody's.
     let bare = |text: &str| text.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-    if me.keys.iter().any(|known| bare(known) == bare(&line)) {
+    if me.keys.iter().any(|known| bare(known) == bare(line)) {
         output::say(&format!("The hub knows the key in {} already.", file.display()));
         return Ok(());
     }
@@ -146,7 +153,10 @@ fn person(named: Option<PersonId>) -> Result<PersonId, Problem> {
     match named {
         Some(person) => Ok(person),
         None => {
-            let user = env::var("USER").unwrap_or_default();
+            let Some(user) = env::var("USER").ok().filter(|user| !user.is_empty()) else {
+                return Err(Problem::new(Code::Usage, "who you are at the hub is not known here")
+                    .hint("Name your login at the hub: --as LOGIN."));
+            };
             user.parse().map_err(|why| Problem::new(Code::Usage, why).hint("Name your login at the hub: --as LOGIN."))
         }
     }

@@ -3,11 +3,14 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, book, rules, transaction::transact_once, wish::BookRequest};
+use super::{Caller, Desk, book, reason, rules, transaction::transact_once, wish::BookRequest};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Ask, Booking, ClassPlan, CourseId, Epoch, Group, PersonId, Student, Window, Wish, plan_class},
+        domain::{
+            Ask, Booking, ClassPlan, CourseId, Epoch, Free, Group, PersonId, Policy, State, Student, Window, Wish,
+            plan_class,
+        },
         store::{Listing, Tx},
     },
     profile::Layout,
@@ -24,13 +27,16 @@ pub struct ClassRequest {
     pub layout: Layout,
     /// How long each slot is, minutes.
     pub minutes: u32,
-    /// How many slots each gets, 1 to 20.
+    /// How many slots each is to have, 1 to 20; who has some of this length and layout already gets the others.
     pub slots: u32,
-    /// The slots lie inside of this, 35 days at most.
+    /// The slots lie inside of this, 35 days at most, and have not begun.
     pub within: Window,
     /// Who would like what, each person once; who is not named gets what is free.
     #[serde(default)]
     pub wishes: Vec<StudentWishes>,
+    /// Why the plan goes past notice and the bookings that a person may have ahead, 1 to 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// One student's wishes.
@@ -47,12 +53,13 @@ impl Desk {
     /// A fair table for a class; nothing is booked. The same wishes give the same table.
     pub async fn plan_class(&self, caller: &Caller, now: Epoch, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         caller.needs_teacher()?;
-        check(want)?;
+        let want = checked(want)?;
         let mut tx = self.store.read(now).await?;
-        table(&mut tx, want).await
+        table(&mut tx, &want).await
     }
 
-    /// Books the table that `plan_class` shows, all of it or nothing; hours of the quota do not stop it.
+    /// Books the table that `plan_class` shows, all of it or nothing; hours of the quota do not stop it. What is booked by
+    /// then is no more given, so a second time books what is missing.
     pub async fn book_class(
         &self,
         caller: &Caller,
@@ -61,7 +68,7 @@ impl Desk {
         want: &ClassRequest,
     ) -> Result<Vec<Booking>, Problem> {
         caller.needs_teacher()?;
-        check(want)?;
+        let want = &checked(want)?;
         transact_once!(self, caller, now, key, ("class", want), |tx| {
             let plan = table(&mut tx, want).await?;
             let mut made = vec![];
@@ -74,7 +81,7 @@ impl Desk {
                     labels: [].into(),
                     layout: Some(want.layout),
                     window: given.window,
-                    reason: Some("plan of the class".into()),
+                    reason: Some(want.reason.clone().unwrap_or_else(|| "plan of the class".into())),
                 };
                 made.push(book::place(&mut tx, caller, &wish, None).await?.0);
             }
@@ -83,7 +90,8 @@ impl Desk {
     }
 }
 
-fn check(want: &ClassRequest) -> Result<(), Problem> {
+/// It with its reason as it is kept, when it makes sense.
+fn checked(want: &ClassRequest) -> Result<ClassRequest, Problem> {
     let sizes =
         (1..=20).contains(&want.slots) && (5..=1440).contains(&want.minutes) && want.within.length() <= 35 * 86_400;
     if !sizes || want.wishes.iter().any(|w| w.wishes.len() > 20) {
@@ -95,12 +103,43 @@ fn check(want: &ClassRequest) -> Result<(), Problem> {
         let what = format!("{} is in the class plan twice", twice.person);
         return Err(Problem::new(Code::HubInvalid, what).hint("Put all of their wishes into one place, best first."));
     }
-    Ok(())
+    Ok(ClassRequest { reason: reason::if_stated(want.reason.as_deref())?, ..want.clone() })
+}
+
+/// Somebody of the class, and what they have within the plan's time already.
+async fn student(tx: &mut Tx, want: &ClassRequest, policy: &Policy, person: PersonId) -> Result<Student, Problem> {
+    let now = tx.now();
+    let used = rules::recent_use(tx, &person, now).await?;
+    let own = Listing { person: Some(person.clone()), within: Some(want.within), ..Listing::default() };
+    let own = tx.bookings(&own).await?;
+    let taken = own.iter().filter(|b| b.state.is_live()).map(|b| b.window).collect();
+    let has = own.iter().filter(|b| is_met_by(want, b)).filter_map(slot_of).collect();
+    let room = match want.reason {
+        None => {
+            let ahead = tx.ahead_of(&person, now, None, None).await?;
+            Some(u32::try_from(i64::from(policy.open_ahead) - ahead).unwrap_or(0))
+        }
+        Some(_) => None,
+    };
+    let wishes = want.wishes.iter().filter(|w| w.person == person).flat_map(|w| w.wishes.clone()).collect();
+    let labs = tx.labs_of(&person).await?;
+    Ok(Student { person, wishes, used, taken, has, room, labs })
+}
+
+/// Whether a booking is what the plan would give: one that holds its place for certain, or took place.
+fn is_met_by(want: &ClassRequest, b: &Booking) -> bool {
+    let holds = b.state == State::Done || (b.state.is_live() && b.state != State::Offered);
+    let long = b.window.length() >= i64::from(want.minutes) * 60;
+    holds && long && b.course == want.course && b.layout == want.layout && want.within.covers(b.window)
+}
+
+fn slot_of(b: &Booking) -> Option<Free> {
+    Some(Free { server: b.server.clone()?, window: b.window, lab: None })
 }
 
 async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
     let now = tx.now();
-    let policy = tx.course(&want.course).await?.policy;
+    let mut policy = tx.course(&want.course).await?.policy;
     let length = i64::from(want.minutes) * 60;
     policy.has_length(length)?;
     let groups: Vec<Group> = tx.groups().await?.into_iter().filter(|g| g.course == want.course).collect();
@@ -111,18 +150,7 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         let what = format!("{} is in no group of course {}", stranger.person, want.course);
         return Err(Problem::new(Code::HubUnknown, what));
     }
-    let mut students = vec![];
-    for person in logins {
-        if !tx.person(&person).await?.active {
-            continue;
-        }
-        let used = rules::recent_use(tx, &person, now).await?;
-        let own = Listing { person: Some(person.clone()), within: Some(want.within), open: true, ..Listing::default() };
-        let taken = tx.bookings(&own).await?.into_iter().filter(|b| b.state.is_live()).map(|b| b.window).collect();
-        let wishes = want.wishes.iter().filter(|w| w.person == person).flat_map(|w| w.wishes.clone()).collect();
-        let labs = tx.labs_of(&person).await?;
-        students.push(Student { person, wishes, used, taken, labs });
-    }
+    // Locked before anybody is looked at: of two who book a class the second sees what the first has booked.
     let mut grounds = vec![];
     for server in tx.servers().await?.into_iter().filter(|s| s.is_for(&want.course) && s.can_hold(want.layout)) {
         let server = tx.lock_server(&server.id).await?;
@@ -132,6 +160,19 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         let what = format!("no server for course {} can hold {}", want.course, want.layout);
         return Err(Problem::new(Code::BookLayout, what));
     }
-    let ask = Ask { layout: want.layout, length, within: want.within, labs: &[], apart: &[] };
+    let mut students = vec![];
+    for person in logins {
+        if !tx.person(&person).await?.active {
+            continue;
+        }
+        students.push(student(tx, want, &policy, person).await?);
+    }
+    // Nobody plans a class for a time that has begun.
+    let within = Window::new(want.within.starts.max(now), want.within.ends)
+        .map_err(|_| Problem::new(Code::BookNotice, format!("{} is over", want.within)))?;
+    if want.reason.is_some() {
+        policy.notice = 0;
+    }
+    let ask = Ask { layout: want.layout, length, within, labs: &[], apart: &[] };
     Ok(plan_class(&grounds, &policy, now, &students, ask, want.slots))
 }

@@ -175,7 +175,7 @@ impl Desk {
             let want = Listing { group: Some(id.clone()), open: true, ..Listing::default() };
             let open = tx.bookings(&want).await?.len();
             if open > 0 {
-                let what = format!("group {id} has {open} bookings and waits that are not over");
+                let what = format!("group {id} has bookings or waits that are not over: {open}");
                 return Err(Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over."));
             }
             tx.remove_group(&group).await

@@ -193,8 +193,14 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
     }
     let outside = all.iter().filter(|b| server.is_closed_for(b)).count();
     if outside > 0 {
+        let lie = if outside == 1 { "booking lies" } else { "bookings lie" };
         found.notes.push(format!(
-            "{outside} bookings lie outside of the opening hours of server {id} and stay: cancel those that nobody meant"
+            "{outside} {lie} outside of the opening hours of server {id}: cancel what nobody meant, the rest stays"
+        ));
+    }
+    if server.is_strange() {
+        found.notes.push(format!(
+            "server {id} is not enrolled yet, so nobody gets in: kubecamp hub enroll HOST --server {id} --hub URL"
         ));
     }
     if server.issued > 0 && server.seen.is_none_or(|seen| now - seen > 120) {

@@ -15,16 +15,16 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives,
-            around,
+            Ask, Booking, BookingId, Epoch, Free, Health, Maintenance, Server, ServerId, State, Who, Window,
+            alternatives, around,
         },
         store::Tx,
     },
     profile::Layout,
 };
 
-/// A booking whose server is out of use is moved to another one when it starts within this, seconds; the next one of
-/// each server at once.
+/// A booking whose server is out of use is moved to another one when it starts within this, seconds: the server may be
+/// back by then. The next one of each server at once, and what lies in a maintenance.
 const AHEAD: i64 = 24 * 3600;
 
 /// Why a booking cannot take place where it is, and what is free instead.
@@ -37,7 +37,7 @@ pub struct Elsewhere {
 }
 
 /// Whether a booking can still begin.
-fn is_ahead(b: &Booking, now: Epoch) -> bool {
+pub(super) fn is_ahead(b: &Booking, now: Epoch) -> bool {
     matches!(b.state, State::Booked | State::Delayed) && b.window.ends > now
 }
 
@@ -84,8 +84,8 @@ fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
 }
 
 impl Desk {
-    /// Bookings that their servers do not take and about which something can be done now, by start: there is another
-    /// server, or their holder was not told yet.
+    /// Bookings about which something can be done now, by start: their server does not take them, and there is another or
+    /// their holder was not told yet; or it takes them again, and their holder believes that it does not.
     pub(in crate::hub) async fn stuck(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let mut all = tx.doubtful().await?;
@@ -97,18 +97,24 @@ impl Desk {
         let mut seen = BTreeSet::new();
         all.retain(|b| {
             let Some(server) = b.server.as_ref().and_then(|id| servers.get(id)) else { return false };
-            let Some(why) = why_not(server, &closed, b, now) else { return false };
+            let Some(why) = why_not(server, &closed, b, now) else { return is_relieved(b, now) };
             // What an agent refuses before the start may be mended until then.
             if b.refused.as_ref() == Some(&why) {
                 return b.window.starts <= now;
             }
             let next = seen.insert(&server.id);
-            next || b.window.starts < now + AHEAD
+            // Work that was announced takes place: whom it concerns hears of it early, and is looked at once more when it
+            // is near.
+            let announced = server.health == Health::Healthy && untold(b);
+            next || announced || b.window.starts < now + AHEAD
         });
         let mut found = vec![];
         for b in all {
-            let Some(why) = why_stuck(&mut tx, &b).await? else { continue };
-            if untold(&b) || refuge(&mut tx, &b, &why).await?.is_some() {
+            let due = match why_stuck(&mut tx, &b).await? {
+                None => is_relieved(&b, now),
+                Some(why) => untold(&b) || refuge(&mut tx, &b, &why).await?.is_some(),
+            };
+            if due {
                 found.push(b);
             }
         }
@@ -116,7 +122,7 @@ impl Desk {
     }
 
     /// Moves a booking off a server that does not take it to another one that is free, or tells its holder that there
-    /// is none; whether it was moved.
+    /// is none; takes that back where its server takes it again. Whether it was moved.
     pub(in crate::hub) async fn rehouse(&self, now: Epoch, id: &BookingId) -> Result<bool, Problem> {
         let outcome = transact!(self, Caller::Clerk, now, |tx| rehouse(&mut tx, id).await);
         match outcome {
@@ -169,6 +175,7 @@ impl Desk {
             tx.lock_person(&before.person).await?;
             rules::not_twice(&mut tx, &before.person, to.window, Some(id)).await?;
             let next = moved(&before, &tx.server(&to.server).await?, place, to.window);
+            let next = Booking { note: edit.reason.clone(), ..next };
             let after = tx.change_booking(&before, next, who, "booking.move", edit.reason.clone()).await?;
             tx.hold(&before, before.window.starts).await?;
             Ok(after)
@@ -206,6 +213,11 @@ pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Probl
     Ok(alternatives(&grounds, &policy, now, b.window.starts, ask, 3))
 }
 
+/// Whether its holder was told that no server takes it, and can use it yet.
+fn is_relieved(b: &Booking, now: Epoch) -> bool {
+    is_ahead(b, now) && b.stranded.is_some()
+}
+
 /// Whether its holder was not told yet that no server takes it.
 fn untold(b: &Booking) -> bool {
     b.stranded != Some(b.window.starts)
@@ -237,10 +249,11 @@ async fn refuge(tx: &mut Tx, b: &Booking, why: &str) -> Result<Option<(Server, u
 
 async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
     let b = tx.booking(id).await?;
-    let (Some(old), Some(why)) = (b.server.clone(), why_stuck(tx, &b).await?) else { return Ok(false) };
+    let Some(old) = b.server.clone() else { return Ok(false) };
+    let Some(why) = why_stuck(tx, &b).await? else { return relieve(tx, id, &old).await.map(|()| false) };
     if let Some((server, place)) = refuge(tx, &b, &why).await? {
-        let next = moved(&b, &server, place, b.window);
         let reason = format!("{why}; moved to {}", server.id);
+        let next = Booking { note: Some(reason.clone()), ..moved(&b, &server, place, b.window) };
         let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
         tx.hold(&b, b.window.starts).await?;
         let payload = json!({ "booking": after, "from": old, "note": reason });
@@ -253,6 +266,17 @@ async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
         strand(tx, &after, Some(why)).await?;
     }
     Ok(false)
+}
+
+/// Takes back that a booking will not be had, when its server takes it again.
+async fn relieve(tx: &mut Tx, id: &BookingId, server: &ServerId) -> Result<(), Problem> {
+    tx.lock_server(server).await?;
+    let b = tx.booking(id).await?;
+    if b.server.as_ref() != Some(server) || !is_relieved(&b, tx.now()) || why_stuck(tx, &b).await?.is_some() {
+        return Ok(());
+    }
+    let next = Booking { stranded: None, ..b.clone() };
+    tx.change_booking(&b, next, Who::Clerk, "clerk.relieve", Some("its server takes it again".into())).await.map(drop)
 }
 
 /// Tells a holder that the slot will not be had, and what is free instead.

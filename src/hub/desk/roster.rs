@@ -142,7 +142,8 @@ fn line(text: &str) -> Result<Line, String> {
         return Err(format!("it has {} fields: use login,name,group,zone,key", fields.len()));
     }
     let (Some(login), Some(name), Some(group)) = (field(0), field(1), field(2)) else {
-        return Err("it needs login, name and group".into());
+        let by = if text.contains(';') { ", separated by commas, not by `;`" } else { "" };
+        return Err(format!("it needs login, name and group{by}"));
     };
     let person = NewPerson {
         id: login.parse()?,
@@ -211,6 +212,8 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0].person.name, "A \"M\" Y", "by login");
         assert!(read("r", "# nothing\n").is_err());
+        let semicolons = read("r", "amy;Amy;red\n").err().unwrap();
+        assert!(semicolons.iter().next().unwrap().what.ends_with("separated by commas, not by `;`"));
     }
 
     proptest::proptest! {

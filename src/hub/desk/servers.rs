@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Caller, Desk, reason,
+    Caller, Desk, reason, rehouse,
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -139,7 +139,8 @@ impl Desk {
                     let tight = less_disk && !holds_all(&next, &ahead);
                     if (smaller && !ahead.is_empty()) || tight {
                         let why = if tight { ", and the disk does not hold them" } else { "" };
-                        let what = format!("server {} has {} bookings ahead{why}", new.id, ahead.len());
+                        let are = if ahead.len() == 1 { "booking" } else { "bookings" };
+                        let what = format!("server {} has {} {are} ahead{why}", new.id, ahead.len());
                         return Err(
                             Problem::new(Code::BookState, what).hint("Cancel them first, or wait until they are over.")
                         );
@@ -173,7 +174,7 @@ impl Desk {
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
             let open = tx.bookings(&want).await?.len();
             if open > 0 {
-                let what = format!("server {id} has {open} bookings and waits that are not over");
+                let what = format!("server {id} has bookings or waits that are not over: {open}");
                 return Err(Problem::new(Code::BookState, what)
                     .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
             }
@@ -255,8 +256,8 @@ impl Desk {
         self.store.read(now).await?.host_keys(id).await
     }
 
-    /// Closes a server for a while. What is booked then stays, and is returned with it for the admin to settle.
-    /// A repeated `key` gets the first answer.
+    /// Closes a server for a while. How many bookings of then have not begun is returned with it: the clerk moves each to
+    /// another server that is free, or tells its holder. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
         caller: &Caller,
@@ -271,7 +272,8 @@ impl Desk {
         transact_once!(self, caller, now, key, ("maintenance", id, window, &reason), |tx| {
             tx.lock_server(id).await?;
             let made = tx.add_maintenance(id, window, &reason).await?;
-            let booked = tx.held(id, window).await?.len();
+            let then = Listing { server: Some(id.clone()), within: Some(window), open: true, ..Listing::default() };
+            let booked = tx.bookings(&then).await?.iter().filter(|b| rehouse::is_ahead(b, now)).count();
             Ok((made, booked))
         })
     }
@@ -280,7 +282,11 @@ impl Desk {
     pub async fn drop_maintenance(&self, caller: &Caller, now: Epoch, number: i64) -> Result<(), Problem> {
         caller.needs_admin()?;
         let gone = transact!(self, caller, now, |tx| tx.drop_maintenance(number).await)?;
-        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, format!("there is no maintenance {number}"))) }
+        let none = || {
+            Problem::new(Code::HubUnknown, format!("there is no maintenance {number}"))
+                .hint("kubecamp hub server maintenance --list shows what is ahead.")
+        };
+        if gone { Ok(()) } else { Err(none()) }
     }
 
     /// Maintenance that touches a window.

@@ -1,6 +1,6 @@
 use super::{
     Caller, Desk,
-    book::{fresh, on, standing_of},
+    book::{fresh, obstacle, on, standing_of},
     fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
@@ -20,7 +20,7 @@ use crate::{
 pub type WaitRequest = BookRequest;
 
 impl Desk {
-    /// Joins the waitlist for a slot.
+    /// Joins the waitlist for a slot. One that can be had now is not waited for.
     pub async fn wait(
         &self,
         caller: &Caller,
@@ -30,6 +30,10 @@ impl Desk {
     ) -> Result<Booking, Problem> {
         let wish = wish.stated()?;
         let wish: &WaitRequest = &wish;
+        if self.is_free(caller, now, key, wish).await? {
+            let what = format!("{} is free now", wish.window);
+            return Err(Problem::new(Code::BookState, what).hint("Nobody needs to wait for it: kubecamp book new."));
+        }
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
             let servers = servers(&mut tx, wish).await?;
@@ -58,6 +62,25 @@ impl Desk {
             tx.add_booking(&new, "booking.wait", None).await?;
             Ok(new)
         })
+    }
+
+    /// Whether a wish can be had now. What was answered already under a key is not asked again.
+    async fn is_free(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &WaitRequest,
+    ) -> Result<bool, Problem> {
+        let mut tx = self.store.read(now).await?;
+        if let Some(key) = key
+            && tx.knows_key(&caller.name(), key).await?
+        {
+            return Ok(false);
+        }
+        let standing = standing_of(&mut tx, caller, wish).await?;
+        let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
+        Ok(obstacle(&mut tx, &standing, wish, &survey).await.is_none())
     }
 
     /// Says yes to an offer from the waitlist; a second yes changes nothing.

@@ -50,7 +50,7 @@ pub struct Booking {
     pub series: Option<SeriesId>,
     /// The server that was asked for; none is any, so that a lapsed offer goes back to what was wished.
     pub wished: Option<ServerId>,
-    /// Why it is where it is: an override's reason, a failure's evidence.
+    /// Why it is where it is: an override's reason, why it was moved, a failure's evidence.
     pub note: Option<String>,
     /// Why its server's agent does not begin it; none as soon as it does.
     pub refused: Option<String>,

@@ -27,6 +27,12 @@ pub struct Student {
     /// Windows in which they hold something already.
     #[serde(default)]
     pub taken: Vec<Window>,
+    /// Slots of theirs that are as the plan asks, by start: for these they get no others.
+    #[serde(default)]
+    pub has: Vec<Free>,
+    /// How many more slots their rules let them have ahead; none is any number.
+    #[serde(default)]
+    pub room: Option<u32>,
     /// Their saved labs: of slots that are equal otherwise they get the one that goes on with one.
     #[serde(default)]
     pub labs: Vec<SavedLab>,
@@ -55,10 +61,21 @@ pub struct ClassRow {
     pub person: PersonId,
     /// In which round, from 1.
     pub round: u32,
-    /// What they get; none when no slot was left.
+    /// What they get; none when they have one already, or may have no more, or no slot was left.
     pub given: Option<Given>,
+    /// The slot that they have already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has: Option<Free>,
     /// Why this and no other.
     pub why: String,
+}
+
+impl ClassRow {
+    /// Where and when they have a slot, be it given by the plan or theirs before.
+    pub fn slot(&self) -> Option<(&ServerId, Window)> {
+        let given = self.given.as_ref().map(|given| (&given.server, given.window));
+        given.or_else(|| self.has.as_ref().map(|has| (&has.server, has.window)))
+    }
 }
 
 /// A table for a whole class; the same wishes always give the same table.
@@ -72,10 +89,11 @@ pub struct ClassPlan {
     pub given: usize,
 }
 
-/// Gives each student `slots` slots of `ask.length` within `ask.within`.
+/// Gives each student as many slots of `ask.length` within `ask.within` as are missing to `slots`.
 ///
-/// In each round everybody chooses once: who had least (recent use and what the plan gave) first, then who has fewest
-/// wishes that can still be met, then by login. Each gets the best wish that is still free, else the next free slot.
+/// In each round everybody chooses once who has no slot for it already: who had least (recent use and what the plan gave)
+/// first, then who has fewest wishes that can still be met, then by login. Each gets the best wish that is still free, else
+/// the next free slot.
 pub fn plan_class(
     grounds: &[Ground],
     policy: &Policy,
@@ -92,7 +110,18 @@ pub fn plan_class(
     let mut had: BTreeMap<PersonId, i64> = students.iter().map(|s| (s.person.clone(), s.used)).collect();
     let mut plan = ClassPlan { rows: vec![], wished: 0, given: 0 };
     for round in 1..=slots {
-        let mut left: Vec<usize> = (0..students.len()).collect();
+        let mut left = vec![];
+        for (index, student) in students.iter().enumerate() {
+            match student.has.get(round as usize - 1) {
+                Some(has) => {
+                    // What is over is in the recent use.
+                    let ahead = has.window.length().min((has.window.ends - now).max(0));
+                    *had.entry(student.person.clone()).or_default() += ahead;
+                    plan.rows.push(kept(student, round, has));
+                }
+                None => left.push(index),
+            }
+        }
         while !left.is_empty() {
             let at = next_to_choose(&left, &students, &had, &grounds, policy, now, ask);
             let index = left.remove(at);
@@ -151,6 +180,10 @@ fn choose(
     had: &BTreeMap<PersonId, i64>,
     number: usize,
 ) -> ClassRow {
+    if student.room == Some(0) {
+        let why = format!("has as many bookings ahead as are allowed, {}", policy.open_ahead);
+        return ClassRow { person: student.person.clone(), round, given: None, has: None, why };
+    }
     let wished = (0..student.wishes.len()).find_map(|n| Some((n, meet(grounds, policy, now, student, ask, n)?)));
     let hours = |seconds: i64| format!("{:.1} h", seconds as f64 / 3600.0);
     let before = hours(had[&student.person]);
@@ -174,11 +207,18 @@ fn choose(
         let booking = planned(number);
         ground.held.add(Held { booking, place, busy: ground.server.busy(free.window), layout: ask.layout });
         student.taken.push(free.window);
+        student.room = student.room.map(|room| room.saturating_sub(1));
         Some(Given { server: free.server, place, window: free.window, wish, lab: free.lab })
     });
     let lab = given.as_ref().and_then(|g| g.lab.as_ref());
     let why = lab.map_or_else(|| why.clone(), |lab| format!("{why}; it begins with {lab}"));
-    ClassRow { person: student.person.clone(), round, given, why }
+    ClassRow { person: student.person.clone(), round, given, has: None, why }
+}
+
+/// The line of somebody who has the slot of a round already.
+fn kept(student: &Student, round: u32, has: &Free) -> ClassRow {
+    let why = "has this slot already".to_owned();
+    ClassRow { person: student.person.clone(), round, given: None, has: Some(has.clone()), why }
 }
 
 /// A stand-in id for a slot that is only planned.

@@ -51,19 +51,19 @@ impl Policy {
     /// Refuses values that make no sense.
     pub fn check(&self) -> Result<(), Problem> {
         let rows = [
-            ("longest", self.longest, 5, 7 * 1440),
-            ("person_hours", self.person_hours, 1, 168),
-            ("group_hours", self.group_hours, 1, 10_000),
-            ("open_ahead", self.open_ahead, 1, 1000),
-            ("waits", self.waits, 1, 1000),
-            ("notice", self.notice, 0, 7 * 1440),
-            ("horizon", self.horizon, 1, 366),
-            ("no_show", self.no_show, 1, 1440),
-            ("offer", self.offer, 1, 1440),
+            ("longest", self.longest, 5, 7 * 1440, "minutes"),
+            ("person_hours", self.person_hours, 1, 168, "hours"),
+            ("group_hours", self.group_hours, 1, 10_000, "hours"),
+            ("open_ahead", self.open_ahead, 1, 1000, "bookings"),
+            ("waits", self.waits, 1, 1000, "waits"),
+            ("notice", self.notice, 0, 7 * 1440, "minutes"),
+            ("horizon", self.horizon, 1, 366, "days"),
+            ("no_show", self.no_show, 1, 1440, "minutes"),
+            ("offer", self.offer, 1, 1440, "minutes"),
         ];
-        for (name, value, least, most) in rows {
+        for (name, value, least, most, unit) in rows {
             if !(least..=most).contains(&value) {
-                let what = format!("{name} is {value}: use {least} to {most}");
+                let what = format!("{name} is {value}: use {least} to {most} {unit}");
                 return Err(Problem::new(Code::HubInvalid, what));
             }
         }

@@ -111,6 +111,11 @@ impl Server {
         self.seen.is_some_and(|at| now - at > SILENT)
     }
 
+    /// Whether no agent was ever heard or given a plan: what is booked there opens to nobody.
+    pub fn is_strange(&self) -> bool {
+        self.seen.is_none() && self.issued == 0
+    }
+
     /// Whether its clock differs from the hub's by more than can be left unsaid; nothing is known before it was heard.
     pub fn is_clock_off(&self) -> bool {
         self.seen.is_some() && self.clock_offset.abs() > WARN_OFFSET

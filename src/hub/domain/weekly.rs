@@ -38,7 +38,8 @@ impl Weekly {
     /// shorter than the others, counts as what it is, and says that too. All is refused or nothing.
     pub fn occurrences(&self) -> Result<Vec<Occurrence>, Problem> {
         if !(1..=52).contains(&self.weeks) {
-            return Err(Problem::new(Code::BookWindow, format!("{} weeks are not 1 to 52", self.weeks)));
+            let what = format!("{} weeks are not 1 to 52", self.weeks);
+            return Err(Problem::new(Code::BookWindow, what).hint("Book 1 to 52 weeks at once."));
         }
         (0..self.weeks).map(|week| self.occurrence(week)).collect()
     }

@@ -238,10 +238,11 @@ impl Tx {
     }
 
     /// Bookings that have not begun and whose server may not take them, by start: it is not healthy, is closed for work
-    /// some time from now on, or its agent refused. Which of them are in truth is for the rules to say.
+    /// some time from now on, its agent refused, or their holder was told so. Which of them are in truth is for the rules
+    /// to say.
     pub async fn doubtful(&mut self) -> Result<Vec<Booking>, Problem> {
         let sql = "SELECT * FROM bookings WHERE state IN ('booked', 'delayed') AND ends > $1 AND (refused IS NOT NULL \
-                   OR server IN (SELECT id FROM servers WHERE health <> 'healthy') \
+                   OR stranded IS NOT NULL OR server IN (SELECT id FROM servers WHERE health <> 'healthy') \
                    OR server IN (SELECT server FROM maintenance WHERE ends > $1)) ORDER BY starts, id";
         let now = self.now;
         self.all(sql, args![now]).await?.iter().map(booking).collect()

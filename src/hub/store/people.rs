@@ -31,6 +31,16 @@ fn course(row: &Row, called: &CourseColumns) -> Result<Course, Problem> {
 
 fn nobody(id: &PersonId) -> Problem {
     Problem::new(Code::HubUnknown, format!("there is nobody called {id}"))
+        .hint("kubecamp hub user list names everybody.")
+}
+
+fn no_course(id: &CourseId) -> Problem {
+    Problem::new(Code::HubUnknown, format!("there is no course {id}"))
+        .hint("kubecamp hub course list names all courses.")
+}
+
+fn no_group(id: &GroupId) -> Problem {
+    Problem::new(Code::HubUnknown, format!("there is no group {id}")).hint("kubecamp hub group list names all groups.")
 }
 
 fn person(row: &Row, groups: Vec<GroupId>) -> Result<Person, Problem> {
@@ -73,7 +83,7 @@ impl Tx {
 
     /// A course by its name.
     pub async fn course(&mut self, id: &CourseId) -> Result<Course, Problem> {
-        self.find_course(id).await?.ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is no course {id}")))
+        self.find_course(id).await?.ok_or_else(|| no_course(id))
     }
 
     /// A course by its name, when there is such a course.
@@ -105,7 +115,7 @@ impl Tx {
     /// A group with its members.
     pub async fn group(&mut self, id: &GroupId) -> Result<Group, Problem> {
         let row = self.one("SELECT * FROM groups WHERE id = $1", args![id.to_string()]).await?;
-        let row = row.ok_or_else(|| Problem::new(Code::HubUnknown, format!("there is no group {id}")))?;
+        let row = row.ok_or_else(|| no_group(id))?;
         let members = "SELECT person FROM members WHERE grp = $1 ORDER BY person";
         let members = self.all(members, args![id.to_string()]).await?;
         let members = members.iter().map(|r| r.parse("person")).collect::<Result<_, _>>()?;

@@ -44,6 +44,7 @@ fn maintenance(row: &Row) -> Result<Maintenance, Problem> {
 /// There is no server of this name.
 pub fn unknown_server(id: &ServerId) -> Problem {
     Problem::new(Code::HubUnknown, format!("there is no server {id}"))
+        .hint("kubecamp hub server list names all servers.")
 }
 
 impl Tx {

@@ -39,11 +39,23 @@ pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 1);
     assert_eq!(desk.outside_hours(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
     let notes = desk.doctor(&console, NOW).await.unwrap().notes.join("\n");
-    assert!(notes.contains("1 bookings lie outside of the opening hours of server one"), "{notes}");
+    assert!(notes.contains("1 booking lies outside of the opening hours of server one"), "{notes}");
     clerk(&desk).settle(at(1)).await.unwrap();
     for booking in [inside, outside] {
         assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
     }
+    healthy(&desk).await;
+}
+
+pub async fn a_server_that_nobody_enrolled_is_told(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let told = async || {
+        let notes = desk.doctor(&Caller::Console, NOW).await.unwrap().notes;
+        notes.iter().any(|note| note.starts_with("server one is not enrolled yet"))
+    };
+    assert!(told().await);
+    desk.plan_for(&agent("one"), NOW, &"one".parse().unwrap()).await.unwrap();
+    assert!(!told().await, "its agent has a plan");
     healthy(&desk).await;
 }
 
@@ -108,6 +120,7 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
         slots: 1,
         within: window(0, 1440),
         wishes: vec![],
+        reason: None,
     };
     let code = async |want: &ClassRequest| desk.plan_class(&who("tea"), NOW, want).await.unwrap_err().code;
     assert_eq!(code(&plan).await, Code::BookGrid);
@@ -129,6 +142,7 @@ pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     let closed = wait(Some("two"), saturday).await.unwrap_err();
     assert_eq!(closed.code, Code::BookClosed);
     assert!(closed.what.contains("mon-fri 08:00-18:00") && closed.all_hints()[0].contains("open"), "{closed:?}");
+    book(&desk, "bob", saturday, saturday + 60).await;
     assert_eq!(wait(None, saturday).await.unwrap().state, State::Waitlisted, "one is open then");
 
     desk.add_maintenance(&console, NOW, None, &one, window(60, 200), "new disk").await.unwrap();
@@ -137,7 +151,7 @@ pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     assert_eq!(wait(Some("one"), 145).await.unwrap_err().code, Code::BookGrid, "off the raster");
     desk.set_health(&console, NOW, None, &"two".parse().unwrap(), Health::Away, "new disk").await.unwrap();
     let away = wait(None, 120).await.unwrap();
-    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 1, "that of Saturday");
+    assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().offered, 0, "nothing is free");
     desk.set_health(&console, at(2), None, &"two".parse().unwrap(), Health::Healthy, "done").await.unwrap();
     assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1, "what is out of use may come back in time");
     let offer = desk.booking(&who("amy"), at(3), &away.id).await.unwrap();

@@ -13,7 +13,7 @@ use std::{fs, process::Command};
 
 use super::{report, state};
 use crate::hub::world::{
-    NOW, agent, at, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
+    NOW, agent, at, because, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
 };
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
@@ -91,6 +91,12 @@ pub async fn who_left_the_course_holds_nobody_up(desk: Desk) {
 
 pub async fn nobody_waits_for_everything(desk: Desk) {
     camp(&desk, &Policy { waits: 2, ..generous() }).await;
+    for from in [240, 330, 420] {
+        book(&desk, "dan", from, from + 60).await;
+    }
+    let free = desk.wait(&who("amy"), NOW, None, &wish(None, 60, 120)).await.unwrap_err();
+    assert_eq!(free.code, Code::BookState);
+    assert!(free.what.ends_with("is free now") && free.all_hints()[0].contains("book new"), "{free:?}");
     let wait = |from: i64| {
         let desk = desk.clone();
         async move { desk.wait(&who("amy"), NOW, None, &wish(None, from, from + 60)).await }
@@ -112,8 +118,9 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
         layout: "1x4c12g".parse().unwrap(),
         minutes: 60,
         slots: 2,
-        within: window(0, 1440),
+        within: window(-1440, 1440),
         wishes: vec![wishes("bob"), wishes("amy")],
+        reason: Some("the exam".into()),
     };
     assert_eq!(desk.plan_class(&who("amy"), NOW, &want).await.unwrap_err().code, Code::HubDenied);
     let twice = ClassRequest { wishes: vec![wishes("bob"), wishes("amy"), wishes("bob")], ..want.clone() };
@@ -121,13 +128,52 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
     assert_eq!((refused.code, refused.what.as_str()), (Code::HubInvalid, "bob is in the class plan twice"));
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
     assert_eq!((plan.given, plan.wished), (8, 1));
+    assert!(
+        plan.rows.iter().filter_map(|r| r.given.as_ref()).all(|g| g.window.starts >= NOW),
+        "nothing that has begun"
+    );
+    let plain = ClassRequest { reason: None, ..want.clone() };
+    let allowed = desk.plan_class(&who("tea"), NOW, &plain).await.unwrap();
+    assert_eq!(allowed.given, 4, "each may have one ahead");
+    let last = allowed.rows.last().unwrap();
+    assert!(last.given.is_none() && last.why.contains("as many bookings ahead as are allowed, 1"), "{last:?}");
+    let mute = ClassRequest { reason: Some(" ".into()), ..want.clone() };
+    assert_eq!(desk.plan_class(&who("tea"), NOW, &mute).await.unwrap_err().code, Code::HubReason);
+    let over = ClassRequest { within: window(-1440, 0), ..want.clone() };
+    assert_eq!(desk.plan_class(&who("tea"), NOW, &over).await.unwrap_err().code, Code::BookNotice);
     assert_eq!(plan, desk.plan_class(&who("tea"), NOW, &want).await.unwrap());
     let first = plan.rows.iter().find(|r| r.person.as_str() == "amy").unwrap();
     assert_eq!(first.given.as_ref().unwrap().wish, Some(1));
     let made = desk.book_class(&who("tea"), NOW, Some("k"), &want).await.unwrap();
     assert_eq!(made.len(), 8);
     assert_eq!(desk.book_class(&who("tea"), NOW, Some("k"), &want).await.unwrap().len(), 8);
-    assert_eq!(desk.bookings(&who("tea"), NOW, &Listing::default()).await.unwrap().len(), 8);
+    assert_eq!(made[0].note.as_deref(), Some("the exam"));
+    // The same once more, as a request of its own: everybody has their slots, and only what was given up is missing.
+    assert_eq!(desk.book_class(&who("tea"), at(1), Some("l"), &want).await.unwrap(), []);
+    desk.cancel(&who("tea"), at(2), None, &made[0].id, &because("ill")).await.unwrap();
+    let again = desk.book_class(&who("tea"), at(3), None, &want).await.unwrap();
+    assert_eq!(again.iter().map(|b| &b.person).collect::<Vec<_>>(), [&made[0].person]);
+    assert_eq!(desk.bookings(&who("tea"), NOW, &Listing { open: true, ..Listing::default() }).await.unwrap().len(), 8);
+    healthy(&desk).await;
+}
+
+pub async fn a_class_is_given_what_its_notice_allows(desk: Desk) {
+    camp(&desk, &Policy { notice: 120, ..generous() }).await;
+    let want = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 60,
+        slots: 1,
+        within: window(-60, 1440),
+        wishes: vec![],
+        reason: None,
+    };
+    let first = async |want: &ClassRequest| {
+        let plan = desk.plan_class(&who("tea"), at(10), want).await.unwrap();
+        plan.rows.into_iter().filter_map(|r| r.given).map(|g| g.window.starts).min()
+    };
+    assert_eq!(first(&want).await, Some(at(150)), "two hours ahead, on the raster");
+    assert_eq!(first(&ClassRequest { reason: Some("exam".into()), ..want }).await, Some(at(30)));
     healthy(&desk).await;
 }
 
@@ -354,6 +400,7 @@ pub async fn who_is_out_loses_tokens_and_slots(desk: Desk) {
     report(&desk, 1, &running, Step::Arming, 0).await;
     report(&desk, 2, &running, Step::Active, 0).await;
     let ahead = book(&desk, "amy", 120, 180).await;
+    book(&desk, "dan", 240, 300).await;
     let waits = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
     let token = desk.make_token(&who("amy"), NOW, TokenKind::Api, "x").await.unwrap();
     let out = NewPerson {

@@ -51,6 +51,7 @@ scenarios! {
         what_can_never_be_had_says_why,
         a_week_that_clocks_make_too_long_is_explained,
         shorter_hours_tell_what_they_leave_outside,
+        a_server_that_nobody_enrolled_is_told,
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,
         what_is_offered_has_room_for_the_lab_that_would_run_there,
@@ -61,6 +62,7 @@ scenarios! {
         who_left_the_course_holds_nobody_up,
         nobody_waits_for_everything,
         a_class_is_planned_and_booked,
+        a_class_is_given_what_its_notice_allows,
         links_work_once_and_signatures_sign_in,
         keys_are_ones_own_matter,
         servers_and_groups_go_when_nobody_needs_them,
@@ -92,7 +94,9 @@ scenarios! {
         what_an_agent_refuses_is_told_and_can_be_moved,
         a_refused_slot_is_tried_on_one_other_server_only,
         what_a_server_out_of_use_strands_is_told_once,
+        what_strands_nobody_any_more_is_taken_back,
         bookings_leave_a_server_in_maintenance,
+        work_that_is_announced_moves_all_of_that_time_at_once,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }
 }

@@ -10,7 +10,7 @@ use kubecamp::{
 };
 
 use super::{report, state};
-use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, healthy, server, who, window};
+use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, healthy, server, who, window, wish};
 
 async fn refuse(desk: &Desk, number: i64, booking: &Booking, why: &str, minute: i64) -> Taken {
     let server = booking.server.clone().unwrap();
@@ -113,6 +113,31 @@ pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_strands_nobody_any_more_is_taken_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let (first, second) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 240, 300).await);
+    let clerk = clerk(&desk);
+    let stranded = async || [now(&desk, &first).await.stranded, now(&desk, &second).await.stranded];
+    desk.set_health(&console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
+    clerk.settle(at(1)).await.unwrap();
+    assert_eq!(stranded().await, [Some(at(60)), Some(at(240))]);
+    let (work, _) = desk.add_maintenance(&console, at(2), None, &one, window(230, 310), "a fan").await.unwrap();
+    desk.set_health(&console, at(2), None, &one, Health::Healthy, "it is in").await.unwrap();
+    assert_eq!(clerk.settle(at(3)).await.unwrap().moved, 0);
+    assert_eq!(stranded().await, [None, Some(at(240))], "work is still to be done in the second one");
+    desk.drop_maintenance(&console, at(4), work.id).await.unwrap();
+    for minute in [5, 6] {
+        clerk.settle(at(minute)).await.unwrap();
+        assert_eq!(stranded().await, [None, None]);
+    }
+    assert_eq!(now(&desk, &second).await.version, 3, "once");
+    desk.set_health(&console, at(7), None, &one, Health::Away, "again").await.unwrap();
+    clerk.settle(at(8)).await.unwrap();
+    assert_eq!(told(&desk, "amy", "booking.stranded").await.len(), 4, "who was relieved is told anew");
+    healthy(&desk).await;
+}
+
 pub async fn bookings_leave_a_server_in_maintenance(desk: Desk) {
     camp(&desk, &generous()).await;
     server(&desk, "two", Mode::Exclusive, 8, 32).await;
@@ -121,8 +146,29 @@ pub async fn bookings_leave_a_server_in_maintenance(desk: Desk) {
         .await
         .unwrap();
     assert_eq!(clerk(&desk).settle(at(1)).await.unwrap().moved, 1);
-    assert_eq!(now(&desk, &during).await.server.unwrap().as_str(), "two");
+    let moved = now(&desk, &during).await;
+    assert_eq!((moved.server.unwrap().as_str(), moved.moves), ("two", 1));
+    let note = moved.note.unwrap();
+    assert!(note.contains("in maintenance") && note.ends_with("new disk; moved to two"), "{note}");
     assert_eq!(now(&desk, &after).await.server.unwrap().as_str(), "one");
+    healthy(&desk).await;
+}
+
+pub async fn work_that_is_announced_moves_all_of_that_time_at_once(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let (one, week) = ("one".parse().unwrap(), 7 * 1440);
+    let soon = book(&desk, "cem", 60, 120).await;
+    let (first, second) = (book(&desk, "amy", week, week + 60).await, book(&desk, "bob", week + 120, week + 180).await);
+    desk.book(&who("dan"), NOW, None, &wish(Some("two"), week + 120, week + 180)).await.unwrap();
+    let (_, booked) =
+        desk.add_maintenance(&Caller::Console, NOW, None, &one, window(week, week + 200), "a fan").await.unwrap();
+    assert_eq!(booked, 2);
+    let clerk = clerk(&desk);
+    assert_eq!(clerk.settle(at(1)).await.unwrap().moved, 1);
+    assert_eq!(now(&desk, &first).await.server.unwrap().as_str(), "two");
+    assert_eq!(now(&desk, &second).await.stranded, Some(second.window.starts), "told a week before");
+    assert_eq!(now(&desk, &soon).await, soon);
     healthy(&desk).await;
 }
 

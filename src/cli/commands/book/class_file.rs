@@ -5,8 +5,8 @@ use serde::{
     de::{self, Visitor},
 };
 
-use super::when;
 use crate::{
+    cli::when,
     core::{Code, Problem},
     hub::{
         desk::{ClassRequest, StudentWishes},
@@ -29,6 +29,8 @@ struct ClassFile {
     within: Span,
     #[serde(default)]
     wishes: Vec<Wishes>,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -120,8 +122,8 @@ pub(super) fn read(text: &str) -> Result<(ClassRequest, Vec<String>), Problem> {
         }
         wishes.push(StudentWishes { person: of.person.clone(), wishes: own });
     }
-    let ClassFile { course, layout, minutes, slots, .. } = file;
-    Ok((ClassRequest { course, layout, minutes, slots, within, wishes }, notes))
+    let ClassFile { course, layout, minutes, slots, reason, .. } = file;
+    Ok((ClassRequest { course, layout, minutes, slots, within, wishes, reason }, notes))
 }
 
 #[cfg(test)]

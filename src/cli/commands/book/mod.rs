@@ -7,19 +7,19 @@ mod door;
 mod hours;
 mod show;
 mod ssh;
-mod when;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, plan_text, troubles};
+use self::show::{bookings, frees, plan_text, remarks};
 use super::Context;
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
         clock::{local, own_zone},
         hub_client::HubClient,
-        output,
+        output::{self, Format},
+        when,
     },
     core::{Code, Problem, Problems, shell::printable},
     hub::{
@@ -39,9 +39,10 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
-            troubles(&found);
+            remarks(&found);
         }
-        BookCommand::Free { minutes, server, layout, label, from, most, course, hub } => {
+        BookCommand::Free { minutes, server, layout, label, from, zone, most, course, hub } => {
+            let from = when::told(from.as_deref(), zone.as_ref())?;
             let params = [
                 ("minutes", Some(minutes.to_string())),
                 ("server", server.map(|s| s.to_string())),
@@ -64,7 +65,9 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
         BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,
         BookCommand::Wait(wish) => {
             let (request, _) = request(&wish)?;
-            one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await?;
+            let waits = one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await;
+            waits.map_err(|problem| late(problem, &wish))?;
+            output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
         }
         BookCommand::Cancel(change) => cancel(cx, change).await?,
         BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
@@ -86,7 +89,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             one(cx, &hub, Method::POST, &format!("/api/v1/bookings/{id}/accept"), &json!({}), None).await?;
         }
         BookCommand::Ics { hub } => ics(cx, &hub).await?,
-        BookCommand::Plan { file, book, hub } => plan(cx, &file, book, &hub).await?,
+        BookCommand::Plan { file, book, reason, hub } => plan(cx, &file, book, reason, &hub).await?,
     }
     Ok(0)
 }
@@ -140,19 +143,30 @@ fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
     Ok((request, notes))
 }
 
+/// Who names a time of today that is over may mean tomorrow's.
+fn late(problem: Problem, wish: &WishArgs) -> Problem {
+    let next = when::tomorrow(&wish.start, wish.zone.as_ref()).filter(|_| problem.code == Code::BookNotice);
+    match next {
+        Some(next) => problem.hint(format!("Write tomorrow's as {next}.")),
+        None => problem,
+    }
+}
+
 async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
     let (first, notes) = request(&wish)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, &wish.hub)?;
     let Some(weeks) = weeks else {
-        let made: Booking = client.send(Method::POST, "/api/v1/bookings", &first, None).await?;
+        let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
+        let made: Booking = made.map_err(|problem| late(problem, &wish))?;
         say_lab(&client, &made).await;
         return bookings(wish.hub.output, &[made]);
     };
     let zone = when::zone(wish.zone.as_ref());
     let weekly = Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
     let body = json!({ "first": first, "weekly": weekly });
-    let made: Vec<Placed> = client.send(Method::POST, "/api/v1/series", &body, None).await?;
+    let made = client.send(Method::POST, "/api/v1/series", &body, None).await;
+    let made: Vec<Placed> = made.map_err(|problem| late(problem, &wish))?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
@@ -192,7 +206,15 @@ async fn relocate(
     }
     let found: Elsewhere = client.get(&format!("{path}/alternatives")).await?;
     let Some(start) = start else {
-        let why = found.why.as_deref().unwrap_or("nothing is known against its server");
+        let Some(why) = &found.why else {
+            let id = &change.id;
+            output::say(&format!(
+                "{id}: nothing is known against its server. To change its time, cancel it and book another."
+            ));
+            // Programs get the empty list.
+            let people = matches!(change.hub.output, Format::Table | Format::Wide);
+            return if people { Ok(()) } else { frees(change.hub.output, &[]) };
+        };
         output::say(&format!("{}: {}", change.id, printable(&own_zone().told(why))));
         return frees(change.hub.output, &found.alternatives);
     };
@@ -222,15 +244,25 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn plan(cx: &Context, file: &std::path::Path, book: bool, hub: &HubArgs) -> Result<(), Problem> {
+async fn plan(
+    cx: &Context,
+    file: &std::path::Path,
+    book: bool,
+    reason: Option<String>,
+    hub: &HubArgs,
+) -> Result<(), Problem> {
     let named = |problem: Problem| Problem { what: format!("{}: {}", file.display(), problem.what), ..problem };
     let text = std::fs::read_to_string(file)
         .map_err(|e| Problem::new(Code::Usage, format!("{} cannot be read", file.display())).because(e))?;
-    let (want, notes) = class_file::read(&text).map_err(named)?;
+    let (mut want, notes) = class_file::read(&text).map_err(named)?;
+    want.reason = reason.or(want.reason);
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, hub)?;
     if book {
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
+        if made.is_empty() {
+            output::say("There was nothing to book. Without --book the plan says why.");
+        }
         return bookings(hub.output, &made);
     }
     let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;

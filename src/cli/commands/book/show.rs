@@ -4,7 +4,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, Epoch, Free, State},
+    hub::domain::{Booking, ClassPlan, Epoch, Free, State, Window},
     render::table,
 };
 
@@ -35,14 +35,14 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
                 b.person.to_string(),
             ];
             if wide {
-                let note = printable(b.note.as_deref().unwrap_or("-"));
+                let note = told(b.note.as_deref().unwrap_or("-"));
                 let more = [
                     b.course.to_string(),
                     dash(b.group.as_ref()),
                     dash(b.place.as_ref()),
                     dash(b.series.as_ref()),
                     b.version.to_string(),
-                    note.to_string(),
+                    note,
                 ];
                 row.extend(more);
             }
@@ -52,14 +52,30 @@ pub(super) fn bookings(format: Format, all: &[Booking]) -> Result<(), Problem> {
     })
 }
 
-/// Says on stderr which bookings their servers do not take, and what shows more.
-pub(super) fn troubles(all: &[Booking]) {
-    let ahead = |b: &&Booking| matches!(b.state, State::Booked | State::Delayed);
-    for b in all.iter().filter(ahead).filter(|b| b.refused.is_some() || b.stranded.is_some()) {
-        let why = b.refused.as_deref().unwrap_or("it is out of use, and no other is free");
-        let why = printable(&own_zone().told(why));
-        output::say(&format!("{}: its server does not take it: {why}. See: kubecamp book move {}", b.id, b.id));
+/// A text of the hub by this computer's clock.
+fn told(text: &str) -> String {
+    printable(&own_zone().told(text))
+}
+
+/// Says on stderr what of bookings a table does not show: which are offered, not taken by their servers, or moved.
+pub(super) fn remarks(all: &[Booking]) {
+    all.iter().filter_map(remark).for_each(|line| output::say(&line));
+}
+
+fn remark(b: &Booking) -> Option<String> {
+    let id = &b.id;
+    if let (State::Offered, Some(until)) = (b.state, b.offer_until) {
+        return Some(told(&format!("{id}: offered until {until}; take it: kubecamp book accept {id}")));
     }
+    if !matches!(b.state, State::Booked | State::Delayed) {
+        return None;
+    }
+    if b.refused.is_some() || b.stranded.is_some() {
+        let why = b.refused.as_deref().unwrap_or("it is out of use or in maintenance, and no other is free");
+        return Some(format!("{id}: its server does not take it: {}. See: kubecamp book move {id}", told(why)));
+    }
+    let note = b.note.as_deref().filter(|_| b.moves > 0)?;
+    Some(format!("{id}: it was moved: {}", told(note)))
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
@@ -80,16 +96,52 @@ pub(super) fn plan_text(format: Format, plan: &ClassPlan) -> Result<(), Problem>
     output::value(format, plan, |_| {
         let mut rows = vec![heading(&["ROUND", "PERSON", "STARTS", "ENDS", "SERVER", "WHY"])];
         for row in &plan.rows {
-            let time = |pick: fn(&crate::hub::domain::Given) -> Epoch| row.given.as_ref().map(|g| local(pick(g)));
+            let slot = row.slot();
+            let time = |pick: fn(Window) -> Epoch| slot.map(|(_, window)| local(pick(window)));
             rows.push(vec![
                 row.round.to_string(),
                 row.person.to_string(),
-                dash(time(|g| g.window.starts).as_ref()),
-                dash(time(|g| g.window.ends).as_ref()),
-                dash(row.given.as_ref().map(|g| &g.server)),
+                dash(time(|window| window.starts).as_ref()),
+                dash(time(|window| window.ends).as_ref()),
+                dash(slot.map(|(server, _)| server)),
                 row.why.clone(),
             ]);
         }
         table(&rows)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn booking(more: &serde_json::Value) -> Booking {
+        let mut all = json!({
+            "id": "b7k2", "server": "big", "place": 0, "person": "amy", "course": "k8s", "group": null,
+            "layout": "2x4c8g", "window": { "starts": 1_795_467_600, "ends": 1_795_474_800 },
+            "busy_until": 1_795_475_400, "state": "booked", "since": 0, "version": 1, "created": 0, "updated": 0,
+            "offer_until": null, "came": null, "charged": 7200, "lapses": 0, "series": null, "wished": null,
+            "note": null, "refused": null, "stranded": null, "moves": 0, "labels": [], "ended_by": null,
+        });
+        for (name, value) in more.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        serde_json::from_value(all).unwrap()
+    }
+
+    #[test]
+    fn a_holder_hears_what_became_of_a_slot() {
+        let said = |more: serde_json::Value| remark(&booking(&more));
+        assert_eq!(said(json!({ "note": "exam" })), None, "a teacher's reason is no news");
+        let moved = said(json!({ "note": "server one is away: fan; moved to big", "moves": 1 }));
+        assert_eq!(moved.as_deref(), Some("b7k2: it was moved: server one is away: fan; moved to big"));
+        let stranded = said(json!({ "stranded": 1_795_467_600, "moves": 1, "note": "x" })).unwrap();
+        assert!(stranded.ends_with("no other is free. See: kubecamp book move b7k2"), "{stranded}");
+        let offered = said(json!({ "state": "offered", "offer_until": 1_795_467_000 })).unwrap();
+        let until = told("2026-11-23T20:50:00Z");
+        assert_eq!(offered, format!("b7k2: offered until {until}; take it: kubecamp book accept b7k2"));
+        assert_eq!(said(json!({ "state": "cancelled", "refused": "no key" })), None, "it is over");
+    }
 }

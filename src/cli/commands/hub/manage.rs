@@ -7,13 +7,13 @@ use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::super::Context;
+use super::{super::Context, rules};
 use crate::{
     cli::{
         args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, PersonChange, UserCommand},
         clock::{local, zoned},
         hub_client::HubClient,
-        output,
+        output::{self, counted},
     },
     core::{Code, Problem, shell::printable},
     hub::{
@@ -71,7 +71,10 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let path = format!("/api/v1/people/{login}/link");
             let made: Value = client.secret(&path, &json!({})).await?;
             output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
-            output::say("Good once, for 15 minutes: kubecamp login --link, or the hub's sign-in page.");
+            output::say(&format!(
+                "Good once, for 15 minutes: kubecamp login --hub {} --link, or the hub's sign-in page.",
+                client.hub()
+            ));
             Ok(())
         }
         UserCommand::Set { login, change, hub } => {
@@ -156,22 +159,15 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
     match command {
         CourseCommand::List { hub } => listed(cx, &hub, "/api/v1/courses", &HEADING, row).await,
         CourseCommand::Set { course, title, policy, hub } => {
-            let policy = match policy {
-                None => Policy::default(),
-                Some(file) => {
-                    let options = serde_yaml::options! { with_snippet: false };
-                    serde_yaml::from_str_with_options(&read(&file)?, options)
-                        .map_err(|e| Problem::new(Code::Usage, format!("{} is no policy", file.display())).because(e))?
-                }
-            };
-            let body = json!({ "title": title, "policy": policy });
+            let named = policy.map(|file| rules::read(&file, &read(&file)?)).transpose()?;
             let path = format!("/api/v1/courses/{course}");
             let client = HubClient::new(&cx.places, &hub)?;
-            let seen = match client.get::<Course>(&path).await {
-                Ok(there) => Some(there.version),
-                Err(problem) if problem.code == Code::HubUnknown => None,
+            let (had, seen) = match client.get::<Course>(&path).await {
+                Ok(there) => (there.policy, Some(there.version)),
+                Err(problem) if problem.code == Code::HubUnknown => (Policy::default(), None),
                 Err(problem) => return Err(problem),
             };
+            let body = json!({ "title": title, "policy": named.unwrap_or(had) });
             let made: Course = client.send(Method::PUT, &path, &body, seen).await?;
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
@@ -185,9 +181,15 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
     }
 }
 
+/// Who is meant by `--actor`: a login alone is a person.
+fn actor(text: String) -> String {
+    let other = text.contains(':') || ["clerk", "console"].contains(&text.as_str());
+    if other { text } else { format!("person:{text}") }
+}
+
 /// `kubecamp hub audit`.
 pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> {
-    let params = [("subject", args.subject), ("actor", args.actor), ("most", Some(args.most.to_string()))];
+    let params = [("subject", args.subject), ("actor", args.actor.map(actor)), ("most", Some(args.most.to_string()))];
     let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub)?.find("/api/v1/audit", &params).await?;
     let row = |a: &AuditRow| {
         let step = a
@@ -206,11 +208,23 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
     let found: Checkup = HubClient::new(&cx.places, &hub)?.get("/api/v1/doctor").await?;
     output::value(hub.output, &found, |_| {
         let notes: String = found.notes.iter().map(|n| format!("note: {}\n", printable(n))).collect();
-        format!("{} bookings and {} audit rows checked\n{notes}", found.bookings, found.audit)
+        let (bookings, rows) = (counted(found.bookings, "booking"), counted(found.audit, "audit row"));
+        format!("{bookings} and {rows} checked\n{notes}")
     })?;
     if found.wrong.is_empty() {
         return Ok(());
     }
     let what = format!("{} records contradict each other", found.wrong.len());
     Err(Problem::new(Code::HubDoctor, what).detail(found.wrong))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::actor;
+
+    #[test]
+    fn a_login_is_a_person_of_the_audit() {
+        let meant = ["amy", "person:amy", "agent:one", "clerk", "console"].map(|text| actor(text.to_owned()));
+        assert_eq!(meant, ["person:amy", "person:amy", "agent:one", "clerk", "console"]);
+    }
 }

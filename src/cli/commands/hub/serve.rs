@@ -10,7 +10,7 @@ use crate::{
         output,
         settings::Places,
     },
-    core::{Code, Problem, Problems},
+    core::{Code, Problem, Problems, shell::quote},
     hub::{
         clerk::Clerk,
         desk::{Caller, Desk, NewPerson},
@@ -54,12 +54,24 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     output::say(&format!("kubecamp hub listens on {shown}"));
     let people = desk.people(&Caller::Console, state.now()).await?;
     if !people.iter().any(|p| p.role == Role::Admin && p.active) {
-        output::say("There is no admin yet. On this computer: kubecamp hub admin-link LOGIN with the same --database.");
+        output::say(&format!("There is no admin yet. On this computer: {}", admin_link_command(&args)));
+        output::say(&format!("Then, with what it prints: kubecamp login --hub {shown} --link"));
     }
     run(serving, state, cx.cancel.clone()).await;
     let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
     output::say("kubecamp hub stopped");
     Ok(())
+}
+
+/// How to make the first admin of this hub. An address of PostgreSQL may hold a password, so it is not shown.
+fn admin_link_command(args: &ServeArgs) -> String {
+    let database = match args.database.as_deref() {
+        None => String::new(),
+        Some(url) if url.starts_with("sqlite://") => format!(" --database {}", quote(url)),
+        Some(_) => " --database postgres://..., as for this hub".to_owned(),
+    };
+    let site = args.public_url.as_ref().map(|url| format!(" --public-url {}", quote(url))).unwrap_or_default();
+    format!("kubecamp hub admin-link LOGIN{site}{database}")
 }
 
 /// All that a hub does, until `stop` or SIGTERM.
@@ -157,10 +169,13 @@ pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), 
     }
     let made = desk.make_link(&Caller::Console, now, &args.login).await?;
     desk.close().await;
-    let base =
-        args.public_url.as_deref().map(|url| format!("{}/sign-in#", url.trim_end_matches('/'))).unwrap_or_default();
+    let site = args.public_url.as_deref().map(|url| url.trim_end_matches('/'));
+    let base = site.map(|url| format!("{url}/sign-in#")).unwrap_or_default();
     output::data(&format!("{base}{}\n", made.text.expose()));
-    output::say("Good once, for 15 minutes: kubecamp login --hub URL --link, or the hub's sign-in page.");
+    let (hub, is) = site.map_or(("URL", ", where URL is what the hub said it listens on"), |url| (url, ""));
+    output::say(&format!(
+        "Good once, for 15 minutes: kubecamp login --hub {hub} --link{is}; or the hub's sign-in page."
+    ));
     Ok(())
 }
 
@@ -183,4 +198,26 @@ fn log(format: &str) {
     let lines = lines.log_internal_errors(false);
     // Only the first caller may set it; a test that did so before is fine.
     let _ = if format == "json" { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::admin_link_command;
+    use crate::cli::args::{Args, Command, HubCommand};
+
+    #[test]
+    fn the_first_admin_is_made_by_a_whole_command_without_a_password() {
+        let told = |more: &[&str]| {
+            let args = ["kubecamp", "hub", "serve"].iter().chain(more).copied();
+            match Args::try_parse_from(args).unwrap().command {
+                Command::Hub(HubCommand::Serve(args)) => admin_link_command(&args),
+                _ => panic!("{more:?}"),
+            }
+        };
+        assert!(told(&["--database", "sqlite:///var/a b.db"]).ends_with(" LOGIN --database 'sqlite:///var/a b.db'"));
+        let site = told(&["--database", "postgres://hub:secret@db/hub", "--public-url", "https://hub.example.org"]);
+        assert!(site.contains(" LOGIN --public-url https://hub.example.org --database ") && !site.contains("secret"));
+    }
 }

@@ -8,12 +8,13 @@ use crate::{
         args::{HubArgs, ServerChange, ServerCommand},
         clock::{local, zoned},
         hub_client::HubClient,
-        output,
+        output::{self, counted},
+        when,
     },
     core::{Problem, shell::printable},
     hub::{
         desk::NewServer,
-        domain::{Epoch, Maintenance, Server, ServerId, Window},
+        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window},
         http::Clock,
     },
     render::table,
@@ -86,8 +87,15 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let buffer = i64::from(buffer) * 60;
             let new =
                 NewServer { id: server, address, course, cores, memory, disk, labels, opening, zone, buffer, mode };
-            let made = HubClient::new(&cx.places, &hub)?.send(Method::POST, "/api/v1/servers", &new, None).await?;
-            show(&hub, &made)
+            let client = HubClient::new(&cx.places, &hub)?;
+            let made: Server = client.send(Method::POST, "/api/v1/servers", &new, None).await?;
+            show(&hub, &made)?;
+            if made.is_strange() {
+                let id = &made.id;
+                output::say(&format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in."));
+                output::say(&format!("kubecamp hub enroll HOST --server {id} --hub {}", client.hub()));
+            }
+            Ok(())
         }
         ServerCommand::Set { server, change, hub } => {
             let (client, path) = (HubClient::new(&cx.places, &hub)?, format!("/api/v1/servers/{server}"));
@@ -97,7 +105,8 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             show(&hub, &after.server)?;
             if after.outside > 0 {
                 let (outside, id) = (after.outside, &after.server.id);
-                output::say(&format!("{outside} bookings lie outside of the opening hours of {id}; they stay."));
+                let outside = counted(outside, "booking");
+                output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
                 output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
             }
             Ok(())
@@ -111,9 +120,14 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             Ok(())
         }
         ServerCommand::Health { server, health, reason, hub } => {
+            let client = HubClient::new(&cx.places, &hub)?;
+            // Before: a moment later the hub has moved some.
+            let hit = if health == Health::Away { hit(&client, &server).await? } else { vec![] };
             let (path, body) =
                 (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
-            show(&hub, &HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?)
+            show(&hub, &client.send(Method::POST, &path, &body, None).await?)?;
+            hit.iter().for_each(|line| output::say(line));
+            Ok(())
         }
         ServerCommand::Maintenance { list: true, server, hub, .. } => closed(cx, &hub, server.as_ref()).await,
         ServerCommand::Maintenance { end: Some(number), hub, .. } => {
@@ -122,10 +136,11 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             output::say(&format!("Maintenance {number} is over."));
             Ok(())
         }
-        ServerCommand::Maintenance { server, from, to, reason, hub, .. } => {
+        ServerCommand::Maintenance { server, from, to, zone, reason, hub, .. } => {
             // The command line asks for all four where it neither lists nor ends.
             let server = server.map(|s| s.to_string()).unwrap_or_default();
-            let body = json!({ "window": { "starts": from, "ends": to }, "reason": reason });
+            let read = |text: Option<String>| when::told(text.as_deref(), zone.as_ref());
+            let body = json!({ "window": { "starts": read(from)?, "ends": read(to)? }, "reason": reason });
             close(cx, &hub, &server, &body).await
         }
         ServerCommand::Token { server, hub } => {
@@ -169,10 +184,37 @@ async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Resul
     let path = format!("/api/v1/servers/{server}/maintenance");
     let made: Value = HubClient::new(&cx.places, hub)?.send(Method::POST, &path, body, None).await?;
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
-    if made["booked"] != 0 {
-        output::say(&format!("{} bookings lie in that time; they stay.", made["booked"]));
+    let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    if booked > 0 {
+        let booked = counted(booked, "booking");
+        output::say(&format!("In that time: {booked}. The hub moves each now to {ELSEWHERE}."));
     }
     Ok(())
+}
+
+/// Where the hub moves what a server does not take.
+const ELSEWHERE: &str = "a server that is free then; where none is, it stays and its holder is told";
+
+/// What it means for those who have booked a server that it goes out of use.
+async fn hit(client: &HubClient, server: &ServerId) -> Result<Vec<String>, Problem> {
+    let params = [("server", Some(server.to_string())), ("open", Some("true".to_owned()))];
+    let all: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
+    Ok(hit_lines(server, &all))
+}
+
+fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
+    let count = |states: [State; 2]| all.iter().filter(|b| states.contains(&b.state)).count();
+    let (mut lines, ahead) = (vec![], count([State::Booked, State::Delayed]));
+    if ahead > 0 {
+        let ahead = counted(ahead, "booking");
+        let when = "the next at once and the others a day before";
+        lines.push(format!("Ahead on {server}: {ahead}. The hub moves {when}, to {ELSEWHERE}."));
+    }
+    let running = count([State::Arming, State::Active]);
+    if running > 0 {
+        lines.push(format!("{} there now: what has begun goes on to its end.", counted(running, "slot")));
+    }
+    lines
 }
 
 /// Lists when servers are closed from now on.
@@ -261,6 +303,8 @@ mod tests {
     fn maintenance_is_made_listed_or_ended() {
         let (from, to) = ("2026-11-24T14:00:00Z", "2026-11-24T16:00:00Z");
         assert!(parsed(&["maintenance", "one", "--from", from, "--to", to, "--reason", "disk"]).is_ok());
+        let local = ["maintenance", "one", "--from", "08:00", "--to", "2026-12-01T18:00", "--zone", "Asia/Shanghai"];
+        assert!(parsed(&[local.as_slice(), &["--reason", "disk"]].concat()).is_ok());
         assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
         assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
         for bad in [

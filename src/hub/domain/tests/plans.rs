@@ -18,6 +18,8 @@ fn student(login: &str, used: i64, hours: &[i64]) -> Student {
         wishes: hours.iter().map(wish).collect(),
         used,
         taken: vec![],
+        has: vec![],
+        room: None,
         labs: vec![],
     }
 }
@@ -70,6 +72,27 @@ fn of_two_servers_that_are_free_the_one_with_the_saved_lab_is_given() {
             "bob a had 0.0 h before; wish 1 was free"
         ]
     );
+}
+
+#[test]
+fn who_has_a_slot_gets_what_is_missing_and_nobody_more_than_allowed() {
+    let mut amy = student("amy", 0, &[9]);
+    let window = window("2026-11-23T14:00:00Z", "2026-11-23T15:00:00Z");
+    (amy.has, amy.taken) = (vec![Free { server: "b".parse().unwrap(), window, lab: None }], vec![window]);
+    let mut bob = student("bob", 0, &[9]);
+    bob.room = Some(1);
+    let table = plan(&[amy, bob], 2);
+    let row = |r: &ClassRow| format!("{} {} {} {}", r.round, r.person, r.given.is_some(), r.why);
+    assert_eq!(
+        table.rows.iter().map(row).collect::<Vec<_>>(),
+        [
+            "1 amy false has this slot already",
+            "1 bob true had 0.0 h before; wish 1 was free",
+            "2 amy true had 1.0 h before; wish 1 was free",
+            "2 bob false has as many bookings ahead as are allowed, 3",
+        ]
+    );
+    assert_eq!((table.rows[0].has.as_ref().map(|has| has.window), table.given), (Some(window), 2));
 }
 
 #[test]

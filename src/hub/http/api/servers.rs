@@ -154,7 +154,7 @@ pub(super) struct NewMaintenance {
 pub(super) struct Added {
     /// It.
     maintenance: Maintenance,
-    /// How many bookings are in that time; they stay for the admin to settle.
+    /// How many bookings of that time have not begun: each is moved to another server that is free, or its holder is told.
     booked: usize,
 }
 

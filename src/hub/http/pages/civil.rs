@@ -28,6 +28,22 @@ impl Civil {
         words.say("date", &[("weekday", weekday), ("day", &date.day().to_string()), ("month", month)])
     }
 
+    /// The days from one to another, as `Mon 23 Nov – Sun 29 Nov 2026`; in Chinese the year stands first. Where both are of
+    /// one year it is told once.
+    pub fn days(&self, from: Date, to: Date) -> String {
+        let both = from.year() != to.year();
+        let (first, last) = match self.lang {
+            Lang::En => (both, true),
+            Lang::Zh => (true, both),
+        };
+        let say = |date: Date, in_year: bool| {
+            let day = self.day(date);
+            let year = date.year().to_string();
+            if in_year { self.words().say("date_in_year", &[("date", &day), ("year", &year)]) } else { day }
+        };
+        format!("{} – {}", say(from, first), say(to, last))
+    }
+
     /// The time of day, as `14:30`.
     pub fn time(&self, at: Epoch) -> String {
         let local = self.zone.local(at);
@@ -131,6 +147,17 @@ mod tests {
         assert_eq!(shanghai.length(9000), "2 小时 30 分钟");
         let until_midnight = Window::new(at("2026-11-23T22:00:00Z"), at("2026-11-24T00:00:00Z")).unwrap();
         assert_eq!(civil("UTC", Lang::En).span(until_midnight), "Mon 23 Nov, 22:00–00:00");
+    }
+
+    #[test]
+    fn days_are_told_with_their_year_where_readers_expect_it() {
+        let (one, two): (Date, Date) = ("2026-11-23".parse().unwrap(), "2026-11-29".parse().unwrap());
+        let (en, zh) = (civil("UTC", Lang::En), civil("UTC", Lang::Zh));
+        assert_eq!(en.days(one, two), "Mon 23 Nov – Sun 29 Nov 2026");
+        assert_eq!(zh.days(one, two), "2026年11月23日 周一 – 11月29日 周日");
+        let (one, two) = ("2026-12-28".parse().unwrap(), "2027-01-03".parse().unwrap());
+        assert_eq!(en.days(one, two), "Mon 28 Dec 2026 – Sun 3 Jan 2027");
+        assert_eq!(zh.days(one, two), "2026年12月28日 周一 – 2027年1月3日 周日");
     }
 
     #[test]

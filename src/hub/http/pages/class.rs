@@ -30,6 +30,8 @@ pub(super) struct ClassForm {
     pub end: String,
     /// A line for each person: `amy: 2026-11-24T14:00/18:00, 2026-11-25T09:00/12:00`, best first.
     pub wishes: String,
+    /// Why it goes past the rules; empty is none.
+    pub reason: String,
     /// `plan` or `book`.
     pub act: String,
     pub once: String,
@@ -74,6 +76,7 @@ impl ClassForm {
             slots: number(&self.slots, "how many slots")?,
             within: Window::new(start, end).map_err(|why| Problem::new(Code::BookWindow, why))?,
             wishes: wishes(&self.wishes, civil)?,
+            reason: Some(self.reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
         })
     }
 }
@@ -112,12 +115,13 @@ fn stamp(plan: &ClassPlan) -> String {
 }
 
 fn line(row: &ClassRow, civil: &Civil) -> Line {
+    let slot = row.slot();
     Line {
         round: row.round,
         person: row.person.to_string(),
-        when: row.given.as_ref().map(|g| civil.span(g.window)),
-        utc: row.given.as_ref().map(|g| civil.utc(g.window)),
-        server: row.given.as_ref().map(|g| g.server.to_string()),
+        when: slot.map(|(_, window)| civil.span(window)),
+        utc: slot.map(|(_, window)| civil.utc(window)),
+        server: slot.map(|(server, _)| server.to_string()),
         why: row.why.clone(),
     }
 }

@@ -39,6 +39,8 @@ pub struct Slot {
     pub countdown: Option<Countdown>,
     /// Why it is where it is.
     pub note: Option<String>,
+    /// Whether that is because it was moved to another server, which its holder is to see.
+    pub moved: bool,
     /// Why its server does not take it.
     pub trouble: Option<String>,
     /// With which lab it begins; none where no saved lab has to do with it.
@@ -112,7 +114,8 @@ impl Slot {
             state: booking.state.to_string(),
             state_text: words.get(state_key(booking.state)).to_owned(),
             countdown: countdown(booking, see),
-            note: booking.note.clone(),
+            note: booking.note.as_ref().map(|note| see.civil.zone.told(note)),
+            moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
             trouble: trouble(booking, server, words),
             lab: lab(booking, see),
             can: can(booking, policy, own, see),
@@ -143,6 +146,11 @@ pub(super) fn beginning(begins: &Beginning, words: &Words) -> String {
     }
 }
 
+/// Whether it holds its place and has not begun.
+fn is_ahead(state: State) -> bool {
+    matches!(state, State::Booked | State::Delayed)
+}
+
 /// With which lab a slot begins; once it has begun, its lab is the saved one.
 fn lab(booking: &Booking, see: &Look<'_>) -> Option<String> {
     let unbegun = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
@@ -153,7 +161,7 @@ fn lab(booking: &Booking, see: &Look<'_>) -> Option<String> {
 
 /// What is known against its taking place: its server is out of use, or the agent there refuses it.
 fn trouble(booking: &Booking, server: Option<&Server>, words: &Words) -> Option<String> {
-    let unbegun = matches!(booking.state, State::Booked | State::Delayed);
+    let unbegun = is_ahead(booking.state);
     let out = |s: &Server| {
         let note = s.health_note.as_deref().unwrap_or_default();
         health_key(s.health).map(|key| format!("{}: {}", s.id, words.say(key, &[("why", note)])))

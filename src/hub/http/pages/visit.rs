@@ -30,6 +30,8 @@ pub struct Frame {
     pub langs: Vec<(&'static str, &'static str, &'static str, bool)>,
     /// The viewer's zone.
     pub zone: String,
+    /// That times are in it.
+    pub zone_is: String,
     /// The viewer's name; none before signing in.
     pub name: Option<String>,
     /// Whether there is a teacher's view.
@@ -69,12 +71,17 @@ pub fn lang_of(headers: &HeaderMap) -> Lang {
     Lang::choose(cookie(headers, LANG_COOKIE).as_deref(), accept)
 }
 
+fn zone_is(lang: Lang, zone: &Zone) -> String {
+    Words::of(lang).say("zone_is", &[("zone", zone.name())])
+}
+
 impl Frame {
     pub(super) fn open(lang: Lang, here: &str, now: Epoch) -> Self {
         Self {
             lang: lang.tag(),
             langs: Lang::ALL.map(|l| (l.as_str(), l.name(), l.tag(), l == lang)).to_vec(),
             zone: Zone::utc().to_string(),
+            zone_is: zone_is(lang, &Zone::utc()),
             name: None,
             teacher: false,
             admin: false,
@@ -98,6 +105,7 @@ impl Visit {
         let lang = lang_of(headers);
         let frame = Frame {
             zone: zone.to_string(),
+            zone_is: zone_is(lang, &zone),
             name: person.as_ref().map(|p| p.name.clone()),
             teacher: caller.is_teacher(),
             admin: caller.is_admin(),

@@ -124,7 +124,7 @@ impl WeekView {
         let days = drawn(days, &|date| Day::new(date, &grounds, eyes, &labels))?;
         Ok(Self {
             from: monday.to_string(),
-            title: format!("{} – {} {}", clock.day(monday), clock.day(sunday), sunday.year()),
+            title: clock.days(monday, sunday),
             earlier: shift(monday, -7).to_string(),
             later: shift(monday, 7).to_string(),
             zone: clock.zone.name().to_owned(),

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Civil;
+use super::{Civil, Words};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -102,13 +102,14 @@ pub struct Choices {
     pub layouts: Vec<String>,
     /// The raster in seconds, for the fields' steps.
     pub step: i64,
-    /// The longest booking.
+    /// How long the longest booking is.
     pub longest: String,
 }
 
 impl Choices {
     /// What these servers and rules allow.
     pub fn new(servers: &[Server], courses: &[Course], policy: &Policy, civil: &Civil) -> Self {
+        let longest = civil.length(i64::from(policy.longest) * 60);
         let size = |s: &Server| format!("{} × {}, {} GiB", s.cores, "CPU", s.memory.0 >> 30);
         let held = |layout: &Layout| servers.iter().any(|s| s.can_hold(*layout));
         let several = if courses.len() > 1 { courses } else { &[] };
@@ -122,7 +123,7 @@ impl Choices {
             courses: several.iter().map(|c| (c.id.to_string(), c.title.clone())).collect(),
             layouts: Layout::SHIPPED.into_iter().filter(held).map(|l| l.to_string()).collect(),
             step: policy.grid.seconds(),
-            longest: civil.length(i64::from(policy.longest) * 60),
+            longest: Words::of(civil.lang).say("longest_is", &[("length", &longest)]),
         }
     }
 }

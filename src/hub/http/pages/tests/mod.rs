@@ -196,6 +196,21 @@ fn foreign_text_is_escaped() {
 }
 
 #[test]
+fn a_slot_that_was_moved_says_so_once() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    let (policy, caller, one) = (Policy::default(), amy(), server("one"));
+    let look = Look { caller: &caller, now, civil: &civil, labs: &[] };
+    let note = "server two is in maintenance 2026-11-24T08:00:00Z to 2026-11-24T10:00:00Z: fan; moved to one";
+    let own = Booking { note: Some(note.into()), moves: 1, ..booking(1, "amy", now + 3600, 60) };
+    let slot = Slot::new(&own, Some(&one), &policy, &look);
+    let shown = One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None };
+    let home = page(Lang::En, Some("Amy"), &home(&civil, now, vec![], &[own]), "home.html");
+    for text in [home, page(Lang::En, Some("Amy"), &shown, "booking.html")] {
+        assert_eq!(text.matches("2026-11-24 08:00–10:00 (UTC): fan; moved to one").count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
     let (policy, caller, mut one) = (Policy::default(), amy(), server("one"));
@@ -320,9 +335,17 @@ fn a_class_plan_renders_in_both_languages() {
         rows: vec![line("amy", Some(civil.span(window))), line("bob", None)],
         ..class::ClassView::default()
     };
-    for (lang, left) in [(Lang::En, "no slot is left"), (Lang::Zh, "没有剩余时段")] {
+    for (lang, left, zone) in
+        [(Lang::En, "gets no slot", "Times are in UTC."), (Lang::Zh, "未分到时段", "时间所用时区：UTC。")]
+    {
         let text = page(lang, Some("Tea"), &values, "class.html");
-        assert!(text.contains(left) && text.contains("06:00–08:00 UTC") && text.contains("14:00–16:00"), "{text}");
+        assert!(
+            text.contains(left)
+                && text.contains(zone)
+                && text.contains("06:00–08:00 UTC")
+                && text.contains("14:00–16:00"),
+            "{text}"
+        );
         assert!(text.contains("value=\"book\"") && text.contains("amy: &lt;/textarea&gt;&lt;script&gt;"), "{text}");
         assert!(!text.contains("<script>") && text.contains("had &lt;0.0 h&gt;"), "{text}");
     }

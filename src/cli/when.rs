@@ -1,20 +1,20 @@
-use jiff::civil::{DateTime, Time};
+use jiff::civil::{Date, DateTime, Time};
 
+use super::{clock::own_zone, output};
 use crate::{
-    cli::clock::own_zone,
     core::{Code, Problem},
     hub::domain::{Epoch, Local, Zone},
 };
 
 /// The zone that was named, or this computer's.
-pub(super) fn zone(named: Option<&Zone>) -> Zone {
+pub fn zone(named: Option<&Zone>) -> Zone {
     named.cloned().unwrap_or_else(own_zone)
 }
 
 /// Reads a start: `14:00` is today's, `2026-11-24T14:00` is local, and one with `Z` or an offset is exact.
 ///
 /// Of a local time that comes twice the earlier is meant, and the note says so; one that does not exist is refused.
-pub(super) fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), Problem> {
+pub fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), Problem> {
     if let Ok(at) = text.parse::<Epoch>() {
         return Ok((at, vec![]));
     }
@@ -23,10 +23,8 @@ pub(super) fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<Str
             .hint("Write 14:00, 2026-11-24T14:00 or 2026-11-24T14:00:00Z.")
     };
     let zone = zone(named);
-    // jiff finds a time inside of a date and time too, and would then take it for today's.
-    let time = text.parse::<Time>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b':'));
-    let local: DateTime = match time {
-        Some(time) => zone.local(Epoch(jiff::Timestamp::now().as_second())).date().to_datetime(time),
+    let local: DateTime = match time_of_day(text) {
+        Some(time) => today(&zone).to_datetime(time),
         None => text.parse().map_err(|_| bad())?,
     };
     match zone.read(local) {
@@ -34,6 +32,30 @@ pub(super) fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<Str
         Local::Twice(at) => Ok((at, vec![format!("{local} comes twice in {zone}; the earlier is meant, {at}")])),
         Local::Never => Err(Problem::new(Code::BookGap, format!("{local} does not exist in {zone}"))),
     }
+}
+
+/// A start that is only a time of day: its date is today's.
+fn time_of_day(text: &str) -> Option<Time> {
+    // jiff finds a time inside of a date and time too, and would then take it for today's.
+    text.parse::<Time>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b':'))
+}
+
+fn today(zone: &Zone) -> Date {
+    zone.date(Epoch(jiff::Timestamp::now().as_second()))
+}
+
+/// How to write the same time of tomorrow, where `text` is a time of today: that may be over.
+pub fn tomorrow(text: &str, named: Option<&Zone>) -> Option<String> {
+    let next = today(&zone(named)).tomorrow().ok()?.to_datetime(time_of_day(text)?);
+    Some(next.strftime("%Y-%m-%dT%H:%M").to_string())
+}
+
+/// As [`moment`], where a time may be left out; what clocks did to it is said on standard error.
+pub fn told(text: Option<&str>, named: Option<&Zone>) -> Result<Option<Epoch>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let (at, notes) = moment(text, named)?;
+    notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    Ok(Some(at))
 }
 
 #[cfg(test)]
@@ -48,6 +70,9 @@ mod tests {
         assert_eq!(at("2026-03-29T02:30").unwrap_err().code, Code::BookGap);
         let (twice, notes) = at("2026-10-25T02:30").unwrap();
         assert_eq!((twice.to_string().as_str(), notes.len()), ("2026-10-25T00:30:00Z", 1));
+        let next = tomorrow("12:00", Some(&berlin)).unwrap();
+        assert!(next.ends_with("T12:00") && at(&next).unwrap() > at("12:00").unwrap(), "{next}");
+        assert_eq!(tomorrow("2026-11-24T14:00", None), None);
         for bad in ["", "tomorrow", "25:00", "2026-13-01T00:00", "2026-11-24T14:00:00.5Z"] {
             assert_eq!(at(bad).err().map(|p| p.code), Some(Code::BookWindow), "{bad}");
         }
