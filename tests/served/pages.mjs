@@ -117,7 +117,8 @@ await part("extend, and what a second tab says", async () => {
   check("a wrong key is refused and still there", (await amy.eval("document.body.innerText")).includes("KC-HUB-INVALID") && (await amy.eval(`document.querySelector("#keys").value`)).includes("<b>nonsense"));
   amy.errors = []; // the refusal's status is one to the browser
   await amy.go(`${url}/booking/${booking}`);
-  check("how to connect by plain ssh", (await amy.eval("document.body.innerText")).includes("ssh amy@192.0.2.7"));
+  const words = await amy.eval("document.body.innerText");
+  check("how to connect by plain ssh", words.includes(`kubecamp book ssh ${booking} --write slot.conf`) && words.includes(`ssh -F slot.conf kubecamp-${booking}`), words);
   await look(amy, "running");
   await amy.loading(() => amy.click(`form[action$="/extend"] button`));
   const after = await api(amy, `/api/v1/bookings/${booking}`);
