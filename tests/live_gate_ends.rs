@@ -79,11 +79,13 @@ fn subordinate(account: &str) -> u32 {
 
 /// How many processes of the account have process numbers of a namespace of their own.
 fn apart(gate: &Gate) -> usize {
-    let out = Command::new("ps").args(["-o", "pid=", "-U", &gate.account("a")]).output().unwrap();
+    let out = Command::new("ps").args(["-o", "stat=,pid=", "-U", &gate.account("a")]).output().unwrap();
     let own = fs::read_link("/proc/self/ns/pid").unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
-    text.split_whitespace().filter(|pid| of(pid).is_ok_and(|theirs| theirs != own)).count()
+    // What has ended and was not waited for is no process any more, though it is still listed.
+    let alive = text.lines().filter_map(|line| line.trim().split_once(' ')).filter(|(stat, _)| !stat.starts_with('Z'));
+    let of = |pid: &str| fs::read_link(format!("/proc/{}/ns/pid", pid.trim()));
+    alive.filter(|(_, pid)| of(pid).is_ok_and(|theirs| theirs != own)).count()
 }
 
 /// A container that an engine of root's runs for the account, and a process of a container of the student's own, which
