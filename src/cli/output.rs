@@ -75,11 +75,6 @@ pub fn value<T: Serialize>(format: Format, value: &T, table: impl FnOnce(bool) -
     Ok(())
 }
 
-/// A number with what it counts, as `1 booking` or `2 bookings`.
-pub fn counted(number: usize, one: &str) -> String {
-    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
-}
-
 /// A row of a table: `plain`, and in a wide one also `more`.
 pub fn columns<P: ToString, M: ToString>(
     wide: bool,
@@ -147,11 +142,6 @@ fn can_move(term: Option<&OsStr>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_is_no_plural() {
-        assert_eq!([0, 1, 2].map(|n| counted(n, "booking")), ["0 bookings", "1 booking", "2 bookings"]);
-    }
 
     #[test]
     fn lines_move_only_where_the_terminal_says_that_it_can() {

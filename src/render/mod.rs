@@ -31,3 +31,13 @@ pub fn took(millis: u64) -> String {
         _ => format!("{}m{:02}s", millis / 60_000, millis % 60_000 / 1000),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "booking")), ["0 bookings", "1 booking", "2 bookings"]);
+    }
+}

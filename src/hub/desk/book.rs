@@ -256,11 +256,12 @@ async fn seek(
                 continue;
             }
         };
-        let person = tx.lock_person(&standing.person.id).await?.id;
-        rules::not_twice(tx, &person, wish.window, None).await?;
+        let person = &standing.person.id;
+        tx.lock_person(person).await?;
+        rules::not_twice(tx, person, wish.window, None).await?;
         if !as_override {
-            rules::not_too_many(tx, policy, &person, now, None, series).await?;
-            rules::within_quota(tx, policy, &person, standing.group.as_ref(), wish.window, None).await?;
+            rules::not_too_many(tx, policy, person, now, None, series).await?;
+            rules::within_quota(tx, policy, person, standing.group.as_ref(), wish.window, None).await?;
         }
         return Ok(Found { server: ground.server, place, layout });
     }

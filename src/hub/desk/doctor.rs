@@ -203,10 +203,10 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
             "server {id} is not enrolled yet, so nobody gets in: kubecamp hub enroll HOST --server {id} --hub URL"
         ));
     }
-    if server.issued > 0 && server.seen.is_none_or(|seen| now - seen > 120) {
+    if server.issued > 0 && (server.seen.is_none() || server.is_silent(now)) {
         found.notes.push(format!("the agent of server {id} was not heard for two minutes"));
     }
-    if server.clock_offset.abs() > 2 {
+    if server.is_clock_off() {
         found.notes.push(format!("the clock of server {id} is {} s off", server.clock_offset));
     }
     if server.health != Health::Healthy {

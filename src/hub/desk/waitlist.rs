@@ -49,13 +49,15 @@ impl Desk {
             if let Some(server) = &wish.server {
                 tx.lock_server(server).await?;
             }
-            let person = tx.lock_person(&standing.person.id).await?.id;
-            let own = Listing { person: Some(person), within: Some(wish.window), open: true, ..Listing::default() };
+            let person = &standing.person.id;
+            tx.lock_person(person).await?;
+            let own =
+                Listing { person: Some(person.clone()), within: Some(wish.window), open: true, ..Listing::default() };
             if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
                 let what = format!("booking {} is {} at {}", there.id, there.state, there.window);
                 return Err(Problem::new(Code::BookOwn, what));
             }
-            rules::not_too_many_waits(&mut tx, &standing.course.policy, &standing.person.id).await?;
+            rules::not_too_many_waits(&mut tx, policy, person).await?;
             let mut new = fresh(&standing, layout, wish, now);
             new.state = State::Waitlisted;
             new.server = wish.server.clone();

@@ -258,10 +258,9 @@ impl Tx {
         person(&row, groups).map(Some)
     }
 
-    /// Somebody by their login, locked until the transaction ends; after servers, before groups.
-    pub async fn lock_person(&mut self, id: &PersonId) -> Result<Person, Problem> {
-        self.lock("SELECT 1 FROM people WHERE id = $1 FOR UPDATE", id.as_str()).await?;
-        self.person(id).await
+    /// Locks somebody until the transaction ends; after servers, before groups.
+    pub async fn lock_person(&mut self, id: &PersonId) -> Result<(), Problem> {
+        self.lock("SELECT 1 FROM people WHERE id = $1 FOR UPDATE", id.as_str()).await
     }
 
     /// Whether somebody else is an active admin. Until the transaction ends nobody else takes an admin away.

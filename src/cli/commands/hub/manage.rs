@@ -13,7 +13,7 @@ use crate::{
         args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, PersonChange, UserCommand},
         clock::{local, zoned},
         hub_client::HubClient,
-        output::{self, counted},
+        output,
     },
     core::{Code, Problem, shell::printable},
     hub::{
@@ -21,7 +21,7 @@ use crate::{
         domain::{Course, Group, Person, PersonId, Policy},
         store::AuditRow,
     },
-    render::table,
+    render::{count, table},
 };
 
 pub(super) fn rows<T>(heading: &[&str], all: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
@@ -208,7 +208,7 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
     let found: Checkup = HubClient::new(&cx.places, &hub)?.get("/api/v1/doctor").await?;
     output::value(hub.output, &found, |_| {
         let notes: String = found.notes.iter().map(|n| format!("note: {}\n", printable(n))).collect();
-        let (bookings, rows) = (counted(found.bookings, "booking"), counted(found.audit, "audit row"));
+        let (bookings, rows) = (count(found.bookings as u64, "booking"), count(found.audit as u64, "audit row"));
         format!("{bookings} and {rows} checked\n{notes}")
     })?;
     if found.wrong.is_empty() {

@@ -8,8 +8,7 @@ use crate::{
         args::{HubArgs, ServerChange, ServerCommand},
         clock::{local, zoned},
         hub_client::HubClient,
-        output::{self, counted},
-        when,
+        output, when,
     },
     core::{Problem, shell::printable},
     hub::{
@@ -17,7 +16,7 @@ use crate::{
         domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window},
         http::Clock,
     },
-    render::table,
+    render::{count, table},
 };
 
 /// A server that was changed, and how many bookings lie outside of its opening hours by now.
@@ -105,7 +104,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             show(&hub, &after.server)?;
             if after.outside > 0 {
                 let (outside, id) = (after.outside, &after.server.id);
-                let outside = counted(outside, "booking");
+                let outside = count(outside as u64, "booking");
                 output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
                 output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
             }
@@ -186,7 +185,7 @@ async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Resul
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
     let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     if booked > 0 {
-        let booked = counted(booked, "booking");
+        let booked = count(booked as u64, "booking");
         output::say(&format!("In that time: {booked}. The hub moves each now to {ELSEWHERE}."));
     }
     Ok(())
@@ -203,16 +202,16 @@ async fn hit(client: &HubClient, server: &ServerId) -> Result<Vec<String>, Probl
 }
 
 fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
-    let count = |states: [State; 2]| all.iter().filter(|b| states.contains(&b.state)).count();
-    let (mut lines, ahead) = (vec![], count([State::Booked, State::Delayed]));
+    let how_many = |states: [State; 2]| all.iter().filter(|b| states.contains(&b.state)).count();
+    let (mut lines, ahead) = (vec![], how_many([State::Booked, State::Delayed]));
     if ahead > 0 {
-        let ahead = counted(ahead, "booking");
+        let ahead = count(ahead as u64, "booking");
         let when = "the next at once and the others a day before";
         lines.push(format!("Ahead on {server}: {ahead}. The hub moves {when}, to {ELSEWHERE}."));
     }
-    let running = count([State::Arming, State::Active]);
+    let running = how_many([State::Arming, State::Active]);
     if running > 0 {
-        lines.push(format!("{} there now: what has begun goes on to its end.", counted(running, "slot")));
+        lines.push(format!("{} there now: what has begun goes on to its end.", count(running as u64, "slot")));
     }
     lines
 }
