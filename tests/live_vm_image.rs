@@ -154,6 +154,12 @@ async fn ask(link: &SshTransport, line: &str) -> String {
     exit.text()
 }
 
+/// Waits until everything has started, and well; SSH answers before anything listens to the power button.
+async fn up_and_well(link: &SshTransport) {
+    let state = ask(link, "systemctl is-system-running --wait; systemctl --failed --no-legend").await;
+    assert_eq!(state, "running");
+}
+
 #[tokio::test]
 async fn live_machine_vm_boots_by_uefi_and_a_copy_of_it_is_another_machine() {
     let missing = Packages::here().and(Packages::for_vms()).missing().await;
@@ -171,8 +177,7 @@ async fn live_machine_vm_boots_by_uefi_and_a_copy_of_it_is_another_machine() {
     let console = bench.start(&first);
     let (link, key) = bench.login(&first, &console).await;
     eprintln!("SSH answers after {:?}", clock.elapsed());
-    let state = ask(&link, "systemctl is-system-running --wait; systemctl --failed --no-legend").await;
-    assert_eq!(state, "running");
+    up_and_well(&link).await;
     assert_eq!(
         ask(&link, "hostname; getent hosts cp1; cat /etc/machine-id").await.split_whitespace().collect::<Vec<_>>(),
         ["cp1", "10.116.0.2", "cp1", "11111111222243338444555555555555"]
@@ -204,6 +209,7 @@ async fn live_machine_vm_boots_by_uefi_and_a_copy_of_it_is_another_machine() {
         "n1\naaaaaaaabbbb4ccc8dddeeeeeeeeeeee\nbefore"
     );
     assert_eq!(ask(&link, "getent hosts cp1 || echo unknown").await, "unknown");
+    up_and_well(&link).await;
     link.close().await;
     bench.power_off(&console);
 }
