@@ -37,6 +37,9 @@ const ADDRESS_TRIES: usize = 8;
 
 /// Prints the public host keys.
 const SHOW_KEYS: &str = "cat /etc/ssh/ssh_host_*_key.pub";
+
+/// The host key that nearly every machine has.
+const USUAL_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 /// Lets root in with the key in the environment, and with no other.
 const TAKE_KEY: &str = "umask 077; printf '%s\\n' \"$KC_KEY\" >/root/.ssh/authorized_keys";
 
@@ -289,6 +292,10 @@ impl IncusProvider {
             let Some(key) = settings::host_key_on(&self.place.incus.console(name).await?) else { return Ok(vec![]) };
             self.place.incus.patch(name, &json!({"config": {settings::HOST_KEY: key}})).await?;
             return Ok(vec![key]);
+        }
+        // A command in the machine takes a tenth of a second more than a file out of it.
+        if let Some(key) = self.place.incus.file(name, USUAL_KEY).await?.filter(|key| key.starts_with("ssh-ed25519 ")) {
+            return Ok(vec![key.trim().to_owned()]);
         }
         let text = self.place.incus.exec(name, SHOW_KEYS, &BTreeMap::new()).await?;
         Ok(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())

@@ -185,6 +185,22 @@ async fn a_virtual_machines_host_key_comes_from_its_console_and_is_kept() {
 }
 
 #[tokio::test]
+async fn a_containers_usual_key_is_read_without_a_command_in_it() {
+    let file = "GET /instances/lab-cp1/files?path=/etc/ssh/ssh_host_ed25519_key.pub";
+    for (text, commands) in [(HOST_KEY, 0), ("ecdsa-sha2-nistp256 AAAA", 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::new([
+            ("GET /instances/lab-cp1", instance("container", json!({}))),
+            (file, json!(format!("{text}\n"))),
+            ("POST /instances/lab-cp1/exec", json!({"return": 1, "output": {}})),
+        ]);
+        let machine = fake.provider(&dir, Kind::Container).get(&spec().lab, &spec().node).await.unwrap().unwrap();
+        assert_eq!(machine.host_keys, if commands == 0 { vec![HOST_KEY] } else { vec![] });
+        assert_eq!(fake.bodies("POST /instances/lab-cp1/exec").len(), commands, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_cannot_tell_its_keys_hides_nobody_and_can_be_removed() {
     let dir = tempfile::tempdir().unwrap();
     let other = json!({"name": "old-w", "status": "Stopped", "type": "container",
