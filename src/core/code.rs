@@ -20,7 +20,7 @@ pub enum Class {
     Step,
     /// The lab came up but does not work as asked, or a host is not clean.
     Verify,
-    /// Another run holds the lab.
+    /// Another run holds the lab, or another hub the database.
     Busy,
     /// Somebody else has or changed it: a slot, a booking.
     Conflict,
@@ -179,6 +179,7 @@ codes! {
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
     HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
     HubBusy = "KC-HUB-BUSY", Busy, "The hub or its database was too busy.", "Run the same command again.";
+    HubRunning = "KC-HUB-RUNNING", Busy, "Another hub works on this SQLite database.", "Stop the process named, or give this hub another --database; several hubs can share a PostgreSQL.";
     BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
     BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
     BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";
