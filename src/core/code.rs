@@ -136,6 +136,7 @@ codes! {
     LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
     HubAway = "KC-HUB-AWAY", Connect, "The hub does not answer.", "Check its address (--hub or KUBECAMP_HUB), that it runs, and its certificate.";
     HubDatabase = "KC-HUB-DATABASE", Connect, "The hub's database does not answer or refused a request.", "Check that it runs, its address, its disk space and the hub's log.";
+    HubFull = "KC-HUB-FULL", Connect, "The disk or the database of the hub is full: nothing was changed.", "Free space where the hub's database is, or tell whoever runs it; then the same works again, without a restart.";
     // Bundle
     BundleBroken = "KC-BUNDLE-BROKEN", Bundle, "The bundle is damaged or was altered.", "Fetch or build it anew.";
     BundlePath = "KC-BUNDLE-PATH", Bundle, "The bundle has a member that would be written outside its folder.", "Do not use this file; it was made to do harm.";

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::absent;
+use super::error::{absent, unwritten};
 use crate::{
     core::{Code, Problem},
     engine::Lock,
@@ -24,8 +24,7 @@ pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
 
 /// Sees to it that the file is there, for this user alone where it is made.
 pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
-    let fail =
-        |e| Problem::new(Code::HubDatabase, format!("the database {} cannot be made", path.display())).because(e);
+    let fail = |e| unwritten(format!("the database {} cannot be made", path.display()), e);
     if make {
         match File::options().write(true).create_new(true).mode(0o600).open(path) {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(fail(e)),

@@ -15,7 +15,7 @@ use sqlx::{
 
 use super::{
     backup::{backup, edition},
-    error::{absent, is_passing, problem},
+    error::{absent, is_full, is_passing, problem},
     file,
     pulse::Pulse,
     tx::Tx,
@@ -291,6 +291,7 @@ fn migration(error: MigrateError) -> Problem {
             format!("the database has edition {edition}, which this kubecamp does not know"),
         ),
         MigrateError::Execute(error) => problem(error),
+        MigrateError::ExecuteMigration(error, _) if is_full(&error) => problem(error),
         other => {
             Problem::new(Code::HubDatabase, "the database's tables could not be brought up to date").because(other)
         }
@@ -315,7 +316,7 @@ mod tests {
             let mut tx = store.write("console", Epoch(1)).await.unwrap();
             tx.claim_key(&format!("half-{round}"), "digest").await.unwrap();
             let refused = tx.keep_answer(&format!("half-{round}"), &long).await;
-            assert_eq!(refused.as_ref().unwrap_err().code, Code::HubDatabase, "{round}");
+            assert_eq!(refused.as_ref().unwrap_err().code, Code::HubFull, "{round}");
             assert!(tx.claim_key("half-after", "digest").await.is_err(), "nothing is written outside of a transaction");
             assert!(store.settle(tx, refused, &mut tries).await.unwrap().is_err());
             store.writable(Epoch(1)).await.unwrap();

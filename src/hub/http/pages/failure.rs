@@ -1,6 +1,11 @@
 use serde::Serialize;
 
-use super::{super::Refused, Civil, Lang, Words, draw, refusals::translated, visit::Frame};
+use super::{
+    super::{Refused, refusal::is_private},
+    Civil, Lang, Words, draw,
+    refusals::translated,
+    visit::Frame,
+};
 use crate::{
     core::{Code, Problem},
     hub::domain::{Epoch, Zone},
@@ -33,7 +38,7 @@ impl Trouble {
         let words = Words::of(civil.lang);
         let told = civil.zone.told(&problem.what);
         let own = translated(&told, civil.lang);
-        let private = matches!(problem.code, Code::HubDatabase | Code::Internal);
+        let lines = problem.detail.iter();
         let mut hints = vec![words.hint(problem.code)];
         // Hints of their own are English and exact: they stand beside the translated one.
         hints.extend(problem.hints.iter().map(|h| civil.zone.told(&h.0)));
@@ -43,7 +48,7 @@ impl Trouble {
             meaning: words.meaning(problem.code),
             english: own.is_none(),
             what: own.unwrap_or(told),
-            lines: if private { vec![] } else { problem.detail.iter().map(|line| civil.zone.told(line)).collect() },
+            lines: if is_private(problem.code) { vec![] } else { lines.map(|line| civil.zone.told(line)).collect() },
             hints,
             sign_in: problem.code == Code::HubSignIn,
         }
