@@ -88,7 +88,6 @@ fn a_wrong_command_line() {
         (&["up", "--nope"][..], &["error: KC-USAGE", "--nope", "hint: ", "kubecamp up --help"][..]),
         (&["frobnicate"], &["KC-USAGE", "frobnicate"]),
         (&["statu"], &["KC-USAGE", "status"]),
-        (&["bundle"], &["KC-USAGE", "kubecamp bundle --help"]),
         (&["bundle", "build", "-o"], &["KC-USAGE", "kubecamp bundle build --help"]),
         (&["up"], &["KC-USAGE", "--local"]),
         (&["plan"], &["KC-USAGE", "--local"]),

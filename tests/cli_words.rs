@@ -29,6 +29,22 @@ fn without_a_command_the_help_is_shown_and_no_mistake() {
 }
 
 #[test]
+fn a_noun_without_a_verb_shows_its_help_and_no_mistake() {
+    let home = tempfile::tempdir().unwrap();
+    for noun in ["bundle", "machine", "machine engine", "profile", "run", "book", "hub", "hub user", "hub server"] {
+        let words: Vec<_> = noun.split(' ').collect();
+        let said = kubecamp(home.path(), &words);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{noun}: {}", said.err);
+        assert!(said.err.contains(&format!("Usage: kubecamp {noun} [OPTIONS] <COMMAND>")), "{noun}: {}", said.err);
+        let help = kubecamp(home.path(), &[&words[..], &["-h"]].concat());
+        assert_eq!((help.code, help.out.trim_end()), (0, said.err.trim_end()), "{noun}");
+        // A flag is no verb.
+        let flagged = kubecamp(home.path(), &[&words[..], &["--plain"]].concat());
+        assert_eq!((flagged.code, flagged.err), (2, said.err), "{noun}");
+    }
+}
+
+#[test]
 fn runs_are_those_of_a_lab_that_there_is() {
     let home = tempfile::tempdir().unwrap();
     let lab = home.path().join("data/labs/lab");

@@ -31,7 +31,10 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (6, "The engine of local machines failed."),
     (7, "A step on a host failed; the same command continues the run."),
     (8, "The lab does not work as asked, or a host is not clean."),
-    (9, "Another run holds the lab or a host, or the hub has too much to do: the same command works later."),
+    (
+        9,
+        "Another run holds the lab or a host, another hub the database, or the hub has too much to do: the same command works later.",
+    ),
     (10, "A slot is taken, or a booking was changed or has moved on in between."),
     (11, "A quota of hours or of bookings ahead is used up."),
     (12, "A server takes no bookings then: closed, in maintenance, out of use, too late or too far ahead."),

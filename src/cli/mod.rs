@@ -33,12 +33,12 @@ pub fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
-            let given: Vec<_> = std::env::args_os().skip(1).collect();
-            if given.is_empty() {
+            if let Some(help) = usage::help(&error) {
                 // Somebody who looks around is told of no mistake; a script still sees that nothing was done.
-                output::say(&usage::help());
+                output::say(&help);
                 return ExitCode::from(exit_code(Code::Usage.class()));
             }
+            let given: Vec<_> = std::env::args_os().skip(1).collect();
             let problem = usage::problem(&error, given.iter().map(AsRef::as_ref));
             output::problems(&problem.clone().into());
             return ExitCode::from(exit_code(problem.code.class()));

@@ -1,6 +1,9 @@
 use std::ffi::OsStr;
 
-use clap::{Command, CommandFactory, error::ErrorKind};
+use clap::{
+    Command, CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::args::Args;
 use crate::core::{Code, Problem};
@@ -8,11 +11,8 @@ use crate::core::{Code, Problem};
 /// What the parser of the command line says, in the form of every other problem.
 pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsStr>) -> Problem {
     let text = error.render().to_string();
-    let mut lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).peekable();
-    let what = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "the command is not whole",
-        _ => lines.next().map_or("the command line cannot be read", |l| l.strip_prefix("error: ").unwrap_or(l)),
-    };
+    let mut lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty());
+    let what = lines.next().map_or("the command line cannot be read", |l| l.strip_prefix("error: ").unwrap_or(l));
     let (mut problem, mut tips) = (Problem::new(Code::Usage, what.trim_end_matches(':')), vec![]);
     for line in lines {
         match line.trim_start() {
@@ -26,9 +26,24 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
 }
 
-/// What there is, for who names no command.
-pub fn help() -> String {
-    Args::command().render_help().to_string().trim_end().to_owned()
+/// The help of a noun that stands without a verb, or of kubecamp where nothing is named; none for a mistake.
+pub fn help(error: &clap::Error) -> Option<String> {
+    let help = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.render().to_string(),
+        // The same, beside a flag or a variable of the environment that gives one.
+        ErrorKind::MissingSubcommand => match error.get(ContextKind::InvalidSubcommand) {
+            Some(ContextValue::String(noun)) => help_of(noun)?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(help.trim_end().to_owned())
+}
+
+/// What `-h` shows of a command, whose words these are.
+fn help_of(command: &str) -> Option<String> {
+    let asked = Args::try_parse_from(command.split(' ').chain(["-h"])).err()?;
+    (asked.kind() == ErrorKind::DisplayHelp).then(|| asked.render().to_string())
 }
 
 /// What to write where a time stands apart from its date.
@@ -58,7 +73,6 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
 
     fn said(line: &str) -> Problem {
         let words: Vec<_> = line.split_whitespace().map(OsStr::new).collect();
@@ -86,10 +100,24 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_not_whole_lists_what_there_is() {
-        let wrong = said("bundle");
-        assert_eq!(wrong.all_hints(), ["See kubecamp bundle --help."]);
-        assert!(wrong.detail.iter().any(|l| l.contains("build")), "{:?}", wrong.detail);
+    fn a_noun_without_a_verb_shows_its_help() {
+        let error =
+            |line: &str| Args::try_parse_from(std::iter::once("kubecamp").chain(line.split_whitespace())).unwrap_err();
+        for (line, noun) in [
+            ("", ""),
+            ("--plain", ""),
+            ("bundle", "bundle"),
+            ("hub server", "hub server"),
+            ("hub server --yes", "hub server"),
+            // The value of a flag is no command.
+            ("--name run book --plain", "book"),
+        ] {
+            let asked = error(&format!("{noun} -h")).render().to_string();
+            assert_eq!(help(&error(line)).as_deref(), Some(asked.trim_end()), "{line}");
+        }
+        for line in ["bundle build --nope", "bundle frobnicate", "frobnicate", "ssh"] {
+            assert_eq!(help(&error(line)), None, "{line}");
+        }
         assert!(said("ssh").what.contains("required arguments were not provided"));
     }
 }

@@ -20,7 +20,7 @@ pub enum Class {
     Step,
     /// The lab came up but does not work as asked, or a host is not clean.
     Verify,
-    /// Another run holds the lab.
+    /// Another run holds the lab, or another hub the database.
     Busy,
     /// Somebody else has or changed it: a slot, a booking.
     Conflict,
@@ -136,6 +136,7 @@ codes! {
     LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
     HubAway = "KC-HUB-AWAY", Connect, "The hub does not answer.", "Check its address (--hub or KUBECAMP_HUB), that it runs, and its certificate.";
     HubDatabase = "KC-HUB-DATABASE", Connect, "The hub's database does not answer or refused a request.", "Check that it runs, its address, its disk space and the hub's log.";
+    HubFull = "KC-HUB-FULL", Connect, "The disk or the database of the hub is full: nothing was changed.", "Free space where the hub's database is, or tell whoever runs it; then the same works again, without a restart.";
     // Bundle
     BundleBroken = "KC-BUNDLE-BROKEN", Bundle, "The bundle is damaged or was altered.", "Fetch or build it anew.";
     BundlePath = "KC-BUNDLE-PATH", Bundle, "The bundle has a member that would be written outside its folder.", "Do not use this file; it was made to do harm.";
@@ -179,6 +180,7 @@ codes! {
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
     HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
     HubBusy = "KC-HUB-BUSY", Busy, "The hub or its database was too busy.", "Run the same command again.";
+    HubRunning = "KC-HUB-RUNNING", Busy, "Another hub works on this SQLite database.", "Stop the process named, or give this hub another --database; several hubs can share a PostgreSQL.";
     BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
     BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
     BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";

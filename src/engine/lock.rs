@@ -1,6 +1,7 @@
 use std::{
     fs::{self, File, TryLockError},
-    io::{Read, Write},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -21,7 +22,8 @@ use crate::{
     transport::Io,
 };
 
-/// Holds a lab for one run on this computer; the kernel frees it when the process ends, however it ends.
+/// Holds a lab for one run on this computer, or something else for one process; the kernel frees it when the process
+/// ends, however it ends.
 #[derive(Debug)]
 pub struct Lock(File);
 
@@ -36,23 +38,38 @@ impl Lock {
     /// Takes the lock file of a lab's folder, or says who holds it.
     pub fn take(folder: &Path) -> Result<Self, Problem> {
         let path = folder.join("lock");
-        let fail = |e| Problem::new(Code::LocalFile, format!("cannot lock {}", path.display())).because(e);
-        fs::create_dir_all(folder).map_err(fail)?;
-        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
+        fs::create_dir_all(folder).map_err(|e| unlockable(&path, e))?;
+        Self::take_file(&path, |holder| {
+            Problem::new(Code::LabBusy, format!("another run works on this lab (process {holder})"))
+        })
+    }
+
+    /// Takes a lock file, made where it is missing; `busy` says what it means that the process of this number has it.
+    pub fn take_file(path: &Path, busy: impl FnOnce(&str) -> Problem) -> Result<Self, Problem> {
+        let fail = |e| unlockable(path, e);
+        let mut options = File::options();
+        // For this user alone: whoever can open it can hold it.
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let mut file = options.open(path).map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {
-                let wrote = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-                wrote.map_err(fail)?;
+                // It is only told to others: on a full disk the lock holds all the same.
+                let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
                 Ok(Self(file))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
-                Err(Problem::new(Code::LabBusy, format!("another run works on this lab (process {})", holder.trim())))
+                let holder = holder.trim();
+                Err(busy(if holder.is_empty() { "unknown" } else { holder }))
             }
             Err(TryLockError::Error(e)) => Err(fail(e)),
         }
     }
+}
+
+fn unlockable(path: &Path, error: io::Error) -> Problem {
+    Problem::new(Code::LocalFile, format!("cannot lock {}", path.display())).because(error)
 }
 
 /// Holds a host for one run, against runs from other computers: `flock` on the host, freed by sshd when the

@@ -408,6 +408,39 @@ fn https_is_served_and_a_renewed_certificate_is_taken() {
     assert_eq!(asked(&ca), 0, "what cannot be read changes nothing");
 }
 
+/// What a hub says until it listens, which ends it, or until it ends by itself with this exit code.
+fn serve_once(home: &Path, args: &[&str]) -> (String, Option<i32>) {
+    let mut hub = kubecamp(home, args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(hub.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        said.extend([line.as_str(), "\n"]);
+        if line.contains("listens on") {
+            hub.kill().unwrap();
+            break;
+        }
+    }
+    (said, hub.wait().unwrap().code())
+}
+
+#[test]
+fn a_second_hub_on_the_same_file_is_refused_until_the_first_has_ended() {
+    let mut camp = Camp::start();
+    let socket = format!("unix:{}", camp.home.path().join("second.sock").display());
+    let second = ["hub", "serve", "--listen", socket.as_str()];
+    let (said, code) = serve_once(camp.home.path(), &second);
+    assert_eq!(code, Some(9), "{said}");
+    let holder = format!("process {}", camp.hub.id());
+    for word in ["KC-HUB-RUNNING", "hub.db", holder.as_str(), "hint: ", "PostgreSQL"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    camp.ok(&["hub", "admin-link", "ann"]);
+    // As by kill -9: nothing is left that somebody would have to clear away.
+    camp.hub.kill().unwrap();
+    camp.hub.wait().unwrap();
+    let (said, code) = serve_once(camp.home.path(), &second);
+    assert!(code.is_none() && said.contains("listens on"), "{said}");
+}
+
 #[test]
 fn a_hub_is_not_opened_to_others_by_accident() {
     let home = tempfile::tempdir().unwrap();

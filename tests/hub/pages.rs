@@ -1,8 +1,8 @@
 //! The pages as browsers without scripts use them: forms, refusals, and requests that no honest browser sends.
 
 use kubecamp::hub::{
-    desk::{Caller, Edit, NewServer, WeeklyRequest},
-    domain::{Mode, Policy, State, Weekly},
+    desk::{Caller, Edit, NewPerson, NewServer, WeeklyRequest},
+    domain::{Mode, Policy, Role, State, Weekly},
     http::pages::PAGES,
     store::Listing,
 };
@@ -193,6 +193,26 @@ async fn a_recurrence_is_given_up_on_the_page_of_any_of_its_slots() {
     }
     assert!(!amy.page(&path).await.contains("cancel-series"), "nothing of it is ahead");
     healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_change_is_told_by_the_viewers_clock() {
+    let hub = Hub::start().await;
+    let (id, zone) = ("eve".parse().unwrap(), "Europe/Berlin".parse().ok());
+    let eve = NewPerson { id, name: "Eve".into(), role: Role::Student, active: None, zone, keys: vec![] };
+    hub.desk.put_person(&Caller::Console, NOW, &eve, None).await.unwrap();
+    hub.desk.set_member(&Caller::Console, NOW, &eve.id, &"red".parse().unwrap(), true).await.unwrap();
+    let slot = book(&hub.desk, "eve", 60, 120).await;
+    let (form, ends) = (format!("/booking/{}/extend", slot.id), slot.window.ends.0.to_string());
+    let own = Browser::sign_in(&hub, "eve").await;
+    let cookie = format!("{}; kubecamp_zone=Asia/Shanghai", own.cookie);
+    let abroad = Browser { hub: &hub, cookie, csrf: own.csrf.clone() };
+    for (viewer, time) in [(&own, "11:00"), (&abroad, "18:00")] {
+        let refused = viewer.post(&form, &[("ends", ends.as_str())]).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let text = refused.text().await.unwrap();
+        assert!(text.contains(&format!("2026-11-23 {time} is not after 2026-11-23 {time} (")), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,7 +53,7 @@ pub(super) async fn guard(State(state): State<AppState>, mut request: Request, n
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |p| p.as_str().to_owned());
     let client = client_of(&request, state.site.behind_proxy);
     request.extensions_mut().insert(Client(client.clone()));
-    let page = wants_page(request.headers(), &route).then(|| pages::lang_of(request.headers()));
+    let page = wants_page(request.headers(), &route).then(|| request.headers().clone());
     let mut response = match admitted(&state, &request, &client) {
         Ok(()) => answer(request, next).await,
         Err(refused) => refused.into_response(),
@@ -62,11 +62,12 @@ pub(super) async fn guard(State(state): State<AppState>, mut request: Request, n
     let took = began.elapsed();
     note(&method, &route, &client, response.status(), took, refused.as_deref());
     state.site.metrics.request(&method, &route, response.status(), took);
-    if let (Some(lang), Some(refused)) = (page, refused) {
+    if let (Some(headers), Some(refused)) = (page, refused) {
+        let reader = pages::reader_of(&state, &headers, &refused).await;
         let (mut parts, _) = response.into_parts();
         parts.headers.remove(header::CONTENT_TYPE);
         parts.headers.remove(header::CONTENT_LENGTH);
-        response = (parts, Html(pages::problem_page(&refused, lang, state.now()))).into_response();
+        response = (parts, Html(pages::problem_page(&refused, &reader, state.now()))).into_response();
     }
     finish(response, state.site.secure)
 }

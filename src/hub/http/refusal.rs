@@ -92,8 +92,12 @@ impl Refused {
     }
 }
 
+/// Whether the evidence of such a problem is for the log only: it is what a database or a defect says.
+pub(super) fn is_private(code: Code) -> bool {
+    matches!(code, Code::HubDatabase | Code::HubFull | Code::Internal)
+}
+
 fn body_of(problem: &Problem, status: StatusCode) -> ProblemBody {
-    let private = matches!(problem.code, Code::HubDatabase | Code::Internal);
     ProblemBody {
         kind: format!("urn:kubecamp:{}", problem.code),
         title: problem.code.meaning().to_owned(),
@@ -101,7 +105,7 @@ fn body_of(problem: &Problem, status: StatusCode) -> ProblemBody {
         detail: problem.what.clone(),
         code: problem.code,
         hints: problem.all_hints(),
-        lines: if private { vec![] } else { problem.detail.clone() },
+        lines: if is_private(problem.code) { vec![] } else { problem.detail.clone() },
         line: problem.at.as_ref().map(|at| at.line),
         alternatives: vec![],
         others: vec![],
@@ -117,6 +121,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::HubSignIn => StatusCode::UNAUTHORIZED,
         Code::HubLocked | Code::HubTooMany => StatusCode::TOO_MANY_REQUESTS,
         Code::HubBusy => StatusCode::SERVICE_UNAVAILABLE,
+        Code::HubFull => StatusCode::INSUFFICIENT_STORAGE,
         _ => match code.class() {
             Class::Input => StatusCode::UNPROCESSABLE_ENTITY,
             Class::Conflict | Class::Closed => StatusCode::CONFLICT,
@@ -160,5 +165,18 @@ impl IntoResponse for Refused {
         // The guard turns it into a page where a browser asked, and logs it.
         response.extensions_mut().insert(Arc::new(self));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_a_status_of_its_own_and_keeps_its_evidence() {
+        let problem = Problem::new(Code::HubFull, "the database has no space left").detail(["/var/lib/hub"]);
+        let body = Refused::from(problem).body();
+        assert_eq!((body.status, body.code), (507, Code::HubFull));
+        assert!(body.lines.is_empty() && !body.hints.is_empty(), "{body:?}");
     }
 }

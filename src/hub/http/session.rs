@@ -96,7 +96,8 @@ fn unknown() -> Refused {
     Problem::new(Code::HubSignIn, "sign in first").into()
 }
 
-async fn session_of(headers: &HeaderMap, state: &AppState) -> Result<Session, Refused> {
+/// The session of a request, by its headers.
+pub(super) async fn session_of(headers: &HeaderMap, state: &AppState) -> Result<Session, Refused> {
     let (token, by_cookie) = token_of(headers, &state.site).ok_or_else(unknown)?;
     let caller = state.desk.caller_of(state.now(), &token).await?;
     Ok(Session { caller, csrf: csrf_of(&token), token, by_cookie })

@@ -7,8 +7,8 @@ use std::{
 
 use sqlx::SqlitePool;
 
-use super::error::problem;
-use crate::core::{Code, Problem};
+use super::error::{problem, unwritten};
+use crate::core::Problem;
 
 /// Copies a database of an edition before `known`, which is about to be upgraded, to `PATH.before-EDITION`; the copy.
 ///
@@ -25,13 +25,12 @@ pub(super) async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result
         PathBuf::from(name)
     };
     let part = aside(".part");
-    let unwritten =
-        |e| Problem::new(Code::HubDatabase, format!("the copy {} cannot be written", part.display())).because(e);
+    let fail = |e| unwritten(format!("the copy {} cannot be written", part.display()), e);
     // Whole or not at all: the half of a hub that was killed here would be taken for what one can go back to.
-    fresh(&part).map_err(unwritten)?;
+    fresh(&part).map_err(fail)?;
     let name = part.to_string_lossy().into_owned();
     sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await.map_err(problem)?;
-    keep(&part, aside).map(Some).map_err(unwritten)
+    keep(&part, aside).map(Some).map_err(fail)
 }
 
 /// Which edition the tables have; 0 where there are none.

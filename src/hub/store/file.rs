@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::absent;
+use super::error::{absent, unwritten};
 use crate::{
     core::{Code, Problem},
+    engine::Lock,
     hub::private::tighten,
 };
 
@@ -23,8 +24,7 @@ pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
 
 /// Sees to it that the file is there, for this user alone where it is made.
 pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
-    let fail =
-        |e| Problem::new(Code::HubDatabase, format!("the database {} cannot be made", path.display())).because(e);
+    let fail = |e| unwritten(format!("the database {} cannot be made", path.display()), e);
     if make {
         match File::options().write(true).create_new(true).mode(0o600).open(path) {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(fail(e)),
@@ -32,6 +32,18 @@ pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
         }
     }
     if path.exists() { Ok(()) } else { Err(absent(&path.display())) }
+}
+
+/// Holds the file for one hub until the lock is dropped or the process ends; a second hub is refused.
+///
+/// The lock is on a file beside it: SQLite has locks of its own on the database, which go when any descriptor of it is
+/// closed. And it is beside what a link leads to, so that two names of one database do not make two of it.
+pub(super) fn hold(path: &Path) -> Result<Lock, Problem> {
+    let mut lock = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    lock.push(".lock");
+    Lock::take_file(Path::new(&lock), |holder| {
+        Problem::new(Code::HubRunning, format!("another hub works on {} (process {holder})", path.display()))
+    })
 }
 
 /// Takes the rights of others off the file and off what lies beside it: all that people did is in it, and the secrets by
@@ -117,6 +129,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_second_hub_is_refused_until_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("hub.db"), folder.path().join("link.db"));
+        let url = |path: &Path| format!("sqlite://{}", path.display());
+        let first = Store::open_alone(&url(&path)).await.unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for name in [&path, &link] {
+            let second = Store::open_alone(&url(name)).await.unwrap_err();
+            assert_eq!(second.code, Code::HubRunning);
+            let want = format!("{} (process {})", name.display(), std::process::id());
+            assert!(second.what.ends_with(&want), "{second}");
+        }
+        let lock = fs::metadata(folder.path().join("hub.db.lock")).unwrap();
+        assert_eq!(lock.permissions().mode() & 0o777, 0o600);
+        // Whoever is no hub works beside one.
+        Store::open_existing(&url(&path)).await.unwrap().close().await;
+        let clone = first.clone();
+        drop(first);
+        assert_eq!(Store::open_alone(&url(&path)).await.unwrap_err().code, Code::HubRunning, "it is still in use");
+        clone.close().await;
+        drop(clone);
+        Store::open_alone(&url(&path)).await.unwrap().close().await;
+    }
+
+    #[tokio::test]
     async fn a_file_of_another_program_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
@@ -124,7 +161,8 @@ mod tests {
         let text = "127.0.0.1 localhost\n".repeat(100);
         fs::write(&path, &text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Store::open_existing(&url).await.is_err() && Store::open(&url).await.is_err());
+        assert!(Store::open_existing(&url).await.is_err() && Store::open_alone(&url).await.is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }

@@ -2,6 +2,7 @@ use std::{
     io::ErrorKind,
     path::Path,
     str::FromStr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,13 +15,14 @@ use sqlx::{
 
 use super::{
     backup::{backup, edition},
-    error::{absent, is_passing, problem},
+    error::{absent, is_full, is_passing, problem},
     file,
     pulse::Pulse,
     tx::Tx,
 };
 use crate::{
     core::{Code, Problem},
+    engine::Lock,
     hub::domain::Epoch,
 };
 
@@ -51,6 +53,19 @@ fn for_postgres() -> Migrator {
 pub struct Store {
     pools: Pools,
     pub(super) pulse: Pulse,
+    /// What keeps a second hub away from a SQLite file, as long as there is a clone.
+    _alone: Option<Arc<Lock>>,
+}
+
+/// Who opens a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Makes what is missing.
+    Maker,
+    /// Makes nothing.
+    Guest,
+    /// Makes what is missing, and bears no second one beside it.
+    Hub,
 }
 
 #[derive(Debug, Clone)]
@@ -79,28 +94,34 @@ impl Store {
     /// A database of a newer kubecamp is refused. Before an upgrade SQLite is copied to `PATH.before-N`, where N is
     /// the edition that it had; a PostgreSQL is backed up by whoever runs it.
     pub async fn open(url: &str) -> Result<Self, Problem> {
-        Self::open_as(url, true).await
+        Self::open_as(url, Who::Maker).await
+    }
+
+    /// As [`Store::open`], by a hub: a SQLite file is refused while another hub works on it, before anything of it is
+    /// changed. Several hubs may share a PostgreSQL.
+    pub async fn open_alone(url: &str) -> Result<Self, Problem> {
+        Self::open_as(url, Who::Hub).await
     }
 
     /// As [`Store::open`], but refused where no hub has made its tables yet: a name that was mistyped makes nothing.
     pub async fn open_existing(url: &str) -> Result<Self, Problem> {
-        Self::open_as(url, false).await
+        Self::open_as(url, Who::Guest).await
     }
 
-    async fn open_as(url: &str, make: bool) -> Result<Self, Problem> {
+    async fn open_as(url: &str, who: Who) -> Result<Self, Problem> {
         if let Some(path) = url.strip_prefix("sqlite://") {
-            return Self::open_sqlite(&file::place(path)?, make).await;
+            return Self::open_sqlite(&file::place(path)?, who).await;
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Self::open_postgres(url, make).await;
+            return Self::open_postgres(url, who).await;
         }
         let scheme = url.split("://").next().unwrap_or_default().to_owned();
         Err(Problem::new(Code::HubInvalid, format!("`{scheme}` is no database that the hub knows"))
             .hint("Use sqlite://PATH or postgres://USER@HOST/NAME."))
     }
 
-    async fn open_sqlite(path: &Path, make: bool) -> Result<Self, Problem> {
-        file::prepare(path, make)?;
+    async fn open_sqlite(path: &Path, who: Who) -> Result<Self, Problem> {
+        file::prepare(path, who != Who::Guest)?;
         // Made once, above: a file that is taken away later is a failure, and no reason for an empty one.
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -120,23 +141,24 @@ impl Store {
         let writer =
             pool(1).connect_with(options.clone()).await.map_err(|e| problem(e).detail([path.display().to_string()]))?;
         let had = edition(&writer).await?;
-        if !make && had == 0 {
+        if who == Who::Guest && had == 0 {
             return Err(absent(&path.display()));
         }
         // It was read, so it is a database: a file of another program that was named by mistake stays as it is.
+        let alone = if who == Who::Hub { Some(Arc::new(file::hold(path)?)) } else { None };
         file::close_to_others(path);
         let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
         backup(&writer, path, known).await?;
         for_sqlite().run(&writer).await.map_err(migration)?;
         let readers = pool(READERS).connect_with(options).await.map_err(problem)?;
-        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default() })
+        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default(), _alone: alone })
     }
 
-    async fn open_postgres(url: &str, make: bool) -> Result<Self, Problem> {
+    async fn open_postgres(url: &str, who: Who) -> Result<Self, Problem> {
         let unread = |e| Problem::new(Code::HubInvalid, "the address of the database cannot be read").because(e);
         let options = PgConnectOptions::from_str(url).map_err(unread)?;
         let mut first = reach(&options).await?;
-        if !make {
+        if who == Who::Guest {
             let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
             let there: bool = sqlx::query_scalar(there).fetch_one(&mut first).await.map_err(problem)?;
             if !there {
@@ -147,7 +169,7 @@ impl Store {
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await.map_err(problem)?;
         for_postgres().run(&pool).await.map_err(migration)?;
-        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default() })
+        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default(), _alone: None })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
@@ -269,6 +291,7 @@ fn migration(error: MigrateError) -> Problem {
             format!("the database has edition {edition}, which this kubecamp does not know"),
         ),
         MigrateError::Execute(error) => problem(error),
+        MigrateError::ExecuteMigration(error, _) if is_full(&error) => problem(error),
         other => {
             Problem::new(Code::HubDatabase, "the database's tables could not be brought up to date").because(other)
         }
@@ -293,7 +316,7 @@ mod tests {
             let mut tx = store.write("console", Epoch(1)).await.unwrap();
             tx.claim_key(&format!("half-{round}"), "digest").await.unwrap();
             let refused = tx.keep_answer(&format!("half-{round}"), &long).await;
-            assert_eq!(refused.as_ref().unwrap_err().code, Code::HubDatabase, "{round}");
+            assert_eq!(refused.as_ref().unwrap_err().code, Code::HubFull, "{round}");
             assert!(tx.claim_key("half-after", "digest").await.is_err(), "nothing is written outside of a transaction");
             assert!(store.settle(tx, refused, &mut tries).await.unwrap().is_err());
             store.writable(Epoch(1)).await.unwrap();

@@ -34,7 +34,7 @@ struct Looked {
 impl Pulse {
     /// Passes an outcome on; after a failure of the database itself the next look is a new one.
     pub(super) fn note<T>(&self, outcome: Result<T, Problem>) -> Result<T, Problem> {
-        if outcome.as_ref().is_err_and(|problem| problem.code == Code::HubDatabase) {
+        if outcome.as_ref().is_err_and(|problem| matches!(problem.code, Code::HubDatabase | Code::HubFull)) {
             self.0.doubt.store(true, Ordering::Relaxed);
         }
         outcome

@@ -41,7 +41,7 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
         let fail = |e| Problem::new(Code::LocalFile, format!("cannot make {}", folder.display())).because(e);
         private::make_folder(&folder).and_then(|()| private::tighten(&folder)).map_err(fail)?;
     }
-    let desk = Desk::new(Store::open(&database).await?);
+    let desk = Desk::new(Store::open_alone(&database).await?);
     let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
     site.keys = Some(GateKeys::in_folder(&args.keys.clone().unwrap_or_else(|| folder.join("keys")))?);
     let state = AppState { desk: desk.clone(), clock: Clock::system(), site: Arc::new(site) };

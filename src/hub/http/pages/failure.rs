@@ -1,9 +1,14 @@
 use serde::Serialize;
 
-use super::{super::Refused, Civil, Lang, Words, draw, refusals::translated, visit::Frame};
+use super::{
+    super::{Refused, refusal::is_private},
+    Civil, Words, draw,
+    refusals::translated,
+    visit::Frame,
+};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Epoch, Zone},
+    hub::domain::Epoch,
 };
 
 /// A problem as pages show it: what the code means in the viewer's language, and the exact sentence.
@@ -33,7 +38,7 @@ impl Trouble {
         let words = Words::of(civil.lang);
         let told = civil.zone.told(&problem.what);
         let own = translated(&told, civil.lang);
-        let private = matches!(problem.code, Code::HubDatabase | Code::Internal);
+        let lines = problem.detail.iter();
         let mut hints = vec![words.hint(problem.code)];
         // Hints of their own are English and exact: they stand beside the translated one.
         hints.extend(problem.hints.iter().map(|h| civil.zone.told(&h.0)));
@@ -43,7 +48,7 @@ impl Trouble {
             meaning: words.meaning(problem.code),
             english: own.is_none(),
             what: own.unwrap_or(told),
-            lines: if private { vec![] } else { problem.detail.iter().map(|line| civil.zone.told(line)).collect() },
+            lines: if is_private(problem.code) { vec![] } else { lines.map(|line| civil.zone.told(line)).collect() },
             hints,
             sign_in: problem.code == Code::HubSignIn,
         }
@@ -51,12 +56,10 @@ impl Trouble {
 }
 
 /// The page that says why a request was refused.
-pub fn problem_page(refused: &Refused, lang: Lang, now: Epoch) -> String {
+pub fn problem_page(refused: &Refused, reader: &Civil, now: Epoch) -> String {
     let status = refused.status().as_u16();
-    // Whose page it would be is not known here.
-    let civil = Civil { zone: Zone::utc(), lang };
-    let troubles: Vec<Trouble> = refused.problems.iter().map(|p| Trouble::new(p, status, &civil)).collect();
-    let page = draw::draw("problem.html", Words::of(lang), &Frame::open(lang, "/", now), &troubles);
+    let troubles: Vec<Trouble> = refused.problems.iter().map(|p| Trouble::new(p, status, reader)).collect();
+    let page = draw::draw("problem.html", Words::of(reader.lang), &Frame::of(reader, "/", now), &troubles);
     // The last resort cannot fail, and holds nothing of the request.
     page.unwrap_or_else(|_| format!("<!doctype html><title>kubecamp</title><h1>{}</h1>", refused.problem().code))
 }
@@ -64,6 +67,7 @@ pub fn problem_page(refused: &Refused, lang: Lang, now: Epoch) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::http::pages::Lang;
 
     #[test]
     fn a_refusal_speaks_the_viewers_language_and_time() {
@@ -81,5 +85,8 @@ mod tests {
             draw::draw("problem.html", Words::of(Lang::Zh), &frame, &[trouble]).unwrap()
         };
         assert!(draw(&en).contains("<p lang=\"en\">server one") && draw(&zh).contains("<p>服务器 one"));
+        let berlin = Civil { zone: "Europe/Berlin".parse().unwrap(), lang: Lang::En };
+        let page = problem_page(&Refused::from(problem), &berlin, Epoch(0));
+        assert!(page.contains("at 2026-11-24 15:00–16:00 (") && page.contains("Until 2026-11-24 14:30 ("), "{page}");
     }
 }

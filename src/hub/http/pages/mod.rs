@@ -34,7 +34,7 @@ pub use lang::Lang;
 pub use row::{Item, Row};
 pub use slot::{Can, Connect, Countdown, Look, Slot};
 pub use usage::Usage;
-pub use visit::lang_of;
+pub use visit::reader_of;
 pub use week::{Day, Eyes, Hour, WeekView, window_of};
 pub use wish::{Choices, WishForm};
 pub use words::Words;

@@ -116,7 +116,7 @@ impl Slot {
             countdown: countdown(booking, see),
             note: booking.note.as_ref().map(|note| see.civil.zone.told(note)),
             moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
-            trouble: trouble(booking, server, words),
+            trouble: trouble(booking, server, see),
             lab: lab(booking, see),
             can: can(booking, policy, own, see),
             connect: server.filter(|_| booking.state.is_live() && own).map(|_| connect(booking)),
@@ -160,15 +160,15 @@ fn lab(booking: &Booking, see: &Look<'_>) -> Option<String> {
 }
 
 /// What is known against its taking place: its server is out of use, or the agent there refuses it.
-fn trouble(booking: &Booking, server: Option<&Server>, words: &Words) -> Option<String> {
-    let unbegun = is_ahead(booking.state);
+fn trouble(booking: &Booking, server: Option<&Server>, see: &Look<'_>) -> Option<String> {
+    let (unbegun, words) = (is_ahead(booking.state), Words::of(see.civil.lang));
     let out = |s: &Server| {
         let note = s.health_note.as_deref().unwrap_or_default();
         health_key(s.health).map(|key| format!("{}: {}", s.id, words.say(key, &[("why", note)])))
     };
     let health = server.filter(|_| unbegun).and_then(out);
     let why = health.or_else(|| booking.refused.clone().filter(|_| unbegun || booking.state == State::Arming))?;
-    Some(words.say("slot_trouble", &[("why", &why)]))
+    Some(words.say("slot_trouble", &[("why", &see.civil.zone.told(&why))]))
 }
 
 fn countdown(booking: &Booking, see: &Look<'_>) -> Option<Countdown> {

@@ -5,11 +5,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Answer, ApiQuery, AppState, Session},
+    super::{Answer, ApiQuery, AppState, Refused, Session, session::session_of},
     Civil, Lang, Words, draw,
 };
 use crate::{
-    core::Problem,
+    core::{Class, Problem},
     hub::{
         desk::Caller,
         domain::{Course, Epoch, Group, Person, Zone},
@@ -71,6 +71,29 @@ pub fn lang_of(headers: &HeaderMap) -> Lang {
     Lang::choose(cookie(headers, LANG_COOKIE).as_deref(), accept)
 }
 
+/// The zone that a browser keeps.
+fn kept_zone(headers: &HeaderMap) -> Option<Zone> {
+    cookie(headers, ZONE_COOKIE).and_then(|zone| zone.parse().ok())
+}
+
+/// The zone of the person whose session a request has.
+async fn own_zone(state: &AppState, headers: &HeaderMap) -> Option<Zone> {
+    let session = session_of(headers, state).await.ok()?;
+    let person = state.desk.person(&session.caller, state.now(), session.caller.person()?).await.ok()?;
+    Some(person.zone)
+}
+
+/// How things are written for whoever is refused: it may be before anybody has looked who it is.
+pub async fn reader_of(state: &AppState, headers: &HeaderMap, refused: &Refused) -> Civil {
+    // A hub in trouble is not asked once more, and not for who asks too much.
+    let ask = !matches!(refused.problem().code.class(), Class::Busy | Class::Connect | Class::Internal);
+    let zone = match kept_zone(headers) {
+        None if ask => own_zone(state, headers).await,
+        kept => kept,
+    };
+    Civil { zone: zone.unwrap_or_else(Zone::utc), lang: lang_of(headers) }
+}
+
 fn zone_is(lang: Lang, zone: &Zone) -> String {
     Words::of(lang).say("zone_is", &[("zone", zone.name())])
 }
@@ -91,6 +114,12 @@ impl Frame {
             now: now.0,
         }
     }
+
+    /// As [`Frame::open`], where the viewer's zone is known.
+    pub(super) fn of(civil: &Civil, here: &str, now: Epoch) -> Self {
+        let (zone, zone_is) = (civil.zone.to_string(), zone_is(civil.lang, &civil.zone));
+        Self { zone, zone_is, ..Self::open(civil.lang, here, now) }
+    }
 }
 
 impl Visit {
@@ -100,19 +129,17 @@ impl Visit {
             Some(id) => Some(state.desk.person(&caller, now, id).await?),
             None => None,
         };
-        let kept = cookie(headers, ZONE_COOKIE).and_then(|zone| zone.parse().ok());
-        let zone = kept.or_else(|| person.as_ref().map(|p| p.zone.clone())).unwrap_or_else(Zone::utc);
-        let lang = lang_of(headers);
+        let own = || person.as_ref().map(|p| p.zone.clone());
+        let zone = kept_zone(headers).or_else(own).unwrap_or_else(Zone::utc);
+        let civil = Civil { zone, lang: lang_of(headers) };
         let frame = Frame {
-            zone: zone.to_string(),
-            zone_is: zone_is(lang, &zone),
             name: person.as_ref().map(|p| p.name.clone()),
             teacher: caller.is_teacher(),
             admin: caller.is_admin(),
             csrf: session.csrf.clone(),
-            ..Frame::open(lang, here, now)
+            ..Frame::of(&civil, here, now)
         };
-        Ok(Self { caller, person, civil: Civil { zone, lang }, now, frame })
+        Ok(Self { caller, person, civil, now, frame })
     }
 
     pub fn words(&self) -> &'static Words {

@@ -233,6 +233,11 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
     shown.instead.clear();
     let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
     assert!(!text.contains("/move\"") && text.contains("No other slot is free"), "{text}");
+    let refused = Some("a key is good from 2026-11-24T08:00:00Z".into());
+    let told = Booking { refused, ..booking(2, "amy", now + 3600, 60) };
+    let berlin = Civil { zone: "Europe/Berlin".parse().unwrap(), lang: Lang::En };
+    let slot = Slot::new(&told, Some(&server("one")), &policy, &Look { civil: &berlin, ..look });
+    assert!(slot.trouble.unwrap().contains("from 2026-11-24 09:00 (Europe/Berlin)"));
 }
 
 #[test]
