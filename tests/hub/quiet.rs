@@ -31,13 +31,12 @@ pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
     let clerk = clerk(desk);
     assert_eq!(clerk.settle(at(1)).await.unwrap(), Ticked { offered: 1, ..Ticked::default() });
 
-    let pool = sqlx::SqlitePool::connect(url).await.unwrap();
-    let writer = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let writer = rusqlite::Connection::open(url.trim_start_matches("sqlite://")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
     let round = async { (clerk.settle(at(2)).await, clerk.send_hooks(at(2)).await) };
     let (settled, sent) = tokio::time::timeout(Duration::from_secs(10), round).await.expect("it waits for who writes");
     assert_eq!((settled.unwrap(), sent.unwrap()), (Ticked::default(), 0));
-    writer.rollback().await.unwrap();
-    pool.close().await;
+    writer.execute_batch("ROLLBACK").unwrap();
 
     assert_eq!(clerk.settle(at(12)).await.unwrap().settled, 1, "the offer was not taken");
     let after = desk.booking(&who("amy"), at(12), &offered.id).await.unwrap();

@@ -5,17 +5,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sqlx::SqlitePool;
+use rusqlite::Connection;
 
-use super::error::{problem, unwritten};
+use super::{
+    editions::edition,
+    error::{problem, unwritten},
+    sqlite::slow,
+};
 use crate::core::Problem;
 
 /// Copies a database of an edition before `known`, which is about to be upgraded, to `PATH.before-EDITION`; the copy.
 ///
 /// What an earlier upgrade from there left stays: then the new one is `PATH.before-EDITION.2` and so on, unless it would
 /// be the same, as where an upgrade fails at each start of the hub.
-pub(super) async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result<Option<PathBuf>, Problem> {
-    let had = edition(pool).await?;
+pub(super) fn backup(connection: &Connection, path: &Path, known: i64) -> Result<Option<PathBuf>, Problem> {
+    let had = edition(connection)?;
     if had == 0 || had >= known {
         return Ok(None);
     }
@@ -29,19 +33,8 @@ pub(super) async fn backup(pool: &SqlitePool, path: &Path, known: i64) -> Result
     // Whole or not at all: the half of a hub that was killed here would be taken for what one can go back to.
     fresh(&part).map_err(fail)?;
     let name = part.to_string_lossy().into_owned();
-    sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await.map_err(problem)?;
+    slow(|| connection.execute("VACUUM INTO ?1", [name])).map_err(problem)?;
     keep(&part, aside).map(Some).map_err(fail)
-}
-
-/// Which edition the tables have; 0 where there are none.
-pub(super) async fn edition(pool: &SqlitePool) -> Result<i64, Problem> {
-    let there = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-    let there: i64 = sqlx::query_scalar(there).fetch_one(pool).await.map_err(problem)?;
-    if there == 0 {
-        return Ok(0);
-    }
-    let had = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
-    sqlx::query_scalar(had).fetch_one(pool).await.map_err(problem)
 }
 
 /// An empty file for this user alone, which SQLite takes for its copy.
@@ -73,25 +66,23 @@ fn keep(part: &Path, aside: impl Fn(&str) -> PathBuf) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::sqlite::SqliteConnectOptions;
-
     use super::*;
     use crate::hub::store::Store;
 
-    /// A hub's database, and a pool on it.
-    async fn hub(folder: &Path) -> (PathBuf, SqlitePool) {
+    /// A hub's database, and a connection to it.
+    async fn hub(folder: &Path) -> (PathBuf, Connection) {
         let path = folder.join("hub.db");
         Store::open(&format!("sqlite://{}", path.display())).await.unwrap().close().await;
-        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
-        (path, pool)
+        let connection = Connection::open(&path).unwrap();
+        (path, connection)
     }
 
     #[tokio::test]
     async fn a_copy_is_made_before_an_upgrade_and_only_then() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, pool) = hub(folder.path()).await;
-        assert_eq!(backup(&pool, &path, 3).await.unwrap(), None);
-        let copy = backup(&pool, &path, 4).await.unwrap().unwrap();
+        let (path, connection) = hub(folder.path()).await;
+        assert_eq!(backup(&connection, &path, 3).unwrap(), None);
+        let copy = backup(&connection, &path, 4).unwrap().unwrap();
         assert_eq!(copy, folder.path().join("hub.db.before-3"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
@@ -100,10 +91,10 @@ mod tests {
     #[tokio::test]
     async fn half_a_copy_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, pool) = hub(folder.path()).await;
+        let (path, connection) = hub(folder.path()).await;
         let part = folder.path().join("hub.db.before-3.part");
         fs::write(&part, "SQLite format 3").unwrap();
-        let copy = backup(&pool, &path, 4).await.unwrap().unwrap();
+        let copy = backup(&connection, &path, 4).unwrap().unwrap();
         assert!(!part.exists(), "what a killed hub left is no copy");
         assert!(Store::open(&format!("sqlite://{}", copy.display())).await.is_ok());
     }
@@ -111,19 +102,18 @@ mod tests {
     #[tokio::test]
     async fn an_older_copy_stays_and_a_new_one_is_made() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, pool) = hub(folder.path()).await;
-        let first = backup(&pool, &path, 4).await.unwrap().unwrap();
-        assert_eq!(backup(&pool, &path, 4).await.unwrap().unwrap(), first, "nothing has changed");
+        let (path, connection) = hub(folder.path()).await;
+        let first = backup(&connection, &path, 4).unwrap().unwrap();
+        assert_eq!(backup(&connection, &path, 4).unwrap().unwrap(), first, "nothing has changed");
         let old = fs::read(&first).unwrap();
         for number in 2..4 {
-            let work = "INSERT INTO courses (id, title, policy) VALUES ($1, 'after', '{}')";
-            sqlx::query(work).bind(format!("c{number}")).execute(&pool).await.unwrap();
-            let copy = backup(&pool, &path, 4).await.unwrap().unwrap();
+            let work = "INSERT INTO courses (id, title, policy) VALUES (?1, 'after', '{}')";
+            connection.execute(work, [format!("c{number}")]).unwrap();
+            let copy = backup(&connection, &path, 4).unwrap().unwrap();
             assert_eq!(copy, folder.path().join(format!("hub.db.before-3.{number}")));
-            let kept = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&copy)).await.unwrap();
-            let courses: i64 = sqlx::query_scalar("SELECT count(*) FROM courses").fetch_one(&kept).await.unwrap();
+            let kept = Connection::open(&copy).unwrap();
+            let courses: i64 = kept.query_row("SELECT count(*) FROM courses", (), |row| row.get(0)).unwrap();
             assert_eq!(courses, number - 1);
-            kept.close().await;
         }
         assert_eq!(fs::read(&first).unwrap(), old, "what one could go back to is still there");
     }

@@ -1,41 +1,87 @@
-use std::io::{self, ErrorKind};
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+};
+
+use rusqlite::ffi::{
+    SQLITE_BUSY, SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE, SQLITE_FULL,
+    SQLITE_IOERR_SHMSIZE, SQLITE_LOCKED,
+};
 
 use crate::core::{Code, Problem};
 
-/// What a database's error means: a taken slot, a name that exists, a full disk, or a failure of the database itself.
-pub(super) fn problem(error: sqlx::Error) -> Problem {
-    if let sqlx::Error::Database(db) = &error {
-        let code = db.code().unwrap_or_default();
-        if code == "23P01" || db.message().contains("kubecamp: overlap") {
-            return Problem::new(Code::BookConflict, "another booking has this place at that time");
-        }
-        if db.is_unique_violation() {
-            return Problem::new(Code::HubExists, "there is one of this name already");
-        }
-        if db.is_foreign_key_violation() {
-            return Problem::new(Code::HubUnknown, "something that it names does not exist, or is still in use");
-        }
-    }
-    if let sqlx::Error::PoolTimedOut = &error {
-        let what = "no connection to the database was free in time, or could be made";
-        return Problem::new(Code::HubDatabase, what).because(error);
-    }
-    if matches!(sqlite_kind(&error), Some(5 | 6)) {
-        return Problem::new(Code::HubBusy, "another program keeps the database locked").because(error);
-    }
-    if is_full(&error) {
-        return Problem::new(Code::HubFull, "the database has no space left").because(error);
-    }
-    Problem::new(Code::HubDatabase, "the database refused a request").because(error)
+/// What went wrong in a database, whichever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The constraint that keeps bookings apart.
+    Overlap,
+    Exists,
+    Unknown,
+    /// Nothing was free in time.
+    Late,
+    /// Another process has the whole database.
+    Locked,
+    /// Two transactions were in each other's way: the same one may succeed at once.
+    Crossed,
+    /// No space is left.
+    Full,
+    Other,
 }
 
-/// Whether there is no space left to write.
-///
-/// SQLite says FULL (13) where the system says that the disk is, except where it enlarges its shared memory (4874). All
-/// other writes that fail (778) may have other causes too. PostgreSQL says 53100.
-pub(super) fn is_full(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(db) = error else { return false };
-    matches!(db.code().as_deref(), Some("13" | "4874" | "53100"))
+/// An error of one of the two databases.
+pub(super) trait Fault: Error + Send + Sync + 'static {
+    /// What it means.
+    fn kind(&self) -> Kind;
+}
+
+impl Fault for rusqlite::Error {
+    /// FULL (13) is what SQLite says where the system says that the disk is, except where it enlarges its shared memory
+    /// (4874, `SQLITE_IOERR_SHMSIZE`). All other writes that fail (778) may have other causes too.
+    fn kind(&self) -> Kind {
+        let Self::SqliteFailure(error, told) = self else { return Kind::Other };
+        match error.extended_code {
+            _ if told.as_ref().is_some_and(|told| told.contains("kubecamp: overlap")) => Kind::Overlap,
+            SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY => Kind::Exists,
+            SQLITE_CONSTRAINT_FOREIGNKEY => Kind::Unknown,
+            SQLITE_FULL | SQLITE_IOERR_SHMSIZE => Kind::Full,
+            code if matches!(code & 0xff, SQLITE_BUSY | SQLITE_LOCKED) => Kind::Locked,
+            _ => Kind::Other,
+        }
+    }
+}
+
+impl Fault for sqlx::Error {
+    fn kind(&self) -> Kind {
+        let db = match self {
+            Self::PoolTimedOut => return Kind::Late,
+            Self::Database(db) => db,
+            _ => return Kind::Other,
+        };
+        match db.code().as_deref() {
+            Some("23P01") => Kind::Overlap,
+            Some("23505") => Kind::Exists,
+            Some("23503") => Kind::Unknown,
+            Some("53100") => Kind::Full,
+            Some("40001" | "40P01") => Kind::Crossed,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// What a database's error means: a taken slot, a name that exists, a full disk, or a failure of the database itself.
+pub(super) fn problem(error: impl Fault) -> Problem {
+    let (code, what) = match error.kind() {
+        Kind::Overlap => return Problem::new(Code::BookConflict, "another booking has this place at that time"),
+        Kind::Exists => return Problem::new(Code::HubExists, "there is one of this name already"),
+        Kind::Unknown => {
+            return Problem::new(Code::HubUnknown, "something that it names does not exist, or is still in use");
+        }
+        Kind::Late => (Code::HubDatabase, "no connection to the database was free in time, or could be made"),
+        Kind::Locked => (Code::HubBusy, "another program keeps the database locked"),
+        Kind::Full => (Code::HubFull, "the database has no space left"),
+        Kind::Crossed | Kind::Other => (Code::HubDatabase, "the database refused a request"),
+    };
+    Problem::new(code, what).because(error)
 }
 
 /// A file of the database that cannot be made or written.
@@ -50,27 +96,14 @@ pub(super) fn absent(place: &dyn std::fmt::Display) -> Problem {
         .hint("Give the same --database as to kubecamp hub serve, which makes it.")
 }
 
-/// Which kind of failure SQLite tells: the lower eight bits of its code. PostgreSQL's codes are longer.
-fn sqlite_kind(error: &sqlx::Error) -> Option<i32> {
-    let sqlx::Error::Database(db) = error else { return None };
-    let code = db.code().filter(|code| code.len() < 5)?;
-    code.parse::<i32>().ok().map(|code| code & 0xff)
-}
-
 /// Whether the same transaction may succeed when it is tried again.
 ///
 /// PostgreSQL: serialization failure and deadlock. SQLite: another process (a command line beside the hub) writes.
 pub(super) fn is_passing(problem: &Problem) -> bool {
     let Some(source) = &problem.source else { return false };
-    let Some(sqlx::Error::Database(db)) = source.downcast_ref::<sqlx::Error>() else { return false };
-    let code = db.code().unwrap_or_default();
-    matches!(code.as_ref(), "40001" | "40P01" | "5" | "517" | "6")
-}
-
-/// Whether SQLite may have rolled back the whole transaction, and not only the statement: out of memory, interrupted,
-/// a failed read or write, a full disk. A constraint ends its statement only.
-pub(super) fn has_ended_it(error: &sqlx::Error) -> bool {
-    matches!(sqlite_kind(error), Some(7 | 9 | 10 | 13))
+    let lite = source.downcast_ref::<rusqlite::Error>().map(Fault::kind);
+    let kind = lite.or_else(|| source.downcast_ref::<sqlx::Error>().map(Fault::kind));
+    matches!(kind, Some(Kind::Crossed | Kind::Locked))
 }
 
 #[cfg(test)]
@@ -121,17 +154,17 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_apart_from_a_broken_one() {
-        for (told, code) in [
-            ("13", Code::HubFull),
-            ("4874", Code::HubFull),
-            ("53100", Code::HubFull),
-            ("778", Code::HubDatabase),
-            ("1034", Code::HubDatabase),
-            ("53200", Code::HubDatabase),
-            ("5", Code::HubBusy),
-        ] {
-            assert_eq!(problem(sqlx::Error::Database(Box::new(Told(told)))).code, code, "{told}");
-        }
+        let lite = |code| problem(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).code;
+        assert_eq!([13, 4874, 778, 1034, 5, 517].map(lite), [
+            Code::HubFull,
+            Code::HubFull,
+            Code::HubDatabase,
+            Code::HubDatabase,
+            Code::HubBusy,
+            Code::HubBusy,
+        ]);
+        let post = |code| problem(sqlx::Error::Database(Box::new(Told(code)))).code;
+        assert_eq!(["53100", "53200"].map(post), [Code::HubFull, Code::HubDatabase]);
         let file = |kind: ErrorKind| unwritten("x".into(), kind.into()).code;
         assert_eq!(file(ErrorKind::StorageFull), Code::HubFull);
         assert_eq!(file(ErrorKind::PermissionDenied), Code::HubDatabase);

@@ -5,6 +5,7 @@
 mod access;
 mod backup;
 mod bookings;
+mod editions;
 mod error;
 mod file;
 mod labs;
@@ -13,6 +14,7 @@ mod people;
 mod pulse;
 mod record;
 mod servers;
+mod sqlite;
 mod tx;
 
 pub use access::{TokenKind, TokenRow};

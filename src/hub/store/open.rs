@@ -7,17 +7,17 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, SqlSafeStr, SqliteConnection, SqlitePool,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
-    backup::{backup, edition},
-    error::{absent, is_full, is_passing, problem},
+    backup::backup,
+    editions::{edition, for_sqlite, upgrade, upgrade_postgres},
+    error::{absent, is_passing, problem},
     file,
     pulse::Pulse,
+    sqlite::{Shelf, connect},
     tx::Tx,
 };
 use crate::{
@@ -25,28 +25,6 @@ use crate::{
     engine::Lock,
     hub::domain::Epoch,
 };
-
-/// Each edition of the tables, oldest first; one that was released never changes.
-macro_rules! editions {
-    ($folder:literal) => {{
-        let edition = |number, name: &'static str, sql: &'static str| {
-            Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        };
-        Migrator::with_migrations(vec![
-            edition(1, "first", include_str!(concat!("migrations/", $folder, "/0001_first.sql"))),
-            edition(2, "disk", include_str!(concat!("migrations/", $folder, "/0002_disk.sql"))),
-            edition(3, "labs", include_str!(concat!("migrations/", $folder, "/0003_labs.sql"))),
-        ])
-    }};
-}
-
-fn for_sqlite() -> Migrator {
-    editions!("sqlite")
-}
-
-fn for_postgres() -> Migrator {
-    editions!("postgres")
-}
 
 /// The hub's database; clones share its connections.
 #[derive(Debug, Clone)]
@@ -72,8 +50,8 @@ enum Who {
 enum Pools {
     /// One connection writes, the others read: a reader never waits for a writer in WAL mode.
     Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
+        writer: Arc<Shelf>,
+        readers: Arc<Shelf>,
     },
     Postgres(PgPool),
 }
@@ -84,9 +62,8 @@ const RETRIES: u32 = 30;
 const REACH: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Connections that read a SQLite file. A request waits for one several times, so that with few of them some requests wait much
-/// longer than others: of 64 clients on two cores the slowest percent took 85 ms with 2, 52 ms with 4, 57 ms with 8.
-const READERS: u32 = 4;
+/// Connections that read a SQLite file: more than the cores of most computers, since a look waits for nothing.
+const READERS: u32 = 8;
 
 impl Store {
     /// Opens `sqlite://PATH` or `postgres://...`, makes what is missing, and brings its tables up to date.
@@ -123,34 +100,19 @@ impl Store {
     async fn open_sqlite(path: &Path, who: Who) -> Result<Self, Problem> {
         file::prepare(path, who != Who::Guest)?;
         // Made once, above: a file that is taken away later is a failure, and no reason for an empty one.
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(PATIENCE);
-        // A file does not go away as a server does: nothing is asked of it before each use.
-        let pool = |most: u32| {
-            let options = SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
-            options.test_before_acquire(false).before_acquire(|connection, _| {
-                let clean = is_clean(connection);
-                Box::pin(async move { Ok(clean) })
-            })
-        };
-        let writer =
-            pool(1).connect_with(options.clone()).await.map_err(|e| problem(e).detail([path.display().to_string()]))?;
-        let had = edition(&writer).await?;
-        if who == Who::Guest && had == 0 {
+        let unread = |e| problem(e).detail([path.display().to_string()]);
+        let mut first = connect(path, PATIENCE).map_err(unread)?;
+        if edition(&first)? == 0 && who == Who::Guest {
             return Err(absent(&path.display()));
         }
         // It was read, so it is a database: a file of another program that was named by mistake stays as it is.
         let alone = if who == Who::Hub { Some(Arc::new(file::hold(path)?)) } else { None };
         file::close_to_others(path);
-        let known = for_sqlite().iter().map(|m| m.version).max().unwrap_or(0);
-        backup(&writer, path, known).await?;
-        for_sqlite().run(&writer).await.map_err(migration)?;
-        let readers = pool(READERS).connect_with(options).await.map_err(problem)?;
+        let editions = for_sqlite();
+        backup(&first, path, editions.iter().map(|e| e.version).max().unwrap_or(0))?;
+        upgrade(&mut first, &editions)?;
+        let writer = Shelf::new(path, vec![first], 1, PATIENCE);
+        let readers = Shelf::new(path, vec![], READERS, PATIENCE);
         Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default(), _alone: alone })
     }
 
@@ -168,25 +130,23 @@ impl Store {
         first.close().await.map_err(problem)?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options).await.map_err(problem)?;
-        for_postgres().run(&pool).await.map_err(migration)?;
+        upgrade_postgres(&pool).await?;
         Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default(), _alone: None })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
     pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
         let begun = match &self.pools {
-            Pools::Sqlite { writer, .. } => {
-                writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Tx::sqlite(tx, actor, now))
-            }
-            Pools::Postgres(pool) => pool.begin().await.map(|tx| Tx::postgres(tx, actor, now)),
+            Pools::Sqlite { writer, .. } => Self::begin(writer, actor, now).await,
+            Pools::Postgres(pool) => pool.begin().await.map(|tx| Tx::postgres(tx, actor, now)).map_err(problem),
         };
-        self.pulse.note(begun.map_err(problem))
+        self.pulse.note(begun)
     }
 
     /// Begins a transaction that only reads; it is let go when dropped.
     pub async fn read(&self, now: Epoch) -> Result<Tx, Problem> {
         match &self.pools {
-            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite(readers.begin().await.map_err(problem)?, "", now)),
+            Pools::Sqlite { readers, .. } => Self::begin(readers, "", now).await,
             Pools::Postgres(pool) => {
                 // One snapshot for all statements, as SQLite gives it.
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -195,10 +155,17 @@ impl Store {
         }
     }
 
+    /// Who names no actor reads.
+    async fn begin(shelf: &Arc<Shelf>, actor: &str, now: Epoch) -> Result<Tx, Problem> {
+        let on = shelf.take().await?;
+        on.begin(!actor.is_empty())?;
+        Ok(Tx::sqlite(on, actor, now))
+    }
+
     /// For a look of one statement, which sees one moment by itself: without a transaction around it.
     pub async fn glance(&self, now: Epoch) -> Result<Tx, Problem> {
         match &self.pools {
-            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite_glance(readers.acquire().await.map_err(problem)?, now)),
+            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite_glance(readers.take().await?, now)),
             Pools::Postgres(pool) => Ok(Tx::postgres_glance(pool.acquire().await.map_err(problem)?, now)),
         }
     }
@@ -240,14 +207,6 @@ impl Store {
     }
 }
 
-/// Whether a connection of the pool can be used again; else the pool closes it and opens another.
-///
-/// On a full disk SQLite rolls back by itself, and then refuses the ROLLBACK that sqlx sends: sqlx believes for ever that
-/// the transaction is open, and would begin no other one on that connection.
-fn is_clean(connection: &SqliteConnection) -> bool {
-    !connection.is_in_transaction()
-}
-
 /// The first connection to PostgreSQL, or why there is none: the pool would be silent for long, and then tell the time
 /// only. A server that is about to start is waited for.
 async fn reach(options: &PgConnectOptions) -> Result<PgConnection, Problem> {
@@ -284,34 +243,28 @@ fn address(options: &PgConnectOptions) -> String {
     }
 }
 
-fn migration(error: MigrateError) -> Problem {
-    match error {
-        MigrateError::VersionMissing(edition) | MigrateError::VersionTooNew(edition, _) => Problem::new(
-            Code::HubNewer,
-            format!("the database has edition {edition}, which this kubecamp does not know"),
-        ),
-        MigrateError::Execute(error) => problem(error),
-        MigrateError::ExecuteMigration(error, _) if is_full(&error) => problem(error),
-        other => {
-            Problem::new(Code::HubDatabase, "the database's tables could not be brought up to date").because(other)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
+
+    /// Does something with the one connection that writes.
+    async fn on_writer<T>(store: &Store, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> T {
+        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
+        let lent = writer.take().await.unwrap();
+        work(lent.connection().unwrap()).unwrap()
+    }
 
     #[tokio::test]
     async fn a_full_database_refuses_a_write_and_takes_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
-        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
         let kept = "SELECT count(*) FROM answers WHERE key LIKE 'half-%'";
         let long = "x".repeat(64 << 10);
         for round in 0..3 {
-            // Holds for this connection only, as long as it is used: a new one finds space again.
-            sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
+            // SQLite takes as many pages as there are.
+            on_writer(&store, |writer| writer.execute_batch("PRAGMA max_page_count = 1")).await;
             let mut tries = 0;
             let mut tx = store.write("console", Epoch(1)).await.unwrap();
             tx.claim_key(&format!("half-{round}"), "digest").await.unwrap();
@@ -319,8 +272,9 @@ mod tests {
             assert_eq!(refused.as_ref().unwrap_err().code, Code::HubFull, "{round}");
             assert!(tx.claim_key("half-after", "digest").await.is_err(), "nothing is written outside of a transaction");
             assert!(store.settle(tx, refused, &mut tries).await.unwrap().is_err());
+            on_writer(&store, |writer| writer.execute_batch("PRAGMA max_page_count = 1000000")).await;
             store.writable(Epoch(1)).await.unwrap();
-            let half: i64 = sqlx::query_scalar(kept).fetch_one(writer).await.unwrap();
+            let half: i64 = on_writer(&store, |writer| writer.query_row(kept, (), |row| row.get(0))).await;
             assert_eq!(half, 0, "{round}");
         }
         store.close().await;
@@ -331,14 +285,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
-        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
-        sqlx::query("PRAGMA busy_timeout = 20").execute(writer).await.unwrap();
-        let other = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
-        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        on_writer(&store, |writer| writer.busy_timeout(Duration::from_millis(20))).await;
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
         assert_eq!(store.write("console", Epoch(1)).await.err().unwrap().code, Code::HubBusy);
-        lock.rollback().await.unwrap();
+        other.execute_batch("ROLLBACK").unwrap();
         assert!(store.write("console", Epoch(1)).await.is_ok());
-        other.close().await;
     }
 
     #[tokio::test]
@@ -360,14 +312,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let url = format!("sqlite://{}", path.display());
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let old = SqlitePool::connect_with(options).await.unwrap();
-        let first = for_sqlite().iter().filter(|m| m.version == 1).cloned().collect();
-        Migrator::with_migrations(first).run(&old).await.unwrap();
+        let mut old = Connection::open(&path).unwrap();
+        upgrade(&mut old, &for_sqlite()[..1]).unwrap();
         let server = "INSERT INTO servers (id, address, cores, memory, labels, opening, zone, buffer, mode, health) \
                       VALUES ('one', '192.0.2.1', 8, 32768, '[]', 'always', 'UTC', 600, 'shared', 'healthy')";
-        sqlx::query(server).execute(&old).await.unwrap();
-        old.close().await;
+        old.execute(server, ()).unwrap();
+        drop(old);
         let store = Store::open(&url).await.unwrap();
         assert!(folder.path().join("hub.db.before-1").exists());
         let servers = store.read(Epoch(0)).await.unwrap().servers().await.unwrap();
@@ -380,10 +330,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("hub.db").display());
         let store = Store::open(&url).await.unwrap();
-        let Pools::Sqlite { writer, .. } = &store.pools else { unreachable!() };
         let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                      VALUES (99, 'newer', 1, x'00', 0)";
-        sqlx::query(newer).execute(writer).await.unwrap();
+        on_writer(&store, |writer| writer.execute(newer, ())).await;
         store.close().await;
         assert_eq!(Store::open(&url).await.unwrap_err().code, Code::HubNewer);
         assert_eq!(Store::open("mysql://x").await.unwrap_err().code, Code::HubInvalid);

@@ -1,15 +1,15 @@
 use serde::de::DeserializeOwned;
 use sqlx::{
-    PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Transaction,
+    PgConnection, Postgres, Row as _, Transaction,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
     query::Query,
-    sqlite::{SqliteArguments, SqliteRow},
 };
 
 use super::{
-    error::{has_ended_it, problem},
+    error::problem,
     record::{NewAudit, NewEvent},
+    sqlite::{Lent, LiteRow},
 };
 use crate::{
     core::{Code, Problem},
@@ -22,8 +22,6 @@ pub struct Tx {
     inner: Inner,
     /// Whether it only reads: then there is nothing to lock.
     pub(super) reading: bool,
-    /// Whether SQLite has rolled it back by itself: a statement after that would be a transaction of its own.
-    ended: bool,
     pub(super) actor: String,
     pub(super) now: Epoch,
     pub(super) audit: Vec<NewAudit>,
@@ -31,16 +29,16 @@ pub struct Tx {
 }
 
 enum Inner {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(Lent),
     Postgres(Transaction<'static, Postgres>),
     /// Without a transaction around it.
-    SqliteGlance(PoolConnection<Sqlite>),
+    SqliteGlance(Lent),
     PostgresGlance(PoolConnection<Postgres>),
 }
 
 /// What runs statements, whichever way it was begun.
 enum On<'a> {
-    Sqlite(&'a mut SqliteConnection),
+    Sqlite(&'a mut Lent),
     Postgres(&'a mut PgConnection),
 }
 
@@ -93,25 +91,23 @@ impl From<Option<String>> for Arg {
 
 /// A row of either database; a column that is not as expected is a defect or a damaged file, never a panic.
 pub(super) enum Row {
-    Sqlite(SqliteRow),
+    Sqlite(LiteRow),
     Postgres(PgRow),
 }
 
 impl Row {
     pub(super) fn opt_text(&self, column: &str) -> Result<Option<String>, Problem> {
         match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+            Self::Sqlite(row) => row.text(column).map_err(|why| damaged(column, &why)),
+            Self::Postgres(row) => row.try_get(column).map_err(problem),
         }
-        .map_err(problem)
     }
 
     pub(super) fn opt_int(&self, column: &str) -> Result<Option<i64>, Problem> {
         match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+            Self::Sqlite(row) => row.int(column).map_err(|why| damaged(column, &why)),
+            Self::Postgres(row) => row.try_get(column).map_err(problem),
         }
-        .map_err(problem)
     }
 
     pub(super) fn text(&self, column: &str) -> Result<String, Problem> {
@@ -158,13 +154,6 @@ fn damaged(column: &str, why: &str) -> Problem {
     Problem::new(Code::HubDatabase, format!("column {column} of the database is not as expected")).detail([why])
 }
 
-fn lite<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Sqlite, SqliteArguments> {
-    args.into_iter().fold(sqlx::query(sql), |query, arg| match arg {
-        Arg::Text(value) => query.bind(value),
-        Arg::Int(value) => query.bind(value),
-    })
-}
-
 fn post<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Postgres, PgArguments> {
     args.into_iter().fold(sqlx::query(sql), |query, arg| match arg {
         Arg::Text(value) => query.bind(value),
@@ -175,18 +164,19 @@ fn post<'q>(sql: &'static str, args: Vec<Arg>) -> Query<'q, Postgres, PgArgument
 impl Tx {
     fn new(inner: Inner, actor: &str, now: Epoch) -> Self {
         let reading = actor.is_empty();
-        Self { inner, reading, ended: false, actor: actor.to_owned(), now, audit: vec![], events: vec![] }
+        Self { inner, reading, actor: actor.to_owned(), now, audit: vec![], events: vec![] }
     }
 
-    pub(super) fn sqlite(tx: Transaction<'static, Sqlite>, actor: &str, now: Epoch) -> Self {
-        Self::new(Inner::Sqlite(tx), actor, now)
+    /// On a connection with a transaction.
+    pub(super) fn sqlite(on: Lent, actor: &str, now: Epoch) -> Self {
+        Self::new(Inner::Sqlite(on), actor, now)
     }
 
     pub(super) fn postgres(tx: Transaction<'static, Postgres>, actor: &str, now: Epoch) -> Self {
         Self::new(Inner::Postgres(tx), actor, now)
     }
 
-    pub(super) fn sqlite_glance(connection: PoolConnection<Sqlite>, now: Epoch) -> Self {
+    pub(super) fn sqlite_glance(connection: Lent, now: Epoch) -> Self {
         Self::new(Inner::SqliteGlance(connection), "", now)
     }
 
@@ -196,9 +186,8 @@ impl Tx {
 
     fn on(&mut self) -> On<'_> {
         match &mut self.inner {
-            Inner::Sqlite(tx) => On::Sqlite(tx),
+            Inner::Sqlite(on) | Inner::SqliteGlance(on) => On::Sqlite(on),
             Inner::Postgres(tx) => On::Postgres(tx),
-            Inner::SqliteGlance(connection) => On::Sqlite(connection),
             Inner::PostgresGlance(connection) => On::Postgres(connection),
         }
     }
@@ -208,49 +197,45 @@ impl Tx {
         self.now
     }
 
-    /// What an outcome means, and for this transaction.
-    fn noted<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, Problem> {
-        if let (Inner::Sqlite(_), Err(error)) = (&self.inner, &outcome) {
-            self.ended |= has_ended_it(error);
-        }
-        outcome.map_err(problem)
-    }
-
+    /// Refused once SQLite has rolled the transaction back by itself, as on a full disk: a statement after that would be a
+    /// transaction of its own.
     fn still_open(&self) -> Result<(), Problem> {
-        if self.ended {
-            return Err(Problem::new(Code::HubDatabase, "the database has ended the transaction"));
+        match &self.inner {
+            Inner::Sqlite(on) if !on.in_transaction() => {
+                Err(Problem::new(Code::HubDatabase, "the database has ended the transaction"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Runs a statement; how many rows it changed.
     pub(super) async fn run(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, Problem> {
         self.still_open()?;
-        let outcome = match self.on() {
-            On::Sqlite(on) => lite(sql, args).execute(on).await.map(|r| r.rows_affected()),
-            On::Postgres(on) => post(sql, args).execute(on).await.map(|r| r.rows_affected()),
-        };
-        self.noted(outcome)
+        match self.on() {
+            On::Sqlite(on) => on.run(sql, &args),
+            On::Postgres(on) => post(sql, args).execute(on).await.map(|r| r.rows_affected()).map_err(problem),
+        }
     }
 
     /// All rows.
     pub(super) async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Problem> {
         self.still_open()?;
-        let outcome = match self.on() {
-            On::Sqlite(on) => lite(sql, args).fetch_all(on).await.map(|r| r.into_iter().map(Row::Sqlite).collect()),
-            On::Postgres(on) => post(sql, args).fetch_all(on).await.map(|r| r.into_iter().map(Row::Postgres).collect()),
-        };
-        self.noted(outcome)
+        match self.on() {
+            On::Sqlite(on) => Ok(on.rows(sql, &args, usize::MAX)?.into_iter().map(Row::Sqlite).collect()),
+            On::Postgres(on) => {
+                let rows = post(sql, args).fetch_all(on).await.map_err(problem)?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
     }
 
     /// The first row, if there is one.
     pub(super) async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Option<Row>, Problem> {
         self.still_open()?;
-        let outcome = match self.on() {
-            On::Sqlite(on) => lite(sql, args).fetch_optional(on).await.map(|r| r.map(Row::Sqlite)),
-            On::Postgres(on) => post(sql, args).fetch_optional(on).await.map(|r| r.map(Row::Postgres)),
-        };
-        self.noted(outcome)
+        match self.on() {
+            On::Sqlite(on) => Ok(on.rows(sql, &args, 1)?.pop().map(Row::Sqlite)),
+            On::Postgres(on) => Ok(post(sql, args).fetch_optional(on).await.map_err(problem)?.map(Row::Postgres)),
+        }
     }
 
     /// Locks the row that a statement finds, on PostgreSQL; on SQLite the whole database is locked already.
@@ -268,20 +253,18 @@ impl Tx {
             self.lock("SELECT pg_advisory_xact_lock(hashtext($1))", "kubecamp-record").await?;
             self.flush_records().await?;
         }
+        self.still_open()?;
         match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await,
-            Inner::Postgres(tx) => tx.commit().await,
+            Inner::Sqlite(on) => on.commit(),
+            Inner::Postgres(tx) => tx.commit().await.map_err(problem),
             Inner::SqliteGlance(_) | Inner::PostgresGlance(_) => Ok(()),
         }
-        .map_err(problem)
     }
 
     pub(super) async fn rollback(self) {
-        // One that fails was done by the database, or means a lost connection; the pool looks at what it gives out again.
-        let _ = match self.inner {
-            Inner::Sqlite(tx) => tx.rollback().await,
-            Inner::Postgres(tx) => tx.rollback().await,
-            Inner::SqliteGlance(_) | Inner::PostgresGlance(_) => Ok(()),
-        };
+        if let Inner::Postgres(tx) = self.inner {
+            // One that fails means a lost connection, which ends it too. SQLite's is undone when it is dropped.
+            let _ = tx.rollback().await;
+        }
     }
 }

@@ -1,0 +1,99 @@
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use sqlx::{
+    PgPool, SqlSafeStr,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+};
+
+use super::{
+    error::{Fault, Kind, problem},
+    sqlite::slow,
+};
+use crate::core::{Code, Problem};
+
+/// Each edition of the tables, oldest first; one that was released never changes.
+macro_rules! editions {
+    ($folder:literal) => {{
+        let edition = |number, name: &'static str, sql: &'static str| {
+            Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        vec![
+            edition(1, "first", include_str!(concat!("migrations/", $folder, "/0001_first.sql"))),
+            edition(2, "disk", include_str!(concat!("migrations/", $folder, "/0002_disk.sql"))),
+            edition(3, "labs", include_str!(concat!("migrations/", $folder, "/0003_labs.sql"))),
+        ]
+    }};
+}
+
+/// Which editions a SQLite file has: the table that sqlx makes in a PostgreSQL.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+     installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
+     execution_time BIGINT NOT NULL)";
+
+/// The editions of SQLite.
+pub(super) fn for_sqlite() -> Vec<Migration> {
+    editions!("sqlite")
+}
+
+/// Which edition a SQLite file has; 0 where there are no tables.
+pub(super) fn edition(connection: &Connection) -> Result<i64, Problem> {
+    let there = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+    let there: i64 = connection.query_row(there, (), |row| row.get(0)).map_err(problem)?;
+    if there == 0 {
+        return Ok(0);
+    }
+    let had = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    connection.query_row(had, (), |row| row.get(0)).map_err(problem)
+}
+
+/// Brings the tables of a SQLite file to the last of these editions, each in a transaction.
+pub(super) fn upgrade(connection: &mut Connection, editions: &[Migration]) -> Result<(), Problem> {
+    let (had, known) = (edition(connection)?, editions.iter().map(|e| e.version).max().unwrap_or(0));
+    if had > known {
+        return Err(newer(had));
+    }
+    slow(|| {
+        connection.execute_batch(TABLE).map_err(problem)?;
+        editions.iter().try_for_each(|edition| take(connection, edition))
+    })
+}
+
+/// Takes one edition, unless it is there; another process may do the same at the same time.
+fn take(connection: &mut Connection, edition: &Migration) -> Result<(), Problem> {
+    let number = edition.version;
+    let failed = |error: rusqlite::Error| match error.kind() {
+        Kind::Other => stuck(number).because(error),
+        _ => problem(error),
+    };
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let there = "SELECT checksum FROM _sqlx_migrations WHERE version = ?1";
+    let there: Option<Vec<u8>> = tx.query_row(there, [number], |row| row.get(0)).optional().map_err(failed)?;
+    match there {
+        Some(checksum) if checksum == *edition.checksum => return Ok(()),
+        Some(_) => return Err(stuck(number).detail(["the file has another edition of this number"])),
+        None => tx.execute_batch(edition.sql.as_str()).map_err(failed)?,
+    }
+    let done = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                VALUES (?1, ?2, 1, ?3, 0)";
+    tx.execute(done, (number, edition.description.as_ref(), edition.checksum.as_ref())).map_err(failed)?;
+    tx.commit().map_err(failed)
+}
+
+/// Brings a PostgreSQL's tables up to date; hubs that start at the same time wait for each other.
+pub(super) async fn upgrade_postgres(pool: &PgPool) -> Result<(), Problem> {
+    Migrator::with_migrations(editions!("postgres")).run(pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(edition) | MigrateError::VersionTooNew(edition, _) => newer(edition),
+        MigrateError::Execute(error) => problem(error),
+        MigrateError::ExecuteMigration(error, _) if error.kind() == Kind::Full => problem(error),
+        other => {
+            Problem::new(Code::HubDatabase, "the database's tables could not be brought up to date").because(other)
+        }
+    })
+}
+
+fn newer(edition: i64) -> Problem {
+    Problem::new(Code::HubNewer, format!("the database has edition {edition}, which this kubecamp does not know"))
+}
+
+fn stuck(edition: i64) -> Problem {
+    Problem::new(Code::HubDatabase, format!("the database's tables could not be brought to edition {edition}"))
+}
