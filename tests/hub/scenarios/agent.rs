@@ -61,6 +61,8 @@ pub async fn an_overrun_reset_delays_the_next_and_is_not_charged(desk: Desk) {
     assert_eq!(state(&desk, &next).await, State::Booked);
     clerk.settle(at(90)).await.unwrap();
     assert_eq!(state(&desk, &next).await, State::Delayed);
+    assert_eq!(desk.accept(&who("bob"), at(90), None, &next.id).await.unwrap_err().code, Code::BookState);
+    assert_eq!(state(&desk, &next).await, State::Delayed, "a yes to what is no offer changes nothing");
     assert_eq!(report(&desk, 10, &next, Step::Arming, 95).await, Taken::SetAside, "the server is not clear");
     report(&desk, 11, &first, Step::Resetting, 100).await;
     report(&desk, 12, &first, Step::Done, 110).await;
