@@ -82,6 +82,11 @@ pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: D
     clerk.settle(at(14)).await.unwrap();
     assert_eq!(state(&desk, &booking).await, State::Active);
     clerk.settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::Active, "who came since its agent was heard nobody knows");
+    acknowledge(&desk, 15).await;
+    clerk.settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::Active, "what it tells follows at once");
+    clerk.settle(at(16)).await.unwrap();
     assert_eq!(state(&desk, &booking).await, State::NoShow);
     let again = wish(Some("one"), 30, 90);
     assert_eq!(desk.book(&who("bob"), at(16), None, &again).await.unwrap_err().problem.code, Code::BookConflict);
