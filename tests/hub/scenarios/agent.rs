@@ -191,6 +191,25 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
     healthy(&desk).await;
 }
 
+pub async fn agents_take_the_plans_of_a_hub_that_was_put_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let heard = async |revision: i64| {
+        desk.heartbeat(&agent("one"), NOW, &one, &Heartbeat { revision, clock: NOW }).await.unwrap().revision
+    };
+    let own = heard(0).await;
+    assert_eq!(heard(own).await, own);
+    // It works by a plan from after the copy was made, and refuses each that is older.
+    assert_eq!(heard(own + 500).await, own + 501);
+    let plan = desk.plan_for(&agent("one"), NOW, &one).await.unwrap();
+    assert_eq!(plan.revision, own + 501);
+    assert_eq!(heard(own + 501).await, own + 501, "once");
+    assert_eq!(heard(i64::MAX).await, own + 501, "no hub ever came so far");
+    book(&desk, "amy", 0, 60).await;
+    assert_eq!(heard(own + 501).await, own + 502);
+    healthy(&desk).await;
+}
+
 pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 0, 60).await;
