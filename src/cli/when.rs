@@ -3,7 +3,7 @@ use jiff::civil::{Date, DateTime, Time};
 use super::{clock::own_zone, output};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Epoch, Local, Zone},
+    hub::domain::{Epoch, Local, Zone, local_time},
 };
 
 /// The zone that was named, or this computer's.
@@ -25,7 +25,7 @@ pub fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), 
     let zone = zone(named);
     let local: DateTime = match time_of_day(text) {
         Some(time) => today(&zone).to_datetime(time),
-        None => text.parse().map_err(|_| bad())?,
+        None => local_time(text).ok_or_else(bad)?,
     };
     match zone.read(local) {
         Local::Once(at) => Ok((at, vec![])),
@@ -73,7 +73,15 @@ mod tests {
         let next = tomorrow("12:00", Some(&berlin)).unwrap();
         assert!(next.ends_with("T12:00") && at(&next).unwrap() > at("12:00").unwrap(), "{next}");
         assert_eq!(tomorrow("2026-11-24T14:00", None), None);
-        for bad in ["", "tomorrow", "25:00", "2026-13-01T00:00", "2026-11-24T14:00:00.5Z"] {
+        for bad in [
+            "",
+            "tomorrow",
+            "25:00",
+            "2026-13-01T00:00",
+            "2026-11-24T14:00:00.5Z",
+            "2026-11-24T14:00:00.5+08:00",
+            "2026-11-24T14:00[Asia/Shanghai]",
+        ] {
             assert_eq!(at(bad).err().map(|p| p.code), Some(Code::BookWindow), "{bad}");
         }
     }

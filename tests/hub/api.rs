@@ -149,6 +149,19 @@ async fn students_cannot_do_what_is_a_teachers_or_an_admins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agents_token_reaches_its_plan_and_reports_and_nothing_else() {
+    let hub = Hub::start().await;
+    let made = hub.desk.make_agent_token(&Caller::Console, NOW, &"one".parse().unwrap()).await.unwrap();
+    let agent = made.text.expose();
+    assert!(hub.get("/api/v1/agent/plan", agent).await["plan"].is_string());
+    for path in ["/api/v1/bookings", "/api/v1/groups", "/api/v1/servers", "/api/v1/events", "/"] {
+        let answer = hub.ask(Method::GET, path, agent).send().await.unwrap();
+        let (status, code, _) = refused(answer).await;
+        assert_eq!((status, code.as_str()), (403, "KC-HUB-DENIED"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cookies_alone_only_read() {
     let hub = Hub::start().await;
     let console = Caller::Console;

@@ -61,8 +61,11 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
 }
 
 /// Refuses to sign what another hub would take: the challenge names the hub that made it, and one that is reached by https
-/// is reached by that name. This computer's own ports may be tunnels to it.
+/// is reached by that name. This computer's own ports may be tunnels to it, and its sockets are nobody else's.
 fn check_meant(asked: &str, challenge: &str) -> Result<(), Problem> {
+    if asked.starts_with("unix:") {
+        return Ok(());
+    }
     let Some(named) = challenge.rsplit(' ').next().filter(|word| word.starts_with("https://")) else { return Ok(()) };
     let (Ok(asked), Ok(hub)) = (asked.parse::<Url>(), named.parse::<Url>()) else { return Ok(()) };
     let here = matches!(asked.host_str(), Some("localhost" | "[::1]"))
@@ -207,6 +210,7 @@ mod tests {
             "http://127.0.0.1:8420",
             "http://localhost:1",
             "http://[::1]:8420",
+            "unix:/run/kubecamp/hub.sock",
         ] {
             assert_eq!(refused(asked, of), None, "{asked}");
         }

@@ -21,6 +21,8 @@ const REFUSE_OFFSET: i64 = 30;
 /// one that no agent ever reaches would silence its server for good. An agent that goes on after it was enrolled again is
 /// as far beyond 0 as it ever came: half a million for each year, and a thousand more for each of its starts.
 const MOST_SKIPPED: i64 = 1 << 40;
+/// An agent's plan is at most so many revisions beyond what the hub knows: so many changes no copy of a database is old.
+const MOST_LOST: i64 = 1 << 32;
 /// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
 const QUARANTINED_SINCE: i64 = 90 * 86_400;
 
@@ -182,12 +184,19 @@ impl Desk {
             let before = tx.lock_server(server).await?;
             let offset = beat.clock - now;
             tx.heard(server, beat.revision, offset).await?;
+            // The database was put back from an older copy. The agent refuses what is older than its plan, so the numbers
+            // go on from there.
+            let mut revision = before.revision;
+            if beat.revision > revision && beat.revision - revision <= MOST_LOST {
+                revision = beat.revision + 1;
+                tx.go_on_from(server, revision).await?;
+            }
             if (offset.abs() > WARN_OFFSET) != (before.clock_offset.abs() > WARN_OFFSET) {
                 tx.note("server.clock", format!("server:{server}"), None, json!({ "offset": offset }));
                 tx.tell("server.clock", format!("server:{server}"), None, Some(server), json!({ "offset": offset }));
             }
             Ok(Heard {
-                revision: before.revision,
+                revision,
                 clock_offset: offset,
                 may_arm: offset.abs() <= REFUSE_OFFSET && before.health == Health::Healthy,
                 warning: (offset.abs() > WARN_OFFSET)

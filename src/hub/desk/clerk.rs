@@ -7,6 +7,9 @@ use crate::{
     },
 };
 
+/// An agent tells who came right after it was heard: by then the hub has it, seconds.
+const TOLD: i64 = 5;
+
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
     /// Bookings whose time has come, in the order in which they are moved on. Nearly every second there is none, so one
@@ -163,7 +166,16 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, 
         State::Active if b.came.is_none() => {
             let patience = i64::from(tx.course(&b.course).await?.policy.no_show) * 60;
             // Who got the server late has the same time to come.
-            if now < b.window.starts.max(b.since) + patience || now >= b.window.ends {
+            let late = b.window.starts.max(b.since) + patience;
+            if now < late || now >= b.window.ends {
+                return Ok(None);
+            }
+            // While hub and agent did not hear of each other somebody may have come, and be at work.
+            let told = match &b.server {
+                Some(id) => tx.server(id).await?.seen.is_none_or(|seen| late <= seen && seen + TOLD <= now),
+                None => true,
+            };
+            if !told {
                 return Ok(None);
             }
             to(State::NoShow, "clerk.no-show", "nobody logged in")

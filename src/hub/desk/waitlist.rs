@@ -99,8 +99,12 @@ impl Desk {
             if offer.state == State::Booked {
                 return Ok(offer);
             }
-            if offer.state == State::Offered && offer.offer_until.is_some_and(|until| until <= now) {
-                return Err(Problem::new(Code::BookState, format!("the offer of {} lapsed", offer.id)));
+            // One that is delayed could become booked again too, by a move.
+            if offer.state != State::Offered {
+                return Err(Problem::new(Code::BookState, format!("booking {id} is {} and no offer", offer.state)));
+            }
+            if offer.offer_until.is_some_and(|until| until <= now) {
+                return Err(Problem::new(Code::BookState, format!("the offer of {id} lapsed")));
             }
             if let Some(server) = &offer.server {
                 tx.lock_server(server).await?;

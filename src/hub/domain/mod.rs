@@ -42,4 +42,4 @@ pub use slot::{PlanSlot, ServerPlan};
 pub use state::{State, Who};
 pub use time::{Epoch, Window};
 pub use weekly::{Occurrence, Weekly};
-pub use zone::{Local, Zone};
+pub use zone::{Local, Zone, local_time};

@@ -106,6 +106,14 @@ impl Zone {
     }
 }
 
+/// The date and time of a text as `2026-11-24T14:00`. None where an offset or a zone stands behind it: taken as a local
+/// time it would be another one than was written.
+pub fn local_time(text: &str) -> Option<DateTime> {
+    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, ""));
+    let only = |part: &str, between: u8| part.bytes().all(|b| b.is_ascii_digit() || b == between);
+    text.parse().ok().filter(|_| only(date, b'-') && only(time, b':'))
+}
+
 /// The first moment of a text that is written as [`Epoch`] does it, with what is before and after it.
 fn first_moment(text: &str) -> Option<(&str, Epoch, &str)> {
     const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:ddZ";
@@ -161,6 +169,26 @@ impl fmt::Display for Zone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_local_time_with_an_offset_or_a_zone_is_none() {
+        let (day, noon) = (jiff::civil::date(2026, 11, 24), jiff::civil::date(2026, 11, 24).at(12, 0, 0, 0));
+        for text in ["2026-11-24T12:00", "2026-11-24 12:00:00"] {
+            assert_eq!(local_time(text), Some(noon), "{text}");
+        }
+        assert_eq!(local_time("2026-11-24"), Some(day.at(0, 0, 0, 0)));
+        for text in [
+            "",
+            "noon",
+            "2026-11-24T12:00Z",
+            "2026-11-24T12:00+08:00",
+            "2026-11-24T12:00-05",
+            "2026-11-24T12:00[Asia/Shanghai]",
+            "2026-11-24T12:00:00.5",
+        ] {
+            assert_eq!(local_time(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn moments_in_a_text_are_told_by_the_clock_of_the_reader() {

@@ -18,6 +18,8 @@ use crate::{
 
 /// The header that carries the session's token in requests of the page's own script.
 pub const CSRF_HEADER: &str = "x-csrf-token";
+/// Where agents ask and tell.
+const FOR_AGENTS: &str = "/api/v1/agent/";
 
 /// Who asks: by `Authorization: Bearer` or by the session cookie.
 ///
@@ -112,6 +114,11 @@ impl FromRequestParts<AppState> for Session {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refused> {
         let session = session_of(&parts.headers, state).await?;
+        // It lies on a server where others work: whoever takes it from there learns nothing of the rest of the camp.
+        if matches!(session.caller, Caller::Agent(_)) && !parts.uri.path().starts_with(FOR_AGENTS) {
+            let what = "the token of an agent is for the plan and the reports of its server";
+            return Err(Problem::new(Code::HubDenied, what).into());
+        }
         if session.by_cookie && !only_reads(&parts.method) {
             session.check(parts.headers.get(CSRF_HEADER).and_then(|v| v.to_str().ok()))?;
         }

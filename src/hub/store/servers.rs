@@ -186,6 +186,14 @@ impl Tx {
         self.run(sql, args![id.to_string(), self.now]).await.map(drop)
     }
 
+    /// Goes on from a revision that is beyond the server's own: a later plan than this database knows of was handed out.
+    pub async fn go_on_from(&mut self, id: &ServerId, revision: i64) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET revision = $2 WHERE id = $1 AND revision < $2";
+        self.run(sql, args![id.to_string(), revision]).await?;
+        self.note("server.revision", format!("server:{id}"), None, json!({ "revision": revision }));
+        Ok(())
+    }
+
     /// Notes that a plan of this revision is handed to the agent.
     pub async fn issued(&mut self, id: &ServerId, revision: i64) -> Result<(), Problem> {
         let sql = "UPDATE servers SET issued = $2 WHERE id = $1 AND issued < $2";

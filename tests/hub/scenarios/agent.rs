@@ -61,6 +61,8 @@ pub async fn an_overrun_reset_delays_the_next_and_is_not_charged(desk: Desk) {
     assert_eq!(state(&desk, &next).await, State::Booked);
     clerk.settle(at(90)).await.unwrap();
     assert_eq!(state(&desk, &next).await, State::Delayed);
+    assert_eq!(desk.accept(&who("bob"), at(90), None, &next.id).await.unwrap_err().code, Code::BookState);
+    assert_eq!(state(&desk, &next).await, State::Delayed, "a yes to what is no offer changes nothing");
     assert_eq!(report(&desk, 10, &next, Step::Arming, 95).await, Taken::SetAside, "the server is not clear");
     report(&desk, 11, &first, Step::Resetting, 100).await;
     report(&desk, 12, &first, Step::Done, 110).await;
@@ -80,6 +82,11 @@ pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: D
     clerk.settle(at(14)).await.unwrap();
     assert_eq!(state(&desk, &booking).await, State::Active);
     clerk.settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::Active, "who came since its agent was heard nobody knows");
+    acknowledge(&desk, 15).await;
+    clerk.settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::Active, "what it tells follows at once");
+    clerk.settle(at(16)).await.unwrap();
     assert_eq!(state(&desk, &booking).await, State::NoShow);
     let again = wish(Some("one"), 30, 90);
     assert_eq!(desk.book(&who("bob"), at(16), None, &again).await.unwrap_err().problem.code, Code::BookConflict);
@@ -181,6 +188,25 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
     let third = desk.make_agent_token(&Caller::Console, at(121), &one).await.unwrap().text;
     desk.caller_of(at(121), &third).await.unwrap();
     assert_eq!(report(&desk, 5_000_000, &next, Step::Active, 122).await, Taken::Applied);
+    healthy(&desk).await;
+}
+
+pub async fn agents_take_the_plans_of_a_hub_that_was_put_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let heard = async |revision: i64| {
+        desk.heartbeat(&agent("one"), NOW, &one, &Heartbeat { revision, clock: NOW }).await.unwrap().revision
+    };
+    let own = heard(0).await;
+    assert_eq!(heard(own).await, own);
+    // It works by a plan from after the copy was made, and refuses each that is older.
+    assert_eq!(heard(own + 500).await, own + 501);
+    let plan = desk.plan_for(&agent("one"), NOW, &one).await.unwrap();
+    assert_eq!(plan.revision, own + 501);
+    assert_eq!(heard(own + 501).await, own + 501, "once");
+    assert_eq!(heard(i64::MAX).await, own + 501, "no hub ever came so far");
+    book(&desk, "amy", 0, 60).await;
+    assert_eq!(heard(own + 501).await, own + 502);
     healthy(&desk).await;
 }
 

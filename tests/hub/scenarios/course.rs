@@ -377,7 +377,10 @@ pub async fn webhooks_are_signed_and_tried_again(desk: Desk) {
     ] {
         assert_eq!(desk.add_hook(&Caller::Console, NOW, None, bad).await.unwrap_err().code, Code::HubInvalid, "{bad}");
     }
-    let (_, secret) = desk.add_hook(&Caller::Console, NOW, None, &receiver.uri()).await.unwrap();
+    let (host, url) = (receiver.address().to_string(), format!("{}/in?key=t0psecret", receiver.uri()));
+    let (_, secret) = desk.add_hook(&Caller::Console, NOW, None, &url).await.unwrap();
+    let audit = serde_json::to_string(&desk.audit(&who("tea"), NOW, None, None, 1000).await.unwrap()).unwrap();
+    assert!(audit.contains(&host) && !audit.contains("t0psecret"), "teachers read the audit, and no webhooks");
     book(&desk, "amy", 60, 120).await;
     let clerk = clerk(&desk);
     assert_eq!(clerk.send_hooks(NOW).await.unwrap(), 0, "it answered 500");

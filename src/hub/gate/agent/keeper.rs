@@ -204,10 +204,12 @@ impl Agent {
         if now.late >= plan.expires_at * 1000 {
             return Err(refused("it has expired".into()));
         }
-        match &self.plan {
-            Some(at_hand) if at_hand.revision == plan.revision && at_hand.expires_at >= plan.expires_at => Ok(None),
-            // The same revision signed anew only lives longer.
-            Some(at_hand) if at_hand.revision == plan.revision && at_hand.slots != plan.slots => {
+        let same = self.plan.as_ref().filter(|at_hand| at_hand.revision == plan.revision);
+        match same {
+            Some(at_hand) if at_hand.expires_at >= plan.expires_at => Ok(None),
+            // Signed anew the same revision lives longer and reaches further: to slots that were too far ahead before,
+            // though nothing was changed. Only of one moment there is one list.
+            Some(at_hand) if at_hand.issued_at >= plan.issued_at && at_hand.slots != plan.slots => {
                 Err(refused(format!("revision {known} was accepted with other slots")))
             }
             _ => Ok(Some(plan)),

@@ -3,7 +3,7 @@ use jiff::civil::{Date, DateTime};
 use super::{Lang, Words};
 use crate::{
     core::{Code, Problem},
-    hub::domain::{Epoch, Local, Window, Zone},
+    hub::domain::{Epoch, Local, Window, Zone, local_time},
 };
 
 /// Writes moments for a viewer, in their zone and language.
@@ -106,9 +106,8 @@ impl Civil {
     /// Reads a `datetime-local` field; a time that happens twice is the earlier, one that never happens is refused.
     pub fn read_field(&self, text: &str) -> Result<Epoch, Problem> {
         let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
-        let local: DateTime = text
-            .parse()
-            .map_err(|_| Problem::new(Code::BookWindow, format!("`{shown}` is not a time as 2026-11-23T14:30")))?;
+        let local: DateTime = local_time(text)
+            .ok_or_else(|| Problem::new(Code::BookWindow, format!("`{shown}` is not a time as 2026-11-23T14:30")))?;
         match self.zone.read(local) {
             Local::Once(at) | Local::Twice(at) => Ok(at),
             Local::Never => {
@@ -168,8 +167,10 @@ mod tests {
         assert_eq!(berlin.read_field("2026-11-23T14:30").unwrap(), moment);
         assert_eq!(berlin.read_field("2026-03-29T02:30").unwrap_err().code, Code::BookGap);
         assert_eq!(berlin.read_field("2026-10-25T02:30").unwrap(), at("2026-10-25T00:30:00Z"));
-        for bad in ["", "now", "<script>", "2026-13-01T00:00", "2026-11-23"] {
-            assert!(berlin.read_field(bad).is_err() || bad == "2026-11-23", "{bad}");
+        // One with an offset is another moment than this clock's.
+        for bad in ["", "now", "<script>", "2026-13-01T00:00", "2026-11-23T14:30+08:00", "2026-11-23T14:30[Asia/Tokyo]"]
+        {
+            assert_eq!(berlin.read_field(bad).unwrap_err().code, Code::BookWindow, "{bad}");
         }
     }
 }

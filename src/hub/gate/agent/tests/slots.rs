@@ -134,6 +134,27 @@ async fn an_old_plan_is_refused_and_an_expired_one_closes_everything() {
     assert_eq!(post.give(&late).unwrap().unwrap_err().code, Code::GatePlan);
 }
 
+/// Nobody books or cancels anything for days: the revision stays, and the plan goes along with time.
+#[tokio::test]
+async fn a_plan_signed_anew_reaches_slots_that_were_too_far_ahead() {
+    let mut post = Post::new();
+    post.give(&Plan::new("s1", 5, T0, T0 + 100)).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    let mut further = Plan::new("s1", 5, T0 + 50, T0 + 150);
+    further.slots = vec![slot("1", "kct-a", 110, 140)];
+    post.give(&further).unwrap().unwrap();
+    let bare = Plan::new("s1", 5, T0 + 50, T0 + 5000);
+    assert_eq!(post.give(&bare).unwrap().unwrap_err().code, Code::GatePlan, "of one moment there is one list");
+    post.sim.at().rights = further.slots.clone();
+    post.until(111).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    post.reborn(None).unwrap();
+    post.until(300).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1"), WHOLE);
+    post.right();
+}
+
 #[tokio::test]
 async fn who_cannot_be_let_in_costs_the_slot_and_not_the_server() {
     for what in ["account", "fit"] {
