@@ -88,7 +88,7 @@ codes! {
     BookWindow = "KC-BOOK-WINDOW", Input, "A time window is empty, too long or not possible.", "Give a start before the end, no longer than the course allows.";
     BookGrid = "KC-BOOK-GRID", Input, "A time is not on the course's raster.", "Begin and end on full steps, as at 14:00 or 14:30.";
     BookGap = "KC-BOOK-GAP", Input, "A local time does not exist because clocks are set forward.", "Choose another time.";
-    BookLayout = "KC-BOOK-LAYOUT", Input, "No server can hold the layout asked for.", "Choose a smaller layout; kubecamp hub server list shows the servers.";
+    BookLayout = "KC-BOOK-LAYOUT", Input, "No server makes the layout asked for, or none can hold it.", "Choose another layout; kubecamp hub server list shows the servers.";
     HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling; kubecamp book ls and kubecamp hub server list show what there is.";
     HubExists = "KC-HUB-EXISTS", Input, "The hub has one of this name already.", "Choose another name, or change the one that exists.";
     HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";

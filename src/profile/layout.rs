@@ -47,6 +47,11 @@ impl Layout {
     /// The layouts with a shipped profile, fewest nodes first.
     pub const SHIPPED: [Self; 3] = [Self::of(1, 4, 12), Self::of(2, 4, 8), Self::of(3, 2, 4)];
 
+    /// Whether a shipped profile is of it: a server's agent makes labs of these only.
+    pub fn is_shipped(self) -> bool {
+        Self::SHIPPED.contains(&self)
+    }
+
     const fn of(nodes: u32, cores: u32, gib: u64) -> Self {
         Self { nodes, cores, memory: Bytes::gib(gib) }
     }
@@ -227,7 +232,9 @@ mod tests {
         for shipped in Layout::SHIPPED {
             assert_eq!(shipped, Layout::floor(shipped.nodes));
             assert_eq!(shipped.below_floor(), []);
+            assert!(shipped.is_shipped());
         }
+        assert!(!layout("5x2c4g").is_shipped() && !layout("2x4c10g").is_shipped());
         assert_eq!(layout("5x2c4g").below_floor(), []);
         assert_eq!(layout("1x2c4g").below_floor().len(), 2);
         assert_eq!(layout("2x4c4g").below_floor()[0].to_string(), "memory 4GiB of 8GiB");

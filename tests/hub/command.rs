@@ -176,7 +176,7 @@ fn from_the_first_admin_to_a_slot() {
         (&["--label", "none"][..], 2, "no server has the label `none`"),
         (&["--for", "17m"], 2, "17 minutes are not full steps of 30"),
         (&["--for", "5h"], 2, "300 minutes are more than the 240 allowed"),
-        (&["--layout", "99x99c99g"], 2, "can hold 99x99c99g"),
+        (&["--layout", "2x4c10g"], 2, "no server makes a lab of 2x4c10g"),
         (&["--most", "0"], 2, "--most"),
         (&["--from", "2027-12-24T10:00", "--zone", "Europe/Berlin"], 0, "from Fri 2027-12-24 09:00"),
         (&["--from", "2027-12-24T10:00:00Z"], 0, "No slot of 120 minutes is free"),

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, book, reason, rules, transaction::transact_once, wish::BookRequest};
+use super::{Caller, Desk, book, fit, reason, rules, transaction::transact_once, wish::BookRequest};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -98,6 +98,7 @@ fn checked(want: &ClassRequest) -> Result<ClassRequest, Problem> {
         let what = "a class plan has 1 to 20 slots of 5 to 1440 minutes within 35 days, and 20 wishes for each at most";
         return Err(Problem::new(Code::HubInvalid, what));
     }
+    fit::is_made(want.layout)?;
     let mut seen = BTreeSet::new();
     if let Some(twice) = want.wishes.iter().find(|w| !seen.insert(&w.person)) {
         let what = format!("{} is in the class plan twice", twice.person);

@@ -15,15 +15,27 @@ pub(super) async fn servers(tx: &mut Tx, wish: &BookRequest) -> Result<Vec<Serve
     }
 }
 
+/// Refuses a lab that no server makes: an agent knows the shipped layouts only, and turns a slot of any other away.
+///
+/// The hub does not know which servers hand over no labs, or make them by commands of their own. All are booked by
+/// these layouts; by them their places are counted too.
+pub(super) fn is_made(layout: Layout) -> Result<(), Problem> {
+    if layout.is_shipped() {
+        return Ok(());
+    }
+    let labs = Layout::SHIPPED.map(|one| one.to_string()).join(", ");
+    Err(Problem::new(Code::BookLayout, format!("no server makes a lab of {layout}"))
+        .hint(format!("Choose one of these layouts: {labs}.")))
+}
+
 /// Those of the servers that could ever do, as they come, each with the lab that would run there; why none, where none.
 pub(super) fn candidates(
     servers: Vec<Server>,
     standing: &Standing,
     wish: &BookRequest,
 ) -> Result<Vec<(Server, Layout)>, Problem> {
-    if let Some(small) = wish.layout.filter(|l| !l.below_floor().is_empty()) {
-        let least = format!("The least lab of as many nodes is {}.", Layout::floor(small.nodes));
-        return Err(Problem::new(Code::BookLayout, format!("a lab of {small} is too small to work")).hint(least));
+    if let Some(layout) = wish.layout {
+        is_made(layout)?;
     }
     if servers.iter().any(|server| lab_on(server, standing, wish).is_some()) {
         return Ok(fitting(servers, standing, wish));
@@ -56,11 +68,12 @@ pub(super) fn by_lab(all: Vec<(Server, Layout)>) -> Vec<(Layout, Vec<Server>)> {
 fn lab_on(server: &Server, standing: &Standing, wish: &BookRequest) -> Option<Layout> {
     let saved = || {
         let here = standing.labs.iter().find(|lab| lab.server == server.id)?;
-        server.can_hold(here.layout).then_some(here.layout)
+        (here.layout.is_shipped() && server.can_hold(here.layout)).then_some(here.layout)
     };
     let layout = wish.layout.or_else(saved).or_else(|| server.largest())?;
-    let good = server.can_hold(layout) && server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
-    good.then_some(layout)
+    let could = layout.is_shipped() && server.can_hold(layout);
+    let may = server.is_for(&standing.course.id) && wish.labels.is_subset(&server.labels);
+    (could && may).then_some(layout)
 }
 
 /// Why none of these servers could ever do: the course, a label, or the lab's size.

@@ -88,6 +88,7 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     for (name, label) in [("fast", "gpu"), ("large", "ssd")] {
         server_with(&desk, name, Mode::Exclusive, 8, 32, &[label]).await;
     }
+    server(&desk, "small", Mode::Exclusive, 2, 14).await;
     let course = "net".parse().unwrap();
     desk.put_course(&Caller::Console, NOW, &course, "Networks", &Policy::default(), None).await.unwrap();
     let theirs = NewServer { course: Some(course), ..new_server("theirs", Mode::Exclusive, 8, 32) };
@@ -108,10 +109,13 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     assert_eq!(told(Some("one"), &["gpu"], None).await, named);
     let (code, what) = told(Some("theirs"), &[], None).await;
     assert!(code == Code::HubInvalid && what.starts_with("server theirs is not for course k8s"), "{what}");
-    let (code, what) = told(Some("one"), &[], Some("3x8c16g")).await;
-    assert!(code == Code::BookLayout && what.starts_with("server one cannot hold 3x8c16g"), "{what}");
-    let (code, what) = told(None, &[], Some("1x2c4g")).await;
-    assert!(code == Code::BookLayout && what.ends_with("The least lab of as many nodes is 1x4c12g."), "{what}");
+    let (code, what) = told(Some("small"), &[], Some("2x4c8g")).await;
+    assert!(code == Code::BookLayout && what.starts_with("server small cannot hold 2x4c8g"), "{what}");
+    // The first would fit; but no agent makes it.
+    for odd in ["2x4c10g", "3x8c16g", "1x2c4g"] {
+        let want = format!("no server makes a lab of {odd}. Choose one of these layouts: 1x4c12g, 2x4c8g, 3x2c4g.");
+        assert_eq!(told(None, &[], Some(odd)).await, (Code::BookLayout, want));
+    }
 
     let plan = ClassRequest {
         course: "k8s".parse().unwrap(),
@@ -125,8 +129,8 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     let code = async |want: &ClassRequest| desk.plan_class(&who("tea"), NOW, want).await.unwrap_err().code;
     assert_eq!(code(&plan).await, Code::BookGrid);
     assert_eq!(code(&ClassRequest { minutes: 300, ..plan.clone() }).await, Code::BookWindow);
-    let large = ClassRequest { minutes: 60, layout: "9x64c512g".parse().unwrap(), ..plan };
-    assert_eq!(code(&large).await, Code::BookLayout);
+    let odd = ClassRequest { minutes: 60, layout: "2x4c10g".parse().unwrap(), ..plan };
+    assert_eq!(code(&odd).await, Code::BookLayout);
     healthy(&desk).await;
 }
 
