@@ -31,7 +31,8 @@ pub struct LoginArgs {
     /// Your login at the hub; the name on this computer by default.
     #[arg(long = "as", value_name = "LOGIN")]
     pub person: Option<PersonId>,
-    /// The SSH key that the hub knows; ~/.ssh/id_ed25519 by default. A key in the agent is named by its .pub file.
+    /// The SSH key that the hub knows; the first of id_ed25519, id_ecdsa and id_rsa in ~/.ssh by default. A key in the
+    /// agent is named by its .pub file.
     #[arg(long, short, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Ask for the text of a one-time link instead of a key.
@@ -131,7 +132,7 @@ pub struct SlotSshArgs {
     /// The booking.
     #[arg(value_name = "ID")]
     pub id: Option<BookingId>,
-    /// The SSH key to certify; ~/.ssh/id_ed25519 by default.
+    /// The SSH key to certify; the first of id_ed25519, id_ecdsa and id_rsa in ~/.ssh by default.
     #[arg(long, short, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Print an ssh_config for ssh, scp and editors instead, whose host is kubecamp-ID.

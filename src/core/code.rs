@@ -182,7 +182,6 @@ codes! {
     HubBusy = "KC-HUB-BUSY", Busy, "The hub or its database was too busy.", "Run the same command again.";
     HubRunning = "KC-HUB-RUNNING", Busy, "Another hub works on this SQLite database.", "Stop the process named, or give this hub another --database; several hubs can share a PostgreSQL.";
     BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
-    BookHeld = "KC-BOOK-HELD", Conflict, "The slot was given up, but the server has not confirmed it yet.", "Try again in a minute.";
     BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";
     BookStale = "KC-BOOK-STALE", Conflict, "It was changed by somebody else in between.", "Look at it again, then repeat the command.";
     BookState = "KC-BOOK-STATE", Conflict, "The booking is not in a state that allows it.", "kubecamp book ls shows where it stands.";
@@ -198,7 +197,7 @@ codes! {
     HubDenied = "KC-HUB-DENIED", Denied, "The caller may not do this.", "Ask a teacher or an admin.";
     HubSignIn = "KC-HUB-SIGN-IN", Denied, "The token, link or signature is unknown, used, expired or revoked.", "Sign in again: kubecamp login.";
     HubForged = "KC-HUB-FORGED", Denied, "A form did not come from the hub's own page, or the page is old.", "Load the page again and repeat it.";
-    HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask an admin for a link.";
+    HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask a teacher or an admin for a link.";
     BookEarly = "KC-BOOK-EARLY", Slot, "The slot has not begun.", "Run the same command again then; book ssh --config prepares plain ssh before.";
     BookOver = "KC-BOOK-OVER", Slot, "The slot is over.", "kubecamp book ls shows your others, kubecamp book free what can be had.";
     Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";

@@ -165,10 +165,13 @@ fn person(named: Option<PersonId>) -> Result<PersonId, Problem> {
     }
 }
 
+/// The keys in `~/.ssh` of which the first that is there counts; the help of `--identity` names them.
+const USUAL: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+
 /// The key that was named, or the first of the usual ones.
 pub(super) fn key_file(named: Option<PathBuf>) -> Result<PathBuf, Problem> {
     let home = env::home_dir().unwrap_or_default();
-    let usual = ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| home.join(".ssh").join(name));
+    let usual = USUAL.map(|name| home.join(".ssh").join(name));
     let none = || {
         Problem::new(Code::Usage, "there is no SSH key")
             .hint("Name one with --identity, or make one: ssh-keygen -t ed25519.")
@@ -198,7 +201,21 @@ async fn sign(key: &Path, text: &str) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::args::Args;
+
+    #[test]
+    fn the_help_names_every_key_that_is_tried() {
+        let root = Args::command();
+        let ssh = root.find_subcommand("book").and_then(|book| book.find_subcommand("ssh"));
+        for command in [root.find_subcommand("login"), ssh] {
+            let identity = command.unwrap().get_arguments().find(|arg| arg.get_id().as_str() == "identity").unwrap();
+            let help = identity.get_help().unwrap().to_string();
+            assert!(USUAL.iter().all(|key| help.contains(key)), "{help}");
+        }
+    }
 
     #[test]
     fn nothing_is_signed_for_another_hub() {

@@ -119,6 +119,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_is_locked_out_is_told_that_a_teacher_helps_too() {
+        assert!(Code::HubLocked.hint().contains("a teacher or an admin"));
+        for (lang, teacher) in [(Lang::En, "a teacher or an admin"), (Lang::Zh, "教师或管理员")] {
+            assert!(Words::of(lang).hint(Code::HubLocked).contains(teacher), "{lang:?}");
+        }
+    }
+
     /// Every `t.key` of a template, and every key that the code asks for, is in the catalogue; and none is left over.
     #[test]
     fn every_key_is_known_and_used() {
