@@ -32,6 +32,13 @@ struct Kept {
     insecure: bool,
 }
 
+impl Kept {
+    /// Whether it is of the hub at this plain address, however the file writes it.
+    fn is_of(&self, hub: &str) -> bool {
+        plain(&self.hub) == hub
+    }
+}
+
 /// The way to the hub's API.
 pub struct HubClient {
     client: reqwest::Client,
@@ -51,8 +58,9 @@ impl HubClient {
             Problem::new(Code::Usage, "no hub is named")
                 .hint("Say which: --hub URL, or sign in: kubecamp login --hub URL.")
         };
-        let hub = args.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
-        let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {hub} {why}"));
+        let asked = args.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
+        let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {asked} {why}"));
+        let hub = plain(&asked);
         let mut builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
         let base = match hub.strip_prefix("unix:") {
             Some(path) => {
@@ -68,7 +76,7 @@ impl HubClient {
                 });
             }
         };
-        let insecure = args.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.hub == hub);
+        let insecure = args.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.is_of(&hub));
         if !insecure && is_readable_on_the_way(&hub) {
             return Err(wrong("is plain HTTP to another computer: whoever is on the way reads your token")
                 .hint("Use https://, or --insecure where the network itself is trusted."));
@@ -86,7 +94,7 @@ impl HubClient {
         let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
         let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
         // A token goes to the hub that gave it and to no other.
-        let token = named.or_else(|| kept.filter(|k| k.hub == hub).map(|k| k.token)).map(Secret::new);
+        let token = named.or_else(|| kept.filter(|k| k.is_of(&hub)).map(|k| k.token)).map(Secret::new);
         Ok(Self { client, base, hub, token, insecure, file })
     }
 
@@ -220,6 +228,15 @@ impl HubClient {
     }
 }
 
+/// An address as it is kept and compared. People write that of one hub in several ways: with capitals, with the port
+/// that goes without saying, with a slash at the end. A socket has one.
+fn plain(hub: &str) -> String {
+    match reqwest::Url::parse(hub) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url.as_str().trim_end_matches('/').to_owned(),
+        _ => hub.to_owned(),
+    }
+}
+
 /// The address that was meant by one without a scheme; nothing that others could read on the way.
 fn meant(hub: &str) -> Option<String> {
     let plain = format!("http://{hub}");
@@ -273,6 +290,50 @@ fn read(file: &Path) -> Result<Option<Kept>, Problem> {
 mod tests {
     use super::*;
     use crate::hub::http::Refused;
+
+    /// The client for a hub that is named so, with its files in a folder.
+    fn client(folder: &Path, hub: &str) -> Result<HubClient, Problem> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let places = Places { config: folder.join("config.yaml"), ..Places::from_env() };
+        let hub = Some(hub.to_owned());
+        HubClient::new(&places, &HubArgs { hub, hub_ca: None, insecure: false, output: output::Format::Table })
+    }
+
+    #[test]
+    fn a_login_is_known_however_its_hub_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let signed_in = |kept: &str, hub: &str| {
+            let kept = Kept { hub: kept.to_owned(), token: "kct_x".to_owned(), insecure: false };
+            fs::write(dir.path().join("hub.json"), serde_json::to_string(&kept).unwrap()).unwrap();
+            client(dir.path(), hub).unwrap().is_signed_in()
+        };
+        let same = [
+            "https://hub.example.org",
+            "https://hub.example.org/",
+            "https://Hub.Example.ORG",
+            "https://hub.example.org:443/",
+            "HTTPS://hub.example.org",
+        ];
+        for kept in same {
+            for hub in same {
+                assert!(signed_in(kept, hub), "{kept} {hub}");
+            }
+        }
+        for other in ["https://hub.example.org:8443", "https://hub.example.com", "http://127.0.0.1", "unix:/hub.sock"] {
+            assert!(!signed_in(same[0], other), "{other}");
+        }
+        assert!(signed_in("unix:/run/hub.sock", "unix:/run/hub.sock"));
+        assert!(!signed_in("unix:/run/hub.sock", "unix:/run/Hub.sock"));
+    }
+
+    #[test]
+    fn plain_http_to_another_computer_is_refused_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for hub in ["http://hub.example.org", "HTTP://hub.example.org", "http:hub.example.org"] {
+            let refused = client(dir.path(), hub).err().unwrap();
+            assert!(refused.what.contains(hub) && refused.what.contains("plain HTTP"), "{refused}");
+        }
+    }
 
     #[test]
     fn an_address_without_a_scheme_is_told_with_one() {
