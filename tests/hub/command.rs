@@ -241,6 +241,20 @@ fn from_the_first_admin_to_a_slot() {
 }
 
 #[test]
+fn a_link_is_told_by_the_address_that_people_open() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", home.path().join("hub.sock").display());
+    let camp = Camp::serve(home, &["--listen", &socket, "--public-url", "https://hub.example.org/"]);
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "user", "add", "amy", "--full-name", "Amy"]);
+    let made = camp.run_with(&["hub", "user", "link", "amy"], "");
+    assert!(made.out.starts_with("https://hub.example.org/sign-in#kct_"), "{}", made.out);
+    assert!(made.err.contains("kubecamp login --hub https://hub.example.org --link"), "{}", made.err);
+    camp.login_by_link(&made.out);
+    assert_eq!(camp.run_with(&["hub", "user", "list"], "").code, 13, "it is amy who is signed in");
+}
+
+#[test]
 fn what_was_made_can_be_changed_and_removed() {
     let camp = Camp::start();
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));

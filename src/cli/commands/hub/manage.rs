@@ -70,11 +70,13 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let client = HubClient::new(&cx.places, &hub)?;
             let path = format!("/api/v1/people/{login}/link");
             let made: Value = client.secret(&path, &json!({})).await?;
-            output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))?;
-            output::say(&format!(
-                "Good once, for 15 minutes: kubecamp login --hub {} --link, or the hub's sign-in page.",
-                client.hub()
-            ));
+            let link = link(&made);
+            output::value(hub.output, &made, |_| format!("{link}\n"))?;
+            let login = |hub: &str| format!("kubecamp login --hub {hub} --link");
+            output::say(&match link.split_once("/sign-in#") {
+                Some((site, _)) => format!("Good once, for 15 minutes: in a browser, or pasted into {}.", login(site)),
+                None => format!("Good once, for 15 minutes: {}, or the hub's sign-in page.", login(client.hub())),
+            });
             Ok(())
         }
         UserCommand::Set { login, change, hub } => {
@@ -92,6 +94,12 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
         }
         UserCommand::Disable { login, hub } => change_person(cx, &hub, &login, |p| Person { active: false, ..p }).await,
     }
+}
+
+/// A one-time link: its whole address where the hub knows its own, else the text that is typed in by hand.
+fn link(made: &Value) -> &str {
+    let whole = made["url"].as_str().filter(|url| url.starts_with("http"));
+    whole.or(made["token"].as_str()).unwrap_or_default()
 }
 
 fn keys(files: &[PathBuf]) -> Result<Vec<String>, Problem> {
@@ -220,7 +228,17 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::actor;
+    use serde_json::json;
+
+    use super::{actor, link};
+
+    #[test]
+    fn a_link_is_its_address_where_that_is_whole() {
+        let whole = "https://hub.example.org/sign-in#kct_x";
+        for (url, told) in [(json!(whole), whole), (json!("/sign-in#kct_x"), "kct_x"), (json!(null), "kct_x")] {
+            assert_eq!(link(&json!({ "token": "kct_x", "url": url })), told);
+        }
+    }
 
     #[test]
     fn a_login_is_a_person_of_the_audit() {
