@@ -180,14 +180,14 @@ pub enum CourseCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Add a course or change its rules.
+    /// Add a course or change its title or rules; what is not named stays as it is.
     Set {
         /// The course.
         course: CourseId,
-        /// Its title.
-        #[arg(long, value_name = "TEXT")]
-        title: String,
-        /// A file of rules, YAML; what it does not name has its default. Without a file the rules stay as they are.
+        /// Its title; a new course needs one.
+        #[arg(long, value_name = "TEXT", required_unless_present = "policy")]
+        title: Option<String>,
+        /// A file of rules, YAML; what it does not name has its default.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         #[command(flatten)]

@@ -262,7 +262,12 @@ fn what_was_made_can_be_changed_and_removed() {
     let rules = camp.home.path().join("rules.yaml");
     let rules = rules.to_str().unwrap();
     fs::write(rules, "longest: 180\nopen_ahead: 5\n").unwrap();
-    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes", "--policy", rules]);
+    let ruled = camp.json(&["hub", "course", "set", "k8s", "--policy", rules]);
+    assert_eq!((ruled["title"].as_str(), &ruled["policy"]["longest"]), (Some("Kubernetes"), &180.into()));
+    let new = camp.run_with(&["hub", "course", "set", "k9s", "--policy", rules], "");
+    assert!(new.code == 2 && new.err.contains("no course k9s") && new.err.contains("--title"), "{}", new.err);
+    let nothing = camp.run_with(&["hub", "course", "set", "k8s"], "");
+    assert!(nothing.code == 2 && nothing.err.contains("--title"), "{}", nothing.err);
     let renamed = camp.json(&["hub", "course", "set", "k8s", "--title", "Kubernetes II"]);
     assert_eq!(
         (&renamed["version"], &renamed["policy"]["longest"], &renamed["policy"]["open_ahead"]),

@@ -170,11 +170,17 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             let named = policy.map(|file| rules::read(&file, &read(&file)?)).transpose()?;
             let path = format!("/api/v1/courses/{course}");
             let client = HubClient::new(&cx.places, &hub)?;
-            let (had, seen) = match client.get::<Course>(&path).await {
-                Ok(there) => (there.policy, Some(there.version)),
-                Err(problem) if problem.code == Code::HubUnknown => (Policy::default(), None),
+            let there = match client.get::<Course>(&path).await {
+                Ok(there) => Some(there),
+                Err(problem) if problem.code == Code::HubUnknown => None,
                 Err(problem) => return Err(problem),
             };
+            let seen = there.as_ref().map(|c| c.version);
+            let (called, had) = there.map_or((None, Policy::default()), |c| (Some(c.title), c.policy));
+            let title = title.or(called).ok_or_else(|| {
+                Problem::new(Code::Usage, format!("there is no course {course}, and a new one needs a title"))
+                    .hint("Check its name, kubecamp hub course list; or give the new one its --title.")
+            })?;
             let body = json!({ "title": title, "policy": named.unwrap_or(had) });
             let made: Course = client.send(Method::PUT, &path, &body, seen).await?;
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
