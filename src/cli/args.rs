@@ -2,11 +2,13 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub use super::args_book::{BookCommand, CancelArgs, ChangeArgs, HubArgs, LoginArgs, OneOrAll, SlotSshArgs, WishArgs};
+pub use super::args_book::{
+    BookCommand, CancelArgs, ChangeArgs, HubArgs, LoginArgs, LogoutArgs, OneOrAll, SlotSshArgs, WishArgs,
+};
 pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 pub use super::args_hub_api::{
     AdminLinkArgs, AuditArgs, CourseCommand, GroupCommand, PersonChange, ServeArgs, ServerChange, ServerCommand,
-    UserCommand,
+    TokenCommand, UserCommand,
 };
 use super::output::Format;
 use crate::{
@@ -79,6 +81,8 @@ pub enum Command {
     Run(RunCommand),
     /// Sign in at a hub.
     Login(LoginArgs),
+    /// Sign out at a hub: its token ends there, and is forgotten here.
+    Logout(LogoutArgs),
     /// Book time on shared servers.
     #[command(subcommand)]
     Book(BookCommand),
@@ -382,6 +386,9 @@ pub enum HubCommand {
     /// People.
     #[command(subcommand)]
     User(UserCommand),
+    /// Tokens: sign-ins at the terminal and in browsers, calendar feeds, scripts.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Groups of people who share a quota.
     #[command(subcommand)]
     Group(GroupCommand),

@@ -45,6 +45,16 @@ pub struct LoginArgs {
     pub hub: HubArgs,
 }
 
+/// How to sign out.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct LogoutArgs {
+    /// Forget the sign-in on this computer also where the hub cannot be told; its token stays good then.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
 /// A wish for a slot.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct WishArgs {

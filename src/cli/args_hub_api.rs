@@ -130,6 +130,27 @@ pub struct PersonChange {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// List your tokens that are good, newest first; never their text.
+    #[command(alias = "list")]
+    Ls {
+        /// Somebody else's; for teachers.
+        #[arg(long, value_name = "LOGIN")]
+        person: Option<PersonId>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// End a token of yours, as that of a lost laptop; an admin ends anybody's.
+    Revoke {
+        /// The token, by its id in the list.
+        #[arg(value_name = "ID", value_parser = parse_token)]
+        token: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List the groups and their members.
     List {
@@ -376,6 +397,11 @@ pub struct AuditArgs {
     pub most: u32,
     #[command(flatten)]
     pub hub: HubArgs,
+}
+
+fn parse_token(text: &str) -> Result<String, String> {
+    let good = (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if good { Ok(text.to_owned()) } else { Err("use an id of kubecamp hub token ls, as t0123456789abcdef".into()) }
 }
 
 fn parse_role(text: &str) -> Result<Role, String> {

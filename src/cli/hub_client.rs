@@ -52,7 +52,7 @@ pub struct HubClient {
 impl HubClient {
     /// The hub that was named, or that of the last login; `KUBECAMP_HUB_TOKEN` comes before the kept token.
     pub fn new(places: &Places, args: &HubArgs) -> Result<Self, Problem> {
-        let file = places.config.with_file_name("hub.json");
+        let file = file_of(places);
         let kept = read(&file)?;
         let none = || {
             Problem::new(Code::Usage, "no hub is named")
@@ -96,6 +96,25 @@ impl HubClient {
         // A token goes to the hub that gave it and to no other.
         let token = named.or_else(|| kept.filter(|k| k.is_of(&hub)).map(|k| k.token)).map(Secret::new);
         Ok(Self { client, base, hub, token, insecure, file })
+    }
+
+    /// As [`HubClient::new`], with the token of the login that is kept here, whatever the environment says; none where no
+    /// login at this hub is kept.
+    pub fn of_login(places: &Places, args: &HubArgs) -> Result<Option<Self>, Problem> {
+        let Some(kept) = read(&file_of(places))? else { return Ok(None) };
+        let client = Self::new(places, args)?;
+        Ok(kept.is_of(&client.hub).then(|| Self { token: Some(Secret::new(kept.token)), ..client }))
+    }
+
+    /// Forgets the login that is kept.
+    pub fn forget(&self) -> Result<(), Problem> {
+        match fs::remove_file(&self.file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("cannot remove {}", self.file.display());
+                Err(Problem::new(Code::LocalFile, what).because(e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the token of a login.
@@ -273,6 +292,11 @@ fn problem_of(body: ProblemBody) -> Problem {
         problem.what = format!("line {line}: {}", problem.what);
     }
     body.hints.into_iter().fold(problem, |problem, hint| problem.hint(zone.told(&hint)))
+}
+
+/// Where a login is kept.
+fn file_of(places: &Places) -> PathBuf {
+    places.config.with_file_name("hub.json")
 }
 
 fn read(file: &Path) -> Result<Option<Kept>, Problem> {

@@ -241,6 +241,57 @@ fn from_the_first_admin_to_a_slot() {
 }
 
 #[test]
+fn a_sign_in_ends_at_the_hub_and_here() {
+    let mut camp = Camp::start();
+    let (key, _) = camp.amys_slot();
+    let kept = camp.home.path().join("config/hub.json");
+    let token = || {
+        let kept: Value = serde_json::from_str(&fs::read_to_string(&kept).unwrap()).unwrap();
+        kept["token"].as_str().unwrap().to_owned()
+    };
+    let by = |token: &str| {
+        let mut asked = kubecamp(camp.home.path(), &["book", "ls", "--hub", &camp.url]);
+        asked.env("KUBECAMP_HUB_TOKEN", token).output().unwrap().status.code()
+    };
+    let ids = || -> Vec<String> {
+        let all = camp.json(&["hub", "token", "ls"]);
+        all.as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect()
+    };
+    // That of a laptop that is lost, and one of another computer.
+    let (lost, id) = (token(), ids());
+    assert_eq!(id.len(), 1, "{id:?}");
+    camp.ok(&["login", "--as", "amy", "--identity", &key]);
+    let own = token();
+    let listed = camp.ok(&["hub", "token", "ls"]);
+    assert!(ids().len() == 2 && listed.contains(&id[0]) && listed.contains("MADE (UTC)"), "{listed}");
+    assert!(!listed.contains("kct_"), "{listed}");
+    camp.ok(&["hub", "token", "revoke", &id[0]]);
+    assert_eq!((by(&lost), by(&own), ids().len()), (Some(13), Some(0), 1));
+    for (args, code, told) in [
+        (&["hub", "token", "revoke", id[0].as_str()][..], 2, "no such token"),
+        (&["hub", "token", "revoke", own.as_str()], 2, "kubecamp hub token ls"),
+        (&["hub", "token", "ls", "--person", "ann"], 13, "KC-HUB-DENIED"),
+        (&["logout", "--hub", "https://other.example.org"], 0, "No sign-in at https://other.example.org"),
+    ] {
+        let ended = camp.run_with(args, "");
+        assert!(ended.code == code && ended.err.contains(told), "{args:?}: {}", ended.err);
+    }
+
+    let out = camp.run_with(&["logout"], "");
+    assert!(out.code == 0 && out.err.contains("Signed out at unix:") && !kept.exists(), "{}", out.err);
+    assert_eq!(by(&own), Some(13), "the hub knows");
+    let again = camp.run_with(&["logout"], "");
+    assert!(again.code == 0 && again.err.contains("No sign-in is kept"), "{}", again.err);
+    camp.ok(&["login", "--hub", &camp.url, "--as", "amy", "--identity", &key]);
+    camp.hub.kill().unwrap();
+    camp.hub.wait().unwrap();
+    let away = camp.run_with(&["logout"], "");
+    assert!(away.code == 4 && away.err.contains("kubecamp logout --force") && kept.exists(), "{}", away.err);
+    let forced = camp.run_with(&["logout", "--force"], "");
+    assert!(forced.code == 0 && forced.err.contains("was not told") && !kept.exists(), "{}", forced.err);
+}
+
+#[test]
 fn a_link_is_told_by_the_address_that_people_open() {
     let home = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", home.path().join("hub.sock").display());

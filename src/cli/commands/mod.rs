@@ -10,6 +10,7 @@ mod doctor;
 mod hub;
 mod kubectl;
 mod login;
+mod logout;
 mod machine;
 mod make_machines;
 mod meta;
@@ -80,6 +81,7 @@ async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
         Command::Profile(command) => profile::profile(command).map(|()| 0),
         Command::Run(command) => Ok(runs::runs(cx, command).map(|()| 0)?),
         Command::Login(args) => login::login(cx, args).await.map(|()| 0),
+        Command::Logout(args) => Ok(logout::logout(cx, args).await.map(|()| 0)?),
         Command::Book(command) => book::book(cx, command).await,
         Command::Hub(command) => hub::hub(cx, command).await.map(|()| 0),
         Command::Agent(args) => agent::agent(cx, args).await.map(|()| 0),

@@ -7,6 +7,7 @@ mod manage;
 mod rules;
 mod serve;
 mod servers;
+mod tokens;
 
 use super::Context;
 use crate::{cli::args::HubCommand, core::Problems};
@@ -17,6 +18,7 @@ pub(super) async fn hub(cx: &Context, command: HubCommand) -> Result<(), Problem
         HubCommand::Serve(args) => serve::serve(cx, args).await,
         HubCommand::AdminLink(args) => serve::admin_link(cx, args).await,
         HubCommand::User(command) => Ok(manage::user(cx, command).await?),
+        HubCommand::Token(command) => Ok(tokens::token(cx, command).await?),
         HubCommand::Group(command) => Ok(manage::group(cx, command).await?),
         HubCommand::Course(command) => Ok(manage::course(cx, command).await?),
         HubCommand::Server(command) => Ok(servers::server(cx, command).await?),

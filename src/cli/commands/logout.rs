@@ -1,0 +1,42 @@
+use serde_json::json;
+
+use super::Context;
+use crate::{
+    cli::{args::LogoutArgs, hub_client::HubClient, output},
+    core::{Code, Problem, shell::printable},
+};
+
+/// `kubecamp logout`: ends the sign-in that is kept here. At the hub first: else its token would stay good, and nobody
+/// would have it any more to end it.
+pub(super) async fn logout(cx: &Context, args: LogoutArgs) -> Result<(), Problem> {
+    let Some(client) = HubClient::of_login(&cx.places, &args.hub)? else {
+        let at = args.hub.hub.map(|hub| format!(" at {hub}")).unwrap_or_default();
+        output::say(&format!("No sign-in{at} is kept here."));
+        return Ok(());
+    };
+    let hub = client.hub();
+    let done = match client.secret::<()>("/api/v1/sign-out", &json!({})).await {
+        Ok(()) => format!("Signed out at {hub}: the token of this computer is good no more."),
+        // It was revoked, or has ended by itself.
+        Err(problem) if problem.code == Code::HubSignIn => format!("Signed out at {hub}: the token had ended already."),
+        Err(problem) if args.force => format!(
+            "Forgot the sign-in at {hub}. The hub was not told ({}): its token stays good until it ends, by itself \
+             or by kubecamp hub token revoke from another sign-in.",
+            printable(&problem.what)
+        ),
+        Err(problem) => return Err(untold(problem)),
+    };
+    client.forget()?;
+    output::say(&done);
+    if std::env::var_os("KUBECAMP_HUB_TOKEN").is_some_and(|token| !token.is_empty()) {
+        output::say("KUBECAMP_HUB_TOKEN is set: while it is, commands go on with that token.");
+    }
+    Ok(())
+}
+
+/// Why the hub could not be told, and how to forget the sign-in all the same.
+fn untold(problem: Problem) -> Problem {
+    let own = problem.code.hint();
+    let problem = if problem.hints.is_empty() { problem.hint(own) } else { problem };
+    problem.hint("The sign-in is kept. To forget it all the same, while its token stays good: kubecamp logout --force.")
+}
