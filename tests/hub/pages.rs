@@ -3,15 +3,17 @@
 use kubecamp::hub::{
     desk::{Caller, Edit, NewPerson, NewServer, WeeklyRequest},
     domain::{Mode, Policy, Role, State, Weekly},
+    gate::HubKey,
     http::pages::PAGES,
     store::Listing,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use reqwest::{Method, Response, StatusCode, header};
+use russh::keys::{Certificate, HashAlg, PublicKey};
 
 use super::{
     served::Hub,
-    world::{NOW, book, healthy, new_server, who, wish},
+    world::{NOW, at, book, healthy, new_server, who, wish},
 };
 
 /// Somebody who is signed in with a cookie.
@@ -87,7 +89,7 @@ async fn keys_are_kept_by_a_form() {
     let hub = Hub::start().await;
     let amy = Browser::sign_in(&hub, "amy").await;
     let version = field(&amy.page("/keys").await, "version");
-    let key = kubecamp::hub::gate::HubKey::generate("x").unwrap().public_line().unwrap();
+    let key = HubKey::generate("x").unwrap().public_line().unwrap();
     let lines = format!("\r\n{key}\r\n\r\n");
     let saved = amy.post("/keys", &[("keys", lines.as_str()), ("version", version.as_str())]).await;
     assert_eq!(saved.status(), StatusCode::SEE_OTHER);
@@ -101,6 +103,66 @@ async fn keys_are_kept_by_a_form() {
     assert!(text.contains("KC-HUB-INVALID") && text.contains("&lt;b&gt;") && !text.contains("<b>x"), "{text}");
     let forged = amy.send("/keys", &[("keys", "")]).await;
     assert_eq!(forged.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_slot_gives_its_certificate_as_a_file() {
+    let hub = Hub::start().await;
+    let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
+    let (known, other, host) = (line("laptop"), line("desk"), line("root@one"));
+    hub.desk.set_own_keys(&who("amy"), NOW, std::slice::from_ref(&known), None).await.unwrap();
+    let hosts = std::slice::from_ref(&host);
+    hub.desk.set_host_keys(&Caller::Console, NOW, &"one".parse().unwrap(), hosts).await.unwrap();
+    let id = book(&hub.desk, "amy", 60, 120).await.id;
+    let (path, form) = (format!("/booking/{id}"), format!("/booking/{id}/certificate"));
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let shown = amy.page(&path).await;
+    let print = |line: &str| PublicKey::from_openssh(line).unwrap().fingerprint(HashAlg::Sha256);
+    let option = format!(">ssh-ed25519 {}</option>", print(&known));
+    for word in [format!("action=\"{form}\""), option, print(&host).to_string(), "amy@192.0.2.1".into()] {
+        assert!(shown.contains(&word), "{word}: {shown}");
+    }
+    let chinese = amy.ask(Method::GET, &path).header(header::ACCEPT_LANGUAGE, "zh").send().await.unwrap();
+    assert!(chinese.text().await.unwrap().contains(">下载证书</button>"));
+
+    let pasted = format!("\r\n{other}\r\n");
+    for (fields, key) in [
+        ([("known", known.as_str()), ("key", "")], &known),
+        ([("known", known.as_str()), ("key", pasted.as_str())], &other),
+    ] {
+        let answer = amy.post(&form, &fields).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let name = format!("attachment; filename=\"kubecamp-{id}-cert.pub\"");
+        assert_eq!(answer.headers()[header::CONTENT_DISPOSITION], name.as_str());
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/octet-stream");
+        let certificate = Certificate::from_openssh(answer.text().await.unwrap().trim_end()).unwrap();
+        assert_eq!(certificate.public_key(), PublicKey::from_openssh(key).unwrap().key_data());
+        assert_eq!(certificate.valid_principals(), [format!("slot-{id}")]);
+        assert_eq!(certificate.valid_before(), at(120).0.cast_unsigned());
+    }
+
+    let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE\n";
+    for (key, told) in [("", "OpenSSH public key"), ("ssh-ed25519 AAAA", "KC-GATE-KEY"), (private, "a private key")] {
+        let wrong = amy.post(&form, &[("key", key)]).await;
+        assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let text = wrong.text().await.unwrap();
+        assert!(text.contains(told) && !text.contains("b3BlbnNzaC1rZXktdjE"), "{told}: {text}");
+    }
+    let fields = [("known", known.as_str())];
+    assert_eq!(amy.send(&form, &fields).await.status(), StatusCode::FORBIDDEN, "the page's own token is missing");
+    for stranger in [Browser::sign_in(&hub, "bob").await, Browser::sign_in(&hub, "tea").await] {
+        assert!(!stranger.page(&path).await.contains(&form), "it is hers alone");
+        assert_eq!(stranger.post(&form, &fields).await.status(), StatusCode::FORBIDDEN);
+    }
+
+    hub.desk.cancel(&who("amy"), NOW, None, &id, &Edit::default()).await.unwrap();
+    assert!(!amy.page(&path).await.contains(&form), "it is given up");
+    assert_eq!(amy.post(&form, &fields).await.status(), StatusCode::CONFLICT);
+    let other = format!("/booking/{}", book(&hub.desk, "amy", 60, 120).await.id);
+    assert!(amy.page(&other).await.contains("/certificate\""));
+    hub.set_now(at(120));
+    assert!(!amy.page(&other).await.contains("/certificate\""), "it is over");
+    healthy(&hub.desk).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,6 +408,8 @@ const FIELDS: &[&str] = &[
     "wishes",
     "seen",
     "keys",
+    "key",
+    "known",
     "health",
     "code",
     "from",

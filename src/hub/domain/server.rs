@@ -212,6 +212,17 @@ fn is_address(text: &str) -> bool {
     good && begins && host.len() <= 253 && host.bytes().all(plain)
 }
 
+/// Host and port of an address: `host`, `host:port`, `[address]:port`, or an IPv6 address alone.
+pub fn host_and_port(address: &str) -> (&str, &str) {
+    if let Some((host, rest)) = address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, rest.strip_prefix(':').unwrap_or("22"));
+    }
+    match address.split_once(':') {
+        Some((host, port)) if !port.contains(':') => (host, port),
+        _ => (address, "22"),
+    }
+}
+
 /// The disk that the machines of a layout need.
 pub(super) fn disk_of(layout: Layout) -> Bytes {
     Bytes(DISK_FLOOR.0.saturating_mul(u64::from(layout.nodes)))
@@ -232,7 +243,20 @@ pub struct Maintenance {
 
 #[cfg(test)]
 mod tests {
-    use super::is_address;
+    use super::{host_and_port, is_address};
+
+    #[test]
+    fn addresses_have_ports_or_not() {
+        for (address, parts) in [
+            ("h", ("h", "22")),
+            ("h:2222", ("h", "2222")),
+            ("[2001:db8::1]:2222", ("2001:db8::1", "2222")),
+            ("[2001:db8::1]", ("2001:db8::1", "22")),
+            ("2001:db8::1", ("2001:db8::1", "22")),
+        ] {
+            assert_eq!(host_and_port(address), parts);
+        }
+    }
 
     #[test]
     fn an_address_is_one_that_ssh_can_be_given() {

@@ -4,6 +4,7 @@
 
 mod api;
 mod app;
+mod certificate;
 mod extract;
 mod guard;
 mod limit;

@@ -10,7 +10,7 @@ use super::super::ssh::word;
 use crate::{
     cli::store::write_whole,
     core::{Code, Problem, shell::printable},
-    hub::domain::{BookingId, Epoch},
+    hub::domain::{BookingId, Epoch, host_and_port},
 };
 
 /// What the hub gives for a slot.
@@ -167,22 +167,11 @@ fn place(address: &str, account: &str) -> Result<(String, u16), Problem> {
         text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':')
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
     };
-    let (host, port) = split(address.rsplit('@').next().unwrap_or(address));
+    let (host, port) = host_and_port(address.rsplit('@').next().unwrap_or(address));
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     match port {
-        Some(port) if name(&host, b".:-_") && name(account, b".-_") => Ok((host, port)),
+        Some(port) if name(host, b".:-_") && name(account, b".-_") => Ok((host.to_owned(), port)),
         _ => Err(bad()),
-    }
-}
-
-/// `host`, `host:port` or `[address]:port`.
-fn split(address: &str) -> (String, String) {
-    if let Some((host, port)) = address.strip_prefix('[').and_then(|a| a.split_once(']')) {
-        return (host.to_owned(), port.strip_prefix(':').unwrap_or("22").to_owned());
-    }
-    match address.split_once(':') {
-        Some((host, port)) if !port.contains(':') => (host.to_owned(), port.to_owned()),
-        _ => (address.to_owned(), "22".to_owned()),
     }
 }
 
@@ -266,14 +255,5 @@ mod tests {
         let keys = ["ssh-ed25519 AAAA".to_owned(), "ssh-rsa BBBB\n* ssh-rsa CCCC".to_owned()];
         let text = super::known_hosts(&keys);
         assert_eq!(text, "kubecamp-booked-server ssh-ed25519 AAAA\nkubecamp-booked-server ssh-rsa BBBB\n");
-    }
-
-    #[test]
-    fn addresses_have_ports_or_not() {
-        let split = |text| super::split(text);
-        assert_eq!(split("h"), ("h".into(), "22".into()));
-        assert_eq!(split("h:2222"), ("h".into(), "2222".into()));
-        assert_eq!(split("[2001:db8::1]:22"), ("2001:db8::1".into(), "22".into()));
-        assert_eq!(split("2001:db8::1"), ("2001:db8::1".into(), "22".into()));
     }
 }

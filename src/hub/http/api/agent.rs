@@ -7,11 +7,11 @@ use crate::{
     hub::{
         desk::{Caller, Heartbeat as Beat, Report as Told, Step},
         domain::{BookingId, Epoch, Health, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage, Who},
-        gate::{
-            self, Accepted, Events, Extras, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState,
-            Wanted,
+        gate::{self, Accepted, Events, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState, Wanted},
+        http::{
+            Answer, ApiJson, ApiPath, AppState, ProblemBody, Refused, Session,
+            certificate::{Certificate, certify, keys_of},
         },
-        http::{Answer, ApiJson, ApiPath, AppState, GateKeys, ProblemBody, Refused, Session},
     },
 };
 
@@ -25,11 +25,6 @@ fn own_server(session: &Session) -> Answer<ServerId> {
 /// Who an agent may look people up as: it needs the keys of those on its plan.
 fn reader(id: &crate::hub::domain::PersonId) -> Caller {
     Caller::Person { id: id.clone(), role: Role::Student }
-}
-
-fn keys_of(state: &AppState) -> Answer<&GateKeys> {
-    let none = || Problem::new(Code::HubUnknown, "this hub has no keys of a gate").hint("Start it with --keys.");
-    state.site.keys.as_ref().ok_or_else(|| none().into())
 }
 
 /// The public keys of the gate.
@@ -202,23 +197,6 @@ pub(super) struct WantCertificate {
     key: String,
 }
 
-/// A certificate, and where it opens the door.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct Certificate {
-    /// One line as in a `-cert.pub` file; good for the slot's window and its principal only.
-    certificate: String,
-    /// The server's address, with `:port` where it is not 22.
-    address: String,
-    /// The account there.
-    account: String,
-    /// When the door opens.
-    starts: Epoch,
-    /// When it closes.
-    ends: Epoch,
-    /// The keys by which the server proves itself, one OpenSSH line each; empty where the hub was not told.
-    host_keys: Vec<String>,
-}
-
 /// Certifies one's key for one's own slot.
 #[utoipa::path(post, operation_id = "booking_certificate", path = "/api/v1/bookings/{id}/certificate", tag = "gate", params(("id" = BookingId, Path)),
     request_body = WantCertificate, responses(
@@ -231,24 +209,7 @@ pub(super) async fn certificate(
     ApiPath(id): ApiPath<BookingId>,
     ApiJson(want): ApiJson<WantCertificate>,
 ) -> Answer<Json<Certificate>> {
-    let now = state.now();
-    let booking = state.desk.booking(&session.caller, now, &id).await?;
-    if session.caller.person() != Some(&booking.person) {
-        return Err(Problem::new(Code::HubDenied, format!("booking {id} is not yours")).into());
-    }
-    let usable = matches!(booking.state, Stage::Booked | Stage::Delayed | Stage::Arming | Stage::Active);
-    let (true, Some(server)) = (usable, &booking.server) else {
-        return Err(Problem::new(Code::BookState, format!("booking {id} is {}", booking.state)).into());
-    };
-    let server = state.desk.server(&session.caller, now, server).await?;
-    let slot = gate::Slot::new(id.as_str(), booking.person.as_str(), booking.window.starts.0, booking.window.ends.0);
-    // Whether the server is a jump host to labs is its own sshd's affair.
-    let extras = Extras { forwarding: true, sources: vec![] };
-    let serial = u64::from(rand::random::<u32>());
-    let certificate = gate::issue(&keys_of(&state)?.ca, server.id.as_str(), &slot, &want.key, serial, &extras)?;
-    let (starts, ends) = (booking.window.starts, booking.window.ends);
-    let host_keys = state.desk.host_keys(&session.caller, now, &server.id).await?;
-    Ok(Json(Certificate { certificate, address: server.address, account: slot.account, starts, ends, host_keys }))
+    Ok(Json(certify(&state, &session.caller, &id, &want.key).await?))
 }
 
 #[cfg(test)]

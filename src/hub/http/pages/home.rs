@@ -10,6 +10,7 @@ use super::{
     super::{Answer, ApiPath, ApiQuery, AppState, Session},
     Choices, Eyes, Look, Slot, WeekView, WishForm,
     actions::{Instead, instead},
+    entry::Entry,
     visit::{Visit, go},
     window_of,
 };
@@ -162,6 +163,8 @@ pub(super) struct One {
     pub instead: Vec<Instead>,
     /// The recurrence that it belongs to, where more of it than this slot can be given up.
     pub series: Option<Recurring>,
+    /// How to come in without kubecamp; none when no certificate can be had.
+    pub entry: Option<Entry>,
 }
 
 /// What of a recurrence is ahead.
@@ -224,5 +227,6 @@ pub(super) async fn booking(
         None => vec![],
     };
     let series = Recurring::new(&ahead, &booking, &visit);
-    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead, series })
+    let entry = Entry::of(&state, &visit, &booking, server.as_ref()).await?;
+    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead, series, entry })
 }

@@ -8,6 +8,7 @@ mod audit;
 mod civil;
 mod class;
 mod draw;
+mod entry;
 mod failure;
 mod home;
 mod keys;
@@ -58,6 +59,7 @@ table! {
     get "/" => home::show,
     post "/book" => actions::book,
     get "/booking/{id}" => home::booking,
+    post "/booking/{id}/certificate" => entry::certificate,
     post "/booking/{id}/{what}" => actions::change,
     get "/calendar" => sign_in::calendar,
     post "/calendar" => sign_in::make_calendar,

@@ -3,6 +3,7 @@
 use super::{
     actions::Instead,
     draw,
+    entry::{self, Entry},
     home::{Home, One},
     slot::Slot,
     visit::{Frame, Visit},
@@ -203,7 +204,8 @@ fn a_slot_that_was_moved_says_so_once() {
     let note = "server two is in maintenance 2026-11-24T08:00:00Z to 2026-11-24T10:00:00Z: fan; moved to one";
     let own = Booking { note: Some(note.into()), moves: 1, ..booking(1, "amy", now + 3600, 60) };
     let slot = Slot::new(&own, Some(&one), &policy, &look);
-    let shown = One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None };
+    let shown =
+        One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None, entry: None };
     let home = page(Lang::En, Some("Amy"), &home(&civil, now, vec![], &[own]), "home.html");
     for text in [home, page(Lang::En, Some("Amy"), &shown, "booking.html")] {
         assert_eq!(text.matches("2026-11-24 08:00–10:00 (UTC): fan; moved to one").count(), 1, "{text}");
@@ -226,7 +228,8 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
         lab: None,
         once: "x".into(),
     };
-    let mut shown = One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free], series: None };
+    let mut shown =
+        One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free], series: None, entry: None };
     let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
     assert!(text.contains("one: quarantined a process is left") && text.contains("two: later"), "{text}");
     assert!(text.contains("/move\"") && text.contains(&format!("value=\"{}\"", now.0 + 7200)), "{text}");
@@ -255,7 +258,8 @@ fn a_slot_says_whether_the_saved_lab_is_on_its_server() {
         let look = Look { caller: &caller, now, civil: &civil, labs: std::slice::from_ref(&lab) };
         let booking = Booking { state, ..booking(1, "amy", now + 3600, 60) };
         let slot = Slot::new(&booking, Some(&one), &policy, &look);
-        let shown = One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None };
+        let shown =
+            One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None, entry: None };
         page(Lang::En, Some("Amy"), &shown, "booking.html")
     };
     let there = shown("one", "amy", "2x4c8g", State::Booked);
@@ -364,6 +368,48 @@ fn plain_ssh_begins_with_what_fetches_its_certificate() {
     let (slot, connect) = (&home.slots[0].id, home.slots[0].connect.as_ref().unwrap());
     let lines = format!("kubecamp book ssh {slot} --write slot.conf\nssh -F slot.conf kubecamp-{slot}");
     assert_eq!(connect.ssh, lines, "without a certificate nobody is let in");
+}
+
+#[test]
+fn who_has_no_kubecamp_is_told_how_ssh_gets_in() {
+    let now = at("2026-11-23T08:00:00Z");
+    let (booking, one) = (booking(1, "amy", now, 60), server("one"));
+    let file = format!("~/Downloads/kubecamp-{}-cert.pub", booking.id);
+    let command = entry::command(&booking, &one);
+    let whole = format!("ssh -i ~/.ssh/id_ed25519 -o CertificateFile={file} -p 2222 amy@2001:db8::1");
+    assert_eq!(command, whole);
+    let plain = Server { address: "192.0.2.7".into(), ..server("one") };
+    assert!(entry::command(&booking, &plain).ends_with("-cert.pub amy@192.0.2.7"));
+    let config = entry::config(&booking, &one);
+    for line in
+        ["HostName 2001:db8::1", "Port 2222", "User amy", "IdentitiesOnly yes", &format!("CertificateFile {file}")]
+    {
+        assert!(config.lines().any(|l| l == format!("    {line}")), "{line}: {config}");
+    }
+    let keys = vec![("ssh-ed25519 AAAA".to_owned(), "<b>laptop (SHA256:x)".to_owned())];
+    let entry = Entry { keys, command, config, prints: vec!["SHA256:y".to_owned()] };
+    for lang in Lang::ALL {
+        let (policy, caller, civil) = (Policy::default(), amy(), civil("UTC", lang));
+        let slot = Slot::new(&booking, Some(&one), &policy, &Look { caller: &caller, now, civil: &civil, labs: &[] });
+        let shown = One {
+            slot,
+            once: "x".into(),
+            people: vec![],
+            stuck: false,
+            instead: vec![],
+            series: None,
+            entry: Some(entry.clone()),
+        };
+        let text = page(lang, Some("Amy"), &shown, "booking.html");
+        assert!(text.contains("/certificate\"") && text.contains("SHA256:y\n"), "{text}");
+        assert!(
+            text.contains(">&lt;b&gt;laptop (SHA256:x)</option>") && !text.contains("required></textarea>"),
+            "{text}"
+        );
+        assert_eq!(text.contains("Download the certificate"), lang == Lang::En);
+        assert_eq!(text.contains("下载证书"), lang == Lang::Zh);
+        assert_eq!(text.matches("c5rf").count(), text.matches("method=\"post\"").count());
+    }
 }
 
 /// Prints the time; the bound itself holds for a release build: `cargo test --release --lib ten_thousand -- --nocapture`.
