@@ -102,6 +102,11 @@ impl Request {
         self.place == Where::Local
     }
 
+    /// Whether its machines are in kubecamp's own engine, so that nobody but kubecamp reaches their addresses.
+    pub(super) fn is_private(&self) -> bool {
+        matches!(self.engine, Some(EngineAt::Private(_)))
+    }
+
     pub(super) fn state(&self) -> State {
         State {
             format: 1,
