@@ -70,3 +70,29 @@ fn runs_are_those_of_a_lab_that_there_is() {
     fs::write(lab.join("runs/r.ndjson"), event).unwrap();
     assert_eq!(kubecamp(home.path(), &["run", "list"]).code, 0);
 }
+
+/// What stands in the files that people copy: its commands exist, and the schema that they name can be had.
+#[test]
+fn shipped_profiles_name_only_what_there_is() {
+    let home = tempfile::tempdir().unwrap();
+    for name in kubecamp::profile::shipped() {
+        let text = kubecamp(home.path(), &["profile", "show", &name]).out;
+        let mut commands =
+            text.split("kubecamp ").skip(1).map(|rest| rest.split(['\n', ',', '>']).next().unwrap()).peekable();
+        assert!(commands.peek().is_some(), "{text}");
+        for command in commands {
+            let words: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+            let said = kubecamp(home.path(), &words);
+            assert_eq!(said.code, 0, "{name}: {command}: {}", said.err);
+        }
+        let schema = text.lines().next().unwrap().rsplit('=').next().unwrap();
+        assert!(text.contains(&format!("kubecamp profile schema > {schema}\n")), "{text}");
+    }
+    let schema = kubecamp(home.path(), &["profile", "schema"]);
+    assert_eq!(
+        (schema.code, schema.out.as_str()),
+        (0, include_str!("../profiles/profile.schema.json")),
+        "{}",
+        schema.err
+    );
+}

@@ -350,6 +350,8 @@ pub enum ProfileCommand {
         /// The file.
         file: String,
     },
+    /// Write the JSON Schema of profiles to standard output, for an editor.
+    Schema,
 }
 
 #[derive(Debug, Subcommand)]

@@ -204,7 +204,7 @@ fn profiles_are_found_by_name_or_path() {
     std::fs::write(&path, changed("v1.36.3", "v1.37.2")).unwrap();
     assert_eq!(load(name).unwrap().kubernetes, "v1.37.2");
     std::fs::write(&path, changed("v1.36.3", "v9.9.9")).unwrap();
-    assert!(load(name).unwrap_err().to_string().contains(&format!("{name}:12:13: ")));
+    assert!(load(name).unwrap_err().to_string().contains(&format!("{name}:13:13: ")));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(load(name).unwrap_err().to_string().contains("not UTF-8"));
     std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
