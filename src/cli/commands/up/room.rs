@@ -6,7 +6,7 @@ use crate::{
         store::{Store, Where},
     },
     core::{Arch, Bytes, Code, LabName, Problem},
-    machine::{Capacity, EngineAt},
+    machine::{Capacity, Engine, EngineAt},
     profile::{HOST_KEEPS, Lab, Layout, Size, shortfalls},
 };
 
@@ -34,9 +34,7 @@ pub(in crate::cli::commands) fn must_hold(lab: &Lab, places: &Places) -> Result<
 pub(in crate::cli::commands) fn disk_must_hold(lab: &Lab, engine: &EngineAt) -> Result<(), Problem> {
     match engine {
         // The machines share one sparse file, whose size is fixed when the engine makes it.
-        EngineAt::Private(engine) if !engine.join("incus/disks").exists() => {
-            disk_holds(lab, Capacity::here(engine).pool())
-        }
+        EngineAt::Private(engine) if !Engine::new(engine).has_disks() => disk_holds(lab, Capacity::here(engine).pool()),
         // The user's own Incus has storage that the user gave it, on whatever disk.
         _ => Ok(()),
     }
