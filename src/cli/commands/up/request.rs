@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     largest_layout,
-    room::{disk_must_hold, must_hold},
+    room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     cli::{
         args::UpArgs,
         commands::Context,
+        output,
         settings::Config,
         store::{State, Where},
         targets,
@@ -127,11 +128,17 @@ impl Request {
         if !was_local && !self.args.take_over {
             must_be_new(&places, self.lab.name()).await?;
         }
+        let fetch = self.bundle(cx, &LocalResult::default(), this_arch()?)?;
         if self.must_hold_all {
             disk_must_hold(&self.lab, &engine)?;
+            if fetch.is_to_be_built()
+                && let Some(warning) = disk_after_build(&self.lab, &engine, &cx.places.cache)
+            {
+                output::say(&warning);
+            }
         }
         self.engine = Some(engine);
-        let bundle = self.bundle(cx, &LocalResult::default(), this_arch()?)?.lacking_packages().await?;
+        let bundle = fetch.lacking_packages().await?;
         self.packages = Choice::packages(self.args.machines)?.and(bundle);
         if self.args.outbound {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
