@@ -121,7 +121,7 @@ codes! {
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";
     LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to have them installed.";
-    LocalRoot = "KC-LOCAL-ROOT", Preflight, "The private machine engine needs root.", "Run with sudo, or install and start Incus for your user.";
+    LocalRoot = "KC-LOCAL-ROOT", Preflight, "Something on this computer needs root: packages, the node image or the private machine engine.", "Run with sudo, or install and start Incus for your user.";
     // Connect
     HostUnreachable = "KC-HOST-UNREACHABLE", Connect, "A host does not answer.", "Check address, port, power and firewall: ssh -v to it.";
     HostName = "KC-HOST-NAME", Connect, "A host's name cannot be resolved.", "Check the spelling, or use its address.";
