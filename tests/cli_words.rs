@@ -4,13 +4,13 @@ use std::{fs, path::Path, process::Command};
 
 use kubecamp::profile::Lab;
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
-fn kubecamp(home: &Path, args: &[&str]) -> Said {
+pub fn kubecamp(home: &Path, args: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("KUBECAMP_HOME", home);
     let out = command.current_dir(home).args(args).stdin(std::process::Stdio::null()).output().unwrap();
