@@ -45,3 +45,27 @@ fn a_kubectl_for_another_cpu_is_not_run() {
     assert!(!said.err.contains("KC-BUNDLE-ARCH"), "{}", said.err);
     assert!(fs::read_dir(home.path().join("cache/bin")).unwrap().count() == 1);
 }
+
+#[test]
+fn a_damaged_lab_hides_none_of_the_others() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "good", None);
+    let text = fs::read_to_string(lab(home.path(), "other", None).join("lab.yaml")).unwrap();
+    let impossible = text.replace("v1.36.3", "v1.33.1").replace("10.96.0.0/16", "10.244.0.0/16");
+    for (damaged, words) in [("profile: [\n".to_owned(), &[] as &[&str]), (impossible, &["v1.33.1", "10.244.0.0/16"])] {
+        let file = lab(home.path(), "broken", None).join("lab.yaml");
+        fs::write(&file, damaged).unwrap();
+        let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+        let labs: Vec<_> = said.out.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!((said.code, labs), (2, vec!["good", "other"]), "{}", said.err);
+        let told = format!("error: KC-LOCAL-FILE: {} is damaged\n", file.display());
+        assert!(said.err.starts_with(&told) && !said.err.contains("\\x0a"), "{}", said.err);
+        assert!(said.err.contains("hint: Mend the file"), "{}", said.err);
+        let lines: Vec<_> = said.err.lines().filter(|line| line.starts_with("  ")).collect();
+        let with = |word: &str| lines.iter().position(|line| line.contains(word));
+        let places: std::collections::BTreeSet<_> = words.iter().map(|word| with(word).expect(&said.err)).collect();
+        assert!(places.len() == words.len() && !lines.is_empty(), "each is a line of its own: {}", said.err);
+        let one = cli_words::kubecamp(home.path(), &["status", "--name", "broken"]);
+        assert_eq!((one.code, one.err), (2, said.err));
+    }
+}
