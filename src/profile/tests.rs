@@ -197,6 +197,10 @@ fn profiles_are_found_by_name_or_path() {
     let unknown = load("3x2c4").unwrap_err();
     assert_eq!(unknown.iter().next().unwrap().code, Code::ProfileUnknown);
     assert!(told(&unknown).contains("Did you mean `3x2c4g`?"));
+    // A layout, but none that is shipped.
+    let unknown = told(&load("4x2c4g").unwrap_err());
+    let words = ["KC-PROFILE-UNKNOWN", "Shipped are 1x4c12g, 2x4c8g, 3x2c4g.", "kubecamp profile show", "--profile"];
+    assert!(words.iter().all(|word| unknown.contains(word)), "{unknown}");
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("my.yaml");
