@@ -96,3 +96,24 @@ fn shipped_profiles_name_only_what_there_is() {
         schema.err
     );
 }
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("share/man1");
+    let said = kubecamp(home.path(), &["man", "--dir", folder.to_str().unwrap()]);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    let reference = include_str!("../docs/reference/cli.md");
+    let commands: Vec<_> = reference.lines().filter_map(|line| line.strip_prefix("## kubecamp ")).collect();
+    assert!(commands.len() > 40, "{commands:?}");
+    for command in commands {
+        let page = folder.join(format!("kubecamp-{}.1", command.replace(' ', "-")));
+        assert!(fs::read_to_string(&page).unwrap().contains(".TH "), "{}", page.display());
+    }
+    let alone = kubecamp(home.path(), &["man"]);
+    assert!(alone.code == 0 && alone.out.contains(".TH ") && folder.join("kubecamp.1").exists(), "{}", alone.err);
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    let said = kubecamp(home.path(), &["man", "--dir", file.to_str().unwrap()]);
+    assert!(said.code == 2 && said.err.contains("KC-LOCAL-FILE"), "{}", said.err);
+}

@@ -92,8 +92,12 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Write the manual page to standard output.
-    Man,
+    /// Write the manual page to standard output, or those of all commands to a folder.
+    Man {
+        /// The folder for a page of each command, as ~/.local/share/man/man1; it is made where it is not there.
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// What a lab should be and where.
