@@ -305,7 +305,7 @@ pub struct MakeArgs {
     /// What they are: auto (virtual machines where KVM really works, else containers), vm, container.
     #[arg(long, value_name = "KIND", default_value_t)]
     pub machines: Wanted,
-    /// Debian release of the machines.
+    /// Debian release of the machines, on a computer with Debian; elsewhere they have the computer's own.
     #[arg(long, value_name = "RELEASE", value_parser = ["trixie", "bookworm"])]
     pub suite: Option<String>,
     /// Make a user of this name too, with the lab's key and sudo.
