@@ -4,6 +4,7 @@
 
 mod any_bytes;
 mod cli;
+mod cli_labs;
 mod cli_words;
 mod flows;
 mod hub;

@@ -4,13 +4,13 @@ use std::{fs, path::Path, process::Command};
 
 use kubecamp::profile::Lab;
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
-fn kubecamp(home: &Path, args: &[&str]) -> Said {
+pub fn kubecamp(home: &Path, args: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("KUBECAMP_HOME", home);
     let out = command.current_dir(home).args(args).stdin(std::process::Stdio::null()).output().unwrap();
@@ -69,4 +69,51 @@ fn runs_are_those_of_a_lab_that_there_is() {
     fs::create_dir(lab.join("runs")).unwrap();
     fs::write(lab.join("runs/r.ndjson"), event).unwrap();
     assert_eq!(kubecamp(home.path(), &["run", "list"]).code, 0);
+}
+
+/// What stands in the files that people copy: its commands exist, and the schema that they name can be had.
+#[test]
+fn shipped_profiles_name_only_what_there_is() {
+    let home = tempfile::tempdir().unwrap();
+    for name in kubecamp::profile::shipped() {
+        let text = kubecamp(home.path(), &["profile", "show", &name]).out;
+        let mut commands =
+            text.split("kubecamp ").skip(1).map(|rest| rest.split(['\n', ',', '>']).next().unwrap()).peekable();
+        assert!(commands.peek().is_some(), "{text}");
+        for command in commands {
+            let words: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+            let said = kubecamp(home.path(), &words);
+            assert_eq!(said.code, 0, "{name}: {command}: {}", said.err);
+        }
+        let schema = text.lines().next().unwrap().rsplit('=').next().unwrap();
+        assert!(text.contains(&format!("kubecamp profile schema > {schema}\n")), "{text}");
+    }
+    let schema = kubecamp(home.path(), &["profile", "schema"]);
+    assert_eq!(
+        (schema.code, schema.out.as_str()),
+        (0, include_str!("../profiles/profile.schema.json")),
+        "{}",
+        schema.err
+    );
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("share/man1");
+    let said = kubecamp(home.path(), &["man", "--dir", folder.to_str().unwrap()]);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    let reference = include_str!("../docs/reference/cli.md");
+    let commands: Vec<_> = reference.lines().filter_map(|line| line.strip_prefix("## kubecamp ")).collect();
+    assert!(commands.len() > 40, "{commands:?}");
+    for command in commands {
+        let page = folder.join(format!("kubecamp-{}.1", command.replace(' ', "-")));
+        assert!(fs::read_to_string(&page).unwrap().contains(".TH "), "{}", page.display());
+    }
+    let alone = kubecamp(home.path(), &["man"]);
+    assert!(alone.code == 0 && alone.out.contains(".TH ") && folder.join("kubecamp.1").exists(), "{}", alone.err);
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    let said = kubecamp(home.path(), &["man", "--dir", file.to_str().unwrap()]);
+    assert!(said.code == 2 && said.err.contains("KC-LOCAL-FILE"), "{}", said.err);
 }

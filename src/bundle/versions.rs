@@ -94,6 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_reference_names_the_releases_that_there_are() {
+        let hint = Code::BundleUnknown.hint();
+        let (first, last) = (ROWS.first().unwrap().0, ROWS.last().unwrap().0);
+        assert!(hint.contains(&format!("{first} to {last}")) && hint.contains(DEFAULT_KUBERNETES), "{hint}");
+    }
+
+    #[test]
     fn known_minors_have_parts_and_others_are_refused() {
         for known in known_versions() {
             let versions = Versions::of(known).unwrap();

@@ -96,8 +96,12 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Write the manual page to standard output.
-    Man,
+    /// Write the manual page to standard output, or those of all commands to a folder.
+    Man {
+        /// The folder for a page of each command, as ~/.local/share/man/man1; it is made where it is not there.
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// What a lab should be and where.
@@ -112,7 +116,7 @@ pub struct UpArgs {
     /// What the machines made here are: auto (virtual machines where KVM really works, else containers), vm, container.
     #[arg(long, value_name = "KIND", default_value_t, conflicts_with_all = ["host", "hosts"])]
     pub machines: Wanted,
-    /// Layout: nodes x cores c memory GiB g.
+    /// Layout, as nodes x cores c GiB g: 1x4c12g, 2x4c8g or 3x2c4g; another needs a --profile of your own.
     #[arg(long, value_name = "LAYOUT", conflicts_with = "profile")]
     pub layout: Option<Layout>,
     /// Profile: the name of a shipped one, or a file.
@@ -299,13 +303,13 @@ pub enum MachineCommand {
 /// What machines to make.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct MakeArgs {
-    /// Layout: nodes x cores c memory GiB g; the largest that this computer holds by default.
+    /// Layout, as nodes x cores c GiB g: 1x4c12g, 2x4c8g or 3x2c4g; the largest that this computer holds by default.
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
     /// What they are: auto (virtual machines where KVM really works, else containers), vm, container.
     #[arg(long, value_name = "KIND", default_value_t)]
     pub machines: Wanted,
-    /// Debian release of the machines.
+    /// Debian release of the machines, on a computer with Debian; elsewhere they have the computer's own.
     #[arg(long, value_name = "RELEASE", value_parser = ["trixie", "bookworm"])]
     pub suite: Option<String>,
     /// Make a user of this name too, with the lab's key and sudo.
@@ -354,6 +358,8 @@ pub enum ProfileCommand {
         /// The file.
         file: String,
     },
+    /// Write the JSON Schema of profiles to standard output, for an editor.
+    Schema,
 }
 
 #[derive(Debug, Subcommand)]
@@ -447,8 +453,22 @@ fn parse_arch(text: &str) -> Result<Arch, String> {
 mod tests {
     use clap::CommandFactory;
 
+    use crate::profile::Layout;
+
     #[test]
     fn the_tree_is_sound() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_the_layouts_that_there_are() {
+        let root = super::Args::command();
+        for words in [&["up"][..], &["plan"], &["machine", "make"]] {
+            let command = words.iter().fold(&root, |at, word| at.find_subcommand(word).unwrap());
+            let help =
+                command.get_arguments().find(|a| a.get_id().as_str() == "layout").and_then(|a| a.get_help()).unwrap();
+            let help = help.to_string();
+            assert!(Layout::SHIPPED.iter().all(|layout| help.contains(&layout.to_string())), "{words:?}: {help}");
+        }
     }
 }

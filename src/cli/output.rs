@@ -126,7 +126,7 @@ impl Show {
                 })
             }
             Self::Bars => {
-                let bars = Arc::new(Mutex::new(Bars::new()));
+                let bars = Arc::new(Mutex::new(Bars::new(verbose)));
                 *BARS.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&bars);
                 Arc::new(move |event| locked(&bars).event(event))
             }

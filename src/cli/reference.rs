@@ -179,3 +179,29 @@ fn the_list_of_codes_is_whole() {
         assert!(word == "KC" || word.parse::<Code>().is_ok(), "a page names {word}");
     }
 }
+
+/// Whoever reads events knows a run by its flow, so the page names every flow that a command begins.
+#[test]
+fn the_page_of_events_names_every_flow() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/reference/events.md")).unwrap();
+    let line = page.lines().find(|line| line.starts_with("| `flow` |")).unwrap();
+    let mut named: Vec<_> = line.split('`').skip(3).step_by(2).collect();
+    let (mut begun, mut folders) = (vec![], vec![root.join("src/cli/commands")]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
+            for before in ["flow: \"", "carry_out(cx, \""] {
+                let words = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]);
+                begun.extend(words.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+            }
+        }
+    }
+    named.sort_unstable();
+    begun.sort_unstable();
+    assert_eq!(named, begun);
+}

@@ -113,11 +113,11 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(unreadable(&path, e)),
         };
-        let lab = Lab::from_yaml(&text)?;
+        let lab = Lab::from_yaml(&text).map_err(|problem| damaged(&path, problem))?;
         let path = self.file("state.json");
         let text = fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
         let state = serde_json::from_str(&text)
-            .map_err(|e| Problem::new(Code::LocalFile, format!("{} is damaged", path.display())).because(e))?;
+            .map_err(|e| damaged(&path, Problem::new(Code::LocalFile, "the state cannot be read").because(e)))?;
         Ok(Some((lab, state)))
     }
 
@@ -202,6 +202,13 @@ pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// What is wrong with a file of the lab's folder, named.
+fn damaged(path: &Path, problem: Problem) -> Problem {
+    Problem { what: format!("{} is damaged", path.display()), ..problem }.hint(
+        "Mend the file, or move the lab's folder away and bring the lab up anew, on the same hosts and with --take-over.",
+    )
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Problem {

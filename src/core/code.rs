@@ -102,7 +102,7 @@ codes! {
     ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
     HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";
-    HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 9 or 10.";
+    HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 8, 9 or 10; 8 is too old for proxy mode nftables.";
     HostArch = "KC-HOST-ARCH", Preflight, "A host's CPU is not supported or not the bundle's.", "Build the bundle for it: kubecamp bundle build --arch.";
     HostKernel = "KC-HOST-KERNEL", Preflight, "A host's kernel lacks something that the lab needs.", "Use the distribution's stock kernel.";
     HostTools = "KC-HOST-TOOLS", Preflight, "A host lacks a program that the lab needs.", "Install the package named with the host's package manager.";
@@ -121,7 +121,7 @@ codes! {
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";
     LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to have them installed.";
-    LocalRoot = "KC-LOCAL-ROOT", Preflight, "The private machine engine needs root.", "Run with sudo, or install and start Incus for your user.";
+    LocalRoot = "KC-LOCAL-ROOT", Preflight, "Something on this computer needs root: packages, the node image or the private machine engine.", "Run with sudo, or install and start Incus for your user.";
     // Connect
     HostUnreachable = "KC-HOST-UNREACHABLE", Connect, "A host does not answer.", "Check address, port, power and firewall: ssh -v to it.";
     HostName = "KC-HOST-NAME", Connect, "A host's name cannot be resolved.", "Check the spelling, or use its address.";
@@ -145,7 +145,7 @@ codes! {
     BundleVersion = "KC-BUNDLE-VERSION", Bundle, "The bundle holds another Kubernetes version than the profile asks.", "Build one for the profile's version, or change the profile.";
     BundleBuild = "KC-BUNDLE-BUILD", Bundle, "A part of the bundle could not be built.", "Read the tool's output above; finished parts are kept.";
     BundleTools = "KC-BUNDLE-TOOLS", Bundle, "Building from Go modules needs tools that are missing.", "Install Go, a C compiler and mmdebstrap, or build from upstream.";
-    BundleUnknown = "KC-BUNDLE-UNKNOWN", Bundle, "No recipe is known for this Kubernetes version.", "kubecamp bundle build --help lists the versions.";
+    BundleUnknown = "KC-BUNDLE-UNKNOWN", Bundle, "No recipe is known for this Kubernetes version.", "Choose a release of v1.34 to v1.37, as v1.36.3.";
     Download = "KC-DOWNLOAD", Bundle, "A download failed.", "Run the command again; it continues where it stopped. Slow link: set mirrors in config.yaml.";
     DownloadDigest = "KC-DOWNLOAD-DIGEST", Bundle, "A download does not have the expected checksum.", "The mirror may be stale or hostile; try another.";
     // Machine

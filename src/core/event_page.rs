@@ -10,7 +10,7 @@ use super::{Code, Event, EventKind, NodeId, Outcome, PhaseId, Problem, RunId, St
 const KEYS: &[(&str, &str)] = &[
     ("changed", "How many steps changed something."),
     ("done", "How much is done, in bytes or pieces."),
-    ("flow", "The flow: `up` or `reset`."),
+    ("flow", "The flow: `up`, `reset`, `down`, `machine-make`, `hub-enroll` or `hub-unenroll`."),
     ("lab", "The lab."),
     ("line", "One line of a host's output: control characters escaped, secrets replaced by `[redacted]`."),
     ("millis", "How long it took, in milliseconds."),

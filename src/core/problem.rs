@@ -86,14 +86,14 @@ impl Problem {
         self
     }
 
-    /// Keeps the error beneath, and its chain of causes as detail.
+    /// Keeps the error beneath, and its chain of causes as detail, line by line.
     #[must_use]
     pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         let mut cause: Option<&dyn StdError> = Some(&source);
         while let Some(error) = cause {
-            let line = error.to_string();
-            if self.detail.last() != Some(&line) {
-                self.detail.push(line);
+            let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
+            if !self.detail.ends_with(&lines) {
+                self.detail.extend(lines);
             }
             cause = error.source();
         }
@@ -182,3 +182,15 @@ impl fmt::Display for Problems {
 }
 
 impl StdError for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_several_lines_is_several_lines_of_evidence() {
+        let beneath = Problems::from(vec![Problem::new(Code::Usage, "one"), Problem::new(Code::Usage, "two")]);
+        let problem = Problem::new(Code::LocalFile, "damaged").because(beneath.clone()).because(beneath);
+        assert_eq!(problem.detail, ["KC-USAGE: one", "KC-USAGE: two"]);
+    }
+}

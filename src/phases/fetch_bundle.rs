@@ -27,9 +27,14 @@ impl FetchBundle {
         self.file.clone().unwrap_or_else(|| self.request.cache.bundle(&self.request.kubernetes, self.request.arch))
     }
 
+    /// Whether there is none yet.
+    pub fn is_to_be_built(&self) -> bool {
+        self.file.is_none() && !self.path().exists()
+    }
+
     /// The Debian packages that building it needs and this computer lacks; none where nothing is to be built.
     pub async fn lacking_packages(&self) -> Result<Vec<String>, Problem> {
-        if self.file.is_some() || self.path().exists() { Ok(vec![]) } else { lacking_packages(&self.request).await }
+        if self.is_to_be_built() { lacking_packages(&self.request).await } else { Ok(vec![]) }
     }
 }
 

@@ -183,6 +183,18 @@ pub fn no_engine(places: &LocalPlaces) -> Problem {
     places.at.clone().unwrap_or_else(|| private(places).at()).absent()
 }
 
+/// The engine to start for machines of a lab whose engine does not run; `None` where no machine was ever made in it.
+///
+/// # Errors
+/// `KC-ENGINE-START` where it is the user's own Incus, which only the user starts: another engine knows nothing of it.
+pub fn sleeping_engine(places: &LocalPlaces) -> Result<Option<Engine>, Problem> {
+    if let Some(at @ EngineAt::Incus(_)) = &places.at {
+        return Err(at.absent());
+    }
+    let engine = private(places);
+    Ok(engine.has_disks().then_some(engine))
+}
+
 /// The node image that machines begin as.
 fn node_image(places: &LocalPlaces, kind: Kind) -> Result<NodeImage, Problem> {
     Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?.of_kind(kind)))
@@ -391,6 +403,19 @@ mod tests {
         assert!(problem.all_hints()[0].contains("--take-over"), "{problem}");
         must_be_new(&known, &"mine".parse().unwrap()).await.unwrap();
         assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
+    }
+
+    #[test]
+    fn only_an_own_engine_that_holds_machines_is_started_for_them() {
+        let home = tempfile::tempdir().unwrap();
+        let users = places(home.path(), Some(EngineAt::Incus(home.path().join("none.socket"))));
+        assert_eq!(sleeping_engine(&users).err().map(|p| p.code), Some(Code::EngineStart));
+        let other = home.path().join("other");
+        std::fs::create_dir_all(other.join("incus/disks")).unwrap();
+        let found = |at| sleeping_engine(&places(home.path(), at)).unwrap().map(|engine| engine.at());
+        assert_eq!(found(Some(EngineAt::Private(other.clone()))), Some(Engine::new(&other).at()));
+        // Nothing was ever made in this one: it need not be started to remove nothing.
+        assert_eq!((found(None), home.path().join("engine").exists()), (None, false));
     }
 
     #[tokio::test]

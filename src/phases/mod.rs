@@ -60,7 +60,7 @@ pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
 pub use machines::{
     LocalPlaces, MachineEngine, Machines, ProviderSlot, must_be_new, no_engine, place_of, provider_in, running_places,
-    settle,
+    settle, sleeping_engine,
 };
 pub use names::Names;
 pub use pod_network::PodNetwork;

@@ -46,7 +46,7 @@ impl Lab {
 
     /// Reads the text of a `lab.yaml`.
     pub fn from_yaml(text: &str) -> Result<Self, Problem> {
-        serde_yaml::from_str(text)
+        serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
             .map_err(|error| Problem::new(Code::LocalFile, "the stored lab is damaged").because(error))
     }
 

@@ -66,6 +66,11 @@ fn unknown(given: &str) -> Problem {
     let names = shipped();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let hint = match nearest(given, &names) {
+        _ if given.parse::<Layout>().is_ok() => format!(
+            "Shipped are {}. Another layout needs a profile of your own: copy one with kubecamp profile show, change it, \
+             and name it with --profile.",
+            names.join(", ")
+        ),
         Some(meant) => format!("Did you mean `{meant}`?"),
         None => format!("Shipped are {}; any other name is the path of a file.", names.join(", ")),
     };

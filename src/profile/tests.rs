@@ -197,6 +197,10 @@ fn profiles_are_found_by_name_or_path() {
     let unknown = load("3x2c4").unwrap_err();
     assert_eq!(unknown.iter().next().unwrap().code, Code::ProfileUnknown);
     assert!(told(&unknown).contains("Did you mean `3x2c4g`?"));
+    // A layout, but none that is shipped.
+    let unknown = told(&load("4x2c4g").unwrap_err());
+    let words = ["KC-PROFILE-UNKNOWN", "Shipped are 1x4c12g, 2x4c8g, 3x2c4g.", "kubecamp profile show", "--profile"];
+    assert!(words.iter().all(|word| unknown.contains(word)), "{unknown}");
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("my.yaml");
@@ -204,7 +208,7 @@ fn profiles_are_found_by_name_or_path() {
     std::fs::write(&path, changed("v1.36.3", "v1.37.2")).unwrap();
     assert_eq!(load(name).unwrap().kubernetes, "v1.37.2");
     std::fs::write(&path, changed("v1.36.3", "v9.9.9")).unwrap();
-    assert!(load(name).unwrap_err().to_string().contains(&format!("{name}:12:13: ")));
+    assert!(load(name).unwrap_err().to_string().contains(&format!("{name}:13:13: ")));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(load(name).unwrap_err().to_string().contains("not UTF-8"));
     std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();

@@ -19,6 +19,7 @@ pub struct Bars {
     /// How many of the phases each node has behind it.
     passed: BTreeMap<NodeId, u64>,
     width: usize,
+    verbose: bool,
     /// How many have the screen for themselves now.
     hidden: usize,
     /// The lines that came meanwhile.
@@ -26,12 +27,12 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// Bars on standard error.
-    pub fn new() -> Self {
-        Self::on(ProgressDrawTarget::stderr)
+    /// Bars on standard error. With `verbose`, steps found done and remote output stand above them too.
+    pub fn new(verbose: bool) -> Self {
+        Self::on(ProgressDrawTarget::stderr, verbose)
     }
 
-    fn on(target: impl Fn() -> ProgressDrawTarget + Send + 'static) -> Self {
+    fn on(target: impl Fn() -> ProgressDrawTarget + Send + 'static, verbose: bool) -> Self {
         let all = MultiProgress::with_draw_target(target());
         let whole = all.add(ProgressBar::new(0));
         // Of how much is known only when the run begins.
@@ -45,6 +46,7 @@ impl Bars {
             phases: vec![],
             passed: BTreeMap::new(),
             width: 4,
+            verbose,
             hidden: 0,
             held: vec![],
         }
@@ -122,6 +124,10 @@ impl Bars {
             EventKind::RunEnded { outcome, changed, unchanged, millis } => {
                 self.end(*outcome, *changed, *unchanged, *millis);
             }
+            EventKind::StepEnded { phase, step, on, outcome: Outcome::AlreadyDone, .. } if self.verbose => {
+                self.line(&format!("{on}: {phase}/{step} was done already"));
+            }
+            EventKind::Output { on, line } if self.verbose => self.line(&format!("{on} | {}", printable(line))),
             EventKind::StepEnded { .. } | EventKind::Output { .. } => {}
         }
     }
@@ -171,12 +177,6 @@ impl Bars {
     }
 }
 
-impl Default for Bars {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A template that does not parse is a defect of ours; the default still shows something.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -202,7 +202,7 @@ mod tests {
     use indicatif::TermLike;
 
     use super::*;
-    use crate::core::{Code, Problem, RunId};
+    use crate::core::{Code, Problem, RunId, StepId};
 
     /// A terminal that keeps what is written to it.
     #[derive(Debug, Clone, Default)]
@@ -256,9 +256,13 @@ mod tests {
 
     impl Shown {
         fn new(nodes: &[&str], phases: &[&'static str]) -> Self {
+            Self::with(nodes, phases, false)
+        }
+
+        fn with(nodes: &[&str], phases: &[&'static str], verbose: bool) -> Self {
             let paper = Paper::default();
             let screen = paper.clone();
-            let bars = Bars::on(move || ProgressDrawTarget::term_like(Box::new(screen.clone())));
+            let bars = Bars::on(move || ProgressDrawTarget::term_like(Box::new(screen.clone())), verbose);
             let mut shown = Self { bars, paper };
             assert!(!shown.drawn().contains('['), "nothing is known yet, so there is nothing to be full");
             shown.event(EventKind::RunStarted {
@@ -361,6 +365,21 @@ mod tests {
         shown.paper.take();
         shown.bars.show();
         assert!(shown.paper.take().contains("failed in 1.5s"));
+    }
+
+    #[test]
+    fn verbose_tells_above_the_bars_what_was_done_and_said() {
+        for verbose in [false, true] {
+            let mut shown = Shown::with(&["cp"], &["connect"], verbose);
+            let on: NodeId = "cp".parse().unwrap();
+            shown.paper.take();
+            shown.event(EventKind::Output { on: on.clone(), line: "[init] Using".into() });
+            let (phase, step) = (PhaseId::new("control-plane"), StepId::new("init"));
+            shown.event(EventKind::StepEnded { phase, step, on, outcome: Outcome::AlreadyDone, millis: 1 });
+            let told = shown.paper.take();
+            assert_eq!(told.contains("cp | [init] Using"), verbose, "{told}");
+            assert_eq!(told.contains("cp: control-plane/init was done already"), verbose, "{told}");
+        }
     }
 
     #[test]

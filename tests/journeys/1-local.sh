@@ -94,7 +94,8 @@ has 'table inet mine'
 exits 0 kc up --plain "${roomy[@]}"
 has 'is ready'
 
-say "the end: nothing stays"
+say "the end, as after a restart of the computer: down starts the engine, and nothing stays"
+exits 0 kc machine engine stop --yes
 exits 0 kc down --yes
 exits 0 kc machine list
 printf '%s\n' "$OUT" | grep -q 'lab-' && { say "FAILED: machines stay: $OUT"; bad=$((bad + 1)); }

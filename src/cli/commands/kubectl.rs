@@ -9,7 +9,7 @@ use super::Context;
 use crate::{
     bundle::{Bundle, Cache},
     cli::{args::KubectlArgs, store::Where},
-    core::{Code, Problem, Problems},
+    core::{Arch, Code, Problem, Problems},
     profile::Lab,
 };
 
@@ -60,13 +60,35 @@ pub(super) fn run_in(netns: Option<&Path>, mut command: Command) -> Result<u8, P
 fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Problem> {
     let cache = Cache::new(&cx.places.cache);
     let arch = super::up::this_arch()?;
-    let path = bundle.map_or_else(|| cache.bundle(&lab.profile().kubernetes, arch), Path::to_owned);
-    let Ok(bundle) = Bundle::open(&path) else { return Ok("kubectl".into()) };
-    let Some(member) = bundle.member("kubectl") else { return Ok("kubectl".into()) };
-    let blob = bundle.plain(member);
+    let usual = cache.bundle(&lab.profile().kubernetes, arch);
+    let Ok(mut opened) = Bundle::open(bundle.unwrap_or(&usual)) else { return Ok("kubectl".into()) };
+    if opened.manifest().arch != arch {
+        // That of the lab's hosts does not run here; the same version's for this computer may be at hand.
+        let its = opened.manifest().arch;
+        opened = Bundle::open(&usual).map_err(|_| foreign(lab, its, arch))?;
+    }
+    let Some(member) = opened.member("kubectl") else { return Ok("kubectl".into()) };
+    let blob = opened.plain(member);
     let to = cx.places.cache.join("bin").join(format!("kubectl-{}", &blob.sha256()[..16]));
     if !to.exists() {
-        bundle.unpack("kubectl", &to)?;
+        opened.unpack("kubectl", &to)?;
     }
     Ok(to)
+}
+
+/// The problem that the lab's kubectl is for the hosts' CPU, which is not this computer's.
+fn foreign(lab: &Lab, its: Arch, here: Arch) -> Problem {
+    let name = lab.name();
+    let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
+    let what = format!("the kubectl of the lab's bundle is for {its}, and this computer is {here}");
+    let node = &lab.control_plane().name;
+    Problem::new(Code::BundleArch, what)
+        .hint(format!(
+            "Run the lab's own as root on its control plane: kubecamp{flag} ssh {node} -- kubectl --kubeconfig \
+             /etc/kubernetes/admin.conf get nodes."
+        ))
+        .hint(format!(
+            "For one here make the same version's bundle: kubecamp bundle build --kubernetes {}.",
+            lab.profile().kubernetes
+        ))
 }

@@ -11,7 +11,7 @@ use crate::{
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
-    machine::{Choice, Engine, Machine, Packages},
+    machine::{Choice, Engine, Machine, Packages, Recipe},
     phases::{LocalPlaces, SudoUser, must_be_new, settle},
     profile::{self, Lab},
     render::table,
@@ -19,6 +19,10 @@ use crate::{
 
 /// `kubecamp machine make`: a lab's machines without Kubernetes.
 pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
+    if args.suite.is_some() {
+        // Refused before anything is installed for it.
+        Recipe::here(args.suite.as_deref())?;
+    }
     let known = cx.store.load()?;
     let (lab, mut state) = wanted(cx, &args, known.clone())?;
     let user = match args.sudo_user {

@@ -86,7 +86,7 @@ async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
         Command::Hub(command) => hub::hub(cx, command).await.map(|()| 0),
         Command::Agent(args) => agent::agent(cx, args).await.map(|()| 0),
         Command::Completions { shell } => Ok(meta::completions(shell)),
-        Command::Man => Ok(meta::man()?),
+        Command::Man { dir } => Ok(meta::man(dir.as_deref())?),
     }
 }
 

@@ -1,7 +1,10 @@
 use serde::Serialize;
 
 use crate::{
-    cli::{args::ProfileCommand, output},
+    cli::{
+        args::ProfileCommand,
+        output::{self, Format},
+    },
     core::{Code, Problem, Problems},
     profile::{self, Cni, ProxyMode},
     render::{count, table},
@@ -36,6 +39,7 @@ pub(super) fn profile(command: ProfileCommand) -> Result<(), Problems> {
             let nodes = count(profile.nodes.len() as u64, "node");
             output::data(&format!("{file}: {nodes}, Kubernetes {}, good\n", profile.kubernetes));
         }
+        ProfileCommand::Schema => output::value(Format::Json, &profile::schema(), |_| String::new())?,
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use crate::{
     engine::{Crew, Mode, Run, run_flow},
     flows,
     host::Facts,
-    machine::Provider,
-    phases::{Owner, remove_unfinished},
+    machine::{IncusProvider, Provider},
+    phases::{LocalPlaces, Owner, place_of, provider_in, remove_unfinished, sleeping_engine},
     profile::Lab,
 };
 
@@ -229,8 +229,7 @@ async fn remove_machines(cx: &Context, lab: &Lab, state: &State) -> Result<(), P
 }
 
 async fn remove_each(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Result<(), Problem> {
-    // Without its engine nothing of a machine runs; the engine's folder still has its disk.
-    let provider = cx.provider(lab, state).await?;
+    let Some(provider) = provider_awake(cx, lab, state, run).await? else { return Ok(()) };
     // Those that exist rather than those of the profile: an earlier profile may have had more.
     for machine in provider.list(Some(lab.name())).await? {
         if cx.cancel.is_cancelled() {
@@ -243,10 +242,26 @@ async fn remove_each(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Resul
     remove_unfinished(&provider, &Cache::new(&cx.places.cache)).await
 }
 
+/// The provider of the lab's machines. Without its engine nothing of a machine runs, as after a restart of the computer,
+/// but the engine's folder still has its disk: kubecamp's own engine is started for it. `None` where it has no machine.
+async fn provider_awake(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Result<Option<IncusProvider>, Problem> {
+    let places = LocalPlaces { at: state.engine.clone(), ..cx.local_places() };
+    if let Some(place) = place_of(&places, lab.name()).await? {
+        return provider_in(place, &places).map(Some);
+    }
+    let Some(engine) = sleeping_engine(&places)? else { return Ok(None) };
+    let place = tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => return Err(cancelled()),
+        place = engine.start(&*run.journal) => place?,
+    };
+    provider_in(place, &places).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile;
+    use crate::{machine::EngineAt, profile};
 
     #[test]
     fn the_hosts_of_another_lab_are_not_reset() {
@@ -259,6 +274,18 @@ mod tests {
         assert_eq!(ours.keys().map(NodeId::as_str).collect::<Vec<_>>(), ["cp", "worker-2"]);
         let taken: Vec<_> = taken.iter().map(|p| (p.on.as_ref().unwrap().as_str(), p.code)).collect();
         assert_eq!(taken, [("worker-1", Code::HostTaken)]);
+    }
+
+    /// Its engine was noted, and then something kept `up` from starting it.
+    #[tokio::test]
+    async fn a_lab_whose_engine_never_ran_goes_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        let lab = Lab::new(cx.global.name.clone(), profile::load("1x4c12g").unwrap()).unwrap();
+        let engine = dir.path().join("engine");
+        let state = State { engine: Some(EngineAt::Private(engine.clone())), ..State::new(Where::Local) };
+        remove_machines(&cx, &lab, &state).await.unwrap();
+        assert!(!engine.exists());
     }
 
     #[test]

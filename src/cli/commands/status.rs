@@ -7,12 +7,12 @@ use crate::{
     cli::{
         args::StatusArgs,
         output,
-        store::{Store, Where},
+        store::{State, Store, Where},
     },
     core::{Bytes, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
-    profile::{Cni, ProxyMode},
+    profile::{Cni, Lab, ProxyMode},
     render::table,
     transport::SshTarget,
 };
@@ -65,6 +65,25 @@ struct LabLine {
     proxy_mode: ProxyMode,
     clean: bool,
     folder: PathBuf,
+}
+
+impl LabLine {
+    fn of(lab: &Lab, state: State, store: &Store) -> Self {
+        let place = match state.place {
+            Where::Local => "local".to_owned(),
+            Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
+        };
+        Self {
+            lab: lab.name().to_string(),
+            layout: lab.layout().to_string(),
+            kubernetes: lab.profile().kubernetes.clone(),
+            place,
+            cni: lab.profile().network.cni,
+            proxy_mode: lab.profile().proxy.mode,
+            clean: state.clean,
+            folder: store.folder().to_owned(),
+        }
+    }
 }
 
 /// Read on each node: what it is by itself, and on the control plane what the API server says of all.
@@ -163,27 +182,18 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
 }
 
 fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
-    let mut labs = vec![];
+    let (mut labs, mut damaged) = (vec![], vec![]);
     for name in Store::all(&cx.places.labs) {
         let store = Store::of(&cx.places.labs, &name);
-        if let Some((lab, state)) = store.load()? {
-            let place = match state.place {
-                Where::Local => "local".to_owned(),
-                Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
-            };
-            labs.push(LabLine {
-                lab: name.to_string(),
-                layout: lab.layout().to_string(),
-                kubernetes: lab.profile().kubernetes.clone(),
-                place,
-                cni: lab.profile().network.cni,
-                proxy_mode: lab.profile().proxy.mode,
-                clean: state.clean,
-                folder: store.folder().to_owned(),
-            });
+        match store.load() {
+            Ok(Some((lab, state))) => labs.push(LabLine::of(&lab, state, &store)),
+            Ok(None) => {}
+            // It hides none of the others.
+            Err(problem) => damaged.push(problem),
         }
     }
-    Ok(output::value(args.output, &labs, |wide| labs_text(&labs, wide))?)
+    output::value(args.output, &labs, |wide| labs_text(&labs, wide))?;
+    Problems::check(damaged)
 }
 
 fn labs_text(labs: &[LabLine], wide: bool) -> String {

@@ -80,6 +80,11 @@ impl Engine {
         EngineAt::Private(self.dir.clone())
     }
 
+    /// Whether it ever ran, so that it may hold disks: until then there are none, and no room is set aside for them.
+    pub fn has_disks(&self) -> bool {
+        self.dir.join("incus/disks").exists()
+    }
+
     /// The network namespace that its machines live in.
     pub fn netns(&self) -> &Path {
         &self.netns

@@ -4,6 +4,7 @@ use std::{
     process::Stdio,
 };
 
+use rustix::process::geteuid;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -14,6 +15,8 @@ use crate::core::{Code, EventKind, NodeId, Problem, Report};
 
 /// Lines of the build's output that a problem shows.
 const TAIL: usize = 15;
+/// Runs what follows in namespaces that end with it, mounts and processes; one pipe keeps all of its words in order.
+const UNSHARED: &str = "exec 2>&1; exec unshare --mount --propagation private --pid --fork --kill-child sh -c \"$1\"";
 /// The script's steps, for progress.
 const STEPS: [&str; 6] = ["packages", "settings", "kernel", "disk", "pack", "done"];
 
@@ -48,6 +51,7 @@ impl NodeImage {
         if file.is_file() {
             return Ok(file);
         }
+        must_be_root(geteuid().is_root())?;
         let local = |e| Problem::new(Code::LocalFile, format!("{} cannot be written", self.cache.display())).because(e);
         fs::create_dir_all(&self.cache).map_err(local)?;
         remove_old_work(&self.cache);
@@ -60,10 +64,9 @@ impl NodeImage {
     }
 
     async fn build(&self, work: &Path, out: &Path, report: &dyn Report) -> Result<(), Problem> {
-        // Mounts and processes of the build live in namespaces that end with it.
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c", SCRIPT]);
+        let mut command = Command::new("sh");
         command
+            .args(["-c", UNSHARED, "node-image", SCRIPT])
             .env("SUITE", &self.recipe.suite)
             .env("ARCH", &self.recipe.arch)
             .env("MACHINE", self.recipe.machine)
@@ -76,7 +79,6 @@ impl NodeImage {
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .kill_on_drop(true);
         let broken = |e| Problem::new(Code::EngineImage, "the build of the node image could not be run").because(e);
         let mut child = command.spawn().map_err(broken)?;
@@ -88,6 +90,17 @@ impl NodeImage {
         let what = format!("the node image of {} could not be built", self.recipe.suite);
         Err(Problem::new(Code::EngineImage, what).detail(tail))
     }
+}
+
+/// The image's files belong to root and to the system's users, which only root can give them.
+fn must_be_root(is_root: bool) -> Result<(), Problem> {
+    if is_root {
+        return Ok(());
+    }
+    Err(Problem::new(Code::LocalRoot, "the node image is not there yet, and building it needs root").hint(
+        "Run with sudo. Once the image is in your Incus nobody needs root for it: sudo kubecamp machine make --name \
+         image, then sudo kubecamp down --name image.",
+    ))
 }
 
 /// Passes the output on; returns its last lines. The child's standard input stays open until it ends.
@@ -130,7 +143,30 @@ fn remove_old_work(cache: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::*;
+
+    #[test]
+    fn who_is_not_root_is_told_so_before_the_build() {
+        must_be_root(true).unwrap();
+        let problem = must_be_root(false).unwrap_err();
+        assert_eq!(problem.code, Code::LocalRoot);
+        assert!(problem.what.contains("needs root") && problem.all_hints()[0].contains("sudo kubecamp machine make"));
+    }
+
+    #[test]
+    fn what_the_build_says_on_standard_error_is_evidence_too() {
+        let bin = tempfile::tempdir().unwrap();
+        let sham = bin.path().join("unshare");
+        fs::write(&sham, "#!/bin/sh\necho \"$#: unshare failed: Operation not permitted\" >&2\nexit 1\n").unwrap();
+        fs::set_permissions(&sham, Permissions::from_mode(0o755)).unwrap();
+        let mut sh = std::process::Command::new("/bin/sh");
+        let out = sh.args(["-c", UNSHARED, "node-image", "echo \"a  b\""]).env("PATH", bin.path()).output().unwrap();
+        // Eight words of ours, and the script as one.
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), "9: unshare failed: Operation not permitted\n");
+        assert!(!out.status.success() && out.stderr.is_empty());
+    }
 
     #[test]
     fn only_the_work_of_dead_builds_is_removed() {

@@ -66,7 +66,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// The recipe for this computer's CPU from its own mirrors and keyrings; `suite` defaults to the newest that its
-    /// distribution offers for nodes: `trixie` on Debian, its own release on Ubuntu.
+    /// distribution offers for nodes: `trixie` on Debian, its own release on Ubuntu, whose mirrors have no Debian.
     pub fn here(suite: Option<&str>) -> Result<Self, Problem> {
         let (os, apt) = (OsRelease::here(), AptSources::here());
         Self::from(&os, &apt, suite, std::env::consts::ARCH)
@@ -86,6 +86,12 @@ impl Recipe {
             other => return Err(refuse(format!("there are no node images for {other}"))),
         };
         let suite = match suite {
+            Some(other) if os.id != "debian" && other != os.codename => {
+                let why = format!("{other} is a release of Debian, and this computer's packages come from {}", os.id);
+                return Err(
+                    refuse(why).hint(format!("Leave --suite out: machines are {} {} then.", os.id, os.codename))
+                );
+            }
             Some(suite) => suite.to_owned(),
             None if os.id == "debian" => "trixie".to_owned(),
             None => os.codename.clone(),
@@ -190,6 +196,19 @@ mod tests {
         // Where the partition begins, the file system does.
         assert!(DISK.contains("start=97MiB") && DISK.contains("offset=$((97 * 1048576))"));
         assert!(DISK.contains("size=2974MiB") && DISK.contains("\"$disk\" 2974M"));
+    }
+
+    #[test]
+    fn another_distributions_release_is_refused() {
+        let os = OsRelease { id: "ubuntu".into(), codename: "noble".into() };
+        let apt = AptSources::parse("deb http://mirror.example/ubuntu noble main universe", "");
+        let recipe = |suite| Recipe::from(&os, &apt, suite, "x86_64");
+        let problem = recipe(Some("bookworm")).unwrap_err();
+        assert_eq!(problem.code, Code::EngineImage);
+        assert!(problem.all_hints()[0].contains("Leave --suite out: machines are ubuntu noble"), "{problem:?}");
+        for own in [None, Some("noble")] {
+            assert_eq!(recipe(own).unwrap().suite, "noble");
+        }
     }
 
     #[test]

@@ -41,6 +41,19 @@ fn every_supported_family_passes() {
 }
 
 #[test]
+fn the_hint_names_the_oldest_systems_that_are_taken() {
+    let hint = Code::HostOs.hint();
+    for (id, oldest, words) in
+        [("debian", 12, "Debian 12 "), ("ubuntu", 22, "Ubuntu 22.04 "), ("rocky", 8, "RHEL-like 8, ")]
+    {
+        assert!(hint.contains(words), "{hint}");
+        assert_eq!(codes(|_| format!("os.id={id}\nos.version={oldest}.1\n")), [], "{id}");
+        let older = codes(|_| format!("os.id={id}\nos.version={}\n", oldest - 1));
+        assert!(!older.is_empty() && older.iter().all(|code| *code == Code::HostOs), "{id}: {older:?}");
+    }
+}
+
+#[test]
 fn each_fault_has_its_code() {
     for (fact, code) in [
         ("os.id=plan9", Code::HostOs),

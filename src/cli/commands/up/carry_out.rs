@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::{PREFLIGHT, Request, Site, agree_to_packages, run_here, this_arch};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Mode, Phase, Run},
     flows::{self, LocalResult},
+    profile::Lab,
 };
 
 /// `kubecamp up`.
@@ -41,16 +42,22 @@ fn finish(cx: &Context, request: &Request, run: &Run) {
     if run.summary().changed > 0 {
         say_times(&run.journal);
     }
-    let name = request.lab.name();
+    let kubeconfig = (!request.is_private()).then(|| cx.store.file("kubeconfig"));
+    output::say(&ready_text(&request.lab, kubeconfig.as_deref()));
+}
+
+/// What there is now, and what to do with it; `kubeconfig` is for the user's own kubectl, where that reaches the lab.
+fn ready_text(lab: &Lab, kubeconfig: Option<&Path>) -> String {
+    let name = lab.name();
     let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
-    output::say(&format!(
-        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}\n  export KUBECONFIG={}\n  kubecamp{flag} reset    gives the machines back clean",
-        request.lab.layout(),
-        request.lab.profile().network.cni,
-        request.lab.profile().proxy.mode,
-        request.lab.control_plane().name,
-        cx.store.file("kubeconfig").display(),
-    ));
+    let own = kubeconfig.map(|file| format!("\n  export KUBECONFIG={}", file.display())).unwrap_or_default();
+    format!(
+        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}{own}\n  kubecamp{flag} reset    gives the machines back clean",
+        lab.layout(),
+        lab.profile().network.cni,
+        lab.profile().proxy.mode,
+        lab.control_plane().name,
+    )
 }
 
 async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
@@ -79,4 +86,45 @@ fn announce(request: &Request, run: &Run, local: &[Box<dyn Phase>]) {
     let (before, after) = if request.is_local() { (local, vec![]) } else { (vec![], local) };
     let phases = [before, vec![Crew::CONNECT, PREFLIGHT], after, flows::UP.to_vec()].concat();
     run.journal.event(EventKind::RunStarted { flow: "up".into(), lab: request.lab.name().clone(), nodes, phases });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{
+            args::{Args, Command},
+            store::{State, Where},
+        },
+        machine::EngineAt,
+    };
+
+    #[test]
+    fn plain_kubectl_is_named_only_where_it_reaches_the_lab() {
+        let lab = Lab::new("team7".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let reached = ready_text(&lab, Some(Path::new("/labs/team7/kubeconfig")));
+        assert!(reached.contains("\n  export KUBECONFIG=/labs/team7/kubeconfig\n"), "{reached}");
+        let private = ready_text(&lab, None);
+        assert!(!private.contains("KUBECONFIG"), "{private}");
+        for text in [reached, private] {
+            assert!(text.contains("\n  kubecamp --name team7 kubectl -- get nodes\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_lab_in_the_private_engine_is_known_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        let lab = Lab::new(cx.global.name.clone(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        for (engine, private) in
+            [(EngineAt::Private("/data/engine".into()), true), (EngineAt::Incus("/run/incus".into()), false)]
+        {
+            let state = State { engine: Some(engine), ..State::new(Where::Local) };
+            cx.store.save(&lab, &state).unwrap();
+            let Command::Up(args) = Args::parse_from(["kubecamp", "up"]).command else { panic!("another command") };
+            assert_eq!(Request::of(&cx, args).unwrap().is_private(), private);
+        }
+    }
 }

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     largest_layout,
-    room::{disk_must_hold, must_hold},
+    room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     cli::{
         args::UpArgs,
         commands::Context,
+        output,
         settings::Config,
         store::{State, Where},
         targets,
@@ -17,7 +18,7 @@ use crate::{
     core::{Arch, Code, NodeId, Problem, Problems},
     engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
-    inventory,
+    inventory::{self, HostEntry},
     machine::{Choice, Engine, EngineAt, Packages},
     phases::{FetchBundle, LocalPlaces, Owner, must_be_new, settle},
     profile::{self, Lab, Profile},
@@ -46,30 +47,10 @@ pub(in crate::cli::commands) struct Request {
 impl Request {
     pub(in crate::cli::commands) fn of(cx: &Context, mut args: UpArgs) -> Result<Self, Problems> {
         let known = cx.store.load()?;
-        let asked = args.local || !args.host.is_empty() || args.hosts.is_some();
-        let place = match (&known, asked) {
-            (Some((_, state)), false) => state.place.clone(),
-            (None, false) => {
-                return Err(Problem::new(Code::Usage, "nothing says where the lab's nodes are")
-                    .hint("Use --local for machines on this computer, or --host once per node, or --hosts FILE.")
-                    .into());
-            }
-            _ if args.local => Where::Local,
-            _ => Where::Hosts(vec![]),
-        };
-        let wants_profile = args.layout.is_some()
-            || args.profile.is_some()
-            || args.proxy_mode.is_some()
-            || args.cni.is_some()
-            || args.kubernetes.is_some();
-        let lab = match &known {
-            Some((lab, _)) if !wants_profile => lab.clone(),
-            _ => Lab::new(cx.global.name.clone(), profile_of(&args)?)?,
-        };
-        let place = match place {
-            Where::Hosts(hosts) if hosts.is_empty() => Where::Hosts(hosts_of(&args, &lab)?),
-            place => place,
-        };
+        let (known_lab, known_state) = (known.as_ref().map(|(lab, _)| lab), known.as_ref().map(|(_, state)| state));
+        let place = place_of(&args, known_state)?;
+        let lab = lab_of(cx, &args, known_lab)?;
+        let place = with_hosts(place, &args, &lab, known_state.is_some_and(|state| state.clean))?;
         // A lab keeps the bundle that it was made from, perhaps a patched one, for as long as its Kubernetes stays.
         let remembered = args.bundle.is_none();
         if remembered {
@@ -122,6 +103,11 @@ impl Request {
         self.place == Where::Local
     }
 
+    /// Whether its machines are in kubecamp's own engine, so that nobody but kubecamp reaches their addresses.
+    pub(super) fn is_private(&self) -> bool {
+        matches!(self.engine, Some(EngineAt::Private(_)))
+    }
+
     pub(super) fn state(&self) -> State {
         State {
             format: 1,
@@ -142,11 +128,17 @@ impl Request {
         if !was_local && !self.args.take_over {
             must_be_new(&places, self.lab.name()).await?;
         }
+        let fetch = self.bundle(cx, &LocalResult::default(), this_arch()?)?;
         if self.must_hold_all {
             disk_must_hold(&self.lab, &engine)?;
+            if fetch.is_to_be_built()
+                && let Some(warning) = disk_after_build(&self.lab, &engine, &cx.places.cache)
+            {
+                output::say(&warning);
+            }
         }
         self.engine = Some(engine);
-        let bundle = self.bundle(cx, &LocalResult::default(), this_arch()?)?.lacking_packages().await?;
+        let bundle = fetch.lacking_packages().await?;
         self.packages = Choice::packages(self.args.machines)?.and(bundle);
         if self.args.outbound {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
@@ -239,6 +231,37 @@ fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
     cx.store.key()
 }
 
+/// Where the nodes are to be: as the command line says, its hosts still to come, else where the lab is known to be.
+fn place_of(args: &UpArgs, known: Option<&State>) -> Result<Where, Problem> {
+    let named = !args.host.is_empty() || args.hosts.is_some();
+    match known {
+        _ if args.local => Ok(Where::Local),
+        _ if named => Ok(Where::Hosts(vec![])),
+        Some(state) => Ok(state.place.clone()),
+        None => Err(Problem::new(Code::Usage, "nothing says where the lab's nodes are")
+            .hint("Use --local for machines on this computer, or --host once per node, or --hosts FILE.")),
+    }
+}
+
+/// The lab that is asked for: one that is known keeps its profile unless another is named, and a flag for a single key
+/// changes that key alone.
+fn lab_of(cx: &Context, args: &UpArgs, known: Option<&Lab>) -> Result<Lab, Problems> {
+    let (name, mut profile) = match known {
+        Some(lab) if args.layout.is_none() && args.profile.is_none() => (lab.name().clone(), lab.profile().clone()),
+        _ => (cx.global.name.clone(), profile_of(args)?),
+    };
+    if let Some(mode) = args.proxy_mode {
+        profile.proxy.mode = mode;
+    }
+    if let Some(cni) = args.cni {
+        profile.network.cni = cni;
+    }
+    if let Some(version) = &args.kubernetes {
+        profile.kubernetes.clone_from(version);
+    }
+    Lab::new(name, profile)
+}
+
 fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
     let hosts = match &args.hosts {
         Some(file) => inventory::load(file)?.hosts.len(),
@@ -254,24 +277,116 @@ fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
             _ => "3x2c4g".to_owned(),
         },
     };
-    let mut profile = profile::load(&name)?;
-    if let Some(mode) = args.proxy_mode {
-        profile.proxy.mode = mode;
-    }
-    if let Some(cni) = args.cni {
-        profile.network.cni = cni;
-    }
-    if let Some(version) = &args.kubernetes {
-        profile.kubernetes.clone_from(version);
-    }
-    Ok(profile)
+    profile::load(&name)
 }
 
-fn hosts_of(args: &UpArgs, lab: &Lab) -> Result<Vec<(NodeId, inventory::HostEntry)>, Problems> {
-    let entries = match &args.hosts {
-        Some(file) => inventory::load(file)?.hosts,
-        None => inventory::entries(&args.host)?,
-    };
+/// The place with its hosts as the lab's nodes: those named now, or those of a lab that was reset, which may have
+/// another profile by now.
+fn with_hosts(place: Where, args: &UpArgs, lab: &Lab, clean: bool) -> Result<Where, Problems> {
+    match place {
+        Where::Hosts(hosts) if hosts.is_empty() => assign(lab, hosts_of(args)?),
+        // Another profile for a lab that is up is refused as such, whatever its hosts.
+        Where::Hosts(hosts) if clean => assign(lab, remembered(hosts, lab)),
+        place => Ok(place),
+    }
+}
+
+fn hosts_of(args: &UpArgs) -> Result<Vec<HostEntry>, Problems> {
+    match &args.hosts {
+        Some(file) => Ok(inventory::load(file)?.hosts),
+        None => inventory::entries(&args.host),
+    }
+}
+
+/// The hosts that a lab had, each the node that it was where the profile still has all of these.
+fn remembered(hosts: Vec<(NodeId, HostEntry)>, lab: &Lab) -> Vec<HostEntry> {
+    let same = hosts.iter().all(|(node, _)| lab.node(node).is_some());
+    hosts.into_iter().map(|(node, host)| HostEntry { node: same.then_some(node), ..host }).collect()
+}
+
+fn assign(lab: &Lab, hosts: Vec<HostEntry>) -> Result<Where, Problems> {
     let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
-    inventory::assign(&lab.layout().to_string(), &nodes, entries)
+    inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::args::{Args, Command},
+        profile::{Cni, ProxyMode},
+    };
+
+    /// A context whose lab has this layout on hosts of the user's.
+    fn with_lab(folder: &Path, layout: &str, clean: bool) -> Context {
+        let cx = Context::of_test(folder);
+        let lab = Lab::new(cx.global.name.clone(), profile::load(layout).unwrap()).unwrap();
+        let host = |(node, i): (&profile::NodeSpec, u32)| (node.name.clone(), HostEntry::at(format!("192.0.2.{i}")));
+        let hosts = lab.nodes().iter().zip(1..).map(host).collect();
+        cx.store.save(&lab, &State { clean, ..State::new(Where::Hosts(hosts)) }).unwrap();
+        cx
+    }
+
+    /// What `kubecamp up` with these words asks for.
+    fn asked(cx: &Context, words: &[&str]) -> Result<Request, Problems> {
+        let args = Args::parse_from(["kubecamp", "up"].into_iter().chain(words.iter().copied()));
+        let Command::Up(args) = args.command else { panic!("another command") };
+        Request::of(cx, args)
+    }
+
+    fn refused(cx: &Context, words: &[&str]) -> Code {
+        asked(cx, words).err().unwrap().iter().next().unwrap().code
+    }
+
+    #[test]
+    fn a_flag_changes_one_key_of_a_known_lab_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "2x4c8g", true);
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        let mut profiles = std::array::from_fn::<_, 3, _>(|_| lab.profile().clone());
+        profiles[0].proxy.mode = ProxyMode::Ipvs;
+        profiles[1].network.cni = Cni::Bridge;
+        profiles[2].kubernetes = "v1.35.4".into();
+        let flags = [["--proxy-mode", "ipvs"], ["--cni", "bridge"], ["--kubernetes", "v1.35.4"]];
+        for (words, wanted) in flags.into_iter().zip(profiles) {
+            let request = asked(&cx, &words).unwrap();
+            assert_eq!(*request.lab.profile(), wanted, "{words:?}");
+            let (Where::Hosts(now), Where::Hosts(then)) = (&request.place, &state.place) else { panic!("no hosts") };
+            assert!(now.iter().zip(then).all(|(now, then)| now.0 == then.0 && now.1.address == then.1.address));
+            assert_eq!(now.len(), then.len());
+        }
+        cx.store.save(&lab, &State { clean: true, ..State::new(Where::Local) }).unwrap();
+        assert_eq!(asked(&cx, &["--local", "--cni", "bridge"]).unwrap().lab.layout(), lab.layout());
+    }
+
+    #[test]
+    fn a_lab_that_is_up_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "2x4c8g", false);
+        assert_eq!(refused(&cx, &["--cni", "bridge"]), Code::LabDiffers);
+        assert_eq!(refused(&cx, &["--layout", "3x2c4g"]), Code::LabDiffers);
+        // It is so already.
+        asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
+    }
+
+    #[test]
+    fn remembered_hosts_are_counted_for_another_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "2x4c8g", true);
+        for layout in ["3x2c4g", "1x4c12g"] {
+            assert_eq!(refused(&cx, &["--layout", layout]), Code::HostCount, "{layout}");
+        }
+        // Nodes of other names take the hosts in their order.
+        let mine = profile::shipped_text("2x4c8g").unwrap().replace("worker-1", "other");
+        let file = dir.path().join("my.yaml");
+        std::fs::write(&file, mine).unwrap();
+        let request = asked(&cx, &["--profile", file.to_str().unwrap()]).unwrap();
+        let Where::Hosts(hosts) = request.place else { panic!("no hosts") };
+        let pairs: Vec<_> = hosts.iter().map(|(node, host)| format!("{node}={host}")).collect();
+        assert_eq!(pairs, ["cp=192.0.2.1", "other=192.0.2.2"]);
+    }
 }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{os::unix::fs::MetadataExt, path::Path};
 
 use crate::{
     cli::{
@@ -6,9 +6,13 @@ use crate::{
         store::{Store, Where},
     },
     core::{Arch, Bytes, Code, LabName, Problem},
-    machine::{Capacity, EngineAt},
+    machine::{Capacity, Engine, EngineAt},
     profile::{HOST_KEEPS, Lab, Layout, Size, shortfalls},
 };
+
+/// The most that building a bundle from Go modules takes in the cache; a download of its parts takes far less. Which it
+/// will be, and what is there of it already, shows only in the build.
+const BUILD: Bytes = Bytes::gib(13);
 
 /// This computer's architecture, which its machines have too.
 pub(in crate::cli::commands) fn this_arch() -> Result<Arch, Problem> {
@@ -34,12 +38,25 @@ pub(in crate::cli::commands) fn must_hold(lab: &Lab, places: &Places) -> Result<
 pub(in crate::cli::commands) fn disk_must_hold(lab: &Lab, engine: &EngineAt) -> Result<(), Problem> {
     match engine {
         // The machines share one sparse file, whose size is fixed when the engine makes it.
-        EngineAt::Private(engine) if !engine.join("incus/disks").exists() => {
-            disk_holds(lab, Capacity::here(engine).pool())
-        }
+        EngineAt::Private(engine) if !Engine::new(engine).has_disks() => disk_holds(lab, Capacity::here(engine).pool()),
         // The user's own Incus has storage that the user gave it, on whatever disk.
         _ => Ok(()),
     }
+}
+
+/// A warning where the disk holds the machines of a new engine now, and may not once a bundle was built below `cache`.
+pub(super) fn disk_after_build(lab: &Lab, engine: &EngineAt, cache: &Path) -> Option<String> {
+    match engine {
+        EngineAt::Private(engine) if !Engine::new(engine).has_disks() && same_disk(engine, cache) => {
+            tight_after_build(lab, Capacity::here(engine))
+        }
+        _ => None,
+    }
+}
+
+fn same_disk(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| path.ancestors().find_map(|there| there.metadata().ok()).map(|found| found.dev());
+    device(one) == device(other)
 }
 
 /// The memory of other labs' machines on this computer. It counts while they are stopped too: they may start any time.
@@ -91,6 +108,18 @@ fn disk_holds(lab: &Lab, pool: Bytes) -> Result<(), Problem> {
     refused(lab, &has, " KUBECAMP_HOME puts the machines on another disk.")
 }
 
+/// What to say where `now` is enough only as long as no bundle is built.
+fn tight_after_build(lab: &Lab, now: Capacity) -> Option<String> {
+    let left = Capacity { disk: Bytes(now.disk.0.saturating_sub(BUILD.0)), ..now }.pool();
+    disk_holds(lab, left).err()?;
+    Some(format!(
+        "warning: the bundle is still to be made. Where that means building it from Go modules, it takes up to {BUILD} of \
+         this disk, and machines get {left} then, less than {}.\n\
+         hint: Free some space, or put the cache on another disk with KUBECAMP_CACHE.",
+        lab.layout().size().disk
+    ))
+}
+
 fn this_computer() -> (u32, Bytes) {
     let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     (cores, Bytes(memory_of_this_computer()))
@@ -121,6 +150,18 @@ mod tests {
         assert_eq!(size(2, 24), "");
         assert!(size(2, 6).starts_with("this computer has 2 cores and 6GiB"));
         assert!(size(1, 24).starts_with("this computer has 1 cores and 24GiB"));
+    }
+
+    #[test]
+    fn a_bundle_that_is_still_to_be_built_takes_of_the_same_disk() {
+        let (lab, here) = (shipped("lab"), Capacity::here(Path::new("/")));
+        let told = |gib| tight_after_build(&lab, Capacity { disk: Bytes::gib(gib), ..here });
+        assert_eq!(told(46), None);
+        let text = told(31).unwrap();
+        assert!(text.contains("up to 13GiB of this disk, and machines get 16GiB then, less than 30GiB."), "{text}");
+        assert!(told(5).is_some(), "less than a build takes");
+        let dir = tempfile::tempdir().unwrap();
+        assert!(same_disk(dir.path(), &dir.path().join("not/yet")) && !same_disk(dir.path(), Path::new("/proc")));
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! What the built binary makes of labs that it finds.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kubecamp::{core::Arch, profile::Lab};
+
+use crate::{cli_words, support::tiny_bundle::tiny_bundle};
+
+const VERSION: &str = "v1.36.3";
+
+/// Writes the folder of a lab on a host that nobody can reach.
+fn lab(home: &Path, name: &str, bundle: Option<&Path>) -> PathBuf {
+    let folder = home.join("data/labs").join(name);
+    let lab = Lab::new(name.parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
+    let hosts = serde_json::json!([["cp", {"address": "127.0.0.1", "user": "root", "port": 1}]]);
+    let bundle = bundle.map(|file| file.display().to_string());
+    let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle});
+    fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn a_kubectl_for_another_cpu_is_not_run() {
+    let home = tempfile::tempdir().unwrap();
+    let (here, other) =
+        if cfg!(target_arch = "aarch64") { (Arch::Arm64, Arch::Amd64) } else { (Arch::Amd64, Arch::Arm64) };
+    let bundle = home.path().join("other.bundle");
+    tiny_bundle(&bundle, VERSION, other);
+    fs::write(lab(home.path(), "lab", Some(&bundle)).join("kubeconfig"), "").unwrap();
+    let said = cli_words::kubecamp(home.path(), &["kubectl", "get", "nodes"]);
+    assert_eq!((said.code, said.out.as_str()), (5, ""), "{}", said.err);
+    for word in ["KC-BUNDLE-ARCH", "kubecamp ssh cp -- kubectl", "kubecamp bundle build --kubernetes v1.36.3"] {
+        assert!(said.err.contains(word), "{}", said.err);
+    }
+    // What the hint says helps; this one's kubectl is only a text, but it is for this CPU.
+    let bundles = home.path().join("cache/bundles");
+    fs::create_dir_all(&bundles).unwrap();
+    tiny_bundle(&bundles.join(format!("kubecamp-{VERSION}-{here}.bundle")), VERSION, here);
+    let said = cli_words::kubecamp(home.path(), &["kubectl", "get", "nodes"]);
+    assert!(!said.err.contains("KC-BUNDLE-ARCH"), "{}", said.err);
+    assert!(fs::read_dir(home.path().join("cache/bin")).unwrap().count() == 1);
+}
+
+#[test]
+fn a_damaged_lab_hides_none_of_the_others() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "good", None);
+    let text = fs::read_to_string(lab(home.path(), "other", None).join("lab.yaml")).unwrap();
+    let impossible = text.replace("v1.36.3", "v1.33.1").replace("10.96.0.0/16", "10.244.0.0/16");
+    for (damaged, words) in [("profile: [\n".to_owned(), &[] as &[&str]), (impossible, &["v1.33.1", "10.244.0.0/16"])] {
+        let file = lab(home.path(), "broken", None).join("lab.yaml");
+        fs::write(&file, damaged).unwrap();
+        let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+        let labs: Vec<_> = said.out.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!((said.code, labs), (2, vec!["good", "other"]), "{}", said.err);
+        let told = format!("error: KC-LOCAL-FILE: {} is damaged\n", file.display());
+        assert!(said.err.starts_with(&told) && !said.err.contains("\\x0a"), "{}", said.err);
+        assert!(said.err.contains("hint: Mend the file"), "{}", said.err);
+        let lines: Vec<_> = said.err.lines().filter(|line| line.starts_with("  ")).collect();
+        let with = |word: &str| lines.iter().position(|line| line.contains(word));
+        let places: std::collections::BTreeSet<_> = words.iter().map(|word| with(word).expect(&said.err)).collect();
+        assert!(places.len() == words.len() && !lines.is_empty(), "each is a line of its own: {}", said.err);
+        let one = cli_words::kubecamp(home.path(), &["status", "--name", "broken"]);
+        assert_eq!((one.code, one.err), (2, said.err));
+    }
+}
