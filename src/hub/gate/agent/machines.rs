@@ -175,6 +175,10 @@ impl HandOver for Machines {
         public_key(key).map(drop).map_err(|e| unfit("their public key at the hub is none").because(e))
     }
 
+    fn saves(&self, slot: &Slot) -> bool {
+        lab_of(&slot.account).is_ok_and(|lab| self.labs.known(&lab).is_some())
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         let lab = lab_of(&slot.account)?;
         // Stopped first: a snapshot of a running disk is that of a machine whose power failed.

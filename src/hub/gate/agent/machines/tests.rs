@@ -169,8 +169,10 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     let machines = on(&shelf);
     let two = slot("2x4c8g");
     machines.prove(&two).await.unwrap();
+    assert!(!machines.saves(&two), "there is no lab yet");
     machines.arm(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    assert!(machines.saves(&two));
     let lab = lab_of("kct_a").unwrap().to_string();
     let kept = |layout: &str| -> BTreeMap<String, Kept> {
         [("kct_a".to_owned(), Kept { lab: lab.clone(), layout: layout.into() })].into()

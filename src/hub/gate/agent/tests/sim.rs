@@ -222,6 +222,10 @@ impl HandOver for Sim {
         }
     }
 
+    fn saves(&self, slot: &Slot) -> bool {
+        self.at().labs.contains(&slot.account)
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         self.does("save", &slot.account)?;
         let mut server = self.at();

@@ -58,6 +58,13 @@ async fn warnings_once_each_and_again_after_an_extension() {
     post.until(2299).await.unwrap();
     assert_eq!(minutes(&post), ["15", "5", "1", "15", "5", "1"]);
     assert!(post.is_open("kct-a"));
+    assert!(post.sim.at().warned.iter().all(|told| told.ends_with("; your lab is saved.")));
+    // As on a server that makes no labs.
+    post.sim.at().labs.clear();
+    post.plan(3, &[slot("1", "kct-a", 0, 2400)]).unwrap().unwrap();
+    post.until(2399).await.unwrap();
+    let last = post.sim.at().warned.last().cloned().unwrap_or_default();
+    assert!(last.ends_with("; your home stays."), "{last}");
     post.right();
 }
 
