@@ -206,8 +206,8 @@ impl Agent {
         }
         match &self.plan {
             Some(at_hand) if at_hand.revision == plan.revision && at_hand.expires_at >= plan.expires_at => Ok(None),
-            // The same revision signed anew only lives longer.
-            Some(at_hand) if at_hand.revision == plan.revision && at_hand.slots != plan.slots => {
+            // The same revision signed anew only lives longer; a hub that is newer may tell more of its people.
+            Some(at_hand) if at_hand.revision == plan.revision && !are_as(&at_hand.slots, &plan.slots) => {
                 Err(refused(format!("revision {known} was accepted with other slots")))
             }
             _ => Ok(Some(plan)),
@@ -381,6 +381,11 @@ impl Agent {
         }
         Duration::from_millis(u64::try_from(wait.max(10)).unwrap_or(1000))
     }
+}
+
+/// Whether two plans say the same of every slot.
+fn are_as(some: &[Slot], others: &[Slot]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| a.is_as(b))
 }
 
 /// Whether two versions of a booking are about the same account and place; otherwise the old one has to end.

@@ -196,7 +196,7 @@ impl Labs for Program {
         trouble: Option<&Problem>,
     ) -> Result<(), Problem> {
         let folder = self.folder(lab);
-        let let_in = welcome::let_in(&folder.join("key"), machines, slot.key.as_deref()).await;
+        let let_in = welcome::let_in(&folder.join("key"), machines, slot).await;
         // Who broke the lab may have broken that too, and is told so.
         if trouble.is_none() {
             let_in?;

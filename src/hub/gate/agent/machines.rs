@@ -171,8 +171,14 @@ impl HandOver for Machines {
             return Err(unfit(&format!("this server knows no layout {layout}")).hint("Book another layout."));
         }
         // Without a key there is no ssh to the nodes, but kubectl on the server works.
-        let Some(key) = &slot.key else { return Ok(()) };
-        public_key(key).map(drop).map_err(|e| unfit("their public key at the hub is none").because(e))
+        let mut fit = Ok(());
+        for key in slot.keys() {
+            match public_key(key) {
+                Ok(_) => return Ok(()),
+                Err(e) => fit = Err(unfit("what they have as a public key at the hub is none").because(e)),
+            }
+        }
+        fit
     }
 
     fn saves(&self, slot: &Slot) -> bool {

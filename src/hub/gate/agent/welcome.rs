@@ -5,7 +5,10 @@ use futures::future::join_all;
 use super::Home;
 use crate::{
     bundle::{Bundle, Cache},
-    core::{Arch, Blob, Code, Problem, shell::quote},
+    core::{
+        Arch, Blob, Code, Problem,
+        shell::{join, quote},
+    },
     hub::gate::{Slot, public_key},
     machine::Machine,
     profile::Lab,
@@ -27,17 +30,29 @@ pub(super) async fn wants_anew(slot: &Slot) -> Result<bool, Problem> {
     Ok(Home::of(&slot.account).await?.take(ANEW))
 }
 
-/// Lets root of the machines in with the holder's own key too, beside the lab's in `key`.
-pub(super) async fn let_in(key: &Path, machines: &[Machine], holder: Option<&str>) -> Result<(), Problem> {
-    let Some(line) = holder.map(str::trim) else { return Ok(()) };
-    public_key(line)?;
-    let line = quote(line);
-    let script = format!(
-        "umask 077; mkdir -p /root/.ssh; f=/root/.ssh/authorized_keys; grep -qxF {line} $f 2>/dev/null && exit 0\n\
-         {{ [ ! -s $f ] || [ -z \"$(tail -c 1 $f)\" ] || echo; printf '%s\\n' {line}; }} >> $f"
-    );
+/// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`.
+pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<(), Problem> {
+    // One that sshd would not take is no reason to keep the others out.
+    let lines: Vec<_> = slot.keys().map(str::trim).filter(|line| public_key(line).is_ok()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let script = take_keys("/root/.ssh", &lines);
     let each = machines.iter().map(|machine| on_machine(key, machine, &script));
     join_all(each).await.into_iter().collect()
+}
+
+/// Adds those of the lines to the authorized_keys in `folder` that are not there yet.
+fn take_keys(folder: &str, lines: &[&str]) -> String {
+    let folder = quote(folder);
+    format!(
+        "umask 077; mkdir -p {folder}; f={folder}/authorized_keys\n\
+         for line in {}; do\n\
+         \x20 grep -qxF -e \"$line\" \"$f\" 2>/dev/null && continue\n\
+         \x20 {{ [ ! -s \"$f\" ] || [ -z \"$(tail -c 1 \"$f\")\" ] || echo; printf '%s\\n' \"$line\"; }} >> \"$f\" || exit 1\n\
+         done",
+        join(lines)
+    )
 }
 
 async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), Problem> {
@@ -145,6 +160,23 @@ pub(super) fn kubectl(home: &Path, bundle: Option<&Path>, lab: Option<&Lab>) -> 
 mod tests {
     use super::*;
     use crate::machine::{Kind, State};
+
+    #[test]
+    fn every_key_is_taken_once_and_what_is_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join(".ssh"), dir.path().join(".ssh/authorized_keys"));
+        let run = |lines: &[&str]| {
+            let script = take_keys(folder.to_str().unwrap(), lines);
+            assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success(), "{script}");
+            fs::read_to_string(&file).unwrap()
+        };
+        let (one, two) = ("ssh-ed25519 AAAAone amy", "ssh-ed25519 AAAAtwo amy's $HOME");
+        assert_eq!(run(&[one]), format!("{one}\n"));
+        // The lab's own key, whose line nobody ended.
+        fs::write(&file, format!("lab\n{one}")).unwrap();
+        assert_eq!(run(&[one, two]), format!("lab\n{one}\n{two}\n"));
+        assert_eq!(run(&[two, one]), format!("lab\n{one}\n{two}\n"));
+    }
 
     #[test]
     fn the_way_to_each_machine_is_told() {

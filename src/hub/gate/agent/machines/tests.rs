@@ -263,6 +263,8 @@ fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
     machines.fit(&good).unwrap();
     machines.fit(&Slot::new("1", "kct-a", 0, 10)).unwrap();
     machines.fit(&Slot { key: None, ..good.clone() }).unwrap();
+    let more_keys = vec!["nonsense".into(), good.key.clone().unwrap()];
+    machines.fit(&Slot { key: Some("nonsense".into()), more_keys, ..good.clone() }).unwrap();
     for bad in
         [Slot { key: Some("nonsense".into()), ..good.clone() }, Slot { layout: Some("9x9c9g".into()), ..good.clone() }]
     {

@@ -142,6 +142,20 @@ async fn an_old_plan_is_refused_and_an_expired_one_closes_everything() {
 }
 
 #[tokio::test]
+async fn a_plan_signed_anew_may_tell_more_of_its_people_and_nothing_else() {
+    let mut post = Post::new();
+    let mut plan = Plan::new("s1", 5, T0, T0 + 100);
+    plan.slots = vec![slot("1", "kct-a", 0, 1000)];
+    post.give(&plan).unwrap().unwrap();
+    plan.expires_at = T0 + 200;
+    (plan.slots[0].person, plan.slots[0].more_keys) = ("Amy".into(), vec!["ssh-ed25519 AAAA".into()]);
+    post.give(&plan).unwrap().unwrap();
+    plan.expires_at = T0 + 300;
+    plan.slots[0].ends += 1;
+    assert_eq!(post.give(&plan).unwrap().unwrap_err().code, Code::GatePlan);
+}
+
+#[tokio::test]
 async fn who_cannot_be_let_in_costs_the_slot_and_not_the_server() {
     for what in ["account", "fit"] {
         let mut post = Post::new();
