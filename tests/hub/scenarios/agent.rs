@@ -184,6 +184,48 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
     healthy(&desk).await;
 }
 
+async fn revision(desk: &Desk, server: &str) -> i64 {
+    desk.server(&Caller::Console, NOW, &server.parse().unwrap()).await.unwrap().revision
+}
+
+pub async fn a_hub_that_went_back_goes_on_above_what_its_agents_have(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    book(&desk, "amy", 0, 60).await;
+    acknowledge(&desk, 0).await;
+    let one = "one".parse().unwrap();
+    let (known, other) = (revision(&desk, "one").await, revision(&desk, "two").await);
+    let beat = async |revision: i64| {
+        let beat = Heartbeat { revision, clock: at(1) };
+        desk.heartbeat(&agent("one"), at(1), &one, &beat).await.map(|heard| heard.revision)
+    };
+    assert_eq!(beat(known).await.unwrap(), known);
+    // An older copy was put back: the agent carries out what this hub never gave it.
+    for _ in 0..2 {
+        assert_eq!(beat(known + 40).await.unwrap(), known + 41);
+    }
+    let plan = desk.plan_for(&agent("one"), at(1), &one).await.unwrap();
+    assert_eq!((plan.revision, plan.slots.len()), (known + 41, 1));
+    assert_eq!(beat(plan.revision).await.unwrap(), plan.revision);
+    assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().acked, plan.revision);
+    // Changes have brought it to the very number that the agent has, of another plan.
+    book(&desk, "bob", 120, 180).await;
+    let same = revision(&desk, "one").await;
+    assert!(same > plan.revision);
+    assert_eq!(beat(same).await.unwrap(), same + 1);
+    let audit = desk.audit(&Caller::Console, NOW, Some("server:one".into()), None, 100).await.unwrap();
+    assert_eq!(audit.iter().filter(|row| row.action == "server.revision").count(), 2, "once each time");
+
+    for far in [(1 << 53) + 1, i64::MAX] {
+        let refused = beat(far).await.unwrap_err();
+        assert!(refused.code == Code::HubInvalid && !refused.hints.is_empty(), "{refused}");
+    }
+    let lied = Heartbeat { revision: 1 << 50, clock: at(1) };
+    assert_eq!(desk.heartbeat(&agent("two"), at(1), &one, &lied).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!((revision(&desk, "one").await, revision(&desk, "two").await), (same + 1, other));
+    healthy(&desk).await;
+}
+
 pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 0, 60).await;
