@@ -79,6 +79,15 @@ pub struct UnenrollArgs {
     /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
     #[arg(long)]
     pub remove_accounts: bool,
+    /// The hub that is told, where you are signed in as an admin; the one of the last login by default.
+    #[arg(long, value_name = "URL", env = "KUBECAMP_HUB")]
+    pub hub: Option<String>,
+    /// The certificate of the hub's own authority for HTTPS, in PEM.
+    #[arg(long, value_name = "FILE", env = "KUBECAMP_HUB_CA")]
+    pub hub_ca: Option<PathBuf>,
+    /// Ask a hub on another computer by http://, where whoever is on the way reads your token.
+    #[arg(long)]
+    pub insecure: bool,
     #[command(flatten)]
     pub connect: ConnectArgs,
 }

@@ -8,10 +8,13 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::{
-    Context, first_line,
-    login::{key_file, public_half},
-    sudo_password,
+use super::{
+    super::{
+        Context, first_line,
+        login::{key_file, public_half},
+        sudo_password,
+    },
+    on_sale,
 };
 use crate::{
     bundle::Bundle,
@@ -56,6 +59,11 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
     let flow = flows::enroll(with);
     let shown = carry_out(cx, "hub-enroll", &args.host, &args.server, &args.connect, &flow, &hide, HOST_KEYS).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
+    if let Some(hub) = &hub
+        && let Some(said) = on_sale::begin(hub, &args.server).await
+    {
+        output::say(&said);
+    }
     let host = args.host.to_string();
     // ssh's own form, in which a port may stand.
     let address = host.rsplit_once('@').map_or(host.as_str(), |(_, address)| address);
@@ -69,20 +77,48 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
 
 /// `kubecamp hub unenroll`.
 pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Problems> {
+    let hub = told_hub(cx, &args)?;
     let accounts = match args.remove_accounts {
         true => "removes the accounts of its members with their homes",
         false => "closes the accounts of its members and keeps their homes",
     };
+    let hears = hub.as_ref().map(|hub| format!(" The hub {} sells no more time of {}.", hub.hub(), args.server));
     let question = format!(
-        "Unenroll takes the gate off {}, ends whatever members of the group {} run there, and {accounts}.\nGo on?",
-        args.host, args.group
+        "Unenroll takes the gate off {}, ends whatever members of the group {} run there, removes their labs, and \
+         {accounts}.{}\nGo on?",
+        args.host,
+        args.group,
+        hears.unwrap_or_default()
     );
     confirm(cx.global.yes, &question).await?;
-    let leave = GateLeave { group: args.group, remove_accounts: args.remove_accounts };
-    let flow = flows::unenroll(leave);
-    carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flow, &[], "").await?;
-    output::say(&format!("{} is as it was before it was enrolled as {}.", args.host, args.server));
+    // Before the gate goes: nobody is to get a slot that nothing opens.
+    let told = on_sale::end(hub.as_ref(), &args.server).await;
+    let stays = what_stays(&args.group, args.remove_accounts);
+    let flow = flows::unenroll(GateLeave { group: args.group, remove_accounts: args.remove_accounts });
+    let ended = carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flow, &[], "").await;
+    output::say(&told);
+    ended?;
+    output::say(&format!("{} has no gate any more. {stays}", args.host));
     Ok(())
+}
+
+/// What unenrolling leaves on a server.
+fn what_stays(group: &str, remove_accounts: bool) -> String {
+    let accounts = match remove_accounts {
+        true => String::new(),
+        false => format!("the group {group}, the accounts of its members, closed, and their homes; "),
+    };
+    format!("What stays there: {accounts}packages that labs needed, with a source of apt where one was added for them.")
+}
+
+/// The hub that is to hear that a server leaves it, where somebody is signed in.
+fn told_hub(cx: &Context, args: &UnenrollArgs) -> Result<Option<HubClient>, Problem> {
+    let (hub, hub_ca) = (args.hub.clone(), args.hub_ca.clone());
+    let named = HubArgs { hub, hub_ca, insecure: args.insecure, output: Format::Table };
+    match HubClient::new(&cx.places, &named) {
+        Err(problem) if args.hub.is_some() => Err(problem),
+        client => Ok(client.ok().filter(HubClient::is_signed_in)),
+    }
 }
 
 /// The hub as this computer reaches it, where somebody is signed in: at the address that the server gets, else at that of
