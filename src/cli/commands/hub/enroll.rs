@@ -33,7 +33,7 @@ use crate::{
     hub::gate,
     inventory,
     phases::{Enrolment, GateLeave, GateMachines},
-    profile::{self, Lab},
+    profile::{self, Lab, Mirror},
     transport::Io,
 };
 
@@ -174,6 +174,9 @@ impl Files {
             found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
         }
         ok(args.bundle.as_deref().map(Bundle::open), &mut found);
+        if let Err(problems) = profile::with_mirrors(&frame(), mirrors_of(&args.mirror)) {
+            found.extend(problems.into_vec());
+        }
         Problems::check(found)?;
         let (admin_key, program) = (admin_key.unwrap_or_default(), program.unwrap_or_default());
         Ok(Self { token, user_ca, plan_key, admin_key, admin_file, hub_ca, more, program })
@@ -245,9 +248,26 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
         group: args.group.clone(),
         permit_open: args.permit_open.clone(),
         exempt: args.exempt.clone(),
-        labs: args.machines.map(|kind| GateMachines { kind, bundle: args.bundle.clone() }),
+        labs: args.machines.map(|kind| GateMachines {
+            kind,
+            bundle: args.bundle.clone(),
+            outbound: args.outbound,
+            mirrors: mirrors_of(&args.mirror),
+        }),
         more: format!("{insecure}{}", files.more.unwrap_or_default()),
     })
+}
+
+/// The mirrors as a profile names them: each registry once, its endpoints in their order.
+fn mirrors_of(named: &[Mirror]) -> Vec<Mirror> {
+    let mut mirrors: Vec<Mirror> = vec![];
+    for one in named {
+        match mirrors.iter_mut().find(|known| known.registry == one.registry) {
+            Some(known) => known.endpoints.extend(one.endpoints.iter().cloned()),
+            None => mirrors.push(one.clone()),
+        }
+    }
+    mirrors
 }
 
 /// Tells the hub who the server is, so that `book ssh` asks nobody about it.
@@ -281,6 +301,11 @@ async fn look(host: &Host, script: &str) -> String {
     }
 }
 
+/// The smallest layout, for what only needs one.
+fn frame() -> String {
+    profile::Layout::SHIPPED[0].to_string()
+}
+
 /// Runs a flow on one server, and then a script that only looks; what that says. The engine's runs are about labs; here
 /// the lab is only a frame with one node.
 #[expect(clippy::too_many_arguments, reason = "what the two commands differ in")]
@@ -296,8 +321,7 @@ async fn carry_out(
 ) -> Result<String, Problems> {
     let entries = inventory::entries(&[host])?;
     let store = Store::of(&cx.places.labs.with_file_name("servers"), server);
-    let frame = profile::Layout::SHIPPED.first().map(ToString::to_string).unwrap_or_default();
-    let lab = Lab::new(server.clone(), profile::load(&frame)?)?;
+    let lab = Lab::new(server.clone(), profile::load(&frame())?)?;
     let node: NodeId =
         server.as_str().parse().map_err(|e: crate::core::BadId| Problem::new(Code::Usage, e.to_string()))?;
     let hosts: Vec<_> = entries.into_iter().map(|entry| (node.clone(), entry)).collect();
@@ -335,4 +359,21 @@ async fn carry_out(
     };
     let ended = work.await;
     cx.end(&run, ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_of_one_registry_stand_together() {
+        let mirror = |registry: &str, endpoints: &[&str]| Mirror {
+            registry: registry.into(),
+            endpoints: endpoints.iter().map(|e| (*e).to_owned()).collect(),
+        };
+        let named = [mirror("a.io", &["https://1"]), mirror("b.io", &["https://2"]), mirror("a.io", &["https://3"])];
+        assert_eq!(mirrors_of(&named), [mirror("a.io", &["https://1", "https://3"]), mirror("b.io", &["https://2"])]);
+        let wrong = profile::with_mirrors(&frame(), vec![mirror("a.io", &["ftp://x"])]).unwrap_err();
+        assert!(wrong.to_string().contains("only http and https work"), "{wrong}");
+    }
 }
