@@ -61,6 +61,9 @@ pub struct EnrollArgs {
     /// repeated, and is asked in this order.
     #[arg(long, value_name = "REGISTRY=URL", value_parser = parse_mirror, requires = "machines")]
     pub mirror: Vec<Mirror>,
+    /// For how many days a lab is kept whose holder has no slot there; 60 by default, 0 is for ever.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=3650), requires = "machines")]
+    pub keep_labs: Option<u32>,
     /// More lines of the agent's configuration, YAML.
     #[arg(long, value_name = "FILE")]
     pub agent_config: Option<PathBuf>,

@@ -53,6 +53,8 @@ pub struct GateMachines {
     pub outbound: bool,
     /// Where new ones get images that are not in the bundle.
     pub mirrors: Vec<Mirror>,
+    /// For how many days one is kept without a slot; none is the agent's own default.
+    pub keep: Option<u32>,
 }
 
 /// The agent's folder of configuration.
@@ -138,7 +140,8 @@ impl GateMachines {
         let bundle = if self.bundle.is_some() { format!(", bundle: {BUNDLE}") } else { String::new() };
         let lead = if more.lines().any(|l| l.starts_with("lead:")) { String::new() } else { format!("lead: {LEAD}\n") };
         let outbound = if self.outbound { ", outbound: true" } else { "" };
-        format!("{lead}machines: {{kind: {}{bundle}{outbound}{}}}\n", self.kind, self.mirrors_yaml())
+        let keep = self.keep.map(|days| format!(", keep-labs: {days}")).unwrap_or_default();
+        format!("{lead}machines: {{kind: {}{bundle}{outbound}{}{keep}}}\n", self.kind, self.mirrors_yaml())
     }
 
     fn mirrors_yaml(&self) -> String {
@@ -154,7 +157,8 @@ mod tests {
 
     #[test]
     fn labs_have_their_lines_in_the_agents_configuration() {
-        let labs = GateMachines { kind: Wanted::Vm, bundle: Some("b".into()), outbound: false, mirrors: vec![] };
+        let (bundle, mirrors) = (Some("b".into()), vec![]);
+        let labs = GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors, keep: None };
         assert_eq!(
             labs.yaml("poll: 2\n"),
             "lead: 600\nmachines: {kind: vm, bundle: /var/lib/kubecamp-gate/home/lab.bundle}\n"
@@ -162,9 +166,12 @@ mod tests {
         let bare = GateMachines { kind: Wanted::Auto, bundle: None, ..labs };
         assert_eq!(bare.yaml("lead: 60\n"), "machines: {kind: auto}\n");
         let mirror = Mirror { registry: "docker.io".into(), endpoints: vec!["https://m/a".into(), "http://n".into()] };
-        let open = GateMachines { outbound: true, mirrors: vec![mirror], ..bare };
+        let open = GateMachines { outbound: true, mirrors: vec![mirror], keep: Some(7), ..bare };
         let mirrors = r#"[{registry: "docker.io", endpoints: ["https://m/a","http://n"]}]"#;
-        assert_eq!(open.yaml("lead: 60\n"), format!("machines: {{kind: auto, outbound: true, mirrors: {mirrors}}}\n"));
+        assert_eq!(
+            open.yaml("lead: 60\n"),
+            format!("machines: {{kind: auto, outbound: true, mirrors: {mirrors}, keep-labs: 7}}\n")
+        );
     }
 
     #[test]

@@ -253,6 +253,7 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
             bundle: args.bundle.clone(),
             outbound: args.outbound,
             mirrors: mirrors_of(&args.mirror),
+            keep: args.keep_labs,
         }),
         more: format!("{insecure}{}", files.more.unwrap_or_default()),
     })

@@ -83,6 +83,9 @@ pub struct MachinesConfig {
     /// Where new labs get images that are not in the bundle, as in a profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<Mirror>,
+    /// For how many days a lab is kept without a slot; 0 is for ever.
+    #[serde(default = "keep_labs")]
+    pub keep_labs: u32,
 }
 
 impl MachinesConfig {
@@ -110,6 +113,9 @@ fn poll() -> u64 {
 }
 fn evict() -> i64 {
     30
+}
+fn keep_labs() -> u32 {
+    60
 }
 fn home() -> PathBuf {
     "/var/lib/kubecamp-gate/home".into()
@@ -168,7 +174,8 @@ impl Config {
 
     /// How long things may take.
     pub fn limits(&self) -> Limits {
-        Limits { lead: self.lead, evict: self.evict_limit }
+        let days = self.machines.as_ref().map_or(0, |machines| machines.keep_labs);
+        Limits { lead: self.lead, evict: self.evict_limit, keep: Epoch::from(days) * 86_400 }
     }
 }
 
@@ -189,10 +196,12 @@ mod tests {
         let machines = Config::load(&file).unwrap().machines.unwrap();
         assert_eq!((machines.kind, machines.bundle), (Wanted::Vm, Some("/b".into())));
         assert_eq!(machines.home, Path::new("/var/lib/kubecamp-gate/home"));
+        assert_eq!(Config::load(&file).unwrap().limits().keep, 60 * 86_400);
         assert!(!machines.outbound && machines.mirrors.is_empty(), "labs are closed in unless somebody says so");
         let mirrors = "[{registry: docker.io, endpoints: ['https://mirror.example']}]";
-        fs::write(&file, format!("server: s1\nplan-key: {key}\nmachines: {{outbound: true, mirrors: {mirrors}}}\n"))
-            .unwrap();
+        let machines = format!("{{outbound: true, mirrors: {mirrors}, keep-labs: 0}}");
+        fs::write(&file, format!("server: s1\nplan-key: {key}\nmachines: {machines}\n")).unwrap();
+        assert_eq!(Config::load(&file).unwrap().limits().keep, 0, "for ever");
         let machines = Config::load(&file).unwrap().machines.unwrap();
         assert!(machines.outbound && machines.mirrors[0].endpoints == ["https://mirror.example"]);
         for text in [

@@ -50,6 +50,11 @@ pub trait HandOver: Send + Sync {
         Ok(())
     }
 
+    /// Removes the lab that is kept for an account, whose holder has not come for long.
+    async fn retire(&self, _account: &str) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// The ways to the labs of this server, by account; asked often, so it only looks at what is known.
     fn reach(&self) -> BTreeMap<String, Reach> {
         BTreeMap::new()

@@ -22,11 +22,13 @@ pub struct Limits {
     pub lead: Epoch,
     /// How long evicting is tried before the slot is quarantined, in seconds; it is tried on after that.
     pub evict: i64,
+    /// How long a lab is kept that has no slot, in seconds; 0 is for ever.
+    pub keep: Epoch,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { lead: 300, evict: 30 }
+        Self { lead: 300, evict: 30, keep: 0 }
     }
 }
 
@@ -55,6 +57,10 @@ pub struct Agent {
     pub(super) labs_due: bool,
     /// Whether this process has told which labs there are.
     pub(super) labs_told: bool,
+    /// The lab that is being removed, by account.
+    pub(super) retiring: Option<(String, JoinHandle<Result<(), Problem>>)>,
+    /// Before this time of the boot clock no lab is removed, in milliseconds.
+    pub(super) retire_from: i64,
     trust: Trust,
 }
 
@@ -99,6 +105,8 @@ impl Agent {
             found_open,
             labs_due: true,
             labs_told: false,
+            retiring: None,
+            retire_from: 0,
             trust,
         }
     }
@@ -255,6 +263,7 @@ impl Agent {
         self.revive().await;
         self.tell(now).await?;
         self.sweep(lost).await?;
+        self.retire_labs(now, &reading, doubt.as_deref()).await?;
         self.tell_labs()?;
         Ok(self.until_next(now))
     }
@@ -344,6 +353,7 @@ impl Agent {
                 continue;
             }
             self.refused.remove(&slot.booking);
+            self.stop_retiring(&slot.account).await;
             self.write(Entry::Taken { slot })?;
         }
         Ok(())
@@ -396,5 +406,6 @@ fn is_same_door(a: &Slot, b: &Slot) -> bool {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.work.values().for_each(|(_, task)| task.abort());
+        self.retiring.iter().for_each(|(_, task)| task.abort());
     }
 }

@@ -60,6 +60,7 @@ pub struct Program {
     bundle: Option<PathBuf>,
     outbound: bool,
     mirrors: Vec<Mirror>,
+    keep_labs: u32,
 }
 
 /// The file that this process runs, also after another one took its name.
@@ -79,6 +80,7 @@ impl Program {
             bundle: config.bundle.clone(),
             outbound: config.outbound,
             mirrors: config.mirrors.clone(),
+            keep_labs: config.keep_labs,
         }
     }
 
@@ -241,7 +243,7 @@ impl Labs for Program {
         if trouble.is_none() {
             let_in?;
         }
-        welcome::furnish(slot, &folder, machines, trouble).await?;
+        welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?;
         let known = self.known(lab);
         welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())
     }
@@ -322,7 +324,7 @@ mod tests {
         fs::write(&file, format!("#!/bin/sh\necho \"$KUBECAMP_HOME $*\" >> {}/ran\n{then}\n", dir.display())).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         let (home, bundle) = (dir.to_owned(), Some("/b.bundle".into()));
-        Program { program: file, home, kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![] }
+        Program { program: file, home, kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![], keep_labs: 60 }
     }
 
     fn lab() -> LabName {

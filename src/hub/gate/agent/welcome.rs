@@ -74,11 +74,12 @@ async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), P
 }
 
 /// Puts the way to the lab into the account's home: kubeconfig, the lab's key, the machines' names for ssh, and a page
-/// that says so.
+/// that says so, and for how many days the lab is kept unused.
 pub(super) async fn furnish(
     slot: &Slot,
     folder: &Path,
     machines: &[Machine],
+    kept: u32,
     trouble: Option<&Problem>,
 ) -> Result<(), Problem> {
     let home = Home::of(&slot.account).await?;
@@ -96,7 +97,7 @@ pub(super) async fn furnish(
         // First of all: after a `Host` line it would count for that host only.
         home.put(".ssh", "config", &format!("{INCLUDE}\n\n{config}"))?;
     }
-    home.put("", "lab.txt", &page(slot, machines, trouble))
+    home.put("", "lab.txt", &page(slot, machines, kept, trouble))
 }
 
 fn addressed(machines: &[Machine]) -> impl Iterator<Item = (&Machine, String)> {
@@ -121,10 +122,15 @@ fn ssh_config(machines: &[Machine]) -> String {
     addressed(machines).map(host).collect()
 }
 
-fn page(slot: &Slot, machines: &[Machine], trouble: Option<&Problem>) -> String {
+fn page(slot: &Slot, machines: &[Machine], kept: u32, trouble: Option<&Problem>) -> String {
     let layout = slot.layout.as_deref().unwrap_or_default();
-    let mut text =
-        format!("Your lab on this server, {layout}: it runs during your slots, and is kept between them.\n\n");
+    let how_long = match kept {
+        0 => String::new(),
+        days => format!(" After {days} days without one here it is removed."),
+    };
+    let mut text = format!(
+        "Your lab on this server, {layout}: it runs during your slots, and is kept between them.{how_long}\n\n"
+    );
     let names: Vec<_> = addressed(machines).map(|(machine, _)| machine.node.to_string()).collect();
     for (machine, address) in addressed(machines) {
         text.push_str(&format!("  {:<12} {address}\n", machine.node));
@@ -196,10 +202,15 @@ mod tests {
         assert!(config.starts_with("Host cp\n    HostName 10.115.0.2\n    User root\n"), "{config}");
         assert!(config.contains("\n    UserKnownHostsFile ~/.ssh/lab_known_hosts\n") && !config.contains("worker-1"));
         let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("1", "amy", 0, 10) };
-        let text = page(&slot, &machines, None);
+        let text = page(&slot, &machines, 60, None);
+        assert!(text.contains("After 60 days without one here it is removed.\n"), "{text}");
         assert!(text.contains("  cp           10.115.0.2\n") && text.contains("  ssh cp\n"), "{text}");
         let trouble = Problem::new(Code::GateHandOver, "etcd is gone");
-        assert!(page(&slot, &machines, Some(&trouble)).contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone"));
+        let broken = page(&slot, &machines, 0, Some(&trouble));
+        assert!(
+            broken.contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone") && !broken.contains("removed"),
+            "{broken}"
+        );
         assert!(text.contains("touch ~/fresh-lab") && !text.contains("as it is"));
     }
 }

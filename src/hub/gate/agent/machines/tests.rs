@@ -231,6 +231,33 @@ async fn a_lab_that_nobody_has_had_begins_anew() {
 }
 
 #[tokio::test]
+async fn a_lab_that_is_retired_is_gone_and_its_holder_begins_anew() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    machines.arm(&one).await.unwrap();
+    machines.save(&one).await.unwrap();
+    shelf.did();
+    for _ in 0..2 {
+        // Twice, as after a death of the agent.
+        machines.retire("kct_a").await.unwrap();
+        assert_eq!(shelf.did(), ["down"], "it counts as saved no more before it goes");
+        assert!(machines.kept().is_empty() && machines.reach().is_empty() && shelf.machines.lock().unwrap().is_empty());
+    }
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "hand cp"]);
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_takes_no_new_lab() {
+    let room = |free| has_room(2, Bytes::gib(free), Bytes::gib(200), 14);
+    room(8).unwrap();
+    let full = room(7).unwrap_err();
+    assert!(full.what.contains("has 7GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
+    assert_eq!((full.code, full.detail), (Code::GateHandOver, vec!["labs that are kept here: 14".to_owned()]));
+}
+
+#[tokio::test]
 async fn what_a_restart_of_the_server_stopped_is_started_and_what_runs_is_left_alone() {
     let shelf = Arc::new(Shelf::default());
     let machines = on(&shelf);
