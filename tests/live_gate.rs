@@ -213,7 +213,7 @@ async fn live_gate_a_clock_set_back_lengthens_nothing() {
     }));
     let journal = Journal::open(&gate.file("state")).unwrap();
     let (key, hand) = (gate.plan_key.public().clone(), Arc::new(Commands::default()));
-    let limits = Limits { lead: 2, evict: 30 };
+    let limits = Limits { lead: 2, ..Limits::default() };
     let agent = Agent::new(&gate.file("state"), "s1", key, journal, Arc::clone(&world) as Arc<dyn World>, hand, limits);
     let (cancel, said) = (CancellationToken::new(), Arc::new(Mutex::new(vec![])));
     let (stop, heard) = (cancel.clone(), Arc::clone(&said));

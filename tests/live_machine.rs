@@ -289,6 +289,13 @@ fn live_only_a_way_out_leads_out_and_never_to_this_computers_loopback() {
     assert_eq!(ask("10.0.2.2", private), "", "the loopback of this computer is nobody else's business");
     assert_eq!(ask("127.0.0.1", private), "");
 
+    // It is closed without the machines, and opened again.
+    bench.run(bench.engine.close_outbound()).unwrap();
+    assert!(!bench.engine.outbound());
+    assert_eq!(ask(&own.to_string(), port), "");
+    bench.run(bench.engine.open_outbound(&Quiet)).unwrap();
+    assert_eq!(ask(&own.to_string(), port), "hello");
+
     // It ends with the engine, which starts without it.
     bench.run(bench.engine.stop(&Quiet)).unwrap();
     assert!(!bench.engine.outbound());

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use super::args::ConnectArgs;
-use crate::{core::LabName, machine::Wanted};
+use crate::{core::LabName, machine::Wanted, profile::Mirror};
 
 /// What a server is enrolled with.
 #[derive(Debug, Clone, ClapArgs)]
@@ -54,6 +54,16 @@ pub struct EnrollArgs {
     /// The bundle that those labs are made from; without it the server fetches or builds one.
     #[arg(long, value_name = "FILE", requires = "machines")]
     pub bundle: Option<PathBuf>,
+    /// Let the machines of those labs reach what the server reaches, as for images that are not in the bundle.
+    #[arg(long, requires = "machines")]
+    pub outbound: bool,
+    /// Where new labs get a registry's images that are not in the bundle, as docker.io=https://mirror.example; may be
+    /// repeated, and is asked in this order.
+    #[arg(long, value_name = "REGISTRY=URL", value_parser = parse_mirror, requires = "machines")]
+    pub mirror: Vec<Mirror>,
+    /// For how many days a lab is kept whose holder has no slot there; 60 by default, 0 is for ever.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=3650), requires = "machines")]
+    pub keep_labs: Option<u32>,
     /// More lines of the agent's configuration, YAML.
     #[arg(long, value_name = "FILE")]
     pub agent_config: Option<PathBuf>,
@@ -79,6 +89,15 @@ pub struct UnenrollArgs {
     /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
     #[arg(long)]
     pub remove_accounts: bool,
+    /// The hub that is told, where you are signed in as an admin; the one of the last login by default.
+    #[arg(long, value_name = "URL", env = "KUBECAMP_HUB")]
+    pub hub: Option<String>,
+    /// The certificate of the hub's own authority for HTTPS, in PEM.
+    #[arg(long, value_name = "FILE", env = "KUBECAMP_HUB_CA")]
+    pub hub_ca: Option<PathBuf>,
+    /// Ask a hub on another computer by http://, where whoever is on the way reads your token.
+    #[arg(long)]
+    pub insecure: bool,
     #[command(flatten)]
     pub connect: ConnectArgs,
 }
@@ -119,6 +138,12 @@ pub fn parse_site(text: &str) -> Result<String, String> {
     } else {
         Err("use https://NAME or http://NAME, as https://hub.example.org".into())
     }
+}
+
+/// One endpoint of a registry; what is wrong with either the profile's rules say.
+fn parse_mirror(text: &str) -> Result<Mirror, String> {
+    let (registry, url) = text.split_once('=').ok_or("use REGISTRY=URL, as docker.io=https://mirror.example")?;
+    Ok(Mirror { registry: registry.to_owned(), endpoints: vec![url.to_owned()] })
 }
 
 /// What goes into a line of sshd's configuration as one word.

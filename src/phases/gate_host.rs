@@ -6,6 +6,7 @@ use crate::{
     core::{Problem, Secret, shell::quote},
     host::template,
     machine::Wanted,
+    profile::Mirror,
 };
 
 /// What a server is enrolled with: plain values, so that this room needs to know nothing of the hub's.
@@ -48,6 +49,12 @@ pub struct GateMachines {
     pub kind: Wanted,
     /// The bundle that they are made from; none is fetched or built on the server.
     pub bundle: Option<PathBuf>,
+    /// Whether their machines reach what the server reaches.
+    pub outbound: bool,
+    /// Where new ones get images that are not in the bundle.
+    pub mirrors: Vec<Mirror>,
+    /// For how many days one is kept without a slot; none is the agent's own default.
+    pub keep: Option<u32>,
 }
 
 /// The agent's folder of configuration.
@@ -132,7 +139,15 @@ impl GateMachines {
     fn yaml(&self, more: &str) -> String {
         let bundle = if self.bundle.is_some() { format!(", bundle: {BUNDLE}") } else { String::new() };
         let lead = if more.lines().any(|l| l.starts_with("lead:")) { String::new() } else { format!("lead: {LEAD}\n") };
-        format!("{lead}machines: {{kind: {}{bundle}}}\n", self.kind)
+        let outbound = if self.outbound { ", outbound: true" } else { "" };
+        let keep = self.keep.map(|days| format!(", keep-labs: {days}")).unwrap_or_default();
+        format!("{lead}machines: {{kind: {}{bundle}{outbound}{}{keep}}}\n", self.kind, self.mirrors_yaml())
+    }
+
+    fn mirrors_yaml(&self) -> String {
+        let each = |m: &Mirror| format!("{{registry: {}, endpoints: {}}}", json!(m.registry), json!(m.endpoints));
+        let all: Vec<_> = self.mirrors.iter().map(each).collect();
+        if all.is_empty() { String::new() } else { format!(", mirrors: [{}]", all.join(", ")) }
     }
 }
 
@@ -142,13 +157,21 @@ mod tests {
 
     #[test]
     fn labs_have_their_lines_in_the_agents_configuration() {
-        let labs = GateMachines { kind: Wanted::Vm, bundle: Some("b".into()) };
+        let (bundle, mirrors) = (Some("b".into()), vec![]);
+        let labs = GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors, keep: None };
         assert_eq!(
             labs.yaml("poll: 2\n"),
             "lead: 600\nmachines: {kind: vm, bundle: /var/lib/kubecamp-gate/home/lab.bundle}\n"
         );
-        let bare = GateMachines { kind: Wanted::Auto, bundle: None };
+        let bare = GateMachines { kind: Wanted::Auto, bundle: None, ..labs };
         assert_eq!(bare.yaml("lead: 60\n"), "machines: {kind: auto}\n");
+        let mirror = Mirror { registry: "docker.io".into(), endpoints: vec!["https://m/a".into(), "http://n".into()] };
+        let open = GateMachines { outbound: true, mirrors: vec![mirror], keep: Some(7), ..bare };
+        let mirrors = r#"[{registry: "docker.io", endpoints: ["https://m/a","http://n"]}]"#;
+        assert_eq!(
+            open.yaml("lead: 60\n"),
+            format!("machines: {{kind: auto, outbound: true, mirrors: {mirrors}, keep-labs: 7}}\n")
+        );
     }
 
     #[test]

@@ -2,7 +2,11 @@ use std::{borrow::Cow, fs, path::Path};
 
 use rust_embed::Embed;
 
-use super::{Layout, Profile, draft::Draft, rules};
+use super::{
+    Layout, Mirror, Profile,
+    draft::{self, Draft},
+    rules,
+};
 use crate::core::{
     Code, Problem, Problems, nearest,
     yaml::{self, Form, Place, tree},
@@ -33,6 +37,13 @@ pub fn load(name_or_path: &str) -> Result<Profile, Problems> {
         return Err(unknown(name_or_path).into());
     }
     parse(&yaml::text(fs::File::open(path), "profile", name_or_path, Code::ProfileSyntax)?, name_or_path)
+}
+
+/// The profile of a layout, with these mirrors in place of its own.
+pub fn with_mirrors(layout: &str, mirrors: Vec<Mirror>) -> Result<Profile, Problems> {
+    let profile = Profile { mirrors, ..load(layout)? };
+    draft::check(&profile)?;
+    Ok(profile)
 }
 
 /// Reads a profile from `text`; the error has every problem of the file, each with line and column.

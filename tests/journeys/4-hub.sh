@@ -138,6 +138,9 @@ give_back amy
 
 say "the gate is taken off: no lab, no engine, no rule"
 exits 0 as ann --yes --plain hub unenroll root@127.0.0.1 --server one --identity "$home/ann/key"
+has 'What stays there: the group kubecamp-students'
+exits 0 as ann hub server list
+has 'away'
 exits 0 in_ sh -c '[ ! -e /var/lib/kubecamp-gate ] && ! ip rule show | grep -q ^1150 && [ -z "$(ls /run/netns)" ] && ! pgrep -r D,R,S,T incusd'
 grep -q kct_ "$home/hub.log" && { say "FAILED: a token is in the hub's log"; bad=$((bad + 1)); }
 finish

@@ -5,8 +5,13 @@ use crate::{
     cli::{args::AgentArgs, output},
     core::{Code, Problem, Problems},
     engine::Lock,
-    hub::gate::agent::{Agent, Config, HandOver, HttpLink, HubLink, Journal, Link, Linux, Machines, World, serve},
+    hub::gate::agent::{
+        Agent, Config, HandOver, HttpLink, HubLink, Journal, Link, Linux, Machines, Program, World, serve,
+    },
 };
+
+/// How long it may take to give the labs' engine the way out that is configured.
+const SETTLES: Duration = Duration::from_secs(10);
 
 /// `kubecamp agent`: keeps the door of this server until it is told to stop.
 pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems> {
@@ -24,7 +29,14 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
     let journal = Journal::open(&config.state)?;
     let world: Arc<dyn World> = Arc::new(Linux::new(config.places()));
     let hand: Arc<dyn HandOver> = match &config.machines {
-        Some(machines) => Arc::new(Machines::here(machines)),
+        Some(machines) => {
+            // Doors do not wait for an engine that hangs.
+            let labs = Program::here(machines);
+            if let Ok(Err(problem)) = tokio::time::timeout(SETTLES, labs.settle_way_out()).await {
+                output::say(&problem.to_string());
+            }
+            Arc::new(Machines::here(machines))
+        }
         None => Arc::new(config.commands.clone()),
     };
     let key = config.plan_key()?;

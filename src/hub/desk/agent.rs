@@ -21,8 +21,9 @@ const REFUSE_OFFSET: i64 = 30;
 /// one that no agent ever reaches would silence its server for good. An agent that goes on after it was enrolled again is
 /// as far beyond 0 as it ever came: half a million for each year, and a thousand more for each of its starts.
 const MOST_SKIPPED: i64 = 1 << 40;
-/// An agent's plan is at most so many revisions beyond what the hub knows: so many changes no copy of a database is old.
-const MOST_LOST: i64 = 1 << 32;
+/// No agent's word lifts its server's revision beyond this: there must be numbers left to go on with, and it is as far as
+/// those who read our JSON count.
+const MOST_REVISION: i64 = 1 << 53;
 /// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
 const QUARANTINED_SINCE: i64 = 90 * 86_400;
 
@@ -182,15 +183,9 @@ impl Desk {
         own(caller, server)?;
         transact!(self, caller, now, |tx| {
             let before = tx.lock_server(server).await?;
+            let revision = go_on_above(&mut tx, &before, beat.revision).await?;
             let offset = beat.clock - now;
             tx.heard(server, beat.revision, offset).await?;
-            // The database was put back from an older copy. The agent refuses what is older than its plan, so the numbers
-            // go on from there.
-            let mut revision = before.revision;
-            if beat.revision > revision && beat.revision - revision <= MOST_LOST {
-                revision = beat.revision + 1;
-                tx.go_on_from(server, revision).await?;
-            }
             if (offset.abs() > WARN_OFFSET) != (before.clock_offset.abs() > WARN_OFFSET) {
                 tx.note("server.clock", format!("server:{server}"), None, json!({ "offset": offset }));
                 tx.tell("server.clock", format!("server:{server}"), None, Some(server), json!({ "offset": offset }));
@@ -297,6 +292,21 @@ impl Desk {
             tx.set_reported(server, number).await
         })
     }
+}
+
+/// The revision that a server's plan has by now. Its agent takes none that is older than the one it carries out; where the
+/// hub never gave it that one, an older copy of the database was put back, and the plans go on above it.
+async fn go_on_above(tx: &mut Tx, server: &Server, carried_out: i64) -> Result<i64, Problem> {
+    if carried_out <= server.issued || carried_out < server.revision {
+        return Ok(server.revision);
+    }
+    if carried_out > MOST_REVISION {
+        let what =
+            format!("the agent of server {} carries out revision {carried_out}, which no hub ever gave", server.id);
+        return Err(Problem::new(Code::HubInvalid, what)
+            .hint("Move the agent's state away, /var/lib/kubecamp-gate/state there, and enroll the server again."));
+    }
+    tx.lift_revision(server, carried_out).await
 }
 
 /// Whether a report of this number was not applied yet.

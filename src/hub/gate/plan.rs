@@ -72,9 +72,12 @@ pub struct Slot {
     pub wanted: Wanted,
     /// The only principal that opens it: `slot-` and the booking's id.
     pub principal: String,
-    /// The person's public key, one OpenSSH line, let into the lab's machines.
+    /// The person's first public key, one OpenSSH line, let into the lab's machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Their other public keys, let in as well; an agent that is older than these reads the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_keys: Vec<String>,
 }
 
 /// What the hub wants of a slot.
@@ -117,7 +120,20 @@ impl Slot {
             wanted: Wanted::Open,
             principal: format!("slot-{booking}"),
             key: None,
+            more_keys: vec![],
         }
+    }
+
+    /// All of the person's public keys, the first of them first.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().chain(&self.more_keys).map(String::as_str)
+    }
+
+    /// Whether another version of this slot says the same of its door and lab: a name and keys are their person's own, and
+    /// may change.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let bare = |slot: &Self| Self { person: String::new(), key: None, more_keys: vec![], ..slot.clone() };
+        bare(self) == bare(other)
     }
 
     fn wrong(&self) -> Option<&'static str> {

@@ -186,12 +186,14 @@ impl Tx {
         self.run(sql, args![id.to_string(), self.now]).await.map(drop)
     }
 
-    /// Goes on from a revision that is beyond the server's own: a later plan than this database knows of was handed out.
-    pub async fn go_on_from(&mut self, id: &ServerId, revision: i64) -> Result<(), Problem> {
+    /// Goes on with a server's plans above `carried_out`, a revision that its agent has and this database never gave it.
+    pub async fn lift_revision(&mut self, server: &Server, carried_out: i64) -> Result<i64, Problem> {
+        let next = carried_out.saturating_add(1);
         let sql = "UPDATE servers SET revision = $2 WHERE id = $1 AND revision < $2";
-        self.run(sql, args![id.to_string(), revision]).await?;
-        self.note("server.revision", format!("server:{id}"), None, json!({ "revision": revision }));
-        Ok(())
+        self.run(sql, args![server.id.to_string(), next]).await?;
+        let detail = json!({ "agent": carried_out, "hub": server.revision, "issued": server.issued });
+        self.note("server.revision", format!("server:{}", server.id), None, detail);
+        Ok(next)
     }
 
     /// Notes that a plan of this revision is handed to the agent.

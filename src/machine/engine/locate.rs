@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use crate::{
-    core::{Code, Problem},
+    core::{Bytes, Code, Problem},
     machine::incus::Incus,
 };
 
@@ -99,6 +99,12 @@ impl Place {
         let config = self.incus.network(network).await?.map(|n| n.config).unwrap_or_default();
         let addresses = ["ipv4.address", "ipv6.address"].into_iter().filter_map(|key| config.get(key));
         Ok(Some((network.clone(), addresses.filter_map(|address| network_of(address)).collect())))
+    }
+
+    /// How much of the disk that all machines here share is free, and how much there is.
+    pub async fn space(&self) -> Result<(Bytes, Bytes), Problem> {
+        let space = self.incus.pool_space(&self.pool).await?;
+        Ok((Bytes(space.total.saturating_sub(space.used)), Bytes(space.total)))
     }
 }
 

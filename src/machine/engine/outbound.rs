@@ -1,7 +1,13 @@
 //! The private engine's way out, off unless asked for: a NAT in user space at the engine's network namespace.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use super::{private::Engine, process::Process};
@@ -12,6 +18,8 @@ const SCRIPT: &str = include_str!("../../../templates/machine/outbound.sh");
 const DEVICE: &str = "kcout0";
 /// The file in the engine's folder that names its process.
 pub(super) const PID: &str = "outbound.pid";
+/// How long it may take to end.
+const GRACE: Duration = Duration::from_secs(3);
 /// Programs that it needs.
 const PROGRAMS: [&str; 2] = ["slirp4netns", "nft"];
 
@@ -59,6 +67,24 @@ impl Engine {
         self.names(OPEN).await
     }
 
+    /// Takes the way out away again, if there is one; the engine and its machines go on.
+    pub async fn close_outbound(&self) -> Result<(), Problem> {
+        let Some(nat) = self.nat() else { return Ok(()) };
+        for signal in [Signal::TERM, Signal::KILL] {
+            nat.signal(signal).ok();
+            let end = Instant::now() + GRACE;
+            while nat.alive() && Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        if nat.alive() {
+            return Err(Problem::new(Code::EngineStart, "the machines' way out does not end")
+                .detail([format!("process {} of slirp4netns", nat.pid)]));
+        }
+        fs::remove_file(self.dir().join(PID)).ok();
+        if self.running().await?.is_some() { self.names(CLOSED).await } else { Ok(()) }
+    }
+
     /// Tells the bridge's name server whom to ask.
     pub(super) async fn names(&self, words: &str) -> Result<(), Problem> {
         let (incus, bridge) = (self.incus()?, super::private::BRIDGE);
@@ -77,4 +103,25 @@ impl Engine {
 /// The NAT's process, which lives outside of the engine's namespaces.
 pub(super) fn process(dir: &Path) -> Option<Process> {
     Process::from_file(&dir.join(PID))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_way_out_that_is_closed_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::new(dir.path());
+        engine.close_outbound().await.unwrap();
+        let mut nat = Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap();
+        let pid = nat.id().unwrap();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let started = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap();
+        fs::write(dir.path().join(PID), format!("{pid} {started}")).unwrap();
+        assert!(engine.outbound());
+        engine.close_outbound().await.unwrap();
+        assert!(!engine.outbound() && !dir.path().join(PID).exists());
+        assert!(!nat.wait().await.unwrap().success());
+    }
 }

@@ -163,6 +163,24 @@ pub struct Pool {
     pub driver: String,
 }
 
+/// How full a storage pool is.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct PoolResources {
+    /// Its bytes.
+    pub space: Space,
+}
+
+/// The bytes of a storage pool.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Space {
+    /// What is taken.
+    #[serde(default)]
+    pub used: u64,
+    /// All of them.
+    #[serde(default)]
+    pub total: u64,
+}
+
 /// A profile as Incus lists it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Profile {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     Incus,
-    objects::{Config, Lease, Network, Pool, Profile},
+    objects::{Config, Lease, Network, Pool, PoolResources, Profile, Space},
 };
 use crate::core::Problem;
 
@@ -13,6 +13,11 @@ impl Incus {
     /// Every storage pool.
     pub async fn pools(&self) -> Result<Vec<Pool>, Problem> {
         self.list("/storage-pools?recursion=1").await
+    }
+
+    /// How full a storage pool is.
+    pub async fn pool_space(&self, name: &str) -> Result<Space, Problem> {
+        self.get::<PoolResources>(&format!("/storage-pools/{name}/resources")).await.map(|found| found.space)
     }
 
     /// Makes a storage pool.

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    core::Quiet,
+    core::{Bytes, Quiet},
     machine::{AptSources, Recipe, incus::Incus},
 };
 
@@ -285,4 +285,14 @@ async fn each_kind_says_what_it_is_and_costs() {
         let said = Fake::default().provider(&dir, kind).describe();
         assert!(said.contains(words) && said.ends_with("(the test wants it)"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_disk_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let [used, total] = [150, 200].map(|gib| Bytes::gib(gib).0);
+    let resources = json!({"space": {"used": used, "total": total}, "inodes": {}});
+    let fake = Fake::new([("GET /storage-pools/pool/resources", resources)]);
+    let provider = fake.provider(&dir, Kind::Vm);
+    assert_eq!(provider.place.space().await.unwrap(), (Bytes::gib(50), Bytes::gib(200)));
 }

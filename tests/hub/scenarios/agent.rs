@@ -191,22 +191,45 @@ pub async fn an_agent_that_was_enrolled_anew_is_heard_from_number_one(desk: Desk
     healthy(&desk).await;
 }
 
-pub async fn agents_take_the_plans_of_a_hub_that_was_put_back(desk: Desk) {
+async fn revision(desk: &Desk, server: &str) -> i64 {
+    desk.server(&Caller::Console, NOW, &server.parse().unwrap()).await.unwrap().revision
+}
+
+pub async fn a_hub_that_went_back_goes_on_above_what_its_agents_have(desk: Desk) {
     camp(&desk, &generous()).await;
-    let one = "one".parse().unwrap();
-    let heard = async |revision: i64| {
-        desk.heartbeat(&agent("one"), NOW, &one, &Heartbeat { revision, clock: NOW }).await.unwrap().revision
-    };
-    let own = heard(0).await;
-    assert_eq!(heard(own).await, own);
-    // It works by a plan from after the copy was made, and refuses each that is older.
-    assert_eq!(heard(own + 500).await, own + 501);
-    let plan = desk.plan_for(&agent("one"), NOW, &one).await.unwrap();
-    assert_eq!(plan.revision, own + 501);
-    assert_eq!(heard(own + 501).await, own + 501, "once");
-    assert_eq!(heard(i64::MAX).await, own + 501, "no hub ever came so far");
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
     book(&desk, "amy", 0, 60).await;
-    assert_eq!(heard(own + 501).await, own + 502);
+    acknowledge(&desk, 0).await;
+    let one = "one".parse().unwrap();
+    let (known, other) = (revision(&desk, "one").await, revision(&desk, "two").await);
+    let beat = async |revision: i64| {
+        let beat = Heartbeat { revision, clock: at(1) };
+        desk.heartbeat(&agent("one"), at(1), &one, &beat).await.map(|heard| heard.revision)
+    };
+    assert_eq!(beat(known).await.unwrap(), known);
+    // An older copy was put back: the agent carries out what this hub never gave it.
+    for _ in 0..2 {
+        assert_eq!(beat(known + 40).await.unwrap(), known + 41);
+    }
+    let plan = desk.plan_for(&agent("one"), at(1), &one).await.unwrap();
+    assert_eq!((plan.revision, plan.slots.len()), (known + 41, 1));
+    assert_eq!(beat(plan.revision).await.unwrap(), plan.revision);
+    assert_eq!(desk.server(&Caller::Console, NOW, &one).await.unwrap().acked, plan.revision);
+    // Changes have brought it to the very number that the agent has, of another plan.
+    book(&desk, "bob", 120, 180).await;
+    let same = revision(&desk, "one").await;
+    assert!(same > plan.revision);
+    assert_eq!(beat(same).await.unwrap(), same + 1);
+    let audit = desk.audit(&Caller::Console, NOW, Some("server:one".into()), None, 100).await.unwrap();
+    assert_eq!(audit.iter().filter(|row| row.action == "server.revision").count(), 2, "once each time");
+
+    for far in [(1 << 53) + 1, i64::MAX] {
+        let refused = beat(far).await.unwrap_err();
+        assert!(refused.code == Code::HubInvalid && !refused.hints.is_empty(), "{refused}");
+    }
+    let lied = Heartbeat { revision: 1 << 50, clock: at(1) };
+    assert_eq!(desk.heartbeat(&agent("two"), at(1), &one, &lied).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!((revision(&desk, "one").await, revision(&desk, "two").await), (same + 1, other));
     healthy(&desk).await;
 }
 

@@ -77,7 +77,7 @@ scenarios! {
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         an_agent_that_was_enrolled_anew_is_heard_from_number_one,
-        agents_take_the_plans_of_a_hub_that_was_put_back,
+        a_hub_that_went_back_goes_on_above_what_its_agents_have,
         clocks_that_are_off_arm_nothing,
         a_buffer_that_is_too_short_is_told,
     }

@@ -8,10 +8,13 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::{
-    Context, first_line,
-    login::{key_file, public_half},
-    sudo_password,
+use super::{
+    super::{
+        Context, first_line,
+        login::{key_file, public_half},
+        sudo_password,
+    },
+    on_sale,
 };
 use crate::{
     bundle::Bundle,
@@ -30,7 +33,7 @@ use crate::{
     hub::gate,
     inventory,
     phases::{Enrolment, GateLeave, GateMachines},
-    profile::{self, Lab},
+    profile::{self, Lab, Mirror},
     transport::Io,
 };
 
@@ -56,6 +59,11 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
     let flow = flows::enroll(with);
     let shown = carry_out(cx, "hub-enroll", &args.host, &args.server, &args.connect, &flow, &hide, HOST_KEYS).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
+    if let Some(hub) = &hub
+        && let Some(said) = on_sale::begin(hub, &args.server).await
+    {
+        output::say(&said);
+    }
     let host = args.host.to_string();
     // ssh's own form, in which a port may stand.
     let address = host.rsplit_once('@').map_or(host.as_str(), |(_, address)| address);
@@ -69,20 +77,48 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
 
 /// `kubecamp hub unenroll`.
 pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Problems> {
+    let hub = told_hub(cx, &args)?;
     let accounts = match args.remove_accounts {
         true => "removes the accounts of its members with their homes",
         false => "closes the accounts of its members and keeps their homes",
     };
+    let hears = hub.as_ref().map(|hub| format!(" The hub {} sells no more time of {}.", hub.hub(), args.server));
     let question = format!(
-        "Unenroll takes the gate off {}, ends whatever members of the group {} run there, and {accounts}.\nGo on?",
-        args.host, args.group
+        "Unenroll takes the gate off {}, ends whatever members of the group {} run there, removes their labs, and \
+         {accounts}.{}\nGo on?",
+        args.host,
+        args.group,
+        hears.unwrap_or_default()
     );
     confirm(cx.global.yes, &question).await?;
-    let leave = GateLeave { group: args.group, remove_accounts: args.remove_accounts };
-    let flow = flows::unenroll(leave);
-    carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flow, &[], "").await?;
-    output::say(&format!("{} is as it was before it was enrolled as {}.", args.host, args.server));
+    // Before the gate goes: nobody is to get a slot that nothing opens.
+    let told = on_sale::end(hub.as_ref(), &args.server).await;
+    let stays = what_stays(&args.group, args.remove_accounts);
+    let flow = flows::unenroll(GateLeave { group: args.group, remove_accounts: args.remove_accounts });
+    let ended = carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flow, &[], "").await;
+    output::say(&told);
+    ended?;
+    output::say(&format!("{} has no gate any more. {stays}", args.host));
     Ok(())
+}
+
+/// What unenrolling leaves on a server.
+fn what_stays(group: &str, remove_accounts: bool) -> String {
+    let accounts = match remove_accounts {
+        true => String::new(),
+        false => format!("the group {group}, the accounts of its members, closed, and their homes; "),
+    };
+    format!("What stays there: {accounts}packages that labs needed, with a source of apt where one was added for them.")
+}
+
+/// The hub that is to hear that a server leaves it, where somebody is signed in.
+fn told_hub(cx: &Context, args: &UnenrollArgs) -> Result<Option<HubClient>, Problem> {
+    let (hub, hub_ca) = (args.hub.clone(), args.hub_ca.clone());
+    let named = HubArgs { hub, hub_ca, insecure: args.insecure, output: Format::Table };
+    match HubClient::new(&cx.places, &named) {
+        Err(problem) if args.hub.is_some() => Err(problem),
+        client => Ok(client.ok().filter(HubClient::is_signed_in)),
+    }
 }
 
 /// The hub as this computer reaches it, where somebody is signed in: at the address that the server gets, else at that of
@@ -138,6 +174,9 @@ impl Files {
             found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
         }
         ok(args.bundle.as_deref().map(Bundle::open), &mut found);
+        if let Err(problems) = profile::with_mirrors(&frame(), mirrors_of(&args.mirror)) {
+            found.extend(problems.into_vec());
+        }
         Problems::check(found)?;
         let (admin_key, program) = (admin_key.unwrap_or_default(), program.unwrap_or_default());
         Ok(Self { token, user_ca, plan_key, admin_key, admin_file, hub_ca, more, program })
@@ -209,9 +248,27 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
         group: args.group.clone(),
         permit_open: args.permit_open.clone(),
         exempt: args.exempt.clone(),
-        labs: args.machines.map(|kind| GateMachines { kind, bundle: args.bundle.clone() }),
+        labs: args.machines.map(|kind| GateMachines {
+            kind,
+            bundle: args.bundle.clone(),
+            outbound: args.outbound,
+            mirrors: mirrors_of(&args.mirror),
+            keep: args.keep_labs,
+        }),
         more: format!("{insecure}{}", files.more.unwrap_or_default()),
     })
+}
+
+/// The mirrors as a profile names them: each registry once, its endpoints in their order.
+fn mirrors_of(named: &[Mirror]) -> Vec<Mirror> {
+    let mut mirrors: Vec<Mirror> = vec![];
+    for one in named {
+        match mirrors.iter_mut().find(|known| known.registry == one.registry) {
+            Some(known) => known.endpoints.extend(one.endpoints.iter().cloned()),
+            None => mirrors.push(one.clone()),
+        }
+    }
+    mirrors
 }
 
 /// Tells the hub who the server is, so that `book ssh` asks nobody about it.
@@ -245,6 +302,11 @@ async fn look(host: &Host, script: &str) -> String {
     }
 }
 
+/// The smallest layout, for what only needs one.
+fn frame() -> String {
+    profile::Layout::SHIPPED[0].to_string()
+}
+
 /// Runs a flow on one server, and then a script that only looks; what that says. The engine's runs are about labs; here
 /// the lab is only a frame with one node.
 #[expect(clippy::too_many_arguments, reason = "what the two commands differ in")]
@@ -260,8 +322,7 @@ async fn carry_out(
 ) -> Result<String, Problems> {
     let entries = inventory::entries(&[host])?;
     let store = Store::of(&cx.places.labs.with_file_name("servers"), server);
-    let frame = profile::Layout::SHIPPED.first().map(ToString::to_string).unwrap_or_default();
-    let lab = Lab::new(server.clone(), profile::load(&frame)?)?;
+    let lab = Lab::new(server.clone(), profile::load(&frame())?)?;
     let node: NodeId =
         server.as_str().parse().map_err(|e: crate::core::BadId| Problem::new(Code::Usage, e.to_string()))?;
     let hosts: Vec<_> = entries.into_iter().map(|entry| (node.clone(), entry)).collect();
@@ -299,4 +360,21 @@ async fn carry_out(
     };
     let ended = work.await;
     cx.end(&run, ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_of_one_registry_stand_together() {
+        let mirror = |registry: &str, endpoints: &[&str]| Mirror {
+            registry: registry.into(),
+            endpoints: endpoints.iter().map(|e| (*e).to_owned()).collect(),
+        };
+        let named = [mirror("a.io", &["https://1"]), mirror("b.io", &["https://2"]), mirror("a.io", &["https://3"])];
+        assert_eq!(mirrors_of(&named), [mirror("a.io", &["https://1", "https://3"]), mirror("b.io", &["https://2"])]);
+        let wrong = profile::with_mirrors(&frame(), vec![mirror("a.io", &["ftp://x"])]).unwrap_err();
+        assert!(wrong.to_string().contains("only http and https work"), "{wrong}");
+    }
 }

@@ -4,6 +4,7 @@
 
 mod enroll;
 mod manage;
+mod on_sale;
 mod rules;
 mod serve;
 mod servers;

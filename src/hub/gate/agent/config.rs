@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Commands, Limits, Places};
 use crate::{
-    core::{Code, Problem, Secret},
+    core::{Code, Problem, Problems, Secret},
     hub::gate::{Epoch, public_key},
     machine::Wanted,
+    profile::{self, Layout, Mirror},
 };
 
 /// The agent's configuration, as `hub enroll` writes it: YAML.
@@ -76,6 +77,23 @@ pub struct MachinesConfig {
     /// The bundle that new labs are made from; none is fetched or built by the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<PathBuf>,
+    /// Whether machines of the private engine reach what this server reaches; else they reach each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outbound: bool,
+    /// Where new labs get images that are not in the bundle, as in a profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
+    /// For how many days a lab is kept without a slot; 0 is for ever.
+    #[serde(default = "keep_labs")]
+    pub keep_labs: u32,
+}
+
+impl MachinesConfig {
+    /// Refuses mirrors that no profile may name.
+    fn check(&self) -> Result<(), Problems> {
+        let any = Layout::SHIPPED[0].to_string();
+        profile::with_mirrors(&any, self.mirrors.clone()).map(drop)
+    }
 }
 
 fn state() -> PathBuf {
@@ -96,6 +114,9 @@ fn poll() -> u64 {
 fn evict() -> i64 {
     30
 }
+fn keep_labs() -> u32 {
+    60
+}
 fn home() -> PathBuf {
     "/var/lib/kubecamp-gate/home".into()
 }
@@ -114,6 +135,9 @@ impl Config {
         }
         if config.hub.is_some() && config.token_file.is_none() {
             return Err(wrong().detail(["a hub needs a token-file"]));
+        }
+        if let Some(machines) = &config.machines {
+            machines.check().map_err(|e| wrong().because(e))?;
         }
         Ok(config)
     }
@@ -150,7 +174,8 @@ impl Config {
 
     /// How long things may take.
     pub fn limits(&self) -> Limits {
-        Limits { lead: self.lead, evict: self.evict_limit }
+        let days = self.machines.as_ref().map_or(0, |machines| machines.keep_labs);
+        Limits { lead: self.lead, evict: self.evict_limit, keep: Epoch::from(days) * 86_400 }
     }
 }
 
@@ -171,11 +196,20 @@ mod tests {
         let machines = Config::load(&file).unwrap().machines.unwrap();
         assert_eq!((machines.kind, machines.bundle), (Wanted::Vm, Some("/b".into())));
         assert_eq!(machines.home, Path::new("/var/lib/kubecamp-gate/home"));
+        assert_eq!(Config::load(&file).unwrap().limits().keep, 60 * 86_400);
+        assert!(!machines.outbound && machines.mirrors.is_empty(), "labs are closed in unless somebody says so");
+        let mirrors = "[{registry: docker.io, endpoints: ['https://mirror.example']}]";
+        let machines = format!("{{outbound: true, mirrors: {mirrors}, keep-labs: 0}}");
+        fs::write(&file, format!("server: s1\nplan-key: {key}\nmachines: {machines}\n")).unwrap();
+        assert_eq!(Config::load(&file).unwrap().limits().keep, 0, "for ever");
+        let machines = Config::load(&file).unwrap().machines.unwrap();
+        assert!(machines.outbound && machines.mirrors[0].endpoints == ["https://mirror.example"]);
         for text in [
             "server: s1\n".to_owned(),
             format!("server: s1\nplan-key: {key}\nhub: http://h\n"),
             format!("server: s1\nplan-key: {key}\nwhat: 1\n"),
             "server: s1\nplan-key: nonsense\n".to_owned(),
+            format!("server: s1\nplan-key: {key}\nmachines: {{mirrors: [{{registry: a b, endpoints: [x]}}]}}\n"),
             format!("server: ''\nplan-key: {key}\n"),
         ] {
             fs::write(&file, &text).unwrap();

@@ -126,9 +126,10 @@ impl Agent {
                 continue;
             }
             let unit = if minutes == 1 { "minute" } else { "minutes" };
-            let text = format!(
-                "kubecamp: your slot ends in {minutes} {unit}. Your processes here are ended then; your lab is saved."
-            );
+            // Who is told of a lab that nobody saves here counts on it, and loses what is in it.
+            let stays = if self.hand.saves(&held.slot) { "your lab is saved" } else { "your home stays" };
+            let text =
+                format!("kubecamp: your slot ends in {minutes} {unit}. Your processes here are ended then; {stays}.");
             self.world.warn(&held.slot.account, &text).await;
             self.write(Entry::Warned { booking: held.slot.booking, minutes })?;
         }

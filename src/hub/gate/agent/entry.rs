@@ -104,6 +104,10 @@ pub enum Entry {
     LabKept { account: String, kept: Kept },
     /// The server keeps no lab of the account any more.
     LabDropped { account: String },
+    /// The lab of the account is without a slot from now on.
+    LabIdle { account: String },
+    /// The lab of the account was removed, since nobody had it for as long as labs are kept.
+    LabRetired { account: String },
     /// The hub has every report up to this one.
     Acknowledged { upto: u64 },
     /// A slot that is over and told is forgotten.

@@ -28,6 +28,11 @@ pub trait HandOver: Send + Sync {
         Ok(())
     }
 
+    /// Whether there is a lab of the holder that [`HandOver::save`] keeps; nobody is told so where there is none.
+    fn saves(&self, _slot: &Slot) -> bool {
+        false
+    }
+
     /// Keeps the holder's lab so that it can be brought back in a later slot.
     async fn save(&self, slot: &Slot) -> Result<(), Problem>;
 
@@ -42,6 +47,11 @@ pub trait HandOver: Send + Sync {
 
     /// Brings a lab up again whose slot was open before: a restart of the server stopped it.
     async fn revive(&self, _slot: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    /// Removes the lab that is kept for an account, whose holder has not come for long.
+    async fn retire(&self, _account: &str) -> Result<(), Problem> {
         Ok(())
     }
 
@@ -77,6 +87,10 @@ pub struct Commands {
 
 #[async_trait]
 impl HandOver for Commands {
+    fn saves(&self, _slot: &Slot) -> bool {
+        !self.save.is_empty()
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         self.run("save", &self.save, slot).await
     }
@@ -148,5 +162,6 @@ mod tests {
         assert_eq!((problem.code, problem.detail), (Code::GateHandOver, vec!["no room".to_owned()]));
         assert!(commands.prove(&slot).await.unwrap_err().what.contains("longer than 1 s"));
         commands.arm(&slot).await.unwrap();
+        assert!(commands.saves(&slot) && !Commands::default().saves(&slot), "without a command nothing is saved");
     }
 }

@@ -22,11 +22,13 @@ pub struct Limits {
     pub lead: Epoch,
     /// How long evicting is tried before the slot is quarantined, in seconds; it is tried on after that.
     pub evict: i64,
+    /// How long a lab is kept that has no slot, in seconds; 0 is for ever.
+    pub keep: Epoch,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { lead: 300, evict: 30 }
+        Self { lead: 300, evict: 30, keep: 0 }
     }
 }
 
@@ -55,6 +57,10 @@ pub struct Agent {
     pub(super) labs_due: bool,
     /// Whether this process has told which labs there are.
     pub(super) labs_told: bool,
+    /// The lab that is being removed, by account.
+    pub(super) retiring: Option<(String, JoinHandle<Result<(), Problem>>)>,
+    /// Before this time of the boot clock no lab is removed, in milliseconds.
+    pub(super) retire_from: i64,
     trust: Trust,
 }
 
@@ -99,6 +105,8 @@ impl Agent {
             found_open,
             labs_due: true,
             labs_told: false,
+            retiring: None,
+            retire_from: 0,
             trust,
         }
     }
@@ -208,8 +216,8 @@ impl Agent {
         match same {
             Some(at_hand) if at_hand.expires_at >= plan.expires_at => Ok(None),
             // Signed anew the same revision lives longer and reaches further: to slots that were too far ahead before,
-            // though nothing was changed. Only of one moment there is one list.
-            Some(at_hand) if at_hand.issued_at >= plan.issued_at && at_hand.slots != plan.slots => {
+            // though nothing was changed. Only of one moment there is one list; a newer hub may tell more of its people.
+            Some(at_hand) if at_hand.issued_at >= plan.issued_at && !are_as(&at_hand.slots, &plan.slots) => {
                 Err(refused(format!("revision {known} was accepted with other slots")))
             }
             _ => Ok(Some(plan)),
@@ -257,6 +265,7 @@ impl Agent {
         self.revive().await;
         self.tell(now).await?;
         self.sweep(lost).await?;
+        self.retire_labs(now, &reading, doubt.as_deref()).await?;
         self.tell_labs()?;
         Ok(self.until_next(now))
     }
@@ -346,6 +355,7 @@ impl Agent {
                 continue;
             }
             self.refused.remove(&slot.booking);
+            self.stop_retiring(&slot.account).await;
             self.write(Entry::Taken { slot })?;
         }
         Ok(())
@@ -385,6 +395,11 @@ impl Agent {
     }
 }
 
+/// Whether two plans say the same of every slot.
+fn are_as(some: &[Slot], others: &[Slot]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| a.is_as(b))
+}
+
 /// Whether two versions of a booking are about the same account and place; otherwise the old one has to end.
 fn is_same_door(a: &Slot, b: &Slot) -> bool {
     (&a.account, a.place, &a.principal) == (&b.account, b.place, &b.principal)
@@ -393,5 +408,6 @@ fn is_same_door(a: &Slot, b: &Slot) -> bool {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.work.values().for_each(|(_, task)| task.abort());
+        self.retiring.iter().for_each(|(_, task)| task.abort());
     }
 }

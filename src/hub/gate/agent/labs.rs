@@ -13,13 +13,13 @@ use tokio::{
     process::Command,
 };
 
-use super::{MachinesConfig, welcome};
+use super::{MachinesConfig, journal, welcome};
 use crate::{
-    core::{Code, Event, EventKind, LabName, Problem, shell::printable},
+    core::{Code, Event, EventKind, LabName, Problem, Quiet, shell::printable},
     engine::Lock,
     hub::gate::Slot,
-    machine::{EngineAt, Machine, Wanted},
-    profile::Lab,
+    machine::{Engine, EngineAt, Machine, Wanted},
+    profile::{self, Lab, Mirror},
 };
 
 /// What makes labs on this server and hands them to their holders. Every call may be repeated.
@@ -58,6 +58,9 @@ pub struct Program {
     home: PathBuf,
     kind: Wanted,
     bundle: Option<PathBuf>,
+    outbound: bool,
+    mirrors: Vec<Mirror>,
+    keep_labs: u32,
 }
 
 /// The file that this process runs, also after another one took its name.
@@ -70,7 +73,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Program {
     /// The program that the agent is.
     pub fn here(config: &MachinesConfig) -> Self {
-        Self { program: SELF.into(), home: config.home.clone(), kind: config.kind, bundle: config.bundle.clone() }
+        Self {
+            program: SELF.into(),
+            home: config.home.clone(),
+            kind: config.kind,
+            bundle: config.bundle.clone(),
+            outbound: config.outbound,
+            mirrors: config.mirrors.clone(),
+            keep_labs: config.keep_labs,
+        }
     }
 
     /// The folder of the private engine.
@@ -93,9 +104,33 @@ impl Program {
         serde_json::from_str::<Noted>(&text).ok()?.engine
     }
 
-    /// Starts the private engine, which a restart of the server has ended.
+    /// Starts the private engine, which a restart of the server has ended, with its way out.
     pub async fn start_engine(&self, lab: &LabName) -> Result<(), Problem> {
-        self.run(lab, &["machine", "engine", "start"]).await
+        let words = ["machine", "engine", "start", "--outbound"];
+        self.run(lab, &words[..if self.outbound { 4 } else { 3 }]).await
+    }
+
+    /// Gives the private engine, where it runs, the way out that is configured, or takes it away: it may have been
+    /// started with another configuration.
+    pub async fn settle_way_out(&self) -> Result<(), Problem> {
+        let engine = Engine::new(&self.engine());
+        if !self.outbound {
+            return engine.close_outbound().await;
+        }
+        if engine.running().await?.is_some() { engine.open_outbound(&Quiet).await } else { Ok(()) }
+    }
+
+    /// The file of a profile of this layout with the configured mirrors; none where none are.
+    fn mirrored(&self, layout: &str) -> Result<Option<String>, Problem> {
+        if self.mirrors.is_empty() {
+            return Ok(None);
+        }
+        let cannot = || Problem::new(Code::GateHandOver, "there is no profile with the mirrors of this server");
+        let profile = profile::with_mirrors(layout, self.mirrors.clone()).map_err(|e| cannot().because(e))?;
+        let file = self.home.join(format!("{}.yaml", profile.layout));
+        fs::create_dir_all(&self.home).map_err(|e| cannot().because(e))?;
+        journal::replace(&file, profile::to_yaml(&profile)?.as_bytes(), 0o600)?;
+        Ok(Some(file.display().to_string()))
     }
 
     fn folder(&self, lab: &LabName) -> PathBuf {
@@ -163,13 +198,20 @@ impl Labs for Program {
     }
 
     async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
-        let kind = self.kind.to_string();
+        let (kind, is_new) = (self.kind.to_string(), self.known(lab).is_none());
+        let profile = if is_new { self.mirrored(layout)? } else { None };
         // The hub counts what runs at a time; `up` would count the labs that lie stopped between their slots too.
         let mut words = vec!["up", "--local", "--allow-undersized", "--machines", kind.as_str()];
         let bundle = self.bundle.as_ref().map(|file| file.display().to_string());
+        if self.outbound {
+            words.push("--outbound");
+        }
         // A lab that exists stays what it is, and keeps the bundle that it was made from.
-        if self.known(lab).is_none() {
-            words.extend(["--layout", layout]);
+        if is_new {
+            match &profile {
+                Some(file) => words.extend(["--profile", file.as_str()]),
+                None => words.extend(["--layout", layout]),
+            }
             if let Some(bundle) = &bundle {
                 words.extend(["--bundle", bundle.as_str()]);
             }
@@ -196,12 +238,12 @@ impl Labs for Program {
         trouble: Option<&Problem>,
     ) -> Result<(), Problem> {
         let folder = self.folder(lab);
-        let let_in = welcome::let_in(&folder.join("key"), machines, slot.key.as_deref()).await;
+        let let_in = welcome::let_in(&folder.join("key"), machines, slot).await;
         // Who broke the lab may have broken that too, and is told so.
         if trouble.is_none() {
             let_in?;
         }
-        welcome::furnish(slot, &folder, machines, trouble).await?;
+        welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?;
         let known = self.known(lab);
         welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())
     }
@@ -281,7 +323,8 @@ mod tests {
         let file = dir.join("program");
         fs::write(&file, format!("#!/bin/sh\necho \"$KUBECAMP_HOME $*\" >> {}/ran\n{then}\n", dir.display())).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        Program { program: file, home: dir.to_owned(), kind: Wanted::Vm, bundle: Some("/b.bundle".into()) }
+        let (home, bundle) = (dir.to_owned(), Some("/b.bundle".into()));
+        Program { program: file, home, kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![], keep_labs: 60 }
     }
 
     fn lab() -> LabName {
@@ -308,6 +351,28 @@ mod tests {
         let before = format!("{} --name gate-amy --yes --output-events ndjson", dir.path().display());
         let up = format!("{before} up --local --allow-undersized --machines vm");
         assert_eq!(ran, format!("{up} --layout 2x4c8g --bundle /b.bundle\n{up}\n{before} down\n"));
+    }
+
+    #[tokio::test]
+    async fn labs_have_the_way_out_and_the_mirrors_that_are_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = program(dir.path(), "");
+        let mirror = Mirror { registry: "docker.io".into(), endpoints: vec!["https://mirror.example".into()] };
+        (program.outbound, program.mirrors) = (true, vec![mirror]);
+        program.up(&lab(), "2x4c8g").await.unwrap();
+        keep(&program);
+        program.up(&lab(), "2x4c8g").await.unwrap();
+        program.start_engine(&lab()).await.unwrap();
+        program.outbound = false;
+        program.start_engine(&lab()).await.unwrap();
+        let ran = fs::read_to_string(dir.path().join("ran")).unwrap();
+        let before = format!("{} --name gate-amy --yes --output-events ndjson", dir.path().display());
+        let up = format!("{before} up --local --allow-undersized --machines vm --outbound");
+        let (file, start) = (dir.path().join("2x4c8g.yaml"), format!("{before} machine engine start"));
+        let first = format!("{up} --profile {} --bundle /b.bundle", file.display());
+        assert_eq!(ran, format!("{first}\n{up}\n{start} --outbound\n{start}\n"));
+        let profile = profile::load(file.to_str().unwrap()).unwrap();
+        assert_eq!((profile.layout.to_string(), profile.mirrors), ("2x4c8g".to_owned(), program.mirrors));
     }
 
     #[tokio::test]

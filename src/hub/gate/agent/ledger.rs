@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Anchor, Entry, Kept, Line, Step};
-use crate::hub::gate::{Reason, Report, ReportKind, Slot, SlotState};
+use crate::hub::gate::{Epoch, Reason, Report, ReportKind, Slot, SlotState};
 
 /// A slot that the agent has taken, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,9 @@ pub struct Ledger {
     /// Labs that the server keeps between slots, by account.
     #[serde(default)]
     pub labs: BTreeMap<String, Kept>,
+    /// Since when labs are without a slot, by account; also of one that was not removed whole.
+    #[serde(default)]
+    pub idle: BTreeMap<String, Epoch>,
     /// Reports that the hub has not taken yet, oldest first.
     pub queue: Vec<Report>,
 }
@@ -110,6 +113,7 @@ impl Ledger {
             Entry::Plan { revision } => self.revision = *revision,
             Entry::Time { anchor } => self.anchor = Some(anchor.clone()),
             Entry::Taken { slot } => {
+                self.idle.remove(&slot.account);
                 let held = self.slots.entry(slot.booking.clone()).or_insert_with(|| Held::new(slot.clone()));
                 if slot.ends > held.slot.ends {
                     held.warned.clear();
@@ -146,6 +150,12 @@ impl Ledger {
             }
             Entry::LabDropped { account } => {
                 self.labs.remove(account);
+            }
+            Entry::LabIdle { account } => {
+                self.idle.insert(account.clone(), line.at);
+            }
+            Entry::LabRetired { account } => {
+                self.idle.remove(account);
             }
             Entry::Acknowledged { upto } => self.queue.retain(|r| r.seq > *upto),
             Entry::Forgotten { booking } => {

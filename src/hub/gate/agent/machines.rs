@@ -5,7 +5,7 @@ use futures::future::{BoxFuture, join_all};
 
 use super::{HandOver, Kept, Labs, MachinesConfig, Program, Reach};
 use crate::{
-    core::{Blob, Code, LabName, Problem},
+    core::{Blob, Bytes, Code, GIB, LabName, Problem},
     hub::gate::{Slot, public_key},
     machine::{Engine, EngineAt, Machine, Place, Provider, State},
     phases::{LocalPlaces, no_engine, place_of, provider_in},
@@ -31,6 +31,9 @@ pub struct Machines {
     /// The folder that remembers the ways to the labs.
     ways: PathBuf,
 }
+
+/// What a new machine takes of the disk until its lab is up, at the least; all of its own disk may come to be used.
+const FRESH: u64 = 4 * GIB;
 
 /// The snapshot of the last slot's end, for a lab that does not come up any more.
 const SAVED: &str = "kubecamp-saved";
@@ -97,7 +100,10 @@ impl Machines {
     /// goes back to the snapshot of its last slot; where that does not help it is handed over as it is, with the problem
     /// that is given: what its holder did in it is not thrown away unasked.
     async fn bring_up(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
-        let Some(known) = self.labs.known(lab) else { return self.labs.up(lab, layout).await.map(|()| None) };
+        let Some(known) = self.labs.known(lab) else {
+            self.must_have_room(lab, layout).await?;
+            return self.labs.up(lab, layout).await.map(|()| None);
+        };
         // A lab of another layout cannot become this one.
         if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
             return self.begin_anew(slot, lab, layout).await;
@@ -119,12 +125,24 @@ impl Machines {
     }
 
     async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+        self.remove(&slot.account, lab).await?;
+        self.labs.up(lab, layout).await.map(|()| None)
+    }
+
+    async fn remove(&self, account: &str, lab: &LabName) -> Result<(), Problem> {
         // Its machines are removed only by an engine that runs.
         self.machines(lab).await?;
         // Before the lab goes: whoever is killed here must not leave a way by which what is half made counts as a saved lab.
-        let _ = fs::remove_file(self.ways.join(&slot.account));
-        self.labs.down(lab).await?;
-        self.labs.up(lab, layout).await.map(|()| None)
+        let _ = fs::remove_file(self.ways.join(account));
+        self.labs.down(lab).await
+    }
+
+    /// Refuses a new lab for which the machines' disk has no room: it would fill it, under those that run too.
+    async fn must_have_room(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
+        // What is wrong with the engine `up` says better.
+        let Ok(Ground { place: Some(place), .. }) = (self.source)(lab.clone()).await else { return Ok(()) };
+        let (Ok((free, all)), Ok(profile)) = (place.space().await, profile::load(layout)) else { return Ok(()) };
+        has_room(profile.nodes.len() as u64, free, all, Reach::all(&self.ways).len())
     }
 
     async fn restore(&self, lab: &LabName) -> Result<(), Problem> {
@@ -132,6 +150,18 @@ impl Machines {
         let restored = machines.iter().map(|m| ground.provider.restore(lab, &m.node, SAVED));
         join_all(restored).await.into_iter().collect()
     }
+}
+
+/// Whether the disk has room for so many new machines beside the labs that are `kept`.
+fn has_room(machines: u64, free: Bytes, all: Bytes, kept: usize) -> Result<(), Problem> {
+    let least = Bytes(FRESH.saturating_mul(machines));
+    if free >= least {
+        return Ok(());
+    }
+    let what = format!("the disk of this server's labs has {free} of {all} left, and a new lab needs {least} at least");
+    Err(Problem::new(Code::GateHandOver, what)
+        .detail([format!("labs that are kept here: {kept}")])
+        .hint("Remove those that nobody needs, or keep them for fewer days: docs/guide/gate.md."))
 }
 
 /// The way to the machines. A private engine's network is reached from this server only after one was opened.
@@ -171,8 +201,18 @@ impl HandOver for Machines {
             return Err(unfit(&format!("this server knows no layout {layout}")).hint("Book another layout."));
         }
         // Without a key there is no ssh to the nodes, but kubectl on the server works.
-        let Some(key) = &slot.key else { return Ok(()) };
-        public_key(key).map(drop).map_err(|e| unfit("their public key at the hub is none").because(e))
+        let mut fit = Ok(());
+        for key in slot.keys() {
+            match public_key(key) {
+                Ok(_) => return Ok(()),
+                Err(e) => fit = Err(unfit("what they have as a public key at the hub is none").because(e)),
+            }
+        }
+        fit
+    }
+
+    fn saves(&self, slot: &Slot) -> bool {
+        lab_of(&slot.account).is_ok_and(|lab| self.labs.known(&lab).is_some())
     }
 
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
@@ -213,6 +253,13 @@ impl HandOver for Machines {
         let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
         // What runs is its holder's, in whatever state.
         if machines.iter().any(|m| m.state == State::Stopped) { self.arm(slot).await } else { Ok(()) }
+    }
+
+    async fn retire(&self, account: &str) -> Result<(), Problem> {
+        let lab = lab_of(account)?;
+        // A run that a killed agent began is ended.
+        drop(self.labs.alone(&lab).await?);
+        self.remove(account, &lab).await
     }
 
     fn reach(&self) -> BTreeMap<String, Reach> {

@@ -8,6 +8,7 @@ mod doors;
 mod ending;
 mod entry;
 mod hand_over;
+mod idle;
 mod journal;
 mod keeper;
 mod labs;

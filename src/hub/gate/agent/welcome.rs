@@ -5,7 +5,10 @@ use futures::future::join_all;
 use super::Home;
 use crate::{
     bundle::{Bundle, Cache},
-    core::{Arch, Blob, Code, Problem, shell::quote},
+    core::{
+        Arch, Blob, Code, Problem,
+        shell::{join, quote},
+    },
     hub::gate::{Slot, public_key},
     machine::Machine,
     profile::Lab,
@@ -27,17 +30,29 @@ pub(super) async fn wants_anew(slot: &Slot) -> Result<bool, Problem> {
     Ok(Home::of(&slot.account).await?.take(ANEW))
 }
 
-/// Lets root of the machines in with the holder's own key too, beside the lab's in `key`.
-pub(super) async fn let_in(key: &Path, machines: &[Machine], holder: Option<&str>) -> Result<(), Problem> {
-    let Some(line) = holder.map(str::trim) else { return Ok(()) };
-    public_key(line)?;
-    let line = quote(line);
-    let script = format!(
-        "umask 077; mkdir -p /root/.ssh; f=/root/.ssh/authorized_keys; grep -qxF {line} $f 2>/dev/null && exit 0\n\
-         {{ [ ! -s $f ] || [ -z \"$(tail -c 1 $f)\" ] || echo; printf '%s\\n' {line}; }} >> $f"
-    );
+/// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`.
+pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<(), Problem> {
+    // One that sshd would not take is no reason to keep the others out.
+    let lines: Vec<_> = slot.keys().map(str::trim).filter(|line| public_key(line).is_ok()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let script = take_keys("/root/.ssh", &lines);
     let each = machines.iter().map(|machine| on_machine(key, machine, &script));
     join_all(each).await.into_iter().collect()
+}
+
+/// Adds those of the lines to the authorized_keys in `folder` that are not there yet.
+fn take_keys(folder: &str, lines: &[&str]) -> String {
+    let folder = quote(folder);
+    format!(
+        "umask 077; mkdir -p {folder}; f={folder}/authorized_keys\n\
+         for line in {}; do\n\
+         \x20 grep -qxF -e \"$line\" \"$f\" 2>/dev/null && continue\n\
+         \x20 {{ [ ! -s \"$f\" ] || [ -z \"$(tail -c 1 \"$f\")\" ] || echo; printf '%s\\n' \"$line\"; }} >> \"$f\" || exit 1\n\
+         done",
+        join(lines)
+    )
 }
 
 async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), Problem> {
@@ -59,11 +74,12 @@ async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), P
 }
 
 /// Puts the way to the lab into the account's home: kubeconfig, the lab's key, the machines' names for ssh, and a page
-/// that says so.
+/// that says so, and for how many days the lab is kept unused.
 pub(super) async fn furnish(
     slot: &Slot,
     folder: &Path,
     machines: &[Machine],
+    kept: u32,
     trouble: Option<&Problem>,
 ) -> Result<(), Problem> {
     let home = Home::of(&slot.account).await?;
@@ -81,7 +97,7 @@ pub(super) async fn furnish(
         // First of all: after a `Host` line it would count for that host only.
         home.put(".ssh", "config", &format!("{INCLUDE}\n\n{config}"))?;
     }
-    home.put("", "lab.txt", &page(slot, machines, trouble))
+    home.put("", "lab.txt", &page(slot, machines, kept, trouble))
 }
 
 fn addressed(machines: &[Machine]) -> impl Iterator<Item = (&Machine, String)> {
@@ -106,10 +122,15 @@ fn ssh_config(machines: &[Machine]) -> String {
     addressed(machines).map(host).collect()
 }
 
-fn page(slot: &Slot, machines: &[Machine], trouble: Option<&Problem>) -> String {
+fn page(slot: &Slot, machines: &[Machine], kept: u32, trouble: Option<&Problem>) -> String {
     let layout = slot.layout.as_deref().unwrap_or_default();
-    let mut text =
-        format!("Your lab on this server, {layout}: it runs during your slots, and is kept between them.\n\n");
+    let how_long = match kept {
+        0 => String::new(),
+        days => format!(" After {days} days without one here it is removed."),
+    };
+    let mut text = format!(
+        "Your lab on this server, {layout}: it runs during your slots, and is kept between them.{how_long}\n\n"
+    );
     let names: Vec<_> = addressed(machines).map(|(machine, _)| machine.node.to_string()).collect();
     for (machine, address) in addressed(machines) {
         text.push_str(&format!("  {:<12} {address}\n", machine.node));
@@ -147,6 +168,23 @@ mod tests {
     use crate::machine::{Kind, State};
 
     #[test]
+    fn every_key_is_taken_once_and_what_is_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join(".ssh"), dir.path().join(".ssh/authorized_keys"));
+        let run = |lines: &[&str]| {
+            let script = take_keys(folder.to_str().unwrap(), lines);
+            assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success(), "{script}");
+            fs::read_to_string(&file).unwrap()
+        };
+        let (one, two) = ("ssh-ed25519 AAAAone amy", "ssh-ed25519 AAAAtwo amy's $HOME");
+        assert_eq!(run(&[one]), format!("{one}\n"));
+        // The lab's own key, whose line nobody ended.
+        fs::write(&file, format!("lab\n{one}")).unwrap();
+        assert_eq!(run(&[one, two]), format!("lab\n{one}\n{two}\n"));
+        assert_eq!(run(&[two, one]), format!("lab\n{one}\n{two}\n"));
+    }
+
+    #[test]
     fn the_way_to_each_machine_is_told() {
         let machine = |node: &str, address: Option<&str>| Machine {
             name: format!("gate-amy-{node}"),
@@ -164,10 +202,15 @@ mod tests {
         assert!(config.starts_with("Host cp\n    HostName 10.115.0.2\n    User root\n"), "{config}");
         assert!(config.contains("\n    UserKnownHostsFile ~/.ssh/lab_known_hosts\n") && !config.contains("worker-1"));
         let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("1", "amy", 0, 10) };
-        let text = page(&slot, &machines, None);
+        let text = page(&slot, &machines, 60, None);
+        assert!(text.contains("After 60 days without one here it is removed.\n"), "{text}");
         assert!(text.contains("  cp           10.115.0.2\n") && text.contains("  ssh cp\n"), "{text}");
         let trouble = Problem::new(Code::GateHandOver, "etcd is gone");
-        assert!(page(&slot, &machines, Some(&trouble)).contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone"));
+        let broken = page(&slot, &machines, 0, Some(&trouble));
+        assert!(
+            broken.contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone") && !broken.contains("removed"),
+            "{broken}"
+        );
         assert!(text.contains("touch ~/fresh-lab") && !text.contains("as it is"));
     }
 }

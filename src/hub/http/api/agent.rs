@@ -81,13 +81,15 @@ fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
         (_, Some(_)) => Wanted::Overridden,
         (_, None) => Wanted::Open,
     };
+    let mut keys = person.keys.iter().cloned();
     gate::Slot {
         person: person.name.clone(),
         place: slot.place,
         busy_until: slot.busy_until.0,
         layout: Some(slot.layout.to_string()),
         wanted,
-        key: person.keys.first().cloned(),
+        key: keys.next(),
+        more_keys: keys.collect(),
         ..gate::Slot::new(slot.booking.as_str(), slot.person.as_str(), starts, ends)
     }
 }
@@ -251,5 +253,10 @@ mod tests {
             let slot = PlanSlot { state, ended_by, ..slot.clone() };
             assert_eq!(signed_slot(&slot, &person).wanted, wanted, "{state} {ended_by:?}");
         }
+        assert_eq!(signed_slot(&slot, &person).keys().count(), 0);
+        let keys = ["first", "second", "third"].map(str::to_owned).to_vec();
+        let signed = signed_slot(&slot, &Person { keys, ..person });
+        assert_eq!(signed.keys().collect::<Vec<_>>(), ["first", "second", "third"]);
+        assert_eq!(signed.key.as_deref(), Some("first"), "which is all that older agents read");
     }
 }

@@ -169,8 +169,10 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     let machines = on(&shelf);
     let two = slot("2x4c8g");
     machines.prove(&two).await.unwrap();
+    assert!(!machines.saves(&two), "there is no lab yet");
     machines.arm(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    assert!(machines.saves(&two));
     let lab = lab_of("kct_a").unwrap().to_string();
     let kept = |layout: &str| -> BTreeMap<String, Kept> {
         [("kct_a".to_owned(), Kept { lab: lab.clone(), layout: layout.into() })].into()
@@ -229,6 +231,33 @@ async fn a_lab_that_nobody_has_had_begins_anew() {
 }
 
 #[tokio::test]
+async fn a_lab_that_is_retired_is_gone_and_its_holder_begins_anew() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    machines.arm(&one).await.unwrap();
+    machines.save(&one).await.unwrap();
+    shelf.did();
+    for _ in 0..2 {
+        // Twice, as after a death of the agent.
+        machines.retire("kct_a").await.unwrap();
+        assert_eq!(shelf.did(), ["down"], "it counts as saved no more before it goes");
+        assert!(machines.kept().is_empty() && machines.reach().is_empty() && shelf.machines.lock().unwrap().is_empty());
+    }
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "hand cp"]);
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_takes_no_new_lab() {
+    let room = |free| has_room(2, Bytes::gib(free), Bytes::gib(200), 14);
+    room(8).unwrap();
+    let full = room(7).unwrap_err();
+    assert!(full.what.contains("has 7GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
+    assert_eq!((full.code, full.detail), (Code::GateHandOver, vec!["labs that are kept here: 14".to_owned()]));
+}
+
+#[tokio::test]
 async fn what_a_restart_of_the_server_stopped_is_started_and_what_runs_is_left_alone() {
     let shelf = Arc::new(Shelf::default());
     let machines = on(&shelf);
@@ -261,6 +290,8 @@ fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
     machines.fit(&good).unwrap();
     machines.fit(&Slot::new("1", "kct-a", 0, 10)).unwrap();
     machines.fit(&Slot { key: None, ..good.clone() }).unwrap();
+    let more_keys = vec!["nonsense".into(), good.key.clone().unwrap()];
+    machines.fit(&Slot { key: Some("nonsense".into()), more_keys, ..good.clone() }).unwrap();
     for bad in
         [Slot { key: Some("nonsense".into()), ..good.clone() }, Slot { layout: Some("9x9c9g".into()), ..good.clone() }]
     {

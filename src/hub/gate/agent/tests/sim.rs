@@ -19,6 +19,9 @@ use crate::{
 /// When the tests begin, in seconds since 1970.
 pub const T0: i64 = 1_790_000_000;
 
+/// How long labs are kept unused, in seconds.
+pub const KEEP: i64 = 3000;
+
 static KEY: LazyLock<HubKey> = LazyLock::new(|| HubKey::generate("plan").unwrap());
 
 /// The server. True time is that of the boot clock; the wall clock is what somebody made of it.
@@ -222,6 +225,10 @@ impl HandOver for Sim {
         }
     }
 
+    fn saves(&self, slot: &Slot) -> bool {
+        self.at().labs.contains(&slot.account)
+    }
+
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
         self.does("save", &slot.account)?;
         let mut server = self.at();
@@ -250,6 +257,12 @@ impl HandOver for Sim {
             server.wrongs.push(format!("{} was armed beside {other}", slot.account));
         }
         server.labs.insert(slot.account.clone());
+        Ok(())
+    }
+
+    async fn retire(&self, account: &str) -> Result<(), Problem> {
+        self.does("retire", account)?;
+        self.at().kept.remove(account);
         Ok(())
     }
 
@@ -399,7 +412,7 @@ fn agent(folder: &tempfile::TempDir, sim: &Sim, mortal: Option<(usize, Death)>) 
 
 fn over(folder: &tempfile::TempDir, sim: &Sim, journal: Journal) -> Agent {
     let (world, hand) = (Arc::new(sim.clone()), Arc::new(sim.clone()));
-    let limits = Limits { lead: 30, evict: 5 };
+    let limits = Limits { lead: 30, evict: 5, keep: KEEP };
     Agent::new(folder.path(), "s1", KEY.public().clone(), journal, world, hand, limits)
 }
 

@@ -58,6 +58,13 @@ async fn warnings_once_each_and_again_after_an_extension() {
     post.until(2299).await.unwrap();
     assert_eq!(minutes(&post), ["15", "5", "1", "15", "5", "1"]);
     assert!(post.is_open("kct-a"));
+    assert!(post.sim.at().warned.iter().all(|told| told.ends_with("; your lab is saved.")));
+    // As on a server that makes no labs.
+    post.sim.at().labs.clear();
+    post.plan(3, &[slot("1", "kct-a", 0, 2400)]).unwrap().unwrap();
+    post.until(2399).await.unwrap();
+    let last = post.sim.at().warned.last().cloned().unwrap_or_default();
+    assert!(last.ends_with("; your home stays."), "{last}");
     post.right();
 }
 
@@ -153,6 +160,20 @@ async fn a_plan_signed_anew_reaches_slots_that_were_too_far_ahead() {
     post.hear().unwrap();
     assert_eq!(post.states("1"), WHOLE);
     post.right();
+}
+
+#[tokio::test]
+async fn a_plan_signed_anew_may_tell_more_of_its_people_and_nothing_else() {
+    let mut post = Post::new();
+    let mut plan = Plan::new("s1", 5, T0, T0 + 100);
+    plan.slots = vec![slot("1", "kct-a", 0, 1000)];
+    post.give(&plan).unwrap().unwrap();
+    plan.expires_at = T0 + 200;
+    (plan.slots[0].person, plan.slots[0].more_keys) = ("Amy".into(), vec!["ssh-ed25519 AAAA".into()]);
+    post.give(&plan).unwrap().unwrap();
+    plan.expires_at = T0 + 300;
+    plan.slots[0].ends += 1;
+    assert_eq!(post.give(&plan).unwrap().unwrap_err().code, Code::GatePlan);
 }
 
 #[tokio::test]

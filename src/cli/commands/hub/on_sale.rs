@@ -1,0 +1,57 @@
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    cli::hub_client::HubClient,
+    core::{Code, LabName, Problem},
+    hub::domain::{Health, Server},
+};
+
+/// Why the hub has a server out of use whose gate was taken off.
+const UNENROLLED: &str = "unenrolled";
+
+/// Has the hub sell no more time of a server that loses its gate; says what became of that, and never fails: the gate goes
+/// in any case.
+pub(super) async fn end(hub: Option<&HubClient>, server: &LabName) -> String {
+    let by_hand = format!("As an admin there: kubecamp hub server health {server} away --reason {UNENROLLED}");
+    let Some(hub) = hub else {
+        return format!(
+            "No hub is told, since nobody is signed in at one: its hub goes on selling {server}. {by_hand}"
+        );
+    };
+    let there = match look(hub, server).await {
+        Ok(there) if there.health == Health::Healthy => set(hub, server, Health::Away, UNENROLLED).await,
+        other => other,
+    };
+    let at = hub.hub();
+    match there {
+        Ok(there) => format!("The hub {at} sells no time of {server}: it is {} there.", there.health.as_str()),
+        Err(problem) if problem.code == Code::HubUnknown => format!("The hub {at} has no server {server}."),
+        Err(problem) => format!("The hub {at} goes on selling {server}: {}. {by_hand}", problem.what),
+    }
+}
+
+/// Has the hub sell time again of a server that it has out of use for nothing but the loss of its gate; says so, where
+/// there is something to say.
+pub(super) async fn begin(hub: &HubClient, server: &LabName) -> Option<String> {
+    let there = look(hub, server).await.ok()?;
+    if there.health != Health::Away || there.health_note.as_deref() != Some(UNENROLLED) {
+        return None;
+    }
+    Some(match set(hub, server, Health::Healthy, "enrolled").await {
+        Ok(_) => format!("The hub sells time of {server} again."),
+        Err(problem) => {
+            let by_hand = format!("kubecamp hub server health {server} healthy --reason enrolled");
+            format!("At the hub {server} is still out of use: {}. As an admin there: {by_hand}", problem.what)
+        }
+    })
+}
+
+async fn look(hub: &HubClient, server: &LabName) -> Result<Server, Problem> {
+    hub.get(&format!("/api/v1/servers/{server}")).await
+}
+
+async fn set(hub: &HubClient, server: &LabName, health: Health, reason: &str) -> Result<Server, Problem> {
+    let path = format!("/api/v1/servers/{server}/health");
+    hub.send(Method::POST, &path, &json!({ "health": health, "reason": reason }), None).await
+}
