@@ -97,7 +97,7 @@ mirrors:
 #[test]
 fn single_mistakes_point_at_their_place() {
     let cases = [
-        ("mode: nftables", "mode: userspace", "46:9 KC-PROFILE-INVALID mode `userspace` was removed"),
+        ("mode: nftables", "mode: userspace", "47:9 KC-PROFILE-INVALID mode `userspace` was removed"),
         ("mode: nftables", "mode: kernelspace", "exists on Windows nodes only"),
         ("mode: nftables", "mode: nftable", "hint: Did you mean `nftables`?"),
         ("role: worker ", "role: control-plane ", "a second control plane: only one is supported for now"),
@@ -140,7 +140,7 @@ fn files_of_other_systems_are_read() {
     assert_eq!(parse(&text.replace('\n', "\r\n"), "crlf").unwrap(), profile);
     assert_eq!(parse(&format!("\u{feff}{text}"), "bom").unwrap(), profile);
     let crlf = changed("v1.36.3", "v9.9.9").replace('\n', "\r\n");
-    assert!(refused(&crlf).starts_with("12:13 "));
+    assert!(refused(&crlf).starts_with("13:13 "));
 }
 
 #[test]

@@ -155,14 +155,10 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_apart_from_a_broken_one() {
         let lite = |code| problem(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).code;
-        assert_eq!([13, 4874, 778, 1034, 5, 517].map(lite), [
-            Code::HubFull,
-            Code::HubFull,
-            Code::HubDatabase,
-            Code::HubDatabase,
-            Code::HubBusy,
-            Code::HubBusy,
-        ]);
+        assert_eq!(
+            [13, 4874, 778, 1034, 5, 517].map(lite),
+            [Code::HubFull, Code::HubFull, Code::HubDatabase, Code::HubDatabase, Code::HubBusy, Code::HubBusy]
+        );
         let post = |code| problem(sqlx::Error::Database(Box::new(Told(code)))).code;
         assert_eq!(["53100", "53200"].map(post), [Code::HubFull, Code::HubDatabase]);
         let file = |kind: ErrorKind| unwritten("x".into(), kind.into()).code;

@@ -172,7 +172,7 @@ async fn a_plan_signed_anew_may_tell_more_of_its_people_and_nothing_else() {
     (plan.slots[0].person, plan.slots[0].more_keys) = ("Amy".into(), vec!["ssh-ed25519 AAAA".into()]);
     post.give(&plan).unwrap().unwrap();
     plan.expires_at = T0 + 300;
-    plan.slots[0].ends += 1;
+    plan.slots[0].ends -= 1;
     assert_eq!(post.give(&plan).unwrap().unwrap_err().code, Code::GatePlan);
 }
 
