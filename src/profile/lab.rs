@@ -46,8 +46,11 @@ impl Lab {
 
     /// Reads the text of a `lab.yaml`.
     pub fn from_yaml(text: &str) -> Result<Self, Problem> {
-        serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
-            .map_err(|error| Problem::new(Code::LocalFile, "the stored lab is damaged").because(error))
+        let damaged = || Problem::new(Code::LocalFile, "the stored lab is damaged");
+        let stored: Stored = serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
+            .map_err(|error| damaged().because(error))?;
+        // By itself: an error that goes through the YAML reader comes out with its line ends escaped.
+        Self::try_from(stored).map_err(|why| damaged().detail(why.lines().map(str::to_owned)))
     }
 
     /// The text of its `lab.yaml`.
