@@ -117,3 +117,15 @@ fn each_command_has_a_manual_page() {
     let said = kubecamp(home.path(), &["man", "--dir", file.to_str().unwrap()]);
     assert!(said.code == 2 && said.err.contains("KC-LOCAL-FILE"), "{}", said.err);
 }
+
+#[test]
+fn lists_are_found_by_either_name() {
+    let home = tempfile::tempdir().unwrap();
+    for noun in ["machine", "profile", "run", "book", "hub user", "hub token", "hub group", "hub course", "hub server"] {
+        for verb in ["ls", "list"] {
+            let words: Vec<_> = noun.split(' ').chain([verb, "--help"]).collect();
+            let said = kubecamp(home.path(), &words);
+            assert_eq!(said.code, 0, "{words:?}: {}", said.err);
+        }
+    }
+}

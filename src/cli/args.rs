@@ -288,6 +288,7 @@ pub struct BuildArgs {
 #[derive(Debug, Subcommand)]
 pub enum MachineCommand {
     /// List the machines that kubecamp made.
+    #[command(alias = "ls")]
     List {
         /// How the list is written.
         #[arg(long, short, default_value = "table")]
@@ -343,6 +344,7 @@ pub enum EngineCommand {
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
     /// List the shipped profiles.
+    #[command(alias = "ls")]
     List {
         /// How the list is written.
         #[arg(long, short, default_value = "table")]
@@ -365,6 +367,7 @@ pub enum ProfileCommand {
 #[derive(Debug, Subcommand)]
 pub enum RunCommand {
     /// List the runs of a lab.
+    #[command(alias = "ls")]
     List {
         /// How the list is written.
         #[arg(long, short, default_value = "table")]

@@ -161,6 +161,7 @@ pub struct SlotSshArgs {
 #[derive(Debug, Subcommand)]
 pub enum BookCommand {
     /// List your bookings.
+    #[command(alias = "list")]
     Ls {
         /// Everybody's.
         #[arg(long)]

@@ -60,6 +60,7 @@ pub struct AdminLinkArgs {
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
     /// List everybody.
+    #[command(alias = "ls")]
     List {
         #[command(flatten)]
         hub: HubArgs,
@@ -153,6 +154,7 @@ pub enum TokenCommand {
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List the groups and their members.
+    #[command(alias = "ls")]
     List {
         #[command(flatten)]
         hub: HubArgs,
@@ -197,6 +199,7 @@ pub enum GroupCommand {
 #[derive(Debug, Subcommand)]
 pub enum CourseCommand {
     /// List the courses and their rules.
+    #[command(alias = "ls")]
     List {
         #[command(flatten)]
         hub: HubArgs,
@@ -228,6 +231,7 @@ pub enum CourseCommand {
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// List the servers.
+    #[command(alias = "ls")]
     List {
         #[command(flatten)]
         hub: HubArgs,

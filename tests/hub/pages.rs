@@ -31,7 +31,7 @@ fn field(page: &str, name: &str) -> String {
 impl<'a> Browser<'a> {
     async fn sign_in(hub: &'a Hub, login: &str) -> Self {
         let link = hub.desk.make_link(&Caller::Console, NOW, &login.parse().unwrap()).await.unwrap();
-        let session = hub.desk.use_link(NOW, &link.text).await.unwrap();
+        let session = hub.desk.use_link(NOW, &link.text, "browser").await.unwrap();
         let cookie = format!("kubecamp={}", session.text.expose());
         let mut browser = Self { hub, cookie, csrf: String::new() };
         browser.csrf = field(&browser.page("/").await, "csrf");

@@ -185,14 +185,14 @@ impl Desk {
         })
     }
 
-    /// Uses up a one-time link for a session of 12 hours.
-    pub async fn use_link(&self, now: Epoch, link: &Secret) -> Result<MadeToken, Problem> {
+    /// Uses up a one-time link for a session of 12 hours, which its owner knows by the label later.
+    pub async fn use_link(&self, now: Epoch, link: &Secret, label: &str) -> Result<MadeToken, Problem> {
         transact!(self, Caller::Clerk, now, |tx| {
             let person = tx.take_link(&hash(link.expose())).await?.ok_or_else(unknown)?;
             if !tx.person(&person).await?.active {
                 return Err(unknown());
             }
-            make(&mut tx, TokenKind::Session, Some(&person), None, "browser", Some(SESSION_LIFE)).await
+            make(&mut tx, TokenKind::Session, Some(&person), None, label, Some(SESSION_LIFE)).await
         })
     }
 

@@ -2,7 +2,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::tx::{Row, Tx, args};
+use super::{
+    tx::{Row, Tx},
+    value::args,
+};
 use crate::{
     core::{Code, Problem},
     hub::domain::{Epoch, PersonId, Role, ServerId},

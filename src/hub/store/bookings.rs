@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::{
     record::NewAudit,
-    tx::{Row, Tx, args},
+    tx::{Row, Tx},
+    value::args,
 };
 use crate::{
     core::{Code, Problem},

@@ -1,6 +1,9 @@
 use serde_json::json;
 
-use super::tx::{Row, Tx, args};
+use super::{
+    tx::{Row, Tx},
+    value::args,
+};
 use crate::{
     core::Problem,
     hub::domain::{PersonId, SavedLab, ServerId},

@@ -16,6 +16,7 @@ mod record;
 mod servers;
 mod sqlite;
 mod tx;
+mod value;
 
 pub use access::{TokenKind, TokenRow};
 pub use bookings::Listing;

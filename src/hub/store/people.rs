@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::tx::{Row, Tx, args};
+use super::{
+    tx::{Row, Tx},
+    value::{Arg, args},
+};
 use crate::{
     core::{Code, Problem},
     hub::domain::{Course, CourseId, Group, GroupId, Person, PersonId},
@@ -77,7 +80,7 @@ impl Tx {
         Ok(())
     }
 
-    fn course_values(new: &Course) -> Vec<super::tx::Arg> {
+    fn course_values(new: &Course) -> Vec<Arg> {
         args![new.id.to_string(), new.title.clone(), json!(new.policy).to_string()]
     }
 
@@ -232,7 +235,7 @@ impl Tx {
         Ok(())
     }
 
-    fn person_values(new: &Person) -> Vec<super::tx::Arg> {
+    fn person_values(new: &Person) -> Vec<Arg> {
         args![
             new.id.to_string(),
             new.name.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Store, Tx, tx::args};
+use super::{Store, Tx, value::args};
 use crate::{
     core::{Code, Problem},
     hub::domain::Epoch,

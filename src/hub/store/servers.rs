@@ -1,6 +1,9 @@
 use serde_json::json;
 
-use super::tx::{Row, Tx, args};
+use super::{
+    tx::{Row, Tx},
+    value::{Arg, args},
+};
 use crate::{
     core::{Bytes, Code, MIB, Problem},
     hub::domain::{BookingId, Epoch, Health, Maintenance, Server, ServerId, Window},
@@ -95,7 +98,7 @@ impl Tx {
         Ok(())
     }
 
-    fn server_values(new: &Server) -> Vec<super::tx::Arg> {
+    fn server_values(new: &Server) -> Vec<Arg> {
         args![
             new.id.to_string(),
             new.address.clone(),

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{error::problem, tx::Arg};
+use super::{error::problem, value::Arg};
 use crate::core::{Code, Problem};
 
 /// More statements than the hub has.

@@ -183,12 +183,12 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     let link = desk.make_link(&who("tea"), NOW, &amy).await.unwrap();
     assert_eq!(desk.make_link(&who("bob"), NOW, &amy).await.unwrap_err().code, Code::HubDenied);
     assert_eq!(desk.caller_of(NOW, &link.text).await.unwrap_err().code, Code::HubSignIn, "a link is no token");
-    let session = desk.use_link(at(1), &link.text).await.unwrap();
-    assert_eq!(desk.use_link(at(1), &link.text).await.unwrap_err().code, Code::HubSignIn);
+    let session = desk.use_link(at(1), &link.text, "browser").await.unwrap();
+    assert_eq!(desk.use_link(at(1), &link.text, "browser").await.unwrap_err().code, Code::HubSignIn);
     assert_eq!(desk.caller_of(at(2), &session.text).await.unwrap(), who("amy"));
     assert_eq!(desk.caller_of(at(13 * 60), &session.text).await.unwrap_err().code, Code::HubSignIn, "it ends");
     let late = desk.make_link(&who("tea"), NOW, &amy).await.unwrap();
-    assert_eq!(desk.use_link(at(16), &late.text).await.unwrap_err().code, Code::HubSignIn);
+    assert_eq!(desk.use_link(at(16), &late.text, "browser").await.unwrap_err().code, Code::HubSignIn);
     desk.sign_out(&who("amy"), at(3), &session.text).await.unwrap();
     assert_eq!(desk.caller_of(at(3), &session.text).await.unwrap_err().code, Code::HubSignIn);
     let feed = desk.make_token(&who("amy"), NOW, TokenKind::Feed, "phone").await.unwrap();

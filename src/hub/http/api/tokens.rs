@@ -210,7 +210,7 @@ pub(super) async fn use_link(
     ApiJson(link): ApiJson<Link>,
 ) -> Answer<Json<Made>> {
     counted(&state, &client.0)?;
-    Ok(Json(Made::of(&state.desk.use_link(state.now(), &Secret::new(link.link)).await?)))
+    Ok(Json(Made::of(&state.desk.use_link(state.now(), &Secret::new(link.link), "terminal").await?)))
 }
 
 /// Ends the token or session that is used right now.

@@ -64,7 +64,7 @@ pub(super) async fn sign_in(
     let code = form.code.trim();
     let code = Secret::new(code.rsplit('#').next().unwrap_or(code));
     let now = state.now();
-    match state.desk.use_link(now, &code).await {
+    match state.desk.use_link(now, &code, "browser").await {
         Ok(made) => {
             let mut response = go("/");
             response.headers_mut().append(header::SET_COOKIE, cookie_of(&state.site, &made, now));
