@@ -227,6 +227,9 @@ fn live_hub_the_slot_decides_who_comes_in() {
     camp.sh(&format!("ssh -o BatchMode=yes -o IdentitiesOnly=yes -i {key} root@127.0.0.1 true"));
     let key = camp.file("ann/id_ed25519").display().to_string();
     camp.does("ann", &["--yes", "hub", "unenroll", "root@127.0.0.1", "--server", "one", "--identity", &key]);
+    let seen = camp.does("ann", &["hub", "server", "list", "-o", "json"]);
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!((&seen[0]["health"], &seen[0]["health_note"]), (&"away".into(), &"unenrolled".into()), "{seen}");
     assert!(!camp.ssh("bob", "true").status.success());
     assert_eq!(camp.sh("pgrep -c -r D,R,S,T -U bob || true").trim(), "0");
     let log = fs::read_to_string(camp.file("hub.log")).unwrap();

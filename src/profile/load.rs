@@ -79,7 +79,7 @@ fn unknown(given: &str) -> Problem {
     let hint = match nearest(given, &names) {
         _ if given.parse::<Layout>().is_ok() => format!(
             "Shipped are {}. Another layout needs a profile of your own: copy one with kubecamp profile show, change it, \
-             and name it with --profile.",
+             and name it with kubecamp up --profile.",
             names.join(", ")
         ),
         Some(meant) => format!("Did you mean `{meant}`?"),

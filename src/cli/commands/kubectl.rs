@@ -85,7 +85,7 @@ fn foreign(lab: &Lab, its: Arch, here: Arch) -> Problem {
     Problem::new(Code::BundleArch, what)
         .hint(format!(
             "Run the lab's own as root on its control plane: kubecamp{flag} ssh {node} -- kubectl --kubeconfig \
-             /etc/kubernetes/admin.conf get nodes."
+             /etc/kubernetes/admin.conf get nodes. Who is not root there writes sudo /usr/local/bin/kubectl."
         ))
         .hint(format!(
             "For one here make the same version's bundle: kubecamp bundle build --kubernetes {}.",

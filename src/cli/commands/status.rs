@@ -9,7 +9,7 @@ use crate::{
         output,
         store::{State, Store, Where},
     },
-    core::{Bytes, NodeId, Problem, Problems},
+    core::{Bytes, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
     profile::{Cni, Lab, ProxyMode},
@@ -68,13 +68,14 @@ struct LabLine {
 }
 
 impl LabLine {
-    fn of(lab: &Lab, state: State, store: &Store) -> Self {
+    fn of(name: &LabName, lab: &Lab, state: State, store: &Store) -> Self {
         let place = match state.place {
             Where::Local => "local".to_owned(),
             Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
         };
         Self {
-            lab: lab.name().to_string(),
+            // What --name takes: its folder's, also where that was moved.
+            lab: name.to_string(),
             layout: lab.layout().to_string(),
             kubernetes: lab.profile().kubernetes.clone(),
             place,
@@ -186,7 +187,7 @@ fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
     for name in Store::all(&cx.places.labs) {
         let store = Store::of(&cx.places.labs, &name);
         match store.load() {
-            Ok(Some((lab, state))) => labs.push(LabLine::of(&lab, state, &store)),
+            Ok(Some((lab, state))) => labs.push(LabLine::of(&name, &lab, state, &store)),
             Ok(None) => {}
             // It hides none of the others.
             Err(problem) => damaged.push(problem),

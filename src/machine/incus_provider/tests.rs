@@ -191,7 +191,7 @@ async fn a_containers_usual_key_is_read_without_a_command_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let fake = Fake::new([
             ("GET /instances/lab-cp1", instance("container", json!({}))),
-            (file, json!(format!("{text}\n"))),
+            (file, json!(format!("{text}\nother.example ssh-ed25519 BBBB\n"))),
             ("POST /instances/lab-cp1/exec", json!({"return": 1, "output": {}})),
         ]);
         let machine = fake.provider(&dir, Kind::Container).get(&spec().lab, &spec().node).await.unwrap().unwrap();

@@ -65,9 +65,38 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
 async fn running(client: &HubClient) -> Result<Booking, Problem> {
     let me: Person = client.get("/api/v1/me").await?;
     let params = [("person", Some(me.id.to_string())), ("open", Some("true".to_owned()))];
-    let mut all: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
-    all.sort_by_key(|b| b.state != State::Active);
-    let found = all.into_iter().find(|b| matches!(b.state, State::Active | State::Arming | State::Booked));
+    let all: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
     let none = || Problem::new(Code::BookState, "you have no slot").hint("kubecamp book free shows what can be had.");
-    found.ok_or_else(none)
+    current(all).ok_or_else(none)
+}
+
+/// Of one's bookings, earliest first, the one that runs, else the first that has a certificate.
+fn current(mut all: Vec<Booking>) -> Option<Booking> {
+    all.sort_by_key(|b| b.state != State::Active);
+    let has = |b: &Booking| matches!(b.state, State::Active | State::Arming | State::Booked | State::Delayed);
+    all.into_iter().find(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_delayed_comes_before_a_later_one() {
+        let booking = |(id, starts, state): (&str, i64, State)| -> Booking {
+            serde_json::from_value(json!({
+                "id": id, "server": "one", "person": "amy", "course": "k8s", "layout": "2x4c8g",
+                "window": { "starts": starts, "ends": starts + 100 }, "busy_until": starts + 100, "state": state,
+                "since": 0, "version": 1, "created": 0, "updated": 0, "charged": 100, "lapses": 0,
+            }))
+            .unwrap()
+        };
+        let chosen =
+            |all: &[(&str, i64, State)]| current(all.iter().copied().map(booking).collect()).map(|b| b.id.to_string());
+        let (delayed, later) = (("b1", 1000, State::Delayed), ("b2", 9000, State::Booked));
+        assert_eq!(chosen(&[delayed, later]).as_deref(), Some("b1"));
+        assert_eq!(chosen(&[("b0", 10, State::Ending), later]).as_deref(), Some("b2"));
+        assert_eq!(chosen(&[delayed, ("b2", 9000, State::Active)]).as_deref(), Some("b2"));
+        assert_eq!(chosen(&[("b0", 10, State::Waitlisted)]), None);
+    }
 }

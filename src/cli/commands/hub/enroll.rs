@@ -57,7 +57,8 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
     let with = enrolment(&args, files, hub.as_ref()).await?;
     let hide = [with.token.clone()];
     let flow = flows::enroll(with);
-    let shown = carry_out(cx, "hub-enroll", &args.host, &args.server, &args.connect, &flow, &hide, HOST_KEYS).await?;
+    let (host, server, connect) = (&args.host, &args.server, &args.connect);
+    let shown = carry_out(cx, "hub-enroll", host, server, connect, async {}, &flow, &hide, HOST_KEYS).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
     if let Some(hub) = &hub
         && let Some(said) = on_sale::begin(hub, &args.server).await
@@ -91,11 +92,14 @@ pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Pro
         hears.unwrap_or_default()
     );
     confirm(cx.global.yes, &question).await?;
-    // Before the gate goes: nobody is to get a slot that nothing opens.
-    let told = on_sale::end(hub.as_ref(), &args.server).await;
     let stays = what_stays(&args.group, args.remove_accounts);
+    let (at, server) = (hub.as_ref(), &args.server);
+    let mut told = on_sale::untold(at, server);
+    // Before the gate goes: nobody is to get a slot that nothing opens. But not where the server lets nobody in, as one
+    // that was mistyped: its gate stays, and so do its bookings.
+    let tell = async { told = on_sale::end(at, server).await };
     let flow = flows::unenroll(GateLeave { group: args.group, remove_accounts: args.remove_accounts });
-    let ended = carry_out(cx, "hub-unenroll", &args.host, &args.server, &args.connect, &flow, &[], "").await;
+    let ended = carry_out(cx, "hub-unenroll", &args.host, server, &args.connect, tell, &flow, &[], "").await;
     output::say(&told);
     ended?;
     output::say(&format!("{} has no gate any more. {stays}", args.host));
@@ -307,8 +311,8 @@ fn frame() -> String {
     profile::Layout::SHIPPED[0].to_string()
 }
 
-/// Runs a flow on one server, and then a script that only looks; what that says. The engine's runs are about labs; here
-/// the lab is only a frame with one node.
+/// Runs a flow on one server, once that let us in and what is to be done by then is done, and then a script that only
+/// looks; what that says. The engine's runs are about labs; here the lab is only a frame with one node.
 #[expect(clippy::too_many_arguments, reason = "what the two commands differ in")]
 async fn carry_out(
     cx: &Context,
@@ -316,6 +320,7 @@ async fn carry_out(
     host: &str,
     server: &LabName,
     connect: &ConnectArgs,
+    first: impl Future<Output = ()>,
     phases: &[Box<dyn Phase>],
     hide: &[Secret],
     then: &str,
@@ -350,6 +355,7 @@ async fn carry_out(
     };
     let work = async {
         let crew = cx.stop.unless_stopped(meet).await?;
+        first.await;
         let ended = run_flow(&run, phases, &nodes, &crew.hosts, &crew.fleet).await;
         let mut shown = String::new();
         if let (Ok(()), Some(host), false) = (&ended, crew.hosts.values().next(), then.is_empty()) {

@@ -3,22 +3,35 @@ use serde_json::json;
 
 use crate::{
     cli::hub_client::HubClient,
-    core::{Code, LabName, Problem},
+    core::{Code, LabName, Problem, shell::printable},
     hub::domain::{Health, Server},
 };
 
 /// Why the hub has a server out of use whose gate was taken off.
 const UNENROLLED: &str = "unenrolled";
 
+/// What to say where the hub was told nothing: nobody is signed in, or the server let nobody in.
+pub(super) fn untold(hub: Option<&HubClient>, server: &LabName) -> String {
+    let by_hand = by_hand(server);
+    match hub.map(HubClient::hub) {
+        None => format!(
+            "No hub is told, since nobody is signed in at one: its hub goes on selling {server}. As an admin there: \
+             {by_hand}"
+        ),
+        Some(at) => format!(
+            "The hub {at} was told nothing, since nothing was changed on {server}. Where that is gone for good: {by_hand}"
+        ),
+    }
+}
+
+fn by_hand(server: &LabName) -> String {
+    format!("kubecamp hub server health {server} away --reason {UNENROLLED}")
+}
+
 /// Has the hub sell no more time of a server that loses its gate; says what became of that, and never fails: the gate goes
 /// in any case.
 pub(super) async fn end(hub: Option<&HubClient>, server: &LabName) -> String {
-    let by_hand = format!("As an admin there: kubecamp hub server health {server} away --reason {UNENROLLED}");
-    let Some(hub) = hub else {
-        return format!(
-            "No hub is told, since nobody is signed in at one: its hub goes on selling {server}. {by_hand}"
-        );
-    };
+    let Some(hub) = hub else { return untold(None, server) };
     let there = match look(hub, server).await {
         Ok(there) if there.health == Health::Healthy => set(hub, server, Health::Away, UNENROLLED).await,
         other => other,
@@ -27,7 +40,10 @@ pub(super) async fn end(hub: Option<&HubClient>, server: &LabName) -> String {
     match there {
         Ok(there) => format!("The hub {at} sells no time of {server}: it is {} there.", there.health.as_str()),
         Err(problem) if problem.code == Code::HubUnknown => format!("The hub {at} has no server {server}."),
-        Err(problem) => format!("The hub {at} goes on selling {server}: {}. {by_hand}", problem.what),
+        Err(problem) => {
+            let (why, by_hand) = (printable(&problem.what), by_hand(server));
+            format!("The hub {at} goes on selling {server}: {why}. As an admin there: {by_hand}")
+        }
     }
 }
 
@@ -41,8 +57,9 @@ pub(super) async fn begin(hub: &HubClient, server: &LabName) -> Option<String> {
     Some(match set(hub, server, Health::Healthy, "enrolled").await {
         Ok(_) => format!("The hub sells time of {server} again."),
         Err(problem) => {
+            let why = printable(&problem.what);
             let by_hand = format!("kubecamp hub server health {server} healthy --reason enrolled");
-            format!("At the hub {server} is still out of use: {}. As an admin there: {by_hand}", problem.what)
+            format!("At the hub {server} is still out of use: {why}. As an admin there: {by_hand}")
         }
     })
 }
