@@ -318,6 +318,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_that_another_process_writes_is_opened_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let url = format!("sqlite://{}", path.display());
+        Store::open(&url).await.unwrap().close().await;
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let store = Store::open_existing(&url).await.unwrap();
+        assert!(store.read(Epoch(0)).await.unwrap().servers().await.unwrap().is_empty());
+        store.close().await;
+    }
+
+    #[tokio::test]
     async fn a_postgresql_that_is_away_is_told_soon_and_without_its_password() {
         let began = Instant::now();
         // A port that was free a moment ago: nobody listens there.
