@@ -159,6 +159,11 @@ async fn an_agents_token_reaches_its_plan_and_reports_and_nothing_else() {
         let (status, code, _) = refused(answer).await;
         assert_eq!((status, code.as_str()), (403, "KC-HUB-DENIED"), "{path}");
     }
+    for path in ["/book", "/keys", "/sign-out"] {
+        let form = hub.ask(Method::POST, path, agent).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let (status, code, _) = refused(form.body("csrf=x").send().await.unwrap()).await;
+        assert_eq!((status, code.as_str()), (403, "KC-HUB-DENIED"), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

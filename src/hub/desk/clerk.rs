@@ -7,8 +7,9 @@ use crate::{
     },
 };
 
-/// An agent tells who came right after it was heard: by then the hub has it, seconds.
-const TOLD: i64 = 5;
+/// An agent tells who came right after it was heard: by then the hub has it, seconds. Less than the time until it is heard
+/// again, 5 s where nobody set another: else there would be no moment at which all that came before is told.
+const TOLD: i64 = 3;
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {

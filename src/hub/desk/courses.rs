@@ -49,6 +49,10 @@ impl NewPerson {
     }
 }
 
+/// An RSA key of 16384 bits is shorter. The plan of a server has the keys of each slot in it, and agents take none of more
+/// than 4 MiB: one person's keys must not keep it from everybody.
+const LONGEST_KEY: usize = 4096;
+
 /// Public keys, each once, written anew without their comment's foreign text.
 fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
     let bad = |what: String| Problem::new(Code::HubInvalid, what);
@@ -57,6 +61,9 @@ fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
     }
     let mut keys = vec![];
     for line in lines {
+        if line.trim().len() > LONGEST_KEY {
+            return Err(bad(format!("a key of {id} is longer than {LONGEST_KEY} characters")));
+        }
         let mut key = russh::keys::ssh_key::PublicKey::from_openssh(line.trim())
             .map_err(|_| bad(format!("a key of {id} is not a public SSH key")))?;
         key.set_comment(id.as_str());

@@ -44,6 +44,16 @@ impl Session {
         self.caller.person().ok_or_else(|| Problem::new(Code::HubDenied, "this is for people only").into())
     }
 
+    /// Refuses the token of an agent. It lies on a server where others work: whoever takes it from there learns nothing of
+    /// the rest of the camp.
+    fn is_no_agent(&self) -> Result<(), Refused> {
+        if matches!(self.caller, Caller::Agent(_)) {
+            let what = "the token of an agent is for the plan and the reports of its server";
+            return Err(Problem::new(Code::HubDenied, what).into());
+        }
+        Ok(())
+    }
+
     fn check(&self, sent: Option<&str>) -> Result<(), Refused> {
         // Both are digests of a secret, so that comparing them byte by byte tells nothing of use about it.
         let good = sent.is_some_and(|s| tag(s.as_bytes(), b"compare") == tag(self.csrf.as_bytes(), b"compare"));
@@ -114,10 +124,8 @@ impl FromRequestParts<AppState> for Session {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refused> {
         let session = session_of(&parts.headers, state).await?;
-        // It lies on a server where others work: whoever takes it from there learns nothing of the rest of the camp.
-        if matches!(session.caller, Caller::Agent(_)) && !parts.uri.path().starts_with(FOR_AGENTS) {
-            let what = "the token of an agent is for the plan and the reports of its server";
-            return Err(Problem::new(Code::HubDenied, what).into());
+        if !parts.uri.path().starts_with(FOR_AGENTS) {
+            session.is_no_agent()?;
         }
         if session.by_cookie && !only_reads(&parts.method) {
             session.check(parts.headers.get(CSRF_HEADER).and_then(|v| v.to_str().ok()))?;
@@ -182,6 +190,8 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Form<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Refused> {
         let session = session_of(request.headers(), state).await?;
+        // Who has a token can compute what its forms carry.
+        session.is_no_agent()?;
         let bytes = form_bytes(request, state).await?;
         session.check(fields::<Csrf>(&bytes).await?.csrf.as_deref())?;
         Ok(Self(session, fields(&bytes).await?))

@@ -59,23 +59,41 @@ pub(super) fn upgrade(connection: &mut Connection, editions: &[Migration]) -> Re
 
 /// Takes one edition, unless it is there; another process may do the same at the same time.
 fn take(connection: &mut Connection, edition: &Migration) -> Result<(), Problem> {
-    let number = edition.version;
-    let failed = |error: rusqlite::Error| match error.kind() {
-        Kind::Other => stuck(number).because(error),
-        _ => problem(error),
-    };
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let there = "SELECT checksum FROM _sqlx_migrations WHERE version = ?1";
-    let there: Option<Vec<u8>> = tx.query_row(there, [number], |row| row.get(0)).optional().map_err(failed)?;
-    match there {
-        Some(checksum) if checksum == *edition.checksum => return Ok(()),
-        Some(_) => return Err(stuck(number).detail(["the file has another edition of this number"])),
-        None => tx.execute_batch(edition.sql.as_str()).map_err(failed)?,
+    // Looked at first without a lock: who only opens the database does not wait for who writes.
+    if has(connection, edition)? {
+        return Ok(());
     }
+    let number = edition.version;
+    let failed = |error| failed(number, error);
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    if has(&tx, edition)? {
+        return Ok(());
+    }
+    tx.execute_batch(edition.sql.as_str()).map_err(failed)?;
     let done = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                 VALUES (?1, ?2, 1, ?3, 0)";
     tx.execute(done, (number, edition.description.as_ref(), edition.checksum.as_ref())).map_err(failed)?;
     tx.commit().map_err(failed)
+}
+
+/// Whether an edition is there; another one of its number is a failure.
+fn has(connection: &Connection, edition: &Migration) -> Result<bool, Problem> {
+    let number = edition.version;
+    let there = "SELECT checksum FROM _sqlx_migrations WHERE version = ?1";
+    let there = connection.query_row(there, [number], |row| row.get(0)).optional();
+    let there: Option<Vec<u8>> = there.map_err(|error| failed(number, error))?;
+    match there {
+        Some(checksum) if checksum == *edition.checksum => Ok(true),
+        Some(_) => Err(stuck(number).detail(["the file has another edition of this number"])),
+        None => Ok(false),
+    }
+}
+
+fn failed(edition: i64, error: rusqlite::Error) -> Problem {
+    match error.kind() {
+        Kind::Other => stuck(edition).because(error),
+        _ => problem(error),
+    }
 }
 
 /// Brings a PostgreSQL's tables up to date; hubs that start at the same time wait for each other.

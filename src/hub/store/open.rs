@@ -157,8 +157,8 @@ impl Store {
 
     /// Who names no actor reads.
     async fn begin(shelf: &Arc<Shelf>, actor: &str, now: Epoch) -> Result<Tx, Problem> {
-        let on = shelf.take().await?;
-        on.begin(!actor.is_empty())?;
+        let mut on = shelf.take().await?;
+        on.begin(!actor.is_empty()).await?;
         Ok(Tx::sqlite(on, actor, now))
     }
 
@@ -280,17 +280,54 @@ mod tests {
         store.close().await;
     }
 
+    /// A store on the same file, with as much patience.
+    fn with_patience(store: &Store, path: &Path, patience: Duration) -> Store {
+        let (writer, readers) = (Shelf::new(path, vec![], 1, patience), Shelf::new(path, vec![], READERS, patience));
+        Store { pools: Pools::Sqlite { writer, readers }, ..store.clone() }
+    }
+
     #[tokio::test]
     async fn a_locked_database_is_busy_and_no_defect() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
-        on_writer(&store, |writer| writer.busy_timeout(Duration::from_millis(20))).await;
+        let hasty = with_patience(&store, &path, Duration::from_millis(20));
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        assert_eq!(store.write("console", Epoch(1)).await.err().unwrap().code, Code::HubBusy);
+        assert_eq!(hasty.write("console", Epoch(1)).await.err().unwrap().code, Code::HubBusy);
         other.execute_batch("ROLLBACK").unwrap();
-        assert!(store.write("console", Epoch(1)).await.is_ok());
+        assert!(hasty.write("console", Epoch(1)).await.is_ok());
+    }
+
+    /// On one thread: a wait that kept it would let no time pass.
+    #[tokio::test]
+    async fn who_waits_for_another_process_keeps_no_thread_and_can_give_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let given_up = tokio::time::timeout(Duration::from_millis(50), store.write("console", Epoch(1))).await;
+        assert!(given_up.is_err(), "it waits, and is heard");
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            other.execute_batch("ROLLBACK").unwrap();
+        };
+        let (begun, ()) = tokio::join!(store.write("console", Epoch(1)), ends);
+        assert!(begun.is_ok(), "its turn comes, and the connection is as before");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_another_process_writes_is_opened_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let url = format!("sqlite://{}", path.display());
+        Store::open(&url).await.unwrap().close().await;
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let store = Store::open_existing(&url).await.unwrap();
+        assert!(store.read(Epoch(0)).await.unwrap().servers().await.unwrap().is_empty());
+        store.close().await;
     }
 
     #[tokio::test]

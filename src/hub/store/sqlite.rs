@@ -13,14 +13,19 @@ use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::block_in_place,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
-use super::{error::problem, value::Arg};
+use super::{
+    error::{is_passing, problem},
+    value::Arg,
+};
 use crate::core::{Code, Problem};
 
 /// More statements than the hub has.
 const STATEMENTS: usize = 256;
+/// So long it takes until one that wants to write looks again whether another process still does.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Connections to one file; at most so many as it was made for are lent at a time, to whoever came first.
 ///
@@ -109,14 +114,28 @@ impl Lent {
         self.connection.as_ref().ok_or_else(|| Problem::new(Code::Internal, "a connection was used after its end"))
     }
 
-    /// Begins a transaction: `BEGIN IMMEDIATE` waits for another process that writes.
-    pub fn begin(&self, writes: bool) -> Result<(), Problem> {
-        let connection = self.connection()?;
-        if writes {
-            slow(|| connection.execute_batch("BEGIN IMMEDIATE")).map_err(problem)
-        } else {
-            self.run("BEGIN", &[]).map(drop)
+    /// Begins a transaction. One that writes waits for another process that does: as a task, so that its thread goes on,
+    /// and whoever set it a time or gives it up is heard.
+    pub async fn begin(&mut self, writes: bool) -> Result<(), Problem> {
+        if !writes {
+            return self.run("BEGIN", &[]).map(drop);
         }
+        let end = Instant::now() + self.shelf.patience;
+        loop {
+            match self.begin_to_write() {
+                Err(busy) if is_passing(&busy) && Instant::now() < end => sleep(AGAIN).await,
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Begins a transaction that writes, or is told at once that another process does.
+    fn begin_to_write(&self) -> Result<(), Problem> {
+        let connection = self.connection()?;
+        connection.busy_timeout(Duration::ZERO).map_err(problem)?;
+        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(problem);
+        connection.busy_timeout(self.shelf.patience).map_err(problem)?;
+        begun
     }
 
     /// Commits: what is written is on the disk then.

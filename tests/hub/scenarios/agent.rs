@@ -97,6 +97,27 @@ pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: D
     healthy(&desk).await;
 }
 
+pub async fn a_no_show_is_found_while_its_agent_is_heard_again_and_again(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 0, 120).await;
+    acknowledge(&desk, 0).await;
+    report(&desk, 1, &booking, Step::Arming, 0).await;
+    report(&desk, 2, &booking, Step::Active, 0).await;
+    let (clerk, one) = (clerk(&desk), "one".parse().unwrap());
+    let revision = revision(&desk, "one").await;
+    for second in 0..=10_i64 {
+        let now = at(15) + second;
+        // As an agent that nobody told another time: heard each 5 s, and just before the clerk looks.
+        if second % 5 == 0 {
+            let beat = Heartbeat { revision, clock: now };
+            desk.heartbeat(&agent("one"), now, &one, &beat).await.unwrap();
+        }
+        clerk.settle(now).await.unwrap();
+    }
+    assert_eq!(state(&desk, &booking).await, State::NoShow);
+    healthy(&desk).await;
+}
+
 pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     camp(&desk, &generous()).await;
     let first = book(&desk, "amy", 0, 60).await;

@@ -283,6 +283,9 @@ pub async fn keys_are_ones_own_matter(desk: Desk) {
     let after = desk.set_own_keys(&who("amy"), NOW, &keys, Some(1)).await.unwrap();
     assert_eq!((after.keys.len(), after.version, after.name.as_str()), (2, 2, "AMY"));
     assert!(after.keys.iter().all(|k| k.ends_with(" amy")), "{:?}", after.keys);
+    let long = [format!("ssh-rsa {}", "A".repeat(5000))];
+    let refused = desk.set_own_keys(&who("amy"), NOW, &long, None).await.err().unwrap();
+    assert!(refused.code == Code::HubInvalid && refused.what.contains("longer than 4096"), "{refused}");
     assert!(desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision > before, "the agent hears of it");
     let code = async |caller: &Caller, keys: &[String], version| {
         desk.set_own_keys(caller, NOW, keys, version).await.err().map(|p| p.code)
