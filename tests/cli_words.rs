@@ -121,7 +121,8 @@ fn each_command_has_a_manual_page() {
 #[test]
 fn lists_are_found_by_either_name() {
     let home = tempfile::tempdir().unwrap();
-    for noun in ["machine", "profile", "run", "book", "hub user", "hub token", "hub group", "hub course", "hub server"] {
+    for noun in ["machine", "profile", "run", "book", "hub user", "hub token", "hub group", "hub course", "hub server"]
+    {
         for verb in ["ls", "list"] {
             let words: Vec<_> = noun.split(' ').chain([verb, "--help"]).collect();
             let said = kubecamp(home.path(), &words);
