@@ -9,8 +9,8 @@ use crate::core::{Code, LabName, NodeId, Problem, Problems};
 const FORMAT: u32 = 1;
 
 /// A named lab with a profile that has passed every rule: what flows work from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "Stored")]
 pub struct Lab {
     name: LabName,
     profile: Profile,
