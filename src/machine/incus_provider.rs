@@ -1,3 +1,5 @@
+mod change;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -17,7 +19,6 @@ use super::{
     ownership::{Owner, machine_name, template_name},
     probe::ssh_answers,
     provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State},
-    resize::Resize,
     settings,
 };
 use crate::core::{Code, LabName, NodeId, Problem, Report, Timestamp};
@@ -40,8 +41,6 @@ const SHOW_KEYS: &str = "cat /etc/ssh/ssh_host_*_key.pub";
 
 /// The host key that nearly every machine has.
 const USUAL_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
-/// Lets root in with the key in the environment, and with no other.
-const TAKE_KEY: &str = "umask 077; printf '%s\\n' \"$KC_KEY\" >/root/.ssh/authorized_keys";
 
 /// Machines made by one Incus, the user's or a private one.
 pub struct IncusProvider {
@@ -187,60 +186,6 @@ impl IncusProvider {
         let free = settings::lowest_free(*gateway, *prefix, &used).ok_or_else(full)?;
         chosen.insert(free);
         Ok(Some(free))
-    }
-
-    /// Whether those of these machines that exist have the size that is asked for.
-    ///
-    /// # Errors
-    /// `KC-LAB-DIFFERS` where a disk would have to shrink.
-    pub async fn are_sized(&self, specs: &[MachineSpec]) -> Result<bool, Problem> {
-        let (instances, mut sized) = (self.place.incus.instances_plain().await?, true);
-        for spec in specs {
-            let is_its = |i: &&Instance| Owner::of(i).is_some_and(|o| o.lab == spec.lab && o.node == spec.node);
-            if let Some(instance) = instances.iter().find(is_its) {
-                sized &= Resize::of(instance, spec)?.is_none();
-            }
-        }
-        Ok(sized)
-    }
-
-    /// Gives an existing machine the size that is asked for now; returns whether it was stopped for that.
-    async fn adjust(&self, instance: &Instance, spec: &MachineSpec, report: &dyn Report) -> Result<bool, Problem> {
-        let Some(Resize { change, words }) = Resize::of(instance, spec)? else { return Ok(false) };
-        let (incus, name, node) = (&self.place.incus, &instance.name, &spec.node);
-        report.note(node, &format!("the machine gets another size: {words}"));
-        let runs = instance.status == "Running";
-        // A virtual machine sees all of its new size only from its next start on.
-        if !runs || settings::kind_of(instance) == Kind::Container {
-            match incus.patch(name, &change).await {
-                Ok(()) => return Ok(false),
-                Err(problem) if !runs => return Err(problem.on(node)),
-                // As for memory that is in use, or a pool that cannot while the disk is.
-                Err(_) => {}
-            }
-        }
-        report.note(node, "stopping the machine, which cannot change its size while it runs");
-        incus.stop(name, Some(GRACE)).await.map_err(|p| p.on(node))?;
-        if let Err(problem) = incus.patch(name, &change).await {
-            // With its old size it still is of use.
-            let _ = incus.start(name).await;
-            return Err(problem.on(node));
-        }
-        Ok(true)
-    }
-
-    /// Lets another key in; it is noted only once that is done. A virtual machine learns it at a new start.
-    async fn change_key(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
-        let (name, key) = (&instance.name, settings::key(spec));
-        if settings::kind_of(instance) == Kind::Vm {
-            self.place.incus.stop(name, Some(GRACE)).await?;
-            self.place.incus.patch(name, &json!({"config": settings::another_key(instance, spec)})).await?;
-            self.place.incus.start(name).await?;
-            return self.until_up(&spec.lab, &spec.node).await.map(drop);
-        }
-        let environment = [("KC_KEY".to_owned(), key[settings::KEY].clone())].into();
-        self.place.incus.exec(name, TAKE_KEY, &environment).await?;
-        self.place.incus.patch(name, &json!({"config": key})).await
     }
 
     /// Waits until sshd answers; returns the machine as it is then.

@@ -3,39 +3,13 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use futures::future::join_all;
 
+use super::local_places::{LocalPlaces, node_image, place_of, private};
 use crate::{
     core::{Code, LabName, NodeId, PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
-    machine::{
-        Choice, Engine, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, NodeImage, Place, Provider,
-        Recipe, State, Wanted, check_environment, users_incus,
-    },
+    machine::{Choice, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, Place, Provider, State, Wanted},
     profile::Lab,
 };
-
-/// Where the parts of the local machines are kept, and what they run.
-#[derive(Debug, Clone)]
-pub struct LocalPlaces {
-    /// The private engine's folder.
-    pub engine: std::path::PathBuf,
-    /// The engine that the lab's machines are in; `None` where nobody noted it.
-    pub at: Option<EngineAt>,
-    /// Built node images.
-    pub images: std::path::PathBuf,
-    /// The Debian release of the node image; `None` is the newest known.
-    pub suite: Option<String>,
-    /// Of what kind new machines are to be.
-    pub kind: Wanted,
-    /// Whether machines of the private engine reach what this computer reaches.
-    pub outbound: bool,
-}
-
-impl LocalPlaces {
-    /// The file that remembers whether KVM works.
-    pub fn kvm(&self) -> std::path::PathBuf {
-        self.images.with_file_name("kvm.json")
-    }
-}
 
 /// What makes the machines, found or started.
 pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
@@ -112,97 +86,6 @@ fn specs(lab: &Lab, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
         image: image.clone(),
     };
     lab.nodes().iter().map(spec).collect()
-}
-
-/// The engines that run now, without starting one: the user's Incus, then the private engine. The first is where new
-/// labs get their machines.
-///
-/// # Errors
-/// `KC-USAGE` when the environment calls a private engine the user's Incus.
-pub async fn running_places(places: &LocalPlaces) -> Result<Vec<Place>, Problem> {
-    check_environment(&places.engine)?;
-    let private = Engine::new(&places.engine).running().await?;
-    Ok(users_incus().await.ok().into_iter().chain(private).collect())
-}
-
-/// The engine of the lab's machines when it runs. Where nobody noted which it is: the one that has some of them, else
-/// the one where they would be made.
-pub async fn place_of(places: &LocalPlaces, lab: &LabName) -> Result<Option<Place>, Problem> {
-    if let Some(at) = &places.at {
-        check_environment(&places.engine)?;
-        return at.running().await;
-    }
-    let mut running = running_places(places).await?;
-    if running.len() > 1 {
-        for place in &running {
-            if !provider_in(place.clone(), places)?.list(Some(lab)).await?.is_empty() {
-                return Ok(Some(place.clone()));
-            }
-        }
-    }
-    running.truncate(1);
-    Ok(running.pop())
-}
-
-/// The engine of the lab's machines, to be noted with the lab before the first of them is made.
-pub async fn settle(places: &LocalPlaces, lab: &LabName) -> Result<EngineAt, Problem> {
-    match &places.at {
-        Some(at) => Ok(at.clone()),
-        None => Ok(place_of(places, lab).await?.map_or_else(|| private(places).at(), |place| place.at())),
-    }
-}
-
-/// Refuses a lab that is new here where an Incus has machines of one called the same: they are another user's or
-/// computer's, or of a folder that is lost, and would be resized and removed as the new lab needs it.
-///
-/// # Errors
-/// `KC-HOST-TAKEN`.
-pub async fn must_be_new(places: &LocalPlaces, lab: &LabName) -> Result<(), Problem> {
-    // Nobody else has any in kubecamp's own engine.
-    let Some(place) = place_of(places, lab).await?.filter(|place| place.netns.is_none()) else { return Ok(()) };
-    let machines = provider_in(place, places)?.list(Some(lab)).await?;
-    if machines.is_empty() {
-        return Ok(());
-    }
-    let what = format!("this computer's Incus has machines of a lab {lab} that was not made from here");
-    Err(Problem::new(Code::HostTaken, what).detail(machines.into_iter().map(|machine| machine.name)).hint(
-        "Choose another --name. If they are yours and the lab's folder is lost: kubecamp up --local --take-over.",
-    ))
-}
-
-/// The private engine: the lab's own where it is in one.
-fn private(places: &LocalPlaces) -> Engine {
-    match &places.at {
-        Some(EngineAt::Private(dir)) => Engine::new(dir),
-        _ => Engine::new(&places.engine),
-    }
-}
-
-/// The problem that the engine of the lab's machines does not run.
-pub fn no_engine(places: &LocalPlaces) -> Problem {
-    places.at.clone().unwrap_or_else(|| private(places).at()).absent()
-}
-
-/// The engine to start for machines of a lab whose engine does not run; `None` where no machine was ever made in it.
-///
-/// # Errors
-/// `KC-ENGINE-START` where it is the user's own Incus, which only the user starts: another engine knows nothing of it.
-pub fn sleeping_engine(places: &LocalPlaces) -> Result<Option<Engine>, Problem> {
-    if let Some(at @ EngineAt::Incus(_)) = &places.at {
-        return Err(at.absent());
-    }
-    let engine = private(places);
-    Ok(engine.has_disks().then_some(engine))
-}
-
-/// The node image that machines begin as.
-fn node_image(places: &LocalPlaces, kind: Kind) -> Result<NodeImage, Problem> {
-    Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?.of_kind(kind)))
-}
-
-/// The provider over a place that runs, for machines that exist, of whatever kind.
-pub fn provider_in(place: Place, places: &LocalPlaces) -> Result<IncusProvider, Problem> {
-    Ok(IncusProvider::new(place, node_image(places, Kind::Container)?, "no new machines"))
 }
 
 struct StartEngine {
@@ -348,75 +231,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::machine::FakeIncus;
-
-    fn places(home: &std::path::Path, at: Option<EngineAt>) -> LocalPlaces {
-        let (engine, images) = (home.join("engine"), home.join("images"));
-        LocalPlaces { engine, at, images, suite: None, kind: Wanted::Container, outbound: false }
-    }
-
-    #[tokio::test]
-    async fn a_labs_machines_are_looked_for_where_they_were_made_and_nowhere_else() {
-        let (home, lab) = (tempfile::tempdir().unwrap(), "lab".parse().unwrap());
-        let fake = FakeIncus::new([
-            ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
-            (
-                "GET /profiles/default",
-                json!({"devices": {
-                "root": {"path": "/", "pool": "p"}, "eth0": {"type": "nic", "nictype": "macvlan"}}}),
-            ),
-        ]);
-        let at = fake.provider(&home, Kind::Container).at();
-        assert_eq!(at, EngineAt::Incus(home.path().join("unix.socket")));
-        let known = places(home.path(), Some(at.clone()));
-        assert_eq!(place_of(&known, &lab).await.unwrap().unwrap().at(), at);
-        assert_eq!(settle(&known, &lab).await.unwrap(), at);
-
-        // In a private engine that does not run: this Incus is not asked.
-        let asked = fake.requests().len();
-        let known = places(home.path(), Some(EngineAt::Private(home.path().join("engine"))));
-        assert!(place_of(&known, &lab).await.unwrap().is_none());
-        assert_eq!(fake.requests().len(), asked);
-        assert!(no_engine(&known).what.contains("does not run"));
-    }
-
-    #[tokio::test]
-    async fn a_new_lab_does_not_take_the_machines_of_somebody_elses_of_the_same_name() {
-        let home = tempfile::tempdir().unwrap();
-        let machine = |name: &str, lab: &str| {
-            json!({"name": name, "status": "Stopped", "type": "container",
-                "config": {"user.kubecamp.lab": lab, "user.kubecamp.node": "cp"}})
-        };
-        let fake = FakeIncus::new([
-            ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
-            (
-                "GET /profiles/default",
-                json!({"devices": {
-                "root": {"path": "/", "pool": "p"}, "eth0": {"type": "nic", "nictype": "macvlan"}}}),
-            ),
-            ("GET /instances?recursion=2", json!([machine("lab-cp", "lab"), machine("other-cp", "other")])),
-        ]);
-        let at = fake.provider(&home, Kind::Container).at();
-        let known = places(home.path(), Some(at));
-        let problem = must_be_new(&known, &"lab".parse().unwrap()).await.unwrap_err();
-        assert_eq!((problem.code, &problem.detail[..]), (Code::HostTaken, &["lab-cp".to_owned()][..]));
-        assert!(problem.all_hints()[0].contains("--take-over"), "{problem}");
-        must_be_new(&known, &"mine".parse().unwrap()).await.unwrap();
-        assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
-    }
-
-    #[test]
-    fn only_an_own_engine_that_holds_machines_is_started_for_them() {
-        let home = tempfile::tempdir().unwrap();
-        let users = places(home.path(), Some(EngineAt::Incus(home.path().join("none.socket"))));
-        assert_eq!(sleeping_engine(&users).err().map(|p| p.code), Some(Code::EngineStart));
-        let other = home.path().join("other");
-        std::fs::create_dir_all(other.join("incus/disks")).unwrap();
-        let found = |at| sleeping_engine(&places(home.path(), at)).unwrap().map(|engine| engine.at());
-        assert_eq!(found(Some(EngineAt::Private(other.clone()))), Some(Engine::new(&other).at()));
-        // Nothing was ever made in this one: it need not be started to remove nothing.
-        assert_eq!((found(None), home.path().join("engine").exists()), (None, false));
-    }
+    use crate::{machine::FakeIncus, phases::local_places::tests::places};
 
     #[tokio::test]
     async fn no_other_engine_is_started_for_machines_of_an_incus_that_is_away() {

@@ -22,6 +22,7 @@ mod kernel;
 mod kube_proxy;
 mod kubeconfig;
 mod local_packages;
+mod local_places;
 mod machines;
 mod names;
 mod pod_network;
@@ -58,10 +59,10 @@ pub use kernel::Kernel;
 pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
-pub use machines::{
-    LocalPlaces, MachineEngine, Machines, ProviderSlot, must_be_new, no_engine, place_of, provider_in, running_places,
-    settle, sleeping_engine,
+pub use local_places::{
+    LocalPlaces, must_be_new, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
 };
+pub use machines::{MachineEngine, Machines, ProviderSlot};
 pub use names::Names;
 pub use pod_network::PodNetwork;
 pub use prepared_image::{PreparedImage, remove_unfinished};
