@@ -330,7 +330,7 @@ impl Provider for IncusProvider {
         }
         let machine = self.until_up(lab, node).await?;
         if let Some(instance) = found
-            && instance.config.get(settings::KEY) != settings::key(spec).get(settings::KEY)
+            && !change::has(&instance, &settings::key(spec))
         {
             self.change_key(&instance, spec).await.map_err(|p| p.on(node))?;
         }

@@ -197,14 +197,14 @@ fn is_up(machine: &Machine) -> bool {
 impl Task for Make {
     async fn done(&self) -> Result<bool, Problem> {
         let there = self.existing().await?;
-        let sized = match self.provider.get() {
+        let same = match self.provider.get() {
             // What cannot be had is refused here, before any machine is changed.
-            Some(provider) => provider.are_sized(&self.specs).await?,
+            Some(provider) => provider.are_as_asked(&self.specs).await?,
             None => false,
         };
         let up = |s: &MachineSpec| there.iter().find(|m| m.node == s.node && is_up(m)).cloned();
         let found: Vec<_> = self.specs.iter().filter_map(up).collect();
-        if !sized || found.len() < self.specs.len() || !self.too_many(&there).is_empty() {
+        if !same || found.len() < self.specs.len() || !self.too_many(&there).is_empty() {
             return Ok(false);
         }
         let _ = self.machines.set(found);
@@ -267,16 +267,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn running_machines_of_another_size_are_not_done_and_no_disk_shrinks() {
+    async fn running_machines_of_another_size_or_key_are_not_done_and_no_disk_shrinks() {
         let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
         let specs = specs(&lab, "key", &ImageRef::Node);
         let (memory, disk) = (specs[0].memory.0, specs[0].disk.0);
-        for (cores, disk, wanted) in
-            [("4", disk, Ok(true)), ("2", disk, Ok(false)), ("4", 2 * disk, Err(Code::LabDiffers))]
-        {
+        for (cores, disk, key, wanted) in [
+            ("4", disk, "key", Ok(true)),
+            ("2", disk, "key", Ok(false)),
+            // Of a lab whose folder is lost: nobody has that key any more.
+            ("4", disk, "another", Ok(false)),
+            ("4", 2 * disk, "key", Err(Code::LabDiffers)),
+        ] {
             let instance = json!({"name": "lab-cp", "status": "Running", "type": "virtual-machine",
                 "config": {"user.kubecamp.lab": "lab", "user.kubecamp.node": "cp", "limits.cpu": cores,
-                    "user.kubecamp.host-key": "ssh-ed25519 AAAA", "limits.memory": memory.to_string()},
+                    "user.kubecamp.key": key, "user.kubecamp.host-key": "ssh-ed25519 AAAA",
+                    "limits.memory": memory.to_string()},
                 "devices": {"eth0": {"ipv4.address": "10.1.0.2"}, "root": {"size": disk.to_string()}}});
             let fake = FakeIncus::new([
                 ("GET /instances?recursion=1", json!([instance])),

@@ -41,7 +41,7 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
         };
         output::say(match result.provider.get() {
             Some(_) => {
-                "note: the lab's machines do not run yet, or are to get another size, so the plan assumes new machines."
+                "note: the lab's machines do not run yet, or are to get another size or key, so the plan assumes new machines."
             }
             None => {
                 "note: the engine of local machines does not run, so nobody can tell what machines it holds: the plan assumes new machines.\n\

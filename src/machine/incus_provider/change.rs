@@ -1,5 +1,7 @@
 //! How machines that exist become what is asked for now.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::{GRACE, IncusProvider};
@@ -18,19 +20,19 @@ use crate::{
 const TAKE_KEY: &str = "umask 077; printf '%s\\n' \"$KC_KEY\" >/root/.ssh/authorized_keys";
 
 impl IncusProvider {
-    /// Whether those of these machines that exist have the size that is asked for.
+    /// Whether those of these machines that exist are as they are asked for: their size, and whom they let in.
     ///
     /// # Errors
     /// `KC-LAB-DIFFERS` where a disk would have to shrink.
-    pub async fn are_sized(&self, specs: &[MachineSpec]) -> Result<bool, Problem> {
-        let (instances, mut sized) = (self.place.incus.instances_plain().await?, true);
+    pub async fn are_as_asked(&self, specs: &[MachineSpec]) -> Result<bool, Problem> {
+        let (instances, mut same) = (self.place.incus.instances_plain().await?, true);
         for spec in specs {
             let is_its = |i: &&Instance| Owner::of(i).is_some_and(|o| o.lab == spec.lab && o.node == spec.node);
             if let Some(instance) = instances.iter().find(is_its) {
-                sized &= Resize::of(instance, spec)?.is_none();
+                same &= Resize::of(instance, spec)?.is_none() && has(instance, &settings::key(spec));
             }
         }
-        Ok(sized)
+        Ok(same)
     }
 
     /// Gives an existing machine the size that is asked for now; returns whether it was stopped for that.
@@ -76,4 +78,9 @@ impl IncusProvider {
         self.place.incus.exec(name, TAKE_KEY, &environment).await?;
         self.place.incus.patch(name, &json!({"config": key})).await
     }
+}
+
+/// Whether the instance has these values for these keys.
+pub(super) fn has(instance: &Instance, keys: &BTreeMap<String, String>) -> bool {
+    keys.iter().all(|(key, value)| instance.config.get(key) == Some(value))
 }
