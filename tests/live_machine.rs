@@ -12,13 +12,15 @@ use std::{
 
 use futures::future::{BoxFuture, join_all};
 use kubecamp::{
-    core::{Bytes, Code, LabName, MIB, NodeId, Problem, Quiet},
+    core::{Bytes, Code, LabId, LabName, MIB, NodeId, Problem, Quiet},
     engine::Lock,
     hub::gate::{
         Slot,
         agent::{Ground, HandOver, Labs, Machines},
     },
-    machine::{Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Packages, Provider, Recipe, State},
+    machine::{
+        Engine, ImageRef, IncusProvider, Machine, MachineSpec, NodeImage, Packages, Provider, Recipe, State, Tenant,
+    },
     profile::{self, Lab},
 };
 
@@ -71,6 +73,7 @@ impl Drop for Bench {
 fn spec(node: &str) -> MachineSpec {
     MachineSpec {
         lab: "lab".parse().unwrap(),
+        tenant: Tenant { id: LabId::new("0123"), known: true, takes_over: false },
         node: node.parse().unwrap(),
         cores: 1,
         memory: Bytes(512 * MIB),

@@ -133,7 +133,7 @@ token!(
     StepId
 );
 token!(
-    /// Which lab this is, whatever its name: random, kept in the lab's folder and on its hosts.
+    /// Which lab this is, whatever its name: random, kept in the lab's folder, on its hosts and with its machines.
     LabId
 );
 token!(

@@ -6,7 +6,7 @@ use std::{
 use crate::{
     bundle::Bundle,
     engine::Phase,
-    machine::{Machine, Packages},
+    machine::{Machine, Packages, Tenant},
     phases::{FetchBundle, LocalPackages, LocalPlaces, MachineEngine, Machines, PreparedImage, ProviderSlot},
 };
 
@@ -18,6 +18,8 @@ pub struct Local {
     pub machines: Option<LocalPlaces>,
     /// What must be installed here first.
     pub packages: Packages,
+    /// Which machines of the lab's name are its own.
+    pub tenant: Tenant,
     /// The lab's private key file, and the public line that machines accept.
     pub key: (PathBuf, String),
 }
@@ -52,6 +54,7 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
         }),
         Box::new(Machines {
             authorized_key: with.key.1,
+            tenant: with.tenant,
             provider: Arc::clone(&result.provider),
             image: Arc::clone(&result.image),
             machines: Arc::clone(&result.machines),
@@ -63,6 +66,7 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
 pub fn bare_machines(
     places: LocalPlaces,
     packages: Packages,
+    tenant: Tenant,
     authorized_key: String,
     result: &LocalResult,
 ) -> Vec<Box<dyn Phase>> {
@@ -71,6 +75,7 @@ pub fn bare_machines(
         Box::new(MachineEngine { places, provider: Arc::clone(&result.provider) }),
         Box::new(Machines {
             authorized_key,
+            tenant,
             provider: Arc::clone(&result.provider),
             image: Arc::clone(&result.image),
             machines: Arc::clone(&result.machines),

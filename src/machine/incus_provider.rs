@@ -316,6 +316,9 @@ impl Provider for IncusProvider {
     async fn ensure(&self, spec: &MachineSpec, report: &dyn Report) -> Result<Machine, Problem> {
         let (lab, node) = (&spec.lab, &spec.node);
         let found = self.find(lab, node).await?;
+        if let Some(instance) = &found {
+            self.must_be_its(instance, spec)?;
+        }
         let stopped = match &found {
             Some(instance) => self.adjust(instance, spec, report).await? || instance.status != "Running",
             None => {
@@ -329,10 +332,8 @@ impl Provider for IncusProvider {
             self.place.incus.start(&name).await.map_err(|p| p.on(node))?;
         }
         let machine = self.until_up(lab, node).await?;
-        if let Some(instance) = found
-            && !change::has(&instance, &settings::key(spec))
-        {
-            self.change_key(&instance, spec).await.map_err(|p| p.on(node))?;
+        if let Some(instance) = found {
+            self.make_its(&instance, spec, report).await.map_err(|p| p.on(node))?;
         }
         Ok(machine)
     }

@@ -26,4 +26,5 @@ pub use incus_provider::IncusProvider;
 #[cfg(test)]
 pub(crate) use incus_provider::tests::Fake as FakeIncus;
 pub use kvm::Kvm;
+pub use ownership::Tenant;
 pub use provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State};

@@ -1,5 +1,5 @@
 use super::{incus::Instance, settings};
-use crate::core::{Code, LabName, NodeId, Problem};
+use crate::core::{Code, LabId, LabName, NodeId, Problem};
 
 /// The longest name of an Incus instance: a DNS label.
 const LONGEST: usize = 63;
@@ -17,6 +17,37 @@ impl Owner {
         let read = |key| instance.config.get(key);
         Some(Self { lab: read(settings::LAB)?.parse().ok()?, node: read(settings::NODE)?.parse().ok()? })
     }
+}
+
+/// A lab that has machines in an Incus where others have theirs too. Its name does not tell it from those: every first lab
+/// is called `lab`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// The lab's id, which its machines carry.
+    pub id: LabId,
+    /// Whether machines of its name without an id, as those of earlier versions, are its own.
+    pub known: bool,
+    /// Whether those of another lab of its name become its own.
+    pub takes_over: bool,
+}
+
+impl Tenant {
+    /// Whether a machine that carries the lab's name is this lab's.
+    pub(super) fn has(&self, instance: &Instance) -> bool {
+        let its = match instance.config.get(settings::LAB_ID) {
+            Some(id) => id == self.id.as_str(),
+            None => self.known,
+        };
+        its || self.takes_over
+    }
+}
+
+/// The problem of machines that carry the lab's name and are another lab's.
+pub(super) fn taken(lab: &LabName, machines: Vec<String>) -> Problem {
+    let what = format!("this computer's Incus has machines of another lab that is called {lab} too");
+    Problem::new(Code::HostTaken, what)
+        .detail(machines)
+        .hint("Choose another --name. If they are yours and the lab's folder is lost: kubecamp up --local --take-over.")
 }
 
 /// The name of a machine at the provider.
@@ -55,6 +86,18 @@ mod tests {
         assert_eq!(Owner::of(&ours).unwrap().node.as_str(), "y");
         assert_eq!(Owner::of(&instance(&[(settings::LAB, "x")])), None);
         assert_eq!(Owner::of(&instance(&[])), None);
+    }
+
+    #[test]
+    fn a_machine_is_a_labs_by_its_id() {
+        let machine = |id: &str| instance(&[(settings::LAB, "x"), (settings::LAB_ID, id)]);
+        let nameless = instance(&[(settings::LAB, "x")]);
+        let tenant = |known, takes_over| Tenant { id: LabId::new("aaaa"), known, takes_over };
+        for known in [false, true] {
+            assert!(tenant(known, false).has(&machine("aaaa")) && !tenant(known, false).has(&machine("bbbb")));
+            assert_eq!(tenant(known, false).has(&nameless), known);
+            assert!(tenant(known, true).has(&machine("bbbb")) && tenant(known, true).has(&nameless));
+        }
     }
 
     #[test]

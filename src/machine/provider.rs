@@ -3,6 +3,7 @@ use std::{net::IpAddr, path::PathBuf};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::Tenant;
 use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report};
 
 /// A machine to be made: the node it will be, its limits, and who may log in.
@@ -10,6 +11,8 @@ use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report};
 pub struct MachineSpec {
     /// The lab it belongs to.
     pub lab: LabName,
+    /// Which machines of that lab's name are its own.
+    pub tenant: Tenant,
     /// The node it will be; the machine is called `LAB-NODE`.
     pub node: NodeId,
     /// Cores, a hard limit.

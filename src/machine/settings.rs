@@ -15,6 +15,8 @@ use super::{
 
 /// Configuration key that names the lab.
 pub(super) const LAB: &str = "user.kubecamp.lab";
+/// Configuration key that tells the lab from others of its name.
+pub(super) const LAB_ID: &str = "user.kubecamp.lab-id";
 /// Configuration key that names the node.
 pub(super) const NODE: &str = "user.kubecamp.node";
 /// Configuration key that holds the public key which root accepts.
@@ -55,6 +57,11 @@ pub(super) fn limits(spec: &MachineSpec) -> Config {
 /// The key that root accepts, as a configuration key.
 pub(super) fn key(spec: &MachineSpec) -> Config {
     config([(KEY, spec.authorized_key.trim())])
+}
+
+/// Which lab it is, as a configuration key.
+pub(super) fn lab_id(spec: &MachineSpec) -> Config {
+    config([(LAB_ID, spec.tenant.id.as_str())])
 }
 
 /// Every configuration key of a machine that becomes a node.
@@ -100,6 +107,7 @@ pub(super) fn another_key(instance: &Instance, spec: &MachineSpec) -> Config {
 fn owned(spec: &MachineSpec, nic: &Nic, address: Option<Ipv4Addr>) -> Config {
     let mut keys = limits(spec);
     keys.extend(key(spec));
+    keys.extend(lab_id(spec));
     if let (Nic::Managed { gateway, prefix, .. }, Some(address)) = (nic, address) {
         keys.extend(config([(ADDRESS, &format!("{address}/{prefix}")), (GATEWAY, &gateway.to_string())]));
     }
@@ -137,7 +145,7 @@ pub(super) fn devices(
 
 /// Keys that turn a machine into a template.
 pub(super) fn template_marks(name: &str) -> Config {
-    config([(IMAGE, name), (LAB, ""), (NODE, ""), (KEY, ""), (HOST_KEY, "")])
+    config([(IMAGE, name), (LAB, ""), (LAB_ID, ""), (NODE, ""), (KEY, ""), (HOST_KEY, "")])
 }
 
 /// The host key that a virtual machine wrote to its console, the last one that is whole: the kernel may write between.
@@ -173,12 +181,16 @@ pub(super) fn lowest_free(gateway: Ipv4Addr, prefix: u8, used: &BTreeSet<Ipv4Add
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::core::Bytes;
+    use crate::{
+        core::{Bytes, LabId},
+        machine::Tenant,
+    };
 
     /// A machine of the tests, here and of the provider's.
     pub(in crate::machine) fn spec() -> MachineSpec {
         MachineSpec {
             lab: "lab".parse().unwrap(),
+            tenant: Tenant { id: LabId::new("aaaa"), known: true, takes_over: false },
             node: "cp1".parse().unwrap(),
             cores: 2,
             memory: Bytes::gib(4),
@@ -194,7 +206,7 @@ pub(super) mod tests {
         let keys = node(&spec(), Kind::Container, &nic, Some(Ipv4Addr::new(10, 1, 0, 2)));
         let get = |key: &str| keys[key].as_str();
         assert_eq!((get("limits.cpu"), get("limits.memory")), ("2", "4294967296"));
-        assert_eq!((get(LAB), get(NODE), get("security.privileged")), ("lab", "cp1", "true"));
+        assert_eq!((get(LAB), get(LAB_ID), get(NODE), get("security.privileged")), ("lab", "aaaa", "cp1", "true"));
         assert_eq!((get(ADDRESS), get(GATEWAY), get(KEY)), ("10.1.0.2/24", "10.1.0.1", "ssh-ed25519 AAAA me"));
     }
 

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use crate::{
-    core::{Code, LabName, Problem},
+    core::{LabName, Problem},
     machine::{
-        Engine, EngineAt, IncusProvider, Kind, NodeImage, Place, Provider, Recipe, Wanted, check_environment,
+        Engine, EngineAt, IncusProvider, Kind, NodeImage, Place, Provider, Recipe, Tenant, Wanted, check_environment,
         users_incus,
     },
 };
@@ -70,22 +70,17 @@ pub async fn settle(places: &LocalPlaces, lab: &LabName) -> Result<EngineAt, Pro
     }
 }
 
-/// Refuses a lab that is new here where an Incus has machines of one called the same: they are another user's or
-/// computer's, or of a folder that is lost, and would be resized and removed as the new lab needs it.
+/// Refuses a lab of whose name an Incus has machines that are another one's: another user's or computer's, or of a
+/// folder that is lost.
 ///
 /// # Errors
 /// `KC-HOST-TAKEN`.
-pub async fn must_be_new(places: &LocalPlaces, lab: &LabName) -> Result<(), Problem> {
+pub async fn must_be_ours(places: &LocalPlaces, lab: &LabName, tenant: &Tenant) -> Result<(), Problem> {
     // Nobody else has any in kubecamp's own engine.
-    let Some(place) = place_of(places, lab).await?.filter(|place| place.netns.is_none()) else { return Ok(()) };
-    let machines = provider_in(place, places)?.list(Some(lab)).await?;
-    if machines.is_empty() {
-        return Ok(());
+    match place_of(places, lab).await?.filter(|place| place.netns.is_none()) {
+        Some(place) => provider_in(place, places)?.must_be_ours(lab, tenant).await,
+        None => Ok(()),
     }
-    let what = format!("this computer's Incus has machines of a lab {lab} that was not made from here");
-    Err(Problem::new(Code::HostTaken, what).detail(machines.into_iter().map(|machine| machine.name)).hint(
-        "Choose another --name. If they are yours and the lab's folder is lost: kubecamp up --local --take-over.",
-    ))
 }
 
 /// The private engine: the lab's own where it is in one.
@@ -128,7 +123,10 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::machine::FakeIncus;
+    use crate::{
+        core::{Code, LabId},
+        machine::FakeIncus,
+    };
 
     pub(in crate::phases) fn places(home: &std::path::Path, at: Option<EngineAt>) -> LocalPlaces {
         let (engine, images) = (home.join("engine"), home.join("images"));
@@ -161,12 +159,13 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_lab_does_not_take_the_machines_of_somebody_elses_of_the_same_name() {
+    async fn a_lab_does_not_take_the_machines_of_somebody_elses_of_the_same_name() {
         let home = tempfile::tempdir().unwrap();
-        let machine = |name: &str, lab: &str| {
-            json!({"name": name, "status": "Stopped", "type": "container",
-                "config": {"user.kubecamp.lab": lab, "user.kubecamp.node": "cp"}})
+        let machine = |name: &str, lab: &str, id: &str| {
+            json!({"name": name, "status": "Stopped", "type": "container", "config":
+                {"user.kubecamp.lab": lab, "user.kubecamp.node": "cp", "user.kubecamp.lab-id": id}})
         };
+        let all = json!([machine("lab-cp", "lab", "theirs"), machine("other-cp", "other", "theirs")]);
         let fake = FakeIncus::new([
             ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
             (
@@ -174,14 +173,20 @@ pub(super) mod tests {
                 json!({"devices": {
                 "root": {"path": "/", "pool": "p"}, "eth0": {"type": "nic", "nictype": "macvlan"}}}),
             ),
-            ("GET /instances?recursion=2", json!([machine("lab-cp", "lab"), machine("other-cp", "other")])),
+            ("GET /instances?recursion=1", all),
         ]);
         let at = fake.provider(&home, Kind::Container).at();
-        let known = places(home.path(), Some(at));
-        let problem = must_be_new(&known, &"lab".parse().unwrap()).await.unwrap_err();
-        assert_eq!((problem.code, &problem.detail[..]), (Code::HostTaken, &["lab-cp".to_owned()][..]));
-        assert!(problem.all_hints()[0].contains("--take-over"), "{problem}");
-        must_be_new(&known, &"mine".parse().unwrap()).await.unwrap();
+        let (at, lab) = (places(home.path(), Some(at)), "lab".parse().unwrap());
+        let tenant = |id: &'static str, known, takes_over| Tenant { id: LabId::new(id), known, takes_over };
+        // Also where the lab is known here: its first `up` ended before it made any, and somebody else was faster then.
+        for known in [false, true] {
+            let problem = must_be_ours(&at, &lab, &tenant("mine", known, false)).await.unwrap_err();
+            assert_eq!((problem.code, &problem.detail[..]), (Code::HostTaken, &["lab-cp".to_owned()][..]));
+            assert!(problem.all_hints()[0].contains("--take-over"), "{problem}");
+        }
+        must_be_ours(&at, &lab, &tenant("mine", false, true)).await.unwrap();
+        must_be_ours(&at, &lab, &tenant("theirs", true, false)).await.unwrap();
+        must_be_ours(&at, &"mine".parse().unwrap(), &tenant("mine", false, false)).await.unwrap();
         assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
     }
 

@@ -7,7 +7,9 @@ use super::local_places::{LocalPlaces, node_image, place_of, private};
 use crate::{
     core::{Code, LabName, NodeId, PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
-    machine::{Choice, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, Place, Provider, State, Wanted},
+    machine::{
+        Choice, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, Place, Provider, State, Tenant, Wanted,
+    },
     profile::Lab,
 };
 
@@ -47,6 +49,8 @@ impl Phase for MachineEngine {
 pub struct Machines {
     /// The public key that the machines accept.
     pub authorized_key: String,
+    /// Which machines of the lab's name are its own.
+    pub tenant: Tenant,
     /// The provider.
     pub provider: ProviderSlot,
     /// The prepared image's name, once it is there.
@@ -67,7 +71,7 @@ impl Phase for Machines {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let image = self.image.get().map_or(ImageRef::Node, |name| ImageRef::Prepared(name.clone()));
-        let specs = specs(view.lab, &self.authorized_key, &image);
+        let specs = specs(view.lab, &self.tenant, &self.authorized_key, &image);
         let names: Vec<_> = specs.iter().map(|s| s.node.to_string()).collect();
         let make = Make { specs, provider: Arc::clone(&self.provider), machines: Arc::clone(&self.machines) };
         let title = format!("make and start {}", names.join(", "));
@@ -75,9 +79,10 @@ impl Phase for Machines {
     }
 }
 
-fn specs(lab: &Lab, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
+fn specs(lab: &Lab, tenant: &Tenant, key: &str, image: &ImageRef) -> Vec<MachineSpec> {
     let spec = |node: &crate::profile::NodeSpec| MachineSpec {
         lab: lab.name().clone(),
+        tenant: tenant.clone(),
         node: node.name.clone(),
         cores: node.cores,
         memory: node.memory,
@@ -180,6 +185,14 @@ impl Make {
         }
     }
 
+    /// Looked at again here: since the run began somebody else may have been faster.
+    async fn refuse_others(&self) -> Result<(), Problem> {
+        match (self.provider.get(), self.specs.first()) {
+            (Some(provider), Some(first)) => provider.must_be_ours(&first.lab, &first.tenant).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Machines of the lab's earlier layout: a lab that was reset may come up with another.
     fn too_many(&self, there: &[Machine]) -> Vec<NodeId> {
         let wanted = |node: &NodeId| self.specs.iter().any(|spec| spec.node == *node);
@@ -196,6 +209,7 @@ fn is_up(machine: &Machine) -> bool {
 #[async_trait]
 impl Task for Make {
     async fn done(&self) -> Result<bool, Problem> {
+        self.refuse_others().await?;
         let there = self.existing().await?;
         let same = match self.provider.get() {
             // What cannot be had is refused here, before any machine is changed.
@@ -257,32 +271,42 @@ mod tests {
         assert!(!is_up(&machine(Some("10.1.0.2"), &[])) && !is_up(&machine(None, &["ssh-ed25519 AAAA"])));
     }
 
+    fn tenant() -> Tenant {
+        Tenant { id: crate::core::LabId::new("aaaa"), known: true, takes_over: false }
+    }
+
     #[test]
     fn machines_of_a_larger_layout_are_too_many() {
         let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
-        let specs = specs(&lab, "key", &ImageRef::Node);
+        let specs = specs(&lab, &tenant(), "key", &ImageRef::Node);
         let make = Make { specs, provider: ProviderSlot::default(), machines: Arc::default() };
         let named = |node: &str| Machine { node: node.parse().unwrap(), ..machine(None, &[]) };
         assert_eq!(make.too_many(&[named("cp"), named("worker-1")]), ["worker-1".parse().unwrap()]);
     }
 
     #[tokio::test]
-    async fn running_machines_of_another_size_or_key_are_not_done_and_no_disk_shrinks() {
+    async fn running_machines_that_are_not_as_asked_are_not_done_and_others_are_refused() {
         let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
-        let specs = specs(&lab, "key", &ImageRef::Node);
+        let specs = specs(&lab, &tenant(), "key", &ImageRef::Node);
         let (memory, disk) = (specs[0].memory.0, specs[0].disk.0);
-        for (cores, disk, key, wanted) in [
-            ("4", disk, "key", Ok(true)),
-            ("2", disk, "key", Ok(false)),
+        for (cores, disk, key, id, wanted) in [
+            ("4", disk, "key", Some("aaaa"), Ok(true)),
+            ("2", disk, "key", Some("aaaa"), Ok(false)),
             // Of a lab whose folder is lost: nobody has that key any more.
-            ("4", disk, "another", Ok(false)),
-            ("4", 2 * disk, "key", Err(Code::LabDiffers)),
+            ("4", disk, "another", Some("aaaa"), Ok(false)),
+            // Of an earlier version.
+            ("4", disk, "key", None, Ok(false)),
+            ("4", 2 * disk, "key", Some("aaaa"), Err(Code::LabDiffers)),
+            ("4", disk, "key", Some("bbbb"), Err(Code::HostTaken)),
         ] {
-            let instance = json!({"name": "lab-cp", "status": "Running", "type": "virtual-machine",
+            let mut instance = json!({"name": "lab-cp", "status": "Running", "type": "virtual-machine",
                 "config": {"user.kubecamp.lab": "lab", "user.kubecamp.node": "cp", "limits.cpu": cores,
                     "user.kubecamp.key": key, "user.kubecamp.host-key": "ssh-ed25519 AAAA",
                     "limits.memory": memory.to_string()},
                 "devices": {"eth0": {"ipv4.address": "10.1.0.2"}, "root": {"size": disk.to_string()}}});
+            if let Some(id) = id {
+                instance["config"]["user.kubecamp.lab-id"] = json!(id);
+            }
             let fake = FakeIncus::new([
                 ("GET /instances?recursion=1", json!([instance])),
                 ("GET /instances?recursion=2", json!([instance])),

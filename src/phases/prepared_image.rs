@@ -13,7 +13,7 @@ use crate::{
     bundle::{Bundle, Cache},
     core::{Blob, Bytes, Code, EventKind, LabId, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
     engine::{Change, Check, Crew, Journal, Lock, Mode, Need, Phase, Run, Step, Task, View, run_flow},
-    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider},
+    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider, Tenant},
     profile::{self, Lab},
     transport::{HostKeyPolicy, Identity, SshTarget},
 };
@@ -286,6 +286,7 @@ impl Task for Prepare {
         remove_left(provider, &lab).await?;
         let spec = MachineSpec {
             lab: lab.name().clone(),
+            tenant: Tenant { id: LabId::random(), known: true, takes_over: false },
             node: node.clone(),
             cores: 2,
             memory: Bytes::gib(4),

@@ -8,6 +8,7 @@ use crate::{
         scan::{self, FAILED},
         script::{self, UNSEEN},
     },
+    machine::Tenant,
 };
 
 /// Claims the host for the lab and records how it was before anything is changed.
@@ -52,6 +53,11 @@ impl Owner {
                 None => self.known,
             };
         if ours { Claim::Ours } else { Claim::Other(name.to_owned()) }
+    }
+
+    /// The same for machines, where `takes_over` says that those of another lab of its name become its own.
+    pub fn tenant(&self, takes_over: bool) -> Tenant {
+        Tenant { id: self.id.clone(), known: self.known, takes_over }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
-    machine::{Choice, Engine, Machine, Packages, Recipe},
-    phases::{LocalPlaces, SudoUser, must_be_new, settle},
+    machine::{Choice, Engine, Machine, Packages, Recipe, Tenant},
+    phases::{LocalPlaces, Owner, SudoUser, must_be_ours, settle},
     profile::{self, Lab},
     render::table,
 };
@@ -38,11 +38,12 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     up::agree_to_packages(cx, &packages).await?;
     let places = LocalPlaces { at: state.engine.take(), ..cx.local_places() };
     let at = settle(&places, lab.name()).await?;
-    if known.is_none() {
-        must_be_new(&places, lab.name()).await?;
-        if !args.allow_undersized {
-            up::disk_must_hold(&lab, &at)?;
-        }
+    let owner = state.owner();
+    state.id = Some(owner.id.clone());
+    let tenant = Owner { known: known.is_some(), ..owner }.tenant(false);
+    must_be_ours(&places, lab.name(), &tenant).await?;
+    if known.is_none() && !args.allow_undersized {
+        up::disk_must_hold(&lab, &at)?;
     }
     let at = Some(at);
     state.engine.clone_from(&at);
@@ -54,7 +55,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     cx.store.save(&lab, &state)?;
     let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let places = LocalPlaces { at, suite: args.suite, kind: args.machines, outbound: args.outbound, ..places };
-    let made = carry_out(cx, places, packages, user, &run).await;
+    let made = carry_out(cx, places, packages, tenant, user, &run).await;
     let machines = cx.end(&run, made)?;
     output::data(&machines_text(&machines));
     next(cx, &machines);
@@ -87,12 +88,13 @@ async fn carry_out(
     cx: &Context,
     places: LocalPlaces,
     packages: Packages,
+    tenant: Tenant,
     user: Option<SudoUser>,
     run: &Run,
 ) -> Result<Vec<Machine>, Problems> {
     let (_, key) = cx.store.key()?;
     let result = LocalResult::default();
-    let phases = flows::bare_machines(places, packages, key, &result);
+    let phases = flows::bare_machines(places, packages, tenant, key, &result);
     let here = [NodeId::here()];
     let mut nodes = here.to_vec();
     nodes.extend(run.lab.nodes().iter().map(|n| n.name.clone()));

@@ -230,10 +230,17 @@ async fn remove_machines(cx: &Context, lab: &Lab, state: &State) -> Result<(), P
 
 async fn remove_each(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Result<(), Problem> {
     let Some(provider) = provider_awake(cx, lab, state, run).await? else { return Ok(()) };
+    let others = provider.of_others(lab.name(), &state.owner().tenant(false)).await?;
     // Those that exist rather than those of the profile: an earlier profile may have had more.
     for machine in provider.list(Some(lab.name())).await? {
         if cx.cancel.is_cancelled() {
             return Err(cancelled());
+        }
+        if others.contains(&machine.name) {
+            let text =
+                format!("machine {} stays: it is of another lab that is called {} too", machine.name, lab.name());
+            run.journal.note(&NodeId::here(), &text);
+            continue;
         }
         provider.remove(lab.name(), &machine.node).await?;
         run.journal.note(&NodeId::here(), &format!("machine {} is removed", machine.name));
@@ -260,8 +267,13 @@ async fn provider_awake(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Re
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::{machine::EngineAt, profile};
+    use crate::{
+        machine::{EngineAt, FakeIncus, Kind},
+        profile,
+    };
 
     #[test]
     fn the_hosts_of_another_lab_are_not_reset() {
@@ -286,6 +298,35 @@ mod tests {
         let state = State { engine: Some(EngineAt::Private(engine.clone())), ..State::new(Where::Local) };
         remove_machines(&cx, &lab, &state).await.unwrap();
         assert!(!engine.exists());
+    }
+
+    /// Somebody else's, in an Incus that both use.
+    #[tokio::test]
+    async fn machines_of_another_lab_of_that_name_stay() {
+        let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut cx = Context::of_test(dir.path());
+        cx.places.cache = dir.path().join("cache");
+        let lab = Lab::new(cx.global.name.clone(), profile::load("2x4c8g").unwrap()).unwrap();
+        let state = State::new(Where::Local);
+        let machine = |node: &str, id: &str| {
+            json!({"name": format!("lab-{node}"), "status": "Stopped", "type": "container", "config":
+                {"user.kubecamp.lab": "lab", "user.kubecamp.node": node, "user.kubecamp.lab-id": id}})
+        };
+        let (ours, theirs) = (machine("cp", state.owner().id.as_str()), machine("worker-1", "theirs"));
+        let nic = json!({"type": "nic", "nictype": "macvlan"});
+        let fake = FakeIncus::new([
+            ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
+            ("GET /profiles/default", json!({"devices": {"root": {"path": "/", "pool": "p"}, "eth0": nic}})),
+            ("GET /instances?recursion=1", json!([ours, theirs])),
+            ("GET /instances?recursion=2", json!([ours, theirs])),
+            ("GET /instances/lab-cp", ours.clone()),
+            ("GET /instances/lab-worker-1", theirs.clone()),
+        ]);
+        let engine = Some(fake.provider(&home, Kind::Container).at());
+        remove_machines(&cx, &lab, &State { engine, ..state }).await.unwrap();
+        let mut gone = fake.requests();
+        gone.retain(|asked| asked.starts_with("DELETE "));
+        assert_eq!(gone, ["DELETE /instances/lab-cp"]);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::{GRACE, IncusProvider};
 use crate::{
-    core::{Problem, Report},
+    core::{LabName, Problem, Report},
     machine::{
         incus::Instance,
-        ownership::Owner,
+        ownership::{Owner, Tenant, taken},
         provider::{Kind, MachineSpec},
         resize::Resize,
         settings,
@@ -20,7 +20,37 @@ use crate::{
 const TAKE_KEY: &str = "umask 077; printf '%s\\n' \"$KC_KEY\" >/root/.ssh/authorized_keys";
 
 impl IncusProvider {
-    /// Whether those of these machines that exist are as they are asked for: their size, and whom they let in.
+    /// The names of the machines that carry the lab's name and are another lab's.
+    pub async fn of_others(&self, lab: &LabName, tenant: &Tenant) -> Result<Vec<String>, Problem> {
+        let instances = self.place.incus.instances_plain().await?;
+        let of_name = instances.iter().filter(|i| Owner::of(i).is_some_and(|o| o.lab == *lab));
+        Ok(of_name.filter(|i| !self.may_have(tenant, i)).map(|i| i.name.clone()).collect())
+    }
+
+    /// Refuses a lab of whose name another one has machines here: they would be resized and removed as this one needs it.
+    ///
+    /// # Errors
+    /// `KC-HOST-TAKEN`.
+    pub async fn must_be_ours(&self, lab: &LabName, tenant: &Tenant) -> Result<(), Problem> {
+        let others = self.of_others(lab, tenant).await?;
+        if others.is_empty() { Ok(()) } else { Err(taken(lab, others)) }
+    }
+
+    /// The same for one machine that was found.
+    pub(super) fn must_be_its(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
+        if self.may_have(&spec.tenant, instance) {
+            return Ok(());
+        }
+        Err(taken(&spec.lab, vec![instance.name.clone()]).on(&spec.node))
+    }
+
+    /// In kubecamp's own engine nobody else has any machines.
+    fn may_have(&self, tenant: &Tenant, instance: &Instance) -> bool {
+        self.is_private() || tenant.has(instance)
+    }
+
+    /// Whether those of these machines that exist are as they are asked for: their size, whom they let in, and
+    /// whose they are.
     ///
     /// # Errors
     /// `KC-LAB-DIFFERS` where a disk would have to shrink.
@@ -29,7 +59,8 @@ impl IncusProvider {
         for spec in specs {
             let is_its = |i: &&Instance| Owner::of(i).is_some_and(|o| o.lab == spec.lab && o.node == spec.node);
             if let Some(instance) = instances.iter().find(is_its) {
-                same &= Resize::of(instance, spec)?.is_none() && has(instance, &settings::key(spec));
+                let is_its = has(instance, &settings::key(spec)) && has(instance, &settings::lab_id(spec));
+                same &= Resize::of(instance, spec)?.is_none() && is_its;
             }
         }
         Ok(same)
@@ -65,8 +96,26 @@ impl IncusProvider {
         Ok(true)
     }
 
+    /// Makes an existing machine the lab's: notes whose it is, and lets the lab's key in.
+    pub(super) async fn make_its(
+        &self,
+        instance: &Instance,
+        spec: &MachineSpec,
+        report: &dyn Report,
+    ) -> Result<(), Problem> {
+        let id = settings::lab_id(spec);
+        if !has(instance, &id) {
+            self.place.incus.patch(&instance.name, &json!({"config": id})).await?;
+        }
+        if has(instance, &settings::key(spec)) {
+            return Ok(());
+        }
+        report.note(&spec.node, "letting the lab's key into the machine");
+        self.change_key(instance, spec).await
+    }
+
     /// Lets another key in; it is noted only once that is done. A virtual machine learns it at a new start.
-    pub(super) async fn change_key(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
+    async fn change_key(&self, instance: &Instance, spec: &MachineSpec) -> Result<(), Problem> {
         let (name, key) = (&instance.name, settings::key(spec));
         if settings::kind_of(instance) == Kind::Vm {
             self.place.incus.stop(name, Some(GRACE)).await?;
@@ -81,6 +130,6 @@ impl IncusProvider {
 }
 
 /// Whether the instance has these values for these keys.
-pub(super) fn has(instance: &Instance, keys: &BTreeMap<String, String>) -> bool {
+fn has(instance: &Instance, keys: &BTreeMap<String, String>) -> bool {
     keys.iter().all(|(key, value)| instance.config.get(key) == Some(value))
 }

@@ -19,8 +19,8 @@ use crate::{
     engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
     inventory::{self, HostEntry},
-    machine::{Choice, Engine, EngineAt, Packages},
-    phases::{FetchBundle, LocalPlaces, Owner, must_be_new, settle},
+    machine::{Choice, Engine, EngineAt, Packages, Tenant},
+    phases::{FetchBundle, LocalPlaces, Owner, must_be_ours, settle},
     profile::{self, Lab, Profile},
     transport::SshTarget,
 };
@@ -124,10 +124,7 @@ impl Request {
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
         let places = LocalPlaces { at: self.engine.take(), ..cx.local_places() };
         let engine = settle(&places, self.lab.name()).await?;
-        let was_local = self.known.as_ref().is_some_and(|(_, state)| state.place == Where::Local);
-        if !was_local && !self.args.take_over {
-            must_be_new(&places, self.lab.name()).await?;
-        }
+        must_be_ours(&places, self.lab.name(), &self.tenant()).await?;
         let fetch = self.bundle(cx, &LocalResult::default(), this_arch()?)?;
         if self.must_hold_all {
             disk_must_hold(&self.lab, &engine)?;
@@ -144,6 +141,12 @@ impl Request {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
         }
         Ok(())
+    }
+
+    /// Which machines of its name are the lab's. Where it was on hosts until now, it has none yet.
+    fn tenant(&self) -> Tenant {
+        let was_local = self.known.as_ref().is_some_and(|(_, state)| state.place == Where::Local);
+        Owner { known: was_local, ..self.owner.clone() }.tenant(self.args.take_over)
     }
 
     fn bundle(&self, cx: &Context, result: &LocalResult, arch: Arch) -> Result<FetchBundle, Problem> {
@@ -174,7 +177,8 @@ impl Request {
         let (at, kind, outbound) = (self.engine.clone(), self.args.machines, self.args.outbound);
         let places = LocalPlaces { at, kind, outbound, ..cx.local_places() };
         let (machines, key) = if self.is_local() { (Some(places), key(cx, mode)?) } else { (None, Default::default()) };
-        Ok(flows::local(Local { bundle, machines, packages, key }, result))
+        let tenant = self.tenant();
+        Ok(flows::local(Local { bundle, machines, packages, tenant, key }, result))
     }
 
     /// What happens on this computer: the bundle, and machines where they are asked for.
