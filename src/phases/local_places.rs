@@ -108,6 +108,21 @@ pub fn sleeping_engine(places: &LocalPlaces) -> Result<Option<Engine>, Problem> 
     Ok(engine.has_disks().then_some(engine))
 }
 
+/// The names of the machines that a lab still has; `None` where its engine does not run and may hold some.
+pub async fn machines_left(
+    places: &LocalPlaces,
+    lab: &LabName,
+    tenant: &Tenant,
+) -> Result<Option<Vec<String>>, Problem> {
+    let Some(place) = place_of(places, lab).await? else {
+        let none = matches!(sleeping_engine(places), Ok(None));
+        return Ok(none.then(Vec::new));
+    };
+    let provider = provider_in(place, places)?;
+    let (all, others) = (provider.list(Some(lab)).await?, provider.of_others(lab, tenant).await?);
+    Ok(Some(all.into_iter().map(|machine| machine.name).filter(|name| !others.contains(name)).collect()))
+}
+
 /// The node image that machines begin as.
 pub(super) fn node_image(places: &LocalPlaces, kind: Kind) -> Result<NodeImage, Problem> {
     Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?.of_kind(kind)))

@@ -60,7 +60,7 @@ pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
 pub use local_places::{
-    LocalPlaces, must_be_ours, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
+    LocalPlaces, machines_left, must_be_ours, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
 };
 pub use machines::{MachineEngine, Machines, ProviderSlot};
 pub use names::Names;

@@ -21,6 +21,8 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args.up)?;
     if request.is_local() {
         request.find_packages(cx).await?;
+    } else {
+        request.leave_no_machines(cx).await?;
     }
     let run = Run::new(request.lab.clone(), Mode::Plan, Arc::new(Journal::unkept(vec![])), cx.cancel.clone());
     let result = LocalResult::default();

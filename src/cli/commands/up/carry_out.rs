@@ -19,6 +19,8 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
     if request.is_local() {
         request.find_packages(cx).await?;
         agree_to_packages(cx, &request.packages).await?;
+    } else {
+        request.leave_no_machines(cx).await?;
     }
     let lock = cx.lock(request.known.as_ref())?;
     let journal = cx.journal()?;

@@ -20,7 +20,7 @@ use crate::{
     flows::{self, Local, LocalResult, Up},
     inventory::{self, HostEntry},
     machine::{Choice, Engine, EngineAt, Packages, Tenant},
-    phases::{FetchBundle, LocalPlaces, Owner, must_be_ours, settle},
+    phases::{FetchBundle, LocalPlaces, Owner, machines_left, must_be_ours, settle},
     profile::{self, Lab, Profile},
     transport::SshTarget,
 };
@@ -141,6 +141,27 @@ impl Request {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
         }
         Ok(())
+    }
+
+    /// Refuses hosts for a lab that still has machines on this computer: no lab would know of them any more.
+    ///
+    /// # Errors
+    /// `KC-LAB-DIFFERS`.
+    pub(in crate::cli::commands) async fn leave_no_machines(&self, cx: &Context) -> Result<(), Problem> {
+        let Some((lab, state)) = self.known.as_ref().filter(|(_, state)| state.place == Where::Local) else {
+            return Ok(());
+        };
+        let places = LocalPlaces { at: state.engine.clone(), ..cx.local_places() };
+        let left = match machines_left(&places, lab.name(), &state.owner().tenant(false)).await? {
+            Some(names) if names.is_empty() => return Ok(()),
+            Some(names) => names,
+            None => vec!["the engine that they are in does not run, so they cannot be named".to_owned()],
+        };
+        let what = format!("the lab {} has machines on this computer, which hosts would leave behind", lab.name());
+        Err(Problem::new(Code::LabDiffers, what).detail(left).hint(format!(
+            "Remove them first: kubecamp down --name {}. Or give the lab on hosts a --name of its own.",
+            lab.name()
+        )))
     }
 
     /// Which machines of its name are the lab's. Where it was on hosts until now, it has none yet.
@@ -318,10 +339,12 @@ mod tests {
     use std::path::Path;
 
     use clap::Parser;
+    use serde_json::json;
 
     use super::*;
     use crate::{
         cli::args::{Args, Command},
+        machine::{FakeIncus, Kind},
         profile::{Cni, ProxyMode},
     };
 
@@ -365,6 +388,45 @@ mod tests {
         }
         cx.store.save(&lab, &State { clean: true, ..State::new(Where::Local) }).unwrap();
         assert_eq!(asked(&cx, &["--local", "--cni", "bridge"]).unwrap().lab.layout(), lab.layout());
+    }
+
+    #[tokio::test]
+    async fn a_lab_that_was_reset_goes_to_hosts_only_without_its_machines() {
+        let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cx = with_lab(dir.path(), "1x4c12g", true);
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        let nic = json!({"type": "nic", "nictype": "macvlan"});
+        let machine = |lab: &str, id: &str| {
+            json!({"name": format!("{lab}-cp"), "status": "Stopped", "type": "container", "config":
+                {"user.kubecamp.lab": lab, "user.kubecamp.node": "cp", "user.kubecamp.lab-id": id}})
+        };
+        let incus = |home: &tempfile::TempDir, machine: serde_json::Value| {
+            let fake = FakeIncus::new([
+                ("GET ", json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
+                ("GET /profiles/default", json!({"devices": {"root": {"path": "/", "pool": "p"}, "eth0": nic}})),
+                ("GET /instances?recursion=1", json!([machine])),
+                ("GET /instances?recursion=2", json!([machine])),
+            ]);
+            fake.provider(home, Kind::Container).at()
+        };
+        let (own, id) = (tempfile::tempdir().unwrap(), state.owner().id);
+        let never = EngineAt::Private(home.path().join("never"));
+        for (engine, left) in [
+            (incus(&own, machine("lab", id.as_str())), Some("lab-cp")),
+            (incus(&home, machine("other", id.as_str())), None),
+            (EngineAt::Incus(home.path().join("none.socket")), Some("cannot be named")),
+            (never, None),
+        ] {
+            let state = State { place: Where::Local, engine: Some(engine), ..state.clone() };
+            cx.store.save(&lab, &state).unwrap();
+            let request = asked(&cx, &["--host", "192.0.2.1"]).unwrap();
+            let refused = request.leave_no_machines(&cx).await.err();
+            assert_eq!(refused.is_some(), left.is_some(), "{:?}", state.engine);
+            if let (Some(problem), Some(left)) = (refused, left) {
+                assert!(problem.code == Code::LabDiffers && problem.detail[0].contains(left), "{problem}");
+                assert!(problem.all_hints()[0].contains("kubecamp down --name lab"), "{problem}");
+            }
+        }
     }
 
     #[test]
