@@ -211,7 +211,7 @@ pub struct ResetArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub struct DownArgs {
-    /// Forget the lab although hosts of it cannot be reset: they are gone, or carry another lab.
+    /// Forget the lab although its hosts cannot be reset, being gone or another lab's, or its machines' engine is gone.
     #[arg(long)]
     pub forget_unreachable: bool,
     #[command(flatten)]

@@ -50,7 +50,13 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
     confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name())).await?;
     let _lock = cx.lock(Some(&seen))?;
     match state.place {
-        Where::Local => remove_machines(cx, lab, state).await?,
+        Where::Local => match remove_machines(cx, lab, state).await {
+            Err(problems) if args.forget_unreachable && problems.iter().all(is_engine_away) => {
+                confirm(cx.global.yes, &left_question(lab)).await?;
+                problems.iter().for_each(|p| output::say(&format!("warning: no machine was removed: {p}")));
+            }
+            ended => ended?,
+        },
         Where::Hosts(_) => {
             let left = clean(cx, &args.reset, lab, state, args.forget_unreachable).await?;
             if !left.is_empty() {
@@ -78,9 +84,11 @@ fn hosts_text(lab: &Lab, state: &State) -> String {
 
 /// The problem of a host that could not be reset, with the way out where there is none other.
 fn or_forget(problem: Problem, state: &State) -> Problem {
-    if state.place == Where::Local || !is_away(&problem) {
-        return problem;
-    }
+    if state.place == Where::Local || !is_away(&problem) { problem } else { with_forget(problem) }
+}
+
+/// The problem with the way out behind its other hints.
+fn with_forget(problem: Problem) -> Problem {
     // Its code's own hint would hide behind another.
     let hints = problem.all_hints();
     let bare = Problem { hints: vec![], ..problem };
@@ -93,6 +101,22 @@ fn or_forget(problem: Problem, state: &State) -> Problem {
 /// Whether the host is out of this lab's reach, rather than only busy or in trouble.
 fn is_away(problem: &Problem) -> bool {
     problem.code.class() == Class::Connect || problem.code == Code::HostTaken
+}
+
+/// Whether the engine of a lab's machines cannot be had, so that nobody can remove them: it is the user's Incus and does
+/// not answer, or kubecamp's own and does not start.
+fn is_engine_away(problem: &Problem) -> bool {
+    matches!(problem.code, Code::EngineStart | Code::LocalTools)
+}
+
+/// What stays behind when the lab is forgotten without its engine.
+fn left_question(lab: &Lab) -> String {
+    format!(
+        "The engine of the lab's machines cannot be had. Where they are still there, they stay with everything on them, \
+         and no lab will know of them: kubecamp machine list shows them once their engine runs.\nForget the lab {} all the \
+         same?",
+        lab.name()
+    )
 }
 
 /// What stays behind when the lab is forgotten.
@@ -225,6 +249,7 @@ async fn remove_machines(cx: &Context, lab: &Lab, state: &State) -> Result<(), P
         phases: vec![],
     });
     let ended = remove_each(cx, lab, state, &run).await;
+    let ended = ended.map_err(|problem| if is_engine_away(&problem) { with_forget(problem) } else { problem });
     cx.end(&run, ended.map_err(Into::into))
 }
 
@@ -298,6 +323,24 @@ mod tests {
         let state = State { engine: Some(EngineAt::Private(engine.clone())), ..State::new(Where::Local) };
         remove_machines(&cx, &lab, &state).await.unwrap();
         assert!(!engine.exists());
+    }
+
+    /// Its user has removed that Incus, and kubecamp will not find the machines any more.
+    #[tokio::test]
+    async fn a_lab_whose_incus_is_gone_can_be_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cx = Context::of_test(dir.path());
+        cx.global.yes = true;
+        let lab = Lab::new(cx.global.name.clone(), profile::load("1x4c12g").unwrap()).unwrap();
+        let engine = Some(EngineAt::Incus(dir.path().join("none.socket")));
+        cx.store.save(&lab, &State { engine, ..State::new(Where::Local) }).unwrap();
+        let reset = ResetArgs { connect: Default::default() };
+        let problems = down(&cx, DownArgs { forget_unreachable: false, reset: reset.clone() }).await.unwrap_err();
+        let hints = problems.iter().next().unwrap().all_hints();
+        assert!(hints[0].starts_with("Start it") && hints[1].contains("down --forget-unreachable"), "{hints:?}");
+        assert!(cx.store.load().unwrap().is_some());
+        down(&cx, DownArgs { forget_unreachable: true, reset }).await.unwrap();
+        assert!(cx.store.load().unwrap().is_none());
     }
 
     /// Somebody else's, in an Incus that both use.
