@@ -190,3 +190,26 @@ impl Pulled {
         write_layout(&index(image, arch, described)?, &small, &layers, to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_cpu_gets_its_own_image_of_a_list() {
+        let of =
+            |os: &str, cpu: &str, digest: &str| json!({"digest": digest, "platform": {"os": os, "architecture": cpu}});
+        // Registries list what is no image too, as the attestation of one.
+        let list = [
+            of("unknown", "unknown", "sha256:a"),
+            of("windows", "amd64", "sha256:b"),
+            of("linux", "arm64", "sha256:c"),
+            of("linux", "amd64", "sha256:d"),
+        ];
+        assert_eq!(for_platform(&list, Arch::Amd64).as_deref(), Some("sha256:d"));
+        assert_eq!(for_platform(&list, Arch::Arm64).as_deref(), Some("sha256:c"));
+        assert_eq!(for_platform(&list[..2], Arch::Arm64), None);
+    }
+}
