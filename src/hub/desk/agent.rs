@@ -381,8 +381,8 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     }
     let mut next = Booking { state: to, refused: None, ..booking.clone() };
     if to == State::Arming && booking.state == State::Delayed {
-        // What was lost to the last holder's reset is not the new holder's.
-        next.charged = booking.charged.min((booking.window.ends - tx.now()).max(0));
+        // What was lost to the last holder's reset is not the new holder's. By the agent's clock: the hub may hear of it later.
+        next.charged = booking.charged.min((booking.window.ends - report.moment).max(0));
     }
     // What never opened does not count, whoever's doing it was.
     if (booking.state, to) == (State::Arming, State::Ending) {

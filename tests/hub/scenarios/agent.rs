@@ -371,3 +371,53 @@ pub async fn a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed(desk: D
     assert!(desk.servers(&console, at(100)).await.unwrap().is_empty());
     healthy(&desk).await;
 }
+
+pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let first = book(&desk, "amy", 0, 60).await;
+    let second = book(&desk, "bob", 90, 150).await;
+    let third = book(&desk, "cem", 180, 240).await;
+    acknowledge(&desk, 0).await;
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &first, step, 0).await, Taken::Applied);
+    }
+    // Hub and agent lose each other, and the clerk looks before the agent has found the hub again.
+    let clerk = clerk(&desk);
+    clerk.settle(at(100)).await.unwrap();
+    clerk.settle(at(250)).await.unwrap();
+    acknowledge(&desk, 251).await;
+    clerk.settle(at(251)).await.unwrap();
+    let all = [state(&desk, &first).await, state(&desk, &second).await, state(&desk, &third).await];
+    assert_eq!(all, [State::Active, State::Delayed, State::Booked], "what it tells follows at once");
+    let mut number = 3;
+    for (booking, start) in [(&first, 0), (&second, 90), (&third, 180)] {
+        for (step, minute) in [
+            (Step::Arming, 0),
+            (Step::Active, 0),
+            (Step::LoggedIn, 1),
+            (Step::Ending, 60),
+            (Step::Saving, 61),
+            (Step::Resetting, 62),
+            (Step::Done, 65),
+        ] {
+            number += 1;
+            let told = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            desk.report(&agent("one"), at(251), &one, &[told]).await.unwrap();
+        }
+        let after = desk.booking(&Caller::Console, at(251), &booking.id).await.unwrap();
+        assert_eq!((after.state, after.charged), (State::Done, 3600), "{start}");
+    }
+
+    // An agent that is not heard for a day is not waited for, nor is one that never was.
+    let lost = desk.book(&who("dan"), at(252), None, &wish(Some("one"), 270, 330)).await.unwrap();
+    clerk.settle(at(331)).await.unwrap();
+    assert_eq!(state(&desk, &lost).await, State::Booked);
+    clerk.settle(at(330 + 1440)).await.unwrap();
+    assert_eq!(state(&desk, &lost).await, State::Cancelled);
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let strange = desk.book(&who("dan"), at(1800), None, &wish(Some("two"), 1830, 1890)).await.unwrap();
+    clerk.settle(at(1890)).await.unwrap();
+    assert_eq!(state(&desk, &strange).await, State::Cancelled);
+    healthy(&desk).await;
+}
