@@ -16,7 +16,7 @@ use std::{
 use kubecamp::{
     core::Code,
     hub::gate::{
-        HubKey, SlotState, Wanted,
+        HubKey, Slot, SlotState, Wanted,
         agent::{Agent, Commands, Journal, Limits, Linux, Places, Reading, World, serve},
     },
 };
@@ -171,17 +171,29 @@ async fn live_gate_only_the_right_certificate_opens() {
         assert!(!gate.gets_in("a", Some(cert)), "{cert}");
     }
     assert!(!gate.gets_in("a", None) && !gate.gets_in("b", Some("of-another-person")));
+    // Who had the slot before it was given to `a` has a certificate for it still, and tries it at the account of `a`.
+    let theirs = text(&gate.file(&gate.account("b")));
+    let as_a = |g: &Gate| {
+        g.ssh("a", Some("of-another-person"), &["-i", &theirs], &["true"]).output().unwrap().status.success()
+    };
+    assert!(!as_a(&gate), "by the certificate of who gave the slot away");
     // Another server has another agent, whose files do not name this slot.
     let other = Gate::new("other");
-    fs::write(other.file("principals").join(other.account("a")), "slot-7\n").unwrap();
+    let names = |slot: Slot| {
+        fs::write(other.file("principals").join(other.account("a")), format!("{}\n", slot.principal)).unwrap();
+    };
+    names(gate.slot("7", "a", now, now + 1));
     fs::write(other.file("ca.pub"), gate.ca.public_line().unwrap()).unwrap();
     let key = other.file(&other.account("a"));
     fs::copy(gate.file(&gate.account("a")), &key).unwrap();
     fs::copy(gate.file(&format!("{}.pub", gate.account("a"))), key.with_extension("pub")).unwrap();
     fs::copy(gate.file("cert"), other.file("cert")).unwrap();
     assert!(!other.gets_in("a", Some("cert")), "a copied certificate on another server");
-    fs::write(other.file("principals").join(other.account("a")), "slot-1\n").unwrap();
+    names(slot.clone());
     assert!(other.gets_in("a", Some("cert")), "which is refused for its principal, and nothing else");
+    fs::copy(gate.file("of-another-person"), other.file("of-another-person")).unwrap();
+    names(gate.slot("1", "b", now, now + 1));
+    assert!(as_a(&other), "and so is that of who gave the slot away");
     drop(other);
     slot.wanted = Wanted::Cancelled;
     gate.plan(2, &[slot]);

@@ -159,7 +159,15 @@ impl Camp {
         let (admin, key) = (at("admin/id_ed25519.pub"), at("ann/id_ed25519"));
         let keys = ["--identity", &key, "--admin-key", &admin];
         let enroll = ["--yes", "hub", "enroll", "root@127.0.0.1", "--server", "one", "--hub", &hub];
-        self.does("ann", &[enroll.as_slice(), keys.as_slice()].concat());
+        let health = |health: &str| {
+            self.does("ann", &["hub", "server", "health", "one", health, "--reason", "a new disk"]);
+        };
+        health("away");
+        let enrolled = self.run("ann", &[enroll.as_slice(), keys.as_slice()].concat(), "");
+        let told = text(&enrolled.stderr);
+        assert!(enrolled.status.success(), "{told}\n{}", self.logs());
+        assert!(told.contains("sells no time of one: it is away there, a new disk."), "{told}");
+        health("healthy");
         // From here on the hub alone says who the server is; who had to be asked would be refused.
         self.sh("mv /root/.ssh/known_hosts /root/.ssh/known_hosts.mine");
         for who in ["amy", "bob"] {

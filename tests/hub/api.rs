@@ -8,6 +8,7 @@ use kubecamp::hub::{
     http::ROUTES,
 };
 use reqwest::{Method, StatusCode, header};
+use russh::keys::Certificate;
 use serde_json::{Value, json};
 
 use super::{
@@ -367,6 +368,26 @@ async fn a_certificate_says_who_the_server_is() {
     let bare = key.split(' ').take(2).collect::<Vec<_>>().join(" ");
     assert_eq!(told["keys"], json!([bare]), "without the comment");
     assert_eq!(certificate().await["host_keys"], json!([bare]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_given_away_asks_for_another_certificate() {
+    let hub = Hub::start().await;
+    let (amy, bob) = (hub.token("amy").await, hub.token("bob").await);
+    let key = HubKey::generate("x").unwrap().public_line().unwrap();
+    let path = format!("/api/v1/bookings/{}", book(&hub.desk, "amy", 60, 120).await.id);
+    let principals = async |token: &str| {
+        let answer = hub.post(&format!("{path}/certificate"), token, &json!({ "key": key })).await;
+        let told: Value = answer.json().await.unwrap();
+        let certificate = Certificate::from_openssh(told["certificate"].as_str().unwrap()).unwrap();
+        certificate.valid_principals().to_vec()
+    };
+    let before = principals(&amy).await;
+    let given = hub.post(&format!("{path}/give"), &amy, &json!({ "to": "bob" })).await;
+    assert_eq!(given.status(), StatusCode::OK);
+    let after = principals(&bob).await;
+    assert!(before.len() == 1 && after.len() == 1, "{before:?} {after:?}");
+    assert_ne!(before, after, "amy's certificate would open bob's account");
 }
 
 #[tokio::test(flavor = "multi_thread")]

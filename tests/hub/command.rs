@@ -457,6 +457,32 @@ fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
     assert_eq!(with(&["--config", "--", "true"]).code, 2, "either a configuration or a command");
 }
 
+#[test]
+fn the_log_is_json_where_that_is_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", home.path().join("hub.sock").display());
+    let camp = Camp::serve(home, &["--listen", &socket, "--log", "json"]);
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "server", "list"]);
+    let asked = |line: &str| {
+        let line = serde_json::from_str::<Value>(line).ok()?;
+        (line["fields"]["route"] == "/api/v1/servers").then_some(line)
+    };
+    let began = std::time::Instant::now();
+    let line = loop {
+        let log = fs::read_to_string(camp.home.path().join("hub.log")).unwrap_or_default();
+        if let Some(line) = log.lines().find_map(asked) {
+            break line;
+        }
+        assert!(began.elapsed().as_secs() < 30, "{log}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let fields = &line["fields"];
+    let told = serde_json::json!([line["level"], fields["method"], fields["status"], fields["client"]]);
+    assert_eq!(told, serde_json::json!(["INFO", "GET", 200, "unix"]), "{line}");
+    assert!(fields["ms"].is_u64() && line["timestamp"].is_string(), "{line}");
+}
+
 /// A certificate for 127.0.0.1 by an authority of its own: `ca.pem`, `chain.pem` and `key.pem` in the folder.
 fn certify(folder: &Path) {
     fs::create_dir_all(folder).unwrap();

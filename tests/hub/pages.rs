@@ -137,7 +137,7 @@ async fn the_page_of_a_slot_gives_its_certificate_as_a_file() {
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/octet-stream");
         let certificate = Certificate::from_openssh(answer.text().await.unwrap().trim_end()).unwrap();
         assert_eq!(certificate.public_key(), PublicKey::from_openssh(key).unwrap().key_data());
-        assert_eq!(certificate.valid_principals(), [format!("slot-{id}")]);
+        assert_eq!(certificate.valid_principals(), [format!("slot-{id}-amy")]);
         assert_eq!(certificate.valid_before(), at(120).0.cast_unsigned());
     }
 

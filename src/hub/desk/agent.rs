@@ -77,7 +77,7 @@ pub enum Step {
     LoggedIn,
     /// It does not begin, for the reason of the note; the agent tries again until the end.
     Refused,
-    /// Its time passed without its being begun.
+    /// Its time passed without its being begun, or it was ended early; the agent knows nothing else of it.
     Missed,
     /// The gate is closed; what runs is being ended.
     Ending,
@@ -357,6 +357,10 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     if report.step == Step::Done {
         tx.vacate(&server.id, &booking.id).await?;
     }
+    if report.step == Step::Missed && booking.state.is_begun() {
+        lost(tx, server, &booking).await?;
+        return Ok(answer(Taken::Applied, None));
+    }
     let Some(to) = report.step.state() else {
         let applied = told(tx, report, &booking).await?;
         return Ok(answer(if applied { Taken::Applied } else { Taken::Known }, None));
@@ -377,8 +381,8 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     }
     let mut next = Booking { state: to, refused: None, ..booking.clone() };
     if to == State::Arming && booking.state == State::Delayed {
-        // What was lost to the last holder's reset is not the new holder's.
-        next.charged = booking.charged.min((booking.window.ends - tx.now()).max(0));
+        // What was lost to the last holder's reset is not the new holder's. By the agent's clock: the hub may hear of it later.
+        next.charged = booking.charged.min((booking.window.ends - report.moment).max(0));
     }
     // What never opened does not count, whoever's doing it was.
     if (booking.state, to) == (State::Arming, State::Ending) {
@@ -440,6 +444,17 @@ async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<O
         return Ok(Some(format!("server {} is still occupied by {who}", server.id)));
     }
     Ok(None)
+}
+
+/// Ends a slot that the agent had begun and knows nothing of any more: its journal is gone, as after a reinstallation. What
+/// became of the place nobody can prove.
+async fn lost(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<(), Problem> {
+    let why = format!("its agent knows nothing of booking {} any more, as after a reinstallation", booking.id);
+    if server.health != Health::Quarantined {
+        tx.set_health(&server.id, Health::Quarantined, Some(why.clone())).await?;
+    }
+    let next = Booking { state: State::Quarantined, refused: None, note: Some(why.clone()), ..booking.clone() };
+    tx.change_booking(booking, next, Who::Agent, "agent.quarantined", Some(why)).await.map(drop)
 }
 
 async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {

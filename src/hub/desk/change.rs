@@ -259,7 +259,9 @@ impl Desk {
             rules::not_too_many(&mut tx, policy, to, now, None, None).await?;
             // The group has it already when both are in one, so the booking itself is left out of the sum.
             rules::within_quota(&mut tx, policy, to, standing.group.as_ref(), before.window, Some(id)).await?;
-            let next = Booking { person: to.clone(), group: standing.group, series: None, ..before.clone() };
+            // That it is not to be had was told to who had it.
+            let (group, stranded) = (standing.group, None);
+            let next = Booking { person: to.clone(), group, series: None, stranded, ..before.clone() };
             tx.change_booking(&before, next, who, "booking.give", edit.reason.clone()).await
         })
     }

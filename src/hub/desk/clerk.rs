@@ -10,6 +10,8 @@ use crate::{
 /// An agent tells who came right after it was heard: by then the hub has it, seconds. Less than the time until it is heard
 /// again, 5 s where nobody set another: else there would be no moment at which all that came before is told.
 const TOLD: i64 = 3;
+/// So long after its end a slot that nobody here saw begin waits for its agent to be heard, seconds.
+const AWAITED: i64 = 86_400;
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
@@ -125,6 +127,13 @@ impl Desk {
     }
 }
 
+/// Whether all is known here that a booking's agent did until a moment, or there is no agent that was ever heard.
+async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem> {
+    let Some(server) = &b.server else { return Ok(true) };
+    let (seen, now) = (tx.server(server).await?.seen, tx.now());
+    Ok(seen.is_none_or(|seen| until <= seen && seen + TOLD <= now))
+}
+
 /// What a booking becomes by the passing of time alone, with action and reason.
 async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, String)>, Problem> {
     let now = tx.now();
@@ -152,6 +161,10 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, 
             Ok(Some((next, "clerk.lapse", "the offer was not taken in time".into())))
         }
         State::Booked | State::Delayed if b.window.ends <= now => {
+            // While hub and agent did not hear of each other all of it may have taken place.
+            if now < b.window.ends + AWAITED && !is_told(tx, b, b.window.ends).await? {
+                return Ok(None);
+            }
             to(State::Cancelled, "clerk.never-began", "the server did not start it; it does not count")
         }
         State::Booked if b.window.starts <= now => {
@@ -172,11 +185,7 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, 
                 return Ok(None);
             }
             // While hub and agent did not hear of each other somebody may have come, and be at work.
-            let told = match &b.server {
-                Some(id) => tx.server(id).await?.seen.is_none_or(|seen| late <= seen && seen + TOLD <= now),
-                None => true,
-            };
-            if !told {
+            if !is_told(tx, b, late).await? {
                 return Ok(None);
             }
             to(State::NoShow, "clerk.no-show", "nobody logged in")

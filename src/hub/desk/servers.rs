@@ -11,8 +11,11 @@ use super::{
 use crate::{
     core::{Bytes, Code, Problem},
     hub::{
-        domain::{CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, Window, Zone, holds_all},
-        store::Listing,
+        domain::{
+            Booking, BookingId, CourseId, Epoch, Health, Maintenance, Mode, OpeningHours, Server, ServerId, State, Who,
+            Window, Zone, holds_all,
+        },
+        store::{Listing, Tx},
     },
 };
 
@@ -80,6 +83,14 @@ impl NewServer {
             clock_offset: there.map_or(0, |s| s.clock_offset),
             version,
         }
+    }
+}
+
+/// Whether a server's occupant is a booking to which nothing can happen any more.
+async fn is_over(tx: &mut Tx, occupant: Option<&BookingId>) -> Result<bool, Problem> {
+    match occupant {
+        Some(booking) => Ok(tx.booking(booking).await?.state.is_final()),
+        None => Ok(false),
     }
 }
 
@@ -157,7 +168,8 @@ impl Desk {
     }
 
     /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so
-    /// in any case. What was booked there stays in the records, and its agent's token ends.
+    /// in any case. What was booked there stays in the records, and its agent's token ends. Where it is out of use, slots that
+    /// have begun there end with it: nobody would ever tell their end.
     pub async fn remove_server(
         &self,
         caller: &Caller,
@@ -172,11 +184,18 @@ impl Desk {
                 return Err(Problem::new(Code::BookStale, format!("server {id} was changed in between")));
             }
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
-            let open = tx.bookings(&want).await?.len();
-            if open > 0 {
-                let what = format!("server {id} has bookings or waits that are not over: {open}");
+            let out = there.health != Health::Healthy;
+            let (begun, open): (Vec<Booking>, Vec<Booking>) =
+                tx.bookings(&want).await?.into_iter().partition(|b| out && b.state.is_begun());
+            if !open.is_empty() {
+                let what = format!("server {id} has bookings or waits that are not over: {}", open.len());
                 return Err(Problem::new(Code::BookState, what)
                     .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
+            }
+            for booking in begun {
+                let why = Some(format!("server {id} was removed"));
+                let next = Booking { state: State::Quarantined, note: why.clone(), ..booking.clone() };
+                tx.change_booking(&booking, next, Who::Teacher, "booking.quarantine", why).await?;
             }
             tx.revoke_agent(id).await?;
             tx.remove_server(&there).await
@@ -202,7 +221,8 @@ impl Desk {
         Ok(tx.bookings(&want).await?.iter().filter(|b| server.is_closed_for(b)).count())
     }
 
-    /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation.
+    /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation, and back in
+    /// use it is no more occupied by what is over.
     ///
     /// A repeated `key` gets the first answer.
     pub async fn set_health(
@@ -218,7 +238,9 @@ impl Desk {
         let reason = reason::stated(reason)?;
         transact_once!(self, caller, now, key, ("health", id, health, &reason), |tx| {
             let before = tx.lock_server(id).await?;
-            if before.health == Health::Quarantined && health == Health::Healthy {
+            let back = before.health != Health::Healthy && health == Health::Healthy;
+            // Also where it was out of use in between: after a reinstallation nobody else would ever end it.
+            if back && (before.health == Health::Quarantined || is_over(&mut tx, before.occupant.as_ref()).await?) {
                 tx.clear_occupant(id).await?;
             }
             tx.set_health(id, health, Some(reason.clone())).await

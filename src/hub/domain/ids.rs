@@ -79,7 +79,7 @@ id!(
     ServerId, "server name", 40
 );
 id!(
-    /// A booking's id, as `b6a2swkfa812c4`; the gate's principal is `slot-` and this.
+    /// A booking's id, as `b6a2swkfa812c4`; the gate's principal begins with `slot-` and this.
     BookingId, "booking id", 24
 );
 id!(

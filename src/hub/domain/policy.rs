@@ -73,14 +73,18 @@ impl Policy {
     /// Whether the window suits the rules that time alone decides: grid, length, notice, horizon.
     pub fn allows(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
         self.shape(server, now, window)?;
-        let earliest = now + i64::from(self.notice) * 60;
-        // Without notice the raster step that runs already can be had, so that a free server is used at once.
-        let earliest = if self.notice == 0 { earliest - self.grid.seconds() + 1 } else { earliest };
-        if window.starts < earliest {
+        if window.starts < self.earliest(now) {
             let what = format!("{} is less than {} minutes away", window.starts, self.notice);
             return Err(Problem::new(Code::BookNotice, what));
         }
         Ok(())
+    }
+
+    /// The first start that can be booked.
+    pub fn earliest(&self, now: Epoch) -> Epoch {
+        let earliest = now + i64::from(self.notice) * 60;
+        // Without notice the raster step that runs already can be had, so that a free server is used at once.
+        if self.notice == 0 { earliest - self.grid.seconds() + 1 } else { earliest }
     }
 
     /// Whether any slot of so many seconds can ever be had: full steps of the raster, no longer than allowed.

@@ -7,7 +7,7 @@ use crate::profile::Layout;
 /// One slot as the agent on the server needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanSlot {
-    /// The booking; the principal is `slot-` and this.
+    /// The booking; the principal is made of it and of the account.
     pub booking: BookingId,
     /// Whose account is opened.
     pub person: PersonId,

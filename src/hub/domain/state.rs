@@ -85,17 +85,19 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Delayed, Quarantined, &[Clerk]),
     (Arming, Active, &[Agent]),
     (Arming, Ending, &[Agent]),
-    (Arming, Quarantined, &[Agent]),
+    (Arming, Quarantined, &[Agent, Teacher]),
     (Active, Ending, &[Agent]),
+    // Its agent knows nothing of it any more, or its server was removed.
+    (Active, Quarantined, &[Agent, Teacher]),
     (Active, NoShow, &[Clerk]),
     (Ending, Saving, &[Agent]),
     // What never opened has nothing new to be saved.
     (Ending, Resetting, &[Agent]),
-    (Ending, Quarantined, &[Agent]),
+    (Ending, Quarantined, &[Agent, Teacher]),
     (Saving, Resetting, &[Agent]),
-    (Saving, Quarantined, &[Agent]),
+    (Saving, Quarantined, &[Agent, Teacher]),
     (Resetting, Done, &[Agent]),
-    (Resetting, Quarantined, &[Agent]),
+    (Resetting, Quarantined, &[Agent, Teacher]),
 ];
 
 impl State {
@@ -127,6 +129,11 @@ impl State {
     /// Whether the agent is at work on it: after a restart these are driven on first.
     pub const fn is_underway(self) -> bool {
         matches!(self, Arming | Ending | Saving | Resetting)
+    }
+
+    /// Whether its server's agent has begun it and has not told its end yet.
+    pub const fn is_begun(self) -> bool {
+        matches!(self, Arming | Active | Ending | Saving | Resetting)
     }
 
     /// Whether nothing can happen to it any more.

@@ -70,7 +70,7 @@ mod tests {
         let slot = Slot::new("42", "kct-a", 1_000_000, 1_003_600);
         let bare = issued(&slot, &Extras::default());
         assert_eq!((bare.valid_after(), bare.valid_before()), (1_000_000 - 60, 1_003_600));
-        assert_eq!(bare.valid_principals(), ["slot-42"]);
+        assert_eq!(bare.valid_principals(), ["slot-42-kct-a"]);
         assert_eq!(bare.extensions().keys().collect::<Vec<_>>(), ["permit-pty"]);
         assert!(bare.critical_options().is_empty() && bare.cert_type() == CertType::User);
         let extras = Extras { forwarding: true, sources: vec!["192.0.2.0/24".into(), "::1".into()] };

@@ -70,7 +70,7 @@ pub struct Slot {
     pub layout: Option<String>,
     /// Whether the slot is to take place.
     pub wanted: Wanted,
-    /// The only principal that opens it: `slot-` and the booking's id.
+    /// The only principal that opens it: `slot-`, the booking's id, `-` and the account.
     pub principal: String,
     /// The person's first public key, one OpenSSH line, let into the lab's machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,7 @@ pub struct SignedPlan {
 }
 
 impl Slot {
-    /// A slot that is to take place, with the principal of its booking.
+    /// A slot that is to take place, with the principal of its booking and account.
     pub fn new(booking: &str, account: &str, starts: Epoch, ends: Epoch) -> Self {
         Self {
             booking: booking.to_owned(),
@@ -118,7 +118,7 @@ impl Slot {
             busy_until: ends,
             layout: None,
             wanted: Wanted::Open,
-            principal: format!("slot-{booking}"),
+            principal: principal_of(booking, account),
             key: None,
             more_keys: vec![],
         }
@@ -140,8 +140,8 @@ impl Slot {
         let id = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
         if self.booking.is_empty() || self.booking.len() > 40 || !self.booking.bytes().all(id) {
             Some("its id is none")
-        } else if self.principal != format!("slot-{}", self.booking) {
-            Some("its principal is not that of its booking")
+        } else if self.principal != principal_of(&self.booking, &self.account) {
+            Some("its principal is not that of its booking and account")
         } else if !is_account(&self.account) {
             Some("its account cannot be one of a student")
         } else if self.starts < 0 || self.ends <= self.starts || self.busy_until < self.ends {
@@ -152,6 +152,12 @@ impl Slot {
             None
         }
     }
+}
+
+/// What a certificate and an account's principals file have in common. The account stands in it: a booking that is given
+/// away keeps its id, and the certificate of who had it must not let them in as whom they gave it to.
+fn principal_of(booking: &str, account: &str) -> String {
+    format!("slot-{booking}-{account}")
 }
 
 /// Whether this can be the account of a student: a plain name that is not root's, nor with a path or option in it.
@@ -314,10 +320,13 @@ mod tests {
         let refused = Some(Code::GatePlan);
         assert_eq!(spoil(&|_| {}), None);
         for account in ["root", "", "A", "../x", "-x", "a b", "a\nb", "0a"] {
-            assert_eq!(spoil(&|p| p.slots[0].account = account.into()), refused, "{account}");
+            let with = |p: &mut Plan| p.slots[0] = Slot::new("a", account, 1000, 1100);
+            assert_eq!(spoil(&with), refused, "{account}");
         }
         assert_eq!(spoil(&|p| p.slots[0].booking = "a\" x".into()), refused);
-        assert_eq!(spoil(&|p| p.slots[0].principal = "slot-b".into()), refused);
+        for principal in ["slot-b-kct-a", "slot-a-kct-b", "slot-a", ""] {
+            assert_eq!(spoil(&|p| p.slots[0].principal = principal.into()), refused, "{principal}");
+        }
         assert_eq!(spoil(&|p| p.slots[0].ends = 1000), refused);
         assert_eq!(spoil(&|p| p.slots[1].starts = 1099), refused);
         assert_eq!(spoil(&|p| (p.slots[1].starts, p.slots[1].place) = (1099, 1)), None);

@@ -78,7 +78,7 @@ pub enum ReportKind {
         /// The booking.
         booking: String,
     },
-    /// The slot's time passed without its being opened.
+    /// The slot's time passed without its being opened, or it was given up; the agent knows nothing else of it.
     Missed {
         /// The booking.
         booking: String,

@@ -3,7 +3,7 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Heartbeat, Report, Step, Taken},
+        desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
         domain::{Health, Mode, State},
     },
 };
@@ -304,5 +304,120 @@ pub async fn a_buffer_that_is_too_short_is_told(desk: Desk) {
     let told = notes().await;
     let want = "server one is 600 s, but 95 % of its last 5 hand-overs took up to 720 s";
     assert!(told.contains(want) && told.contains("hub server set one --buffer 12"), "{told}");
+    healthy(&desk).await;
+}
+
+pub async fn what_an_agent_forgot_is_quarantined_and_its_server_comes_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let first = book(&desk, "amy", 0, 60).await;
+    report(&desk, 1, &first, Step::Arming, 0).await;
+    report(&desk, 2, &first, Step::Active, 0).await;
+    // The server is reinstalled in the midst of the slot, and its agent has another journal.
+    desk.set_health(&console, at(10), None, &one, Health::Away, "the disk is broken").await.unwrap();
+    let token = desk.make_agent_token(&console, at(20), &one).await.unwrap().text;
+    desk.caller_of(at(20), &token).await.unwrap();
+    let plan = desk.plan_for(&agent("one"), at(61), &one).await.unwrap();
+    assert_eq!(plan.slots.iter().map(|s| s.booking.clone()).collect::<Vec<_>>(), [first.id.clone()]);
+    assert_eq!(report(&desk, 1, &first, Step::Missed, 61).await, Taken::Applied);
+    assert_eq!(state(&desk, &first).await, State::Quarantined, "nobody can prove what became of it");
+    let there = desk.server(&console, at(61), &one).await.unwrap();
+    assert_eq!(there.health, Health::Quarantined);
+    assert!(there.health_note.as_ref().unwrap().contains(first.id.as_str()), "{there:?}");
+
+    desk.set_health(&console, at(62), None, &one, Health::Healthy, "reinstalled").await.unwrap();
+    let next = desk.book(&who("bob"), at(62), None, &wish(Some("one"), 90, 150)).await.unwrap();
+    assert_eq!(report(&desk, 2, &next, Step::Arming, 90).await, Taken::Applied, "nobody occupies it any more");
+    healthy(&desk).await;
+}
+
+pub async fn a_quarantined_server_comes_back_by_way_of_out_of_use(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let first = book(&desk, "amy", 0, 60).await;
+    let steps = [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Quarantined];
+    for (step, number) in steps.into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &first, step, 60).await, Taken::Applied);
+    }
+    // It is reinstalled, so no agent will ever tell that the place is clean.
+    for (minute, health, reason) in [(70, Health::Away, "no time today"), (80, Health::Healthy, "reinstalled")] {
+        desk.set_health(&console, at(minute), None, &one, health, reason).await.unwrap();
+    }
+    assert_eq!(desk.server(&console, at(80), &one).await.unwrap().occupant, None);
+    let next = desk.book(&who("bob"), at(80), None, &wish(Some("one"), 90, 150)).await.unwrap();
+    // Out of use for a while it stays the place of who is at work there.
+    assert_eq!(report(&desk, 6, &next, Step::Arming, 90).await, Taken::Applied);
+    for (minute, health) in [(91, Health::Away), (92, Health::Healthy)] {
+        desk.set_health(&console, at(minute), None, &one, health, "a look").await.unwrap();
+    }
+    assert_eq!(desk.server(&console, at(92), &one).await.unwrap().occupant, Some(next.id));
+    healthy(&desk).await;
+}
+
+pub async fn a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let (first, later) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    report(&desk, 1, &first, Step::Arming, 0).await;
+    report(&desk, 2, &first, Step::Active, 0).await;
+    let refused = async || desk.remove_server(&console, at(100), &one, None).await.err().map(|p| p.code);
+    assert_eq!(refused().await, Some(Code::BookState));
+    desk.set_health(&console, at(100), None, &one, Health::Away, "it burned").await.unwrap();
+    assert_eq!(refused().await, Some(Code::BookState), "bob has a slot there");
+    assert_eq!(state(&desk, &first).await, State::Active, "what was refused changed nothing");
+    desk.cancel(&who("bob"), at(100), None, &later.id, &Edit::default()).await.unwrap();
+    assert_eq!(refused().await, None);
+    assert_eq!(state(&desk, &first).await, State::Quarantined);
+    assert!(desk.servers(&console, at(100)).await.unwrap().is_empty());
+    healthy(&desk).await;
+}
+
+pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let first = book(&desk, "amy", 0, 60).await;
+    let second = book(&desk, "bob", 90, 150).await;
+    let third = book(&desk, "cem", 180, 240).await;
+    acknowledge(&desk, 0).await;
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &first, step, 0).await, Taken::Applied);
+    }
+    // Hub and agent lose each other, and the clerk looks before the agent has found the hub again.
+    let clerk = clerk(&desk);
+    clerk.settle(at(100)).await.unwrap();
+    clerk.settle(at(250)).await.unwrap();
+    acknowledge(&desk, 251).await;
+    clerk.settle(at(251)).await.unwrap();
+    let all = [state(&desk, &first).await, state(&desk, &second).await, state(&desk, &third).await];
+    assert_eq!(all, [State::Active, State::Delayed, State::Booked], "what it tells follows at once");
+    let mut number = 3;
+    for (booking, start) in [(&first, 0), (&second, 90), (&third, 180)] {
+        for (step, minute) in [
+            (Step::Arming, 0),
+            (Step::Active, 0),
+            (Step::LoggedIn, 1),
+            (Step::Ending, 60),
+            (Step::Saving, 61),
+            (Step::Resetting, 62),
+            (Step::Done, 65),
+        ] {
+            number += 1;
+            let told = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            desk.report(&agent("one"), at(251), &one, &[told]).await.unwrap();
+        }
+        let after = desk.booking(&Caller::Console, at(251), &booking.id).await.unwrap();
+        assert_eq!((after.state, after.charged), (State::Done, 3600), "{start}");
+    }
+
+    // An agent that is not heard for a day is not waited for, nor is one that never was.
+    let lost = desk.book(&who("dan"), at(252), None, &wish(Some("one"), 270, 330)).await.unwrap();
+    clerk.settle(at(331)).await.unwrap();
+    assert_eq!(state(&desk, &lost).await, State::Booked);
+    clerk.settle(at(330 + 1440)).await.unwrap();
+    assert_eq!(state(&desk, &lost).await, State::Cancelled);
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let strange = desk.book(&who("dan"), at(1800), None, &wish(Some("two"), 1830, 1890)).await.unwrap();
+    clerk.settle(at(1890)).await.unwrap();
+    assert_eq!(state(&desk, &strange).await, State::Cancelled);
     healthy(&desk).await;
 }

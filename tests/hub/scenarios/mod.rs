@@ -81,6 +81,10 @@ scenarios! {
         a_hub_that_went_back_goes_on_above_what_its_agents_have,
         clocks_that_are_off_arm_nothing,
         a_buffer_that_is_too_short_is_told,
+        what_an_agent_forgot_is_quarantined_and_its_server_comes_back,
+        a_quarantined_server_comes_back_by_way_of_out_of_use,
+        a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed,
+        what_took_place_while_the_hub_was_away_counts,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,

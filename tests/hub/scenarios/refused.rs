@@ -135,6 +135,10 @@ pub async fn what_strands_nobody_any_more_is_taken_back(desk: Desk) {
     desk.set_health(&console, at(7), None, &one, Health::Away, "again").await.unwrap();
     clerk.settle(at(8)).await.unwrap();
     assert_eq!(told(&desk, "amy", "booking.stranded").await.len(), 4, "who was relieved is told anew");
+    desk.give(&who("amy"), at(9), None, &first.id, &"cem".parse().unwrap(), &Edit::default()).await.unwrap();
+    clerk.settle(at(10)).await.unwrap();
+    let last = told(&desk, "cem", "booking.stranded").await.pop().unwrap();
+    assert_eq!(last.person, "cem".parse().ok(), "who is given such a slot is told too");
     healthy(&desk).await;
 }
 

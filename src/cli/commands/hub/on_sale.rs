@@ -47,12 +47,20 @@ pub(super) async fn end(hub: Option<&HubClient>, server: &LabName) -> String {
     }
 }
 
-/// Has the hub sell time again of a server that it has out of use for nothing but the loss of its gate; says so, where
-/// there is something to say.
+/// Has the hub sell time again of a server that it has out of use for nothing but the loss of its gate; says so, or why it
+/// sells none.
 pub(super) async fn begin(hub: &HubClient, server: &LabName) -> Option<String> {
     let there = look(hub, server).await.ok()?;
-    if there.health != Health::Away || there.health_note.as_deref() != Some(UNENROLLED) {
-        return None;
+    match (there.health, there.health_note.as_deref()) {
+        (Health::Healthy, _) => return None,
+        (Health::Away, Some(UNENROLLED)) => {}
+        (health, note) => {
+            let (is, why) = (health.as_str(), printable(note.unwrap_or("no reason was given")));
+            let by_hand = format!("kubecamp hub server health {server} healthy --reason TEXT");
+            return Some(format!(
+                "The hub sells no time of {server}: it is {is} there, {why}. When it is fit: {by_hand}"
+            ));
+        }
     }
     Some(match set(hub, server, Health::Healthy, "enrolled").await {
         Ok(_) => format!("The hub sells time of {server} again."),

@@ -326,14 +326,18 @@ impl Agent {
     /// Takes slots whose lab must be brought up, once their place is free.
     async fn take_new(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
         let Some(plan) = self.valid_plan(now) else { return Ok(()) };
-        let mut due: Vec<Slot> = plan.slots.iter().filter(|s| s.wanted == Wanted::Open).cloned().collect();
+        // One that was given up is in a plan only where it has begun.
+        let given_up = |s: &Slot| matches!(s.wanted, Wanted::Released | Wanted::Overridden);
+        let mut due: Vec<Slot> =
+            plan.slots.iter().filter(|s| s.wanted == Wanted::Open || given_up(s)).cloned().collect();
         due.sort_by_key(|s| s.starts);
         for slot in due {
             let ledger = self.ledger();
             if ledger.slots.contains_key(&slot.booking) || ledger.missed.contains(&slot.booking) {
                 continue;
             }
-            if now.late >= slot.ends * 1000 {
+            // The journal in which it had begun is gone, as after a reinstallation, or it never began.
+            if given_up(&slot) || now.late >= slot.ends * 1000 {
                 self.write(Entry::Missed { booking: slot.booking })?;
                 continue;
             }

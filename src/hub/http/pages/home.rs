@@ -111,20 +111,25 @@ fn fill(
         slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
         form,
         choices: Choices::new(&servers, courses, policy, &visit.civil),
-        week: WeekView::new(week, &eyes(visit, policy))?,
+        week: WeekView::new(week, &eyes(visit, policy, courses))?,
         waiting: week.waiting.iter().map(waiting).collect(),
         people,
     })
 }
 
 /// How a visit looks at a week.
-pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy) -> Eyes<'a> {
+pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy, courses: &'a [Course]) -> Eyes<'a> {
+    let teacher = visit.caller.is_teacher();
+    // A teacher who says why goes past it.
+    let notice = if teacher { 0 } else { policy.notice };
     Eyes {
         clock: &visit.civil,
         now: visit.now,
         own: visit.caller.person(),
-        teacher: visit.caller.is_teacher(),
+        teacher,
         grid: policy.grid,
+        courses,
+        earliest: Policy { notice, ..policy.clone() }.earliest(visit.now),
         horizon: visit.now + i64::from(policy.horizon) * 86_400,
     }
 }

@@ -104,8 +104,9 @@ impl<'a> Ground<'a> {
             let note = of.server.health_note.as_deref().unwrap_or_default();
             words.say(key, &[("why", note)])
         });
-        // Where no lab fits nothing can be booked, however free it is.
-        let bookable = of.server.health == Health::Healthy && of.server.largest().is_some();
+        // Where no lab fits nothing can be booked, however free it is, nor on a server of courses that are not the viewer's.
+        let theirs = eyes.courses.is_empty() || eyes.courses.iter().any(|course| of.server.is_for(&course.id));
+        let bookable = of.server.health == Health::Healthy && of.server.largest().is_some() && theirs;
         let free = if bookable { free(of, eyes) } else { vec![] };
         let lanes = of.places.clamp(1, MOST_LANES);
         Self { of, lanes, free, shut: without(vec![window], &of.open), health }
@@ -196,8 +197,7 @@ fn without(windows: Vec<Window>, others: &[Window]) -> Vec<Window> {
 
 /// When at least one place can be had: open, no work, not over, not too far ahead, with the buffer after it.
 fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
-    let step = eyes.grid.seconds();
-    let Ok(can) = Window::new(eyes.now - step + 1, eyes.horizon) else { return vec![] };
+    let Ok(can) = Window::new(eyes.earliest, eyes.horizon) else { return vec![] };
     let mut open: Vec<Window> = of.open.iter().filter_map(|w| w.common(can)).collect();
     let mut work: Vec<Window> = of
         .maintenance

@@ -12,7 +12,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::Week,
-        domain::{Epoch, Grid, Health, PersonId, Window, Zone},
+        domain::{Course, Epoch, Grid, Health, PersonId, Window, Zone},
     },
 };
 
@@ -29,6 +29,10 @@ pub struct Eyes<'a> {
     pub teacher: bool,
     /// The raster of starts.
     pub grid: Grid,
+    /// In which courses they may book; none are all.
+    pub courses: &'a [Course],
+    /// The first moment that can be booked.
+    pub earliest: Epoch,
     /// The last moment that can be booked.
     pub horizon: Epoch,
 }

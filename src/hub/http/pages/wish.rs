@@ -113,10 +113,12 @@ impl Choices {
         let size = |s: &Server| format!("{} × {}, {} GiB", s.cores, "CPU", s.memory.0 >> 30);
         let held = |layout: &Layout| servers.iter().any(|s| s.can_hold(*layout));
         let several = if courses.len() > 1 { courses } else { &[] };
+        let theirs = |s: &&Server| courses.is_empty() || courses.iter().any(|c| s.is_for(&c.id));
         let only = |s: &Server| courses.iter().find(|c| s.course.as_ref() == Some(&c.id)).map(|c| c.id.to_string());
         Self {
             servers: servers
                 .iter()
+                .filter(theirs)
                 .filter(|s| s.largest().is_some())
                 .map(|s| (s.id.to_string(), size(s), only(s).unwrap_or_default()))
                 .collect(),

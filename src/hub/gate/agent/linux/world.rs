@@ -321,8 +321,8 @@ mod tests {
         let world = world(dir.path());
         let slot = Slot::new("42", "kct-a", 0, 1_790_000_000);
         let line = world.principals_line(&slot);
-        assert_eq!(line, "expiry-time=\"20260921141320Z\" slot-42");
-        assert_eq!(principals_line(&slot, false), "slot-42");
+        assert_eq!(line, "expiry-time=\"20260921141320Z\" slot-42-kct-a");
+        assert_eq!(principals_line(&slot, false), "slot-42-kct-a");
         world.set_principals("kct-b", "").unwrap();
         assert!(!dir.path().join("kct-b").exists());
         world.set_principals("kct-a", &line).unwrap();

@@ -5,7 +5,7 @@ use std::sync::{
 
 use super::sim::{Death, Post, T0, journaled, slot};
 use crate::hub::gate::{
-    Plan, SlotState, Wanted,
+    Plan, ReportKind, Slot, SlotState, Wanted,
     agent::{Halted, Ink, InkError},
 };
 
@@ -203,6 +203,20 @@ async fn a_disk_that_fills_up_during_a_save_is_quarantined_and_throws_nothing_aw
 }
 
 /// What the hub heard while the disk was full is forgotten with the process; what comes after it is told all the same.
+#[tokio::test]
+async fn of_what_had_begun_in_a_journal_that_is_gone_the_hub_hears() {
+    for (wanted, ends) in [(Wanted::Open, -10), (Wanted::Released, 1000), (Wanted::Overridden, 1000)] {
+        let mut post = Post::new();
+        post.plan(1, &[Slot { wanted, ..slot("1", "kct-a", -100, ends) }]).unwrap().unwrap();
+        post.until(5).await.unwrap();
+        post.hear().unwrap();
+        let missed = ReportKind::Missed { booking: "1".into() };
+        assert_eq!(post.told.iter().filter(|told| **told == missed).count(), 1, "{wanted:?}");
+        assert!(post.states("1").is_empty() && !post.is_open("kct-a"), "{wanted:?}");
+        post.right();
+    }
+}
+
 #[tokio::test]
 async fn numbers_that_only_the_hub_remembers_are_not_given_twice() {
     let full = Arc::new(AtomicBool::new(false));

@@ -17,7 +17,7 @@ async fn two_slots_one_after_the_other() {
     post.until(99).await.unwrap();
     assert!(!post.is_open("kct-a") && post.sim.at().labs.contains("kct-a"), "armed before the start, and shut");
     post.until(100).await.unwrap();
-    assert_eq!(post.sim.at().doors["kct-a"], "expiry-time=\"20260921141640Z\" slot-1");
+    assert_eq!(post.sim.at().doors["kct-a"], "expiry-time=\"20260921141640Z\" slot-1-kct-a");
     post.until(199).await.unwrap();
     assert!(post.is_open("kct-a"));
     post.until(201).await.unwrap();

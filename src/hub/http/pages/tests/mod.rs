@@ -89,10 +89,12 @@ fn amy() -> Caller {
 fn view(civil: &Civil, now: Epoch, servers: Vec<WeekServer>) -> WeekView {
     let (_, window) = window_of(civil, civil.zone.date(now));
     let week = Week { window, servers, waiting: vec![] };
-    let own = "amy".parse().unwrap();
-    let eyes =
-        Eyes { clock: civil, now, own: Some(&own), teacher: false, grid: Grid::HALF_HOURS, horizon: now + 28 * 86_400 };
-    WeekView::new(&week, &eyes).unwrap()
+    WeekView::new(&week, &eyes(civil, now, &"amy".parse().unwrap(), &[])).unwrap()
+}
+
+fn eyes<'a>(clock: &'a Civil, now: Epoch, own: &'a PersonId, courses: &'a [Course]) -> Eyes<'a> {
+    let (grid, earliest, horizon) = (Grid::HALF_HOURS, Policy::default().earliest(now), now + 28 * 86_400);
+    Eyes { clock, now, own: Some(own), teacher: false, grid, courses, earliest, horizon }
 }
 
 fn open(civil: &Civil, now: Epoch, bookings: Vec<Booking>) -> WeekServer {
@@ -128,6 +130,27 @@ fn where_no_lab_fits_nothing_is_free() {
     assert!(Choices::new(std::slice::from_ref(&tiny.server), &[], &Policy::default(), &civil).servers.is_empty());
     let view = view(&civil, now, vec![tiny]);
     assert!(view.days.iter().all(|day| day.rows[0].items.iter().all(|item| item.kind != "free")));
+}
+
+#[test]
+fn what_the_viewer_may_not_book_is_not_free() {
+    let (civil, now, own) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"), "amy".parse().unwrap());
+    let mut theirs = open(&civil, now, vec![]);
+    theirs.server.course = "net".parse().ok();
+    let (policy, server) = (Policy { notice: 120, ..Policy::default() }, theirs.server.clone());
+    let (_, window) = window_of(&civil, civil.zone.date(now));
+    let week = Week { window, servers: vec![theirs], waiting: vec![] };
+    let seen = |course: &str| {
+        let (id, title, version) = (course.parse().unwrap(), course.to_owned(), 1);
+        let courses = [Course { id, title, policy: policy.clone(), version }];
+        let eyes = Eyes { earliest: policy.earliest(now), ..eyes(&civil, now, &own, &courses) };
+        let view = WeekView::new(&week, &eyes).unwrap();
+        let mut items = view.days.into_iter().flat_map(|day| day.rows).flat_map(|row| row.items);
+        let first = items.find(|item| item.kind == "free").and_then(|item| item.starts);
+        (first, Choices::new(std::slice::from_ref(&server), &courses, &policy, &civil).servers.len())
+    };
+    assert_eq!(seen("net"), (Some(at("2026-11-23T10:00:00Z").0), 1), "after the notice of two hours");
+    assert_eq!(seen("k8s"), (None, 0), "of another course");
 }
 
 #[test]
