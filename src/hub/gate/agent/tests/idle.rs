@@ -48,6 +48,19 @@ async fn who_has_a_slot_or_comes_back_keeps_the_lab() {
 }
 
 #[tokio::test]
+async fn who_gives_a_slot_up_to_book_another_keeps_the_lab() {
+    let mut post = post();
+    post.until(KEEP).await.unwrap();
+    post.plan(2, &[slot("2", "kct-a", 2 * KEEP, 2 * KEEP + 100)]).unwrap().unwrap();
+    post.until(KEEP + 500).await.unwrap();
+    post.plan(3, &[]).unwrap().unwrap();
+    post.until(2 * KEEP + 450).await.unwrap();
+    assert_eq!(tries(&post), 0, "it counts from the moment at which there is none");
+    post.until(2 * KEEP + 520).await.unwrap();
+    assert_eq!(tries(&post), 1);
+}
+
+#[tokio::test]
 async fn a_removal_that_fails_is_tried_again_after_an_hour() {
     let mut post = post();
     post.sim.at().broken.insert("retire kct-a".into());
