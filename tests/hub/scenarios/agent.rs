@@ -254,6 +254,28 @@ pub async fn a_hub_that_went_back_goes_on_above_what_its_agents_have(desk: Desk)
     healthy(&desk).await;
 }
 
+/// By that the agent keeps their labs.
+pub async fn who_has_a_later_booking_is_named_in_the_plan(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let named = async |minute: i64| {
+        let plan = desk.plan_for(&agent("one"), at(minute), &one).await.unwrap();
+        (plan.slots.len(), plan.later.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (amy, bob) = ("amy".to_owned(), "bob".to_owned());
+    let day = 24 * 60;
+    book(&desk, "amy", 60, 120).await;
+    book(&desk, "bob", 4 * day, 4 * day + 60).await;
+    book(&desk, "bob", 5 * day, 5 * day + 60).await;
+    assert_eq!(named(0).await, (1, vec![bob.clone()]), "too far ahead for a plan");
+    desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "a fan").await.unwrap();
+    assert_eq!(named(0).await, (0, vec![amy, bob.clone()]), "nobody is let in now");
+    desk.set_health(&Caller::Console, NOW, None, &one, Health::Healthy, "a new fan").await.unwrap();
+    assert_eq!(named(day + 60).await, (2, vec![bob]));
+    assert_eq!(named(2 * day + 60).await, (3, vec![]), "all are slots of the plan by now");
+    healthy(&desk).await;
+}
+
 pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 0, 60).await;

@@ -79,6 +79,7 @@ scenarios! {
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         an_agent_that_was_enrolled_anew_is_heard_from_number_one,
         a_hub_that_went_back_goes_on_above_what_its_agents_have,
+        who_has_a_later_booking_is_named_in_the_plan,
         clocks_that_are_off_arm_nothing,
         a_buffer_that_is_too_short_is_told,
     }

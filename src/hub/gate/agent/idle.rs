@@ -41,7 +41,8 @@ impl Agent {
             let open = |s: &&Slot| s.wanted == Wanted::Open && now.early < s.ends * 1000;
             let ahead = self.plan.iter().flat_map(|p| &p.slots).filter(open);
             let held = ledger.slots.values().filter(|h| !h.is_over()).map(|h| &h.slot);
-            ahead.chain(held).any(|slot| slot.account == account)
+            let later = self.plan.iter().flat_map(|p| &p.later).any(|of| of == account);
+            later || ahead.chain(held).any(|slot| slot.account == account)
         };
         for account in ledger.labs.keys().filter(|a| !ledger.idle.contains_key(*a) && !has_slot(a)) {
             self.write(Entry::LabIdle { account: account.clone() })?;
