@@ -132,7 +132,7 @@ pub enum Taken {
     SetAside,
 }
 
-fn own(caller: &Caller, server: &ServerId) -> Result<(), Problem> {
+pub(super) fn own(caller: &Caller, server: &ServerId) -> Result<(), Problem> {
     match caller {
         Caller::Agent(id) if id == server => Ok(()),
         Caller::Console => Ok(()),

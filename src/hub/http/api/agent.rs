@@ -186,6 +186,10 @@ pub(super) async fn heartbeat(
     let (server, now) = (named(&session, &beat.server)?, state.now());
     let revision = i64::try_from(beat.revision).map_err(|_| bad("the revision is too large"))?;
     let clock = Epoch::try_from(beat.clock.div_euclid(1000)).map_err(|why| bad(&why))?;
+    let came = |one: &gate::Came| Some((one.booking.parse::<BookingId>().ok()?, Epoch::try_from(one.at).ok()?));
+    let came: Vec<_> = beat.came.iter().filter_map(came).collect();
+    // Before the agent counts as heard: by then the hub knows who is at work.
+    state.desk.came(&session.caller, now, &server, &came).await?;
     let heard = state.desk.heartbeat(&session.caller, now, &server, &Beat { revision, clock }).await?;
     if let Some(warning) = &heard.warning {
         tracing::warn!(%server, warning, "agent");
