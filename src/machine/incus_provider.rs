@@ -20,7 +20,7 @@ use super::{
     resize::Resize,
     settings,
 };
-use crate::core::{Code, LabName, NodeId, Problem, Report, Timestamp};
+use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report, Timestamp};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -471,6 +471,10 @@ impl Provider for IncusProvider {
             self.place.incus.delete_instance(&template_name(name)?).await?;
         }
         Ok(())
+    }
+
+    async fn space(&self) -> Result<Option<(Bytes, Bytes)>, Problem> {
+        self.place.space().await.map(Some)
     }
 }
 
