@@ -21,7 +21,7 @@ use super::{
     provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State},
     settings,
 };
-use crate::core::{Code, LabName, NodeId, Problem, Report, Timestamp};
+use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report, Timestamp};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -417,6 +417,10 @@ impl Provider for IncusProvider {
             self.place.incus.delete_instance(&template_name(name)?).await?;
         }
         Ok(())
+    }
+
+    async fn space(&self) -> Result<Option<(Bytes, Bytes)>, Problem> {
+        self.place.space().await.map(Some)
     }
 }
 

@@ -121,4 +121,9 @@ pub trait Provider: Send + Sync {
 
     /// Removes what was published under `name`; no error when there is none.
     async fn drop_image(&self, name: &str) -> Result<(), Problem>;
+
+    /// How much of the disk that all its machines share is free, and how much there is; none where that is not known.
+    async fn space(&self) -> Result<Option<(Bytes, Bytes)>, Problem> {
+        Ok(None)
+    }
 }

@@ -132,7 +132,7 @@ pub enum Taken {
     SetAside,
 }
 
-fn own(caller: &Caller, server: &ServerId) -> Result<(), Problem> {
+pub(super) fn own(caller: &Caller, server: &ServerId) -> Result<(), Problem> {
     match caller {
         Caller::Agent(id) if id == server => Ok(()),
         Caller::Console => Ok(()),
@@ -144,7 +144,8 @@ impl Desk {
     /// The slots of a server for the next 72 hours, with its revision: what the gate signs and the agent carries out.
     ///
     /// A server that is not healthy opens for nobody new; what has begun there comes to its end. Quarantined bookings are
-    /// over for the hub but not for the agent, which has to hear that an admin looked after them.
+    /// over for the hub but not for the agent, which has to hear that an admin looked after them. Whose booking is not in it
+    /// yet is told by name, so that the agent keeps their labs.
     pub async fn plan_for(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<ServerPlan, Problem> {
         own(caller, server)?;
         transact!(self, caller, now, |tx| {
@@ -152,8 +153,11 @@ impl Desk {
             let within = Window { starts: now - 7 * 86_400, ends: now + ServerPlan::REACH };
             let want = Listing { server: Some(server.clone()), within: Some(within), open: true, ..Listing::default() };
             let mut all = tx.bookings(&want).await?;
+            let mut later = tx.holders_from(server, within.ends).await?;
             if row.health != Health::Healthy {
-                all.retain(|b| !matches!(b.state, State::Booked | State::Delayed));
+                let unbegun = |b: &Booking| matches!(b.state, State::Booked | State::Delayed);
+                later.extend(all.iter().filter(|b| unbegun(b)).map(|b| b.person.clone()));
+                all.retain(|b| !unbegun(b));
             }
             let within = Window { starts: now - QUARANTINED_SINCE, ..within };
             let state = Some(State::Quarantined);
@@ -168,6 +172,7 @@ impl Desk {
                 issued: now,
                 expires: now + ServerPlan::REACH,
                 slots,
+                later,
             })
         })
     }

@@ -7,8 +7,9 @@ use crate::{
     },
 };
 
-/// An agent tells who came right after it was heard: by then the hub has it, seconds. Less than the time until it is heard
-/// again, 5 s where nobody set another: else there would be no moment at which all that came before is told.
+/// An agent is heard with who came by then, as it saw at its last look, and an older one tells it right after: by then the
+/// hub has it, seconds. Less than the time until it is heard again, 5 s where nobody set another: else there would be no
+/// moment at which all that came before is told.
 const TOLD: i64 = 3;
 /// So long after its end a slot that nobody here saw begin waits for its agent to be heard, seconds.
 const AWAITED: i64 = 86_400;

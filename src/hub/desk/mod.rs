@@ -5,6 +5,7 @@
 mod agent;
 mod book;
 mod caller;
+mod came;
 mod change;
 mod class;
 mod clerk;

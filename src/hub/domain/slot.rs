@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -41,6 +43,8 @@ pub struct ServerPlan {
     pub expires: Epoch,
     /// The slots, by start.
     pub slots: Vec<PlanSlot>,
+    /// Who holds a booking here that is none of these slots yet: it is too far ahead, or the server is out of use.
+    pub later: BTreeSet<PersonId>,
 }
 
 impl ServerPlan {

@@ -13,4 +13,4 @@ pub use address::is_readable_on_the_way;
 pub use certificate::{Extras, issue};
 pub use key::HubKey;
 pub use plan::{Epoch, FORMAT, NAMESPACE, Plan, SignedPlan, Slot, Wanted, is_account, public_key};
-pub use report::{Accepted, Events, Heartbeat, HeartbeatAnswer, Reason, Report, ReportKind, SlotState};
+pub use report::{Accepted, Came, Events, Heartbeat, HeartbeatAnswer, Reason, Report, ReportKind, SlotState};

@@ -42,6 +42,10 @@ pub struct Plan {
     /// Quarantined bookings whose server an admin has looked after: the agent cleans and proves it once more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cleared: Vec<String>,
+    /// Accounts whose holders have a booking here that is none of these slots yet: it is too far ahead, or the server is out
+    /// of use. Their labs are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<String>,
 }
 
 /// One booking as the server's agent needs to know it.
@@ -195,6 +199,7 @@ impl Plan {
             expires_at,
             slots: vec![],
             cleared: vec![],
+            later: vec![],
         }
     }
 

@@ -132,6 +132,16 @@ pub struct Accepted {
     pub accepted: u64,
 }
 
+/// That the holder of an open slot came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Came {
+    /// The booking.
+    pub booking: String,
+    /// When, by the server's clock; the slot's start, once the hub has the report of it.
+    #[schema(value_type = i64)]
+    pub at: Epoch,
+}
+
 /// The body of `POST /api/v1/agent/heartbeat`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {
@@ -147,6 +157,9 @@ pub struct Heartbeat {
     /// Bookings that hold a place, and where they are.
     #[schema(value_type = Vec<Vec<String>>)]
     pub holding: Vec<(String, SlotState)>,
+    /// Open slots whose holders came, whether or not the hub has the reports of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub came: Vec<Came>,
     /// The agent's version.
     pub version: String,
 }

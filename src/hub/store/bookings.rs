@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::{
@@ -307,6 +309,13 @@ impl Tx {
             gone.busy_until,
         ];
         self.run(sql, values).await.map(drop)
+    }
+
+    /// Who holds a booking on a server that begins at a moment or after it.
+    pub async fn holders_from(&mut self, server: &ServerId, from: Epoch) -> Result<BTreeSet<PersonId>, Problem> {
+        let sql = "SELECT DISTINCT person FROM bookings WHERE server = $1 AND starts >= $2 \
+                   AND state IN ('offered', 'booked', 'delayed')";
+        self.all(sql, args![server.to_string(), from]).await?.iter().map(|row| row.parse("person")).collect()
     }
 
     /// How many slots of somebody have not begun yet and hold a place; those of one recurrence are one. Neither the

@@ -39,11 +39,30 @@ pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
 /// The lock is on a file beside it: SQLite has locks of its own on the database, which go when any descriptor of it is
 /// closed. And it is beside what a link leads to, so that two names of one database do not make two of it.
 pub(super) fn hold(path: &Path) -> Result<Lock, Problem> {
-    let mut lock = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
-    lock.push(".lock");
-    Lock::take_file(Path::new(&lock), |holder| {
+    Lock::take_file(&lock_of(path), |holder| {
         Problem::new(Code::HubRunning, format!("another hub works on {} (process {holder})", path.display()))
     })
+}
+
+/// Keeps hubs away while somebody who is none changes the tables; refused where one works on the file, which does not know
+/// the new ones. None where no hub ever held it: a lock file that is made here might be another user's than the hub's.
+pub(super) fn hold_for_upgrade(path: &Path) -> Result<Option<Lock>, Problem> {
+    let lock = lock_of(path);
+    if !lock.exists() {
+        return Ok(None);
+    }
+    let held = Lock::take_file(&lock, |holder| {
+        let what = format!("a hub of an older kubecamp works on {} (process {holder})", path.display());
+        Problem::new(Code::HubRunning, what)
+            .hint("Start the hub anew with this kubecamp first: that changes its tables.")
+    });
+    held.map(Some)
+}
+
+fn lock_of(path: &Path) -> PathBuf {
+    let mut lock = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    lock.push(".lock");
+    lock.into()
 }
 
 /// Takes the rights of others off the file and off what lies beside it: all that people did is in it, and the secrets by

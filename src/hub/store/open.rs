@@ -102,15 +102,21 @@ impl Store {
         // Made once, above: a file that is taken away later is a failure, and no reason for an empty one.
         let unread = |e| problem(e).detail([path.display().to_string()]);
         let mut first = connect(path, PATIENCE).map_err(unread)?;
-        if edition(&first)? == 0 && who == Who::Guest {
+        let had = edition(&first)?;
+        if had == 0 && who == Who::Guest {
             return Err(absent(&path.display()));
         }
         // It was read, so it is a database: a file of another program that was named by mistake stays as it is.
         let alone = if who == Who::Hub { Some(Arc::new(file::hold(path)?)) } else { None };
         file::close_to_others(path);
         let editions = for_sqlite();
-        backup(&first, path, editions.iter().map(|e| e.version).max().unwrap_or(0))?;
+        let known = editions.iter().map(|e| e.version).max().unwrap_or(0);
+        // Nobody changes tables under a hub that works with them.
+        let old = who != Who::Hub && 0 < had && had < known;
+        let quiet = if old { file::hold_for_upgrade(path)? } else { None };
+        backup(&first, path, known)?;
         upgrade(&mut first, &editions)?;
+        drop(quiet);
         let writer = Shelf::new(path, vec![first], 1, PATIENCE);
         let readers = Shelf::new(path, vec![], READERS, PATIENCE);
         Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default(), _alone: alone })
@@ -360,6 +366,29 @@ mod tests {
         let servers = store.read(Epoch(0)).await.unwrap().servers().await.unwrap();
         assert_eq!(servers.iter().map(|s| (s.cores, s.disk)).collect::<Vec<_>>(), [(8, None)]);
         store.close().await;
+    }
+
+    #[tokio::test]
+    async fn nobody_upgrades_a_database_under_a_hub_that_works_on_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let url = format!("sqlite://{}", path.display());
+        let mut old = Connection::open(&path).unwrap();
+        upgrade(&mut old, &for_sqlite()[..1]).unwrap();
+        let hub = file::hold(&path).unwrap();
+        for refused in [Store::open_existing(&url).await, Store::open(&url).await] {
+            let problem = refused.unwrap_err();
+            assert_eq!(problem.code, Code::HubRunning);
+            assert!(problem.all_hints()[0].contains("Start the hub anew"), "{problem}");
+        }
+        assert_eq!(edition(&old).unwrap(), 1);
+        assert!(!folder.path().join("hub.db.before-1").exists());
+        drop(hub);
+        Store::open_existing(&url).await.unwrap().close().await;
+        assert_eq!(edition(&old).unwrap(), for_sqlite().last().unwrap().version);
+        // Of the same edition there is nothing to change.
+        let _hub = file::hold(&path).unwrap();
+        Store::open_existing(&url).await.unwrap().close().await;
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    core::{Bytes, Quiet},
+    core::Quiet,
     machine::{AptSources, Recipe, incus::Incus},
 };
 
@@ -294,5 +294,5 @@ async fn what_is_left_of_the_disk_is_known() {
     let resources = json!({"space": {"used": used, "total": total}, "inodes": {}});
     let fake = Fake::new([("GET /storage-pools/pool/resources", resources)]);
     let provider = fake.provider(&dir, Kind::Vm);
-    assert_eq!(provider.place.space().await.unwrap(), (Bytes::gib(50), Bytes::gib(200)));
+    assert_eq!(provider.space().await.unwrap(), Some((Bytes::gib(50), Bytes::gib(200))));
 }

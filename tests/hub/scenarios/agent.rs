@@ -118,6 +118,32 @@ pub async fn a_no_show_is_found_while_its_agent_is_heard_again_and_again(desk: D
     healthy(&desk).await;
 }
 
+pub async fn who_is_at_work_is_no_no_show_though_the_report_is_late(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let booking = book(&desk, "amy", 0, 120).await;
+    acknowledge(&desk, 0).await;
+    report(&desk, 1, &booking, Step::Arming, 0).await;
+    report(&desk, 2, &booking, Step::Active, 0).await;
+    let came = [(booking.id.clone(), at(5)), ("b0123456789".parse().unwrap(), at(5))];
+    let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
+    assert_eq!(desk.came(&agent("two"), at(16), &one, &came).await.unwrap_err().code, Code::HubDenied);
+    desk.came(&agent("two"), at(16), &two, &came).await.unwrap();
+    let known = async || desk.booking(&who("amy"), NOW, &booking.id).await.unwrap().came;
+    assert_eq!(known().await, None, "no server speaks for another");
+    // Hub and agent find each other again, and what happened meanwhile takes long to tell.
+    let before = revision(&desk, "one").await;
+    for _ in 0..2 {
+        desk.came(&agent("one"), at(16), &one, &came).await.unwrap();
+    }
+    assert_eq!(revision(&desk, "one").await, before + 1, "it is noted once");
+    acknowledge(&desk, 16).await;
+    clerk(&desk).settle(at(17)).await.unwrap();
+    assert_eq!((state(&desk, &booking).await, known().await), (State::Active, Some(at(5))));
+    assert_eq!(report(&desk, 3, &booking, Step::LoggedIn, 17).await, Taken::Known);
+    healthy(&desk).await;
+}
+
 pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     camp(&desk, &generous()).await;
     let first = book(&desk, "amy", 0, 60).await;
@@ -251,6 +277,28 @@ pub async fn a_hub_that_went_back_goes_on_above_what_its_agents_have(desk: Desk)
     let lied = Heartbeat { revision: 1 << 50, clock: at(1) };
     assert_eq!(desk.heartbeat(&agent("two"), at(1), &one, &lied).await.unwrap_err().code, Code::HubDenied);
     assert_eq!((revision(&desk, "one").await, revision(&desk, "two").await), (same + 1, other));
+    healthy(&desk).await;
+}
+
+/// By that the agent keeps their labs.
+pub async fn who_has_a_later_booking_is_named_in_the_plan(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let named = async |minute: i64| {
+        let plan = desk.plan_for(&agent("one"), at(minute), &one).await.unwrap();
+        (plan.slots.len(), plan.later.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (amy, bob) = ("amy".to_owned(), "bob".to_owned());
+    let day = 24 * 60;
+    book(&desk, "amy", 60, 120).await;
+    book(&desk, "bob", 4 * day, 4 * day + 60).await;
+    book(&desk, "bob", 5 * day, 5 * day + 60).await;
+    assert_eq!(named(0).await, (1, vec![bob.clone()]), "too far ahead for a plan");
+    desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "a fan").await.unwrap();
+    assert_eq!(named(0).await, (0, vec![amy, bob.clone()]), "nobody is let in now");
+    desk.set_health(&Caller::Console, NOW, None, &one, Health::Healthy, "a new fan").await.unwrap();
+    assert_eq!(named(day + 60).await, (2, vec![bob]));
+    assert_eq!(named(2 * day + 60).await, (3, vec![]), "all are slots of the plan by now");
     healthy(&desk).await;
 }
 

@@ -106,6 +106,8 @@ pub enum Entry {
     LabDropped { account: String },
     /// The lab of the account is without a slot from now on.
     LabIdle { account: String },
+    /// The lab of the account has a slot ahead again.
+    LabAwaited { account: String },
     /// The lab of the account was removed, since nobody had it for as long as labs are kept.
     LabRetired { account: String },
     /// The hub has every report up to this one.

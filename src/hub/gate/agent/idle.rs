@@ -34,17 +34,26 @@ impl Agent {
         doubt.is_none() && self.valid_plan(now).is_some_and(|plan| now.early >= plan.issued_at * 1000 - LARGEST_SKEW)
     }
 
-    /// Notes since when labs have been without a slot; gives the one that is to go.
+    /// Notes since when labs have been without a slot, anew for who gives up one that was ahead; gives the one that is to go.
     fn count_idle(&self, now: Now) -> Result<Option<String>, Halted> {
         let ledger = self.ledger();
         let has_slot = |account: &str| {
             let open = |s: &&Slot| s.wanted == Wanted::Open && now.early < s.ends * 1000;
             let ahead = self.plan.iter().flat_map(|p| &p.slots).filter(open);
             let held = ledger.slots.values().filter(|h| !h.is_over()).map(|h| &h.slot);
-            ahead.chain(held).any(|slot| slot.account == account)
+            let later = self.plan.iter().flat_map(|p| &p.later).any(|of| of == account);
+            later || ahead.chain(held).any(|slot| slot.account == account)
         };
         for account in ledger.labs.keys().filter(|a| !ledger.idle.contains_key(*a) && !has_slot(a)) {
             self.write(Entry::LabIdle { account: account.clone() })?;
+        }
+        // Whoever cancels a slot to book another one is not to lose the lab in between. What was not removed whole goes all
+        // the same, unless its holder comes.
+        let whole = |account: &String| {
+            ledger.labs.contains_key(account) && self.retiring.as_ref().is_none_or(|(of, _)| of != account)
+        };
+        for account in ledger.idle.keys().filter(|account| whole(account) && has_slot(account)) {
+            self.write(Entry::LabAwaited { account: account.clone() })?;
         }
         let over = |since: i64| now.early >= (since + self.limits.keep) * 1000;
         let due = ledger.idle.iter().filter(|(account, since)| over(**since) && !has_slot(account));

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, journal};
 use crate::{
     core::Problem,
-    hub::gate::{Epoch, Plan, Reason, Report, SignedPlan, Slot, SlotState, Wanted, plan::refused},
+    hub::gate::{Came, Epoch, Plan, Reason, Report, ReportKind, SignedPlan, Slot, SlotState, Wanted, plan::refused},
 };
 
 /// How long things may take.
@@ -148,6 +148,18 @@ impl Agent {
     pub fn holding(&self) -> Vec<(String, SlotState)> {
         let books = self.books();
         books.ledger().slots.values().filter(|h| !h.is_over()).map(|h| (h.slot.booking.clone(), h.state())).collect()
+    }
+
+    /// Open slots whose holders came.
+    pub fn came(&self) -> Vec<Came> {
+        let books = self.books();
+        let ledger = books.ledger();
+        let told = |booking: &str| {
+            let of = |r: &&Report| matches!(&r.kind, ReportKind::Seen { booking: seen } if seen == booking);
+            ledger.queue.iter().find(of).map(|r| r.at)
+        };
+        let seen = ledger.slots.values().filter(|h| h.is_open() && h.seen).map(|h| &h.slot);
+        seen.map(|s| Came { booking: s.booking.clone(), at: told(&s.booking).unwrap_or(s.starts) }).collect()
     }
 
     /// What goes wrong and is tried again, by what it concerns.

@@ -120,14 +120,15 @@ impl Program {
         if engine.running().await?.is_some() { engine.open_outbound(&Quiet).await } else { Ok(()) }
     }
 
-    /// The file of a profile of this layout with the configured mirrors; none where none are.
-    fn mirrored(&self, layout: &str) -> Result<Option<String>, Problem> {
+    /// The file of a profile of this layout with the configured mirrors; none where none are. It is the lab's own: slots
+    /// begin at the same moment, and two that write one file are in each other's way.
+    fn mirrored(&self, lab: &LabName, layout: &str) -> Result<Option<String>, Problem> {
         if self.mirrors.is_empty() {
             return Ok(None);
         }
         let cannot = || Problem::new(Code::GateHandOver, "there is no profile with the mirrors of this server");
         let profile = profile::with_mirrors(layout, self.mirrors.clone()).map_err(|e| cannot().because(e))?;
-        let file = self.home.join(format!("{}.yaml", profile.layout));
+        let file = self.home.join(format!("{lab}.yaml"));
         fs::create_dir_all(&self.home).map_err(|e| cannot().because(e))?;
         journal::replace(&file, profile::to_yaml(&profile)?.as_bytes(), 0o600)?;
         Ok(Some(file.display().to_string()))
@@ -199,7 +200,7 @@ impl Labs for Program {
 
     async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
         let (kind, is_new) = (self.kind.to_string(), self.known(lab).is_none());
-        let profile = if is_new { self.mirrored(layout)? } else { None };
+        let profile = if is_new { self.mirrored(lab, layout)? } else { None };
         // The hub counts what runs at a time; `up` would count the labs that lie stopped between their slots too.
         let mut words = vec!["up", "--local", "--allow-undersized", "--machines", kind.as_str()];
         let bundle = self.bundle.as_ref().map(|file| file.display().to_string());
@@ -216,7 +217,11 @@ impl Labs for Program {
                 words.extend(["--bundle", bundle.as_str()]);
             }
         }
-        self.run(lab, &words).await
+        let ran = self.run(lab, &words).await;
+        if let Some(file) = &profile {
+            let _ = fs::remove_file(file);
+        }
+        ran
     }
 
     async fn down(&self, lab: &LabName) -> Result<(), Problem> {
@@ -356,10 +361,13 @@ mod tests {
     #[tokio::test]
     async fn labs_have_the_way_out_and_the_mirrors_that_are_configured() {
         let dir = tempfile::tempdir().unwrap();
-        let mut program = program(dir.path(), "");
+        // The profile is read while the program runs.
+        let then = format!("cp {0}/gate-amy.yaml {0}/read.yaml 2>/dev/null; true", dir.path().display());
+        let mut program = program(dir.path(), &then);
         let mirror = Mirror { registry: "docker.io".into(), endpoints: vec!["https://mirror.example".into()] };
         (program.outbound, program.mirrors) = (true, vec![mirror]);
         program.up(&lab(), "2x4c8g").await.unwrap();
+        assert!(!dir.path().join("gate-amy.yaml").exists(), "nobody needs it any more");
         keep(&program);
         program.up(&lab(), "2x4c8g").await.unwrap();
         program.start_engine(&lab()).await.unwrap();
@@ -368,11 +376,34 @@ mod tests {
         let ran = fs::read_to_string(dir.path().join("ran")).unwrap();
         let before = format!("{} --name gate-amy --yes --output-events ndjson", dir.path().display());
         let up = format!("{before} up --local --allow-undersized --machines vm --outbound");
-        let (file, start) = (dir.path().join("2x4c8g.yaml"), format!("{before} machine engine start"));
+        let (file, start) = (dir.path().join("gate-amy.yaml"), format!("{before} machine engine start"));
         let first = format!("{up} --profile {} --bundle /b.bundle", file.display());
         assert_eq!(ran, format!("{first}\n{up}\n{start} --outbound\n{start}\n"));
-        let profile = profile::load(file.to_str().unwrap()).unwrap();
+        let profile = profile::load(dir.path().join("read.yaml").to_str().unwrap()).unwrap();
         assert_eq!((profile.layout.to_string(), profile.mirrors), ("2x4c8g".to_owned(), program.mirrors));
+    }
+
+    /// As at the first hour of a course on a shared server.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn labs_that_begin_at_the_same_moment_have_profiles_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = program(dir.path(), "");
+        let mirror = Mirror { registry: "docker.io".into(), endpoints: vec!["https://mirror.example".into()] };
+        program.mirrors = vec![mirror];
+        let program = std::sync::Arc::new(program);
+        let up = |name: &str| {
+            let (program, lab) = (std::sync::Arc::clone(&program), name.parse::<LabName>().unwrap());
+            tokio::spawn(async move { program.up(&lab, "2x4c8g").await })
+        };
+        for task in [up("gate-amy"), up("gate-bob"), up("gate-cem")] {
+            task.await.unwrap().unwrap();
+        }
+        let ran = fs::read_to_string(dir.path().join("ran")).unwrap();
+        for name in ["gate-amy", "gate-bob", "gate-cem"] {
+            let own = format!("--name {name} ");
+            let line = ran.lines().find(|line| line.contains(&own)).unwrap();
+            assert!(line.contains(&format!(" --profile {}/{name}.yaml", dir.path().display())), "{line}");
+        }
     }
 
     #[tokio::test]

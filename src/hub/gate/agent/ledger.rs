@@ -154,7 +154,7 @@ impl Ledger {
             Entry::LabIdle { account } => {
                 self.idle.insert(account.clone(), line.at);
             }
-            Entry::LabRetired { account } => {
+            Entry::LabAwaited { account } | Entry::LabRetired { account } => {
                 self.idle.remove(account);
             }
             Entry::Acknowledged { upto } => self.queue.retain(|r| r.seq > *upto),

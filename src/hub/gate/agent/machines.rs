@@ -126,6 +126,8 @@ impl Machines {
 
     async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
         self.remove(&slot.account, lab).await?;
+        // What it takes the place of may have been smaller.
+        self.must_have_room(lab, layout).await?;
         self.labs.up(lab, layout).await.map(|()| None)
     }
 
@@ -140,8 +142,10 @@ impl Machines {
     /// Refuses a new lab for which the machines' disk has no room: it would fill it, under those that run too.
     async fn must_have_room(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
         // What is wrong with the engine `up` says better.
-        let Ok(Ground { place: Some(place), .. }) = (self.source)(lab.clone()).await else { return Ok(()) };
-        let (Ok((free, all)), Ok(profile)) = (place.space().await, profile::load(layout)) else { return Ok(()) };
+        let Ok(Ground { provider, .. }) = (self.source)(lab.clone()).await else { return Ok(()) };
+        let (Ok(Some((free, all))), Ok(profile)) = (provider.space().await, profile::load(layout)) else {
+            return Ok(());
+        };
         has_room(profile.nodes.len() as u64, free, all, Reach::all(&self.ways).len())
     }
 

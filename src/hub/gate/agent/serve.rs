@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Agent, Halted, HubLink, Reading, World};
 use crate::{
     core::Problem,
-    hub::gate::{Events, Heartbeat, Report, SignedPlan},
+    hub::gate::{Came, Events, Heartbeat, Report, SignedPlan},
 };
 
 /// What the courier is to tell the hub.
@@ -15,6 +15,7 @@ struct Outgoing {
     revision: u64,
     ahead: Option<i64>,
     holding: Vec<(String, crate::hub::gate::SlotState)>,
+    came: Vec<Came>,
     queue: Vec<Report>,
     /// The plan at hand grows old, or there is none.
     renew: bool,
@@ -65,6 +66,7 @@ pub async fn serve(
             revision: ledger.revision,
             ahead: agent.timeline().ahead(),
             holding: agent.holding(),
+            came: agent.came(),
             queue: agent.queue(),
             renew: agent.wants_plan(),
         };
@@ -148,6 +150,7 @@ async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sen
         clock: before.wall,
         ahead: out.ahead,
         holding: out.holding.clone(),
+        came: out.came.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let answer = link.hub.heartbeat(&heartbeat).await?;

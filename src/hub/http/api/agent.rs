@@ -67,9 +67,11 @@ pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Ans
     Ok(Json(out.sign(&keys.plan)?))
 }
 
+/// The plan without its slots.
 fn empty(plan: &ServerPlan) -> gate::Plan {
     let revision = plan.revision.cast_unsigned();
-    gate::Plan::new(plan.server.as_str(), revision, plan.issued.0, plan.expires.0)
+    let later = plan.later.iter().map(ToString::to_string).collect();
+    gate::Plan { later, ..gate::Plan::new(plan.server.as_str(), revision, plan.issued.0, plan.expires.0) }
 }
 
 fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
@@ -184,6 +186,10 @@ pub(super) async fn heartbeat(
     let (server, now) = (named(&session, &beat.server)?, state.now());
     let revision = i64::try_from(beat.revision).map_err(|_| bad("the revision is too large"))?;
     let clock = Epoch::try_from(beat.clock.div_euclid(1000)).map_err(|why| bad(&why))?;
+    let came = |one: &gate::Came| Some((one.booking.parse::<BookingId>().ok()?, Epoch::try_from(one.at).ok()?));
+    let came: Vec<_> = beat.came.iter().filter_map(came).collect();
+    // Before the agent counts as heard: by then the hub knows who is at work.
+    state.desk.came(&session.caller, now, &server, &came).await?;
     let heard = state.desk.heartbeat(&session.caller, now, &server, &Beat { revision, clock }).await?;
     if let Some(warning) = &heard.warning {
         tracing::warn!(%server, warning, "agent");
@@ -258,5 +264,13 @@ mod tests {
         let signed = signed_slot(&slot, &Person { keys, ..person });
         assert_eq!(signed.keys().collect::<Vec<_>>(), ["first", "second", "third"]);
         assert_eq!(signed.key.as_deref(), Some("first"), "which is all that older agents read");
+    }
+
+    #[test]
+    fn the_account_of_a_later_booking_is_named() {
+        let server = "one".parse().unwrap();
+        let (issued, expires, later) = (Epoch(10), Epoch(20), ["amy".parse().unwrap()].into());
+        let plan = ServerPlan { server, revision: 3, issued, expires, slots: vec![], later };
+        assert_eq!((empty(&plan).revision, empty(&plan).later), (3, vec!["amy".to_owned()]));
     }
 }

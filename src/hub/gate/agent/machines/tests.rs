@@ -17,6 +17,8 @@ struct Shelf {
     /// How often the next `up` fail.
     broken: Mutex<u32>,
     unwanted: Mutex<bool>,
+    /// What is free of the machines' disk, in GiB.
+    free: Mutex<Option<u64>>,
     ways: Folder,
 }
 
@@ -86,6 +88,10 @@ impl Provider for Shelf {
     }
     async fn drop_image(&self, _: &str) -> Result<(), Problem> {
         Ok(())
+    }
+    async fn space(&self) -> Result<Option<(Bytes, Bytes)>, Problem> {
+        let free = *self.free.lock().unwrap();
+        Ok(free.map(|gib| (Bytes::gib(gib), Bytes::gib(200))))
     }
 }
 
@@ -255,6 +261,20 @@ fn a_disk_that_is_nearly_full_takes_no_new_lab() {
     let full = room(7).unwrap_err();
     assert!(full.what.contains("has 7GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
     assert_eq!((full.code, full.detail), (Code::GateHandOver, vec!["labs that are kept here: 14".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_nearly_full_takes_no_lab_in_place_of_a_smaller_one_either() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    *shelf.free.lock().unwrap() = Some(7);
+    let full = machines.arm(&slot("2x4c8g")).await.unwrap_err();
+    assert!(full.what.contains("has 7GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
+    machines.arm(&slot("1x4c12g")).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "hand cp"]);
+    let full = machines.arm(&slot("2x4c8g")).await.unwrap_err();
+    assert!(full.what.contains("and a new lab needs 8GiB"), "{full}");
+    assert_eq!(shelf.did(), ["down"], "it would fill the disk under those that run");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use super::sim::{KEEP, Post, T0, slot};
-use crate::hub::gate::{ReportKind, agent::Kept};
+use crate::hub::gate::{Plan, ReportKind, agent::Kept};
 
 /// A server that keeps the lab of `kct-a`, who has a slot until second 200.
 fn post() -> Post {
@@ -44,6 +44,33 @@ async fn who_has_a_slot_or_comes_back_keeps_the_lab() {
     post.until(3 * KEEP).await.unwrap();
     assert_eq!(tries(&post), 0, "it counts from the moment at which there is none");
     post.until(3 * KEEP + 300).await.unwrap();
+    assert_eq!(tries(&post), 1);
+}
+
+#[tokio::test]
+async fn who_gives_a_slot_up_to_book_another_keeps_the_lab() {
+    let mut post = post();
+    post.until(KEEP).await.unwrap();
+    post.plan(2, &[slot("2", "kct-a", 2 * KEEP, 2 * KEEP + 100)]).unwrap().unwrap();
+    post.until(KEEP + 500).await.unwrap();
+    post.plan(3, &[]).unwrap().unwrap();
+    post.until(2 * KEEP + 450).await.unwrap();
+    assert_eq!(tries(&post), 0, "it counts from the moment at which there is none");
+    post.until(2 * KEEP + 520).await.unwrap();
+    assert_eq!(tries(&post), 1);
+}
+
+#[tokio::test]
+async fn who_has_a_booking_that_is_too_far_ahead_for_the_plan_keeps_the_lab() {
+    let mut post = post();
+    post.until(100 + KEEP).await.unwrap();
+    let mut plan = Plan::new("s1", 2, T0 + 100 + KEEP, T0 + 72 * 3600);
+    plan.later = vec!["kct-a".into()];
+    post.give(&plan).unwrap().unwrap();
+    post.until(2 * KEEP).await.unwrap();
+    assert_eq!(tries(&post), 0);
+    post.plan(3, &[]).unwrap().unwrap();
+    post.until(3 * KEEP + 20).await.unwrap();
     assert_eq!(tries(&post), 1);
 }
 
