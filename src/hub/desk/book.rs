@@ -64,14 +64,14 @@ impl Desk {
         let outcome = async {
             transact_once!(self, caller, now, key, ("book", wish), |tx| {
                 let (booking, server) = place(&mut tx, caller, wish, None).await?;
-                sold = Some(server);
+                sold = Some((booking.id.clone(), server));
                 Ok(booking)
             })
         };
         match outcome.await {
             Ok(booking) => {
-                if let Some(server) = &sold {
-                    self.taken.sold(server, &booking);
+                if let Some((placed, server)) = &sold {
+                    self.taken.sold(server, placed, &booking);
                 }
                 turn.booked();
                 Ok(booking)
