@@ -98,6 +98,14 @@ impl HubClient {
         Ok(Self { client, base, hub, token, insecure, file })
     }
 
+    /// As [`HubClient::new`]; none where no hub is named and no login is kept.
+    pub fn if_known(places: &Places, args: &HubArgs) -> Result<Option<Self>, Problem> {
+        if args.hub.is_none() && read(&file_of(places))?.is_none() {
+            return Ok(None);
+        }
+        Self::new(places, args).map(Some)
+    }
+
     /// As [`HubClient::new`], with the token of the login that is kept here, whatever the environment says; none where no
     /// login at this hub is kept.
     pub fn of_login(places: &Places, args: &HubArgs) -> Result<Option<Self>, Problem> {
@@ -305,7 +313,8 @@ fn read(file: &Path) -> Result<Option<Kept>, Problem> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(bad().because(e)),
         Ok(text) => {
-            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint("Sign in again: kubecamp login --hub URL."))
+            let hint = "Forget it, kubecamp logout --force, and sign in again: kubecamp login --hub URL.";
+            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint(hint))
         }
     }
 }
@@ -348,6 +357,17 @@ mod tests {
         }
         assert!(signed_in("unix:/run/hub.sock", "unix:/run/hub.sock"));
         assert!(!signed_in("unix:/run/hub.sock", "unix:/run/Hub.sock"));
+    }
+
+    #[test]
+    fn only_where_nothing_is_kept_and_named_no_hub_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { config: dir.path().join("config.yaml"), ..Places::from_env() };
+        let args = HubArgs { hub: None, hub_ca: None, insecure: false, output: output::Format::Table };
+        assert!(HubClient::if_known(&places, &args).unwrap().is_none());
+        fs::write(dir.path().join("hub.json"), "{").unwrap();
+        let damaged = HubClient::if_known(&places, &args).err().unwrap();
+        assert!(damaged.code == Code::LocalFile && damaged.all_hints()[0].contains("logout --force"), "{damaged:?}");
     }
 
     #[test]

@@ -292,6 +292,21 @@ fn a_sign_in_ends_at_the_hub_and_here() {
 }
 
 #[test]
+fn a_damaged_sign_in_is_told_and_not_taken_for_none() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = home.path().join("config/hub.json");
+    fs::create_dir(home.path().join("config")).unwrap();
+    fs::write(&kept, "{").unwrap();
+    let run = |args: &[&str]| {
+        let ended = kubecamp(home.path(), args).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (code, told) = run(&["--yes", "hub", "unenroll", "root@127.0.0.1:1", "--server", "one"]);
+    let named = told.contains("KC-LOCAL-FILE") && told.contains("kubecamp logout --force");
+    assert!(code == Some(2) && named && !told.contains("nobody is signed in"), "{told}");
+}
+
+#[test]
 fn a_link_is_told_by_the_address_that_people_open() {
     let home = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", home.path().join("hub.sock").display());

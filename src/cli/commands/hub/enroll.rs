@@ -119,10 +119,7 @@ fn what_stays(group: &str, remove_accounts: bool) -> String {
 fn told_hub(cx: &Context, args: &UnenrollArgs) -> Result<Option<HubClient>, Problem> {
     let (hub, hub_ca) = (args.hub.clone(), args.hub_ca.clone());
     let named = HubArgs { hub, hub_ca, insecure: args.insecure, output: Format::Table };
-    match HubClient::new(&cx.places, &named) {
-        Err(problem) if args.hub.is_some() => Err(problem),
-        client => Ok(client.ok().filter(HubClient::is_signed_in)),
-    }
+    Ok(HubClient::if_known(&cx.places, &named)?.filter(HubClient::is_signed_in))
 }
 
 /// The hub as this computer reaches it, where somebody is signed in: at the address that the server gets, else at that of
@@ -133,7 +130,7 @@ fn hub_of(cx: &Context, args: &EnrollArgs) -> Result<Option<HubClient>, Problem>
     if same.is_signed_in() {
         return Ok(Some(same));
     }
-    let last = HubClient::new(&cx.places, &named(None)).ok().filter(HubClient::is_signed_in);
+    let last = HubClient::if_known(&cx.places, &named(None))?.filter(HubClient::is_signed_in);
     if let Some(last) = &last {
         output::say(&format!("Keys and token are those of the hub {}, where you are signed in.", last.hub()));
     }
