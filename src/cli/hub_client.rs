@@ -116,13 +116,21 @@ impl HubClient {
 
     /// Forgets the login that is kept.
     pub fn forget(&self) -> Result<(), Problem> {
-        match fs::remove_file(&self.file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                let what = format!("cannot remove {}", self.file.display());
-                Err(Problem::new(Code::LocalFile, what).because(e))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.file)
+    }
+
+    /// Forgets the login that is kept at the hub that is named, or at any, where there is no way to that hub. Which hub it
+    /// was of, as far as its file can be read; none where no such login was kept.
+    pub fn forget_unasked(places: &Places, named: Option<&str>) -> Result<Option<String>, Problem> {
+        let file = file_of(places);
+        let hub = match read(&file) {
+            Ok(None) => return Ok(None),
+            Ok(Some(kept)) if named.is_some_and(|hub| !kept.is_of(&plain(hub))) => return Ok(None),
+            Ok(Some(kept)) => kept.hub,
+            // It signs nobody in any more, wherever it did.
+            Err(_) => "its hub".to_owned(),
+        };
+        remove(&file).map(|()| Some(hub))
     }
 
     /// Keeps the token of a login.
@@ -305,6 +313,15 @@ fn problem_of(body: ProblemBody) -> Problem {
 /// Where a login is kept.
 fn file_of(places: &Places) -> PathBuf {
     places.config.with_file_name("hub.json")
+}
+
+fn remove(file: &Path) -> Result<(), Problem> {
+    match fs::remove_file(file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Problem::new(Code::LocalFile, format!("cannot remove {}", file.display())).because(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn read(file: &Path) -> Result<Option<Kept>, Problem> {

@@ -287,8 +287,22 @@ fn a_sign_in_ends_at_the_hub_and_here() {
     camp.hub.wait().unwrap();
     let away = camp.run_with(&["logout"], "");
     assert!(away.code == 4 && away.err.contains("kubecamp logout --force") && kept.exists(), "{}", away.err);
-    let forced = camp.run_with(&["logout", "--force"], "");
-    assert!(forced.code == 0 && forced.err.contains("was not told") && !kept.exists(), "{}", forced.err);
+    let no_way = ["logout", "--hub-ca", "/nowhere/ca.pem"];
+    let told = camp.run_with(&no_way, "");
+    assert!(told.code == 2 && told.err.contains("kubecamp logout --force") && kept.exists(), "{}", told.err);
+    let other = [no_way.as_slice(), &["--force", "--hub", "https://other.example.org"]].concat();
+    let other = camp.run_with(&other, "");
+    assert!(other.code == 0 && other.err.contains("No sign-in at") && kept.exists(), "{}", other.err);
+    let whole = fs::read(&kept).unwrap();
+    for (text, args) in [
+        (&whole[..], &["logout", "--force"][..]),
+        (&whole[..], &["logout", "--force", "--hub-ca", "/nowhere/ca.pem"]),
+        (b"{", &["logout", "--force"]),
+    ] {
+        fs::write(&kept, text).unwrap();
+        let forced = camp.run_with(args, "");
+        assert!(forced.code == 0 && forced.err.contains("was not told") && !kept.exists(), "{args:?} {}", forced.err);
+    }
 }
 
 #[test]
