@@ -1,11 +1,11 @@
 use std::{
     fs::{self, File},
-    io::ErrorKind,
+    io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use super::error::{absent, unwritten};
+use super::error::{absent, is_full, unwritten};
 use crate::{
     core::{Code, Problem},
     engine::Lock,
@@ -58,6 +58,21 @@ pub(super) fn close_to_others(path: &Path) {
     }
 }
 
+/// Whether the file system of a database takes no more of whoever asks, found by writing beside it: a quota shows in no
+/// figure.
+pub(super) fn has_no_space(path: &Path) -> bool {
+    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some(folder) = place.parent() else { return false };
+    // It has no name, and is gone in any case.
+    tempfile::tempfile_in(folder).and_then(fill).is_err_and(|error| is_full(&error))
+}
+
+/// Writes as much as SQLite writes at once.
+fn fill(mut file: File) -> io::Result<()> {
+    file.write_all(&[1; 64 << 10])?;
+    file.sync_all()
+}
+
 /// The database, SQLite's own files and the copies of older editions.
 fn beside(path: &Path) -> Vec<PathBuf> {
     let named = |end: &str| {
@@ -106,6 +121,16 @@ mod tests {
         let store = Store::open(&url).await.unwrap();
         assert_eq!(modes(), private(&["hub.db", "hub.db-shm", "hub.db-wal", "hub.db.before-1"]));
         store.close().await;
+    }
+
+    #[test]
+    fn a_disk_without_space_is_found_by_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!has_no_space(&folder.path().join("hub.db")), "there is space for the tests");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        assert!(fill(full).is_err_and(|error| is_full(&error)));
+        assert!(!has_no_space(Path::new("/nowhere/hub.db")), "what cannot be written for another reason is not full");
     }
 
     #[tokio::test]
