@@ -257,7 +257,7 @@ async fn seek(
             }
         };
         let person = &standing.person.id;
-        tx.lock_person(person).await?;
+        rules::lock(tx, standing).await?;
         rules::not_twice(tx, person, wish.window, None).await?;
         if !as_override {
             rules::not_too_many(tx, policy, person, now, None, series).await?;

@@ -50,7 +50,7 @@ impl Desk {
                 tx.lock_server(server).await?;
             }
             let person = &standing.person.id;
-            tx.lock_person(person).await?;
+            rules::lock(&mut tx, &standing).await?;
             let own =
                 Listing { person: Some(person.clone()), within: Some(wish.window), open: true, ..Listing::default() };
             if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
@@ -181,7 +181,7 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, wish.window).await?;
         let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
-        tx.lock_person(&waiting.person).await?;
+        rules::lock(tx, &standing).await?;
         // What they could not accept would only keep the place from others.
         if !rules::holds(can_accept(tx, policy, waiting).await)? {
             return Ok(None);
