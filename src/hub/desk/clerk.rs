@@ -3,6 +3,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{Booking, Epoch, Mode, State, Waiting, Who, Window, by_fairness},
+        gate::agent::LEAST_POLL,
         store::{Delivery, Listing, Tx},
     },
 };
@@ -10,6 +11,7 @@ use crate::{
 /// An agent tells who came right after it was heard: by then the hub has it, seconds. Less than the time until it is heard
 /// again, 5 s where nobody set another: else there would be no moment at which all that came before is told.
 const TOLD: i64 = 3;
+const _: () = assert!(TOLD < LEAST_POLL.cast_signed());
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
