@@ -73,14 +73,25 @@ impl Policy {
     /// Whether the window suits the rules that time alone decides: grid, length, notice, horizon.
     pub fn allows(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
         self.shape(server, now, window)?;
-        let earliest = now + i64::from(self.notice) * 60;
-        // Without notice the raster step that runs already can be had, so that a free server is used at once.
-        let earliest = if self.notice == 0 { earliest - self.grid.seconds() + 1 } else { earliest };
-        if window.starts < earliest {
+        if window.starts < self.earliest(now) {
             let what = format!("{} is less than {} minutes away", window.starts, self.notice);
             return Err(Problem::new(Code::BookNotice, what));
         }
         Ok(())
+    }
+
+    /// The first start that can be booked.
+    pub(super) fn earliest(&self, now: Epoch) -> Epoch {
+        match self.notice {
+            // The raster step that runs already can be had, so that a free server is used at once.
+            0 => now - self.grid.seconds() + 1,
+            notice => now + i64::from(notice) * 60,
+        }
+    }
+
+    /// The last start that can be booked.
+    pub(super) fn latest(&self, now: Epoch) -> Epoch {
+        now + i64::from(self.horizon) * 86_400
     }
 
     /// Whether any slot of so many seconds can ever be had: full steps of the raster, no longer than allowed.
@@ -92,7 +103,8 @@ impl Policy {
         self.is_short(seconds)
     }
 
-    fn is_short(&self, seconds: i64) -> Result<(), Problem> {
+    /// Whether a slot of so many seconds is no longer than allowed.
+    pub(super) fn is_short(&self, seconds: i64) -> Result<(), Problem> {
         if seconds > i64::from(self.longest) * 60 {
             let what = format!("{} minutes are more than the {} allowed", seconds / 60, self.longest);
             return Err(Problem::new(Code::BookWindow, what));
@@ -110,7 +122,7 @@ impl Policy {
         if window.ends <= now {
             return Err(Problem::new(Code::BookNotice, format!("{window} is over")));
         }
-        if window.starts > now + i64::from(self.horizon) * 86_400 {
+        if window.starts > self.latest(now) {
             let what = format!("{} is more than {} days ahead", window.starts, self.horizon);
             return Err(Problem::new(Code::BookHorizon, what));
         }
