@@ -8,7 +8,7 @@ use std::{
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{args_book::HubArgs, clock::own_zone, output, settings::Places};
+use super::{args_book::HubAt, clock::own_zone, output, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     hub::{gate::is_readable_on_the_way, http::ProblemBody},
@@ -51,14 +51,14 @@ pub struct HubClient {
 
 impl HubClient {
     /// The hub that was named, or that of the last login; `KUBECAMP_HUB_TOKEN` comes before the kept token.
-    pub fn new(places: &Places, args: &HubArgs) -> Result<Self, Problem> {
+    pub fn new(places: &Places, at: &HubAt) -> Result<Self, Problem> {
         let file = file_of(places);
         let kept = read(&file)?;
         let none = || {
             Problem::new(Code::Usage, "no hub is named")
                 .hint("Say which: --hub URL, or sign in: kubecamp login --hub URL.")
         };
-        let asked = args.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
+        let asked = at.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
         let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {asked} {why}"));
         let hub = plain(&asked);
         let mut builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
@@ -76,12 +76,12 @@ impl HubClient {
                 });
             }
         };
-        let insecure = args.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.is_of(&hub));
+        let insecure = at.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.is_of(&hub));
         if !insecure && is_readable_on_the_way(&hub) {
             return Err(wrong("is plain HTTP to another computer: whoever is on the way reads your token")
                 .hint("Use https://, or --insecure where the network itself is trusted."));
         }
-        if let Some(file) = &args.hub_ca {
+        if let Some(file) = &at.hub_ca {
             let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
             let all = reqwest::Certificate::from_pem_bundle(&pem);
             let all = all.map_err(|e| wrong("has no sound --hub-ca").because(e))?;
@@ -99,18 +99,18 @@ impl HubClient {
     }
 
     /// As [`HubClient::new`]; none where no hub is named and no login is kept.
-    pub fn if_known(places: &Places, args: &HubArgs) -> Result<Option<Self>, Problem> {
-        if args.hub.is_none() && read(&file_of(places))?.is_none() {
+    pub fn if_known(places: &Places, at: &HubAt) -> Result<Option<Self>, Problem> {
+        if at.hub.is_none() && read(&file_of(places))?.is_none() {
             return Ok(None);
         }
-        Self::new(places, args).map(Some)
+        Self::new(places, at).map(Some)
     }
 
     /// As [`HubClient::new`], with the token of the login that is kept here, whatever the environment says; none where no
     /// login at this hub is kept.
-    pub fn of_login(places: &Places, args: &HubArgs) -> Result<Option<Self>, Problem> {
+    pub fn of_login(places: &Places, at: &HubAt) -> Result<Option<Self>, Problem> {
         let Some(kept) = read(&file_of(places))? else { return Ok(None) };
-        let client = Self::new(places, args)?;
+        let client = Self::new(places, at)?;
         Ok(kept.is_of(&client.hub).then(|| Self { token: Some(Secret::new(kept.token)), ..client }))
     }
 
@@ -346,7 +346,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let places = Places { config: folder.join("config.yaml"), ..Places::from_env() };
         let hub = Some(hub.to_owned());
-        HubClient::new(&places, &HubArgs { hub, hub_ca: None, insecure: false, output: output::Format::Table })
+        HubClient::new(&places, &HubAt { hub, hub_ca: None, insecure: false })
     }
 
     #[test]
@@ -380,10 +380,10 @@ mod tests {
     fn only_where_nothing_is_kept_and_named_no_hub_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let places = Places { config: dir.path().join("config.yaml"), ..Places::from_env() };
-        let args = HubArgs { hub: None, hub_ca: None, insecure: false, output: output::Format::Table };
-        assert!(HubClient::if_known(&places, &args).unwrap().is_none());
+        let at = HubAt { hub: None, hub_ca: None, insecure: false };
+        assert!(HubClient::if_known(&places, &at).unwrap().is_none());
         fs::write(dir.path().join("hub.json"), "{").unwrap();
-        let damaged = HubClient::if_known(&places, &args).err().unwrap();
+        let damaged = HubClient::if_known(&places, &at).err().unwrap();
         assert!(damaged.code == Code::LocalFile && damaged.all_hints()[0].contains("logout --force"), "{damaged:?}");
     }
 

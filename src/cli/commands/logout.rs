@@ -9,18 +9,18 @@ use crate::{
 /// `kubecamp logout`: ends the sign-in that is kept here. At the hub first: else its token would stay good, and nobody
 /// would have it any more to end it.
 pub(super) async fn logout(cx: &Context, args: LogoutArgs) -> Result<(), Problem> {
-    let done = match HubClient::of_login(&cx.places, &args.hub) {
+    let done = match HubClient::of_login(&cx.places, &args.hub.at) {
         Ok(Some(client)) => Some(sign_out(&client, args.force).await?),
         Ok(None) => None,
         // There is no way to the hub, as where the file of its authority is gone.
         Err(problem) if args.force => {
-            let of = HubClient::forget_unasked(&cx.places, args.hub.hub.as_deref())?;
+            let of = HubClient::forget_unasked(&cx.places, args.hub.at.hub.as_deref())?;
             of.map(|hub| forgotten(&hub, &problem))
         }
         Err(problem) => return Err(untold(problem)),
     };
     let Some(done) = done else {
-        let at = args.hub.hub.map(|hub| format!(" at {hub}")).unwrap_or_default();
+        let at = args.hub.at.hub.map(|hub| format!(" at {hub}")).unwrap_or_default();
         output::say(&format!("No sign-in{at} is kept here."));
         return Ok(());
     };

@@ -19,10 +19,10 @@ use super::{
 use crate::{
     bundle::Bundle,
     cli::{
-        args::{ConnectArgs, EnrollArgs, HubArgs, UnenrollArgs},
+        args::{ConnectArgs, EnrollArgs, HubAt, UnenrollArgs},
         ask::confirm,
         hub_client::HubClient,
-        output::{self, Format, Show},
+        output::{self, Show},
         store::Store,
         targets,
     },
@@ -117,15 +117,13 @@ fn what_stays(group: &str, remove_accounts: bool) -> String {
 
 /// The hub that is to hear that a server leaves it, where somebody is signed in.
 fn told_hub(cx: &Context, args: &UnenrollArgs) -> Result<Option<HubClient>, Problem> {
-    let (hub, hub_ca) = (args.hub.clone(), args.hub_ca.clone());
-    let named = HubArgs { hub, hub_ca, insecure: args.insecure, output: Format::Table };
-    Ok(HubClient::if_known(&cx.places, &named)?.filter(HubClient::is_signed_in))
+    Ok(HubClient::if_known(&cx.places, &args.at)?.filter(HubClient::is_signed_in))
 }
 
 /// The hub as this computer reaches it, where somebody is signed in: at the address that the server gets, else at that of
 /// the last login, since a server may know the hub by another address.
 fn hub_of(cx: &Context, args: &EnrollArgs) -> Result<Option<HubClient>, Problem> {
-    let named = |hub| HubArgs { hub, hub_ca: args.hub_ca.clone(), insecure: args.insecure, output: Format::Table };
+    let named = |hub| HubAt { hub, hub_ca: args.hub_ca.clone(), insecure: args.insecure };
     let same = HubClient::new(&cx.places, &named(Some(args.hub.clone())))?;
     if same.is_signed_in() {
         return Ok(Some(same));
