@@ -1,6 +1,6 @@
 use super::{
     Caller, Desk,
-    book::{fresh, obstacle, on, standing_of},
+    book::{fresh, on, standing_of},
     fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
@@ -74,15 +74,8 @@ impl Desk {
         key: Option<&str>,
         wish: &WaitRequest,
     ) -> Result<bool, Problem> {
-        let mut tx = self.store.read(now).await?;
-        if let Some(key) = key
-            && tx.knows_key(&caller.name(), key).await?
-        {
-            return Ok(false);
-        }
-        let standing = standing_of(&mut tx, caller, wish).await?;
-        let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
-        Ok(obstacle(&mut tx, &standing, wish, &survey).await.is_none())
+        let Some(mut look) = self.look(caller, now, key, wish, wish.window.starts).await? else { return Ok(false) };
+        Ok(look.obstacle(wish).await.is_none())
     }
 
     /// Says yes to an offer from the waitlist; a second yes changes nothing.
