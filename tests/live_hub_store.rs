@@ -45,6 +45,9 @@ async fn live_hub_store_hammer() {
     let (desk, _) = postgres.fresh().await;
     hammer::a_server_goes_in_a_busy_hour(&desk).await;
     desk.close().await;
+    let (desk, url) = postgres.fresh().await;
+    hammer::who_is_out_while_booking_gets_nothing(&desk, &url).await;
+    desk.close().await;
     assert_eq!(postgres.deadlocks(), 0, "servers before people before groups");
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;

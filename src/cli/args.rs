@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub use super::args_book::{
-    BookCommand, CancelArgs, ChangeArgs, HubArgs, LoginArgs, LogoutArgs, OneOrAll, SlotSshArgs, WishArgs,
+    BookCommand, CancelArgs, ChangeArgs, HubArgs, HubAt, LoginArgs, LogoutArgs, OneOrAll, SlotSshArgs, WishArgs,
 };
 pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 pub use super::args_hub_api::{
@@ -416,7 +416,7 @@ pub enum HubCommand {
     },
     /// Make a server one whose students come in by their slots only.
     Enroll(Box<EnrollArgs>),
-    /// Take the gate off a server again.
+    /// Take the gate off a server again; the hub where you are signed in as an admin is told.
     Unenroll(UnenrollArgs),
 }
 

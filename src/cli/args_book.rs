@@ -8,9 +8,9 @@ use crate::{
     profile::Layout,
 };
 
-/// Which hub, and how its data is written.
+/// Which hub, and how it is asked.
 #[derive(Debug, Clone, ClapArgs)]
-pub struct HubArgs {
+pub struct HubAt {
     /// The hub: https://NAME, http://NAME or unix:/PATH; the one of the last login by default.
     #[arg(long, value_name = "URL", env = "KUBECAMP_HUB")]
     pub hub: Option<String>,
@@ -20,6 +20,13 @@ pub struct HubArgs {
     /// Ask a hub on another computer by http://, where whoever is on the way reads your token.
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// Which hub, and how its data is written.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct HubArgs {
+    #[command(flatten)]
+    pub at: HubAt,
     /// How data is written.
     #[arg(long, short, default_value = "table")]
     pub output: Format,

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::args::ConnectArgs;
+use super::{args::ConnectArgs, args_book::HubAt};
 use crate::{core::LabName, machine::Wanted, profile::Mirror};
 
 /// What a server is enrolled with.
@@ -89,15 +89,8 @@ pub struct UnenrollArgs {
     /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
     #[arg(long)]
     pub remove_accounts: bool,
-    /// The hub that is told, where you are signed in as an admin; the one of the last login by default.
-    #[arg(long, value_name = "URL", env = "KUBECAMP_HUB")]
-    pub hub: Option<String>,
-    /// The certificate of the hub's own authority for HTTPS, in PEM.
-    #[arg(long, value_name = "FILE", env = "KUBECAMP_HUB_CA")]
-    pub hub_ca: Option<PathBuf>,
-    /// Ask a hub on another computer by http://, where whoever is on the way reads your token.
-    #[arg(long)]
-    pub insecure: bool,
+    #[command(flatten)]
+    pub at: HubAt,
     #[command(flatten)]
     pub connect: ConnectArgs,
 }

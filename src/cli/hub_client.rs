@@ -8,7 +8,7 @@ use std::{
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{args_book::HubArgs, clock::own_zone, output, settings::Places};
+use super::{args_book::HubAt, clock::own_zone, output, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     hub::{gate::is_readable_on_the_way, http::ProblemBody},
@@ -51,14 +51,14 @@ pub struct HubClient {
 
 impl HubClient {
     /// The hub that was named, or that of the last login; `KUBECAMP_HUB_TOKEN` comes before the kept token.
-    pub fn new(places: &Places, args: &HubArgs) -> Result<Self, Problem> {
+    pub fn new(places: &Places, at: &HubAt) -> Result<Self, Problem> {
         let file = file_of(places);
         let kept = read(&file)?;
         let none = || {
             Problem::new(Code::Usage, "no hub is named")
                 .hint("Say which: --hub URL, or sign in: kubecamp login --hub URL.")
         };
-        let asked = args.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
+        let asked = at.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
         let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {asked} {why}"));
         let hub = plain(&asked);
         let mut builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
@@ -76,12 +76,12 @@ impl HubClient {
                 });
             }
         };
-        let insecure = args.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.is_of(&hub));
+        let insecure = at.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.is_of(&hub));
         if !insecure && is_readable_on_the_way(&hub) {
             return Err(wrong("is plain HTTP to another computer: whoever is on the way reads your token")
                 .hint("Use https://, or --insecure where the network itself is trusted."));
         }
-        if let Some(file) = &args.hub_ca {
+        if let Some(file) = &at.hub_ca {
             let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
             let all = reqwest::Certificate::from_pem_bundle(&pem);
             let all = all.map_err(|e| wrong("has no sound --hub-ca").because(e))?;
@@ -98,23 +98,39 @@ impl HubClient {
         Ok(Self { client, base, hub, token, insecure, file })
     }
 
+    /// As [`HubClient::new`]; none where no hub is named and no login is kept.
+    pub fn if_known(places: &Places, at: &HubAt) -> Result<Option<Self>, Problem> {
+        if at.hub.is_none() && read(&file_of(places))?.is_none() {
+            return Ok(None);
+        }
+        Self::new(places, at).map(Some)
+    }
+
     /// As [`HubClient::new`], with the token of the login that is kept here, whatever the environment says; none where no
     /// login at this hub is kept.
-    pub fn of_login(places: &Places, args: &HubArgs) -> Result<Option<Self>, Problem> {
+    pub fn of_login(places: &Places, at: &HubAt) -> Result<Option<Self>, Problem> {
         let Some(kept) = read(&file_of(places))? else { return Ok(None) };
-        let client = Self::new(places, args)?;
+        let client = Self::new(places, at)?;
         Ok(kept.is_of(&client.hub).then(|| Self { token: Some(Secret::new(kept.token)), ..client }))
     }
 
     /// Forgets the login that is kept.
     pub fn forget(&self) -> Result<(), Problem> {
-        match fs::remove_file(&self.file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                let what = format!("cannot remove {}", self.file.display());
-                Err(Problem::new(Code::LocalFile, what).because(e))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.file)
+    }
+
+    /// Forgets the login that is kept at the hub that is named, or at any, where there is no way to that hub. Which hub it
+    /// was of, as far as its file can be read; none where no such login was kept.
+    pub fn forget_unasked(places: &Places, named: Option<&str>) -> Result<Option<String>, Problem> {
+        let file = file_of(places);
+        let hub = match read(&file) {
+            Ok(None) => return Ok(None),
+            Ok(Some(kept)) if named.is_some_and(|hub| !kept.is_of(&plain(hub))) => return Ok(None),
+            Ok(Some(kept)) => kept.hub,
+            // It signs nobody in any more, wherever it did.
+            Err(_) => "its hub".to_owned(),
+        };
+        remove(&file).map(|()| Some(hub))
     }
 
     /// Keeps the token of a login.
@@ -299,13 +315,23 @@ fn file_of(places: &Places) -> PathBuf {
     places.config.with_file_name("hub.json")
 }
 
+fn remove(file: &Path) -> Result<(), Problem> {
+    match fs::remove_file(file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Problem::new(Code::LocalFile, format!("cannot remove {}", file.display())).because(e))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn read(file: &Path) -> Result<Option<Kept>, Problem> {
     let bad = || Problem::new(Code::LocalFile, format!("{} cannot be used", file.display()));
     match fs::read_to_string(file) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(bad().because(e)),
         Ok(text) => {
-            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint("Sign in again: kubecamp login --hub URL."))
+            let hint = "Forget it, kubecamp logout --force, and sign in again: kubecamp login --hub URL.";
+            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint(hint))
         }
     }
 }
@@ -320,7 +346,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let places = Places { config: folder.join("config.yaml"), ..Places::from_env() };
         let hub = Some(hub.to_owned());
-        HubClient::new(&places, &HubArgs { hub, hub_ca: None, insecure: false, output: output::Format::Table })
+        HubClient::new(&places, &HubAt { hub, hub_ca: None, insecure: false })
     }
 
     #[test]
@@ -348,6 +374,17 @@ mod tests {
         }
         assert!(signed_in("unix:/run/hub.sock", "unix:/run/hub.sock"));
         assert!(!signed_in("unix:/run/hub.sock", "unix:/run/Hub.sock"));
+    }
+
+    #[test]
+    fn only_where_nothing_is_kept_and_named_no_hub_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { config: dir.path().join("config.yaml"), ..Places::from_env() };
+        let at = HubAt { hub: None, hub_ca: None, insecure: false };
+        assert!(HubClient::if_known(&places, &at).unwrap().is_none());
+        fs::write(dir.path().join("hub.json"), "{").unwrap();
+        let damaged = HubClient::if_known(&places, &at).err().unwrap();
+        assert!(damaged.code == Code::LocalFile && damaged.all_hints()[0].contains("logout --force"), "{damaged:?}");
     }
 
     #[test]

@@ -287,8 +287,37 @@ fn a_sign_in_ends_at_the_hub_and_here() {
     camp.hub.wait().unwrap();
     let away = camp.run_with(&["logout"], "");
     assert!(away.code == 4 && away.err.contains("kubecamp logout --force") && kept.exists(), "{}", away.err);
-    let forced = camp.run_with(&["logout", "--force"], "");
-    assert!(forced.code == 0 && forced.err.contains("was not told") && !kept.exists(), "{}", forced.err);
+    let no_way = ["logout", "--hub-ca", "/nowhere/ca.pem"];
+    let told = camp.run_with(&no_way, "");
+    assert!(told.code == 2 && told.err.contains("kubecamp logout --force") && kept.exists(), "{}", told.err);
+    let other = [no_way.as_slice(), &["--force", "--hub", "https://other.example.org"]].concat();
+    let other = camp.run_with(&other, "");
+    assert!(other.code == 0 && other.err.contains("No sign-in at") && kept.exists(), "{}", other.err);
+    let whole = fs::read(&kept).unwrap();
+    for (text, args) in [
+        (&whole[..], &["logout", "--force"][..]),
+        (&whole[..], &["logout", "--force", "--hub-ca", "/nowhere/ca.pem"]),
+        (b"{", &["logout", "--force"]),
+    ] {
+        fs::write(&kept, text).unwrap();
+        let forced = camp.run_with(args, "");
+        assert!(forced.code == 0 && forced.err.contains("was not told") && !kept.exists(), "{args:?} {}", forced.err);
+    }
+}
+
+#[test]
+fn a_damaged_sign_in_is_told_and_not_taken_for_none() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = home.path().join("config/hub.json");
+    fs::create_dir(home.path().join("config")).unwrap();
+    fs::write(&kept, "{").unwrap();
+    let run = |args: &[&str]| {
+        let ended = kubecamp(home.path(), args).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (code, told) = run(&["--yes", "hub", "unenroll", "root@127.0.0.1:1", "--server", "one"]);
+    let named = told.contains("KC-LOCAL-FILE") && told.contains("kubecamp logout --force");
+    assert!(code == Some(2) && named && !told.contains("nobody is signed in"), "{told}");
 }
 
 #[test]

@@ -51,6 +51,9 @@ async fn sqlite_hammer() {
     hammer::a_server_goes_in_a_busy_hour(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
+    hammer::who_is_out_while_booking_gets_nothing(&desk, &url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let beside = rusqlite::Connection::open(url.trim_start_matches("sqlite://")).unwrap();
     for trigger in ["DROP TRIGGER bookings_apart_on_insert", "DROP TRIGGER bookings_apart_on_update"] {

@@ -71,7 +71,7 @@ as ann hub server token one >"$home/token"
 as ann hub server keys -o json >"$home/keys.json"
 for name in user_ca plan_key; do python3 -c "import json;print(json.load(open('$home/keys.json'))['$name'])" >"$home/$name"; done
 for who in amy bob; do exits 0 as "$who" login --as "$who" --identity "$home/$who/key"; done
-echo 'poll: 1' >"$home/agent.more"
+echo 'poll: 4' >"$home/agent.more"
 enroll=(--yes --plain hub enroll root@127.0.0.1 --server one --hub "$socket" --identity "$home/ann/key")
 enroll+=(--token-file "$home/token" --user-ca "$home/user_ca" --plan-key "$home/plan_key" --admin-key "$home/admin/key.pub")
 enroll+=(--machines container --bundle "$(bundle)" --agent-config "$home/agent.more")
@@ -91,7 +91,7 @@ ready() { on "$1" 'kubectl get nodes --no-headers' 2>/dev/null | grep -q '^cp  *
 # give_back WHO: ends the slot, and sees that it is over and proven clean
 give_back() {
   exits 0 as "$1" book release "$ID"
-  ok "$1 is out within seconds" wait_for 10 in_ sh -c "! pgrep -r D,R,S,T -U $1"
+  ok "$1 is out within seconds" wait_for 15 in_ sh -c "! pgrep -r D,R,S,T -U $1"
   ok "$1 has no way to the lab any more" wait_for 5 in_ sh -c '! ip rule show | grep -q ^11500:'
   ok "saved, and proven clean" wait_for 120 is "$ID" 'done' || give_up "the slot does not end"
   in_ sh -c "setpriv --reuid \$(id -u $1) --clear-groups timeout 3 bash -c '</dev/tcp/$address/6443'" 2>/dev/null &&

@@ -31,7 +31,7 @@ struct Made {
 
 /// `kubecamp login`: proves who one is by an SSH key or a one-time link, and keeps the token.
 pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems> {
-    let client = HubClient::new(&cx.places, &args.hub)?;
+    let client = HubClient::new(&cx.places, &args.hub.at)?;
     // Looked at before a link is used up.
     let new = args.add_key.as_deref().map(new_key).transpose()?;
     let made: Made = if args.link {
@@ -51,7 +51,7 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         client.secret("/api/v1/sign-in/answer", &body).await.map_err(|problem| key_refused(problem, &person, &key))?
     };
     client.keep(&made.token)?;
-    let signed_in = HubClient::new(&cx.places, &args.hub)?;
+    let signed_in = HubClient::new(&cx.places, &args.hub.at)?;
     let me: Person = signed_in.get("/api/v1/me").await?;
     output::say(&format!("Signed in at {} as {} ({}).", client.hub(), me.id, me.role.as_str()));
     if let Some((file, line)) = &new {

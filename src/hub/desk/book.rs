@@ -64,33 +64,31 @@ impl Desk {
         let outcome = async {
             transact_once!(self, caller, now, key, ("book", wish), |tx| {
                 let (booking, server) = place(&mut tx, caller, wish, None).await?;
-                sold = Some(server);
+                sold = Some((booking.id.clone(), server));
                 Ok(booking)
             })
         };
         match outcome.await {
             Ok(booking) => {
-                if let Some(server) = &sold {
-                    self.taken.sold(server, &booking);
+                if let Some((placed, server)) = &sold {
+                    self.taken.sold(server, placed, &booking);
                 }
                 turn.booked();
                 Ok(booking)
             }
             Err(problem) => {
                 drop(turn);
-                let Ok(mut tx) = self.store.read(now).await else { return Err(problem.into()) };
-                let Ok(standing) = standing_of(&mut tx, caller, wish).await else { return Err(problem.into()) };
-                let survey = self.taken.survey(&mut tx, wish.window.starts).await;
-                let Ok(survey) = survey else { return Err(problem.into()) };
-                Err(refuse(&mut tx, &standing, wish, &survey, problem).await)
+                match self.look(caller, now, None, wish, wish.window.starts).await {
+                    Ok(Some(mut look)) => Err(look.refuse(wish, problem).await),
+                    _ => Err(problem.into()),
+                }
             }
         }
     }
 
     /// Why a wish cannot be had by what is on disk already; none when it has to be tried.
     ///
-    /// When a popular hour opens nearly everybody is refused: they need not wait for the one who writes. A key that is
-    /// known has an answer of its own, which comes with the rows that are seen here or not at all.
+    /// When a popular hour opens nearly everybody is refused: they need not wait for the one who writes.
     async fn refused_at_once(
         &self,
         caller: &Caller,
@@ -98,6 +96,23 @@ impl Desk {
         key: Option<&str>,
         wish: &BookRequest,
     ) -> Result<Option<Refusal>, Problem> {
+        let Some(mut look) = self.look(caller, now, key, wish, wish.window.starts).await? else { return Ok(None) };
+        match look.obstacle(wish).await {
+            None => Ok(None),
+            Some(problem) => Ok(Some(look.refuse(wish, problem).await)),
+        }
+    }
+
+    /// Looks at what is on disk from a moment on, for whom a wish is. None where the key is known: its answer comes with the
+    /// rows that would be seen here, or not at all.
+    pub(super) async fn look(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &BookRequest,
+        from: Epoch,
+    ) -> Result<Option<Look>, Problem> {
         let mut tx = self.store.read(now).await?;
         if let Some(key) = key
             && tx.knows_key(&caller.name(), key).await?
@@ -105,59 +120,66 @@ impl Desk {
             return Ok(None);
         }
         let standing = standing_of(&mut tx, caller, wish).await?;
-        let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
-        match obstacle(&mut tx, &standing, wish, &survey).await {
-            None => Ok(None),
-            Some(problem) => Ok(Some(refuse(&mut tx, &standing, wish, &survey, problem).await)),
+        let survey = self.taken.survey(&mut tx, from).await?;
+        Ok(Some(Look { tx, standing, survey }))
+    }
+}
+
+/// What is on disk, for somebody who wishes for a slot.
+pub(super) struct Look {
+    tx: Tx,
+    standing: Standing,
+    survey: Survey,
+}
+
+impl Look {
+    /// Why a wish cannot be had; none when it can.
+    pub async fn obstacle(&mut self, wish: &BookRequest) -> Option<Problem> {
+        seek(&mut self.tx, &self.standing, wish, None, Some(&self.survey)).await.err()
+    }
+
+    /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
+    pub async fn refuse(&mut self, wish: &BookRequest, problem: Problem) -> Refusal {
+        if !is_helped(&problem) {
+            return problem.into();
         }
+        let alternatives = self.instead(wish).await.unwrap_or_default();
+        Refusal { problem, alternatives }
+    }
+
+    /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
+    /// of them overlaps what the person holds already, so none repeats a wish that was refused for that; and on each server
+    /// there is room for the lab that would run there.
+    pub async fn instead(&mut self, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
+        let (tx, standing, survey) = (&mut self.tx, &self.standing, &self.survey);
+        let now = tx.now();
+        let (starts, length) = (wish.window.starts, wish.window.length());
+        let policy = &standing.course.policy;
+        let by_lab = by_lab(candidates(survey.servers(None)?, standing, wish)?);
+        let horizon = i64::from(policy.horizon);
+        let Some(widest) = around(policy, now, wish.window, horizon.max(NEAR)) else { return Ok(vec![]) };
+        let own = tx.windows_of(&standing.person.id, widest, None).await?;
+        let mut found = vec![];
+        for days in [NEAR, horizon] {
+            let Some(within) = around(policy, now, wish.window, days) else { continue };
+            found.clear();
+            for (layout, servers) in &by_lab {
+                let grounds = survey.grounds(tx, servers.clone(), within).await?;
+                let ask = Ask { layout: *layout, length, within, labs: &standing.labs, apart: &own };
+                found.extend(alternatives(&grounds, policy, now, starts, ask, 3));
+            }
+            nearest(&mut found, starts, 3);
+            if found.len() == 3 {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 
 /// Whether another slot would help.
 pub(super) fn is_helped(problem: &Problem) -> bool {
     matches!(problem.code.class(), Class::Conflict | Class::Closed) && problem.code != Code::BookStale
-}
-
-/// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
-async fn refuse(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey, problem: Problem) -> Refusal {
-    if !is_helped(&problem) {
-        return problem.into();
-    }
-    let alternatives = instead(tx, standing, wish, survey).await.unwrap_or_default();
-    Refusal { problem, alternatives }
-}
-
-/// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
-/// of them overlaps what the person holds already, so none repeats a wish that was refused for that; and on each server
-/// there is room for the lab that would run there.
-pub(super) async fn instead(
-    tx: &mut Tx,
-    standing: &Standing,
-    wish: &BookRequest,
-    survey: &Survey,
-) -> Result<Vec<Free>, Problem> {
-    let now = tx.now();
-    let (starts, length) = (wish.window.starts, wish.window.length());
-    let policy = &standing.course.policy;
-    let by_lab = by_lab(candidates(survey.servers(None)?, standing, wish)?);
-    let horizon = i64::from(policy.horizon);
-    let Some(widest) = around(policy, now, wish.window, horizon.max(NEAR)) else { return Ok(vec![]) };
-    let own = tx.windows_of(&standing.person.id, widest, None).await?;
-    let mut found = vec![];
-    for days in [NEAR, horizon] {
-        let Some(within) = around(policy, now, wish.window, days) else { continue };
-        found.clear();
-        for (layout, servers) in &by_lab {
-            let grounds = survey.grounds(tx, servers.clone(), within).await?;
-            let ask = Ask { layout: *layout, length, within, labs: &standing.labs, apart: &own };
-            found.extend(alternatives(&grounds, policy, now, starts, ask, 3));
-        }
-        nearest(&mut found, starts, 3);
-        if found.len() == 3 {
-            break;
-        }
-    }
-    Ok(found)
 }
 
 /// Whom a wish is for, when whoever asks may wish it.
@@ -257,7 +279,7 @@ async fn seek(
             }
         };
         let person = &standing.person.id;
-        tx.lock_person(person).await?;
+        rules::lock(tx, standing).await?;
         rules::not_twice(tx, person, wish.window, None).await?;
         if !as_override {
             rules::not_too_many(tx, policy, person, now, None, series).await?;
@@ -266,11 +288,6 @@ async fn seek(
         return Ok(Found { server: ground.server, place, layout });
     }
     Err(why.unwrap_or_else(|| Problem::new(Code::Internal, "a wish was looked at on no server")))
-}
-
-/// Why a wish cannot be had by what is on disk; none when it can.
-pub(super) async fn obstacle(tx: &mut Tx, standing: &Standing, wish: &BookRequest, survey: &Survey) -> Option<Problem> {
-    seek(tx, standing, wish, None, Some(survey)).await.err()
 }
 
 /// Puts a wish on the first server that takes it; that server is as it was before.

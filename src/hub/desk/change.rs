@@ -255,6 +255,7 @@ impl Desk {
             let (one, two) = if before.person < *to { (&before.person, to) } else { (to, &before.person) };
             tx.lock_person(one).await?;
             tx.lock_person(two).await?;
+            rules::still_is(&mut tx, &standing).await?;
             rules::not_twice(&mut tx, to, before.window, None).await?;
             rules::not_too_many(&mut tx, policy, to, now, None, None).await?;
             // The group has it already when both are in one, so the booking itself is left out of the sum.

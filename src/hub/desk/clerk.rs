@@ -3,6 +3,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{Booking, Epoch, Mode, State, Waiting, Who, Window, by_fairness},
+        gate::agent::LEAST_POLL,
         store::{Delivery, Listing, Tx},
     },
 };
@@ -11,6 +12,7 @@ use crate::{
 /// hub has it, seconds. Less than the time until it is heard again, 5 s where nobody set another: else there would be no
 /// moment at which all that came before is told.
 const TOLD: i64 = 3;
+const _: () = assert!(TOLD < LEAST_POLL.cast_signed());
 /// So long after its end a slot that nobody here saw begin waits for its agent to be heard, seconds.
 const AWAITED: i64 = 86_400;
 

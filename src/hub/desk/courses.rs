@@ -207,6 +207,8 @@ impl Desk {
         transact!(self, caller, now, |tx| {
             tx.person(person).await?;
             tx.group(group).await?;
+            // Who books at this moment does so as a member, or finds that they are none any more.
+            tx.lock_person(person).await?;
             tx.set_member(person, group, member).await?;
             tx.group(group).await
         })

@@ -26,6 +26,37 @@ pub(in crate::hub) async fn standing(
     person: &PersonId,
     course: Option<&CourseId>,
 ) -> Result<Standing, Problem> {
+    let (person, course, group) = membership(tx, person, course).await?;
+    let labs = tx.labs_of(&person.id).await?;
+    Ok(Standing { person, course, group, labs })
+}
+
+/// Locks somebody who was found to be in a course, and looks once more: see [`still_is`].
+pub(super) async fn lock(tx: &mut Tx, found: &Standing) -> Result<(), Problem> {
+    tx.lock_person(&found.person.id).await?;
+    still_is(tx, found).await
+}
+
+/// Refuses somebody, who is locked by now, when their account was closed or they have left the group since they were found.
+/// Whoever does so from here on waits for the lock, and finds what is booked under it.
+pub(super) async fn still_is(tx: &mut Tx, found: &Standing) -> Result<(), Problem> {
+    if !tx.is_shared() {
+        return Ok(());
+    }
+    let id = &found.person.id;
+    let (_, _, group) = membership(tx, id, Some(&found.course.id)).await?;
+    if group != found.group {
+        return Err(Problem::new(Code::BookStale, format!("person {id} was changed in between")));
+    }
+    Ok(())
+}
+
+/// The course and group that count for a person.
+async fn membership(
+    tx: &mut Tx,
+    person: &PersonId,
+    course: Option<&CourseId>,
+) -> Result<(Person, Course, Option<GroupId>), Problem> {
     let (person, mut groups) = tx.person_in_courses(person).await?;
     if !person.active {
         return Err(Problem::new(Code::HubDenied, format!("{} is not active", person.id)));
@@ -49,8 +80,8 @@ pub(in crate::hub) async fn standing(
             );
         }
     };
-    let labs = tx.labs_of(&person.id).await?;
-    Ok(Standing { course: found, group: groups.first().map(|(id, _)| id.clone()), person, labs })
+    let group = groups.first().map(|(id, _)| id.clone());
+    Ok((person, found, group))
 }
 
 /// A server with what is taken in and around a window.

@@ -6,7 +6,7 @@ use std::{
 use crate::{
     core::Problem,
     hub::{
-        domain::{Booking, Calendar, Epoch, Ground, Held, Maintenance, Server, ServerId, Window},
+        domain::{Booking, BookingId, Calendar, Epoch, Ground, Held, Maintenance, Server, ServerId, Window},
         store::{Tx, unknown_server},
     },
 };
@@ -64,7 +64,13 @@ impl Taken {
 
     /// Notes a booking that was made and committed on a server, which is given as it was before: what is known of it need
     /// not be read again by everybody who wants the same hour.
-    pub fn sold(&self, before: &Server, new: &Booking) {
+    ///
+    /// `placed` is what the last try that looked for a place has put there. Where that try was undone, the next one may
+    /// have found the answer of another hub under its key: a booking that holds nothing of what this one would have taken.
+    pub fn sold(&self, before: &Server, placed: &BookingId, new: &Booking) {
+        if *placed != new.id {
+            return;
+        }
         let (Some(place), mut all) = (new.place, self.all()) else { return };
         let Some(known) = all.get_mut(&before.id) else { return };
         if known.revision == before.revision && known.acked == before.acked && known.from <= new.window.starts {
@@ -114,5 +120,49 @@ impl Survey {
         let closed =
             self.closed.iter().filter(|m| m.server == server.id && m.window.overlaps(window)).cloned().collect();
         Ok(Ground { server, held, closed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn server(name: &str, revision: i64) -> Server {
+        serde_json::from_value(json!({
+            "id": name, "address": "192.0.2.1", "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+            "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": "healthy",
+            "health_note": null, "occupant": null, "revision": revision, "issued": 0, "acked": 0, "seen": null,
+            "clock_offset": 0, "version": 1,
+        }))
+        .unwrap()
+    }
+
+    fn booking(id: &str, server: &str) -> Booking {
+        serde_json::from_value(json!({
+            "id": id, "server": server, "place": 0, "person": "amy", "course": "k8s", "group": null,
+            "layout": "1x4c12g", "window": { "starts": 7200, "ends": 10_800 }, "busy_until": 11_400, "state": "booked",
+            "since": 0, "version": 1, "created": 0, "updated": 0, "offer_until": null, "came": null, "charged": 3600,
+            "lapses": 0, "series": null, "wished": null, "note": null, "refused": null, "stranded": null,
+            "ended_by": null,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_a_try_has_put_nowhere_takes_no_place() {
+        let (taken, before, after, from) = (Taken::default(), server("one", 5), server("one", 6), Epoch(0));
+        let empty = Known { revision: 5, acked: 0, from, held: Calendar::default() };
+        taken.all().insert(before.id.clone(), empty);
+        let placed = booking("bplaced", "one");
+        // Answers of another hub under the same key: on another server, and on this one before the try.
+        for answer in [booking("banswer", "two"), booking("banswer", "one")] {
+            taken.sold(&before, &placed.id, &answer);
+            assert!(taken.known(&after, from).is_none(), "{answer:?}");
+            assert_eq!(taken.known(&before, from).map(|held| held.len()), Some(0));
+        }
+        taken.sold(&before, &placed.id, &placed);
+        assert_eq!(taken.known(&after, from).map(|held| held.len()), Some(1));
     }
 }

@@ -1,6 +1,6 @@
 use super::{
     Caller, Desk,
-    book::{fresh, obstacle, on, standing_of},
+    book::{fresh, on, standing_of},
     fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
@@ -50,7 +50,7 @@ impl Desk {
                 tx.lock_server(server).await?;
             }
             let person = &standing.person.id;
-            tx.lock_person(person).await?;
+            rules::lock(&mut tx, &standing).await?;
             let own =
                 Listing { person: Some(person.clone()), within: Some(wish.window), open: true, ..Listing::default() };
             if let Some(there) = tx.bookings(&own).await?.iter().find(|b| b.window.overlaps(wish.window)) {
@@ -74,15 +74,8 @@ impl Desk {
         key: Option<&str>,
         wish: &WaitRequest,
     ) -> Result<bool, Problem> {
-        let mut tx = self.store.read(now).await?;
-        if let Some(key) = key
-            && tx.knows_key(&caller.name(), key).await?
-        {
-            return Ok(false);
-        }
-        let standing = standing_of(&mut tx, caller, wish).await?;
-        let survey = self.taken.survey(&mut tx, wish.window.starts).await?;
-        Ok(obstacle(&mut tx, &standing, wish, &survey).await.is_none())
+        let Some(mut look) = self.look(caller, now, key, wish, wish.window.starts).await? else { return Ok(false) };
+        Ok(look.obstacle(wish).await.is_none())
     }
 
     /// Says yes to an offer from the waitlist; a second yes changes nothing.
@@ -181,7 +174,7 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, wish.window).await?;
         let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
-        tx.lock_person(&waiting.person).await?;
+        rules::lock(tx, &standing).await?;
         // What they could not accept would only keep the place from others.
         if !rules::holds(can_accept(tx, policy, waiting).await)? {
             return Ok(None);

@@ -3,7 +3,7 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk,
-    book::{Refusal, instead, is_helped, obstacle, place, standing_of},
+    book::{Refusal, is_helped, place, standing_of},
     fit::{candidates, servers},
     transaction::transact_once,
     wish::BookRequest,
@@ -82,17 +82,15 @@ impl Desk {
         weeks: &[Occurrence],
         problem: Problem,
     ) -> Refusal {
-        let Ok(mut tx) = self.store.read(now).await else { return problem.into() };
-        let Ok(standing) = standing_of(&mut tx, caller, &wish.first).await else { return problem.into() };
         let from = weeks.iter().map(|week| week.window.starts).min().unwrap_or(now);
-        let Ok(survey) = self.taken.survey(&mut tx, from).await else { return problem.into() };
+        let Ok(Some(mut look)) = self.look(caller, now, None, &wish.first, from).await else { return problem.into() };
         let (mut lines, mut alternatives) = (vec![], vec![]);
         for week in weeks {
             let one = BookRequest { window: week.window, ..wish.first.clone() };
-            let why = obstacle(&mut tx, &standing, &one, &survey).await;
+            let why = look.obstacle(&one).await;
             let Some(why) = why.filter(is_helped) else { continue };
             if lines.is_empty() {
-                alternatives = instead(&mut tx, &standing, &one, &survey).await.unwrap_or_default();
+                alternatives = look.instead(&one).await.unwrap_or_default();
             }
             lines.push(format!("{}: {}", week.window, why.what));
         }

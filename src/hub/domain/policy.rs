@@ -82,9 +82,16 @@ impl Policy {
 
     /// The first start that can be booked.
     pub fn earliest(&self, now: Epoch) -> Epoch {
-        let earliest = now + i64::from(self.notice) * 60;
-        // Without notice the raster step that runs already can be had, so that a free server is used at once.
-        if self.notice == 0 { earliest - self.grid.seconds() + 1 } else { earliest }
+        match self.notice {
+            // The raster step that runs already can be had, so that a free server is used at once.
+            0 => now - self.grid.seconds() + 1,
+            notice => now + i64::from(notice) * 60,
+        }
+    }
+
+    /// The last start that can be booked.
+    pub(super) fn latest(&self, now: Epoch) -> Epoch {
+        now + i64::from(self.horizon) * 86_400
     }
 
     /// Whether any slot of so many seconds can ever be had: full steps of the raster, no longer than allowed.
@@ -96,7 +103,8 @@ impl Policy {
         self.is_short(seconds)
     }
 
-    fn is_short(&self, seconds: i64) -> Result<(), Problem> {
+    /// Whether a slot of so many seconds is no longer than allowed.
+    pub(super) fn is_short(&self, seconds: i64) -> Result<(), Problem> {
         if seconds > i64::from(self.longest) * 60 {
             let what = format!("{} minutes are more than the {} allowed", seconds / 60, self.longest);
             return Err(Problem::new(Code::BookWindow, what));
@@ -114,7 +122,7 @@ impl Policy {
         if window.ends <= now {
             return Err(Problem::new(Code::BookNotice, format!("{window} is over")));
         }
-        if window.starts > now + i64::from(self.horizon) * 86_400 {
+        if window.starts > self.latest(now) {
             let what = format!("{} is more than {} days ahead", window.starts, self.horizon);
             return Err(Problem::new(Code::BookHorizon, what));
         }

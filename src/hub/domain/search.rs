@@ -53,53 +53,133 @@ impl Ground {
     /// The place that a booking of `window` would get; none when closed or taken.
     pub fn place_for(&self, window: Window, layout: Layout) -> Option<u32> {
         self.server.takes(&self.closed, window).ok()?;
-        self.place_of(window, layout)
-    }
-
-    /// When it is open inside of what is asked; never where the lab cannot run. Worked out once for all windows, since
-    /// opening hours cost a look at the zone's rules.
-    fn open(&self, ask: Ask<'_>) -> Vec<Window> {
-        let fit = self.server.can_hold(ask.layout) && self.server.health == Health::Healthy;
-        if fit { self.server.opening.windows(&self.server.zone, ask.within) } else { vec![] }
-    }
-
-    /// Whether a window can be had; what costs least is asked first.
-    fn has(&self, policy: &Policy, now: Epoch, ask: Ask<'_>, open: &[Window], window: Window) -> bool {
-        ask.within.covers(window)
-            && open.iter().any(|o| o.covers(window))
-            && !ask.apart.iter().any(|own| own.overlaps(window))
-            && self.place_of(window, ask.layout).is_some()
-            && policy.allows(&self.server, now, window).is_ok()
-            && self.server.takes(&self.closed, window).is_ok()
-    }
-
-    fn place_of(&self, window: Window, layout: Layout) -> Option<u32> {
         find_place(&self.server, &self.held, self.server.busy(window), layout)
     }
+}
 
-    fn starts<'a>(&'a self, policy: &'a Policy, now: Epoch, ask: Ask<'a>) -> impl Iterator<Item = Window> + 'a {
-        let open = self.open(ask);
-        let lines = (!open.is_empty()).then(|| policy.grid.lines(&self.server.zone, ask.within));
-        lines
-            .into_iter()
-            .flatten()
-            .map(move |at| Window { starts: at, ends: at + ask.length })
-            .take_while(move |w| w.ends <= ask.within.ends)
-            .filter(move |w| self.has(policy, now, ask, &open, *w))
+/// What is looked for on one server.
+struct Search<'a> {
+    ground: &'a Ground,
+    policy: &'a Policy,
+    now: Epoch,
+    ask: Ask<'a>,
+    /// When it is open inside of what is asked, by start and apart; never where no such slot can be had. Worked out once
+    /// for all windows, since opening hours cost a look at the zone's rules.
+    open: Vec<Window>,
+}
+
+/// What keeps a window from being had keeps each one from being had that starts between these.
+struct Blocked {
+    /// The last start before it that may be free.
+    before: Epoch,
+    /// The first start after it that may be free.
+    after: Epoch,
+}
+
+impl<'a> Search<'a> {
+    fn new(ground: &'a Ground, policy: &'a Policy, now: Epoch, ask: Ask<'a>) -> Self {
+        let server = &ground.server;
+        let fit =
+            server.can_hold(ask.layout) && server.health == Health::Healthy && policy.is_short(ask.length).is_ok();
+        let open = if fit { server.opening.windows(&server.zone, ask.within) } else { vec![] };
+        Self { ground, policy, now, ask, open }
+    }
+
+    fn window(&self, starts: Epoch) -> Window {
+        Window { starts, ends: starts + self.ask.length }
+    }
+
+    /// When slots may start: inside of what is asked, by notice and horizon.
+    fn starts(&self) -> Window {
+        let within = self.ask.within;
+        let last = (within.ends - self.ask.length).min(self.policy.latest(self.now));
+        Window { starts: within.starts.max(self.policy.earliest(self.now)), ends: last + 1 }
+    }
+
+    /// What keeps a window from being had, as far as it lasts for a while; what costs least is asked first.
+    fn blocked(&self, window: Window) -> Option<Blocked> {
+        let Self { ground, ask, open, .. } = self;
+        let next = open.get(open.partition_point(|open| open.ends < window.ends));
+        if next.is_none_or(|open| !open.covers(window)) {
+            let last = open[..open.partition_point(|open| open.starts <= window.starts)].last();
+            return Some(Blocked {
+                before: last.map_or(ask.within.starts - 1, |open| open.ends - ask.length),
+                after: next.map_or(ask.within.ends, |open| open.starts),
+            });
+        }
+        if let Some(own) = ask.apart.iter().find(|own| own.overlaps(window)) {
+            return Some(Blocked { before: own.starts - ask.length, after: own.ends });
+        }
+        let busy = ground.server.busy(window);
+        let work = ground.closed.iter().find(|m| m.server == ground.server.id && m.window.overlaps(busy));
+        if let Some(work) = work {
+            return Some(Blocked { before: work.window.starts - busy.length(), after: work.window.ends });
+        }
+        if find_place(&ground.server, &ground.held, busy, ask.layout).is_some() {
+            return None;
+        }
+        // Whoever is in the way of it is in the way of its neighbours, until one of them is over or has not begun.
+        let near = || ground.held.near(busy).map(|held| held.busy);
+        Some(Blocked {
+            before: near().map(|held| held.starts - busy.length()).max().unwrap_or(window.starts - 1),
+            after: near().map(|held| held.ends).min().unwrap_or(window.starts + 1),
+        })
+    }
+
+    /// Whether a window that nothing blocks can be had by every rule.
+    fn allows(&self, window: Window) -> bool {
+        self.policy.allows(&self.ground.server, self.now, window).is_ok()
+            && self.ground.server.takes(&self.ground.closed, window).is_ok()
+    }
+
+    /// The windows that can be had and start from a moment on, by start. What is taken or closed is leapt over: nobody tries
+    /// each line of a raster through weeks in which nothing is free.
+    fn later(&self, from: Epoch) -> impl Iterator<Item = Window> {
+        let starts = self.starts();
+        let mut from = from.max(starts.starts);
+        std::iter::from_fn(move || {
+            loop {
+                let rest = Window { starts: from, ends: starts.ends };
+                let window = self.window(self.policy.grid.lines(&self.ground.server.zone, rest).next()?);
+                from = window.starts + 1;
+                match self.blocked(window) {
+                    Some(blocked) => from = from.max(blocked.after),
+                    None if self.allows(window) => return Some(window),
+                    None => {}
+                }
+            }
+        })
+    }
+
+    /// Those that start before a moment, the last one first.
+    fn earlier(&self, to: Epoch) -> impl Iterator<Item = Window> {
+        let starts = self.starts();
+        let mut to = to.min(starts.ends);
+        std::iter::from_fn(move || {
+            loop {
+                let rest = Window { starts: starts.starts, ends: to };
+                let window = self.window(self.policy.grid.lines_back(&self.ground.server.zone, rest).next()?);
+                to = window.starts;
+                match self.blocked(window) {
+                    Some(blocked) => to = to.min(blocked.before + 1),
+                    None if self.allows(window) => return Some(window),
+                    None => {}
+                }
+            }
+        })
     }
 }
 
 /// The first `most` free slots, earliest first; at one start those that go on with a saved lab, then by the server's
 /// name.
 pub fn free_slots(grounds: &[Ground], policy: &Policy, now: Epoch, ask: Ask<'_>, most: usize) -> Vec<Free> {
-    let mut found: Vec<Free> = grounds
-        .iter()
-        .flat_map(|ground| {
-            let (server, lab) = (ground.server.id.clone(), ask.begins(&ground.server.id));
-            let starts = ground.starts(policy, now, ask).take(most);
-            starts.map(move |window| Free { server: server.clone(), window, lab: lab.clone() })
-        })
-        .collect();
+    let mut found: Vec<Free> = vec![];
+    for ground in grounds {
+        let (server, lab) = (&ground.server.id, ask.begins(&ground.server.id));
+        let search = Search::new(ground, policy, now, ask);
+        let starts = search.later(ask.within.starts).take(most);
+        found.extend(starts.map(|window| Free { server: server.clone(), window, lab: lab.clone() }));
+    }
     let key = |f: &Free| (f.window.starts, Beginning::rank(f.lab.as_ref()));
     found.sort_by(|a, b| (key(a), &a.server).cmp(&(key(b), &b.server)));
     found.truncate(most);
@@ -131,20 +211,10 @@ pub fn alternatives(
 ) -> Vec<Free> {
     let mut found = vec![];
     for ground in grounds {
-        let open = ground.open(ask);
-        if open.is_empty() {
-            continue;
-        }
-        let lab = ask.begins(&ground.server.id);
-        let free = |starts: Epoch| {
-            let window = Window { starts, ends: starts + ask.length };
-            let fits = ground.has(policy, now, ask, &open, window);
-            fits.then(|| Free { server: ground.server.id.clone(), window, lab: lab.clone() })
-        };
-        let later = Window { starts: wish.max(ask.within.starts), ends: ask.within.ends };
-        let earlier = Window { starts: ask.within.starts, ends: wish.min(ask.within.ends) };
-        found.extend(policy.grid.lines(&ground.server.zone, later).filter_map(free).take(most));
-        found.extend(policy.grid.lines_back(&ground.server.zone, earlier).filter_map(free).take(most));
+        let (server, lab) = (&ground.server.id, ask.begins(&ground.server.id));
+        let search = Search::new(ground, policy, now, ask);
+        let both = search.later(wish).take(most).chain(search.earlier(wish).take(most));
+        found.extend(both.map(|window| Free { server: server.clone(), window, lab: lab.clone() }));
     }
     nearest(&mut found, wish, most);
     found

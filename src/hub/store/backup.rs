@@ -9,8 +9,8 @@ use rusqlite::Connection;
 
 use super::{
     editions::edition,
-    error::{problem, unwritten},
-    sqlite::slow,
+    error::unwritten,
+    sqlite::{problem_at, slow},
 };
 use crate::core::Problem;
 
@@ -33,7 +33,7 @@ pub(super) fn backup(connection: &Connection, path: &Path, known: i64) -> Result
     // Whole or not at all: the half of a hub that was killed here would be taken for what one can go back to.
     fresh(&part).map_err(fail)?;
     let name = part.to_string_lossy().into_owned();
-    slow(|| connection.execute("VACUUM INTO ?1", [name])).map_err(problem)?;
+    slow(|| connection.execute("VACUUM INTO ?1", [name])).map_err(|e| problem_at(path, e))?;
     keep(&part, aside).map(Some).map_err(fail)
 }
 

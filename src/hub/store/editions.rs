@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sqlx::{
     PgPool, SqlSafeStr,
@@ -6,7 +8,7 @@ use sqlx::{
 
 use super::{
     error::{Fault, Kind, problem},
-    sqlite::slow,
+    sqlite::{problem_at, slow},
 };
 use crate::core::{Code, Problem};
 
@@ -45,35 +47,66 @@ pub(super) fn edition(connection: &Connection) -> Result<i64, Problem> {
     connection.query_row(had, (), |row| row.get(0)).map_err(problem)
 }
 
-/// Brings the tables of a SQLite file to the last of these editions, each in a transaction.
-pub(super) fn upgrade(connection: &mut Connection, editions: &[Migration]) -> Result<(), Problem> {
-    let (had, known) = (edition(connection)?, editions.iter().map(|e| e.version).max().unwrap_or(0));
-    if had > known {
-        return Err(newer(had));
+/// Brings the tables of a SQLite file to the last of these editions, in one transaction; what is to be done `before` comes
+/// first where there is something to bring, while nobody else writes.
+///
+/// Of two processes that come at the same time the second waits, and finds it done.
+pub(super) fn upgrade(
+    connection: &mut Connection,
+    editions: &[Migration],
+    before: impl FnOnce() -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    // Looked at first without a lock: who only opens the database does not wait for who writes.
+    if has_all(connection, editions)? {
+        return Ok(());
     }
+    let path = PathBuf::from(connection.path().unwrap_or_default());
     slow(|| {
-        connection.execute_batch(TABLE).map_err(problem)?;
-        editions.iter().try_for_each(|edition| take(connection, edition))
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(problem)?;
+        if has_all(&tx, editions)? {
+            return Ok(());
+        }
+        before()?;
+        tx.execute_batch(TABLE).map_err(problem)?;
+        editions.iter().try_for_each(|edition| take(&tx, edition))?;
+        tx.commit().map_err(|error| problem_at(&path, error))
     })
 }
 
-/// Takes one edition, unless it is there; another process may do the same at the same time.
-fn take(connection: &mut Connection, edition: &Migration) -> Result<(), Problem> {
-    // Looked at first without a lock: who only opens the database does not wait for who writes.
-    if has(connection, edition)? {
+/// Whether there is nothing to bring; a file that has more than these is refused.
+fn has_all(connection: &Connection, editions: &[Migration]) -> Result<bool, Problem> {
+    let (had, known) = (edition(connection)?, newest(editions));
+    if had > known {
+        return Err(newer(had));
+    }
+    // Without any there is no table of them either.
+    if had == 0 {
+        return Ok(false);
+    }
+    for edition in editions {
+        if !has(connection, edition)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The last of these editions.
+pub(super) fn newest(editions: &[Migration]) -> i64 {
+    editions.iter().map(|edition| edition.version).max().unwrap_or(0)
+}
+
+/// Takes one edition, unless it is there.
+fn take(tx: &Connection, edition: &Migration) -> Result<(), Problem> {
+    if has(tx, edition)? {
         return Ok(());
     }
     let number = edition.version;
     let failed = |error| failed(number, error);
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    if has(&tx, edition)? {
-        return Ok(());
-    }
     tx.execute_batch(edition.sql.as_str()).map_err(failed)?;
     let done = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                 VALUES (?1, ?2, 1, ?3, 0)";
-    tx.execute(done, (number, edition.description.as_ref(), edition.checksum.as_ref())).map_err(failed)?;
-    tx.commit().map_err(failed)
+    tx.execute(done, (number, edition.description.as_ref(), edition.checksum.as_ref())).map(drop).map_err(failed)
 }
 
 /// Whether an edition is there; another one of its number is a failure.

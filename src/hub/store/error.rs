@@ -5,7 +5,7 @@ use std::{
 
 use rusqlite::ffi::{
     SQLITE_BUSY, SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE, SQLITE_FULL,
-    SQLITE_IOERR_SHMSIZE, SQLITE_LOCKED,
+    SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE, SQLITE_LOCKED,
 };
 
 use crate::core::{Code, Problem};
@@ -36,7 +36,7 @@ pub(super) trait Fault: Error + Send + Sync + 'static {
 
 impl Fault for rusqlite::Error {
     /// FULL (13) is what SQLite says where the system says that the disk is, except where it enlarges its shared memory
-    /// (4874, `SQLITE_IOERR_SHMSIZE`). All other writes that fail (778) may have other causes too.
+    /// (4874, `SQLITE_IOERR_SHMSIZE`). All other writes that fail (778) may have other causes too: see [`judged`].
     fn kind(&self) -> Kind {
         let Self::SqliteFailure(error, told) = self else { return Kind::Other };
         match error.extended_code {
@@ -70,7 +70,19 @@ impl Fault for sqlx::Error {
 
 /// What a database's error means: a taken slot, a name that exists, a full disk, or a failure of the database itself.
 pub(super) fn problem(error: impl Fault) -> Problem {
-    let (code, what) = match error.kind() {
+    let kind = error.kind();
+    told(kind, error)
+}
+
+/// As [`problem`], where one can look whether there is space: of a write that fails because a quota is used up SQLite says
+/// no more than that it has failed, and the number that the system gave is not to be had of it.
+pub(super) fn judged(error: rusqlite::Error, no_space: impl FnOnce() -> bool) -> Problem {
+    let unwritten = error.sqlite_error().is_some_and(|told| told.extended_code == SQLITE_IOERR_WRITE);
+    if unwritten && no_space() { told(Kind::Full, error) } else { problem(error) }
+}
+
+fn told(kind: Kind, error: impl Fault) -> Problem {
+    let (code, what) = match kind {
         Kind::Overlap => return Problem::new(Code::BookConflict, "another booking has this place at that time"),
         Kind::Exists => return Problem::new(Code::HubExists, "there is one of this name already"),
         Kind::Unknown => {
@@ -86,8 +98,12 @@ pub(super) fn problem(error: impl Fault) -> Problem {
 
 /// A file of the database that cannot be made or written.
 pub(super) fn unwritten(what: String, error: io::Error) -> Problem {
-    let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-    Problem::new(if full { Code::HubFull } else { Code::HubDatabase }, what).because(error)
+    Problem::new(if is_full(&error) { Code::HubFull } else { Code::HubDatabase }, what).because(error)
+}
+
+/// Whether the system says that there is no space, or none within a quota.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// A place without a hub's database, named by who does not make one.
@@ -161,6 +177,11 @@ mod tests {
         );
         let post = |code| problem(sqlx::Error::Database(Box::new(Told(code)))).code;
         assert_eq!(["53100", "53200"].map(post), [Code::HubFull, Code::HubDatabase]);
+        let looked = |code, no_space| {
+            judged(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None), || no_space).code
+        };
+        assert_eq!([true, false].map(|full| looked(778, full)), [Code::HubFull, Code::HubDatabase]);
+        assert_eq!([266, 2067, 5].map(|code| looked(code, true)), [Code::HubDatabase, Code::HubExists, Code::HubBusy]);
         let file = |kind: ErrorKind| unwritten("x".into(), kind.into()).code;
         assert_eq!(file(ErrorKind::StorageFull), Code::HubFull);
         assert_eq!(file(ErrorKind::PermissionDenied), Code::HubDatabase);

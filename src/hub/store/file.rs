@@ -1,11 +1,11 @@
 use std::{
-    fs::{self, File},
-    io::ErrorKind,
+    fs::{self, File, TryLockError},
+    io::{self, ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use super::error::{absent, unwritten};
+use super::error::{absent, is_full, unwritten};
 use crate::{
     core::{Code, Problem},
     engine::Lock,
@@ -46,17 +46,26 @@ pub(super) fn hold(path: &Path) -> Result<Lock, Problem> {
 
 /// Keeps hubs away while somebody who is none changes the tables; refused where one works on the file, which does not know
 /// the new ones. None where no hub ever held it: a lock file that is made here might be another user's than the hub's.
-pub(super) fn hold_for_upgrade(path: &Path) -> Result<Option<Lock>, Problem> {
+/// Several of them share it, since each waits until the other's change is done.
+pub(super) fn hold_for_upgrade(path: &Path) -> Result<Option<File>, Problem> {
     let lock = lock_of(path);
-    if !lock.exists() {
-        return Ok(None);
+    let fail = |e| Problem::new(Code::LocalFile, format!("cannot lock {}", lock.display())).because(e);
+    let mut file = match File::open(&lock) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(fail(e)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::Error(e)) => Err(fail(e)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let what = format!("a hub of an older kubecamp works on {} (process {})", path.display(), holder.trim());
+            Err(Problem::new(Code::HubRunning, what)
+                .hint("Start the hub anew with this kubecamp first: that changes its tables."))
+        }
     }
-    let held = Lock::take_file(&lock, |holder| {
-        let what = format!("a hub of an older kubecamp works on {} (process {holder})", path.display());
-        Problem::new(Code::HubRunning, what)
-            .hint("Start the hub anew with this kubecamp first: that changes its tables.")
-    });
-    held.map(Some)
 }
 
 fn lock_of(path: &Path) -> PathBuf {
@@ -75,6 +84,21 @@ pub(super) fn close_to_others(path: &Path) {
             tracing::warn!(file = %file.display(), %error, "others may read what belongs to the hub");
         }
     }
+}
+
+/// Whether the file system of a database takes no more of whoever asks, found by writing beside it: a quota shows in no
+/// figure.
+pub(super) fn has_no_space(path: &Path) -> bool {
+    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some(folder) = place.parent() else { return false };
+    // It has no name, and is gone in any case.
+    tempfile::tempfile_in(folder).and_then(fill).is_err_and(|error| is_full(&error))
+}
+
+/// Writes as much as SQLite writes at once.
+fn fill(mut file: File) -> io::Result<()> {
+    file.write_all(&[1; 64 << 10])?;
+    file.sync_all()
 }
 
 /// The database, SQLite's own files and the copies of older editions.
@@ -125,6 +149,16 @@ mod tests {
         let store = Store::open(&url).await.unwrap();
         assert_eq!(modes(), private(&["hub.db", "hub.db-shm", "hub.db-wal", "hub.db.before-1"]));
         store.close().await;
+    }
+
+    #[test]
+    fn a_disk_without_space_is_found_by_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!has_no_space(&folder.path().join("hub.db")), "there is space for the tests");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        assert!(fill(full).is_err_and(|error| is_full(&error)));
+        assert!(!has_no_space(Path::new("/nowhere/hub.db")), "what cannot be written for another reason is not full");
     }
 
     #[tokio::test]

@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rusqlite::Connection;
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
     backup::backup,
-    editions::{edition, for_sqlite, upgrade, upgrade_postgres},
+    editions::{edition, for_sqlite, newest, upgrade, upgrade_postgres},
     error::{absent, is_passing, problem},
     file,
     pulse::Pulse,
@@ -100,8 +101,7 @@ impl Store {
     async fn open_sqlite(path: &Path, who: Who) -> Result<Self, Problem> {
         file::prepare(path, who != Who::Guest)?;
         // Made once, above: a file that is taken away later is a failure, and no reason for an empty one.
-        let unread = |e| problem(e).detail([path.display().to_string()]);
-        let mut first = connect(path, PATIENCE).map_err(unread)?;
+        let mut first = connect_first(path).await.map_err(|unread| unread.detail([path.display().to_string()]))?;
         let had = edition(&first)?;
         if had == 0 && who == Who::Guest {
             return Err(absent(&path.display()));
@@ -110,12 +110,14 @@ impl Store {
         let alone = if who == Who::Hub { Some(Arc::new(file::hold(path)?)) } else { None };
         file::close_to_others(path);
         let editions = for_sqlite();
-        let known = editions.iter().map(|e| e.version).max().unwrap_or(0);
         // Nobody changes tables under a hub that works with them.
-        let old = who != Who::Hub && 0 < had && had < known;
+        let old = who != Who::Hub && 0 < had && had < newest(&editions);
         let quiet = if old { file::hold_for_upgrade(path)? } else { None };
-        backup(&first, path, known)?;
-        upgrade(&mut first, &editions)?;
+        upgrade(&mut first, &editions, || {
+            // By a connection of its own: the first one is in its transaction, of which others see nothing yet.
+            let reader = connect(path, PATIENCE).map_err(problem)?;
+            backup(&reader, path, newest(&editions)).map(drop)
+        })?;
         drop(quiet);
         let writer = Shelf::new(path, vec![first], 1, PATIENCE);
         let readers = Shelf::new(path, vec![], READERS, PATIENCE);
@@ -213,6 +215,18 @@ impl Store {
     }
 }
 
+/// The first connection to a SQLite file. It turns to WAL when nobody else reads it, for which SQLite does not wait: of two
+/// who open a new one at once the second has to try again.
+async fn connect_first(path: &Path) -> Result<Connection, Problem> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match connect(path, PATIENCE).map_err(problem) {
+            Err(busy) if is_passing(&busy) && Instant::now() < end => tokio::time::sleep(AGAIN).await,
+            opened => return opened,
+        }
+    }
+}
+
 /// The first connection to PostgreSQL, or why there is none: the pool would be silent for long, and then tell the time
 /// only. A server that is about to start is waited for.
 async fn reach(options: &PgConnectOptions) -> Result<PgConnection, Problem> {
@@ -251,8 +265,6 @@ fn address(options: &PgConnectOptions) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
-
     use super::*;
 
     /// Does something with the one connection that writes.
@@ -356,7 +368,7 @@ mod tests {
         let path = folder.path().join("hub.db");
         let url = format!("sqlite://{}", path.display());
         let mut old = Connection::open(&path).unwrap();
-        upgrade(&mut old, &for_sqlite()[..1]).unwrap();
+        upgrade(&mut old, &for_sqlite()[..1], || Ok(())).unwrap();
         let server = "INSERT INTO servers (id, address, cores, memory, labels, opening, zone, buffer, mode, health) \
                       VALUES ('one', '192.0.2.1', 8, 32768, '[]', 'always', 'UTC', 600, 'shared', 'healthy')";
         old.execute(server, ()).unwrap();
@@ -368,13 +380,51 @@ mod tests {
         store.close().await;
     }
 
+    /// Opens a database so often at once, each time on a thread with a runtime of its own, as processes do.
+    fn opened_at_once(url: &str, many: usize) -> Vec<Result<(), Problem>> {
+        let begin = std::sync::Barrier::new(many);
+        let open = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            begin.wait();
+            runtime.block_on(async {
+                Store::open(url).await?.close().await;
+                Ok::<(), Problem>(())
+            })
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..many).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn who_opens_a_database_that_another_makes_or_upgrades_waits() {
+        for round in 0..8 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("hub.db");
+            let old = round % 2 == 1;
+            if old {
+                upgrade(&mut Connection::open(&path).unwrap(), &for_sqlite()[..1], || Ok(())).unwrap();
+            }
+            let opened = opened_at_once(&format!("sqlite://{}", path.display()), 4);
+            assert!(opened.iter().all(Result::is_ok), "round {round}: {opened:?}");
+            let names = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+            let copies: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".before-")).collect();
+            let want: &[&str] = if old { &["hub.db.before-1"] } else { &[] };
+            assert_eq!(copies, want, "round {round}");
+            for copy in copies {
+                assert_eq!(edition(&Connection::open(folder.path().join(copy)).unwrap()).unwrap(), 1, "round {round}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn nobody_upgrades_a_database_under_a_hub_that_works_on_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let url = format!("sqlite://{}", path.display());
         let mut old = Connection::open(&path).unwrap();
-        upgrade(&mut old, &for_sqlite()[..1]).unwrap();
+        upgrade(&mut old, &for_sqlite()[..1], || Ok(())).unwrap();
         let hub = file::hold(&path).unwrap();
         for refused in [Store::open_existing(&url).await, Store::open(&url).await] {
             let problem = refused.unwrap_err();

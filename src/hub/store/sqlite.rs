@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use super::{
-    error::{is_passing, problem},
+    error::{is_passing, judged},
+    file::has_no_space,
     value::Arg,
 };
 use crate::core::{Code, Problem};
@@ -73,6 +74,11 @@ pub(super) fn slow<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// What an error of the database in this file means.
+pub(super) fn problem_at(path: &Path, error: rusqlite::Error) -> Problem {
+    judged(error, || slow(|| has_no_space(path)))
+}
+
 impl Shelf {
     /// At most `most` connections, beginning with one that is open.
     pub fn new(path: &Path, first: Vec<Connection>, most: u32, patience: Duration) -> Arc<Self> {
@@ -90,7 +96,7 @@ impl Shelf {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.path, self.patience).map_err(problem)?,
+            None => connect(&self.path, self.patience).map_err(|e| problem_at(&self.path, e))?,
         };
         Ok(Lent { shelf: Arc::clone(self), connection: Some(connection), _room: room })
     }
@@ -114,6 +120,10 @@ impl Lent {
         self.connection.as_ref().ok_or_else(|| Problem::new(Code::Internal, "a connection was used after its end"))
     }
 
+    fn problem(&self, error: rusqlite::Error) -> Problem {
+        problem_at(&self.shelf.path, error)
+    }
+
     /// Begins a transaction. One that writes waits for another process that does: as a task, so that its thread goes on,
     /// and whoever set it a time or gives it up is heard.
     pub async fn begin(&mut self, writes: bool) -> Result<(), Problem> {
@@ -132,16 +142,16 @@ impl Lent {
     /// Begins a transaction that writes, or is told at once that another process does.
     fn begin_to_write(&self) -> Result<(), Problem> {
         let connection = self.connection()?;
-        connection.busy_timeout(Duration::ZERO).map_err(problem)?;
-        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(problem);
-        connection.busy_timeout(self.shelf.patience).map_err(problem)?;
+        connection.busy_timeout(Duration::ZERO).map_err(|e| self.problem(e))?;
+        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.problem(e));
+        connection.busy_timeout(self.shelf.patience).map_err(|e| self.problem(e))?;
         begun
     }
 
     /// Commits: what is written is on the disk then.
     pub fn commit(&self) -> Result<(), Problem> {
         let connection = self.connection()?;
-        slow(|| connection.execute_batch("COMMIT")).map_err(problem)
+        slow(|| connection.execute_batch("COMMIT")).map_err(|e| self.problem(e))
     }
 
     /// Whether a transaction is open. SQLite ends one by itself where a disk is full or cannot be read.
@@ -151,7 +161,7 @@ impl Lent {
 
     /// Runs a statement; how many rows it changed.
     pub fn run(&self, sql: &str, args: &[Arg]) -> Result<u64, Problem> {
-        let changed = self.bound(sql, args)?.raw_execute().map_err(problem)?;
+        let changed = self.bound(sql, args)?.raw_execute().map_err(|e| self.problem(e))?;
         Ok(changed as u64)
     }
 
@@ -163,9 +173,9 @@ impl Lent {
         let columns = statement.column_count();
         let (mut rows, mut found) = (statement.raw_query(), vec![]);
         while found.len() < most
-            && let Some(row) = rows.next().map_err(problem)?
+            && let Some(row) = rows.next().map_err(|e| self.problem(e))?
         {
-            let values = (0..columns).map(|at| row.get(at)).collect::<Result<_, _>>().map_err(problem)?;
+            let values = (0..columns).map(|at| row.get(at)).collect::<Result<_, _>>().map_err(|e| self.problem(e))?;
             found.push(LiteRow { names: Arc::clone(&names), values });
         }
         Ok(found)
@@ -173,12 +183,12 @@ impl Lent {
 
     /// A statement with its values; it names them `$1`, `$2`, ..., in any order.
     fn bound(&self, sql: &str, args: &[Arg]) -> Result<rusqlite::CachedStatement<'_>, Problem> {
-        let mut statement = self.connection()?.prepare_cached(sql).map_err(problem)?;
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(|e| self.problem(e))?;
         for at in 1..=statement.parameter_count() {
             let number = statement.parameter_name(at).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
             let arg = number.and_then(|number| args.get(number.checked_sub(1)?));
             let arg = arg.ok_or_else(|| Problem::new(Code::Internal, format!("a statement lacks a value: {sql}")))?;
-            statement.raw_bind_parameter(at, arg).map_err(problem)?;
+            statement.raw_bind_parameter(at, arg).map_err(|e| self.problem(e))?;
         }
         Ok(statement)
     }

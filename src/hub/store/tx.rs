@@ -151,6 +151,12 @@ impl Tx {
         self.now
     }
 
+    /// Whether others write at the same time, so that what was read before a row was locked may be over by then: on
+    /// PostgreSQL, in a transaction that writes.
+    pub fn is_shared(&self) -> bool {
+        !self.reading && matches!(self.inner, Inner::Postgres(_))
+    }
+
     /// Refused once SQLite has rolled the transaction back by itself, as on a full disk: a statement after that would be a
     /// transaction of its own.
     fn still_open(&self) -> Result<(), Problem> {

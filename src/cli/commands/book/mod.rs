@@ -33,7 +33,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
     match command {
         BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
         BookCommand::Ls { all, past, server, hub } => {
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
             let open = (!past).then(|| "true".to_owned());
             let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
@@ -52,7 +52,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
                 ("most", Some(most.to_string())),
                 ("course", course.map(|c| c.to_string())),
             ];
-            let found: Vec<Free> = HubClient::new(&cx.places, &hub)?.find("/api/v1/free", &params).await?;
+            let found: Vec<Free> = HubClient::new(&cx.places, &hub.at)?.find("/api/v1/free", &params).await?;
             frees(hub.output, &found)?;
             if found.is_empty() {
                 let from = from.map_or_else(|| "now".to_owned(), local);
@@ -75,7 +75,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
         }
         BookCommand::Extend { change, by } => {
-            let client = HubClient::new(&cx.places, &change.hub)?;
+            let client = HubClient::new(&cx.places, &change.hub.at)?;
             let before: Booking = client.get(&format!("/api/v1/bookings/{}", change.id)).await?;
             let ends = before.window.ends + i64::from(by) * 60;
             // What was looked at is what is changed: two of them do not add up by accident.
@@ -103,7 +103,8 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
         }
         OneOrAll::All(id) => {
             let (path, body) = (format!("/api/v1/series/{id}/cancel"), json!({ "reason": reason, "version": seen }));
-            let gone: Vec<Booking> = HubClient::new(&cx.places, &hub)?.send(Method::POST, &path, &body, None).await?;
+            let gone: Vec<Booking> =
+                HubClient::new(&cx.places, &hub.at)?.send(Method::POST, &path, &body, None).await?;
             bookings(hub.output, &gone)
         }
     }
@@ -123,7 +124,7 @@ async fn one(
     body: &Value,
     version: Option<i64>,
 ) -> Result<(), Problem> {
-    let booking: Booking = HubClient::new(&cx.places, hub)?.send(method, path, body, version).await?;
+    let booking: Booking = HubClient::new(&cx.places, &hub.at)?.send(method, path, body, version).await?;
     bookings(hub.output, &[booking])
 }
 
@@ -155,7 +156,7 @@ fn late(problem: Problem, wish: &WishArgs) -> Problem {
 async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
     let (first, notes) = request(&wish)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
-    let client = HubClient::new(&cx.places, &wish.hub)?;
+    let client = HubClient::new(&cx.places, &wish.hub.at)?;
     let Some(weeks) = weeks else {
         let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
         let made: Booking = made.map_err(|problem| late(problem, &wish))?;
@@ -196,7 +197,7 @@ async fn relocate(
     server: Option<ServerId>,
     zone: Option<&Zone>,
 ) -> Result<(), Problem> {
-    let client = HubClient::new(&cx.places, &change.hub)?;
+    let client = HubClient::new(&cx.places, &change.hub.at)?;
     let path = format!("/api/v1/bookings/{}", change.id);
     let before: Booking = client.get(&path).await?;
     // What has begun or is over stays where it is: there is nothing to list, and a script shall not take that for done.
@@ -234,7 +235,7 @@ async fn relocate(
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
-    let client = HubClient::new(&cx.places, hub)?;
+    let client = HubClient::new(&cx.places, &hub.at)?;
     let body = json!({ "kind": "feed", "label": "calendar" });
     let made: Value = client.secret("/api/v1/tokens", &body).await?;
     let url = made["url"].as_str().unwrap_or_default();
@@ -257,7 +258,7 @@ async fn plan(
     let (mut want, notes) = class_file::read(&text).map_err(named)?;
     want.reason = reason.or(want.reason);
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
-    let client = HubClient::new(&cx.places, hub)?;
+    let client = HubClient::new(&cx.places, &hub.at)?;
     if book {
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
         if made.is_empty() {

@@ -21,7 +21,7 @@ use crate::{
 
 /// Fetches a certificate for the slot and hands over to the system's ssh, or gives the configuration for it.
 pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems> {
-    let client = HubClient::new(&cx.places, &args.hub)?;
+    let client = HubClient::new(&cx.places, &args.hub.at)?;
     let key = key_file(args.identity)?;
     let booking: Booking = match args.id {
         Some(id) => client.get(&format!("/api/v1/bookings/{id}")).await?,

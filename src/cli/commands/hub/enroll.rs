@@ -19,10 +19,10 @@ use super::{
 use crate::{
     bundle::Bundle,
     cli::{
-        args::{ConnectArgs, EnrollArgs, HubArgs, UnenrollArgs},
+        args::{ConnectArgs, EnrollArgs, HubAt, UnenrollArgs},
         ask::confirm,
         hub_client::HubClient,
-        output::{self, Format, Show},
+        output::{self, Show},
         store::Store,
         targets,
     },
@@ -30,7 +30,7 @@ use crate::{
     engine::{Crew, Journal, Lock, Mode, Phase, Run, run_flow},
     flows,
     host::Host,
-    hub::gate,
+    hub::gate::{self, agent::LEAST_POLL},
     inventory,
     phases::{Enrolment, GateLeave, GateMachines},
     profile::{self, Lab, Mirror},
@@ -117,23 +117,18 @@ fn what_stays(group: &str, remove_accounts: bool) -> String {
 
 /// The hub that is to hear that a server leaves it, where somebody is signed in.
 fn told_hub(cx: &Context, args: &UnenrollArgs) -> Result<Option<HubClient>, Problem> {
-    let (hub, hub_ca) = (args.hub.clone(), args.hub_ca.clone());
-    let named = HubArgs { hub, hub_ca, insecure: args.insecure, output: Format::Table };
-    match HubClient::new(&cx.places, &named) {
-        Err(problem) if args.hub.is_some() => Err(problem),
-        client => Ok(client.ok().filter(HubClient::is_signed_in)),
-    }
+    Ok(HubClient::if_known(&cx.places, &args.at)?.filter(HubClient::is_signed_in))
 }
 
 /// The hub as this computer reaches it, where somebody is signed in: at the address that the server gets, else at that of
 /// the last login, since a server may know the hub by another address.
 fn hub_of(cx: &Context, args: &EnrollArgs) -> Result<Option<HubClient>, Problem> {
-    let named = |hub| HubArgs { hub, hub_ca: args.hub_ca.clone(), insecure: args.insecure, output: Format::Table };
+    let named = |hub| HubAt { hub, hub_ca: args.hub_ca.clone(), insecure: args.insecure };
     let same = HubClient::new(&cx.places, &named(Some(args.hub.clone())))?;
     if same.is_signed_in() {
         return Ok(Some(same));
     }
-    let last = HubClient::new(&cx.places, &named(None)).ok().filter(HubClient::is_signed_in);
+    let last = HubClient::if_known(&cx.places, &named(None))?.filter(HubClient::is_signed_in);
     if let Some(last) = &last {
         output::say(&format!("Keys and token are those of the hub {}, where you are signed in.", last.hub()));
     }
@@ -177,6 +172,7 @@ impl Files {
         if args.machines.is_some() && more.as_ref().is_some_and(machines) {
             found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
         }
+        ok(more.as_deref().map(check_poll), &mut found);
         ok(args.bundle.as_deref().map(Bundle::open), &mut found);
         if let Err(problems) = profile::with_mirrors(&frame(), mirrors_of(&args.mirror)) {
             found.extend(problems.into_vec());
@@ -185,6 +181,23 @@ impl Files {
         let (admin_key, program) = (admin_key.unwrap_or_default(), program.unwrap_or_default());
         Ok(Self { token, user_ca, plan_key, admin_key, admin_file, hub_ca, more, program })
     }
+}
+
+/// What is looked at of an agent's configuration before it is on the server; all of it the agent reads there.
+#[derive(Deserialize)]
+struct More {
+    #[serde(default)]
+    poll: Option<u64>,
+}
+
+/// Refuses an agent that asks the hub too often for no-shows to be found.
+fn check_poll(more: &str) -> Result<(), Problem> {
+    let more = serde_yaml::from_str_with_options::<More>(more, serde_yaml::options! { with_snippet: false });
+    let poll = more.ok().and_then(|more| more.poll);
+    let Some(short) = poll.filter(|poll| *poll < LEAST_POLL) else { return Ok(()) };
+    let what = format!("--agent-config has a poll of {short} s, with which the hub finds nobody to be a no-show");
+    let hint = format!("Leave it out, which means 5, or use {LEAST_POLL} or more.");
+    Err(Problem::new(Code::GateConfig, what).hint(hint))
 }
 
 /// The value, or its problem among the others.
@@ -371,6 +384,17 @@ async fn carry_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_asks_too_often_is_refused() {
+        for good in ["", "poll: 4\n", "lead: 900\n", "commands:\n  limit: 1\n", "poll: soon\n"] {
+            assert!(check_poll(good).is_ok(), "{good:?}");
+        }
+        for bad in ["poll: 1\n", "lead: 900\npoll: 3\ncommands: {reset: [a, b]}\n", "{poll: 0}"] {
+            let refused = check_poll(bad).unwrap_err();
+            assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("4 or more"), "{bad:?}");
+        }
+    }
 
     #[test]
     fn endpoints_of_one_registry_stand_together() {

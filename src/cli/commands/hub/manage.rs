@@ -37,7 +37,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
     heading: &[&str],
     row: impl Fn(&T) -> Vec<String>,
 ) -> Result<(), Problem> {
-    let all: Vec<T> = HubClient::new(&cx.places, hub)?.get(path).await?;
+    let all: Vec<T> = HubClient::new(&cx.places, &hub.at)?.get(path).await?;
     output::value(hub.output, &all, |_| rows(heading, &all, row))
 }
 
@@ -62,12 +62,12 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
         UserCommand::Add { login, full_name, role, key, zone, hub } => {
             let keys = keys(&key)?;
             let body = json!({ "id": login, "name": full_name, "role": role, "zone": zone, "keys": keys });
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             let made: Person = client.send(Method::POST, "/api/v1/people", &body, None).await?;
             output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))
         }
         UserCommand::Link { login, hub } => {
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             let path = format!("/api/v1/people/{login}/link");
             let made: Value = client.secret(&path, &json!({})).await?;
             let link = link(&made);
@@ -113,7 +113,7 @@ async fn change_person(
     login: &PersonId,
     to: impl FnOnce(Person) -> Person,
 ) -> Result<(), Problem> {
-    let client = HubClient::new(&cx.places, hub)?;
+    let client = HubClient::new(&cx.places, &hub.at)?;
     let path = format!("/api/v1/people/{login}");
     let there: Person = client.get(&path).await?;
     let seen = there.version;
@@ -142,7 +142,7 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
         }
         GroupCommand::Remove { group, hub } => {
             let path = format!("/api/v1/groups/{group}");
-            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
             output::say(&format!("Group {group} is removed."));
             return Ok(());
         }
@@ -150,7 +150,7 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
             (hub, Method::DELETE, format!("/api/v1/groups/{group}/members/{login}"), json!({}))
         }
     };
-    let made: Group = HubClient::new(&cx.places, &hub)?.send(method, &path, &body, None).await?;
+    let made: Group = HubClient::new(&cx.places, &hub.at)?.send(method, &path, &body, None).await?;
     output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), group_row))
 }
 
@@ -169,7 +169,7 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
         CourseCommand::Set { course, title, policy, hub } => {
             let named = policy.map(|file| rules::read(&file, &read(&file)?)).transpose()?;
             let path = format!("/api/v1/courses/{course}");
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             let there = match client.get::<Course>(&path).await {
                 Ok(there) => Some(there),
                 Err(problem) if problem.code == Code::HubUnknown => None,
@@ -186,7 +186,7 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
         CourseCommand::Import { course, file, hub } => {
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             let done: Imported = client.text(&format!("/api/v1/courses/{course}/roster"), read(&file)?).await?;
             output::value(hub.output, &done, |_| {
                 format!("{} added, {} changed, {} as they were\n", done.added, done.changed, done.same)
@@ -204,7 +204,7 @@ fn actor(text: String) -> String {
 /// `kubecamp hub audit`.
 pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> {
     let params = [("subject", args.subject), ("actor", args.actor.map(actor)), ("most", Some(args.most.to_string()))];
-    let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub)?.find("/api/v1/audit", &params).await?;
+    let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/audit", &params).await?;
     let row = |a: &AuditRow| {
         let step = a
             .to_state
@@ -219,7 +219,7 @@ pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> 
 
 /// `kubecamp hub doctor`.
 pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
-    let found: Checkup = HubClient::new(&cx.places, &hub)?.get("/api/v1/doctor").await?;
+    let found: Checkup = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/doctor").await?;
     output::value(hub.output, &found, |_| {
         let notes: String = found.notes.iter().map(|n| format!("note: {}\n", printable(n))).collect();
         let (bookings, rows) = (count(found.bookings as u64, "booking"), count(found.audit as u64, "audit row"));

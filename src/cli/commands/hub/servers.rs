@@ -65,7 +65,7 @@ fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
 pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
     match command {
         ServerCommand::List { hub } => {
-            let all: Vec<Server> = HubClient::new(&cx.places, &hub)?.get("/api/v1/servers").await?;
+            let all: Vec<Server> = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/servers").await?;
             output::value(hub.output, &all, |_| headed(|heading| rows(heading, &all, row)))
         }
         ServerCommand::Add {
@@ -86,7 +86,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let buffer = i64::from(buffer) * 60;
             let new =
                 NewServer { id: server, address, course, cores, memory, disk, labels, opening, zone, buffer, mode };
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             let made: Server = client.send(Method::POST, "/api/v1/servers", &new, None).await?;
             show(&hub, &made)?;
             if made.is_strange() {
@@ -97,7 +97,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             Ok(())
         }
         ServerCommand::Set { server, change, hub } => {
-            let (client, path) = (HubClient::new(&cx.places, &hub)?, format!("/api/v1/servers/{server}"));
+            let (client, path) = (HubClient::new(&cx.places, &hub.at)?, format!("/api/v1/servers/{server}"));
             let there: Server = client.get(&path).await?;
             let seen = there.version;
             let after: Changed = client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?;
@@ -112,14 +112,14 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         }
         ServerCommand::Remove { server, hub } => {
             let path = format!("/api/v1/servers/{server}");
-            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
             output::say(&format!(
                 "Server {server} is removed. While its gate stands it lets nobody in: kubecamp hub unenroll takes it off."
             ));
             Ok(())
         }
         ServerCommand::Health { server, health, reason, hub } => {
-            let client = HubClient::new(&cx.places, &hub)?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
             // Before: a moment later the hub has moved some.
             let hit = if health == Health::Away { hit(&client, &server).await? } else { vec![] };
             let (path, body) =
@@ -131,7 +131,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         ServerCommand::Maintenance { list: true, server, hub, .. } => closed(cx, &hub, server.as_ref()).await,
         ServerCommand::Maintenance { end: Some(number), hub, .. } => {
             let path = format!("/api/v1/maintenance/{number}");
-            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
             output::say(&format!("Maintenance {number} is over."));
             Ok(())
         }
@@ -144,11 +144,11 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         }
         ServerCommand::Token { server, hub } => {
             let path = format!("/api/v1/servers/{server}/agent-token");
-            let made: Value = HubClient::new(&cx.places, &hub)?.secret(&path, &json!({})).await?;
+            let made: Value = HubClient::new(&cx.places, &hub.at)?.secret(&path, &json!({})).await?;
             output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))
         }
         ServerCommand::Keys { hub } => {
-            let keys: Value = HubClient::new(&cx.places, &hub)?.get("/api/v1/gate").await?;
+            let keys: Value = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/gate").await?;
             let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
             output::value(hub.output, &keys, |_| {
                 table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
@@ -181,7 +181,7 @@ fn changed(there: Server, to: ServerChange) -> NewServer {
 
 async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Result<(), Problem> {
     let path = format!("/api/v1/servers/{server}/maintenance");
-    let made: Value = HubClient::new(&cx.places, hub)?.send(Method::POST, &path, body, None).await?;
+    let made: Value = HubClient::new(&cx.places, &hub.at)?.send(Method::POST, &path, body, None).await?;
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
     let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     if booked > 0 {
@@ -220,7 +220,7 @@ fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
 async fn closed(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<(), Problem> {
     let ahead = Window { starts: Clock::system().now(), ends: Epoch::LAST };
     let params = [("from", Some(ahead.starts.0.to_string())), ("to", Some(ahead.ends.0.to_string()))];
-    let mut all: Vec<Maintenance> = HubClient::new(&cx.places, hub)?.find("/api/v1/maintenance", &params).await?;
+    let mut all: Vec<Maintenance> = HubClient::new(&cx.places, &hub.at)?.find("/api/v1/maintenance", &params).await?;
     all.retain(|m| server.is_none_or(|s| m.server == *s));
     let row = |m: &Maintenance| {
         let reason = printable(&m.reason).to_string();

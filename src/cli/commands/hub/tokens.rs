@@ -18,13 +18,13 @@ pub(super) async fn token(cx: &Context, command: TokenCommand) -> Result<(), Pro
     match command {
         TokenCommand::Ls { person, hub } => {
             let path = person.map_or_else(|| "/api/v1/tokens".to_owned(), |id| format!("/api/v1/people/{id}/tokens"));
-            let all: Vec<TokenRow> = HubClient::new(&cx.places, &hub)?.get(&path).await?;
+            let all: Vec<TokenRow> = HubClient::new(&cx.places, &hub.at)?.get(&path).await?;
             let made = zoned("MADE");
             output::value(hub.output, &all, |_| rows(&["TOKEN", "FOR", "LABEL", &made, "ENDS", "USED"], &all, row))
         }
         TokenCommand::Revoke { token, hub } => {
             let path = format!("/api/v1/tokens/{token}");
-            HubClient::new(&cx.places, &hub)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
             output::say(&format!("Token {token} has ended: whoever has it is signed out."));
             Ok(())
         }

@@ -117,7 +117,86 @@ fn alternatives_are_the_nearest() {
     assert_eq!(starts, ["2026-11-23T11:30:00Z", "2026-11-23T08:30:00Z", "2026-11-23T12:00:00Z"]);
 }
 
+#[test]
+fn weeks_in_which_nothing_is_free_are_leapt_over() {
+    let now = at("2026-11-23T08:00:00Z");
+    let within = Window { starts: now, ends: now + 100 * 86_400 };
+    let policy = Policy { grid: 5u16.try_into().unwrap(), horizon: 366, ..Policy::default() };
+    let of = |n: usize| {
+        let mut ground = ground(server("a", Mode::Exclusive, 8, 32));
+        match n % 3 {
+            0 => ground.held.add(Held { booking: id(n), place: 0, busy: within, layout: layout("1x4c12g") }),
+            1 => ground.closed.push(Maintenance {
+                id: 1,
+                server: ground.server.id.clone(),
+                window: within,
+                reason: "fan".into(),
+            }),
+            _ => ground.server.opening = "sun 03:00-03:30".parse().unwrap(),
+        }
+        ground
+    };
+    let grounds: Vec<Ground> = (0..60).map(of).collect();
+    let ask = Ask { layout: layout("1x4c12g"), length: 3600, within, labs: &[], apart: &[] };
+    let began = std::time::Instant::now();
+    assert!(free_slots(&grounds, &policy, now, ask, 200).is_empty());
+    assert!(alternatives(&grounds, &policy, now, now + 50 * 86_400, ask, 3).is_empty());
+    // To try each of the raster's lines takes more than ten times as long.
+    assert!(began.elapsed().as_secs_f64() < 1.0, "{:?}", began.elapsed());
+}
+
 proptest! {
+    #[test]
+    fn what_is_leapt_over_cannot_be_had(
+        taken in prop::collection::vec((0i64..200, 1i64..30, 0usize..3), 0..40),
+        work in prop::collection::vec((0i64..200, 1i64..40), 0..3),
+        own in prop::collection::vec((0i64..200, 1i64..12), 0..3),
+        hours in prop::sample::select(&["always", "mon-sun 08:00-20:00", "sat-sun 22:00-03:00"][..]),
+        minutes in prop::sample::select(&[15u16, 30, 120][..]), notice in prop::sample::select(&[0u32, 90][..]),
+        shared in any::<bool>(), berlin in any::<bool>(), steps in 1i64..6, wish in 0i64..200,
+    ) {
+        let quarter = 900;
+        let base = at("2026-10-24T06:00:00Z");
+        let window = |(start, length): (i64, i64)| {
+            let starts = base + start * quarter;
+            Window { starts, ends: starts + length * quarter }
+        };
+        let mut ground = ground(server("a", if shared { Mode::Shared } else { Mode::Exclusive }, 16, 64));
+        ground.server.opening = hours.parse().unwrap();
+        if berlin {
+            // Clocks change in the second night.
+            ground.server.zone = "Europe/Berlin".parse().unwrap();
+        }
+        for (n, (start, length, which)) in taken.into_iter().enumerate() {
+            let place = if shared { n as u32 % 5 } else { 0 };
+            let (busy, layout) = (window((start, length)), Layout::SHIPPED[which]);
+            ground.held.add(Held { booking: id(n), place, busy, layout });
+        }
+        for (n, span) in work.into_iter().enumerate() {
+            let (server, window) = (ground.server.id.clone(), window(span));
+            ground.closed.push(Maintenance { id: n as i64, server, window, reason: "fan".into() });
+        }
+        let own: Vec<Window> = own.into_iter().map(window).collect();
+        let policy = Policy { grid: minutes.try_into().unwrap(), notice, ..Policy::default() };
+        let (now, within, wish) = (base + 1000, window((0, 200)), base + wish * quarter);
+        let length = steps * policy.grid.seconds();
+        let ask = Ask { layout: layout("1x4c12g"), length, within, labs: &[], apart: &own };
+        let lines = policy.grid.lines(&ground.server.zone, within);
+        let mut by_hand: Vec<Window> = lines.map(|starts| Window { starts, ends: starts + length }).collect();
+        by_hand.retain(|w| {
+            within.covers(*w)
+                && !own.iter().any(|own| own.overlaps(*w))
+                && policy.allows(&ground.server, now, *w).is_ok()
+                && ground.place_for(*w, ask.layout).is_some()
+        });
+        let grounds = [ground];
+        let when = |found: Vec<Free>| found.into_iter().map(|f| f.window).collect::<Vec<_>>();
+        prop_assert_eq!(&when(free_slots(&grounds, &policy, now, ask, usize::MAX)), &by_hand);
+        by_hand.sort_by_key(|w| ((w.starts - wish).abs(), w.starts < wish));
+        by_hand.truncate(3);
+        prop_assert_eq!(when(alternatives(&grounds, &policy, now, wish, ask, 3)), by_hand);
+    }
+
     #[test]
     fn going_outwards_finds_the_nearest_of_all(
         taken in prop::collection::vec((0usize..2, 0i64..300, 1i64..12), 0..60), wish in 0i64..300, steps in 1i64..6,

@@ -15,6 +15,10 @@ use crate::{
     profile::{self, Layout, Mirror},
 };
 
+/// The shortest pause, in seconds, with which a server can be enrolled. When an agent was heard the hub waits a while for
+/// what it tells right after that; of one that is heard again by then it never knows all, and finds nobody to be a no-show.
+pub const LEAST_POLL: u64 = 4;
+
 /// The agent's configuration, as `hub enroll` writes it: YAML.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -50,7 +54,7 @@ pub struct Config {
     /// How long before its start a slot's lab is brought up, in seconds.
     #[serde(default = "lead")]
     pub lead: Epoch,
-    /// How often the hub is asked, in seconds.
+    /// How often the hub is asked, in seconds; less than [`LEAST_POLL`] is for tests.
     #[serde(default = "poll")]
     pub poll: u64,
     /// How long evicting is tried before the slot is quarantined, in seconds.

@@ -23,7 +23,7 @@ mod time;
 mod welcome;
 mod world;
 
-pub use config::{Config, MachinesConfig};
+pub use config::{Config, LEAST_POLL, MachinesConfig};
 pub use courier::{HttpLink, HubLink};
 pub use entry::{Entry, Line, Step};
 pub use hand_over::{Commands, HandOver, Kept};
