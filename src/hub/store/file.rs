@@ -49,7 +49,7 @@ pub(super) fn hold(path: &Path) -> Result<Lock, Problem> {
 /// Several of them share it, since each waits until the other's change is done.
 pub(super) fn hold_for_upgrade(path: &Path) -> Result<Option<File>, Problem> {
     let lock = lock_of(path);
-    let fail = |e| Problem::new(Code::LocalFile, format!("cannot lock {}", lock.display())).because(e);
+    let fail = |e| unwritten(format!("{} cannot be locked", lock.display()), e);
     let mut file = match File::open(&lock) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),

@@ -366,7 +366,7 @@ pub async fn what_an_agent_forgot_is_quarantined_and_its_server_comes_back(desk:
     let token = desk.make_agent_token(&console, at(20), &one).await.unwrap().text;
     desk.caller_of(at(20), &token).await.unwrap();
     let plan = desk.plan_for(&agent("one"), at(61), &one).await.unwrap();
-    assert_eq!(plan.slots.iter().map(|s| s.booking.clone()).collect::<Vec<_>>(), [first.id.clone()]);
+    assert_eq!(plan.slots.iter().map(|s| s.booking.clone()).collect::<Vec<_>>(), std::slice::from_ref(&first.id));
     assert_eq!(report(&desk, 1, &first, Step::Missed, 61).await, Taken::Applied);
     assert_eq!(state(&desk, &first).await, State::Quarantined, "nobody can prove what became of it");
     let there = desk.server(&console, at(61), &one).await.unwrap();
