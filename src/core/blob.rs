@@ -31,6 +31,7 @@ pub struct Blob {
     size: u64,
     sha256: Arc<OnceLock<String>>,
     open: Arc<Open>,
+    unpacked: Option<Arc<(u64, String)>>,
 }
 
 impl Blob {
@@ -40,7 +41,15 @@ impl Blob {
         sha256: impl Into<String>,
         open: impl Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static,
     ) -> Self {
-        Self { size, sha256: Arc::new(OnceLock::from(sha256.into())), open: Arc::new(open) }
+        Self { size, sha256: Arc::new(OnceLock::from(sha256.into())), open: Arc::new(open), unpacked: None }
+    }
+
+    /// The same bytes, which are one or more zstd frames, for a host that unpacks them as they come: the file there has
+    /// `size` bytes with the lower-case hex digest `sha256`.
+    #[must_use]
+    pub fn unpacked_on_arrival(mut self, size: u64, sha256: &str) -> Self {
+        self.unpacked = Some(Arc::new((size, sha256.to_owned())));
+        self
     }
 
     /// A blob in memory.
@@ -74,7 +83,7 @@ impl Blob {
             let sha256 = digest(&mut file).ok().filter(|(read, _)| *read == size).map(|(_, sha256)| sha256);
             let _ = coming.set(sha256.unwrap_or_default());
         })?;
-        Ok(Self { size, sha256: done, open: Arc::new(move || Ok(Box::new(fs::File::open(&path)?))) })
+        Ok(Self { size, sha256: done, open: Arc::new(move || Ok(Box::new(fs::File::open(&path)?))), unpacked: None })
     }
 
     /// Length in bytes.
@@ -85,6 +94,21 @@ impl Blob {
     /// SHA-256 as lower-case hex; waits while it is still being computed, see [`Blob::hashing`].
     pub fn sha256(&self) -> &str {
         self.sha256.wait()
+    }
+
+    /// Whether a host unpacks the bytes as they come, see [`Blob::unpacked_on_arrival`].
+    pub fn is_packed(&self) -> bool {
+        self.unpacked.is_some()
+    }
+
+    /// Length in bytes of the file that a host gets.
+    pub fn arrived_size(&self) -> u64 {
+        self.unpacked.as_ref().map_or(self.size, |unpacked| unpacked.0)
+    }
+
+    /// SHA-256 of the file that a host gets, as lower-case hex; may wait as [`Blob::sha256`] does.
+    pub fn arrived_sha256(&self) -> &str {
+        self.unpacked.as_ref().map_or_else(|| self.sha256(), |unpacked| &unpacked.1)
     }
 
     /// A reader from the first byte.

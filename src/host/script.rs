@@ -56,8 +56,10 @@ fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) 
         .map(|(name, value)| format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose())))
         .collect();
     let wait = patience(limit);
+    // Only what waits for something else too asks for the time.
+    let until = if text.contains("KC_UNTIL") { format!("KC_UNTIL=$(($(date +%s) + {wait})); ") } else { String::new() };
     format!(
-        "KC_UNTIL=$(($(date +%s) + {wait})); mkdir -p -m 700 {LOCKS} && exec 8>>{LOCKS}/{lock} || exit 1\n\
+        "{until}[ -d {LOCKS} ] || mkdir -p -m 700 {LOCKS} || exit 1; exec 8>>{LOCKS}/{lock} || exit 1\n\
          flock -w {wait} 8 || {{ echo 'an earlier step still runs' >&2; exit {LOCKED}; }}\n{LIB}\n{values}\n\
          (\n{text}\n) 8>&-\n"
     )

@@ -6,7 +6,6 @@ use crate::{
     bundle::{Bundle, Kind, Member},
     core::{PhaseId, Problem, shell::quote},
     engine::{Change, Check, Phase, Step, Upload, View},
-    transport::HASH,
 };
 
 /// Puts the bundle's programs on the host.
@@ -28,35 +27,53 @@ fn each(wanted: &str, body: &str) -> String {
     format!("printf '%s' {} | while read -r sha size path; do {body}; done", quote(wanted))
 }
 
+/// Where it stands which programs were verified on arrival, and as what they lay on the disk then.
+const VERIFIED: &str = "/var/lib/kubecamp/binaries";
+
+/// The same, with `$mark` of each, its line in [`VERIFIED`] as it is now. One program looks at all of the files: starting one for
+/// each takes a busy host longer than all else here.
+fn each_marked(wanted: &str, body: &str) -> String {
+    let paths = wanted.lines().filter_map(|l| l.splitn(3, ' ').nth(2)).map(quote).collect::<Vec<_>>().join(" ");
+    let mark = "rest=${now#*\"$nl$path \"}; mark=\"$sha $size $path ${rest%%\"$nl\"*}\"";
+    format!(
+        "nl='\n'; now=\"$nl$(stat -c '%n %s:%Y' -- {paths})\" || exit 1\n{}",
+        each(wanted, &format!("{mark}; {body}"))
+    )
+}
+
+/// A check that all were verified, and are what they were then. Hashing 300 MB on every run would cost a second per host: size and
+/// time of change prove that a file is still the one whose digest was right on arrival. A prepared machine may have more.
+fn verified(wanted: &str) -> String {
+    let all = each_marked(wanted, "case $known in *\"$nl$mark$nl\"*) ;; *) exit 1 ;; esac");
+    format!("nl='\n'; known=\"$nl$(cat {VERIFIED})$nl\" || exit 1\n{all}")
+}
+
+/// Writes down what was verified.
+fn verify(wanted: &str) -> String {
+    format!("( {} ) > {VERIFIED}.part && mv {VERIFIED}.part {VERIFIED}", each_marked(wanted, "echo \"$mark\""))
+}
+
+/// A check that all are in the host's manifest.
+fn kept(wanted: &str) -> String {
+    let known = "awk -F '\t' '!asked { if ($1 == \"file\") known[$3]; next } \
+                 { sub(/^[^ ]* [^ ]* /, \"\") } !($0 in known) { exit 1 }'";
+    format!("printf '%s' {} | {known} /var/lib/kubecamp/manifest asked=1 -", quote(wanted))
+}
+
+/// Remembers what will be replaced.
+fn keep(wanted: &str) -> String {
+    each(wanted, "kc_dirs \"${path%/*}\" && kc_keep \"$path\" || exit 1")
+}
+
 impl Binaries {
-    /// A host that has zstd gets the compressed bytes, a third of the whole, and unpacks one while the next travels.
+    /// A host that has zstd gets the compressed bytes, a third of the whole.
     fn upload(&self, member: &Member, to: String, zstd: bool) -> Upload {
-        let what = member.name.clone();
-        if !zstd {
-            return Upload {
-                what,
-                blob: self.bundle.plain(member),
-                to,
-                mode: 0o755,
-                have: String::new(),
-                then: String::new(),
-            };
-        }
-        let then = format!(
-            "{HASH} p={path}.kc-part; zstd -qdc \"$KC_FILE\" > \"$p\" || {{ rm -f \"$p\"; exit 1; }}\n\
-             set -- $(h <\"$p\"); [ \"$1\" = {sha256} ] || {{ rm -f \"$p\"; echo \"the digest is $1, not {sha256}\" >&2; exit 1; }}\n\
-             chmod 755 \"$p\" && mv -fT \"$p\" {path} && rm -f \"$KC_FILE\"",
-            path = quote(&to),
-            sha256 = member.plain.sha256
-        );
-        let have = format!(
-            "{HASH} [ -x {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && set -- $(h <{path}) && [ \"$1\" = {sha256} ]",
-            path = quote(&to),
-            size = member.plain.size,
-            sha256 = member.plain.sha256
-        );
-        let to = format!("/var/lib/kubecamp/incoming/{}.zst", member.name);
-        Upload { what, blob: self.bundle.stored(member), to, mode: 0o600, have, then }
+        let blob = if zstd {
+            self.bundle.stored(member).unpacked_on_arrival(member.plain.size, &member.plain.sha256)
+        } else {
+            self.bundle.plain(member)
+        };
+        Upload { what: member.name.clone(), blob, to, mode: 0o755, have: String::new(), then: String::new() }
     }
 }
 
@@ -82,26 +99,10 @@ impl Phase for Binaries {
             wanted.push_str(&format!("{} {} {to}\n", member.plain.sha256, member.plain.size));
             files.push(self.upload(member, to, view.facts().yes("tool.zstd")));
         }
-        // Hashing 300 MB on every run would cost a second per host: size and time of change prove that a file is
-        // still the one whose digest was verified on arrival.
-        // A prepared machine may have more than this node needs.
-        let check = each(
-            &wanted,
-            "grep -qxF \"$sha $size $path $(stat -c %s:%Y \"$path\")\" /var/lib/kubecamp/binaries || exit 1",
-        );
-        let kept = each(&wanted, "grep -q \"^file\t[^\t]*\t$path\\$\" /var/lib/kubecamp/manifest || exit 1");
-        let before = each(
-            &wanted,
-            "kc_dirs \"$(dirname \"$path\")\" && { kc_known file \"$path\" || kc_keep \"$path\"; } || exit 1",
-        );
-        let after = format!(
-            "{} > /var/lib/kubecamp/binaries.part && mv /var/lib/kubecamp/binaries.part /var/lib/kubecamp/binaries",
-            each(&wanted, "echo \"$sha $size $path $(stat -c %s:%Y \"$path\")\"")
-        );
+        let put = Change::Upload { files, then: verify(&wanted) };
         Ok(vec![
-            Step::script("keep", "remember files that will be replaced", Check::Script(kept), before),
-            Step::new("install", "upload the programs", Check::Script(check), Change::Upload { files, then: after })
-                .limit(120),
+            Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),
+            Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120),
         ])
     }
 }
@@ -109,6 +110,63 @@ impl Phase for Binaries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn runs(script: &str) -> bool {
+        std::process::Command::new("sh").args(["-c", script]).status().unwrap().success()
+    }
+
+    #[test]
+    fn a_file_counts_as_verified_as_long_as_it_lies_there_as_it_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        let paths = [format!("{root}/kube"), format!("{root}/kube let"), format!("{root}/kubelet")];
+        for path in &paths {
+            std::fs::write(path, "1234").unwrap();
+        }
+        let wanted: String = paths.iter().map(|path| format!("5e1f 4 {path}\n")).collect();
+        let text = |script: String| script.replace(VERIFIED, &format!("{root}/binaries"));
+        let (check, after) = (text(verified(&wanted)), text(verify(&wanted)));
+        assert!(!runs(&check), "nothing was verified yet");
+        assert!(runs(&after) && runs(&check));
+        for path in &paths {
+            std::fs::write(path, "12345").unwrap();
+            assert!(!runs(&check), "{path}");
+            assert!(runs(&after) && runs(&check));
+            std::fs::remove_file(path).unwrap();
+            assert!(!runs(&check) && !runs(&after), "{path}");
+            std::fs::write(path, "1234").unwrap();
+            assert!(runs(&after) && runs(&check));
+        }
+        // A prepared machine has more; a node that needs more than is there has not got it.
+        assert!(runs(&text(verified(&format!("{}\n", wanted.lines().next().unwrap())))));
+        assert!(!runs(&text(verified(&wanted.replacen("5e1f", "5e10", 1)))));
+    }
+
+    #[test]
+    fn every_file_that_will_be_replaced_is_remembered_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let text = |script: String| script.replace("/var/lib/kubecamp", &root);
+        let wanted = format!("0 1 {root}/bin/new\n0 1 {root}/bin/deep/er\n0 1 {root}/old\n");
+        std::fs::write(dir.path().join("old"), "old").unwrap();
+        assert!(!runs(&text(kept(&wanted))));
+        let lib = include_str!("../../templates/host/lib.sh");
+        for _ in 0..2 {
+            assert!(runs(&text(format!("{lib}\n{}", keep(&wanted)))));
+            assert!(runs(&text(kept(&wanted))));
+        }
+        assert!(!runs(&text(kept(&format!("{wanted}0 1 {root}/bin/n\n")))));
+        let manifest = std::fs::read_to_string(dir.path().join("manifest")).unwrap();
+        let lines: Vec<_> = manifest.lines().map(|l| l.replace(&root, "")).collect();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        for line in
+            ["dir\tabsent\t/bin", "dir\tabsent\t/bin/deep", "file\tabsent\t/bin/new", "file\tabsent\t/bin/deep/er"]
+        {
+            assert!(lines.contains(&line.to_owned()), "{line}: {lines:?}");
+        }
+        let old = lines[4].strip_prefix("file\tkept:").and_then(|l| l.strip_suffix("\t/old")).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("kept").join(old)).unwrap(), "old");
+    }
 
     #[test]
     fn a_line_is_data_whatever_is_in_it() {

@@ -29,9 +29,9 @@ impl Piece {
         Self { counts: bytes.len() as u64, bytes }
     }
 
-    /// Waits for the digest.
+    /// Waits for the digest that the host is to find.
     fn seal(blob: &Blob) -> Self {
-        Self { bytes: format!("{}\n", blob.sha256()).into_bytes(), counts: 0 }
+        Self { bytes: format!("{}\n", blob.arrived_sha256()).into_bytes(), counts: 0 }
     }
 }
 

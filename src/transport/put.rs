@@ -34,7 +34,7 @@ pub async fn put_as<T: Transport + ?Sized>(
     io: Io<'_>,
     as_whom: &(dyn Fn(Cmd) -> Cmd + Send + Sync),
 ) -> Result<bool, LinkError> {
-    let limit = limit_for(blob.size());
+    let limit = limit_for(blob.arrived_size());
     let look = Cmd::new(sh(&look(to, blob, mode))).input(Input::Seal(blob.clone())).limit(limit);
     let found = link.exec(&as_whom(look), Io::default()).await?;
     if found.status == Some(SAME) {
@@ -47,20 +47,20 @@ pub async fn put_as<T: Transport + ?Sized>(
 
 /// The login shell may be fish or csh: the script gets a POSIX shell, and messages that can be recognised.
 fn sh(script: &str) -> String {
-    join(["env", "LC_ALL=C", "sh", "-c", script])
+    join(["sh", "-c", &format!("LC_ALL=C; export LC_ALL; {script}")])
 }
 
-/// Shell text that defines `h`, which prints the digest of its input: by openssl where it works, which uses the CPU's own instructions
-/// for it and is several times as fast as sha256sum.
-pub const HASH: &str = "h() { case $(openssl dgst -sha256 -r </dev/null 2>/dev/null) in \
-     e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855*) openssl dgst -sha256 -r;; *) sha256sum;; esac; };";
+/// Shell text that defines `h FILE`, which puts the file's digest into `$sum`: by openssl where it works, which uses the CPU's own
+/// instructions for it and is several times as fast as sha256sum.
+const HASH: &str = "h() { sum=$(openssl dgst -sha256 -r <\"$1\" 2>/dev/null); sum=${sum%% *}; \
+     [ ${#sum} = 64 ] || { sum=$(sha256sum <\"$1\"); sum=${sum%% *}; }; };";
 
 /// Ends with [`SAME`] when the file is there; the size comes first, since it costs nothing.
 fn look(to: &str, blob: &Blob, mode: u32) -> String {
-    let (path, size) = (quote(to), blob.size());
+    let (path, size) = (quote(to), blob.arrived_size());
     format!(
         "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
-         set -- $(h <{path}) && read -r want && [ \"$1\" = \"$want\" ] && chmod {mode:o} {path} || exit 1"
+         h {path} && read -r want && [ \"$sum\" = \"$want\" ] && chmod {mode:o} {path} || exit 1"
     )
 }
 
@@ -69,15 +69,19 @@ fn look(to: &str, blob: &Blob, mode: u32) -> String {
 /// Hashes what was written, read back: `tee` into a hash, or hashing in pieces beside the writing, takes more time on a host with few
 /// cores than that second look. A write that failed shows in the size. It appends, since many file systems write a file to the disk at
 /// once when it is closed after it was cut to nothing.
+///
+/// What is packed is unpacked on its way to the file, and its digest is that of the file: nothing is stored or hashed twice.
 fn store(to: &str, blob: &Blob, mode: u32) -> String {
-    let (path, size) = (quote(to), blob.size());
+    let (path, sent, size) = (quote(to), blob.size(), blob.arrived_size());
+    let folder = quote(to.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder }));
+    let unpack = if blob.is_packed() { "| zstd -qdc " } else { "" };
     format!(
         "{HASH} t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
-         mkdir -p \"$(dirname {path})\" && : >\"$t\" || exit 1; \
-         dd bs=131072 count={size} iflag=fullblock,count_bytes status=none >>\"$t\"; n=$(stat -c %s \"$t\"); \
+         {{ [ -d {folder} ] || mkdir -p {folder}; }} && : >\"$t\" || exit 1; \
+         dd bs=131072 count={sent} iflag=fullblock,count_bytes status=none {unpack}>>\"$t\"; n=$(stat -c %s \"$t\"); \
          [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
-         set -- $(h <\"$t\"); read -r want; \
-         [ \"$1\" = \"$want\" ] || {{ echo \"the digest is $1, not $want\" >&2; exit 1; }}; \
+         h \"$t\"; read -r want; \
+         [ \"$sum\" = \"$want\" ] || {{ echo \"the digest is $sum, not $want\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"
     )
 }
@@ -121,6 +125,33 @@ mod tests {
         }
         let names = fs::read_dir(to.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "no part is left behind");
+    }
+
+    #[tokio::test]
+    async fn what_is_packed_arrives_unpacked_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let to_text = to.to_str().unwrap();
+        let plain: Vec<u8> = (0..3_000_000u32).flat_map(|n| (n % 1000).to_le_bytes()).collect();
+        let packed = zstd::encode_all(&plain[..], 3).unwrap();
+        let right = Blob::from_bytes(plain.clone());
+        let sent = |bytes: &[u8], size: u64, sum: &str| Blob::from_bytes(bytes).unpacked_on_arrival(size, sum);
+        for (bytes, size, sum, expected) in [
+            (&packed[..packed.len() - 9], right.size(), right.sha256(), "bytes were written"),
+            (&packed[..], right.size() + 1, right.sha256(), "bytes were written"),
+            (&packed[..], right.size(), Blob::from_bytes("x").sha256(), "the digest is"),
+            (&plain[..9999], right.size(), right.sha256(), "0 of 12000000 bytes were written"),
+        ] {
+            let blob = sent(bytes, size, sum);
+            let error = put(&LocalTransport, &blob, to_text, 0o755, Io::default()).await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no part is left behind");
+        }
+        let blob = sent(&packed, right.size(), right.sha256());
+        for new in [true, false] {
+            assert_eq!(put(&LocalTransport, &blob, to_text, 0o755, Io::default()).await.unwrap(), new);
+            assert_eq!(fs::read(&to).unwrap(), plain);
+        }
     }
 
     #[tokio::test]

@@ -3,13 +3,19 @@ LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; exp
 umask 022
 KC=/var/lib/kubecamp
 kc_die() { echo "$*" >&2; exit 1; }
+# A program costs a busy host milliseconds to start, and there are hundreds of these: the shell's own words do it.
 # kc_record KIND BEFORE THING: one line, once per thing.
 kc_record() {
-  mkdir -p "$KC/kept" && chmod 700 "$KC" "$KC/kept"
-  cut -f1,3- "$KC/manifest" 2>/dev/null | grep -qxF "$1	$3" && return 0
-  printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest"
+  [ -d "$KC/kept" ] || { mkdir -p "$KC/kept" && chmod 700 "$KC" "$KC/kept"; }
+  kc_known "$1" "$3" || printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest"
 }
-kc_known() { cut -f1,3- "$KC/manifest" 2>/dev/null | grep -qxF "$1	$2"; }
+kc_known() {
+  [ -e "$KC/manifest" ] || return 1
+  while IFS= read -r kc_line; do
+    case $kc_line in "$1	"*"	$2") return 0 ;; esac
+  done < "$KC/manifest"
+  return 1
+}
 # kc_keep PATH: remembers a file as it is before it is replaced.
 kc_keep() {
   kc_known file "$1" && return 0
@@ -21,12 +27,12 @@ kc_keep() {
 }
 # kc_put PATH MODE: writes standard input there, whole or not at all.
 kc_put() {
-  kc_dirs "$(dirname "$1")" && kc_keep "$1" && cat > "$1.kc-part" && chmod "$2" "$1.kc-part" && mv -f "$1.kc-part" "$1"
+  kc_dirs "${1%/*}" && kc_keep "$1" && cat > "$1.kc-part" && chmod "$2" "$1.kc-part" && mv -f "$1.kc-part" "$1"
 }
 # kc_dirs PATH: makes a folder and its parents, remembering which were not there; reset removes those if empty.
 kc_dirs() {
-  [ -d "$1" ] && return 0
-  kc_dirs "$(dirname "$1")" || return 1
+  [ -d "${1:-/}" ] && return 0
+  kc_dirs "${1%/*}" || return 1
   kc_record dir absent "$1"; mkdir "$1"
 }
 # kc_tree PATH: a folder that is ours from here on if it was not there: reset removes it with all that is in it.

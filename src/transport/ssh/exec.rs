@@ -50,7 +50,7 @@ async fn run(link: &Arc<Link>, slot: OwnedSemaphorePermit, cmd: &Cmd, io: Io<'_>
     let writer = Arc::new(writer);
     let drain = tokio::spawn(drain(reader, output, slot));
     let mark = format!("KC_RUN={:016x}", rand::random::<u64>());
-    let line = join(["env", &mark, "sh", "-c", &cmd.line]);
+    let line = marked(&mark, &cmd.line);
     let mut session = Session { link: Arc::clone(link), writer: Arc::clone(&writer), mark, drain: Some(drain) };
     writer.exec(true, line).await.map_err(|_| Failed::NotBegun(link.why()))?;
     let ended = {
@@ -80,6 +80,13 @@ async fn run(link: &Arc<Link>, slot: OwnedSemaphorePermit, cmd: &Cmd, io: Io<'_>
         Some(End::Refused) => Err(LinkError::Lost("the host refuses to run commands for this user".into()).into()),
         Some(End::Lost) | None => Err(LinkError::Lost(link.why()).into()),
     }
+}
+
+/// The command line with its mark in the environment, for whatever login shell. Plain words mean the same to all of them, and
+/// need no shell in between.
+fn marked(mark: &str, line: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " _-./".contains(c);
+    if line.chars().all(plain) { format!("env {mark} {line}") } else { join(["env", mark, "sh", "-c", line]) }
 }
 
 /// Opens a session channel. sshd refuses one while an ended command's slot is not free yet: that passes.
