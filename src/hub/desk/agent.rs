@@ -56,6 +56,9 @@ pub struct Report {
     pub number: i64,
     /// On which booking.
     pub booking: BookingId,
+    /// For whose account, where that is told: a booking that is given away may be begun for who had it.
+    #[serde(default)]
+    pub account: Option<String>,
     /// What.
     pub step: Step,
     /// When, by the agent's clock.
@@ -354,6 +357,13 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
             return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
         }
     };
+    // What the server did for who gave it away, before it heard of that, is nothing of who has it now: for them it begins
+    // anew. A place that cannot be proven clean is nobody's, though.
+    let former = report.account.as_deref().filter(|of| *of != booking.person.as_str());
+    if let Some(former) = former.filter(|_| report.step != Step::Quarantined) {
+        let why = format!("booking {} is not of {former} any more", booking.id);
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+    }
     if report.step == Step::Done {
         tx.vacate(&server.id, &booking.id).await?;
     }
@@ -397,7 +407,8 @@ async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported
     if (booking.state, to) == (State::Saving, State::Resetting) {
         tx.lab_saved(&server.id, &booking.person).await?;
     }
-    if report.step == Step::NotOpened {
+    let unbegun = matches!(booking.state, State::Booked | State::Delayed);
+    if report.step == Step::NotOpened || (unbegun && to == State::Quarantined) {
         rehouse::strand(tx, &after, report.note.clone()).await?;
     }
     Ok(answer(Taken::Applied, None))

@@ -4,12 +4,19 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
-        domain::{Health, Mode, State},
+        domain::{Booking, Health, Mode, State},
     },
 };
 
 use super::{acknowledge, report, state};
 use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+
+/// A report that says for whose account it is, as agents' do.
+async fn report_for(desk: &Desk, account: &str, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
+    let (id, account, one) = (booking.id.clone(), Some(account.to_owned()), "one".parse().unwrap());
+    let report = Report { number, booking: id, account, step, moment: at(minute), note: None };
+    desk.report(&agent("one"), at(minute), &one, &[report]).await.unwrap()[0].taken
+}
 
 pub async fn a_slot_lives_from_booked_to_done(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -158,6 +165,7 @@ pub async fn a_slot_that_cannot_be_opened_ends_and_does_not_count(desk: Desk) {
     let told = Report {
         number: 2,
         booking: booking.id.clone(),
+        account: None,
         step: Step::NotOpened,
         moment: at(1),
         note: Some("the disk is full".into()),
@@ -296,7 +304,8 @@ pub async fn a_buffer_that_is_too_short_is_told(desk: Desk) {
             (Step::Done, 42),
         ] {
             number += 1;
-            let one_step = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            let id = booking.id.clone();
+            let one_step = Report { number, booking: id, step, moment: at(start + minute), note: None, account: None };
             let told = desk.report(&agent("one"), at(start + 50), &one, &[one_step]).await.unwrap();
             assert_eq!(told[0].taken, Taken::Applied, "{step:?}");
         }
@@ -402,7 +411,8 @@ pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
             (Step::Done, 65),
         ] {
             number += 1;
-            let told = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            let id = booking.id.clone();
+            let told = Report { number, booking: id, step, moment: at(start + minute), note: None, account: None };
             desk.report(&agent("one"), at(251), &one, &[told]).await.unwrap();
         }
         let after = desk.booking(&Caller::Console, at(251), &booking.id).await.unwrap();
@@ -419,5 +429,39 @@ pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
     let strange = desk.book(&who("dan"), at(1800), None, &wish(Some("two"), 1830, 1890)).await.unwrap();
     clerk.settle(at(1890)).await.unwrap();
     assert_eq!(state(&desk, &strange).await, State::Cancelled);
+    healthy(&desk).await;
+}
+
+pub async fn what_is_given_away_while_its_agent_begins_takes_place(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, second) = (book(&desk, "amy", 60, 120).await, book(&desk, "cem", 180, 240).await);
+    let given = async |booking: &Booking, to: &str, minute: i64| {
+        let (from, to) = (who(booking.person.as_str()), to.parse().unwrap());
+        desk.give(&from, at(minute), None, &booking.id, &to, &Edit::default()).await.unwrap();
+    };
+    // The agent is at work for her already, but the hub has not heard of it yet.
+    given(&first, "bob", 56).await;
+    for (step, number) in [Step::Arming, Step::Ending, Step::Resetting, Step::Done].into_iter().zip(1..) {
+        assert_eq!(report_for(&desk, "amy", number, &first, step, 57).await, Taken::SetAside, "{step:?}");
+        assert_eq!(state(&desk, &first).await, State::Booked, "{step:?}");
+    }
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(5..) {
+        assert_eq!(report_for(&desk, "bob", number, &first, step, 60).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(60), &first.id).await.unwrap();
+    assert_eq!((after.state, after.came, after.charged), (State::Active, Some(at(60)), 3600));
+    for (step, number) in [Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(8..) {
+        assert_eq!(report_for(&desk, "bob", number, &first, step, 120).await, Taken::Applied, "{step:?}");
+    }
+
+    // A place that cannot be proven clean is nobody's, and its agent hears by this booking that it was looked after.
+    given(&second, "dan", 176).await;
+    assert_eq!(report_for(&desk, "cem", 12, &second, Step::Arming, 177).await, Taken::SetAside);
+    assert_eq!(report_for(&desk, "cem", 13, &second, Step::Quarantined, 178).await, Taken::Applied);
+    assert_eq!(state(&desk, &second).await, State::Quarantined);
+    let one = "one".parse().unwrap();
+    assert_eq!(desk.server(&Caller::Console, at(178), &one).await.unwrap().health, Health::Quarantined);
+    let told = desk.events(&who("dan"), at(178), 0, 1000).await.unwrap();
+    assert!(told.iter().any(|e| e.kind == "booking.stranded" && e.person == "dan".parse().ok()), "{told:#?}");
     healthy(&desk).await;
 }

@@ -85,6 +85,7 @@ scenarios! {
         a_quarantined_server_comes_back_by_way_of_out_of_use,
         a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed,
         what_took_place_while_the_hub_was_away_counts,
+        what_is_given_away_while_its_agent_begins_takes_place,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,
@@ -108,7 +109,7 @@ scenarios! {
 }
 
 async fn report(desk: &Desk, number: i64, booking: &kubecamp::hub::domain::Booking, step: Step, minute: i64) -> Taken {
-    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None };
+    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None, account: None };
     let server = booking.server.clone().unwrap();
     let caller = Caller::Agent(server.clone());
     desk.report(&caller, at(minute), &server, &[one]).await.unwrap()[0].taken

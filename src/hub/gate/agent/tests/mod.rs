@@ -1,6 +1,7 @@
 //! The agent over a server that exists only here: its clocks, doors, processes and labs.
 
 mod deaths;
+mod given;
 mod idle;
 mod random;
 mod sim;
