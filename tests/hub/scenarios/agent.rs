@@ -285,6 +285,25 @@ pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_is_open_counts_whatever_its_arming_was_worth(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let (first, second) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    // A heartbeat that was long under way: by it the clock is off, and by the agent's own measure it is not.
+    desk.heartbeat(&agent("one"), at(0), &one, &Heartbeat { revision: 1, clock: at(-1) }).await.unwrap();
+    assert_eq!(report(&desk, 1, &first, Step::Arming, 0).await, Taken::SetAside);
+    assert_eq!(report(&desk, 2, &first, Step::Active, 0).await, Taken::Applied);
+    assert_eq!(desk.server(&Caller::Console, at(0), &one).await.unwrap().occupant, Some(first.id.clone()));
+    assert_eq!(report(&desk, 3, &second, Step::Active, 1).await, Taken::SetAside, "it is another's place");
+    for (step, number) in [Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(4..)
+    {
+        assert_eq!(report(&desk, number, &first, step, 60).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(60), &first.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 3600));
+    healthy(&desk).await;
+}
+
 pub async fn a_buffer_that_is_too_short_is_told(desk: Desk) {
     camp(&desk, &generous()).await;
     let one = "one".parse().unwrap();

@@ -80,6 +80,7 @@ scenarios! {
         an_agent_that_was_enrolled_anew_is_heard_from_number_one,
         a_hub_that_went_back_goes_on_above_what_its_agents_have,
         clocks_that_are_off_arm_nothing,
+        what_is_open_counts_whatever_its_arming_was_worth,
         a_buffer_that_is_too_short_is_told,
         what_an_agent_forgot_is_quarantined_and_its_server_comes_back,
         a_quarantined_server_comes_back_by_way_of_out_of_use,
