@@ -150,6 +150,15 @@ async fn cannot_occupy(tx: &mut Tx, server: &Server, booking: &Booking) -> Resul
     if server.mode != Mode::Exclusive || tx.occupy(&server.id, &booking.id).await? {
         return Ok(None);
     }
+    // An agent begins nothing on a place that it has not cleared. Of a no-show it may know nothing any more, as after a
+    // reinstallation, and then nobody would ever tell that its place is clear.
+    if let Some(former) = &server.occupant
+        && tx.booking(former).await?.state == State::NoShow
+    {
+        tx.clear_occupant(&server.id).await?;
+        tx.occupy(&server.id, &booking.id).await?;
+        return Ok(None);
+    }
     let who = server.occupant.as_ref().map_or_else(String::new, ToString::to_string);
     Ok(Some(format!("server {} is still occupied by {who}", server.id)))
 }

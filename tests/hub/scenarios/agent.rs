@@ -104,6 +104,22 @@ pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: D
     healthy(&desk).await;
 }
 
+pub async fn a_no_show_that_its_agent_forgot_keeps_nobody_out(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, next) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    report(&desk, 1, &first, Step::Arming, 0).await;
+    report(&desk, 2, &first, Step::Active, 0).await;
+    clerk(&desk).settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &first).await, State::NoShow);
+    let notes = async |minute: i64| desk.doctor(&Caller::Console, at(minute)).await.unwrap().notes.join("\n");
+    let told = format!("server one is still occupied by booking {}", first.id);
+    assert!(!notes(20).await.contains(&told) && notes(80).await.contains(&told), "{}", notes(80).await);
+    assert_eq!(report(&desk, 3, &next, Step::Arming, 85).await, Taken::Applied, "its agent has a clear place");
+    let occupant = desk.server(&Caller::Console, at(85), &"one".parse().unwrap()).await.unwrap().occupant;
+    assert_eq!(occupant, Some(next.id));
+    healthy(&desk).await;
+}
+
 pub async fn a_no_show_is_found_while_its_agent_is_heard_again_and_again(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 0, 120).await;

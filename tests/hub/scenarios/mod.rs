@@ -75,6 +75,7 @@ scenarios! {
         an_overrun_reset_delays_the_next_and_is_not_charged,
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_no_show_is_found_while_its_agent_is_heard_again_and_again,
+        a_no_show_that_its_agent_forgot_keeps_nobody_out,
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         an_agent_that_was_enrolled_anew_is_heard_from_number_one,
