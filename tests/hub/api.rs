@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use kubecamp::hub::{
     desk::{BookRequest, Caller},
-    domain::{Booking, Epoch, Health, Policy},
+    domain::{Booking, Epoch, Health, Mode, Policy},
     gate::HubKey,
     http::ROUTES,
 };
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     served::{Hub, refused},
-    world::{NOW, at, book, clerk, wish},
+    world::{NOW, at, book, clerk, server, wish},
 };
 
 fn slot(from: i64, to: i64) -> Value {
@@ -323,6 +323,42 @@ async fn a_calendar_follows_a_booking_through_its_life() {
     assert_eq!(hub.ask(Method::GET, "/api/v1/me", feed["token"].as_str().unwrap()).send().await.unwrap().status(), 401);
     hub.post("/api/v1/tokens", &amy, &json!({ "kind": "feed" })).await;
     assert_eq!(hub.ask(Method::GET, &path, "").send().await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_calendar_drops_what_was_given_away_or_moved() {
+    let hub = Hub::start().await;
+    let (amy, bob) = (hub.token("amy").await, hub.token("bob").await);
+    let made = book(&hub.desk, "amy", 60, 120).await;
+    let feed = async |token: &str| -> String {
+        let made = hub.post("/api/v1/tokens", token, &json!({ "kind": "feed" })).await;
+        made.json::<Value>().await.unwrap()["url"].as_str().unwrap().to_owned()
+    };
+    let (hers, his) = (feed(&amy).await, feed(&bob).await);
+    let (first, second) = (hers.replace("slots.ics", "servers/one.ics"), hers.replace("slots.ics", "servers/two.ics"));
+    // The one entry of a feed: its version and whether it takes place.
+    let entry = async |path: &str| -> Option<(u32, bool)> {
+        let text = hub.ask(Method::GET, path, "").send().await.unwrap().text().await.unwrap().replace("\r\n ", "");
+        let of = |name: &str| text.lines().filter_map(|l| l.strip_prefix(name)).map(str::to_owned).collect::<Vec<_>>();
+        let (uids, status) = (of("UID:"), of("STATUS:"));
+        assert!(uids.len() <= 1 && uids.iter().all(|uid| *uid == format!("{}@hub.kubecamp", made.id)), "{text}");
+        Some((of("SEQUENCE:").first()?.parse().unwrap(), status[0] == "CONFIRMED"))
+    };
+    assert_eq!((entry(&hers).await, entry(&his).await, entry(&first).await), (Some((1, true)), None, Some((1, true))));
+    let give = async |token: &str, to: &str| {
+        let path = format!("/api/v1/bookings/{}/give", made.id);
+        assert_eq!(hub.post(&path, token, &json!({ "to": to })).await.status(), StatusCode::OK);
+    };
+    give(&amy, "bob").await;
+    assert_eq!((entry(&hers).await, entry(&his).await), (Some((2, false)), Some((2, true))));
+    give(&bob, "amy").await;
+    assert_eq!((entry(&hers).await, entry(&his).await), (Some((3, true)), Some((3, false))));
+    server(&hub.desk, "two", Mode::Exclusive, 8, 32).await;
+    let one = "one".parse().unwrap();
+    hub.desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
+    assert_eq!(clerk(&hub.desk).settle(at(1)).await.unwrap().moved, 1);
+    assert_eq!((entry(&first).await, entry(&second).await), (Some((4, false)), Some((4, true))));
+    assert_eq!(entry(&hers).await, Some((4, true)), "at another place it is hers still");
 }
 
 #[tokio::test(flavor = "multi_thread")]
