@@ -2,8 +2,8 @@
 
 use futures::StreamExt;
 use kubecamp::hub::{
-    desk::{BookRequest, Caller},
-    domain::{Booking, Epoch, Health, Mode, Policy},
+    desk::{BookRequest, Caller, Edit},
+    domain::{Booking, BookingId, Epoch, Health, Mode, Policy, State},
     gate::HubKey,
     http::ROUTES,
 };
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     served::{Hub, refused},
-    world::{NOW, at, book, clerk, server, wish},
+    world::{NOW, at, book, clerk, server, who, wish},
 };
 
 fn slot(from: i64, to: i64) -> Value {
@@ -444,6 +444,41 @@ async fn an_agent_hears_that_its_quarantine_was_cleared() {
     assert!(plan().await.get("cleared").is_none());
     hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "looked after").await.unwrap();
     assert_eq!(plan().await["cleared"], json!([booking.id]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_hears_so_of_bookings_that_were_over_too() {
+    let hub = Hub::start().await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let agent = hub.desk.make_agent_token(&console, NOW, &one).await.unwrap().text.expose().to_owned();
+    let (absent, given_up) = (book(&hub.desk, "amy", 0, 60).await.id, book(&hub.desk, "bob", 90, 150).await.id);
+    let tell = async |seq: u64, booking: &BookingId, state: &str| {
+        let event = json!({ "seq": seq, "at": NOW, "kind": "state", "booking": booking, "state": state });
+        let told = hub.post("/api/v1/agent/events", &agent, &json!({ "server": "one", "events": [event] })).await;
+        assert_eq!(told.json::<Value>().await.unwrap()["accepted"], seq);
+    };
+    tell(1, &absent, "arming").await;
+    tell(2, &absent, "active").await;
+    clerk(&hub.desk).settle(at(15)).await.unwrap();
+    assert_eq!(hub.desk.booking(&console, at(15), &absent).await.unwrap().state, State::NoShow);
+    // The agent has begun this one, and the hub hears of it when it is cancelled already.
+    hub.desk.cancel(&who("bob"), at(86), None, &given_up, &Edit::default()).await.unwrap();
+    // Nor does anybody forget the place of what this database does not know.
+    let unknown = BookingId::from_random([7; 8]);
+    let plan = async || -> Value {
+        let signed = hub.get("/api/v1/agent/plan", &agent).await;
+        serde_json::from_str(signed["plan"].as_str().unwrap()).unwrap()
+    };
+    for (seq, booking) in [&absent, &given_up, &unknown].into_iter().enumerate() {
+        hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "fit").await.unwrap();
+        tell(seq as u64 + 3, booking, "quarantined").await;
+        let health = hub.desk.server(&console, NOW, &one).await.unwrap().health;
+        assert_eq!((health, plan().await.get("cleared")), (Health::Quarantined, None), "{booking}");
+    }
+    hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "looked after").await.unwrap();
+    let mut all = [absent, given_up, unknown];
+    all.sort();
+    assert_eq!(plan().await["cleared"], json!(all));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -171,6 +171,7 @@ impl Desk {
                 issued: now,
                 expires: now + ServerPlan::REACH,
                 slots,
+                unclean: tx.unclean(server, now - QUARANTINED_SINCE).await?,
             })
         })
     }

@@ -20,6 +20,9 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
         Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
         Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
         _ => {
+            if report.step == Step::Quarantined {
+                unclean(tx, server, report).await?;
+            }
             let why = format!("booking {} is not of server {}", report.booking, server.id);
             return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
         }
@@ -28,7 +31,7 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
     // anew. A place that cannot be proven clean is nobody's, though.
     let former = report.account.as_deref().filter(|of| *of != booking.person.as_str());
     if let Some(former) = former.filter(|_| report.step != Step::Quarantined) {
-        let why = format!("booking {} is not of {former} any more", booking.id);
+        let why = format!("booking {} is not of {former:.64} any more", booking.id);
         return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
     }
     if report.step == Step::Done {
@@ -42,8 +45,10 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
         let applied = told(tx, report, &booking).await?;
         return Ok(answer(if applied { Taken::Applied } else { Taken::Known }, None));
     };
-    if to == State::Quarantined {
-        quarantine(tx, server, report).await?;
+    match to {
+        State::Quarantined if booking.state.is_final() && booking.state != to => unclean(tx, server, report).await?,
+        State::Quarantined => quarantine(tx, server, report).await?,
+        _ => {}
     }
     if booking.state == to || booking.state.is_after(to) {
         return Ok(answer(Taken::Known, None));
@@ -179,6 +184,14 @@ async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(),
         let note = report.note.clone().unwrap_or_else(|| format!("after booking {}", report.booking));
         tx.set_health(&server.id, Health::Quarantined, Some(note)).await?;
     }
+    Ok(())
+}
+
+/// As [`quarantine`], after a booking that is over here or elsewhere by now: it stands in no plan of the server, so that an
+/// admin looked after it is told by its id alone.
+async fn unclean(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    quarantine(tx, server, report).await?;
+    tx.note_unclean(&server.id, &report.booking, report.note.clone());
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -41,6 +43,9 @@ pub struct ServerPlan {
     pub expires: Epoch,
     /// The slots, by start.
     pub slots: Vec<PlanSlot>,
+    /// Bookings that are over, and after which the agent could not prove its place clean.
+    #[schema(value_type = Vec<String>)]
+    pub unclean: BTreeSet<BookingId>,
 }
 
 impl ServerPlan {

@@ -64,6 +64,9 @@ pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Ans
         let person = state.desk.person(&reader(&slot.person), now, &slot.person).await?;
         out.slots.push(signed_slot(slot, &person));
     }
+    if healthy {
+        out.cleared.extend(plan.unclean.iter().map(ToString::to_string));
+    }
     Ok(Json(out.sign(&keys.plan)?))
 }
 
