@@ -17,7 +17,7 @@ use kubecamp::{
     core::Code,
     hub::gate::{
         HubKey, Slot, SlotState, Wanted,
-        agent::{Agent, Commands, Journal, Limits, Linux, Places, Reading, World, serve},
+        agent::{Agent, Commands, Halted, Journal, Limits, Linux, Places, Reading, World, serve},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -201,6 +201,39 @@ async fn live_gate_only_the_right_certificate_opens() {
     gate.by("the reports", wall() + 10.0, |g| g.states("1").last() == Some(&SlotState::Done));
 }
 
+/// The agent inside of the test, by clocks of the test's own; sshd's own clock stays right, so only the agent's care ends
+/// a slot.
+struct Within {
+    keeping: tokio::task::JoinHandle<Result<(), Halted>>,
+    cancel: CancellationToken,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Within {
+    fn start(gate: &Gate, clocks: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        let net = gate.sshd.target().netns.unwrap().display().to_string().replace("/ns/net", "");
+        let (principals, net) = (gate.file("principals"), format!("{net}/net").into());
+        let places = Places { principals, group: group(gate.name), net, expiry_time: false };
+        let world: Arc<dyn World> = Arc::new(Linux::with_clocks(places, clocks));
+        let journal = Journal::open(&gate.file("state")).unwrap();
+        let (key, hand) = (gate.plan_key.public().clone(), Arc::new(Commands::default()));
+        let limits = Limits { lead: 2, ..Limits::default() };
+        let agent = Agent::new(&gate.file("state"), "s1", key, journal, Arc::clone(&world), hand, limits);
+        let (cancel, said) = (CancellationToken::new(), Arc::new(Mutex::new(vec![])));
+        let (stop, heard) = (cancel.clone(), Arc::clone(&said));
+        let keeping = tokio::spawn(async move {
+            let say = move |line: &str| heard.lock().unwrap().push(line.to_owned());
+            serve(agent, world, None, &say, &stop).await
+        });
+        Self { keeping, cancel, said }
+    }
+
+    async fn end(self) {
+        self.cancel.cancel();
+        self.keeping.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn live_gate_a_clock_set_back_lengthens_nothing() {
     let _turn = TURN.lock().await;
@@ -209,37 +242,60 @@ async fn live_gate_a_clock_set_back_lengthens_nothing() {
     let slot = gate.slot("1", "a", starts, starts + 4);
     gate.certify(&gate.slot("1", "a", starts, starts + 600), "cert");
     gate.plan_at_hand(1, std::slice::from_ref(&slot));
-    let places = Places {
-        principals: gate.file("principals"),
-        group: group(gate.name),
-        net: format!("{}/net", gate.sshd.target().netns.unwrap().display().to_string().replace("/ns/net", "")).into(),
-        // sshd's own clock is right here: only the agent's own care may end this slot.
-        expiry_time: false,
-    };
     let ahead = Arc::new(AtomicI64::new(0));
     let (set, began) = (Arc::clone(&ahead), std::time::Instant::now());
     let zero = (wall() * 1000.0) as i64;
-    let world = Arc::new(Linux::with_clocks(places, move || {
+    let agent = Within::start(&gate, move || {
         let boot = began.elapsed().as_millis() as i64;
         Reading { wall: zero + boot + set.load(Ordering::SeqCst), boot: boot + 1000, boot_id: "test".into() }
-    }));
-    let journal = Journal::open(&gate.file("state")).unwrap();
-    let (key, hand) = (gate.plan_key.public().clone(), Arc::new(Commands::default()));
-    let limits = Limits { lead: 2, ..Limits::default() };
-    let agent = Agent::new(&gate.file("state"), "s1", key, journal, Arc::clone(&world) as Arc<dyn World>, hand, limits);
-    let (cancel, said) = (CancellationToken::new(), Arc::new(Mutex::new(vec![])));
-    let (stop, heard) = (cancel.clone(), Arc::clone(&said));
-    let keeping = tokio::spawn(async move {
-        let say = move |line: &str| heard.lock().unwrap().push(line.to_owned());
-        serve(agent, world, None, &say, &stop).await
     });
     gate.by("the login", starts as f64 + 2.0, |g| g.gets_in("a", Some("cert")));
     ahead.store(-3_600_000, Ordering::SeqCst);
     assert!(gate.run("a", Some("cert"), "setsid sleep 1000 >/dev/null 2>&1 & echo ok").status.success());
     gate.by("the end", slot.ends as f64 + 5.0, |g| wall() >= slot.ends as f64 && g.processes("a").is_empty());
-    assert!(!gate.gets_in("a", Some("cert")), "{:?}", said.lock().unwrap());
-    cancel.cancel();
-    keeping.await.unwrap().unwrap();
+    assert!(!gate.gets_in("a", Some("cert")), "{:?}", agent.said.lock().unwrap());
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_gate_each_warning_comes_to_the_terminal() {
+    let _turn = TURN.lock().await;
+    let gate = Gate::new("warn");
+    let starts = soon(1.0);
+    let slot = gate.slot("1", "a", starts, starts + 1200);
+    gate.certify(&slot, "cert");
+    gate.plan_at_hand(1, std::slice::from_ref(&slot));
+    // For the agent time passes as far as the test says, on both of its clocks.
+    let passed = Arc::new(AtomicI64::new(0));
+    let (more, began) = (Arc::clone(&passed), std::time::Instant::now());
+    let zero = (wall() * 1000.0) as i64;
+    let agent = Within::start(&gate, move || {
+        let boot = began.elapsed().as_millis() as i64 + more.load(Ordering::SeqCst);
+        Reading { wall: zero + boot, boot: boot + 1000, boot_id: "test".into() }
+    });
+    gate.by("the login", starts as f64 + 5.0, |g| g.gets_in("a", Some("cert")));
+    let mut command = gate.ssh("a", Some("cert"), &["-tt"], &["exec bash --norc -i"]);
+    let mut client = Client(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let (seen, mut out) = (Arc::clone(&shown), client.0.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = out.read(&mut bytes) {
+            seen.lock().unwrap().extend_from_slice(&bytes[..n]);
+        }
+    });
+    let count = |what: &str| String::from_utf8_lossy(&shown.lock().unwrap()).matches(what).count();
+    gate.by("the shell", wall() + 10.0, |_| count("$ ") > 0);
+    assert_eq!(count("your slot ends"), 0);
+    for (told, left, text) in [(1, 899, "15 minutes."), (2, 299, "5 minutes."), (3, 59, "1 minute.")] {
+        let so_far = (wall() * 1000.0) as i64 - zero;
+        passed.store((starts + 1200 - left) * 1000 - zero - so_far, Ordering::SeqCst);
+        gate.by(text, wall() + 10.0, |_| count(&format!("your slot ends in {text}")) == 1);
+        assert_eq!(count("your slot ends"), told, "each once, and none before its time");
+    }
+    passed.fetch_add(60_000, Ordering::SeqCst);
+    gate.by("the end", wall() + 10.0, |g| g.processes("a").is_empty());
+    agent.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! The hub's desk, and the hub itself, on a real PostgreSQL.
 
-use kubecamp::hub::{desk::Desk, store::Store};
+use kubecamp::{
+    core::Code,
+    hub::{desk::Desk, store::Store},
+};
 
 use crate::{
     hub::{crash, hammer, processes, scenarios, walks},
@@ -67,6 +70,29 @@ async fn live_hub_store_two_hubs_on_one_database() {
     assert_eq!(postgres.deadlocks(), 0, "two desks lock in one order");
     desk.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_a_newer_database_is_refused() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    desk.close().await;
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (99, 'newer', TRUE, '\\x00', 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'";
+    let before: i64 = sqlx::query_scalar(tables).fetch_one(&pool).await.unwrap();
+    for opened in [Store::open(&url).await, Store::open_alone(&url).await, Store::open_existing(&url).await] {
+        let refused = opened.unwrap_err();
+        assert!(refused.code == Code::HubNewer && refused.what.contains("edition 99"), "{refused}");
+    }
+    let after: i64 = sqlx::query_scalar(tables).fetch_one(&pool).await.unwrap();
+    assert_eq!(before, after);
+    let gone = sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 99").execute(&pool).await.unwrap();
+    assert_eq!(gone.rows_affected(), 1, "it is left as it was");
+    pool.close().await;
+    Store::open(&url).await.unwrap().close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,8 @@
 
 use futures::StreamExt;
 use kubecamp::hub::{
-    desk::{BookRequest, Caller},
-    domain::{Booking, Epoch, Health, Policy},
+    desk::{BookRequest, Caller, Edit},
+    domain::{Booking, BookingId, Epoch, Health, Mode, Policy, State},
     gate::HubKey,
     http::ROUTES,
 };
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     served::{Hub, refused},
-    world::{NOW, at, book, clerk, wish},
+    world::{NOW, at, book, clerk, server, who, wish},
 };
 
 fn slot(from: i64, to: i64) -> Value {
@@ -326,6 +326,42 @@ async fn a_calendar_follows_a_booking_through_its_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_calendar_drops_what_was_given_away_or_moved() {
+    let hub = Hub::start().await;
+    let (amy, bob) = (hub.token("amy").await, hub.token("bob").await);
+    let made = book(&hub.desk, "amy", 60, 120).await;
+    let feed = async |token: &str| -> String {
+        let made = hub.post("/api/v1/tokens", token, &json!({ "kind": "feed" })).await;
+        made.json::<Value>().await.unwrap()["url"].as_str().unwrap().to_owned()
+    };
+    let (hers, his) = (feed(&amy).await, feed(&bob).await);
+    let (first, second) = (hers.replace("slots.ics", "servers/one.ics"), hers.replace("slots.ics", "servers/two.ics"));
+    // The one entry of a feed: its version and whether it takes place.
+    let entry = async |path: &str| -> Option<(u32, bool)> {
+        let text = hub.ask(Method::GET, path, "").send().await.unwrap().text().await.unwrap().replace("\r\n ", "");
+        let of = |name: &str| text.lines().filter_map(|l| l.strip_prefix(name)).map(str::to_owned).collect::<Vec<_>>();
+        let (uids, status) = (of("UID:"), of("STATUS:"));
+        assert!(uids.len() <= 1 && uids.iter().all(|uid| *uid == format!("{}@hub.kubecamp", made.id)), "{text}");
+        Some((of("SEQUENCE:").first()?.parse().unwrap(), status[0] == "CONFIRMED"))
+    };
+    assert_eq!((entry(&hers).await, entry(&his).await, entry(&first).await), (Some((1, true)), None, Some((1, true))));
+    let give = async |token: &str, to: &str| {
+        let path = format!("/api/v1/bookings/{}/give", made.id);
+        assert_eq!(hub.post(&path, token, &json!({ "to": to })).await.status(), StatusCode::OK);
+    };
+    give(&amy, "bob").await;
+    assert_eq!((entry(&hers).await, entry(&his).await), (Some((2, false)), Some((2, true))));
+    give(&bob, "amy").await;
+    assert_eq!((entry(&hers).await, entry(&his).await), (Some((3, true)), Some((3, false))));
+    server(&hub.desk, "two", Mode::Exclusive, 8, 32).await;
+    let one = "one".parse().unwrap();
+    hub.desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
+    assert_eq!(clerk(&hub.desk).settle(at(1)).await.unwrap().moved, 1);
+    assert_eq!((entry(&first).await, entry(&second).await), (Some((4, false)), Some((4, true))));
+    assert_eq!(entry(&hers).await, Some((4, true)), "at another place it is hers still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_weekly_slot_keeps_its_local_time_when_clocks_change() {
     let hub = Hub::start().await;
     let amy = hub.token("amy").await;
@@ -408,6 +444,41 @@ async fn an_agent_hears_that_its_quarantine_was_cleared() {
     assert!(plan().await.get("cleared").is_none());
     hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "looked after").await.unwrap();
     assert_eq!(plan().await["cleared"], json!([booking.id]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_hears_so_of_bookings_that_were_over_too() {
+    let hub = Hub::start().await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let agent = hub.desk.make_agent_token(&console, NOW, &one).await.unwrap().text.expose().to_owned();
+    let (absent, given_up) = (book(&hub.desk, "amy", 0, 60).await.id, book(&hub.desk, "bob", 90, 150).await.id);
+    let tell = async |seq: u64, booking: &BookingId, state: &str| {
+        let event = json!({ "seq": seq, "at": NOW, "kind": "state", "booking": booking, "state": state });
+        let told = hub.post("/api/v1/agent/events", &agent, &json!({ "server": "one", "events": [event] })).await;
+        assert_eq!(told.json::<Value>().await.unwrap()["accepted"], seq);
+    };
+    tell(1, &absent, "arming").await;
+    tell(2, &absent, "active").await;
+    clerk(&hub.desk).settle(at(15)).await.unwrap();
+    assert_eq!(hub.desk.booking(&console, at(15), &absent).await.unwrap().state, State::NoShow);
+    // The agent has begun this one, and the hub hears of it when it is cancelled already.
+    hub.desk.cancel(&who("bob"), at(86), None, &given_up, &Edit::default()).await.unwrap();
+    // Nor does anybody forget the place of what this database does not know.
+    let unknown = BookingId::from_random([7; 8]);
+    let plan = async || -> Value {
+        let signed = hub.get("/api/v1/agent/plan", &agent).await;
+        serde_json::from_str(signed["plan"].as_str().unwrap()).unwrap()
+    };
+    for (seq, booking) in [&absent, &given_up, &unknown].into_iter().enumerate() {
+        hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "fit").await.unwrap();
+        tell(seq as u64 + 3, booking, "quarantined").await;
+        let health = hub.desk.server(&console, NOW, &one).await.unwrap().health;
+        assert_eq!((health, plan().await.get("cleared")), (Health::Quarantined, None), "{booking}");
+    }
+    hub.desk.set_health(&console, NOW, None, &one, Health::Healthy, "looked after").await.unwrap();
+    let mut all = [absent, given_up, unknown];
+    all.sort();
+    assert_eq!(plan().await["cleared"], json!(all));
 }
 
 #[tokio::test(flavor = "multi_thread")]

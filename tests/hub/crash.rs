@@ -78,7 +78,7 @@ async fn child_that_is_killed() {
         for id in occupant.into_iter().chain([booking.id.clone()]) {
             for step in STEPS {
                 number += 1;
-                let report = Report { number, booking: id.clone(), step, moment: NOW, note: None };
+                let report = Report { number, booking: id.clone(), step, moment: NOW, note: None, account: None };
                 desk.report(&agent("one"), NOW, &server, &[report]).await.unwrap();
                 changed();
             }

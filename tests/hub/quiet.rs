@@ -18,7 +18,7 @@ pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
     // One of each: a slot that runs, one ahead, one whose server takes nobody, somebody who waits, an open offer.
     let running = book(desk, "amy", 0, 120).await;
     for (number, step) in [(1, Step::Arming), (2, Step::Active), (3, Step::LoggedIn)] {
-        let report = Report { number, booking: running.id.clone(), step, moment: NOW, note: None };
+        let report = Report { number, booking: running.id.clone(), step, moment: NOW, note: None, account: None };
         desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
     }
     book(desk, "dan", 240, 300).await;

@@ -186,7 +186,7 @@ impl Shaky {
 fn mark_of(report: &Report) -> Option<(&str, &'static str)> {
     match &report.kind {
         ReportKind::State { booking, state, .. } => Some((booking.as_str(), word(*state))),
-        ReportKind::Seen { booking } => Some((booking.as_str(), "seen")),
+        ReportKind::Seen { booking, .. } => Some((booking.as_str(), "seen")),
         _ => None,
     }
 }

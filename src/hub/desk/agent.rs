@@ -2,13 +2,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, rehouse, transaction::transact};
+use super::{Caller, Desk, apply::apply, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, Epoch, Health, Mode, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
-            WARN_OFFSET, Who, Window,
+            Booking, BookingId, Epoch, Health, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
+            WARN_OFFSET, Window,
         },
         store::{Listing, Tx},
     },
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// With clocks that differ by more than this nothing is armed, seconds.
-const REFUSE_OFFSET: i64 = 30;
+pub(super) const REFUSE_OFFSET: i64 = 30;
 /// A report's number is at most so far beyond the last one: what comes after a number counts only where it is larger, so
 /// one that no agent ever reaches would silence its server for good. An agent that goes on after it was enrolled again is
 /// as far beyond 0 as it ever came: half a million for each year, and a thousand more for each of its starts.
@@ -56,6 +56,9 @@ pub struct Report {
     pub number: i64,
     /// On which booking.
     pub booking: BookingId,
+    /// For whose account, where that is told: a booking that is given away may be begun for who had it.
+    #[serde(default)]
+    pub account: Option<String>,
     /// What.
     pub step: Step,
     /// When, by the agent's clock.
@@ -94,7 +97,7 @@ pub enum Step {
 }
 
 impl Step {
-    const fn state(self) -> Option<State> {
+    pub(super) const fn state(self) -> Option<State> {
         Some(match self {
             Self::Arming => State::Arming,
             Self::Active => State::Active,
@@ -173,6 +176,7 @@ impl Desk {
                 expires: now + ServerPlan::REACH,
                 slots,
                 later,
+                unclean: tx.unclean(server, now - QUARANTINED_SINCE).await?,
             })
         })
     }
@@ -346,132 +350,4 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
         ended_by: booking.ended_by,
         version: booking.version,
     })
-}
-
-async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
-    let number = report.number;
-    let answer = |taken, why: Option<String>| Reported { number, taken, why };
-    let booking = match tx.booking(&report.booking).await {
-        Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
-        Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
-        _ => {
-            let why = format!("booking {} is not of server {}", report.booking, server.id);
-            return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
-        }
-    };
-    if report.step == Step::Done {
-        tx.vacate(&server.id, &booking.id).await?;
-    }
-    if report.step == Step::Missed && booking.state.is_begun() {
-        lost(tx, server, &booking).await?;
-        return Ok(answer(Taken::Applied, None));
-    }
-    let Some(to) = report.step.state() else {
-        let applied = told(tx, report, &booking).await?;
-        return Ok(answer(if applied { Taken::Applied } else { Taken::Known }, None));
-    };
-    if to == State::Quarantined {
-        quarantine(tx, server, report).await?;
-    }
-    if booking.state == to || booking.state.is_after(to) {
-        return Ok(answer(Taken::Known, None));
-    }
-    if !booking.state.may_become_by(to, Who::Agent) {
-        let why = format!("booking {} is {} and cannot become {to}", booking.id, booking.state);
-        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
-    }
-    let refused = if to == State::Arming { cannot_arm(tx, server, &booking).await? } else { None };
-    if refused.is_some() {
-        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, refused)));
-    }
-    let mut next = Booking { state: to, refused: None, ..booking.clone() };
-    if to == State::Arming && booking.state == State::Delayed {
-        // What was lost to the last holder's reset is not the new holder's. By the agent's clock: the hub may hear of it later.
-        next.charged = booking.charged.min((booking.window.ends - report.moment).max(0));
-    }
-    // What never opened does not count, whoever's doing it was.
-    if (booking.state, to) == (State::Arming, State::Ending) {
-        next.charged = 0;
-    }
-    if report.note.is_some() {
-        next.note.clone_from(&report.note);
-    }
-    let action = format!("agent.{to}");
-    let after = tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
-    tx.happened(report.moment);
-    if (booking.state, to) == (State::Saving, State::Resetting) {
-        tx.lab_saved(&server.id, &booking.person).await?;
-    }
-    if report.step == Step::NotOpened {
-        rehouse::strand(tx, &after, report.note.clone()).await?;
-    }
-    Ok(answer(Taken::Applied, None))
-}
-
-/// Notes what an agent tells of a booking without moving it on in its life; whether that was new.
-async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<bool, Problem> {
-    let unbegun = matches!(booking.state, State::Booked | State::Delayed);
-    let (mut next, why) = (booking.clone(), report.note.clone());
-    match report.step {
-        Step::LoggedIn if booking.came.is_none() && !booking.state.is_final() => {
-            next.came = Some(report.moment);
-            tx.change_booking(booking, next, Who::Agent, "booking.logged-in", None).await?;
-        }
-        Step::Refused if (unbegun || booking.state == State::Arming) && booking.refused != why => {
-            next.refused.clone_from(&why);
-            let after = tx.change_booking(booking, next, Who::Agent, "agent.refused", why.clone()).await?;
-            let (subject, payload) = (format!("booking:{}", after.id), json!({ "booking": after, "note": why }));
-            tx.tell("booking.refused", subject, Some(&after.person), after.server.as_ref(), payload);
-        }
-        // By the clerk's right, who would say so a moment later. Not of a slot that was made longer meanwhile.
-        Step::Missed if unbegun && booking.window.ends <= tx.now() + REFUSE_OFFSET => {
-            next.state = State::Cancelled;
-            next.note = booking.refused.clone().or(next.note);
-            let reason = "the server did not start it; it does not count".to_owned();
-            tx.change_booking(booking, next, Who::Clerk, "agent.missed", Some(reason)).await?;
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-/// Makes the booking the server's occupant, or says why it cannot be.
-async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
-    if server.health != Health::Healthy {
-        return Ok(Some(format!("server {} is {}", server.id, server.health.as_str())));
-    }
-    if server.clock_offset.abs() > REFUSE_OFFSET {
-        let what = format!("the clock of server {} is {} s off", server.id, server.clock_offset);
-        return Ok(Some(Problem::new(Code::ServerClock, what).to_string()));
-    }
-    if server.mode == Mode::Exclusive && !tx.occupy(&server.id, &booking.id).await? {
-        let who = server.occupant.as_ref().map_or_else(String::new, ToString::to_string);
-        return Ok(Some(format!("server {} is still occupied by {who}", server.id)));
-    }
-    Ok(None)
-}
-
-/// Ends a slot that the agent had begun and knows nothing of any more: its journal is gone, as after a reinstallation. What
-/// became of the place nobody can prove.
-async fn lost(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<(), Problem> {
-    let why = format!("its agent knows nothing of booking {} any more, as after a reinstallation", booking.id);
-    if server.health != Health::Quarantined {
-        tx.set_health(&server.id, Health::Quarantined, Some(why.clone())).await?;
-    }
-    let next = Booking { state: State::Quarantined, refused: None, note: Some(why.clone()), ..booking.clone() };
-    tx.change_booking(booking, next, Who::Agent, "agent.quarantined", Some(why)).await.map(drop)
-}
-
-async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
-    if server.health != Health::Quarantined {
-        let note = report.note.clone().unwrap_or_else(|| format!("after booking {}", report.booking));
-        tx.set_health(&server.id, Health::Quarantined, Some(note)).await?;
-    }
-    Ok(())
-}
-
-fn set_aside(tx: &mut Tx, server: &Server, report: &Report, answer: Reported) -> Reported {
-    let detail = json!({ "server": server.id, "step": report.step, "number": report.number });
-    tx.note("agent.set-aside", format!("booking:{}", report.booking), answer.why.clone(), detail);
-    answer
 }

@@ -178,6 +178,10 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
         Some(Some(b)) if matches!(b.state, State::Waitlisted | State::Offered | State::Booked | State::Delayed) => {
             found.wrong.push(format!("server {id} is occupied by booking {}, which is {}", b.id, b.state));
         }
+        Some(Some(b)) if b.state == State::NoShow && now > b.busy_until => found.notes.push(format!(
+            "server {id} is still occupied by booking {}, which is {}: its agent has not told that the place is clear",
+            b.id, b.state
+        )),
         _ => {}
     }
     let inside = |b: &&Booking| {

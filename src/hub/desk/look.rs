@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -116,6 +119,23 @@ impl Desk {
     /// Bookings by start. Everybody sees who holds what; notes are for the holder and for teachers.
     pub async fn bookings(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
         let found = self.store.read(now).await?.bookings(want).await?;
+        Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())
+    }
+
+    /// As [`Desk::bookings`], for a calendar of a person or a server. What was given away or moved elsewhere is in it too, as
+    /// cancelled: a calendar keeps for ever what it is not told to drop.
+    pub async fn calendar(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
+        let mut tx = self.store.read(now).await?;
+        let mut found = tx.bookings(want).await?;
+        let mut gone = match (&want.person, &want.server) {
+            (Some(person), _) => tx.left(&format!("person:{person}")).await?,
+            (None, Some(server)) => tx.left(&format!("server:{server}")).await?,
+            (None, None) => BTreeMap::new(),
+        };
+        found.iter().for_each(|there| drop(gone.remove(&there.id)));
+        gone.retain(|_, b| want.within.is_none_or(|within| b.busy().overlaps(within)));
+        found.extend(gone.into_values().map(|b| Booking { state: State::Cancelled, ..b }));
+        found.sort_by(|a, b| (a.window.starts, &a.id).cmp(&(b.window.starts, &b.id)));
         Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())
     }
 

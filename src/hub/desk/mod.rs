@@ -3,6 +3,7 @@
 //! Start here: `Desk` in `transaction.rs`, then `book.rs`.
 
 mod agent;
+mod apply;
 mod book;
 mod caller;
 mod came;

@@ -78,11 +78,13 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Booked, Cancelled, &[Holder, Teacher, Clerk]),
     (Booked, Delayed, &[Clerk]),
     (Booked, NoShow, &[Clerk]),
+    // It was begun for who gave it away, or its arming was set aside, and the place cannot be proven clean.
+    (Booked, Quarantined, &[Agent]),
     (Delayed, Arming, &[Agent]),
     // Moved to another server.
     (Delayed, Booked, &[Holder, Teacher, Clerk]),
     (Delayed, Cancelled, &[Holder, Teacher, Clerk]),
-    (Delayed, Quarantined, &[Clerk]),
+    (Delayed, Quarantined, &[Agent, Clerk]),
     (Arming, Active, &[Agent]),
     (Arming, Ending, &[Agent]),
     (Arming, Quarantined, &[Agent, Teacher]),

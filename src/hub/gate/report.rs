@@ -64,6 +64,9 @@ pub enum ReportKind {
     State {
         /// The booking.
         booking: String,
+        /// Whose account it is about: a booking that is given away begins anew for who has it then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
         /// Where it is now.
         state: SlotState,
         /// Why it ended; from `ending` on.
@@ -77,6 +80,9 @@ pub enum ReportKind {
     Seen {
         /// The booking.
         booking: String,
+        /// Whose account it is about, as in `state`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
     },
     /// The slot's time passed without its being opened, or it was given up; the agent knows nothing else of it.
     Missed {

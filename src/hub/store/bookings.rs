@@ -1,6 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     record::NewAudit,
@@ -13,6 +13,9 @@ use crate::{
         Booking, BookingId, Calendar, Epoch, GroupId, Held, PersonId, SeriesId, ServerId, State, Use, Who, Window,
     },
 };
+
+/// That a booking left somebody or a server, in the audit.
+const LEFT: &str = "booking.left";
 
 /// Which bookings are wanted; a field that is none does not narrow.
 #[derive(Debug, Clone, Default)]
@@ -175,6 +178,9 @@ impl Tx {
         reason: Option<String>,
     ) -> Result<(), Problem> {
         let subject = format!("booking:{}", after.id);
+        if let Some(before) = before.filter(|b| b.person != after.person || b.server != after.server) {
+            self.note_leaving(before, after);
+        }
         self.audit.push(NewAudit {
             action: action.to_owned(),
             subject: subject.clone(),
@@ -197,6 +203,33 @@ impl Tx {
             }
         }
         Ok(())
+    }
+
+    /// Notes whom and which server a booking leaves, as it was for them: their calendars have it still.
+    fn note_leaving(&mut self, before: &Booking, after: &Booking) {
+        let (version, updated) = (after.version, after.updated);
+        let gone = Booking { version, updated, note: None, refused: None, ..before.clone() };
+        let detail = json!({ "booking": gone });
+        if before.person != after.person {
+            self.note(LEFT, format!("person:{}", before.person), None, detail.clone());
+        }
+        if let Some(server) = before.server.as_ref().filter(|_| before.server != after.server) {
+            self.note(LEFT, format!("server:{server}"), None, detail);
+        }
+    }
+
+    /// What has left a person or a server, `person:LOGIN` or `server:NAME`, each booking as it was when it last did so.
+    pub async fn left(&mut self, subject: &str) -> Result<BTreeMap<BookingId, Booking>, Problem> {
+        let sql = "SELECT detail FROM audit WHERE subject = $1 AND action = $2 ORDER BY id";
+        let mut found = BTreeMap::new();
+        for row in self.all(sql, args![subject, LEFT]).await? {
+            let detail: Value = row.json("detail")?;
+            // One that is written as no booking is any more is of long ago.
+            if let Ok(booking) = serde_json::from_value::<Booking>(detail["booking"].clone()) {
+                found.insert(booking.id.clone(), booking);
+            }
+        }
+        Ok(found)
     }
 
     /// A booking by its id.

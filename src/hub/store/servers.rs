@@ -1,4 +1,6 @@
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 
 use super::{
     tx::{Row, Tx},
@@ -8,6 +10,9 @@ use crate::{
     core::{Bytes, Code, MIB, Problem},
     hub::domain::{BookingId, Epoch, Health, Maintenance, Server, ServerId, Window},
 };
+
+/// That a place cannot be proven clean after a booking that is over, in the audit.
+const UNCLEAN: &str = "agent.unclean";
 
 fn server(row: &Row) -> Result<Server, Problem> {
     let labels: Vec<String> = row.json("labels")?;
@@ -222,6 +227,22 @@ impl Tx {
     pub async fn agent_anew(&mut self, id: &ServerId) -> Result<(), Problem> {
         self.run("UPDATE servers SET reported = 0 WHERE id = $1", args![id.to_string()]).await?;
         self.run("DELETE FROM labs WHERE server = $1", args![id.to_string()]).await.map(drop)
+    }
+
+    /// Notes that a server's place cannot be proven clean after a booking that is over.
+    pub fn note_unclean(&mut self, id: &ServerId, booking: &BookingId, why: Option<String>) {
+        self.note(UNCLEAN, format!("server:{id}"), why, json!({ "booking": booking }));
+    }
+
+    /// The bookings of which that was noted since a moment.
+    pub async fn unclean(&mut self, id: &ServerId, since: Epoch) -> Result<BTreeSet<BookingId>, Problem> {
+        let sql = "SELECT detail FROM audit WHERE subject = $1 AND action = $2 AND moment > $3";
+        let mut found = BTreeSet::new();
+        for row in self.all(sql, args![format!("server:{id}"), UNCLEAN, since]).await? {
+            let detail: Value = row.json("detail")?;
+            found.extend(serde_json::from_value::<BookingId>(detail["booking"].clone()).ok());
+        }
+        Ok(found)
     }
 
     /// Adds a maintenance window.

@@ -4,12 +4,19 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
-        domain::{Health, Mode, State},
+        domain::{Booking, Health, Mode, State},
     },
 };
 
 use super::{acknowledge, report, state};
 use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+
+/// A report that says for whose account it is, as agents' do.
+async fn report_for(desk: &Desk, account: &str, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
+    let (id, account, one) = (booking.id.clone(), Some(account.to_owned()), "one".parse().unwrap());
+    let report = Report { number, booking: id, account, step, moment: at(minute), note: None };
+    desk.report(&agent("one"), at(minute), &one, &[report]).await.unwrap()[0].taken
+}
 
 pub async fn a_slot_lives_from_booked_to_done(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -94,6 +101,22 @@ pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: D
     desk.book(&who("bob"), at(17), None, &again).await.unwrap();
     assert_eq!(report(&desk, 3, &booking, Step::Done, 18).await, Taken::Known, "closed and proven, apart");
     assert_eq!(desk.server(&Caller::Console, NOW, &"one".parse().unwrap()).await.unwrap().occupant, None);
+    healthy(&desk).await;
+}
+
+pub async fn a_no_show_that_its_agent_forgot_keeps_nobody_out(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, next) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    report(&desk, 1, &first, Step::Arming, 0).await;
+    report(&desk, 2, &first, Step::Active, 0).await;
+    clerk(&desk).settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &first).await, State::NoShow);
+    let notes = async |minute: i64| desk.doctor(&Caller::Console, at(minute)).await.unwrap().notes.join("\n");
+    let told = format!("server one is still occupied by booking {}", first.id);
+    assert!(!notes(20).await.contains(&told) && notes(80).await.contains(&told), "{}", notes(80).await);
+    assert_eq!(report(&desk, 3, &next, Step::Arming, 85).await, Taken::Applied, "its agent has a clear place");
+    let occupant = desk.server(&Caller::Console, at(85), &"one".parse().unwrap()).await.unwrap().occupant;
+    assert_eq!(occupant, Some(next.id));
     healthy(&desk).await;
 }
 
@@ -184,6 +207,7 @@ pub async fn a_slot_that_cannot_be_opened_ends_and_does_not_count(desk: Desk) {
     let told = Report {
         number: 2,
         booking: booking.id.clone(),
+        account: None,
         step: Step::NotOpened,
         moment: at(1),
         note: Some("the disk is full".into()),
@@ -325,6 +349,25 @@ pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_is_open_counts_whatever_its_arming_was_worth(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let (first, second) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    // A heartbeat that was long under way: by it the clock is off, and by the agent's own measure it is not.
+    desk.heartbeat(&agent("one"), at(0), &one, &Heartbeat { revision: 1, clock: at(-1) }).await.unwrap();
+    assert_eq!(report(&desk, 1, &first, Step::Arming, 0).await, Taken::SetAside);
+    assert_eq!(report(&desk, 2, &first, Step::Active, 0).await, Taken::Applied);
+    assert_eq!(desk.server(&Caller::Console, at(0), &one).await.unwrap().occupant, Some(first.id.clone()));
+    assert_eq!(report(&desk, 3, &second, Step::Active, 1).await, Taken::SetAside, "it is another's place");
+    for (step, number) in [Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(4..)
+    {
+        assert_eq!(report(&desk, number, &first, step, 60).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(60), &first.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 3600));
+    healthy(&desk).await;
+}
+
 pub async fn a_buffer_that_is_too_short_is_told(desk: Desk) {
     camp(&desk, &generous()).await;
     let one = "one".parse().unwrap();
@@ -344,7 +387,8 @@ pub async fn a_buffer_that_is_too_short_is_told(desk: Desk) {
             (Step::Done, 42),
         ] {
             number += 1;
-            let one_step = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            let id = booking.id.clone();
+            let one_step = Report { number, booking: id, step, moment: at(start + minute), note: None, account: None };
             let told = desk.report(&agent("one"), at(start + 50), &one, &[one_step]).await.unwrap();
             assert_eq!(told[0].taken, Taken::Applied, "{step:?}");
         }
@@ -450,7 +494,8 @@ pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
             (Step::Done, 65),
         ] {
             number += 1;
-            let told = Report { number, booking: booking.id.clone(), step, moment: at(start + minute), note: None };
+            let id = booking.id.clone();
+            let told = Report { number, booking: id, step, moment: at(start + minute), note: None, account: None };
             desk.report(&agent("one"), at(251), &one, &[told]).await.unwrap();
         }
         let after = desk.booking(&Caller::Console, at(251), &booking.id).await.unwrap();
@@ -467,5 +512,39 @@ pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
     let strange = desk.book(&who("dan"), at(1800), None, &wish(Some("two"), 1830, 1890)).await.unwrap();
     clerk.settle(at(1890)).await.unwrap();
     assert_eq!(state(&desk, &strange).await, State::Cancelled);
+    healthy(&desk).await;
+}
+
+pub async fn what_is_given_away_while_its_agent_begins_takes_place(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, second) = (book(&desk, "amy", 60, 120).await, book(&desk, "cem", 180, 240).await);
+    let given = async |booking: &Booking, to: &str, minute: i64| {
+        let (from, to) = (who(booking.person.as_str()), to.parse().unwrap());
+        desk.give(&from, at(minute), None, &booking.id, &to, &Edit::default()).await.unwrap();
+    };
+    // The agent is at work for her already, but the hub has not heard of it yet.
+    given(&first, "bob", 56).await;
+    for (step, number) in [Step::Arming, Step::Ending, Step::Resetting, Step::Done].into_iter().zip(1..) {
+        assert_eq!(report_for(&desk, "amy", number, &first, step, 57).await, Taken::SetAside, "{step:?}");
+        assert_eq!(state(&desk, &first).await, State::Booked, "{step:?}");
+    }
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(5..) {
+        assert_eq!(report_for(&desk, "bob", number, &first, step, 60).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(60), &first.id).await.unwrap();
+    assert_eq!((after.state, after.came, after.charged), (State::Active, Some(at(60)), 3600));
+    for (step, number) in [Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(8..) {
+        assert_eq!(report_for(&desk, "bob", number, &first, step, 120).await, Taken::Applied, "{step:?}");
+    }
+
+    // A place that cannot be proven clean is nobody's, and its agent hears by this booking that it was looked after.
+    given(&second, "dan", 176).await;
+    assert_eq!(report_for(&desk, "cem", 12, &second, Step::Arming, 177).await, Taken::SetAside);
+    assert_eq!(report_for(&desk, "cem", 13, &second, Step::Quarantined, 178).await, Taken::Applied);
+    assert_eq!(state(&desk, &second).await, State::Quarantined);
+    let one = "one".parse().unwrap();
+    assert_eq!(desk.server(&Caller::Console, at(178), &one).await.unwrap().health, Health::Quarantined);
+    let told = desk.events(&who("dan"), at(178), 0, 1000).await.unwrap();
+    assert!(told.iter().any(|e| e.kind == "booking.stranded" && e.person == "dan".parse().ok()), "{told:#?}");
     healthy(&desk).await;
 }

@@ -318,8 +318,8 @@ pub async fn a_week_is_shown_as_it_is_by_now(desk: Desk) {
     shown("extended").await;
     desk.give(&who("bob"), NOW, None, &second.id, &"cem".parse().unwrap(), &plain).await.unwrap();
     shown("given").await;
-    let why = Some("no key".to_owned());
-    let refused = Report { number: 1, booking: second.id.clone(), step: Step::Refused, moment: NOW, note: why };
+    let (id, note) = (second.id.clone(), Some("no key".to_owned()));
+    let refused = Report { number: 1, booking: id, step: Step::Refused, moment: NOW, note, account: None };
     desk.report(&agent("one"), NOW, &one, &[refused]).await.unwrap();
     shown("refused").await;
     desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();

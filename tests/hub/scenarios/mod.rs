@@ -76,17 +76,20 @@ scenarios! {
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_no_show_is_found_while_its_agent_is_heard_again_and_again,
         who_is_at_work_is_no_no_show_though_the_report_is_late,
+        a_no_show_that_its_agent_forgot_keeps_nobody_out,
         a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
         an_agent_that_was_enrolled_anew_is_heard_from_number_one,
         a_hub_that_went_back_goes_on_above_what_its_agents_have,
         who_has_a_later_booking_is_named_in_the_plan,
         clocks_that_are_off_arm_nothing,
+        what_is_open_counts_whatever_its_arming_was_worth,
         a_buffer_that_is_too_short_is_told,
         what_an_agent_forgot_is_quarantined_and_its_server_comes_back,
         a_quarantined_server_comes_back_by_way_of_out_of_use,
         a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed,
         what_took_place_while_the_hub_was_away_counts,
+        what_is_given_away_while_its_agent_begins_takes_place,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,
@@ -110,7 +113,7 @@ scenarios! {
 }
 
 async fn report(desk: &Desk, number: i64, booking: &kubecamp::hub::domain::Booking, step: Step, minute: i64) -> Taken {
-    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None };
+    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None, account: None };
     let server = booking.server.clone().unwrap();
     let caller = Caller::Agent(server.clone());
     desk.report(&caller, at(minute), &server, &[one]).await.unwrap()[0].taken

@@ -15,7 +15,7 @@ use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, he
 async fn refuse(desk: &Desk, number: i64, booking: &Booking, why: &str, minute: i64) -> Taken {
     let server = booking.server.clone().unwrap();
     let (id, note) = (booking.id.clone(), Some(why.to_owned()));
-    let one = Report { number, booking: id, step: Step::Refused, moment: at(minute), note };
+    let one = Report { number, booking: id, step: Step::Refused, moment: at(minute), note, account: None };
     desk.report(&Caller::Agent(server.clone()), at(minute), &server, &[one]).await.unwrap()[0].taken
 }
 

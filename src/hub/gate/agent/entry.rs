@@ -117,11 +117,12 @@ pub enum Entry {
 }
 
 impl Line {
-    /// What the hub is to hear of it, if anything.
-    pub fn report(&self, reason: Option<Reason>) -> Option<Report> {
+    /// What the hub is to hear of it, if anything; the account and the reason are those of its slot.
+    pub fn report(&self, account: Option<&str>, reason: Option<Reason>) -> Option<Report> {
+        let account = account.map(str::to_owned);
         let state = |booking: &String, state, detail: Vec<String>| {
             let reason = reason.filter(|_| state >= SlotState::Ending);
-            ReportKind::State { booking: booking.clone(), state, reason, detail }
+            ReportKind::State { booking: booking.clone(), account: account.clone(), state, reason, detail }
         };
         let kind = match &self.entry {
             Entry::Begin { booking, step, .. } => match step {
@@ -135,7 +136,7 @@ impl Line {
             Entry::Done { booking, step: Step::ProveClean } => state(booking, SlotState::Done, vec![]),
             Entry::NotOpened { booking, detail } => state(booking, SlotState::Ending, detail.clone()),
             Entry::Failed { booking, detail, .. } => state(booking, SlotState::Quarantined, detail.clone()),
-            Entry::Seen { booking } => ReportKind::Seen { booking: booking.clone() },
+            Entry::Seen { booking } => ReportKind::Seen { booking: booking.clone(), account: account.clone() },
             Entry::Missed { booking } => ReportKind::Missed { booking: booking.clone() },
             Entry::Refused { booking, why } => ReportKind::Refused { booking: booking.clone(), why: why.clone() },
             Entry::Stray { account } => ReportKind::Stray { account: account.clone() },

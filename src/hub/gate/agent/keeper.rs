@@ -345,7 +345,9 @@ impl Agent {
         due.sort_by_key(|s| s.starts);
         for slot in due {
             let ledger = self.ledger();
-            if ledger.slots.contains_key(&slot.booking) || ledger.missed.contains(&slot.booking) {
+            // What was given away while it was armed is over for who had it, and begins anew for who has it now.
+            let is_known = |h: &Held| !h.is_over() || is_same_door(&slot, &h.slot);
+            if ledger.slots.get(&slot.booking).is_some_and(is_known) || ledger.missed.contains(&slot.booking) {
                 continue;
             }
             // The journal in which it had begun is gone, as after a reinstallation, or it never began.

@@ -115,6 +115,10 @@ impl Ledger {
             Entry::Taken { slot } => {
                 self.idle.remove(&slot.account);
                 let held = self.slots.entry(slot.booking.clone()).or_insert_with(|| Held::new(slot.clone()));
+                // It was given away while it was armed, and is over for who had it.
+                if held.is_over() {
+                    *held = Held::new(slot.clone());
+                }
                 if slot.ends > held.slot.ends {
                     held.warned.clear();
                 }
@@ -164,14 +168,16 @@ impl Ledger {
             }
             Entry::Refused { .. } | Entry::Stray { .. } => {}
         }
-        let reason = match &line.entry {
+        let held = match &line.entry {
             Entry::Begin { booking, .. }
             | Entry::Done { booking, .. }
             | Entry::NotOpened { booking, .. }
-            | Entry::Failed { booking, .. } => self.slots.get(booking).and_then(|h| h.reason),
+            | Entry::Failed { booking, .. }
+            | Entry::Seen { booking } => self.slots.get(booking),
             _ => None,
         };
-        self.queue.extend(line.report(reason));
+        let report = line.report(held.map(|h| h.slot.account.as_str()), held.and_then(|h| h.reason));
+        self.queue.extend(report);
     }
 
     fn with(&mut self, booking: &str, change: impl FnOnce(&mut Held)) {

@@ -64,6 +64,9 @@ pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Ans
         let person = state.desk.person(&reader(&slot.person), now, &slot.person).await?;
         out.slots.push(signed_slot(slot, &person));
     }
+    if healthy {
+        out.cleared.extend(plan.unclean.iter().map(ToString::to_string));
+    }
     Ok(Json(out.sign(&keys.plan)?))
 }
 
@@ -132,11 +135,13 @@ pub(super) async fn events(
 /// A report on a booking, as the desk takes it.
 fn told(report: &gate::Report, number: i64) -> Answer<Option<Told>> {
     let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
-    let (booking, step, note) = match &report.kind {
-        ReportKind::State { booking, state, reason, detail } => (booking, step_of(*state, *reason), detail.join("; ")),
-        ReportKind::Seen { booking } => (booking, Step::LoggedIn, String::new()),
-        ReportKind::Refused { booking, why } => (booking, Step::Refused, why.clone()),
-        ReportKind::Missed { booking } => (booking, Step::Missed, String::new()),
+    let (booking, account, step, note) = match &report.kind {
+        ReportKind::State { booking, account, state, reason, detail } => {
+            (booking, account.clone(), step_of(*state, *reason), detail.join("; "))
+        }
+        ReportKind::Seen { booking, account } => (booking, account.clone(), Step::LoggedIn, String::new()),
+        ReportKind::Refused { booking, why } => (booking, None, Step::Refused, why.clone()),
+        ReportKind::Missed { booking } => (booking, None, Step::Missed, String::new()),
         ReportKind::Stray { .. }
         | ReportKind::LabKept { .. }
         | ReportKind::LabDropped { .. }
@@ -144,7 +149,7 @@ fn told(report: &gate::Report, number: i64) -> Answer<Option<Told>> {
     };
     let Ok(booking) = booking.parse::<BookingId>() else { return Ok(None) };
     let note = Some(note.chars().take(2000).collect::<String>()).filter(|n| !n.is_empty());
-    Ok(Some(Told { number, booking, step, moment, note }))
+    Ok(Some(Told { number, booking, account, step, moment, note }))
 }
 
 fn bad(why: &str) -> Refused {

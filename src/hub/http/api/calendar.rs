@@ -47,7 +47,7 @@ pub(super) async fn of_person(
     let caller = owner(&state, &feed).await?;
     let person = caller.person().cloned();
     let want = Listing { person: person.clone(), within: Some(reach(state.now())), ..Listing::default() };
-    let bookings = state.desk.bookings(&caller, state.now(), &want).await?;
+    let bookings = state.desk.calendar(&caller, state.now(), &want).await?;
     let name = format!("kubecamp: {}", person.map(|p| p.to_string()).unwrap_or_default());
     let title = |b: &Booking| match &b.server {
         Some(server) => format!("{} on {server}", b.layout),
@@ -74,7 +74,7 @@ pub(super) async fn of_server(
     let id = id.map_err(|why| Problem::new(Code::HubUnknown, why))?;
     state.desk.server(&caller, state.now(), &id).await?;
     let want = Listing { server: Some(id.clone()), within: Some(reach(state.now())), ..Listing::default() };
-    let bookings = state.desk.bookings(&caller, state.now(), &want).await?;
+    let bookings = state.desk.calendar(&caller, state.now(), &want).await?;
     let title = |b: &Booking| format!("{}: {}", b.person, b.layout);
     Ok(reply(&headers, &calendar(&format!("kubecamp: server {id}"), &bookings, title)))
 }

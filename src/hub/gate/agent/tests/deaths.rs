@@ -202,7 +202,6 @@ async fn a_disk_that_fills_up_during_a_save_is_quarantined_and_throws_nothing_aw
     }
 }
 
-/// What the hub heard while the disk was full is forgotten with the process; what comes after it is told all the same.
 #[tokio::test]
 async fn of_what_had_begun_in_a_journal_that_is_gone_the_hub_hears() {
     for (wanted, ends) in [(Wanted::Open, -10), (Wanted::Released, 1000), (Wanted::Overridden, 1000)] {
@@ -217,6 +216,7 @@ async fn of_what_had_begun_in_a_journal_that_is_gone_the_hub_hears() {
     }
 }
 
+/// What the hub heard while the disk was full is forgotten with the process; what comes after it is told all the same.
 #[tokio::test]
 async fn numbers_that_only_the_hub_remembers_are_not_given_twice() {
     let full = Arc::new(AtomicBool::new(false));

@@ -2,6 +2,7 @@
 
 mod came;
 mod deaths;
+mod given;
 mod idle;
 mod random;
 mod sim;

@@ -4,11 +4,12 @@ use crate::{
     hub::gate::{Plan, Reason, ReportKind, SlotState, Wanted, agent::Kept},
 };
 
-const WHOLE: [SlotState; 6] =
+pub(super) const WHOLE: [SlotState; 6] =
     [SlotState::Arming, SlotState::Active, SlotState::Ending, SlotState::Saving, SlotState::Resetting, SlotState::Done];
 
 /// A slot whose door never opened.
-const UNOPENED: [SlotState; 4] = [SlotState::Arming, SlotState::Ending, SlotState::Resetting, SlotState::Done];
+pub(super) const UNOPENED: [SlotState; 4] =
+    [SlotState::Arming, SlotState::Ending, SlotState::Resetting, SlotState::Done];
 
 #[tokio::test]
 async fn two_slots_one_after_the_other() {
@@ -27,7 +28,7 @@ async fn two_slots_one_after_the_other() {
     post.hear().unwrap();
     assert_eq!(post.states("1"), WHOLE);
     assert_eq!(post.states("2"), WHOLE);
-    assert!(post.told.contains(&ReportKind::Seen { booking: "1".into() }));
+    assert!(post.told.contains(&ReportKind::Seen { booking: "1".into(), account: Some("kct-a".into()) }));
     assert!(post.told.contains(&ReportKind::Accepted { revision: 1 }));
     let server = post.sim.at();
     let order: Vec<_> =

@@ -1,0 +1,202 @@
+use serde_json::json;
+
+use super::{
+    agent::{REFUSE_OFFSET, Report, Reported, Step, Taken},
+    rehouse,
+};
+use crate::{
+    core::{Code, Problem},
+    hub::{
+        domain::{Booking, Health, Mode, Server, State, Who},
+        store::Tx,
+    },
+};
+
+/// Makes of a booking what its server's agent did with it.
+pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
+    let number = report.number;
+    let answer = |taken, why: Option<String>| Reported { number, taken, why };
+    let booking = match tx.booking(&report.booking).await {
+        Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
+        Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
+        _ => {
+            if report.step == Step::Quarantined {
+                unclean(tx, server, report).await?;
+            }
+            let why = format!("booking {} is not of server {}", report.booking, server.id);
+            return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+        }
+    };
+    // What the server did for who gave it away, before it heard of that, is nothing of who has it now: for them it begins
+    // anew. A place that cannot be proven clean is nobody's, though.
+    let former = report.account.as_deref().filter(|of| *of != booking.person.as_str());
+    if let Some(former) = former.filter(|_| report.step != Step::Quarantined) {
+        let why = format!("booking {} is not of {former:.64} any more", booking.id);
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+    }
+    if report.step == Step::Done {
+        tx.vacate(&server.id, &booking.id).await?;
+    }
+    if report.step == Step::Missed && booking.state.is_begun() {
+        lost(tx, server, &booking).await?;
+        return Ok(answer(Taken::Applied, None));
+    }
+    let Some(to) = report.step.state() else {
+        let applied = told(tx, report, &booking).await?;
+        return Ok(answer(if applied { Taken::Applied } else { Taken::Known }, None));
+    };
+    match to {
+        State::Quarantined if booking.state.is_final() && booking.state != to => unclean(tx, server, report).await?,
+        State::Quarantined => quarantine(tx, server, report).await?,
+        _ => {}
+    }
+    if booking.state == to || booking.state.is_after(to) {
+        return Ok(answer(Taken::Known, None));
+    }
+    // A door that is open is open, whatever was thought of its arming here.
+    let opened = to == State::Active && is_unbegun(&booking);
+    if !opened && !booking.state.may_become_by(to, Who::Agent) {
+        let why = format!("booking {} is {} and cannot become {to}", booking.id, booking.state);
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+    }
+    let refused = match to {
+        State::Arming => cannot_arm(tx, server, &booking).await?,
+        State::Active if opened => cannot_occupy(tx, server, &booking).await?,
+        _ => None,
+    };
+    if refused.is_some() {
+        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, refused)));
+    }
+    let booking = if opened {
+        let armed = tx.change_booking(&booking, armed(&booking, report), Who::Agent, "agent.arming", None).await?;
+        tx.happened(report.moment);
+        armed
+    } else {
+        booking
+    };
+    let mut next = match to {
+        State::Arming => armed(&booking, report),
+        _ => Booking { state: to, refused: None, ..booking.clone() },
+    };
+    // What never opened does not count, whoever's doing it was.
+    if (booking.state, to) == (State::Arming, State::Ending) {
+        next.charged = 0;
+    }
+    if report.note.is_some() {
+        next.note.clone_from(&report.note);
+    }
+    let action = format!("agent.{to}");
+    let after = tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
+    tx.happened(report.moment);
+    if (booking.state, to) == (State::Saving, State::Resetting) {
+        tx.lab_saved(&server.id, &booking.person).await?;
+    }
+    if report.step == Step::NotOpened || (is_unbegun(&booking) && to == State::Quarantined) {
+        rehouse::strand(tx, &after, report.note.clone()).await?;
+    }
+    Ok(answer(Taken::Applied, None))
+}
+
+fn is_unbegun(booking: &Booking) -> bool {
+    matches!(booking.state, State::Booked | State::Delayed)
+}
+
+/// A booking as its agent begins it.
+fn armed(booking: &Booking, report: &Report) -> Booking {
+    let charged = match booking.state {
+        // What was lost to the last holder's reset is not the new holder's. By the agent's clock: the hub may hear of it later.
+        State::Delayed => booking.charged.min((booking.window.ends - report.moment).max(0)),
+        _ => booking.charged,
+    };
+    Booking { state: State::Arming, refused: None, charged, ..booking.clone() }
+}
+
+/// Notes what an agent tells of a booking without moving it on in its life; whether that was new.
+async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<bool, Problem> {
+    let unbegun = is_unbegun(booking);
+    let (mut next, why) = (booking.clone(), report.note.clone());
+    match report.step {
+        Step::LoggedIn if booking.came.is_none() && !booking.state.is_final() => {
+            next.came = Some(report.moment);
+            tx.change_booking(booking, next, Who::Agent, "booking.logged-in", None).await?;
+        }
+        Step::Refused if (unbegun || booking.state == State::Arming) && booking.refused != why => {
+            next.refused.clone_from(&why);
+            let after = tx.change_booking(booking, next, Who::Agent, "agent.refused", why.clone()).await?;
+            let (subject, payload) = (format!("booking:{}", after.id), json!({ "booking": after, "note": why }));
+            tx.tell("booking.refused", subject, Some(&after.person), after.server.as_ref(), payload);
+        }
+        // By the clerk's right, who would say so a moment later. Not of a slot that was made longer meanwhile.
+        Step::Missed if unbegun && booking.window.ends <= tx.now() + REFUSE_OFFSET => {
+            next.state = State::Cancelled;
+            next.note = booking.refused.clone().or(next.note);
+            let reason = "the server did not start it; it does not count".to_owned();
+            tx.change_booking(booking, next, Who::Clerk, "agent.missed", Some(reason)).await?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Makes the booking the server's occupant, or says why it cannot be.
+async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
+    if server.health != Health::Healthy {
+        return Ok(Some(format!("server {} is {}", server.id, server.health.as_str())));
+    }
+    if server.clock_offset.abs() > REFUSE_OFFSET {
+        let what = format!("the clock of server {} is {} s off", server.id, server.clock_offset);
+        return Ok(Some(Problem::new(Code::ServerClock, what).to_string()));
+    }
+    cannot_occupy(tx, server, booking).await
+}
+
+/// Makes the booking the server's occupant, or says who is.
+async fn cannot_occupy(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
+    if server.mode != Mode::Exclusive || tx.occupy(&server.id, &booking.id).await? {
+        return Ok(None);
+    }
+    // An agent begins nothing on a place that it has not cleared. Of a no-show it may know nothing any more, as after a
+    // reinstallation, and then nobody would ever tell that its place is clear.
+    if let Some(former) = &server.occupant
+        && tx.booking(former).await?.state == State::NoShow
+    {
+        tx.clear_occupant(&server.id).await?;
+        tx.occupy(&server.id, &booking.id).await?;
+        return Ok(None);
+    }
+    let who = server.occupant.as_ref().map_or_else(String::new, ToString::to_string);
+    Ok(Some(format!("server {} is still occupied by {who}", server.id)))
+}
+
+/// Ends a slot that the agent had begun and knows nothing of any more: its journal is gone, as after a reinstallation. What
+/// became of the place nobody can prove.
+async fn lost(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<(), Problem> {
+    let why = format!("its agent knows nothing of booking {} any more, as after a reinstallation", booking.id);
+    if server.health != Health::Quarantined {
+        tx.set_health(&server.id, Health::Quarantined, Some(why.clone())).await?;
+    }
+    let next = Booking { state: State::Quarantined, refused: None, note: Some(why.clone()), ..booking.clone() };
+    tx.change_booking(booking, next, Who::Agent, "agent.quarantined", Some(why)).await.map(drop)
+}
+
+async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    if server.health != Health::Quarantined {
+        let note = report.note.clone().unwrap_or_else(|| format!("after booking {}", report.booking));
+        tx.set_health(&server.id, Health::Quarantined, Some(note)).await?;
+    }
+    Ok(())
+}
+
+/// As [`quarantine`], after a booking that is over here or elsewhere by now: it stands in no plan of the server, so that an
+/// admin looked after it is told by its id alone.
+async fn unclean(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    quarantine(tx, server, report).await?;
+    tx.note_unclean(&server.id, &report.booking, report.note.clone());
+    Ok(())
+}
+
+fn set_aside(tx: &mut Tx, server: &Server, report: &Report, answer: Reported) -> Reported {
+    let detail = json!({ "server": server.id, "step": report.step, "number": report.number });
+    tx.note("agent.set-aside", format!("booking:{}", report.booking), answer.why.clone(), detail);
+    answer
+}

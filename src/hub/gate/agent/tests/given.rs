@@ -1,0 +1,34 @@
+use super::{
+    sim::{Post, slot},
+    slots::{UNOPENED, WHOLE},
+};
+use crate::hub::gate::{ReportKind, SlotState};
+
+#[tokio::test]
+async fn a_slot_given_away_while_armed_begins_anew_for_who_has_it_now() {
+    let (mine, theirs) = (slot("1", "kct-a", 100, 200), slot("1", "kct-b", 100, 200));
+    for killed in [false, true] {
+        let mut post = Post::new();
+        post.plan(1, std::slice::from_ref(&mine)).unwrap().unwrap();
+        post.until(90).await.unwrap();
+        post.plan(2, std::slice::from_ref(&theirs)).unwrap().unwrap();
+        post.until(95).await.unwrap();
+        if killed {
+            post.reborn(None).unwrap();
+        }
+        post.until(150).await.unwrap();
+        assert!(post.is_open("kct-b") && !post.is_open("kct-a"), "killed: {killed}");
+        post.until(250).await.unwrap();
+        post.hear().unwrap();
+        let of = |account: &str| -> Vec<SlotState> {
+            let state = |kind: &ReportKind| match kind {
+                ReportKind::State { account: Some(of), state, .. } if of == account => Some(*state),
+                _ => None,
+            };
+            post.told.iter().filter_map(state).collect()
+        };
+        assert_eq!((of("kct-a"), of("kct-b")), (UNOPENED.to_vec(), WHOLE.to_vec()), "killed: {killed}");
+        assert_eq!(post.states("1").len(), UNOPENED.len() + WHOLE.len(), "each says whose it is");
+        post.right();
+    }
+}
