@@ -422,6 +422,20 @@ pub async fn a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed(desk: D
     healthy(&desk).await;
 }
 
+pub async fn a_slot_that_passed_on_a_server_that_is_gone_keeps_nobody_from_removing_it(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let missed = book(&desk, "amy", 0, 60).await;
+    acknowledge(&desk, 0).await;
+    desk.set_health(&console, at(30), None, &one, Health::Away, "it burned").await.unwrap();
+    clerk(&desk).settle(at(61)).await.unwrap();
+    assert_eq!(state(&desk, &missed).await, State::Booked, "its agent might tell of it yet");
+    assert_eq!(desk.remove_server(&console, at(59), &one, None).await.unwrap_err().code, Code::BookState);
+    desk.remove_server(&console, at(61), &one, None).await.unwrap();
+    assert_eq!(state(&desk, &missed).await, State::Cancelled);
+    healthy(&desk).await;
+}
+
 pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
     camp(&desk, &generous()).await;
     let one = "one".parse().unwrap();
