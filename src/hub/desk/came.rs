@@ -1,14 +1,13 @@
+use std::collections::BTreeSet;
+
 use super::{Caller, Desk, agent::own, transaction::transact};
 use crate::{
     core::{Code, Problem},
     hub::{
         domain::{Booking, BookingId, Epoch, ServerId, State, Who},
-        store::Tx,
+        store::{Listing, Tx},
     },
 };
-
-/// More slots than any server has open at a time.
-const MOST: usize = 64;
 
 impl Desk {
     /// Notes of open slots of a server that their holders came, and when.
@@ -46,26 +45,28 @@ impl Desk {
         server: &ServerId,
         came: &'a [(BookingId, Epoch)],
     ) -> Result<Vec<&'a (BookingId, Epoch)>, Problem> {
-        let mut found = vec![];
         if came.is_empty() {
-            return Ok(found);
+            return Ok(vec![]);
         }
-        let mut tx = self.store.read(now).await?;
-        for one in came.iter().take(MOST) {
-            if unseen(&mut tx, server, &one.0).await?.is_some() {
-                found.push(one);
-            }
-        }
-        Ok(found)
+        // Of all servers: in any moment few slots are open, and a shared server may have hundreds of places.
+        let open = Listing { state: Some(State::Active), ..Listing::default() };
+        let open = self.store.read(now).await?.bookings(&open).await?;
+        let unseen: BTreeSet<BookingId> =
+            open.into_iter().filter(|b| is_unseen(b, server)).map(|booking| booking.id).collect();
+        Ok(came.iter().filter(|(id, _)| unseen.contains(id)).collect())
     }
 }
 
-/// The booking, where it is an open slot of the server whose holder did not come, as far as the hub knows.
+/// The booking, where it [`is_unseen`].
 async fn unseen(tx: &mut Tx, server: &ServerId, id: &BookingId) -> Result<Option<Booking>, Problem> {
     let booking = match tx.booking(id).await {
         Err(problem) if problem.code == Code::HubUnknown => return Ok(None),
         found => found?,
     };
-    let open = booking.state == State::Active && booking.server.as_ref() == Some(server);
-    Ok(Some(booking).filter(|b| open && b.came.is_none()))
+    Ok(Some(booking).filter(|booking| is_unseen(booking, server)))
+}
+
+/// Whether it is an open slot of the server whose holder did not come, as far as the hub knows.
+fn is_unseen(booking: &Booking, server: &ServerId) -> bool {
+    booking.state == State::Active && booking.came.is_none() && booking.server.as_ref() == Some(server)
 }

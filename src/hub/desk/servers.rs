@@ -169,7 +169,7 @@ impl Desk {
 
     /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so
     /// in any case. What was booked there stays in the records, and its agent's token ends. Where it is out of use, slots that
-    /// have begun there end with it: nobody would ever tell their end.
+    /// have begun there, or whose time has passed, end with it: nobody would ever tell what became of them.
     pub async fn remove_server(
         &self,
         caller: &Caller,
@@ -185,17 +185,22 @@ impl Desk {
             }
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
             let out = there.health != Health::Healthy;
-            let (begun, open): (Vec<Booking>, Vec<Booking>) =
-                tx.bookings(&want).await?.into_iter().partition(|b| out && b.state.is_begun());
+            let over = |b: &Booking| matches!(b.state, State::Booked | State::Delayed) && b.window.ends <= now;
+            let (ended, open): (Vec<Booking>, Vec<Booking>) =
+                tx.bookings(&want).await?.into_iter().partition(|b| out && (b.state.is_begun() || over(b)));
             if !open.is_empty() {
                 let what = format!("server {id} has bookings or waits that are not over: {}", open.len());
                 return Err(Problem::new(Code::BookState, what)
                     .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
             }
-            for booking in begun {
+            for booking in ended {
+                let (state, action) = match booking.state.is_begun() {
+                    true => (State::Quarantined, "booking.quarantine"),
+                    false => (State::Cancelled, "booking.cancel"),
+                };
                 let why = Some(format!("server {id} was removed"));
-                let next = Booking { state: State::Quarantined, note: why.clone(), ..booking.clone() };
-                tx.change_booking(&booking, next, Who::Teacher, "booking.quarantine", why).await?;
+                let next = Booking { state, note: why.clone(), ..booking.clone() };
+                tx.change_booking(&booking, next, Who::Teacher, action, why).await?;
             }
             tx.revoke_agent(id).await?;
             tx.remove_server(&there).await

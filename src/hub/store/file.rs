@@ -68,6 +68,11 @@ pub(super) fn hold_for_upgrade(path: &Path) -> Result<Option<File>, Problem> {
     }
 }
 
+/// Whether it is a hub that holds the file, and not somebody who changes its tables: those share the lock.
+pub(super) fn is_a_hubs(path: &Path) -> bool {
+    File::open(lock_of(path)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn lock_of(path: &Path) -> PathBuf {
     let mut lock = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
     lock.push(".lock");

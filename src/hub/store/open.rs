@@ -107,7 +107,7 @@ impl Store {
             return Err(absent(&path.display()));
         }
         // It was read, so it is a database: a file of another program that was named by mistake stays as it is.
-        let alone = if who == Who::Hub { Some(Arc::new(file::hold(path)?)) } else { None };
+        let alone = if who == Who::Hub { Some(Arc::new(hold(path).await?)) } else { None };
         file::close_to_others(path);
         let editions = for_sqlite();
         // Nobody changes tables under a hub that works with them.
@@ -223,6 +223,19 @@ async fn connect_first(path: &Path) -> Result<Connection, Problem> {
         match connect(path, PATIENCE).map_err(problem) {
             Err(busy) if is_passing(&busy) && Instant::now() < end => tokio::time::sleep(AGAIN).await,
             opened => return opened,
+        }
+    }
+}
+
+/// Holds a SQLite file for a hub. A command that changes its tables is no hub, and is waited for.
+async fn hold(path: &Path) -> Result<Lock, Problem> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match file::hold(path) {
+            Err(held) if held.code == Code::HubRunning && !file::is_a_hubs(path) && Instant::now() < end => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            ended => return ended,
         }
     }
 }
@@ -439,6 +452,22 @@ mod tests {
         // Of the same edition there is nothing to change.
         let _hub = file::hold(&path).unwrap();
         Store::open_existing(&url).await.unwrap().close().await;
+    }
+
+    #[tokio::test]
+    async fn a_hub_waits_for_a_command_that_changes_its_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let url = format!("sqlite://{}", path.display());
+        Store::open_alone(&url).await.unwrap().close().await;
+        let command = file::hold_for_upgrade(&path).unwrap();
+        assert!(command.is_some(), "a hub has held it before");
+        let mut hub = Box::pin(Store::open_alone(&url));
+        assert!(tokio::time::timeout(2 * AGAIN, &mut hub).await.is_err(), "it is no hub that has it");
+        drop(command);
+        let hub = hub.await.unwrap();
+        assert_eq!(Store::open_alone(&url).await.unwrap_err().code, Code::HubRunning, "a hub is not waited for");
+        hub.close().await;
     }
 
     #[tokio::test]

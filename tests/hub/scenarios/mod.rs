@@ -88,6 +88,7 @@ scenarios! {
         what_an_agent_forgot_is_quarantined_and_its_server_comes_back,
         a_quarantined_server_comes_back_by_way_of_out_of_use,
         a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed,
+        a_slot_that_passed_on_a_server_that_is_gone_keeps_nobody_from_removing_it,
         what_took_place_while_the_hub_was_away_counts,
         what_is_given_away_while_its_agent_begins_takes_place,
     }

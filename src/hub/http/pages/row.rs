@@ -197,7 +197,10 @@ fn without(windows: Vec<Window>, others: &[Window]) -> Vec<Window> {
 
 /// When at least one place can be had: open, no work, not over, not too far ahead, with the buffer after it.
 fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
-    let Ok(can) = Window::new(eyes.earliest, eyes.horizon) else { return vec![] };
+    // Of several courses each has a notice of its own.
+    let theirs = eyes.courses.iter().filter(|course| !eyes.teacher && of.server.is_for(&course.id));
+    let earliest = theirs.map(|course| course.policy.earliest(eyes.now)).min().unwrap_or(eyes.earliest);
+    let Ok(can) = Window::new(earliest, eyes.horizon) else { return vec![] };
     let mut open: Vec<Window> = of.open.iter().filter_map(|w| w.common(can)).collect();
     let mut work: Vec<Window> = of
         .maintenance

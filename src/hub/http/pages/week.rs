@@ -31,7 +31,7 @@ pub struct Eyes<'a> {
     pub grid: Grid,
     /// In which courses they may book; none are all.
     pub courses: &'a [Course],
-    /// The first moment that can be booked.
+    /// The first moment that a teacher can book, or who is in no course; others by their courses.
     pub earliest: Epoch,
     /// The last moment that can be booked.
     pub horizon: Epoch,

@@ -154,6 +154,26 @@ fn what_the_viewer_may_not_book_is_not_free() {
 }
 
 #[test]
+fn of_several_courses_each_has_its_own_notice() {
+    let (civil, now, own) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"), "amy".parse().unwrap());
+    let course = |id: &str, notice| {
+        let policy = Policy { notice, ..Policy::default() };
+        Course { id: id.parse().unwrap(), title: id.to_owned(), policy, version: 1 }
+    };
+    let courses = [course("net", 120), course("k8s", 0)];
+    for (of, first) in [("net", "10:00"), ("k8s", "08:00"), ("", "08:00")] {
+        let mut there = open(&civil, now, vec![]);
+        there.server.course = of.parse().ok();
+        let (_, window) = window_of(&civil, civil.zone.date(now));
+        let eyes = Eyes { earliest: courses[0].policy.earliest(now), ..eyes(&civil, now, &own, &courses) };
+        let view = WeekView::new(&Week { window, servers: vec![there], waiting: vec![] }, &eyes).unwrap();
+        let items = view.days.into_iter().flat_map(|day| day.rows).flat_map(|row| row.items);
+        let starts: Vec<i64> = items.filter(|item| item.kind == "free").filter_map(|item| item.starts).collect();
+        assert_eq!(starts[0], at(&format!("2026-11-23T{first}:00Z")).0, "{of:?}");
+    }
+}
+
+#[test]
 fn a_day_shows_what_is_taken_free_and_kept_for_clean_up() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
     let all =
