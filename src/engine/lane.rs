@@ -14,7 +14,7 @@ use super::{
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, Secret, shell::quote},
     host::{Facts, Host, Viewer, script},
-    transport::{Exit, Io, LinkError},
+    transport::{Exit, Io, LinkError, there},
 };
 
 /// One node's way through the phases of a flow.
@@ -303,14 +303,19 @@ impl<'a> Lane<'a> {
     /// Uploads one file after the other, without those that an interrupted run has done; what is to be done with a file
     /// runs while the next is under way.
     async fn upload(&self, step: &Step, files: &[Upload], then: &str) -> Result<(), Problem> {
-        let asked = files.iter().enumerate().filter(|(_, f)| !f.have.is_empty()).map(|(i, f)| (i, f.have.as_str()));
-        let have = self.holding(asked).await?;
-        let files: Vec<_> = files.iter().enumerate().filter(|(i, _)| !have.contains(i)).map(|(_, f)| f).collect();
-        let total = files.iter().map(|f| f.blob.size()).sum();
+        // Numbers below the count are of what is done already, those from there on of what has arrived.
+        let there: Vec<_> = files.iter().map(|f| there(&f.to, &f.blob)).collect();
+        let done = files.iter().enumerate().filter(|(_, f)| !f.have.is_empty()).map(|(i, f)| (i, f.have.as_str()));
+        let arrived = there.iter().enumerate().map(|(i, text)| (files.len() + i, text.as_str()));
+        let found = self.holding(done.chain(arrived)).await?;
+        let arrived: Vec<_> = (0..files.len()).map(|i| found.contains(&(files.len() + i))).collect();
+        let files: Vec<_> =
+            files.iter().zip(arrived).enumerate().filter(|(i, _)| !found.contains(i)).map(|(_, f)| f).collect();
+        let total = files.iter().map(|(f, _)| f.blob.size()).sum();
         let mut before = 0;
         let mut working: Option<futures::future::BoxFuture<'_, Result<(), Problem>>> = None;
-        for file in files {
-            let send = self.send(file, before, total);
+        for (file, arrived) in files {
+            let send = self.send(file, arrived, before, total);
             match working.take() {
                 Some(work) => {
                     let (sent, worked) = futures::join!(send, work);
@@ -339,11 +344,16 @@ impl<'a> Lane<'a> {
         if exit.ok() { Ok(()) } else { Err(failed(step, &exit, &format!("failed for {}", file.what))) }
     }
 
-    async fn send(&self, file: &Upload, before: u64, total: u64) -> Result<(), Problem> {
+    /// A file that was there when it was looked for is looked at once more, and gets its mode.
+    async fn send(&self, file: &Upload, arrived: bool, before: u64, total: u64) -> Result<(), Problem> {
         let sent = |n: u64| self.run.journal.progress(self.node, &file.what, before + n, total);
         let io = Io { line: None, sent: Some(&sent) };
-        let put = self.host()?.put(&file.blob, &file.to, file.mode, io).await;
-        put.map(drop).map_err(|e| {
+        let (host, blob) = (self.host()?, &file.blob);
+        let sent = match arrived {
+            true => host.put(blob, &file.to, file.mode, io).await.map(drop),
+            false => host.send(blob, &file.to, file.mode, io).await,
+        };
+        sent.map_err(|e| {
             let mut problem = e.problem().on(self.node);
             problem.what = format!("{} to {}: {}", file.what, file.to, problem.what);
             problem

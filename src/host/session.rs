@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::sudo::{Sudo, SudoPassword, become_root};
 use crate::{
     core::{Blob, NodeId, Problem},
-    transport::{Cmd, Exit, Io, LinkError, Transport, put_as},
+    transport::{Cmd, Exit, Io, LinkError, Transport, put_as, send_as},
 };
 
 /// One host with a way to it and a way to become root there.
@@ -100,6 +100,14 @@ impl Host {
         match self.sudo {
             Sudo::Root => self.link.put(blob, to, mode, io).await,
             Sudo::Free | Sudo::Password(_) => put_as(&*self.link, blob, to, mode, io, &|cmd| self.as_root(cmd)).await,
+        }
+    }
+
+    /// As [`Host::put`], for a file that is known not to be there: nobody looks first.
+    pub async fn send(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<(), LinkError> {
+        match self.sudo {
+            Sudo::Root => self.link.send(blob, to, mode, io).await,
+            Sudo::Free | Sudo::Password(_) => send_as(&*self.link, blob, to, mode, io, &|cmd| self.as_root(cmd)).await,
         }
     }
 

@@ -165,7 +165,12 @@ pub trait Transport: Send + Sync {
     /// Uploads `blob` to the absolute path `to` with file mode `mode`: skipped when a file with the same digest is
     /// there, else streamed to a temporary name, verified, and renamed. Returns whether it was sent.
     async fn put(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
-        super::put::put(self, blob, to, mode, io).await
+        super::put::put_as(self, blob, to, mode, io, &|cmd| cmd).await
+    }
+
+    /// As [`Transport::put`], for a file that is known not to be there: nobody looks first.
+    async fn send(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<(), LinkError> {
+        super::put::send_as(self, blob, to, mode, io, &|cmd| cmd).await
     }
 
     /// Ends the connection politely; calling it twice does no harm.

@@ -16,6 +16,6 @@ pub use ask::{Ask, Keyring};
 pub use dial::dial;
 pub use link::{Cmd, Exit, Input, Io, LinkError, Transport};
 pub use local::LocalTransport;
-pub use put::{put, put_as};
+pub use put::{put_as, send_as, there};
 pub use scripted::{Ran, Reply, ScriptedTransport};
 pub use ssh::{HostKeyPolicy, Identity, SshTarget, SshTransport, Unknown};

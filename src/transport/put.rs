@@ -14,25 +14,17 @@ fn limit_for(size: u64) -> Duration {
     Duration::from_secs(60 + size / (64 * 1024))
 }
 
-/// The upload that every transport shares, on top of its `exec`: see [`Transport::put`].
-pub async fn put<T: Transport + ?Sized>(
-    link: &T,
-    blob: &Blob,
-    to: &str,
-    mode: u32,
-    io: Io<'_>,
-) -> Result<bool, LinkError> {
-    put_as(link, blob, to, mode, io, &|cmd| cmd).await
-}
+/// Makes a command another user's, say.
+type AsWhom<'a> = &'a (dyn Fn(Cmd) -> Cmd + Send + Sync);
 
-/// As [`put`], with each command as `as_whom` makes it: one that is run by another user, say.
+/// The upload that every transport shares, on top of its `exec`: see [`Transport::put`]. Each command is run as `as_whom` makes it.
 pub async fn put_as<T: Transport + ?Sized>(
     link: &T,
     blob: &Blob,
     to: &str,
     mode: u32,
     io: Io<'_>,
-    as_whom: &(dyn Fn(Cmd) -> Cmd + Send + Sync),
+    as_whom: AsWhom<'_>,
 ) -> Result<bool, LinkError> {
     let limit = limit_for(blob.arrived_size());
     let look = Cmd::new(sh(&look(to, blob, mode))).input(Input::Seal(blob.clone())).limit(limit);
@@ -40,9 +32,22 @@ pub async fn put_as<T: Transport + ?Sized>(
     if found.status == Some(SAME) {
         return Ok(false);
     }
+    send_as(link, blob, to, mode, io, as_whom).await.map(|()| true)
+}
+
+/// As [`put_as`], for a file that is known not to be there: it is sent without a look.
+pub async fn send_as<T: Transport + ?Sized>(
+    link: &T,
+    blob: &Blob,
+    to: &str,
+    mode: u32,
+    io: Io<'_>,
+    as_whom: AsWhom<'_>,
+) -> Result<(), LinkError> {
+    let limit = limit_for(blob.arrived_size());
     let send = Cmd::new(sh(&store(to, blob, mode))).input(Input::Sealed(blob.clone())).limit(limit);
     let sent = link.exec(&as_whom(send), io).await?;
-    if sent.ok() { Ok(true) } else { Err(refused(&sent)) }
+    if sent.ok() { Ok(()) } else { Err(refused(&sent)) }
 }
 
 /// The login shell may be fish or csh: the script gets a POSIX shell, and messages that can be recognised.
@@ -61,6 +66,15 @@ fn look(to: &str, blob: &Blob, mode: u32) -> String {
     format!(
         "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
          h {path} && read -r want && [ \"$sum\" = \"$want\" ] && chmod {mode:o} {path} || exit 1"
+    )
+}
+
+/// A reading script with exit status 0 where the file is there already; its mode counts for nothing.
+pub fn there(to: &str, blob: &Blob) -> String {
+    let (path, size) = (quote(to), blob.arrived_size());
+    format!(
+        "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && h {path} && [ \"$sum\" = '{}' ]",
+        blob.arrived_sha256()
     )
 }
 
@@ -100,6 +114,13 @@ fn refused(sent: &Exit) -> LinkError {
 mod tests {
     use super::*;
     use crate::{core::Blob, transport::LocalTransport};
+
+    async fn put(link: &LocalTransport, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
+        let found = std::process::Command::new("sh").args(["-c", &there(to, blob)]).status().unwrap().success();
+        let sent = link.put(blob, to, mode, io).await;
+        assert!(sent.is_err() || found != *sent.as_ref().unwrap(), "both ways to look see the same");
+        sent
+    }
     use std::{fs, os::unix::fs::PermissionsExt};
 
     #[tokio::test]

@@ -171,6 +171,10 @@ impl Transport for ScriptedTransport {
         }
     }
 
+    async fn send(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<(), LinkError> {
+        self.put(blob, to, mode, io).await.map(drop)
+    }
+
     async fn close(&self) {}
 }
 
