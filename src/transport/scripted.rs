@@ -156,7 +156,8 @@ impl Transport for ScriptedTransport {
 
     /// Takes the upload as new; a rule for `put PATH` that fails makes it fail, one with output `same` skips it.
     async fn put(&self, blob: &Blob, to: &str, mode: u32, io: Io<'_>) -> Result<bool, LinkError> {
-        let ran = Ran { line: format!("put {to} {mode:o}"), input: blob.sha256().to_owned() };
+        let packed = if blob.is_packed() { " of zstd" } else { "" };
+        let ran = Ran { line: format!("put {to} {mode:o}"), input: format!("{}{packed}", blob.arrived_sha256()) };
         match self.answer(ran) {
             Some(Reply::Hang) => std::future::pending().await,
             Some(Reply::Fail(error)) => Err(error),

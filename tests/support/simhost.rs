@@ -28,9 +28,8 @@ const UP: &[Known] = &[
     ("etc-hosts", "kc_block /etc/hosts", "/^# kubecamp begin$/"),
     ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
     ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
-    ("keep", "kc_known file", "grep -q \"^file"),
-    ("unpack", "zstd -qdc", "&& [ \"$(stat -c %s /"),
-    ("install", "> /var/lib/kubecamp/binaries.part", "grep -qxF \"$sha $size $path"),
+    ("keep", "kc_keep \"$path\"", "!($0 in known)"),
+    ("install", "> /var/lib/kubecamp/binaries.part", "case $known in"),
     ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
     ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),
     ("image", "images import", "images ls -q"),
@@ -296,7 +295,7 @@ impl State {
 
     fn answer(&mut self, ran: &Ran) -> Option<Reply> {
         if let Some(rest) = ran.line.strip_prefix("put ") {
-            return Some(self.put(rest, &ran.input));
+            return Some(self.put(rest, ran.input.split(' ').next().unwrap_or_default()));
         }
         if ran.line.contains("id -u") {
             let word = match self.login {
