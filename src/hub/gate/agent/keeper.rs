@@ -155,7 +155,7 @@ impl Agent {
         let books = self.books();
         let ledger = books.ledger();
         let told = |booking: &str| {
-            let of = |r: &&Report| matches!(&r.kind, ReportKind::Seen { booking: seen } if seen == booking);
+            let of = |r: &&Report| matches!(&r.kind, ReportKind::Seen { booking: seen, .. } if seen == booking);
             ledger.queue.iter().find(of).map(|r| r.at)
         };
         let seen = ledger.slots.values().filter(|h| h.is_open() && h.seen).map(|h| &h.slot);
