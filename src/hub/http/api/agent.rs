@@ -275,7 +275,8 @@ mod tests {
     fn the_account_of_a_later_booking_is_named() {
         let server = "one".parse().unwrap();
         let (issued, expires, later) = (Epoch(10), Epoch(20), ["amy".parse().unwrap()].into());
-        let plan = ServerPlan { server, revision: 3, issued, expires, slots: vec![], later, unclean: Default::default() };
+        let plan =
+            ServerPlan { server, revision: 3, issued, expires, slots: vec![], later, unclean: Default::default() };
         assert_eq!((empty(&plan).revision, empty(&plan).later), (3, vec!["amy".to_owned()]));
     }
 }
