@@ -16,6 +16,10 @@ pub struct ControlPlane {
 /// kubectl as the cluster's administrator, on the control plane.
 pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
+/// Beginning of the names of files that say what was applied once: where there is none nobody needs to ask the API server
+/// whether it has it still.
+pub(super) const APPLIED: &str = "/var/lib/kubecamp/applied-";
+
 /// Values of `kubeadm/common.yaml.tera` from a host's facts.
 fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
     json!({
@@ -88,15 +92,17 @@ fn certificates(config: &str) -> Step {
 }
 
 fn start() -> Step {
+    // One question for all: each kubectl takes a busy host an eighth of a second, and the API server as much again.
     let check = format!(
-        "[ -s /etc/kubernetes/admin.conf ] && systemctl is-active -q kubelet && {KUBECTL} get --raw /readyz && \
-         {KUBECTL} -n kube-system get cm kubeadm-config kubelet-config -o name && \
-         {KUBECTL} -n kube-public get cm cluster-info -o name"
+        "[ -s /etc/kubernetes/admin.conf ] && systemctl is-active -q kubelet && \
+         maps=$({KUBECTL} get cm -A -o 'jsonpath={{range .items[*]}} {{.metadata.namespace}}/{{.metadata.name}} {{end}}') && \
+         for map in kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info; do \
+         case $maps in *\" $map \"*) ;; *) exit 1 ;; esac; done"
     );
     // After a reboot the API server only needs time, or a kubelet that somebody stopped. kubeadm's phases find what an
     // interrupted run left and go on from it; its preflight would refuse that, and the flow's own has looked at more.
     let change = format!(
-        "whole() {{ {check}; }} >/dev/null 2>&1\n\
+        "whole() ( {check}; ) >/dev/null 2>&1\n\
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
          i=0; until {KUBECTL} get --raw /readyz >/dev/null 2>&1 || [ $i -ge 80 ]; do i=$((i+1)); sleep 0.5; done; whole && exit 0\nfi\n\

@@ -1,6 +1,9 @@
 use async_trait::async_trait;
 
-use super::{control_plane::KUBECTL, images::IMPORT_COREDNS};
+use super::{
+    control_plane::{APPLIED, KUBECTL},
+    images::IMPORT_COREDNS,
+};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
@@ -24,12 +27,14 @@ impl Phase for CoreDns {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let check = format!("{KUBECTL} -n kube-system get deploy/coredns cm/coredns svc/kube-dns -o name");
+        let check = format!(
+            "[ -e {APPLIED}coredns ] && {KUBECTL} -n kube-system get deploy/coredns cm/coredns svc/kube-dns -o name"
+        );
         // CoreDNS is asked every second whether it is ready, not every ten: its first answer comes too early.
         let change = format!(
             "kubeadm init phase addon coredns --config /etc/kubernetes/kubecamp/init.yaml --print-manifest | \
              sed 's/^\\( *\\)readinessProbe:/&\\n\\1  periodSeconds: 1/' | \
-             {KUBECTL} apply --server-side --force-conflicts --validate=false -f -"
+             {KUBECTL} apply --server-side --force-conflicts --validate=false -f - && : > {APPLIED}coredns"
         );
         let image = Need::Step(view.node.clone(), StepId::new(IMPORT_COREDNS));
         Ok(vec![Step::script("coredns", "apply CoreDNS", Check::Script(check), change).needs(image)])

@@ -1,6 +1,9 @@
 use async_trait::async_trait;
 
-use super::{control_plane::KUBECTL, images::IMPORT_KUBE_PROXY};
+use super::{
+    control_plane::{APPLIED, KUBECTL},
+    images::IMPORT_KUBE_PROXY,
+};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
@@ -24,8 +27,11 @@ impl Phase for KubeProxy {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let check = format!("{KUBECTL} -n kube-system get cm/kube-proxy ds/kube-proxy -o name");
-        let change = "kubeadm init phase addon kube-proxy --config /etc/kubernetes/kubecamp/init.yaml";
+        let check =
+            format!("[ -e {APPLIED}kube-proxy ] && {KUBECTL} -n kube-system get cm/kube-proxy ds/kube-proxy -o name");
+        let change = format!(
+            "kubeadm init phase addon kube-proxy --config /etc/kubernetes/kubecamp/init.yaml && : > {APPLIED}kube-proxy"
+        );
         let image = Need::Step(view.node.clone(), StepId::new(IMPORT_KUBE_PROXY));
         let title = "apply kube-proxy's DaemonSet";
         Ok(vec![Step::script("kube-proxy", title, Check::Script(check), change).needs(image)])

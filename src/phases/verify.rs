@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{control_plane::KUBECTL, images::image_of, values::PROBES};
 use crate::{
     bundle::Bundle,
-    core::{Blob, Code, PhaseId, Problem, StepId},
+    core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
     host::{Facts, template},
     profile::Cni,
@@ -40,7 +40,7 @@ impl Phase for Verify {
             if !proven {
                 steps.push(self.probes(view)?);
             }
-            steps.push(ready(view));
+            steps.push(ready(view, proven));
         }
         steps.push(answers(view)?);
         if !proven {
@@ -82,36 +82,44 @@ fn is_proven(facts: &Facts, stamp: &str) -> bool {
     facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
 }
 
-/// Every node Ready, and what the cluster itself runs.
-fn ready(view: &View<'_>) -> Step {
-    let nodes: Vec<_> = view.lab.nodes().iter().map(|n| format!("node/{}", n.name)).collect();
-    let nodes = nodes.join(" ");
-    let mut waits = vec![
-        format!("wait --for=condition=Ready {nodes}"),
-        "-n kube-system wait --for=condition=Available deploy/coredns".to_owned(),
-        "-n kube-system rollout status ds/kube-proxy".to_owned(),
-    ];
+/// What [`is_ready`] asks, a line for each node, DaemonSet and Deployment.
+const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
+    {.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberAvailable}|\
+    {.status.conditions[?(@.type==\"Ready\")].status}|{.status.conditions[?(@.type==\"Available\")].status}{\"\\n\"}{end}";
+
+/// Shell text that is true where every node is ready, and what the cluster itself runs. One question for all: each kubectl
+/// takes a busy host an eighth of a second.
+fn is_ready(view: &View<'_>) -> String {
+    let mut wanted: Vec<_> = view.lab.nodes().iter().map(|n| format!("Node {}", n.name)).collect();
+    wanted.extend(["Deployment coredns".to_owned(), "DaemonSet kube-proxy".to_owned()]);
     if view.lab.profile().network.cni == Cni::Flannel {
-        waits.push("-n kube-flannel rollout status ds/kube-flannel-ds".to_owned());
+        wanted.push("DaemonSet kube-flannel-ds".to_owned());
     }
-    // Side by side: each takes kubectl a good part of its time to start.
-    let all = |seconds: u32| {
-        let each = waits.iter().map(|wait| format!("{KUBECTL} {wait} --timeout={seconds}s & all=\"$all $!\"\n"));
-        format!("(all= bad=\n{}for one in $all; do wait $one || bad=1; done; [ ! $bad ])", each.collect::<String>())
-    };
-    let change = format!(
-        "{} || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}",
-        all(150)
-    );
-    // What is waited for is what the check asks: it needs no second look.
-    let mut step = Step::script(
-        "ready",
-        "wait until every node and what runs the cluster are ready",
-        Check::Before(all(1)),
-        change,
+    // What `kubectl rollout status` looks at, too.
+    format!(
+        "{KUBECTL} --request-timeout=10s get nodes,daemonsets,deployments -A -o {} 2>/dev/null | awk -F '|' -v wanted={} '\
+         $1 == \"Node\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
+         $1 == \"DaemonSet\" {{ ok[$1 \" \" $2] = $3 == $4 && $5 > 0 && $5 == $6 && $5 == $7 }}\n\
+         $1 == \"Deployment\" {{ ok[$1 \" \" $2] = $3 == $4 && $9 == \"True\" }}\n\
+         END {{ n = split(wanted, all, \",\"); for (i = 1; i <= n; i++) if (!ok[all[i]]) exit 1 }}'",
+        quote(STATE),
+        quote(&wanted.join(","))
     )
-    .limit(220)
-    .fails_as(Code::VerifyFailed);
+}
+
+/// Every node Ready, and what the cluster itself runs.
+fn ready(view: &View<'_>, proven: bool) -> Step {
+    let check = is_ready(view);
+    let change = format!(
+        "end=$(($(date +%s) + 150)); until {check}; do\n\
+         [ $(date +%s) -lt $end ] || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
+         sleep 0.5; done"
+    );
+    // Before it was ever so, nobody needs to look whether it is; and what was waited for needs no second look.
+    let done_if = if proven { Check::Before(check) } else { Check::Never };
+    let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
+        .limit(220)
+        .fails_as(Code::VerifyFailed);
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
@@ -176,6 +184,45 @@ fn clear(view: &View<'_>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::{self, Lab};
+
+    #[test]
+    fn what_is_not_ready_is_seen_in_one_answer() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let fleet = Default::default();
+        let view = View { lab: &lab, node: &"cp".parse().unwrap(), fleet: &fleet, host: None };
+        let folder = tempfile::tempdir().unwrap();
+        let mut ready = [
+            "Node|cp||||||True|",
+            "Node|worker-1||||||True|",
+            "DaemonSet|kube-flannel-ds|1|1|2|2|2||",
+            "DaemonSet|kube-proxy|2|2|2|2|2||",
+            "Deployment|coredns|1|1|||||True",
+            "Deployment|of-a-student|1|1|||||False",
+        ];
+        let is_ready = |answer: &[&str]| {
+            let file = folder.path().join("answer");
+            std::fs::write(&file, answer.join("\n")).unwrap();
+            let script = format!("kubectl() {{ cat {}; }}\n{}", file.display(), is_ready(&view));
+            std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+        };
+        assert!(is_ready(&ready));
+        for (line, worse) in [
+            (1, "Node|worker-1||||||Unknown|"),
+            (1, "Node|worker-2||||||True|"),
+            (2, "DaemonSet|kube-flannel-ds|1|1|2|2|||"),
+            (2, "DaemonSet|kube-flannel-ds|1|1|0|||"),
+            (3, "DaemonSet|kube-proxy|3|2|2|2|2||"),
+            (3, "DaemonSet|kube-proxy|2|2|2|1|2||"),
+            (4, "Deployment|coredns|1|1|||||False"),
+            (4, ""),
+        ] {
+            let good = std::mem::replace(&mut ready[line], worse);
+            assert!(!is_ready(&ready), "{worse}");
+            ready[line] = good;
+        }
+        assert!(!is_ready(&[]));
+    }
 
     #[test]
     fn an_address_is_no_program() {

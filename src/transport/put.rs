@@ -45,7 +45,8 @@ pub async fn send_as<T: Transport + ?Sized>(
     as_whom: AsWhom<'_>,
 ) -> Result<(), LinkError> {
     let limit = limit_for(blob.arrived_size());
-    let send = Cmd::new(sh(&store(to, blob, mode))).input(Input::Sealed(blob.clone())).limit(limit);
+    let bytes = if blob.is_packed() { Input::Blob(blob.clone()) } else { Input::Sealed(blob.clone()) };
+    let send = Cmd::new(sh(&store(to, blob, mode))).input(bytes).limit(limit);
     let sent = link.exec(&as_whom(send), io).await?;
     if sent.ok() { Ok(()) } else { Err(refused(&sent)) }
 }
@@ -84,17 +85,22 @@ pub fn there(to: &str, blob: &Blob) -> String {
 /// cores than that second look. A write that failed shows in the size. It appends, since many file systems write a file to the disk at
 /// once when it is closed after it was cut to nothing.
 ///
-/// What is packed is unpacked on its way to the file, and its digest is that of the file: nothing is stored or hashed twice.
+/// What is packed is unpacked on its way to the file, and its digest is that of the file, which is known before: nothing is
+/// stored, copied or hashed twice.
 fn store(to: &str, blob: &Blob, mode: u32) -> String {
     let (path, sent, size) = (quote(to), blob.size(), blob.arrived_size());
     let folder = quote(to.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder }));
-    let unpack = if blob.is_packed() { "| zstd -qdc " } else { "" };
+    let (take, want) = if blob.is_packed() {
+        ("zstd -qdc".to_owned(), format!("want={}", blob.arrived_sha256()))
+    } else {
+        (format!("dd bs=131072 count={sent} iflag=fullblock,count_bytes status=none"), "read -r want".to_owned())
+    };
     format!(
         "{HASH} t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
          {{ [ -d {folder} ] || mkdir -p {folder}; }} && : >\"$t\" || exit 1; \
-         dd bs=131072 count={sent} iflag=fullblock,count_bytes status=none {unpack}>>\"$t\"; n=$(stat -c %s \"$t\"); \
+         {take} >>\"$t\"; n=$(stat -c %s \"$t\"); \
          [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
-         h \"$t\"; read -r want; \
+         h \"$t\"; {want}; \
          [ \"$sum\" = \"$want\" ] || {{ echo \"the digest is $sum, not $want\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"
     )

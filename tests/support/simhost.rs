@@ -34,7 +34,7 @@ const UP: &[Known] = &[
     ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),
     ("image", "images import", "images ls -q"),
     ("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
-    ("init", "kubeadm init --config", "get --raw /readyz && kubectl"),
+    ("init", "kubeadm init --config", "kube-public/cluster-info"),
     ("kube-proxy", "kubeadm init phase addon kube-proxy", "get cm/kube-proxy ds/kube-proxy"),
     ("coredns", "kubeadm init phase addon coredns", "svc/kube-dns -o name"),
     ("admit", "token create", "(never)"),
@@ -43,7 +43,7 @@ const UP: &[Known] = &[
     ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
     ("probes", "KC-OUT probes", "(never)"),
     ("clear", "delete ns kubecamp-verify --wait=false", "(never)"),
-    ("ready", "get nodes,pods -A", "wait --for=condition=Ready"),
+    ("ready", "get nodes,pods -A", "get nodes,daemonsets,deployments -A"),
     ("reach", "> /run/kubecamp/verified", "cat /run/kubecamp/verified"),
     ("answers", "until_true answer_dns", "mode_is && answer_dns"),
 ];
