@@ -40,7 +40,7 @@ impl Phase for Verify {
             if !proven {
                 steps.push(self.probes(view)?);
             }
-            steps.push(ready(view, proven));
+            steps.push(ready(view));
         }
         steps.push(answers(view)?);
         if !proven {
@@ -108,15 +108,15 @@ fn is_ready(view: &View<'_>) -> String {
 }
 
 /// Every node Ready, and what the cluster itself runs.
-fn ready(view: &View<'_>, proven: bool) -> Step {
+fn ready(view: &View<'_>) -> Step {
     let check = is_ready(view);
     let change = format!(
         "end=$(($(date +%s) + 150)); until {check}; do\n\
          [ $(date +%s) -lt $end ] || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
          sleep 0.5; done"
     );
-    // Before it was ever so, nobody needs to look whether it is; and what was waited for needs no second look.
-    let done_if = if proven { Check::Before(check) } else { Check::Never };
+    // What was waited for needs no second look.
+    let done_if = Check::Before(check);
     let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
         .limit(220)
         .fails_as(Code::VerifyFailed);
