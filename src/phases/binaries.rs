@@ -5,10 +5,13 @@ use async_trait::async_trait;
 use crate::{
     bundle::{Bundle, Kind, Member},
     core::{PhaseId, Problem, shell::quote},
-    engine::{Change, Check, Phase, Step, Upload, View},
+    engine::{Change, Check, Need, Phase, Step, Upload, View},
 };
 
 /// Puts the bundle's programs on the host.
+///
+/// The control plane has the longest way to go, and the user's uplink is shared: workers get theirs while it imports images,
+/// and images while it starts. Where it failed they go on, so that the next run finds them prepared.
 pub struct Binaries {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
@@ -100,9 +103,11 @@ impl Phase for Binaries {
             files.push(self.upload(member, to, view.facts().yes("tool.zstd")));
         }
         let put = Change::Upload { files, then: verify(&wanted) };
+        let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120);
+        let first = Need::After(view.lab.control_plane().name.clone(), install.id.clone());
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),
-            Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120),
+            if view.is_control_plane() { install } else { install.needs(first) },
         ])
     }
 }
