@@ -4,12 +4,15 @@ umask 022
 KC=/var/lib/kubecamp
 kc_die() { echo "$*" >&2; exit 1; }
 # A program costs a busy host milliseconds to start, and there are hundreds of these: the shell's own words do it.
-# kc_record KIND BEFORE THING: one line, once per thing.
+# kc_record KIND BEFORE THING: one line, once per thing. What a full disk cut off is of nothing that was done, and goes.
 kc_record() {
   [ -d "$KC/kept" ] || { mkdir -p "$KC/kept" && chmod 700 "$KC" "$KC/kept"; }
-  kc_known "$1" "$3" || printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest"
+  kc_known "$1" "$3" && return 0
+  [ -z "$kc_line" ] || { sed '$d' "$KC/manifest" > "$KC/manifest.part" && mv -f "$KC/manifest.part" "$KC/manifest"; } || return 1
+  printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest"
 }
 kc_known() {
+  kc_line=
   [ -e "$KC/manifest" ] || return 1
   while IFS= read -r kc_line; do
     case $kc_line in "$1	"*"	$2") return 0 ;; esac
