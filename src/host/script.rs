@@ -164,6 +164,18 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_recorded_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        std::fs::create_dir_all(dir.path().join("manifest")).unwrap();
+        for change in ["kc_dirs", "kc_tree"] {
+            let script = format!("{LIB}\nKC={root}\n{change} {root}/new");
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert!(!out.status.success() && !dir.path().join("new").exists(), "{change}: {out:?}");
+        }
+    }
+
+    #[test]
     fn a_change_gives_up_waiting_before_its_limit_ends_it() {
         for (limit, wait) in [(0, 1), (30, 20), (120, 110), (210, 200), (300, 200)] {
             assert_eq!(patience(Duration::from_secs(limit)), wait);

@@ -36,10 +36,10 @@ kc_put() {
 kc_dirs() {
   [ -d "${1:-/}" ] && return 0
   kc_dirs "${1%/*}" || return 1
-  kc_record dir absent "$1"; mkdir "$1"
+  kc_record dir absent "$1" && mkdir "$1"
 }
 # kc_tree PATH: a folder that is ours from here on if it was not there: reset removes it with all that is in it.
-kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1"; mkdir -p "$1"; }; }
+kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1" && mkdir -p "$1"; }; }
 # kc_block PATH: remembers a file into which a block of ours will be written in place.
 kc_block() {
   kc_known block "$1" && return 0
@@ -73,6 +73,6 @@ kc_sysctl() {
   f=/proc/sys/$(echo "$1" | tr . /)
   [ -e "$f" ] || return 0
   old=$(cat "$f"); [ "$old" = "$2" ] && return 0
-  kc_record sysctl "$old" "$1"
+  kc_record sysctl "$old" "$1" || return 1
   echo "$2" > "$f"
 }
