@@ -220,6 +220,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_told_as_it_is_and_none_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let define = SCRIPT.lines().find(|line| line.starts_with("read_first()")).unwrap();
+        for (text, told) in [
+            (Some("a\\tb  \nsecond\n"), "a\\tb  \n"),
+            (Some(" no end"), " no end\n"),
+            (Some(""), ""),
+            (Some("\nsecond\n"), "\n"),
+            (None, ""),
+        ] {
+            let file = dir.path().join("file");
+            match text {
+                Some(text) => std::fs::write(&file, text).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+            let script = format!("l=stale first=stale\n{define}\nread_first {}", file.display());
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert_eq!((String::from_utf8(out.stdout).unwrap().as_str(), out.stderr.len()), (told, 0), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_strangers_words_do_not_get_into_scripts() {
         let facts = Facts::parse("hostname=x'; touch /tmp/x; echo '\npeer.address=192.0.2.1; reboot");
         assert_eq!((facts.hostname(), facts.address()), (None, None));

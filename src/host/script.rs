@@ -148,6 +148,34 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_a_full_disk_cut_off_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("kept")).unwrap();
+        let manifest = dir.path().join("manifest");
+        let records = "kc_record file absent /x && kc_record file absent /x && kc_record file absent /y";
+        let script = format!("{LIB}\nKC={}\n{records}", dir.path().display());
+        for cut in ["", "file\tkept:0123", "tree\tabsent\t/etc", "file\tabsent\t/x"] {
+            std::fs::write(&manifest, format!("dir\tabsent\t/a\n{cut}")).unwrap();
+            assert!(std::process::Command::new("sh").arg("-c").arg(&script).status().unwrap().success());
+            let now = std::fs::read_to_string(&manifest).unwrap();
+            assert_eq!(now, "dir\tabsent\t/a\nfile\tabsent\t/x\nfile\tabsent\t/y\n", "{cut}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no part is left behind");
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        std::fs::create_dir_all(dir.path().join("manifest")).unwrap();
+        for change in ["kc_dirs", "kc_tree"] {
+            let script = format!("{LIB}\nKC={root}\n{change} {root}/new");
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert!(!out.status.success() && !dir.path().join("new").exists(), "{change}: {out:?}");
+        }
+    }
+
+    #[test]
     fn a_change_gives_up_waiting_before_its_limit_ends_it() {
         for (limit, wait) in [(0, 1), (30, 20), (120, 110), (210, 200), (300, 200)] {
             assert_eq!(patience(Duration::from_secs(limit)), wait);

@@ -16,9 +16,9 @@ pub struct ControlPlane {
 /// kubectl as the cluster's administrator, on the control plane.
 pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
-/// Beginning of the names of files that say what was applied once: where there is none nobody needs to ask the API server
-/// whether it has it still.
-pub(super) const APPLIED: &str = "/var/lib/kubecamp/applied-";
+/// Beginning of the names of files that say what a new control plane has not got yet: nobody needs to ask the API server
+/// whether it has it. Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
+pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
 
 /// Values of `kubeadm/common.yaml.tera` from a host's facts.
 fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
@@ -106,7 +106,34 @@ fn start() -> Step {
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
          i=0; until {KUBECTL} get --raw /readyz >/dev/null 2>&1 || [ $i -ge 80 ]; do i=$((i+1)); sleep 0.5; done; whole && exit 0\nfi\n\
+         [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
     Step::script("init", "run kubeadm init", Check::Script(check), change).limit(300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Change;
+
+    #[test]
+    fn a_new_control_plane_begins_without_addons() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let Change::Script(change) = start().change else { panic!("it is a script") };
+        let change = change.replace("/var/lib/kubecamp", &root).replace("/etc/kubernetes/", &format!("{root}/etc/"));
+        let script = format!("kubeadm() {{ :; }}\n{change}");
+        let addons = ["coredns", "flannel", "kube-proxy"].map(|addon| dir.path().join(format!("unapplied-{addon}")));
+        for new in [true, false] {
+            assert!(std::process::Command::new("sh").arg("-c").arg(&script).status().unwrap().success());
+            for addon in &addons {
+                assert_eq!(addon.exists(), new, "{}", addon.display());
+                let _ = std::fs::remove_file(addon);
+            }
+            // One that was there before may have them, changed by its users.
+            std::fs::create_dir_all(dir.path().join("etc/manifests")).unwrap();
+            std::fs::write(dir.path().join("etc/manifests/kube-apiserver.yaml"), "").unwrap();
+        }
+    }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{APPLIED, KUBECTL, address_of},
+    control_plane::{KUBECTL, UNAPPLIED, address_of},
     images::{IMPORT_FLANNEL, image_of},
 };
 use crate::{
@@ -46,12 +46,12 @@ impl Phase for Flannel {
         let stamp = Blob::from_bytes(text.as_bytes()).sha256()[..16].to_owned();
         let manifest = text.replace("@STAMP@", &stamp);
         let check = format!(
-            "[ -e {APPLIED}flannel ] && [ \"$({KUBECTL} -n kube-flannel get ds kube-flannel-ds -o 'jsonpath={{.metadata.annotations.kubecamp}}')\" = {stamp} ]"
+            "[ ! -e {UNAPPLIED}flannel ] && [ \"$({KUBECTL} -n kube-flannel get ds kube-flannel-ds -o 'jsonpath={{.metadata.annotations.kubecamp}}')\" = {stamp} ]"
         );
         // The API server checks the fields; kubectl's own check would fetch every schema first.
         let change = format!(
             "{KUBECTL} apply --server-side --force-conflicts --validate=false -f - <<'KC_END'\n{manifest}KC_END\n\
-             [ $? = 0 ] && : > {APPLIED}flannel"
+             [ $? = 0 ] && rm -f {UNAPPLIED}flannel"
         );
         let image = Need::Step(view.node.clone(), StepId::new(IMPORT_FLANNEL));
         Ok(vec![Step::script("daemonset", "apply flannel's DaemonSet", Check::Script(check), change).needs(image)])

@@ -57,3 +57,22 @@ impl Phase for GateLeave {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_a_full_disk_cut_off_is_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        for folder in ["ours", "theirs"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let manifest = format!("tree\tabsent\t{root}/ours\ntree\tabsent\t{root}/theirs");
+        std::fs::write(dir.path().join("manifest"), manifest).unwrap();
+        let script = format!("KC={root}\n{}\ngate_back", template::text("gate/leave.sh").unwrap());
+        assert!(std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success());
+        assert!(!dir.path().join("ours").exists() && dir.path().join("theirs").exists());
+    }
+}

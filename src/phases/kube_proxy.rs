@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{APPLIED, KUBECTL},
+    control_plane::{KUBECTL, UNAPPLIED},
     images::IMPORT_KUBE_PROXY,
 };
 use crate::{
@@ -27,10 +27,11 @@ impl Phase for KubeProxy {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let check =
-            format!("[ -e {APPLIED}kube-proxy ] && {KUBECTL} -n kube-system get cm/kube-proxy ds/kube-proxy -o name");
+        let check = format!(
+            "[ ! -e {UNAPPLIED}kube-proxy ] && {KUBECTL} -n kube-system get cm/kube-proxy ds/kube-proxy -o name"
+        );
         let change = format!(
-            "kubeadm init phase addon kube-proxy --config /etc/kubernetes/kubecamp/init.yaml && : > {APPLIED}kube-proxy"
+            "kubeadm init phase addon kube-proxy --config /etc/kubernetes/kubecamp/init.yaml && rm -f {UNAPPLIED}kube-proxy"
         );
         let image = Need::Step(view.node.clone(), StepId::new(IMPORT_KUBE_PROXY));
         let title = "apply kube-proxy's DaemonSet";

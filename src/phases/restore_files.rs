@@ -35,3 +35,22 @@ impl Phase for RestoreFiles {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::host::template;
+
+    #[test]
+    fn a_record_that_a_full_disk_cut_off_is_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let restore = template::text("reset/restore.sh").unwrap();
+        let script = format!("KC={}\nTAB='\t'\n{restore}\nmanifest", dir.path().display());
+        let whole = "tree\tabsent\t/etc/kubernetes\nfile\tabsent\t/etc/crictl.yaml\n";
+        let cut = format!("{whole}tree\tabsent\t/var/lib");
+        for (text, seen) in [(whole, whole), (cut.as_str(), whole), ("dir\tabsent\t/opt", "")] {
+            std::fs::write(dir.path().join("manifest"), text).unwrap();
+            let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+            assert_eq!(String::from_utf8(out.stdout).unwrap(), seen, "{text}");
+        }
+    }
+}

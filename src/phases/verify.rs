@@ -82,18 +82,19 @@ fn is_proven(facts: &Facts, stamp: &str) -> bool {
     facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
 }
 
-/// What [`is_ready`] asks, a line for each node, DaemonSet and Deployment.
-const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
+/// What [`is_ready`] asks, a line for each node, DaemonSet and Deployment. A student may have one of the same name in another
+/// namespace; a node is in none.
+const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.namespace}/{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
     {.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberAvailable}|\
     {.status.conditions[?(@.type==\"Ready\")].status}|{.status.conditions[?(@.type==\"Available\")].status}{\"\\n\"}{end}";
 
 /// Shell text that is true where every node is ready, and what the cluster itself runs. One question for all: each kubectl
 /// takes a busy host an eighth of a second.
 fn is_ready(view: &View<'_>) -> String {
-    let mut wanted: Vec<_> = view.lab.nodes().iter().map(|n| format!("Node {}", n.name)).collect();
-    wanted.extend(["Deployment coredns".to_owned(), "DaemonSet kube-proxy".to_owned()]);
+    let mut wanted: Vec<_> = view.lab.nodes().iter().map(|n| format!("Node /{}", n.name)).collect();
+    wanted.extend(["Deployment kube-system/coredns".to_owned(), "DaemonSet kube-system/kube-proxy".to_owned()]);
     if view.lab.profile().network.cni == Cni::Flannel {
-        wanted.push("DaemonSet kube-flannel-ds".to_owned());
+        wanted.push("DaemonSet kube-flannel/kube-flannel-ds".to_owned());
     }
     // What `kubectl rollout status` looks at, too.
     format!(
@@ -193,12 +194,12 @@ mod tests {
         let view = View { lab: &lab, node: &"cp".parse().unwrap(), fleet: &fleet, host: None };
         let folder = tempfile::tempdir().unwrap();
         let mut ready = [
-            "Node|cp||||||True|",
-            "Node|worker-1||||||True|",
-            "DaemonSet|kube-flannel-ds|1|1|2|2|2||",
-            "DaemonSet|kube-proxy|2|2|2|2|2||",
-            "Deployment|coredns|1|1|||||True",
-            "Deployment|of-a-student|1|1|||||False",
+            "Node|/cp||||||True|",
+            "Node|/worker-1||||||True|",
+            "DaemonSet|kube-flannel/kube-flannel-ds|1|1|2|2|2||",
+            "DaemonSet|kube-system/kube-proxy|2|2|2|2|2||",
+            "Deployment|kube-system/coredns|1|1|||||True",
+            "Deployment|student/coredns|1|1|||||False",
         ];
         let is_ready = |answer: &[&str]| {
             let file = folder.path().join("answer");
@@ -208,19 +209,23 @@ mod tests {
         };
         assert!(is_ready(&ready));
         for (line, worse) in [
-            (1, "Node|worker-1||||||Unknown|"),
-            (1, "Node|worker-2||||||True|"),
-            (2, "DaemonSet|kube-flannel-ds|1|1|2|2|||"),
-            (2, "DaemonSet|kube-flannel-ds|1|1|0|||"),
-            (3, "DaemonSet|kube-proxy|3|2|2|2|2||"),
-            (3, "DaemonSet|kube-proxy|2|2|2|1|2||"),
-            (4, "Deployment|coredns|1|1|||||False"),
+            (1, "Node|/worker-1||||||Unknown|"),
+            (1, "Node|/worker-2||||||True|"),
+            (2, "DaemonSet|kube-flannel/kube-flannel-ds|1|1|2|2|||"),
+            (2, "DaemonSet|kube-flannel/kube-flannel-ds|1|1|0|||"),
+            (3, "DaemonSet|kube-system/kube-proxy|3|2|2|2|2||"),
+            (3, "DaemonSet|kube-system/kube-proxy|2|2|2|1|2||"),
+            (4, "Deployment|kube-system/coredns|1|1|||||False"),
             (4, ""),
         ] {
             let good = std::mem::replace(&mut ready[line], worse);
             assert!(!is_ready(&ready), "{worse}");
             ready[line] = good;
         }
+        // Another's that is ready stands for nothing.
+        (ready[4], ready[5]) =
+            ("Deployment|kube-system/coredns|1|1|||||False", "Deployment|student/coredns|1|1|||||True");
+        assert!(!is_ready(&ready));
         assert!(!is_ready(&[]));
     }
 

@@ -51,9 +51,12 @@ pub async fn send_as<T: Transport + ?Sized>(
     if sent.ok() { Ok(()) } else { Err(refused(&sent)) }
 }
 
+/// Where every other script of ours looks for programs too: sudo of the RHEL family leaves `/usr/local` out.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The login shell may be fish or csh: the script gets a POSIX shell, and messages that can be recognised.
 fn sh(script: &str) -> String {
-    join(["sh", "-c", &format!("LC_ALL=C; export LC_ALL; {script}")])
+    join(["sh", "-c", &format!("LC_ALL=C; PATH={PATH}; export LC_ALL PATH; {script}")])
 }
 
 /// Shell text that defines `h FILE`, which puts the file's digest into `$sum`: by openssl where it works, which uses the CPU's own
@@ -86,20 +89,21 @@ pub fn there(to: &str, blob: &Blob) -> String {
 /// once when it is closed after it was cut to nothing.
 ///
 /// What is packed is unpacked on its way to the file, and its digest is that of the file, which is known before: nothing is
-/// stored, copied or hashed twice.
+/// stored, copied or hashed twice. An older zstd does not say why it could not write, so that `dd` is asked.
 fn store(to: &str, blob: &Blob, mode: u32) -> String {
     let (path, sent, size) = (quote(to), blob.size(), blob.arrived_size());
     let folder = quote(to.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder }));
-    let (take, want) = if blob.is_packed() {
-        ("zstd -qdc".to_owned(), format!("want={}", blob.arrived_sha256()))
+    let (take, want, why) = if blob.is_packed() {
+        let why = "dd if=/dev/zero bs=1048576 count=1 status=none >>\"$t\"; ";
+        ("zstd -qdc".to_owned(), format!("want={}", blob.arrived_sha256()), why)
     } else {
-        (format!("dd bs=131072 count={sent} iflag=fullblock,count_bytes status=none"), "read -r want".to_owned())
+        (format!("dd bs=131072 count={sent} iflag=fullblock,count_bytes status=none"), "read -r want".to_owned(), "")
     };
     format!(
         "{HASH} t={path}.kc-part.$$; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; umask 077; \
          {{ [ -d {folder} ] || mkdir -p {folder}; }} && : >\"$t\" || exit 1; \
          {take} >>\"$t\"; n=$(stat -c %s \"$t\"); \
-         [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; exit 1; }}; \
+         [ \"$n\" = {size} ] || {{ echo \"$n of {size} bytes were written\" >&2; {why}exit 1; }}; \
          h \"$t\"; {want}; \
          [ \"$sum\" = \"$want\" ] || {{ echo \"the digest is $sum, not $want\" >&2; exit 1; }}; \
          chmod {mode:o} \"$t\" && mv -fT \"$t\" {path}"
@@ -179,6 +183,32 @@ mod tests {
             assert_eq!(put(&LocalTransport, &blob, to_text, 0o755, Io::default()).await.unwrap(), new);
             assert_eq!(fs::read(&to).unwrap(), plain);
         }
+    }
+
+    #[tokio::test]
+    async fn programs_are_found_whatever_sudo_leaves_of_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let packed = zstd::encode_all(&b"plain"[..], 3).unwrap();
+        let blob = Blob::from_bytes(packed).unpacked_on_arrival(5, Blob::from_bytes("plain").sha256());
+        let line = format!("PATH=/nowhere; /bin/{}", sh(&store(to.to_str().unwrap(), &blob, 0o755)));
+        let exit = LocalTransport.exec(&Cmd::new(line).input(Input::Blob(blob)), Io::default()).await.unwrap();
+        assert!(exit.ok(), "{exit:?}");
+        assert_eq!(fs::read_to_string(&to).unwrap(), "plain");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_though_zstd_does_not_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let blob = Blob::from_bytes("packed").unpacked_on_arrival(9, "0");
+        let sham = "zstd() { echo 'zstd: error 70 : Write error : cannot write decoded block' >&2; return 70; }; \
+             dd() { echo \"dd: error writing 'standard output': No space left on device\" >&2; return 1; };";
+        let script = format!("{sham} {}", store(to.to_str().unwrap(), &blob, 0o755));
+        let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let exit = Exit { status: out.status.code(), stdout: out.stdout, stderr: out.stderr };
+        assert!(!exit.ok() && matches!(refused(&exit), LinkError::DiskFull), "{exit:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no part is left behind");
     }
 
     #[tokio::test]

@@ -43,7 +43,9 @@ forget_rules() {
 }
 gate_back() {
   [ -e "$KC/manifest" ] || return 0
-  awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' "$KC/manifest" | while IFS='	' read -r kind before thing; do
+  # A last line that a full disk cut off is of nothing that was done, and may name a folder above what it was about.
+  { if [ -z "$(tail -c 1 "$KC/manifest")" ]; then cat "$KC/manifest"; else sed '$d' "$KC/manifest"; fi; } |
+    awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' | while IFS='	' read -r kind before thing; do
     case $kind in
       file) rm -f "$thing.kc-part"
         case $before in

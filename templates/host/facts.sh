@@ -1,7 +1,7 @@
 # Facts of a host as lines `key=value`; reads only. Works with and without root, with dash, busybox and bash.
 p() { printf '%s=%s\n' "$1" "$2"; }
 # By the shell itself: a program costs a busy host milliseconds to start.
-read_first() { [ -r "$1" ] && { IFS= read -r l < "$1" || [ -n "$l" ]; } 2>/dev/null && echo "$l"; }
+read_first() { first=; { IFS= read -r first < "$1" || [ -n "$first" ]; } 2>/dev/null && printf '%s\n' "$first"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 

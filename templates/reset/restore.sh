@@ -27,15 +27,17 @@ foreign() {
     *) return 1 ;;
   esac
 }
+# A last line that a full disk cut off is of nothing that was done, and may name a folder above what it was about.
+whole_lines() { if [ -z "$(tail -c 1 "$KC/manifest" 2>/dev/null)" ]; then cat "$KC/manifest" 2>/dev/null; else sed '$d' "$KC/manifest"; fi; }
 manifest() {
-  if [ -s "$KC/manifest" ] && ! grep -qv "^[a-z]*$TAB.*$TAB." "$KC/manifest"; then cat "$KC/manifest"
+  if [ -s "$KC/manifest" ] && ! whole_lines | grep -qv "^[a-z]*$TAB.*$TAB."; then whole_lines
   else
     # A torn line or none: what can be read outranks the list.
     builtin | while IFS= read -r line; do
       thing=${line##*"$TAB"}; kind=${line%%"$TAB"*}
-      grep -qs "^$kind$TAB.*$TAB$thing\$" "$KC/manifest" || foreign "$thing" || printf '%s\n' "$line"
+      whole_lines | grep -q "^$kind$TAB.*$TAB$thing\$" || foreign "$thing" || printf '%s\n' "$line"
     done
-    grep "^[a-z]*$TAB.*$TAB." "$KC/manifest" 2>/dev/null
+    whole_lines | grep "^[a-z]*$TAB.*$TAB."
   fi
 }
 backwards() { awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }'; }

@@ -82,11 +82,15 @@ async fn run(link: &Arc<Link>, slot: OwnedSemaphorePermit, cmd: &Cmd, io: Io<'_>
     }
 }
 
+/// Programs with which a line may begin that needs no shell of its own: no shell has a word of its own for them.
+const PROGRAMS: [&str; 3] = ["sh ", "timeout ", "sudo "];
+
 /// The command line with its mark in the environment, for whatever login shell. Plain words mean the same to all of them, and
 /// need no shell in between.
 fn marked(mark: &str, line: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || " _-./".contains(c);
-    if line.chars().all(plain) { format!("env {mark} {line}") } else { join(["env", mark, "sh", "-c", line]) }
+    let bare = PROGRAMS.iter().any(|program| line.starts_with(program)) && line.chars().all(plain);
+    if bare { format!("env {mark} {line}") } else { join(["env", mark, "sh", "-c", line]) }
 }
 
 /// Opens a session channel. sshd refuses one while an ended command's slot is not free yet: that passes.
@@ -213,5 +217,22 @@ async fn give_up(link: Arc<Link>, writer: Arc<ChannelWriteHalf<Msg>>, mark: Stri
     if !drain.is_finished() {
         let _ = writer.close().await;
         drain.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_shell_knows_gets_one() {
+        for (line, status) in
+            [("exit 7", 7), ("cd /", 0), ("", 0), ("sh -c true", 0), ("timeout 9 false", 1), ("exit $((4 + 4))", 8)]
+        {
+            let line = marked("KC_RUN=1", line);
+            let out = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!((out.status.code(), out.stdout.len()), (Some(status), 0), "{line}");
+        }
+        assert_eq!(marked("KC_RUN=1", "sudo -n timeout -k 5 9 sh -s"), "env KC_RUN=1 sudo -n timeout -k 5 9 sh -s");
     }
 }
