@@ -95,6 +95,8 @@ async fn live_gate_a_slot_from_its_start_to_its_end() {
     let mut clients = dig_in(&gate, "cert");
     let master = text(&gate.file("master"));
     gate.by("the control master", wall() + 5.0, |g| g.file("master").exists());
+    let has_terminal = |g: &Gate| g.processes("a").iter().any(|p| p.contains('+') && p.ends_with("bash"));
+    gate.by("the terminal", wall() + 5.0, has_terminal);
     // An extension is told on the terminals.
     (slot.ends, slot.busy_until) = (slot.ends + 1, slot.ends + 1);
     gate.plan(2, std::slice::from_ref(&slot));
