@@ -346,7 +346,9 @@ impl Agent {
         for slot in due {
             let ledger = self.ledger();
             // What was given away while it was armed is over for who had it, and begins anew for who has it now.
-            let is_known = |h: &Held| !h.is_over() || is_same_door(&slot, &h.slot);
+            // So it does where it was given back meanwhile.
+            let is_back = |h: &Held| h.was_taken_away() && !given_up(&slot) && now.late < slot.ends * 1000;
+            let is_known = |h: &Held| !h.is_over() || (is_same_door(&slot, &h.slot) && !is_back(h));
             if ledger.slots.get(&slot.booking).is_some_and(is_known) || ledger.missed.contains(&slot.booking) {
                 continue;
             }

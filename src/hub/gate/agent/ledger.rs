@@ -75,6 +75,11 @@ impl Held {
     pub fn is_over(&self) -> bool {
         self.state() == SlotState::Done
     }
+
+    /// Whether it is over since a plan took it from its holder before the door opened.
+    pub fn was_taken_away(&self) -> bool {
+        self.is_over() && !self.opened && self.reason == Some(Reason::Cancelled)
+    }
 }
 
 /// What the agent knows: the sum of its journal.
@@ -115,7 +120,7 @@ impl Ledger {
             Entry::Taken { slot } => {
                 self.idle.remove(&slot.account);
                 let held = self.slots.entry(slot.booking.clone()).or_insert_with(|| Held::new(slot.clone()));
-                // It was given away while it was armed, and is over for who had it.
+                // It was given away while it was armed, and is over for who had it; or was given back since.
                 if held.is_over() {
                     *held = Held::new(slot.clone());
                 }

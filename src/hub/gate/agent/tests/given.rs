@@ -32,3 +32,26 @@ async fn a_slot_given_away_while_armed_begins_anew_for_who_has_it_now() {
         post.right();
     }
 }
+
+#[tokio::test]
+async fn a_slot_that_comes_back_while_its_place_is_cleared_begins_anew() {
+    let mine = slot("1", "kct-a", 100, 200);
+    for killed in [false, true] {
+        let mut post = Post::new();
+        post.plan(1, std::slice::from_ref(&mine)).unwrap().unwrap();
+        post.until(90).await.unwrap();
+        post.plan(2, &[]).unwrap().unwrap();
+        post.until(95).await.unwrap();
+        assert!(post.agent.ledger().slots.values().all(|held| held.was_taken_away()));
+        post.plan(3, std::slice::from_ref(&mine)).unwrap().unwrap();
+        if killed {
+            post.reborn(None).unwrap();
+        }
+        post.until(150).await.unwrap();
+        assert!(post.is_open("kct-a"), "killed: {killed}");
+        post.until(250).await.unwrap();
+        post.hear().unwrap();
+        assert_eq!(post.states("1"), [&UNOPENED[..], &WHOLE[..]].concat(), "killed: {killed}");
+        post.right();
+    }
+}
