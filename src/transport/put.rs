@@ -64,22 +64,21 @@ fn sh(script: &str) -> String {
 const HASH: &str = "h() { sum=$(openssl dgst -sha256 -r <\"$1\" 2>/dev/null); sum=${sum%% *}; \
      [ ${#sum} = 64 ] || { sum=$(sha256sum <\"$1\"); sum=${sum%% *}; }; };";
 
-/// Ends with [`SAME`] when the file is there; the size comes first, since it costs nothing.
-fn look(to: &str, blob: &Blob, mode: u32) -> String {
+/// Shell text that is true where a file of the blob's size is, its digest in `$sum`; the size comes first, since it costs nothing.
+fn hashed(to: &str, blob: &Blob) -> String {
     let (path, size) = (quote(to), blob.arrived_size());
-    format!(
-        "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && \
-         h {path} && read -r want && [ \"$sum\" = \"$want\" ] && chmod {mode:o} {path} || exit 1"
-    )
+    format!("{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && h {path}")
+}
+
+/// Ends with [`SAME`] when the file is there.
+fn look(to: &str, blob: &Blob, mode: u32) -> String {
+    let (path, hashed) = (quote(to), hashed(to, blob));
+    format!("{hashed} && read -r want && [ \"$sum\" = \"$want\" ] && chmod {mode:o} {path} || exit 1")
 }
 
 /// A reading script with exit status 0 where the file is there already; its mode counts for nothing.
 pub fn there(to: &str, blob: &Blob) -> String {
-    let (path, size) = (quote(to), blob.arrived_size());
-    format!(
-        "{HASH} [ -f {path} ] && [ \"$(stat -c %s {path})\" = {size} ] && h {path} && [ \"$sum\" = '{}' ]",
-        blob.arrived_sha256()
-    )
+    format!("{} && [ \"$sum\" = '{}' ]", hashed(to, blob), blob.arrived_sha256())
 }
 
 /// Takes as many bytes as the blob has, and then the line with its digest, so that this computer may compute that while the bytes travel.
