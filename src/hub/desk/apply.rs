@@ -172,16 +172,19 @@ async fn cannot_occupy(tx: &mut Tx, server: &Server, booking: &Booking) -> Resul
 /// became of the place nobody can prove.
 async fn lost(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<(), Problem> {
     let why = format!("its agent knows nothing of booking {} any more, as after a reinstallation", booking.id);
-    if server.health != Health::Quarantined {
-        tx.set_health(&server.id, Health::Quarantined, Some(why.clone())).await?;
-    }
+    close(tx, server, why.clone()).await?;
     let next = Booking { state: State::Quarantined, refused: None, note: Some(why.clone()), ..booking.clone() };
     tx.change_booking(booking, next, Who::Agent, "agent.quarantined", Some(why)).await.map(drop)
 }
 
 async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    let note = report.note.clone().unwrap_or_else(|| format!("after booking {}", report.booking));
+    close(tx, server, note).await
+}
+
+/// Quarantines the server, unless it is already: the first reason stays.
+async fn close(tx: &mut Tx, server: &Server, note: String) -> Result<(), Problem> {
     if server.health != Health::Quarantined {
-        let note = report.note.clone().unwrap_or_else(|| format!("after booking {}", report.booking));
         tx.set_health(&server.id, Health::Quarantined, Some(note)).await?;
     }
     Ok(())
