@@ -32,13 +32,14 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// Whether what carries the lab's name, and this id, is the lab's own.
+    pub fn is_its(&self, id: Option<&str>) -> bool {
+        self.takes_over || id.map_or(self.known, |id| id == self.id.as_str())
+    }
+
     /// Whether a machine that carries the lab's name is this lab's.
     pub(super) fn has(&self, instance: &Instance) -> bool {
-        let its = match instance.config.get(settings::LAB_ID) {
-            Some(id) => id == self.id.as_str(),
-            None => self.known,
-        };
-        its || self.takes_over
+        self.is_its(instance.config.get(settings::LAB_ID).map(String::as_str))
     }
 }
 

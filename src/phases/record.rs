@@ -47,11 +47,7 @@ impl Owner {
     /// Whose the host is, as it says itself.
     pub fn claim(&self, lab: &LabName, facts: &Facts) -> Claim {
         let Some(name) = facts.get("lab") else { return Claim::Free };
-        let ours = name == lab.as_str()
-            && match facts.get("lab.id") {
-                Some(id) => id == self.id.as_str(),
-                None => self.known,
-            };
+        let ours = name == lab.as_str() && self.tenant(false).is_its(facts.get("lab.id"));
         if ours { Claim::Ours } else { Claim::Other(name.to_owned()) }
     }
 
