@@ -6,6 +6,7 @@ use super::{
     Words, draw,
     style::{MOST_LANES, UNIT},
     week::{Eyes, Labels, health_key},
+    wish::is_theirs,
 };
 use crate::{
     core::Problem,
@@ -105,8 +106,8 @@ impl<'a> Ground<'a> {
             words.say(key, &[("why", note)])
         });
         // Where no lab fits nothing can be booked, however free it is, nor on a server of courses that are not the viewer's.
-        let theirs = eyes.courses.is_empty() || eyes.courses.iter().any(|course| of.server.is_for(&course.id));
-        let bookable = of.server.health == Health::Healthy && of.server.largest().is_some() && theirs;
+        let fit = of.server.health == Health::Healthy && of.server.largest().is_some();
+        let bookable = fit && is_theirs(&of.server, eyes.courses);
         let free = if bookable { free(of, eyes) } else { vec![] };
         let lanes = of.places.clamp(1, MOST_LANES);
         Self { of, lanes, free, shut: without(vec![window], &of.open), health }

@@ -91,6 +91,11 @@ pub fn once() -> String {
     hex::encode(rand::random::<[u8; 12]>())
 }
 
+/// Whether a server is for one of these courses; without any, all are.
+pub(super) fn is_theirs(server: &Server, courses: &[Course]) -> bool {
+    courses.is_empty() || courses.iter().any(|course| server.is_for(&course.id))
+}
+
 /// What the form offers to choose from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choices {
@@ -113,12 +118,11 @@ impl Choices {
         let size = |s: &Server| format!("{} × {}, {} GiB", s.cores, "CPU", s.memory.0 >> 30);
         let held = |layout: &Layout| servers.iter().any(|s| s.can_hold(*layout));
         let several = if courses.len() > 1 { courses } else { &[] };
-        let theirs = |s: &&Server| courses.is_empty() || courses.iter().any(|c| s.is_for(&c.id));
         let only = |s: &Server| courses.iter().find(|c| s.course.as_ref() == Some(&c.id)).map(|c| c.id.to_string());
         Self {
             servers: servers
                 .iter()
-                .filter(theirs)
+                .filter(|s| is_theirs(s, courses))
                 .filter(|s| s.largest().is_some())
                 .map(|s| (s.id.to_string(), size(s), only(s).unwrap_or_default()))
                 .collect(),
