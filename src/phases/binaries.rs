@@ -20,6 +20,9 @@ pub struct Binaries {
 /// Programs of the runtime live apart, so that another containerd or runc of the host stays what PATH finds.
 const RUNTIME: &[&str] = &["containerd", "containerd-shim-runc-v2", "ctr", "runc"];
 
+/// Where it stands which programs were verified on arrival, and as what they lay on the disk then.
+const VERIFIED: &str = "/var/lib/kubecamp/binaries";
+
 /// Where a program of the bundle is installed on a host.
 fn place(name: &str, default: &str) -> String {
     if RUNTIME.contains(&name) { format!("/opt/kubecamp/bin/{name}") } else { default.to_owned() }
@@ -29,9 +32,6 @@ fn place(name: &str, default: &str) -> String {
 fn each(wanted: &str, body: &str) -> String {
     format!("printf '%s' {} | while read -r sha size path; do {body}; done", quote(wanted))
 }
-
-/// Where it stands which programs were verified on arrival, and as what they lay on the disk then.
-const VERIFIED: &str = "/var/lib/kubecamp/binaries";
 
 /// The same, with `$mark` of each, its line in [`VERIFIED`] as it is now. One program looks at all of the files: starting one for
 /// each takes a busy host longer than all else here.
