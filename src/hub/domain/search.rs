@@ -58,7 +58,7 @@ impl Ground {
 }
 
 /// What is looked for on one server.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     ground: &'a Ground,
     policy: &'a Policy,
     now: Epoch,
@@ -69,15 +69,15 @@ struct Search<'a> {
 }
 
 /// What keeps a window from being had keeps each one from being had that starts between these.
-struct Blocked {
+pub(super) struct Blocked {
     /// The last start before it that may be free.
-    before: Epoch,
+    pub(super) before: Epoch,
     /// The first start after it that may be free.
-    after: Epoch,
+    pub(super) after: Epoch,
 }
 
 impl<'a> Search<'a> {
-    fn new(ground: &'a Ground, policy: &'a Policy, now: Epoch, ask: Ask<'a>) -> Self {
+    pub(super) fn new(ground: &'a Ground, policy: &'a Policy, now: Epoch, ask: Ask<'a>) -> Self {
         let server = &ground.server;
         let fit =
             server.can_hold(ask.layout) && server.health == Health::Healthy && policy.is_short(ask.length).is_ok();
@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
         Self { ground, policy, now, ask, open }
     }
 
-    fn window(&self, starts: Epoch) -> Window {
+    pub(super) fn window(&self, starts: Epoch) -> Window {
         Window { starts, ends: starts + self.ask.length }
     }
 
@@ -97,7 +97,7 @@ impl<'a> Search<'a> {
     }
 
     /// What keeps a window from being had, as far as it lasts for a while; what costs least is asked first.
-    fn blocked(&self, window: Window) -> Option<Blocked> {
+    pub(super) fn blocked(&self, window: Window) -> Option<Blocked> {
         let Self { ground, ask, open, .. } = self;
         let next = open.get(open.partition_point(|open| open.ends < window.ends));
         if next.is_none_or(|open| !open.covers(window)) {
