@@ -168,10 +168,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display();
         std::fs::create_dir_all(dir.path().join("manifest")).unwrap();
-        for change in ["kc_dirs", "kc_tree"] {
-            let script = format!("{LIB}\nKC={root}\n{change} {root}/new");
+        std::fs::write(dir.path().join("old"), "old").unwrap();
+        // Of a file that is not kept nothing may be recorded either.
+        std::fs::write(dir.path().join("kept"), "").unwrap();
+        for (change, of) in [
+            ("kc_dirs", "new"),
+            ("kc_tree", "new"),
+            ("kc_keep", "new"),
+            ("kc_keep", "old"),
+            ("kc_block", "new"),
+            ("kc_block", "old"),
+        ] {
+            // Whether or not the caller asks how it went.
+            let script = format!("{LIB}\nKC={root}\n{change} {root}/{of}; echo went on");
             let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
-            assert!(!out.status.success() && !dir.path().join("new").exists(), "{change}: {out:?}");
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(!out.status.success() && out.stdout.is_empty() && said.contains("cannot "), "{change}: {out:?}");
+            assert!(!dir.path().join("new").exists(), "{change}");
         }
     }
 

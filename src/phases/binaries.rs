@@ -56,11 +56,13 @@ fn verify(wanted: &str) -> String {
     format!("( {} ) > {VERIFIED}.part && mv {VERIFIED}.part {VERIFIED}", each_marked(wanted, "echo \"$mark\""))
 }
 
-/// A check that all are in the host's manifest.
+/// A check that all are in the host's manifest. A last line that a full disk cut off, if only by its end, will be made anew.
 fn kept(wanted: &str) -> String {
-    let known = "awk -F '\t' '!asked { if ($1 == \"file\") known[$3]; next } \
+    let manifest = "/var/lib/kubecamp/manifest";
+    let known = "awk -F '\t' -v cut=\"$end\" '!asked { last = \"\"; if ($1 == \"file\") { last = $3; known[last] } next } \
+                 cut != \"\" { delete known[last]; cut = \"\" } \
                  { sub(/^[^ ]* [^ ]* /, \"\") } !($0 in known) { exit 1 }'";
-    format!("printf '%s' {} | {known} /var/lib/kubecamp/manifest asked=1 -", quote(wanted))
+    format!("end=$(tail -c 1 {manifest}) || exit 1; printf '%s' {} | {known} {manifest} asked=1 -", quote(wanted))
 }
 
 /// Remembers what will be replaced.
@@ -171,6 +173,12 @@ mod tests {
         }
         let old = lines[4].strip_prefix("file\tkept:").and_then(|l| l.strip_suffix("\t/old")).unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join("kept").join(old)).unwrap(), "old");
+        for cut in [1, 2] {
+            std::fs::write(dir.path().join("manifest"), &manifest[..manifest.len() - cut]).unwrap();
+            assert!(!runs(&text(kept(&wanted))), "{cut}");
+            assert!(runs(&text(format!("{lib}\n{}", keep(&wanted)))) && runs(&text(kept(&wanted))), "{cut}");
+            assert_eq!(std::fs::read_to_string(dir.path().join("manifest")).unwrap(), manifest, "{cut}");
+        }
     }
 
     #[test]

@@ -101,12 +101,13 @@ fn start() -> Step {
     );
     // After a reboot the API server only needs time, or a kubelet that somebody stopped. kubeadm's phases find what an
     // interrupted run left and go on from it; its preflight would refuse that, and the flow's own has looked at more.
+    // A cluster is as old as its etcd: who moves the API server's manifest away keeps all that is in it.
     let change = format!(
         "whole() ( {check}; ) >/dev/null 2>&1\n\
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
          i=0; until {KUBECTL} get --raw /readyz >/dev/null 2>&1 || [ $i -ge 80 ]; do i=$((i+1)); sleep 0.5; done; whole && exit 0\nfi\n\
-         [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
+         [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
     Step::script("init", "run kubeadm init", Check::Script(check), change).limit(300)
@@ -123,6 +124,7 @@ mod tests {
         let root = dir.path().display().to_string();
         let Change::Script(change) = start().change else { panic!("it is a script") };
         let change = change.replace("/var/lib/kubecamp", &root).replace("/etc/kubernetes/", &format!("{root}/etc/"));
+        let change = change.replace("/var/lib/etcd", &format!("{root}/etcd"));
         let script = format!("kubeadm() {{ :; }}\n{change}");
         let addons = ["coredns", "flannel", "kube-proxy"].map(|addon| dir.path().join(format!("unapplied-{addon}")));
         for new in [true, false] {
@@ -131,9 +133,8 @@ mod tests {
                 assert_eq!(addon.exists(), new, "{}", addon.display());
                 let _ = std::fs::remove_file(addon);
             }
-            // One that was there before may have them, changed by its users.
-            std::fs::create_dir_all(dir.path().join("etc/manifests")).unwrap();
-            std::fs::write(dir.path().join("etc/manifests/kube-apiserver.yaml"), "").unwrap();
+            // One that was there before may have them, changed by its users, whatever else they broke.
+            std::fs::create_dir_all(dir.path().join("etcd/member")).unwrap();
         }
     }
 }

@@ -4,12 +4,13 @@ umask 022
 KC=/var/lib/kubecamp
 kc_die() { echo "$*" >&2; exit 1; }
 # A program costs a busy host milliseconds to start, and there are hundreds of these: the shell's own words do it.
-# kc_record KIND BEFORE THING: one line, once per thing. What a full disk cut off is of nothing that was done, and goes.
+# kc_record KIND BEFORE THING: one line, once per thing. What cannot be recorded or kept is not done: the change ends here,
+# whoever calls. So what a full disk cut off is of nothing that was done, and goes.
 kc_record() {
   [ -d "$KC/kept" ] || { mkdir -p "$KC/kept" && chmod 700 "$KC" "$KC/kept"; }
   kc_known "$1" "$3" && return 0
-  [ -z "$kc_line" ] || { sed '$d' "$KC/manifest" > "$KC/manifest.part" && mv -f "$KC/manifest.part" "$KC/manifest"; } || return 1
-  printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest"
+  { [ -z "$kc_line" ] || { sed '$d' "$KC/manifest" > "$KC/manifest.part" && mv -f "$KC/manifest.part" "$KC/manifest"; }; } &&
+    printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest" || kc_die "cannot record $1 $3"
 }
 kc_known() {
   kc_line=
@@ -24,7 +25,7 @@ kc_keep() {
   kc_known file "$1" && return 0
   if [ -e "$1" ] || [ -L "$1" ]; then
     n=$(printf %s "$1" | sha256sum | cut -c1-16)
-    mkdir -p "$KC/kept" && cp -a "$1" "$KC/kept/$n" || return 1
+    mkdir -p "$KC/kept" && cp -a "$1" "$KC/kept/$n" || kc_die "cannot keep a copy of $1"
     kc_record file "kept:$n" "$1"
   else kc_record file absent "$1"; fi
 }
@@ -36,10 +37,10 @@ kc_put() {
 kc_dirs() {
   [ -d "${1:-/}" ] && return 0
   kc_dirs "${1%/*}" || return 1
-  kc_record dir absent "$1" && mkdir "$1"
+  kc_record dir absent "$1"; mkdir "$1"
 }
 # kc_tree PATH: a folder that is ours from here on if it was not there: reset removes it with all that is in it.
-kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1" && mkdir -p "$1"; }; }
+kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1"; mkdir -p "$1"; }; }
 # kc_block PATH: remembers a file into which a block of ours will be written in place.
 kc_block() {
   kc_known block "$1" && return 0
@@ -73,6 +74,6 @@ kc_sysctl() {
   f=/proc/sys/$(echo "$1" | tr . /)
   [ -e "$f" ] || return 0
   old=$(cat "$f"); [ "$old" = "$2" ] && return 0
-  kc_record sysctl "$old" "$1" || return 1
+  kc_record sysctl "$old" "$1"
   echo "$2" > "$f"
 }
