@@ -6,6 +6,7 @@ mod booking;
 mod course;
 mod labs;
 mod people;
+mod places;
 mod refused;
 
 use std::{future::Future, pin::Pin};
@@ -101,6 +102,9 @@ scenarios! {
     people {
         the_last_admin_stays,
         who_is_added_twice_under_one_key_keeps_what_they_hold,
+    }
+    places {
+        a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,
