@@ -25,7 +25,7 @@ const MOST_SKIPPED: i64 = 1 << 40;
 /// those who read our JSON count.
 const MOST_REVISION: i64 = 1 << 53;
 /// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
-const QUARANTINED_SINCE: i64 = 90 * 86_400;
+pub(super) const QUARANTINED_SINCE: i64 = 90 * 86_400;
 
 /// What an agent tells from time to time.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{
-    agent::{REFUSE_OFFSET, Report, Reported, Step, Taken},
+    agent::{QUARANTINED_SINCE, REFUSE_OFFSET, Report, Reported, Step, Taken},
     rehouse,
 };
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
     let number = report.number;
     let answer = |taken, why: Option<String>| Reported { number, taken, why };
+    if report.step == Step::Done {
+        proven(tx, server, report).await?;
+    }
     let booking = match tx.booking(&report.booking).await {
         Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
         Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
@@ -195,6 +198,16 @@ async fn close(tx: &mut Tx, server: &Server, note: String) -> Result<(), Problem
 async fn unclean(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
     quarantine(tx, server, report).await?;
     tx.note_unclean(&server.id, &report.booking, report.note.clone());
+    Ok(())
+}
+
+/// Notes that a place which was [`unclean`] is proven clean by now: its agent has heard that an admin looked after it, whoever
+/// has the booking today.
+async fn proven(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    let since = tx.now() - QUARANTINED_SINCE;
+    if tx.unclean(&server.id, since).await?.contains(&report.booking) {
+        tx.note_clean(&server.id, &report.booking);
+    }
     Ok(())
 }
 

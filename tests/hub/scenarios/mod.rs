@@ -105,6 +105,7 @@ scenarios! {
     }
     places {
         a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
+        a_place_that_is_proven_clean_leaves_the_plan,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,

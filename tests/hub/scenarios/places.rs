@@ -9,7 +9,7 @@ use kubecamp::{
 };
 
 use super::{acknowledge, report, state};
-use crate::hub::world::{at, book, camp, generous, healthy};
+use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy};
 
 pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -26,5 +26,28 @@ pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: 
     // It burned after all: its agent was last heard three minutes ago.
     desk.remove_server(&console, at(14), &one, None).await.unwrap();
     assert_eq!(state(&desk, &first).await, State::Quarantined);
+    healthy(&desk).await;
+}
+
+pub async fn a_place_that_is_proven_clean_leaves_the_plan(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let booking = book(&desk, "amy", 0, 120).await;
+    report(&desk, 1, &booking, Step::Arming, 0).await;
+    report(&desk, 2, &booking, Step::Active, 0).await;
+    clerk(&desk).settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::NoShow);
+    let unclean = async |minute: i64| {
+        let plan = desk.plan_for(&agent("one"), at(minute), &one).await.unwrap();
+        plan.unclean.into_iter().collect::<Vec<_>>()
+    };
+    for (number, minute) in [(3, 16), (5, 26)] {
+        report(&desk, number, &booking, Step::Quarantined, minute).await;
+        assert_eq!(unclean(minute).await, std::slice::from_ref(&booking.id));
+        desk.set_health(&console, at(minute + 1), None, &one, Health::Healthy, "looked after").await.unwrap();
+        assert_eq!(unclean(minute + 1).await.len(), 1, "its agent has yet to hear of it");
+        report(&desk, number + 1, &booking, Step::Done, minute + 2).await;
+        assert_eq!(unclean(minute + 2).await.len(), 0);
+    }
     healthy(&desk).await;
 }
