@@ -84,6 +84,8 @@ pub enum Step {
     Missed,
     /// The gate is closed; what runs is being ended.
     Ending,
+    /// As `Ending`, since a plan took it from its holder.
+    Withdrawn,
     /// It could not be opened, for the reason of the note: it ends as any other slot, and does not count.
     NotOpened,
     /// Proven zero; the lab is being saved.
@@ -101,7 +103,7 @@ impl Step {
         Some(match self {
             Self::Arming => State::Arming,
             Self::Active => State::Active,
-            Self::Ending | Self::NotOpened => State::Ending,
+            Self::Ending | Self::Withdrawn | Self::NotOpened => State::Ending,
             Self::Saving => State::Saving,
             Self::Resetting => State::Resetting,
             Self::Done => State::Done,

@@ -56,6 +56,10 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
     if booking.state == to || booking.state.is_after(to) {
         return Ok(answer(Taken::Known, None));
     }
+    if report.step == Step::Withdrawn && booking.state == State::Arming && booking.ended_by.is_none() {
+        came_back(tx, &booking, report).await?;
+        return Ok(answer(Taken::Applied, None));
+    }
     // A door that is open is open, whatever was thought of its arming here.
     let opened = to == State::Active && is_unbegun(&booking);
     if !opened && !booking.state.may_become_by(to, Who::Agent) {
@@ -112,6 +116,16 @@ fn armed(booking: &Booking, report: &Report) -> Booking {
         _ => booking.charged,
     };
     Booking { state: State::Arming, refused: None, charged, ..booking.clone() }
+}
+
+/// Has a slot begin anew whose arming the agent ended by a plan in which it was somebody else's, or missing. The hub had not
+/// heard of the arming then, and by now the slot is theirs again for whom it was armed: the agent sees that in its next plan.
+async fn came_back(tx: &mut Tx, booking: &Booking, report: &Report) -> Result<(), Problem> {
+    let next = Booking { state: State::Booked, ..booking.clone() };
+    let why = "it was taken from its holder while it was armed, and is theirs again: it begins anew".to_owned();
+    tx.change_booking(booking, next, Who::Agent, "agent.withdrawn", Some(why)).await?;
+    tx.happened(report.moment);
+    Ok(())
 }
 
 /// Notes what an agent tells of a booking without moving it on in its life; whether that was new.
