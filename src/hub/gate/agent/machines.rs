@@ -9,7 +9,7 @@ use crate::{
     hub::gate::{Slot, public_key},
     machine::{Engine, EngineAt, Machine, Place, Provider, State},
     phases::{LocalPlaces, no_engine, place_of, provider_in},
-    profile,
+    profile::{self, Lab},
 };
 
 /// Where a lab's machines are.
@@ -101,17 +101,17 @@ impl Machines {
     /// that is given: what its holder did in it is not thrown away unasked.
     async fn bring_up(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
         let Some(known) = self.labs.known(lab) else {
-            self.must_have_room(lab, layout).await?;
+            self.must_have_room(lab, layout, 0).await?;
             return self.labs.up(lab, layout).await.map(|()| None);
         };
         // A lab of another layout cannot become this one.
         if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
-            return self.begin_anew(slot, lab, layout).await;
+            return self.begin_anew(slot, lab, layout, &known).await;
         }
         let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
         if !self.ways.join(&slot.account).exists() {
             // Nobody has had it yet: its making was cut off.
-            return self.begin_anew(slot, lab, layout).await;
+            return self.begin_anew(slot, lab, layout, &known).await;
         }
         let again = match self.restore(lab).await {
             Ok(()) => self.labs.up(lab, layout).await,
@@ -124,10 +124,23 @@ impl Machines {
         if runs { Ok(Some(second)) } else { Err(first) }
     }
 
-    async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+    /// Makes a lab in place of another one, which goes only where there is room for it: a refusal throws nothing away.
+    async fn begin_anew(
+        &self,
+        slot: &Slot,
+        lab: &LabName,
+        layout: &str,
+        old: &Lab,
+    ) -> Result<Option<Problem>, Problem> {
+        // One that was cut off in its making may have taken little of the disk, and nobody loses it: it goes first.
+        let was_had = self.ways.join(&slot.account).exists();
+        if was_had {
+            self.must_have_room(lab, layout, old.nodes().len()).await?;
+        }
         self.remove(&slot.account, lab).await?;
-        // What it takes the place of may have been smaller.
-        self.must_have_room(lab, layout).await?;
+        if !was_had {
+            self.must_have_room(lab, layout, 0).await?;
+        }
         self.labs.up(lab, layout).await.map(|()| None)
     }
 
@@ -139,14 +152,13 @@ impl Machines {
         self.labs.down(lab).await
     }
 
-    /// Refuses a new lab for which the machines' disk has no room: it would fill it, under those that run too.
-    async fn must_have_room(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
+    /// Refuses a new lab for which the machines' disk has no room: it would fill it, under those that run too. So many
+    /// machines go before it is made.
+    async fn must_have_room(&self, lab: &LabName, layout: &str, going: usize) -> Result<(), Problem> {
         // What is wrong with the engine `up` says better.
         let Ok(Ground { provider, .. }) = (self.source)(lab.clone()).await else { return Ok(()) };
-        let (Ok(Some((free, all))), Ok(profile)) = (provider.space().await, profile::load(layout)) else {
-            return Ok(());
-        };
-        has_room(profile.nodes.len() as u64, free, all, Reach::all(&self.ways).len())
+        let (Ok(Some(disk)), Ok(profile)) = (provider.space().await, profile::load(layout)) else { return Ok(()) };
+        has_room(profile.nodes.len() as u64, going as u64, disk, Reach::all(&self.ways).len())
     }
 
     async fn restore(&self, lab: &LabName) -> Result<(), Problem> {
@@ -156,15 +168,18 @@ impl Machines {
     }
 }
 
-/// Whether the disk has room for so many new machines beside the labs that are `kept`.
-fn has_room(machines: u64, free: Bytes, all: Bytes, kept: usize) -> Result<(), Problem> {
-    let least = Bytes(FRESH.saturating_mul(machines));
-    if free >= least {
+/// Whether the disk, of which so much is free of all, has room for so many new machines beside the labs that are `kept`, when
+/// those that are `going` have gone: each has taken as much as a new one does at the least.
+fn has_room(machines: u64, going: u64, (free, all): (Bytes, Bytes), kept: usize) -> Result<(), Problem> {
+    let of = |machines: u64| Bytes(FRESH.saturating_mul(machines));
+    let (least, freed) = (of(machines), of(going));
+    if free.0.saturating_add(freed.0) >= least.0 {
         return Ok(());
     }
     let what = format!("the disk of this server's labs has {free} of {all} left, and a new lab needs {least} at least");
+    let stays = (going > 0).then(|| format!("the lab in whose place it comes would give {freed} back, and stays"));
     Err(Problem::new(Code::GateHandOver, what)
-        .detail([format!("labs that are kept here: {kept}")])
+        .detail([format!("labs that are kept here: {kept}")].into_iter().chain(stays))
         .hint("Remove those that nobody needs, or keep them for fewer days: docs/guide/gate.md."))
 }
 
