@@ -173,7 +173,7 @@ codes! {
     GateState = "KC-GATE-STATE", Step, "The agent cannot read or write its own state.", "Check the disk of the server.";
     GateAccount = "KC-GATE-ACCOUNT", Step, "An account on a server cannot be that of a student.", "Look at it with id NAME, or give the person another account name.";
     GateHandOver = "KC-GATE-HAND-OVER", Step, "A lab could not be saved, reset or brought up on its server.", "Look at the server, mend the cause, then clear the quarantine.";
-    GatePlan = "KC-GATE-PLAN", Verify, "A plan was refused: it is not the hub's, not this server's, too old or unsound.", "Check the hub's plan key in the agent's configuration; enrol the server again if the hub was set up anew.";
+    GatePlan = "KC-GATE-PLAN", Verify, "A plan was refused: it is not the hub's, not this server's, too old, too long or unsound.", "Check the hub's plan key in the agent's configuration; enrol the server again if the hub was set up anew.";
     GateNotEmpty = "KC-GATE-NOT-EMPTY", Verify, "Something of a slot's holder still runs on the server after the slot's end.", "Look at the processes named; restart the server if they cannot be ended.";
     // Busy, booking, cancelled, internal
     LabBusy = "KC-LAB-BUSY", Busy, "Another run works on this lab.", "Wait for it, or stop the process named.";

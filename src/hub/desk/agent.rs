@@ -25,7 +25,7 @@ const MOST_SKIPPED: i64 = 1 << 40;
 /// those who read our JSON count.
 const MOST_REVISION: i64 = 1 << 53;
 /// For so long a quarantined booking stands in its server's plan, seconds: an admin may be on holiday.
-const QUARANTINED_SINCE: i64 = 90 * 86_400;
+pub(super) const QUARANTINED_SINCE: i64 = 90 * 86_400;
 
 /// What an agent tells from time to time.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -84,6 +84,8 @@ pub enum Step {
     Missed,
     /// The gate is closed; what runs is being ended.
     Ending,
+    /// As `Ending`, since a plan took it from its holder.
+    Withdrawn,
     /// It could not be opened, for the reason of the note: it ends as any other slot, and does not count.
     NotOpened,
     /// Proven zero; the lab is being saved.
@@ -101,7 +103,7 @@ impl Step {
         Some(match self {
             Self::Arming => State::Arming,
             Self::Active => State::Active,
-            Self::Ending | Self::NotOpened => State::Ending,
+            Self::Ending | Self::Withdrawn | Self::NotOpened => State::Ending,
             Self::Saving => State::Saving,
             Self::Resetting => State::Resetting,
             Self::Done => State::Done,

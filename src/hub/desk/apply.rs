@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{
-    agent::{REFUSE_OFFSET, Report, Reported, Step, Taken},
+    agent::{QUARANTINED_SINCE, REFUSE_OFFSET, Report, Reported, Step, Taken},
     rehouse,
 };
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
     let number = report.number;
     let answer = |taken, why: Option<String>| Reported { number, taken, why };
+    if report.step == Step::Done {
+        proven(tx, server, report).await?;
+    }
     let booking = match tx.booking(&report.booking).await {
         Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
         Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
@@ -52,6 +55,10 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
     }
     if booking.state == to || booking.state.is_after(to) {
         return Ok(answer(Taken::Known, None));
+    }
+    if report.step == Step::Withdrawn && booking.state == State::Arming && booking.ended_by.is_none() {
+        came_back(tx, &booking, report).await?;
+        return Ok(answer(Taken::Applied, None));
     }
     // A door that is open is open, whatever was thought of its arming here.
     let opened = to == State::Active && is_unbegun(&booking);
@@ -109,6 +116,16 @@ fn armed(booking: &Booking, report: &Report) -> Booking {
         _ => booking.charged,
     };
     Booking { state: State::Arming, refused: None, charged, ..booking.clone() }
+}
+
+/// Has a slot begin anew whose arming the agent ended by a plan in which it was somebody else's, or missing. The hub had not
+/// heard of the arming then, and by now the slot is theirs again for whom it was armed: the agent sees that in its next plan.
+async fn came_back(tx: &mut Tx, booking: &Booking, report: &Report) -> Result<(), Problem> {
+    let next = Booking { state: State::Booked, ..booking.clone() };
+    let why = "it was taken from its holder while it was armed, and is theirs again: it begins anew".to_owned();
+    tx.change_booking(booking, next, Who::Agent, "agent.withdrawn", Some(why)).await?;
+    tx.happened(report.moment);
+    Ok(())
 }
 
 /// Notes what an agent tells of a booking without moving it on in its life; whether that was new.
@@ -195,6 +212,16 @@ async fn close(tx: &mut Tx, server: &Server, note: String) -> Result<(), Problem
 async fn unclean(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
     quarantine(tx, server, report).await?;
     tx.note_unclean(&server.id, &report.booking, report.note.clone());
+    Ok(())
+}
+
+/// Notes that a place which was [`unclean`] is proven clean by now: its agent has heard that an admin looked after it, whoever
+/// has the booking today.
+async fn proven(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
+    let since = tx.now() - QUARANTINED_SINCE;
+    if tx.unclean(&server.id, since).await?.contains(&report.booking) {
+        tx.note_clean(&server.id, &report.booking);
+    }
     Ok(())
 }
 

@@ -168,8 +168,10 @@ impl Desk {
     }
 
     /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so
-    /// in any case. What was booked there stays in the records, and its agent's token ends. Where it is out of use, slots that
-    /// have begun there, or whose time has passed, end with it: nobody would ever tell what became of them.
+    /// in any case. What was booked there stays in the records, and its agent's token ends. Where it is out of use, slots whose
+    /// time has passed end with it, and where its agent is silent too, those that have begun: nobody would ever tell what
+    /// became of them. While the agent is heard somebody may be at work there, and what it does at the end would be told
+    /// to nobody.
     pub async fn remove_server(
         &self,
         caller: &Caller,
@@ -184,14 +186,20 @@ impl Desk {
                 return Err(Problem::new(Code::BookStale, format!("server {id} was changed in between")));
             }
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
-            let out = there.health != Health::Healthy;
+            let (out, heard) = (there.health != Health::Healthy, there.is_heard(now));
             let over = |b: &Booking| matches!(b.state, State::Booked | State::Delayed) && b.window.ends <= now;
             let (ended, open): (Vec<Booking>, Vec<Booking>) =
-                tx.bookings(&want).await?.into_iter().partition(|b| out && (b.state.is_begun() || over(b)));
+                tx.bookings(&want).await?.into_iter().partition(|b| out && (over(b) || (b.state.is_begun() && !heard)));
             if !open.is_empty() {
                 let what = format!("server {id} has bookings or waits that are not over: {}", open.len());
-                return Err(Problem::new(Code::BookState, what)
-                    .hint("Take it out of use first: its bookings move to other servers, or cancel them."));
+                let hint = match out && open.iter().any(|b| b.state.is_begun()) {
+                    true => {
+                        "Its agent is heard. End what runs there with kubecamp book release ID --reason TEXT, and wait until \
+                         that is done; where the server is gone, wait for two minutes."
+                    }
+                    false => "Take it out of use first: its bookings move to other servers, or cancel them.",
+                };
+                return Err(Problem::new(Code::BookState, what).hint(hint));
             }
             for booking in ended {
                 let (state, action) = match booking.state.is_begun() {

@@ -111,6 +111,11 @@ impl Server {
         self.seen.is_some_and(|at| now - at > SILENT)
     }
 
+    /// Whether its agent was heard lately: it is alive, and tells what becomes of its slots.
+    pub fn is_heard(&self, now: Epoch) -> bool {
+        self.seen.is_some() && !self.is_silent(now)
+    }
+
     /// Whether no agent was ever heard or given a plan: what is booked there opens to nobody.
     pub fn is_strange(&self) -> bool {
         self.seen.is_none() && self.issued == 0

@@ -45,7 +45,7 @@ pub struct ServerPlan {
     pub slots: Vec<PlanSlot>,
     /// Who holds a booking here that is none of these slots yet: it is too far ahead, or the server is out of use.
     pub later: BTreeSet<PersonId>,
-    /// Bookings that are over, and after which the agent could not prove its place clean.
+    /// Bookings that are over, and after which the agent could not prove its place clean, nor has since.
     #[schema(value_type = Vec<String>)]
     pub unclean: BTreeSet<BookingId>,
 }

@@ -86,6 +86,8 @@ const STEPS: &[(State, State, &[Who])] = &[
     (Delayed, Cancelled, &[Holder, Teacher, Clerk]),
     (Delayed, Quarantined, &[Agent, Clerk]),
     (Arming, Active, &[Agent]),
+    // A plan took it from who has it again by now: it begins anew.
+    (Arming, Booked, &[Agent]),
     (Arming, Ending, &[Agent]),
     (Arming, Quarantined, &[Agent, Teacher]),
     (Active, Ending, &[Agent]),

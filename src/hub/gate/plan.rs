@@ -213,6 +213,17 @@ impl Plan {
         self.check()?;
         let fail = || Problem::new(Code::Internal, "signing a plan");
         let plan = serde_json::to_string(self).map_err(|e| fail().because(e))?;
+        if plan.len() > LONGEST {
+            let what = format!(
+                "the plan of server {} is too long to be signed: it has {} bytes, and agents read {LONGEST}",
+                self.server,
+                plan.len()
+            );
+            return Err(Problem::new(Code::GatePlan, what).hint(
+                "Fewer or shorter public keys of those who have a slot there within three days make it shorter, and so do \
+                 fewer slots. Until then its agent goes on with the plan that it has.",
+            ));
+        }
         let signature = key
             .private()
             .sign(NAMESPACE, HashAlg::Sha512, plan.as_bytes())
@@ -339,5 +350,17 @@ mod tests {
         assert_eq!(spoil(&|p| p.slots[1].booking = "a".into()), refused);
         assert_eq!(spoil(&|p| p.format = 2), refused);
         assert_eq!(spoil(&|p| p.expires_at = 1000), refused);
+    }
+
+    #[test]
+    fn a_plan_that_no_agent_would_read_is_not_signed() {
+        let mut plan = plan();
+        plan.slots[0].key = Some("k".repeat(LONGEST / 2));
+        let signed = plan.sign(&key()).unwrap();
+        assert!(signed.plan.len() <= LONGEST);
+        plan.slots[1].key = plan.slots[0].key.clone();
+        let long = plan.sign(&key()).unwrap_err();
+        assert!(long.code == Code::GatePlan && long.what.contains("server s1 is too long"), "{long}");
+        assert!(long.all_hints()[0].contains("public keys"), "{long}");
     }
 }

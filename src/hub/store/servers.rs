@@ -13,6 +13,8 @@ use crate::{
 
 /// That a place cannot be proven clean after a booking that is over, in the audit.
 const UNCLEAN: &str = "agent.unclean";
+/// That it was proven clean since, in the audit.
+const CLEAN: &str = "agent.clean";
 
 fn server(row: &Row) -> Result<Server, Problem> {
     let labels: Vec<String> = row.json("labels")?;
@@ -234,13 +236,24 @@ impl Tx {
         self.note(UNCLEAN, format!("server:{id}"), why, json!({ "booking": booking }));
     }
 
-    /// The bookings of which that was noted since a moment.
+    /// Notes that the place is proven clean after all.
+    pub fn note_clean(&mut self, id: &ServerId, booking: &BookingId) {
+        self.note(CLEAN, format!("server:{id}"), None, json!({ "booking": booking }));
+    }
+
+    /// The bookings after which the place could not be proven clean since a moment, and was not proven clean later.
     pub async fn unclean(&mut self, id: &ServerId, since: Epoch) -> Result<BTreeSet<BookingId>, Problem> {
-        let sql = "SELECT detail FROM audit WHERE subject = $1 AND action = $2 AND moment > $3";
+        let sql =
+            "SELECT action, detail FROM audit WHERE subject = $1 AND action IN ($2, $3) AND moment > $4 ORDER BY id";
         let mut found = BTreeSet::new();
-        for row in self.all(sql, args![format!("server:{id}"), UNCLEAN, since]).await? {
+        for row in self.all(sql, args![format!("server:{id}"), UNCLEAN, CLEAN, since]).await? {
             let detail: Value = row.json("detail")?;
-            found.extend(serde_json::from_value::<BookingId>(detail["booking"].clone()).ok());
+            let Ok(booking) = serde_json::from_value::<BookingId>(detail["booking"].clone()) else { continue };
+            if row.text("action")? == UNCLEAN {
+                found.insert(booking);
+            } else {
+                found.remove(&booking);
+            }
         }
         Ok(found)
     }

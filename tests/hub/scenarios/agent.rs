@@ -4,19 +4,12 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
-        domain::{Booking, BookingId, Health, Mode, State},
+        domain::{BookingId, Health, Mode, State},
     },
 };
 
 use super::{acknowledge, report, state};
 use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
-
-/// A report that says for whose account it is, as agents' do.
-async fn report_for(desk: &Desk, account: &str, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
-    let (id, account, one) = (booking.id.clone(), Some(account.to_owned()), "one".parse().unwrap());
-    let report = Report { number, booking: id, account, step, moment: at(minute), note: None };
-    desk.report(&agent("one"), at(minute), &one, &[report]).await.unwrap()[0].taken
-}
 
 pub async fn a_slot_lives_from_booked_to_done(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -528,39 +521,5 @@ pub async fn what_took_place_while_the_hub_was_away_counts(desk: Desk) {
     let strange = desk.book(&who("dan"), at(1800), None, &wish(Some("two"), 1830, 1890)).await.unwrap();
     clerk.settle(at(1890)).await.unwrap();
     assert_eq!(state(&desk, &strange).await, State::Cancelled);
-    healthy(&desk).await;
-}
-
-pub async fn what_is_given_away_while_its_agent_begins_takes_place(desk: Desk) {
-    camp(&desk, &generous()).await;
-    let (first, second) = (book(&desk, "amy", 60, 120).await, book(&desk, "cem", 180, 240).await);
-    let given = async |booking: &Booking, to: &str, minute: i64| {
-        let (from, to) = (who(booking.person.as_str()), to.parse().unwrap());
-        desk.give(&from, at(minute), None, &booking.id, &to, &Edit::default()).await.unwrap();
-    };
-    // The agent is at work for her already, but the hub has not heard of it yet.
-    given(&first, "bob", 56).await;
-    for (step, number) in [Step::Arming, Step::Ending, Step::Resetting, Step::Done].into_iter().zip(1..) {
-        assert_eq!(report_for(&desk, "amy", number, &first, step, 57).await, Taken::SetAside, "{step:?}");
-        assert_eq!(state(&desk, &first).await, State::Booked, "{step:?}");
-    }
-    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(5..) {
-        assert_eq!(report_for(&desk, "bob", number, &first, step, 60).await, Taken::Applied, "{step:?}");
-    }
-    let after = desk.booking(&Caller::Console, at(60), &first.id).await.unwrap();
-    assert_eq!((after.state, after.came, after.charged), (State::Active, Some(at(60)), 3600));
-    for (step, number) in [Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(8..) {
-        assert_eq!(report_for(&desk, "bob", number, &first, step, 120).await, Taken::Applied, "{step:?}");
-    }
-
-    // A place that cannot be proven clean is nobody's, and its agent hears by this booking that it was looked after.
-    given(&second, "dan", 176).await;
-    assert_eq!(report_for(&desk, "cem", 12, &second, Step::Arming, 177).await, Taken::SetAside);
-    assert_eq!(report_for(&desk, "cem", 13, &second, Step::Quarantined, 178).await, Taken::Applied);
-    assert_eq!(state(&desk, &second).await, State::Quarantined);
-    let one = "one".parse().unwrap();
-    assert_eq!(desk.server(&Caller::Console, at(178), &one).await.unwrap().health, Health::Quarantined);
-    let told = desk.events(&who("dan"), at(178), 0, 1000).await.unwrap();
-    assert!(told.iter().any(|e| e.kind == "booking.stranded" && e.person == "dan".parse().ok()), "{told:#?}");
     healthy(&desk).await;
 }

@@ -4,8 +4,10 @@ mod agent;
 mod answers;
 mod booking;
 mod course;
+mod gifts;
 mod labs;
 mod people;
+mod places;
 mod refused;
 
 use std::{future::Future, pin::Pin};
@@ -90,7 +92,11 @@ scenarios! {
         a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed,
         a_slot_that_passed_on_a_server_that_is_gone_keeps_nobody_from_removing_it,
         what_took_place_while_the_hub_was_away_counts,
+    }
+    gifts {
         what_is_given_away_while_its_agent_begins_takes_place,
+        what_is_given_back_while_its_agent_begins_takes_place,
+        what_is_given_up_while_its_arming_was_taken_away_ends,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,
@@ -101,6 +107,10 @@ scenarios! {
     people {
         the_last_admin_stays,
         who_is_added_twice_under_one_key_keeps_what_they_hold,
+    }
+    places {
+        a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
+        a_place_that_is_proven_clean_leaves_the_plan,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,

@@ -1,8 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 
-use super::{Agent, Entry, Halted, Held, Now, Step};
+use super::{Agent, Entry, Halted, Held, Ledger, Now, Remains, Step};
 use crate::hub::gate::SlotState;
 
 /// Minutes before the end at which the holder is told.
@@ -150,17 +150,14 @@ impl Agent {
         };
         self.troubles.remove("processes");
         self.strays.retain(|a| remains.contains_key(a));
+        if !lost {
+            self.see(&ledger, &remains).await?;
+        }
         let mut strays = vec![];
         for account in remains.iter().filter(|(_, left)| !left.processes.is_empty()).map(|(account, _)| account) {
             let of = || ledger.slots.values().filter(|h| h.slot.account == *account);
-            if let Some(held) = of().find(|h| h.is_open() && !lost) {
-                if !held.seen {
-                    self.write(Entry::Seen { booking: held.slot.booking.clone() })?;
-                }
-                continue;
-            }
             // The end of a slot ends them itself, and counts how long it takes.
-            if of().any(|h| h.state() == SlotState::Ending) {
+            if of().any(|h| (h.is_open() && !lost) || h.state() == SlotState::Ending) {
                 continue;
             }
             strays.push(account);
@@ -172,6 +169,18 @@ impl Agent {
             }
             if self.strays.insert(account.clone()) {
                 self.write(Entry::Stray { account: account.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which holders came: something of theirs runs, or they were let in and are gone before anybody looked.
+    async fn see(&self, ledger: &Ledger, remains: &BTreeMap<String, Remains>) -> Result<(), Halted> {
+        let awaited: Vec<_> = ledger.slots.values().filter(|h| h.is_open() && !h.seen).collect();
+        for Held { slot, .. } in awaited {
+            let runs = remains.get(&slot.account).is_some_and(|left| !left.processes.is_empty());
+            if runs || self.world.was_let_in(&slot.principal).await {
+                self.write(Entry::Seen { booking: slot.booking.clone() })?;
             }
         }
         Ok(())

@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
@@ -9,7 +14,7 @@ use crate::{
     hub::gate::{Slot, public_key},
     machine::{Engine, EngineAt, Machine, Place, Provider, State},
     phases::{LocalPlaces, no_engine, place_of, provider_in},
-    profile,
+    profile::{self, Lab},
 };
 
 /// Where a lab's machines are.
@@ -30,6 +35,29 @@ pub struct Machines {
     source: Source,
     /// The folder that remembers the ways to the labs.
     ways: PathBuf,
+    /// How many machines the labs have that are being made.
+    making: Making,
+    /// Held by who looks whether there is room: two that look at once would both find the room of one.
+    looking: tokio::sync::Mutex<()>,
+}
+
+/// How many machines, by lab.
+type Making = Mutex<BTreeMap<LabName, u64>>;
+
+/// Room on the machines' disk for a lab that is being made; given back when that has come to its end, however.
+struct Room<'a> {
+    making: &'a Making,
+    lab: LabName,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        entries(self.making).remove(&self.lab);
+    }
+}
+
+fn entries(making: &Making) -> MutexGuard<'_, BTreeMap<LabName, u64>> {
+    making.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a new machine takes of the disk until its lab is up, at the least; all of its own disk may come to be used.
@@ -73,7 +101,7 @@ impl Machines {
 
     /// Labs of another maker, in machines of another provider; the ways to them are remembered in the folder `ways`.
     pub fn of(labs: Arc<dyn Labs>, source: Source, ways: PathBuf) -> Self {
-        Self { labs, source, ways }
+        Self { labs, source, ways, making: Making::default(), looking: tokio::sync::Mutex::default() }
     }
 
     /// The machines of the slot's lab; none, and no engine is started to look, where there is no lab.
@@ -101,17 +129,17 @@ impl Machines {
     /// that is given: what its holder did in it is not thrown away unasked.
     async fn bring_up(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
         let Some(known) = self.labs.known(lab) else {
-            self.must_have_room(lab, layout).await?;
+            let _room = self.room_for(lab, layout, 0).await?;
             return self.labs.up(lab, layout).await.map(|()| None);
         };
         // A lab of another layout cannot become this one.
         if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
-            return self.begin_anew(slot, lab, layout).await;
+            return self.begin_anew(slot, lab, layout, &known).await;
         }
         let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
         if !self.ways.join(&slot.account).exists() {
             // Nobody has had it yet: its making was cut off.
-            return self.begin_anew(slot, lab, layout).await;
+            return self.begin_anew(slot, lab, layout, &known).await;
         }
         let again = match self.restore(lab).await {
             Ok(()) => self.labs.up(lab, layout).await,
@@ -124,10 +152,24 @@ impl Machines {
         if runs { Ok(Some(second)) } else { Err(first) }
     }
 
-    async fn begin_anew(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
+    /// Makes a lab in place of another one, which goes only where there is room for it: a refusal throws nothing away.
+    async fn begin_anew(
+        &self,
+        slot: &Slot,
+        lab: &LabName,
+        layout: &str,
+        old: &Lab,
+    ) -> Result<Option<Problem>, Problem> {
+        // One that was cut off in its making may have taken little of the disk, and nobody loses it: it goes first.
+        let room = match self.ways.join(&slot.account).exists() {
+            true => Some(self.room_for(lab, layout, old.nodes().len()).await?),
+            false => None,
+        };
         self.remove(&slot.account, lab).await?;
-        // What it takes the place of may have been smaller.
-        self.must_have_room(lab, layout).await?;
+        let _room = match room {
+            Some(room) => room,
+            None => self.room_for(lab, layout, 0).await?,
+        };
         self.labs.up(lab, layout).await.map(|()| None)
     }
 
@@ -139,14 +181,20 @@ impl Machines {
         self.labs.down(lab).await
     }
 
-    /// Refuses a new lab for which the machines' disk has no room: it would fill it, under those that run too.
-    async fn must_have_room(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
+    /// Room for a new lab, before which so many machines go. It is refused where the machines' disk has none: it would fill
+    /// it, under those that run too.
+    async fn room_for(&self, lab: &LabName, layout: &str, going: usize) -> Result<Room<'_>, Problem> {
+        let _looking = self.looking.lock().await;
+        let machines = profile::load(layout).map_or(0, |profile| profile.nodes.len() as u64);
         // What is wrong with the engine `up` says better.
-        let Ok(Ground { provider, .. }) = (self.source)(lab.clone()).await else { return Ok(()) };
-        let (Ok(Some((free, all))), Ok(profile)) = (provider.space().await, profile::load(layout)) else {
-            return Ok(());
-        };
-        has_room(profile.nodes.len() as u64, free, all, Reach::all(&self.ways).len())
+        if let Ok(Ground { provider, .. }) = (self.source)(lab.clone()).await
+            && let Ok(Some(disk)) = provider.space().await
+        {
+            let making: u64 = entries(&self.making).values().sum();
+            has_room(machines, going as u64, making, disk, Reach::all(&self.ways).len())?;
+        }
+        entries(&self.making).insert(lab.clone(), machines);
+        Ok(Room { making: &self.making, lab: lab.clone() })
     }
 
     async fn restore(&self, lab: &LabName) -> Result<(), Problem> {
@@ -156,15 +204,20 @@ impl Machines {
     }
 }
 
-/// Whether the disk has room for so many new machines beside the labs that are `kept`.
-fn has_room(machines: u64, free: Bytes, all: Bytes, kept: usize) -> Result<(), Problem> {
-    let least = Bytes(FRESH.saturating_mul(machines));
-    if free >= least {
+/// Whether the disk, of which so much is free of all, has room for so many new machines beside the labs that are `kept`, when
+/// those that are `going` have gone: each has taken as much as a new one does at the least. What those that are in `making`
+/// have taken by now is counted twice: one lab too few is better than a disk that is full under all of them.
+fn has_room(machines: u64, going: u64, making: u64, (free, all): (Bytes, Bytes), kept: usize) -> Result<(), Problem> {
+    let disk = |machines: u64| Bytes(FRESH.saturating_mul(machines));
+    let (least, freed, taken) = (disk(machines), disk(going), disk(making));
+    if free.0.saturating_add(freed.0) >= least.0.saturating_add(taken.0) {
         return Ok(());
     }
     let what = format!("the disk of this server's labs has {free} of {all} left, and a new lab needs {least} at least");
+    let others = (making > 0).then(|| format!("labs that are being made need {taken} of it"));
+    let stays = (going > 0).then(|| format!("the lab in whose place it comes would give {freed} back, and stays"));
     Err(Problem::new(Code::GateHandOver, what)
-        .detail([format!("labs that are kept here: {kept}")])
+        .detail([format!("labs that are kept here: {kept}")].into_iter().chain(others).chain(stays))
         .hint("Remove those that nobody needs, or keep them for fewer days: docs/guide/gate.md."))
 }
 

@@ -76,6 +76,11 @@ pub trait World: Send + Sync {
         Ok(vec![])
     }
 
+    /// Whether somebody was let in by this principal, as far as that is written down: they may be gone again by now.
+    async fn was_let_in(&self, _principal: &str) -> bool {
+        false
+    }
+
     /// The students' accounts of this server.
     fn accounts(&self) -> Vec<String>;
 }

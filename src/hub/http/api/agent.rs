@@ -168,6 +168,7 @@ fn named(session: &Session, server: &str) -> Answer<ServerId> {
 fn step_of(state: SlotState, reason: Option<Reason>) -> Step {
     match state {
         SlotState::Ending if reason == Some(Reason::NotOpened) => Step::NotOpened,
+        SlotState::Ending if reason == Some(Reason::Cancelled) => Step::Withdrawn,
         SlotState::Arming => Step::Arming,
         SlotState::Active => Step::Active,
         SlotState::Ending => Step::Ending,
@@ -269,6 +270,15 @@ mod tests {
         let signed = signed_slot(&slot, &Person { keys, ..person });
         assert_eq!(signed.keys().collect::<Vec<_>>(), ["first", "second", "third"]);
         assert_eq!(signed.key.as_deref(), Some("first"), "which is all that older agents read");
+    }
+
+    #[test]
+    fn why_a_slot_ends_is_heard() {
+        let ending = |reason| step_of(SlotState::Ending, reason);
+        assert_eq!(ending(Some(Reason::Cancelled)), Step::Withdrawn);
+        assert_eq!(ending(Some(Reason::NotOpened)), Step::NotOpened);
+        assert_eq!((ending(Some(Reason::Over)), ending(None)), (Step::Ending, Step::Ending));
+        assert_eq!(step_of(SlotState::Done, Some(Reason::Cancelled)), Step::Done);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod accounts;
 mod home;
 mod later;
+mod logins;
 mod processes;
 mod reach;
 mod sockets;

@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use super::{
     accounts::{self, Owner},
     later,
+    logins::Logins,
     processes::{self, Process},
     reach::Rules,
     sockets::{self, Socket},
@@ -48,6 +49,7 @@ pub struct Linux {
     clocks: Box<dyn Fn() -> Reading + Send + Sync>,
     owners: Mutex<BTreeMap<String, Owner>>,
     flows: Mutex<BTreeMap<String, BTreeSet<Socket>>>,
+    logins: Logins,
     /// The rules of before, and when they were last seen to be the server's.
     rules: Mutex<Option<(Rules, Instant)>>,
 }
@@ -68,6 +70,7 @@ impl Linux {
             clocks: Box::new(clocks),
             owners: Mutex::default(),
             flows: Mutex::default(),
+            logins: Logins::default(),
             rules: Mutex::default(),
         }
     }
@@ -293,6 +296,10 @@ impl World for Linux {
             found.entry(account).or_default().sockets.push(format!("{} {}", socket.local, socket.remote));
         }
         Ok(found)
+    }
+
+    async fn was_let_in(&self, principal: &str) -> bool {
+        self.logins.has(principal)
     }
 
     fn accounts(&self) -> Vec<String> {

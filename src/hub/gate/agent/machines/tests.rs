@@ -256,7 +256,7 @@ async fn a_lab_that_is_retired_is_gone_and_its_holder_begins_anew() {
 
 #[test]
 fn a_disk_that_is_nearly_full_takes_no_new_lab() {
-    let room = |free| has_room(2, Bytes::gib(free), Bytes::gib(200), 14);
+    let room = |free| has_room(2, 0, 0, (Bytes::gib(free), Bytes::gib(200)), 14);
     room(8).unwrap();
     let full = room(7).unwrap_err();
     assert!(full.what.contains("has 7GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
@@ -272,9 +272,33 @@ async fn a_disk_that_is_nearly_full_takes_no_lab_in_place_of_a_smaller_one_eithe
     assert!(full.what.contains("has 7GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
     machines.arm(&slot("1x4c12g")).await.unwrap();
     assert_eq!(shelf.did(), ["up 1x4c12g", "hand cp"]);
+    // The one machine that goes gives back what it has: one GiB too little.
+    *shelf.free.lock().unwrap() = Some(3);
     let full = machines.arm(&slot("2x4c8g")).await.unwrap_err();
-    assert!(full.what.contains("and a new lab needs 8GiB"), "{full}");
-    assert_eq!(shelf.did(), ["down"], "it would fill the disk under those that run");
+    assert!(full.what.contains("has 3GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
+    assert_eq!(full.detail[1], "the lab in whose place it comes would give 4GiB back, and stays");
+    assert_eq!(shelf.did(), Vec::<String>::new(), "a refusal throws nothing away");
+    assert_eq!(machines.kept()["kct_a"].layout, "1x4c12g");
+    *shelf.free.lock().unwrap() = Some(4);
+    machines.arm(&slot("2x4c8g")).await.unwrap();
+    assert_eq!(shelf.did(), ["down", "up 2x4c8g", "hand cp worker-1"]);
+}
+
+#[tokio::test]
+async fn labs_that_are_made_at_the_same_moment_do_not_get_the_same_room() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    *shelf.free.lock().unwrap() = Some(12);
+    let (one, two) = (lab_of("kct_a").unwrap(), lab_of("kct_b").unwrap());
+    let room = machines.room_for(&one, "2x4c8g", 0).await.unwrap();
+    let full = machines.room_for(&two, "2x4c8g", 0).await.err().unwrap();
+    assert!(full.what.contains("has 12GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
+    assert_eq!(full.detail[1], "labs that are being made need 8GiB of it");
+    drop(machines.room_for(&two, "1x4c12g", 0).await.unwrap());
+    drop(room);
+    machines.arm(&slot("2x4c8g")).await.unwrap();
+    drop(machines.room_for(&two, "2x4c8g", 0).await.unwrap());
+    assert!(entries(&machines.making).is_empty(), "what is made is seen on the disk");
 }
 
 #[tokio::test]

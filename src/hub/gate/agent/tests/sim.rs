@@ -36,6 +36,10 @@ pub struct Server {
     pub cron: BTreeSet<String>,
     /// Whose files lie in /tmp.
     pub files: BTreeSet<String>,
+    /// Whose holders stay away.
+    pub absent: BTreeSet<String>,
+    /// Principals by which somebody came in, and was gone at once.
+    pub let_in: BTreeSet<String>,
     /// Labs that run, by account.
     pub labs: BTreeSet<String>,
     pub saved: BTreeSet<String>,
@@ -101,7 +105,8 @@ impl Sim {
     pub fn pass(&self, millis: i64) {
         let mut server = self.at();
         server.boot += millis;
-        let open: Vec<_> = server.doors.iter().filter(|(_, l)| !l.is_empty()).map(|(a, _)| a.clone()).collect();
+        let comes = |(account, line): &(&String, &String)| !line.is_empty() && !server.absent.contains(*account);
+        let open: Vec<_> = server.doors.iter().filter(comes).map(|(a, _)| a.clone()).collect();
         for account in open {
             server.cron.insert(account.clone());
             server.files.insert(account.clone());
@@ -209,6 +214,10 @@ impl World for Sim {
             (count > 0).then(|| (account.clone(), Remains { processes, ..Remains::default() }))
         };
         Ok(accounts.iter().filter_map(left).collect())
+    }
+
+    async fn was_let_in(&self, principal: &str) -> bool {
+        self.at().let_in.contains(principal)
     }
 
     fn accounts(&self) -> Vec<String> {

@@ -1,0 +1,93 @@
+//! Slots that are given away, and given back, while their server begins them.
+
+use kubecamp::hub::{
+    desk::{Caller, Desk, Edit, Report, Step, Taken},
+    domain::{Booking, Health, State},
+};
+
+use super::state;
+use crate::hub::world::{agent, at, book, camp, generous, healthy, who};
+
+/// A report that says for whose account it is, as agents' do.
+async fn report_for(desk: &Desk, account: &str, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
+    let (id, account, one) = (booking.id.clone(), Some(account.to_owned()), "one".parse().unwrap());
+    let report = Report { number, booking: id, account, step, moment: at(minute), note: None };
+    desk.report(&agent("one"), at(minute), &one, &[report]).await.unwrap()[0].taken
+}
+
+pub async fn what_is_given_away_while_its_agent_begins_takes_place(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, second) = (book(&desk, "amy", 60, 120).await, book(&desk, "cem", 180, 240).await);
+    let given = async |booking: &Booking, to: &str, minute: i64| {
+        let (from, to) = (who(booking.person.as_str()), to.parse().unwrap());
+        desk.give(&from, at(minute), None, &booking.id, &to, &Edit::default()).await.unwrap();
+    };
+    // The agent is at work for her already, but the hub has not heard of it yet.
+    given(&first, "bob", 56).await;
+    for (step, number) in [Step::Arming, Step::Ending, Step::Resetting, Step::Done].into_iter().zip(1..) {
+        assert_eq!(report_for(&desk, "amy", number, &first, step, 57).await, Taken::SetAside, "{step:?}");
+        assert_eq!(state(&desk, &first).await, State::Booked, "{step:?}");
+    }
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(5..) {
+        assert_eq!(report_for(&desk, "bob", number, &first, step, 60).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(60), &first.id).await.unwrap();
+    assert_eq!((after.state, after.came, after.charged), (State::Active, Some(at(60)), 3600));
+    for (step, number) in [Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(8..) {
+        assert_eq!(report_for(&desk, "bob", number, &first, step, 120).await, Taken::Applied, "{step:?}");
+    }
+
+    // A place that cannot be proven clean is nobody's, and its agent hears by this booking that it was looked after.
+    given(&second, "dan", 176).await;
+    assert_eq!(report_for(&desk, "cem", 12, &second, Step::Arming, 177).await, Taken::SetAside);
+    assert_eq!(report_for(&desk, "cem", 13, &second, Step::Quarantined, 178).await, Taken::Applied);
+    assert_eq!(state(&desk, &second).await, State::Quarantined);
+    let one = "one".parse().unwrap();
+    assert_eq!(desk.server(&Caller::Console, at(178), &one).await.unwrap().health, Health::Quarantined);
+    let told = desk.events(&who("dan"), at(178), 0, 1000).await.unwrap();
+    assert!(told.iter().any(|e| e.kind == "booking.stranded" && e.person == "dan".parse().ok()), "{told:#?}");
+    healthy(&desk).await;
+}
+
+/// What the server did for her before it was given away is told only when it is hers again.
+pub async fn what_is_given_back_while_its_agent_begins_takes_place(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    for (from, to, minute) in [("amy", "bob", 56), ("bob", "amy", 57)] {
+        let to = to.parse().unwrap();
+        desk.give(&who(from), at(minute), None, &booking.id, &to, &Edit::default()).await.unwrap();
+    }
+    for (number, step, taken, after) in [
+        (1, Step::Arming, Taken::Applied, State::Arming),
+        (2, Step::Withdrawn, Taken::Applied, State::Booked),
+        (3, Step::Resetting, Taken::SetAside, State::Booked),
+        (4, Step::Done, Taken::SetAside, State::Booked),
+        (5, Step::Arming, Taken::Applied, State::Arming),
+        (6, Step::Active, Taken::Applied, State::Active),
+        (7, Step::LoggedIn, Taken::Applied, State::Active),
+    ] {
+        assert_eq!(report_for(&desk, "amy", number, &booking, step, 58).await, taken, "{number}: {step:?}");
+        assert_eq!(state(&desk, &booking).await, after, "{number}: {step:?}");
+        healthy(&desk).await;
+    }
+    // What is taken away while it is open ends.
+    for (step, number) in [Step::Withdrawn, Step::Saving, Step::Resetting, Step::Done].into_iter().zip(8..) {
+        assert_eq!(report_for(&desk, "amy", number, &booking, step, 120).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(120), &booking.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 3600));
+    healthy(&desk).await;
+}
+
+pub async fn what_is_given_up_while_its_arming_was_taken_away_ends(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    assert_eq!(report_for(&desk, "amy", 1, &booking, Step::Arming, 58).await, Taken::Applied);
+    desk.release(&who("amy"), at(58), None, &booking.id, &Edit::default()).await.unwrap();
+    for (step, number) in [Step::Withdrawn, Step::Resetting, Step::Done].into_iter().zip(2..) {
+        assert_eq!(report_for(&desk, "amy", number, &booking, step, 59).await, Taken::Applied, "{step:?}");
+    }
+    let after = desk.booking(&Caller::Console, at(59), &booking.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 0));
+    healthy(&desk).await;
+}

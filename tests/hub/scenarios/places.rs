@@ -1,0 +1,53 @@
+//! When a server may go, and how its place counts as clean again.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, Step},
+        domain::{Health, State},
+    },
+};
+
+use super::{acknowledge, report, state};
+use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy};
+
+pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let first = book(&desk, "amy", 0, 60).await;
+    acknowledge(&desk, 0).await;
+    report(&desk, 1, &first, Step::Arming, 0).await;
+    report(&desk, 2, &first, Step::Active, 0).await;
+    desk.set_health(&console, at(10), None, &one, Health::Away, "a new disk").await.unwrap();
+    acknowledge(&desk, 11).await;
+    let refused = desk.remove_server(&console, at(12), &one, None).await.unwrap_err();
+    assert!(refused.code == Code::BookState && refused.all_hints()[0].contains("book release"), "{refused}");
+    assert_eq!(state(&desk, &first).await, State::Active, "amy is at work there");
+    // It burned after all: its agent was last heard three minutes ago.
+    desk.remove_server(&console, at(14), &one, None).await.unwrap();
+    assert_eq!(state(&desk, &first).await, State::Quarantined);
+    healthy(&desk).await;
+}
+
+pub async fn a_place_that_is_proven_clean_leaves_the_plan(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let booking = book(&desk, "amy", 0, 120).await;
+    report(&desk, 1, &booking, Step::Arming, 0).await;
+    report(&desk, 2, &booking, Step::Active, 0).await;
+    clerk(&desk).settle(at(15)).await.unwrap();
+    assert_eq!(state(&desk, &booking).await, State::NoShow);
+    let unclean = async |minute: i64| {
+        let plan = desk.plan_for(&agent("one"), at(minute), &one).await.unwrap();
+        plan.unclean.into_iter().collect::<Vec<_>>()
+    };
+    for (number, minute) in [(3, 16), (5, 26)] {
+        report(&desk, number, &booking, Step::Quarantined, minute).await;
+        assert_eq!(unclean(minute).await, std::slice::from_ref(&booking.id));
+        desk.set_health(&console, at(minute + 1), None, &one, Health::Healthy, "looked after").await.unwrap();
+        assert_eq!(unclean(minute + 1).await.len(), 1, "its agent has yet to hear of it");
+        report(&desk, number + 1, &booking, Step::Done, minute + 2).await;
+        assert_eq!(unclean(minute + 2).await.len(), 0);
+    }
+    healthy(&desk).await;
+}
