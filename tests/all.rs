@@ -18,6 +18,7 @@ mod live_machine;
 mod live_reset;
 mod live_ssh;
 mod live_ssh_login;
+mod live_ssh_tunnel;
 mod live_vm_image;
 mod readme;
 mod rooms;

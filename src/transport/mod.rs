@@ -18,4 +18,4 @@ pub use link::{Cmd, Exit, Input, Io, LinkError, Transport};
 pub use local::LocalTransport;
 pub use put::{put_as, send_as, there};
 pub use scripted::{Ran, Reply, ScriptedTransport};
-pub use ssh::{HostKeyPolicy, Identity, SshTarget, SshTransport, Unknown};
+pub use ssh::{HostKeyPolicy, Identity, SshTarget, SshTransport, Tunnel, Unknown};

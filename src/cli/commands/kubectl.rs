@@ -1,11 +1,14 @@
 use std::{
-    fs,
+    fs, io,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
 };
 
-use super::Context;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, detour::Detour};
 use crate::{
     bundle::{Bundle, Cache},
     cli::{args::KubectlArgs, store::Where},
@@ -14,7 +17,7 @@ use crate::{
 };
 
 /// `kubecamp kubectl`: the bundle's own kubectl with the lab's kubeconfig, from within the network namespace where
-/// the lab's machines are. Passes on its exit code.
+/// the lab's machines are, or through SSH where hosts let nothing else in. Passes on its exit code.
 pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
     let program = program(cx, &lab, state.bundle.as_deref())?;
@@ -24,12 +27,22 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
             .hint("Run kubecamp up first.")
             .into());
     }
+    let mut command = Command::new(program);
+    command.args(&args.args);
     let netns = match state.place {
         Where::Local => cx.provider(&lab, &state).await?.netns().map(Path::to_owned),
-        Where::Hosts(_) => None,
+        Where::Hosts(_) => {
+            if let Some(detour) = Detour::if_needed(cx, &lab, &state, &args).await? {
+                command.env("KUBECONFIG", detour.kubeconfig(&kubeconfig)?);
+                cx.stop.hand_over();
+                let ended = run_beside(command).await;
+                detour.close().await;
+                return Ok(ended?);
+            }
+            None
+        }
     };
-    let mut command = Command::new(program);
-    command.env("KUBECONFIG", kubeconfig).args(args.args);
+    command.env("KUBECONFIG", kubeconfig);
     cx.stop.hand_over();
     Ok(run_in(netns.as_deref(), command)?)
 }
@@ -39,9 +52,8 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
 /// A child inherits the namespaces of the thread that starts it, so a thread of its own moves there first.
 pub(super) fn run_in(netns: Option<&Path>, mut command: Command) -> Result<u8, Problem> {
     let netns = netns.map(Path::to_owned);
-    let name = command.get_program().to_string_lossy().into_owned();
-    let fail = |e: std::io::Error| Problem::new(Code::LocalTools, format!("{name} could not be run")).because(e);
-    let worker = std::thread::spawn(move || -> std::io::Result<std::process::ExitStatus> {
+    let name = name_of(&command);
+    let worker = std::thread::spawn(move || -> io::Result<ExitStatus> {
         if let Some(netns) = netns {
             let file = fs::File::open(netns)?;
             rustix::thread::move_into_link_name_space(
@@ -51,9 +63,45 @@ pub(super) fn run_in(netns: Option<&Path>, mut command: Command) -> Result<u8, P
         }
         command.status()
     });
-    let status = worker.join().map_err(|_| Problem::new(Code::Internal, "a thread ended badly"))?.map_err(fail)?;
+    let ended = worker.join().map_err(|_| Problem::new(Code::Internal, "a thread ended badly"))?;
+    ended.map(exit_code).map_err(|e| cannot_run(&name, e))
+}
+
+/// Runs a program to its end with this process's terminal, while other tasks work for it.
+///
+/// Who asks this process to end means the program, which would go on without them.
+async fn run_beside(command: Command) -> Result<u8, Problem> {
+    let name = name_of(&command);
+    let fail = |e| cannot_run(&name, e);
+    let mut child = tokio::process::Command::from(command).spawn().map_err(fail)?;
+    // Only now: before, the program would not inherit that nohup has it ignore one.
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(fail)?;
+    loop {
+        let asked = tokio::select! {
+            ended = child.wait() => return ended.map(exit_code).map_err(fail),
+            _ = terminate.recv() => Signal::TERM,
+            _ = hang_up.recv() => Signal::HUP,
+        };
+        if let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+            // One that just ended needs it no more.
+            let _ = kill_process(pid, asked);
+        }
+    }
+}
+
+fn name_of(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+fn cannot_run(name: &str, error: io::Error) -> Problem {
+    Problem::new(Code::LocalTools, format!("{name} could not be run")).because(error)
+}
+
+/// The exit code to pass on; that of a signal is as shells have it.
+fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(70);
-    Ok(u8::try_from(code).unwrap_or(70))
+    u8::try_from(code).unwrap_or(70)
 }
 
 /// kubectl of the lab's own version, unpacked from the bundle once; the user's where there is no bundle.

@@ -6,6 +6,7 @@ mod agent;
 mod book;
 mod bundle;
 mod cp;
+mod detour;
 mod doctor;
 mod hub;
 mod kubectl;

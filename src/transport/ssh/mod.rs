@@ -12,6 +12,7 @@ mod known;
 mod spec;
 mod target;
 mod transport;
+mod tunnel;
 
 pub use config::{Resolved, Resolver, resolve};
 pub use key::{KeyPair, public_line};
@@ -19,3 +20,4 @@ pub use known::known_keys;
 pub use spec::Spec;
 pub use target::{HostKeyPolicy, Identity, SshTarget, Unknown};
 pub use transport::{Duplex, SshTransport};
+pub use tunnel::Tunnel;

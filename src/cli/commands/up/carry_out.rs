@@ -4,7 +4,7 @@ use super::{PREFLIGHT, Request, Site, agree_to_packages, run_here, this_arch};
 use crate::{
     cli::{
         args::UpArgs,
-        commands::{Context, say_times},
+        commands::{Context, detour::answers_directly, say_times},
         output,
     },
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
@@ -34,18 +34,22 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
     let ended = carry_out(cx, &request, &run).await;
     let ended = cx.end(&run, ended);
     drop(lock);
-    ended?;
-    finish(cx, &request, &run);
+    let jumps = ended?;
+    finish(cx, &request, &run, jumps).await;
     Ok(())
 }
 
-/// Says where the time went and what to do next.
-fn finish(cx: &Context, request: &Request, run: &Run) {
+/// Says where the time went and what to do next; `jumps` where a jump host stands before the control plane.
+async fn finish(cx: &Context, request: &Request, run: &Run, jumps: bool) {
     if run.summary().changed > 0 {
         say_times(&run.journal);
     }
-    let kubeconfig = (!request.is_private()).then(|| cx.store.file("kubeconfig"));
-    output::say(&ready_text(&request.lab, kubeconfig.as_deref()));
+    let kubeconfig = cx.store.file("kubeconfig");
+    let reached = match request.is_local() {
+        true => !request.is_private(),
+        false => !jumps && answers_directly(&kubeconfig, request.lab.name()).await,
+    };
+    output::say(&ready_text(&request.lab, reached.then_some(kubeconfig.as_path())));
 }
 
 /// What there is now, and what to do with it; `kubeconfig` is for the user's own kubectl, where that reaches the lab.
@@ -53,8 +57,9 @@ fn ready_text(lab: &Lab, kubeconfig: Option<&Path>) -> String {
     let name = lab.name();
     let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
     let own = kubeconfig.map(|file| format!("\n  export KUBECONFIG={}", file.display())).unwrap_or_default();
+    let only = if own.is_empty() { "\nPlain kubectl does not reach it from here: use kubecamp kubectl." } else { "" };
     format!(
-        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}{own}\n  kubecamp{flag} reset    gives the machines back clean",
+        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}{own}\n  kubecamp{flag} reset    gives the machines back clean{only}",
         lab.layout(),
         lab.profile().network.cni,
         lab.profile().proxy.mode,
@@ -62,7 +67,8 @@ fn ready_text(lab: &Lab, kubeconfig: Option<&Path>) -> String {
     )
 }
 
-async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Problems> {
+/// Brings the lab up; returns whether a jump host stands before its control plane.
+async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<bool, Problems> {
     let result = LocalResult::default();
     let local = request.local_phases(cx, &result, run.mode, this_arch()?)?;
     announce(request, run, &local);
@@ -76,8 +82,9 @@ async fn carry_out(cx: &Context, request: &Request, run: &Run) -> Result<(), Pro
         site.change(&bundle.ok_or_else(|| Problem::new(Code::Internal, "the bundle did not get ready"))?).await
     };
     let ended = ended.await;
+    let jumps = site.is_behind_jump();
     site.close().await;
-    ended
+    ended.map(|()| jumps)
 }
 
 /// Tells every phase to come, in the order in which they come.
@@ -109,7 +116,7 @@ mod tests {
         let reached = ready_text(&lab, Some(Path::new("/labs/team7/kubeconfig")));
         assert!(reached.contains("\n  export KUBECONFIG=/labs/team7/kubeconfig\n"), "{reached}");
         let private = ready_text(&lab, None);
-        assert!(!private.contains("KUBECONFIG"), "{private}");
+        assert!(!private.contains("KUBECONFIG") && private.ends_with("use kubecamp kubectl."), "{private}");
         for text in [reached, private] {
             assert!(text.contains("\n  kubecamp --name team7 kubectl -- get nodes\n"), "{text}");
         }

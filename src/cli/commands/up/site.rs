@@ -108,6 +108,12 @@ impl<'a> Site<'a> {
         run_flow(self.run, &phases, &nodes, &self.crew.hosts, &self.crew.fleet).await
     }
 
+    /// Whether a jump host stands before the control plane.
+    pub(super) fn is_behind_jump(&self) -> bool {
+        let node = &self.run.lab.control_plane().name;
+        self.targets.iter().any(|(of, target)| of == node && !target.jump.is_empty())
+    }
+
     /// Logs out everywhere.
     pub(in crate::cli::commands) async fn close(self) {
         self.crew.dismiss().await;
