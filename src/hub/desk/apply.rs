@@ -57,7 +57,7 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
         return Ok(answer(Taken::Known, None));
     }
     if report.step == Step::Withdrawn && booking.state == State::Arming && booking.ended_by.is_none() {
-        came_back(tx, &booking, report).await?;
+        came_back(tx, server, &booking, report).await?;
         return Ok(answer(Taken::Applied, None));
     }
     // A door that is open is open, whatever was thought of its arming here.
@@ -120,9 +120,12 @@ fn armed(booking: &Booking, report: &Report) -> Booking {
 
 /// Has a slot begin anew whose arming the agent ended by a plan in which it was somebody else's, or missing. The hub had not
 /// heard of the arming then, and by now the slot is theirs again for whom it was armed: the agent sees that in its next plan.
-async fn came_back(tx: &mut Tx, booking: &Booking, report: &Report) -> Result<(), Problem> {
+/// As if the hub had never heard of that arming, it occupies nothing: it may be given up, given away or moved before its agent
+/// tells that the place is clear, and the agent itself begins nothing there before.
+async fn came_back(tx: &mut Tx, server: &Server, booking: &Booking, report: &Report) -> Result<(), Problem> {
     let next = Booking { state: State::Booked, ..booking.clone() };
     let why = "it was taken from its holder while it was armed, and is theirs again: it begins anew".to_owned();
+    tx.vacate(&server.id, &booking.id).await?;
     tx.change_booking(booking, next, Who::Agent, "agent.withdrawn", Some(why)).await?;
     tx.happened(report.moment);
     Ok(())

@@ -91,3 +91,23 @@ pub async fn what_is_given_up_while_its_arming_was_taken_away_ends(desk: Desk) {
     assert_eq!((after.state, after.charged), (State::Done, 0));
     healthy(&desk).await;
 }
+
+/// What begins anew holds its server only from its next arming on, whatever becomes of it before.
+pub async fn what_begins_anew_and_is_given_up_leaves_its_server_to_others(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, next) = (book(&desk, "amy", 60, 120).await, book(&desk, "cem", 150, 210).await);
+    for (step, number) in [Step::Arming, Step::Withdrawn].into_iter().zip(1..) {
+        assert_eq!(report_for(&desk, "amy", number, &first, step, 58).await, Taken::Applied, "{step:?}");
+    }
+    let one = "one".parse().unwrap();
+    let occupant = async || desk.server(&Caller::Console, at(58), &one).await.unwrap().occupant;
+    assert_eq!(occupant().await, None);
+    desk.give(&who("amy"), at(58), None, &first.id, &"bob".parse().unwrap(), &Edit::default()).await.unwrap();
+    desk.cancel(&who("bob"), at(58), None, &first.id, &Edit::default()).await.unwrap();
+    for (step, number) in [Step::Resetting, Step::Done].into_iter().zip(3..) {
+        assert_eq!(report_for(&desk, "amy", number, &first, step, 59).await, Taken::SetAside, "{step:?}");
+    }
+    assert_eq!(report_for(&desk, "cem", 5, &next, Step::Arming, 149).await, Taken::Applied);
+    assert_eq!(occupant().await, Some(next.id));
+    healthy(&desk).await;
+}

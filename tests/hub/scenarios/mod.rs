@@ -97,6 +97,7 @@ scenarios! {
         what_is_given_away_while_its_agent_begins_takes_place,
         what_is_given_back_while_its_agent_begins_takes_place,
         what_is_given_up_while_its_arming_was_taken_away_ends,
+        what_begins_anew_and_is_given_up_leaves_its_server_to_others,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,
