@@ -161,13 +161,20 @@ async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sen
         let ahead = before.wall + took / 2 - answer.clock;
         let _ = bring.send(News::Clock { reading: after, ahead }).await;
     }
+    let mut planned = Ok(());
     if answer.revision != out.revision || out.renew {
-        let _ = bring.send(News::Plan(link.hub.plan().await?)).await;
+        match link.hub.plan().await {
+            Ok(plan) => {
+                let _ = bring.send(News::Plan(plan)).await;
+            }
+            // A hub that has none to give is told all the same what became of the slots.
+            Err(problem) => planned = Err(problem),
+        }
     }
     if !out.queue.is_empty() {
         let events = Events { server: link.server.clone(), events: out.queue.clone() };
         let answer = link.hub.events(&events).await?;
         let _ = bring.send(News::Acknowledged(answer.accepted)).await;
     }
-    Ok(())
+    planned
 }

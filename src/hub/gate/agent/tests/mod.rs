@@ -7,3 +7,4 @@ mod idle;
 mod random;
 mod sim;
 mod slots;
+mod told;
