@@ -38,8 +38,13 @@ pub trait Labs: Send + Sync {
     /// Removes the lab with its machines; no error when there is none.
     async fn down(&self, lab: &LabName) -> Result<(), Problem>;
 
-    /// Whether the holder asked for a fresh lab in place of the saved one; asking counts once.
+    /// Whether the holder asked for a fresh lab in place of the saved one.
     async fn is_unwanted(&self, slot: &Slot) -> Result<bool, Problem>;
+
+    /// Forgets that the holder asked, since the saved lab goes now: asking counts once.
+    async fn heed(&self, _slot: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
 
     /// Lets the slot's holder into the lab's machines, from the account and with the key of the plan; `trouble` says why
     /// the lab does not work as it should.
@@ -233,6 +238,10 @@ impl Labs for Program {
 
     async fn is_unwanted(&self, slot: &Slot) -> Result<bool, Problem> {
         welcome::wants_anew(slot).await
+    }
+
+    async fn heed(&self, slot: &Slot) -> Result<(), Problem> {
+        welcome::heed(slot).await
     }
 
     async fn hand(

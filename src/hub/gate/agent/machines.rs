@@ -165,6 +165,9 @@ impl Machines {
             true => Some(self.room_for(lab, layout, old.nodes().len()).await?),
             false => None,
         };
+        // Only now: of who is refused the wish for a fresh lab stays too. Before the lab goes: a death in between must not
+        // leave the wish to be met by the lab that comes.
+        self.labs.heed(slot).await?;
         self.remove(&slot.account, lab).await?;
         let _room = match room {
             Some(room) => room,

@@ -25,9 +25,19 @@ const INCLUDE: &str = "Include lab_config";
 /// The file of the home whose being there asks for a fresh lab.
 const ANEW: &str = "fresh-lab";
 
-/// Whether the holder asked for a fresh lab; the file goes.
+/// Whether the holder asked for a fresh lab.
 pub(super) async fn wants_anew(slot: &Slot) -> Result<bool, Problem> {
-    Ok(Home::of(&slot.account).await?.take(ANEW))
+    Ok(Home::of(&slot.account).await?.has(ANEW))
+}
+
+/// The holder gets a fresh lab: the file that asks for it goes. One that stayed would cost them the next lab too.
+pub(super) async fn heed(slot: &Slot) -> Result<(), Problem> {
+    let home = Home::of(&slot.account).await?;
+    if home.has(ANEW) && !home.take(ANEW) {
+        let what = format!("cannot remove the file {ANEW} in the home of {}", slot.account);
+        return Err(Problem::new(Code::GateAccount, what));
+    }
+    Ok(())
 }
 
 /// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`.

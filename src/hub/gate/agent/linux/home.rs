@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, fstat, mkdirat, open, openat, renameat, unlinkat},
+    fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, open, openat, renameat, statat, unlinkat},
     io::Errno,
 };
 
@@ -52,6 +52,13 @@ impl Home {
         let file = self.path.join(folder).join(name);
         self.write(folder, name, text)
             .map_err(|e| Problem::new(Code::GateAccount, format!("cannot write {}", file.display())).because(e))
+    }
+
+    /// Whether there is a file of this name in the home itself that can be taken: a folder is none.
+    pub fn has(&self, name: &str) -> bool {
+        let look = |home: OwnedFd| statat(&home, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
+        let found = self.folder("", false).and_then(look);
+        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) != FileType::Directory)
     }
 
     /// Removes a file of the home itself; whether there was one.
@@ -129,7 +136,8 @@ mod tests {
         symlink(other.path(), dir.path().join(".ssh")).unwrap();
         assert_eq!(home.read("", "lab.txt"), None);
         home.put("", "lab.txt", "mine").unwrap();
-        assert!(home.take("lab.txt") && !home.take("lab.txt") && precious.exists());
+        assert!(home.has("lab.txt") && !home.has(".kube") && !home.has("none"));
+        assert!(home.take("lab.txt") && !home.take("lab.txt") && !home.has("lab.txt") && precious.exists());
         assert_eq!(home.put(".ssh", "config", "x").unwrap_err().code, Code::GateAccount);
         assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
         assert!(!other.path().join("config").exists());

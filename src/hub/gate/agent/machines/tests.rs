@@ -140,7 +140,11 @@ impl Labs for Shelf {
         Ok(())
     }
     async fn is_unwanted(&self, _: &Slot) -> Result<bool, Problem> {
-        Ok(std::mem::take(&mut *self.unwanted.lock().unwrap()))
+        Ok(*self.unwanted.lock().unwrap())
+    }
+    async fn heed(&self, _: &Slot) -> Result<(), Problem> {
+        *self.unwanted.lock().unwrap() = false;
+        Ok(())
     }
     async fn hand(
         &self,
@@ -299,6 +303,27 @@ async fn labs_that_are_made_at_the_same_moment_do_not_get_the_same_room() {
     machines.arm(&slot("2x4c8g")).await.unwrap();
     drop(machines.room_for(&two, "2x4c8g", 0).await.unwrap());
     assert!(entries(&machines.making).is_empty(), "what is made is seen on the disk");
+}
+
+#[tokio::test]
+async fn who_asked_for_a_fresh_lab_and_found_no_room_has_still_asked() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    machines.arm(&one).await.unwrap();
+    shelf.did();
+    *shelf.unwanted.lock().unwrap() = true;
+    *shelf.free.lock().unwrap() = Some(8);
+    let others = machines.room_for(&lab_of("kct_b").unwrap(), "2x4c8g", 0).await.unwrap();
+    *shelf.free.lock().unwrap() = Some(0);
+    let full = machines.arm(&one).await.unwrap_err();
+    assert!(full.what.contains("a new lab needs 4GiB"), "{full}");
+    assert_eq!(shelf.did(), Vec::<String>::new());
+    drop(others);
+    for did in [vec!["down", "up 1x4c12g", "hand cp"], vec!["up 1x4c12g", "hand cp"]] {
+        machines.arm(&one).await.unwrap();
+        assert_eq!(shelf.did(), did, "asking counts once");
+    }
 }
 
 #[tokio::test]
