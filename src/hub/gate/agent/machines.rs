@@ -136,9 +136,12 @@ impl Machines {
         if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
             return self.begin_anew(slot, lab, layout, &known).await;
         }
+        // Nobody has had it yet: its making was cut off. It goes on whatever room there is, and counts for who asks meanwhile.
+        let cut_off = !self.ways.join(&slot.account).exists();
+        let making = cut_off.then(|| self.take_room(lab, known.nodes().len() as u64));
         let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
-        if !self.ways.join(&slot.account).exists() {
-            // Nobody has had it yet: its making was cut off.
+        drop(making);
+        if cut_off {
             return self.begin_anew(slot, lab, layout, &known).await;
         }
         let again = match self.restore(lab).await {
@@ -196,8 +199,13 @@ impl Machines {
             let making: u64 = entries(&self.making).values().sum();
             has_room(machines, going as u64, making, disk, Reach::all(&self.ways).len())?;
         }
+        Ok(self.take_room(lab, machines))
+    }
+
+    /// Room for so many machines of a lab, without a look at whether there is any.
+    fn take_room(&self, lab: &LabName, machines: u64) -> Room<'_> {
         entries(&self.making).insert(lab.clone(), machines);
-        Ok(Room { making: &self.making, lab: lab.clone() })
+        Room { making: &self.making, lab: lab.clone() }
     }
 
     async fn restore(&self, lab: &LabName) -> Result<(), Problem> {

@@ -122,6 +122,8 @@ impl Labs for Shelf {
     }
     async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
         self.say(format!("up {layout}"));
+        // Others come to their turn meanwhile.
+        tokio::task::yield_now().await;
         let known = self.known(lab).unwrap_or_else(|| Lab::new(lab.clone(), profile::load(layout).unwrap()).unwrap());
         self.labs.lock().unwrap().insert(lab.clone(), known.clone());
         known.nodes().iter().for_each(|node| self.set(lab, &node.name, State::Running));
@@ -303,6 +305,22 @@ async fn labs_that_are_made_at_the_same_moment_do_not_get_the_same_room() {
     machines.arm(&slot("2x4c8g")).await.unwrap();
     drop(machines.room_for(&two, "2x4c8g", 0).await.unwrap());
     assert!(entries(&machines.making).is_empty(), "what is made is seen on the disk");
+}
+
+#[tokio::test]
+async fn a_lab_whose_making_was_cut_off_counts_while_it_is_made_again() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let two = slot("2x4c8g");
+    *shelf.broken.lock().unwrap() = 1;
+    assert!(machines.arm(&two).await.is_err());
+    *shelf.free.lock().unwrap() = Some(12);
+    let other = lab_of("kct_b").unwrap();
+    let (made, room) = tokio::join!(machines.arm(&two), machines.room_for(&other, "2x4c8g", 0));
+    made.unwrap();
+    assert_eq!(room.err().unwrap().detail[1], "labs that are being made need 8GiB of it");
+    drop(machines.room_for(&other, "2x4c8g", 0).await.unwrap());
+    assert!(entries(&machines.making).is_empty());
 }
 
 #[tokio::test]
