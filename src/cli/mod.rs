@@ -26,7 +26,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::core::Code;
+pub use commands::class_plan;
 pub use exit::{MEANINGS, exit_code};
+pub use when::moment;
 
 /// Parses the command line, runs the command, prints what went wrong, and says how to exit.
 pub fn main() -> ExitCode {

@@ -25,6 +25,7 @@ mod up;
 
 use std::sync::Arc;
 
+pub use book::class_plan;
 use tokio_util::sync::CancellationToken;
 
 use super::{

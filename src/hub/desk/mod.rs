@@ -39,7 +39,7 @@ pub use courses::NewPerson;
 pub use doctor::Checkup;
 pub use look::{FreeRequest, Week, WeekServer};
 pub use rehouse::Elsewhere;
-pub use roster::Imported;
+pub use roster::{Imported, RosterLine, read_roster};
 pub use servers::NewServer;
 pub use sign_in::{Challenge, MadeToken};
 pub use transaction::Desk;

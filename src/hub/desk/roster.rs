@@ -25,9 +25,13 @@ pub struct Imported {
 
 const MOST_LINES: usize = 5000;
 
-struct Line {
-    person: NewPerson,
-    group: GroupId,
+/// One student of a roster.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RosterLine {
+    /// Who.
+    pub person: NewPerson,
+    /// Their group.
+    pub group: GroupId,
 }
 
 impl Desk {
@@ -46,7 +50,7 @@ impl Desk {
         text: &str,
     ) -> Result<Imported, Problems> {
         caller.needs_teacher()?;
-        let lines = read(file, text)?;
+        let lines = read_roster(file, text)?;
         let outcome = async {
             transact_once!(self, caller, now, key, ("roster", course, text), |tx| {
                 tx.course(course).await?;
@@ -59,11 +63,11 @@ impl Desk {
 
 /// Adds and changes who is in the lines, which are by login. Locks: servers by name, then people, then groups; who gets
 /// a new group is changed, and so locked before it.
-async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[Line]) -> Result<Imported, Problem> {
+async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result<Imported, Problem> {
     let mut done = Imported { added: 0, changed: 0, same: 0 };
     let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
     tx.lock_servers_of_people(&people).await?;
-    for Line { person, group } in lines {
+    for RosterLine { person, group } in lines {
         let there = tx.find_person(&person.id).await?;
         let next = row(person, there.as_ref());
         match there {
@@ -85,7 +89,7 @@ async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[Line]) -> Result<Impor
     for group in lines.iter().map(|line| &line.group).collect::<BTreeSet<_>>() {
         tx.put_group(group, course).await?;
     }
-    for Line { person, group } in lines {
+    for RosterLine { person, group } in lines {
         tx.set_member(&person.id, group, true).await?;
     }
     Ok(done)
@@ -105,8 +109,11 @@ fn row(new: &NewPerson, there: Option<&Person>) -> Person {
     }
 }
 
-/// The lines by login.
-fn read(file: &str, text: &str) -> Result<Vec<Line>, Problems> {
+/// Reads a roster: its lines by login, each login once.
+///
+/// # Errors
+/// `KC-HUB-ROSTER` for every wrong line, with its number.
+pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut lines, mut wrong, mut seen) = (vec![], vec![], BTreeSet::new());
     if text.lines().count() > MOST_LINES {
@@ -135,7 +142,7 @@ fn read(file: &str, text: &str) -> Result<Vec<Line>, Problems> {
     Ok(lines)
 }
 
-fn line(text: &str) -> Result<Line, String> {
+fn line(text: &str) -> Result<RosterLine, String> {
     let fields = fields(text)?;
     let field = |n: usize| fields.get(n).map(|f| f.trim()).filter(|f| !f.is_empty());
     if fields.len() > 5 {
@@ -153,7 +160,7 @@ fn line(text: &str) -> Result<Line, String> {
         zone: field(3).map(str::parse).transpose()?,
         keys: field(4).map(ToOwned::to_owned).into_iter().collect(),
     };
-    Ok(Line { person: person.checked().map_err(|p| p.what)?, group: group.parse()? })
+    Ok(RosterLine { person: person.checked().map_err(|p| p.what)?, group: group.parse()? })
 }
 
 /// Fields of one line; `"` encloses one that holds commas, `""` inside of it is one `"`.
@@ -200,7 +207,7 @@ mod tests {
     #[test]
     fn every_wrong_line_is_named() {
         let text = "login,name,group\nok-one,\"Wang, Li\",g1\nBad,Name,g1\n\nnoname,,g1\nok-one,Again,g2\nroot,Root,g1\nx,y,g1,Mars/Base\nx2,y,g1,UTC,ssh-rsa nonsense\n\"open,x,g1\n";
-        let wrong = read("roster.csv", text).err().unwrap();
+        let wrong = read_roster("roster.csv", text).err().unwrap();
         let lines: Vec<u64> = wrong.iter().map(|p| p.at.as_ref().unwrap().line).collect();
         assert_eq!(lines, [3, 5, 6, 7, 8, 9, 10]);
     }
@@ -208,18 +215,19 @@ mod tests {
     #[test]
     fn a_good_roster_is_read() {
         let lines =
-            read("r", "\u{feff}login,name,group,zone\nbob,Bob,g2\r\namy,\"A \"\"M\"\" Y\",g1,Asia/Shanghai\n").unwrap();
+            read_roster("r", "\u{feff}login,name,group,zone\nbob,Bob,g2\r\namy,\"A \"\"M\"\" Y\",g1,Asia/Shanghai\n")
+                .unwrap();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0].person.name, "A \"M\" Y", "by login");
-        assert!(read("r", "# nothing\n").is_err());
-        let semicolons = read("r", "amy;Amy;red\n").err().unwrap();
+        assert!(read_roster("r", "# nothing\n").is_err());
+        let semicolons = read_roster("r", "amy;Amy;red\n").err().unwrap();
         assert!(semicolons.iter().next().unwrap().what.ends_with("separated by commas, not by `;`"));
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
-            let _ = read("r", &text);
+            let _ = read_roster("r", &text);
         }
     }
 }

@@ -26,6 +26,7 @@ struct Span {
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const MIDNIGHT: u16 = 24 * 60;
+const LONGEST: usize = 1000;
 
 impl OpeningHours {
     /// Open at all times.
@@ -145,8 +146,9 @@ impl FromStr for OpeningHours {
         if text.trim() == "always" || text.trim().is_empty() {
             return Ok(Self::always());
         }
-        if text.len() > 1000 {
-            return Err("the opening hours are longer than 1000 characters".into());
+        let long = || Err("the opening hours are longer than 1000 characters".into());
+        if text.len() > LONGEST {
+            return long();
         }
         let read = |span: &str| {
             span.to_ascii_lowercase().parse::<Span>().map_err(|()| {
@@ -154,7 +156,9 @@ impl FromStr for OpeningHours {
                 format!("`{shown}` is not a span of opening hours: write it as `mon-fri 08:00-22:00`")
             })
         };
-        text.split(',').map(read).collect::<Result<Vec<_>, _>>().map(Self)
+        let hours = Self(text.split(',').map(read).collect::<Result<_, _>>()?);
+        // They are kept as they are written here, with blanks that may not have been there.
+        if hours.to_string().len() > LONGEST { long() } else { Ok(hours) }
     }
 }
 

@@ -22,6 +22,9 @@ pub const FORMAT: u32 = 1;
 /// The longest text that can be a plan; five people have a few kilobytes.
 const LONGEST: usize = 4 << 20;
 
+/// The last second of the year 9999: what is counted from a moment of a plan stays far from overflow.
+const LATEST: Epoch = 253_402_300_799;
+
 /// What one server is to do for the next days.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
@@ -150,7 +153,7 @@ impl Slot {
             Some("its account cannot be one of a student")
         } else if self.starts < 0 || self.ends <= self.starts || self.busy_until < self.ends {
             Some("its times are in the wrong order")
-        } else if self.ends > 253_402_300_799 {
+        } else if self.busy_until > LATEST {
             Some("its times are too far ahead")
         } else {
             None
@@ -239,6 +242,9 @@ impl Plan {
         }
         if self.expires_at <= self.issued_at {
             return Err(refused("it expires before it begins".into()));
+        }
+        if self.issued_at < 0 || self.expires_at > LATEST {
+            return Err(refused("its times are no moments".into()));
         }
         let mut seen = BTreeSet::new();
         for slot in &self.slots {
@@ -350,6 +356,9 @@ mod tests {
         assert_eq!(spoil(&|p| p.slots[1].booking = "a".into()), refused);
         assert_eq!(spoil(&|p| p.format = 2), refused);
         assert_eq!(spoil(&|p| p.expires_at = 1000), refused);
+        assert_eq!(spoil(&|p| p.expires_at = Epoch::MAX), refused);
+        assert_eq!(spoil(&|p| p.issued_at = Epoch::MIN), refused);
+        assert_eq!(spoil(&|p| p.slots[1].busy_until = Epoch::MAX), refused);
     }
 
     #[test]

@@ -15,8 +15,7 @@ pub struct Process {
 impl Process {
     /// The process that has this id now.
     pub fn now(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        start_time(&stat).map(|start| Self { pid, start })
+        start_time(&text(format!("/proc/{pid}/stat"))).map(|start| Self { pid, start })
     }
 
     /// The process that a pid file names (`PID START`), if it still runs.
@@ -29,7 +28,7 @@ impl Process {
 
     /// Whether it still runs; a zombie does not.
     pub fn alive(self) -> bool {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        let stat = text(format!("/proc/{}/stat", self.pid));
         let zombie = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
         !zombie && start_time(&stat) == Some(self.start)
     }
@@ -46,6 +45,11 @@ impl Process {
     pub fn proc(self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.pid))
     }
+}
+
+/// A file of the kernel's, empty where it is gone. The names of programs and mounts in it are any bytes.
+pub fn text(file: impl AsRef<Path>) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
 /// Every process but this one.
@@ -69,6 +73,16 @@ mod tests {
     fn the_start_time_is_found_behind_an_odd_name() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
         assert_eq!(start_time(stat), Some(4711));
+    }
+
+    #[test]
+    fn a_process_is_seen_whatever_bytes_are_its_name() {
+        // A thread has files as a process has, and may take any name too.
+        let named = std::thread::spawn(|| {
+            rustix::thread::set_name(c"x\xff) y").unwrap();
+            Process::now(rustix::thread::gettid().as_raw_pid()).is_some_and(Process::alive)
+        });
+        assert!(named.join().unwrap());
     }
 
     #[test]

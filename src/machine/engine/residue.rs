@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     outbound,
-    process::{Process, all},
+    process::{Process, all, text},
 };
 
 /// How long killed processes and the mounts that they held may take to vanish.
@@ -88,11 +88,11 @@ impl Residue {
             if inside.is_some() && inside == netns {
                 return true;
             }
-            let mounts = fs::read_to_string(process.proc("mountinfo")).unwrap_or_default();
+            let mounts = text(process.proc("mountinfo"));
             disks.iter().any(|disk| mounts.contains(disk)) || mounts.contains(&folder)
         };
         // A mount that leaked into this process's own namespace is seen by everybody: then it tells nothing.
-        let own = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let own = text("/proc/self/mountinfo");
         if disks.iter().any(|disk| own.contains(disk)) || own.contains(&folder) {
             return all().into_iter().filter(|p| same_netns(p, netns)).chain(outbound::process(&self.dir)).collect();
         }
@@ -107,13 +107,13 @@ impl Residue {
     }
 
     fn backs(&self, device: &str) -> bool {
-        let file = fs::read_to_string(format!("/sys/block/{device}/loop/backing_file")).unwrap_or_default();
+        let file = text(format!("/sys/block/{device}/loop/backing_file"));
         Path::new(file.trim_end().trim_end_matches(" (deleted)")).starts_with(self.dir.join("incus"))
     }
 
     /// Mount points below the folder that the rest of the computer sees, innermost first.
     fn mounts(&self) -> Vec<String> {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let table = text("/proc/self/mountinfo");
         let points = table.lines().filter_map(|line| line.split(' ').nth(4));
         let mut found: Vec<_> = points.filter(|p| Path::new(p).starts_with(&self.dir)).map(str::to_owned).collect();
         found.sort_by_key(|p| std::cmp::Reverse(p.len()));

@@ -107,7 +107,7 @@ impl Span {
 }
 
 /// Reads the file of a class plan, YAML or JSON, with what clocks did to its times.
-pub(super) fn read(text: &str) -> Result<(ClassRequest, Vec<String>), Problem> {
+pub fn read(text: &str) -> Result<(ClassRequest, Vec<String>), Problem> {
     let file: ClassFile = serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
         .map_err(|e| Problem::new(Code::Usage, "it is no class plan").because(e))?;
     let zone = when::zone(file.zone.as_ref());

@@ -8,6 +8,7 @@ mod hours;
 mod show;
 mod ssh;
 
+pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -111,6 +111,13 @@ fn opening_hours_are_read_and_printed() {
     ] {
         assert!(bad.parse::<OpeningHours>().is_err(), "{bad}");
     }
+    // What is taken can be read from where it is kept, with the blanks that it has there.
+    for spans in 50..70 {
+        match vec!["mon 08:00-22:00"; spans].join(",").parse::<OpeningHours>() {
+            Ok(hours) => assert_eq!(hours.to_string().parse(), Ok(hours), "{spans}"),
+            Err(_) => assert!(spans > 58, "{spans}"),
+        }
+    }
     let week: OpeningHours = "mon-fri 08:00-18:00".parse().unwrap();
     let berlin = zone("Europe/Berlin");
     assert!(week.is_open(&berlin, window("2026-11-23T07:00:00Z", "2026-11-23T17:00:00Z")));

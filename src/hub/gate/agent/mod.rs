@@ -31,7 +31,7 @@ pub use journal::{Halted, Ink, InkError, Journal};
 pub use keeper::{Agent, Limits};
 pub use labs::{Labs, Program};
 pub use ledger::{Held, Ledger};
-pub use linux::{Home, Linux, Places, principals_line};
+pub use linux::{Home, Linux, Places, let_in, principals_line};
 pub use machines::{Ground, Machines};
 pub use reach::Reach;
 pub use serve::{Link, serve};

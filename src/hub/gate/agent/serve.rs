@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, Halted, HubLink, Reading, World};
+use super::{Agent, Halted, HubLink, Reading, World, time::ahead_of};
 use crate::{
     core::Problem,
     hub::gate::{Came, Events, Heartbeat, Report, SignedPlan},
@@ -158,7 +158,7 @@ async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sen
     // The hub read its clock somewhere between; a slow answer or a clock set meanwhile measures nothing.
     let took = after.boot - before.boot;
     if took <= 5000 && (after.wall - before.wall - took).abs() < 500 {
-        let ahead = before.wall + took / 2 - answer.clock;
+        let ahead = ahead_of(before.wall + took / 2, answer.clock);
         let _ = bring.send(News::Clock { reading: after, ahead }).await;
     }
     let mut planned = Ok(());

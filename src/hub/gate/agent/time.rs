@@ -109,6 +109,11 @@ impl Timeline {
     }
 }
 
+/// How far a wall clock is ahead of the hub's, which may say any number.
+pub(super) fn ahead_of(wall: i64, hub: i64) -> i64 {
+    wall.saturating_sub(hub).max(-i64::MAX)
+}
+
 fn anchor_of(reading: &Reading) -> Anchor {
     Anchor { wall: reading.wall, boot: reading.boot, boot_id: reading.boot_id.clone(), lost: false }
 }
@@ -156,6 +161,18 @@ mod tests {
             assert_eq!(line.look(&later), Now { early: 1_500_000, late: 1_500_000 });
             assert!(!line.is_lost(&later) && line.doubt(&later).is_none());
         }
+    }
+
+    #[test]
+    fn a_hub_that_says_no_time_is_not_believed() {
+        for hub in [i64::MIN, i64::MIN + 1, i64::MAX] {
+            for wall in [-1, 0, 1_000_000] {
+                let (mut line, reading) = (Timeline::default(), at(wall, 50, "a"));
+                line.measured(&reading, ahead_of(wall, hub));
+                assert!(line.anchor().is_none() && line.doubt(&reading).is_some(), "{wall} {hub}");
+            }
+        }
+        assert_eq!(ahead_of(1_000_500, 1_000_000), 500);
     }
 
     #[test]

@@ -54,10 +54,15 @@ impl Owner {
     }
 }
 
+/// A table of the system, empty where there is none to read. Somebody's full name in it may be in any encoding, and must not
+/// make all others unknown.
+fn text(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
+}
+
 /// The account as /etc/passwd below `root` knows it.
 pub(super) fn in_files(root: &Path, name: &str) -> Option<Owner> {
-    let passwd = fs::read_to_string(root.join("etc/passwd")).ok()?;
-    passwd.lines().find_map(|line| from_passwd(root, line).filter(|o| o.name == name))
+    text(&root.join("etc/passwd")).lines().find_map(|line| from_passwd(root, line).filter(|o| o.name == name))
 }
 
 fn from_passwd(root: &Path, line: &str) -> Option<Owner> {
@@ -65,7 +70,7 @@ fn from_passwd(root: &Path, line: &str) -> Option<Owner> {
     let name = fields.next()?.to_owned();
     let uid: u32 = fields.nth(1)?.parse().ok()?;
     let gid = fields.next()?.parse().ok()?;
-    let subuid = fs::read_to_string(root.join("etc/subuid")).unwrap_or_default();
+    let subuid = text(&root.join("etc/subuid"));
     let range = |line: &str| {
         let mut fields = line.split(':');
         let whose = fields.next()?;
@@ -153,15 +158,15 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
 
 /// Whether an account is in a group of /etc/group below `root`, be it as its own.
 pub(super) fn is_member(root: &Path, owner: &Owner, group: &str) -> bool {
-    let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
-    let gid = text.lines().find(|l| l.split(':').next() == Some(group)).and_then(|l| l.split(':').nth(2));
+    let table = text(&root.join("etc/group"));
+    let gid = table.lines().find(|l| l.split(':').next() == Some(group)).and_then(|l| l.split(':').nth(2));
     gid.is_some_and(|gid| gid == owner.gid.to_string()) || members(root, group).contains(&owner.name)
 }
 
 /// The members of a group in /etc/group below `root`.
 pub(super) fn members(root: &Path, group: &str) -> Vec<String> {
-    let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
-    let line = text.lines().find(|l| l.split(':').next() == Some(group));
+    let table = text(&root.join("etc/group"));
+    let line = table.lines().find(|l| l.split(':').next() == Some(group));
     let names = line.and_then(|l| l.split(':').nth(3)).unwrap_or_default();
     names.split(',').filter(|n| is_account(n)).map(str::to_owned).collect()
 }
@@ -194,8 +199,9 @@ mod tests {
     fn accounts_and_their_subordinate_ids() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();
-        fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nkct-a:x:1007:1008::/home/a:/bin/bash\n")
-            .unwrap();
+        let passwd =
+            b"root:x:0:0::/root:/bin/sh\nold:x:1001:1001:Ren\xe9:/:/bin/sh\nkct-a:x:1007:1008::/home/a:/bin/bash\n";
+        fs::write(root.path().join("etc/passwd"), passwd).unwrap();
         fs::write(
             root.path().join("etc/subuid"),
             "kct-b:100000:65536\nkct-a:165536:65536\n1007:300000:10\nkct-a:0:9\n",

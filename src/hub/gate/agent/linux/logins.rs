@@ -87,7 +87,7 @@ async fn read(out: impl AsyncRead + Unpin, seen: &Seen) {
 }
 
 /// The principal by which somebody came in, as a line of sshd's says: the hub's certificates have it first in their key id.
-fn let_in(line: &str) -> Option<&str> {
+pub fn let_in(line: &str) -> Option<&str> {
     let (_, id) = line.strip_prefix("Accepted publickey for ")?.split_once(" ID ")?;
     id.split(' ').next().filter(|principal| principal.starts_with("slot-"))
 }

@@ -13,4 +13,5 @@ mod strewn;
 mod world;
 
 pub use home::Home;
+pub use logins::let_in;
 pub use world::{Linux, Places, principals_line};

@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(15);
 impl Process {
     fn read(proc: &Path, pid: i32) -> Option<Self> {
         let folder = proc.join(pid.to_string());
-        let status = fs::read_to_string(folder.join("status")).ok()?;
+        // A process names itself, in any bytes: one whose name is no text must be seen too.
+        let status = String::from_utf8_lossy(&fs::read(folder.join("status")).ok()?).into_owned();
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         let state = field("State:")?.chars().next()?;
         // A process whose first thread has ended looks dead, while its other threads run.
@@ -157,5 +158,15 @@ mod tests {
         };
         assert_eq!(pids(&|p| p.is_of(&owner())), [10, 11, 12, 14]);
         assert_eq!(pids(&|p| p.serves(&owner())), [16, 17]);
+    }
+
+    #[test]
+    fn a_process_cannot_hide_behind_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        fake(dir.path(), 10, "S", "1007\t1007\t1007\t1007", "", 1);
+        let status = b"Name:\tx\xffy\nUmask:\t0022\nState:\tS (x)\nUid:\t1007\t1007\t1007\t1007\n";
+        fs::write(dir.path().join("10/status"), status).unwrap();
+        let all = Process::all(dir.path()).unwrap();
+        assert!(all.len() == 1 && all[0].is_of(&owner()), "{all:?}");
     }
 }
