@@ -6,11 +6,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use kubecamp::{
     profile::Lab,
-    transport::{SshTransport, Tunnel},
+    transport::{SshTransport, Transport, Tunnel},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -191,4 +192,22 @@ async fn live_ssh_a_tunnel_carries_many_connections_to_their_ends() {
         }
     });
     futures::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn live_ssh_a_host_that_stands_still_under_a_load_is_left_in_time() {
+    let (server, api) = (Sshd::start(), echo());
+    let link = SshTransport::connect(server.target()).await.unwrap_or_else(|p| panic!("{p}\n{}", server.log()));
+    let (load, mut streams) = (vec![0; 2 << 20], vec![]);
+    for _ in 0..10 {
+        streams.push(link.forward("127.0.0.1", api).await.unwrap());
+    }
+    assert_eq!(server.freeze(), 1);
+    // The host lets each have 2 MiB on the way: together it is more than the kernel keeps.
+    let all = futures::future::join_all(streams.iter_mut().map(|stream| stream.write_all(&load)));
+    assert!(tokio::time::timeout(Duration::from_secs(1), all).await.is_err(), "it takes no more");
+    drop(streams);
+    let left = tokio::time::timeout(Duration::from_secs(10), link.close()).await;
+    server.cut();
+    left.expect("it was waited for");
 }
