@@ -64,12 +64,18 @@ impl World {
         for folder in ["bin", "tmp", "data/labs/lab"] {
             fs::create_dir_all(home.path().join(folder)).unwrap();
         }
-        let kubectl = home.path().join("bin/kubectl");
-        fs::write(&kubectl, KUBECTL).unwrap();
-        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
         let lab = Lab::new("lab".parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
         fs::write(home.path().join("data/labs/lab/lab.yaml"), lab.to_yaml().unwrap()).unwrap();
-        Self { home, host }
+        let world = Self { home, host };
+        world.program("kubectl", KUBECTL);
+        world
+    }
+
+    /// Puts a script first in `PATH`.
+    fn program(&self, name: &str, text: &str) {
+        let file = self.home.path().join("bin").join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// The lab's API server is at `server`, as its kubeconfig says, and its host behind `jump`.
@@ -145,6 +151,11 @@ fn live_ssh_kubectl_goes_the_way_that_ssh_goes() {
     let (code, data, said) = world.kubectl(&["get"]);
     assert!(code == Some(7) && data.ends_with(&format!("get at {api}\n")), "it is reached directly: {data}{said}");
     assert_eq!(ways(), (outer + 1, inner + 2));
+    world.program("ssh", "#!/bin/sh\nexit 255\n");
+    assert_eq!(world.kubectl(&["get"]), (code, data, String::new()), "also where ssh_config cannot be read");
+    world.lab(&format!("127.0.0.2:{api}"), None);
+    let (code, _, said) = world.kubectl(&["get"]);
+    assert!(code == Some(2) && said.contains("KC-HOST-SPEC"), "{said}");
 }
 
 #[test]

@@ -50,11 +50,13 @@ impl Detour {
         }
         let Some(api) = Api::of(&cx.store.file("kubeconfig"), lab.name()) else { return Ok(None) };
         let node = &lab.control_plane().name;
-        let Some(target) = cx.target(lab, state, node, &args.connect).await? else { return Ok(None) };
-        let jumps = !target.jump.is_empty();
+        let found = cx.target(lab, state, node, &args.connect).await;
+        let jumps = args.connect.jump.is_some() || matches!(&found, Ok(Some(target)) if !target.jump.is_empty());
         if !jumps && api.answers().await {
             return Ok(None);
         }
+        // Only now: who gets there directly needs no way over SSH, and no ssh_config that can be read.
+        let Some(target) = found? else { return Ok(None) };
         let name = target.name();
         if cx.global.verbose {
             output::say(&format!("kubectl reaches {} through {name}, over SSH", api.at));
