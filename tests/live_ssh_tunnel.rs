@@ -6,11 +6,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use kubecamp::{
     profile::Lab,
-    transport::{SshTransport, Tunnel},
+    transport::{SshTransport, Transport, Tunnel},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -63,12 +64,18 @@ impl World {
         for folder in ["bin", "tmp", "data/labs/lab"] {
             fs::create_dir_all(home.path().join(folder)).unwrap();
         }
-        let kubectl = home.path().join("bin/kubectl");
-        fs::write(&kubectl, KUBECTL).unwrap();
-        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
         let lab = Lab::new("lab".parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
         fs::write(home.path().join("data/labs/lab/lab.yaml"), lab.to_yaml().unwrap()).unwrap();
-        Self { home, host }
+        let world = Self { home, host };
+        world.program("kubectl", KUBECTL);
+        world
+    }
+
+    /// Puts a script first in `PATH`.
+    fn program(&self, name: &str, text: &str) {
+        let file = self.home.path().join("bin").join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// The lab's API server is at `server`, as its kubeconfig says, and its host behind `jump`.
@@ -144,6 +151,11 @@ fn live_ssh_kubectl_goes_the_way_that_ssh_goes() {
     let (code, data, said) = world.kubectl(&["get"]);
     assert!(code == Some(7) && data.ends_with(&format!("get at {api}\n")), "it is reached directly: {data}{said}");
     assert_eq!(ways(), (outer + 1, inner + 2));
+    world.program("ssh", "#!/bin/sh\nexit 255\n");
+    assert_eq!(world.kubectl(&["get"]), (code, data, String::new()), "also where ssh_config cannot be read");
+    world.lab(&format!("127.0.0.2:{api}"), None);
+    let (code, _, said) = world.kubectl(&["get"]);
+    assert!(code == Some(2) && said.contains("KC-HOST-SPEC"), "{said}");
 }
 
 #[test]
@@ -191,4 +203,22 @@ async fn live_ssh_a_tunnel_carries_many_connections_to_their_ends() {
         }
     });
     futures::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn live_ssh_a_host_that_stands_still_under_a_load_is_left_in_time() {
+    let (server, api) = (Sshd::start(), echo());
+    let link = SshTransport::connect(server.target()).await.unwrap_or_else(|p| panic!("{p}\n{}", server.log()));
+    let (load, mut streams) = (vec![0; 2 << 20], vec![]);
+    for _ in 0..10 {
+        streams.push(link.forward("127.0.0.1", api).await.unwrap());
+    }
+    assert_eq!(server.freeze(), 1);
+    // The host lets each have 2 MiB on the way: together it is more than the kernel keeps.
+    let all = futures::future::join_all(streams.iter_mut().map(|stream| stream.write_all(&load)));
+    assert!(tokio::time::timeout(Duration::from_secs(1), all).await.is_err(), "it takes no more");
+    drop(streams);
+    let left = tokio::time::timeout(Duration::from_secs(10), link.close()).await;
+    server.cut();
+    left.expect("it was waited for");
 }

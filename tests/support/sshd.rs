@@ -150,9 +150,18 @@ impl Sshd {
 
     /// Ends every connection as a crash would, but goes on listening; returns how many there were.
     pub fn cut(&self) -> usize {
+        self.signal("-KILL")
+    }
+
+    /// Lets every connection stand still until it is cut; returns how many there are.
+    pub fn freeze(&self) -> usize {
+        self.signal("-STOP")
+    }
+
+    fn signal(&self, signal: &str) -> usize {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        children.split_whitespace().map(|pid| drop(must("kill", &["-9", pid]))).count()
+        children.split_whitespace().map(|pid| drop(must("kill", &[signal, pid]))).count()
     }
 }
 

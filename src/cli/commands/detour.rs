@@ -27,7 +27,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// First words with which kubectl asks no API server. What `config` writes belongs into the lab's own file.
-const OFFLINE: [&str; 8] = ["--help", "-h", "completion", "config", "help", "kustomize", "options", "plugin"];
+const OFFLINE: [&str; 6] = ["completion", "config", "help", "kustomize", "options", "plugin"];
+
+/// Flags with which it asks none, as `version --client`, or another than the lab's.
+const ELSEWHERE: [&str; 5] = ["--help", "-h", "--client", "--client=true", "--kubeconfig"];
 
 /// kubectl's way through SSH to an API server that this computer does not reach by itself.
 pub(super) struct Detour {
@@ -45,16 +48,18 @@ impl Detour {
         state: &State,
         args: &KubectlArgs,
     ) -> Result<Option<Self>, Problems> {
-        if asks_nobody(&args.args) {
+        if asks_another(&args.args) {
             return Ok(None);
         }
         let Some(api) = Api::of(&cx.store.file("kubeconfig"), lab.name()) else { return Ok(None) };
         let node = &lab.control_plane().name;
-        let Some(target) = cx.target(lab, state, node, &args.connect).await? else { return Ok(None) };
-        let jumps = !target.jump.is_empty();
+        let found = cx.target(lab, state, node, &args.connect).await;
+        let jumps = args.connect.jump.is_some() || matches!(&found, Ok(Some(target)) if !target.jump.is_empty());
         if !jumps && api.answers().await {
             return Ok(None);
         }
+        // Only now: who gets there directly needs no way over SSH, and no ssh_config that can be read.
+        let Some(target) = found? else { return Ok(None) };
         let name = target.name();
         if cx.global.verbose {
             output::say(&format!("kubectl reaches {} through {name}, over SSH", api.at));
@@ -165,8 +170,12 @@ impl Api {
     }
 }
 
-fn asks_nobody(args: &[OsString]) -> bool {
-    args.first().is_none_or(|word| OFFLINE.iter().any(|offline| word == *offline))
+/// Whether kubectl asks nobody for this, or somebody else than the lab's API server.
+fn asks_another(args: &[OsString]) -> bool {
+    // What follows `--` is for a program in a pod.
+    let mut words = args.iter().map(|arg| arg.to_str().unwrap_or_default()).take_while(|word| *word != "--").peekable();
+    words.peek().is_none_or(|first| OFFLINE.contains(first))
+        || words.any(|word| ELSEWHERE.contains(&word) || word.starts_with("--kubeconfig="))
 }
 
 /// The port of a lab's tunnel where it is free, above those that a system gives out. kubectl files what it learns of an
@@ -225,9 +234,15 @@ mod tests {
 
     #[test]
     fn only_what_asks_the_api_server_goes_there() {
-        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
-        assert!(asks_nobody(&[]) && asks_nobody(&words("config view")));
-        assert!(!asks_nobody(&words("get config")) && !asks_nobody(&words("-n x get pods")));
+        let another = |line: &str| asks_another(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+        for line in
+            ["", "--help", "config view", "get pods -h", "version --client", "--kubeconfig x get", "get --kubeconfig=x"]
+        {
+            assert!(another(line), "{line}");
+        }
+        for line in ["get config", "-n x get pods", "version", "exec x -- kubectl --kubeconfig=y version --client -h"] {
+            assert!(!another(line), "{line}");
+        }
     }
 
     #[test]

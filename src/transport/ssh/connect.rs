@@ -31,7 +31,7 @@ use crate::{
 /// been refused.
 pub(super) const AT_ONCE: usize = 5;
 
-/// How long closing waits for commands that are being ended.
+/// How long closing waits for commands that are being ended, and for each host to be told.
 const PARTING: Duration = Duration::from_secs(3);
 
 /// A live connection, through all its jumps.
@@ -56,8 +56,8 @@ impl Link {
         self.endings.close();
         let _ = limit(PARTING, self.endings.wait()).await;
         for session in [&self.session].into_iter().chain(self.through.iter().rev()) {
-            // A link that is gone already needs no goodbye.
-            let _ = session.disconnect(Disconnect::ByApplication, "", "").await;
+            // A link that is gone already needs no goodbye, and one that takes no more of what waits gets none.
+            let _ = limit(PARTING, session.disconnect(Disconnect::ByApplication, "", "")).await;
         }
     }
 }
