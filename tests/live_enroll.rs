@@ -18,10 +18,12 @@ use crate::support::sandbox::Sandbox;
 const GROUP: &str = "kct-enroll-g";
 const STUDENT: &str = "kct-enroll";
 
-/// Every file with its mode, owner and content, where enrolment works.
+/// Every file with its mode, owner and content, where enrolment works. Of `subuid` and `subgid` the lines count: who adds
+/// an account sorts them by their ranges.
 const SNAPSHOT: &str = "find /etc /usr/local /root/.ssh /var/lib -xdev \\( -type f -o -type l -o -type d \\) \
     ! -path '/var/lib/incus*' ! -path '/var/lib/docker*' ! -path '/etc/*-' ! -name .pwd.lock -printf '%p %y %m %u %g %l\\n' 2>/dev/null | sort; \
-    find /etc -xdev -type f ! -path '/etc/*-' ! -name .pwd.lock -exec sha256sum {} + | sort";
+    find /etc -xdev -type f ! -path '/etc/*-' ! -path '/etc/sub?id' ! -name .pwd.lock -exec sha256sum {} + | sort; \
+    sed 's/^/subuid /' /etc/subuid | sort; sed 's/^/subgid /' /etc/subgid | sort";
 
 struct Camp {
     host: Arc<Host>,
