@@ -20,6 +20,11 @@ pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 /// whether it has it. Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
 pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
 
+/// Whether there was no lab on the control plane's host when the run began: then nothing of it is worth being looked for.
+pub(super) fn is_new(view: &View<'_>) -> bool {
+    view.fleet.get(&view.lab.control_plane().name).is_some_and(|facts| facts.get("lab").is_none())
+}
+
 /// Values of `kubeadm/common.yaml.tera` from a host's facts.
 fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
     json!({

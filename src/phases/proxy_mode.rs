@@ -1,12 +1,12 @@
 use async_trait::async_trait;
 
-use super::control_plane::KUBECTL;
+use super::control_plane::{KUBECTL, is_new};
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
 };
 
-/// Makes kube-proxy's configuration say the profile's mode.
+/// Makes kube-proxy's configuration say the profile's mode; that of a new lab was made with it.
 pub struct SetProxyMode;
 
 #[async_trait]
@@ -24,6 +24,9 @@ impl Phase for SetProxyMode {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        if is_new(view) {
+            return Ok(vec![]);
+        }
         let mode = view.lab.profile().proxy.mode;
         let get = format!("{KUBECTL} -n kube-system get cm kube-proxy -o 'jsonpath={{.data.config\\.conf}}'");
         let check = format!("{get} | grep -qx 'mode: {mode}'");

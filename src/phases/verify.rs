@@ -3,7 +3,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{control_plane::KUBECTL, images::image_of, values::PROBES};
+use super::{
+    control_plane::{KUBECTL, is_new},
+    images::image_of,
+    values::PROBES,
+};
 use crate::{
     bundle::Bundle,
     core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
@@ -116,8 +120,8 @@ fn ready(view: &View<'_>) -> Step {
          [ $(date +%s) -lt $end ] || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
          sleep 0.5; done"
     );
-    // What was waited for needs no second look.
-    let done_if = Check::Before(check);
+    // What was waited for needs no second look, and a new lab no first one.
+    let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
     let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
         .limit(220)
         .fails_as(Code::VerifyFailed);
@@ -149,7 +153,8 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
          until_true services || kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"",
         prelude(view, 120)?
     );
-    Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", Check::Script(check), change)
+    let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
+    Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
         .limit(140)
         .fails_as(Code::VerifyFailed))
 }

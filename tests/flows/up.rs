@@ -45,7 +45,6 @@ const CONTROL_PLANE: &[&str] = &[
     "kube-proxy",
     "daemonset",
     "coredns",
-    "mode",
     "probes",
     "ready",
     "answers",

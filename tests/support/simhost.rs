@@ -513,6 +513,8 @@ impl State {
             "init" => {
                 self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")
             }
+            // Its configuration has the mode.
+            "kube-proxy" => drop(self.done.insert("mode".to_owned())),
             "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\njoined=yes\nunit.kubelet=active\n"),
             "forget" => {
                 self.done.clear();
