@@ -153,7 +153,7 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
          until_true services || kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"",
         prelude(view, 120)?
     );
-    let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
+    let done_if = if is_new(view) { Check::Never } else { Check::Script(check) };
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
         .limit(140)
         .fails_as(Code::VerifyFailed))
