@@ -54,15 +54,17 @@ impl Owner {
     }
 }
 
-/// A table of the system, empty where there is none to read. Somebody's full name in it may be in any encoding, and must not
-/// make all others unknown.
-fn text(file: &Path) -> String {
+/// A file of the system's or the kernel's, empty where there is none to read. The names in it are any bytes: somebody's full name
+/// in another encoding must not make all others unknown, nor a process hide behind what it calls itself.
+pub(super) fn text(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
 /// The account as /etc/passwd below `root` knows it.
 pub(super) fn in_files(root: &Path, name: &str) -> Option<Owner> {
-    text(&root.join("etc/passwd")).lines().find_map(|line| from_passwd(root, line).filter(|o| o.name == name))
+    let table = text(&root.join("etc/passwd"));
+    let mut own = table.lines().filter(|line| line.split(':').next() == Some(name));
+    own.find_map(|line| from_passwd(root, line))
 }
 
 fn from_passwd(root: &Path, line: &str) -> Option<Owner> {

@@ -2,7 +2,7 @@ use std::{fs, path::Path, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::accounts::Owner;
+use super::accounts::{Owner, text};
 
 /// A process that lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 impl Process {
     fn read(proc: &Path, pid: i32) -> Option<Self> {
         let folder = proc.join(pid.to_string());
-        // A process names itself, in any bytes: one whose name is no text must be seen too.
-        let status = String::from_utf8_lossy(&fs::read(folder.join("status")).ok()?).into_owned();
+        let status = text(&folder.join("status"));
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         let state = field("State:")?.chars().next()?;
         // A process whose first thread has ended looks dead, while its other threads run.
