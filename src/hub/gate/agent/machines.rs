@@ -137,7 +137,7 @@ impl Machines {
             return self.begin_anew(slot, lab, layout, &known).await;
         }
         // Nobody has had it yet: its making was cut off. It goes on whatever room there is, and counts for who asks meanwhile.
-        let cut_off = !self.ways.join(&slot.account).exists();
+        let cut_off = !self.was_handed(slot);
         let making = cut_off.then(|| self.take_room(lab, known.nodes().len() as u64));
         let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
         drop(making);
@@ -155,6 +155,11 @@ impl Machines {
         if runs { Ok(Some(second)) } else { Err(first) }
     }
 
+    /// Whether the slot's holder ever had the lab that is there.
+    fn was_handed(&self, slot: &Slot) -> bool {
+        self.ways.join(&slot.account).exists()
+    }
+
     /// Makes a lab in place of another one, which goes only where there is room for it: a refusal throws nothing away.
     async fn begin_anew(
         &self,
@@ -164,7 +169,7 @@ impl Machines {
         old: &Lab,
     ) -> Result<Option<Problem>, Problem> {
         // One that was cut off in its making may have taken little of the disk, and nobody loses it: it goes first.
-        let room = match self.ways.join(&slot.account).exists() {
+        let room = match self.was_handed(slot) {
             true => Some(self.room_for(lab, layout, old.nodes().len()).await?),
             false => None,
         };
