@@ -110,7 +110,8 @@ fn copy_from(earlier: &[Bundle], plain: &Path, to: &Path) -> io::Result<Option<C
     Ok(None)
 }
 
-fn compress(from: &Path, to: &Path) -> io::Result<Content> {
+/// Compresses a file as a bundle has it; gives size and digest of what went in.
+pub(super) fn compress(from: &Path, to: &Path) -> io::Result<Content> {
     let (source, mut hasher) = (File::open(from)?, Sha256::new());
     let size = source.metadata()?.len();
     let mut reader = BufReader::with_capacity(1 << 18, source);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     bundle::{
         catalogue::{Entry, catalogue},
-        image::{Layer, Start, write_image},
+        image::{LAYERS, Layer, Start, write_image},
         layer::Files,
         manifest::Origins,
         versions::Versions,
@@ -57,7 +57,11 @@ impl Job {
 pub fn inputs(job: &Job) -> Result<Option<String>, Problem> {
     let (builder, all) = job.plan()?;
     let keys: Vec<String> = all.iter().map(|recipe| builder.key(recipe)).collect();
-    let text = format!("{keys:?} {:?} {PAUSE} {BASE_INPUTS} {}", catalogue(&job.versions, Origins::Modules), job.arch);
+    let text = format!(
+        "{keys:?} {:?} {PAUSE} {BASE_INPUTS} {LAYERS} {}",
+        catalogue(&job.versions, Origins::Modules),
+        job.arch
+    );
     Ok(job.replace.is_empty().then_some(text))
 }
 
@@ -154,7 +158,7 @@ struct Images {
 impl Images {
     fn parts(&self, entries: Vec<Entry>) -> io::Result<Vec<Part>> {
         fs::create_dir_all(&self.folder)?;
-        let base = Layer::from_tar(&self.base)?;
+        let base = Layer::of_tar(&self.base, &self.folder.join("base.tar.zst"))?;
         entries.into_iter().map(|entry| self.part(&entry, &base)).collect()
     }
 
@@ -175,11 +179,11 @@ impl Images {
         }
         let own = self.folder.join(format!("{}.layer.tar", entry.name));
         files.write(&own)?;
-        let own_layer = Layer::from_tar(&own)?;
+        let own_layer = Layer::of_tar(&own, &self.folder.join(format!("{}.layer.tar.zst", entry.name)))?;
+        fs::remove_file(own)?;
         let layers = if on_base { vec![base.clone(), own_layer] } else { vec![own_layer] };
         let image = self.folder.join(format!("{}.tar", entry.name));
         write_image(reference, self.arch, &layers, &start, &image)?;
-        fs::remove_file(own)?;
         let program = if entry.name == "flannel" { "flanneld" } else { &entry.name };
         Ok(entry.part(image, self.program(program)?.1.clone()))
     }

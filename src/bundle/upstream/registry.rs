@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     bundle::{
-        image::{Layer, blob_path, index, write_layout},
+        image::{LayerFile, blob_path, index, write_layout},
         manifest::is_sha256,
     },
     core::{Arch, Code, Problem, Report},
@@ -186,7 +186,7 @@ impl Pulled {
         let small: BTreeMap<String, Vec<u8>> =
             [(blob_path(&digest), self.manifest.clone()), (blob_path(&sha256(&self.config)), self.config.clone())]
                 .into();
-        let layers = self.layers.iter().map(|file| Layer::from_tar(file)).collect::<std::io::Result<Vec<_>>>()?;
+        let layers = self.layers.iter().map(|file| LayerFile::new(file)).collect::<std::io::Result<Vec<_>>>()?;
         write_layout(&index(image, arch, described)?, &small, &layers, to)
     }
 }
