@@ -4,17 +4,25 @@ use async_trait::async_trait;
 
 use crate::{
     bundle::{Bundle, Kind, Member},
-    core::{Code, PhaseId, Problem, StepId, shell::quote},
+    core::{Code, NodeId, PhaseId, Problem, StepId, shell::quote},
     engine::{Change, Check, Need, Phase, Step, Upload, View},
 };
 
 /// Imports the container images that a node needs before anything else: on the control plane those of the static
 /// pods, on a worker all.
 ///
-/// Workers wait for the control plane's: it has the longest way to go, and the user's uplink is shared.
+/// Two hosts at a time: the user's uplink is shared, and so are the cores of machines on one computer. Other workers wait, since
+/// the control plane has the longest way to go.
 pub struct Images {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
+}
+
+/// The worker whose images come before this one's; it need not come to its end.
+fn before<'a>(view: &View<'a>) -> Option<&'a NodeId> {
+    let workers: Vec<_> = view.lab.workers().map(|w| &w.name).collect();
+    let place = workers.iter().position(|name| *name == view.node)?;
+    (place > 0).then(|| workers[place.saturating_sub(2)])
 }
 
 /// Images of the static pods, without which kubeadm init cannot begin.
@@ -53,8 +61,10 @@ impl Phase for Images {
             )]);
         }
         let step = import("import", members(&self.bundle, Member::for_workers), &self.bundle);
-        let first = Need::Step(view.lab.control_plane().name.clone(), StepId::new("import"));
-        Ok(vec![step.needs(first)])
+        Ok(vec![match before(view) {
+            Some(other) => step.needs(Need::After(other.clone(), StepId::new("import"))),
+            None => step,
+        }])
     }
 }
 
@@ -87,10 +97,9 @@ fn have(mark: &str, refs: &str) -> String {
 }
 
 /// Imports an uploaded image. The mark does not stand in its way: it stays where somebody removed the image.
-fn bring(mark: &str, refs: &str) -> String {
+fn bring(mark: &str) -> String {
     format!(
-        "{CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
-         for r in {refs}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
+        "{CTR} images import --label io.cri-containerd.image=managed --label io.cri-containerd.pinned=pinned \"$KC_FILE\" >/dev/null || exit 1\n\
          mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
     )
 }
@@ -104,7 +113,7 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
         let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
         let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        let (have, then) = (have(&mark, &names), bring(&mark, &names));
+        let (have, then) = (have(&mark, &names), bring(&mark));
         files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
         marks.push(format!("[ -e {mark} ]"));
         refs.push(names);
@@ -123,10 +132,22 @@ mod tests {
     use std::{fs, path::Path, process::Command};
 
     use super::*;
+    use crate::profile::{self, Lab};
 
     /// What ctr does, with a containerd that is one file: the names of its images.
     const SHAM: &str = "list=$(dirname \"$0\")/list\ncase $2 in\n\
-        import) cat \"$3\" >> \"$list\" ;;\nlabel) grep -qxF \"$3\" \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
+        import) for file in \"$@\"; do :; done; cat \"$file\" >> \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
+
+    #[test]
+    fn two_hosts_import_at_a_time() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap();
+        let fleet = Default::default();
+        let before = |node: &str| {
+            let node = node.parse().unwrap();
+            before(&View { lab: &lab, node: &node, fleet: &fleet, host: None }).map(NodeId::to_string)
+        };
+        assert_eq!((before("worker-1"), before("worker-2")), (None, Some("worker-1".to_owned())));
+    }
 
     fn runs(root: &Path, text: &str) -> bool {
         let text = text.replace(CTR, &format!("sh {}/ctr", root.display()));
@@ -141,7 +162,7 @@ mod tests {
         let root = dir.path();
         fs::write(root.join("ctr"), SHAM).unwrap();
         let (mark, refs) = (format!("{DONE}/0123"), "registry.k8s.io/pause:3.10 registry.k8s.io/pause:3");
-        let (have, bring) = (have(&mark, refs), bring(&mark, refs));
+        let (have, bring) = (have(&mark, refs), bring(&mark));
         for gone in ["list", "done/0123", "list"] {
             let _ = fs::remove_file(root.join(gone));
             // containerd has a list, if only an empty one.
