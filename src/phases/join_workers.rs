@@ -3,10 +3,10 @@ use serde_json::json;
 
 use super::{
     control_plane::{KUBECTL, address_of},
-    values::{CA, TOKEN},
+    values::{CA, IDENTITIES},
 };
 use crate::{
-    core::{PhaseId, Problem},
+    core::{NodeId, PhaseId, Problem},
     engine::{Check, Need, Phase, Step, View},
     host::template,
 };
@@ -33,22 +33,24 @@ impl Phase for JoinWorkers {
             return Ok(if all_joined { vec![] } else { vec![admit(view)] });
         }
         let cp = &view.lab.control_plane().name;
-        let values = json!({"node": view.node, "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
-        let config = template::render("kubeadm/join.yaml.tera", &values)?;
-        let discovery = template::render("kubeadm/discovery.conf.tera", &values)?;
-        Ok(vec![join(&config, &discovery)?.needs(Need::Value(cp.clone(), &TOKEN)).needs(Need::Value(cp.clone(), &CA))])
+        let values = json!({"node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
+        let step = join(view.node, &values)?;
+        Ok(vec![step.needs(Need::Value(cp.clone(), &IDENTITIES)).needs(Need::Value(cp.clone(), &CA))])
     }
 }
 
-/// Whether a worker's facts show that it needs no token: the very things that its own check looks at.
-fn is_joined(view: &View<'_>, node: &crate::core::NodeId) -> bool {
+/// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.
+fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
     view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
 }
 
-/// Makes a token of half an hour for this run, never stored, and beside it the workers' Node objects, each with the pod
+/// Signs what the workers' kubelets show the API server, and makes beside it the workers' Node objects, each with the pod
 /// network that its place in the profile gives it: foreseeable, and flannel finds it when it starts.
+///
+/// kubeadm would have each kubelet ask for its certificate with a token: it starts as nobody, is refused for whatever else
+/// it asks, waits longer each time, and has to be started anew once it has the certificate.
 fn admit(view: &View<'_>) -> Step {
-    let node = |name: &crate::core::NodeId| {
+    let node = |name: &NodeId| {
         let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
         format!(
             "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
@@ -57,29 +59,39 @@ fn admit(view: &View<'_>) -> Step {
     let names: Vec<_> = view.lab.workers().map(|w| w.name.to_string()).collect();
     let names = names.join(" ");
     let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
-    // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts.
+    // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts. Keys
+    // go through pipes and the shell's own words only: an argument can be read by every user of the host.
     let change = format!(
         "{KUBECTL} create -f - >/dev/null 2>&1 <<'KC_END' &\n{nodes}KC_END\n\
-         ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) && token=$(kubeadm --kubeconfig /etc/kubernetes/admin.conf token create --ttl 30m) || exit 1\n\
+         sign() {{ kubeadm kubeconfig user --config /etc/kubernetes/kubecamp/init.yaml --client-name \"system:node:$1\" --org system:nodes; }}\n\
+         ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) || exit 1\n\
+         all=; for name in {names}; do\n\
+         conf=$(sign \"$name\") || exit 1\n\
+         pem=$(printf '%s\\n' \"$conf\" | sed -n 's/^ *client-certificate-data: *//p; s/^ *client-key-data: *//p' | while read -r part; do printf %s \"$part\" | base64 -d; done | base64 -w0)\n\
+         all=\"$all$name=$pem \"; done\n\
          wait $! || {KUBECTL} get node {names} -o name >/dev/null || exit 1\n\
-         echo \"KC-OUT token=$token\"; echo \"KC-OUT ca=$ca\""
+         echo \"KC-OUT identities=${{all% }}\"; echo \"KC-OUT ca=$ca\""
     );
-    Step::script("admit", "make a join token and register the workers", Check::Never, change).gives(&[&TOKEN, &CA])
+    let title = "sign the workers' certificates and register them";
+    Step::script("admit", title, Check::Never, change).gives(&[&IDENTITIES, &CA])
 }
 
+/// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.
+const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
+
 /// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
-fn join(config: &str, discovery: &str) -> Result<Step, Problem> {
+fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {
+    let config = template::render("kubeadm/join.yaml.tera", values)?;
+    let conf = template::render("kubeadm/kubelet.conf.tera", values)?;
     let change = format!(
-        "LIMIT={JOIN_LIMIT}\n{}mkdir -p $run && trap 'rm -f $c $d $out' EXIT || exit 1\n\
-         fill \"$KC_TOKEN\" > $c <<'KC_END' || exit 1\n{config}KC_END\n\
-         fill \"$KC_CA\" > $d <<'KC_END' || exit 1\n{discovery}KC_END\n\
+        "LIMIT={JOIN_LIMIT} NODE={node}\n{}joined() {{ {JOINED}; }}\n\
+         conf() {{ fill \"$KC_CA\" <<'KC_END'\n{conf}KC_END\n}}\n\
+         mkdir -p $run && trap 'rm -f $c $out' EXIT || exit 1\n\
+         cat > $c <<'KC_END' || exit 1\n{config}KC_END\n\
          join",
         template::text("node/join.sh")?
     );
-    let check = format!(
-        "{}[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && kubelet_runs",
-        template::text("host/kubelet.sh")?
-    );
+    let check = format!("{}{JOINED} && kubelet_runs", template::text("host/kubelet.sh")?);
     Ok(Step::script("join", "run kubeadm join", Check::Script(check), change).limit(280))
 }
 
@@ -95,10 +107,11 @@ mod tests {
     use super::*;
     use crate::engine::Change;
 
-    const SECRET: &str = "kc5im0.t0kent0kent0kent";
+    /// Another node's, and this one's: the words `mine alone`.
+    const SECRETS: &str = "worker-10=b3RoZXJz worker-1=bWluZSBhbG9uZQ==";
 
     /// Programs that do what they do everywhere, and those that only note how they are called.
-    const REAL: &[&str] = &["cat", "date", "grep", "mkdir", "rm", "timeout"];
+    const REAL: &[&str] = &["base64", "cat", "date", "grep", "ln", "mkdir", "rm", "timeout"];
     const SHAM: &[&str] = &["bash", "journalctl", "kubeadm", "sed", "sleep", "systemctl"];
 
     /// A host that is a folder.
@@ -113,7 +126,7 @@ mod tests {
                 let then = match *name {
                     // Its first run fails with the words that a test has put there.
                     "kubeadm" => {
-                        "PATH=/usr/bin:/bin; cp \"$3\" \"$ROOT/join.yaml\"; [ ! -e \"$ROOT/words\" ] || { cat \"$ROOT/words\"; rm \"$ROOT/words\"; exit 1; }".into()
+                        "PATH=/usr/bin:/bin; [ ! -e \"$ROOT/words\" ] || { cat \"$ROOT/words\"; rm \"$ROOT/words\"; exit 1; }".into()
                     }
                     name if REAL.contains(&name) => format!("exec $(PATH=/usr/bin:/bin; command -v {name}) \"$@\""),
                     _ => String::new(),
@@ -135,14 +148,17 @@ mod tests {
             self.0.path().join(path).exists()
         }
 
-        /// Runs the join's script; gives also how programs were called.
         fn join(&self) -> (Output, String) {
-            let values = json!({"node": "worker-1", "address": "192.0.2.2", "api": "192.0.2.1"});
-            let file = |name: &str| template::render(name, &values).unwrap();
-            let step = join(&file("kubeadm/join.yaml.tera"), &file("kubeadm/discovery.conf.tera")).unwrap();
+            self.join_as("worker-1")
+        }
+
+        /// Runs the join's script; gives also how programs were called.
+        fn join_as(&self, node: &str) -> (Output, String) {
+            let values = json!({"node": node, "lab": "lab", "address": "192.0.2.2", "api": "192.0.2.1"});
+            let step = join(&node.parse().unwrap(), &values).unwrap();
             let Change::Script(text) = step.change else { panic!("the join is a script") };
             let root: &Path = self.0.path();
-            let mut text = format!("KC_TOKEN={SECRET}\nKC_CA=LS0tLS1C\n{text}");
+            let mut text = format!("KC_IDENTITIES='{SECRETS}'\nKC_CA=LS0tLS1C\n{text}");
             for own in ["/run/kubecamp", "/etc/kubernetes", "/var/lib/kubelet"] {
                 text = text.replace(own, &format!("{}{own}", root.display()));
             }
@@ -154,17 +170,41 @@ mod tests {
 
     const CONF: &str = "etc/kubernetes/kubelet.conf";
     const CERTIFICATE: &str = "var/lib/kubelet/pki/kubelet-client-current.pem";
+    const FLAGS: &str = "var/lib/kubelet/kubeadm-flags.env";
 
     #[test]
-    fn the_token_is_in_no_argument() {
+    fn a_node_gets_its_own_identity_and_no_argument_shows_it() {
         let host = Sham::new();
         let (out, called) = host.join();
         assert!(out.status.success(), "{out:?}\n{called}");
-        assert!(called.contains("kubeadm join --config") && !called.contains(SECRET), "{called}");
-        assert!(called.contains("systemctl restart kubelet"), "{called}");
-        let config = fs::read_to_string(host.0.path().join("join.yaml")).unwrap();
-        assert!(config.contains(&format!("\n  tlsBootstrapToken: {SECRET}\nnodeRegistration:")), "{config}");
+        assert!(called.contains("kubeadm join --config") && !called.contains("b3RoZXJz"), "{called}");
+        assert!(!called.contains("bWluZ") && !called.contains("mine"), "{called}");
+        assert!(!called.contains("systemctl"), "kubeadm starts the kubelet, once: {called}");
+        let file = |path: &str| host.0.path().join(path);
+        assert_eq!(fs::read_to_string(file(CERTIFICATE)).unwrap(), "mine alone");
+        assert!(file(CERTIFICATE).is_symlink(), "the kubelet renews nothing else");
+        let mode = |path: &str| fs::metadata(file(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(CERTIFICATE), mode(CONF), mode("var/lib/kubelet/pki")), (0o600, 0o600, 0o755));
+        let conf = fs::read_to_string(file(CONF)).unwrap();
+        assert!(conf.contains("certificate-authority-data: LS0tLS1C\n"), "{conf}");
         assert!(!host.has("run/kubecamp/join.yaml") && !host.has("run/kubecamp/join.out"));
+    }
+
+    #[test]
+    fn a_node_without_an_identity_does_not_join() {
+        let host = Sham::new();
+        let (out, called) = host.join_as("worker-2");
+        assert!(!out.status.success() && !called.contains("kubeadm"), "{out:?}\n{called}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("no identity"), "{out:?}");
+    }
+
+    #[test]
+    fn what_was_killed_before_kubeadm_began_is_no_join() {
+        let host = Sham::new();
+        host.put(CONF, "apiVersion: v1\n");
+        host.put(CERTIFICATE, "x");
+        let (out, called) = host.join();
+        assert!(out.status.success() && called.contains("kubeadm join"), "{out:?}\n{called}");
     }
 
     #[test]
@@ -172,6 +212,7 @@ mod tests {
         let host = Sham::new();
         host.put(CONF, "apiVersion: v1\n");
         host.put(CERTIFICATE, "x");
+        host.put(FLAGS, "x");
         let (out, called) = host.join();
         assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
         assert!(!called.contains("kubeadm") && host.has(CONF), "{called}");
@@ -184,7 +225,10 @@ mod tests {
         host.put(CERTIFICATE, "x");
         let (out, called) = host.join();
         assert!(out.status.success() && called.contains("kubeadm join"), "{out:?}\n{called}");
-        assert!(called.contains("systemctl stop kubelet") && !host.has(CONF) && !host.has(CERTIFICATE), "{called}");
+        assert!(
+            called.contains("systemctl stop kubelet") && fs::read_to_string(host.0.path().join(CONF)).unwrap() != "",
+            "{called}"
+        );
     }
 
     #[test]

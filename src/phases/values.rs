@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::engine::Value;
+use crate::{core::NodeId, engine::Value};
 
-/// A bootstrap token, as kubeadm makes it.
-pub(super) static TOKEN: Value = Value { name: "token", is_one: is_token };
+/// By what each worker proves to the API server who it is: `worker-1=PEM worker-2=PEM`, certificate and private key in base64.
+pub(super) static IDENTITIES: Value = Value { name: "identities", is_one: are_identities };
 
 /// The cluster's CA certificate as one line of base64.
 pub(super) static CA: Value = Value { name: "ca", is_one: is_base64 };
@@ -13,11 +13,10 @@ pub(super) static CA: Value = Value { name: "ca", is_one: is_base64 };
 /// The addresses of the probes' Services, with spaces between.
 pub(super) static PROBES: Value = Value { name: "probes", is_one: are_addresses };
 
-/// `[a-z0-9]{6}.[a-z0-9]{16}`: the form that Kubernetes prescribes for bootstrap tokens.
-fn is_token(text: &str) -> bool {
-    let plain =
-        |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    text.split_once('.').is_some_and(|(id, secret)| plain(id, 6) && plain(secret, 16))
+fn are_identities(text: &str) -> bool {
+    let is_identity =
+        |word: &str| word.split_once('=').is_some_and(|(node, pem)| node.parse::<NodeId>().is_ok() && is_base64(pem));
+    !text.is_empty() && text.split(' ').all(is_identity)
 }
 
 fn is_base64(text: &str) -> bool {
@@ -45,7 +44,11 @@ mod tests {
                 assert!(!(value.is_one)(text), "{} `{text}`", value.name);
             }
         };
-        judged(&TOKEN, &["kc5im0.t0kent0kent0kent"], &["kc5im0t0kent0kent0kentx", "kc5im0.T0kent0kent0kent", "a.b"]);
+        judged(
+            &IDENTITIES,
+            &["worker-1=LS0tLQ==", "worker-1=LS0tLS1C worker-2=LS0tLS0="],
+            &["worker-1", "worker-1=", "=LS0t", "worker-1=LS0t  worker-2=LS0t", "$(reboot)=LS0t", "worker-1=LS0;"],
+        );
         judged(&CA, &["LS0tLS1C", "LS0tLS0=", "LS0tLQ=="], &["LS0tL", "LS0|LS0=", "====", "LS0tL==="]);
         judged(&PROBES, &["10.96.0.21", "10.96.0.21 10.96.0.22 "], &["1.2.3.4/80;touch${IFS}/tmp/p;#", "1.2.3", "*"]);
     }

@@ -1,14 +1,22 @@
-# Joins this node. Variables: KC_TOKEN and KC_CA; LIMIT, the seconds after which a kubeadm join is taken for hung.
-run=/run/kubecamp; c=$run/join.yaml d=$run/discovery.conf out=$run/join.out
+# Joins this node. Variables: NODE, its name; KC_IDENTITIES and KC_CA; LIMIT, the seconds after which a kubeadm join is
+# taken for hung. Functions: joined, conf, which writes the kubelet's kubeconfig.
+run=/run/kubecamp; c=$run/join.yaml out=$run/join.out
 kube=/etc/kubernetes; pki=/var/lib/kubelet/pki
 umask 077
-# fill VALUE: copies standard input, VALUE in the place of @@. Only the shell itself handles the token: an argument of
-# any other program can be read by every user of the host.
+# fill VALUE: copies standard input, VALUE in the place of @@.
 fill() {
   while IFS= read -r line; do
     case $line in *@@*) line=${line%@@*}$1 ;; esac
     printf '%s\n' "$line"
   done
+}
+# Only the shell itself handles a private key: an argument of any other program can be read by every user of the host.
+mine() { for one in $KC_IDENTITIES; do case $one in "$NODE="*) printf %s "${one#*=}" ;; esac; done; }
+# The files that a kubelet writes after a TLS bootstrap, under the same names: it renews them by itself, through the link.
+identify() {
+  pem=$pki/kubelet-client-$(date +%Y-%m-%d-%H-%M-%S).pem
+  (umask 022; mkdir -p $kube $pki) && mine | base64 -d > "$pem" && [ -s "$pem" ] || { echo "kubecamp: no identity for $NODE came" >&2; return 1; }
+  ln -sfn "$pem" $pki/kubelet-client-current.pem && conf > $kube/kubelet.conf
 }
 # A kubelet that cannot use its files ends within a second, and systemd starts it again and again.
 kubelet_answers() {
@@ -21,10 +29,10 @@ kubelet_answers() {
 start_kubelet() { systemctl reset-failed kubelet 2>/dev/null; systemctl restart kubelet; }
 evidence() { echo "kubecamp: $1" >&2; journalctl -u kubelet -n 10 --no-pager >&2; }
 clean() { systemctl stop kubelet; rm -f $kube/kubelet.conf $kube/bootstrap-kubelet.conf $kube/pki/ca.crt; rm -rf $pki; }
-try() { timeout "$LIMIT" kubeadm join --config $c --skip-phases=preflight >$out 2>&1; code=$?; cat $out; return $code; }
+try() { : > $out; identify && timeout "$LIMIT" kubeadm join --config $c --skip-phases=preflight >$out 2>&1; code=$?; cat $out; return $code; }
 join() {
-  if [ -s $kube/kubelet.conf ] && [ -e $pki/kubelet-client-current.pem ]; then
-    start_kubelet && kubelet_answers && return 0
+  if joined; then
+    start_kubelet && kubelet_answers && rm -f $kube/bootstrap-kubelet.conf && return 0
     evidence 'the kubelet does not run with what an earlier join left, so the node joins anew'
   fi
   [ ! -e $kube/kubelet.conf ] && [ ! -e $kube/bootstrap-kubelet.conf ] || clean
@@ -41,8 +49,4 @@ join() {
     fi
     clean
   done
-  # Until its certificate comes the kubelet asks for everything as nobody and is refused, and the longer that takes the
-  # longer it waits before it asks again. Pods that reach it before its list of Services does fail, and are tried again
-  # only after ten to fifteen seconds.
-  start_kubelet
 }

@@ -65,7 +65,7 @@ async fn a_plan_knows_what_is_done() {
 async fn a_plan_shows_what_waits_for_what() {
     let plan = Camp::new().plan().await.good();
     let join = plan.summary.planned.iter().find(|p| p.on.as_str() == "worker-1" && p.step.to_string() == "join");
-    assert_eq!(join.unwrap().depends_on, ["token", "ca"]);
+    assert_eq!(join.unwrap().depends_on, ["identities", "ca"]);
 }
 
 /// The plan of a shipped layout on machines that do not exist yet.

@@ -6,7 +6,7 @@ use kubecamp::{
 };
 
 use super::camp::{Camp, Seen, steps_of};
-use crate::support::simhost::{CA, Login, System, TOKEN, Trouble};
+use crate::support::simhost::{CA, IDENTITIES, Login, System, Trouble};
 
 fn exit(seen: &Seen) -> u8 {
     exit_code(Problems::from(seen.problems.clone()).class())
@@ -118,15 +118,15 @@ async fn a_run_that_is_cancelled_already_asks_no_host_anything() {
 async fn secrets_are_in_no_event_journal_or_command_line() {
     let mut camp = Camp::on([System::Debian13; 3], Login::Sudo("pa55w0rd of mine"));
     camp.password = Some("pa55w0rd of mine");
-    camp.host("worker-1").trouble("join", Trouble::Fail(1, format!("token {TOKEN} was refused")));
+    camp.host("worker-1").trouble("join", Trouble::Fail(1, format!("{IDENTITIES} was refused")));
     let seen = camp.up().await;
     let told = format!("{}{}", Problems::from(seen.problems.clone()), serde_json::to_string(&seen.events).unwrap());
-    for secret in [TOKEN, CA, "pa55w0rd of mine"] {
+    for secret in [IDENTITIES, CA, "pa55w0rd of mine"] {
         assert!(!told.contains(secret), "{told}");
         assert!(!seen.journal.contains(secret));
         assert!(camp.lines().iter().all(|line| !line.contains(secret)));
     }
-    assert!(told.contains("token [redacted] was refused"));
+    assert!(told.contains("[redacted] was refused"));
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn a_step_that_fails_after_it_gave_a_secret_does_not_tell_it() {
     let seen = camp.up().await;
     assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
     let told = Problems::from(seen.problems).to_string();
-    assert!(!told.contains(TOKEN) && !told.contains(CA), "{told}");
+    assert!(!told.contains(IDENTITIES) && !told.contains(CA), "{told}");
 }
 
 /// Two computers, each with a first lab, which is called the same on both.
@@ -168,8 +168,7 @@ async fn a_lab_of_an_earlier_version_gets_its_id() {
 #[tokio::test]
 async fn a_hostile_worker_gives_nothing_to_the_others() {
     let camp = Camp::new();
-    let lines =
-        "KC-OUT token=evil00.evil00evil00evil\nKC-OUT ca=x|;1e touch /tmp/pwned #\nKC-OUT probes=1.2.3.4/80;x\n";
+    let lines = "KC-OUT identities=worker-2=ZXZpbA==\nKC-OUT ca=x|;1e touch /tmp/pwned #\nKC-OUT probes=1.2.3.4/80;x\n";
     for step in ["etc-hosts", "modules", "sysctls", "containerd", "cni-config", "answers"] {
         camp.host("worker-1").trouble(step, Trouble::Prints(lines.into()));
     }
@@ -178,7 +177,7 @@ async fn a_hostile_worker_gives_nothing_to_the_others() {
         let ran = camp.host(host).link.ran();
         let given: Vec<_> = ran.iter().flat_map(|r| r.input.lines()).filter(|l| l.starts_with("KC_")).collect();
         assert!(
-            given.iter().all(|l| !l.contains("evil") && !l.contains("pwned") && !l.contains("1.2.3.4")),
+            given.iter().all(|l| !l.contains("ZXZpbA") && !l.contains("pwned") && !l.contains("1.2.3.4")),
             "{given:?}"
         );
         assert!(given.contains(&"KC_PROBES='10.96.0.21 10.96.0.22 10.96.0.23'"), "{given:?}");
@@ -188,7 +187,7 @@ async fn a_hostile_worker_gives_nothing_to_the_others() {
 #[tokio::test]
 async fn what_the_control_plane_gives_in_another_form_is_refused_there() {
     let camp = Camp::new();
-    let lines = format!("KC-OUT token={TOKEN}\nKC-OUT ca=x|;1e touch /tmp/pwned #\n");
+    let lines = format!("KC-OUT identities={IDENTITIES}\nKC-OUT ca=x|;1e touch /tmp/pwned #\n");
     camp.host("cp").trouble("admit", Trouble::Prints(lines));
     let seen = camp.up().await;
     assert_eq!(seen.codes()[0], ("cp", Code::StepFailed));
@@ -245,7 +244,7 @@ async fn hosts_that_wait_for_each_other_end_the_run_and_say_what_for() {
     let seen = tokio::time::timeout(std::time::Duration::from_secs(60), camp.up()).await.expect("it waits for ever");
     let told = Problems::from(seen.problems.clone()).to_string();
     assert_eq!((seen.problems[0].code, exit(&seen)), (Code::StepUnreached, 7));
-    assert!(told.contains("it needs the token from cp") && told.contains("the step join on worker-1"), "{told}");
+    assert!(told.contains("it needs the identities from cp") && told.contains("the step join on worker-1"), "{told}");
     assert!(seen.problems.iter().any(|p| p.all_hints()[0].contains("looks at all of them anew")), "{told}");
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const LIB: &str = include_str!("../../templates/host/lib.sh");
 
 /// What the simulated kubeadm gives; a join without both is refused.
-pub const TOKEN: &str = "kc5im0.t0kent0kent0kent";
+pub const IDENTITIES: &str = "worker-1=bWluZSBhbG9uZQ== worker-2=b3RoZXJz";
 pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 
 /// A step as a host sees it: its name, words of its change, words of its check.
@@ -37,7 +37,7 @@ const UP: &[Known] = &[
     ("init", "kubeadm init --config", "kube-public/cluster-info"),
     ("kube-proxy", "kubeadm init phase addon kube-proxy", "get cm/kube-proxy ds/kube-proxy"),
     ("coredns", "kubeadm init phase addon coredns", "svc/kube-dns -o name"),
-    ("admit", "token create", "(never)"),
+    ("admit", "kubeconfig user", "(never)"),
     ("join", "kubeadm join", "kubelet-client-current.pem"),
     ("daemonset", "apply --server-side", "get ds kube-flannel-ds"),
     ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
@@ -483,13 +483,13 @@ impl State {
             before.rsplit("echo ").next().unwrap_or_default().trim_matches('\'').to_owned()
         };
         match name {
-            "join" if !(body.contains(TOKEN) && body.contains(CA)) => {
+            "join" if !(body.contains(IDENTITIES) && body.contains(CA)) => {
                 return Reply::fail(
                     1,
                     "error execution phase preflight: couldn't validate the identity of the API Server",
                 );
             }
-            "admit" => return Reply::ok(format!("KC-OUT token={TOKEN}\nKC-OUT ca={CA}\n")),
+            "admit" => return Reply::ok(format!("KC-OUT identities={IDENTITIES}\nKC-OUT ca={CA}\n")),
             "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
             "image" => {
                 let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
