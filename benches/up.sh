@@ -18,7 +18,7 @@ ratio() { echo "scale=2; $1 / $2" | bc; }
 median() { sort -n | awk '{v[NR] = $1} END {print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 # fresh NAME: three plain machines of the node image; sets ips, netns and key
 fresh() {
-  "$kc" --name "$1" down --yes >/dev/null 2>&1
+  "$kc" --name "$1" down --yes >/dev/null 2>&1; sync
   "$kc" --name "$1" machine make --layout 3x2c4g >/dev/null 2>&1 || { echo "no machines" >&2; exit 1; }
   ips=$("$kc" machine list -o json | python3 -c "import json,sys;print(*[m['address'] for m in sorted(json.load(sys.stdin), key=lambda m: m['node']) if m['lab'] == '$1'])")
   netns=$("$kc" machine list -o json | python3 -c "import json,sys;print([m['netns'] for m in json.load(sys.stdin)][0])")
@@ -56,10 +56,12 @@ plainly=(-i "$key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -
 scp_to() { nsenter --net="$netns" scp -q "${plainly[@]}" "$@"; }
 ssh_to() { nsenter --net="$netns" ssh "${plainly[@]}" "$@"; }
 by_hand() { scp_to "$1" "root@$2:/root/by-hand" && [ "$(sha256sum <"$1")" = "$(ssh_to "root@$2" 'sha256sum </root/by-hand')" ]; }
+# Nobody's upload begins while another's file is still being written to the disk.
+quiet() { ssh_to "root@$1" 'rm -f /root/by-*; sync'; sync; }
 for round in $(seq "$rounds"); do
-  scp_s=$(seconds scp_to "$bundle" "root@$1:/root/by-scp")
-  put_s=$(seconds nsenter --net="$netns" /usr/bin/time -f '%M' -o "$work/rss" "$kc" --name plain cp --plain "$bundle" "cp:/root/by-put-$round")
-  hand_s=$(seconds by_hand "$bundle" "$1")
+  quiet "$1"; scp_s=$(seconds scp_to "$bundle" "root@$1:/root/by-scp")
+  quiet "$1"; put_s=$(seconds nsenter --net="$netns" /usr/bin/time -f '%M' -o "$work/rss" "$kc" --name plain cp --plain "$bundle" "cp:/root/by-put-$round")
+  quiet "$1"; hand_s=$(seconds by_hand "$bundle" "$1")
   printf 'scp %.2f s; scp and sha256sum at both ends %.2f s; kubecamp %.2f s with sha256 (ratios %s, %s); %s MiB of memory\n' \
     "$scp_s" "$hand_s" "$put_s" "$(ratio "$put_s" "$scp_s")" "$(ratio "$put_s" "$hand_s")" "$(($(tail -n1 "$work/rss") / 1024))"
 done
