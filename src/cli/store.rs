@@ -6,6 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::args::ConnectArgs;
 use crate::{
     core::{Code, LabId, LabName, NodeId, Problem},
     inventory::HostEntry,
@@ -38,6 +39,42 @@ pub enum Where {
     Hosts(Vec<(NodeId, HostEntry)>),
 }
 
+/// What `up` was told of logging in to a lab's hosts, for the commands after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Login {
+    /// `--identity`, as an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<PathBuf>,
+    /// `--jump`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jump: Option<String>,
+    /// `--ssh-config`, as an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_config: Option<PathBuf>,
+}
+
+impl Login {
+    /// What these flags say, and where they are silent what was told before.
+    pub fn of(flags: &ConnectArgs, before: Option<&Self>) -> Self {
+        let whole = |file: &PathBuf| match file.starts_with("~") {
+            true => file.clone(),
+            false => std::path::absolute(file).unwrap_or_else(|_| file.clone()),
+        };
+        let before = before.cloned().unwrap_or_default();
+        Self {
+            identity: flags.identity.as_ref().map(whole).or(before.identity),
+            jump: flags.jump.clone().or(before.jump).filter(|jump| jump != "none"),
+            ssh_config: flags.ssh_config.as_ref().map(whole).or(before.ssh_config),
+        }
+    }
+
+    /// Whether nothing was told.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What is kept of a lab besides its profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +86,9 @@ pub struct State {
     pub id: Option<LabId>,
     /// Where its nodes are.
     pub place: Where,
+    /// How its hosts are logged in to where no flag says otherwise.
+    #[serde(default, skip_serializing_if = "Login::is_empty")]
+    pub login: Login,
     /// The engine of its machines; none for hosts that the user named, and in files of before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineAt>,
@@ -63,7 +103,15 @@ pub struct State {
 impl State {
     /// The state of a lab made in this moment.
     pub fn new(place: Where) -> Self {
-        Self { format: 1, id: Some(LabId::random()), place, engine: None, bundle: None, clean: false }
+        Self {
+            format: 1,
+            id: Some(LabId::random()),
+            place,
+            login: Login::default(),
+            engine: None,
+            bundle: None,
+            clean: false,
+        }
     }
 
     /// This state as it holds until the first change on a host: what is refused or ends before that leaves no cluster.
@@ -231,6 +279,34 @@ mod tests {
         assert!(state(false).until_changed(None).clean, "it is new");
         assert!(state(false).until_changed(Some(&state(true))).clean, "it was reset");
         assert!(!state(false).until_changed(Some(&state(false))).clean, "its cluster is there");
+    }
+
+    #[test]
+    fn how_hosts_were_logged_in_to_counts_until_a_flag_says_otherwise() {
+        let flags = |identity: Option<&str>, jump: Option<&str>| ConnectArgs {
+            identity: identity.map(Into::into),
+            jump: jump.map(Into::into),
+            sudo_password_file: Some("/password".into()),
+            ..ConnectArgs::default()
+        };
+        let told = Login::of(&flags(Some("key"), Some("gate")), None);
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(told.identity, Some(here.join("key")), "the next command may run in another folder");
+        assert_eq!(Login::of(&flags(None, None), Some(&told)), told);
+        assert_eq!(
+            Login::of(&flags(Some("~/key"), None), None).identity,
+            Some("~/key".into()),
+            "for who logs in to read"
+        );
+        assert_eq!(Login::of(&flags(None, Some("none")), Some(&told)).jump, None);
+        let other = Login::of(&flags(Some("/keys/other"), None), Some(&told));
+        assert_eq!((other.identity, other.jump), (Some("/keys/other".into()), Some("gate".into())));
+
+        let state = State { login: told, ..State::new(Where::Hosts(vec![])) };
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
+        assert!(!text.contains("password"), "{text}");
+        assert!(!serde_json::to_string(&State::new(Where::Local)).unwrap().contains("login"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::{
     output::{self, Show},
     settings::Places,
     stop::Stop,
-    store::{State, Store, Where},
+    store::{Login, State, Store, Where},
     targets::{self, Connect},
 };
 use crate::{
@@ -166,7 +166,7 @@ impl Context {
         connect: &ConnectArgs,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
-            Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &connect.into()).await,
+            Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &Connect::of(connect, &state.login)).await,
             Where::Local => {
                 let mut machines = self.machines(lab, state).await?;
                 // A stopped one keeps its address, and would look like a host that does not answer.
@@ -187,7 +187,7 @@ impl Context {
         let found = match &state.place {
             Where::Hosts(hosts) => {
                 let host: Vec<_> = hosts.iter().filter(|(n, _)| n == node).cloned().collect();
-                targets::of_hosts(&self.store, &host, &connect.into()).await?
+                targets::of_hosts(&self.store, &host, &Connect::of(connect, &state.login)).await?
             }
             Where::Local => {
                 let machine = self.provider(lab, state).await?.get(lab.name(), node).await?;
@@ -222,14 +222,11 @@ fn with_log(problems: Problems, journal: &Journal) -> Problems {
     all.into()
 }
 
-impl From<&ConnectArgs> for Connect {
-    fn from(args: &ConnectArgs) -> Self {
-        Self {
-            identity: args.identity.clone(),
-            accept_new_host_keys: args.accept_new_host_keys,
-            ssh_config: args.ssh_config.clone(),
-            jump: args.jump.clone(),
-        }
+impl Connect {
+    /// What the flags say, and where they are silent what `up` was told.
+    fn of(flags: &ConnectArgs, told: &Login) -> Self {
+        let Login { identity, jump, ssh_config } = Login::of(flags, Some(told));
+        Self { identity, accept_new_host_keys: flags.accept_new_host_keys, ssh_config, jump }
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
 
 use super::{Context, kubectl::run_in};
 use crate::{
-    cli::{args::SshArgs, store::Store},
+    cli::{
+        args::SshArgs,
+        store::{Login, Store},
+    },
     core::{Code, Problem, Problems, shell},
     transport::{HostKeyPolicy, Identity, SshTarget},
 };
@@ -25,8 +28,9 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
             .on(&args.node)
             .hint("Bring the lab up again: kubecamp up.")
     })?;
-    let config = args.connect.ssh_config.as_deref();
-    let words = arguments(&cx.store, config, &target, &target.jump).map_err(|p| p.on(&args.node))?;
+    let login = Login::of(&args.connect, Some(&state.login));
+    let words =
+        arguments(&cx.store, login.ssh_config.as_deref(), &target, &target.jump).map_err(|p| p.on(&args.node))?;
     let mut command = Command::new("ssh");
     command.args(words).arg("--").arg(&target.address);
     match args.command.as_slice() {

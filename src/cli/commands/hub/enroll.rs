@@ -23,8 +23,8 @@ use crate::{
         ask::confirm,
         hub_client::HubClient,
         output::{self, Show},
-        store::Store,
-        targets,
+        store::{Login, Store},
+        targets::{self, Connect},
     },
     core::{Code, EventKind, LabName, NodeId, Problem, Problems, Report, Secret},
     engine::{Crew, Journal, Lock, Mode, Phase, Run, run_flow},
@@ -358,7 +358,7 @@ async fn carry_out(
         phases: std::iter::once(Crew::CONNECT).chain(phases.iter().map(|p| p.id())).collect(),
     });
     let meet = async {
-        let targets = targets::of_hosts(&store, &hosts, &connect.into()).await?;
+        let targets = targets::of_hosts(&store, &hosts, &Connect::of(connect, &Login::default())).await?;
         let password = sudo_password(connect).await?;
         let met = Crew::muster(&targets, Some(&password), Some(&journal)).await;
         if let Some(password) = password.known() {

@@ -12,8 +12,8 @@ use crate::{
         commands::Context,
         output,
         settings::Config,
-        store::{State, Where},
-        targets,
+        store::{Login, State, Where},
+        targets::{self, Connect},
     },
     core::{Arch, Code, NodeId, Problem, Problems},
     engine::{Mode, Phase, Run, run_flow},
@@ -30,6 +30,7 @@ pub(in crate::cli::commands) struct Request {
     pub(super) args: UpArgs,
     pub(in crate::cli::commands) lab: Lab,
     place: Where,
+    login: Login,
     pub(super) owner: Owner,
     /// The engine of its machines, once it is known.
     engine: Option<EngineAt>,
@@ -73,11 +74,19 @@ impl Request {
             )
             .into());
         }
+        let login = match place {
+            Where::Local => Login::default(),
+            Where::Hosts(_) => {
+                // Other hosts are reached in another way, perhaps.
+                let same = known_state.filter(|state| state.place == place);
+                Login::of(&args.connect, same.map(|state| &state.login))
+            }
+        };
         let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
         let engine = known.as_ref().and_then(|(_, state)| state.engine.clone()).filter(|_| place == Where::Local);
         let (packages, bundle_arch) = (Packages::here(), None);
         let mut request =
-            Self { args, lab, place, owner, engine, must_hold_all, packages, known, remembered, bundle_arch };
+            Self { args, lab, place, login, owner, engine, must_hold_all, packages, known, remembered, bundle_arch };
         request.bundle_arch = request.check_bundle()?;
         Ok(request)
     }
@@ -113,6 +122,7 @@ impl Request {
             format: 1,
             id: Some(self.owner.id.clone()),
             place: self.place.clone(),
+            login: self.login.clone(),
             engine: self.engine.clone(),
             bundle: self.args.bundle.clone(),
             clean: false,
@@ -219,7 +229,9 @@ impl Request {
         result: &LocalResult,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &self.place {
-            Where::Hosts(hosts) => targets::of_hosts(&cx.store, hosts, &(&self.args.connect).into()).await,
+            Where::Hosts(hosts) => {
+                targets::of_hosts(&cx.store, hosts, &Connect::of(&self.args.connect, &self.login)).await
+            }
             Where::Local => {
                 let machines = result
                     .machines
