@@ -10,8 +10,8 @@ use crate::{
 
 /// Puts the bundle's programs on the host.
 ///
-/// The control plane has the longest way to go, and the user's uplink is shared: workers get theirs while it imports images,
-/// and images while it starts. Where it failed they go on, so that the next run finds them prepared.
+/// The control plane has the longest way to go, and the user's uplink is shared: workers get theirs while it imports
+/// images. Where it failed they go on, so that the next run finds them prepared.
 pub struct Binaries {
     /// Where they come from.
     pub bundle: Arc<Bundle>,

@@ -11,18 +11,16 @@ use crate::{
 /// Imports the container images that a node needs before anything else: on the control plane those of the static
 /// pods, on a worker all.
 ///
-/// Two hosts at a time: the user's uplink is shared, and so are the cores of machines on one computer. Other workers wait, since
-/// the control plane has the longest way to go.
+/// The control plane has the longest way to go, so one worker goes beside it and the others after that one: the user's
+/// uplink is shared, and so are the cores of machines on one computer.
 pub struct Images {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
 }
 
-/// The worker whose images come before this one's; it need not come to its end.
+/// The worker whose images come before this one's, whether they all come or not.
 fn before<'a>(view: &View<'a>) -> Option<&'a NodeId> {
-    let workers: Vec<_> = view.lab.workers().map(|w| &w.name).collect();
-    let place = workers.iter().position(|name| *name == view.node)?;
-    (place > 0).then(|| workers[place.saturating_sub(2)])
+    view.lab.workers().map(|w| &w.name).next().filter(|first| *first != view.node)
 }
 
 /// Images of the static pods, without which kubeadm init cannot begin.
@@ -97,9 +95,10 @@ fn have(mark: &str, refs: &str) -> String {
 }
 
 /// Imports an uploaded image. The mark does not stand in its way: it stays where somebody removed the image.
-fn bring(mark: &str) -> String {
+fn bring(mark: &str, refs: &str) -> String {
     format!(
-        "{CTR} images import --label io.cri-containerd.image=managed --label io.cri-containerd.pinned=pinned \"$KC_FILE\" >/dev/null || exit 1\n\
+        "{CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
+         for r in {refs}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
          mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
     )
 }
@@ -113,7 +112,7 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
         let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
         let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        let (have, then) = (have(&mark, &names), bring(&mark));
+        let (have, then) = (have(&mark, &names), bring(&mark, &names));
         files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
         marks.push(format!("[ -e {mark} ]"));
         refs.push(names);
@@ -136,10 +135,10 @@ mod tests {
 
     /// What ctr does, with a containerd that is one file: the names of its images.
     const SHAM: &str = "list=$(dirname \"$0\")/list\ncase $2 in\n\
-        import) for file in \"$@\"; do :; done; cat \"$file\" >> \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
+        import) cat \"$3\" >> \"$list\" ;;\nlabel) grep -qxF \"$3\" \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
 
     #[test]
-    fn two_hosts_import_at_a_time() {
+    fn one_worker_imports_beside_the_control_plane() {
         let lab = Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap();
         let fleet = Default::default();
         let before = |node: &str| {
@@ -162,7 +161,7 @@ mod tests {
         let root = dir.path();
         fs::write(root.join("ctr"), SHAM).unwrap();
         let (mark, refs) = (format!("{DONE}/0123"), "registry.k8s.io/pause:3.10 registry.k8s.io/pause:3");
-        let (have, bring) = (have(&mark, refs), bring(&mark));
+        let (have, bring) = (have(&mark, refs), bring(&mark, refs));
         for gone in ["list", "done/0123", "list"] {
             let _ = fs::remove_file(root.join(gone));
             // containerd has a list, if only an empty one.
