@@ -287,12 +287,17 @@ impl<'a> Lane<'a> {
         let known = told.and_then(|(name, text)| Some((step.gives.iter().find(|v| v.name == name)?, text)));
         match known {
             Some((value, text)) => {
-                let secret = Secret::new(text);
-                self.run.journal.hide(&secret);
+                self.run.journal.hide(&Secret::new(text));
+                // What it is made of may be shown by itself.
+                text.split([' ', '='])
+                    .filter(|part| part.len() >= 32)
+                    .for_each(|p| self.run.journal.hide(&Secret::new(p)));
                 if (value.is_one)(text)
                     && let Ok(mut given) = given.lock()
                 {
-                    given.insert(value.name, secret);
+                    let before = given.get(value.name).map(|before| format!("{} {text}", before.expose()));
+                    let both = before.filter(|both| (value.is_one)(both));
+                    given.insert(value.name, Secret::new(both.as_deref().unwrap_or(text)));
                 }
             }
             None if line.starts_with("KC-DONE") => {}

@@ -104,7 +104,7 @@ impl fmt::Display for Need {
 /// no value, and nobody else's step hears of it.
 #[derive(Debug)]
 pub struct Value {
-    /// Its name, as in `KC-OUT name=value`.
+    /// Its name, as in `KC-OUT name=value`; several such lines are one value, with spaces between, where that has its form.
     pub name: &'static str,
     /// Whether a text has its form; the form leaves no room for what a shell would take for more than a word.
     pub is_one: fn(&str) -> bool,

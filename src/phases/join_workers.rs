@@ -68,9 +68,9 @@ fn admit(view: &View<'_>) -> Step {
          all=; for name in {names}; do\n\
          conf=$(sign \"$name\") || exit 1\n\
          pem=$(printf '%s\\n' \"$conf\" | sed -n 's/^ *client-certificate-data: *//p; s/^ *client-key-data: *//p' | while read -r part; do printf %s \"$part\" | base64 -d; done | base64 -w0)\n\
-         all=\"$all$name=$pem \"; done\n\
+         all=\"${{all}}KC-OUT identities=$name=$pem\n\"; done\n\
          wait $! || {KUBECTL} get node {names} -o name >/dev/null || exit 1\n\
-         echo \"KC-OUT identities=${{all% }}\"; echo \"KC-OUT ca=$ca\""
+         printf '%s' \"$all\"; echo \"KC-OUT ca=$ca\""
     );
     let title = "sign the workers' certificates and register them";
     Step::script("admit", title, Check::Never, change).gives(&[&IDENTITIES, &CA])
@@ -91,7 +91,10 @@ fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {
          join",
         template::text("node/join.sh")?
     );
-    let check = format!("{}{JOINED} && kubelet_runs", template::text("host/kubelet.sh")?);
+    let check = format!(
+        "{}{JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] && kubelet_runs",
+        template::text("host/kubelet.sh")?
+    );
     Ok(Step::script("join", "run kubeadm join", Check::Script(check), change).limit(280))
 }
 
@@ -128,6 +131,8 @@ mod tests {
                     "kubeadm" => {
                         "PATH=/usr/bin:/bin; [ ! -e \"$ROOT/words\" ] || { cat \"$ROOT/words\"; rm \"$ROOT/words\"; exit 1; }".into()
                     }
+                    // How often the kubelet was started again.
+                    "systemctl" => "[ \"$1\" != show ] || PATH=/usr/bin:/bin cat \"$ROOT/restarts\" 2>/dev/null || echo 0".into(),
                     name if REAL.contains(&name) => format!("exec $(PATH=/usr/bin:/bin; command -v {name}) \"$@\""),
                     _ => String::new(),
                 };
@@ -179,7 +184,7 @@ mod tests {
         assert!(out.status.success(), "{out:?}\n{called}");
         assert!(called.contains("kubeadm join --config") && !called.contains("b3RoZXJz"), "{called}");
         assert!(!called.contains("bWluZ") && !called.contains("mine"), "{called}");
-        assert!(!called.contains("systemctl"), "kubeadm starts the kubelet, once: {called}");
+        assert!(!called.contains("systemctl restart"), "kubeadm starts the kubelet, once: {called}");
         let file = |path: &str| host.0.path().join(path);
         assert_eq!(fs::read_to_string(file(CERTIFICATE)).unwrap(), "mine alone");
         assert!(file(CERTIFICATE).is_symlink(), "the kubelet renews nothing else");
@@ -191,10 +196,18 @@ mod tests {
     }
 
     #[test]
+    fn a_kubelet_that_died_once_is_started_anew_so_that_it_counts() {
+        let host = Sham::new();
+        host.put("restarts", "1\n");
+        let (out, called) = host.join();
+        assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
+    }
+
+    #[test]
     fn a_node_without_an_identity_does_not_join() {
         let host = Sham::new();
         let (out, called) = host.join_as("worker-2");
-        assert!(!out.status.success() && !called.contains("kubeadm"), "{out:?}\n{called}");
+        assert!(!out.status.success() && !called.contains("kubeadm join"), "{out:?}\n{called}");
         assert!(String::from_utf8_lossy(&out.stderr).contains("no identity"), "{out:?}");
     }
 

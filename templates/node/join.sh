@@ -1,7 +1,7 @@
 # Joins this node. Variables: NODE, its name; KC_IDENTITIES and KC_CA; LIMIT, the seconds after which a kubeadm join is
 # taken for hung. Functions: joined, conf, which writes the kubelet's kubeconfig.
 run=/run/kubecamp; c=$run/join.yaml out=$run/join.out
-kube=/etc/kubernetes; pki=/var/lib/kubelet/pki
+kube=/etc/kubernetes; pki=/var/lib/kubelet/pki flags=/var/lib/kubelet/kubeadm-flags.env
 umask 077
 # fill VALUE: copies standard input, VALUE in the place of @@.
 fill() {
@@ -28,7 +28,7 @@ kubelet_answers() {
 }
 start_kubelet() { systemctl reset-failed kubelet 2>/dev/null; systemctl restart kubelet; }
 evidence() { echo "kubecamp: $1" >&2; journalctl -u kubelet -n 10 --no-pager >&2; }
-clean() { systemctl stop kubelet; rm -f $kube/kubelet.conf $kube/bootstrap-kubelet.conf $kube/pki/ca.crt; rm -rf $pki; }
+clean() { systemctl stop kubelet; rm -f $kube/kubelet.conf $kube/bootstrap-kubelet.conf $kube/pki/ca.crt $flags; rm -rf $pki; }
 try() { : > $out; identify && timeout "$LIMIT" kubeadm join --config $c --skip-phases=preflight >$out 2>&1; code=$?; cat $out; return $code; }
 join() {
   if joined; then
@@ -49,4 +49,6 @@ join() {
     fi
     clean
   done
+  # One that died once, as when containerd was too busy for it, and was started again would count only after a while.
+  [ "$(systemctl show -P NRestarts kubelet 2>/dev/null)" = 0 ] || start_kubelet
 }

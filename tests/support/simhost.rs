@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 const LIB: &str = include_str!("../../templates/host/lib.sh");
 
 /// What the simulated kubeadm gives; a join without both is refused.
-pub const IDENTITIES: &str = "worker-1=bWluZSBhbG9uZQ== worker-2=b3RoZXJz";
+pub const IDENTITIES: &str =
+    "worker-1=bWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmU= worker-2=b3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycw==";
 pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 
 /// A step as a host sees it: its name, words of its change, words of its check.
@@ -489,7 +490,10 @@ impl State {
                     "error execution phase preflight: couldn't validate the identity of the API Server",
                 );
             }
-            "admit" => return Reply::ok(format!("KC-OUT identities={IDENTITIES}\nKC-OUT ca={CA}\n")),
+            "admit" => {
+                let lines: String = IDENTITIES.split(' ').map(|one| format!("KC-OUT identities={one}\n")).collect();
+                return Reply::ok(format!("{lines}KC-OUT ca={CA}\n"));
+            }
             "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
             "image" => {
                 let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
