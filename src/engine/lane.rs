@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,10 +9,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::{
     Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View,
     board::{Busy, Met},
+    given::{Given, secrets_of},
     journal::millis,
 };
 use crate::{
-    core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, Secret, shell::quote},
+    core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
     host::{Facts, Host, Viewer, script},
     transport::{Exit, Io, LinkError, there},
 };
@@ -26,9 +27,6 @@ pub(super) struct Lane<'a> {
     fleet: &'a BTreeMap<NodeId, Facts>,
     lanes: &'a [NodeId],
 }
-
-/// What a step's script gave so far, by name.
-type Given = Mutex<BTreeMap<&'static str, Secret>>;
 
 /// How many of the last lines of remote output a problem shows.
 const EVIDENCE: usize = 15;
@@ -252,7 +250,7 @@ impl<'a> Lane<'a> {
 
     /// Hands on what the step gave; only now, since a step that failed in the end gave nothing.
     fn give(&self, step: &Step, given: Given) -> Result<(), Problem> {
-        let given = given.into_inner().unwrap_or_default();
+        let given = given.all();
         for value in &step.gives {
             let text = given.get(value.name).ok_or_else(|| {
                 let what = format!("`{}` gave no {} of the right form", step.title, value.name);
@@ -287,18 +285,8 @@ impl<'a> Lane<'a> {
         let known = told.and_then(|(name, text)| Some((step.gives.iter().find(|v| v.name == name)?, text)));
         match known {
             Some((value, text)) => {
-                self.run.journal.hide(&Secret::new(text));
-                // What it is made of may be shown by itself.
-                text.split([' ', '='])
-                    .filter(|part| part.len() >= 32)
-                    .for_each(|p| self.run.journal.hide(&Secret::new(p)));
-                if (value.is_one)(text)
-                    && let Ok(mut given) = given.lock()
-                {
-                    let before = given.get(value.name).map(|before| format!("{} {text}", before.expose()));
-                    let both = before.filter(|both| (value.is_one)(both));
-                    given.insert(value.name, Secret::new(both.as_deref().unwrap_or(text)));
-                }
+                secrets_of(text).for_each(|secret| self.run.journal.hide(&secret));
+                given.take(value, text);
             }
             None if line.starts_with("KC-DONE") => {}
             None => self.run.journal.event(EventKind::Output { on: self.node.clone(), line: line.to_owned() }),

@@ -4,6 +4,7 @@
 
 mod board;
 mod crew;
+mod given;
 mod journal;
 mod lane;
 mod lock;
