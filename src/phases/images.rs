@@ -94,7 +94,8 @@ fn have(mark: &str, refs: &str) -> String {
     format!("[ -e {mark} ] && {}", known(refs))
 }
 
-/// Imports an uploaded image. The mark does not stand in its way: it stays where somebody removed the image.
+/// Imports an uploaded image. import's own --label would not do: an image that comes with its labels gets no reference by its
+/// digest from the CRI plugin. The mark does not stand in its way: it stays where somebody removed the image.
 fn bring(mark: &str, refs: &str) -> String {
     format!(
         "{CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\

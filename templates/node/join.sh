@@ -11,7 +11,7 @@ fill() {
   done
 }
 # Only the shell itself handles a private key: an argument of any other program can be read by every user of the host.
-mine() { for one in $KC_IDENTITIES; do case $one in "$NODE="*) printf %s "${one#*=}" ;; esac; done; }
+mine() { for one in $KC_IDENTITIES; do case $one in "$NODE="*) printf %s "${one#*=}"; return ;; esac; done; }
 # The files that a kubelet writes after a TLS bootstrap, under the same names: it renews them by itself, through the link.
 identify() {
   pem=$pki/kubelet-client-$(date +%Y-%m-%d-%H-%M-%S).pem
@@ -27,12 +27,17 @@ kubelet_answers() {
   done
 }
 start_kubelet() { systemctl reset-failed kubelet 2>/dev/null; systemctl restart kubelet; }
+# One that died once, as when containerd was too busy for it, and was started again would count only after a while.
+steady() {
+  died=$(systemctl show -p NRestarts --value kubelet 2>/dev/null)
+  [ "${died:-0}" = 0 ] || { start_kubelet && kubelet_answers; }
+}
 evidence() { echo "kubecamp: $1" >&2; journalctl -u kubelet -n 10 --no-pager >&2; }
 clean() { systemctl stop kubelet; rm -f $kube/kubelet.conf $kube/bootstrap-kubelet.conf $kube/pki/ca.crt $flags; rm -rf $pki; }
 try() { : > $out; identify && timeout "$LIMIT" kubeadm join --config $c --skip-phases=preflight >$out 2>&1; code=$?; cat $out; return $code; }
 join() {
   if joined; then
-    start_kubelet && kubelet_answers && rm -f $kube/bootstrap-kubelet.conf && return 0
+    start_kubelet && kubelet_answers && steady && rm -f $kube/bootstrap-kubelet.conf && return 0
     evidence 'the kubelet does not run with what an earlier join left, so the node joins anew'
   fi
   [ ! -e $kube/kubelet.conf ] && [ ! -e $kube/bootstrap-kubelet.conf ] || clean
@@ -49,6 +54,5 @@ join() {
     fi
     clean
   done
-  # One that died once, as when containerd was too busy for it, and was started again would count only after a while.
-  [ "$(systemctl show -P NRestarts kubelet 2>/dev/null)" = 0 ] || start_kubelet
+  steady
 }

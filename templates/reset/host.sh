@@ -52,5 +52,5 @@ stop_unit() {
   timeout 15 systemctl --no-block stop "$1" 2>/dev/null || return 0
   timeout 15 systemctl kill -s KILL "$1" 2>/dev/null
   i=0
-  while timeout 5 systemctl show -P ActiveState "$1" 2>/dev/null | grep -q 'activating\|^active' && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done
+  while timeout 5 systemctl show -p ActiveState --value "$1" 2>/dev/null | grep -q 'activating\|^active' && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done
 }

@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 const LIB: &str = include_str!("../../templates/host/lib.sh");
 
 /// What the simulated kubeadm gives; a join without both is refused.
-pub const IDENTITIES: &str =
-    "worker-1=bWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmU= worker-2=b3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycw==";
+pub const IDENTITIES: &str = "worker-1=bWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmUgbWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmUg worker-2=b3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIA==";
 pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 
 /// A step as a host sees it: its name, words of its change, words of its check.
