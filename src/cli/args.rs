@@ -165,7 +165,7 @@ pub struct ConnectArgs {
     /// A file whose first line is the sudo password.
     #[arg(long, value_name = "FILE", conflicts_with = "ask_sudo_password")]
     pub sudo_password_file: Option<PathBuf>,
-    /// A host to pass through.
+    /// A host to pass through; `none` goes straight there.
     #[arg(long, short = 'J', value_name = "HOST")]
     pub jump: Option<String>,
     /// An ssh_config file instead of the user's.

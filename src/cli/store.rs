@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::args::ConnectArgs;
+use super::{args::ConnectArgs, targets::expand};
 use crate::{
     core::{Code, LabId, LabName, NodeId, Problem},
     inventory::HostEntry,
@@ -57,14 +57,15 @@ pub struct Login {
 impl Login {
     /// What these flags say, and where they are silent what was told before.
     pub fn of(flags: &ConnectArgs, before: Option<&Self>) -> Self {
-        let whole = |file: &PathBuf| match file.starts_with("~") {
+        // ssh reads no file where `none` is named.
+        let whole = |file: &PathBuf| match file.as_os_str() == "none" {
             true => file.clone(),
-            false => std::path::absolute(file).unwrap_or_else(|_| file.clone()),
+            false => std::path::absolute(expand(file)).unwrap_or_else(|_| file.clone()),
         };
         let before = before.cloned().unwrap_or_default();
         Self {
             identity: flags.identity.as_ref().map(whole).or(before.identity),
-            jump: flags.jump.clone().or(before.jump).filter(|jump| jump != "none"),
+            jump: flags.jump.clone().or(before.jump),
             ssh_config: flags.ssh_config.as_ref().map(whole).or(before.ssh_config),
         }
     }
@@ -293,12 +294,9 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         assert_eq!(told.identity, Some(here.join("key")), "the next command may run in another folder");
         assert_eq!(Login::of(&flags(None, None), Some(&told)), told);
-        assert_eq!(
-            Login::of(&flags(Some("~/key"), None), None).identity,
-            Some("~/key".into()),
-            "for who logs in to read"
-        );
-        assert_eq!(Login::of(&flags(None, Some("none")), Some(&told)).jump, None);
+        let at_home = std::env::home_dir().unwrap().join("key");
+        assert_eq!(Login::of(&flags(Some("~/key"), None), None).identity, Some(at_home), "whoever comes next");
+        assert_eq!(Login::of(&flags(Some("none"), None), None).identity, Some("none".into()));
         let other = Login::of(&flags(Some("/keys/other"), None), Some(&told));
         assert_eq!((other.identity, other.jump), (Some("/keys/other".into()), Some("gate".into())));
 

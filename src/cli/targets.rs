@@ -51,7 +51,9 @@ async fn of_host(
     let mut target = resolved.target;
     let named = entry.identity.as_ref().or(connect.identity.as_ref()).map(|file| Identity::File(expand(file)));
     target.identities.splice(0..0, named.clone());
-    if let Some(jump) = entry.jump.as_ref().or(connect.jump.as_ref()) {
+    if connect.jump.as_deref() == Some("none") {
+        target.jump.clear();
+    } else if let Some(jump) = entry.jump.as_ref().or(connect.jump.as_ref()) {
         let resolved = resolver.resolve(jump).await?;
         resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
         let mut gate = resolved.target;
@@ -80,7 +82,7 @@ fn known_hosts(target: &SshTarget) -> Vec<PathBuf> {
 }
 
 /// `~/` is the home folder, as in ssh_config.
-fn expand(path: &std::path::Path) -> PathBuf {
+pub(super) fn expand(path: &std::path::Path) -> PathBuf {
     match (path.strip_prefix("~"), env::home_dir()) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),
@@ -156,6 +158,9 @@ mod tests {
             assert_eq!(write, Some("/labs/lab/known_hosts".into()));
         }
         assert!(!known(&target.jump[1]).0.contains(&"/known/inner".into()), "another host's file is not the gate's");
+
+        let none = Connect { jump: Some("none".into()), ..Connect::default() };
+        assert!(of(CONFIG, "inner", none).await.jump.is_empty(), "as with ssh -J none");
 
         let target = of(CONFIG, "inner", Connect { identity: Some("/keys/mine".into()), ..jump }).await;
         let (mine, gate) = (Path::new("/keys/mine"), Path::new("/keys/gate"));

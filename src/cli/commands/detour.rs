@@ -16,7 +16,11 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use crate::{
-    cli::{args::KubectlArgs, output, store::State},
+    cli::{
+        args::KubectlArgs,
+        output,
+        store::{Login, State},
+    },
     core::{Code, LabName, Problem, Problems},
     profile::Lab,
     transport::{LinkError, SshTransport, Transport, Tunnel},
@@ -54,7 +58,9 @@ impl Detour {
         let Some(api) = Api::of(&cx.store.file("kubeconfig"), lab.name()) else { return Ok(None) };
         let node = &lab.control_plane().name;
         let found = cx.target(lab, state, node, &args.connect).await;
-        let jumps = args.connect.jump.is_some() || matches!(&found, Ok(Some(target)) if !target.jump.is_empty());
+        let told = Login::of(&args.connect, Some(&state.login)).jump;
+        let jumps =
+            told.is_some_and(|jump| jump != "none") || matches!(&found, Ok(Some(target)) if !target.jump.is_empty());
         if !jumps && api.answers().await {
             return Ok(None);
         }
