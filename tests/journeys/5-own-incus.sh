@@ -18,8 +18,8 @@ netns=$(of_owner machine engine status | sed -n 's/.*network namespace //p')
 own_kc() { nsenter --net="$netns" env INCUS_DIR="$own" "$KUBECAMP" "$@"; }
 inc() { INCUS_DIR=$own INCUS_CONF=$KUBECAMP_HOME/client incus "$@"; }
 inc create --empty theirs -s "$(inc storage list -f csv | head -n 1 | cut -d, -f1)" >/dev/null && inc config set theirs user.mine=yes || die "no instance of the user's own"
-# The prepared machine that the next lab is copied from stays, as in kubecamp's own engine.
-all() { inc list -f csv -c ns | grep -v '^kubecamp-image-'; inc profile show default; inc network list -f csv -c ntm; inc storage list -f csv -c nD; inc image list -f csv -c f; }
+# The node image and the prepared machine, of which the next lab is a copy, stay as in kubecamp's own engine.
+all() { inc list -f csv -c ns | grep -v '^kubecamp-image-'; inc profile show default; inc network list -f csv -c ntm; inc storage list -f csv -c nD; }
 before=$(all)
 
 say "up --local finds it"
