@@ -37,8 +37,8 @@ exits 0 inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}"
 has ': 0 steps changed something'
 exits 0 inside kubectl -- get nodes --no-headers
 [ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
+say "the lab remembers the key that up was told of"
 exits 0 inside ssh cp -- true
-say "so the lab remembers the key that up was told of"
 ! grep -rq 'correct horse' "$KUBECAMP_HOME/data/labs/team7" && say "ok: the password is in no file" || { say "FAILED: the password is in a file"; bad=$((bad + 1)); }
 ! grep -rq "$(kc ssh --name plain cp -- "cat /etc/kubernetes/pki/ca.key" | sed -n 2p)" "$KUBECAMP_HOME/data/labs/team7/runs" && say "ok: no key in a log" || bad=$((bad + 1))
 mine=$(kc ssh --name plain worker-1 -- "base64 -w0 /var/lib/kubelet/pki/kubelet-client-current.pem | tail -c 120 | head -c 80")
