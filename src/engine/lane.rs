@@ -237,10 +237,10 @@ impl<'a> Lane<'a> {
             Need::Value(from, value) => Some((value.name.to_owned(), self.run.board.value(from, value)?)),
             Need::Step(..) | Need::After(..) => None,
         });
-        let given = Given::default();
-        let exit = self
-            .as_root(&script::change(text, &needed.collect::<Vec<_>>(), step.limit), step, step.limit, &given)
-            .await?;
+        let (given, values) = (Given::default(), needed.collect::<Vec<_>>());
+        let script =
+            if step.beside { script::beside(text, &values) } else { script::change(text, &values, step.limit) };
+        let exit = self.as_root(&script, step, step.limit, &given).await?;
         if !exit.ok() {
             return Err(failed(step, &exit, "failed"));
         }

@@ -23,6 +23,8 @@ pub struct Step {
     pub limit: Duration,
     /// What its failure is called.
     pub fails_as: Code,
+    /// Whether its script does not wait for the host's other changes.
+    pub beside: bool,
 }
 
 /// How a live host shows that a step is done; it outranks the journal.
@@ -145,7 +147,15 @@ impl Step {
             gives: vec![],
             limit: Duration::from_secs(120),
             fails_as: Code::StepFailed,
+            beside: false,
         }
+    }
+
+    /// Says that its script writes nothing on its host, so that it does not wait for the host's other changes.
+    #[must_use]
+    pub fn beside(mut self) -> Self {
+        self.beside = true;
+        self
     }
 
     /// Adds something to wait for.

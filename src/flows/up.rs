@@ -5,8 +5,8 @@ use crate::{
     core::PhaseId,
     engine::Phase,
     phases::{
-        Binaries, ControlPlane, CoreDns, Flannel, Images, ImagesLater, JoinWorkers, Kernel, KubeProxy, Kubeconfig,
-        Names, Owner, PodNetwork, Record, Runtime, SetProxyMode, Verify,
+        AdmitWorkers, Binaries, ControlPlane, CoreDns, Flannel, Images, ImagesLater, JoinWorkers, Kernel, KubeProxy,
+        Kubeconfig, Names, Owner, PodNetwork, Record, Runtime, SetProxyMode, Verify,
     },
 };
 
@@ -34,6 +34,7 @@ pub fn up(with: &Up) -> Vec<Box<dyn Phase>> {
         Box::new(PodNetwork),
         Box::new(Images { bundle: bundle() }),
         Box::new(ImagesLater { bundle: bundle() }),
+        Box::new(AdmitWorkers),
         Box::new(ControlPlane { extra_names: vec![with.server.clone()] }),
         Box::new(Kubeconfig { to: with.kubeconfig.clone(), server: with.server.clone() }),
         Box::new(JoinWorkers),
@@ -55,6 +56,7 @@ pub const UP: &[PhaseId] = &[
     PhaseId::new("pod-network"),
     PhaseId::new("images"),
     PhaseId::new("images-later"),
+    PhaseId::new("admit-workers"),
     PhaseId::new("control-plane"),
     PhaseId::new("kubeconfig"),
     PhaseId::new("join-workers"),

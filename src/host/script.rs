@@ -34,6 +34,16 @@ pub fn unpack(text: &str, limit: Duration) -> String {
     locked(UPLOAD, text, &[], limit)
 }
 
+/// Wraps a change that writes nothing on the host, and so may go beside the others.
+pub fn beside(text: &str, values: &[(String, Secret)]) -> String {
+    format!("{LIB}\n{}\n(\n{text}\n)\n", assigned(values))
+}
+
+/// Shell text that is true while no change runs on the host.
+pub fn at_rest() -> String {
+    format!("{{ [ ! -e {LOCKS}/{STEP} ] || flock -n {LOCKS}/{STEP} true; }}")
+}
+
 /// Shell text that waits until what an earlier run unpacks is done, for a change that would get in its way; it ends the
 /// change when that takes too long.
 pub fn unpacked() -> String {
@@ -50,11 +60,15 @@ fn patience(limit: Duration) -> u64 {
     limit.as_secs().saturating_sub(10).clamp(1, 200)
 }
 
+fn assigned(values: &[(String, Secret)]) -> String {
+    let line = |(name, value): &(String, Secret)| {
+        format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose()))
+    };
+    values.iter().map(line).collect()
+}
+
 fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) -> String {
-    let values: String = values
-        .iter()
-        .map(|(name, value)| format!("KC_{}={}\n", name.replace('-', "_").to_uppercase(), quote(value.expose())))
-        .collect();
+    let values = assigned(values);
     let wait = patience(limit);
     // Only what waits for something else too asks for the time.
     let until = if text.contains("KC_UNTIL") { format!("KC_UNTIL=$(($(date +%s) + {wait})); ") } else { String::new() };
@@ -101,6 +115,27 @@ mod tests {
         let (change, unpack) = (change("kubeadm init", &[], MINUTE), unpack("ctr images import", MINUTE));
         assert_eq!((lock_of(&change), lock_of(&unpack)), (Some("step"), Some("upload")));
         assert!(unpacked().contains("/run/kubecamp.lock/upload"));
+    }
+
+    #[test]
+    fn a_host_is_at_rest_while_no_change_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |script: &str| script.replace(LOCKS, &dir.path().display().to_string());
+        let rests = || {
+            let sh = std::process::Command::new("sh").arg("-c").arg(text(&at_rest())).status();
+            sh.unwrap().success()
+        };
+        assert!(rests() && !dir.path().join(STEP).exists());
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let wait = format!("echo > {0}; cat {0}", fifo.display());
+        let mut busy =
+            std::process::Command::new("sh").arg("-c").arg(text(&change(&wait, &[], MINUTE))).spawn().unwrap();
+        std::fs::read(&fifo).unwrap();
+        assert!(!rests());
+        assert_eq!(lock_of(&beside("true", &[])), None);
+        std::fs::write(&fifo, "").unwrap();
+        assert!(busy.wait().unwrap().success() && rests());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::{
 
 /// Puts the bundle's programs on the host.
 ///
-/// The control plane has the longest way to go, and the user's uplink is shared: workers get theirs while it imports
-/// images. Where it failed they go on, so that the next run finds them prepared.
+/// The control plane has the longest way to go, and the user's uplink is shared: one worker gets them beside it, which the
+/// uplink has room for, and the others after it. Where it failed they go on, so that the next run finds them prepared.
 pub struct Binaries {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
@@ -106,10 +106,11 @@ impl Phase for Binaries {
         }
         let put = Change::Upload { files, then: verify(&wanted) };
         let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120);
+        let first_worker = view.lab.workers().next().is_some_and(|w| w.name == *view.node);
         let first = Need::After(view.lab.control_plane().name.clone(), install.id.clone());
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),
-            if view.is_control_plane() { install } else { install.needs(first) },
+            if view.is_control_plane() || first_worker { install } else { install.needs(first) },
         ])
     }
 }

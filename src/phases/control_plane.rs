@@ -16,6 +16,10 @@ pub struct ControlPlane {
 /// kubectl as the cluster's administrator, on the control plane.
 pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
+/// The step after which there is a CA to sign with, and the one after which kubeadm init is through.
+pub(super) const CA_STEP: &str = "ca";
+pub(super) const INIT: &str = "init";
+
 /// Beginning of the names of files that say what a new control plane has not got yet: nobody needs to ask the API server
 /// whether it has it. Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
 pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
@@ -93,7 +97,7 @@ fn certificates(config: &str) -> Step {
         "[ -s /etc/kubernetes/pki/ca.crt ] && [ -s /etc/kubernetes/pki/ca.key ] && [ \"$(cat /etc/kubernetes/kubecamp/init.yaml)\" = '{}' ]",
         config.trim_end().replace('\'', r"'\''")
     );
-    Step::script("ca", "make the cluster's certificate authority", Check::Script(check), change)
+    Step::script(CA_STEP, "make the cluster's certificate authority", Check::Script(check), change)
 }
 
 fn start() -> Step {
@@ -115,7 +119,7 @@ fn start() -> Step {
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
-    Step::script("init", "run kubeadm init", Check::Script(check), change).limit(300)
+    Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(300)
 }
 
 #[cfg(test)]

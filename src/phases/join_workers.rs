@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{KUBECTL, address_of},
+    control_plane::address_of,
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     host::template,
 };
 
-/// Joins the workers, all at once, as soon as the control plane takes them.
+/// Joins the workers, all at once, as soon as they are admitted.
 pub struct JoinWorkers;
 
 /// What a join attempt may take before it is taken for hung: one of seven hung until kubeadm's own four minutes.
@@ -27,53 +27,16 @@ impl Phase for JoinWorkers {
         "join the workers"
     }
 
+    fn concerns(&self, view: &View<'_>) -> bool {
+        !view.is_control_plane()
+    }
+
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        if view.is_control_plane() {
-            let all_joined = view.lab.workers().all(|w| is_joined(view, &w.name));
-            return Ok(if all_joined { vec![] } else { vec![admit(view)] });
-        }
         let cp = &view.lab.control_plane().name;
         let values = json!({"node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
         let step = join(view.node, &values)?;
         Ok(vec![step.needs(Need::Value(cp.clone(), &IDENTITIES)).needs(Need::Value(cp.clone(), &CA))])
     }
-}
-
-/// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.
-fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
-    view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
-}
-
-/// Signs what the workers' kubelets show the API server, and makes beside it the workers' Node objects, each with the pod
-/// network that its place in the profile gives it: foreseeable, and flannel finds it when it starts.
-///
-/// kubeadm would have each kubelet ask for its certificate with a token: it starts as nobody, is refused for whatever else
-/// it asks, waits longer each time, and has to be started anew once it has the certificate.
-fn admit(view: &View<'_>) -> Step {
-    let node = |name: &NodeId| {
-        let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
-        format!(
-            "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
-        )
-    };
-    let names: Vec<_> = view.lab.workers().map(|w| w.name.to_string()).collect();
-    let names = names.join(" ");
-    let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
-    // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts. Keys
-    // go through pipes and the shell's own words only: an argument can be read by every user of the host.
-    let change = format!(
-        "{KUBECTL} create -f - >/dev/null 2>&1 <<'KC_END' &\n{nodes}KC_END\n\
-         sign() {{ kubeadm kubeconfig user --config /etc/kubernetes/kubecamp/init.yaml --client-name \"system:node:$1\" --org system:nodes; }}\n\
-         ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) || exit 1\n\
-         all=; for name in {names}; do\n\
-         conf=$(sign \"$name\") || exit 1\n\
-         pem=$(printf '%s\\n' \"$conf\" | sed -n 's/^ *client-certificate-data: *//p; s/^ *client-key-data: *//p' | while read -r part; do printf %s \"$part\" | base64 -d; done | base64 -w0)\n\
-         all=\"${{all}}KC-OUT identities=$name=$pem\n\"; done\n\
-         wait $! || {KUBECTL} get node {names} -o name >/dev/null || exit 1\n\
-         printf '%s' \"$all\"; echo \"KC-OUT ca=$ca\""
-    );
-    let title = "sign the workers' certificates and register them";
-    Step::script("admit", title, Check::Never, change).gives(&[&IDENTITIES, &CA])
 }
 
 /// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.

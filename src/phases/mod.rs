@@ -2,6 +2,7 @@
 //! Never: another phase, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
+mod admit_workers;
 mod binaries;
 mod clean_network;
 mod control_plane;
@@ -39,6 +40,7 @@ mod sudo_user;
 mod values;
 mod verify;
 
+pub use admit_workers::AdmitWorkers;
 pub use binaries::Binaries;
 pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;

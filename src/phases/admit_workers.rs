@@ -1,0 +1,134 @@
+use async_trait::async_trait;
+
+use super::{
+    control_plane::{CA_STEP, INIT, KUBECTL, is_new},
+    values::{CA, IDENTITIES},
+};
+use crate::{
+    core::{NodeId, PhaseId, Problem, StepId},
+    engine::{Check, Need, Phase, Step, View},
+    host::script,
+};
+
+/// Signs on the control plane what the workers' kubelets show the API server, and registers the workers there.
+///
+/// It goes beside kubeadm init, which waits for seconds until everything of the API server is healthy before it goes on to what
+/// a join asks for. The host has little else to do then, and workers can start their kubelets meanwhile.
+pub struct AdmitWorkers;
+
+#[async_trait]
+impl Phase for AdmitWorkers {
+    fn id(&self) -> PhaseId {
+        PhaseId::new("admit-workers")
+    }
+
+    fn title(&self) -> &'static str {
+        "admit the workers"
+    }
+
+    fn concerns(&self, view: &View<'_>) -> bool {
+        view.is_control_plane() && !view.lab.workers().all(|w| is_joined(view, &w.name))
+    }
+
+    fn aside(&self) -> bool {
+        true
+    }
+
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        // What users changed in a lab that was there before is looked after by kubeadm init's own step.
+        let first = if is_new(view) { CA_STEP } else { INIT };
+        let script =
+            format!("{}{}", sign(view), if is_new(view) { register_early(view) } else { register(view, KUBECTL) });
+        let title = "sign the workers' certificates and register them";
+        let step = Step::script("admit", title, Check::Never, script).limit(300).gives(&[&IDENTITIES, &CA]);
+        Ok(vec![step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)))])
+    }
+}
+
+/// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.
+fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
+    view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
+}
+
+fn names(view: &View<'_>) -> String {
+    view.lab.workers().map(|w| w.name.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// Signs a certificate for each worker, for which only the CA must be there.
+///
+/// kubeadm would have each kubelet ask for its certificate with a token: it starts as nobody, is refused for whatever else
+/// it asks, waits longer each time, and has to be started anew once it has the certificate.
+fn sign(view: &View<'_>) -> String {
+    // Keys go through pipes and the shell's own words only: an argument can be read by every user of the host.
+    format!(
+        "sign() {{ kubeadm kubeconfig user --config /etc/kubernetes/kubecamp/init.yaml --client-name \"system:node:$1\" --org system:nodes; }}\n\
+         ca=$(base64 -w0 /etc/kubernetes/pki/ca.crt) || exit 1\n\
+         for name in {}; do\n\
+         conf=$(sign \"$name\") || exit 1\n\
+         pem=$(printf '%s\\n' \"$conf\" | sed -n 's/^ *client-certificate-data: *//p; s/^ *client-key-data: *//p' | while read -r part; do printf %s \"$part\" | base64 -d; done | base64 -w0)\n\
+         echo \"KC-OUT identities=$name=$pem\"; done\n\
+         echo \"KC-OUT ca=$ca\"\n",
+        names(view)
+    )
+}
+
+/// Makes the workers' Node objects, each with the pod network that its place in the profile gives it: foreseeable, and
+/// flannel finds it when it starts.
+fn register(view: &View<'_>, kubectl: &str) -> String {
+    let node = |name: &NodeId| {
+        let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
+        format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
+        )
+    };
+    let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
+    // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts.
+    format!(
+        "{kubectl} create --validate=false -f - >/dev/null 2>&1 <<'KC_END' || {kubectl} get node {} -o name >/dev/null || exit 1\n{nodes}KC_END\n",
+        names(view)
+    )
+}
+
+/// The same as soon as the API server of a new lab takes requests, and with it the two maps that kubeadm join reads. kubeadm
+/// init writes them once more. Until the API server's own roles are made only the super-admin may do anything.
+fn register_early(view: &View<'_>) -> String {
+    let conf = "/etc/kubernetes/super-admin.conf";
+    // Looked for without starting kubectl again and again, while kubeadm init runs: it knows why when nothing comes.
+    format!(
+        "idle=0; until [ -s {conf} ] && grep -qi ':192B 0*:0000 0A' /proc/net/tcp /proc/net/tcp6 2>/dev/null; do\n\
+         if {}; then idle=$((idle+1)); [ $idle -lt 100 ] || kc_die 'kubeadm init does not run'; else idle=0; fi\n\
+         sleep 0.2; done\n\
+         kubeadm init phase upload-config all --config /etc/kubernetes/kubecamp/init.yaml --kubeconfig {conf} >/dev/null || exit 1\n{}",
+        script::at_rest(),
+        register(view, &format!("kubectl --kubeconfig {conf}"))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::Change,
+        host::Facts,
+        profile::{self, Lab},
+    };
+
+    #[tokio::test]
+    async fn workers_of_a_new_lab_do_not_wait_for_the_end_of_kubeadm_init() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let node: NodeId = "cp".parse().unwrap();
+        for (facts, needed, early) in [("", "ca", true), ("lab=lab\n", "init", false)] {
+            let fleet = [(node.clone(), Facts::parse(facts))].into();
+            let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
+            let [step] = <[Step; 1]>::try_from(AdmitWorkers.steps(&view).await.unwrap()).ok().unwrap();
+            assert!(
+                matches!(&step.needs[..], [Need::Step(on, id)] if *on == node && id.to_string() == needed),
+                "{facts}"
+            );
+            let Change::Script(text) = step.change else { panic!("it is a script") };
+            assert_eq!(text.contains("super-admin.conf"), early);
+            // What users changed in kubeadm's maps is not written over.
+            assert_eq!(text.contains("upload-config"), early);
+        }
+    }
+}
