@@ -70,7 +70,7 @@ async fn child_that_is_killed() {
         let booking = book(&desk, "amy", from, from + 30).await;
         changed();
         let plan = desk.plan_for(&agent("one"), NOW, &server).await.unwrap();
-        let beat = Heartbeat { revision: plan.revision, clock: NOW };
+        let beat = Heartbeat { revision: plan.revision, clock: NOW, tick_age: None };
         desk.heartbeat(&agent("one"), NOW, &server, &beat).await.unwrap();
         // A killed one may have left the server occupied: its agent goes on and proves it clean.
         let occupant = desk.server(&Caller::Console, NOW, &server).await.unwrap().occupant;

@@ -7,7 +7,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, Epoch, Health, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
+            Booking, BookingId, Epoch, HANGS, Health, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
             WARN_OFFSET, Window,
         },
         store::{Listing, Tx},
@@ -34,6 +34,9 @@ pub struct Heartbeat {
     pub revision: i64,
     /// Its clock, when it sent this.
     pub clock: Epoch,
+    /// How long before that it was last through with what was due, seconds; none where it does not tell.
+    #[serde(default)]
+    pub tick_age: Option<i64>,
 }
 
 /// What the hub answers.
@@ -43,7 +46,7 @@ pub struct Heard {
     pub revision: i64,
     /// The agent's clock minus the hub's, seconds.
     pub clock_offset: i64,
-    /// Whether it may arm; not with a clock that is 30 s off, nor in quarantine.
+    /// Whether it may arm; not with a clock that is 30 s off, nor in quarantine, nor while it hangs.
     pub may_arm: bool,
     /// What an admin should see.
     pub warning: Option<String>,
@@ -183,7 +186,8 @@ impl Desk {
         })
     }
 
-    /// Notes that an agent is alive, which plan it carries out and how far its clock is off.
+    /// Notes that an agent is alive, which plan it carries out and how far its clock is off. One that hangs counts as not
+    /// heard: nobody opens or shuts doors there, and what became of its slots it does not tell.
     pub async fn heartbeat(
         &self,
         caller: &Caller,
@@ -196,7 +200,9 @@ impl Desk {
             let before = tx.lock_server(server).await?;
             let revision = go_on_above(&mut tx, &before, beat.revision).await?;
             let offset = beat.clock - now;
-            tx.heard(server, beat.revision, offset).await?;
+            let hangs = beat.tick_age.filter(|age| *age > HANGS);
+            let seen = if hangs.is_some() { before.seen } else { Some(now) };
+            tx.heard(server, seen, beat.revision, offset).await?;
             if (offset.abs() > WARN_OFFSET) != (before.clock_offset.abs() > WARN_OFFSET) {
                 tx.note("server.clock", format!("server:{server}"), None, json!({ "offset": offset }));
                 tx.tell("server.clock", format!("server:{server}"), None, Some(server), json!({ "offset": offset }));
@@ -204,9 +210,12 @@ impl Desk {
             Ok(Heard {
                 revision,
                 clock_offset: offset,
-                may_arm: offset.abs() <= REFUSE_OFFSET && before.health == Health::Healthy,
-                warning: (offset.abs() > WARN_OFFSET)
-                    .then(|| format!("the clock of server {server} is {offset} s off")),
+                may_arm: offset.abs() <= REFUSE_OFFSET && before.health == Health::Healthy && hangs.is_none(),
+                warning: match hangs {
+                    Some(age) => Some(format!("the agent of server {server} hangs: it did nothing for {age} s")),
+                    None => (offset.abs() > WARN_OFFSET)
+                        .then(|| format!("the clock of server {server} is {offset} s off")),
+                },
             })
         })
     }

@@ -208,7 +208,7 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
         ));
     }
     if server.issued > 0 && (server.seen.is_none() || server.is_silent(now)) {
-        found.notes.push(format!("the agent of server {id} was not heard for two minutes"));
+        found.notes.push(format!("the agent of server {id} was not heard for two minutes: it is away, or hangs"));
     }
     if server.is_clock_off() {
         found.notes.push(format!("the clock of server {id} is {} s off", server.clock_offset));

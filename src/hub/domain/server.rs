@@ -14,6 +14,10 @@ pub const WARN_OFFSET: i64 = 2;
 /// An agent that was not heard for longer is silent, seconds.
 const SILENT: i64 = 120;
 
+/// An agent whose last tick ended longer ago hangs, seconds: a heartbeat from beside that tick is no sign of life. A tick
+/// waits for no lab, and for no program longer than 15 s: with a class at once it takes some seconds.
+pub const HANGS: i64 = 60;
+
 /// How a server is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -106,7 +110,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way.
+    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way. One that
+    /// hangs is not heard either: see [`HANGS`].
     pub fn is_silent(&self, now: Epoch) -> bool {
         self.seen.is_some_and(|at| now - at > SILENT)
     }

@@ -166,6 +166,10 @@ pub struct Heartbeat {
     /// Open slots whose holders came, whether or not the hub has the reports of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub came: Vec<Came>,
+    /// How long ago, by its boot clock, it last was through with what is due, in milliseconds: as a rule each second.
+    /// Heartbeats are sent beside that work, so an agent that hangs in it still sends them. None where it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick_age: Option<i64>,
     /// The agent's version.
     pub version: String,
 }

@@ -186,11 +186,11 @@ impl Tx {
         self.run("UPDATE servers SET occupant = NULL WHERE id = $1", args![id.to_string()]).await.map(drop)
     }
 
-    /// Notes that the agent was heard: what it carries out and how far its clock is off.
-    pub async fn heard(&mut self, id: &ServerId, acked: i64, offset: i64) -> Result<(), Problem> {
+    /// Notes that the agent was heard, `seen` at last to be alive: what it carries out and how far its clock is off.
+    pub async fn heard(&mut self, id: &ServerId, seen: Option<Epoch>, acked: i64, offset: i64) -> Result<(), Problem> {
         let sql = "UPDATE servers SET seen = $2, clock_offset = $3, \
                    acked = CASE WHEN $4 > acked AND $4 <= issued THEN $4 ELSE acked END WHERE id = $1";
-        self.run(sql, args![id.to_string(), self.now, offset, acked]).await?;
+        self.run(sql, args![id.to_string(), seen, offset, acked]).await?;
         let sql = "DELETE FROM holds WHERE server = $1 AND (busy_until <= $2 OR revision <= \
                    (SELECT acked FROM servers WHERE id = $1))";
         self.run(sql, args![id.to_string(), self.now]).await.map(drop)

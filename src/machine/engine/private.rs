@@ -3,6 +3,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use tokio::process::Command;
 use super::{
     locate::{EngineAt, Place, managed},
     outbound::CLOSED,
-    process::Process,
+    process::{Process, end_with_children},
     residue::Residue,
 };
 use crate::{
@@ -37,6 +38,11 @@ const LONGEST: usize = 85;
 const GRACE: u32 = 10;
 /// How long the daemon may take until it answers.
 const READY: Duration = Duration::from_secs(60);
+/// How long a start may take from its turn on: what a slow computer needs to clear what is half-started, for [`READY`],
+/// and for storage and network. Who wants a machine here meanwhile waits for it, so one that hangs must have an end.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long it may take to clear away a start that hung: what hung may hang here too, and others wait for their turn.
+const CLEAR_LIMIT: Duration = Duration::from_secs(30);
 
 /// The private engine in one folder: an Incus with its own network namespace, storage and bridge.
 ///
@@ -45,6 +51,14 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Engine {
     dir: PathBuf,
     netns: PathBuf,
+}
+
+/// What a start has begun.
+struct Begun {
+    /// The script that starts the daemon.
+    script: Option<Process>,
+    /// Whether machines ran on, whose namespaces the daemon joins.
+    joins: bool,
 }
 
 /// How a private engine is.
@@ -96,15 +110,23 @@ impl Engine {
     }
 
     /// Starts it unless it runs, with storage and network ready. A half-started one is cleared first.
+    ///
+    /// # Errors
+    /// `KC-ENGINE-START` where it does not start, or not within two minutes: then what it began is ended.
     pub async fn start(&self, report: &dyn Report) -> Result<Place, Problem> {
         self.check()?;
         fs::create_dir_all(&self.dir)
             .map_err(|e| Problem::new(Code::LocalFile, format!("{} cannot be made", self.dir.display())).because(e))?;
         let _lock = self.lock().await?;
+        let begun = OnceLock::new();
+        self.within(START_LIMIT, &begun, self.begin(report, &begun)).await
+    }
+
+    async fn begin(&self, report: &dyn Report, begun: &OnceLock<Begun>) -> Result<Place, Problem> {
         let incus = self.incus()?;
         if self.daemon().is_none() || incus.server().await.is_err() {
             report.note(&NodeId::here(), &format!("starting the private machine engine in {}", self.dir.display()));
-            self.launch().await?;
+            self.launch(begun).await?;
             self.until_ready(&incus).await?;
         }
         let place = self.place(incus).await?;
@@ -112,6 +134,33 @@ impl Engine {
             self.names(CLOSED).await?;
         }
         Ok(place)
+    }
+
+    /// A start, for so long at most. Of one that takes longer is ended what it has begun, and nothing else: machines that
+    /// ran before it run on, and the next start joins them.
+    async fn within(
+        &self,
+        limit: Duration,
+        begun: &OnceLock<Begun>,
+        start: impl Future<Output = Result<Place, Problem>>,
+    ) -> Result<Place, Problem> {
+        if let Ok(done) = tokio::time::timeout(limit, start).await {
+            return done;
+        }
+        let mut left = vec![];
+        if let Some(begun) = begun.get() {
+            // First the script: it would start more.
+            end_with_children(begun.script);
+            if begun.joins {
+                end_with_children(self.daemon());
+            } else {
+                let cleared = tokio::time::timeout(CLEAR_LIMIT, self.clear()).await;
+                left = cleared.unwrap_or_else(|_| Ok(vec!["clearing it away did not end either".to_owned()]))?;
+            }
+        }
+        let (seconds, log) = (limit.as_secs(), self.dir.join("daemon.log").display().to_string());
+        let what = format!("the private machine engine did not start within {seconds} s; its log is {log}");
+        Err(Problem::new(Code::EngineStart, what).detail(left))
     }
 
     /// The running engine; `None` when it does not run.
@@ -226,7 +275,7 @@ impl Engine {
     }
 
     /// Starts the daemon. Machines that outlived a killed daemon keep running: it joins them in their namespaces.
-    async fn launch(&self) -> Result<(), Problem> {
+    async fn launch(&self, begun: &OnceLock<Begun>) -> Result<(), Problem> {
         let program = DAEMONS.iter().find(|p| Path::new(p).exists()).ok_or_else(|| {
             Problem::new(Code::LocalTools, "the program incusd is not installed").detail(["package incus-base"])
         })?;
@@ -238,11 +287,16 @@ impl Engine {
         }
         let mut command = Command::new("sh");
         command.arg("-c").arg(START).arg("engine-start").arg(&self.dir).arg(self.netns_name()).arg(program);
-        if let Some(holder) = holder.filter(|h| h.alive()) {
+        let holder = holder.filter(|h| h.alive());
+        if let Some(holder) = holder {
             command.env("KC_HOLDER", holder.pid.to_string());
         }
-        let out = command.stdin(Stdio::null()).output().await;
-        let out = out.map_err(|e| Problem::new(Code::EngineStart, "sh could not be run").because(e))?;
+        let cannot = |e| Problem::new(Code::EngineStart, "sh could not be run").because(e);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let script = command.spawn().map_err(cannot)?;
+        let pid = script.id().and_then(|pid| i32::try_from(pid).ok());
+        begun.get_or_init(|| Begun { script: pid.and_then(Process::now), joins: holder.is_some() });
+        let out = script.wait_with_output().await.map_err(cannot)?;
         if out.status.success() {
             return Ok(());
         }
@@ -316,5 +370,41 @@ impl Engine {
         let all = futures::future::join_all(running.map(|m| incus.stop(&m.name, Some(GRACE))));
         // An Incus that hangs must not hold up the end of everything.
         tokio::time::timeout(Duration::from_secs(u64::from(2 * GRACE)), all).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_hangs_ends_with_what_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::new(dir.path());
+        let mut script = Command::new("sh");
+        script.args(["-c", "sleep 600 & echo begun; wait"]).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut script = script.spawn().unwrap();
+        let mut out = BufReader::new(script.stdout.take().unwrap());
+        let mut said = String::new();
+        out.read_line(&mut said).await.unwrap();
+        assert_eq!(said, "begun\n");
+        let begun = OnceLock::new();
+        let process = Process::now(script.id().unwrap() as i32);
+        begun.get_or_init(|| Begun { script: process, joins: true });
+        let hung = engine.within(Duration::from_millis(1), &begun, std::future::pending()).await.unwrap_err();
+        assert!(hung.code == Code::EngineStart && hung.what.contains("daemon.log"), "{hung}");
+        assert!(!script.wait().await.unwrap().success());
+        // What it ran writes there too, so this ends with the last of it.
+        assert_eq!(out.read_to_string(&mut said).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_start_says_is_its_own_word() {
+        let engine = Engine::new(tempfile::tempdir().unwrap().path());
+        let no = async { Err(Problem::new(Code::LocalTools, "no incusd")) };
+        let problem = engine.within(START_LIMIT, &OnceLock::new(), no).await.unwrap_err();
+        assert_eq!((problem.code, problem.what.as_str()), (Code::LocalTools, "no incusd"));
     }
 }

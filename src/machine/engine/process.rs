@@ -41,6 +41,11 @@ impl Process {
         }
     }
 
+    /// The id of the process that started it, or that took it over from that.
+    fn parent(self) -> Option<i32> {
+        text(self.proc("stat")).rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+    }
+
     /// A file of its folder in `/proc`.
     pub fn proc(self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.pid))
@@ -60,6 +65,19 @@ pub fn all() -> Vec<Process> {
     pids.filter(|pid| *pid != own).filter_map(Process::now).collect()
 }
 
+/// Kills a process with all that it started, as far as nobody took that over from it.
+pub fn end_with_children(root: Option<Process>) {
+    let Some(root) = root.filter(|root| root.alive()) else { return };
+    // It starts nothing more while what it started is looked for.
+    root.signal(Signal::STOP).ok();
+    let (all, mut family, mut at) = (all(), vec![root], 0);
+    while let Some(parent) = family.get(at).map(|one| one.pid) {
+        family.extend(all.iter().copied().filter(|one| one.parent() == Some(parent)));
+        at += 1;
+    }
+    family.into_iter().for_each(|one| drop(one.signal(Signal::KILL)));
+}
+
 /// Field 22 of `/proc/PID/stat`; the second field may hold blanks and brackets.
 fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
@@ -73,6 +91,29 @@ mod tests {
     fn the_start_time_is_found_behind_an_odd_name() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
         assert_eq!(start_time(stat), Some(4711));
+    }
+
+    #[test]
+    fn a_process_ends_with_what_it_started_and_nothing_else_does() {
+        use std::{
+            io::{BufRead, BufReader, Read},
+            process::{Command, Stdio},
+        };
+
+        let mut other = Command::new("sleep").arg("600").spawn().unwrap();
+        let tree = "sh -c 'sleep 600 & echo begun; wait' & wait";
+        let mut root = Command::new("sh").args(["-c", tree]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(root.stdout.take().unwrap());
+        let mut said = String::new();
+        out.read_line(&mut said).unwrap();
+        end_with_children(Process::now(root.id() as i32));
+        assert!(!root.wait().unwrap().success());
+        // All of them write there, so this ends with the last of them.
+        assert_eq!(out.read_to_string(&mut said).unwrap(), 0);
+        assert!(Process::now(other.id() as i32).unwrap().alive());
+        end_with_children(None);
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     #[test]

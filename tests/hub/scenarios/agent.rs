@@ -125,7 +125,7 @@ pub async fn a_no_show_is_found_while_its_agent_is_heard_again_and_again(desk: D
         let now = at(15) + second;
         // As an agent that nobody told another time: heard each 5 s, and just before the clerk looks.
         if second % 5 == 0 {
-            let beat = Heartbeat { revision, clock: now };
+            let beat = Heartbeat { revision, clock: now, tick_age: None };
             desk.heartbeat(&agent("one"), now, &one, &beat).await.unwrap();
         }
         clerk.settle(now).await.unwrap();
@@ -269,7 +269,7 @@ pub async fn a_hub_that_went_back_goes_on_above_what_its_agents_have(desk: Desk)
     let one = "one".parse().unwrap();
     let (known, other) = (revision(&desk, "one").await, revision(&desk, "two").await);
     let beat = async |revision: i64| {
-        let beat = Heartbeat { revision, clock: at(1) };
+        let beat = Heartbeat { revision, clock: at(1), tick_age: None };
         desk.heartbeat(&agent("one"), at(1), &one, &beat).await.map(|heard| heard.revision)
     };
     assert_eq!(beat(known).await.unwrap(), known);
@@ -293,7 +293,7 @@ pub async fn a_hub_that_went_back_goes_on_above_what_its_agents_have(desk: Desk)
         let refused = beat(far).await.unwrap_err();
         assert!(refused.code == Code::HubInvalid && !refused.hints.is_empty(), "{refused}");
     }
-    let lied = Heartbeat { revision: 1 << 50, clock: at(1) };
+    let lied = Heartbeat { revision: 1 << 50, clock: at(1), tick_age: None };
     assert_eq!(desk.heartbeat(&agent("two"), at(1), &one, &lied).await.unwrap_err().code, Code::HubDenied);
     assert_eq!((revision(&desk, "one").await, revision(&desk, "two").await), (same + 1, other));
     healthy(&desk).await;
@@ -328,7 +328,8 @@ pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     let beat = |offset: i64| {
         let (desk, one) = (desk.clone(), "one".parse().unwrap());
         async move {
-            desk.heartbeat(&agent("one"), NOW, &one, &Heartbeat { revision: 1, clock: NOW + offset }).await.unwrap()
+            let beat = Heartbeat { revision: 1, clock: NOW + offset, tick_age: None };
+            desk.heartbeat(&agent("one"), NOW, &one, &beat).await.unwrap()
         }
     };
     for (offset, may_arm, warned) in
@@ -344,12 +345,42 @@ pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn an_agent_that_hangs_is_not_heard(desk: Desk) {
+    camp(&desk, &generous()).await;
+    book(&desk, "amy", 30, 90).await;
+    acknowledge(&desk, 0).await;
+    let (one, known) = ("one".parse().unwrap(), revision(&desk, "one").await);
+    let beat = async |second: i64, tick_age: Option<i64>| {
+        let now = at(0) + second;
+        let beat = Heartbeat { revision: known, clock: now, tick_age };
+        desk.heartbeat(&agent("one"), now, &one, &beat).await.unwrap()
+    };
+    let is_silent = async |second: i64| {
+        let now = at(0) + second;
+        desk.server(&Caller::Console, now, &one).await.unwrap().is_silent(now)
+    };
+    for (second, age) in [(10, None), (20, Some(1)), (30, Some(60))] {
+        let heard = beat(second, age).await;
+        assert!(heard.may_arm && heard.warning.is_none(), "{age:?}: {heard:?}");
+    }
+    for (second, age) in [(31, 61), (90, 120), (150, 180)] {
+        let heard = beat(second, Some(age)).await;
+        assert!(!heard.may_arm && heard.warning.is_some_and(|why| why.contains("hangs")), "{age}");
+    }
+    assert!(!is_silent(150).await && is_silent(151).await, "it was heard at 30");
+    let notes = desk.doctor(&Caller::Console, at(0) + 151).await.unwrap().notes.join("\n");
+    assert!(notes.contains("the agent of server one was not heard for two minutes"), "{notes}");
+    assert!(beat(160, Some(0)).await.may_arm && !is_silent(160).await);
+    healthy(&desk).await;
+}
+
 pub async fn what_is_open_counts_whatever_its_arming_was_worth(desk: Desk) {
     camp(&desk, &generous()).await;
     let one = "one".parse().unwrap();
     let (first, second) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
     // A heartbeat that was long under way: by it the clock is off, and by the agent's own measure it is not.
-    desk.heartbeat(&agent("one"), at(0), &one, &Heartbeat { revision: 1, clock: at(-1) }).await.unwrap();
+    let late = Heartbeat { revision: 1, clock: at(-1), tick_age: None };
+    desk.heartbeat(&agent("one"), at(0), &one, &late).await.unwrap();
     assert_eq!(report(&desk, 1, &first, Step::Arming, 0).await, Taken::SetAside);
     assert_eq!(report(&desk, 2, &first, Step::Active, 0).await, Taken::Applied);
     assert_eq!(desk.server(&Caller::Console, at(0), &one).await.unwrap().occupant, Some(first.id.clone()));

@@ -85,6 +85,7 @@ scenarios! {
         a_hub_that_went_back_goes_on_above_what_its_agents_have,
         who_has_a_later_booking_is_named_in_the_plan,
         clocks_that_are_off_arm_nothing,
+        an_agent_that_hangs_is_not_heard,
         what_is_open_counts_whatever_its_arming_was_worth,
         a_buffer_that_is_too_short_is_told,
         what_an_agent_forgot_is_quarantined_and_its_server_comes_back,
@@ -138,6 +139,6 @@ async fn state(desk: &Desk, booking: &kubecamp::hub::domain::Booking) -> State {
 async fn acknowledge(desk: &Desk, minute: i64) {
     let server = "one".parse().unwrap();
     let plan = desk.plan_for(&world::agent("one"), at(minute), &server).await.unwrap();
-    let beat = Heartbeat { revision: plan.revision, clock: at(minute) };
+    let beat = Heartbeat { revision: plan.revision, clock: at(minute), tick_age: None };
     desk.heartbeat(&world::agent("one"), at(minute), &server, &beat).await.unwrap();
 }

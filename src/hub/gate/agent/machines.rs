@@ -3,6 +3,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -63,6 +64,11 @@ fn entries(making: &Making) -> MutexGuard<'_, BTreeMap<LabName, u64>> {
 /// What a new machine takes of the disk until its lab is up, at the least; all of its own disk may come to be used.
 const FRESH: u64 = 4 * GIB;
 
+/// How long the private engine may take to start. Its own program gives up after two minutes and clears away what it began;
+/// this counts where that hangs too, or waits for another start that does. Without an end to it nothing could be said to the
+/// holder before the slot's own.
+const START_LIMIT: Duration = Duration::from_secs(180);
+
 /// The snapshot of the last slot's end, for a lab that does not come up any more.
 const SAVED: &str = "kubecamp-saved";
 
@@ -88,7 +94,7 @@ impl Machines {
                     (Some(place), _) => place,
                     (None, Some(at @ EngineAt::Incus(_))) => return Err(at.absent()),
                     (None, _) => {
-                        program.start_engine(&lab).await?;
+                        within(START_LIMIT, program.start_engine(&lab)).await?;
                         place_of(&places, &lab).await?.ok_or_else(|| no_engine(&places))?
                     }
                 };
@@ -195,10 +201,16 @@ impl Machines {
     /// Room for a new lab, before which so many machines go. It is refused where the machines' disk has none: it would fill
     /// it, under those that run too.
     async fn room_for(&self, lab: &LabName, layout: &str, going: usize) -> Result<Room<'_>, Problem> {
-        let _looking = self.looking.lock().await;
         let machines = profile::load(layout).map_or(0, |profile| profile.nodes.len() as u64);
-        // What is wrong with the engine `up` says better.
-        if let Ok(Ground { provider, .. }) = (self.source)(lab.clone()).await
+        // Before it is this one's turn to look: an engine that hangs as it starts must not hold up all the others.
+        let ground = match (self.source)(lab.clone()).await {
+            // `up` would wait for it in vain once more.
+            Err(problem) if problem.code == Code::EngineStart => return Err(problem),
+            // What else is wrong with the engine `up` says better.
+            ground => ground.ok(),
+        };
+        let _looking = self.looking.lock().await;
+        if let Some(Ground { provider, .. }) = ground
             && let Ok(Some(disk)) = provider.space().await
         {
             let making: u64 = entries(&self.making).values().sum();
@@ -218,6 +230,15 @@ impl Machines {
         let restored = machines.iter().map(|m| ground.provider.restore(lab, &m.node, SAVED));
         join_all(restored).await.into_iter().collect()
     }
+}
+
+/// A start of the engine, for so long at most. One that takes longer is dropped, which ends its program.
+async fn within(limit: Duration, start: impl Future<Output = Result<(), Problem>>) -> Result<(), Problem> {
+    let late = |_| {
+        let what = format!("the private machine engine of this server did not start within {} s", limit.as_secs());
+        Err(Problem::new(Code::EngineStart, what).hint("See daemon.log in its folder: data/engine in the gate's home."))
+    };
+    tokio::time::timeout(limit, start).await.unwrap_or_else(late)
 }
 
 /// Whether the disk, of which so much is free of all, has room for so many new machines beside the labs that are `kept`, when

@@ -1,4 +1,11 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -54,13 +61,16 @@ pub async fn serve(
     }
     let (tell, told) = watch::channel(Outgoing::default());
     let (bring, mut brought) = mpsc::channel(16);
-    let courier = link.map(|link| tokio::spawn(courier(link, world, told, bring)));
+    // When the last tick ended, by the boot clock. Apart from what is told: that wakes the courier where it changes.
+    let ticked = Arc::new(AtomicI64::new(world.read_clocks().boot));
+    let courier = link.map(|link| tokio::spawn(courier(link, world, Arc::clone(&ticked), told, bring)));
     let (mut said, mut was_lost) = (BTreeMap::new(), false);
     let ended = loop {
         let wait = match agent.tick().await {
             Ok(wait) => wait,
             Err(halted) => break Err(halted),
         };
+        ticked.store(agent.clocks().boot, Relaxed);
         let ledger = agent.ledger();
         let out = Outgoing {
             revision: ledger.revision,
@@ -115,13 +125,21 @@ fn take(agent: &mut Agent, news: News, was_lost: &mut bool, say: &(dyn Fn(&str) 
 }
 
 /// Asks and tells in turns; new reports go at once while the hub answers.
-async fn courier(link: Link, world: Arc<dyn World>, mut told: watch::Receiver<Outgoing>, bring: mpsc::Sender<News>) {
+async fn courier(
+    link: Link,
+    world: Arc<dyn World>,
+    ticked: Arc<AtomicI64>,
+    mut told: watch::Receiver<Outgoing>,
+    bring: mpsc::Sender<News>,
+) {
     loop {
         let out = told.borrow_and_update().clone();
-        let round = round(&link, &*world, &out, &bring).await;
+        let round = round(&link, &*world, &ticked, &out, &bring).await;
         let answered = round.is_ok();
         let news = round.map_or_else(News::Lost, |()| News::Found);
-        if bring.send(news).await.is_err() {
+        // What an agent that hangs does not take comes anew in the next round: the hub goes on hearing that it hangs.
+        let _ = bring.try_send(news);
+        if bring.is_closed() {
             return;
         }
         let pause = tokio::time::sleep(link.poll);
@@ -142,7 +160,13 @@ async fn courier(link: Link, world: Arc<dyn World>, mut told: watch::Receiver<Ou
     }
 }
 
-async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sender<News>) -> Result<(), Problem> {
+async fn round(
+    link: &Link,
+    world: &dyn World,
+    ticked: &AtomicI64,
+    out: &Outgoing,
+    bring: &mpsc::Sender<News>,
+) -> Result<(), Problem> {
     let before = world.read_clocks();
     let heartbeat = Heartbeat {
         server: link.server.clone(),
@@ -151,6 +175,7 @@ async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sen
         ahead: out.ahead,
         holding: out.holding.clone(),
         came: out.came.clone(),
+        tick_age: Some((before.boot - ticked.load(Relaxed)).max(0)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let answer = link.hub.heartbeat(&heartbeat).await?;
@@ -159,13 +184,13 @@ async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sen
     let took = after.boot - before.boot;
     if took <= 5000 && (after.wall - before.wall - took).abs() < 500 {
         let ahead = ahead_of(before.wall + took / 2, answer.clock);
-        let _ = bring.send(News::Clock { reading: after, ahead }).await;
+        let _ = bring.try_send(News::Clock { reading: after, ahead });
     }
     let mut planned = Ok(());
     if answer.revision != out.revision || out.renew {
         match link.hub.plan().await {
             Ok(plan) => {
-                let _ = bring.send(News::Plan(plan)).await;
+                let _ = bring.try_send(News::Plan(plan));
             }
             // A hub that has none to give is told all the same what became of the slots.
             Err(problem) => planned = Err(problem),
@@ -174,7 +199,7 @@ async fn round(link: &Link, world: &dyn World, out: &Outgoing, bring: &mpsc::Sen
     if !out.queue.is_empty() {
         let events = Events { server: link.server.clone(), events: out.queue.clone() };
         let answer = link.hub.events(&events).await?;
-        let _ = bring.send(News::Acknowledged(answer.accepted)).await;
+        let _ = bring.try_send(News::Acknowledged(answer.accepted));
     }
     planned
 }

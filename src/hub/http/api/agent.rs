@@ -179,7 +179,7 @@ fn step_of(state: SlotState, reason: Option<Reason>) -> Step {
     }
 }
 
-/// That an agent lives, by which plan it works, and what its clock says.
+/// That an agent lives, by which plan it works, and what its clock says. One that hangs counts as not heard.
 #[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = Heartbeat, responses(
     (status = 200, body = HeartbeatAnswer),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -196,7 +196,8 @@ pub(super) async fn heartbeat(
     let came: Vec<_> = beat.came.iter().filter_map(came).collect();
     // Before the agent counts as heard: by then the hub knows who is at work.
     state.desk.came(&session.caller, now, &server, &came).await?;
-    let heard = state.desk.heartbeat(&session.caller, now, &server, &Beat { revision, clock }).await?;
+    let beat = Beat { revision, clock, tick_age: beat.tick_age.map(|age| age / 1000) };
+    let heard = state.desk.heartbeat(&session.caller, now, &server, &beat).await?;
     if let Some(warning) = &heard.warning {
         tracing::warn!(%server, warning, "agent");
     }

@@ -175,6 +175,7 @@ mod tests {
         for (name, field) in [
             ("Events", "events"),
             ("Heartbeat", "holding"),
+            ("Heartbeat", "tick_age"),
             ("HeartbeatAnswer", "clock"),
             ("Accepted", "accepted"),
             ("SignedPlan", "signature"),

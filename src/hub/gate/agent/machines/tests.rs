@@ -308,6 +308,36 @@ async fn labs_that_are_made_at_the_same_moment_do_not_get_the_same_room() {
 }
 
 #[tokio::test]
+async fn an_engine_that_hangs_as_it_starts_holds_up_no_other_lab() {
+    let shelf = Arc::new(Shelf::default());
+    *shelf.free.lock().unwrap() = Some(12);
+    let (hung, other) = (lab_of("kct_a").unwrap(), lab_of("kct_b").unwrap());
+    let (provider, waits) = (Arc::clone(&shelf), hung.clone());
+    let source: Source = Box::new(move |lab: LabName| {
+        let (provider, waits) = (Arc::clone(&provider) as Arc<dyn Provider>, lab == waits);
+        Box::pin(async move {
+            if waits {
+                within(Duration::from_millis(20), std::future::pending()).await?;
+            }
+            Ok::<_, Problem>(Ground { provider, place: None })
+        })
+    });
+    let machines = Machines::of(Arc::clone(&shelf) as Arc<dyn Labs>, source, shelf.ways.0.path().to_owned());
+    let mut late = std::pin::pin!(machines.room_for(&hung, "2x4c8g", 0));
+    tokio::select! {
+        biased;
+        _ = &mut late => panic!("nothing has started"),
+        room = machines.room_for(&other, "2x4c8g", 0) => drop(room.unwrap()),
+        () = std::future::ready(()) => panic!("it is held up"),
+    }
+    let problem = late.await.err().unwrap();
+    assert!(problem.code == Code::EngineStart && problem.what.contains("did not start"), "{problem}");
+    assert!(entries(&machines.making).is_empty(), "what does not begin takes no room");
+    let refused = machines.arm(&slot("1x4c12g")).await.unwrap_err();
+    assert_eq!((refused.code, shelf.did()), (Code::EngineStart, vec![]), "it is not tried twice");
+}
+
+#[tokio::test]
 async fn a_lab_whose_making_was_cut_off_counts_while_it_is_made_again() {
     let shelf = Arc::new(Shelf::default());
     let machines = on(&shelf);

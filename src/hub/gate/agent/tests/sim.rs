@@ -48,7 +48,7 @@ pub struct Server {
     /// Accounts that reach the machines of their labs.
     pub reaching: BTreeSet<String>,
     pub warned: Vec<String>,
-    /// What fails, as `save kct-a`.
+    /// What fails, as `save kct-a`; with `hang`, making an account comes to no end.
     pub broken: BTreeSet<String>,
     /// Effects in order.
     pub did: Vec<String>,
@@ -161,7 +161,9 @@ impl World for Sim {
     }
 
     async fn ensure_account(&self, account: &str) -> Result<(), Problem> {
-        self.does("account", account)
+        self.does("account", account)?;
+        let hangs = self.at().broken.contains("hang");
+        if hangs { std::future::pending().await } else { Ok(()) }
     }
 
     fn remember(&self, _: &str) {}

@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::sim::{Post, slot};
+use super::sim::{Post, Sim, slot};
 use crate::{
     core::{Code, Problem},
     hub::gate::{
@@ -63,4 +63,76 @@ async fn a_hub_that_has_no_plan_to_give_is_told_what_became_of_the_slots() {
     let (served, came) = tokio::join!(serve(post.agent, world, Some(link), &say, &stop), watch);
     served.unwrap();
     came.expect("the hub hears of the slot, and the log of the plan");
+}
+
+/// A hub that notes how long ago the agent's last tick was. Each heartbeat takes ten seconds of the server's time.
+struct Watching {
+    sim: Sim,
+    ages: Mutex<Vec<Option<i64>>>,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl HubLink for Watching {
+    async fn plan(&self) -> Result<SignedPlan, Problem> {
+        Err(Problem::new(Code::GateLink, "there is none to give"))
+    }
+
+    async fn events(&self, events: &Events) -> Result<Accepted, Problem> {
+        Ok(Accepted { accepted: events.events.iter().map(|report| report.seq).max().unwrap_or(0) })
+    }
+
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, Problem> {
+        self.sim.pass(10_000);
+        let mut ages = self.ages.lock().unwrap();
+        ages.push(heartbeat.tick_age);
+        // More than the agent's end of the channel holds.
+        if ages.len() == 40 {
+            self.stop.cancel();
+        }
+        Ok(HeartbeatAnswer { clock: heartbeat.clock, revision: heartbeat.revision })
+    }
+}
+
+/// How long ago the last tick was by each of forty heartbeats.
+async fn ages_of(hangs: bool) -> Vec<i64> {
+    let mut post = Post::new();
+    if hangs {
+        post.sim.at().broken.insert("hang".into());
+        post.plan(1, &[slot("1", "kct-a", 20, 2000)]).unwrap().unwrap();
+    }
+    let stop = CancellationToken::new();
+    let hub = Arc::new(Watching { sim: post.sim.clone(), ages: Mutex::default(), stop: stop.clone() });
+    let link = Link { hub: hub.clone(), poll: Duration::from_millis(5), server: "s1".into() };
+    let world = Arc::new(post.sim.clone());
+    let say = |_: &str| {};
+    let serving = serve(post.agent, world, Some(link), &say, &stop);
+    // One that hangs in a tick hears of no end.
+    let served = async {
+        tokio::select! {
+            served = serving => served.unwrap(),
+            () = stop.cancelled() => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), served).await.expect("heartbeats go on");
+    let ages = hub.ages.lock().unwrap();
+    ages.iter().map(|age| age.expect("each says it")).take(40).collect()
+}
+
+#[tokio::test]
+async fn the_hub_hears_for_how_long_an_agent_hangs() {
+    let ages = ages_of(true).await;
+    assert_eq!(ages, (0..40).map(|beat| beat * 10_000).collect::<Vec<_>>());
+    let ages = ages_of(false).await;
+    assert!(ages.iter().all(|age| *age < 60_000), "{ages:?}");
+}
+
+#[test]
+fn an_agent_that_does_not_say_when_its_last_tick_was_is_understood() {
+    let old = r#"{"server": "s1", "revision": 3, "clock": 1790000000000, "holding": [], "version": "0.1.0"}"#;
+    let mut beat: Heartbeat = serde_json::from_str(old).unwrap();
+    assert_eq!(beat.tick_age, None);
+    assert!(!serde_json::to_string(&beat).unwrap().contains("tick_age"));
+    beat.tick_age = Some(1000);
+    assert_eq!(serde_json::from_str::<Heartbeat>(&serde_json::to_string(&beat).unwrap()).unwrap(), beat);
 }
