@@ -206,3 +206,10 @@ pub fn steps_of(world: &World, on: &str) -> Vec<&'static str> {
     };
     world.changes().into_iter().filter_map(step).collect()
 }
+
+/// The same of the control plane, `admit` in front: it goes beside the others, and comes at any place among them.
+pub fn steps_of_cp(world: &World) -> Vec<&'static str> {
+    let mut steps = steps_of(world, "cp");
+    steps.sort_by_key(|step| *step != "admit");
+    steps
+}

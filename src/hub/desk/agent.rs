@@ -7,8 +7,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, Epoch, HANGS, Health, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan, State,
-            WARN_OFFSET, Window,
+            Booking, BookingId, Epoch, HANGS, Health, PersonId, PlanSlot, SavedLab, Server, ServerId, ServerPlan,
+            State, WARN_OFFSET, Window,
         },
         store::{Listing, Tx},
     },
@@ -213,8 +213,9 @@ impl Desk {
                 may_arm: offset.abs() <= REFUSE_OFFSET && before.health == Health::Healthy && hangs.is_none(),
                 warning: match hangs {
                     Some(age) => Some(format!("the agent of server {server} hangs: it did nothing for {age} s")),
-                    None => (offset.abs() > WARN_OFFSET)
-                        .then(|| format!("the clock of server {server} is {offset} s off")),
+                    None => {
+                        (offset.abs() > WARN_OFFSET).then(|| format!("the clock of server {server} is {offset} s off"))
+                    }
                 },
             })
         })
