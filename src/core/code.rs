@@ -149,6 +149,7 @@ codes! {
     Download = "KC-DOWNLOAD", Bundle, "A download failed.", "Run the command again; it continues where it stopped. Slow link: set mirrors in config.yaml.";
     DownloadDigest = "KC-DOWNLOAD-DIGEST", Bundle, "A download does not have the expected checksum.", "The mirror may be stale or hostile; try another.";
     // Machine
+    EngineHangs = "KC-ENGINE-HANGS", Machine, "The private machine engine began to start, and did not come to an end.", "See the log named; what hangs there, as a disk that does not answer, must be mended first.";
     EngineStart = "KC-ENGINE-START", Machine, "The private machine engine did not start.", "See the log named; kubecamp machine engine stop clears what is half-started.";
     EngineCall = "KC-ENGINE-CALL", Machine, "Incus refused a request.", "See Incus's words above.";
     EngineImage = "KC-ENGINE-IMAGE", Machine, "The node image could not be built.", "See the tool's output above.";

@@ -36,11 +36,19 @@ impl Phase for AdmitWorkers {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         // What users changed in a lab that was there before is looked after by kubeadm init's own step.
+        // Longer than kubeadm init may take, which says more where both come to no end.
         let first = if is_new(view) { CA_STEP } else { INIT };
-        let script =
-            format!("{}{}", sign(view), if is_new(view) { register_early(view) } else { register(view, KUBECTL) });
+        let script = format!(
+            "{}{}",
+            sign(view),
+            if is_new(view) {
+                register_early(view)
+            } else {
+                format!("now() {{\n{}}}\nnow || exit 1\n", register(view, KUBECTL))
+            }
+        );
         let title = "sign the workers' certificates and register them";
-        let step = Step::script("admit", title, Check::Never, script).limit(300).gives(&[&IDENTITIES, &CA]);
+        let step = Step::script("admit", title, Check::Never, script).limit(310).gives(&[&IDENTITIES, &CA]);
         Ok(vec![step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)))])
     }
 }
@@ -84,23 +92,30 @@ fn register(view: &View<'_>, kubectl: &str) -> String {
     let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
     // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts.
     format!(
-        "{kubectl} create --validate=false -f - >/dev/null 2>&1 <<'KC_END' || {kubectl} get node {} -o name >/dev/null || exit 1\n{nodes}KC_END\n",
+        "{kubectl} create --validate=false -f - >/dev/null 2>&1 <<'KC_END' || {kubectl} get node {} -o name >/dev/null || return 1\n{nodes}KC_END\n",
         names(view)
     )
 }
 
-/// The same as soon as the API server of a new lab takes requests, and with it the two maps that kubeadm join reads. kubeadm
+/// The same as soon as the API server of a new lab listens, and with it the two maps that kubeadm join reads. kubeadm
 /// init writes them once more. Until the API server's own roles are made only the super-admin may do anything.
 fn register_early(view: &View<'_>) -> String {
     let conf = "/etc/kubernetes/super-admin.conf";
-    // Looked for without starting kubectl again and again, while kubeadm init runs: it knows why when nothing comes.
+    // Looked for without starting kubectl again and again. The port is open before the API server has found its etcd, and it
+    // may end once more: as long as kubeadm init runs, it is tried again, for that knows why when nothing comes. Each look
+    // says a word that nobody keeps: where nobody hears it any more, this ends with it.
     format!(
         "idle=0; until [ -s {conf} ] && grep -qi ':192B 0*:0000 0A' /proc/net/tcp /proc/net/tcp6 2>/dev/null; do\n\
-         if {}; then idle=$((idle+1)); [ $idle -lt 100 ] || kc_die 'kubeadm init does not run'; else idle=0; fi\n\
-         sleep 0.2; done\n\
-         kubeadm init phase upload-config all --config /etc/kubernetes/kubecamp/init.yaml --kubeconfig {conf} >/dev/null || exit 1\n{}",
-        script::at_rest(),
-        register(view, &format!("kubectl --kubeconfig {conf}"))
+         if {rest}; then idle=$((idle+1)); [ $idle -lt 100 ] || kc_die 'kubeadm init does not run'; else idle=0; fi\n\
+         echo KC-DONE || exit 1; sleep 0.2; done\n\
+         early() {{\n\
+         kubeadm init phase upload-config all --config /etc/kubernetes/kubecamp/init.yaml --kubeconfig {conf} >/dev/null || return 1\n\
+         {register}}}\n\
+         until early; do\n\
+         if {rest}; then early && break; exit 1; fi\n\
+         echo KC-DONE || exit 1; sleep 1; done\n",
+        rest = script::at_rest(),
+        register = register(view, &format!("kubectl --kubeconfig {conf}"))
     )
 }
 
@@ -129,6 +144,31 @@ mod tests {
             assert_eq!(text.contains("super-admin.conf"), early);
             // What users changed in kubeadm's maps is not written over.
             assert_eq!(text.contains("upload-config"), early);
+        }
+    }
+    #[test]
+    fn an_api_server_that_is_slow_is_tried_again_while_kubeadm_init_runs() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let (node, fleet) = ("cp".parse().unwrap(), Default::default());
+        let script = register_early(&View { lab: &lab, node: &node, fleet: &fleet, host: None });
+        for init_runs in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().display().to_string();
+            let step = dir.path().join("step");
+            for (file, text) in [("super-admin.conf", "x"), ("tcp6", " 0: 00000000:192B 00000000:0000 0A 0\n")] {
+                std::fs::write(dir.path().join(file), text).unwrap();
+            }
+            let script = script.replace("/etc/kubernetes/super-admin.conf", &format!("{root}/super-admin.conf"));
+            let script = script.replace("/proc/net", &root).replace(script::LOCKS, &root);
+            std::fs::write(&step, "").unwrap();
+            let sham = format!(
+                "flock() {{ ! {init_runs}; }}; sleep() {{ :; }}; kubectl() {{ cat > {root}/nodes; }}\n\
+                 kubeadm() {{ echo >> {root}/tries; [ \"$(wc -l < {root}/tries)\" -gt 2 ]; }}\n"
+            );
+            let out = std::process::Command::new("sh").arg("-c").arg(format!("{sham}{script}")).output().unwrap();
+            assert_eq!(out.status.success(), init_runs, "{out:?}");
+            let nodes = std::fs::read_to_string(dir.path().join("nodes")).unwrap_or_default();
+            assert_eq!(nodes.contains("name: worker-1"), init_runs, "{nodes}");
         }
     }
 }

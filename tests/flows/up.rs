@@ -62,6 +62,7 @@ async fn every_step_comes_once_and_in_order() {
     let camp = Camp::new();
     let seen = camp.up().await.good();
     assert_eq!(control_plane(&camp), (CONTROL_PLANE.to_vec(), 6));
+    assert_eq!(steps_of(&camp.world, "cp").into_iter().filter(|s| *s == "admit").count(), 1);
     assert_eq!(steps_of(&camp.world, "worker-1"), WORKER);
     assert_eq!(steps_of(&camp.world, "worker-2"), WORKER);
     let when = |on: &str, step: &str| camp.world.when(on, step);

@@ -106,7 +106,7 @@ fn is_away(problem: &Problem) -> bool {
 /// Whether the engine of a lab's machines cannot be had, so that nobody can remove them: it is the user's Incus and does
 /// not answer, or kubecamp's own and does not start.
 fn is_engine_away(problem: &Problem) -> bool {
-    matches!(problem.code, Code::EngineStart | Code::LocalTools)
+    matches!(problem.code, Code::EngineStart | Code::EngineHangs | Code::LocalTools)
 }
 
 /// What stays behind when the lab is forgotten without its engine.

@@ -3,7 +3,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,9 @@ pub struct Engine {
     dir: PathBuf,
     netns: PathBuf,
 }
+
+/// The turn to start or stop an engine: its folder's lock; `None` where there is no folder.
+type Turn = Option<Arc<fs::File>>;
 
 /// What a start has begun.
 struct Begun {
@@ -117,16 +120,16 @@ impl Engine {
         self.check()?;
         fs::create_dir_all(&self.dir)
             .map_err(|e| Problem::new(Code::LocalFile, format!("{} cannot be made", self.dir.display())).because(e))?;
-        let _lock = self.lock().await?;
+        let lock = Some(Arc::new(self.lock().await?));
         let begun = OnceLock::new();
-        self.within(START_LIMIT, &begun, self.begin(report, &begun)).await
+        self.within(START_LIMIT, &begun, &lock, self.begin(report, &begun, &lock)).await
     }
 
-    async fn begin(&self, report: &dyn Report, begun: &OnceLock<Begun>) -> Result<Place, Problem> {
+    async fn begin(&self, report: &dyn Report, begun: &OnceLock<Begun>, lock: &Turn) -> Result<Place, Problem> {
         let incus = self.incus()?;
         if self.daemon().is_none() || incus.server().await.is_err() {
             report.note(&NodeId::here(), &format!("starting the private machine engine in {}", self.dir.display()));
-            self.launch(begun).await?;
+            self.launch(begun, lock).await?;
             self.until_ready(&incus).await?;
         }
         let place = self.place(incus).await?;
@@ -142,6 +145,7 @@ impl Engine {
         &self,
         limit: Duration,
         begun: &OnceLock<Begun>,
+        lock: &Turn,
         start: impl Future<Output = Result<Place, Problem>>,
     ) -> Result<Place, Problem> {
         if let Ok(done) = tokio::time::timeout(limit, start).await {
@@ -154,13 +158,13 @@ impl Engine {
             if begun.joins {
                 end_with_children(self.daemon());
             } else {
-                let cleared = tokio::time::timeout(CLEAR_LIMIT, self.clear()).await;
+                let cleared = tokio::time::timeout(CLEAR_LIMIT, self.clear(lock)).await;
                 left = cleared.unwrap_or_else(|_| Ok(vec!["clearing it away did not end either".to_owned()]))?;
             }
         }
         let (seconds, log) = (limit.as_secs(), self.dir.join("daemon.log").display().to_string());
         let what = format!("the private machine engine did not start within {seconds} s; its log is {log}");
-        Err(Problem::new(Code::EngineStart, what).detail(left))
+        Err(Problem::new(Code::EngineHangs, what).detail(left))
     }
 
     /// The running engine; `None` when it does not run.
@@ -180,7 +184,7 @@ impl Engine {
             return Ok(());
         }
         self.check_root()?;
-        let _lock = if self.dir.exists() { Some(self.lock().await?) } else { None };
+        let lock = if self.dir.exists() { Some(Arc::new(self.lock().await?)) } else { None };
         if let Some(daemon) = self.daemon() {
             report.note(&NodeId::here(), "stopping the machines and their engine");
             self.stop_machines().await;
@@ -190,7 +194,7 @@ impl Engine {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-        let left = self.clear().await?;
+        let left = self.clear(&lock).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -267,15 +271,22 @@ impl Engine {
         locked.await.map_err(|e| failed(std::io::Error::other(e)))?.map_err(failed)
     }
 
-    async fn clear(&self) -> Result<Vec<String>, Problem> {
-        let residue = self.residue();
-        tokio::task::spawn_blocking(move || residue.clear())
+    /// It holds the turn for as long as it goes on, even where nobody waits for its end any more: what it removes could be of
+    /// the next start by then.
+    async fn clear(&self, turn: &Turn) -> Result<Vec<String>, Problem> {
+        let (residue, turn) = (self.residue(), turn.clone());
+        let clear = move || {
+            let left = residue.clear();
+            drop(turn);
+            left
+        };
+        tokio::task::spawn_blocking(clear)
             .await
             .map_err(|e| Problem::new(Code::Internal, "clearing the engine was cut off").because(e))
     }
 
     /// Starts the daemon. Machines that outlived a killed daemon keep running: it joins them in their namespaces.
-    async fn launch(&self, begun: &OnceLock<Begun>) -> Result<(), Problem> {
+    async fn launch(&self, begun: &OnceLock<Begun>, lock: &Turn) -> Result<(), Problem> {
         let program = DAEMONS.iter().find(|p| Path::new(p).exists()).ok_or_else(|| {
             Problem::new(Code::LocalTools, "the program incusd is not installed").detail(["package incus-base"])
         })?;
@@ -283,7 +294,7 @@ impl Engine {
         match (holder, self.daemon()) {
             (Some(_), None) => {}
             // A daemon that runs but does not answer, or machines without the namespaces to join: begin anew.
-            _ => drop(self.clear().await?),
+            _ => drop(self.clear(lock).await?),
         }
         let mut command = Command::new("sh");
         command.arg("-c").arg(START).arg("engine-start").arg(&self.dir).arg(self.netns_name()).arg(program);
@@ -324,7 +335,8 @@ impl Engine {
                     let lines: Vec<_> = text.lines().rev().take(5).map(str::to_owned).collect();
                     let what = format!("incusd ended or does not answer; its log is {}", log.display());
                     let words = lines.into_iter().rev().chain(problem.detail);
-                    return Err(Problem::new(Code::EngineStart, what).detail(words));
+                    let code = if self.daemon().is_some() { Code::EngineHangs } else { Code::EngineStart };
+                    return Err(Problem::new(code, what).detail(words));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -393,8 +405,8 @@ mod tests {
         let begun = OnceLock::new();
         let process = Process::now(script.id().unwrap() as i32);
         begun.get_or_init(|| Begun { script: process, joins: true });
-        let hung = engine.within(Duration::from_millis(1), &begun, std::future::pending()).await.unwrap_err();
-        assert!(hung.code == Code::EngineStart && hung.what.contains("daemon.log"), "{hung}");
+        let hung = engine.within(Duration::from_millis(1), &begun, &None, std::future::pending()).await.unwrap_err();
+        assert!(hung.code == Code::EngineHangs && hung.what.contains("daemon.log"), "{hung}");
         assert!(!script.wait().await.unwrap().success());
         // What it ran writes there too, so this ends with the last of it.
         assert_eq!(out.read_to_string(&mut said).await.unwrap(), 0);
@@ -404,7 +416,7 @@ mod tests {
     async fn what_a_start_says_is_its_own_word() {
         let engine = Engine::new(tempfile::tempdir().unwrap().path());
         let no = async { Err(Problem::new(Code::LocalTools, "no incusd")) };
-        let problem = engine.within(START_LIMIT, &OnceLock::new(), no).await.unwrap_err();
+        let problem = engine.within(START_LIMIT, &OnceLock::new(), &None, no).await.unwrap_err();
         assert_eq!((problem.code, problem.what.as_str()), (Code::LocalTools, "no incusd"));
     }
 }

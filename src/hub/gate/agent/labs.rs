@@ -112,7 +112,12 @@ impl Program {
     /// Starts the private engine, which a restart of the server has ended, with its way out.
     pub async fn start_engine(&self, lab: &LabName) -> Result<(), Problem> {
         let words = ["machine", "engine", "start", "--outbound"];
-        self.run(lab, &words[..if self.outbound { 4 } else { 3 }]).await
+        let hangs = Code::EngineHangs;
+        self.run(lab, &words[..if self.outbound { 4 } else { 3 }]).await.map_err(|problem| {
+            // The program's own word, on which `up` is not tried in vain.
+            let said = problem.detail.iter().any(|line| line.contains(&hangs.to_string()));
+            if said { Problem { code: hangs, ..problem } } else { problem }
+        })
     }
 
     /// Gives the private engine, where it runs, the way out that is configured, or takes it away: it may have been
@@ -390,6 +395,17 @@ mod tests {
         assert_eq!(ran, format!("{first}\n{up}\n{start} --outbound\n{start}\n"));
         let profile = profile::load(dir.path().join("read.yaml").to_str().unwrap()).unwrap();
         assert_eq!((profile.layout.to_string(), profile.mirrors), ("2x4c8g".to_owned(), program.mirrors));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_is_told_from_one_that_does_not_start() {
+        let dir = tempfile::tempdir().unwrap();
+        for code in [Code::EngineHangs, Code::EngineStart] {
+            let then = format!("echo 'error: {code}: it is not there' >&2; exit 6");
+            let problem = program(dir.path(), &then).start_engine(&lab()).await.unwrap_err();
+            let known = if code == Code::EngineHangs { code } else { Code::GateHandOver };
+            assert_eq!(problem.code, known, "{problem}");
+        }
     }
 
     /// As at the first hour of a course on a shared server.

@@ -205,7 +205,7 @@ impl Machines {
         // Before it is this one's turn to look: an engine that hangs as it starts must not hold up all the others.
         let ground = match (self.source)(lab.clone()).await {
             // `up` would wait for it in vain once more.
-            Err(problem) if problem.code == Code::EngineStart => return Err(problem),
+            Err(problem) if problem.code == Code::EngineHangs => return Err(problem),
             // What else is wrong with the engine `up` says better.
             ground => ground.ok(),
         };
@@ -236,7 +236,7 @@ impl Machines {
 async fn within(limit: Duration, start: impl Future<Output = Result<(), Problem>>) -> Result<(), Problem> {
     let late = |_| {
         let what = format!("the private machine engine of this server did not start within {} s", limit.as_secs());
-        Err(Problem::new(Code::EngineStart, what).hint("See daemon.log in its folder: data/engine in the gate's home."))
+        Err(Problem::new(Code::EngineHangs, what).hint("See daemon.log in its folder: data/engine in the gate's home."))
     };
     tokio::time::timeout(limit, start).await.unwrap_or_else(late)
 }

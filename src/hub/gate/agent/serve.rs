@@ -88,10 +88,15 @@ pub async fn serve(
         tokio::select! {
             () = cancel.cancelled() => break Ok(()),
             () = tokio::time::sleep(wait) => {}
-            Some(news) = brought.recv(), if courier.is_some() => match take(&mut agent, news, &mut was_lost, say) {
-                Ok(()) => {}
-                Err(halted) => break Err(halted),
-            },
+            Some(news) = brought.recv(), if courier.is_some() => {
+                // All of it: one for each tick would leave a plan no room where ticks are slow.
+                let mut next = Some(news);
+                let taken = std::iter::from_fn(|| next.take().or_else(|| brought.try_recv().ok()))
+                    .try_for_each(|news| take(&mut agent, news, &mut was_lost, say));
+                if let Err(halted) = taken {
+                    break Err(halted);
+                }
+            }
         }
     };
     if let Some(task) = courier {

@@ -331,10 +331,10 @@ async fn an_engine_that_hangs_as_it_starts_holds_up_no_other_lab() {
         () = std::future::ready(()) => panic!("it is held up"),
     }
     let problem = late.await.err().unwrap();
-    assert!(problem.code == Code::EngineStart && problem.what.contains("did not start"), "{problem}");
+    assert!(problem.code == Code::EngineHangs && problem.what.contains("did not start"), "{problem}");
     assert!(entries(&machines.making).is_empty(), "what does not begin takes no room");
     let refused = machines.arm(&slot("1x4c12g")).await.unwrap_err();
-    assert_eq!((refused.code, shelf.did()), (Code::EngineStart, vec![]), "it is not tried twice");
+    assert_eq!((refused.code, shelf.did()), (Code::EngineHangs, vec![]), "it is not tried twice");
 }
 
 #[tokio::test]
