@@ -36,7 +36,6 @@ impl Phase for AdmitWorkers {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         // What users changed in a lab that was there before is looked after by kubeadm init's own step.
-        // Longer than kubeadm init may take, which says more where both come to no end.
         let first = if is_new(view) { CA_STEP } else { INIT };
         let script = format!(
             "{}{}",
@@ -48,6 +47,7 @@ impl Phase for AdmitWorkers {
             }
         );
         let title = "sign the workers' certificates and register them";
+        // Longer than kubeadm init may take, which says more where both come to no end.
         let step = Step::script("admit", title, Check::Never, script).limit(310).gives(&[&IDENTITIES, &CA]);
         Ok(vec![step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)))])
     }

@@ -66,8 +66,8 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
     let status = engine.status().await;
     let machines = match &done {
         Ok(()) => new_machines(cx, &*journal).await,
-        // Whoever looks for it makes what the engine still lacks.
-        Err(problem) => Err(problem.clone()),
+        // Whoever looks for it makes what the engine still lacks. Who reads events hears why, too.
+        Err(problem) => Err(journal.failure(problem.clone())),
     };
     if !matches!(command, EngineCommand::Status) {
         let changed = (was.running, was.outbound) != (status.running, status.outbound) || was.traces != status.traces;

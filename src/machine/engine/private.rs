@@ -115,7 +115,8 @@ impl Engine {
     /// Starts it unless it runs, with storage and network ready. A half-started one is cleared first.
     ///
     /// # Errors
-    /// `KC-ENGINE-START` where it does not start, or not within two minutes: then what it began is ended.
+    /// `KC-ENGINE-START` where it does not start; `KC-ENGINE-HANGS` where that comes to no end: after two minutes what it
+    /// began is ended. A daemon that does not answer after one runs on; the next start clears it, with its machines.
     pub async fn start(&self, report: &dyn Report) -> Result<Place, Problem> {
         self.check()?;
         fs::create_dir_all(&self.dir)

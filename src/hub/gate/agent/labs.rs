@@ -112,12 +112,7 @@ impl Program {
     /// Starts the private engine, which a restart of the server has ended, with its way out.
     pub async fn start_engine(&self, lab: &LabName) -> Result<(), Problem> {
         let words = ["machine", "engine", "start", "--outbound"];
-        let hangs = Code::EngineHangs;
-        self.run(lab, &words[..if self.outbound { 4 } else { 3 }]).await.map_err(|problem| {
-            // The program's own word, on which `up` is not tried in vain.
-            let said = problem.detail.iter().any(|line| line.contains(&hangs.to_string()));
-            if said { Problem { code: hangs, ..problem } } else { problem }
-        })
+        self.run(lab, &words[..if self.outbound { 4 } else { 3 }]).await
     }
 
     /// Gives the private engine, where it runs, the way out that is configured, or takes it away: it may have been
@@ -177,7 +172,10 @@ impl Program {
         if lines.is_empty() {
             lines = collected(said).await;
         }
-        Err(Problem::new(Code::GateHandOver, format!("{what}: {status}")).detail(lines))
+        // The program's own word, on which nothing else is tried in vain.
+        let hangs = Code::EngineHangs.to_string();
+        let code = if lines.iter().any(|line| line.contains(&hangs)) { Code::EngineHangs } else { Code::GateHandOver };
+        Err(Problem::new(code, format!("{what}: {status}")).detail(lines))
     }
 }
 
@@ -346,6 +344,13 @@ mod tests {
         Program { program: file, home, kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![], keep_labs: 60 }
     }
 
+    /// What a run prints of a problem.
+    fn event_of(problem: Problem) -> String {
+        let run = crate::core::RunId::new("r-1");
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        serde_json::to_string(&Event { run, seq: 1, at, kind: EventKind::Failure { problem } }).unwrap()
+    }
+
     fn lab() -> LabName {
         "gate-amy".parse().unwrap()
     }
@@ -401,7 +406,10 @@ mod tests {
     async fn an_engine_that_hangs_is_told_from_one_that_does_not_start() {
         let dir = tempfile::tempdir().unwrap();
         for code in [Code::EngineHangs, Code::EngineStart] {
-            let then = format!("echo 'error: {code}: it is not there' >&2; exit 6");
+            // As the program tells it: as an event, and on the other way its log's lines, which push the code out of sight.
+            let log = (0..8).map(|n| format!("line {n} of its log"));
+            let line = event_of(Problem::new(code, "incusd does not answer").detail(log));
+            let then = format!("echo '{line}'; for n in 1 2 3 4 5 6 7; do echo $n >&2; done; exit 6");
             let problem = program(dir.path(), &then).start_engine(&lab()).await.unwrap_err();
             let known = if code == Code::EngineHangs { code } else { Code::GateHandOver };
             assert_eq!(problem.code, known, "{problem}");
@@ -434,14 +442,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_says_what_the_run_said() {
         let dir = tempfile::tempdir().unwrap();
-        let problem = Problem::new(Code::VerifyFailed, "CoreDNS is not ready").detail(["0 of 2"]);
-        let event = Event {
-            run: crate::core::RunId::new("r-1"),
-            seq: 1,
-            at: jiff::Timestamp::UNIX_EPOCH,
-            kind: EventKind::Failure { problem },
-        };
-        let line = serde_json::to_string(&event).unwrap();
+        let line = event_of(Problem::new(Code::VerifyFailed, "CoreDNS is not ready").detail(["0 of 2"]));
         let failed = program(dir.path(), &format!("echo '{line}'; printf '\\377\\n'; echo no >&2; exit 8"));
         let told = failed.up(&lab(), "2x4c8g").await.unwrap_err();
         assert_eq!((told.code, told.detail.len()), (Code::GateHandOver, 2), "{told}");

@@ -147,6 +147,10 @@ impl Machines {
         let making = cut_off.then(|| self.take_room(lab, known.nodes().len() as u64));
         let Err(first) = self.labs.up(lab, layout).await else { return Ok(None) };
         drop(making);
+        // Neither a snapshot nor a look at the machines can be had without it.
+        if first.code == Code::EngineHangs {
+            return Err(first);
+        }
         if cut_off {
             return self.begin_anew(slot, lab, layout, &known).await;
         }

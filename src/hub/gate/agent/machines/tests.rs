@@ -16,6 +16,8 @@ struct Shelf {
     labs: Mutex<BTreeMap<LabName, Lab>>,
     /// How often the next `up` fail.
     broken: Mutex<u32>,
+    /// Whether those say that the engine hangs.
+    hangs: Mutex<bool>,
     unwanted: Mutex<bool>,
     /// What is free of the machines' disk, in GiB.
     free: Mutex<Option<u64>>,
@@ -130,7 +132,8 @@ impl Labs for Shelf {
         let mut left = self.broken.lock().unwrap();
         if *left > 0 {
             *left -= 1;
-            return Err(Problem::new(Code::GateHandOver, format!("broken, and {left} to come")));
+            let code = if *self.hangs.lock().unwrap() { Code::EngineHangs } else { Code::GateHandOver };
+            return Err(Problem::new(code, format!("broken, and {left} to come")));
         }
         Ok(())
     }
@@ -223,6 +226,10 @@ async fn a_lab_that_does_not_come_up_goes_back_to_its_snapshot_and_is_never_thro
     machines.arm(&one).await.unwrap();
     let as_it_is = "hand cp although broken, and 0 to come";
     assert_eq!(shelf.did(), ["up 1x4c12g", "restore cp", "up 1x4c12g", as_it_is]);
+    // Without an engine neither a snapshot nor another try helps, and nobody waits for them.
+    (*shelf.hangs.lock().unwrap(), *shelf.broken.lock().unwrap()) = (true, 1);
+    assert_eq!(machines.arm(&one).await.unwrap_err().code, Code::EngineHangs);
+    assert_eq!(shelf.did(), ["up 1x4c12g"]);
     // Unless its holder says so.
     *shelf.unwanted.lock().unwrap() = true;
     machines.arm(&one).await.unwrap();
