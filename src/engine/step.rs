@@ -41,8 +41,8 @@ pub enum Check {
 /// A change as data. Only the engine applies it.
 #[derive(Clone)]
 pub enum Change {
-    /// A script run as root, holding the host's step lock unless the step goes beside. Lines `KC-OUT name=value` become the values that the step
-    /// says it gives; a line that names any other is ordinary output.
+    /// A script run as root, holding the host's step lock unless the step goes beside. Lines `KC-OUT name=value` become the
+    /// values that the step says it gives; a line that names any other is ordinary output.
     Script(String),
     /// Files to be put in place, and a script to run after each, with `$KC_FILE` set.
     Upload {

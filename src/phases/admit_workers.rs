@@ -36,16 +36,12 @@ impl Phase for AdmitWorkers {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         // What users changed in a lab that was there before is looked after by kubeadm init's own step.
-        let first = if is_new(view) { CA_STEP } else { INIT };
-        let script = format!(
-            "{}{}",
-            sign(view),
-            if is_new(view) {
-                register_early(view)
-            } else {
-                format!("now() {{\n{}}}\nnow || exit 1\n", register(view, KUBECTL))
-            }
-        );
+        let (first, registers) = if is_new(view) {
+            (CA_STEP, register_early(view))
+        } else {
+            (INIT, format!("{}register || exit 1\n", register(view, KUBECTL)))
+        };
+        let script = format!("{}{registers}", sign(view));
         let title = "sign the workers' certificates and register them";
         // Longer than kubeadm init may take, which says more where both come to no end.
         let step = Step::script("admit", title, Check::Never, script).limit(310).gives(&[&IDENTITIES, &CA]);
@@ -80,7 +76,7 @@ fn sign(view: &View<'_>) -> String {
     )
 }
 
-/// Makes the workers' Node objects, each with the pod network that its place in the profile gives it: foreseeable, and
+/// A function of the shell, `register`, that makes the workers' Node objects, each with the pod network that its place in the profile gives it: foreseeable, and
 /// flannel finds it when it starts.
 fn register(view: &View<'_>, kubectl: &str) -> String {
     let node = |name: &NodeId| {
@@ -92,7 +88,8 @@ fn register(view: &View<'_>, kubectl: &str) -> String {
     let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
     // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts.
     format!(
-        "{kubectl} create --validate=false -f - >/dev/null 2>&1 <<'KC_END' || {kubectl} get node {} -o name >/dev/null || return 1\n{nodes}KC_END\n",
+        "register() {{\n\
+         {kubectl} create --validate=false -f - >/dev/null 2>&1 <<'KC_END' || {kubectl} get node {} -o name >/dev/null\n{nodes}KC_END\n}}\n",
         names(view)
     )
 }
@@ -105,17 +102,17 @@ fn register_early(view: &View<'_>) -> String {
     // may end once more: as long as kubeadm init runs, it is tried again, for that knows why when nothing comes. Each look
     // says a word that nobody keeps: where nobody hears it any more, this ends with it.
     format!(
-        "idle=0; until [ -s {conf} ] && grep -qi ':192B 0*:0000 0A' /proc/net/tcp /proc/net/tcp6 2>/dev/null; do\n\
+        "{}idle=0; until [ -s {conf} ] && grep -qi ':192B 0*:0000 0A' /proc/net/tcp /proc/net/tcp6 2>/dev/null; do\n\
          if {rest}; then idle=$((idle+1)); [ $idle -lt 100 ] || kc_die 'kubeadm init does not run'; else idle=0; fi\n\
          echo KC-DONE || exit 1; sleep 0.2; done\n\
          early() {{\n\
-         kubeadm init phase upload-config all --config /etc/kubernetes/kubecamp/init.yaml --kubeconfig {conf} >/dev/null || return 1\n\
-         {register}}}\n\
+         kubeadm init phase upload-config all --config /etc/kubernetes/kubecamp/init.yaml --kubeconfig {conf} >/dev/null && register\n\
+         }}\n\
          until early; do\n\
          if {rest}; then early && break; exit 1; fi\n\
          echo KC-DONE || exit 1; sleep 1; done\n",
+        register(view, &format!("kubectl --kubeconfig {conf}")),
         rest = script::at_rest(),
-        register = register(view, &format!("kubectl --kubeconfig {conf}"))
     )
 }
 
@@ -146,6 +143,7 @@ mod tests {
             assert_eq!(text.contains("upload-config"), early);
         }
     }
+
     #[test]
     fn an_api_server_that_is_slow_is_tried_again_while_kubeadm_init_runs() {
         let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::images::before;
 use crate::{
     bundle::{Bundle, Kind, Member},
     core::{PhaseId, Problem, shell::quote},
@@ -106,11 +107,10 @@ impl Phase for Binaries {
         }
         let put = Change::Upload { files, then: verify(&wanted) };
         let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120);
-        let first_worker = view.lab.workers().next().is_some_and(|w| w.name == *view.node);
         let first = Need::After(view.lab.control_plane().name.clone(), install.id.clone());
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),
-            if view.is_control_plane() || first_worker { install } else { install.needs(first) },
+            if view.is_control_plane() || before(view).is_none() { install } else { install.needs(first) },
         ])
     }
 }

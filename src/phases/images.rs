@@ -18,8 +18,8 @@ pub struct Images {
     pub bundle: Arc<Bundle>,
 }
 
-/// The worker whose images come before this one's, whether they all come or not.
-fn before<'a>(view: &View<'a>) -> Option<&'a NodeId> {
+/// The worker whose uploads come before this one's, whether they all come or not; `None` for that worker.
+pub(super) fn before<'a>(view: &View<'a>) -> Option<&'a NodeId> {
     view.lab.workers().map(|w| &w.name).next().filter(|first| *first != view.node)
 }
 

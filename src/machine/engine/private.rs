@@ -121,16 +121,16 @@ impl Engine {
         self.check()?;
         fs::create_dir_all(&self.dir)
             .map_err(|e| Problem::new(Code::LocalFile, format!("{} cannot be made", self.dir.display())).because(e))?;
-        let lock = Some(Arc::new(self.lock().await?));
+        let turn = Some(Arc::new(self.lock().await?));
         let begun = OnceLock::new();
-        self.within(START_LIMIT, &begun, &lock, self.begin(report, &begun, &lock)).await
+        self.within(START_LIMIT, &begun, &turn, self.begin(report, &begun, &turn)).await
     }
 
-    async fn begin(&self, report: &dyn Report, begun: &OnceLock<Begun>, lock: &Turn) -> Result<Place, Problem> {
+    async fn begin(&self, report: &dyn Report, begun: &OnceLock<Begun>, turn: &Turn) -> Result<Place, Problem> {
         let incus = self.incus()?;
         if self.daemon().is_none() || incus.server().await.is_err() {
             report.note(&NodeId::here(), &format!("starting the private machine engine in {}", self.dir.display()));
-            self.launch(begun, lock).await?;
+            self.launch(begun, turn).await?;
             self.until_ready(&incus).await?;
         }
         let place = self.place(incus).await?;
@@ -146,7 +146,7 @@ impl Engine {
         &self,
         limit: Duration,
         begun: &OnceLock<Begun>,
-        lock: &Turn,
+        turn: &Turn,
         start: impl Future<Output = Result<Place, Problem>>,
     ) -> Result<Place, Problem> {
         if let Ok(done) = tokio::time::timeout(limit, start).await {
@@ -159,7 +159,7 @@ impl Engine {
             if begun.joins {
                 end_with_children(self.daemon());
             } else {
-                let cleared = tokio::time::timeout(CLEAR_LIMIT, self.clear(lock)).await;
+                let cleared = tokio::time::timeout(CLEAR_LIMIT, self.clear(turn)).await;
                 left = cleared.unwrap_or_else(|_| Ok(vec!["clearing it away did not end either".to_owned()]))?;
             }
         }
@@ -185,7 +185,7 @@ impl Engine {
             return Ok(());
         }
         self.check_root()?;
-        let lock = if self.dir.exists() { Some(Arc::new(self.lock().await?)) } else { None };
+        let turn = if self.dir.exists() { Some(Arc::new(self.lock().await?)) } else { None };
         if let Some(daemon) = self.daemon() {
             report.note(&NodeId::here(), "stopping the machines and their engine");
             self.stop_machines().await;
@@ -195,7 +195,7 @@ impl Engine {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-        let left = self.clear(&lock).await?;
+        let left = self.clear(&turn).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -287,7 +287,7 @@ impl Engine {
     }
 
     /// Starts the daemon. Machines that outlived a killed daemon keep running: it joins them in their namespaces.
-    async fn launch(&self, begun: &OnceLock<Begun>, lock: &Turn) -> Result<(), Problem> {
+    async fn launch(&self, begun: &OnceLock<Begun>, turn: &Turn) -> Result<(), Problem> {
         let program = DAEMONS.iter().find(|p| Path::new(p).exists()).ok_or_else(|| {
             Problem::new(Code::LocalTools, "the program incusd is not installed").detail(["package incus-base"])
         })?;
@@ -295,7 +295,7 @@ impl Engine {
         match (holder, self.daemon()) {
             (Some(_), None) => {}
             // A daemon that runs but does not answer, or machines without the namespaces to join: begin anew.
-            _ => drop(self.clear(lock).await?),
+            _ => drop(self.clear(turn).await?),
         }
         let mut command = Command::new("sh");
         command.arg("-c").arg(START).arg("engine-start").arg(&self.dir).arg(self.netns_name()).arg(program);
