@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    static TOKEN: Value = Value { name: "token", is_one: |_| true };
+    static TOKEN: Value = Value { name: "token", is_one: |_| true, by_node: false };
 
     fn node(name: &str) -> NodeId {
         name.parse().unwrap()

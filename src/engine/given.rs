@@ -42,8 +42,9 @@ pub(super) fn secrets_of(text: &str) -> impl Iterator<Item = Secret> {
 mod tests {
     use super::*;
 
-    static WORDS: Value = Value { name: "words", is_one: |text| text.split(' ').all(|word| word.starts_with('w')) };
-    static ONE: Value = Value { name: "one", is_one: |text| !text.contains(' ') };
+    static WORDS: Value =
+        Value { name: "words", is_one: |text| text.split(' ').all(|word| word.starts_with('w')), by_node: false };
+    static ONE: Value = Value { name: "one", is_one: |text| !text.contains(' '), by_node: false };
 
     #[test]
     fn lines_are_one_value_where_that_has_its_form() {

@@ -234,7 +234,9 @@ impl<'a> Lane<'a> {
 
     async fn script(&self, step: &Step, text: &str) -> Result<(), Problem> {
         let needed = step.needs.iter().filter_map(|need| match need {
-            Need::Value(from, value) => Some((value.name.to_owned(), self.run.board.value(from, value)?)),
+            Need::Value(from, value) => {
+                Some((value.name.to_owned(), value.share(&self.run.board.value(from, value)?, self.node)))
+            }
             Need::Step(..) | Need::After(..) => None,
         });
         let (given, values) = (Given::default(), needed.collect::<Vec<_>>());

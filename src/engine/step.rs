@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::core::{Blob, Code, NodeId, Problem, Report, StepId};
+use crate::core::{Blob, Code, NodeId, Problem, Report, Secret, StepId};
 
 /// One change on one host, and how to see that it is done.
 #[derive(Clone)]
@@ -110,6 +110,19 @@ pub struct Value {
     pub name: &'static str,
     /// Whether a text has its form; the form leaves no room for what a shell would take for more than a word.
     pub is_one: fn(&str) -> bool,
+    /// Whether it is made of `node=text` words, of which a node is sent its own alone.
+    pub by_node: bool,
+}
+
+impl Value {
+    /// What a node is sent of a value's text.
+    pub(super) fn share(&self, text: &Secret, node: &NodeId) -> Secret {
+        if !self.by_node {
+            return text.clone();
+        }
+        let is_its_own = |word: &&str| word.split_once('=').is_some_and(|(whose, _)| whose == node.as_str());
+        Secret::new(text.expose().split(' ').filter(is_its_own).collect::<Vec<_>>().join(" "))
+    }
 }
 
 impl PartialEq for Value {
@@ -184,5 +197,21 @@ impl Step {
     pub fn fails_as(mut self, code: Code) -> Self {
         self.fails_as = code;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_sent_its_own_words_where_a_value_has_such() {
+        let of = |by_node, node: &str| {
+            let value = Value { name: "keys", is_one: |_| true, by_node };
+            value.share(&Secret::new("a-1=eA== a-10=eQ== a-1=eg=="), &node.parse().unwrap()).expose().to_owned()
+        };
+        assert_eq!(of(true, "a-1"), "a-1=eA== a-1=eg==");
+        assert_eq!((of(true, "a").as_str(), of(true, "a-10").as_str()), ("", "a-10=eQ=="));
+        assert_eq!(of(false, "a"), "a-1=eA== a-10=eQ== a-1=eg==");
     }
 }

@@ -76,8 +76,8 @@ fn sign(view: &View<'_>) -> String {
     )
 }
 
-/// A function of the shell, `register`, that makes the workers' Node objects, each with the pod network that its place in the profile gives it: foreseeable, and
-/// flannel finds it when it starts.
+/// A function of the shell, `register`, that makes the workers' Node objects, each with the pod network that its place in
+/// the profile gives it: foreseeable, and flannel finds it when it starts.
 fn register(view: &View<'_>, kubectl: &str) -> String {
     let node = |name: &NodeId| {
         let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();

@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 use crate::{core::NodeId, engine::Value};
 
 /// By what each worker proves to the API server who it is: `worker-1=PEM worker-2=PEM`, certificate and private key in base64.
-pub(super) static IDENTITIES: Value = Value { name: "identities", is_one: are_identities };
+pub(super) static IDENTITIES: Value = Value { name: "identities", is_one: are_identities, by_node: true };
 
 /// The cluster's CA certificate as one line of base64.
-pub(super) static CA: Value = Value { name: "ca", is_one: is_base64 };
+pub(super) static CA: Value = Value { name: "ca", is_one: is_base64, by_node: false };
 
 /// The addresses of the probes' Services, with spaces between.
-pub(super) static PROBES: Value = Value { name: "probes", is_one: are_addresses };
+pub(super) static PROBES: Value = Value { name: "probes", is_one: are_addresses, by_node: false };
 
 fn are_identities(text: &str) -> bool {
     let is_identity =

@@ -189,6 +189,18 @@ async fn a_hostile_worker_gives_nothing_to_the_others() {
 }
 
 #[tokio::test]
+async fn a_worker_is_sent_its_own_key_alone() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    for (own, other) in [(0, 1), (1, 0)] {
+        let of = |n: usize| IDENTITIES.split(' ').nth(n).unwrap();
+        let sent = camp.host(of(own).split('=').next().unwrap()).link.ran();
+        let count = |text: &str| sent.iter().filter(|run| run.input.contains(text)).count();
+        assert_eq!((count(of(own)), count(of(other))), (1, 0));
+    }
+}
+
+#[tokio::test]
 async fn what_the_control_plane_gives_in_another_form_is_refused_there() {
     let camp = Camp::new();
     let lines = format!("KC-OUT identities={IDENTITIES}\nKC-OUT ca=x|;1e touch /tmp/pwned #\n");

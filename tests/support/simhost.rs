@@ -477,13 +477,18 @@ impl State {
         })
     }
 
+    /// What the control plane has for this worker.
+    fn identity(&self) -> Option<&'static str> {
+        IDENTITIES.split(' ').find(|one| one.split_once('=').is_some_and(|(whose, _)| whose == self.node.as_str()))
+    }
+
     fn effect(&mut self, name: &'static str, body: &str) -> Reply {
         let word_before = |to: &str| {
             let before = body.split_once(&format!(" > {to}")).map_or("", |(before, _)| before);
             before.rsplit("echo ").next().unwrap_or_default().trim_matches('\'').to_owned()
         };
         match name {
-            "join" if !(body.contains(IDENTITIES) && body.contains(CA)) => {
+            "join" if !(self.identity().is_some_and(|own| body.contains(own)) && body.contains(CA)) => {
                 return Reply::fail(
                     1,
                     "error execution phase preflight: couldn't validate the identity of the API Server",
