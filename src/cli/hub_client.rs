@@ -236,11 +236,16 @@ impl HubClient {
     fn unreached(&self, error: reqwest::Error) -> Problem {
         let problem = Problem::new(Code::HubAway, format!("the hub {} does not answer", self.hub));
         let problem = problem.because(error.without_url());
-        // What TLS says of an answer that is none.
-        let plain = problem.detail.iter().any(|line| line.contains("InvalidContentType"));
-        match self.hub.strip_prefix("https://").filter(|_| plain) {
-            Some(name) => problem.hint(format!("It seems to speak plain HTTP: try --hub http://{name}.")),
-            None => problem,
+        let says = |words: &str| problem.detail.iter().any(|line| line.contains(words));
+        match self.hub.strip_prefix("https://") {
+            // What TLS says of an answer that is none.
+            Some(name) if says("InvalidContentType") => {
+                problem.hint(format!("It seems to speak plain HTTP: try --hub http://{name}."))
+            }
+            // What `openssl req -x509` makes unless it is told otherwise.
+            Some(_) if says("CaUsedAsEndEntity") => problem
+                .hint("Its certificate is an authority's own: make one with `basicConstraints=critical,CA:FALSE`."),
+            _ => problem,
         }
     }
 

@@ -556,6 +556,20 @@ fn https_is_served_and_a_renewed_certificate_is_taken() {
     assert_eq!(asked(&ca), 0, "what cannot be read changes nothing");
 }
 
+#[test]
+fn the_certificate_of_an_authority_itself_is_refused_with_a_hint() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let (cert, key) = (at("cert.pem"), at("key.pem"));
+    let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=hub"];
+    let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key, "-out", &cert];
+    assert!(Command::new("openssl").args(kind).args(names).output().unwrap().status.success());
+    let camp = Camp::serve(home, &["--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key]);
+    let refused = camp.run_with(&["login", "--hub", &camp.url, "--hub-ca", &cert, "--link"], "kct_none");
+    assert_eq!(refused.code, 4, "{}", refused.err);
+    assert!(refused.err.contains("CA:FALSE"), "{}", refused.err);
+}
+
 /// What a hub says until it listens, which ends it, or until it ends by itself with this exit code.
 fn serve_once(home: &Path, args: &[&str]) -> (String, Option<i32>) {
     let mut hub = kubecamp(home, args).stderr(Stdio::piped()).spawn().unwrap();
