@@ -60,7 +60,9 @@ impl Wrapper<'_> {
         if let Some(version) = &self.recipe.staging {
             let tree = self.replaced_by(self.recipe.requires[0].0);
             for (module, path) in staged(upstream) {
-                let to = tree.map_or_else(|| format!("{module} {version}"), |tree| quoted(&tree.join(path)));
+                // A copy of the released module is a tree without them.
+                let own = tree.map(|tree| tree.join(path)).filter(|folder| folder.is_dir());
+                let to = own.map_or_else(|| format!("{module} {version}"), |folder| quoted(&folder));
                 all.push((module.to_owned(), to));
             }
         }
@@ -117,9 +119,21 @@ mod tests {
 
     #[test]
     fn a_replaced_tree_brings_its_own_staging_folders() {
-        let text = go_mod(&[("k8s.io/kubernetes", "/home/t/k8s"), ("k8s.io/x", "/home/t/x")]);
-        assert!(text.contains("\tk8s.io/kubernetes => \"/home/t/k8s\"\n"), "{text}");
-        assert!(text.contains("\tk8s.io/api => \"/home/t/k8s/staging/src/k8s.io/api\"\n"), "{text}");
+        let tree = tempfile::tempdir().unwrap();
+        let root = tree.path().to_str().unwrap();
+        for name in ["api", "x"] {
+            fs::create_dir_all(tree.path().join("staging/src/k8s.io").join(name)).unwrap();
+        }
+        let text = go_mod(&[("k8s.io/kubernetes", root), ("k8s.io/x", "/home/t/x")]);
+        assert!(text.contains(&format!("\tk8s.io/kubernetes => \"{root}\"\n")), "{text}");
+        assert!(text.contains(&format!("\tk8s.io/api => \"{root}/staging/src/k8s.io/api\"\n")), "{text}");
         assert!(text.contains("\tk8s.io/x => \"/home/t/x\"\n") && !text.contains("staging/src/k8s.io/x"), "{text}");
+    }
+
+    #[test]
+    fn a_copy_of_the_module_has_no_staging_folders_and_takes_what_was_released() {
+        let tree = tempfile::tempdir().unwrap();
+        let text = go_mod(&[("k8s.io/kubernetes", tree.path().to_str().unwrap())]);
+        assert!(text.contains("\tk8s.io/api => k8s.io/api v0.36.3\n"), "{text}");
     }
 }
