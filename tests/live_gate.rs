@@ -249,7 +249,12 @@ async fn live_gate_a_clock_set_back_lengthens_nothing() {
     let zero = (wall() * 1000.0) as i64;
     let agent = Within::start(&gate, move || {
         let boot = began.elapsed().as_millis() as i64;
-        Reading { wall: zero + boot + set.load(Ordering::SeqCst), boot: boot + 1000, boot_id: "test".into() }
+        Reading {
+            wall: zero + boot + set.load(Ordering::SeqCst),
+            boot: boot + 1000,
+            boot_id: "test".into(),
+            up: boot + 1000,
+        }
     });
     gate.by("the login", starts as f64 + 2.0, |g| g.gets_in("a", Some("cert")));
     ahead.store(-3_600_000, Ordering::SeqCst);
@@ -273,7 +278,7 @@ async fn live_gate_each_warning_comes_to_the_terminal() {
     let zero = (wall() * 1000.0) as i64;
     let agent = Within::start(&gate, move || {
         let boot = began.elapsed().as_millis() as i64 + more.load(Ordering::SeqCst);
-        Reading { wall: zero + boot, boot: boot + 1000, boot_id: "test".into() }
+        Reading { wall: zero + boot, boot: boot + 1000, boot_id: "test".into(), up: boot + 1000 }
     });
     gate.by("the login", starts as f64 + 5.0, |g| g.gets_in("a", Some("cert")));
     let mut command = gate.ssh("a", Some("cert"), &["-tt"], &["exec bash --norc -i"]);

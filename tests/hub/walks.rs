@@ -83,7 +83,12 @@ impl Bare {
 impl World for Bare {
     fn read_clocks(&self) -> Reading {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-        Reading { wall, boot: self.since.elapsed().as_millis() as i64, boot_id: "first".into() }
+        Reading {
+            wall,
+            boot: self.since.elapsed().as_millis() as i64,
+            boot_id: "first".into(),
+            up: self.since.elapsed().as_millis() as i64,
+        }
     }
 
     fn principals(&self) -> Result<BTreeMap<String, String>, Problem> {

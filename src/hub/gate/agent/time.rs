@@ -9,6 +9,9 @@ pub struct Reading {
     pub boot: i64,
     /// Which boot it counts from.
     pub boot_id: String,
+    /// Milliseconds since the server's first process began: less than `boot` where the server is a container, which has
+    /// its own boots but its host's boot clock.
+    pub up: i64,
 }
 
 /// A moment at which wall clock and boot clock were believed.
@@ -118,9 +121,9 @@ fn anchor_of(reading: &Reading) -> Anchor {
     Anchor { wall: reading.wall, boot: reading.boot, boot_id: reading.boot_id.clone(), lost: false }
 }
 
-/// What the wall clock should show at least: after a restart only the time since boot is known to have passed.
+/// What the wall clock should show at least: after a restart only the time since it is known to have passed.
 fn expected(anchor: &Anchor, reading: &Reading) -> i64 {
-    let passed = if anchor.boot_id == reading.boot_id { reading.boot - anchor.boot } else { reading.boot };
+    let passed = if anchor.boot_id == reading.boot_id { reading.boot - anchor.boot } else { reading.up };
     anchor.wall + passed
 }
 
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     fn at(wall: i64, boot: i64, id: &str) -> Reading {
-        Reading { wall, boot, boot_id: id.into() }
+        Reading { wall, boot, boot_id: id.into(), up: boot }
     }
 
     #[test]
@@ -161,6 +164,15 @@ mod tests {
             assert_eq!(line.look(&later), Now { early: 1_500_000, late: 1_500_000 });
             assert!(!line.is_lost(&later) && line.doubt(&later).is_none());
         }
+    }
+
+    #[test]
+    fn a_container_that_restarts_counts_from_its_own_start() {
+        let mut line = Timeline::default();
+        line.look(&at(1_000_000, 46_000_000, "a"));
+        let again = Reading { up: 2_000, ..at(1_003_000, 46_003_000, "b") };
+        assert_eq!(line.look(&again), Now { early: 1_003_000, late: 1_003_000 });
+        assert!(!line.is_lost(&again) && line.doubt(&again).is_none());
     }
 
     #[test]

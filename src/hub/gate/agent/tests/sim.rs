@@ -141,7 +141,12 @@ impl Sim {
 impl World for Sim {
     fn read_clocks(&self) -> Reading {
         let server = self.at();
-        Reading { wall: server.truth() + server.wall_ahead, boot: server.boot, boot_id: server.boot_id.to_string() }
+        Reading {
+            wall: server.truth() + server.wall_ahead,
+            boot: server.boot,
+            boot_id: server.boot_id.to_string(),
+            up: server.boot,
+        }
     }
 
     fn principals(&self) -> Result<BTreeMap<String, String>, Problem> {

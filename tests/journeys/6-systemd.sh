@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# A booked server with systemd as process 1: the agent as its unit, sessions of logind with user managers, and logins in the
+# journal. The server is a machine of the private engine, the hub speaks TLS to it.
+. "$(dirname "$0")/lib.sh"
+[ "$(id -u)" = 0 ] || die "machines need root"
+home=$KUBECAMP_HOME hub=
+rm -rf "$home" && mkdir -p "$home/debs"
+
+clean_up() {
+  [ -z "$hub" ] || kill "$hub" 2>/dev/null
+  kc machine engine stop --yes >/dev/null 2>&1
+  [ -n "${KEEP:-}" ] || rm -rf "$KUBECAMP_HOME"
+}
+give_up() { say "the agent's log:"; on_server 'journalctl -u kubecamp-agent -n 30 --no-pager'; say "the hub's log:"; tail -n 10 "$home/hub.log"; die "$@"; }
+
+say "a server with systemd, and what such servers have"
+ok "a machine" kc --name server machine make --layout 1x4c12g --machines container --allow-undersized --yes --plain || die "no server"
+read -r address netns < <(kc machine list -o json | python3 -c "import json,sys;m=json.load(sys.stdin)[0];print(m['address'],m['netns'])")
+root_key=$home/data/labs/server/key
+near() { nsenter --net="$netns" "$@"; } # at a computer that reaches the server
+plainly=(-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i "$root_key")
+on_server() { near ssh "${plainly[@]}" "root@$address" "$1" </dev/null; }
+# Machines reach no mirror: what the server lacks is fetched here, for its release, and carried there.
+fetch_debs() {
+  local apt=(-o Dir::Etc::SourceList="$home/debs/sources" -o Dir::Etc::SourceParts=- -o Dir::State="$home/debs/state" -o Dir::State::Status="$home/debs/status" -o Dir::Cache="$home/debs")
+  mkdir -p "$home/debs/state/lists/partial" "$home/debs/archives/partial" && on_server 'cat /var/lib/dpkg/status' >"$home/debs/status"
+  apt-get indextargets --format 'deb $(REPO_URI) trixie main' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1 >"$home/debs/sources"
+  apt-get "${apt[@]}" -q update && apt-get "${apt[@]}" -qy --no-install-recommends --download-only install libpam-systemd polkitd tmux cron
+}
+ok "packages of its release" fetch_debs >"$home/apt.out" 2>&1 || { tail -n 5 "$home/apt.out"; die "no packages"; }
+near scp -q "${plainly[@]}" "$home"/debs/archives/*.deb "root@$address:/tmp/" && on_server 'dpkg -i /tmp/cron-daemon*.deb && dpkg -i /tmp/*.deb' >>"$home/apt.out" 2>&1 ||
+  { tail -n 5 "$home/apt.out"; die "packages are not installed"; }
+on_server 'rm /tmp/*.deb; systemctl unmask systemd-logind; systemctl restart systemd-logind polkit' # nodes go without it
+ok "systemd is process 1, logind and cron run" on_server '[ "$(cat /proc/1/comm)" = systemd ] && systemctl is-active systemd-logind && systemctl is-active cron'
+
+say "a hub with TLS, people, and the server enrolled"
+bridge=$(near ip -4 -o route get "$address" | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=hub -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=IP:$bridge" \
+  -keyout "$home/tls.key" -out "$home/tls.crt" 2>/dev/null
+url=https://$bridge:8420
+serve=(--database "sqlite://$home/hub.db")
+near env KUBECAMP_HOME="$home/hub" "$KUBECAMP" hub serve --listen "$bridge:8420" --tls-cert "$home/tls.crt" --tls-key "$home/tls.key" "${serve[@]}" </dev/null 2>"$home/hub.log" & hub=$!
+# as WHO ARGUMENTS...: the program as somebody at a computer that reaches hub and server, away from any terminal
+as() {
+  local who=$1; shift
+  near setsid --wait env KUBECAMP_HOME="$home/$who" KUBECAMP_HUB="$url" KUBECAMP_HUB_CA="$home/tls.crt" "$KUBECAMP" "$@" <"${input:-/dev/null}"
+}
+on() { as "$1" book ssh --identity "$home/$1/key" -- "$2"; } # on WHO LINE: a login in the slot that runs
+wait_for 20 near curl -fs --cacert "$home/tls.crt" "$url/healthz" || die "the hub did not come up: $(cat "$home/hub.log")"
+for who in ann amy bob admin; do mkdir "$home/$who"; ssh-keygen -q -t ed25519 -N '' -f "$home/$who/key" </dev/null; done
+KUBECAMP_HOME=$home/hub "$KUBECAMP" hub admin-link ann "${serve[@]}" >"$home/link" 2>/dev/null
+input=$home/link as ann login --link >/dev/null 2>&1 || die "nobody signs in"
+exits 0 as ann hub course set k8s --title Kubernetes
+exits 0 as ann hub server add one --address "$address" --cores 8 --memory 32GiB --buffer 0
+for who in amy bob; do echo "$who,$who,red,UTC,$(cat "$home/$who/key.pub")"; done >"$home/roster.csv"
+exits 0 as ann hub course import k8s "$home/roster.csv"
+for who in amy bob; do exits 0 as "$who" login --as "$who" --identity "$home/$who/key"; done
+enroll=(--yes --plain hub enroll "root@$address" --server one --hub "$url" --hub-ca "$home/tls.crt" --identity "$root_key" --accept-new-host-keys --admin-key "$home/admin/key.pub")
+ok "enrolled" as ann "${enroll[@]}" || give_up "not enrolled"
+ok "the agent is a unit that runs, and comes up with the server" on_server 'systemctl is-active kubecamp-agent && systemctl is-enabled kubecamp-agent'
+
+# take WHO: books the half hour that runs, for an hour; its id in $ID
+take() {
+  local start; start=$(date -u -d "@$(($(date +%s) / 1800 * 1800))" +%Y-%m-%dT%H:%M:%SZ)
+  as "$1" book new "$start" --for 1h --server one -o json >"$home/booked" 2>"$home/refused" || return 1
+  ID=$(python3 -c "import json;b=json.load(open('$home/booked'));print((b[0] if isinstance(b,list) else b)['id'])")
+}
+is() { [ "$(as ann book ls --all --past -o json | python3 -c "import json,sys;print([b['state'] for b in json.load(sys.stdin) if b['id']=='$1'][0])")" = "$2" ]; }
+came() { python3 -c "import sqlite3,sys;sys.exit(sqlite3.connect('file:$home/hub.db?mode=ro',uri=True).execute('select came is null from bookings where id=?',('$1',)).fetchone()[0])"; }
+# clean WHO: nothing of that account is left on the server, by the system's own word
+clean() {
+  on_server "! pgrep -U $1 && ! loginctl list-sessions --no-legend | grep -w $1 && [ ! -e /var/lib/systemd/linger/$1 ] && [ ! -e /var/spool/cron/crontabs/$1 ] &&
+    ! systemctl is-active user@\$(id -u $1).service user-\$(id -u $1).slice && [ ! -e /run/user/\$(id -u $1) ] && [ ! -e /sys/fs/cgroup/systemd/user.slice/user-\$(id -u $1).slice ]"
+}
+
+say "amy's slot: a session of logind, and all that systemd would keep running for her"
+take amy || give_up "amy cannot book: $(cat "$home/refused")"
+ok "amy is in" wait_for 30 on amy true || give_up "amy is not let in: $(on amy true 2>&1)"
+exits 0 on amy 'echo $XDG_RUNTIME_DIR; loginctl list-sessions --no-legend'
+has '^/run/user/'; has amy
+exits 0 on amy 'systemd-run --user --unit=stays --property=Restart=always sleep 1000 && systemd-run --user --unit=again --on-active=1 --on-unit-active=1 sleep 1'
+exits 0 on amy 'loginctl enable-linger && ls /var/lib/systemd/linger'
+has '^amy$'
+exits 0 on amy 'systemd-run --user --scope --unit=apart setsid -f sleep 1000 >/dev/null 2>&1; setsid -f nohup sleep 1000 >/dev/null 2>&1; tmux -L x new -d "sleep 1000"; echo "* * * * * sleep 1000" | crontab -; touch /tmp/hers /dev/shm/hers'
+ok "it runs on after she logged out" wait_for 5 on_server 'systemctl is-active user@$(id -u amy).service && [ "$(pgrep -c -U amy sleep)" -ge 4 ]'
+ok "an agent that is killed comes back" on_server 'systemctl kill -s KILL --kill-whom=main kubecamp-agent; for i in $(seq 50); do systemctl is-active -q kubecamp-agent && exit 0; sleep 0.1; done; exit 1'
+ok "she is still in" on amy true
+ok "the hub knows that the slot runs" wait_for 15 is "$ID" active
+
+say "the server restarts in the midst of her slot"
+began=$(on_server 'systemctl show -p UserspaceTimestampMonotonic --value')
+on_server 'systemctl reboot' >/dev/null 2>&1
+is_back() { local now; now=$(on_server 'systemctl is-active -q kubecamp-agent && systemctl show -p UserspaceTimestampMonotonic --value') && [ "$now" != "$began" ]; }
+ok "it is back, with the agent" wait_for 60 is_back || give_up "the server did not come back"
+ok "she is let in again" wait_for 30 on amy true || give_up "amy is not let in again"
+exits 0 on amy 'systemd-run --user --unit=stays --property=Restart=always sleep 1000; loginctl enable-linger; tmux -L x new -d "sleep 1000"'
+
+exits 0 as amy book release "$ID"
+ok "she is out within seconds" wait_for 15 on_server '! pgrep -U amy'
+ok "no session, user manager, control group, linger or job is left" wait_for 10 clean amy || on_server 'loginctl list-sessions; loginctl user-status amy; ls /run/user; pgrep -a -U amy'
+ok "proven clean" wait_for 60 is "$ID" 'done' || give_up "the slot does not end"
+ok "her files outside of her home are gone" on_server '[ ! -e /tmp/hers ] && [ ! -e /dev/shm/hers ]'
+
+say "bob's slot: a login that no look at the processes can have seen counts, by the journal"
+wait_for 60 take bob || give_up "bob cannot book: $(cat "$home/refused")"
+ok "the door is open" wait_for 30 on_server '[ -s /etc/kubecamp-gate/principals/bob ]' || give_up "bob is not let in"
+on_server 'systemctl stop kubecamp-agent'
+exits 0 on bob true
+on_server 'loginctl terminate-user bob; systemctl stop user@$(id -u bob).service' >/dev/null 2>&1
+ok "he is gone, and the hub does not know of him" wait_for 10 on_server '! pgrep -U bob' && ! came "$ID" || give_up "it shows nothing"
+on_server 'systemctl start kubecamp-agent'
+ok "the hub heard of it" wait_for 20 came "$ID" || give_up "the login was missed"
+on amy true >/dev/null 2>&1 && { say "FAILED: amy is in without a slot"; bad=$((bad + 1)); } || say "ok: amy is not let in"
+exits 0 as bob book release "$ID"
+ok "proven clean" wait_for 60 is "$ID" 'done' || give_up "the slot does not end"
+ok "nothing of bob is left" clean bob
+
+say "the gate is taken off"
+exits 0 as ann --yes --plain hub unenroll "root@$address" --server one --identity "$root_key"
+exits 0 on_server '[ ! -e /var/lib/kubecamp-gate ] && ! systemctl cat kubecamp-agent 2>/dev/null && ! systemctl list-units --all --no-legend | grep kubecamp-agent'
+finish
