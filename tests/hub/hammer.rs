@@ -288,12 +288,13 @@ pub async fn a_server_goes_in_a_busy_hour(desk: &Desk) {
     }
     let one: ServerId = "one".parse().unwrap();
     for n in 0..ROUNDS {
-        let from = n * 240;
-        desk.book(&who("dan"), NOW, None, &wish(Some("one"), from, from + 60)).await.unwrap();
+        // Within a day, for which it is moved at once.
+        let from = n * 120;
+        desk.book(&who("dan"), NOW, None, &wish(Some("one"), from, from + 30)).await.unwrap();
         desk.set_health(&Caller::Console, NOW, None, &one, Health::Away, "new disk").await.unwrap();
         let tasks: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let (desk, wanted) = (desk.clone(), wish(None, from + 90, from + 150));
+                let (desk, wanted) = (desk.clone(), wish(None, from + 60, from + 90));
                 tokio::spawn(async move { desk.book(&who(&format!("s{client}")), NOW, None, &wanted).await })
             })
             .collect();

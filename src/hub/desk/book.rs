@@ -53,6 +53,10 @@ impl Desk {
             if let Some(refusal) = self.refused_at_once(caller, now, key, wish).await? {
                 return Err(refusal);
             }
+            // A teacher's reason goes past the waitlist as past other rules.
+            if wish.reason.is_none() && self.ask_who_waits(now, wish.window).await? {
+                continue;
+            }
             let turn = self.turn.wait().await;
             // Once is enough: nobody shall look for ever while others book.
             if looked || self.turn.booked() == seen {

@@ -15,6 +15,8 @@ const TOLD: i64 = 3;
 const _: () = assert!(TOLD < LEAST_POLL.cast_signed());
 /// So long after its end a slot that nobody here saw begin waits for its agent to be heard, seconds.
 const AWAITED: i64 = 86_400;
+/// A slot takes a place from who waits for another time by its server's buffer only, which is no longer than this, seconds.
+const BESIDE: i64 = 86_400;
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
@@ -61,6 +63,21 @@ impl Desk {
             Err(problem) if matches!(problem.code, Code::BookStale | Code::BookState) => Ok(false),
             outcome => outcome,
         }
+    }
+
+    /// Asks those who wait for a time before somebody else books it; whether anybody was asked. What has just come free is
+    /// theirs, and not of who is quicker than the clerk.
+    pub(super) async fn ask_who_waits(&self, now: Epoch, window: Window) -> Result<bool, Problem> {
+        let waits =
+            Listing { state: Some(State::Waitlisted), within: Some(window.wider(BESIDE)), ..Listing::default() };
+        if self.store.read(now).await?.bookings(&waits).await?.is_empty() {
+            return Ok(false);
+        }
+        let mut asked = false;
+        for waiting in self.waitlist(now).await? {
+            asked |= self.offer(now, &waiting).await?;
+        }
+        Ok(asked)
     }
 
     /// Who waits for a place that is free now, in the order in which they are asked.

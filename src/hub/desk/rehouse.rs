@@ -24,8 +24,11 @@ use crate::{
 };
 
 /// A booking whose server is out of use is moved to another one when it starts within this, seconds: the server may be
-/// back by then. The next one of each server at once, and what lies in a maintenance.
+/// back by then, and has its holder's saved lab. What lies in a maintenance is moved at once.
 const AHEAD: i64 = 24 * 3600;
+
+/// A note that would be longer than so many bytes says only why the booking was moved last.
+const LONGEST_NOTE: usize = 400;
 
 /// Why a booking cannot take place where it is, and what is free instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -83,6 +86,17 @@ fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
     }
 }
 
+/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short.
+fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
+    match (&b.note, reason) {
+        (Some(before), Some(reason)) if before.len() + reason.len() < LONGEST_NOTE => {
+            Some(format!("{before}; {reason}"))
+        }
+        (_, Some(reason)) => Some(reason.to_owned()),
+        (before, None) => before.clone(),
+    }
+}
+
 impl Desk {
     /// Bookings about which something can be done now, by start: their server does not take them, and there is another or
     /// their holder was not told yet; or it takes them again, and their holder believes that it does not.
@@ -94,7 +108,6 @@ impl Desk {
         }
         let servers: BTreeMap<ServerId, Server> = tx.servers().await?.into_iter().map(|s| (s.id.clone(), s)).collect();
         let closed = tx.maintenance(Window { starts: now, ends: Epoch::LAST }).await?;
-        let mut seen = BTreeSet::new();
         all.retain(|b| {
             let Some(server) = b.server.as_ref().and_then(|id| servers.get(id)) else { return false };
             let Some(why) = why_not(server, &closed, b, now) else { return is_relieved(b, now) };
@@ -102,11 +115,10 @@ impl Desk {
             if b.refused.as_ref() == Some(&why) {
                 return b.window.starts <= now;
             }
-            let next = seen.insert(&server.id);
             // Work that was announced takes place: whom it concerns hears of it early, and is looked at once more when it
             // is near.
             let announced = server.health == Health::Healthy && untold(b);
-            next || announced || b.window.starts < now + AHEAD
+            announced || b.window.starts < now + AHEAD
         });
         let mut found = vec![];
         for b in all {
@@ -175,7 +187,7 @@ impl Desk {
             tx.lock_person(&before.person).await?;
             rules::not_twice(&mut tx, &before.person, to.window, Some(id)).await?;
             let next = moved(&before, &tx.server(&to.server).await?, place, to.window);
-            let next = Booking { note: edit.reason.clone(), ..next };
+            let next = Booking { note: noted(&before, edit.reason.as_deref()), ..next };
             let after = tx.change_booking(&before, next, who, "booking.move", edit.reason.clone()).await?;
             tx.hold(&before, before.window.starts).await?;
             Ok(after)
@@ -253,7 +265,7 @@ async fn rehouse(tx: &mut Tx, id: &BookingId) -> Result<bool, Problem> {
     let Some(why) = why_stuck(tx, &b).await? else { return relieve(tx, id, &old).await.map(|()| false) };
     if let Some((server, place)) = refuge(tx, &b, &why).await? {
         let reason = format!("{why}; moved to {}", server.id);
-        let next = Booking { note: Some(reason.clone()), ..moved(&b, &server, place, b.window) };
+        let next = Booking { note: noted(&b, Some(&reason)), ..moved(&b, &server, place, b.window) };
         let after = tx.change_booking(&b, next, Who::Clerk, "clerk.move", Some(reason.clone())).await?;
         tx.hold(&b, b.window.starts).await?;
         let payload = json!({ "booking": after, "from": old, "note": reason });

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     core::Problem,
-    hub::domain::{Booking, Epoch, Occurrence, SeriesId, Weekly},
+    hub::domain::{Booking, Epoch, Occurrence, SeriesId, Weekly, Window},
 };
 
 /// A wish for the same slot each week.
@@ -46,6 +46,10 @@ impl Desk {
         let first = wish.first.stated()?.into_owned();
         let wish = &WeeklyRequest { first, weekly: wish.weekly.clone() };
         let series = SeriesId::from_random(rand::random());
+        let (first, last) = (weeks.iter().map(|w| w.window.starts).min(), weeks.iter().map(|w| w.window.ends).max());
+        if let (Some(starts), Some(ends), None) = (first, last, &wish.first.reason) {
+            self.ask_who_waits(now, Window { starts, ends }).await?;
+        }
         let outcome = async {
             transact_once!(self, caller, now, key, ("weekly", wish), |tx| {
                 // All at first: whoever holds a person and a group never waits for a server.

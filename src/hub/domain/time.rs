@@ -141,6 +141,12 @@ impl Window {
         (starts < ends).then_some(Self { starts, ends })
     }
 
+    /// The window with `seconds` more at its start and at its end.
+    #[must_use]
+    pub fn wider(self, seconds: i64) -> Self {
+        Self { starts: self.starts - seconds, ends: self.ends + seconds }
+    }
+
     /// The window with `seconds` more at its end.
     #[must_use]
     pub fn longer(self, seconds: i64) -> Self {

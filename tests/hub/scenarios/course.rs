@@ -55,6 +55,27 @@ pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn nobody_is_quicker_than_who_waits(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let week = 7 * 1440;
+    let (soon, later) = (book(&desk, "dan", 240, 300).await, book(&desk, "dan", 240 + week, 300 + week).await);
+    let bob = desk.wait(&who("bob"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(None, 240 + week, 300 + week)).await.unwrap();
+    desk.cancel(&who("dan"), at(1), None, &soon.id, &Edit::default()).await.unwrap();
+    // No clerk came by since.
+    let quick = desk.book(&who("cem"), at(1), None, &wish(Some("one"), 240, 300)).await.unwrap_err();
+    assert_eq!(quick.problem.code, Code::BookConflict);
+    assert_eq!(state(&desk, &bob).await, State::Offered);
+    // What nobody waits for can be had beside it.
+    desk.book(&who("cem"), at(1), None, &wish(Some("one"), 330, 390)).await.unwrap();
+
+    desk.cancel(&who("dan"), at(2), None, &later.id, &Edit::default()).await.unwrap();
+    let own = desk.book(&who("amy"), at(2), None, &wish(None, 240 + week, 300 + week)).await.unwrap_err();
+    assert_eq!(own.problem.code, Code::BookOwn, "she has an offer to say yes to: {}", own.problem);
+    assert_eq!(state(&desk, &amy).await, State::Offered);
+    healthy(&desk).await;
+}
+
 pub async fn offers_keep_to_labels_and_quotas(desk: Desk) {
     camp(&desk, &Policy { person_hours: 2, ..generous() }).await;
     server_with(&desk, "gpu", Mode::Exclusive, 8, 32, &["gpu"]).await;

@@ -206,7 +206,7 @@ fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
     let (mut lines, ahead) = (vec![], how_many([State::Booked, State::Delayed]));
     if ahead > 0 {
         let ahead = count(ahead as u64, "booking");
-        let when = "the next at once and the others a day before";
+        let when = "what begins within a day at once and the others a day before";
         lines.push(format!("Ahead on {server}: {ahead}. The hub moves {when}, to {ELSEWHERE}."));
     }
     let running = how_many([State::Arming, State::Active]);
