@@ -1,6 +1,10 @@
 use std::{env, path::PathBuf, sync::Arc};
 
-use super::{ask::Terminal, output, store::Store};
+use super::{
+    ask::Terminal,
+    output,
+    store::{Login, Store},
+};
 use crate::{
     core::{NodeId, Problem, Problems},
     inventory::HostEntry,
@@ -8,17 +12,13 @@ use crate::{
     transport::{HostKeyPolicy, Identity, Keyring, SshTarget, Unknown, ssh},
 };
 
-/// What the command line says about connecting.
+/// How to connect, by the command line and what the lab remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Connect {
-    /// Private key to offer first.
-    pub identity: Option<PathBuf>,
+    /// How to log in.
+    pub login: Login,
     /// Record unknown host keys without asking.
     pub accept_new_host_keys: bool,
-    /// An ssh_config file other than the user's.
-    pub ssh_config: Option<PathBuf>,
-    /// A host to pass through.
-    pub jump: Option<String>,
 }
 
 /// How to log in to the hosts that the user named; every problem of every host at once.
@@ -45,15 +45,15 @@ async fn of_host(
     connect: &Connect,
     keyring: &Arc<Keyring>,
 ) -> Result<SshTarget, Problem> {
-    let resolver = ssh::Resolver { config: connect.ssh_config.clone(), ..Default::default() };
+    let resolver = ssh::Resolver { config: connect.login.ssh_config.clone(), ..Default::default() };
     let resolved = resolver.resolve(&entry.to_string()).await?;
     resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
     let mut target = resolved.target;
-    let named = entry.identity.as_ref().or(connect.identity.as_ref()).map(|file| Identity::File(expand(file)));
+    let named = entry.identity.as_ref().or(connect.login.identity.as_ref()).map(|file| Identity::File(expand(file)));
     target.identities.splice(0..0, named.clone());
-    if connect.jump.as_deref() == Some("none") {
+    if connect.login.jump.as_deref() == Some("none") {
         target.jump.clear();
-    } else if let Some(jump) = entry.jump.as_ref().or(connect.jump.as_ref()) {
+    } else if let Some(jump) = entry.jump.as_ref().or(connect.login.jump.as_ref()) {
         let resolved = resolver.resolve(jump).await?;
         resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
         let mut gate = resolved.target;
@@ -114,10 +114,11 @@ mod tests {
     use super::*;
     use crate::inventory::Spec;
 
-    async fn of(config: &str, host: &str, connect: Connect) -> SshTarget {
+    async fn of(config: &str, host: &str, login: Login) -> SshTarget {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config"), config).unwrap();
-        let connect = Connect { ssh_config: Some(dir.path().join("config")), ..connect };
+        let login = Login { ssh_config: Some(dir.path().join("config")), ..login };
+        let connect = Connect { login, ..Connect::default() };
         let entry = host.parse::<Spec>().unwrap().into();
         let store = Store::of(Path::new("/labs"), &"lab".parse().unwrap());
         of_host(&store, &entry, &connect, &Arc::default()).await.unwrap()
@@ -142,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_jump_host_is_what_ssh_config_says_of_it() {
-        let jump = Connect { jump: Some("gate".into()), ..Connect::default() };
+        let jump = Login { jump: Some("gate".into()), ..Login::default() };
         let target = of(CONFIG, "inner", jump.clone()).await;
         assert_eq!(target.name(), "root@192.0.2.7");
         let hops: Vec<_> = target.jump.iter().map(|h| (h.address.as_str(), h.port)).collect();
@@ -159,10 +160,10 @@ mod tests {
         }
         assert!(!known(&target.jump[1]).0.contains(&"/known/inner".into()), "another host's file is not the gate's");
 
-        let none = Connect { jump: Some("none".into()), ..Connect::default() };
+        let none = Login { jump: Some("none".into()), ..Login::default() };
         assert!(of(CONFIG, "inner", none).await.jump.is_empty(), "as with ssh -J none");
 
-        let target = of(CONFIG, "inner", Connect { identity: Some("/keys/mine".into()), ..jump }).await;
+        let target = of(CONFIG, "inner", Login { identity: Some("/keys/mine".into()), ..jump }).await;
         let (mine, gate) = (Path::new("/keys/mine"), Path::new("/keys/gate"));
         assert_eq!(keys(&target), [mine, Path::new("/keys/inner")]);
         assert_eq!(keys(&target.jump[1]), [mine, gate], "a named key comes first, the gate's own after it");
@@ -171,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_of_ipv6_needs_no_port() {
         for host in ["root@2001:db8::1", "root@[2001:db8::1]", "root@[2001:db8::1]:2222"] {
-            let target = of("", host, Connect::default()).await;
+            let target = of("", host, Login::default()).await;
             let port = if host.ends_with("2222") { 2222 } else { 22 };
             assert_eq!((target.address.as_str(), target.port), ("2001:db8::1", port));
         }

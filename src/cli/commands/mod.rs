@@ -225,8 +225,7 @@ fn with_log(problems: Problems, journal: &Journal) -> Problems {
 impl Connect {
     /// What the flags say, and where they are silent what `up` was told.
     fn of(flags: &ConnectArgs, told: &Login) -> Self {
-        let Login { identity, jump, ssh_config } = Login::of(flags, Some(told));
-        Self { identity, accept_new_host_keys: flags.accept_new_host_keys, ssh_config, jump }
+        Self { login: Login::of(flags, Some(told)), accept_new_host_keys: flags.accept_new_host_keys }
     }
 }
 
