@@ -12,7 +12,7 @@ use crate::{
     core::Problem,
     hub::{
         desk::WeekServer,
-        domain::{Booking, Epoch, Health, Server, State, Window},
+        domain::{Booking, Epoch, Health, Server, State, Window, full_times},
     },
 };
 
@@ -196,7 +196,7 @@ fn without(windows: Vec<Window>, others: &[Window]) -> Vec<Window> {
     left
 }
 
-/// When at least one place can be had: open, no work, not over, not too far ahead, with the buffer after it.
+/// When some lab can be had: open, no work, not over, not too far ahead, with a place, room, and the buffer after it.
 fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
     // Of several courses each has a notice of its own.
     let theirs = eyes.courses.iter().filter(|course| !eyes.teacher && of.server.is_for(&course.id));
@@ -210,32 +210,7 @@ fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
         .collect();
     work.sort();
     open = without(open, &work);
-    without(open, &full(of))
-}
-
-/// When every place is taken. A booking that would begin so late that its own buffer does not fit is taken care of by
-/// counting each busy time from a buffer before its start.
-fn full(of: &WeekServer) -> Vec<Window> {
-    let buffer = of.server.buffer;
-    let mut edges: Vec<(Epoch, i32)> = vec![];
-    for booking in of.bookings.iter().filter(|b| b.state.is_live()) {
-        edges.push((Epoch((booking.window.starts.0 - buffer).max(0)), 1));
-        edges.push((booking.busy_until, -1));
-    }
-    // An end before a start of the same moment: half-open windows do not overlap there.
-    edges.sort();
-    let (mut taken, mut since, mut found): (i32, _, Vec<Window>) = (0, None, vec![]);
-    let places = i32::try_from(of.places.max(1)).unwrap_or(i32::MAX);
-    for (at, change) in edges {
-        taken += change;
-        match since {
-            None if taken >= places => since = Some(at),
-            Some(from) if taken < places => {
-                found.extend(Window::new(from, at).ok());
-                since = None;
-            }
-            _ => {}
-        }
-    }
-    found
+    let held = of.bookings.iter().filter(|b| b.state.is_live());
+    let held: Vec<_> = held.map(|b| (b.place.unwrap_or(0), b.busy(), b.layout)).collect();
+    without(open, &full_times(&of.server, &held))
 }

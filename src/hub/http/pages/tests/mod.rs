@@ -1,5 +1,7 @@
 //! Weeks and pages from made-up servers: what is shown, escaped, and how fast.
 
+mod courses;
+
 use super::{
     actions::Instead,
     draw,
