@@ -13,7 +13,7 @@ use russh::keys::{Certificate, HashAlg, PublicKey};
 
 use super::{
     served::Hub,
-    world::{NOW, at, book, healthy, new_server, who, wish},
+    world::{NOW, at, book, generous, healthy, new_server, who, wish},
 };
 
 /// Somebody who is signed in with a cookie.
@@ -344,6 +344,19 @@ async fn a_teacher_books_for_anybody_and_for_themself() {
     assert_eq!(other.status(), StatusCode::SEE_OTHER);
     hub.desk.put_course(&Caller::Console, NOW, &"net".parse().unwrap(), "N", &Policy::default(), None).await.unwrap();
     assert!(tea.page("/").await.contains("<option value=\"\">the one they are in</option>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teacher_sees_all_that_somebody_has_ahead() {
+    let hub = Hub::with(&Policy { horizon: 366, ..generous() }, 0).await;
+    for day in [1, 40, 300] {
+        book(&hub.desk, "amy", day * 1440, day * 1440 + 60).await;
+    }
+    let shown = Browser::sign_in(&hub, "tea").await.page("/teacher").await;
+    for row in ["amy <small>", "red <small>"] {
+        let row = shown.split(&format!("<th scope=\"row\">{row}")).nth(1).and_then(|rest| rest.split("</tr>").next());
+        assert!(row.unwrap().ends_with("<td>3</td><td>0</td>"), "{row:?}");
+    }
 }
 
 const TEXTS: &[&str] = &[
