@@ -359,6 +359,23 @@ async fn a_teacher_sees_all_that_somebody_has_ahead() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_does_something_unknown_books_nothing() {
+    let hub = Hub::start().await;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let form = |act: &'static str| {
+        [("server", "one"), ("start", "2026-11-24T14:00"), ("end", "2026-11-24T15:00"), ("act", act)]
+    };
+    for act in ["bad", "Book", "book "] {
+        let refused = amy.post("/book", &form(act)).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{act}");
+        let text = refused.text().await.unwrap();
+        assert!(text.contains("KC-HUB-INVALID") && text.contains("value=\"2026-11-24T14:00\""), "{act}: {text}");
+    }
+    assert!(hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap().is_empty());
+    assert_eq!(amy.post("/book", &form("")).await.status(), StatusCode::SEE_OTHER);
+}
+
 const TEXTS: &[&str] = &[
     "",
     "one",

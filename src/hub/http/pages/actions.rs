@@ -50,10 +50,12 @@ pub(super) async fn book(
     let visit = Visit::of(&state, &session, &headers, "/").await?;
     let (desk, caller, now) = (&state.desk, &visit.caller, visit.now);
     let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
-    let outcome = match form.request(&visit.civil) {
-        Err(problem) => Err(Refusal::from(problem)),
-        Ok(wish) if form.act == "wait" => desk.wait(caller, now, once, &wish).await.map_err(Refusal::from),
-        Ok(wish) => desk.book(caller, now, once, &wish).await,
+    let outcome = match (form.request(&visit.civil), form.act.as_str()) {
+        (Err(problem), _) => Err(Refusal::from(problem)),
+        (Ok(wish), "wait") => desk.wait(caller, now, once, &wish).await.map_err(Refusal::from),
+        // A form that names no button is one that was sent without any.
+        (Ok(wish), "book" | "") => desk.book(caller, now, once, &wish).await,
+        (Ok(_), _) => Err(Refusal::from(Problem::new(Code::HubInvalid, "a form can book or wait"))),
     };
     match outcome {
         Ok(booking) => Ok(go(&format!("/?from={}#slots", visit.civil.zone.date(booking.window.starts)))),

@@ -32,7 +32,7 @@ pub struct WishForm {
     pub person: String,
     /// A teacher's reason to go past the rules.
     pub reason: String,
-    /// `book` or `wait`.
+    /// `book` or `wait`; empty is `book`.
     pub act: String,
     /// The idempotency key: a second click is the same booking.
     pub once: String,
