@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{Civil, Words, week::health_key};
+use super::{super::certificate::is_usable, Civil, Words, week::health_key};
 use crate::hub::{
     desk::Caller,
     domain::{Beginning, Booking, Epoch, Policy, SavedLab, Server, State},
@@ -47,7 +47,7 @@ pub struct Slot {
     pub lab: Option<String>,
     /// What can be done.
     pub can: Can,
-    /// How to get in; none when it has no server or is over.
+    /// How to get in; none while nobody is let in by it: it is an offer, waits, or is over.
     pub connect: Option<Connect>,
 }
 
@@ -119,7 +119,7 @@ impl Slot {
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),
             can: can(booking, policy, own, see),
-            connect: server.filter(|_| booking.state.is_live() && own).map(|_| connect(booking)),
+            connect: server.filter(|_| is_usable(booking) && own).map(|_| connect(booking)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Weeks and pages from made-up servers: what is shown, escaped, and how fast.
 
 mod courses;
+mod slots;
 
 use super::{
     actions::Instead,
