@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{super::certificate::is_usable, Civil, Words, week::health_key};
+use super::{super::certificate::is_usable, Civil, Words, refusals::noted, week::health_key};
 use crate::hub::{
     desk::Caller,
     domain::{Beginning, Booking, Epoch, Policy, SavedLab, Server, State},
@@ -114,7 +114,7 @@ impl Slot {
             state: booking.state.to_string(),
             state_text: words.get(state_key(booking.state)).to_owned(),
             countdown: countdown(booking, see),
-            note: booking.note.as_ref().map(|note| see.civil.zone.told(note)),
+            note: booking.note.as_ref().map(|note| noted(&see.civil.zone.told(note), see.civil.lang)),
             moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),

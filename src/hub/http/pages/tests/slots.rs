@@ -22,3 +22,16 @@ fn only_what_lets_somebody_in_says_how_to_connect() {
         }
     }
 }
+
+#[test]
+fn why_a_slot_was_moved_is_told_in_the_viewers_language() {
+    let note = Some("server two is away: fan; moved to one".into());
+    let moved = Booking { note, moves: 1, ..booking(1, "amy", at("2026-11-23T09:00:00Z"), 60) };
+    for (lang, told) in [
+        (Lang::En, "Note: server two is away: fan; moved to one<"),
+        (Lang::Zh, "备注： 服务器 two 目前不可用：fan；已移至 one。<"),
+    ] {
+        let text = shown(&moved, lang);
+        assert!(text.contains(told), "{text}");
+    }
+}
