@@ -25,6 +25,8 @@ pub struct Row {
     pub lanes: u32,
     /// Why it takes nobody.
     pub health: Option<String>,
+    /// That it is for none of the viewer's courses, so that nothing of it is shown as free.
+    pub others: Option<&'static str>,
     /// What fills its day, by start.
     #[serde(skip)]
     pub items: Vec<Item>,
@@ -96,6 +98,7 @@ pub(super) struct Ground<'a> {
     free: Vec<Window>,
     shut: Vec<Window>,
     health: Option<String>,
+    others: Option<&'static str>,
 }
 
 impl<'a> Ground<'a> {
@@ -107,10 +110,11 @@ impl<'a> Ground<'a> {
         });
         // Where no lab fits nothing can be booked, however free it is, nor on a server of courses that are not the viewer's.
         let fit = of.server.health == Health::Healthy && of.server.largest().is_some();
-        let bookable = fit && is_theirs(&of.server, eyes.courses);
-        let free = if bookable { free(of, eyes) } else { vec![] };
+        let theirs = is_theirs(&of.server, eyes.courses);
+        let free = if fit && theirs { free(of, eyes) } else { vec![] };
+        let others = (!theirs).then(|| words.get("not_yours"));
         let lanes = of.places.clamp(1, MOST_LANES);
-        Self { of, lanes, free, shut: without(vec![window], &of.open), health }
+        Self { of, lanes, free, shut: without(vec![window], &of.open), health, others }
     }
 
     pub fn day(&self, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Result<Row, Problem> {
@@ -142,7 +146,8 @@ impl<'a> Ground<'a> {
         let server = self.of.server.id.to_string();
         let filling = Filling { server: &server, items: &items, closed: labels.closed, work: labels.work };
         let html = draw::part("row.html", &filling)?;
-        Ok(Row { server, lanes: self.lanes, health: self.health.clone(), items, html })
+        let (lanes, health, others) = (self.lanes, self.health.clone(), self.others);
+        Ok(Row { server, lanes, health, others, items, html })
     }
 }
 
