@@ -305,8 +305,9 @@ async fn who_is_in_two_courses_chooses_one() {
     let shown = amy.page("/").await;
     assert!(shown.contains("<label for=\"f-course\">Course</label>"), "{shown}");
     // Her first group by name is of this one.
-    let (net, k8s) = ("<option value=\"net\" selected>Networks", "<option value=\"k8s\" selected>Kubernetes");
-    assert!(shown.contains(net) && shown.contains("<option value=\"k8s\">"), "{shown}");
+    let option = |id: &str, rest: &str| format!("<option value=\"{id}\" data-grid=\"30\" data-step=\"1800\"{rest}");
+    let (net, k8s) = (&option("net", " selected>Networks"), &option("k8s", " selected>Kubernetes"));
+    assert!(shown.contains(net) && shown.contains(&option("k8s", ">")), "{shown}");
     assert!(amy.page("/?server=lab&at=1795510800").await.contains(net));
     assert!(shown.contains("<option value=\"lab\" data-course=\"net\">"), "{shown}");
     let fields = |act: &'static str, server: &'static str, course: &'static str| {

@@ -70,8 +70,6 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
         return Err(refusal.into());
     }
     let courses = visit.courses(state).await?;
-    let wished = courses.iter().find(|c| c.id.as_str() == form.course.trim());
-    let policy = wished.or(courses.first()).map(|c| c.policy.clone()).unwrap_or_default();
     let servers = state.desk.servers(&visit.caller, visit.now).await?;
     let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
     // Moments of a drag go into the fields that are seen; a fresh key, since the refused one stands for that answer.
@@ -86,7 +84,7 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     let values = RefusedWish {
         trouble: Trouble::new(&refusal.problem, status.as_u16(), &visit.civil),
         instead,
-        choices: Choices::new(&servers, &courses, &policy, &visit.civil),
+        choices: Choices::new(&servers, &courses, &form, &visit.civil),
         people: people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect(),
         wait,
         form,
