@@ -3,6 +3,11 @@ use std::sync::LazyLock;
 use super::{Lang, draw, words::filled};
 use crate::hub::domain::ServerId;
 
+/// What stands before the server to which a booking was moved; after why it was.
+const MOVED: &str = "; moved to ";
+/// How a note begins that tells of a booking which its agent has lost.
+const FORGOTTEN: &str = "its agent knows nothing of booking ";
+
 /// English sentences with gaps, each with the Chinese one; in the order of the file.
 static CHINESE: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     let text = draw::file("words/zh-refusals.txt");
@@ -32,11 +37,6 @@ pub fn noted(note: &str, lang: Lang) -> String {
     };
     own().unwrap_or_else(|| note.to_owned())
 }
-
-/// What stands before the server to which a booking was moved; after why it was.
-const MOVED: &str = "; moved to ";
-/// How a note begins that tells of a booking which its agent has lost.
-const FORGOTTEN: &str = "its agent knows nothing of booking ";
 
 fn chinese(what: &str) -> Option<String> {
     // Where a form is read line by line, what is wrong with one comes after its number.
