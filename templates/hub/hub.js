@@ -60,6 +60,23 @@ const local = (seconds) => {
   return `${p.year}-${p.month}-${p.day}T${p.hour}:${p.minute}`;
 };
 const form = document.querySelector("form.book");
+// Each course has a raster of its own; without this script the fields take the times of all.
+const step = form && form.elements.start.step, chosenCourse = () => form.elements.course?.selectedOptions?.[0];
+function steps() {
+  for (const name of ["start", "end"]) form.elements[name].step = chosenCourse()?.dataset.step || step;
+}
+if (form) { steps(); form.elements.course?.addEventListener("change", steps); }
+// The raster of free time, seconds, and its first line there: of the course that the server is for alone, else of the
+// chosen one, else the finest.
+function raster(free, track) {
+  const options = [...(form.elements.course?.options ?? [])];
+  const only = [...form.elements.server.options].find((o) => o.value === free.server)?.dataset.course;
+  const course = (only && options.find((o) => o.value === only)) || chosenCourse();
+  const grids = track.dataset.grids.split(" "), lines = (free.lines || free.starts).split(" ").map(Number);
+  let at = grids.indexOf(course?.dataset.grid);
+  if (!lines[at]) at = lines.findIndex((line) => line);
+  return [grids[at] * 60, lines[at]];
+}
 function moment(event) {
   const box = drag.track.getBoundingClientRect();
   const at = drag.day + ((event.clientX - box.left) / box.width) * drag.units * 300;
@@ -82,7 +99,8 @@ addEventListener("pointerdown", (event) => {
   if (!free || !form || event.button) return;
   const day = free.closest(".day").dataset, d = free.dataset;
   document.querySelectorAll(".mark").forEach((m) => m.remove());
-  drag = { track: free.closest(".track"), day: +day.starts, units: +day.units, starts: +d.starts, ends: +d.ends, server: d.server, grid: document.getElementById("week").dataset.grid * 60, x: event.clientX };
+  const track = free.closest(".track"), [grid, starts] = raster(d, track);
+  drag = { track, day: +day.starts, units: +day.units, starts, ends: +d.ends, server: d.server, grid, x: event.clientX };
   drag.from = drag.to = moment(event);
 });
 addEventListener("pointermove", (event) => {
@@ -100,6 +118,7 @@ addEventListener("pointerup", () => {
   form.elements.server.value = drag.server;
   const course = form.elements.server.selectedOptions[0]?.dataset.course; // a server of one course alone decides which
   if (course && form.elements.course) form.elements.course.value = course;
+  steps();
   form.elements.start.value = local(from);
   form.elements.end.value = local(to);
   form.elements.starts_at.value = from;

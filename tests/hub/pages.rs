@@ -13,7 +13,7 @@ use russh::keys::{Certificate, HashAlg, PublicKey};
 
 use super::{
     served::Hub,
-    world::{NOW, at, book, healthy, new_server, who, wish},
+    world::{NOW, at, book, generous, healthy, new_server, who, wish},
 };
 
 /// Somebody who is signed in with a cookie.
@@ -305,8 +305,9 @@ async fn who_is_in_two_courses_chooses_one() {
     let shown = amy.page("/").await;
     assert!(shown.contains("<label for=\"f-course\">Course</label>"), "{shown}");
     // Her first group by name is of this one.
-    let (net, k8s) = ("<option value=\"net\" selected>Networks", "<option value=\"k8s\" selected>Kubernetes");
-    assert!(shown.contains(net) && shown.contains("<option value=\"k8s\">"), "{shown}");
+    let option = |id: &str, rest: &str| format!("<option value=\"{id}\" data-grid=\"30\" data-step=\"1800\"{rest}");
+    let (net, k8s) = (&option("net", " selected>Networks"), &option("k8s", " selected>Kubernetes"));
+    assert!(shown.contains(net) && shown.contains(&option("k8s", ">")), "{shown}");
     assert!(amy.page("/?server=lab&at=1795510800").await.contains(net));
     assert!(shown.contains("<option value=\"lab\" data-course=\"net\">"), "{shown}");
     let fields = |act: &'static str, server: &'static str, course: &'static str| {
@@ -344,6 +345,36 @@ async fn a_teacher_books_for_anybody_and_for_themself() {
     assert_eq!(other.status(), StatusCode::SEE_OTHER);
     hub.desk.put_course(&Caller::Console, NOW, &"net".parse().unwrap(), "N", &Policy::default(), None).await.unwrap();
     assert!(tea.page("/").await.contains("<option value=\"\">the one they are in</option>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teacher_sees_all_that_somebody_has_ahead() {
+    let hub = Hub::with(&Policy { horizon: 366, ..generous() }, 0).await;
+    for day in [1, 40, 300] {
+        book(&hub.desk, "amy", day * 1440, day * 1440 + 60).await;
+    }
+    let shown = Browser::sign_in(&hub, "tea").await.page("/teacher").await;
+    for row in ["amy <small>", "red <small>"] {
+        let row = shown.split(&format!("<th scope=\"row\">{row}")).nth(1).and_then(|rest| rest.split("</tr>").next());
+        assert!(row.unwrap().ends_with("<td>3</td><td>0</td>"), "{row:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_does_something_unknown_books_nothing() {
+    let hub = Hub::start().await;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let form = |act: &'static str| {
+        [("server", "one"), ("start", "2026-11-24T14:00"), ("end", "2026-11-24T15:00"), ("act", act)]
+    };
+    for act in ["bad", "Book", "book "] {
+        let refused = amy.post("/book", &form(act)).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{act}");
+        let text = refused.text().await.unwrap();
+        assert!(text.contains("KC-HUB-INVALID") && text.contains("value=\"2026-11-24T14:00\""), "{act}: {text}");
+    }
+    assert!(hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap().is_empty());
+    assert_eq!(amy.post("/book", &form("")).await.status(), StatusCode::SEE_OTHER);
 }
 
 const TEXTS: &[&str] = &[

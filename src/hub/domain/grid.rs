@@ -56,7 +56,8 @@ impl Grid {
     }
 }
 
-fn gcd(a: i64, b: i64) -> i64 {
+/// The largest number that divides both; with 0 it is the other one.
+pub fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

@@ -26,10 +26,10 @@ mod zone;
 
 pub use booking::Booking;
 pub use calendar::{Calendar, Held};
-pub use capacity::{find_place, holds_all, places};
+pub use capacity::{find_place, full_times, holds_all, places};
 pub use class_plan::{ClassPlan, ClassRow, Given, Student, Wish, plan_class};
 pub use fair::{Waiting, by_fairness};
-pub use grid::Grid;
+pub use grid::{Grid, gcd};
 pub use ids::{BookingId, CourseId, GroupId, PersonId, SeriesId, ServerId};
 pub use opening::OpeningHours;
 pub use people::{Course, Group, Person, Role};

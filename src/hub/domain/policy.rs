@@ -90,7 +90,7 @@ impl Policy {
     }
 
     /// The last start that can be booked.
-    pub(super) fn latest(&self, now: Epoch) -> Epoch {
+    pub fn latest(&self, now: Epoch) -> Epoch {
         now + i64::from(self.horizon) * 86_400
     }
 

@@ -335,6 +335,32 @@ proptest! {
     }
 
     #[test]
+    fn a_server_is_full_just_where_no_lab_gets_a_place(
+        shared in any::<bool>(), cores in 2u32..24, gib in 14u64..80, disk in prop::option::of(90u64..400), buffer in 0i64..9,
+        asks in prop::collection::vec((0i64..100, 1i64..20, 0usize..3), 1..60),
+    ) {
+        let mode = if shared { Mode::Shared } else { Mode::Exclusive };
+        let server = Server { buffer, disk: disk.map(Bytes::gib), ..server("a", mode, cores, gib) };
+        let mut held = Calendar::default();
+        for (n, (start, length, which)) in asks.into_iter().enumerate() {
+            let busy = Window { starts: Epoch(start), ends: Epoch(start + length) };
+            let layout = Layout::SHIPPED[which];
+            if let Some(place) = find_place(&server, &held, busy, layout) {
+                held.add(Held { booking: id(n), place, busy, layout });
+            }
+        }
+        let all: Vec<(u32, Window, Layout)> = held.iter().map(|h| (h.place, h.busy, h.layout)).collect();
+        let full = full_times(&server, &all);
+        prop_assert!(full.is_sorted());
+        for second in 0..130 {
+            let slot = Window { starts: Epoch(second), ends: Epoch(second + 1) };
+            let fits = |lab: &Layout| find_place(&server, &held, server.busy(slot), *lab).is_some();
+            let free = !full.iter().any(|time| time.overlaps(slot));
+            prop_assert_eq!(free, Layout::SHIPPED.iter().any(fits), "second {}", second);
+        }
+    }
+
+    #[test]
     fn the_fullest_week_is_what_counting_by_hand_finds(uses in prop::collection::vec((0i64..400, 1i64..12), 0..20), start in 0i64..400) {
         let hour = 3600;
         let base = 1_700_000_000 / hour * hour;

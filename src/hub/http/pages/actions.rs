@@ -50,10 +50,12 @@ pub(super) async fn book(
     let visit = Visit::of(&state, &session, &headers, "/").await?;
     let (desk, caller, now) = (&state.desk, &visit.caller, visit.now);
     let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
-    let outcome = match form.request(&visit.civil) {
-        Err(problem) => Err(Refusal::from(problem)),
-        Ok(wish) if form.act == "wait" => desk.wait(caller, now, once, &wish).await.map_err(Refusal::from),
-        Ok(wish) => desk.book(caller, now, once, &wish).await,
+    let outcome = match (form.request(&visit.civil), form.act.as_str()) {
+        (Err(problem), _) => Err(Refusal::from(problem)),
+        (Ok(wish), "wait") => desk.wait(caller, now, once, &wish).await.map_err(Refusal::from),
+        // A form that names no button is one that was sent without any.
+        (Ok(wish), "book" | "") => desk.book(caller, now, once, &wish).await,
+        (Ok(_), _) => Err(Refusal::from(Problem::new(Code::HubInvalid, "a form can book or wait"))),
     };
     match outcome {
         Ok(booking) => Ok(go(&format!("/?from={}#slots", visit.civil.zone.date(booking.window.starts)))),
@@ -68,8 +70,6 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
         return Err(refusal.into());
     }
     let courses = visit.courses(state).await?;
-    let wished = courses.iter().find(|c| c.id.as_str() == form.course.trim());
-    let policy = wished.or(courses.first()).map(|c| c.policy.clone()).unwrap_or_default();
     let servers = state.desk.servers(&visit.caller, visit.now).await?;
     let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
     // Moments of a drag go into the fields that are seen; a fresh key, since the refused one stands for that answer.
@@ -84,7 +84,7 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     let values = RefusedWish {
         trouble: Trouble::new(&refusal.problem, status.as_u16(), &visit.civil),
         instead,
-        choices: Choices::new(&servers, &courses, &policy, &visit.civil),
+        choices: Choices::new(&servers, &courses, &form, &visit.civil),
         people: people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect(),
         wait,
         form,

@@ -65,7 +65,6 @@ pub(super) async fn show(
     let here = here.path_and_query().map_or("/", |p| p.as_str());
     let visit = Visit::of(&state, &session, &headers, here).await?;
     let courses = visit.courses(&state).await?;
-    let policy = courses.first().map(|c| c.policy.clone()).unwrap_or_default();
     let monday =
         at.from.as_deref().and_then(|text| text.parse::<Date>().ok()).filter(|d| (1971..2999).contains(&d.year()));
     let (_, window) = window_of(&visit.civil, monday.unwrap_or_else(|| visit.civil.zone.date(visit.now)));
@@ -74,19 +73,27 @@ pub(super) async fn show(
     let people = if visit.frame.teacher { state.desk.people(&visit.caller, visit.now).await? } else { vec![] };
     let people = people.into_iter().filter(|p| p.active).map(|p| p.id.to_string()).collect();
     let start = at.at.as_deref().and_then(|t| t.parse::<i64>().ok()).and_then(|t| Epoch::try_from(t).ok());
-    let server = at.server.filter(|id| week.servers.iter().any(|s| s.server.id.as_str() == id));
-    let mut form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server);
-    form.course = course_for(&form.server, &week, &courses, &visit);
+    let mut servers = week.servers.iter().map(|s| &s.server);
+    let server = at.server.as_deref().and_then(|id| servers.find(|s| s.id.as_str() == id));
+    let course = course_for(server, start, &courses, &visit);
+    let policy = course.or(courses.first()).map(|c| c.policy.clone()).unwrap_or_default();
+    let mut form = WishForm::fresh(&visit.civil, &policy, visit.now, start, server.map(|s| s.id.to_string()));
+    form.course = course.map(|c| c.id.to_string()).unwrap_or_default();
     visit.page("home.html", &fill(&week, own, form, people, &courses, &visit)?)
 }
 
-/// The course that a fresh form names: the server's own, else the viewer's first. A teacher's names none where there are
-/// several, since it may be for somebody of any.
-fn course_for(server: &str, week: &Week, courses: &[Course], visit: &Visit) -> String {
-    let server = week.servers.iter().map(|s| &s.server).find(|s| s.id.as_str() == server);
-    let only = server.and_then(|s| s.course.as_ref()).filter(|id| courses.iter().any(|c| c.id == **id));
-    let first = courses.first().map(|c| &c.id).filter(|_| !visit.frame.teacher || courses.len() == 1);
-    only.or(first).map(ToString::to_string).unwrap_or_default()
+/// The course that a fresh form names: the server's own, else the viewer's first on whose raster the start lies. A
+/// teacher's names none where there are several, since it may be for somebody of any.
+fn course_for<'a>(
+    server: Option<&Server>,
+    start: Option<Epoch>,
+    courses: &'a [Course],
+    visit: &Visit,
+) -> Option<&'a Course> {
+    let only = courses.iter().find(|c| server.is_some_and(|s| s.course.as_ref() == Some(&c.id)));
+    let has_start = |c: &&Course| server.zip(start).is_none_or(|(s, at)| c.policy.grid.has(&s.zone, at));
+    let first = courses.iter().find(has_start).or(courses.first());
+    only.or(first.filter(|_| !visit.frame.teacher || courses.len() == 1))
 }
 
 fn fill(
@@ -109,8 +116,8 @@ fn fill(
     };
     Ok(Home {
         slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
+        choices: Choices::new(&servers, courses, &form, &visit.civil),
         form,
-        choices: Choices::new(&servers, courses, policy, &visit.civil),
         week: WeekView::new(week, &eyes(visit, policy, courses))?,
         waiting: week.waiting.iter().map(waiting).collect(),
         people,
@@ -130,7 +137,7 @@ pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy, courses: &'a [Course])
         grid: policy.grid,
         courses,
         earliest: Policy { notice, ..policy.clone() }.earliest(visit.now),
-        horizon: visit.now + i64::from(policy.horizon) * 86_400,
+        horizon: policy.latest(visit.now),
     }
 }
 

@@ -37,7 +37,7 @@ pub use slot::{Can, Connect, Countdown, Look, Slot};
 pub use usage::Usage;
 pub use visit::reader_of;
 pub use week::{Day, Eyes, Hour, WeekView, window_of};
-pub use wish::{Choices, WishForm};
+pub use wish::{Choice, Choices, WishForm};
 pub use words::Words;
 
 use super::AppState;

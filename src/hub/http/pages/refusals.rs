@@ -1,6 +1,12 @@
 use std::sync::LazyLock;
 
 use super::{Lang, draw, words::filled};
+use crate::hub::domain::ServerId;
+
+/// What stands before the server to which a booking was moved; after why it was.
+const MOVED: &str = "; moved to ";
+/// How a note begins that tells of a booking which its agent has lost.
+const FORGOTTEN: &str = "its agent knows nothing of booking ";
 
 /// English sentences with gaps, each with the Chinese one; in the order of the file.
 static CHINESE: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
@@ -17,6 +23,19 @@ pub fn translated(what: &str, lang: Lang) -> Option<String> {
         Lang::En => None,
         Lang::Zh => chinese(what),
     }
+}
+
+/// A booking's note in this language, where the hub wrote it itself; what people and agents wrote stays as it is.
+pub fn noted(note: &str, lang: Lang) -> String {
+    let own = || match (lang, note.rsplit_once(MOVED)) {
+        (Lang::En, _) => None,
+        (Lang::Zh, Some((why, server))) if server.parse::<ServerId>().is_ok() => {
+            let why = chinese(why).unwrap_or_else(|| why.to_owned());
+            Some(format!("{}；已移至 {server}。", why.trim_end_matches('。')))
+        }
+        (Lang::Zh, _) => note.starts_with(FORGOTTEN).then(|| chinese(note)).flatten(),
+    };
+    own().unwrap_or_else(|| note.to_owned())
 }
 
 fn chinese(what: &str) -> Option<String> {
@@ -175,6 +194,31 @@ mod tests {
                 let words = Words::of(lang);
                 assert_eq!((han(&words.meaning(code)), han(&words.hint(code))), (want, want), "{code}");
             }
+        }
+    }
+
+    #[test]
+    fn a_note_of_the_hub_is_told_in_chinese_and_that_of_a_person_as_it_is() {
+        let mut said = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/hub/desk"), &mut said);
+        assert!(said.contains(&format!("{{why}}{MOVED}{{}}")) && said.contains(FORGOTTEN));
+        for (note, want) in [
+            ("server one is away: fan; moved to berlin", "服务器 one 目前不可用：fan；已移至 berlin。"),
+            (
+                "server one is in maintenance 10:00–11:00 (UTC): a; moved to b; moved to two",
+                "服务器 one 在 10:00–11:00 (UTC) 维护：a; moved to b；已移至 two。",
+            ),
+            ("no key of amy is here; moved to two", "no key of amy is here；已移至 two。"),
+            (
+                "its agent knows nothing of booking b1 any more, as after a reinstallation",
+                "代理已不认识预约 b1，例如重新安装之后。",
+            ),
+            ("amy is not active", "amy is not active"),
+            ("the desk is broken; moved to another room", "the desk is broken; moved to another room"),
+            ("", ""),
+        ] {
+            assert_eq!(noted(note, Lang::Zh), want);
+            assert_eq!(noted(note, Lang::En), note);
         }
     }
 

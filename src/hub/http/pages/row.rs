@@ -12,7 +12,7 @@ use crate::{
     core::Problem,
     hub::{
         desk::WeekServer,
-        domain::{Booking, Epoch, Health, Server, State, Window},
+        domain::{Booking, Epoch, Grid, Health, Policy, Server, State, Window, full_times},
     },
 };
 
@@ -25,6 +25,10 @@ pub struct Row {
     pub lanes: u32,
     /// Why it takes nobody.
     pub health: Option<String>,
+    /// That it is for none of the viewer's courses, so that nothing of it is shown as free.
+    pub others: Option<&'static str>,
+    /// The rasters by which the viewer books there, minutes, the finest first: each course has its own.
+    pub grids: String,
     /// What fills its day, by start.
     #[serde(skip)]
     pub items: Vec<Item>,
@@ -59,6 +63,8 @@ pub struct Item {
     pub href: Option<String>,
     /// The first second that can be booked; of free stretches only.
     pub starts: Option<i64>,
+    /// The same by each of the row's rasters, 0 where no step of it fits; none where there is one alone.
+    pub lines: Option<String>,
     /// The first second that cannot be booked any more.
     pub ends: Option<i64>,
 }
@@ -85,6 +91,9 @@ impl Serialize for Item {
             map.serialize_entry("starts", &starts)?;
             map.serialize_entry("ends", &self.ends)?;
         }
+        if let Some(lines) = &self.lines {
+            map.serialize_entry("lines", lines)?;
+        }
         map.end()
     }
 }
@@ -93,9 +102,12 @@ impl Serialize for Item {
 pub(super) struct Ground<'a> {
     of: &'a WeekServer,
     lanes: u32,
+    /// The rasters by which the viewer books there, the finest first.
+    grids: Vec<Grid>,
     free: Vec<Window>,
     shut: Vec<Window>,
     health: Option<String>,
+    others: Option<&'static str>,
 }
 
 impl<'a> Ground<'a> {
@@ -107,10 +119,11 @@ impl<'a> Ground<'a> {
         });
         // Where no lab fits nothing can be booked, however free it is, nor on a server of courses that are not the viewer's.
         let fit = of.server.health == Health::Healthy && of.server.largest().is_some();
-        let bookable = fit && is_theirs(&of.server, eyes.courses);
-        let free = if bookable { free(of, eyes) } else { vec![] };
+        let theirs = is_theirs(&of.server, eyes.courses);
+        let free = if fit && theirs { free(of, eyes) } else { vec![] };
+        let others = (!theirs).then(|| words.get("not_yours"));
         let lanes = of.places.clamp(1, MOST_LANES);
-        Self { of, lanes, free, shut: without(vec![window], &of.open), health }
+        Self { of, lanes, grids: grids(&of.server, eyes), free, shut: without(vec![window], &of.open), health, others }
     }
 
     pub fn day(&self, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Result<Row, Problem> {
@@ -123,7 +136,7 @@ impl<'a> Ground<'a> {
             items.push((work.window.starts, Item::plain("work", work.window, day, eyes, work.reason.clone())));
         }
         for free in self.free.iter().filter_map(|w| w.common(day)) {
-            items.extend(Item::free(&self.of.server, free, day, eyes, labels).map(|i| (free.starts, i)));
+            items.extend(Item::free(self, free, day, eyes, labels).map(|i| (free.starts, i)));
         }
         // Sorted by start; so those of a day stand together, except for a long one that began before it.
         for booking in self.of.bookings.iter().take_while(|b| b.window.starts < day.ends) {
@@ -142,7 +155,9 @@ impl<'a> Ground<'a> {
         let server = self.of.server.id.to_string();
         let filling = Filling { server: &server, items: &items, closed: labels.closed, work: labels.work };
         let html = draw::part("row.html", &filling)?;
-        Ok(Row { server, lanes: self.lanes, health: self.health.clone(), items, html })
+        let (lanes, health, others) = (self.lanes, self.health.clone(), self.others);
+        let grids: Vec<String> = self.grids.iter().map(|grid| u16::from(*grid).to_string()).collect();
+        Ok(Row { server, lanes, health, others, grids: grids.join(" "), items, html })
     }
 }
 
@@ -153,7 +168,7 @@ impl Item {
         // At least one column, so that what was ended at once is still seen.
         let to = ((shown.ends - day.starts + UNIT - 1) / UNIT).max(from + 1);
         let time = eyes.clock.times(window);
-        Self { kind, from, to, lane: None, time, text, href: None, starts: None, ends: None }
+        Self { kind, from, to, lane: None, time, text, href: None, starts: None, lines: None, ends: None }
     }
 
     fn booking(booking: &Booking, lane: Option<u32>, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Self {
@@ -166,20 +181,42 @@ impl Item {
         item
     }
 
-    /// A stretch that can be booked; none when no step of the raster fits into it.
-    fn free(server: &Server, free: Window, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Option<Self> {
-        let step = eyes.grid.seconds();
-        let first = eyes.grid.lines(&server.zone, free).next()?;
-        if first + step > free.ends {
-            return None;
-        }
+    /// A stretch that can be booked; none when no step of any raster fits into it.
+    fn free(ground: &Ground<'_>, free: Window, day: Window, eyes: &Eyes<'_>, labels: &Labels) -> Option<Self> {
+        let server = &ground.of.server;
+        let first = |grid: &Grid| {
+            let line = grid.lines(&server.zone, free).next();
+            line.filter(|line| *line + grid.seconds() <= free.ends)
+        };
+        let lines: Vec<Option<Epoch>> = ground.grids.iter().map(first).collect();
+        let first = *lines.iter().flatten().min()?;
         let mut item = Self::plain("free", free, day, eyes, labels.free.to_owned());
         item.time = eyes.clock.times(Window { starts: first, ends: free.ends });
         let from = eyes.clock.zone.date(day.starts);
         item.href = Some(format!("/?from={from}&server={}&at={}#book", server.id, first.0));
         (item.starts, item.ends) = (Some(first.0), Some(free.ends.0));
+        if lines.len() > 1 {
+            let lines: Vec<String> = lines.iter().map(|line| line.map_or(0, |at| at.0).to_string()).collect();
+            item.lines = Some(lines.join(" "));
+        }
         Some(item)
     }
+}
+
+/// The viewer's courses that a server is for.
+fn theirs<'a>(server: &'a Server, eyes: &'a Eyes<'_>) -> impl Iterator<Item = &'a Policy> {
+    eyes.courses.iter().filter(move |course| server.is_for(&course.id)).map(|course| &course.policy)
+}
+
+/// The rasters by which the viewer books on a server, the finest first.
+fn grids(server: &Server, eyes: &Eyes<'_>) -> Vec<Grid> {
+    let mut all: Vec<Grid> = theirs(server, eyes).map(|policy| policy.grid).collect();
+    if all.is_empty() {
+        all.push(eyes.grid);
+    }
+    all.sort_by_key(|grid| grid.seconds());
+    all.dedup();
+    all
 }
 
 /// What is left of windows without others; both in order.
@@ -196,12 +233,14 @@ fn without(windows: Vec<Window>, others: &[Window]) -> Vec<Window> {
     left
 }
 
-/// When at least one place can be had: open, no work, not over, not too far ahead, with the buffer after it.
+/// When some lab can be had: open, no work, not over, not too far ahead, with a place, room, and the buffer after it.
 fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
-    // Of several courses each has a notice of its own.
-    let theirs = eyes.courses.iter().filter(|course| !eyes.teacher && of.server.is_for(&course.id));
-    let earliest = theirs.map(|course| course.policy.earliest(eyes.now)).min().unwrap_or(eyes.earliest);
-    let Ok(can) = Window::new(earliest, eyes.horizon) else { return vec![] };
+    // Of several courses each has a notice and a horizon of its own. A teacher who says why goes past the notice.
+    let notice = |policy: &Policy| if eyes.teacher { 0 } else { policy.notice };
+    let earliest = |policy: &Policy| Policy { notice: notice(policy), ..policy.clone() }.earliest(eyes.now);
+    let earliest = theirs(&of.server, eyes).map(earliest).min().unwrap_or(eyes.earliest);
+    let horizon = theirs(&of.server, eyes).map(|policy| policy.latest(eyes.now)).max().unwrap_or(eyes.horizon);
+    let Ok(can) = Window::new(earliest, horizon) else { return vec![] };
     let mut open: Vec<Window> = of.open.iter().filter_map(|w| w.common(can)).collect();
     let mut work: Vec<Window> = of
         .maintenance
@@ -210,32 +249,7 @@ fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
         .collect();
     work.sort();
     open = without(open, &work);
-    without(open, &full(of))
-}
-
-/// When every place is taken. A booking that would begin so late that its own buffer does not fit is taken care of by
-/// counting each busy time from a buffer before its start.
-fn full(of: &WeekServer) -> Vec<Window> {
-    let buffer = of.server.buffer;
-    let mut edges: Vec<(Epoch, i32)> = vec![];
-    for booking in of.bookings.iter().filter(|b| b.state.is_live()) {
-        edges.push((Epoch((booking.window.starts.0 - buffer).max(0)), 1));
-        edges.push((booking.busy_until, -1));
-    }
-    // An end before a start of the same moment: half-open windows do not overlap there.
-    edges.sort();
-    let (mut taken, mut since, mut found): (i32, _, Vec<Window>) = (0, None, vec![]);
-    let places = i32::try_from(of.places.max(1)).unwrap_or(i32::MAX);
-    for (at, change) in edges {
-        taken += change;
-        match since {
-            None if taken >= places => since = Some(at),
-            Some(from) if taken < places => {
-                found.extend(Window::new(from, at).ok());
-                since = None;
-            }
-            _ => {}
-        }
-    }
-    found
+    let held = of.bookings.iter().filter(|b| b.state.is_live());
+    let held: Vec<_> = held.map(|b| (b.place.unwrap_or(0), b.busy(), b.layout)).collect();
+    without(open, &full_times(&of.server, &held))
 }

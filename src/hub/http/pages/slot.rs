@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{Civil, Words, week::health_key};
+use super::{super::certificate::is_usable, Civil, Words, refusals::noted, week::health_key};
 use crate::hub::{
     desk::Caller,
     domain::{Beginning, Booking, Epoch, Policy, SavedLab, Server, State},
@@ -47,7 +47,7 @@ pub struct Slot {
     pub lab: Option<String>,
     /// What can be done.
     pub can: Can,
-    /// How to get in; none when it has no server or is over.
+    /// How to get in; none while nobody is let in by it: it is an offer, waits, or is over.
     pub connect: Option<Connect>,
 }
 
@@ -114,12 +114,12 @@ impl Slot {
             state: booking.state.to_string(),
             state_text: words.get(state_key(booking.state)).to_owned(),
             countdown: countdown(booking, see),
-            note: booking.note.as_ref().map(|note| see.civil.zone.told(note)),
+            note: booking.note.as_ref().map(|note| noted(&see.civil.zone.told(note), see.civil.lang)),
             moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),
             can: can(booking, policy, own, see),
-            connect: server.filter(|_| booking.state.is_live() && own).map(|_| connect(booking)),
+            connect: server.filter(|_| is_usable(booking) && own).map(|_| connect(booking)),
         }
     }
 }

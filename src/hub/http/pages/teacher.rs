@@ -65,7 +65,8 @@ pub(super) async fn show(
     let (desk, caller, now) = (&state.desk, &visit.caller, visit.now);
     let people = desk.people(caller, now).await?;
     let (groups, courses) = (desk.groups(caller, now).await?, desk.courses(caller, now).await?);
-    let window = Window { starts: Epoch((now.0 - MONTH).max(0)), ends: now + MONTH };
+    // All that is ahead, too: a course may let people book a year ahead.
+    let window = Window { starts: Epoch((now.0 - MONTH).max(0)), ends: Epoch::LAST };
     let bookings = desk.bookings(caller, now, &Listing { within: Some(window), ..Listing::default() }).await?;
     let servers = desk.servers(caller, now).await?;
     let policy = |id| courses.iter().find(|c| c.id == id).map(|c| c.policy.clone());

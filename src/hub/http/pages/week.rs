@@ -27,13 +27,13 @@ pub struct Eyes<'a> {
     pub own: Option<&'a PersonId>,
     /// Whether every booking is a link.
     pub teacher: bool,
-    /// The raster of starts.
+    /// The raster of starts for who is in no course; others by their courses.
     pub grid: Grid,
     /// In which courses they may book; none are all.
     pub courses: &'a [Course],
-    /// The first moment that a teacher can book, or who is in no course; others by their courses.
+    /// The first moment that can be booked, likewise.
     pub earliest: Epoch,
-    /// The last moment that can be booked.
+    /// The last moment that can be booked, likewise.
     pub horizon: Epoch,
 }
 
@@ -52,8 +52,6 @@ pub struct WeekView {
     pub zone: String,
     /// Whether hours are shown in UTC too: not where the viewer's zone is UTC itself.
     pub utc: bool,
-    /// The raster, minutes.
-    pub grid: u16,
     /// Seven of them.
     pub days: Vec<Day>,
     /// How many servers there are.
@@ -133,7 +131,6 @@ impl WeekView {
             later: shift(monday, 7).to_string(),
             zone: clock.zone.name().to_owned(),
             utc: clock.zone.name() != Zone::utc().name(),
-            grid: eyes.grid.into(),
             days,
             servers: week.servers.len(),
         })

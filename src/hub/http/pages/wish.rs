@@ -1,3 +1,4 @@
+use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::{Civil, Words};
@@ -5,7 +6,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::BookRequest,
-        domain::{Course, Epoch, Policy, Server, Window},
+        domain::{Course, Epoch, Policy, Server, Window, gcd, local_time},
     },
     profile::Layout,
 };
@@ -32,7 +33,7 @@ pub struct WishForm {
     pub person: String,
     /// A teacher's reason to go past the rules.
     pub reason: String,
-    /// `book` or `wait`.
+    /// `book` or `wait`; empty is `book`.
     pub act: String,
     /// The idempotency key: a second click is the same booking.
     pub once: String,
@@ -96,29 +97,49 @@ pub(super) fn is_theirs(server: &Server, courses: &[Course]) -> bool {
     courses.is_empty() || courses.iter().any(|course| server.is_for(&course.id))
 }
 
+/// A course that can be chosen.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Choice {
+    /// Its name.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its raster in minutes, as the rows of the week name it.
+    pub grid: u16,
+    /// The step of the fields for it, seconds.
+    pub step: i64,
+}
+
 /// What the form offers to choose from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choices {
     /// Servers that can be booked: name, what they have, and of the courses below the one that they are for alone.
     pub servers: Vec<(String, String, String)>,
-    /// Courses to choose from, name and title; none where there is nothing to choose.
-    pub courses: Vec<(String, String)>,
+    /// Courses to choose from; none where there is nothing to choose.
+    pub courses: Vec<Choice>,
     /// The shipped layouts that some server holds.
     pub layouts: Vec<String>,
-    /// The raster in seconds, for the fields' steps.
+    /// The fields' step in seconds, where no course is chosen or no script runs: with it they take what any course does.
     pub step: i64,
     /// How long the longest booking is.
     pub longest: String,
 }
 
 impl Choices {
-    /// What these servers and rules allow.
-    pub fn new(servers: &[Server], courses: &[Course], policy: &Policy, civil: &Civil) -> Self {
-        let longest = civil.length(i64::from(policy.longest) * 60);
+    /// What these servers and the rules of these courses allow in a form as it is shown.
+    pub fn new(servers: &[Server], courses: &[Course], form: &WishForm, civil: &Civil) -> Self {
         let size = |s: &Server| format!("{} × {}, {} GiB", s.cores, "CPU", s.memory.0 >> 30);
         let held = |layout: &Layout| servers.iter().any(|s| s.can_hold(*layout));
         let several = if courses.len() > 1 { courses } else { &[] };
         let only = |s: &Server| courses.iter().find(|c| s.course.as_ref() == Some(&c.id)).map(|c| c.id.to_string());
+        let base = base(servers, form, civil);
+        let step = |policy: &Policy| gcd(policy.grid.seconds(), base);
+        let choice = |c: &Course| Choice {
+            id: c.id.to_string(),
+            title: c.title.clone(),
+            grid: c.policy.grid.into(),
+            step: step(&c.policy),
+        };
         Self {
             servers: servers
                 .iter()
@@ -126,12 +147,37 @@ impl Choices {
                 .filter(|s| s.largest().is_some())
                 .map(|s| (s.id.to_string(), size(s), only(s).unwrap_or_default()))
                 .collect(),
-            courses: several.iter().map(|c| (c.id.to_string(), c.title.clone())).collect(),
+            courses: several.iter().map(choice).collect(),
             layouts: Layout::SHIPPED.into_iter().filter(held).map(|l| l.to_string()).collect(),
-            step: policy.grid.seconds(),
-            longest: Words::of(civil.lang).say("longest_is", &[("length", &longest)]),
+            step: courses.iter().map(|c| step(&c.policy)).reduce(gcd).unwrap_or_else(|| step(&Policy::default())),
+            longest: longest(courses, civil),
         }
     }
+}
+
+/// What a step of the fields must divide beside a raster. Browsers count steps from what stands in a field at first, and
+/// rasters begin at the server's midnight: a larger step would keep people from times that are good.
+fn base(servers: &[Server], form: &WishForm, civil: &Civil) -> i64 {
+    let second =
+        |time: DateTime| i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second());
+    let shown = [&form.start, &form.end].into_iter().filter_map(|text| local_time(text.trim())).map(second);
+    let at = civil.read_field(form.start.trim()).ok();
+    let apart = |s: &Server| at.map(|at| (second(civil.zone.local(at)) - second(s.zone.local(at))).abs());
+    shown.chain(servers.iter().filter_map(apart)).fold(0, gcd)
+}
+
+/// How long the longest booking is; of courses that differ in it, in each.
+fn longest(courses: &[Course], civil: &Civil) -> String {
+    let length = |policy: &Policy| civil.length(i64::from(policy.longest) * 60);
+    let length = match courses {
+        [] => length(&Policy::default()),
+        [one, others @ ..] if others.iter().all(|c| c.policy.longest == one.policy.longest) => length(&one.policy),
+        all => {
+            let all: Vec<String> = all.iter().map(|c| format!("{} ({})", length(&c.policy), c.title)).collect();
+            all.join(" · ")
+        }
+    };
+    Words::of(civil.lang).say("longest_is", &[("length", &length)])
 }
 
 #[cfg(test)]

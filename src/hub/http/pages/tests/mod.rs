@@ -1,5 +1,8 @@
 //! Weeks and pages from made-up servers: what is shown, escaped, and how fast.
 
+mod courses;
+mod slots;
+
 use super::{
     actions::Instead,
     draw,
@@ -105,11 +108,11 @@ fn open(civil: &Civil, now: Epoch, bookings: Vec<Booking>) -> WeekServer {
 fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) -> Home {
     let (policy, caller) = (Policy::default(), amy());
     let look = Look { caller: &caller, now, civil, labs: &[] };
-    let one = server("one");
+    let (one, form) = (server("one"), WishForm::fresh(civil, &policy, now, None, None));
     Home {
         slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
-        form: WishForm::fresh(civil, &policy, now, None, None),
-        choices: Choices::new(std::slice::from_ref(&one), &[], &policy, civil),
+        choices: Choices::new(std::slice::from_ref(&one), &[], &form, civil),
+        form,
         week: view(civil, now, servers),
         waiting: vec![],
         people: vec![],
@@ -127,7 +130,7 @@ fn where_no_lab_fits_nothing_is_free() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
     let mut tiny = open(&civil, now, vec![]);
     tiny.server.memory = Bytes::gib(8);
-    assert!(Choices::new(std::slice::from_ref(&tiny.server), &[], &Policy::default(), &civil).servers.is_empty());
+    assert!(Choices::new(std::slice::from_ref(&tiny.server), &[], &WishForm::default(), &civil).servers.is_empty());
     let view = view(&civil, now, vec![tiny]);
     assert!(view.days.iter().all(|day| day.rows[0].items.iter().all(|item| item.kind != "free")));
 }
@@ -147,7 +150,7 @@ fn what_the_viewer_may_not_book_is_not_free() {
         let view = WeekView::new(&week, &eyes).unwrap();
         let mut items = view.days.into_iter().flat_map(|day| day.rows).flat_map(|row| row.items);
         let first = items.find(|item| item.kind == "free").and_then(|item| item.starts);
-        (first, Choices::new(std::slice::from_ref(&server), &courses, &policy, &civil).servers.len())
+        (first, Choices::new(std::slice::from_ref(&server), &courses, &WishForm::default(), &civil).servers.len())
     };
     assert_eq!(seen("net"), (Some(at("2026-11-23T10:00:00Z").0), 1), "after the notice of two hours");
     assert_eq!(seen("k8s"), (None, 0), "of another course");

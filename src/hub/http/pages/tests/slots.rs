@@ -1,0 +1,37 @@
+//! What the page of a booking says of it, by where it stands.
+
+use super::*;
+
+/// The page of a booking for its holder.
+fn shown(booking: &Booking, lang: Lang) -> String {
+    let (policy, caller, civil, one) = (Policy::default(), amy(), civil("UTC", lang), server("one"));
+    let look = Look { caller: &caller, now: at("2026-11-23T08:00:00Z"), civil: &civil, labs: &[] };
+    let slot = Slot::new(booking, Some(&one), &policy, &look);
+    let one = One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None, entry: None };
+    page(lang, Some("Amy"), &one, "booking.html")
+}
+
+#[test]
+fn only_what_lets_somebody_in_says_how_to_connect() {
+    for state in State::ALL {
+        let booking = Booking { state, ..booking(1, "amy", at("2026-11-23T09:00:00Z"), 60) };
+        let text = shown(&booking, Lang::En);
+        let opens = matches!(state, State::Booked | State::Delayed | State::Arming | State::Active);
+        for told in ["Connect:", "How to connect", "kubecamp book ssh"] {
+            assert_eq!(text.contains(told), opens, "{state}: {told}");
+        }
+    }
+}
+
+#[test]
+fn why_a_slot_was_moved_is_told_in_the_viewers_language() {
+    let note = Some("server two is away: fan; moved to one".into());
+    let moved = Booking { note, moves: 1, ..booking(1, "amy", at("2026-11-23T09:00:00Z"), 60) };
+    for (lang, told) in [
+        (Lang::En, "Note: server two is away: fan; moved to one<"),
+        (Lang::Zh, "备注： 服务器 two 目前不可用：fan；已移至 one。<"),
+    ] {
+        let text = shown(&moved, lang);
+        assert!(text.contains(told), "{text}");
+    }
+}
