@@ -196,7 +196,8 @@ pub enum BookCommand {
         /// A label that the server must have; may be repeated.
         #[arg(long, value_name = "LABEL")]
         label: Vec<String>,
-        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default.
+        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default, with the step that runs
+        /// where it can be booked.
         #[arg(long, value_name = "TIME")]
         from: Option<String>,
         /// The time zone of --from; this computer's by default.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     served::{Hub, refused},
-    world::{NOW, at, book, clerk, server, who, wish},
+    world::{NOW, at, book, clerk, generous, server, who, wish},
 };
 
 fn slot(from: i64, to: i64) -> Value {
@@ -41,6 +41,25 @@ async fn a_slot_is_booked_once_and_a_conflict_names_three_others() {
         assert_eq!(answer.status(), StatusCode::CREATED, "{free}");
         let id = answer.json::<Booking>().await.unwrap().id;
         assert!(hub.post(&format!("/api/v1/bookings/{id}/cancel"), &bob, &json!({})).await.status().is_success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_free_begins_with_the_step_that_runs() {
+    for (notice, starts) in [(0, 0), (30, 60)] {
+        let hub = Hub::with(&Policy { notice, ..generous() }, 0).await;
+        let amy = hub.token("amy").await;
+        hub.set_now(at(7));
+        let first = async |more: &str| -> Epoch {
+            let free = hub.get(&format!("/api/v1/free?minutes=30&most=1{more}"), &amy).await;
+            Epoch(free[0]["window"]["starts"].as_i64().unwrap())
+        };
+        assert_eq!(first("").await, at(starts), "{notice}");
+        let named = if notice == 0 { 30 } else { 60 };
+        assert_eq!(first(&format!("&from={}", at(7).0)).await, at(named), "from then on: {notice}");
+        let made = hub.post("/api/v1/bookings", &amy, &slot(starts, starts + 30)).await;
+        assert_eq!(made.status(), StatusCode::CREATED, "{notice}");
+        assert_eq!(first("").await, at(starts + 60), "{notice}");
     }
 }
 
