@@ -345,6 +345,25 @@ async fn a_calendar_follows_a_booking_through_its_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_calendar_that_is_read_is_told_as_used() {
+    let hub = Hub::start().await;
+    let amy = hub.token("amy").await;
+    let feed: Value = hub.post("/api/v1/tokens", &amy, &json!({ "kind": "feed" })).await.json().await.unwrap();
+    let path = feed["url"].as_str().unwrap();
+    let used = async || {
+        let all = hub.get("/api/v1/tokens", &amy).await;
+        all.as_array().unwrap().iter().find(|t| t["kind"] == "feed").unwrap()["used"].as_i64()
+    };
+    assert_eq!(used().await, None);
+    // As with other tokens once an hour is enough.
+    for (minute, told) in [(5, 5), (65, 5), (66, 66)] {
+        hub.set_now(at(minute));
+        assert!(hub.ask(Method::GET, path, "").send().await.unwrap().status().is_success());
+        assert_eq!(used().await, Some(at(told).0), "{minute}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_calendar_drops_what_was_given_away_or_moved() {
     let hub = Hub::start().await;
     let (amy, bob) = (hub.token("amy").await, hub.token("bob").await);
