@@ -402,6 +402,16 @@ fn what_was_made_can_be_changed_and_removed() {
     assert!(weekly.err.contains(&format!("kubecamp book cancel {series}")), "{}", weekly.err);
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains(series));
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "course", "set", "net", "--title", "Networks"]);
+    for (args, told) in [
+        (&["--course", "net"][..], Some("Ahead on one of other courses: 2 bookings, which stay as they are.")),
+        (&["--course", "k8s"], None),
+        (&["--any-course"], None),
+    ] {
+        let set = camp.run_with(&[["hub", "server", "set", "one"].as_slice(), args].concat(), "");
+        assert!(set.code == 0 && told.is_none_or(|told| set.err.contains(told)), "{args:?}: {}", set.err);
+        assert_eq!(set.err.contains("other courses"), told.is_some(), "{args:?}: {}", set.err);
+    }
     let away = camp.run_with(&["hub", "server", "health", "one", "away", "--reason", "new disk"], "");
     assert!(away.code == 0 && away.err.contains("Ahead on one: 2 bookings."), "{}", away.err);
     camp.ok(&["hub", "server", "health", "one", "healthy", "--reason", "it is in"]);

@@ -47,6 +47,30 @@ pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn a_server_given_to_another_course_tells_what_it_leaves_there(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console, net) = ("one".parse().unwrap(), Caller::Console, "net".parse().unwrap());
+    desk.put_course(&console, NOW, &net, "Networks", &generous(), None).await.unwrap();
+    let ahead = [book(&desk, "amy", 60, 120).await, book(&desk, "bob", 150, 210).await];
+    let over = book(&desk, "cem", 300, 360).await;
+    desk.cancel(&who("cem"), NOW, None, &over.id, &Edit::default()).await.unwrap();
+    let given = async |course: Option<&str>| {
+        let seen = desk.server(&console, NOW, &one).await.unwrap().version;
+        let course = course.map(|name| name.parse().unwrap());
+        let new = NewServer { course, ..new_server("one", Mode::Exclusive, 8, 32) };
+        desk.put_server(&console, NOW, &new, Some(seen)).await.unwrap();
+        desk.of_other_courses(&console, NOW, &one).await.unwrap()
+    };
+    assert_eq!((given(Some("net")).await, given(Some("k8s")).await, given(None).await), (2, 0, 0));
+    assert_eq!(given(Some("net")).await, 2);
+    assert_eq!(desk.of_other_courses(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    clerk(&desk).settle(at(1)).await.unwrap();
+    for booking in ahead {
+        assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
+    }
+    healthy(&desk).await;
+}
+
 pub async fn a_server_that_nobody_enrolled_is_told(desk: Desk) {
     camp(&desk, &generous()).await;
     let told = async || {

@@ -53,6 +53,7 @@ scenarios! {
         what_can_never_be_had_says_why,
         a_week_that_clocks_make_too_long_is_explained,
         shorter_hours_tell_what_they_leave_outside,
+        a_server_given_to_another_course_tells_what_it_leaves_there,
         a_server_that_nobody_enrolled_is_told,
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,

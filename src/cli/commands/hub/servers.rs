@@ -19,13 +19,15 @@ use crate::{
     render::{count, table},
 };
 
-/// A server that was changed, and how many bookings lie outside of its opening hours by now.
+/// A server that was changed, and how many bookings lie outside of its opening hours by now, or are of other courses.
 #[derive(Deserialize)]
 struct Changed {
     #[serde(flatten)]
     server: Server,
     #[serde(default)]
     outside: usize,
+    #[serde(default)]
+    foreign: usize,
 }
 
 /// The table's heading with the zone in which agents were heard, and `what` is to be done with it.
@@ -106,6 +108,12 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
                 let (outside, id) = (after.outside, &after.server.id);
                 let outside = count(outside as u64, "booking");
                 output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
+            }
+            if after.foreign > 0 {
+                let (foreign, id) = (count(after.foreign as u64, "booking"), &after.server.id);
+                output::say(&format!("Ahead on {id} of other courses: {foreign}, which stay as they are."));
+            }
+            if after.outside > 0 || after.foreign > 0 {
                 output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
             }
             Ok(())
