@@ -376,6 +376,15 @@ fn what_was_made_can_be_changed_and_removed() {
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");
     assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));
+    for (from, to, told) in [
+        (&*to, &*from, " is not before "),
+        ("2020-11-24T08:00", "2020-11-24T18:00", "2020-11-24 08:00–18:00 (UTC) is over already"),
+    ] {
+        let wrong = ["hub", "server", "maintenance", "one", "--from", from, "--to", to, "--reason", "new disk"];
+        let wrong = camp.run_with(&wrong, "");
+        assert!(wrong.code == 2 && wrong.err.contains(told), "{}", wrong.err);
+        assert!(wrong.err.contains("KC-BOOK-WINDOW") && !wrong.err.contains("the body"), "{}", wrong.err);
+    }
     camp.ok(&["hub", "server", "maintenance", "--end", "1"]);
     assert_eq!(camp.json(&["hub", "server", "maintenance", "one", "--list"]).as_array().unwrap().len(), 0);
 

@@ -306,7 +306,7 @@ impl Desk {
         self.store.read(now).await?.host_keys(id).await
     }
 
-    /// Closes a server for a while. How many bookings of then have not begun is returned with it: the clerk moves each to
+    /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it. How many bookings of then have not begun is returned with it: the clerk moves each to
     /// another server that is free, or tells its holder. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
@@ -321,6 +321,10 @@ impl Desk {
         let reason = reason::stated(reason)?;
         transact_once!(self, caller, now, key, ("maintenance", id, window, &reason), |tx| {
             tx.lock_server(id).await?;
+            if window.ends <= now {
+                return Err(Problem::new(Code::BookWindow, format!("a maintenance {window} is over already"))
+                    .hint("Give an end that is ahead: check the day and the year."));
+            }
             let made = tx.add_maintenance(id, window, &reason).await?;
             let then = Listing { server: Some(id.clone()), within: Some(window), open: true, ..Listing::default() };
             let booked = tx.bookings(&then).await?.iter().filter(|b| rehouse::is_ahead(b, now)).count();

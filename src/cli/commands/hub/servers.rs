@@ -10,10 +10,10 @@ use crate::{
         hub_client::HubClient,
         output, when,
     },
-    core::{Problem, shell::printable},
+    core::{Code, Problem, shell::printable},
     hub::{
         desk::NewServer,
-        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window},
+        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window, Zone},
         http::Clock,
     },
     render::{count, table},
@@ -146,9 +146,8 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         ServerCommand::Maintenance { server, from, to, zone, reason, hub, .. } => {
             // The command line asks for all four where it neither lists nor ends.
             let server = server.map(|s| s.to_string()).unwrap_or_default();
-            let read = |text: Option<String>| when::told(text.as_deref(), zone.as_ref());
-            let body = json!({ "window": { "starts": read(from)?, "ends": read(to)? }, "reason": reason });
-            close(cx, &hub, &server, &body).await
+            let window = between(&from.unwrap_or_default(), &to.unwrap_or_default(), zone.as_ref())?;
+            close(cx, &hub, &server, &json!({ "window": window, "reason": reason })).await
         }
         ServerCommand::Token { server, hub } => {
             let path = format!("/api/v1/servers/{server}/agent-token");
@@ -185,6 +184,16 @@ fn changed(there: Server, to: ServerChange) -> NewServer {
         buffer: to.buffer.map_or(there.buffer, |minutes| i64::from(minutes) * 60),
         mode: to.mode.unwrap_or(there.mode),
     }
+}
+
+/// The time of a maintenance. One that ends before it begins the hub would refuse too, but in words for programs.
+fn between(from: &str, to: &str, zone: Option<&Zone>) -> Result<Window, Problem> {
+    let ((starts, before), (ends, after)) = (when::moment(from, zone)?, when::moment(to, zone)?);
+    before.iter().chain(&after).for_each(|note| output::say(&format!("note: {note}")));
+    Window::new(starts, ends).map_err(|why| {
+        Problem::new(Code::BookWindow, when::zone(zone).told(&why))
+            .hint("Give the earlier time as --from and the later one as --to.")
+    })
 }
 
 async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Result<(), Problem> {
@@ -314,6 +323,11 @@ mod tests {
         assert!(parsed(&[local.as_slice(), &["--reason", "disk"]].concat()).is_ok());
         assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
         assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        assert_eq!(between("2026-11-24T15:00", to, Some(&berlin)).unwrap().length(), 2 * 3600);
+        let turned = between("2026-11-24T18:00", from, Some(&berlin)).unwrap_err();
+        assert_eq!(turned.code, Code::BookWindow);
+        assert_eq!(turned.what, "2026-11-24 18:00 is not before 2026-11-24 15:00 (Europe/Berlin)");
         for bad in [
             &["maintenance", "one"][..],
             &["maintenance", "--end", "3", "--list"],
