@@ -64,6 +64,28 @@ async fn what_is_free_begins_with_the_step_that_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bookings_of_a_server_that_there_is_not_are_refused() {
+    let hub = Hub::start().await;
+    let amy = hub.token("amy").await;
+    let list = async |query: &str| {
+        let path = format!("/api/v1/bookings?{query}");
+        let answer = hub.ask(Method::GET, &path, &amy).send().await.unwrap();
+        match answer.status() {
+            StatusCode::OK => Ok(answer.json::<Vec<Booking>>().await.unwrap().len()),
+            _ => Err(refused(answer).await.1),
+        }
+    };
+    let unknown: Result<usize, String> = Err("KC-HUB-UNKNOWN".to_owned());
+    assert_eq!((list("server=one").await, list("server=nope").await), (Ok(0), unknown.clone()));
+    let made = book(&hub.desk, "amy", 60, 120).await;
+    assert_eq!(list("server=one&open=true").await, Ok(1));
+    hub.desk.cancel(&who("amy"), NOW, None, &made.id, &Edit::default()).await.unwrap();
+    hub.desk.remove_server(&Caller::Console, NOW, &"one".parse().unwrap(), None).await.unwrap();
+    // What took place there stays in the records, also of a server that is gone.
+    assert_eq!((list("server=one").await, list("server=one&open=true").await), (Ok(1), unknown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_was_overtaken_hears_412_and_a_repeat_changes_nothing() {
     let hub = Hub::start().await;
     let amy = hub.token("amy").await;

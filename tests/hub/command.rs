@@ -184,6 +184,8 @@ fn from_the_first_admin_to_a_slot() {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
         assert!(none.code == code && none.err.contains(told), "{args:?}: {}", none.err);
     }
+    let nowhere = camp.run_with(&["book", "ls", "--server", "nope"], "");
+    assert!(nowhere.code == 2 && nowhere.err.contains("there is no server nope"), "{}", nowhere.err);
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
     let none = camp.run_with(&["book", "new", &later, "--weeks", "0"], "");

@@ -17,7 +17,7 @@ use crate::hub::{
 pub(super) struct Which {
     /// Of this person.
     person: Option<PersonId>,
-    /// On this server.
+    /// On this server; one that there is not is refused.
     server: Option<ServerId>,
     /// Of this group.
     group: Option<GroupId>,
