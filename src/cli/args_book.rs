@@ -222,7 +222,7 @@ pub enum BookCommand {
     },
     /// Give a slot up before it begins, or all of a recurrence, or leave the waitlist.
     Cancel(CancelArgs),
-    /// End a running slot now.
+    /// End a running slot now; one that has not begun is cancelled.
     Release(ChangeArgs),
     /// Move a slot's end back; a teacher's reason goes past quotas and opening hours.
     Extend {

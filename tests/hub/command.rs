@@ -228,6 +228,9 @@ fn from_the_first_admin_to_a_slot() {
         let over = camp.run_with(&args, "");
         assert!(over.code == 10 && over.err.contains("is cancelled"), "{args:?}: {}", over.err);
     }
+    let released = camp.run_with(&["book", "release", id], "");
+    assert!(released.code == 0 && released.out.contains("cancelled"), "{}", released.err);
+    assert!(released.err.contains(&format!("{id}: it had not begun, so it is cancelled")), "{}", released.err);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(camp.hub.id() as i32).unwrap(),
         rustix::process::Signal::TERM,

@@ -71,7 +71,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
         }
         BookCommand::Cancel(change) => cancel(cx, change).await?,
-        BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
+        BookCommand::Release(change) => release(cx, &change).await?,
         BookCommand::Give { change, to } => {
             act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
         }
@@ -109,6 +109,19 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
             bookings(hub.output, &gone)
         }
     }
+}
+
+async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
+    let path = format!("/api/v1/bookings/{}/release", change.id);
+    let client = HubClient::new(&cx.places, &change.hub.at)?;
+    let body = json!({ "reason": change.reason });
+    let after: Booking = client.send(Method::POST, &path, &body, change.seen).await?;
+    bookings(change.hub.output, std::slice::from_ref(&after))?;
+    // Who meant another slot, which runs, shall see it while this one can be booked again.
+    if after.state == State::Cancelled {
+        output::say(&format!("{}: it had not begun, so it is cancelled.", after.id));
+    }
+    Ok(())
 }
 
 async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<(), Problem> {

@@ -145,7 +145,7 @@ pub(super) async fn cancel(
     matched(outcome, version).map(|b| tagged(&b))
 }
 
-/// Ends a running slot now; what was not used does not count.
+/// Ends a running slot now; what was not used does not count. One that has not begun is cancelled.
 #[utoipa::path(post, operation_id = "bookings_release", path = "/api/v1/bookings/{id}/release", tag = "bookings", request_body = Edit,
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
