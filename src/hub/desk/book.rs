@@ -321,6 +321,14 @@ pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: b
     let busy = ground.server.busy(window);
     find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {
         let server = &ground.server.id;
+        if ground.lacks_buffer(window, layout) {
+            // Nothing is booked then: that the server is taken would be no answer to who looks at the table.
+            let minutes = (ground.server.buffer + 59) / 60;
+            return Problem::new(
+                Code::BookConflict,
+                format!("server {server} keeps {minutes} minutes between two slots, and another is nearer to {window}"),
+            );
+        }
         match ground.server.mode {
             Mode::Exclusive => Problem::new(Code::BookConflict, format!("server {server} is taken at {window}")),
             Mode::Shared => {

@@ -158,6 +158,26 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn where_only_a_buffer_is_in_the_way_it_is_named(desk: Desk) {
+    camp(&desk, &generous()).await;
+    // Room for one small lab at a time.
+    server(&desk, "big", Mode::Shared, 8, 20).await;
+    for (name, login, taken) in [("one", "amy", "is taken at"), ("big", "cem", "has no room for 1x4c12g at")] {
+        desk.book(&who(login), NOW, None, &wish(Some(name), 120, 180)).await.unwrap();
+        for (from, to, near) in [(60, 120, true), (180, 240, true), (60, 150, false), (150, 240, false)] {
+            let refusal = desk.book(&who("bob"), NOW, None, &wish(Some(name), from, to)).await.unwrap_err();
+            assert_eq!((refusal.problem.code, refusal.alternatives.len()), (Code::BookConflict, 3));
+            let when = window(from, to);
+            let want = match near {
+                true => format!("server {name} keeps 10 minutes between two slots, and another is nearer to {when}"),
+                false => format!("server {name} {taken} {when}"),
+            };
+            assert_eq!(refusal.problem.what, want);
+        }
+    }
+    healthy(&desk).await;
+}
+
 pub async fn nobody_waits_for_hours_that_never_open(desk: Desk) {
     camp(&desk, &generous()).await;
     let (one, console) = ("one".parse().unwrap(), Caller::Console);
