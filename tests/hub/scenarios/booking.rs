@@ -66,6 +66,25 @@ pub async fn what_is_offered_instead_can_be_had(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn who_holds_the_slot_themselves_is_told_so(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let own = book(&desk, "amy", 120, 180).await;
+    let told = async |login: &str, wish: &BookRequest| {
+        let refusal = desk.book(&who(login), NOW, None, wish).await.unwrap_err();
+        (refusal.problem.code, refusal.problem.what.contains(own.id.as_str()))
+    };
+    for server in [Some("one"), None] {
+        for (from, to) in [(120, 180), (90, 150), (150, 240)] {
+            assert_eq!(told("amy", &wish(server, from, to)).await, (Code::BookOwn, true), "{server:?} {from}");
+            assert_eq!(told("bob", &wish(server, from, to)).await, (Code::BookConflict, false), "{server:?} {from}");
+        }
+    }
+    // She would not have it without her own either.
+    book(&desk, "bob", 210, 270).await;
+    assert_eq!(told("amy", &wish(Some("one"), 150, 240)).await, (Code::BookConflict, false));
+    healthy(&desk).await;
+}
+
 /// A refusal looks at what is kept of each server; `free` reads the database.
 pub async fn what_is_kept_of_a_server_is_what_it_holds(desk: Desk) {
     camp(&desk, &generous()).await;

@@ -33,6 +33,7 @@ scenarios! {
     booking {
         a_taken_slot_is_refused_with_three_alternatives,
         what_is_offered_instead_can_be_had,
+        who_holds_the_slot_themselves_is_told_so,
         what_is_kept_of_a_server_is_what_it_holds,
         a_repeated_key_books_once,
         quotas_hold,
