@@ -370,6 +370,8 @@ fn what_was_made_can_be_changed_and_removed() {
     let set =
         camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
     assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));
+    let (plain, wide) = (camp.ok(&["hub", "server", "list"]), camp.ok(&["hub", "server", "list", "-o", "wide"]));
+    assert!(!plain.contains("gpu") && wide.contains("LABELS") && wide.contains("gpu"), "{wide}");
     assert_eq!(camp.json(&["hub", "server", "set", "one", "--disk", "500GiB"])["disk"], "500GiB");
     assert!(camp.ok(&["hub", "server", "list"]).contains("8c 32GiB, 500GiB disk"));
     assert_eq!(camp.json(&["hub", "server", "set", "one", "--no-disk"])["disk"], Value::Null);

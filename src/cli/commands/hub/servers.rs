@@ -6,7 +6,7 @@ use super::{super::Context, manage::rows};
 use crate::{
     cli::{
         args::{HubArgs, ServerChange, ServerCommand},
-        clock::{local, zoned},
+        clock::{local, own_zone, zoned},
         hub_client::HubClient,
         output, when,
     },
@@ -30,9 +30,13 @@ struct Changed {
     foreign: usize,
 }
 
-/// The table's heading with the zone in which agents were heard, and `what` is to be done with it.
-fn headed<T>(what: impl FnOnce(&[&str]) -> T) -> T {
-    what(&["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", &zoned("AGENT")])
+/// Servers as a table. Its heading names the zone in which agents were heard.
+fn shown(all: &[Server], wide: bool) -> String {
+    let heard = zoned("AGENT");
+    let heading = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", heard.as_str()];
+    let mut rows = vec![output::columns(wide, heading, ["COURSE", "LABELS", "BUFFER", "WHY"])];
+    rows.extend(all.iter().map(|s| output::columns(wide, row(s), more(s))));
+    table(&rows)
 }
 
 /// When the agent was heard, and what is wrong with that: the hub sells the server's time all the same.
@@ -59,8 +63,21 @@ fn row(s: &Server) -> Vec<String> {
     ]
 }
 
+/// What a wide table shows besides: for which course it is, what a booking can ask of it, and why it is out of use.
+fn more(s: &Server) -> [String; 4] {
+    let dash = || "-".to_owned();
+    let labels: Vec<&str> = s.labels.iter().map(String::as_str).collect();
+    let why = s.health_note.as_deref().filter(|_| s.health != Health::Healthy);
+    [
+        s.course.as_ref().map_or_else(dash, ToString::to_string),
+        if labels.is_empty() { dash() } else { labels.join(",") },
+        format!("{}m", (s.buffer + 59) / 60),
+        why.map_or_else(dash, |why| printable(&own_zone().told(why))),
+    ]
+}
+
 fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
-    output::value(hub.output, server, |_| headed(|heading| rows(heading, std::slice::from_ref(server), row)))
+    output::value(hub.output, server, |wide| shown(std::slice::from_ref(server), wide))
 }
 
 /// `kubecamp hub server`.
@@ -68,7 +85,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
     match command {
         ServerCommand::List { hub } => {
             let all: Vec<Server> = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/servers").await?;
-            output::value(hub.output, &all, |_| headed(|heading| rows(heading, &all, row)))
+            output::value(hub.output, &all, |wide| shown(&all, wide))
         }
         ServerCommand::Add {
             server,
@@ -313,6 +330,24 @@ mod tests {
         server.clock_offset = -2;
         assert_eq!(agent(&server, seen + 120), local(seen));
         assert_eq!(agent(&server, seen + 121), format!("{}, not heard since", local(seen)));
+    }
+
+    #[test]
+    fn a_wide_table_says_for_whom_a_server_is_and_why_it_is_out_of_use() {
+        let mut server: Server = serde_json::from_value(json!({
+            "id": "one", "address": "h", "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+            "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": "healthy",
+            "health_note": "it is in", "occupant": null, "revision": 1, "issued": 0, "acked": 0, "seen": null,
+            "clock_offset": 0, "version": 1,
+        }))
+        .unwrap();
+        assert_eq!(more(&server), ["-", "-", "10m", "-"]);
+        server.course = Some("k8s".parse().unwrap());
+        server.labels = ["gpu", "ssd"].map(str::to_owned).into();
+        (server.health, server.health_note) = (Health::Away, Some("a fan\u{1b}".into()));
+        assert_eq!(more(&server), ["k8s", "gpu,ssd", "10m", "a fan\\x1b"]);
+        let (plain, wide) = (shown(std::slice::from_ref(&server), false), shown(std::slice::from_ref(&server), true));
+        assert!(!plain.contains("gpu") && wide.contains("gpu,ssd") && wide.contains("WHY"), "{wide}");
     }
 
     #[test]
