@@ -244,8 +244,9 @@ async fn every_answer_has_the_headers_that_browsers_heed() {
         let want = if path == "/nothing" { "text/html; charset=utf-8" } else { kind };
         assert_eq!(kind, want, "people get a page, programs a problem");
     }
-    let (status, code, _) = refused(hub.ask(Method::PATCH, "/api/v1/me", "").send().await.unwrap()).await;
+    let (status, code, body) = refused(hub.ask(Method::PATCH, "/api/v1/me", "").send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (405, "KC-HUB-REQUEST"));
+    assert!(body["hints"][0].as_str().unwrap().contains("docs/guide/api.md"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
