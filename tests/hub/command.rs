@@ -194,8 +194,9 @@ fn from_the_first_admin_to_a_slot() {
     assert_eq!(closed.code, 12, "{}", closed.err);
     let grid = camp.run_with(&["book", "new", "2027-12-24T10:07:00Z"], "");
     assert_eq!(grid.code, 2, "{}", grid.err);
-    let feed = camp.ok(&["book", "ics"]);
-    assert!(feed.contains("/calendar/kct_") && feed.ends_with("/slots.ics\n"), "{feed}");
+    let feed = camp.run_with(&["book", "ics"], "");
+    assert!(feed.out.contains("/calendar/kct_") && feed.out.ends_with("/slots.ics\n"), "{}", feed.out);
+    assert!(feed.code == 0 && feed.err.contains("--public-url https://NAME"), "no calendar reads it: {}", feed.err);
 
     let bobs = camp.home.path().join("bobs");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&bobs).status();
@@ -337,6 +338,9 @@ fn a_link_is_told_by_the_address_that_people_open() {
     assert!(made.err.contains("kubecamp login --hub https://hub.example.org --link"), "{}", made.err);
     camp.login_by_link(&made.out);
     assert_eq!(camp.run_with(&["hub", "user", "list"], "").code, 13, "it is amy who is signed in");
+    let feed = camp.run_with(&["book", "ics"], "");
+    assert!(feed.out.starts_with("https://hub.example.org/calendar/kct_"), "{}", feed.out);
+    assert!(feed.code == 0 && !feed.err.contains("--public-url"), "{}", feed.err);
 }
 
 #[test]

@@ -254,7 +254,14 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     let made: Value = client.secret("/api/v1/tokens", &body).await?;
     let url = made["url"].as_str().unwrap_or_default();
     let base = if url.starts_with('/') { client.hub().trim_end_matches('/') } else { "" };
-    output::value(hub.output, &json!({ "url": format!("{base}{url}") }), |_| format!("{base}{url}\n"))?;
+    let url = format!("{base}{url}");
+    output::value(hub.output, &json!({ "url": url }), |_| format!("{url}\n"))?;
+    if !url.starts_with("http") {
+        output::say(
+            "note: calendars read http:// and https:// alone, and this hub was asked on a socket. Its admin gives it an \
+             address that they can read: kubecamp hub serve --public-url https://NAME.",
+        );
+    }
     output::say("Whoever has this address sees your slots. A server's: replace slots.ics by servers/NAME.ics.");
     Ok(())
 }
