@@ -74,7 +74,7 @@ pub struct WishArgs {
     /// On which server; any that fits by default.
     #[arg(long, value_name = "SERVER")]
     pub server: Option<ServerId>,
-    /// The lab, as 2x4c8g; the one that is saved on the server by default, else the largest that fits.
+    /// The lab, as 2x4c8g; the one that is saved on the server by default, else the one with the most nodes that fits.
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
     /// A label that the server must have; may be repeated.
