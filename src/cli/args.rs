@@ -116,7 +116,8 @@ pub struct UpArgs {
     /// What the machines made here are: auto (virtual machines where KVM really works, else containers), vm, container.
     #[arg(long, value_name = "KIND", default_value_t, conflicts_with_all = ["host", "hosts"])]
     pub machines: Wanted,
-    /// Layout, as nodes x cores c GiB g: 1x4c12g, 2x4c8g or 3x2c4g; another needs a --profile of your own.
+    /// Layout, as nodes x cores c GiB g: 1x4c12g, 2x4c8g or 3x2c4g; by default one node for each host, with --local the
+    /// one with the most nodes that this computer holds. Another needs a --profile of your own.
     #[arg(long, value_name = "LAYOUT", conflicts_with = "profile")]
     pub layout: Option<Layout>,
     /// Profile: the name of a shipped one, or a file.
@@ -306,7 +307,8 @@ pub enum MachineCommand {
 /// What machines to make.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct MakeArgs {
-    /// Layout, as nodes x cores c GiB g: 1x4c12g, 2x4c8g or 3x2c4g; the largest that this computer holds by default.
+    /// Layout, as nodes x cores c GiB g: 1x4c12g, 2x4c8g or 3x2c4g; the one with the most nodes that this
+    /// computer holds by default.
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
     /// What they are: auto (virtual machines where KVM really works, else containers), vm, container.

@@ -74,7 +74,7 @@ pub struct WishArgs {
     /// On which server; any that fits by default.
     #[arg(long, value_name = "SERVER")]
     pub server: Option<ServerId>,
-    /// The lab, as 2x4c8g; the one that is saved on the server by default, else the largest that fits.
+    /// The lab, as 2x4c8g; the one that is saved on the server by default, else the one with the most nodes that fits.
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
     /// A label that the server must have; may be repeated.
@@ -196,7 +196,8 @@ pub enum BookCommand {
         /// A label that the server must have; may be repeated.
         #[arg(long, value_name = "LABEL")]
         label: Vec<String>,
-        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default.
+        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default, with the step that runs
+        /// where it can be booked.
         #[arg(long, value_name = "TIME")]
         from: Option<String>,
         /// The time zone of --from; this computer's by default.
@@ -221,7 +222,7 @@ pub enum BookCommand {
     },
     /// Give a slot up before it begins, or all of a recurrence, or leave the waitlist.
     Cancel(CancelArgs),
-    /// End a running slot now.
+    /// End a running slot now; one that has not begun is cancelled.
     Release(ChangeArgs),
     /// Move a slot's end back; a teacher's reason goes past quotas and opening hours.
     Extend {

@@ -94,7 +94,7 @@ codes! {
     HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
     HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";
     HubKeyReused = "KC-HUB-KEY-REUSED", Input, "An Idempotency-Key was used before for another request.", "Use a fresh key for each new request.";
-    HubRequest = "KC-HUB-REQUEST", Input, "A request cannot be read, or asks for what the hub does not serve.", "See docs/guide/booking.md and /api/v1/openapi.json.";
+    HubRequest = "KC-HUB-REQUEST", Input, "A request cannot be read, or asks for what the hub does not serve.", "See docs/guide/api.md and /api/v1/openapi.json.";
     HubReason = "KC-HUB-REASON", Input, "An override needs a reason.", "Say why with --reason; people who are concerned will see it.";
     // Preflight
     HubListen = "KC-HUB-LISTEN", Preflight, "The hub cannot listen there.", "Give an address that is free; outside of loopback add --tls-cert and --tls-key, or --behind-proxy.";

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     served::{Hub, refused},
-    world::{NOW, at, book, clerk, server, who, wish},
+    world::{NOW, at, book, clerk, generous, server, who, wish},
 };
 
 fn slot(from: i64, to: i64) -> Value {
@@ -42,6 +42,47 @@ async fn a_slot_is_booked_once_and_a_conflict_names_three_others() {
         let id = answer.json::<Booking>().await.unwrap().id;
         assert!(hub.post(&format!("/api/v1/bookings/{id}/cancel"), &bob, &json!({})).await.status().is_success());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_free_begins_with_the_step_that_runs() {
+    for (notice, starts) in [(0, 0), (30, 60)] {
+        let hub = Hub::with(&Policy { notice, ..generous() }, 0).await;
+        let amy = hub.token("amy").await;
+        hub.set_now(at(7));
+        let first = async |more: &str| -> Epoch {
+            let free = hub.get(&format!("/api/v1/free?minutes=30&most=1{more}"), &amy).await;
+            Epoch(free[0]["window"]["starts"].as_i64().unwrap())
+        };
+        assert_eq!(first("").await, at(starts), "{notice}");
+        let named = if notice == 0 { 30 } else { 60 };
+        assert_eq!(first(&format!("&from={}", at(7).0)).await, at(named), "from then on: {notice}");
+        let made = hub.post("/api/v1/bookings", &amy, &slot(starts, starts + 30)).await;
+        assert_eq!(made.status(), StatusCode::CREATED, "{notice}");
+        assert_eq!(first("").await, at(starts + 60), "{notice}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bookings_of_a_server_that_there_is_not_are_refused() {
+    let hub = Hub::start().await;
+    let amy = hub.token("amy").await;
+    let list = async |query: &str| {
+        let path = format!("/api/v1/bookings?{query}");
+        let answer = hub.ask(Method::GET, &path, &amy).send().await.unwrap();
+        match answer.status() {
+            StatusCode::OK => Ok(answer.json::<Vec<Booking>>().await.unwrap().len()),
+            _ => Err(refused(answer).await.1),
+        }
+    };
+    let unknown: Result<usize, String> = Err("KC-HUB-UNKNOWN".to_owned());
+    assert_eq!((list("server=one").await, list("server=nope").await), (Ok(0), unknown.clone()));
+    let made = book(&hub.desk, "amy", 60, 120).await;
+    assert_eq!(list("server=one&open=true").await, Ok(1));
+    hub.desk.cancel(&who("amy"), NOW, None, &made.id, &Edit::default()).await.unwrap();
+    hub.desk.remove_server(&Caller::Console, NOW, &"one".parse().unwrap(), None).await.unwrap();
+    // What took place there stays in the records, also of a server that is gone.
+    assert_eq!((list("server=one").await, list("server=one&open=true").await), (Ok(1), unknown));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,8 +244,9 @@ async fn every_answer_has_the_headers_that_browsers_heed() {
         let want = if path == "/nothing" { "text/html; charset=utf-8" } else { kind };
         assert_eq!(kind, want, "people get a page, programs a problem");
     }
-    let (status, code, _) = refused(hub.ask(Method::PATCH, "/api/v1/me", "").send().await.unwrap()).await;
+    let (status, code, body) = refused(hub.ask(Method::PATCH, "/api/v1/me", "").send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (405, "KC-HUB-REQUEST"));
+    assert!(body["hints"][0].as_str().unwrap().contains("docs/guide/api.md"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,6 +365,25 @@ async fn a_calendar_follows_a_booking_through_its_life() {
     assert_eq!(hub.ask(Method::GET, "/api/v1/me", feed["token"].as_str().unwrap()).send().await.unwrap().status(), 401);
     hub.post("/api/v1/tokens", &amy, &json!({ "kind": "feed" })).await;
     assert_eq!(hub.ask(Method::GET, &path, "").send().await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_calendar_that_is_read_is_told_as_used() {
+    let hub = Hub::start().await;
+    let amy = hub.token("amy").await;
+    let feed: Value = hub.post("/api/v1/tokens", &amy, &json!({ "kind": "feed" })).await.json().await.unwrap();
+    let path = feed["url"].as_str().unwrap();
+    let used = async || {
+        let all = hub.get("/api/v1/tokens", &amy).await;
+        all.as_array().unwrap().iter().find(|t| t["kind"] == "feed").unwrap()["used"].as_i64()
+    };
+    assert_eq!(used().await, None);
+    // As with other tokens once an hour is enough.
+    for (minute, told) in [(5, 5), (65, 5), (66, 66)] {
+        hub.set_now(at(minute));
+        assert!(hub.ask(Method::GET, path, "").send().await.unwrap().status().is_success());
+        assert_eq!(used().await, Some(at(told).0), "{minute}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -184,6 +184,8 @@ fn from_the_first_admin_to_a_slot() {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
         assert!(none.code == code && none.err.contains(told), "{args:?}: {}", none.err);
     }
+    let nowhere = camp.run_with(&["book", "ls", "--server", "nope"], "");
+    assert!(nowhere.code == 2 && nowhere.err.contains("there is no server nope"), "{}", nowhere.err);
     let quota = camp.run_with(&["book", "new", &later, "--for", "3h"], "");
     assert_eq!(quota.code, 11, "{}", quota.err);
     let none = camp.run_with(&["book", "new", &later, "--weeks", "0"], "");
@@ -192,8 +194,9 @@ fn from_the_first_admin_to_a_slot() {
     assert_eq!(closed.code, 12, "{}", closed.err);
     let grid = camp.run_with(&["book", "new", "2027-12-24T10:07:00Z"], "");
     assert_eq!(grid.code, 2, "{}", grid.err);
-    let feed = camp.ok(&["book", "ics"]);
-    assert!(feed.contains("/calendar/kct_") && feed.ends_with("/slots.ics\n"), "{feed}");
+    let feed = camp.run_with(&["book", "ics"], "");
+    assert!(feed.out.contains("/calendar/kct_") && feed.out.ends_with("/slots.ics\n"), "{}", feed.out);
+    assert!(feed.code == 0 && feed.err.contains("--public-url https://NAME"), "no calendar reads it: {}", feed.err);
 
     let bobs = camp.home.path().join("bobs");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&bobs).status();
@@ -226,6 +229,9 @@ fn from_the_first_admin_to_a_slot() {
         let over = camp.run_with(&args, "");
         assert!(over.code == 10 && over.err.contains("is cancelled"), "{args:?}: {}", over.err);
     }
+    let released = camp.run_with(&["book", "release", id], "");
+    assert!(released.code == 0 && released.out.contains("cancelled"), "{}", released.err);
+    assert!(released.err.contains(&format!("{id}: it had not begun, so it is cancelled")), "{}", released.err);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(camp.hub.id() as i32).unwrap(),
         rustix::process::Signal::TERM,
@@ -332,6 +338,9 @@ fn a_link_is_told_by_the_address_that_people_open() {
     assert!(made.err.contains("kubecamp login --hub https://hub.example.org --link"), "{}", made.err);
     camp.login_by_link(&made.out);
     assert_eq!(camp.run_with(&["hub", "user", "list"], "").code, 13, "it is amy who is signed in");
+    let feed = camp.run_with(&["book", "ics"], "");
+    assert!(feed.out.starts_with("https://hub.example.org/calendar/kct_"), "{}", feed.out);
+    assert!(feed.code == 0 && !feed.err.contains("--public-url"), "{}", feed.err);
 }
 
 #[test]
@@ -365,6 +374,8 @@ fn what_was_made_can_be_changed_and_removed() {
     let set =
         camp.json(&["hub", "server", "set", "one", "--buffer", "20", "--label", "gpu", "--zone", "Europe/Berlin"]);
     assert_eq!((&set["buffer"], &set["labels"][0], &set["cores"]), (&1200.into(), &"gpu".into(), &8.into()));
+    let (plain, wide) = (camp.ok(&["hub", "server", "list"]), camp.ok(&["hub", "server", "list", "-o", "wide"]));
+    assert!(!plain.contains("gpu") && wide.contains("LABELS") && wide.contains("gpu"), "{wide}");
     assert_eq!(camp.json(&["hub", "server", "set", "one", "--disk", "500GiB"])["disk"], "500GiB");
     assert!(camp.ok(&["hub", "server", "list"]).contains("8c 32GiB, 500GiB disk"));
     assert_eq!(camp.json(&["hub", "server", "set", "one", "--no-disk"])["disk"], Value::Null);
@@ -376,6 +387,15 @@ fn what_was_made_can_be_changed_and_removed() {
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");
     assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));
+    for (from, to, told) in [
+        (&*to, &*from, " is not before "),
+        ("2020-11-24T08:00", "2020-11-24T18:00", "2020-11-24 08:00–18:00 (UTC) is over already"),
+    ] {
+        let wrong = ["hub", "server", "maintenance", "one", "--from", from, "--to", to, "--reason", "new disk"];
+        let wrong = camp.run_with(&wrong, "");
+        assert!(wrong.code == 2 && wrong.err.contains(told), "{}", wrong.err);
+        assert!(wrong.err.contains("KC-BOOK-WINDOW") && !wrong.err.contains("the body"), "{}", wrong.err);
+    }
     camp.ok(&["hub", "server", "maintenance", "--end", "1"]);
     assert_eq!(camp.json(&["hub", "server", "maintenance", "one", "--list"]).as_array().unwrap().len(), 0);
 
@@ -402,6 +422,16 @@ fn what_was_made_can_be_changed_and_removed() {
     assert!(weekly.err.contains(&format!("kubecamp book cancel {series}")), "{}", weekly.err);
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains(series));
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "course", "set", "net", "--title", "Networks"]);
+    for (args, told) in [
+        (&["--course", "net"][..], Some("Ahead on one of other courses: 2 bookings, which stay as they are.")),
+        (&["--course", "k8s"], None),
+        (&["--any-course"], None),
+    ] {
+        let set = camp.run_with(&[["hub", "server", "set", "one"].as_slice(), args].concat(), "");
+        assert!(set.code == 0 && told.is_none_or(|told| set.err.contains(told)), "{args:?}: {}", set.err);
+        assert_eq!(set.err.contains("other courses"), told.is_some(), "{args:?}: {}", set.err);
+    }
     let away = camp.run_with(&["hub", "server", "health", "one", "away", "--reason", "new disk"], "");
     assert!(away.code == 0 && away.err.contains("Ahead on one: 2 bookings."), "{}", away.err);
     camp.ok(&["hub", "server", "health", "one", "healthy", "--reason", "it is in"]);

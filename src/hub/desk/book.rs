@@ -249,7 +249,8 @@ async fn seek(
 ) -> Result<Found, Problem> {
     let now = tx.now();
     let policy = &standing.course.policy;
-    let mut why = None;
+    let (mut why, mut taken) = (None, vec![]);
+    let as_override = wish.reason.is_some();
     let servers = match survey {
         Some(survey) => survey.servers(wish.server.as_ref())?,
         None => servers(tx, wish).await?,
@@ -257,7 +258,6 @@ async fn seek(
     let by_name = candidates(servers, standing, wish)?;
     let mut locks = Locks::new(&by_name);
     for (server, layout) in preferred(by_name, &standing.labs) {
-        let as_override = wish.reason.is_some();
         // Only the raster is a server's own, by the clock of its zone: another one may be on it.
         let in_time = if as_override {
             policy.shape(&server, now, wish.window)
@@ -278,6 +278,9 @@ async fn seek(
         let place = match on(&ground, wish.window, layout, as_override) {
             Ok(place) => place,
             Err(problem) => {
+                if problem.code == Code::BookConflict {
+                    taken.push((ground, layout));
+                }
                 why = Some(problem);
                 continue;
             }
@@ -291,7 +294,33 @@ async fn seek(
         }
         return Ok(Found { server: ground.server, place, layout });
     }
+    if let Some(own) = own_slot(tx, standing, &taken, wish.window, as_override).await? {
+        return Err(rules::twice(&own));
+    }
     Err(why.unwrap_or_else(|| Problem::new(Code::Internal, "a wish was looked at on no server")))
+}
+
+/// The slot that somebody holds themselves, where nothing else is in the way on one of the servers whose time is taken:
+/// they shall not wait for it.
+async fn own_slot(
+    tx: &mut Tx,
+    standing: &Standing,
+    taken: &[(Ground, Layout)],
+    window: Window,
+    as_override: bool,
+) -> Result<Option<Booking>, Problem> {
+    if taken.is_empty() {
+        return Ok(None);
+    }
+    let own = rules::held_then(tx, &standing.person.id, window).await?;
+    let alone = |(ground, layout): &(Ground, Layout)| {
+        let mut without = ground.clone();
+        own.iter().for_each(|b| without.held.remove(&b.id));
+        on(&without, window, *layout, as_override).is_ok()
+    };
+    // Nearly everybody who is refused holds nothing then, and is not kept waiting by a second look.
+    let found = !own.is_empty() && taken.iter().any(alone);
+    Ok(own.into_iter().next().filter(|_| found))
 }
 
 /// Puts a wish on the first server that takes it; that server is as it was before.
@@ -325,6 +354,14 @@ pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: b
     let busy = ground.server.busy(window);
     find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {
         let server = &ground.server.id;
+        if ground.lacks_buffer(window, layout) {
+            // Nothing is booked then: that the server is taken would be no answer to who looks at the table.
+            let minutes = (ground.server.buffer + 59) / 60;
+            return Problem::new(
+                Code::BookConflict,
+                format!("server {server} keeps {minutes} minutes between two slots, and another is nearer to {window}"),
+            );
+        }
         match ground.server.mode {
             Mode::Exclusive => Problem::new(Code::BookConflict, format!("server {server} is taken at {window}")),
             Mode::Shared => {

@@ -240,7 +240,13 @@ impl Desk {
         transact_once!(self, caller, now, key, ("give", id, to, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
-            if before.state != State::Booked || before.window.starts <= now {
+            // Its server begins it some minutes early; by the clock it has begun also where its server is late.
+            let due = matches!(before.state, State::Booked | State::Delayed) && before.window.starts <= now;
+            if due || before.state.is_begun() {
+                let what = format!("booking {id} has begun and can no longer be given away");
+                return Err(Problem::new(Code::BookState, what));
+            }
+            if before.state != State::Booked {
                 return Err(Problem::new(
                     Code::BookState,
                     format!("booking {id} is {} and starts {}", before.state, before.window.starts),

@@ -116,9 +116,14 @@ impl Desk {
         Ok(seen_by(caller, self.store.read(now).await?.booking(id).await?))
     }
 
-    /// Bookings by start. Everybody sees who holds what; notes are for the holder and for teachers.
+    /// Bookings by start. Everybody sees who holds what; notes are for the holder and for teachers. A server that there is
+    /// not is refused, unless it is one that was removed and had some.
     pub async fn bookings(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
-        let found = self.store.read(now).await?.bookings(want).await?;
+        let mut tx = self.store.read(now).await?;
+        let found = tx.bookings(want).await?;
+        if let (Some(server), true) = (&want.server, found.is_empty()) {
+            tx.server(server).await?;
+        }
         Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())
     }
 

@@ -4,8 +4,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role, SavedLab,
-            SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
+            Booking, BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role,
+            SavedLab, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
         },
         store::{Listing, Tx},
     },
@@ -99,16 +99,25 @@ pub(super) async fn not_twice(
     window: Window,
     except: Option<&BookingId>,
 ) -> Result<(), Problem> {
-    let want = Listing { person: Some(person.clone()), within: Some(window), ..Listing::default() };
-    let other = tx
-        .bookings(&want)
-        .await?
-        .into_iter()
-        .find(|b| b.state.is_live() && b.window.overlaps(window) && Some(&b.id) != except);
-    match other {
-        Some(b) => Err(Problem::new(Code::BookOwn, format!("{person} holds booking {} at {}", b.id, b.window))),
+    let held = held_then(tx, person, window).await?;
+    match held.iter().find(|b| Some(&b.id) != except) {
+        Some(other) => Err(twice(other)),
         None => Ok(()),
     }
+}
+
+/// The slots that somebody holds at a time; a wait is none.
+pub(super) async fn held_then(tx: &mut Tx, person: &PersonId, window: Window) -> Result<Vec<Booking>, Problem> {
+    let want = Listing { person: Some(person.clone()), within: Some(window), ..Listing::default() };
+    let mut held = tx.bookings(&want).await?;
+    held.retain(|b| b.state.is_live() && b.window.overlaps(window));
+    Ok(held)
+}
+
+/// That somebody holds a slot already.
+pub(super) fn twice(held: &Booking) -> Problem {
+    let person = &held.person;
+    Problem::new(Code::BookOwn, format!("{person} holds booking {} at {}", held.id, held.window))
 }
 
 /// Refuses more bookings ahead than allowed; those of one recurrence count as one. `series` is the one that is

@@ -108,7 +108,7 @@ impl Desk {
 
     /// Adds a server, or changes it when `version` is the one that the caller has seen.
     ///
-    /// What is booked stays booked: a change of opening hours or buffer counts for new bookings. The mode, and fewer
+    /// What is booked stays booked: a change of opening hours, buffer or course counts for new bookings. The mode, and fewer
     /// cores or less memory, are refused while bookings are ahead, and a disk that does not hold them.
     pub async fn put_server(
         &self,
@@ -227,11 +227,26 @@ impl Desk {
 
     /// How many bookings that have not begun lie outside of a server's opening hours; they stay for the admin to settle.
     pub async fn outside_hours(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<usize, Problem> {
+        self.how_many(caller, now, id, Server::is_closed_for).await
+    }
+
+    /// How many bookings that have not begun are of courses that a server is not for any more; they stay too.
+    pub async fn of_other_courses(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<usize, Problem> {
+        self.how_many(caller, now, id, Server::is_foreign_to).await
+    }
+
+    async fn how_many(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &ServerId,
+        which: fn(&Server, &Booking) -> bool,
+    ) -> Result<usize, Problem> {
         caller.needs_admin()?;
         let mut tx = self.store.read(now).await?;
         let server = tx.server(id).await?;
         let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
-        Ok(tx.bookings(&want).await?.iter().filter(|b| server.is_closed_for(b)).count())
+        Ok(tx.bookings(&want).await?.iter().filter(|b| which(&server, b)).count())
     }
 
     /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation, and back in
@@ -291,7 +306,7 @@ impl Desk {
         self.store.read(now).await?.host_keys(id).await
     }
 
-    /// Closes a server for a while. How many bookings of then have not begun is returned with it: the clerk moves each to
+    /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it. How many bookings of then have not begun is returned with it: the clerk moves each to
     /// another server that is free, or tells its holder. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
@@ -306,6 +321,10 @@ impl Desk {
         let reason = reason::stated(reason)?;
         transact_once!(self, caller, now, key, ("maintenance", id, window, &reason), |tx| {
             tx.lock_server(id).await?;
+            if window.ends <= now {
+                return Err(Problem::new(Code::BookWindow, format!("a maintenance {window} is over already"))
+                    .hint("Give an end that is ahead: check the day and the year."));
+            }
             let made = tx.add_maintenance(id, window, &reason).await?;
             let then = Listing { server: Some(id.clone()), within: Some(window), open: true, ..Listing::default() };
             let booked = tx.bookings(&then).await?.iter().filter(|b| rehouse::is_ahead(b, now)).count();

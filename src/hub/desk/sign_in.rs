@@ -8,7 +8,7 @@ use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Code, Problem, Secret},
     hub::{
-        domain::{Epoch, PersonId, ServerId},
+        domain::{Epoch, PersonId, Role, ServerId},
         store::{TokenKind, TokenRow, Tx},
     },
 };
@@ -89,21 +89,34 @@ impl Desk {
             _ => return Err(unknown()),
         };
         drop(tx);
-        // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
-        if row.used.is_none_or(|used| now - used > 3600) {
-            match self.note_use(&caller, now, &hash, row.created).await {
-                // On a full disk people still read: it is only not noted that they did.
-                Err(problem) if caller.person().is_some() => {
-                    tracing::warn!(%problem, "the use of a token is not noted");
-                }
-                noted => noted?,
-            }
-        }
+        self.note_use(&caller, now, &hash, row.used, row.created).await?;
         Ok(caller)
     }
 
-    /// Notes that a token is used. With its first use an agent begins anew.
-    async fn note_use(&self, caller: &Caller, now: Epoch, hash: &str, made: Epoch) -> Result<(), Problem> {
+    /// Notes that a token is used, which was `used` last and `made` then. With its first use an agent begins anew.
+    async fn note_use(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        hash: &str,
+        used: Option<Epoch>,
+        made: Epoch,
+    ) -> Result<(), Problem> {
+        // Once an hour is enough to see which tokens are used, and keeps reads from waiting for the writer.
+        if used.is_some_and(|used| now - used <= 3600) {
+            return Ok(());
+        }
+        match self.write_use(caller, now, hash, made).await {
+            // On a full disk people still read: it is only not noted that they did.
+            Err(problem) if caller.person().is_some() => {
+                tracing::warn!(%problem, "the use of a token is not noted");
+                Ok(())
+            }
+            noted => noted,
+        }
+    }
+
+    async fn write_use(&self, caller: &Caller, now: Epoch, hash: &str, made: Epoch) -> Result<(), Problem> {
         transact!(self, caller, now, |tx| {
             // By what is on disk now: another request may have been the first since this one looked.
             let first = tx.token_used(hash).await?;
@@ -117,8 +130,13 @@ impl Desk {
 
     /// Whose calendar feed a token is.
     pub async fn feed_of(&self, now: Epoch, token: &Secret) -> Result<PersonId, Problem> {
-        let row = self.store.glance(now).await?.token(&hash(token.expose())).await?.ok_or_else(unknown)?;
-        row.person.filter(|_| row.kind == TokenKind::Feed).ok_or_else(unknown)
+        let hash = hash(token.expose());
+        let row = self.store.glance(now).await?.token(&hash).await?.ok_or_else(unknown)?;
+        let id = row.person.filter(|_| row.kind == TokenKind::Feed).ok_or_else(unknown)?;
+        // Whoever reads a feed may do nothing else by it, whatever its owner may.
+        let caller = Caller::Person { id: id.clone(), role: Role::Student };
+        self.note_use(&caller, now, &hash, row.used, row.created).await?;
+        Ok(id)
     }
 
     /// Makes a token for scripts (90 days) or a calendar feed (until revoked; the last one ends). For oneself only.
@@ -177,7 +195,7 @@ impl Desk {
         caller.needs_teacher()?;
         transact!(self, caller, now, |tx| {
             let whose = tx.person(person).await?;
-            if whose.role != crate::hub::domain::Role::Student {
+            if whose.role != Role::Student {
                 caller.needs_admin()?;
             }
             tx.forget_failures(person).await?;

@@ -26,7 +26,8 @@ pub struct BookRequest {
     /// Labels that the server must have.
     #[serde(default)]
     pub labels: BTreeSet<String>,
-    /// The lab, of a shipped layout; none is the one that is saved on the server, else the largest that it holds.
+    /// The lab, of a shipped layout; none is the one that is saved on the server, else the one with the most nodes that it
+    /// holds.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "2x4c8g")]
     pub layout: Option<Layout>,

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Ask, Beginning, BookingId, Epoch, Free, Ground, Held, PersonId, Policy, SavedLab, ServerId, Window, free_slots,
+    Ask, Beginning, BookingId, Epoch, Free, Ground, Health, Held, PersonId, Policy, SavedLab, ServerId, Window,
+    free_slots,
 };
 
 /// A time that a student would like.
@@ -189,15 +190,18 @@ fn choose(
     let before = hours(had[&student.person]);
     let (free, wish, why) = match wished {
         Some((n, free)) => {
-            let passed = if n == 0 { String::new() } else { format!(", {n} better wishes were taken or closed") };
+            let why =
+                if lacking(&student.wishes[..n], ask) == 0 { "taken or closed" } else { "taken, closed or too short" };
+            let passed = if n == 0 { String::new() } else { format!(", {n} better wishes were {why}") };
             (Some(free), Some(n + 1), format!("had {before} before; wish {} was free{passed}", n + 1))
         }
         None => {
-            let count = student.wishes.len();
-            let no_wish = if count == 0 { "no wishes".to_owned() } else { format!("none of {count} wishes was free") };
+            let no_wish = unmet(&student.wishes, ask);
+            let out = grounds.iter().all(|ground| ground.server.health != Health::Healthy);
+            let none = if out { "all servers are out of use" } else { "no slot is left" };
             match first_free(grounds, policy, now, student, ask) {
                 Some(free) => (Some(free), None, format!("had {before} before; {no_wish}: the next free slot")),
-                None => (None, None, format!("had {before} before; {no_wish}, and no slot is left")),
+                None => (None, None, format!("had {before} before; {no_wish}, and {none}")),
             }
         }
     };
@@ -213,6 +217,23 @@ fn choose(
     let lab = given.as_ref().and_then(|g| g.lab.as_ref());
     let why = lab.map_or_else(|| why.clone(), |lab| format!("{why}; it begins with {lab}"));
     ClassRow { person: student.person.clone(), round, given, has: None, why }
+}
+
+/// How many wishes have no room for a slot, as far as they lie in the plan's time: nobody else is in their way.
+fn lacking(wishes: &[Wish], ask: Ask<'_>) -> usize {
+    let has_room = |wish: &Wish| wish.within.common(ask.within).is_some_and(|within| within.length() >= ask.length);
+    wishes.iter().filter(|wish| !has_room(wish)).count()
+}
+
+/// Why none of somebody's wishes was met.
+fn unmet(wishes: &[Wish], ask: Ask<'_>) -> String {
+    let (count, lacking, minutes) = (wishes.len(), lacking(wishes, ask), ask.length / 60);
+    match lacking {
+        _ if count == 0 => "no wishes".to_owned(),
+        0 => format!("none of {count} wishes was free"),
+        all if all == count => format!("none of {count} wishes has room for {minutes} minutes"),
+        some => format!("none of {count} wishes was free, {some} of them without room for {minutes} minutes"),
+    }
 }
 
 /// The line of somebody who has the slot of a round already.

@@ -1,7 +1,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Beginning, Calendar, Epoch, Health, Maintenance, Policy, SavedLab, Server, ServerId, Window, find_place};
+use super::{
+    Beginning, Calendar, Epoch, Health, Held, Maintenance, Policy, SavedLab, Server, ServerId, Window, find_place,
+};
 use crate::profile::Layout;
 
 /// A server and what is known of its time.
@@ -54,6 +56,16 @@ impl Ground {
     pub fn place_for(&self, window: Window, layout: Layout) -> Option<u32> {
         self.server.takes(&self.closed, window).ok()?;
         find_place(&self.server, &self.held, self.server.busy(window), layout)
+    }
+
+    /// Whether only buffers are in the way of a window that is taken: its own, or that of what is before it.
+    pub fn lacks_buffer(&self, window: Window, layout: Layout) -> bool {
+        let server = &self.server;
+        let bare = self.held.near(server.busy(window)).filter_map(|held| {
+            let busy = Window { starts: held.busy.starts, ends: held.busy.ends - server.buffer };
+            (busy.starts < busy.ends).then(|| Held { busy, ..held.clone() })
+        });
+        find_place(server, &bare.collect(), window, layout).is_some()
     }
 }
 

@@ -154,8 +154,18 @@ impl Server {
     /// Whether a booking that has not begun lies outside of its opening hours: they were others when it was made, or a
     /// teacher went past them.
     pub fn is_closed_for(&self, booking: &Booking) -> bool {
+        self.awaits(booking) && !self.opening.is_open(&self.zone, booking.window)
+    }
+
+    /// Whether a booking that has not begun is of a course that may not use it any more.
+    pub fn is_foreign_to(&self, booking: &Booking) -> bool {
+        self.awaits(booking) && !self.is_for(&booking.course)
+    }
+
+    /// Whether a booking is on it and has not begun.
+    fn awaits(&self, booking: &Booking) -> bool {
         let ahead = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
-        ahead && booking.server.as_ref() == Some(&self.id) && !self.opening.is_open(&self.zone, booking.window)
+        ahead && booking.server.as_ref() == Some(&self.id)
     }
 
     /// Refuses a server on which no lab could ever run: nothing could be booked there, and nobody would know why.

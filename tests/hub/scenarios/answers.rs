@@ -47,6 +47,30 @@ pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn a_server_given_to_another_course_tells_what_it_leaves_there(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console, net) = ("one".parse().unwrap(), Caller::Console, "net".parse().unwrap());
+    desk.put_course(&console, NOW, &net, "Networks", &generous(), None).await.unwrap();
+    let ahead = [book(&desk, "amy", 60, 120).await, book(&desk, "bob", 150, 210).await];
+    let over = book(&desk, "cem", 300, 360).await;
+    desk.cancel(&who("cem"), NOW, None, &over.id, &Edit::default()).await.unwrap();
+    let given = async |course: Option<&str>| {
+        let seen = desk.server(&console, NOW, &one).await.unwrap().version;
+        let course = course.map(|name| name.parse().unwrap());
+        let new = NewServer { course, ..new_server("one", Mode::Exclusive, 8, 32) };
+        desk.put_server(&console, NOW, &new, Some(seen)).await.unwrap();
+        desk.of_other_courses(&console, NOW, &one).await.unwrap()
+    };
+    assert_eq!((given(Some("net")).await, given(Some("k8s")).await, given(None).await), (2, 0, 0));
+    assert_eq!(given(Some("net")).await, 2);
+    assert_eq!(desk.of_other_courses(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    clerk(&desk).settle(at(1)).await.unwrap();
+    for booking in ahead {
+        assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");
+    }
+    healthy(&desk).await;
+}
+
 pub async fn a_server_that_nobody_enrolled_is_told(desk: Desk) {
     camp(&desk, &generous()).await;
     let told = async || {
@@ -131,6 +155,26 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
     assert_eq!(code(&ClassRequest { minutes: 300, ..plan.clone() }).await, Code::BookWindow);
     let odd = ClassRequest { minutes: 60, layout: "2x4c10g".parse().unwrap(), ..plan };
     assert_eq!(code(&odd).await, Code::BookLayout);
+    healthy(&desk).await;
+}
+
+pub async fn where_only_a_buffer_is_in_the_way_it_is_named(desk: Desk) {
+    camp(&desk, &generous()).await;
+    // Room for one small lab at a time.
+    server(&desk, "big", Mode::Shared, 8, 20).await;
+    for (name, login, taken) in [("one", "amy", "is taken at"), ("big", "cem", "has no room for 1x4c12g at")] {
+        desk.book(&who(login), NOW, None, &wish(Some(name), 120, 180)).await.unwrap();
+        for (from, to, near) in [(60, 120, true), (180, 240, true), (60, 150, false), (150, 240, false)] {
+            let refusal = desk.book(&who("bob"), NOW, None, &wish(Some(name), from, to)).await.unwrap_err();
+            assert_eq!((refusal.problem.code, refusal.alternatives.len()), (Code::BookConflict, 3));
+            let when = window(from, to);
+            let want = match near {
+                true => format!("server {name} keeps 10 minutes between two slots, and another is nearer to {when}"),
+                false => format!("server {name} {taken} {when}"),
+            };
+            assert_eq!(refusal.problem.what, want);
+        }
+    }
     healthy(&desk).await;
 }
 

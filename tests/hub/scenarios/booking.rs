@@ -66,6 +66,25 @@ pub async fn what_is_offered_instead_can_be_had(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn who_holds_the_slot_themselves_is_told_so(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let own = book(&desk, "amy", 120, 180).await;
+    let told = async |login: &str, wish: &BookRequest| {
+        let refusal = desk.book(&who(login), NOW, None, wish).await.unwrap_err();
+        (refusal.problem.code, refusal.problem.what.contains(own.id.as_str()))
+    };
+    for server in [Some("one"), None] {
+        for (from, to) in [(120, 180), (90, 150), (150, 240)] {
+            assert_eq!(told("amy", &wish(server, from, to)).await, (Code::BookOwn, true), "{server:?} {from}");
+            assert_eq!(told("bob", &wish(server, from, to)).await, (Code::BookConflict, false), "{server:?} {from}");
+        }
+    }
+    // She would not have it without her own either.
+    book(&desk, "bob", 210, 270).await;
+    assert_eq!(told("amy", &wish(Some("one"), 150, 240)).await, (Code::BookConflict, false));
+    healthy(&desk).await;
+}
+
 /// A refusal looks at what is kept of each server; `free` reads the database.
 pub async fn what_is_kept_of_a_server_is_what_it_holds(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -200,12 +219,24 @@ pub async fn extend_release_and_give(desk: Desk) {
     let own = desk.give(&who("cem"), NOW, None, &later.id, &"tea".parse().unwrap(), &edit).await;
     assert!(own.is_ok(), "a teacher may have a slot");
 
+    let give = async |minute: i64| {
+        let refused = desk.give(&who("amy"), at(minute), None, &booking.id, &"dan".parse().unwrap(), &edit).await;
+        let refused = refused.unwrap_err();
+        (refused.code, refused.what)
+    };
+    let begun = (Code::BookState, format!("booking {} has begun and can no longer be given away", booking.id));
+    assert_eq!(give(61).await, begun, "its server is late");
     report(&desk, 1, &longer, Step::Arming, 60).await;
+    assert_eq!(give(60).await, begun);
     report(&desk, 2, &longer, Step::Active, 60).await;
     assert_eq!(desk.cancel(&who("amy"), at(70), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
     let released = desk.release(&who("amy"), at(75), None, &booking.id, &edit).await.unwrap();
     assert_eq!((released.window.ends, released.busy_until, released.charged), (at(75), at(85), 15 * 60));
     assert_eq!(desk.release(&who("amy"), at(76), None, &booking.id, &edit).await.unwrap_err().code, Code::BookState);
+    let gone = book(&desk, "bob", 300, 360).await;
+    desk.cancel(&who("bob"), NOW, None, &gone.id, &edit).await.unwrap();
+    let over = desk.give(&who("bob"), NOW, None, &gone.id, &"cem".parse().unwrap(), &edit).await.unwrap_err();
+    assert!(over.what.contains("is cancelled and starts"), "{over}");
     healthy(&desk).await;
 }
 

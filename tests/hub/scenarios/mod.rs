@@ -33,6 +33,7 @@ scenarios! {
     booking {
         a_taken_slot_is_refused_with_three_alternatives,
         what_is_offered_instead_can_be_had,
+        who_holds_the_slot_themselves_is_told_so,
         what_is_kept_of_a_server_is_what_it_holds,
         a_repeated_key_books_once,
         quotas_hold,
@@ -53,7 +54,9 @@ scenarios! {
         what_can_never_be_had_says_why,
         a_week_that_clocks_make_too_long_is_explained,
         shorter_hours_tell_what_they_leave_outside,
+        a_server_given_to_another_course_tells_what_it_leaves_there,
         a_server_that_nobody_enrolled_is_told,
+        where_only_a_buffer_is_in_the_way_it_is_named,
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,
         what_is_offered_has_room_for_the_lab_that_would_run_there,

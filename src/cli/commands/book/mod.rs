@@ -71,7 +71,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
         }
         BookCommand::Cancel(change) => cancel(cx, change).await?,
-        BookCommand::Release(change) => act(cx, &change, "release", json!({ "reason": change.reason })).await?,
+        BookCommand::Release(change) => release(cx, &change).await?,
         BookCommand::Give { change, to } => {
             act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
         }
@@ -109,6 +109,19 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
             bookings(hub.output, &gone)
         }
     }
+}
+
+async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
+    let path = format!("/api/v1/bookings/{}/release", change.id);
+    let client = HubClient::new(&cx.places, &change.hub.at)?;
+    let body = json!({ "reason": change.reason });
+    let after: Booking = client.send(Method::POST, &path, &body, change.seen).await?;
+    bookings(change.hub.output, std::slice::from_ref(&after))?;
+    // Who meant another slot, which runs, shall see it while this one can be booked again.
+    if after.state == State::Cancelled {
+        output::say(&format!("{}: it had not begun, so it is cancelled.", after.id));
+    }
+    Ok(())
 }
 
 async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<(), Problem> {
@@ -241,7 +254,14 @@ async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
     let made: Value = client.secret("/api/v1/tokens", &body).await?;
     let url = made["url"].as_str().unwrap_or_default();
     let base = if url.starts_with('/') { client.hub().trim_end_matches('/') } else { "" };
-    output::value(hub.output, &json!({ "url": format!("{base}{url}") }), |_| format!("{base}{url}\n"))?;
+    let url = format!("{base}{url}");
+    output::value(hub.output, &json!({ "url": url }), |_| format!("{url}\n"))?;
+    if !url.starts_with("http") {
+        output::say(
+            "note: calendars read http:// and https:// alone, and this hub was asked on a socket. Its admin gives it an \
+             address that they can read: kubecamp hub serve --public-url https://NAME.",
+        );
+    }
     output::say("Whoever has this address sees your slots. A server's: replace slots.ics by servers/NAME.ics.");
     Ok(())
 }

@@ -6,31 +6,37 @@ use super::{super::Context, manage::rows};
 use crate::{
     cli::{
         args::{HubArgs, ServerChange, ServerCommand},
-        clock::{local, zoned},
+        clock::{local, own_zone, zoned},
         hub_client::HubClient,
         output, when,
     },
-    core::{Problem, shell::printable},
+    core::{Code, Problem, shell::printable},
     hub::{
         desk::NewServer,
-        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window},
+        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window, Zone},
         http::Clock,
     },
     render::{count, table},
 };
 
-/// A server that was changed, and how many bookings lie outside of its opening hours by now.
+/// A server that was changed, and how many bookings lie outside of its opening hours by now, or are of other courses.
 #[derive(Deserialize)]
 struct Changed {
     #[serde(flatten)]
     server: Server,
     #[serde(default)]
     outside: usize,
+    #[serde(default)]
+    foreign: usize,
 }
 
-/// The table's heading with the zone in which agents were heard, and `what` is to be done with it.
-fn headed<T>(what: impl FnOnce(&[&str]) -> T) -> T {
-    what(&["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", &zoned("AGENT")])
+/// Servers as a table. Its heading names the zone in which agents were heard.
+fn shown(all: &[Server], wide: bool) -> String {
+    let heard = zoned("AGENT");
+    let heading = ["SERVER", "HEALTH", "MODE", "SIZE", "ADDRESS", "OPEN", "ZONE", heard.as_str()];
+    let mut rows = vec![output::columns(wide, heading, ["COURSE", "LABELS", "BUFFER", "WHY"])];
+    rows.extend(all.iter().map(|s| output::columns(wide, row(s), more(s))));
+    table(&rows)
 }
 
 /// When the agent was heard, and what is wrong with that: the hub sells the server's time all the same.
@@ -57,8 +63,21 @@ fn row(s: &Server) -> Vec<String> {
     ]
 }
 
+/// What a wide table shows besides: for which course it is, what a booking can ask of it, and why it is out of use.
+fn more(s: &Server) -> [String; 4] {
+    let dash = || "-".to_owned();
+    let labels: Vec<&str> = s.labels.iter().map(String::as_str).collect();
+    let why = s.health_note.as_deref().filter(|_| s.health != Health::Healthy);
+    [
+        s.course.as_ref().map_or_else(dash, ToString::to_string),
+        if labels.is_empty() { dash() } else { labels.join(",") },
+        format!("{}m", (s.buffer + 59) / 60),
+        why.map_or_else(dash, |why| printable(&own_zone().told(why))),
+    ]
+}
+
 fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
-    output::value(hub.output, server, |_| headed(|heading| rows(heading, std::slice::from_ref(server), row)))
+    output::value(hub.output, server, |wide| shown(std::slice::from_ref(server), wide))
 }
 
 /// `kubecamp hub server`.
@@ -66,7 +85,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
     match command {
         ServerCommand::List { hub } => {
             let all: Vec<Server> = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/servers").await?;
-            output::value(hub.output, &all, |_| headed(|heading| rows(heading, &all, row)))
+            output::value(hub.output, &all, |wide| shown(&all, wide))
         }
         ServerCommand::Add {
             server,
@@ -106,6 +125,12 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
                 let (outside, id) = (after.outside, &after.server.id);
                 let outside = count(outside as u64, "booking");
                 output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
+            }
+            if after.foreign > 0 {
+                let (foreign, id) = (count(after.foreign as u64, "booking"), &after.server.id);
+                output::say(&format!("Ahead on {id} of other courses: {foreign}, which stay as they are."));
+            }
+            if after.outside > 0 || after.foreign > 0 {
                 output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
             }
             Ok(())
@@ -138,9 +163,8 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         ServerCommand::Maintenance { server, from, to, zone, reason, hub, .. } => {
             // The command line asks for all four where it neither lists nor ends.
             let server = server.map(|s| s.to_string()).unwrap_or_default();
-            let read = |text: Option<String>| when::told(text.as_deref(), zone.as_ref());
-            let body = json!({ "window": { "starts": read(from)?, "ends": read(to)? }, "reason": reason });
-            close(cx, &hub, &server, &body).await
+            let window = between(&from.unwrap_or_default(), &to.unwrap_or_default(), zone.as_ref())?;
+            close(cx, &hub, &server, &json!({ "window": window, "reason": reason })).await
         }
         ServerCommand::Token { server, hub } => {
             let path = format!("/api/v1/servers/{server}/agent-token");
@@ -177,6 +201,16 @@ fn changed(there: Server, to: ServerChange) -> NewServer {
         buffer: to.buffer.map_or(there.buffer, |minutes| i64::from(minutes) * 60),
         mode: to.mode.unwrap_or(there.mode),
     }
+}
+
+/// The time of a maintenance. One that ends before it begins the hub would refuse too, but in words for programs.
+fn between(from: &str, to: &str, zone: Option<&Zone>) -> Result<Window, Problem> {
+    let ((starts, before), (ends, after)) = (when::moment(from, zone)?, when::moment(to, zone)?);
+    before.iter().chain(&after).for_each(|note| output::say(&format!("note: {note}")));
+    Window::new(starts, ends).map_err(|why| {
+        Problem::new(Code::BookWindow, when::zone(zone).told(&why))
+            .hint("Give the earlier time as --from and the later one as --to.")
+    })
 }
 
 async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Result<(), Problem> {
@@ -299,6 +333,24 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_table_says_for_whom_a_server_is_and_why_it_is_out_of_use() {
+        let mut server: Server = serde_json::from_value(json!({
+            "id": "one", "address": "h", "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+            "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": "healthy",
+            "health_note": "it is in", "occupant": null, "revision": 1, "issued": 0, "acked": 0, "seen": null,
+            "clock_offset": 0, "version": 1,
+        }))
+        .unwrap();
+        assert_eq!(more(&server), ["-", "-", "10m", "-"]);
+        server.course = Some("k8s".parse().unwrap());
+        server.labels = ["gpu", "ssd"].map(str::to_owned).into();
+        (server.health, server.health_note) = (Health::Away, Some("a fan\u{1b}".into()));
+        assert_eq!(more(&server), ["k8s", "gpu,ssd", "10m", "a fan\\x1b"]);
+        let (plain, wide) = (shown(std::slice::from_ref(&server), false), shown(std::slice::from_ref(&server), true));
+        assert!(!plain.contains("gpu") && wide.contains("gpu,ssd") && wide.contains("WHY"), "{wide}");
+    }
+
+    #[test]
     fn maintenance_is_made_listed_or_ended() {
         let (from, to) = ("2026-11-24T14:00:00Z", "2026-11-24T16:00:00Z");
         assert!(parsed(&["maintenance", "one", "--from", from, "--to", to, "--reason", "disk"]).is_ok());
@@ -306,6 +358,11 @@ mod tests {
         assert!(parsed(&[local.as_slice(), &["--reason", "disk"]].concat()).is_ok());
         assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
         assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        assert_eq!(between("2026-11-24T15:00", to, Some(&berlin)).unwrap().length(), 2 * 3600);
+        let turned = between("2026-11-24T18:00", from, Some(&berlin)).unwrap_err();
+        assert_eq!(turned.code, Code::BookWindow);
+        assert_eq!(turned.what, "2026-11-24 18:00 is not before 2026-11-24 15:00 (Europe/Berlin)");
         for bad in [
             &["maintenance", "one"][..],
             &["maintenance", "--end", "3", "--list"],

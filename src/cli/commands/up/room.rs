@@ -20,7 +20,7 @@ pub(in crate::cli::commands) fn this_arch() -> Result<Arch, Problem> {
         .ok_or_else(|| Problem::new(Code::HostArch, format!("there are no bundles for {}", std::env::consts::ARCH)))
 }
 
-/// The largest of the shipped layouts that this computer holds.
+/// The shipped layout with the most nodes that this computer holds.
 pub(in crate::cli::commands) fn largest_layout() -> Result<Layout, Problem> {
     let (cores, memory) = this_computer();
     Layout::largest_that_fits(cores, memory).ok_or_else(|| {

@@ -59,6 +59,58 @@ fn the_plan_says_who_got_what_and_why() {
 }
 
 #[test]
+fn a_wish_without_room_for_a_slot_is_not_called_taken() {
+    let noon = window("2026-11-23T12:00:00Z", "2026-11-23T14:00:00Z");
+    let late = window("2026-11-23T19:00:00Z", "2026-11-23T23:00:00Z");
+    let wishing = |login: &str, used: i64, hours: &[i64], more: Window| {
+        let mut student = student(login, used, hours);
+        student.wishes.push(Wish { within: more });
+        student
+    };
+    let students = [
+        wishing("amy", 0, &[], noon),
+        wishing("bob", 3600, &[9], noon),
+        wishing("cem", 7200, &[9], noon),
+        // Of the plan's time it has an hour.
+        wishing("dan", 10_800, &[9], late),
+    ];
+    let table = plan_class(&grounds(), &Policy::default(), at(NOW), &students, Ask { length: 7200, ..ask() }, 1);
+    assert_eq!(
+        table.rows.iter().map(|r| format!("{} {}", r.person, r.why)).collect::<Vec<_>>(),
+        [
+            "amy had 0.0 h before; wish 1 was free",
+            "bob had 1.0 h before; wish 2 was free, 1 better wishes were taken, closed or too short",
+            "cem had 2.0 h before; none of 2 wishes was free, 1 of them without room for 120 minutes: the next free slot",
+            "dan had 3.0 h before; none of 2 wishes has room for 120 minutes: the next free slot",
+        ]
+    );
+}
+
+#[test]
+fn that_no_server_is_in_use_is_told() {
+    let whys = |grounds: &[Ground]| {
+        let within = window("2026-11-23T09:00:00Z", "2026-11-23T10:00:00Z");
+        let students = [student("amy", 0, &[]), student("bob", 0, &[9])];
+        let table = plan_class(grounds, &Policy::default(), at(NOW), &students, Ask { within, ..ask() }, 1);
+        table.rows.into_iter().map(|r| format!("{} {}", r.person, r.why)).collect::<Vec<_>>()
+    };
+    let mut grounds = grounds();
+    grounds[0].server.health = Health::Away;
+    assert_eq!(
+        whys(&grounds),
+        ["bob had 0.0 h before; wish 1 was free", "amy had 0.0 h before; no wishes, and no slot is left"]
+    );
+    grounds[1].server.health = Health::Quarantined;
+    assert_eq!(
+        whys(&grounds),
+        [
+            "amy had 0.0 h before; no wishes, and all servers are out of use",
+            "bob had 0.0 h before; none of 1 wishes was free, and all servers are out of use",
+        ]
+    );
+}
+
+#[test]
 fn of_two_servers_that_are_free_the_one_with_the_saved_lab_is_given() {
     let mut amy = student("amy", 0, &[9]);
     let (server, layout) = ("b".parse().unwrap(), Layout::SHIPPED[0]);

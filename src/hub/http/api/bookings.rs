@@ -17,7 +17,7 @@ use crate::hub::{
 pub(super) struct Which {
     /// Of this person.
     person: Option<PersonId>,
-    /// On this server.
+    /// On this server; one that there is not is refused.
     server: Option<ServerId>,
     /// Of this group.
     group: Option<GroupId>,
@@ -145,7 +145,7 @@ pub(super) async fn cancel(
     matched(outcome, version).map(|b| tagged(&b))
 }
 
-/// Ends a running slot now; what was not used does not count.
+/// Ends a running slot now; what was not used does not count. One that has not begun is cancelled.
 #[utoipa::path(post, operation_id = "bookings_release", path = "/api/v1/bookings/{id}/release", tag = "bookings", request_body = Edit,
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(

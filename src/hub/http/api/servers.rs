@@ -62,6 +62,8 @@ pub(super) struct Changed {
     server: Server,
     /// How many bookings that have not begun lie outside of its opening hours; they stay for the admin to settle.
     outside: usize,
+    /// How many bookings that have not begun are of other courses than the one that it is for; they stay too.
+    foreign: usize,
 }
 
 impl Versioned for Changed {
@@ -90,7 +92,8 @@ pub(super) async fn change(
     let outcome = state.desk.put_server(&session.caller, state.now(), &new, version.0).await;
     let server = matched(outcome, version)?;
     let outside = state.desk.outside_hours(&session.caller, state.now(), &id).await?;
-    Ok(tagged(&Changed { server, outside }))
+    let foreign = state.desk.of_other_courses(&session.caller, state.now(), &id).await?;
+    Ok(tagged(&Changed { server, outside, foreign }))
 }
 
 /// Removes a server that nobody holds or waits for; what was booked there stays in the records. For admins.
