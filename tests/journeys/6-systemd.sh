@@ -22,12 +22,18 @@ plainly=(-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev
 on_server() { near ssh "${plainly[@]}" "root@$address" "$1" </dev/null; }
 # Machines reach no mirror: what the server lacks is fetched here, for its release, and carried there.
 fetch_debs() {
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' 'Codename: bookworm' | grep -q . || return 9
   local apt=(-o Dir::Etc::SourceList="$home/debs/sources" -o Dir::Etc::SourceParts=- -o Dir::State="$home/debs/state" -o Dir::State::Status="$home/debs/status" -o Dir::Cache="$home/debs")
   mkdir -p "$home/debs/state/lists/partial" "$home/debs/archives/partial" && on_server 'cat /var/lib/dpkg/status' >"$home/debs/status"
   apt-get indextargets --format 'deb $(REPO_URI) trixie main' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1 >"$home/debs/sources"
   apt-get "${apt[@]}" -q update && apt-get "${apt[@]}" -qy --no-install-recommends --download-only install libpam-systemd polkitd tmux cron
 }
-ok "packages of its release" fetch_debs >"$home/apt.out" 2>&1 || { tail -n 5 "$home/apt.out"; die "no packages"; }
+fetch_debs >"$home/apt.out" 2>&1
+case $? in
+  0) say "ok: packages of its release" ;;
+  9) skip "6-systemd: this computer's apt knows no Debian 12, whose mirror has the packages of the machines' release"; finish ;;
+  *) tail -n 5 "$home/apt.out"; die "no packages" ;;
+esac
 near scp -q "${plainly[@]}" "$home"/debs/archives/*.deb "root@$address:/tmp/" && on_server 'dpkg -i /tmp/cron-daemon*.deb && dpkg -i /tmp/*.deb' >>"$home/apt.out" 2>&1 ||
   { tail -n 5 "$home/apt.out"; die "packages are not installed"; }
 on_server 'rm /tmp/*.deb; systemctl unmask systemd-logind; systemctl restart systemd-logind polkit' # nodes go without it
@@ -39,7 +45,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
   -keyout "$home/tls.key" -out "$home/tls.crt" 2>/dev/null
 url=https://$bridge:8420
 serve=(--database "sqlite://$home/hub.db")
-near env KUBECAMP_HOME="$home/hub" "$KUBECAMP" hub serve --listen "$bridge:8420" --tls-cert "$home/tls.crt" --tls-key "$home/tls.key" "${serve[@]}" </dev/null 2>"$home/hub.log" & hub=$!
+nsenter --net="$netns" env KUBECAMP_HOME="$home/hub" "$KUBECAMP" hub serve --listen "$bridge:8420" --tls-cert "$home/tls.crt" --tls-key "$home/tls.key" "${serve[@]}" </dev/null 2>"$home/hub.log" & hub=$!
 # as WHO ARGUMENTS...: the program as somebody at a computer that reaches hub and server, away from any terminal
 as() {
   local who=$1; shift
@@ -66,11 +72,12 @@ take() {
   ID=$(python3 -c "import json;b=json.load(open('$home/booked'));print((b[0] if isinstance(b,list) else b)['id'])")
 }
 is() { [ "$(as ann book ls --all --past -o json | python3 -c "import json,sys;print([b['state'] for b in json.load(sys.stdin) if b['id']=='$1'][0])")" = "$2" ]; }
-came() { python3 -c "import sqlite3,sys;sys.exit(sqlite3.connect('file:$home/hub.db?mode=ro',uri=True).execute('select came is null from bookings where id=?',('$1',)).fetchone()[0])"; }
+# came BOOKING yes|no: whether the hub knows that its holder came
+came() { [ "$(python3 -c "import sqlite3;print('no' if sqlite3.connect('file:$home/hub.db?mode=ro',uri=True).execute('select came is null from bookings where id=?',('$1',)).fetchone()[0] else 'yes')")" = "$2" ]; }
 # clean WHO: nothing of that account is left on the server, by the system's own word
 clean() {
-  on_server "! pgrep -U $1 && ! loginctl list-sessions --no-legend | grep -w $1 && [ ! -e /var/lib/systemd/linger/$1 ] && [ ! -e /var/spool/cron/crontabs/$1 ] &&
-    ! systemctl is-active user@\$(id -u $1).service user-\$(id -u $1).slice && [ ! -e /run/user/\$(id -u $1) ] && [ ! -e /sys/fs/cgroup/systemd/user.slice/user-\$(id -u $1).slice ]"
+  on_server "systemctl is-active -q systemd-logind && id -u $1 >/dev/null && ! pgrep -U $1 && ! loginctl list-sessions --no-legend | grep -w $1 && [ ! -e /var/lib/systemd/linger/$1 ] && [ ! -e /var/spool/cron/crontabs/$1 ] &&
+    ! systemctl is-active user@\$(id -u $1).service user-\$(id -u $1).slice && [ ! -e /run/user/\$(id -u $1) ] && [ ! -e /sys/fs/cgroup/systemd/user.slice/user-\$(id -u $1).slice ] && [ ! -e /sys/fs/cgroup/user.slice/user-\$(id -u $1).slice ]"
 }
 
 say "amy's slot: a session of logind, and all that systemd would keep running for her"
@@ -78,23 +85,28 @@ take amy || give_up "amy cannot book: $(cat "$home/refused")"
 ok "amy is in" wait_for 30 on amy true || give_up "amy is not let in: $(on amy true 2>&1)"
 exits 0 on amy 'echo $XDG_RUNTIME_DIR; loginctl list-sessions --no-legend'
 has '^/run/user/'; has amy
-exits 0 on amy 'systemd-run --user --unit=stays --property=Restart=always sleep 1000 && systemd-run --user --unit=again --on-active=1 --on-unit-active=1 sleep 1'
-exits 0 on amy 'loginctl enable-linger && ls /var/lib/systemd/linger'
-has '^amy$'
-exits 0 on amy 'systemd-run --user --scope --unit=apart setsid -f sleep 1000 >/dev/null 2>&1; setsid -f nohup sleep 1000 >/dev/null 2>&1; tmux -L x new -d "sleep 1000"; echo "* * * * * sleep 1000" | crontab -; touch /tmp/hers /dev/shm/hers'
-ok "it runs on after she logged out" wait_for 5 on_server 'systemctl is-active user@$(id -u amy).service && [ "$(pgrep -c -U amy sleep)" -ge 4 ]'
-ok "an agent that is killed comes back" on_server 'systemctl kill -s KILL --kill-whom=main kubecamp-agent; for i in $(seq 50); do systemctl is-active -q kubecamp-agent && exit 0; sleep 0.1; done; exit 1'
+plant() {
+  exits 0 on amy 'systemd-run --user --unit=stays --property=Restart=always sleep 1000 && systemd-run --user --unit=again --on-active=1 --on-unit-active=1 sleep 1'
+  exits 0 on amy 'loginctl enable-linger && ls /var/lib/systemd/linger'
+  has '^amy$'
+  exits 0 on amy 'systemd-run --user --scope --unit=apart setsid -f sleep 1000 >/dev/null 2>&1 && setsid -f nohup sleep 1000 >/dev/null 2>&1 && tmux -L x new -d "sleep 1000" && echo "* * * * * sleep 1000" | crontab - && touch /tmp/hers /dev/shm/hers'
+  ok "it runs on after she logged out" wait_for 5 on_server 'systemctl is-active user@$(id -u amy).service && [ "$(pgrep -c -U amy sleep)" -ge 4 ]'
+  exits 0 on amy 'systemctl --user is-active stays.service again.timer apart.scope && crontab -l && ls /tmp/hers /dev/shm/hers'
+}
+plant
+ok "an agent that is killed comes back" on_server 'old=$(systemctl show -p MainPID --value kubecamp-agent); systemctl kill -s KILL --kill-whom=main kubecamp-agent
+  for i in $(seq 100); do new=$(systemctl show -p MainPID --value kubecamp-agent); [ "$new" != 0 ] && [ "$new" != "$old" ] && systemctl is-active -q kubecamp-agent && exit 0; sleep 0.1; done; exit 1'
 ok "she is still in" on amy true
 ok "the hub knows that the slot runs" wait_for 15 is "$ID" active
 
 say "the server restarts in the midst of her slot"
-began=$(on_server 'systemctl show -p UserspaceTimestampMonotonic --value')
+began=$(on_server 'systemctl show -p UserspaceTimestampMonotonic --value') && [ -n "$began" ] || give_up "systemd does not say when it began"
 on_server 'systemctl reboot' >/dev/null 2>&1
 is_back() { local now; now=$(on_server 'systemctl is-active -q kubecamp-agent && systemctl show -p UserspaceTimestampMonotonic --value') && [ "$now" != "$began" ]; }
 ok "it is back, with the agent" wait_for 60 is_back || give_up "the server did not come back"
 ok "she is let in again" wait_for 30 on amy true || give_up "amy is not let in again"
-exits 0 on amy 'systemd-run --user --unit=stays --property=Restart=always sleep 1000; loginctl enable-linger; tmux -L x new -d "sleep 1000"'
-
+plant
+cp "$home"/amy/data/slots/*/key-cert.pub "$home/hers-cert.pub" || give_up "no certificate"
 exits 0 as amy book release "$ID"
 ok "she is out within seconds" wait_for 15 on_server '! pgrep -U amy'
 ok "no session, user manager, control group, linger or job is left" wait_for 10 clean amy || on_server 'loginctl list-sessions; loginctl user-status amy; ls /run/user; pgrep -a -U amy'
@@ -107,10 +119,12 @@ ok "the door is open" wait_for 30 on_server '[ -s /etc/kubecamp-gate/principals/
 on_server 'systemctl stop kubecamp-agent'
 exits 0 on bob true
 on_server 'loginctl terminate-user bob; systemctl stop user@$(id -u bob).service' >/dev/null 2>&1
-ok "he is gone, and the hub does not know of him" wait_for 10 on_server '! pgrep -U bob' && ! came "$ID" || give_up "it shows nothing"
+ok "he is gone, and the hub does not know of him" wait_for 10 on_server '! pgrep -U bob' && came "$ID" no || give_up "it shows nothing"
 on_server 'systemctl start kubecamp-agent'
-ok "the hub heard of it" wait_for 20 came "$ID" || give_up "the login was missed"
-on amy true >/dev/null 2>&1 && { say "FAILED: amy is in without a slot"; bad=$((bad + 1)); } || say "ok: amy is not let in"
+ok "the hub heard of it" wait_for 20 came "$ID" yes || give_up "the login was missed"
+# By the certificate of her slot, whose time is not over.
+exits 255 near ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes -i "$home/amy/key" -o CertificateFile="$home/hers-cert.pub" "amy@$address" true
+has 'Permission denied'
 exits 0 as bob book release "$ID"
 ok "proven clean" wait_for 60 is "$ID" 'done' || give_up "the slot does not end"
 ok "nothing of bob is left" clean bob

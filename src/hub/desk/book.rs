@@ -54,7 +54,8 @@ impl Desk {
                 return Err(refusal);
             }
             // A teacher's reason goes past the waitlist as past other rules.
-            if wish.reason.is_none() && self.ask_who_waits(now, wish.window).await? {
+            let person = wish.person.as_ref().or(caller.person());
+            if wish.reason.is_none() && self.ask_who_waits(now, wish.window, person).await? {
                 continue;
             }
             let turn = self.turn.wait().await;

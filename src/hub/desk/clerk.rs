@@ -2,7 +2,7 @@ use super::{Caller, Desk, rules, transaction::transact, waitlist};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Mode, State, Waiting, Who, Window, by_fairness},
+        domain::{Booking, Epoch, Mode, PersonId, State, Waiting, Who, Window, by_fairness},
         gate::agent::LEAST_POLL,
         store::{Delivery, Listing, Tx},
     },
@@ -15,8 +15,28 @@ const TOLD: i64 = 3;
 const _: () = assert!(TOLD < LEAST_POLL.cast_signed());
 /// So long after its end a slot that nobody here saw begin waits for its agent to be heard, seconds.
 const AWAITED: i64 = 86_400;
-/// A slot takes a place from who waits for another time by its server's buffer only, which is no longer than this, seconds.
-const BESIDE: i64 = 86_400;
+
+/// Those of some who wait for whom a place is free, in the order in which they are asked.
+async fn in_turn(tx: &mut Tx, mut all: Vec<Booking>) -> Result<Vec<Booking>, Problem> {
+    let now = tx.now();
+    let mut queue = vec![];
+    for b in &all {
+        let used = rules::recent_use(tx, &b.person, now).await?;
+        queue.push(Waiting { booking: b.id.clone(), used, lapses: b.lapses, since: b.created });
+    }
+    by_fairness(&mut queue);
+    all.sort_by_key(|b| queue.iter().position(|w| w.booking == b.id));
+    let mut found = vec![];
+    for waiting in all.into_iter().filter(|b| b.window.starts > now) {
+        match waitlist::offer_for(tx, &waiting).await {
+            Ok(None) => {}
+            // Who left the course meanwhile gets nothing, and holds nobody up who waits behind them.
+            Err(problem) if problem.code == Code::HubDenied => {}
+            Ok(Some(_)) | Err(_) => found.push(waiting),
+        }
+    }
+    Ok(found)
+}
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
@@ -66,16 +86,35 @@ impl Desk {
     }
 
     /// Asks those who wait for a time before somebody else books it; whether anybody was asked. What has just come free is
-    /// theirs, and not of who is quicker than the clerk.
-    pub(super) async fn ask_who_waits(&self, now: Epoch, window: Window) -> Result<bool, Problem> {
-        let waits =
-            Listing { state: Some(State::Waitlisted), within: Some(window.wider(BESIDE)), ..Listing::default() };
-        if self.store.read(now).await?.bookings(&waits).await?.is_empty() {
+    /// theirs, and not of who is quicker than the clerk. Who books and waits for it too is asked in their turn by that very
+    /// booking.
+    pub(super) async fn ask_who_waits(
+        &self,
+        now: Epoch,
+        window: Window,
+        who: Option<&PersonId>,
+    ) -> Result<bool, Problem> {
+        let waits = {
+            let mut tx = self.store.read(now).await?;
+            // Of who waits for another time a slot takes a place by a buffer only.
+            let buffer = tx.servers().await?.iter().map(|server| server.buffer).max().unwrap_or(0);
+            let near = Some(window.wider(buffer));
+            tx.bookings(&Listing { state: Some(State::Waitlisted), within: near, ..Listing::default() }).await?
+        };
+        if waits.is_empty() {
             return Ok(false);
         }
+        // As the clerk does: whose server is out of use comes before who waits. What goes wrong with one of them is the
+        // clerk's to tell, and keeps nobody from booking.
+        for stuck in self.stuck(now).await? {
+            let _ = self.rehouse(now, &stuck.id).await;
+        }
         let mut asked = false;
-        for waiting in self.waitlist(now).await? {
-            asked |= self.offer(now, &waiting).await?;
+        for waiting in in_turn(&mut self.store.read(now).await?, waits).await? {
+            if Some(&waiting.person) == who {
+                break;
+            }
+            asked |= self.offer(now, &waiting).await.unwrap_or(false);
         }
         Ok(asked)
     }
@@ -83,24 +122,8 @@ impl Desk {
     /// Who waits for a place that is free now, in the order in which they are asked.
     pub(in crate::hub) async fn waitlist(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
-        let mut all = tx.bookings(&Listing { state: Some(State::Waitlisted), ..Listing::default() }).await?;
-        let mut queue = vec![];
-        for b in &all {
-            let used = rules::recent_use(&mut tx, &b.person, now).await?;
-            queue.push(Waiting { booking: b.id.clone(), used, lapses: b.lapses, since: b.created });
-        }
-        by_fairness(&mut queue);
-        all.sort_by_key(|b| queue.iter().position(|w| w.booking == b.id));
-        let mut found = vec![];
-        for waiting in all.into_iter().filter(|b| b.window.starts > now) {
-            match waitlist::offer_for(&mut tx, &waiting).await {
-                Ok(None) => {}
-                // Who left the course meanwhile gets nothing, and holds nobody up who waits behind them.
-                Err(problem) if problem.code == Code::HubDenied => {}
-                Ok(Some(_)) | Err(_) => found.push(waiting),
-            }
-        }
-        Ok(found)
+        let all = tx.bookings(&Listing { state: Some(State::Waitlisted), ..Listing::default() }).await?;
+        in_turn(&mut tx, all).await
     }
 
     /// Offers a place to somebody who waits, when one is free; whether it did.

@@ -15,8 +15,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, Epoch, Free, Health, Maintenance, Server, ServerId, State, Who, Window,
-            alternatives, around,
+            Ask, Booking, BookingId, Epoch, Free, Maintenance, Server, ServerId, State, Who, Window, alternatives,
+            around,
         },
         store::Tx,
     },
@@ -117,7 +117,8 @@ impl Desk {
             }
             // Work that was announced takes place: whom it concerns hears of it early, and is looked at once more when it
             // is near.
-            let announced = server.health == Health::Healthy && untold(b);
+            let work = server.is_planned(&closed, b.window).is_err_and(|why| why.code == Code::BookMaintenance);
+            let announced = work && untold(b);
             announced || b.window.starts < now + AHEAD
         });
         let mut found = vec![];

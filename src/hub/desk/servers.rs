@@ -197,7 +197,10 @@ impl Desk {
                         "Its agent is heard. End what runs there with kubecamp book release ID --reason TEXT, and wait until \
                          that is done; where the server is gone, wait for two minutes."
                     }
-                    false => "Take it out of use first: its bookings move to other servers, or cancel them.",
+                    false => {
+                        "Take it out of use first, and close it until the last of them with kubecamp hub server maintenance: they \
+                         move to other servers at once. Or cancel them."
+                    }
                 };
                 return Err(Problem::new(Code::BookState, what).hint(hint));
             }

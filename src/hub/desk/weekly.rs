@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     core::Problem,
-    hub::domain::{Booking, Epoch, Occurrence, SeriesId, Weekly, Window},
+    hub::domain::{Booking, Epoch, Occurrence, SeriesId, Weekly},
 };
 
 /// A wish for the same slot each week.
@@ -46,9 +46,13 @@ impl Desk {
         let first = wish.first.stated()?.into_owned();
         let wish = &WeeklyRequest { first, weekly: wish.weekly.clone() };
         let series = SeriesId::from_random(rand::random());
-        let (first, last) = (weeks.iter().map(|w| w.window.starts).min(), weeks.iter().map(|w| w.window.ends).max());
-        if let (Some(starts), Some(ends), None) = (first, last, &wish.first.reason) {
-            self.ask_who_waits(now, Window { starts, ends }).await?;
+        let from = weeks.iter().map(|week| week.window.starts).min().unwrap_or(now);
+        // Nobody is asked for the sake of a wish that is not the caller's to make, or was answered already.
+        if self.look(caller, now, key, &wish.first, from).await?.is_some() && wish.first.reason.is_none() {
+            let person = wish.first.person.as_ref().or(caller.person());
+            for week in &weeks {
+                self.ask_who_waits(now, week.window, person).await?;
+            }
         }
         let outcome = async {
             transact_once!(self, caller, now, key, ("weekly", wish), |tx| {

@@ -121,9 +121,11 @@ fn anchor_of(reading: &Reading) -> Anchor {
     Anchor { wall: reading.wall, boot: reading.boot, boot_id: reading.boot_id.clone(), lost: false }
 }
 
-/// What the wall clock should show at least: after a restart only the time since it is known to have passed.
+/// What the wall clock should show at least: after a restart only the time since it is known to have passed, and where the
+/// boot clock went on, as it does for a container, all of it.
 fn expected(anchor: &Anchor, reading: &Reading) -> i64 {
-    let passed = if anchor.boot_id == reading.boot_id { reading.boot - anchor.boot } else { reading.up };
+    let between = reading.boot - anchor.boot;
+    let passed = if anchor.boot_id == reading.boot_id { between } else { reading.up.max(between) };
     anchor.wall + passed
 }
 
@@ -173,6 +175,10 @@ mod tests {
         let again = Reading { up: 2_000, ..at(1_003_000, 46_003_000, "b") };
         assert_eq!(line.look(&again), Now { early: 1_003_000, late: 1_003_000 });
         assert!(!line.is_lost(&again) && line.doubt(&again).is_none());
+        // Stopped for an hour and a half, while the clock went back.
+        let later = Reading { up: 2_000, ..at(1_010_000, 46_000_000 + 5_400_000, "c") };
+        assert_eq!(line.look(&later), Now { early: 1_010_000, late: 1_000_000 + 5_400_000 });
+        assert!(line.is_lost(&later));
     }
 
     #[test]
