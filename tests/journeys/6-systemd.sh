@@ -90,7 +90,7 @@ plant() {
   exits 0 on amy 'loginctl enable-linger && ls /var/lib/systemd/linger'
   has '^amy$'
   exits 0 on amy 'systemd-run --user --scope --unit=apart setsid -f sleep 1000 >/dev/null 2>&1 && setsid -f nohup sleep 1000 >/dev/null 2>&1 && tmux -L x new -d "sleep 1000" && echo "* * * * * sleep 1000" | crontab - && touch /tmp/hers /dev/shm/hers'
-  ok "it runs on after she logged out" wait_for 5 on_server 'systemctl is-active user@$(id -u amy).service && [ "$(pgrep -c -U amy sleep)" -ge 4 ]'
+  ok "it runs on after she logged out" wait_for 5 on_server 'systemctl is-active user@$(id -u amy).service && [ "$(pgrep -c -U amy -f "sleep 1000$")" -ge 4 ] && pgrep -U amy tmux'
   exits 0 on amy 'systemctl --user is-active stays.service again.timer apart.scope && crontab -l && ls /tmp/hers /dev/shm/hers'
 }
 plant
@@ -107,6 +107,8 @@ ok "it is back, with the agent" wait_for 60 is_back || give_up "the server did n
 ok "she is let in again" wait_for 30 on amy true || give_up "amy is not let in again"
 plant
 cp "$home"/amy/data/slots/*/key-cert.pub "$home/hers-cert.pub" || give_up "no certificate"
+hers=(-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes -i "$home/amy/key" -o CertificateFile="$home/hers-cert.pub")
+exits 0 near ssh "${hers[@]}" "amy@$address" true
 exits 0 as amy book release "$ID"
 ok "she is out within seconds" wait_for 15 on_server '! pgrep -U amy'
 ok "no session, user manager, control group, linger or job is left" wait_for 10 clean amy || on_server 'loginctl list-sessions; loginctl user-status amy; ls /run/user; pgrep -a -U amy'
@@ -123,7 +125,7 @@ ok "he is gone, and the hub does not know of him" wait_for 10 on_server '! pgrep
 on_server 'systemctl start kubecamp-agent'
 ok "the hub heard of it" wait_for 20 came "$ID" yes || give_up "the login was missed"
 # By the certificate of her slot, whose time is not over.
-exits 255 near ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes -i "$home/amy/key" -o CertificateFile="$home/hers-cert.pub" "amy@$address" true
+exits 255 near ssh "${hers[@]}" "amy@$address" true
 has 'Permission denied'
 exits 0 as bob book release "$ID"
 ok "proven clean" wait_for 60 is "$ID" 'done' || give_up "the slot does not end"

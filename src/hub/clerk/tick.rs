@@ -39,7 +39,7 @@ impl Clerk {
         for booking in self.desk.due(now).await? {
             count(&mut done.settled, &mut first, self.desk.settle(now, &booking).await);
         }
-        for booking in self.desk.stuck(now).await? {
+        for booking in self.desk.stuck(now, None).await? {
             count(&mut done.moved, &mut first, self.desk.rehouse(now, &booking.id).await);
         }
         for waiting in self.desk.waitlist(now).await? {

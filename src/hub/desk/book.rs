@@ -55,7 +55,7 @@ impl Desk {
             }
             // A teacher's reason goes past the waitlist as past other rules.
             let person = wish.person.as_ref().or(caller.person());
-            if wish.reason.is_none() && self.ask_who_waits(now, wish.window, person).await? {
+            if wish.reason.is_none() && self.ask_who_waits(now, wish.window, person, wish.server.as_ref()).await? {
                 continue;
             }
             let turn = self.turn.wait().await;

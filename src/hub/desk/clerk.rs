@@ -2,7 +2,7 @@ use super::{Caller, Desk, rules, transaction::transact, waitlist};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Mode, PersonId, State, Waiting, Who, Window, by_fairness},
+        domain::{Booking, Epoch, Mode, PersonId, ServerId, State, Waiting, Who, Window, by_fairness},
         gate::agent::LEAST_POLL,
         store::{Delivery, Listing, Tx},
     },
@@ -93,25 +93,34 @@ impl Desk {
         now: Epoch,
         window: Window,
         who: Option<&PersonId>,
+        server: Option<&ServerId>,
     ) -> Result<bool, Problem> {
-        let waits = {
+        let (near, waits) = {
             let mut tx = self.store.read(now).await?;
             // Of who waits for another time a slot takes a place by a buffer only.
             let buffer = tx.servers().await?.iter().map(|server| server.buffer).max().unwrap_or(0);
             let near = Some(window.wider(buffer));
-            tx.bookings(&Listing { state: Some(State::Waitlisted), within: near, ..Listing::default() }).await?
+            let waits = Listing { state: Some(State::Waitlisted), within: near, ..Listing::default() };
+            (near, tx.bookings(&waits).await?)
         };
         if waits.is_empty() {
             return Ok(false);
         }
         // As the clerk does: whose server is out of use comes before who waits. What goes wrong with one of them is the
         // clerk's to tell, and keeps nobody from booking.
-        for stuck in self.stuck(now).await? {
+        for stuck in self.stuck(now, near).await.unwrap_or_default() {
             let _ = self.rehouse(now, &stuck.id).await;
         }
+        // No connection is held while offers ask for another one: all of them could be held so.
+        let in_turn = {
+            let mut tx = self.store.read(now).await?;
+            in_turn(&mut tx, waits).await?
+        };
         let mut asked = false;
-        for waiting in in_turn(&mut self.store.read(now).await?, waits).await? {
-            if Some(&waiting.person) == who {
+        for waiting in in_turn {
+            // Only that very wait is answered by the booking.
+            let is_same = server.is_none() || waiting.wished.is_none() || waiting.wished.as_ref() == server;
+            if Some(&waiting.person) == who && waiting.window.overlaps(window) && is_same {
                 break;
             }
             asked |= self.offer(now, &waiting).await.unwrap_or(false);

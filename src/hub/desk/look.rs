@@ -156,7 +156,8 @@ impl Desk {
     /// refused as a booking would be; none found means that all is taken or closed.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
-        if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
+        // What has begun today is looked at beside the hundred days.
+        if length == 0 || length > 7 * 86_400 || want.within.length() > 101 * 86_400 {
             return Err(Problem::new(Code::BookWindow, "ask for 1 minute to 7 days, within 100 days at most"));
         }
         let person = want.person.as_ref().or(caller.person());

@@ -100,9 +100,11 @@ fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
 impl Desk {
     /// Bookings about which something can be done now, by start: their server does not take them, and there is another or
     /// their holder was not told yet; or it takes them again, and their holder believes that it does not.
-    pub(in crate::hub) async fn stuck(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
+    /// Only those near a window, where one is given.
+    pub(in crate::hub) async fn stuck(&self, now: Epoch, near: Option<Window>) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let mut all = tx.doubtful().await?;
+        all.retain(|b| near.is_none_or(|near| b.busy().overlaps(near)));
         if all.is_empty() {
             return Ok(all);
         }

@@ -51,7 +51,7 @@ impl Desk {
         if self.look(caller, now, key, &wish.first, from).await?.is_some() && wish.first.reason.is_none() {
             let person = wish.first.person.as_ref().or(caller.person());
             for week in &weeks {
-                self.ask_who_waits(now, week.window, person).await?;
+                self.ask_who_waits(now, week.window, person, wish.first.server.as_ref()).await?;
             }
         }
         let outcome = async {

@@ -77,6 +77,22 @@ pub async fn nobody_is_quicker_than_who_waits(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn who_waits_for_something_else_goes_past_nobody(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (first, second) = (book(&desk, "dan", 240, 300).await, book(&desk, "dan", 330, 390).await);
+    let cem = desk.wait(&who("cem"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let bob = desk.wait(&who("bob"), at(1), None, &wish(None, 330, 390)).await.unwrap();
+    for taken in [first, second] {
+        desk.cancel(&who("dan"), at(2), None, &taken.id, &Edit::default()).await.unwrap();
+    }
+    let refused = desk.book(&who("cem"), at(2), None, &wish(Some("one"), 330, 390)).await.unwrap_err();
+    assert_eq!(refused.problem.code, Code::BookConflict, "{}", refused.problem);
+    assert_eq!(state(&desk, &bob).await, State::Offered);
+    clerk(&desk).settle(at(3)).await.unwrap();
+    assert_eq!(state(&desk, &cem).await, State::Offered);
+    healthy(&desk).await;
+}
+
 pub async fn offers_keep_to_labels_and_quotas(desk: Desk) {
     camp(&desk, &Policy { person_hours: 2, ..generous() }).await;
     server_with(&desk, "gpu", Mode::Exclusive, 8, 32, &["gpu"]).await;

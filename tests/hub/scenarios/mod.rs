@@ -64,6 +64,7 @@ scenarios! {
     course {
         the_waitlist_is_fair_and_offers_lapse,
         nobody_is_quicker_than_who_waits,
+        who_waits_for_something_else_goes_past_nobody,
         offers_keep_to_labels_and_quotas,
         who_left_the_course_holds_nobody_up,
         nobody_waits_for_everything,
