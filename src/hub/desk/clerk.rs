@@ -112,12 +112,12 @@ impl Desk {
             let _ = self.rehouse(now, &stuck.id).await;
         }
         // No connection is held while offers ask for another one: all of them could be held so.
-        let in_turn = {
+        let queue = {
             let mut tx = self.store.read(now).await?;
             in_turn(&mut tx, waits).await?
         };
         let mut asked = false;
-        for waiting in in_turn {
+        for waiting in queue {
             // Only that very wait is answered by the booking.
             let is_same = server.is_none() || waiting.wished.is_none() || waiting.wished.as_ref() == server;
             if Some(&waiting.person) == who && waiting.window.overlaps(window) && is_same {

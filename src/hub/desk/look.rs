@@ -50,6 +50,9 @@ pub struct FreeRequest {
     pub minutes: u32,
     /// The slot lies inside of this.
     pub within: Window,
+    /// Whether a step of the raster that runs when `within` begins counts, too, where it can be booked.
+    #[serde(default)]
+    pub running: bool,
     /// How many at most, up to 200.
     pub most: usize,
 }
@@ -156,8 +159,7 @@ impl Desk {
     /// refused as a booking would be; none found means that all is taken or closed.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
-        // What has begun today is looked at beside the hundred days.
-        if length == 0 || length > 7 * 86_400 || want.within.length() > 101 * 86_400 {
+        if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
             return Err(Problem::new(Code::BookWindow, "ask for 1 minute to 7 days, within 100 days at most"));
         }
         let person = want.person.as_ref().or(caller.person());
@@ -167,23 +169,26 @@ impl Desk {
         let standing = rules::standing(&mut tx, person, want.course.as_ref()).await?;
         standing.course.policy.has_length(length)?;
         let layout = want.layout.unwrap_or(Layout::floor(3));
+        // Such a step is a day long at most; from where on it can be booked is for the course's rules to say.
+        let early = if want.running { 86_400 } else { 0 };
+        let within = Window { starts: want.within.starts - early, ..want.within };
         let wish = BookRequest {
             person: None,
             course: None,
             server: want.server.clone(),
             labels: want.labels.clone(),
             layout: Some(layout),
-            window: want.within,
+            window: within,
             reason: None,
         };
         let mut grounds = vec![];
         let servers = servers(&mut tx, &wish).await?;
         for (server, _) in candidates(servers, &standing, &wish)? {
-            grounds.push(rules::ground(&mut tx, server, want.within).await?);
+            grounds.push(rules::ground(&mut tx, server, within).await?);
         }
         let labs = meant(&standing.labs, want.layout, layout);
-        let own = tx.windows_of(person, want.within, None).await?;
-        let ask = Ask { layout, length, within: want.within, labs: &labs, apart: &own };
+        let own = tx.windows_of(person, within, None).await?;
+        let ask = Ask { layout, length, within, labs: &labs, apart: &own };
         Ok(free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200)))
     }
 

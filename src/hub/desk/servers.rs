@@ -309,7 +309,8 @@ impl Desk {
         self.store.read(now).await?.host_keys(id).await
     }
 
-    /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it. How many bookings of then have not begun is returned with it: the clerk moves each to
+    /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it. How many bookings of
+    /// then have not begun is returned with it: the clerk moves each to
     /// another server that is free, or tells its holder. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,

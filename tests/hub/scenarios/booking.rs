@@ -55,6 +55,7 @@ pub async fn what_is_offered_instead_can_be_had(desk: Desk) {
         layout: None,
         minutes: 60,
         within: window(60, 330),
+        running: false,
         most: 10,
     };
     let starts = async |login: &str| {
@@ -100,6 +101,7 @@ pub async fn what_is_kept_of_a_server_is_what_it_holds(desk: Desk) {
             layout: wish(None, 0, 60).layout,
             minutes: 60,
             within: window(0, 3 * 1440),
+            running: false,
             most: 200,
         };
         let mut free: Vec<Epoch> =
@@ -410,6 +412,7 @@ pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
         layout: Some("2x4c8g".parse().unwrap()),
         minutes: 60,
         within: window(60, 300),
+        running: false,
         most: 1,
     };
     let free = desk.free(&who("dan"), NOW, &want).await.unwrap();

@@ -42,6 +42,7 @@ pub async fn who_has_a_saved_lab_gets_its_server_first(desk: Desk) {
         layout: layout.map(|layout| layout.parse().unwrap()),
         minutes: 60,
         within: window(300, 600),
+        running: false,
         most: 2,
     };
     let on_two = Some(Beginning::Fresh { saved_on: "two".parse().unwrap() });

@@ -153,6 +153,19 @@ fn weeks_in_which_nothing_is_free_are_leapt_over() {
     }
 }
 
+/// What is held after these asked one after the other, by start, length and layout: each that gets a place has it.
+fn filled(server: &Server, asks: Vec<(i64, i64, usize)>) -> Calendar {
+    let mut held = Calendar::default();
+    for (n, (start, length, which)) in asks.into_iter().enumerate() {
+        let busy = Window { starts: Epoch(start), ends: Epoch(start + length) };
+        let layout = Layout::SHIPPED[which];
+        if let Some(place) = find_place(server, &held, busy, layout) {
+            held.add(Held { booking: id(n), place, busy, layout });
+        }
+    }
+    held
+}
+
 proptest! {
     #[test]
     fn what_is_leapt_over_cannot_be_had(
@@ -312,14 +325,7 @@ proptest! {
     ) {
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
         let server = server("a", mode, cores, gib);
-        let mut held = Calendar::default();
-        for (n, (start, length, which)) in asks.into_iter().enumerate() {
-            let busy = Window { starts: Epoch(start), ends: Epoch(start + length) };
-            let layout = Layout::SHIPPED[which];
-            if let Some(place) = find_place(&server, &held, busy, layout) {
-                held.add(Held { booking: id(n), place, busy, layout });
-            }
-        }
+        let held = filled(&server, asks);
         for (n, a) in held.iter().enumerate() {
             prop_assert!(a.place < places(&server));
             for b in held.iter().take(n) {
@@ -341,14 +347,7 @@ proptest! {
     ) {
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
         let server = Server { buffer, disk: disk.map(Bytes::gib), ..server("a", mode, cores, gib) };
-        let mut held = Calendar::default();
-        for (n, (start, length, which)) in asks.into_iter().enumerate() {
-            let busy = Window { starts: Epoch(start), ends: Epoch(start + length) };
-            let layout = Layout::SHIPPED[which];
-            if let Some(place) = find_place(&server, &held, busy, layout) {
-                held.add(Held { booking: id(n), place, busy, layout });
-            }
-        }
+        let held = filled(&server, asks);
         let all: Vec<(u32, Window, Layout)> = held.iter().map(|h| (h.place, h.busy, h.layout)).collect();
         let full = full_times(&server, &all);
         prop_assert!(full.is_sorted());

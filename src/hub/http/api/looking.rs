@@ -51,12 +51,6 @@ pub(super) async fn free(
 ) -> Answer<Json<Vec<Free>>> {
     let now = state.now();
     let from = search.from.unwrap_or(now);
-    let mut within = window(from, search.to.unwrap_or(from + 14 * 86_400))?;
-    if search.from.is_none() {
-        // What can be had right now has begun: the step of the raster that runs, which is a day long at most. From where on
-        // it can be booked is for the course's rules to say.
-        within.starts = now - 86_400;
-    }
     let labels = search.labels.unwrap_or_default();
     let want = FreeRequest {
         person: search.person,
@@ -65,7 +59,9 @@ pub(super) async fn free(
         labels: labels.split(',').map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect(),
         layout: search.layout,
         minutes: search.minutes,
-        within,
+        within: window(from, search.to.unwrap_or(from + 14 * 86_400))?,
+        // What can be had right now has begun.
+        running: search.from.is_none(),
         most: search.most.unwrap_or(10),
     };
     Ok(Json(state.desk.free(&session.caller, now, &want).await?))
