@@ -50,12 +50,16 @@ pub fn tomorrow(text: &str, named: Option<&Zone>) -> Option<String> {
     Some(next.strftime("%Y-%m-%dT%H:%M").to_string())
 }
 
-/// As [`moment`], where a time may be left out; what clocks did to it is said on standard error.
-pub fn told(text: Option<&str>, named: Option<&Zone>) -> Result<Option<Epoch>, Problem> {
-    let Some(text) = text else { return Ok(None) };
+/// As [`moment`]; what clocks did to it is said on standard error.
+pub fn noted(text: &str, named: Option<&Zone>) -> Result<Epoch, Problem> {
     let (at, notes) = moment(text, named)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
-    Ok(Some(at))
+    Ok(at)
+}
+
+/// As [`noted`], where a time may be left out.
+pub fn told(text: Option<&str>, named: Option<&Zone>) -> Result<Option<Epoch>, Problem> {
+    text.map(|text| noted(text, named)).transpose()
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
     match id {
         OneOrAll::One(id) => {
             let body = json!({ "reason": reason });
-            act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await
+            act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await.map(drop)
         }
         OneOrAll::All(id) => {
             let (path, body) = (format!("/api/v1/series/{id}/cancel"), json!({ "reason": reason, "version": seen }));
@@ -112,11 +112,7 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
 }
 
 async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
-    let path = format!("/api/v1/bookings/{}/release", change.id);
-    let client = HubClient::new(&cx.places, &change.hub.at)?;
-    let body = json!({ "reason": change.reason });
-    let after: Booking = client.send(Method::POST, &path, &body, change.seen).await?;
-    bookings(change.hub.output, std::slice::from_ref(&after))?;
+    let after = act(cx, change, "release", json!({ "reason": change.reason })).await?;
     // Who meant another slot, which runs, shall see it while this one can be booked again.
     if after.state == State::Cancelled {
         output::say(&format!("{}: it had not begun, so it is cancelled.", after.id));
@@ -124,12 +120,12 @@ async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<(), Problem> {
+async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<Booking, Problem> {
     let path = format!("/api/v1/bookings/{}/{verb}", change.id);
     one(cx, &change.hub, Method::POST, &path, &body, change.seen).await
 }
 
-/// Sends a request whose answer is one booking, and shows it.
+/// Sends a request whose answer is one booking, and shows it; that booking.
 async fn one(
     cx: &Context,
     hub: &HubArgs,
@@ -137,9 +133,10 @@ async fn one(
     path: &str,
     body: &Value,
     version: Option<i64>,
-) -> Result<(), Problem> {
+) -> Result<Booking, Problem> {
     let booking: Booking = HubClient::new(&cx.places, &hub.at)?.send(method, path, body, version).await?;
-    bookings(hub.output, &[booking])
+    bookings(hub.output, std::slice::from_ref(&booking))?;
+    Ok(booking)
 }
 
 fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
@@ -245,7 +242,7 @@ async fn relocate(
     let server = server.or_else(near).ok_or_else(|| {
         Problem::new(Code::Usage, format!("no free server is known for {window}")).hint("Name one with --server.")
     })?;
-    act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await
+    act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await.map(drop)
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {

@@ -205,9 +205,7 @@ fn changed(there: Server, to: ServerChange) -> NewServer {
 
 /// The time of a maintenance. One that ends before it begins the hub would refuse too, but in words for programs.
 fn between(from: &str, to: &str, zone: Option<&Zone>) -> Result<Window, Problem> {
-    let ((starts, before), (ends, after)) = (when::moment(from, zone)?, when::moment(to, zone)?);
-    before.iter().chain(&after).for_each(|note| output::say(&format!("note: {note}")));
-    Window::new(starts, ends).map_err(|why| {
+    Window::new(when::noted(from, zone)?, when::noted(to, zone)?).map_err(|why| {
         Problem::new(Code::BookWindow, when::zone(zone).told(&why))
             .hint("Give the earlier time as --from and the later one as --to.")
     })
