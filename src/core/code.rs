@@ -195,6 +195,7 @@ codes! {
     BookNotice = "KC-BOOK-NOTICE", Closed, "It is too late to book the slot.", "Choose a later one.";
     BookHorizon = "KC-BOOK-HORIZON", Closed, "The slot is too far ahead.", "Choose an earlier one, or wait until it can be booked.";
     ServerAway = "KC-SERVER-AWAY", Closed, "The server is out of use or in quarantine.", "Choose another server.";
+    ServerSilent = "KC-SERVER-SILENT", Closed, "The server's agent is not heard, so that a slot which begins soon would open to nobody.", "Choose another server or a later start; an admin sees more with kubecamp hub doctor.";
     HubDenied = "KC-HUB-DENIED", Denied, "The caller may not do this.", "Ask a teacher or an admin.";
     HubSignIn = "KC-HUB-SIGN-IN", Denied, "The token, link or signature is unknown, used, expired or revoked.", "Sign in again: kubecamp login.";
     HubForged = "KC-HUB-FORGED", Denied, "A form did not come from the hub's own page, or the page is old.", "Load the page again and repeat it.";

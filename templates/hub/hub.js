@@ -66,16 +66,19 @@ function steps() {
   for (const name of ["start", "end"]) form.elements[name].step = chosenCourse()?.dataset.step || step;
 }
 if (form) { steps(); form.elements.course?.addEventListener("change", steps); }
-// The raster of free time, seconds, and its first line there: of the course that the server is for alone, else of the
-// chosen one, else the finest.
+// The course that free time can be booked for, its raster in seconds and its first line there: the course that the server
+// is for alone, else the chosen one, else the first of the finest raster that has a line there.
 function raster(free, track) {
   const options = [...(form.elements.course?.options ?? [])];
   const only = [...form.elements.server.options].find((o) => o.value === free.server)?.dataset.course;
-  const course = (only && options.find((o) => o.value === only)) || chosenCourse();
+  let course = (only && options.find((o) => o.value === only)) || chosenCourse();
   const grids = track.dataset.grids.split(" "), lines = (free.lines || free.starts).split(" ").map(Number);
   let at = grids.indexOf(course?.dataset.grid);
-  if (!lines[at]) at = lines.findIndex((line) => line);
-  return [grids[at] * 60, lines[at]];
+  if (!lines[at]) {
+    at = lines.findIndex((line) => line);
+    course = options.find((o) => o.dataset.grid === grids[at]) || course;
+  }
+  return { course: course?.value, grid: grids[at] * 60, starts: lines[at] };
 }
 function moment(event) {
   const box = drag.track.getBoundingClientRect();
@@ -99,8 +102,8 @@ addEventListener("pointerdown", (event) => {
   if (!free || !form || event.button) return;
   const day = free.closest(".day").dataset, d = free.dataset;
   document.querySelectorAll(".mark").forEach((m) => m.remove());
-  const track = free.closest(".track"), [grid, starts] = raster(d, track);
-  drag = { track, day: +day.starts, units: +day.units, starts, ends: +d.ends, server: d.server, grid, x: event.clientX };
+  const track = free.closest(".track"), fits = raster(d, track);
+  drag = { track, day: +day.starts, units: +day.units, ends: +d.ends, server: d.server, x: event.clientX, ...fits };
   drag.from = drag.to = moment(event);
 });
 addEventListener("pointermove", (event) => {
@@ -116,8 +119,7 @@ addEventListener("pointerup", () => {
   const [from, to] = chosen();
   paint();
   form.elements.server.value = drag.server;
-  const course = form.elements.server.selectedOptions[0]?.dataset.course; // a server of one course alone decides which
-  if (course && form.elements.course) form.elements.course.value = course;
+  if (drag.course && form.elements.course) form.elements.course.value = drag.course;
   steps();
   form.elements.start.value = local(from);
   form.elements.end.value = local(to);

@@ -3,8 +3,9 @@
 # who is next a clean one, and who comes again the own one as it was left. The server is this computer in a sandbox.
 left=$(cat /tmp/kubecamp-journey-4-hub/sandbox.pid 2>/dev/null) && grep -qs unshare "/proc/$left/cmdline" && kill -9 "$left"
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/hub.sh"
 [ "$(id -u)" = 0 ] || die "a sandbox needs root"
-home=$KUBECAMP_HOME socket=unix:$KUBECAMP_HOME/hub.sock hub= sandbox= inside=
+socket=unix:$home/hub.sock sandbox= inside= at=in_ reach=(KUBECAMP_HUB="unix:$home/hub.sock")
 mkdir -p "$home" && chmod 755 "$home"
 # Not below /tmp, where the agent removes what an account of the sandbox left: the layers are the accounts' homes too.
 layers=/srv/kubecamp-journey-4-hub
@@ -35,12 +36,6 @@ echo $sandbox >"$home/sandbox.pid"
 wait_for 20 grep -q ready "$home/sandbox.out" || { cat "$home/sandbox.out"; die "the sandbox did not come up"; }
 inside=$(tr -d ' ' <"/proc/$sandbox/task/$sandbox/children")
 in_() { nsenter -t "$inside" -m -n -p "$@"; }
-# as WHO ARGUMENTS...: the program as somebody at a computer that reaches the server, away from any terminal
-as() {
-  local who=$1; shift
-  in_ setsid --wait env KUBECAMP_HOME="$home/$who" KUBECAMP_HUB="$socket" "$KUBECAMP" "$@" <"${input:-/dev/null}"
-}
-on() { as "$1" book ssh --identity "$home/$1/key" -- "$2"; } # on WHO LINE: a login in the slot that runs
 
 # What a lab is made of is made outside, where there is a network; it is there when an earlier journey ran.
 version=$(kc bundle build --help | sed -n 's/.*\[default: \(v[0-9.]*\)\].*/\1/p' | head -n 1)
@@ -54,23 +49,13 @@ in_ sh -c "mkdir -p -m 700 /var/lib/kubecamp-gate/home && ln -s '$KUBECAMP_CACHE
 
 say "a hub, people, and the server enrolled with labs"
 in_ sh -c '/usr/sbin/sshd -o PidFile=/run/sshd.pid && install -d -m 700 /root/.ssh' || die "no sshd"
-for who in ann amy bob admin; do
-  mkdir "$home/$who"; ssh-keygen -q -t ed25519 -N '' -f "$home/$who/key" </dev/null
-done
+people
 in_ sh -c "cat '$home/ann/key.pub' >/root/.ssh/authorized_keys; ssh-keyscan -t ed25519 127.0.0.1 >/root/.ssh/known_hosts 2>/dev/null"
-serve=(--database "sqlite://$home/hub.db")
-KUBECAMP_HOME=$home/hub "$KUBECAMP" hub serve --listen "$socket" "${serve[@]}" </dev/null 2>"$home/hub.log" & hub=$!
-wait_for 20 test -S "$home/hub.sock" || die "the hub did not come up: $(cat "$home/hub.log")"
-KUBECAMP_HOME=$home/hub "$KUBECAMP" hub admin-link ann "${serve[@]}" >"$home/link" 2>/dev/null
-input=$home/link as ann login --link >/dev/null 2>&1 || die "nobody signs in"
-exits 0 as ann hub course set k8s --title Kubernetes
-exits 0 as ann hub server add one --address 127.0.0.1 --cores 8 --memory 32GiB --buffer 0
-for who in amy bob; do echo "$who,$who,red,UTC,$(cat "$home/$who/key.pub")"; done >"$home/roster.csv"
-exits 0 as ann hub course import k8s "$home/roster.csv"
+serve 'test -S "$home/hub.sock"' -- --listen "$socket"
+camp 127.0.0.1
 as ann hub server token one >"$home/token"
 as ann hub server keys -o json >"$home/keys.json"
 for name in user_ca plan_key; do python3 -c "import json;print(json.load(open('$home/keys.json'))['$name'])" >"$home/$name"; done
-for who in amy bob; do exits 0 as "$who" login --as "$who" --identity "$home/$who/key"; done
 echo 'poll: 4' >"$home/agent.more"
 enroll=(--yes --plain hub enroll root@127.0.0.1 --server one --hub "$socket" --identity "$home/ann/key")
 enroll+=(--token-file "$home/token" --user-ca "$home/user_ca" --plan-key "$home/plan_key" --admin-key "$home/admin/key.pub")
@@ -79,14 +64,6 @@ ok "enrolled, with a first lab made and removed" as ann "${enroll[@]}" || give_u
 exits 0 as ann "${enroll[@]}"
 has ': 0 steps changed something'
 
-# take WHO: books the half hour that runs, for an hour; its id in $ID
-take() {
-  local start; start=$(date -u -d "@$(($(date +%s) / 1800 * 1800))" +%Y-%m-%dT%H:%M:%SZ)
-  as "$1" book new "$start" --for 1h --server one --layout 1x4c12g -o json >"$home/booked" 2>"$home/refused" || return 1
-  ID=$(python3 -c "import json;b=json.load(open('$home/booked'));print((b[0] if isinstance(b,list) else b)['id'])")
-}
-state() { as ann book ls --all --past -o json | python3 -c "import json,sys;print([b['state'] for b in json.load(sys.stdin) if b['id']=='$1'][0])"; }
-is() { [ "$(state "$1")" = "$2" ]; }
 ready() { on "$1" 'kubectl get nodes --no-headers' 2>/dev/null | grep -q '^cp  *Ready '; }
 # give_back WHO: ends the slot, and sees that it is over and proven clean
 give_back() {
@@ -99,7 +76,7 @@ give_back() {
 }
 
 say "amy's slot: a whole lab"
-take amy || give_up "amy cannot book: $(cat "$home/refused")"
+take amy --layout 1x4c12g || give_up "amy cannot book: $(cat "$home/refused")"
 ok "kubectl get nodes through book ssh" wait_for 400 ready amy || give_up "amy has no lab: $(on amy 'kubectl get nodes' 2>&1)"
 ok "the hub knows that the slot runs" wait_for 15 is "$ID" active
 exits 0 on amy 'ssh -o BatchMode=yes cp hostname'
@@ -119,7 +96,7 @@ on bob true >/dev/null 2>&1 && { say "FAILED: bob is in without a slot"; bad=$((
 give_back amy
 
 say "bob's slot: a clean lab"
-wait_for 60 take bob || give_up "bob cannot book: $(cat "$home/refused")"
+wait_for 60 take bob --layout 1x4c12g || give_up "bob cannot book: $(cat "$home/refused")"
 ok "kubectl get nodes" wait_for 400 ready bob || give_up "bob has no lab: $(on bob 'kubectl get nodes' 2>&1)"
 exits 1 on bob 'kubectl get configmap mine'
 has 'not found'
@@ -129,7 +106,7 @@ other=$address address=$(in_ sh -c "awk '\$1 == \"HostName\" { print \$2; exit }
 give_back bob
 
 say "amy again: her own lab as she left it"
-wait_for 60 take amy || give_up "amy cannot book again: $(cat "$home/refused")"
+wait_for 60 take amy --layout 1x4c12g || give_up "amy cannot book again: $(cat "$home/refused")"
 ok "kubectl get nodes" wait_for 300 ready amy || give_up "amy's lab is not back: $(on amy 'kubectl get nodes; cat lab.txt' 2>&1)"
 exits 0 on amy 'kubectl get configmap mine -o jsonpath={.data.mark}'
 has '^amy$'

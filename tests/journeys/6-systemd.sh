@@ -2,8 +2,9 @@
 # A booked server with systemd as process 1: the agent as its unit, sessions of logind with user managers, and logins in the
 # journal. The server is a machine of the private engine, the hub speaks TLS to it.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/hub.sh"
 [ "$(id -u)" = 0 ] || die "machines need root"
-home=$KUBECAMP_HOME hub=
+at=near
 rm -rf "$home" && mkdir -p "$home/debs"
 
 clean_up() {
@@ -44,34 +45,14 @@ bridge=$(near ip -4 -o route get "$address" | sed -n 's/.* src \([0-9.]*\).*/\1/
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=hub -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=IP:$bridge" \
   -keyout "$home/tls.key" -out "$home/tls.crt" 2>/dev/null
 url=https://$bridge:8420
-serve=(--database "sqlite://$home/hub.db")
-nsenter --net="$netns" env KUBECAMP_HOME="$home/hub" "$KUBECAMP" hub serve --listen "$bridge:8420" --tls-cert "$home/tls.crt" --tls-key "$home/tls.key" "${serve[@]}" </dev/null 2>"$home/hub.log" & hub=$!
-# as WHO ARGUMENTS...: the program as somebody at a computer that reaches hub and server, away from any terminal
-as() {
-  local who=$1; shift
-  near setsid --wait env KUBECAMP_HOME="$home/$who" KUBECAMP_HUB="$url" KUBECAMP_HUB_CA="$home/tls.crt" "$KUBECAMP" "$@" <"${input:-/dev/null}"
-}
-on() { as "$1" book ssh --identity "$home/$1/key" -- "$2"; } # on WHO LINE: a login in the slot that runs
-wait_for 20 near curl -fs --cacert "$home/tls.crt" "$url/healthz" || die "the hub did not come up: $(cat "$home/hub.log")"
-for who in ann amy bob admin; do mkdir "$home/$who"; ssh-keygen -q -t ed25519 -N '' -f "$home/$who/key" </dev/null; done
-KUBECAMP_HOME=$home/hub "$KUBECAMP" hub admin-link ann "${serve[@]}" >"$home/link" 2>/dev/null
-input=$home/link as ann login --link >/dev/null 2>&1 || die "nobody signs in"
-exits 0 as ann hub course set k8s --title Kubernetes
-exits 0 as ann hub server add one --address "$address" --cores 8 --memory 32GiB --buffer 0
-for who in amy bob; do echo "$who,$who,red,UTC,$(cat "$home/$who/key.pub")"; done >"$home/roster.csv"
-exits 0 as ann hub course import k8s "$home/roster.csv"
-for who in amy bob; do exits 0 as "$who" login --as "$who" --identity "$home/$who/key"; done
+reach=(KUBECAMP_HUB="$url" KUBECAMP_HUB_CA="$home/tls.crt")
+people
+serve 'near curl -fs --cacert "$home/tls.crt" "$url/healthz"' nsenter --net="$netns" -- --listen "$bridge:8420" --tls-cert "$home/tls.crt" --tls-key "$home/tls.key"
+camp "$address"
 enroll=(--yes --plain hub enroll "root@$address" --server one --hub "$url" --hub-ca "$home/tls.crt" --identity "$root_key" --accept-new-host-keys --admin-key "$home/admin/key.pub")
 ok "enrolled" as ann "${enroll[@]}" || give_up "not enrolled"
 ok "the agent is a unit that runs, and comes up with the server" on_server 'systemctl is-active kubecamp-agent && systemctl is-enabled kubecamp-agent'
 
-# take WHO: books the half hour that runs, for an hour; its id in $ID
-take() {
-  local start; start=$(date -u -d "@$(($(date +%s) / 1800 * 1800))" +%Y-%m-%dT%H:%M:%SZ)
-  as "$1" book new "$start" --for 1h --server one -o json >"$home/booked" 2>"$home/refused" || return 1
-  ID=$(python3 -c "import json;b=json.load(open('$home/booked'));print((b[0] if isinstance(b,list) else b)['id'])")
-}
-is() { [ "$(as ann book ls --all --past -o json | python3 -c "import json,sys;print([b['state'] for b in json.load(sys.stdin) if b['id']=='$1'][0])")" = "$2" ]; }
 # came BOOKING yes|no: whether the hub knows that its holder came
 came() { [ "$(python3 -c "import sqlite3;print('no' if sqlite3.connect('file:$home/hub.db?mode=ro',uri=True).execute('select came is null from bookings where id=?',('$1',)).fetchone()[0] else 'yes')")" = "$2" ]; }
 # clean WHO: nothing of that account is left on the server, by the system's own word

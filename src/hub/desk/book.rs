@@ -276,7 +276,7 @@ async fn seek(
                 rules::ground(tx, server, wish.window).await?
             }
         };
-        let place = match on(&ground, wish.window, layout, as_override) {
+        let place = match on(now, &ground, wish.window, layout, as_override) {
             Ok(place) => place,
             Err(problem) => {
                 if problem.code == Code::BookConflict {
@@ -313,11 +313,12 @@ async fn own_slot(
     if taken.is_empty() {
         return Ok(None);
     }
+    let now = tx.now();
     let own = rules::held_then(tx, &standing.person.id, window).await?;
     let alone = |(ground, layout): &(Ground, Layout)| {
         let mut without = ground.clone();
         own.iter().for_each(|b| without.held.remove(&b.id));
-        on(&without, window, *layout, as_override).is_ok()
+        on(now, &without, window, *layout, as_override).is_ok()
     };
     // Nearly everybody who is refused holds nothing then, and is not kept waiting by a second look.
     let found = !own.is_empty() && taken.iter().any(alone);
@@ -349,9 +350,18 @@ pub(super) fn opens(ground: &Ground, window: Window, as_override: bool) -> Resul
     }
 }
 
-/// The place that a window gets on a server, or why not.
-pub(super) fn on(ground: &Ground, window: Window, layout: Layout, as_override: bool) -> Result<u32, Problem> {
+/// The place that a window gets on a server, or why not. A teacher who says why may know that a silent one comes back.
+pub(super) fn on(
+    now: Epoch,
+    ground: &Ground,
+    window: Window,
+    layout: Layout,
+    as_override: bool,
+) -> Result<u32, Problem> {
     opens(ground, window, as_override)?;
+    if !as_override {
+        ground.server.is_told(now, window.starts)?;
+    }
     let busy = ground.server.busy(window);
     find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {
         let server = &ground.server.id;

@@ -97,6 +97,10 @@ impl<'a> Way<'a> {
         let busy = ground.server.busy(window);
         self.policy.shape(&ground.server, now, window)?;
         opens(ground, window, self.as_override)?;
+        if !self.as_override {
+            // It would end the slot at its old end.
+            ground.server.is_told(now, before.window.ends)?;
+        }
         let more = Window { starts: before.busy_until, ends: busy.ends };
         if let Some(first) = self.waits.iter().find(|wait| wait.overlaps(more)) {
             return Err(Problem::new(Code::BookWaiting, format!("somebody waits for {first}")));

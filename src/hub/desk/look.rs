@@ -124,7 +124,9 @@ impl Desk {
     pub async fn bookings(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let found = tx.bookings(want).await?;
-        if let (Some(server), true) = (&want.server, found.is_empty()) {
+        if let (Some(server), true) = (&want.server, found.is_empty())
+            && !tx.ever_booked(server).await?
+        {
             tx.server(server).await?;
         }
         Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())

@@ -40,7 +40,7 @@ pub use doctor::Checkup;
 pub use look::{FreeRequest, Week, WeekServer};
 pub use rehouse::Elsewhere;
 pub use roster::{Imported, RosterLine, read_roster};
-pub use servers::NewServer;
+pub use servers::{Misfits, NewServer};
 pub use sign_in::{Challenge, MadeToken};
 pub use transaction::Desk;
 pub use waitlist::WaitRequest;

@@ -208,7 +208,7 @@ async fn free_place(tx: &mut Tx, b: &Booking, to: &Free) -> Result<u32, Problem>
     rules::standing(tx, &b.person, Some(&b.course)).await?.course.policy.allows(&server, tx.now(), to.window)?;
     let mut ground = rules::ground(tx, server, to.window).await?;
     ground.held.remove(&b.id);
-    book::on(&ground, to.window, b.layout, false)
+    book::on(tx.now(), &ground, to.window, b.layout, false)
 }
 
 /// Up to three free slots nearest to a booking, at which its holder has no other.
@@ -255,7 +255,7 @@ async fn refuge(tx: &mut Tx, b: &Booking, why: &str) -> Result<Option<(Server, u
     for (server, _) in preferred(all, &labs) {
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, b.window).await?;
-        if let Ok(place) = book::on(&ground, b.window, b.layout, false) {
+        if let Ok(place) = book::on(tx.now(), &ground, b.window, b.layout, false) {
             return Ok(Some((ground.server, place)));
         }
     }

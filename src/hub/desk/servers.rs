@@ -19,6 +19,15 @@ use crate::{
     },
 };
 
+/// What of a server's bookings that have not begun does not suit it any more, after it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Misfits {
+    /// How many bookings that have not begun lie outside of its opening hours; they stay for the admin to settle.
+    pub outside: usize,
+    /// How many bookings that have not begun are of other courses than the one that it is for; they stay too.
+    pub foreign: usize,
+}
+
 /// A server to be added or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -228,28 +237,15 @@ impl Desk {
         self.store.read(now).await?.server(id).await
     }
 
-    /// How many bookings that have not begun lie outside of a server's opening hours; they stay for the admin to settle.
-    pub async fn outside_hours(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<usize, Problem> {
-        self.how_many(caller, now, id, Server::is_closed_for).await
-    }
-
-    /// How many bookings that have not begun are of courses that a server is not for any more; they stay too.
-    pub async fn of_other_courses(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<usize, Problem> {
-        self.how_many(caller, now, id, Server::is_foreign_to).await
-    }
-
-    async fn how_many(
-        &self,
-        caller: &Caller,
-        now: Epoch,
-        id: &ServerId,
-        which: fn(&Server, &Booking) -> bool,
-    ) -> Result<usize, Problem> {
+    /// How many bookings that have not begun do not suit a server any more; they stay for the admin to settle.
+    pub async fn misfits(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<Misfits, Problem> {
         caller.needs_admin()?;
         let mut tx = self.store.read(now).await?;
         let server = tx.server(id).await?;
         let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
-        Ok(tx.bookings(&want).await?.iter().filter(|b| which(&server, b)).count())
+        let ahead = tx.bookings(&want).await?;
+        let count = |which: fn(&Server, &Booking) -> bool| ahead.iter().filter(|b| which(&server, b)).count();
+        Ok(Misfits { outside: count(Server::is_closed_for), foreign: count(Server::is_foreign_to) })
     }
 
     /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation, and back in

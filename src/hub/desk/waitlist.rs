@@ -173,7 +173,7 @@ pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<B
         }
         let server = locks.take(tx, &server.id).await?;
         let ground = rules::ground(tx, server, wish.window).await?;
-        let Ok(place) = on(&ground, wish.window, layout, false) else { continue };
+        let Ok(place) = on(now, &ground, wish.window, layout, false) else { continue };
         rules::lock(tx, &standing).await?;
         // What they could not accept would only keep the place from others.
         if !rules::holds(can_accept(tx, policy, waiting).await)? {

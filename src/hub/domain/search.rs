@@ -105,7 +105,9 @@ impl<'a> Search<'a> {
     fn starts(&self) -> Window {
         let within = self.ask.within;
         let last = (within.ends - self.ask.length).min(self.policy.latest(self.now));
-        Window { starts: within.starts.max(self.policy.earliest(self.now)), ends: last + 1 }
+        let starts = within.starts.max(self.policy.earliest(self.now));
+        let told = self.ground.server.told_from(self.now).unwrap_or(starts);
+        Window { starts: starts.max(told), ends: last + 1 }
     }
 
     /// What keeps a window from being had, as far as it lasts for a while; what costs least is asked first.

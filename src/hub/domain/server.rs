@@ -13,6 +13,9 @@ use crate::{
 pub const WARN_OFFSET: i64 = 2;
 /// An agent that was not heard for longer is silent, seconds.
 const SILENT: i64 = 120;
+/// On a silent server is booked only what begins later than this from now, seconds: it may be heard again by then. What was
+/// booked before stays, as its agent may have it in its plan.
+const HEARD_AGAIN: i64 = 3600;
 
 /// An agent whose last tick ended longer ago hangs, seconds: a heartbeat from beside that tick is no sign of life. A tick
 /// waits for no lab, and for no program longer than 15 s: with a class at once it takes some seconds.
@@ -119,6 +122,26 @@ impl Server {
     /// Whether its agent was heard lately: it is alive, and tells what becomes of its slots.
     pub fn is_heard(&self, now: Epoch) -> bool {
         self.seen.is_some() && !self.is_silent(now)
+    }
+
+    /// The first start that can be booked by what is known of its agent; none where any can. One that was never heard may be
+    /// set up yet.
+    pub fn told_from(&self, now: Epoch) -> Option<Epoch> {
+        self.is_silent(now).then(|| now + HEARD_AGAIN)
+    }
+
+    /// Refuses a start of which a silent agent might not hear in time.
+    pub fn is_told(&self, now: Epoch, starts: Epoch) -> Result<(), Problem> {
+        match self.told_from(now) {
+            Some(first) if starts < first => {
+                let id = &self.id;
+                let what = format!(
+                    "the agent of server {id} is silent, so nothing that begins there before {first} can be booked"
+                );
+                Err(Problem::new(Code::ServerSilent, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether no agent was ever heard or given a plan: what is booked there opens to nobody.

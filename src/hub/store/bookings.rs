@@ -273,6 +273,12 @@ impl Tx {
         self.all(sql, values).await?.iter().map(booking).collect()
     }
 
+    /// Whether there is a booking of a server, which may be removed since.
+    pub async fn ever_booked(&mut self, server: &ServerId) -> Result<bool, Problem> {
+        let sql = "SELECT 1 AS n FROM bookings WHERE server = $1 LIMIT 1";
+        Ok(self.one(sql, args![server.to_string()]).await?.is_some())
+    }
+
     /// Bookings that have not begun and whose server may not take them, by start: it is not healthy, is closed for work
     /// some time from now on, its agent refused, or their holder was told so. Which of them are in truth is for the rules
     /// to say.

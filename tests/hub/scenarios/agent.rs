@@ -3,8 +3,9 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
+        desk::{BookRequest, Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
         domain::{BookingId, Health, Mode, State},
+        store::Listing,
     },
 };
 
@@ -374,6 +375,36 @@ pub async fn an_agent_that_hangs_is_not_heard(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_begins_soon_is_not_sold_on_a_silent_server(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, tea) = ("one".parse().unwrap(), who("tea"));
+    let amys = book(&desk, "amy", 0, 30).await;
+    acknowledge(&desk, 0).await;
+    assert_eq!(desk.book(&who("bob"), at(2), None, &wish(Some("one"), 120, 150)).await.unwrap().state, State::Booked);
+    // Three minutes later nobody has heard of it: until an hour from then on nothing new begins there.
+    let soon = wish(Some("one"), 60, 90);
+    let refusal = desk.book(&who("cem"), at(3), None, &soon).await.unwrap_err();
+    assert_eq!((refusal.problem.code, refusal.alternatives.len()), (Code::ServerSilent, 3), "{refusal:?}");
+    assert!(refusal.alternatives.iter().all(|free| free.window.starts >= at(63)), "{refusal:?}");
+    let longer = async |now, ends| desk.extend(&who("amy"), now, None, &amys.id, ends, &Edit::default()).await;
+    assert_eq!(
+        longer(at(3), at(60)).await.unwrap_err().code,
+        Code::ServerSilent,
+        "its agent would end it at the old end"
+    );
+    clerk(&desk).settle(at(3)).await.unwrap();
+    let there = desk.booking(&tea, at(3), &amys.id).await.unwrap();
+    assert_eq!((there.state, there.server), (State::Booked, Some(one)), "its agent may have it in its plan");
+    desk.book(&who("cem"), at(3), None, &wish(Some("one"), 180, 210)).await.unwrap();
+    let known =
+        BookRequest { person: Some("cem".parse().unwrap()), reason: Some("it restarts".into()), ..soon.clone() };
+    let sure = desk.book(&tea, at(3), None, &known).await.unwrap();
+    desk.cancel(&tea, at(3), None, &sure.id, &Edit { reason: Some("no".into()), ..Edit::default() }).await.unwrap();
+    acknowledge(&desk, 4).await;
+    assert_eq!(desk.book(&who("cem"), at(4), None, &soon).await.unwrap().state, State::Booked);
+    healthy(&desk).await;
+}
+
 pub async fn what_is_open_counts_whatever_its_arming_was_worth(desk: Desk) {
     camp(&desk, &generous()).await;
     let one = "one".parse().unwrap();
@@ -487,6 +518,10 @@ pub async fn a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed(desk: D
     assert_eq!(refused().await, None);
     assert_eq!(state(&desk, &first).await, State::Quarantined);
     assert!(desk.servers(&console, at(100)).await.unwrap().is_empty());
+    let of = |server: &str| Listing { server: Some(server.parse().unwrap()), open: true, ..Listing::default() };
+    assert_eq!(desk.bookings(&console, at(100), &of("one")).await.unwrap(), [], "it had some, and none is open");
+    let never = desk.bookings(&console, at(100), &of("never")).await.unwrap_err();
+    assert_eq!(never.code, Code::HubUnknown);
     healthy(&desk).await;
 }
 

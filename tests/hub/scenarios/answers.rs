@@ -3,7 +3,7 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewServer, WeeklyRequest},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, Misfits, NewServer, WeeklyRequest},
         domain::{Epoch, Free, Health, Mode, Policy, State, Weekly},
     },
 };
@@ -31,13 +31,14 @@ pub async fn shorter_hours_tell_what_they_leave_outside(desk: Desk) {
     let (inside, outside) = (book(&desk, "amy", 60, 120).await, book(&desk, "bob", 150, 210).await);
     let over = book(&desk, "cem", 300, 360).await;
     desk.cancel(&who("cem"), NOW, None, &over.id, &Edit::default()).await.unwrap();
-    assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 0);
+    let left = async |caller: &Caller| desk.misfits(caller, NOW, &one).await;
+    assert_eq!(left(&console).await.unwrap(), Misfits { outside: 0, foreign: 0 });
     let hours = "mon-fri 08:00-10:30".parse().unwrap();
     let new = NewServer { opening: hours, ..new_server("one", Mode::Exclusive, 8, 32) };
     let seen = desk.server(&console, NOW, &one).await.unwrap().version;
     desk.put_server(&console, NOW, &new, Some(seen)).await.unwrap();
-    assert_eq!(desk.outside_hours(&console, NOW, &one).await.unwrap(), 1);
-    assert_eq!(desk.outside_hours(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(left(&console).await.unwrap(), Misfits { outside: 1, foreign: 0 });
+    assert_eq!(left(&who("tea")).await.unwrap_err().code, Code::HubDenied);
     let notes = desk.doctor(&console, NOW).await.unwrap().notes.join("\n");
     assert!(notes.contains("1 booking lies outside of the opening hours of server one"), "{notes}");
     clerk(&desk).settle(at(1)).await.unwrap();
@@ -59,11 +60,13 @@ pub async fn a_server_given_to_another_course_tells_what_it_leaves_there(desk: D
         let course = course.map(|name| name.parse().unwrap());
         let new = NewServer { course, ..new_server("one", Mode::Exclusive, 8, 32) };
         desk.put_server(&console, NOW, &new, Some(seen)).await.unwrap();
-        desk.of_other_courses(&console, NOW, &one).await.unwrap()
+        let left = desk.misfits(&console, NOW, &one).await.unwrap();
+        assert_eq!(left.outside, 0);
+        left.foreign
     };
     assert_eq!((given(Some("net")).await, given(Some("k8s")).await, given(None).await), (2, 0, 0));
     assert_eq!(given(Some("net")).await, 2);
-    assert_eq!(desk.of_other_courses(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(desk.misfits(&who("tea"), NOW, &one).await.unwrap_err().code, Code::HubDenied);
     clerk(&desk).settle(at(1)).await.unwrap();
     for booking in ahead {
         assert_eq!(desk.booking(&console, at(1), &booking.id).await.unwrap(), booking, "what is booked stays");

@@ -91,6 +91,7 @@ scenarios! {
         who_has_a_later_booking_is_named_in_the_plan,
         clocks_that_are_off_arm_nothing,
         an_agent_that_hangs_is_not_heard,
+        what_begins_soon_is_not_sold_on_a_silent_server,
         what_is_open_counts_whatever_its_arming_was_worth,
         a_buffer_that_is_too_short_is_told,
         what_an_agent_forgot_is_quarantined_and_its_server_comes_back,

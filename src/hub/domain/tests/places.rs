@@ -175,6 +175,7 @@ proptest! {
         hours in prop::sample::select(&["always", "mon-sun 08:00-20:00", "sat-sun 22:00-03:00"][..]),
         minutes in prop::sample::select(&[15u16, 30, 120][..]), notice in prop::sample::select(&[0u32, 90][..]),
         shared in any::<bool>(), berlin in any::<bool>(), steps in 1i64..6, wish in 0i64..200,
+        silent in any::<bool>(),
     ) {
         let quarter = 900;
         let base = at("2026-10-24T06:00:00Z");
@@ -200,6 +201,7 @@ proptest! {
         let own: Vec<Window> = own.into_iter().map(window).collect();
         let policy = Policy { grid: minutes.try_into().unwrap(), notice, ..Policy::default() };
         let (now, within, wish) = (base + 1000, window((0, 200)), base + wish * quarter);
+        ground.server.seen = Some(if silent { now - 600 } else { now });
         let length = steps * policy.grid.seconds();
         let ask = Ask { layout: layout("1x4c12g"), length, within, labs: &[], apart: &own };
         let lines = policy.grid.lines(&ground.server.zone, within);
@@ -208,6 +210,7 @@ proptest! {
             within.covers(*w)
                 && !own.iter().any(|own| own.overlaps(*w))
                 && policy.allows(&ground.server, now, *w).is_ok()
+                && ground.server.is_told(now, w.starts).is_ok()
                 && ground.place_for(*w, ask.layout).is_some()
         });
         let grounds = [ground];

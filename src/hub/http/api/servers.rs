@@ -10,7 +10,7 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        desk::NewServer,
+        desk::{Misfits, NewServer},
         domain::{Health, Maintenance, Server, ServerId, Window},
         http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, NoOnceKey, OnceKey, ProblemBody, Session},
     },
@@ -60,10 +60,8 @@ pub(super) async fn one(
 pub(super) struct Changed {
     #[serde(flatten)]
     server: Server,
-    /// How many bookings that have not begun lie outside of its opening hours; they stay for the admin to settle.
-    outside: usize,
-    /// How many bookings that have not begun are of other courses than the one that it is for; they stay too.
-    foreign: usize,
+    #[serde(flatten)]
+    misfits: Misfits,
 }
 
 impl Versioned for Changed {
@@ -91,9 +89,8 @@ pub(super) async fn change(
     }
     let outcome = state.desk.put_server(&session.caller, state.now(), &new, version.0).await;
     let server = matched(outcome, version)?;
-    let outside = state.desk.outside_hours(&session.caller, state.now(), &id).await?;
-    let foreign = state.desk.of_other_courses(&session.caller, state.now(), &id).await?;
-    Ok(tagged(&Changed { server, outside, foreign }))
+    let misfits = state.desk.misfits(&session.caller, state.now(), &id).await?;
+    Ok(tagged(&Changed { server, misfits }))
 }
 
 /// Removes a server that nobody holds or waits for; what was booked there stays in the records. For admins.

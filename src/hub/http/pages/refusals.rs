@@ -5,6 +5,8 @@ use crate::hub::domain::ServerId;
 
 /// What stands before the server to which a booking was moved; after why it was.
 const MOVED: &str = "; moved to ";
+/// What stands between what a note says of different times.
+const JOINED: &str = "; ";
 /// How a note begins that tells of a booking which its agent has lost.
 const FORGOTTEN: &str = "its agent knows nothing of booking ";
 
@@ -26,16 +28,39 @@ pub fn translated(what: &str, lang: Lang) -> Option<String> {
 }
 
 /// A booking's note in this language, where the hub wrote it itself; what people and agents wrote stays as it is.
+///
+/// A note grows by each move and by what a teacher says, so it may tell of several.
 pub fn noted(note: &str, lang: Lang) -> String {
-    let own = || match (lang, note.rsplit_once(MOVED)) {
-        (Lang::En, _) => None,
-        (Lang::Zh, Some((why, server))) if server.parse::<ServerId>().is_ok() => {
-            let why = chinese(why).unwrap_or_else(|| why.to_owned());
-            Some(format!("{}；已移至 {server}。", why.trim_end_matches('。')))
-        }
-        (Lang::Zh, _) => note.starts_with(FORGOTTEN).then(|| chinese(note)).flatten(),
+    let own = || match lang {
+        Lang::En => None,
+        Lang::Zh if note.starts_with(FORGOTTEN) => chinese(note),
+        Lang::Zh => moved(note),
     };
     own().unwrap_or_else(|| note.to_owned())
+}
+
+/// A note that tells of moves, in Chinese, from its last move back to the first.
+fn moved(note: &str) -> Option<String> {
+    let (at, server, after) = note.rmatch_indices(MOVED).find_map(|(at, _)| {
+        let rest = &note[at + MOVED.len()..];
+        let (server, after) = rest.split_once(JOINED).unwrap_or((rest, ""));
+        server.parse::<ServerId>().is_ok().then_some((at, server, after))
+    })?;
+    let before = &note[..at];
+    // The shortest reason that the hub could have written: what stands before it is of an earlier move, or of a person.
+    let begins = before.rmatch_indices(JOINED).map(|(i, _)| i + JOINED.len()).chain([0]);
+    let reason = begins.filter_map(|i| Some((i, chinese(&before[i..])?))).next();
+    let (earlier, why) = match reason {
+        Some((0, why)) => (String::new(), why),
+        Some((i, why)) => (joined(&before[..i - JOINED.len()]), why),
+        None => (String::new(), moved(before).unwrap_or_else(|| before.to_owned())),
+    };
+    Some(format!("{earlier}{}；已移至 {server}。{after}", why.trim_end_matches('。')))
+}
+
+/// What stands before a reason, with what parts them.
+fn joined(earlier: &str) -> String {
+    moved(earlier).unwrap_or_else(|| format!("{earlier}{JOINED}"))
 }
 
 fn chinese(what: &str) -> Option<String> {
@@ -209,6 +234,13 @@ mod tests {
                 "服务器 one 在 10:00–11:00 (UTC) 维护：a; moved to b；已移至 two。",
             ),
             ("no key of amy is here; moved to two", "no key of amy is here；已移至 two。"),
+            ("exam; server one is away: fan; moved to two", "exam; 服务器 one 目前不可用：fan；已移至 two。"),
+            (
+                "server one is away: fan; moved to two; server two is away: disk; moved to three",
+                "服务器 one 目前不可用：fan；已移至 two。服务器 two 目前不可用：disk；已移至 three。",
+            ),
+            ("server one is away: fan; moved to two; exam", "服务器 one 目前不可用：fan；已移至 two。exam"),
+            ("x; moved to two; no key is here; moved to three", "x；已移至 two。no key is here；已移至 three。"),
             (
                 "its agent knows nothing of booking b1 any more, as after a reinstallation",
                 "代理已不认识预约 b1，例如重新安装之后。",

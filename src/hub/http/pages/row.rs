@@ -113,10 +113,12 @@ pub(super) struct Ground<'a> {
 impl<'a> Ground<'a> {
     pub fn new(of: &'a WeekServer, window: Window, eyes: &Eyes<'_>) -> Self {
         let words = Words::of(eyes.clock.lang);
+        let silent = || of.server.is_silent(eyes.now).then(|| words.get("health_silent").to_owned());
         let health = health_key(of.server.health).map(|key| {
             let note = of.server.health_note.as_deref().unwrap_or_default();
             words.say(key, &[("why", note)])
         });
+        let health = health.or_else(silent);
         // Where no lab fits nothing can be booked, however free it is, nor on a server of courses that are not the viewer's.
         let fit = of.server.health == Health::Healthy && of.server.largest().is_some();
         let theirs = is_theirs(&of.server, eyes.courses);
@@ -240,6 +242,7 @@ fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
     let earliest = |policy: &Policy| Policy { notice: notice(policy), ..policy.clone() }.earliest(eyes.now);
     let earliest = theirs(&of.server, eyes).map(earliest).min().unwrap_or(eyes.earliest);
     let horizon = theirs(&of.server, eyes).map(|policy| policy.latest(eyes.now)).max().unwrap_or(eyes.horizon);
+    let earliest = of.server.told_from(eyes.now).map_or(earliest, |told| told.max(earliest));
     let Ok(can) = Window::new(earliest, horizon) else { return vec![] };
     let mut open: Vec<Window> = of.open.iter().filter_map(|w| w.common(can)).collect();
     let mut work: Vec<Window> = of

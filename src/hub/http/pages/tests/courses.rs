@@ -146,3 +146,16 @@ fn the_form_takes_what_any_of_the_courses_does() {
         }
     }
 }
+
+#[test]
+fn a_silent_server_has_nothing_free_within_the_hour_and_says_so() {
+    let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
+    for (ago, first, health) in [(60, "08:00", None), (600, "09:00", Some("not heard"))] {
+        let mut there = open(&civil, now, vec![]);
+        there.server.seen = Some(now - ago);
+        let view = view(&civil, now, vec![there]);
+        let row = &view.days[0].rows[0];
+        let free = row.items.iter().find(|item| item.kind == "free").and_then(|item| item.starts);
+        assert_eq!((free, row.health.as_deref()), (Some(at(&format!("2026-11-23T{first}:00Z")).0), health));
+    }
+}
