@@ -76,7 +76,8 @@ function raster(free, track) {
   let at = grids.indexOf(course?.dataset.grid);
   if (!lines[at]) {
     at = lines.findIndex((line) => line);
-    course = options.find((o) => o.dataset.grid === grids[at]) || course;
+    // Who books for others may leave the course to whom it is for.
+    if (course?.dataset.grid) course = options.find((o) => o.dataset.grid === grids[at]) || course;
   }
   return { course: course?.value, grid: grids[at] * 60, starts: lines[at] };
 }

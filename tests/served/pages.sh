@@ -29,12 +29,12 @@ grep -q '"state": *"active"' "$home/all.json"
 as ann hub course set net --title Networks --policy "$home/rules.yaml" >/dev/null
 as ann hub group add lan --course net >/dev/null
 as ann hub group join lan dan >/dev/null
-# Eve too, and one of them has a raster of its own; a server is open for a step of that one alone.
+# Eve too, and one of hers has a raster of its own; a server is open for a step of that one alone.
 { cat "$home/rules.yaml"; echo 'grid: 20'; } >"$home/quick.yaml"
 as ann hub course set quick --title Quick --policy "$home/quick.yaml" >/dev/null
 as ann hub group add hall --course quick >/dev/null
 as ann hub user add eve --full-name Eve >/dev/null
-for group in red hall; do as ann hub group join $group eve >/dev/null; done
+for group in lan hall; do as ann hub group join $group eve >/dev/null; done
 as ann hub server add slit --address 192.0.2.10 --cores 8 --memory 32GiB --opening 'mon-sun 08:40-09:05' >/dev/null
 link() { as ann hub user link "$1" 2>/dev/null | sed 's/.*#//'; }
 WEEK=$(date -u -d "@$week" +%F)
