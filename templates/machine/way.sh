@@ -4,7 +4,8 @@
 # Arguments: NETNS (the namespace's name), DEVICE (this computer's end), TABLE, NETWORK (the machines').
 set -eu
 netns=$1 device=$2 table=$3 network=$4
-inner=kcway0 here=10.115.255.1 there=10.115.255.2
+# Both ends are beside the machines: of 10.115.0.0/24 it is 10.115.255.0/30.
+inner=kcway0 here=${network%.*.*}.255.1 there=${network%.*.*}.255.2
 ip -n "$netns" link show "$inner" >/dev/null 2>&1 || {
   # One whose namespace ended a moment ago may still be there.
   ip link delete "$device" 2>/dev/null || true

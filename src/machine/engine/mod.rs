@@ -9,6 +9,7 @@ mod packages;
 mod private;
 mod process;
 mod residue;
+mod subnet;
 mod way;
 
 pub use apt::{Source as AptSource, Sources as AptSources};

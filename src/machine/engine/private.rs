@@ -20,6 +20,7 @@ use super::{
     outbound::CLOSED,
     process::{Process, end_with_children},
     residue::Residue,
+    subnet::{self, Route},
 };
 use crate::{
     core::{Code, NodeId, Problem, Report},
@@ -31,7 +32,6 @@ const START: &str = include_str!("../../../templates/machine/engine-start.sh");
 pub(super) const DAEMONS: [&str; 3] = ["/usr/libexec/incus/incusd", "/usr/lib/incus/incusd", "/opt/incus/bin/incusd"];
 const POOL: &str = "kubecamp";
 pub(super) const BRIDGE: &str = "kcbr0";
-const ADDRESS: &str = "10.115.0.1/24";
 /// The longest path that a Unix socket can have, less `/incus/unix.socket`.
 const LONGEST: usize = 85;
 /// Seconds that machines get to end by themselves.
@@ -357,7 +357,7 @@ impl Engine {
                 // Nothing beyond this bridge can be reached unless a way out is opened, and that does not need Incus
                 // to translate anything: no firewall rule is its own.
                 let config = text(&[
-                    ("ipv4.address", ADDRESS),
+                    ("ipv4.address", &subnet::bridge_address(&Route::here())),
                     ("ipv4.nat", "false"),
                     ("ipv4.firewall", "false"),
                     ("ipv6.address", "none"),

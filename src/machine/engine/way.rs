@@ -5,7 +5,10 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::private::Engine;
+use super::{
+    private::Engine,
+    subnet::{self, Route},
+};
 use crate::core::{Code, Problem};
 
 const SCRIPT: &str = include_str!("../../../templates/machine/way.sh");
@@ -16,6 +19,7 @@ impl Engine {
     /// Opens a way to the machines of the running engine in `network`, until the engine stops; gives the routing table
     /// that has it. Machines open no connection to this computer by it.
     pub async fn open_way(&self, network: &str) -> Result<u32, Problem> {
+        subnet::is_apart(network, &Route::here())?;
         let (device, table) = way_of(&self.netns_name());
         let mut command = Command::new("sh");
         command.arg("-c").arg(SCRIPT).arg("way").arg(self.netns_name()).arg(device).arg(table.to_string()).arg(network);

@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::recipe::{Recipe, SCRIPT};
+use super::recipe::{Recipe, SCRIPT, refused};
 use crate::core::{Code, EventKind, NodeId, Problem, Report};
 
 /// Lines of the build's output that a problem shows.
@@ -64,13 +64,18 @@ impl NodeImage {
     }
 
     async fn build(&self, work: &Path, out: &Path, report: &dyn Report) -> Result<(), Problem> {
+        let sources = self.recipe.sources.as_ref().map_err(|why| {
+            let file = self.file().display().to_string();
+            refused(why.clone())
+                .hint(format!("Name one there, or copy {file} from a computer whose kubecamp has made it."))
+        })?;
         let mut command = Command::new("sh");
         command
             .args(["-c", UNSHARED, "node-image", SCRIPT])
             .env("SUITE", &self.recipe.suite)
             .env("ARCH", &self.recipe.arch)
             .env("MACHINE", self.recipe.machine)
-            .env("SOURCES", self.recipe.sources.join("\n"))
+            .env("SOURCES", sources.join("\n"))
             .env("PACKAGES", self.recipe.packages())
             .env("VM_DISK", self.recipe.disk())
             .env("KEY", self.recipe.alias())
@@ -146,6 +151,7 @@ mod tests {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 
     use super::*;
+    use crate::core::Quiet;
 
     #[test]
     fn who_is_not_root_is_told_so_before_the_build() {
@@ -153,6 +159,20 @@ mod tests {
         let problem = must_be_root(false).unwrap_err();
         assert_eq!(problem.code, Code::LocalRoot);
         assert!(problem.what.contains("needs root") && problem.all_hints()[0].contains("sudo kubecamp machine make"));
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_there_needs_no_mirror() {
+        let cache = tempfile::tempdir().unwrap();
+        let sources = Err("no mirror".to_owned());
+        let image = NodeImage::new(cache.path(), Recipe { sources, ..Recipe::here(None).unwrap() });
+        if geteuid().is_root() {
+            let problem = image.ensure(&Quiet).await.unwrap_err();
+            assert_eq!((problem.code, &problem.detail), (Code::EngineImage, &vec!["no mirror".to_owned()]));
+            assert!(problem.all_hints()[0].contains(&image.file().display().to_string()), "{problem:?}");
+        }
+        fs::write(image.file(), "").unwrap();
+        assert_eq!(image.ensure(&Quiet).await.unwrap(), image.file());
     }
 
     #[test]

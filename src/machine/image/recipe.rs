@@ -60,8 +60,9 @@ pub struct Recipe {
     pub kind: Kind,
     /// The package of a virtual machine's kernel.
     pub kernel: String,
-    /// One-line apt sources; where they point does not change what the image is.
-    pub sources: Vec<String>,
+    /// One-line apt sources, or why there are none: only a build needs them. Where they point does not change what the image
+    /// is.
+    pub sources: Result<Vec<String>, String>,
 }
 
 impl Recipe {
@@ -79,30 +80,31 @@ impl Recipe {
     }
 
     fn from(os: &OsRelease, apt: &AptSources, suite: Option<&str>, cpu: &str) -> Result<Self, Problem> {
-        let refuse = |why: String| Problem::new(Code::EngineImage, "no node image can be built here").detail([why]);
         let (arch, machine) = match cpu {
             "x86_64" => ("amd64", "x86_64"),
             "aarch64" => ("arm64", "aarch64"),
-            other => return Err(refuse(format!("there are no node images for {other}"))),
+            other => return Err(refused(format!("there are no node images for {other}"))),
         };
         let suite = match suite {
             Some(other) if os.id != "debian" && other != os.codename => {
                 let why = format!("{other} is a release of Debian, and this computer's packages come from {}", os.id);
                 return Err(
-                    refuse(why).hint(format!("Leave --suite out: machines are {} {} then.", os.id, os.codename))
+                    refused(why).hint(format!("Leave --suite out: machines are {} {} then.", os.id, os.codename))
                 );
             }
             Some(suite) => suite.to_owned(),
             None if os.id == "debian" => "trixie".to_owned(),
             None => os.codename.clone(),
         };
-        let main = apt.main(&os.codename).ok_or_else(|| {
-            refuse(format!("the apt sources of this computer name no mirror of its release `{}`", os.codename))
-        })?;
-        let keyring = keyring(os, main.signed_by.as_deref());
         let components = if os.id == "ubuntu" { "main universe" } else { "main" };
-        let option = keyring.map(|k| format!("[signed-by={k}] ")).unwrap_or_default();
-        let sources = vec![format!("deb {option}{} {suite} {components}", main.uri)];
+        let sources = match apt.main(&os.codename) {
+            Some(main) => {
+                let keyring = keyring(os, main.signed_by.as_deref());
+                let option = keyring.map(|k| format!("[signed-by={k}] ")).unwrap_or_default();
+                Ok(vec![format!("deb {option}{} {suite} {components}", main.uri)])
+            }
+            None => Err(format!("the apt sources of this computer name no mirror of its release `{}`", os.codename)),
+        };
         let kernel =
             if os.id == "ubuntu" { "linux-image-virtual".to_owned() } else { format!("linux-image-cloud-{arch}") };
         Ok(Self { suite, arch: arch.to_owned(), machine, kind: Kind::Container, kernel, sources })
@@ -146,6 +148,11 @@ impl Recipe {
     }
 }
 
+/// Why no image can be made on this computer.
+pub(super) fn refused(why: String) -> Problem {
+    Problem::new(Code::EngineImage, "no node image can be built here").detail([why])
+}
+
 /// The distribution's whole keyring where it is installed: the one named in the sources may know one release only.
 fn keyring(os: &OsRelease, named: Option<&str>) -> Option<String> {
     let path = format!("/usr/share/keyrings/{}-archive-keyring.gpg", os.id);
@@ -170,9 +177,10 @@ mod tests {
         let trixie = recipe("trixie");
         assert_eq!(trixie.key().len(), 16);
         assert_ne!(trixie.key(), recipe("bookworm").key());
-        let elsewhere = Recipe { sources: vec!["deb http://other.example trixie main".into()], ..trixie.clone() };
+        let elsewhere = Recipe { sources: Ok(vec!["deb http://other.example trixie main".into()]), ..trixie.clone() };
         assert_eq!(trixie.key(), elsewhere.key());
-        assert!(trixie.sources[0].ends_with("http://mirror.example/debian trixie main"), "{:?}", trixie.sources);
+        let sources = trixie.sources.unwrap();
+        assert!(sources[0].ends_with("http://mirror.example/debian trixie main"), "{sources:?}");
     }
 
     #[test]

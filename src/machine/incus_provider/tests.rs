@@ -56,7 +56,7 @@ impl Fake {
             machine: "x86_64",
             kind,
             kernel: "linux-image-cloud-amd64".into(),
-            sources: sources.main("bookworm").map(|s| s.uri.clone()).into_iter().collect(),
+            sources: Ok(sources.main("bookworm").map(|s| s.uri.clone()).into_iter().collect()),
         };
         IncusProvider::new(place, NodeImage::new(dir.path(), recipe), "the test wants it")
     }
