@@ -8,6 +8,9 @@ use crate::{
     hub::gate::{Slot, SlotState},
 };
 
+/// Between two tries to start a lab again that was open before a restart, milliseconds.
+const REVIVE_AGAIN: i64 = 60_000;
+
 impl Agent {
     /// Ends what ran in slots whose door is shut, those of several people side by side.
     pub(super) async fn end_all(&mut self, reading: &Reading) -> Result<(), Halted> {
@@ -121,12 +124,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Has labs started again whose slots were open before this process began; the end of a slot ends that too.
-    pub(super) async fn revive(&mut self) {
+    /// Has labs started again whose slots were open before this process began, by the boot clock in milliseconds; the end of a
+    /// slot ends that too. One that does not come up is tried again: what it needs of the server may be up later than the
+    /// agent.
+    pub(super) async fn revive(&mut self, boot: i64) {
         let open: Vec<Slot> = self.ledger().slots.into_values().filter(Held::is_open).map(|h| h.slot).collect();
         for slot in open {
             let booking = slot.booking.clone();
-            if self.found_open.remove(&booking) {
+            let works = self.work.contains_key(&booking);
+            if !works && self.found_open.get(&booking).is_some_and(|from| *from <= boot) {
                 let hand = Arc::clone(&self.hand);
                 let task = tokio::spawn(async move { hand.revive(&slot).await });
                 self.work.insert(booking, (Step::Arm, task));
@@ -135,8 +141,12 @@ impl Agent {
                 && let Some((_, task)) = self.work.remove(&booking)
             {
                 self.labs_due = true;
-                if let Ok(Err(problem)) = task.await {
-                    self.trouble(&booking, problem.to_string());
+                match task.await {
+                    Ok(Err(problem)) => {
+                        self.found_open.insert(booking.clone(), boot + REVIVE_AGAIN);
+                        self.trouble(&booking, problem.to_string());
+                    }
+                    _ => drop(self.found_open.remove(&booking)),
                 }
             }
         }

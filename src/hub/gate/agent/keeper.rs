@@ -51,8 +51,9 @@ pub struct Agent {
     pub(super) troubles: BTreeMap<String, String>,
     /// Accounts that reach the machines of their labs.
     pub(super) reaching: BTreeSet<String>,
-    /// Bookings that were open when this process began, whose labs a restart of the server may have stopped.
-    pub(super) found_open: BTreeSet<String>,
+    /// Bookings that were open when this process began, whose labs a restart of the server may have stopped; and from when
+    /// on, by the boot clock in milliseconds, they are looked at.
+    pub(super) found_open: BTreeMap<String, i64>,
     /// Whether the labs that the server keeps may be others than those that were told.
     pub(super) labs_due: bool,
     /// Whether this process has told which labs there are.
@@ -86,7 +87,7 @@ impl Agent {
         let begun = journal.ledger().slots.values().filter(|h| !h.is_over());
         begun.for_each(|h| world.remember(&h.slot.account));
         let open = journal.ledger().slots.values().filter(|h| h.is_open());
-        let found_open = open.map(|h| h.slot.booking.clone()).collect();
+        let found_open = open.map(|h| (h.slot.booking.clone(), 0)).collect();
         let trust = Trust { folder: folder.to_owned(), server: server.to_owned(), key };
         Self {
             world,
@@ -274,7 +275,7 @@ impl Agent {
         self.work_on_labs().await?;
         self.open_doors(now, doubt.as_deref()).await?;
         self.keep_reach(now, lost).await;
-        self.revive().await;
+        self.revive(reading.boot).await;
         self.tell(now).await?;
         self.sweep(lost).await?;
         self.retire_labs(now, &reading, doubt.as_deref()).await?;

@@ -256,3 +256,28 @@ async fn a_death_at_the_end_leaves_the_door_shut() {
     assert!(!post.is_open("kct-a"));
     post.right();
 }
+
+#[tokio::test]
+async fn a_lab_that_does_not_come_back_after_a_restart_is_tried_again() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 40, 900)]).unwrap().unwrap();
+    post.until(60).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    let tries = |post: &Post| post.sim.at().did.iter().filter(|did| *did == "revive kct-a").count();
+    assert_eq!(tries(&post), 0, "what runs is left alone");
+    post.sim.at().broken.insert("revive kct-a".into());
+    post.reborn(None).unwrap();
+    post.until(100).await.unwrap();
+    assert_eq!(tries(&post), 1, "not again and again");
+    post.until(200).await.unwrap();
+    let before = tries(&post);
+    assert!((2..=4).contains(&before), "{before}");
+    post.sim.at().broken.clear();
+    post.until(300).await.unwrap();
+    assert_eq!(tries(&post), before + 1, "and no more once it is up");
+    assert!(post.is_open("kct-a"));
+    post.until(920).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Done));
+    post.right();
+}

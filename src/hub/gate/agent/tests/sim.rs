@@ -276,6 +276,10 @@ impl HandOver for Sim {
         Ok(())
     }
 
+    async fn revive(&self, slot: &Slot) -> Result<(), Problem> {
+        self.does("revive", &slot.account)
+    }
+
     async fn retire(&self, account: &str) -> Result<(), Problem> {
         self.does("retire", account)?;
         self.at().kept.remove(account);
