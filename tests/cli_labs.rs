@@ -69,3 +69,15 @@ fn a_damaged_lab_hides_none_of_the_others() {
         assert_eq!((one.code, one.err), (2, said.err));
     }
 }
+
+#[test]
+fn a_node_that_the_lab_has_not_got_is_told_with_those_that_it_has() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "lab", None);
+    for args in [&["ssh", "nope"][..], &["cp", "file", "nope:/root/file"]] {
+        let said = cli_words::kubecamp(home.path(), args);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
+        assert!(said.err.contains("KC-USAGE: the lab has no node nope"), "{}", said.err);
+        assert!(said.err.contains("hint: Its nodes are cp."), "{}", said.err);
+    }
+}

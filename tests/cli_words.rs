@@ -130,3 +130,31 @@ fn lists_are_found_by_either_name() {
         }
     }
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [
+        &["profile", "show", "3x2c4g"][..],
+        &["profile", "list", "-o", "json"],
+        &["completions", "bash"],
+        &["--version"],
+        &["--help"],
+    ] {
+        let run = |to: std::process::Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+            command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path()).env("KUBECAMP_HOME", home.path());
+            let out = command.args(args).stdin(std::process::Stdio::null()).stdout(to).output().unwrap();
+            (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+        };
+        let (code, err) = run(fs::File::options().write(true).open("/dev/full").unwrap().into());
+        assert_eq!(code, 2, "{args:?}: {err}");
+        for word in ["KC-LOCAL-FILE", "standard output", "No space left on device", "hint: Free some space"] {
+            assert!(err.contains(word), "{args:?}: {err}");
+        }
+        // Whoever read it has seen enough, as head has.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(run(writer.into()), (0, String::new()), "{args:?}");
+    }
+}

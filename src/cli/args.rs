@@ -234,7 +234,7 @@ pub struct SshArgs {
 pub struct CpArgs {
     /// The file.
     pub from: PathBuf,
-    /// Where to, as cp:/root/file.
+    /// Where to, as cp:/root/file, or a folder.
     #[arg(value_name = "NODE:/PATH")]
     pub to: String,
     #[command(flatten)]

@@ -47,8 +47,8 @@ pub fn main() -> ExitCode {
         }
         // Help and version were asked for.
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+            output::written(error.print());
+            return finish(0);
         }
     };
     // Only the first caller may set it; a test that did so before is fine.
@@ -60,11 +60,16 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(Box::pin(commands::run(args)));
     // The thread of a question that was given up puts the terminal back meanwhile.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    match ended {
-        Ok(code) => ExitCode::from(code),
-        Err(problems) => {
-            output::problems(&problems);
-            ExitCode::from(exit_code(problems.class()))
-        }
-    }
+    finish(ended.unwrap_or_else(|problems| {
+        output::problems(&problems);
+        exit_code(problems.class())
+    }))
+}
+
+/// How to exit with `code`: a result that could not be written is no success.
+fn finish(code: u8) -> ExitCode {
+    let Some(problem) = output::lost() else { return ExitCode::from(code) };
+    let class = problem.code.class();
+    output::problems(&problem.into());
+    ExitCode::from(if code == 0 { exit_code(class) } else { code })
 }

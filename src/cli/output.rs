@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -26,9 +26,31 @@ pub enum Format {
     Yaml,
 }
 
-/// Writes data to standard output; a reader that went away is no error.
+/// Writes data to standard output.
 pub fn data(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = io::stdout();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Why data was lost first; a process has one standard output, and so has this.
+static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Takes what came of a write to standard output: a command goes on to its end without it, and is no success then. A
+/// reader that went away has seen what it wanted.
+pub fn written(result: io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// Why not all data came to standard output; told once.
+pub fn lost() -> Option<Problem> {
+    let error = LOST.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let problem =
+        Problem::new(Code::LocalFile, "standard output could not be written, so that the result is not whole");
+    Some(problem.because(error).hint("Free some space where it goes, or send it elsewhere, and run the command again."))
 }
 
 /// The bars of the run that is shown; a process has one terminal, and so has this.
@@ -61,7 +83,7 @@ fn locked(bars: &Mutex<Bars>) -> MutexGuard<'_, Bars> {
 /// Writes a line for people to standard error.
 pub fn say(text: &str) {
     let _aside = aside();
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Writes `value` as `format`, or as the text that `table` makes; it is told whether that is to be wide.
@@ -90,7 +112,7 @@ pub fn columns<P: ToString, M: ToString>(
 
 /// Writes problems to standard error.
 pub fn problems(problems: &Problems) {
-    let _ = std::io::stderr().write_all(problems_text(problems).as_bytes());
+    let _ = io::stderr().write_all(problems_text(problems).as_bytes());
 }
 
 /// How a run is shown.
@@ -107,7 +129,7 @@ pub enum Show {
 impl Show {
     /// Bars on a terminal that can move its cursor, else plain lines.
     pub fn choose(plain: bool, events: bool) -> Self {
-        let moves = std::io::stderr().is_terminal() && can_move(std::env::var_os("TERM").as_deref());
+        let moves = io::stderr().is_terminal() && can_move(std::env::var_os("TERM").as_deref());
         match (events, plain || !moves) {
             (true, _) => Self::Ndjson,
             (false, true) => Self::Plain,
@@ -118,11 +140,11 @@ impl Show {
     /// The renderer for it.
     pub fn listener(self, verbose: bool) -> Arc<dyn Fn(&Event) + Send + Sync> {
         match self {
-            Self::Ndjson => Arc::new(|event| ndjson(&mut std::io::stdout(), event)),
+            Self::Ndjson => Arc::new(|event| written(ndjson(&mut io::stdout(), event))),
             Self::Plain => {
                 let plain = Mutex::new(Plain::new(verbose));
                 Arc::new(move |event| {
-                    plain.lock().unwrap_or_else(PoisonError::into_inner).event(&mut std::io::stderr(), event);
+                    plain.lock().unwrap_or_else(PoisonError::into_inner).event(&mut io::stderr(), event);
                 })
             }
             Self::Bars => {

@@ -87,7 +87,8 @@ impl Run {
         }
     }
 
-    pub(super) fn count(&self, outcome: Outcome) {
+    /// Counts a step that ended so, or what stands for one.
+    pub fn count(&self, outcome: Outcome) {
         match outcome {
             Outcome::Changed => self.changed.fetch_add(1, Ordering::Relaxed),
             Outcome::AlreadyDone => self.unchanged.fetch_add(1, Ordering::Relaxed),
@@ -107,9 +108,10 @@ impl Run {
         }
     }
 
-    /// Tells how the run ended.
+    /// Tells how the run ended. One that went well and changed nothing found everything done.
     pub fn ended(&self, outcome: Outcome) {
         let (changed, unchanged) = (self.changed.load(Ordering::Relaxed), self.unchanged.load(Ordering::Relaxed));
+        let outcome = if outcome == Outcome::Changed && changed == 0 { Outcome::AlreadyDone } else { outcome };
         self.journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: self.journal.millis() });
     }
 }
@@ -136,4 +138,32 @@ pub async fn run_flow(
     // The cause comes first: it decides the exit code.
     found.sort_by_key(|p| p.code == crate::core::Code::StepUnreached);
     Problems::check(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Event;
+
+    #[test]
+    fn a_run_that_changed_nothing_found_everything_done() {
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let told = Arc::new(Mutex::new(vec![]));
+        let ear = Arc::clone(&told);
+        let listener: Arc<dyn Fn(&Event) + Send + Sync> = Arc::new(move |event: &Event| {
+            if let EventKind::RunEnded { outcome, changed, .. } = event.kind {
+                ear.lock().unwrap().push((outcome, changed));
+            }
+        });
+        let journal = Arc::new(Journal::unkept(vec![listener]));
+        let run = Run::new(lab, Mode::Apply, journal, CancellationToken::new());
+        run.count(Outcome::AlreadyDone);
+        for outcome in [Outcome::Changed, Outcome::Failed, Outcome::Skipped] {
+            run.ended(outcome);
+        }
+        run.count(Outcome::Changed);
+        run.ended(Outcome::Changed);
+        let expected = [(Outcome::AlreadyDone, 0), (Outcome::Failed, 0), (Outcome::Skipped, 0), (Outcome::Changed, 1)];
+        assert_eq!(*told.lock().unwrap(), expected);
+    }
 }

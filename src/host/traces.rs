@@ -205,7 +205,8 @@ impl Traces {
             "cgroup" => true,
             "mount" => {
                 beneath(thing, "/var/lib/kubelet")
-                    || beneath(thing, "/var/lib/kubecamp")
+                    // The folder itself is a mount point only where somebody else made it one.
+                    || (beneath(thing, "/var/lib/kubecamp") && thing != "/var/lib/kubecamp")
                     || beneath(thing, "/run/kubecamp")
                     || thing.starts_with("/run/netns/cni-")
             }

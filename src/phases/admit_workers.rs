@@ -82,7 +82,7 @@ fn register(view: &View<'_>, kubectl: &str) -> String {
     let node = |name: &NodeId| {
         let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
         format!(
-            "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
+            "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: \"{name}\"\nspec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
         )
     };
     let nodes: String = view.lab.workers().map(|w| node(&w.name)).collect();
@@ -166,7 +166,7 @@ mod tests {
             let out = std::process::Command::new("sh").arg("-c").arg(format!("{sham}{script}")).output().unwrap();
             assert_eq!(out.status.success(), init_runs, "{out:?}");
             let nodes = std::fs::read_to_string(dir.path().join("nodes")).unwrap_or_default();
-            assert_eq!(nodes.contains("name: worker-1"), init_runs, "{nodes}");
+            assert_eq!(nodes.contains("name: \"worker-1\"\n"), init_runs, "{nodes}");
         }
     }
 }

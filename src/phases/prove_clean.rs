@@ -48,17 +48,18 @@ impl Phase for ProveClean {
             container: view.facts().is_container(),
             worker: !view.is_control_plane(),
         };
-        // Renamed first: a run killed in the midst of the removal leaves no half record behind.
-        let forget = "KC=/var/lib/kubecamp; rm -rf $KC.gone; [ ! -e $KC ] || mv -T $KC $KC.gone; \
-                      rm -rf $KC.gone";
-        let forgotten = "[ ! -e /var/lib/kubecamp ] && [ ! -e /var/lib/kubecamp.gone ]";
         Ok(vec![
             Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task)))
                 .limit(120),
-            Step::script("forget", "remove kubecamp's own records", Check::Script(forgotten.into()), forget)
-                .needs(Need::Step(view.node.clone(), StepId::new("prove"))),
+            forget(view, &self.records)?.needs(Need::Step(view.node.clone(), StepId::new("prove"))),
         ])
     }
+}
+
+fn forget(view: &View<'_>, records: &Records) -> Result<Step, Problem> {
+    let scripts = Scripts::new(view, records, Some("reset/forget.sh"))?;
+    let call = |function: &str| format!("{}{function}", scripts.text());
+    Ok(Step::script("forget", "remove kubecamp's own records", Check::Script(call("forgotten")), call("forget")))
 }
 
 struct Prove {
@@ -169,5 +170,70 @@ impl Task for Prove {
             n => format!("the host is not as it was before up: {n} residues"),
         };
         Err(Problem::new(Code::ResetResidue, what).on(&self.node).detail(residues.iter().map(Difference::to_string)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command};
+
+    use crate::host::template;
+
+    /// Whether `call` ends well on a host below `root`, where kubecamp's folder is a mount point or is none.
+    fn ends_well(root: &Path, mounted: bool, call: &str) -> bool {
+        let (own, mounts) = (root.join("kubecamp"), root.join("mounts"));
+        let line = if mounted { format!("/dev/vdb {} ext4 rw 0 0\n", own.display()) } else { String::new() };
+        fs::write(&mounts, line).unwrap();
+        let below = |path: &str| format!("{}{path}", root.display());
+        let functions = ["reset/host.sh", "reset/forget.sh"].map(|name| template::text(name).unwrap()).concat();
+        let functions = functions.replace("/var/lib/kubecamp", &below("/kubecamp"));
+        let functions = functions.replace("/proc/self/mounts", &below("/mounts"));
+        let functions = ["/opt/", "/etc/", "/run/"].iter().fold(functions, |f, path| f.replace(path, &below(path)));
+        // What something is mounted on cannot be renamed.
+        let sham = if mounted { "mv() { return 1; }\n" } else { "" };
+        Command::new("sh").arg("-c").arg(format!("{sham}{functions}\n{call}")).status().unwrap().success()
+    }
+
+    fn fill(own: &Path) {
+        for folder in ["kept", "lost+found"] {
+            fs::create_dir_all(own.join(folder)).unwrap();
+        }
+        for file in ["before", "lab", "manifest", "kept/1", ".hidden"] {
+            fs::write(own.join(file), "x").unwrap();
+        }
+    }
+
+    fn names(own: &Path) -> Vec<String> {
+        let mut all: Vec<_> =
+            fs::read_dir(own).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_folder_that_is_a_mount_point_is_emptied() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, own) = (root.path(), root.path().join("kubecamp"));
+        fill(&own);
+        assert!(ends_well(root, true, "traces") && !ends_well(root, true, "forgotten"));
+        // Ended in the midst of it: what an other reset needs is still there.
+        assert!(!ends_well(root, true, "rm() { case $* in */lab) return 1 ;; esac; command rm \"$@\"; }\nforget"));
+        assert_eq!(names(&own), ["before", "lab", "lost+found"]);
+        assert!(ends_well(root, true, "traces") && !ends_well(root, true, "forgotten"));
+
+        assert!(ends_well(root, true, "forget"));
+        assert_eq!(names(&own), ["lost+found"], "the file system's own folder stays");
+        assert!(ends_well(root, true, "forgotten") && !ends_well(root, true, "traces"));
+    }
+
+    #[test]
+    fn a_folder_of_our_own_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, own) = (root.path(), root.path().join("kubecamp"));
+        fs::create_dir(&own).unwrap();
+        assert!(ends_well(root, false, "traces") && !ends_well(root, false, "forgotten"), "also an empty one");
+        fill(&own);
+        assert!(ends_well(root, false, "forget") && ends_well(root, false, "forgotten"));
+        assert_eq!(names(root), ["mounts"]);
     }
 }

@@ -15,7 +15,7 @@ const RESERVED: [&str; 2] = ["here", "localhost"];
 
 /// Networks that can never carry pods or services.
 const SPECIAL: [(Ipv4Addr, u8, &str); 5] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8, "this network"),
+    (Ipv4Addr::new(0, 0, 0, 0), 8, "unspecified"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "loopback"),
     (Ipv4Addr::new(169, 254, 0, 0), 16, "link-local"),
     (Ipv4Addr::new(224, 0, 0, 0), 4, "multicast"),

@@ -107,6 +107,7 @@ fn single_mistakes_point_at_their_place() {
         ("10.96.0.0/16", "10.244.128.0/20", "services 10.244.128.0/20 overlaps pods 10.244.0.0/16"),
         ("10.244.0.0/16", "10.244.0.0/23", "pods 10.244.0.0/23 has no /24 for each of 3 nodes"),
         ("10.244.0.0/16", "127.0.0.0/16", "holds loopback addresses"),
+        ("10.244.0.0/16", "0.0.0.0/0", "pods 0.0.0.0/0 holds unspecified addresses (0.0.0.0/8)"),
         ("10.96.0.0/16", "10.96.0.0/25", "is not between /12 and /24"),
         ("layout: 3x2c4g", "layout: 2x4c8g", "layout 2x4c8g has 2 nodes, and 3 are listed"),
         ("layout: 3x2c4g", "layout: big", "`big` is not a layout"),

@@ -8,9 +8,19 @@ had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
 # The folder that kubeadm makes on a control plane; on a worker an etcd is somebody else's.
 etcd() { [ "$CONTROL" != yes ] || echo /var/lib/etcd; }
 is_link() { [ -e "/sys/class/net/$1" ]; }
+is_mount() { awk -v d="$1" '$2 == d { found = 1 } END { exit !found }' /proc/self/mounts; }
+# Whether kubecamp's folder is a mount point with nothing of ours in it: whoever mounted it there keeps it.
+emptied() {
+  for t in "$KC"/* "$KC"/.[!.]*; do
+    case $t in */lost+found) ;; *) { [ -e "$t" ] || [ -L "$t" ]; } && return 1 ;; esac
+  done
+  is_mount "$KC"
+}
+forgotten() { [ ! -e "$KC.gone" ] && { [ ! -e "$KC" ] || emptied; }; }
 # Whether kubecamp works or worked here: any one trace is enough, since a user may have deleted all others.
 traces() {
-  for t in "$KC" /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
+  [ ! -e "$KC" ] || emptied || return 0
+  for t in /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
     /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf; do [ -e "$t" ] && return 0; done
   grep -qs kubecamp /etc/systemd/system/kubelet.service || grep -qs '^# kubecamp begin' /etc/hosts
 }

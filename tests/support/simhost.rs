@@ -64,7 +64,7 @@ const RESET: &[Known] = &[
     ("made", "remove_made\ntrue", "! made_left"),
     ("settings", "restore_settings\ntrue", "$(settings)"),
     ("modules-out", "remove_modules\ntrue", "$(modules)"),
-    ("forget", "rm -rf $KC.gone; [ ! -e $KC ]", "[ ! -e /var/lib/kubecamp.gone ]"),
+    ("forget", "\nforget\n", "forgotten"),
 ];
 
 /// What a host was asked to do.
@@ -432,7 +432,7 @@ impl State {
             let (name, ..) = step.unwrap_or_else(|| panic!("no step of reset is known by {last}"));
             return !ours || self.done.contains(*name);
         }
-        if check.contains("[ ! -e /var/lib/kubecamp.gone ]") {
+        if check.ends_with("\nforgotten") {
             return !ours;
         }
         if check.contains("! command -v kubectl") {

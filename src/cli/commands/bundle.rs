@@ -1,4 +1,7 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Context, up::this_arch};
 use crate::{
@@ -48,6 +51,7 @@ fn open(cx: &Context, file: Option<PathBuf>) -> Result<Bundle, Problem> {
 
 async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
     let replace = args.replace.iter().map(|text| replacement(text)).collect::<Result<Vec<_>, _>>()?;
+    args.out.as_deref().map_or(Ok(()), must_have_folder)?;
     let request = BuildRequest {
         kubernetes: args.kubernetes,
         arch: args.arch.map_or_else(this_arch, Ok)?,
@@ -91,6 +95,19 @@ fn replacement(text: &str) -> Result<(String, PathBuf), Problem> {
     Ok((module.to_owned(), dir))
 }
 
+/// A folder that is not there is a slip more often than a wish, and a build takes long.
+fn must_have_folder(out: &Path) -> Result<(), Problem> {
+    let folder = match out.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        folder => folder.unwrap_or(out),
+    };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let what = format!("there is no folder {} for the bundle", folder.display());
+    Err(Problem::new(Code::LocalFile, what).hint("Make it first, or name another file with --out."))
+}
+
 fn listing(bundle: &Bundle, wide: bool) -> String {
     let manifest = bundle.manifest();
     let heading = ["NAME", "KIND", "VERSION", "SIZE", "STORED", "LICENCE", "ORIGIN"];
@@ -120,6 +137,16 @@ mod tests {
         bundle::{Audience, Kind, Origins, Part, Title, write},
         core::Arch,
     };
+
+    #[test]
+    fn a_bundle_goes_into_a_folder_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for there in [Path::new("a.bundle"), &folder.path().join("a.bundle"), Path::new("/a.bundle")] {
+            assert!(must_have_folder(there).is_ok(), "{}", there.display());
+        }
+        let refused = must_have_folder(&folder.path().join("nix/a.bundle")).unwrap_err();
+        assert!(refused.code == Code::LocalFile && refused.what.contains("nix"), "{refused}");
+    }
 
     #[test]
     fn a_listing_obeys_nobody() {

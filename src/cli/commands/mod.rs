@@ -199,6 +199,21 @@ impl Context {
     }
 }
 
+/// Refuses a node that the lab has not got.
+fn must_have(lab: &Lab, node: &NodeId) -> Result<(), Problem> {
+    if lab.node(node).is_some() {
+        return Ok(());
+    }
+    let names: Vec<_> = lab.nodes().iter().map(|n| n.name.to_string()).collect();
+    let hint = format!("Its nodes are {}.", names.join(", "));
+    Err(Problem::new(Code::Usage, format!("the lab has no node {node}")).hint(hint))
+}
+
+/// The problem of a node whose machine does not run.
+fn stopped(node: &NodeId) -> Problem {
+    Problem::new(Code::MachineStart, "the machine does not run").on(node).hint("Bring the lab up again: kubecamp up.")
+}
+
 /// Says where the time of a run went, when it came so far as to have phases.
 fn say_times(journal: &Journal) {
     let events = journal.path().and_then(|path| read_journal(path).ok()).unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::{
         stop::cancelled,
         store::{State, Where},
     },
-    core::{Class, Code, EventKind, NodeId, Problem, Problems, Report},
+    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
     engine::{Crew, Mode, Run, run_flow},
     flows,
     host::Facts,
@@ -268,6 +268,7 @@ async fn remove_each(cx: &Context, lab: &Lab, state: &State, run: &Run) -> Resul
             continue;
         }
         provider.remove(lab.name(), &machine.node).await?;
+        run.count(Outcome::Changed);
         run.journal.note(&NodeId::here(), &format!("machine {} is removed", machine.name));
     }
     // A killed up may have left one that belongs to no lab.

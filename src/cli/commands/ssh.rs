@@ -3,7 +3,7 @@ use std::{
     process::Command,
 };
 
-use super::{Context, kubectl::run_in};
+use super::{Context, kubectl::run_in, must_have, stopped};
 use crate::{
     cli::{
         args::SshArgs,
@@ -16,18 +16,9 @@ use crate::{
 /// `kubecamp ssh`: a shell on a node by the system's own ssh, or a command there.
 pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
-    if lab.node(&args.node).is_none() {
-        let names: Vec<_> = lab.nodes().iter().map(|n| n.name.to_string()).collect();
-        return Err(Problem::new(Code::Usage, format!("the lab has no node {}", args.node))
-            .hint(format!("Its nodes are {}.", names.join(", ")))
-            .into());
-    }
+    must_have(&lab, &args.node)?;
     let found = cx.target(&lab, &state, &args.node, &args.connect).await?;
-    let target = found.ok_or_else(|| {
-        Problem::new(Code::MachineStart, "the machine does not run")
-            .on(&args.node)
-            .hint("Bring the lab up again: kubecamp up.")
-    })?;
+    let target = found.ok_or_else(|| stopped(&args.node))?;
     let login = Login::of(&args.connect, Some(&state.login));
     let words =
         arguments(&cx.store, login.ssh_config.as_deref(), &target, &target.jump).map_err(|p| p.on(&args.node))?;

@@ -8,6 +8,7 @@ use crate::{
     core::{Arch, Bytes, Code, LabName, Problem},
     machine::{Capacity, Engine, EngineAt},
     profile::{HOST_KEEPS, Lab, Layout, Size, shortfalls},
+    render::count,
 };
 
 /// The most that building a bundle from Go modules takes in the cache; a download of its parts takes far less. Which it
@@ -24,7 +25,10 @@ pub(in crate::cli::commands) fn this_arch() -> Result<Arch, Problem> {
 pub(in crate::cli::commands) fn largest_layout() -> Result<Layout, Problem> {
     let (cores, memory) = this_computer();
     Layout::largest_that_fits(cores, memory).ok_or_else(|| {
-        Problem::new(Code::MachineCapacity, format!("{cores} cores and {memory} do not hold any of the layouts"))
+        Problem::new(
+            Code::MachineCapacity,
+            format!("{} and {memory} do not hold any of the layouts", count(cores.into(), "core")),
+        )
     })
 }
 
@@ -75,7 +79,8 @@ fn memory_of(lab: &Lab) -> Bytes {
 }
 
 fn refused(lab: &Lab, has: &str, hint: &str) -> Result<(), Problem> {
-    let needs = format!("{} nodes with {} together", lab.nodes().len(), memory_of(lab));
+    let together = if lab.nodes().len() == 1 { "" } else { " together" };
+    let needs = format!("{} with {}{together}", count(lab.nodes().len() as u64, "node"), memory_of(lab));
     let what = format!("this computer has {has}, too little for machines of layout {} ({needs})", lab.layout());
     let others = "Choose another --layout, use other hosts, or go on all the same with --allow-undersized.";
     Err(Problem::new(Code::MachineCapacity, what).hint(format!("{others}{hint}")))
@@ -86,7 +91,7 @@ fn holds(lab: &Lab, cores: u32, memory: Bytes, promised: &[(LabName, Bytes)]) ->
     let most = lab.nodes().iter().map(|node| node.cores).max().unwrap_or(0);
     let fits = |memory: u64| most <= cores && memory_of(lab).0.saturating_add(HOST_KEEPS.0) <= memory;
     if !fits(memory.0) {
-        return refused(lab, &format!("{cores} cores and {memory}"), "");
+        return refused(lab, &format!("{} and {memory}", count(cores.into(), "core")), "");
     }
     let taken = Bytes(promised.iter().map(|(_, memory)| memory.0).sum());
     if !fits(memory.0.saturating_sub(taken.0)) {
@@ -149,7 +154,7 @@ mod tests {
         let size = |cores, gib| said(holds(&lab, cores, Bytes::gib(gib), &[]));
         assert_eq!(size(2, 24), "");
         assert!(size(2, 6).starts_with("this computer has 2 cores and 6GiB"));
-        assert!(size(1, 24).starts_with("this computer has 1 cores and 24GiB"));
+        assert!(size(1, 24).starts_with("this computer has 1 core and 24GiB"));
     }
 
     #[test]
@@ -172,6 +177,9 @@ mod tests {
         let problem = holds(&lab, 2, Bytes::gib(24), &[]).unwrap_err();
         assert!(problem.what.contains("(3 nodes with 48GiB together)"), "{problem}");
         holds(&lab, 2, Bytes::gib(64), &[]).unwrap();
+        let one = Lab::new("one".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let problem = holds(&one, 4, Bytes::gib(8), &[]).unwrap_err();
+        assert!(problem.what.contains("(1 node with 12GiB)"), "{problem}");
     }
 
     fn shipped(name: &str) -> Lab {
