@@ -1,4 +1,4 @@
-//! Ctrl-C: what it ends at once, what it leaves as it was, and questions at a terminal.
+//! Ctrl-C and SIGTERM: what they end at once, what they leave as it was, and questions at a terminal.
 
 use std::{
     fs,
@@ -59,12 +59,18 @@ fn what_only_waits_for_a_host_ends_at_once() {
     lab(home.path(), mute.local_addr().unwrap().port());
     fs::write(home.path().join("file"), "x").unwrap();
     mute.set_nonblocking(true).unwrap();
-    for args in [&["status"][..], &["cp", "file", "cp:/root/file"], &["reset", "--yes"]] {
+    let status = ["status"];
+    for (args, signal) in [
+        (&status[..], Signal::INT),
+        (&status, Signal::TERM),
+        (&["cp", "file", "cp:/root/file"], Signal::INT),
+        (&["reset", "--yes"], Signal::TERM),
+    ] {
         let child =
             kubecamp(home.path(), args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let child = child.unwrap();
         let waiting = poll("a connection", || mute.accept().ok());
-        interrupt(&child);
+        kill_process(Pid::from_child(&child), signal).unwrap();
         let (code, err) = ended(child);
         assert!(code == 130 && err.contains("KC-CANCELLED"), "{args:?}: {code}\n{err}");
         drop(waiting);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ask, output};
 use crate::core::{Code, Problem, Problems};
 
-/// What Ctrl-C does. A command that only looks, or still asks, ends at once. From when it changes something, the first
+/// What Ctrl-C and SIGTERM do. A command that only looks, or still asks, ends at once. From when it changes something, the first
 /// one ends it in order, and the second at once.
 #[derive(Default)]
 pub struct Stop {
@@ -27,14 +27,17 @@ impl Stop {
     pub fn listen() -> Arc<Self> {
         let stop = Arc::new(Self::default());
         ask::give_up_with(stop.first.clone());
-        // Where nobody may listen, Ctrl-C ends the process as it always did.
-        if let Ok(mut pressed) = signal(SignalKind::interrupt()) {
-            let stop = Arc::clone(&stop);
-            tokio::spawn(async move {
-                while pressed.recv().await.is_some() {
-                    stop.pressed();
-                }
-            });
+        // Who sends SIGTERM to a run shall not leave a host in the midst of a step either. Where nobody may listen, each ends
+        // the process as it always did. SIGHUP is left alone: nohup has it ignored.
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            if let Ok(mut pressed) = signal(kind) {
+                let stop = Arc::clone(&stop);
+                tokio::spawn(async move {
+                    while pressed.recv().await.is_some() {
+                        stop.pressed();
+                    }
+                });
+            }
         }
         stop
     }
@@ -88,7 +91,7 @@ async fn race<T>(stop: &CancellationToken, work: impl Future<Output = Result<T, 
 
 /// The problem of what was stopped.
 pub fn cancelled() -> Problem {
-    Problem::new(Code::Cancelled, "stopped by Ctrl-C")
+    Problem::new(Code::Cancelled, "stopped by Ctrl-C or SIGTERM")
 }
 
 #[cfg(test)]

@@ -118,7 +118,8 @@ impl State {
     /// This state as it holds until the first change on a host: what is refused or ends before that leaves no cluster.
     #[must_use]
     pub fn until_changed(self, known: Option<&Self>) -> Self {
-        Self { clean: known.is_none_or(|state| state.clean), ..self }
+        let bundle = known.and_then(|state| state.bundle.clone());
+        Self { clean: known.is_none_or(|state| state.clean), bundle, ..self }
     }
 
     /// Whose the lab's hosts are.
@@ -280,6 +281,9 @@ mod tests {
         assert!(state(false).until_changed(None).clean, "it is new");
         assert!(state(false).until_changed(Some(&state(true))).clean, "it was reset");
         assert!(!state(false).until_changed(Some(&state(false))).clean, "its cluster is there");
+        let named = |file: &str| State { bundle: Some(file.into()), ..state(false) };
+        assert_eq!(named("bad").until_changed(None).bundle, None, "one that is refused is not remembered");
+        assert_eq!(named("bad").until_changed(Some(&named("good"))).bundle, Some("good".into()));
     }
 
     #[test]

@@ -203,7 +203,7 @@ codes! {
     BookEarly = "KC-BOOK-EARLY", Slot, "The slot has not begun.", "Run the same command again then; book ssh --config prepares plain ssh before.";
     BookOver = "KC-BOOK-OVER", Slot, "The slot is over.", "kubecamp book ls shows your others, kubecamp book free what can be had.";
     Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
-    Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C.", "Run the same command again; it continues where it was.";
+    Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C or SIGTERM.", "Run the same command again; it continues where it was.";
     Internal = "KC-INTERNAL", Internal, "A defect of kubecamp.", "Please report it with the run log.";
 }
 

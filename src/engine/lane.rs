@@ -94,7 +94,7 @@ impl<'a> Lane<'a> {
         let ended = tokio::select! {
             // Cancel comes first: no command may begin after it.
             biased;
-            () = stopped => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C").on(self.node)),
+            () = stopped => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C or SIGTERM").on(self.node)),
             ended = self.phase(phase) => ended,
         };
         let outcome = match &ended {

@@ -104,12 +104,15 @@ fn start() -> Step {
     // One question for all: each kubectl takes a busy host an eighth of a second, and the API server as much again.
     let check = format!(
         "[ -s /etc/kubernetes/admin.conf ] && systemctl is-active -q kubelet && \
+         for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do \
+         [ -s /etc/kubernetes/manifests/$pod.yaml ] || exit 1; done && \
          maps=$({KUBECTL} get cm -A -o 'jsonpath={{range .items[*]}} {{.metadata.namespace}}/{{.metadata.name}} {{end}}') && \
          for map in kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info; do \
          case $maps in *\" $map \"*) ;; *) exit 1 ;; esac; done"
     );
     // After a reboot the API server only needs time, or a kubelet that somebody stopped. kubeadm's phases find what an
     // interrupted run left and go on from it; its preflight would refuse that, and the flow's own has looked at more.
+    // Where only another manifest is gone, kubeadm writes it again.
     // A cluster is as old as its etcd: who moves the API server's manifest away keeps all that is in it.
     let change = format!(
         "whole() ( {check}; ) >/dev/null 2>&1\n\

@@ -86,7 +86,7 @@ fn is_proven(facts: &Facts, stamp: &str) -> bool {
     facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
 }
 
-/// What [`is_ready`] asks, a line for each node, DaemonSet and Deployment. A student may have one of the same name in another
+/// What [`is_ready`] asks, a line for each node, DaemonSet, Deployment and pod. A student may have one of the same name in another
 /// namespace; a node is in none.
 const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.namespace}/{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
     {.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberAvailable}|\
@@ -94,16 +94,25 @@ const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.namespace}/{.m
 
 /// Shell text that is true where every node is ready, and what the cluster itself runs. One question for all: each kubectl
 /// takes a busy host an eighth of a second.
+///
+/// Of a new lab the scheduler and the controller manager are not asked: its pods show that they work, and their own probes
+/// say so seconds later.
 fn is_ready(view: &View<'_>) -> String {
     let mut wanted: Vec<_> = view.lab.nodes().iter().map(|n| format!("Node /{}", n.name)).collect();
+    let mut kinds = "nodes,daemonsets,deployments".to_owned();
+    if !is_new(view) {
+        kinds.push_str(",pods");
+        let of = |part| format!("Pod kube-system/kube-{part}-{}", view.lab.control_plane().name);
+        wanted.extend(["scheduler", "controller-manager"].map(of));
+    }
     wanted.extend(["Deployment kube-system/coredns".to_owned(), "DaemonSet kube-system/kube-proxy".to_owned()]);
     if view.lab.profile().network.cni == Cni::Flannel {
         wanted.push("DaemonSet kube-flannel/kube-flannel-ds".to_owned());
     }
     // What `kubectl rollout status` looks at, too.
     format!(
-        "{KUBECTL} --request-timeout=10s get nodes,daemonsets,deployments -A -o {} 2>/dev/null | awk -F '|' -v wanted={} '\
-         $1 == \"Node\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
+        "{KUBECTL} --request-timeout=10s get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} '\
+         $1 == \"Node\" || $1 == \"Pod\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
          $1 == \"DaemonSet\" {{ ok[$1 \" \" $2] = $3 == $4 && $5 > 0 && $5 == $6 && $5 == $7 }}\n\
          $1 == \"Deployment\" {{ ok[$1 \" \" $2] = $3 == $4 && $9 == \"True\" }}\n\
          END {{ n = split(wanted, all, \",\"); for (i = 1; i <= n; i++) if (!ok[all[i]]) exit 1 }}'",
@@ -205,6 +214,8 @@ mod tests {
             "DaemonSet|kube-system/kube-proxy|2|2|2|2|2||",
             "Deployment|kube-system/coredns|1|1|||||True",
             "Deployment|student/coredns|1|1|||||False",
+            "Pod|kube-system/kube-scheduler-cp||||||True|",
+            "Pod|kube-system/kube-controller-manager-cp||||||True|",
         ];
         let is_ready = |answer: &[&str]| {
             let file = folder.path().join("answer");
@@ -222,6 +233,8 @@ mod tests {
             (3, "DaemonSet|kube-system/kube-proxy|2|2|2|1|2||"),
             (4, "Deployment|kube-system/coredns|1|1|||||False"),
             (4, ""),
+            (6, "Pod|student/kube-scheduler-cp||||||True|"),
+            (7, "Pod|kube-system/kube-controller-manager-cp||||||False|"),
         ] {
             let good = std::mem::replace(&mut ready[line], worse);
             assert!(!is_ready(&ready), "{worse}");

@@ -43,7 +43,7 @@ const UP: &[Known] = &[
     ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
     ("probes", "KC-OUT probes", "(never)"),
     ("clear", "delete ns kubecamp-verify --wait=false", "(never)"),
-    ("ready", "get nodes,pods -A", "get nodes,daemonsets,deployments -A"),
+    ("ready", "get nodes,pods -A", "get nodes,daemonsets,deployments"),
     ("reach", "> /run/kubecamp/verified", "cat /run/kubecamp/verified"),
     ("answers", "until_true answer_dns", "mode_is && answer_dns"),
 ];

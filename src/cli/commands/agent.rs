@@ -46,13 +46,6 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
         poll: Duration::from_secs(config.poll),
         server: config.server.clone(),
     });
-    let stop = cx.cancel.clone();
-    if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::spawn(async move {
-            term.recv().await;
-            stop.cancel();
-        });
-    }
     output::say(&format!("kubecamp agent of the server {}", config.server));
     // Only tests halt an agent in its midst.
     let _ = serve(agent, world, link, &output::say, &cx.cancel).await;

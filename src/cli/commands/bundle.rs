@@ -69,7 +69,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
     cx.stop.in_order();
     let built = tokio::select! {
         built = build(request, &*journal) => built,
-        () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C; finished parts are kept").into()),
+        () = cx.cancel.cancelled() => Err(Problem::new(Code::Cancelled, "stopped by Ctrl-C or SIGTERM; finished parts are kept").into()),
     };
     let (outcome, changed, unchanged) = match &built {
         Ok(built) if built.made => (Outcome::Changed, 1, 0),

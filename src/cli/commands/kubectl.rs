@@ -1,6 +1,6 @@
 use std::{
     fs, io,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -43,28 +43,28 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
         }
     };
     command.env("KUBECONFIG", kubeconfig);
-    cx.stop.hand_over();
-    Ok(run_in(netns.as_deref(), command)?)
+    Err(become_in(netns.as_deref(), command).into())
 }
 
-/// Runs a program to its end with this process's terminal, from within a network namespace.
+/// Becomes a program, in a network namespace where one is given: whoever signals this process means the program. It returns
+/// only where that cannot be run.
 ///
-/// A child inherits the namespaces of the thread that starts it, so a thread of its own moves there first.
-pub(super) fn run_in(netns: Option<&Path>, mut command: Command) -> Result<u8, Problem> {
-    let netns = netns.map(Path::to_owned);
+/// The program inherits the namespaces of the thread that starts it.
+pub(super) fn become_in(netns: Option<&Path>, mut command: Command) -> Problem {
     let name = name_of(&command);
-    let worker = std::thread::spawn(move || -> io::Result<ExitStatus> {
-        if let Some(netns) = netns {
-            let file = fs::File::open(netns)?;
-            rustix::thread::move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&file),
-                Some(rustix::thread::LinkNameSpaceType::Network),
-            )?;
-        }
-        command.status()
-    });
-    let ended = worker.join().map_err(|_| Problem::new(Code::Internal, "a thread ended badly"))?;
-    ended.map(exit_code).map_err(|e| cannot_run(&name, e))
+    let enter = |netns: &Path| -> io::Result<()> {
+        let file = fs::File::open(netns)?;
+        rustix::thread::move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&file),
+            Some(rustix::thread::LinkNameSpaceType::Network),
+        )?;
+        Ok(())
+    };
+    let error = match netns.map(enter) {
+        Some(Err(error)) => error,
+        _ => command.exec(),
+    };
+    cannot_run(&name, error)
 }
 
 /// Runs a program to its end with this process's terminal, while other tasks work for it.

@@ -3,7 +3,7 @@ use std::{
     process::Command,
 };
 
-use super::{Context, kubectl::run_in, must_have, stopped};
+use super::{Context, kubectl::become_in, must_have, stopped};
 use crate::{
     cli::{
         args::SshArgs,
@@ -34,8 +34,7 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
             command.arg(shell::join(words));
         }
     }
-    cx.stop.hand_over();
-    Ok(run_in(target.netns.as_deref(), command)?)
+    Err(become_in(target.netns.as_deref(), command).into())
 }
 
 /// What makes ssh reach a host as `up` did: through the same `hops`, the nearest first, each with its own keys and known

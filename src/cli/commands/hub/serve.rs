@@ -74,15 +74,8 @@ fn admin_link_command(args: &ServeArgs) -> String {
     format!("kubecamp hub admin-link LOGIN{site}{database}")
 }
 
-/// All that a hub does, until `stop` or SIGTERM.
+/// All that a hub does, until `stop`.
 async fn run(serving: Serving, state: AppState, stop: CancellationToken) {
-    if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            term.recv().await;
-            stop.cancel();
-        });
-    }
     // No redirects: a webhook goes where it was told, or nowhere.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
     let clerk = Clerk::new(state.desk.clone(), client);
