@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
+    differs::differences,
     largest_layout,
     room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
@@ -68,11 +69,9 @@ impl Request {
             && !state.clean
             && (*old != lab || state.place != place)
         {
-            return Err(Problem::new(
-                Code::LabDiffers,
-                format!("the lab {} exists with another profile or on other hosts", lab.name()),
-            )
-            .into());
+            let what = format!("the lab {} exists with another profile or on other hosts", lab.name());
+            let found = differences((old, &state.place), (&lab, &place));
+            return Err(Problem::new(Code::LabDiffers, what).detail(found).into());
         }
         let login = match place {
             Where::Local => Login::default(),
@@ -447,6 +446,8 @@ mod tests {
         let cx = with_lab(dir.path(), "2x4c8g", false);
         assert_eq!(refused(&cx, &["--cni", "bridge"]), Code::LabDiffers);
         assert_eq!(refused(&cx, &["--layout", "3x2c4g"]), Code::LabDiffers);
+        let problems = asked(&cx, &["--cni", "bridge"]).err().unwrap();
+        assert_eq!(problems.iter().next().unwrap().detail, ["network.cni: flannel, asked bridge"]);
         // It is so already.
         asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
     }
