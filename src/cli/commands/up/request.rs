@@ -22,7 +22,7 @@ use crate::{
     inventory::{self, HostEntry},
     machine::{Choice, Engine, EngineAt, Packages, Tenant},
     phases::{FetchBundle, LocalPlaces, Owner, machines_left, must_be_ours, settle},
-    profile::{self, Lab, Profile},
+    profile::{self, Lab, Layout, Profile},
     transport::SshTarget,
 };
 
@@ -342,7 +342,21 @@ fn remembered(hosts: Vec<(NodeId, HostEntry)>, lab: &Lab) -> Vec<HostEntry> {
 
 fn assign(lab: &Lab, hosts: Vec<HostEntry>) -> Result<Where, Problems> {
     let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
-    inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts)
+    let given = hosts.len();
+    let assigned = inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts);
+    // Another layout is no way out where none that is shipped has so many nodes.
+    let fits_none = lab.layout().is_shipped() && Layout::SHIPPED.iter().all(|layout| layout.nodes as usize != given);
+    let own = |problem: Problem| {
+        match problem.code {
+        Code::HostCount if fits_none => problem.hint(format!(
+            "No shipped layout has {given} nodes. Write a profile of your own: kubecamp profile show {} > my.yaml, change \
+             layout and nodes there, and give it with --profile my.yaml.",
+            lab.layout()
+        )),
+        _ => problem,
+    }
+    };
+    assigned.map_err(|problems| problems.into_vec().into_iter().map(own).collect::<Vec<_>>().into())
 }
 
 #[cfg(test)]
