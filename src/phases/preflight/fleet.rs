@@ -20,16 +20,11 @@ pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Pr
             disk: Bytes(facts.number("disk.total")),
         };
         for short in shortfalls(&node.size(), &have) {
-            rows.push(format!(
-                "{:<14} {:<7} has {:>8}, needs {:>8}",
-                node.name,
-                short.what,
-                short.have_text(),
-                short.want_text()
-            ));
+            rows.push(format!("{:<14} {:<8} {:>8} {:>8}", node.name, short.what, short.have_text(), short.want_text()));
         }
     }
     (!rows.is_empty()).then(|| {
+        rows.insert(0, format!("{:<14} {:<8} {:>8} {:>8}", "NODE", "OF", "HAS", "NEEDS"));
         Problem::new(Code::HostTooSmall, format!("hosts are smaller than layout {} asks", lab.layout())).detail(rows)
     })
 }

@@ -134,7 +134,11 @@ fn all_shortfalls_in_one_table() {
         .collect();
     let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
     assert_eq!(found.problems.len(), 1);
-    assert_eq!(found.problems[0].detail.len(), 6);
+    let table = &found.problems[0].detail;
+    assert_eq!(table.len(), 7);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&table[0]), ["NODE", "OF", "HAS", "NEEDS"]);
+    assert_eq!(words(&table[1]), ["cp", "cores", "1", "2"]);
     let allowed = from_facts(
         &lab(),
         &Owner::new(),
