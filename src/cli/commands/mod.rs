@@ -149,7 +149,7 @@ impl Context {
     /// The machines' provider of a lab that exists, when its engine runs.
     async fn provider(&self, lab: &Lab, state: &State) -> Result<IncusProvider, Problem> {
         let places = LocalPlaces { at: state.engine.clone(), ..self.local_places() };
-        let place = place_of(&places, lab.name()).await?.ok_or_else(|| no_engine(&places))?;
+        let place = place_of(&places, lab.name()).await?.ok_or_else(|| no_engine(&places, lab.name()))?;
         provider_in(place, &places)
     }
 

@@ -26,7 +26,7 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
     let target = found.ok_or_else(|| {
         Problem::new(Code::MachineStart, "the machine does not run")
             .on(&args.node)
-            .hint("Bring the lab up again: kubecamp up.")
+            .hint(format!("Bring the lab up again: kubecamp up --name {}.", lab.name()))
     })?;
     let login = Login::of(&args.connect, Some(&state.login));
     let words =
