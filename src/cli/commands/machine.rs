@@ -168,7 +168,13 @@ fn stopping(machines: &[Machine]) -> Option<String> {
 fn status_text(status: &EngineStatus, machines: &str) -> String {
     let word = if status.running { "runs" } else { "does not run" };
     let mut text = format!("The private engine in {} {word}.\n", status.dir.display());
-    for trace in &status.traces {
+    // There are dozens of processes, and only their numbers differ.
+    let number = |trace: &str| trace.strip_prefix("process ").map(str::to_owned);
+    let processes: Vec<String> = status.traces.iter().filter_map(|trace| number(trace)).collect();
+    if !processes.is_empty() {
+        text.push_str(&format!("  processes: {}\n", processes.join(", ")));
+    }
+    for trace in status.traces.iter().filter(|trace| number(trace).is_none()) {
         text.push_str(&format!("  {trace}\n"));
     }
     let reach =
@@ -234,6 +240,12 @@ mod tests {
         assert!(status_text(&status(true, &[]), "x").contains("Its machines reach each other"));
         let stopped = status_text(&status(false, &[]), "New machines are containers");
         assert_eq!(stopped, "The private engine in /data/engine does not run.\nNew machines are containers.\n");
+    }
+
+    #[test]
+    fn processes_of_an_engine_are_one_line() {
+        let text = status_text(&status(true, &["process 12", "process 130", "mount /data/engine/shmounts"]), "x");
+        assert!(text.contains(" runs.\n  processes: 12, 130\n  mount /data/engine/shmounts\nIts machines"), "{text}");
     }
 
     #[test]
