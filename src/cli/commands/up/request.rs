@@ -13,7 +13,7 @@ use crate::{
         commands::Context,
         output,
         settings::Config,
-        store::{Login, State, Where},
+        store::{Login, State, Store, Where},
         targets::{self, Connect},
     },
     core::{Arch, Code, NodeId, Problem, Problems},
@@ -224,19 +224,17 @@ impl Request {
 
     pub(super) async fn targets(
         &self,
-        cx: &Context,
+        store: &Store,
         result: &LocalResult,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &self.place {
-            Where::Hosts(hosts) => {
-                targets::of_hosts(&cx.store, hosts, &Connect::of(&self.args.connect, &self.login)).await
-            }
+            Where::Hosts(hosts) => targets::of_hosts(store, hosts, &Connect::of(&self.args.connect, &self.login)).await,
             Where::Local => {
                 let machines = result
                     .machines
                     .get()
                     .ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
-                Ok(targets::of_machines(&cx.store, machines)?)
+                Ok(targets::of_machines(store, machines)?)
             }
         }
     }
