@@ -9,7 +9,7 @@ use crate::{
         output::{self, Format},
         store::{State, Store, Where},
     },
-    core::{Bytes, Code, LabName, NodeId, Problem, Problems},
+    core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
     profile::{Cni, Lab, ProxyMode},
@@ -30,6 +30,7 @@ struct NodeStatus {
     /// What the host is; none where it was not reached.
     machine: Option<Hardware>,
     problem: Option<String>,
+    hints: Vec<String>,
     #[serde(skip)]
     seen: Seen,
 }
@@ -142,7 +143,7 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
     let (mut lines, mut found) = (vec![], vec![]);
     for node in lab.nodes() {
         let target = targets.iter().find(|(n, _)| *n == node.name);
-        let (line, problems) = look(lab.name(), &node.name, target, &password).await?;
+        let (line, problems) = look(lab.name(), &node.name, target, &password).await;
         lines.push(line);
         found.extend(problems);
     }
@@ -175,7 +176,7 @@ async fn look(
     node: &NodeId,
     target: Option<&(NodeId, SshTarget)>,
     password: &SudoPassword,
-) -> Result<(NodeStatus, Vec<Problem>), Problem> {
+) -> (NodeStatus, Vec<Problem>) {
     let mut line = NodeStatus {
         node: node.clone(),
         host: target.map_or_else(|| "no machine".to_owned(), |(_, t)| t.name()),
@@ -186,29 +187,49 @@ async fn look(
         proxy_mode: None,
         machine: None,
         problem: None,
+        hints: vec![],
         seen: Seen::default(),
     };
     let Some(target) = target else {
-        line.problem = Some("the machine does not run".to_owned());
-        return Ok((line, vec![asleep(lab, node)]));
+        let problem = asleep(lab, node);
+        line.problem = Some(problem.what.clone());
+        line.hints = problem.all_hints();
+        return (line, vec![problem]);
     };
-    match Crew::muster(std::slice::from_ref(target), Some(password), None).await {
+    let seen = match Crew::muster(std::slice::from_ref(target), Some(password), None).await {
         Ok(crew) => {
-            line.reached = true;
-            line.machine = crew.fleet.values().next().map(Hardware::of);
-            for (host, facts) in crew.hosts.values().zip(crew.fleet.values()) {
-                see(&mut line, facts, &Viewer::new(host).read(SCRIPT).await?.text());
-            }
+            let seen = read(&mut line, &crew).await;
             crew.dismiss().await;
-            Ok((line, vec![]))
+            seen.map_err(Problems::from)
         }
-        Err(problems) => {
-            line.reached = problems.iter().all(|p| is_of_sudo(p.code));
-            line.state = if line.reached { "needs sudo" } else { "unreachable" };
-            line.problem = Some(problems.to_string());
-            Ok((line, problems.into_vec()))
-        }
+        Err(problems) => Err(problems),
+    };
+    line.reached = seen.as_ref().err().is_none_or(|found| found.iter().all(|p| was_let_in(p.code)));
+    let Err(problems) = seen else { return (line, vec![]) };
+    let of_sudo = problems.iter().all(|p| is_of_sudo(p.code));
+    line.state = match line.reached {
+        true if of_sudo => "needs sudo",
+        true => "unreadable",
+        false => "unreachable",
+    };
+    line.problem = Some(problems.to_string());
+    line.hints = problems.iter().flat_map(Problem::all_hints).collect();
+    (line, problems.into_vec())
+}
+
+/// Reads what the host is by itself, and what the API server on it says.
+async fn read(line: &mut NodeStatus, crew: &Crew) -> Result<(), Problem> {
+    line.machine = crew.fleet.values().next().map(Hardware::of);
+    for (host, facts) in crew.hosts.values().zip(crew.fleet.values()) {
+        let text = Viewer::new(host).read(SCRIPT).await?.text();
+        see(line, facts, &text);
     }
+    Ok(())
+}
+
+/// Whether the host let somebody in and then gave this problem.
+fn was_let_in(code: Code) -> bool {
+    is_of_sudo(code) || code.class() == Class::Step
 }
 
 /// Whether somebody was let in on the host, and only not as root.
@@ -306,6 +327,7 @@ mod tests {
             proxy_mode: None,
             machine: None,
             problem: None,
+            hints: vec![],
             seen: Seen::default(),
         };
         see(&mut line, &Facts::parse(facts), said);
@@ -362,6 +384,15 @@ mod tests {
     fn a_machine_that_does_not_run_comes_with_what_starts_it() {
         let problem = asleep(&"team7".parse().unwrap(), &"cp".parse().unwrap());
         assert!(problem.all_hints()[0].contains("kubecamp up --name team7"), "{problem}");
-        assert!(is_of_sudo(Code::Sudo) && !is_of_sudo(Code::HostUnreachable));
+    }
+
+    #[test]
+    fn who_wants_a_password_for_sudo_was_reached() {
+        for (code, reached) in
+            [(Code::Sudo, true), (Code::SudoPassword, true), (Code::StepTimeout, true), (Code::HostUnreachable, false)]
+        {
+            assert_eq!(was_let_in(code), reached, "{code}");
+        }
+        assert!(is_of_sudo(Code::SudoPassword) && !is_of_sudo(Code::StepTimeout));
     }
 }
