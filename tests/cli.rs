@@ -190,6 +190,8 @@ fn hosts_that_are_none() {
     home.refuses(&["up", "--host", "a", "--host", "a"], 2, &["given twice"]);
     home.refuses(&["up", "--layout", "3x2c4g", "--host", "a"], 2, &["KC-HOST-COUNT", "3 nodes, and 1 host"]);
     home.refuses(&["up", "--layout", "1x4c12g", "--host", "a", "--host", "b"], 2, &["KC-HOST-COUNT"]);
+    let four = ["up", "--host", "a", "--host", "b", "--host", "c", "--host", "d"];
+    home.refuses(&four, 2, &["KC-HOST-COUNT", "No shipped layout has 4 nodes", "--profile my.yaml"]);
     let two = home.file("two.yaml", b"hosts:\n- address: 127.0.0.1\n  port: 1\n- address: 127.0.0.1\n  port: 2\n");
     let ended = home.refuses(&["up", "--hosts", &two], 4, &["KC-HOST-UNREACHABLE on cp", "KC-HOST-UNREACHABLE on"]);
     assert!(!ended.err.contains("worker-2"), "two hosts are a layout of two: {}", ended.err);

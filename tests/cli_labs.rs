@@ -81,3 +81,19 @@ fn a_node_that_the_lab_has_not_got_is_told_with_those_that_it_has() {
         assert!(said.err.contains("hint: Its nodes are cp."), "{}", said.err);
     }
 }
+
+/// It reports, and what it reports of is no failure of it.
+#[test]
+fn status_of_a_host_out_of_reach_says_why_and_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "lab", None);
+    let said = cli_words::kubecamp(home.path(), &["status"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("unreachable") && !said.out.contains("KC-"), "{}", said.out);
+    assert!(said.err.contains("error: KC-HOST-UNREACHABLE on cp") && said.err.contains("hint: "), "{}", said.err);
+    let said = cli_words::kubecamp(home.path(), &["status", "-o", "json"]);
+    let nodes: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(nodes[0]["state"] == "unreachable" && nodes[0]["reached"] == false, "{}", said.out);
+    assert!(nodes[0]["problem"].as_str().unwrap().contains("KC-HOST-UNREACHABLE"), "{}", said.out);
+    assert!(nodes[0]["hints"].as_array().is_some_and(|hints| !hints.is_empty()), "{}", said.out);
+}

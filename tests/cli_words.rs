@@ -56,7 +56,7 @@ fn runs_are_those_of_a_lab_that_there_is() {
     assert_eq!((listed.code, listed.out.trim()), (0, "[]"), "{}", listed.err);
     for (args, words) in [
         (&["run", "show"][..], &["KC-USAGE", "the lab lab has no runs yet", "hint: "][..]),
-        (&["run", "show", "../../x"], &["KC-LOCAL-FILE", "hint: "]),
+        (&["run", "show", "../../x"], &["KC-USAGE", "the lab lab has no run ../../x", "hint: kubecamp run list"]),
         (&["run", "list", "--name", "nix"], &["KC-LAB-UNKNOWN", "no lab called nix", "status --all"]),
     ] {
         let said = kubecamp(home.path(), args);

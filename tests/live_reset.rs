@@ -182,7 +182,7 @@ async fn each_residue_is_named_and_the_record_kept_until_it_is_gone() {
         "process etcd /run/etcd 1000  is there and was not",
     ];
     assert_eq!(failed[0].detail, wanted);
-    assert!(camp.said("nft inet theirs is there and was not"), "{:#?}", camp.notes.lock().unwrap());
+    assert!(camp.said("nft inet theirs is new"), "{:#?}", camp.notes.lock().unwrap());
     camp.sh("test -s /var/lib/kubecamp/before; chattr -i /var/lib/kubelet/held; kill -9 $(cat /run/etcd.pid)").await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));
     let after = camp.scan().await;

@@ -388,7 +388,8 @@ fn live_plan_tells_of_every_host_at_once() {
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(4), "{said}");
     assert!(said.contains("KC-HOST-UNREACHABLE on cp"), "{said}");
-    assert!(said.contains("KC-HOST-TOO-SMALL") && said.contains("needs     4000"), "{said}");
+    assert!(said.contains("KC-HOST-TOO-SMALL") && said.contains(" NEEDS\n") && said.contains(" 4000\n"), "{said}");
+    assert!(!home.path().join("data/labs").exists(), "a plan keeps nothing of a lab that there is not");
 }
 
 /// The system's ssh gets through the very hops, with keys and known hosts that only kubecamp was told of.

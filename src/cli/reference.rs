@@ -34,7 +34,8 @@ fn committed_codes_are_fresh() {
 fn committed_exit_codes_are_fresh() {
     let mut page = format!(
         "# Exit codes\n\nMade from `src/cli/exit.rs`; {MADE}\n\n`kubecamp ssh`, `kubecamp book ssh` and `kubecamp \
-         kubectl` pass on the exit code of the program that they run. When several problems happened, the first one shown decides.\n\n\
+         kubectl` pass on the exit code of the program that they run. When several problems happened, the first one shown decides. \
+         `kubecamp status` reports and exits with 0, also where hosts cannot be reached: `kubecamp doctor` tells by its exit code.\n\n\
          | Exit code | Meaning | Classes of [problem codes](codes.md) |\n|---|---|---|\n"
     );
     for (number, meaning) in MEANINGS {

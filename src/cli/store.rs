@@ -217,6 +217,12 @@ impl Store {
             .unwrap_or_default()
     }
 
+    /// Whether the lab's hosts are clean since a reset proved it: that empties the records, which a lab that never came up
+    /// does not have.
+    pub fn was_reset(&self, state: &State) -> bool {
+        state.clean && self.file(RECORDS).exists()
+    }
+
     /// Keeps how the hosts were.
     pub fn keep_records(&self, records: &Records) -> Result<(), Problem> {
         let text = serde_json::to_string(records)

@@ -101,6 +101,15 @@ impl Problem {
         self
     }
 
+    /// Says what was going on when a limit passed: where that is noticed, nobody knows.
+    #[must_use]
+    pub fn during(self, what: impl fmt::Display) -> Self {
+        match self.code {
+            Code::StepTimeout => Self { what: format!("{what}: {}", self.what), ..self },
+            _ => self,
+        }
+    }
+
     /// The hints to show: its own, or else its code's.
     pub fn all_hints(&self) -> Vec<String> {
         if self.hints.is_empty() {
@@ -192,5 +201,12 @@ mod tests {
         let beneath = Problems::from(vec![Problem::new(Code::Usage, "one"), Problem::new(Code::Usage, "two")]);
         let problem = Problem::new(Code::LocalFile, "damaged").because(beneath.clone()).because(beneath);
         assert_eq!(problem.detail, ["KC-USAGE: one", "KC-USAGE: two"]);
+    }
+
+    #[test]
+    fn only_a_limit_that_passed_needs_to_be_told_of_what() {
+        let told = |code| Problem::new(code, "no end within 60 s").during("its facts").what;
+        assert_eq!(told(Code::StepTimeout), "its facts: no end within 60 s");
+        assert_eq!(told(Code::LinkLost), "no end within 60 s");
     }
 }

@@ -107,8 +107,8 @@ impl<'a> Lane<'a> {
     }
 
     async fn phase(&self, phase: &dyn Phase) -> Result<Outcome, Problem> {
-        let steps = phase.steps(&self.view()).await?;
-        let done = self.probe(&steps).await?;
+        let steps = phase.steps(&self.view()).await.map_err(|p| p.during(phase.id()))?;
+        let done = self.probe(&steps).await.map_err(|p| p.during(looking(phase, &steps)))?;
         let mut whole = Outcome::AlreadyDone;
         for (step, done) in steps.iter().zip(done) {
             if self.run.mode == Mode::Plan {
@@ -354,6 +354,13 @@ impl<'a> Lane<'a> {
             problem
         })
     }
+}
+
+/// What a probe asks for, as the host does not say which of the checks it hangs at.
+fn looking(phase: &dyn Phase, steps: &[Step]) -> String {
+    let mut ids: Vec<_> = steps.iter().map(|step| step.id.to_string()).collect();
+    ids.dedup();
+    format!("{}, looking whether it is done already ({})", phase.id(), ids.join(", "))
 }
 
 fn failed(step: &Step, exit: &Exit, how: &str) -> Problem {

@@ -57,7 +57,7 @@ const CAP_SYS_RESOURCE: u32 = 24;
 impl Facts {
     /// Gathers the facts of a host.
     pub async fn gather(viewer: &Viewer) -> Result<Self, Problem> {
-        let exit = viewer.read(SCRIPT).await?;
+        let exit = viewer.read(SCRIPT).await.map_err(|p| p.during("gathering its facts"))?;
         let mut facts = Self::parse(&exit.text());
         // Client address and port, server address and port.
         if let Some(address) = viewer.peer().split_whitespace().nth(2) {

@@ -1,6 +1,6 @@
 //! A host's state as lines, and the difference between two of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Traces;
 
@@ -29,6 +29,36 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let how = if self.now { "is there and was not" } else { "is gone and was there" };
         write!(f, "{} {} {how}", self.kind, self.thing)
+    }
+}
+
+/// Differences as people say them, a line for each thing and without digests: a file with other content is gone with one
+/// digest and there with another.
+pub fn in_words(found: &[Difference]) -> Vec<String> {
+    // Whether it was there, and is there now.
+    let mut things: BTreeMap<(&str, &str), (bool, bool)> = BTreeMap::new();
+    for one in found {
+        let (was, is) = things.entry(one.named()).or_default();
+        if one.now { *is = true } else { *was = true }
+    }
+    let how = |kind: &str, state: (bool, bool)| match (state, kind) {
+        ((true, true), "file") => "has other content",
+        ((true, true), _) => "has another value",
+        ((false, _), _) => "is new",
+        ((true, false), _) => "is gone",
+    };
+    things.into_iter().map(|((kind, name), state)| format!("{kind} {name} {}", how(kind, state))).collect()
+}
+
+impl Difference {
+    /// What the thing is called in both scans, whatever it holds.
+    fn named(&self) -> (&str, &str) {
+        match self.kind.as_str() {
+            "content" => ("file", self.thing.split_once("  ").map_or(self.thing.as_str(), |(_, path)| path)),
+            "path" => ("file", self.thing.as_str()),
+            "sysctl" => ("setting", self.thing.split(" = ").next().unwrap_or(&self.thing)),
+            kind => (kind, self.thing.as_str()),
+        }
     }
 }
 
@@ -123,6 +153,29 @@ mod tests {
         let found = before.differences(&after, traces);
         let text = |list: Vec<Difference>| list.iter().map(|d| format!("{} {}", d.kind, d.thing)).collect();
         (text(found.residues), text(found.others))
+    }
+
+    #[test]
+    fn people_read_no_digests() {
+        let one = |now, kind: &str, thing: &str| Difference { kind: kind.into(), thing: thing.into(), now };
+        let found = [
+            one(true, "content", "ca3d163b  /etc/cni/net.d/99-mine.conf"),
+            one(true, "path", "/etc/cni/net.d/99-mine.conf"),
+            one(true, "content", "aaaa  /etc/passwd"),
+            one(false, "content", "bbbb  /etc/passwd"),
+            one(false, "path", "/etc/sysctl.d/old.conf"),
+            one(true, "sysctl", "vm.panic_on_oom = 1"),
+            one(false, "sysctl", "vm.panic_on_oom = 0"),
+            one(true, "link", "docker0"),
+        ];
+        let wanted = [
+            "file /etc/cni/net.d/99-mine.conf is new",
+            "file /etc/passwd has other content",
+            "file /etc/sysctl.d/old.conf is gone",
+            "link docker0 is new",
+            "setting vm.panic_on_oom has another value",
+        ];
+        assert_eq!(in_words(&found), wanted);
     }
 
     fn traces() -> Traces {

@@ -31,6 +31,7 @@ impl Viewer {
 
     /// Runs a reading script as root.
     pub async fn read(&self, script: &str) -> Result<Exit, Problem> {
-        self.0.root(script, Duration::from_secs(60), Io::default()).await.map_err(|e| e.problem().on(self.0.node()))
+        let read = self.0.root(script, Duration::from_secs(60), Io::default()).await;
+        read.map_err(|e| e.problem().during("reading its state").on(self.0.node()))
     }
 }

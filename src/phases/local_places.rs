@@ -92,8 +92,15 @@ pub(super) fn private(places: &LocalPlaces) -> Engine {
 }
 
 /// The problem that the engine of the lab's machines does not run.
-pub fn no_engine(places: &LocalPlaces) -> Problem {
-    places.at.clone().unwrap_or_else(|| private(places).at()).absent()
+pub fn no_engine(places: &LocalPlaces, lab: &LabName) -> Problem {
+    let at = places.at.clone().unwrap_or_else(|| private(places).at());
+    match at {
+        EngineAt::Incus(_) => at.absent(),
+        // The engine alone would leave them stopped.
+        EngineAt::Private(_) => {
+            at.absent().hint(format!("Start it with the lab's machines: kubecamp up --name {lab}."))
+        }
+    }
 }
 
 /// The engine to start for machines of a lab whose engine does not run; `None` where no machine was ever made in it.
@@ -170,7 +177,9 @@ pub(super) mod tests {
         let known = places(home.path(), Some(EngineAt::Private(home.path().join("engine"))));
         assert!(place_of(&known, &lab).await.unwrap().is_none());
         assert_eq!(fake.requests().len(), asked);
-        assert!(no_engine(&known).what.contains("does not run"));
+        let problem = no_engine(&known, &lab);
+        assert!(problem.what.contains("does not run"), "{problem}");
+        assert_eq!(problem.all_hints(), ["Start it with the lab's machines: kubecamp up --name lab."]);
     }
 
     #[tokio::test]

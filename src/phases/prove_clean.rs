@@ -22,7 +22,7 @@ pub struct ProveClean {
 /// What the kernel and systemd may still be busy with after the last change is gone within so many scans.
 const ATTEMPTS: u32 = 4;
 
-/// How many changes by others a note names.
+/// How many changes by others are named, each in a note of its own.
 const NAMED: usize = 8;
 
 #[async_trait]
@@ -127,12 +127,12 @@ impl Prove {
             let text = "there is no record of the host from before up: it was compared with the list of what up makes";
             report.note(&self.node, text);
         }
-        let others: Vec<_> = look.found.others.iter().take(NAMED).map(Difference::to_string).collect();
-        if !others.is_empty() {
-            let more = look.found.others.len() - others.len();
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            report
-                .note(&self.node, &format!("changed by others meanwhile and left alone: {}{more}", others.join("; ")));
+        let others = scan::in_words(&look.found.others);
+        for line in others.iter().take(NAMED) {
+            report.note(&self.node, &format!("left alone, as others changed it meanwhile: {line}"));
+        }
+        if others.len() > NAMED {
+            report.note(&self.node, &format!("and {} more", others.len() - NAMED));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use kubecamp::{
-    core::Outcome,
+    core::{Code, Outcome},
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows,
     host::Facts,
@@ -59,6 +59,17 @@ async fn a_plan_knows_what_is_done() {
     assert_eq!(todo(&plan), up.ended(Outcome::Changed));
     let after = camp.plan().await.good();
     assert_eq!(todo(&after), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_plan_says_of_what_a_limit_passed() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.host("cp").hang("get cm/kube-proxy ds/kube-proxy");
+    let seen = camp.plan().await;
+    let slow = seen.problems.iter().find(|p| p.code == Code::StepTimeout).unwrap();
+    let wanted = "kube-proxy, looking whether it is done already (kube-proxy): reading its state: no end within 60 s";
+    assert_eq!((slow.on.as_ref().unwrap().as_str(), slow.what.as_str()), ("cp", wanted));
 }
 
 #[tokio::test]

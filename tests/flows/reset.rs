@@ -1,6 +1,6 @@
 //! `reset`: order, best effort, the proof, and hosts that are not there.
 
-use kubecamp::core::{Code, EventKind, Outcome};
+use kubecamp::core::{Code, Event, EventKind, Outcome};
 
 use super::camp::{Camp, steps_of};
 use crate::support::simhost::{Login, System, Trouble};
@@ -81,6 +81,25 @@ async fn what_is_left_is_named_and_the_others_are_clean() {
     camp.world.forget();
     camp.reset(&[]).await.good();
     assert_eq!(steps_of(&camp.world, "worker-1"), ["forget"]);
+}
+
+#[tokio::test]
+async fn what_others_changed_is_told_line_by_line_and_in_words() {
+    let camp = running().await;
+    camp.host("worker-1").residues(&[
+        "nft\tinet theirs",
+        "path\t/etc/sysctl.d/60-theirs.conf",
+        "content\tca3d163b2356  /etc/sysctl.d/60-theirs.conf",
+    ]);
+    let seen = camp.reset(&[]).await.good();
+    let told = |event: &Event| match &event.kind {
+        EventKind::Note { text, .. } => {
+            text.strip_prefix("left alone, as others changed it meanwhile: ").map(str::to_owned)
+        }
+        _ => None,
+    };
+    let notes: Vec<String> = seen.events.iter().filter_map(told).collect();
+    assert_eq!(notes, ["file /etc/sysctl.d/60-theirs.conf is new", "nft inet theirs is new"]);
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ async fn a_refused_host_stops_the_run_before_any_change_and_all_are_told() {
     let wanted = [Code::HostTooSmall, Code::HostPort, Code::HostClock, Code::HostLeftovers, Code::HostTwin];
     assert_eq!(found, wanted.into());
     let table = seen.problems.iter().find(|p| p.code == Code::HostTooSmall).unwrap();
-    assert_eq!(table.detail.len(), 2, "one line for each shortfall: {table}");
+    assert_eq!(table.detail.len(), 3, "a heading, and one line for each shortfall: {table}");
     assert_eq!(camp.world.changes(), []);
 }
 

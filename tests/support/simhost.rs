@@ -173,6 +173,8 @@ struct State {
     restarts: u32,
     /// What a scan finds beside what was there before.
     residues: Vec<&'static str>,
+    /// Words of checks that do not come to an end.
+    hanging: Vec<&'static str>,
 }
 
 /// The host; clones are the same one.
@@ -199,6 +201,7 @@ impl SimHost {
             shut: vec![],
             restarts: 0,
             residues: vec![],
+            hanging: vec![],
         }));
         let player = Arc::clone(&state);
         Self { state, link: ScriptedTransport::new().played_by(move |ran| player.lock().unwrap().answer(ran)) }
@@ -226,6 +229,11 @@ impl SimHost {
     /// What stays after a reset, as a scan's lines; nothing any more when empty.
     pub fn residues(&self, lines: &[&'static str]) {
         self.state().residues = lines.to_vec();
+    }
+
+    /// Lets a check with these words never end.
+    pub fn hang(&self, words: &'static str) {
+        self.state().hanging.push(words);
     }
 
     /// Lets one image be gone, as if a run had been stopped before it came to it.
@@ -370,6 +378,9 @@ impl State {
         }
         // A change's own check is asked right after it and is no change itself.
         self.log(Did::Look);
+        if self.hanging.iter().any(|words| script.contains(words)) {
+            return Some(Reply::Fail(LinkError::Timeout(std::time::Duration::from_secs(60))));
+        }
         if script.contains("p os.id") {
             return Some(Reply::ok(self.facts()));
         }

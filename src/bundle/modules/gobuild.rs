@@ -15,6 +15,9 @@ use super::{
 };
 use crate::core::{Arch, Code, NodeId, Problem, Report};
 
+/// The module whose version is the user's choice; those of all others follow from it.
+const KUBERNETES: &str = "k8s.io/kubernetes";
+
 /// Builds recipes with one Go toolchain for one CPU, each in a folder of its own that survives an interruption.
 #[derive(Debug, Clone)]
 pub struct GoBuilder {
@@ -99,7 +102,8 @@ impl GoBuilder {
             None => {
                 let mut command = self.command(wrapper.folder, false);
                 command.args(["mod", "download", "-json", &recipe.origin()]).env("GOFLAGS", "-mod=mod");
-                let json = tool::run(recipe.name, command, report, |_| {}).await?;
+                let ran = tool::run(recipe.name, command, report, |_| {}).await;
+                let json = ran.map_err(|problem| or_no_release(recipe, problem))?;
                 let found: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
                 PathBuf::from(found["GoMod"].as_str().unwrap_or_default())
             }
@@ -136,6 +140,20 @@ impl GoBuilder {
         report.progress(&here, recipe.name, total, total);
         take_outputs(recipe, &fresh, &folder.join("out")).map_err(io_failed)
     }
+}
+
+/// The problem in one line where Go was told that there is no such Kubernetes, which it says within its JSON.
+fn or_no_release(recipe: &Recipe, problem: Problem) -> Problem {
+    let (module, version) = &recipe.requires[0];
+    let refused = ["403", "404", "410"].map(|status| format!("{version}.info: {status}"));
+    let unknown =
+        |line: &String| line.contains("unknown revision") || refused.iter().any(|words| line.contains(words.as_str()));
+    if *module != KUBERNETES || !problem.detail.iter().any(unknown) {
+        return problem;
+    }
+    Problem::new(Code::BundleUnknown, format!("Go finds no release {version} of Kubernetes")).hint(
+        "See whether there is one: https://kubernetes.io/releases/. If so, the Go module proxy (GOPROXY) does not give it.",
+    )
 }
 
 fn ldflags(recipe: &Recipe) -> String {
@@ -179,6 +197,25 @@ mod tests {
         assert_eq!(default_name("go.etcd.io/etcd/server/v3"), "server");
         assert_eq!(default_name("github.com/opencontainers/runc"), "runc");
         assert_eq!(default_name("k8s.io/kubernetes/cmd/kube-proxy"), "kube-proxy");
+    }
+
+    #[test]
+    fn a_release_that_there_is_not_is_told_in_one_line() {
+        use crate::bundle::{modules::recipe::recipes, versions::Versions};
+        let all = recipes(&Versions::of("v1.37.99").unwrap(), Arch::Amd64);
+        let of = |module: &str| all.iter().find(|recipe| recipe.requires[0].0 == module).unwrap();
+        let failed = |line: &str| Problem::new(Code::BundleBuild, "kubernetes: go failed").detail(["{", line, "}"]);
+        let gone = "\"Error\": \"k8s.io/kubernetes@v1.37.99: invalid version: unknown revision v1.37.99\"";
+        let refused = "\"Error\": \"reading https://proxy/k8s.io/kubernetes/@v/v1.37.99.info: 403 Forbidden\"";
+        for line in [gone, refused] {
+            let told = or_no_release(of(KUBERNETES), failed(line));
+            assert_eq!((told.code, told.detail.len()), (Code::BundleUnknown, 0), "{told}");
+            assert_eq!(told.what, "Go finds no release v1.37.99 of Kubernetes");
+            assert!(told.all_hints()[0].contains("kubernetes.io/releases"), "{told}");
+        }
+        assert_eq!(or_no_release(of(KUBERNETES), failed("i/o timeout")).code, Code::BundleBuild);
+        let other = all.iter().find(|recipe| recipe.requires[0].0 != KUBERNETES).unwrap();
+        assert_eq!(or_no_release(other, failed(gone)).code, Code::BundleBuild, "its version is not the user's");
     }
 
     #[tokio::test]

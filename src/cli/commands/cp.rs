@@ -23,7 +23,7 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     must_have(&lab, &node)?;
     // A file that cannot be read is told before anyone is asked for anything.
     let file = LocalFile::of(&args.from)?;
-    let target = cx.target(&lab, &state, &node, &args.connect).await?.ok_or_else(|| stopped(&node))?;
+    let target = cx.target(&lab, &state, &node, &args.connect).await?.ok_or_else(|| stopped(lab.name(), &node))?;
     let password = sudo_password(&args.connect).await?;
     // Facts would cost more than a small file.
     let link = SshTransport::connect(target).await.map_err(|p| p.on(&node))?;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{Context, make_machines::make};
 use crate::{
@@ -7,11 +7,12 @@ use crate::{
         ask::confirm,
         output,
         stop::cancelled,
+        store::{State as LabState, Store, Where},
     },
-    core::{Class, EventKind, Outcome, Problem, Problems, Report},
+    core::{Class, EventKind, LabName, Outcome, Problem, Problems, Report},
     engine::Journal,
-    machine::{Choice, Engine, EngineStatus, Kind, Machine, Provider, State, Wanted},
-    phases::{provider_in, running_places},
+    machine::{Choice, Engine, EngineAt, EngineStatus, Kind, Machine, Provider, State, Wanted},
+    phases::{provider_in, running_places, sleeping_engine},
     render::table,
 };
 
@@ -20,15 +21,44 @@ pub(super) async fn machine(cx: &Context, command: MachineCommand) -> Result<(),
     let places = cx.local_places();
     match command {
         MachineCommand::List { output } => {
-            let mut machines = vec![];
-            for place in running_places(&places).await? {
+            let (mut machines, running) = (vec![], running_places(&places).await?);
+            let awake = running.iter().any(|place| place.netns.is_some());
+            for place in running {
                 machines.extend(provider_in(place, &places)?.list(None).await?);
             }
-            Ok(output::value(output, &machines, |wide| listing(&machines, wide))?)
+            output::value(output, &machines, |wide| listing(&machines, wide))?;
+            if let (false, Ok(Some(_))) = (awake, sleeping_engine(&places)) {
+                output::say(&asleep(&places.engine, &local_labs(cx)));
+            }
+            Ok(())
         }
         MachineCommand::Make(args) => make(cx, args).await,
         MachineCommand::Engine(command) => engine(cx, command).await,
     }
+}
+
+/// That machines may exist which nobody can list, and what starts them.
+fn asleep(engine: &Path, labs: &[LabName]) -> String {
+    let of = labs.first().map_or_else(|| "LAB".to_owned(), ToString::to_string);
+    let labs = match labs {
+        [] => String::new(),
+        labs => format!(" ({})", labs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    format!(
+        "note: the private engine in {} does not run, so its machines are not listed.\n\
+         hint: kubecamp up --name {of} starts it with the machines of that lab{labs}.",
+        engine.display()
+    )
+}
+
+/// The labs on machines of this computer that may be in the private engine.
+fn local_labs(cx: &Context) -> Vec<LabName> {
+    let is_local = |name: &LabName| {
+        let known = Store::of(&cx.places.labs, name).load();
+        let elsewhere = |state: &LabState| matches!(state.engine, Some(EngineAt::Incus(_)));
+        matches!(&known, Ok(Some((_, state))) if state.place == Where::Local && !elsewhere(state))
+    };
+    Store::all(&cx.places.labs).into_iter().filter(is_local).collect()
 }
 
 fn listing(machines: &[Machine], wide: bool) -> String {
@@ -138,12 +168,20 @@ fn stopping(machines: &[Machine]) -> Option<String> {
 fn status_text(status: &EngineStatus, machines: &str) -> String {
     let word = if status.running { "runs" } else { "does not run" };
     let mut text = format!("The private engine in {} {word}.\n", status.dir.display());
-    for trace in &status.traces {
+    // There are dozens of processes, and only their numbers differ.
+    let number = |trace: &str| trace.strip_prefix("process ").map(str::to_owned);
+    let processes: Vec<String> = status.traces.iter().filter_map(|trace| number(trace)).collect();
+    if !processes.is_empty() {
+        text.push_str(&format!("  processes: {}\n", processes.join(", ")));
+    }
+    for trace in status.traces.iter().filter(|trace| number(trace).is_none()) {
         text.push_str(&format!("  {trace}\n"));
     }
     let reach =
         if status.outbound { "what this computer reaches" } else { "each other and nothing else (see --outbound)" };
-    text.push_str(&format!("Its machines reach {reach}.\n"));
+    if status.running {
+        text.push_str(&format!("Its machines reach {reach}.\n"));
+    }
     text.push_str(&format!("{machines}.\n"));
     text
 }
@@ -183,6 +221,41 @@ mod tests {
         assert!(text.contains("running, no keys") && text.contains("does not tell them"), "{text}");
         all[0].host_keys = vec!["ssh-ed25519 AAAA".into()];
         assert!(!listing(&all, false).contains("no keys"));
+    }
+
+    fn status(running: bool, traces: &[&str]) -> EngineStatus {
+        EngineStatus {
+            running,
+            outbound: false,
+            dir: "/data/engine".into(),
+            netns: "/run/netns/x".into(),
+            pid: None,
+            version: None,
+            traces: traces.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn an_engine_that_does_not_run_has_machines_that_reach_nothing() {
+        assert!(status_text(&status(true, &[]), "x").contains("Its machines reach each other"));
+        let stopped = status_text(&status(false, &[]), "New machines are containers");
+        assert_eq!(stopped, "The private engine in /data/engine does not run.\nNew machines are containers.\n");
+    }
+
+    #[test]
+    fn processes_of_an_engine_are_one_line() {
+        let text = status_text(&status(true, &["process 12", "process 130", "mount /data/engine/shmounts"]), "x");
+        assert!(text.contains(" runs.\n  processes: 12, 130\n  mount /data/engine/shmounts\nIts machines"), "{text}");
+    }
+
+    #[test]
+    fn machines_of_an_engine_that_sleeps_are_not_kept_back_silently() {
+        let text = asleep(Path::new("/data/engine"), &["a".parse().unwrap(), "b".parse().unwrap()]);
+        assert!(text.contains("/data/engine does not run") && text.contains("up --name a starts"), "{text}");
+        assert!(text.ends_with("(a, b)."), "{text}");
+        assert!(
+            asleep(Path::new("/x"), &[]).ends_with("kubecamp up --name LAB starts it with the machines of that lab.")
+        );
     }
 
     #[test]

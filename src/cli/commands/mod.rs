@@ -38,7 +38,7 @@ use super::{
     targets::{self, Connect},
 };
 use crate::{
-    core::{Class, Code, NodeId, Outcome, Problem, Problems, Secret},
+    core::{Class, Code, LabName, NodeId, Outcome, Problem, Problems, Secret},
     engine::{Journal, Lock, Run, read_journal},
     host::SudoPassword,
     machine::{IncusProvider, Machine, Provider, State as MachineState, Wanted},
@@ -149,7 +149,7 @@ impl Context {
     /// The machines' provider of a lab that exists, when its engine runs.
     async fn provider(&self, lab: &Lab, state: &State) -> Result<IncusProvider, Problem> {
         let places = LocalPlaces { at: state.engine.clone(), ..self.local_places() };
-        let place = place_of(&places, lab.name()).await?.ok_or_else(|| no_engine(&places))?;
+        let place = place_of(&places, lab.name()).await?.ok_or_else(|| no_engine(&places, lab.name()))?;
         provider_in(place, &places)
     }
 
@@ -210,8 +210,10 @@ fn must_have(lab: &Lab, node: &NodeId) -> Result<(), Problem> {
 }
 
 /// The problem of a node whose machine does not run.
-fn stopped(node: &NodeId) -> Problem {
-    Problem::new(Code::MachineStart, "the machine does not run").on(node).hint("Bring the lab up again: kubecamp up.")
+fn stopped(lab: &LabName, node: &NodeId) -> Problem {
+    Problem::new(Code::MachineStart, "the machine does not run")
+        .on(node)
+        .hint(format!("Bring the lab up again: kubecamp up --name {lab}."))
 }
 
 /// Says where the time of a run went, when it came so far as to have phases.

@@ -45,6 +45,9 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
                 Problem::new(Code::Usage, format!("the lab {} has no runs yet", cx.global.name))
                     .hint("Each up, reset and down makes one.")
             })?;
+            if !names(&folder).contains(&name) {
+                return Err(unknown(cx, &name));
+            }
             let events = read(&folder, &name)?;
             output::value(output, &phase_times(&events), |wide| {
                 let summary = summary_text(&events, wide);
@@ -52,6 +55,13 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
             })
         }
     }
+}
+
+/// The problem of a run that the lab does not have.
+fn unknown(cx: &Context, run: &str) -> Problem {
+    let lab = &cx.global.name;
+    Problem::new(Code::Usage, format!("the lab {lab} has no run {run}"))
+        .hint(format!("kubecamp run list --name {lab} lists them; without a run, the last one is shown."))
 }
 
 /// The runs of a folder by when they began: a run's name knows only the second.
@@ -136,6 +146,19 @@ fn step_text(events: &[Event]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_there_is_not_is_no_damaged_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        let folder = cx.store.file("runs");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("20261123T174500-aaaa.ndjson"), "").unwrap();
+        let show = RunCommand::Show { run: Some("nope".into()), steps: false, output: output::Format::Table };
+        let problem = runs(&cx, show).unwrap_err();
+        assert_eq!((problem.code, problem.what.as_str()), (Code::Usage, "the lab lab has no run nope"));
+        assert!(problem.all_hints()[0].starts_with("kubecamp run list --name lab"), "{problem}");
+    }
 
     #[test]
     fn runs_of_one_second_come_in_the_order_in_which_they_began() {

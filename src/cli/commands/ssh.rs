@@ -18,7 +18,7 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
     must_have(&lab, &args.node)?;
     let found = cx.target(&lab, &state, &args.node, &args.connect).await?;
-    let target = found.ok_or_else(|| stopped(&args.node))?;
+    let target = found.ok_or_else(|| stopped(lab.name(), &args.node))?;
     let login = Login::of(&args.connect, Some(&state.login));
     let words =
         arguments(&cx.store, login.ssh_config.as_deref(), &target, &target.jump).map_err(|p| p.on(&args.node))?;

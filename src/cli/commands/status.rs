@@ -6,10 +6,10 @@ use super::{Context, sudo_password};
 use crate::{
     cli::{
         args::StatusArgs,
-        output,
+        output::{self, Format},
         store::{State, Store, Where},
     },
-    core::{Bytes, LabName, NodeId, Problem, Problems},
+    core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
     profile::{Cni, Lab, ProxyMode},
@@ -21,6 +21,8 @@ use crate::{
 struct NodeStatus {
     node: NodeId,
     host: String,
+    /// What it is to its cluster, in words.
+    state: &'static str,
     reached: bool,
     ready: Option<bool>,
     version: Option<String>,
@@ -28,6 +30,38 @@ struct NodeStatus {
     /// What the host is; none where it was not reached.
     machine: Option<Hardware>,
     problem: Option<String>,
+    hints: Vec<String>,
+    #[serde(skip)]
+    seen: Seen,
+}
+
+/// What was seen on a host, to be judged when all of them were looked at.
+#[derive(Default)]
+struct Seen {
+    /// Whether it carries a lab.
+    marked: bool,
+    /// Whether it carries what a node of a cluster has.
+    joined: bool,
+    /// Whether the API server on it answers; none where there is none.
+    answers: Option<bool>,
+    /// What the API server on it says of nodes, a line for each.
+    nodes: Vec<String>,
+}
+
+impl NodeStatus {
+    /// The state of a node that was reached. `answers` says whether an API server told of the lab's nodes, `was_reset`
+    /// whether the host was known once and is clean if it carries no lab.
+    fn standing(&self, answers: Option<bool>, was_reset: bool) -> &'static str {
+        match (self.ready, self.seen.joined, answers) {
+            (Some(true), ..) => "Ready",
+            (Some(false), ..) => "NotReady",
+            (None, true, Some(false)) => "API server does not answer",
+            // Its control plane could not be asked.
+            (None, true, None) => "joined",
+            _ if was_reset && !self.seen.marked => "reset",
+            _ => "not in the cluster",
+        }
+    }
 }
 
 /// What is under a node.
@@ -64,11 +98,14 @@ struct LabLine {
     cni: Cni,
     proxy_mode: ProxyMode,
     clean: bool,
+    /// Whether it is clean because it was reset, rather than because it never came up.
+    reset: bool,
     folder: PathBuf,
 }
 
 impl LabLine {
     fn of(name: &LabName, lab: &Lab, state: State, store: &Store) -> Self {
+        let reset = store.was_reset(&state);
         let place = match state.place {
             Where::Local => "local".to_owned(),
             Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
@@ -82,6 +119,7 @@ impl LabLine {
             cni: lab.profile().network.cni,
             proxy_mode: lab.profile().proxy.mode,
             clean: state.clean,
+            reset,
             folder: store.folder().to_owned(),
         }
     }
@@ -90,8 +128,9 @@ impl LabLine {
 /// Read on each node: what it is by itself, and on the control plane what the API server says of all.
 const SCRIPT: &str = "curl -s -m 2 http://127.0.0.1:10249/proxyMode 2>/dev/null || \
     timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/10249; printf \"GET /proxyMode HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' 2>/dev/null | tail -n 1; echo; \
-    [ -e /etc/kubernetes/admin.conf ] && PATH=/usr/local/bin:$PATH kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=5s get nodes \
-    -o 'jsonpath={range .items[*]}{\"NODE \"}{.metadata.name}{\" \"}{.status.nodeInfo.kubeletVersion}{\" \"}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}'; true";
+    [ ! -e /etc/kubernetes/admin.conf ] || if PATH=/usr/local/bin:$PATH kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=5s get nodes \
+    -o 'jsonpath={range .items[*]}{\"NODE \"}{.metadata.name}{\" \"}{.status.nodeInfo.kubeletVersion}{\" \"}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}'; \
+    then echo; echo API answers; else echo; echo API silent; fi; true";
 
 /// `kubecamp status`.
 pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problems> {
@@ -101,59 +140,121 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
     let (lab, state) = cx.store.need(&cx.global.name)?;
     let targets = cx.targets(&lab, &state, &args.connect).await?;
     let password = sudo_password(&args.connect).await?;
-    let (mut lines, mut seen) = (vec![], vec![]);
+    let (mut lines, mut found) = (vec![], vec![]);
     for node in lab.nodes() {
         let target = targets.iter().find(|(n, _)| *n == node.name);
-        lines.push(look(&node.name, target, &password, &mut seen).await?);
+        let (line, problems) = look(lab.name(), &node.name, target, &password).await;
+        lines.push(line);
+        found.extend(problems);
     }
-    for line in &mut lines {
-        let words = seen
-            .iter()
-            .map(|l| l.split_whitespace().collect::<Vec<_>>())
-            .find(|w| w.first() == Some(&line.node.as_str()));
-        if let Some(words) = words {
+    judge(&mut lines, &cx.store, &state);
+    output::value(args.output, &lines, |wide| text(&lines, wide))?;
+    if let (Format::Table | Format::Wide, Err(problems)) = (args.output, Problems::check(found)) {
+        output::problems(&problems);
+    }
+    Ok(())
+}
+
+/// Says of each node what is told of it in all that was seen.
+fn judge(lines: &mut [NodeStatus], store: &Store, state: &State) {
+    let (all, records) = (store.was_reset(state), store.records());
+    let answers = lines.iter().filter_map(|l| l.seen.answers).max();
+    let told: Vec<String> = lines.iter().flat_map(|l| l.seen.nodes.clone()).collect();
+    for line in lines.iter_mut().filter(|l| l.reached && l.problem.is_none()) {
+        let mut words = told.iter().map(|l| l.split_whitespace().collect::<Vec<_>>());
+        if let Some(words) = words.find(|w| w.first() == Some(&line.node.as_str())) {
             line.version = words.get(1).map(|v| (*v).to_owned());
             line.ready = words.get(2).map(|r| *r == "True");
         }
+        line.state = line.standing(answers, all || records.contains_key(&line.node));
     }
-    Ok(output::value(args.output, &lines, |wide| text(&lines, wide))?)
 }
 
-/// One node as it is; what the API server on it says of all nodes goes to `seen`.
+/// One node as it is, and what kept us from seeing it.
 async fn look(
+    lab: &LabName,
     node: &NodeId,
     target: Option<&(NodeId, SshTarget)>,
     password: &SudoPassword,
-    seen: &mut Vec<String>,
-) -> Result<NodeStatus, Problem> {
+) -> (NodeStatus, Vec<Problem>) {
     let mut line = NodeStatus {
         node: node.clone(),
         host: target.map_or_else(|| "no machine".to_owned(), |(_, t)| t.name()),
+        state: "not running",
         reached: false,
         ready: None,
         version: None,
         proxy_mode: None,
         machine: None,
         problem: None,
+        hints: vec![],
+        seen: Seen::default(),
     };
     let Some(target) = target else {
-        line.problem = Some("the machine does not run".to_owned());
-        return Ok(line);
+        let problem = asleep(lab, node);
+        line.problem = Some(problem.what.clone());
+        line.hints = problem.all_hints();
+        return (line, vec![problem]);
     };
-    match Crew::muster(std::slice::from_ref(target), Some(password), None).await {
+    let seen = match Crew::muster(std::slice::from_ref(target), Some(password), None).await {
         Ok(crew) => {
-            line.reached = true;
-            line.machine = crew.fleet.values().next().map(Hardware::of);
-            for host in crew.hosts.values() {
-                let text = Viewer::new(host).read(SCRIPT).await?.text();
-                line.proxy_mode = text.lines().next().map(str::trim).filter(|m| !m.is_empty()).map(str::to_owned);
-                seen.extend(text.lines().filter_map(|l| l.strip_prefix("NODE ")).map(str::to_owned));
-            }
+            let seen = read(&mut line, &crew).await;
             crew.dismiss().await;
+            seen.map_err(Problems::from)
         }
-        Err(problems) => line.problem = Some(problems.to_string()),
+        Err(problems) => Err(problems),
+    };
+    line.reached = seen.as_ref().err().is_none_or(|found| found.iter().all(|p| was_let_in(p.code)));
+    let Err(problems) = seen else { return (line, vec![]) };
+    let of_sudo = problems.iter().all(|p| is_of_sudo(p.code));
+    line.state = match line.reached {
+        true if of_sudo => "needs sudo",
+        true => "unreadable",
+        false => "unreachable",
+    };
+    line.problem = Some(problems.to_string());
+    line.hints = problems.iter().flat_map(Problem::all_hints).collect();
+    (line, problems.into_vec())
+}
+
+/// Reads what the host is by itself, and what the API server on it says.
+async fn read(line: &mut NodeStatus, crew: &Crew) -> Result<(), Problem> {
+    line.machine = crew.fleet.values().next().map(Hardware::of);
+    for (host, facts) in crew.hosts.values().zip(crew.fleet.values()) {
+        let text = Viewer::new(host).read(SCRIPT).await?.text();
+        see(line, facts, &text);
     }
-    Ok(line)
+    Ok(())
+}
+
+/// Whether the host let somebody in and then gave this problem.
+fn was_let_in(code: Code) -> bool {
+    is_of_sudo(code) || code.class() == Class::Step
+}
+
+/// Whether somebody was let in on the host, and only not as root.
+fn is_of_sudo(code: Code) -> bool {
+    matches!(code, Code::Sudo | Code::SudoPassword)
+}
+
+/// The problem of a node whose machine does not run, with what starts it.
+fn asleep(lab: &LabName, node: &NodeId) -> Problem {
+    Problem::new(Code::MachineStart, "the machine does not run")
+        .on(node)
+        .hint(format!("kubecamp up --name {lab} starts the lab's machines."))
+}
+
+/// Takes up what a host is by its facts and by what [`SCRIPT`] printed there.
+fn see(line: &mut NodeStatus, facts: &Facts, text: &str) {
+    line.proxy_mode = text.lines().next().map(str::trim).filter(|m| !m.is_empty()).map(str::to_owned);
+    line.seen = Seen {
+        marked: facts.get("lab").is_some(),
+        joined: facts.yes("joined"),
+        answers: text.lines().find_map(|l| l.strip_prefix("API ")).map(|word| word == "answers"),
+        nodes: text.lines().filter_map(|l| l.strip_prefix("NODE ")).map(str::to_owned).collect(),
+    };
+    // Whoever has an API server is a node, also where kubeadm did not come to its end.
+    line.seen.joined |= line.seen.answers.is_some();
 }
 
 fn text(lines: &[NodeStatus], wide: bool) -> String {
@@ -161,12 +262,6 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
     let mut rows =
         vec![output::columns(wide, heading, ["ADDRESS", "CORES", "MEMORY", "DISK FREE", "SYSTEM", "KERNEL"])];
     for line in lines {
-        let state = match (line.reached, line.ready) {
-            (false, _) => "unreachable",
-            (true, Some(true)) => "Ready",
-            (true, Some(false)) => "NotReady",
-            (true, None) => "not in the cluster",
-        };
         let dash = |o: &Option<String>| o.clone().unwrap_or_else(|| "-".to_owned());
         let more = line.machine.as_ref().map(|m| {
             let (memory, disk) = (m.memory.to_string(), m.disk_free.to_string());
@@ -174,12 +269,11 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
         });
         rows.push(output::columns(
             wide,
-            [line.node.as_str(), &line.host, state, &dash(&line.version), &dash(&line.proxy_mode)],
+            [line.node.as_str(), &line.host, line.state, &dash(&line.version), &dash(&line.proxy_mode)],
             more.unwrap_or_else(|| std::array::from_fn(|_| "-".to_owned())),
         ));
     }
-    let problems: String = lines.iter().filter_map(|l| l.problem.as_ref()).map(|p| format!("{p}\n")).collect();
-    format!("{}{problems}", table(&rows))
+    table(&rows)
 }
 
 fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
@@ -198,15 +292,107 @@ fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
 }
 
 fn labs_text(labs: &[LabLine], wide: bool) -> String {
-    let heading = ["LAB", "LAYOUT", "KUBERNETES", "WHERE"];
-    let mut rows = vec![output::columns(wide, heading, ["CNI", "PROXY", "HOSTS", "FOLDER"])];
+    let heading = ["LAB", "LAYOUT", "KUBERNETES", "STATE", "WHERE"];
+    let mut rows = vec![output::columns(wide, heading, ["CNI", "PROXY", "FOLDER"])];
     rows.extend(labs.iter().map(|l| {
-        let hosts = if l.clean { "clean" } else { "in use" };
+        let state = match (l.clean, l.reset) {
+            (true, true) => "reset",
+            (true, false) => "clean",
+            (false, _) => "in use",
+        };
         output::columns(
             wide,
-            [&l.lab, &l.layout, &l.kubernetes, &l.place],
-            [&l.cni.to_string(), &l.proxy_mode.to_string(), hosts, &l.folder.display().to_string()],
+            [l.lab.as_str(), &l.layout, &l.kubernetes, state, &l.place],
+            [&l.cni.to_string(), &l.proxy_mode.to_string(), &l.folder.display().to_string()],
         )
     }));
     table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::profile;
+
+    fn line(node: &str, facts: &str, said: &str) -> NodeStatus {
+        let mut line = NodeStatus {
+            node: node.parse().unwrap(),
+            host: "root@192.0.2.1".into(),
+            state: "unreachable",
+            reached: true,
+            ready: None,
+            version: None,
+            proxy_mode: None,
+            machine: None,
+            problem: None,
+            hints: vec![],
+            seen: Seen::default(),
+        };
+        see(&mut line, &Facts::parse(facts), said);
+        line
+    }
+
+    const NODE: &str = "lab=lab\njoined=yes\n";
+
+    fn judged(cp: (&str, &str), worker: &str, store: &Store, state: &State) -> [&'static str; 2] {
+        let mut lines = [line("cp", cp.0, cp.1), line("worker-1", worker, "\n")];
+        judge(&mut lines, store, state);
+        lines.map(|l| l.state)
+    }
+
+    #[test]
+    fn who_is_not_ready_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::of(dir.path(), &"lab".parse().unwrap());
+        let state = State::new(Where::Local);
+        let says = "iptables\nNODE cp v1.36.3 True\nNODE worker-1 v1.36.3 False\n\nAPI answers\n";
+        let of = |cp, worker| judged(cp, worker, &store, &state);
+        assert_eq!(of((NODE, says), NODE), ["Ready", "NotReady"]);
+        let silent = "iptables\n\nAPI silent\n";
+        assert_eq!(of((NODE, silent), NODE), ["API server does not answer"; 2]);
+        assert_eq!(of((NODE, silent), "lab=lab\n")[1], "not in the cluster");
+        assert_eq!(of((NODE, "iptables\nNODE cp v1.36.3 True\n\nAPI answers\n"), "lab=lab\n")[1], "not in the cluster");
+        assert_eq!(of(("", "\n"), NODE)[1], "joined", "nobody could be asked");
+        assert_eq!(of(("", "\n"), ""), ["not in the cluster"; 2], "it never came up");
+        // One host of two was reset, then all.
+        let kept = ("worker-1".parse::<NodeId>().unwrap(), "scan".to_owned());
+        store.keep_records(&BTreeMap::from([kept])).unwrap();
+        assert_eq!(of((NODE, silent), ""), ["API server does not answer", "reset"]);
+        store.keep_records(&Default::default()).unwrap();
+        let clean = State { clean: true, ..State::new(Where::Local) };
+        assert_eq!(judged(("", "\n"), "", &store, &clean), ["reset"; 2]);
+    }
+
+    #[test]
+    fn a_lab_that_was_reset_is_shown_among_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let name: LabName = "lab".parse().unwrap();
+        let (store, lab) =
+            (Store::of(dir.path(), &name), Lab::new(name.clone(), profile::load("1x4c12g").unwrap()).unwrap());
+        let shown = |clean| {
+            let state = State { clean, ..State::new(Where::Hosts(vec![])) };
+            labs_text(&[LabLine::of(&name, &lab, state, &store)], false)
+        };
+        assert!(shown(true).contains("clean") && shown(false).contains("in use"), "{}", shown(true));
+        store.keep_records(&Default::default()).unwrap();
+        assert!(shown(true).contains("reset") && shown(false).contains("in use"), "{}", shown(true));
+    }
+
+    #[test]
+    fn a_machine_that_does_not_run_comes_with_what_starts_it() {
+        let problem = asleep(&"team7".parse().unwrap(), &"cp".parse().unwrap());
+        assert!(problem.all_hints()[0].contains("kubecamp up --name team7"), "{problem}");
+    }
+
+    #[test]
+    fn who_wants_a_password_for_sudo_was_reached() {
+        for (code, reached) in
+            [(Code::Sudo, true), (Code::SudoPassword, true), (Code::StepTimeout, true), (Code::HostUnreachable, false)]
+        {
+            assert_eq!(was_let_in(code), reached, "{code}");
+        }
+        assert!(is_of_sudo(Code::SudoPassword) && !is_of_sudo(Code::StepTimeout));
+    }
 }

@@ -32,7 +32,7 @@ impl EngineAt {
         }
     }
 
-    /// The problem that it does not run.
+    /// The problem that it does not run. Whose lab it is knows what starts the private engine together with its machines.
     pub fn absent(&self) -> Problem {
         match self {
             Self::Incus(socket) => {
@@ -45,7 +45,7 @@ impl EngineAt {
             }
             Self::Private(dir) => {
                 let what = format!("the engine of the lab's machines in {} does not run", dir.display());
-                Problem::new(Code::EngineStart, what).hint("Start it: kubecamp machine engine start, or kubecamp up.")
+                Problem::new(Code::EngineStart, what)
             }
         }
     }

@@ -20,24 +20,43 @@ pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Pr
             disk: Bytes(facts.number("disk.total")),
         };
         for short in shortfalls(&node.size(), &have) {
-            rows.push(format!(
-                "{:<14} {:<7} has {:>8}, needs {:>8}",
-                node.name,
-                short.what,
-                short.have_text(),
-                short.want_text()
-            ));
+            rows.push(format!("{:<14} {:<8} {:>8} {:>8}", node.name, short.what, short.have_text(), short.want_text()));
         }
     }
     (!rows.is_empty()).then(|| {
+        rows.insert(0, format!("{:<14} {:<8} {:>8} {:>8}", "NODE", "OF", "HAS", "NEEDS"));
         Problem::new(Code::HostTooSmall, format!("hosts are smaller than layout {} asks", lab.layout())).detail(rows)
     })
 }
 
-/// Hosts that are clones of each other.
+/// Hosts that are one host given twice, and hosts that are clones of each other.
 pub(super) fn twins(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
-    let mut seen: BTreeMap<(&str, String), Vec<&NodeId>> = BTreeMap::new();
+    let (mut hosts, mut found): (Vec<(&NodeId, &Facts)>, Vec<Problem>) = (vec![], vec![]);
     for (node, facts) in fleet.iter().filter(|(_, f)| !f.is_assumed()) {
+        match hosts.iter().find(|(_, other)| is_one_host(other, facts)) {
+            Some((first, _)) => {
+                let what = format!("it is the host of {first}, given twice under different names");
+                // A new machine-id, as clones need, would break the host and mend nothing.
+                found.push(Problem::new(Code::HostTwin, what).on(node).hint("Give each node a host of its own."));
+            }
+            None => hosts.push((node, facts)),
+        }
+    }
+    found.extend(clones(&hosts));
+    found
+}
+
+/// Whether all that tells hosts apart is the same. Clones behind a NAT of their own may share an address, and then
+/// differ in another interface.
+fn is_one_host(a: &Facts, b: &Facts) -> bool {
+    let same = |key: &str| a.get(key) == b.get(key);
+    let everywhere = a.address().is_some() && a.address() == b.address();
+    everywhere && same("machine_id") && same("hostname") && ["mac", "addr"].iter().all(|key| a.all(key) == b.all(key))
+}
+
+fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
+    let mut seen: BTreeMap<(&str, String), Vec<&NodeId>> = BTreeMap::new();
+    for &(node, facts) in hosts {
         let mut note = |what, value: String| {
             let nodes = seen.entry((what, value)).or_default();
             if !nodes.contains(&node) {

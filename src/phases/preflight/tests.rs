@@ -113,6 +113,18 @@ fn twins_are_named() {
     }
 }
 
+/// Two aliases of ssh may lead to the same host.
+#[test]
+fn a_host_that_is_given_twice_is_no_clone() {
+    let nodes = [("cp", 1), ("worker-1", 2), ("worker-2", 2)];
+    let fleet = nodes.iter().map(|(n, i)| (n.parse().unwrap(), Facts::parse(&good(*i)))).collect();
+    let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default()).problems;
+    let told: Vec<_> = found.iter().map(|p| (p.code, p.on.as_ref().unwrap().as_str())).collect();
+    assert_eq!(told, [(Code::HostTwin, "worker-2")], "{found:?}");
+    assert!(found[0].what.contains("the host of worker-1, given twice"), "{}", found[0]);
+    assert_eq!(found[0].all_hints(), ["Give each node a host of its own."]);
+}
+
 #[test]
 fn all_shortfalls_in_one_table() {
     let fleet: BTreeMap<NodeId, Facts> = ["cp", "worker-1", "worker-2"]
@@ -122,7 +134,11 @@ fn all_shortfalls_in_one_table() {
         .collect();
     let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
     assert_eq!(found.problems.len(), 1);
-    assert_eq!(found.problems[0].detail.len(), 6);
+    let table = &found.problems[0].detail;
+    assert_eq!(table.len(), 7);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&table[0]), ["NODE", "OF", "HAS", "NEEDS"]);
+    assert_eq!(words(&table[1]), ["cp", "cores", "1", "2"]);
     let allowed = from_facts(
         &lab(),
         &Owner::new(),

@@ -3,6 +3,7 @@
 //! Start here: `carry_out.rs`.
 
 mod carry_out;
+mod differs;
 mod packages;
 mod request;
 mod room;

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
+    differs::differences,
     largest_layout,
     room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
@@ -12,7 +13,7 @@ use crate::{
         commands::Context,
         output,
         settings::Config,
-        store::{Login, State, Where},
+        store::{Login, State, Store, Where},
         targets::{self, Connect},
     },
     core::{Arch, Code, NodeId, Problem, Problems},
@@ -21,7 +22,7 @@ use crate::{
     inventory::{self, HostEntry},
     machine::{Choice, Engine, EngineAt, Packages, Tenant},
     phases::{FetchBundle, LocalPlaces, Owner, machines_left, must_be_ours, settle},
-    profile::{self, Lab, Profile},
+    profile::{self, Lab, Layout, Profile},
     transport::SshTarget,
 };
 
@@ -68,11 +69,9 @@ impl Request {
             && !state.clean
             && (*old != lab || state.place != place)
         {
-            return Err(Problem::new(
-                Code::LabDiffers,
-                format!("the lab {} exists with another profile or on other hosts", lab.name()),
-            )
-            .into());
+            let what = format!("the lab {} exists with another profile or on other hosts", lab.name());
+            let found = differences((old, &state.place), (&lab, &place));
+            return Err(Problem::new(Code::LabDiffers, what).detail(found).into());
         }
         let login = match place {
             Where::Local => Login::default(),
@@ -225,19 +224,17 @@ impl Request {
 
     pub(super) async fn targets(
         &self,
-        cx: &Context,
+        store: &Store,
         result: &LocalResult,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &self.place {
-            Where::Hosts(hosts) => {
-                targets::of_hosts(&cx.store, hosts, &Connect::of(&self.args.connect, &self.login)).await
-            }
+            Where::Hosts(hosts) => targets::of_hosts(store, hosts, &Connect::of(&self.args.connect, &self.login)).await,
             Where::Local => {
                 let machines = result
                     .machines
                     .get()
                     .ok_or_else(|| Problem::new(Code::Internal, "the machines did not get ready"))?;
-                Ok(targets::of_machines(&cx.store, machines)?)
+                Ok(targets::of_machines(store, machines)?)
             }
         }
     }
@@ -343,7 +340,21 @@ fn remembered(hosts: Vec<(NodeId, HostEntry)>, lab: &Lab) -> Vec<HostEntry> {
 
 fn assign(lab: &Lab, hosts: Vec<HostEntry>) -> Result<Where, Problems> {
     let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
-    inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts)
+    let given = hosts.len();
+    let assigned = inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts);
+    // Another layout is no way out where none that is shipped has so many nodes.
+    let fits_none = lab.layout().is_shipped() && Layout::SHIPPED.iter().all(|layout| layout.nodes as usize != given);
+    let own = |problem: Problem| {
+        match problem.code {
+        Code::HostCount if fits_none => problem.hint(format!(
+            "No shipped layout has {given} nodes. Write a profile of your own: kubecamp profile show {} > my.yaml, change \
+             layout and nodes there, and give it with --profile my.yaml.",
+            lab.layout()
+        )),
+        _ => problem,
+    }
+    };
+    assigned.map_err(|problems| problems.into_vec().into_iter().map(own).collect::<Vec<_>>().into())
 }
 
 #[cfg(test)]
@@ -447,6 +458,8 @@ mod tests {
         let cx = with_lab(dir.path(), "2x4c8g", false);
         assert_eq!(refused(&cx, &["--cni", "bridge"]), Code::LabDiffers);
         assert_eq!(refused(&cx, &["--layout", "3x2c4g"]), Code::LabDiffers);
+        let problems = asked(&cx, &["--cni", "bridge"]).err().unwrap();
+        assert_eq!(problems.iter().next().unwrap().detail, ["network.cni: flannel, asked bridge"]);
         // It is so already.
         asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
     }

@@ -1,10 +1,15 @@
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::{Request, this_arch};
 use crate::{
     bundle::Bundle,
-    cli::commands::{Context, sudo_password},
-    core::{Arch, EventKind, NodeId, Outcome, PhaseId, Problem, Problems, Report},
+    cli::{
+        commands::{Context, sudo_password},
+        store::Store,
+    },
+    core::{Arch, Code, EventKind, NodeId, Outcome, PhaseId, Problem, Problems, Report},
     engine::{Crew, Mode, Run, run_flow},
     flows::{self, LocalResult},
     host::{Facts, Viewer},
@@ -24,6 +29,8 @@ pub(in crate::cli::commands) struct Site<'a> {
     crew: Crew,
     /// What kept the hosts away that are not in the crew.
     absent: Vec<Problem>,
+    /// Where a plan keeps the host keys that it was told to accept, for as long as it looks.
+    keys: Option<TempDir>,
 }
 
 impl<'a> Site<'a> {
@@ -35,8 +42,10 @@ impl<'a> Site<'a> {
         result: &LocalResult,
     ) -> Result<Self, Problems> {
         let journal = (run.mode == Mode::Apply).then_some(&*run.journal);
+        let keys = passing_keys(cx, run.mode)?;
+        let store = keys.as_ref().map_or_else(|| cx.store.clone(), |dir| Store::of(dir.path(), &cx.global.name));
         let meet = async {
-            let targets = request.targets(cx, result).await?;
+            let targets = request.targets(&store, result).await?;
             let password = sudo_password(&request.args.connect).await?;
             let met = Crew::muster_those_that_come(&targets, Some(&password), journal).await;
             if let Some(password) = password.known() {
@@ -45,7 +54,7 @@ impl<'a> Site<'a> {
             Ok((targets, met))
         };
         let (targets, (crew, absent)) = cx.stop.unless_stopped(meet).await?;
-        Ok(Self { cx, request, run, targets, crew, absent })
+        Ok(Self { cx, request, run, targets, crew, absent, keys })
     }
 
     /// Refuses hosts that do not fit, with every problem of every host; only then gets the bundle ready for hosts that
@@ -117,6 +126,7 @@ impl<'a> Site<'a> {
     /// Logs out everywhere.
     pub(in crate::cli::commands) async fn close(self) {
         self.crew.dismiss().await;
+        drop(self.keys);
     }
 
     /// Keeps each host's record from before `up` here too: a student may delete the host's own.
@@ -134,5 +144,29 @@ impl<'a> Site<'a> {
             }
         }
         store.keep_records(&records)
+    }
+}
+
+/// The folder for host keys of a plan for a lab that there is not: it makes none, since it changes nothing.
+fn passing_keys(cx: &Context, mode: Mode) -> Result<Option<TempDir>, Problem> {
+    if mode == Mode::Apply || cx.store.folder().exists() {
+        return Ok(None);
+    }
+    let made = tempfile::tempdir();
+    made.map(Some).map_err(|e| Problem::new(Code::LocalFile, "a temporary folder cannot be made").because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_keeps_host_keys_only_of_a_lab_that_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        let apart = |mode| passing_keys(&cx, mode).unwrap().is_some();
+        assert_eq!([apart(Mode::Plan), apart(Mode::Apply)], [true, false]);
+        std::fs::create_dir_all(cx.store.folder()).unwrap();
+        assert_eq!([apart(Mode::Plan), apart(Mode::Apply)], [false, false]);
     }
 }

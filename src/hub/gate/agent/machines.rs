@@ -95,7 +95,7 @@ impl Machines {
                     (None, Some(at @ EngineAt::Incus(_))) => return Err(at.absent()),
                     (None, _) => {
                         within(START_LIMIT, program.start_engine(&lab)).await?;
-                        place_of(&places, &lab).await?.ok_or_else(|| no_engine(&places))?
+                        place_of(&places, &lab).await?.ok_or_else(|| no_engine(&places, &lab))?
                     }
                 };
                 let provider = Arc::new(provider_in(place.clone(), &places)?);
