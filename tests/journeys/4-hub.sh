@@ -37,14 +37,7 @@ wait_for 20 grep -q ready "$home/sandbox.out" || { cat "$home/sandbox.out"; die 
 inside=$(tr -d ' ' <"/proc/$sandbox/task/$sandbox/children")
 in_() { nsenter -t "$inside" -m -n -p "$@"; }
 
-# What a lab is made of is made outside, where there is a network; it is there when an earlier journey ran.
-version=$(kc bundle build --help | sed -n 's/.*\[default: \(v[0-9.]*\)\].*/\1/p' | head -n 1)
-bundle() { ls "$KUBECAMP_CACHE"/bundles/kubecamp-"$version"-*.bundle 2>/dev/null | head -n 1; }
-if [ -z "$(bundle)" ] || ! ls "$KUBECAMP_CACHE"/images/kubecamp-node-*.tar.zst >/dev/null 2>&1; then
-  ok "bundle and image" kc up --local --yes --plain --layout 1x4c12g --machines container --allow-undersized || die "no bundle"
-  ok "the lab that made them is gone" kc down --yes
-  kc machine engine stop --yes >/dev/null 2>&1
-fi
+lab_parts
 in_ sh -c "mkdir -p -m 700 /var/lib/kubecamp-gate/home && ln -s '$KUBECAMP_CACHE' /var/lib/kubecamp-gate/home/cache"
 
 say "a hub, people, and the server enrolled with labs"
@@ -59,12 +52,11 @@ for name in user_ca plan_key; do python3 -c "import json;print(json.load(open('$
 echo 'poll: 4' >"$home/agent.more"
 enroll=(--yes --plain hub enroll root@127.0.0.1 --server one --hub "$socket" --identity "$home/ann/key")
 enroll+=(--token-file "$home/token" --user-ca "$home/user_ca" --plan-key "$home/plan_key" --admin-key "$home/admin/key.pub")
-enroll+=(--machines container --bundle "$(bundle)" --agent-config "$home/agent.more")
+enroll+=(--machines container --bundle "$bundle" --agent-config "$home/agent.more")
 ok "enrolled, with a first lab made and removed" as ann "${enroll[@]}" || give_up "no server"
 exits 0 as ann "${enroll[@]}"
 has ': 0 steps changed something'
 
-ready() { on "$1" 'kubectl get nodes --no-headers' 2>/dev/null | grep -q '^cp  *Ready '; }
 # give_back WHO: ends the slot, and sees that it is over and proven clean
 give_back() {
   exits 0 as "$1" book release "$ID"

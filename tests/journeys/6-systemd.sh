@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A booked server with systemd as process 1: the agent as its unit, sessions of logind with user managers, and logins in the
-# journal. The server is a machine of the private engine, the hub speaks TLS to it.
+# A booked server with systemd as process 1: the agent as its unit, labs in an engine that this starts, sessions of logind
+# with user managers, and logins in the journal. The server is a machine of the private engine, the hub speaks TLS to it.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/hub.sh"
 [ "$(id -u)" = 0 ] || die "machines need root"
@@ -14,20 +14,22 @@ clean_up() {
 }
 give_up() { say "the agent's log:"; on_server 'journalctl -u kubecamp-agent -n 30 --no-pager'; say "the hub's log:"; tail -n 10 "$home/hub.log"; die "$@"; }
 
+lab_parts
 say "a server with systemd, and what such servers have"
 ok "a machine" kc --name server machine make --layout 1x4c12g --machines container --allow-undersized --yes --plain || die "no server"
 read -r address netns < <(kc machine list -o json | python3 -c "import json,sys;m=json.load(sys.stdin)[0];print(m['address'],m['netns'])")
 root_key=$home/data/labs/server/key
 near() { nsenter --net="$netns" "$@"; } # at a computer that reaches the server
-plainly=(-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i "$root_key")
+plainly=(-o ConnectTimeout=5 -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i "$root_key")
 on_server() { near ssh "${plainly[@]}" "root@$address" "$1" </dev/null; }
-# Machines reach no mirror: what the server lacks is fetched here, for its release, and carried there.
+# Machines reach no mirror: what the server lacks is fetched here, for its release, and carried there, for its own apt. What
+# labs need is not installed: to enroll it does that.
 fetch_debs() {
   apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' 'Codename: bookworm' | grep -q . || return 9
   local apt=(-o Dir::Etc::SourceList="$home/debs/sources" -o Dir::Etc::SourceParts=- -o Dir::State="$home/debs/state" -o Dir::State::Status="$home/debs/status" -o Dir::Cache="$home/debs")
   mkdir -p "$home/debs/state/lists/partial" "$home/debs/archives/partial" && on_server 'cat /var/lib/dpkg/status' >"$home/debs/status"
   apt-get indextargets --format 'deb $(REPO_URI) trixie main' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1 >"$home/debs/sources"
-  apt-get "${apt[@]}" -q update && apt-get "${apt[@]}" -qy --no-install-recommends --download-only install libpam-systemd polkitd tmux cron
+  apt-get "${apt[@]}" -q update && apt-get "${apt[@]}" -qy --no-install-recommends --download-only install libpam-systemd polkitd tmux cron incus-base lxcfs incus-client dnsmasq-base btrfs-progs squashfs-tools iproute2 mmdebstrap zstd nftables
 }
 fetch_debs >"$home/apt.out" 2>&1
 case $? in
@@ -35,9 +37,18 @@ case $? in
   9) skip "6-systemd: this computer's apt knows no Debian 12, whose mirror has the packages of the machines' release"; finish ;;
   *) tail -n 5 "$home/apt.out"; die "no packages" ;;
 esac
-near scp -q "${plainly[@]}" "$home"/debs/archives/*.deb "root@$address:/tmp/" && on_server 'dpkg -i /tmp/cron-daemon*.deb && dpkg -i /tmp/*.deb' >>"$home/apt.out" 2>&1 ||
+(cd "$home/debs/archives" && for deb in *.deb; do
+  dpkg-deb -f "$deb" && printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d ' ' -f 1)"
+done >Packages) || die "no list of packages"
+on_server 'mkdir -p /srv/debs && rm -f /etc/apt/sources.list.d/* && echo "deb [trusted=yes] file:/srv/debs ./" >/etc/apt/sources.list'
+near scp -q "${plainly[@]}" "$home"/debs/archives/*.deb "$home/debs/archives/Packages" "root@$address:/srv/debs/" &&
+  on_server 'apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy --no-install-recommends install libpam-systemd polkitd tmux cron' >>"$home/apt.out" 2>&1 ||
   { tail -n 5 "$home/apt.out"; die "packages are not installed"; }
-on_server 'rm /tmp/*.deb; systemctl unmask systemd-logind; systemctl restart systemd-logind polkit' # nodes go without it
+on_server 'systemctl unmask systemd-logind; systemctl restart systemd-logind polkit' # nodes go without it
+# A container has none of its own; the disk of the labs' machines is one.
+on_server 'for i in $(seq 0 31); do echo "b /dev/loop$i 660 root root - 7:$i"; done >/etc/tmpfiles.d/loop.conf; echo "c /dev/loop-control 660 root root - 10:237" >>/etc/tmpfiles.d/loop.conf; systemd-tmpfiles --create /etc/tmpfiles.d/loop.conf'
+on_server 'mkdir -p -m 700 /var/lib/kubecamp-gate/home && mkdir -p /var/lib/kubecamp-gate/home/cache/images'
+near scp -q "${plainly[@]}" "$KUBECAMP_CACHE"/images/kubecamp-node-*.tar.zst "root@$address:/var/lib/kubecamp-gate/home/cache/images/" || die "no image there"
 ok "systemd is process 1, logind and cron run" on_server '[ "$(cat /proc/1/comm)" = systemd ] && systemctl is-active systemd-logind && systemctl is-active cron'
 
 say "a hub with TLS, people, and the server enrolled"
@@ -49,8 +60,9 @@ reach=(KUBECAMP_HUB="$url" KUBECAMP_HUB_CA="$home/tls.crt")
 people
 serve 'near curl -fs --cacert "$home/tls.crt" "$url/healthz"' nsenter --net="$netns" -- --listen "$bridge:8420" --tls-cert "$home/tls.crt" --tls-key "$home/tls.key"
 camp "$address"
-enroll=(--yes --plain hub enroll "root@$address" --server one --hub "$url" --hub-ca "$home/tls.crt" --identity "$root_key" --accept-new-host-keys --admin-key "$home/admin/key.pub")
-ok "enrolled" as ann "${enroll[@]}" || give_up "not enrolled"
+enroll=(--yes --plain hub enroll "root@$address" --server one --hub "$url" --hub-ca "$home/tls.crt" --identity "$root_key" --accept-new-host-keys --admin-key "$home/admin/key.pub"
+  --machines container --bundle "$bundle")
+ok "enrolled, with a first lab made and removed" as ann "${enroll[@]}" || give_up "not enrolled"
 ok "the agent is a unit that runs, and comes up with the server" on_server 'systemctl is-active kubecamp-agent && systemctl is-enabled kubecamp-agent'
 
 # came BOOKING yes|no: whether the hub knows that its holder came
@@ -62,8 +74,11 @@ clean() {
 }
 
 say "amy's slot: a session of logind, and all that systemd would keep running for her"
-take amy || give_up "amy cannot book: $(cat "$home/refused")"
-ok "amy is in" wait_for 30 on amy true || give_up "amy is not let in: $(on amy true 2>&1)"
+take amy --layout 1x4c12g || give_up "amy cannot book: $(cat "$home/refused")"
+ok "amy has a lab" wait_for 300 ready amy || give_up "amy has no lab: $(on amy 'kubectl get nodes' 2>&1)"
+exits 0 on amy 'kubectl create configmap mine --from-literal=mark=amy'
+lab=$(on_server "sed -n 's/^ *HostName *//p' ~amy/.ssh/lab_config | head -n 1")
+ok "its network is none of the server's: $lab" [ "${lab%.*}" != "${address%.*}" ]
 exits 0 on amy 'echo $XDG_RUNTIME_DIR; loginctl list-sessions --no-legend'
 has '^/run/user/'; has amy
 plant() {
@@ -77,28 +92,31 @@ plant() {
 plant
 ok "an agent that is killed comes back" on_server 'old=$(systemctl show -p MainPID --value kubecamp-agent); systemctl kill -s KILL --kill-whom=main kubecamp-agent
   for i in $(seq 100); do new=$(systemctl show -p MainPID --value kubecamp-agent); [ "$new" != 0 ] && [ "$new" != "$old" ] && systemctl is-active -q kubecamp-agent && exit 0; sleep 0.1; done; exit 1'
-ok "she is still in" on amy true
+ok "she is still in, and her lab runs on" ready amy
 ok "the hub knows that the slot runs" wait_for 15 is "$ID" active
 
 say "the server restarts in the midst of her slot"
 began=$(on_server 'systemctl show -p UserspaceTimestampMonotonic --value') && [ -n "$began" ] || give_up "systemd does not say when it began"
 on_server 'systemctl reboot' >/dev/null 2>&1
 is_back() { local now; now=$(on_server 'systemctl is-active -q kubecamp-agent && systemctl show -p UserspaceTimestampMonotonic --value') && [ "$now" != "$began" ]; }
-ok "it is back, with the agent" wait_for 60 is_back || give_up "the server did not come back"
+ok "it is back, with the agent" wait_for 120 is_back || give_up "the server did not come back"
 ok "she is let in again" wait_for 30 on amy true || give_up "amy is not let in again"
+ok "her lab is back, as she left it" wait_for 300 ready amy || give_up "amy's lab is not back: $(on amy 'kubectl get nodes' 2>&1)"
+exits 0 on amy 'kubectl get configmap mine -o jsonpath={.data.mark}'
+has '^amy$'
 plant
 cp "$home"/amy/data/slots/*/key-cert.pub "$home/hers-cert.pub" || give_up "no certificate"
-hers=(-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes -i "$home/amy/key" -o CertificateFile="$home/hers-cert.pub")
+hers=(-o ConnectTimeout=5 -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes -i "$home/amy/key" -o CertificateFile="$home/hers-cert.pub")
 exits 0 near ssh "${hers[@]}" "amy@$address" true
 exits 0 as amy book release "$ID"
 ok "she is out within seconds" wait_for 15 on_server '! pgrep -U amy'
 ok "no session, user manager, control group, linger or job is left" wait_for 10 clean amy || on_server 'loginctl list-sessions; loginctl user-status amy; ls /run/user; pgrep -a -U amy'
-ok "proven clean" wait_for 60 is "$ID" 'done' || give_up "the slot does not end"
+ok "proven clean" wait_for 120 is "$ID" 'done' || give_up "the slot does not end"
 ok "her files outside of her home are gone" on_server '[ ! -e /tmp/hers ] && [ ! -e /dev/shm/hers ]'
 
 say "bob's slot: a login that no look at the processes can have seen counts, by the journal"
-wait_for 60 take bob || give_up "bob cannot book: $(cat "$home/refused")"
-ok "the door is open" wait_for 30 on_server '[ -s /etc/kubecamp-gate/principals/bob ]' || give_up "bob is not let in"
+wait_for 60 take bob --layout 1x4c12g || give_up "bob cannot book: $(cat "$home/refused")"
+ok "the door is open" wait_for 300 on_server '[ -s /etc/kubecamp-gate/principals/bob ]' || give_up "bob is not let in"
 on_server 'systemctl stop kubecamp-agent'
 exits 0 on bob true
 on_server 'loginctl terminate-user bob; systemctl stop user@$(id -u bob).service' >/dev/null 2>&1
@@ -109,10 +127,10 @@ ok "the hub heard of it" wait_for 20 came "$ID" yes || give_up "the login was mi
 exits 255 near ssh "${hers[@]}" "amy@$address" true
 has 'Permission denied'
 exits 0 as bob book release "$ID"
-ok "proven clean" wait_for 60 is "$ID" 'done' || give_up "the slot does not end"
+ok "proven clean" wait_for 120 is "$ID" 'done' || give_up "the slot does not end"
 ok "nothing of bob is left" clean bob
 
 say "the gate is taken off"
 exits 0 as ann --yes --plain hub unenroll "root@$address" --server one --identity "$root_key"
-exits 0 on_server '[ ! -e /var/lib/kubecamp-gate ] && ! systemctl cat kubecamp-agent 2>/dev/null && ! systemctl list-units --all --no-legend | grep kubecamp-agent'
+exits 0 on_server '[ ! -e /var/lib/kubecamp-gate ] && ! systemctl cat kubecamp-agent 2>/dev/null && ! systemctl list-units --all --no-legend | grep kubecamp-agent && ! pgrep incusd && [ -z "$(ls /run/netns)" ]'
 finish

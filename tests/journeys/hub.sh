@@ -3,6 +3,18 @@
 # the program needs in its environment to find the hub.
 home=$KUBECAMP_HOME hub=
 
+# lab_parts: what a lab is made of, made outside of the server, where there is a network, and before it; it is there when an
+# earlier journey ran. Its bundle in $bundle.
+lab_parts() {
+  local version; version=$(kc bundle build --help | sed -n 's/.*\[default: \(v[0-9.]*\)\].*/\1/p' | head -n 1)
+  find_bundle() { bundle=$(ls "$KUBECAMP_CACHE"/bundles/kubecamp-"$version"-*.bundle 2>/dev/null | head -n 1); [ -n "$bundle" ]; }
+  find_bundle && ls "$KUBECAMP_CACHE"/images/kubecamp-node-*.tar.zst >/dev/null 2>&1 && return
+  ok "bundle and image" kc up --local --yes --plain --layout 1x4c12g --machines container --allow-undersized || die "no bundle"
+  ok "the lab that made them is gone" kc down --yes
+  kc machine engine stop --yes >/dev/null 2>&1
+  find_bundle || die "no bundle"
+}
+
 # as WHO ARGUMENTS...: the program as somebody there, away from any terminal; $input is what it reads
 as() {
   local who=$1; shift
@@ -41,4 +53,5 @@ take() {
   as "$who" book new "$start" --for 1h --server one "$@" -o json >"$home/booked" 2>"$home/refused" || return 1
   ID=$(python3 -c "import json;b=json.load(open('$home/booked'));print((b[0] if isinstance(b,list) else b)['id'])")
 }
+ready() { on "$1" 'kubectl get nodes --no-headers' 2>/dev/null | grep -q '^cp  *Ready '; } # ready WHO: the lab of the slot that runs
 is() { [ "$(as ann book ls --all --past -o json | python3 -c "import json,sys;print([b['state'] for b in json.load(sys.stdin) if b['id']=='$1'][0])")" = "$2" ]; }
