@@ -1,13 +1,19 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{ask, output};
-use crate::core::{Code, Problem, Problems};
+use super::{ask, exit::exit_code, output};
+use crate::core::{Class, Code, Problem, Problems};
+
+/// How long what is to end at once may take before it is ended.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What Ctrl-C and SIGTERM do. A command that only looks, or still asks, ends at once. From when it changes something, the first
 /// one ends it in order, and the second at once.
@@ -35,6 +41,13 @@ impl Stop {
                 tokio::spawn(async move {
                     while pressed.recv().await.is_some() {
                         stop.pressed();
+                        if stop.now.is_cancelled() {
+                            // A thread that is busy, or waits for a pipe that nobody reads, never sees it.
+                            std::thread::spawn(|| {
+                                std::thread::sleep(PATIENCE);
+                                std::process::exit(i32::from(exit_code(Class::Cancelled)));
+                            });
+                        }
                     }
                 });
             }

@@ -112,11 +112,16 @@ fn start() -> Step {
     );
     // After a reboot the API server only needs time, or a kubelet that somebody stopped. kubeadm's phases find what an
     // interrupted run left and go on from it; its preflight would refuse that, and the flow's own has looked at more.
-    // Where only another manifest is gone, kubeadm writes it again.
+    // Of other manifests those that are gone are written again, and no more: what users changed in the rest stays.
     // A cluster is as old as its etcd: who moves the API server's manifest away keeps all that is in it.
     let change = format!(
         "whole() ( {check}; ) >/dev/null 2>&1\n\
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
+         for part in etcd control-plane/kube-controller-manager control-plane/kube-scheduler; do\n\
+         [ -s /etc/kubernetes/manifests/${{part#*/}}.yaml ] && continue\n\
+         case $part in etcd) set -- etcd local ;; *) set -- control-plane ${{part#*/kube-}} ;; esac\n\
+         kubeadm init phase \"$@\" --config /etc/kubernetes/kubecamp/init.yaml || exit 1\n\
+         done\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
          i=0; until {KUBECTL} get --raw /readyz >/dev/null 2>&1 || [ $i -ge 80 ]; do i=$((i+1)); sleep 0.5; done; whole && exit 0\nfi\n\
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
@@ -147,6 +152,37 @@ mod tests {
             }
             // One that was there before may have them, changed by its users, whatever else they broke.
             std::fs::create_dir_all(dir.path().join("etcd/member")).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_the_manifest_that_is_gone_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let Change::Script(change) = start().change else { panic!("it is a script") };
+        let change = change.replace("/etc/kubernetes/", &format!("{root}/"));
+        std::fs::create_dir_all(dir.path().join("manifests")).unwrap();
+        std::fs::write(dir.path().join("admin.conf"), "x").unwrap();
+        for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+            std::fs::write(dir.path().join(format!("manifests/{name}.yaml")), "x").unwrap();
+        }
+        // It makes what is asked for; everything else is as it must be.
+        let sham = format!(
+            "kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
+             systemctl() {{ :; }}\nkubectl() {{ echo ' kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info '; }}\n"
+        );
+        for (gone, words) in [
+            ("kube-scheduler", "init phase control-plane scheduler "),
+            ("kube-controller-manager", "init phase control-plane controller-manager "),
+            ("etcd", "init phase etcd local "),
+        ] {
+            std::fs::remove_file(dir.path().join(format!("manifests/{gone}.yaml"))).unwrap();
+            assert!(
+                std::process::Command::new("sh").arg("-c").arg(format!("{sham}{change}")).status().unwrap().success()
+            );
+            let did = std::fs::read_to_string(dir.path().join("did")).unwrap();
+            assert!(did.starts_with(words) && did.lines().count() == 1, "{did}");
+            std::fs::remove_file(dir.path().join("did")).unwrap();
         }
     }
 }

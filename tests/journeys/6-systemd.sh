@@ -78,7 +78,7 @@ take amy --layout 1x4c12g || give_up "amy cannot book: $(cat "$home/refused")"
 ok "amy has a lab" wait_for 300 ready amy || give_up "amy has no lab: $(on amy 'kubectl get nodes' 2>&1)"
 exits 0 on amy 'kubectl create configmap mine --from-literal=mark=amy'
 lab=$(on_server "sed -n 's/^ *HostName *//p' ~amy/.ssh/lab_config | head -n 1")
-ok "its network is none of the server's: $lab" [ "${lab%.*}" != "${address%.*}" ]
+ok "its network is none of the server's: $lab" [ -n "$lab" -a "${lab%.*}" != "${address%.*}" ]
 exits 0 on amy 'echo $XDG_RUNTIME_DIR; loginctl list-sessions --no-legend'
 has '^/run/user/'; has amy
 plant() {

@@ -160,13 +160,15 @@ fn judge(lines: &mut [NodeStatus], store: &Store, state: &State) {
     let (all, records) = (store.was_reset(state), store.records());
     let answers = lines.iter().filter_map(|l| l.seen.answers).max();
     let told: Vec<String> = lines.iter().flat_map(|l| l.seen.nodes.clone()).collect();
-    for line in lines.iter_mut().filter(|l| l.reached && l.problem.is_none()) {
+    for line in lines.iter_mut() {
         let mut words = told.iter().map(|l| l.split_whitespace().collect::<Vec<_>>());
         if let Some(words) = words.find(|w| w.first() == Some(&line.node.as_str())) {
             line.version = words.get(1).map(|v| (*v).to_owned());
             line.ready = words.get(2).map(|r| *r == "True");
         }
-        line.state = line.standing(answers, all || records.contains_key(&line.node));
+        if line.reached && line.problem.is_none() {
+            line.state = line.standing(answers, all || records.contains_key(&line.node));
+        }
     }
 }
 

@@ -8,7 +8,13 @@ use crate::{
 pub struct Clerk {
     pub(super) desk: Desk,
     pub(super) client: reqwest::Client,
+    /// Before this no booking is moved off its server, and nobody is told that it cannot be.
+    moves_from: Epoch,
 }
+
+/// How long after a hub began its clerk moves nothing, seconds: agents report each 15 seconds, and until they have, all of them
+/// seem silent to a hub that was away for longer.
+const LISTENS: i64 = 30;
 
 /// What a tick did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,7 +30,13 @@ pub struct Ticked {
 impl Clerk {
     /// A clerk at a desk; `client` sends the webhooks and should follow no redirects.
     pub fn new(desk: Desk, client: reqwest::Client) -> Self {
-        Self { desk, client }
+        Self { desk, client, moves_from: Epoch(0) }
+    }
+
+    /// The same of a hub that begins to listen at `now`.
+    #[must_use]
+    pub fn of_hub_begun(self, now: Epoch) -> Self {
+        Self { moves_from: now + LISTENS, ..self }
     }
 
     /// Does all that is due at `now`; called each second or so, and once at the start, where it also catches up with
@@ -39,7 +51,8 @@ impl Clerk {
         for booking in self.desk.due(now).await? {
             count(&mut done.settled, &mut first, self.desk.settle(now, &booking).await);
         }
-        for booking in self.desk.stuck(now, None).await? {
+        let stuck = if now < self.moves_from { vec![] } else { self.desk.stuck(now, None).await? };
+        for booking in stuck {
             count(&mut done.moved, &mut first, self.desk.rehouse(now, &booking.id).await);
         }
         for waiting in self.desk.waitlist(now).await? {

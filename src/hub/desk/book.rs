@@ -282,7 +282,10 @@ async fn seek(
                 if problem.code == Code::BookConflict {
                     taken.push((ground, layout));
                 }
-                why = Some(problem);
+                // What is only taken can be waited for, whatever else is silent.
+                let kept =
+                    why.filter(|why: &Problem| why.code == Code::BookConflict && problem.code == Code::ServerSilent);
+                why = kept.or(Some(problem));
                 continue;
             }
         };

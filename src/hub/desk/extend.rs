@@ -98,8 +98,11 @@ impl<'a> Way<'a> {
         self.policy.shape(&ground.server, now, window)?;
         opens(ground, window, self.as_override)?;
         if !self.as_override {
-            // It would end the slot at its old end.
-            ground.server.is_told(now, before.window.ends)?;
+            ground.server.is_told(now, before.window.ends).map_err(|problem| {
+                let what =
+                    format!("the agent of server {} is silent, and would end it as it was booked", ground.server.id);
+                Problem::new(problem.code, what).hint("Extend it once the server is heard again.")
+            })?;
         }
         let more = Window { starts: before.busy_until, ends: busy.ends };
         if let Some(first) = self.waits.iter().find(|wait| wait.overlaps(more)) {

@@ -100,7 +100,8 @@ impl Desk {
                 return Err(Problem::new(Code::BookState, format!("the offer of {id} lapsed")));
             }
             if let Some(server) = &offer.server {
-                tx.lock_server(server).await?;
+                // It may have become silent since it was offered: its agent knows nothing of what is only offered.
+                tx.lock_server(server).await?.is_told(now, offer.window.starts)?;
             }
             tx.lock_person(&offer.person).await?;
             let policy = tx.course(&offer.course).await?.policy;

@@ -29,7 +29,18 @@ impl Route {
         let words: Vec<_> = line.split_whitespace().collect();
         let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok().map(u32::from_be);
         let (network, gateway, mask) = (number(1)?, number(2)?, number(7)?);
-        (mask != 0).then(|| Self { network, mask, device: words[0].to_owned(), is_own: gateway == 0 })
+        // What is refused or dropped has no device.
+        (mask != 0 && words[0] != "*").then(|| Self {
+            network,
+            mask,
+            device: words[0].to_owned(),
+            is_own: gateway == 0,
+        })
+    }
+
+    /// Whether others near this computer may be there: what is wider is a tunnel's, of which it uses little.
+    fn is_near(&self) -> bool {
+        self.is_own && self.mask.count_ones() >= 16
     }
 
     fn has_some_of(&self, network: Ipv4Addr, mask: u32) -> bool {
@@ -42,11 +53,13 @@ impl Route {
     }
 }
 
-/// The bridge's address for a new engine, as `10.115.0.1/24`: where nothing else is, else where this computer itself is not.
+/// The bridge's address for a new engine, as `10.115.0.1/24`: where nothing else is, else where this computer itself is not,
+/// else where nobody near it is.
 pub(super) fn bridge_address(routes: &[Route]) -> String {
-    let apart = |base: &&[u8; 2]| !routes.iter().any(|route| route.meets(**base));
-    let not_in = |base: &&[u8; 2]| !routes.iter().any(|route| route.is_own && route.meets(**base));
-    let found = BASES.iter().find(apart).or_else(|| BASES.iter().find(not_in));
+    let without = |counts: fn(&Route) -> bool| {
+        BASES.iter().find(|base| !routes.iter().any(|route| counts(route) && route.meets(**base)))
+    };
+    let found = without(|_| true).or_else(|| without(|route| route.is_own)).or_else(|| without(Route::is_near));
     let [a, b] = found.copied().unwrap_or(BASES[0]);
     format!("{a}.{b}.0.1/24")
 }
@@ -56,7 +69,7 @@ pub(super) fn bridge_address(routes: &[Route]) -> String {
 pub(super) fn is_apart(network: &str, routes: &[Route]) -> Result<(), Problem> {
     let first = network.split('/').next().and_then(|ip| ip.parse::<Ipv4Addr>().ok()).map(|ip| ip.octets());
     let Some([a, b, ..]) = first else { return Ok(()) };
-    let Some(own) = routes.iter().find(|route| route.is_own && route.meets([a, b])) else { return Ok(()) };
+    let Some(own) = routes.iter().find(|route| route.is_near() && route.meets([a, b])) else { return Ok(()) };
     let what = format!(
         "the private engine's machines are in {network}, and this computer is in {}/{} itself, by {}",
         Ipv4Addr::from(own.network),
@@ -74,7 +87,8 @@ mod tests {
     const TABLE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
         eth0\t00000000\t0100730A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
         eth0\t0000730A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
-        tun0\t00001AAC\t0100080A\t0003\t0\t0\t0\t0000FEFF\t0\t0\t0\n";
+        tun0\t00001AAC\t0100080A\t0003\t0\t0\t0\t0000FEFF\t0\t0\t0\n\
+        *\t0000000A\t00000000\t0201\t0\t0\t0\t000000FF\t0\t0\t0\n";
 
     fn routes(text: &str) -> Vec<Route> {
         text.lines().filter_map(Route::parse).collect()
@@ -115,5 +129,7 @@ mod tests {
         is_apart("10.116.0.0/24", &routes(TABLE)).unwrap();
         is_apart("172.27.0.0/24", &routes(TABLE)).unwrap();
         is_apart("fd42::/64", &routes(TABLE)).unwrap();
+        // As a tunnel has it: the machines' numbers are none that this computer uses.
+        is_apart("10.115.0.0/24", &[own([10, 0, 0, 0], 8)]).unwrap();
     }
 }

@@ -185,7 +185,9 @@ pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     let clerk = clerk(&desk);
     assert_eq!(clerk.settle(at(61)).await.unwrap().moved, 0, "there is no other server");
     server(&desk, "two", Mode::Exclusive, 8, 32).await;
-    assert_eq!(clerk.settle(at(62)).await.unwrap().moved, 1);
+    let begun = clerk.clone().of_hub_begun(at(62));
+    assert_eq!(begun.settle(at(62) + 29).await.unwrap().moved, 0, "it has heard nobody yet");
+    assert_eq!(begun.settle(at(62) + 30).await.unwrap().moved, 1);
     let moved = desk.booking(&who("bob"), NOW, &next.id).await.unwrap();
     assert_eq!((moved.server.unwrap().to_string(), moved.state), ("two".into(), State::Booked));
     let events = desk.events(&who("bob"), NOW, 0, 1000).await.unwrap();
@@ -401,7 +403,17 @@ pub async fn what_begins_soon_is_not_sold_on_a_silent_server(desk: Desk) {
     let sure = desk.book(&tea, at(3), None, &known).await.unwrap();
     desk.cancel(&tea, at(3), None, &sure.id, &Edit { reason: Some("no".into()), ..Edit::default() }).await.unwrap();
     acknowledge(&desk, 4).await;
-    assert_eq!(desk.book(&who("cem"), at(4), None, &soon).await.unwrap().state, State::Booked);
+    let cems = desk.book(&who("cem"), at(4), None, &soon).await.unwrap();
+    // What is only offered is in no plan: a yes that comes when the server is silent would open nothing.
+    let waits = desk.wait(&who("dan"), at(4), None, &soon).await.unwrap();
+    desk.cancel(&who("cem"), at(5), None, &cems.id, &Edit::default()).await.unwrap();
+    acknowledge(&desk, 5).await;
+    clerk(&desk).settle(at(5)).await.unwrap();
+    assert_eq!(desk.booking(&tea, at(5), &waits.id).await.unwrap().state, State::Offered);
+    let yes = async |now| desk.accept(&who("dan"), now, None, &waits.id).await;
+    assert_eq!(yes(at(8)).await.unwrap_err().code, Code::ServerSilent);
+    acknowledge(&desk, 9).await;
+    assert_eq!(yes(at(9)).await.unwrap().state, State::Booked);
     healthy(&desk).await;
 }
 

@@ -78,7 +78,7 @@ fn admin_link_command(args: &ServeArgs) -> String {
 async fn run(serving: Serving, state: AppState, stop: CancellationToken) {
     // No redirects: a webhook goes where it was told, or nowhere.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
-    let clerk = Clerk::new(state.desk.clone(), client);
+    let clerk = Clerk::new(state.desk.clone(), client).of_hub_begun(state.now());
     let rounds = tokio::spawn(settle(clerk.clone(), state.clone(), stop.clone()));
     let hooks = tokio::spawn(send_hooks(clerk, state.clone(), stop.clone()));
     serve_http(serving, state, stop).await;

@@ -146,7 +146,14 @@ impl Agent {
                         self.found_open.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, problem.to_string());
                     }
-                    _ => drop(self.found_open.remove(&booking)),
+                    Ok(Ok(())) => {
+                        self.found_open.remove(&booking);
+                        self.troubles.remove(&booking);
+                    }
+                    Err(ended) => {
+                        self.found_open.insert(booking.clone(), boot + REVIVE_AGAIN);
+                        self.trouble(&booking, format!("starting the lab again ended by itself: {ended}"));
+                    }
                 }
             }
         }

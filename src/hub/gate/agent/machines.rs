@@ -159,10 +159,22 @@ impl Machines {
             Err(problem) => Err(problem),
         };
         let Err(second) = again else { return Ok(None) };
+        if self.runs(lab).await? { Ok(Some(second)) } else { Err(first) }
+    }
+
+    /// Whether all machines of a lab run and can be logged in to.
+    async fn runs(&self, lab: &LabName) -> Result<bool, Problem> {
         let up = |m: &Machine| m.state == State::Running && !m.host_keys.is_empty();
-        let runs =
-            self.machines(lab).await?.is_some_and(|(_, machines)| !machines.is_empty() && machines.iter().all(up));
-        if runs { Ok(Some(second)) } else { Err(first) }
+        Ok(self.machines(lab).await?.is_some_and(|(_, machines)| !machines.is_empty() && machines.iter().all(up)))
+    }
+
+    /// Hands a lab that is up to the slot's holder, with what is wrong with it.
+    async fn give(&self, slot: &Slot, lab: &LabName, trouble: Option<&Problem>) -> Result<(), Problem> {
+        let (ground, machines) = self.machines(lab).await?.ok_or_else(|| {
+            Problem::new(Code::GateHandOver, format!("the lab of {} is gone as soon as it is up", slot.account))
+        })?;
+        way(&ground, &machines).await?.keep(&self.ways, &slot.account)?;
+        self.labs.hand(slot, lab, &machines, trouble).await
     }
 
     /// Whether the slot's holder ever had the lab that is there.
@@ -340,17 +352,27 @@ impl HandOver for Machines {
         // A run that a killed agent began is ended; what it has done is not done again.
         drop(self.labs.alone(&lab).await?);
         let trouble = self.bring_up(slot, &lab, layout).await?;
-        let (ground, machines) = self.machines(&lab).await?.ok_or_else(|| {
-            Problem::new(Code::GateHandOver, format!("the lab of {} is gone as soon as it is up", slot.account))
-        })?;
-        way(&ground, &machines).await?.keep(&self.ways, &slot.account)?;
-        self.labs.hand(slot, &lab, &machines, trouble.as_ref()).await
+        self.give(slot, &lab, trouble.as_ref()).await
     }
 
     async fn revive(&self, slot: &Slot) -> Result<(), Problem> {
-        let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
-        // What runs is its holder's, in whatever state.
-        if machines.iter().any(|m| m.state == State::Stopped) { self.arm(slot).await } else { Ok(()) }
+        let Some(layout) = &slot.layout else { return Ok(()) };
+        let lab = lab_of(&slot.account)?;
+        let Some((ground, machines)) = self.machines(&lab).await? else { return Ok(()) };
+        // What runs is its holder's, in whatever state; a try before this one may have opened no way to it.
+        if machines.iter().all(|m| m.state != State::Stopped) {
+            let whole = !machines.is_empty() && machines.iter().all(|m| m.address.is_some());
+            return if whole { way(&ground, &machines).await?.keep(&self.ways, &slot.account) } else { Ok(()) };
+        }
+        drop(self.labs.alone(&lab).await?);
+        // Its holder is in the midst of it: nothing goes back to a snapshot, and who wishes a fresh lab means the next slot.
+        let trouble = match self.labs.up(&lab, layout).await {
+            // Without an engine nothing more can be asked.
+            Err(problem) if problem.code == Code::EngineHangs => return Err(problem),
+            Err(problem) if !self.runs(&lab).await.unwrap_or(false) => return Err(problem),
+            ended => ended.err(),
+        };
+        self.give(slot, &lab, trouble.as_ref()).await
     }
 
     async fn retire(&self, account: &str) -> Result<(), Problem> {

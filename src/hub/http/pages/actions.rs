@@ -79,7 +79,7 @@ async fn refused(state: &AppState, visit: &Visit, mut form: WishForm, refusal: R
     }
     form.once = super::wish::once();
     let instead = refusal.alternatives.iter().map(|free| instead(free, visit)).collect();
-    let wait = code == Code::BookConflict && form.act != "wait";
+    let wait = matches!(code, Code::BookConflict | Code::ServerSilent) && form.act != "wait";
     let status = Refused::from(refusal.problem.clone()).status();
     let values = RefusedWish {
         trouble: Trouble::new(&refusal.problem, status.as_u16(), &visit.civil),

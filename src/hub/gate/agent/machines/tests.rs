@@ -396,6 +396,25 @@ async fn what_a_restart_of_the_server_stopped_is_started_and_what_runs_is_left_a
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
 }
 
+#[tokio::test]
+async fn nobody_in_the_midst_of_a_slot_loses_a_lab_by_a_restart() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let two = slot("2x4c8g");
+    machines.arm(&two).await.unwrap();
+    shelf.did();
+    let restart = || shelf.machines.lock().unwrap().values_mut().for_each(|state| *state = State::Stopped);
+    // It goes back to no snapshot, and is not made anew for who wishes that for the next slot.
+    restart();
+    (*shelf.broken.lock().unwrap(), *shelf.unwanted.lock().unwrap()) = (1, true);
+    machines.revive(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1 although broken, and 0 to come"]);
+    restart();
+    machines.revive(&two).await.unwrap();
+    assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
+    assert!(*shelf.unwanted.lock().unwrap(), "the wish stays");
+}
+
 #[test]
 fn every_account_has_a_lab_of_its_own() {
     assert_eq!(lab_of("kct-a").unwrap().as_str(), "gate-kct-a");
