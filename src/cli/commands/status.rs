@@ -49,6 +49,23 @@ struct Seen {
 }
 
 impl NodeStatus {
+    /// A node before anybody looked.
+    fn unseen(node: NodeId, host: String) -> Self {
+        Self {
+            node,
+            host,
+            state: "not running",
+            reached: false,
+            ready: None,
+            version: None,
+            proxy_mode: None,
+            machine: None,
+            problem: None,
+            hints: vec![],
+            seen: Seen::default(),
+        }
+    }
+
     /// The state of a node that was reached. `answers` says whether an API server told of the lab's nodes, `was_reset`
     /// whether the host was known once and is clean if it carries no lab.
     fn standing(&self, answers: Option<bool>, was_reset: bool) -> &'static str {
@@ -179,19 +196,8 @@ async fn look(
     target: Option<&(NodeId, SshTarget)>,
     password: &SudoPassword,
 ) -> (NodeStatus, Vec<Problem>) {
-    let mut line = NodeStatus {
-        node: node.clone(),
-        host: target.map_or_else(|| "no machine".to_owned(), |(_, t)| t.name()),
-        state: "not running",
-        reached: false,
-        ready: None,
-        version: None,
-        proxy_mode: None,
-        machine: None,
-        problem: None,
-        hints: vec![],
-        seen: Seen::default(),
-    };
+    let host = target.map_or_else(|| "no machine".to_owned(), |(_, t)| t.name());
+    let mut line = NodeStatus::unseen(node.clone(), host);
     let Some(target) = target else {
         let problem = asleep(lab, node);
         line.problem = Some(problem.what.clone());
@@ -319,19 +325,8 @@ mod tests {
     use crate::profile;
 
     fn line(node: &str, facts: &str, said: &str) -> NodeStatus {
-        let mut line = NodeStatus {
-            node: node.parse().unwrap(),
-            host: "root@192.0.2.1".into(),
-            state: "unreachable",
-            reached: true,
-            ready: None,
-            version: None,
-            proxy_mode: None,
-            machine: None,
-            problem: None,
-            hints: vec![],
-            seen: Seen::default(),
-        };
+        let unseen = NodeStatus::unseen(node.parse().unwrap(), "root@192.0.2.1".into());
+        let mut line = NodeStatus { state: "unreachable", reached: true, ..unseen };
         see(&mut line, &Facts::parse(facts), said);
         line
     }

@@ -344,15 +344,14 @@ fn assign(lab: &Lab, hosts: Vec<HostEntry>) -> Result<Where, Problems> {
     let assigned = inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts);
     // Another layout is no way out where none that is shipped has so many nodes.
     let fits_none = lab.layout().is_shipped() && Layout::SHIPPED.iter().all(|layout| layout.nodes as usize != given);
-    let own = |problem: Problem| {
-        match problem.code {
-        Code::HostCount if fits_none => problem.hint(format!(
-            "No shipped layout has {given} nodes. Write a profile of your own: kubecamp profile show {} > my.yaml, change \
-             layout and nodes there, and give it with --profile my.yaml.",
-            lab.layout()
-        )),
+    let own_profile = format!(
+        "No shipped layout has {given} nodes. Write a profile of your own: kubecamp profile show {} > my.yaml, change \
+         layout and nodes there, and give it with --profile my.yaml.",
+        lab.layout()
+    );
+    let own = |problem: Problem| match problem.code {
+        Code::HostCount if fits_none => problem.hint(own_profile.as_str()),
         _ => problem,
-    }
     };
     assigned.map_err(|problems| problems.into_vec().into_iter().map(own).collect::<Vec<_>>().into())
 }

@@ -48,8 +48,8 @@ fn moved(note: &str) -> Option<String> {
     })?;
     let before = &note[..at];
     // The shortest reason that the hub could have written: what stands before it is of an earlier move, or of a person.
-    let begins = before.rmatch_indices(JOINED).map(|(i, _)| i + JOINED.len()).chain([0]);
-    let reason = begins.filter_map(|i| Some((i, chinese(&before[i..])?))).next();
+    let mut begins = before.rmatch_indices(JOINED).map(|(i, _)| i + JOINED.len()).chain([0]);
+    let reason = begins.find_map(|i| Some((i, chinese(&before[i..])?)));
     let (earlier, why) = match reason {
         Some((0, why)) => (String::new(), why),
         Some((i, why)) => (joined(&before[..i - JOINED.len()]), why),

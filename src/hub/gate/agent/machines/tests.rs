@@ -34,6 +34,10 @@ impl Default for Folder {
 }
 
 impl Shelf {
+    /// The server restarts: no machine runs.
+    fn restart(&self) {
+        self.machines.lock().unwrap().values_mut().for_each(|state| *state = State::Stopped);
+    }
     fn say(&self, what: String) {
         self.did.lock().unwrap().push(what);
     }
@@ -391,7 +395,7 @@ async fn what_a_restart_of_the_server_stopped_is_started_and_what_runs_is_left_a
     shelf.did();
     machines.revive(&two).await.unwrap();
     assert_eq!(shelf.did(), Vec::<String>::new());
-    shelf.machines.lock().unwrap().values_mut().for_each(|state| *state = State::Stopped);
+    shelf.restart();
     machines.revive(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
 }
@@ -403,13 +407,12 @@ async fn nobody_in_the_midst_of_a_slot_loses_a_lab_by_a_restart() {
     let two = slot("2x4c8g");
     machines.arm(&two).await.unwrap();
     shelf.did();
-    let restart = || shelf.machines.lock().unwrap().values_mut().for_each(|state| *state = State::Stopped);
     // It goes back to no snapshot, and is not made anew for who wishes that for the next slot.
-    restart();
+    shelf.restart();
     (*shelf.broken.lock().unwrap(), *shelf.unwanted.lock().unwrap()) = (1, true);
     machines.revive(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1 although broken, and 0 to come"]);
-    restart();
+    shelf.restart();
     machines.revive(&two).await.unwrap();
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
     assert!(*shelf.unwanted.lock().unwrap(), "the wish stays");
