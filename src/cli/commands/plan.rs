@@ -19,6 +19,7 @@ use crate::{
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args.up)?;
+    request.verify_bundle(cx).await?;
     if request.is_local() {
         request.find_packages(cx).await?;
     } else {

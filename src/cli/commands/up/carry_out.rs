@@ -16,6 +16,7 @@ use crate::{
 /// `kubecamp up`.
 pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args)?;
+    request.verify_bundle(cx).await?;
     if request.is_local() {
         request.find_packages(cx).await?;
         agree_to_packages(cx, &request.packages).await?;
