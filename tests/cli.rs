@@ -132,6 +132,11 @@ fn a_plan_says_that_it_assumes_new_machines() {
     let assumed = |on: &str| steps.iter().filter(|s| s["on"] == on).map(|s| s["assumed"].clone()).collect::<Vec<_>>();
     assert!(!assumed("cp").is_empty() && assumed("cp").iter().all(|a| a == true), "{}", ended.out);
     assert!(assumed("here").iter().all(|a| a == false), "{}", ended.out);
+    // A prepared image may have brought what a step would bring: that is known once the machine is made.
+    let waits = |step: &serde_json::Value| step["depends_on"].as_array().unwrap().iter().any(|on| on == "here/make");
+    assert!(steps.iter().all(|step| waits(step) == (step["on"] == "cp")), "{}", ended.out);
+    assert!(steps.iter().any(|step| step["on"] == "here" && step["step"] == "make"), "{}", ended.out);
+    assert!(!ended.err.contains("machine engine start"), "it would show no machine of this lab: {}", ended.err);
 }
 
 /// What the doctor finds depends on the computer; that each finding is whole and the exit code fits does not.

@@ -94,6 +94,11 @@ impl Request {
         self.place == Where::Local
     }
 
+    /// Whether there is no such lab, so that nothing can have machines for it.
+    pub(in crate::cli::commands) fn is_new(&self) -> bool {
+        self.known.is_none() && !self.args.take_over
+    }
+
     /// Whether its machines are in kubecamp's own engine, so that nobody but kubecamp reaches their addresses.
     pub(super) fn is_private(&self) -> bool {
         matches!(self.engine, Some(EngineAt::Private(_)))
