@@ -128,7 +128,7 @@ pub fn host_spec(bytes: &[u8]) {
     }
 }
 
-/// A run log, perhaps cut off.
+/// A run log, perhaps with lines cut off.
 pub fn journal(bytes: &[u8]) {
     let events = parse_journal(&text(bytes));
     let _ = (kubecamp::render::phase_times(&events), kubecamp::render::summary_text(&events, true));

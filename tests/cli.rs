@@ -132,6 +132,11 @@ fn a_plan_says_that_it_assumes_new_machines() {
     let assumed = |on: &str| steps.iter().filter(|s| s["on"] == on).map(|s| s["assumed"].clone()).collect::<Vec<_>>();
     assert!(!assumed("cp").is_empty() && assumed("cp").iter().all(|a| a == true), "{}", ended.out);
     assert!(assumed("here").iter().all(|a| a == false), "{}", ended.out);
+    // A prepared image may have brought what a step would bring: that is known once the machine is made.
+    let waits = |step: &serde_json::Value| step["depends_on"].as_array().unwrap().iter().any(|on| on == "here/make");
+    assert!(steps.iter().all(|step| waits(step) == (step["on"] == "cp")), "{}", ended.out);
+    assert!(steps.iter().any(|step| step["on"] == "here" && step["step"] == "make"), "{}", ended.out);
+    assert!(!ended.err.contains("machine engine start"), "it would show no machine of this lab: {}", ended.err);
 }
 
 /// What the doctor finds depends on the computer; that each finding is whole and the exit code fits does not.
@@ -235,30 +240,51 @@ fn every_unreachable_host_is_named_and_no_lab_is_left() {
 #[test]
 fn a_wrong_bundle_is_refused_before_anything_else() {
     let home = Home::new();
-    let whole = fs::read(home.bundle(VERSION, Arch::Amd64)).unwrap();
-    let mut flipped = whole.clone();
-    let at = flipped.len() - 1500;
-    flipped[at] ^= 1;
+    let (native, other) =
+        if cfg!(target_arch = "aarch64") { (Arch::Arm64, Arch::Amd64) } else { (Arch::Amd64, Arch::Arm64) };
+    let whole = fs::read(home.bundle(VERSION, native)).unwrap();
+    let kubelet = place_of(&whole, "bin/kubelet.zst");
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let altered = home.file("altered", &flipped(kubelet.start + kubelet.len() / 2));
     for (file, code) in [
         (home.file("garbage", &[b'x'; 5000]), "KC-BUNDLE-FORMAT"),
         (home.file("cut", &whole[..whole.len() / 2]), "KC-BUNDLE-BROKEN"),
-        (home.file("flipped", &flipped), "KC-BUNDLE-BROKEN"),
-        (home.bundle("v1.35.4", Arch::Amd64), "KC-BUNDLE-VERSION"),
+        (home.file("padding", &flipped(kubelet.end)), "KC-BUNDLE-BROKEN"),
+        (altered.clone(), "KC-BUNDLE-BROKEN"),
+        (home.bundle("v1.35.4", native), "KC-BUNDLE-VERSION"),
         (home.file("empty", b""), "KC-BUNDLE-BROKEN"),
     ] {
         for command in ["up", "plan"] {
-            let ended = home.refuses(&[&[command, "--bundle", &file], UNREACHABLE].concat(), 5, &[code]);
-            assert!(!ended.err.contains("KC-HOST"), "{}", ended.err);
+            for place in [UNREACHABLE, &["--local", "--allow-undersized"]] {
+                let ended = home.refuses(&[&[command, "--bundle", &file], place].concat(), 5, &[code]);
+                assert!(!ended.err.contains("KC-HOST") && !home.lab("lab").exists(), "{}", ended.err);
+            }
         }
     }
-    let foreign = home.bundle(VERSION, if cfg!(target_arch = "aarch64") { Arch::Amd64 } else { Arch::Arm64 });
+    let verified = home.0.path().join("cache/bundles/verified");
+    assert!(!verified.exists(), "nothing wrong is remembered as whole");
+    let foreign = home.bundle(VERSION, other);
     for command in ["up", "plan"] {
         home.refuses(&[command, "--local", "--allow-undersized", "--bundle", &foreign], 5, &["KC-BUNDLE-ARCH"]);
         // Hosts may have another CPU than this computer: only they can tell.
         home.refuses(&[&[command, "--bundle", &foreign], UNREACHABLE].concat(), 4, &["KC-HOST-UNREACHABLE"]);
     }
+    assert_eq!(fs::read_dir(verified).unwrap().count(), 1, "what was read through is not read again");
     home.refuses(&["bundle", "inspect", "/nope"], 5, &["there is no bundle /nope"]);
-    home.refuses(&["bundle", "verify", &home.file("flipped", &flipped)], 5, &["KC-BUNDLE-BROKEN"]);
+    home.refuses(&["bundle", "verify", &altered], 5, &["KC-BUNDLE-BROKEN", "the stored bytes of `kubelet`"]);
+}
+
+/// Where the content of a bundle's member is, as its tar header says.
+fn place_of(bundle: &[u8], member: &str) -> std::ops::Range<usize> {
+    let mut archive = tar::Archive::new(bundle);
+    let mut entries = archive.entries().unwrap().map(Result::unwrap);
+    let entry = entries.find(|entry| *entry.path_bytes() == *member.as_bytes()).unwrap();
+    let begin = entry.raw_file_position() as usize;
+    begin..begin + entry.size() as usize
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl BuildRequest {
 /// Where the parts of a bundle should come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Upstream where it answers within seconds, else modules.
+    /// Upstream where each of its sites answers within seconds, else modules.
     Auto,
     /// The projects' release sites and registries.
     Upstream,
@@ -102,10 +102,10 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     Ok(Built { path: out, made: true })
 }
 
-/// Whether the release site, or its mirror, answers for the versions of `request` within seconds.
-pub async fn upstream_answers(request: &BuildRequest) -> Result<bool, Problem> {
+/// Which release sites and registries do not answer for the versions of `request` within seconds, nor their mirrors.
+pub async fn silent_sites(request: &BuildRequest) -> Result<Vec<String>, Problem> {
     let versions = Versions::of(&request.kubernetes)?;
-    Ok(upstream::answers(&upstream_job(request, versions, &request.cache.root().join("build"))).await)
+    Ok(upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await)
 }
 
 /// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.
@@ -114,7 +114,8 @@ pub async fn upstream_answers(request: &BuildRequest) -> Result<bool, Problem> {
 /// `KC-BUNDLE-TOOLS` when Go is missing too, which is no package.
 pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Problem> {
     let versions = Versions::of(&request.kubernetes)?;
-    if !from_modules(request, &upstream_job(request, versions, &request.cache.root().join("build"))).await {
+    let fetch = upstream_job(request, versions, &request.cache.root().join("build"));
+    if in_the_way(request, &fetch).await.is_some_and(|sites| sites.is_empty()) {
         return Ok(vec![]);
     }
     modules::check_go(request.arch)?;
@@ -195,11 +196,13 @@ async fn choose(
     report: &dyn Report,
 ) -> Result<Recipe, Problem> {
     let fetch = upstream_job(request, versions.clone(), scratch);
-    if !from_modules(request, &fetch).await {
-        return Ok(Recipe::Upstream(fetch));
-    }
-    if request.source == Source::Auto && request.replace.is_empty() {
-        report.note(&NodeId::here(), "the release site does not answer: building from Go modules");
+    match in_the_way(request, &fetch).await {
+        Some(sites) if sites.is_empty() => return Ok(Recipe::Upstream(fetch)),
+        Some(sites) => {
+            let text = format!("no answer within seconds from {}: building from Go modules", sites.join(", "));
+            report.note(&NodeId::here(), &text);
+        }
+        None => {}
     }
     let replace = request.replace.iter().map(|(module, folder)| Ok((module.clone(), absolute(folder)?)));
     let replace = replace.collect::<Result<_, Problem>>()?;
@@ -218,13 +221,14 @@ fn upstream_job(request: &BuildRequest, versions: Versions, scratch: &Path) -> u
     }
 }
 
-async fn from_modules(request: &BuildRequest, fetch: &upstream::Job) -> bool {
-    !request.replace.is_empty()
-        || match request.source {
-            Source::Modules => true,
-            Source::Upstream => false,
-            Source::Auto => !upstream::answers(fetch).await,
-        }
+/// The sites that keep the parts from being fetched; `None` where they are to be built in any case.
+async fn in_the_way(request: &BuildRequest, fetch: &upstream::Job) -> Option<Vec<String>> {
+    match request.source {
+        _ if !request.replace.is_empty() => None,
+        Source::Modules => None,
+        Source::Upstream => Some(vec![]),
+        Source::Auto => Some(upstream::silent(fetch).await),
+    }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
@@ -311,8 +315,63 @@ async fn pack(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
-    use crate::core::Quiet;
+    use crate::{
+        bundle::{DEFAULT_KUBERNETES, upstream::fake::Fake},
+        core::{EventKind, Quiet},
+    };
+
+    /// Keeps the notes.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Report for Notes {
+        fn event(&self, kind: EventKind) {
+            if let EventKind::Note { text, .. } = kind {
+                self.0.lock().unwrap().push(text);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_site_that_does_not_answer_is_enough_for_modules() {
+        let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+        let versions = Versions::of(DEFAULT_KUBERNETES).unwrap();
+        fake.publish(&versions, Arch::Amd64);
+        let request = |source, mirrors| BuildRequest {
+            kubernetes: DEFAULT_KUBERNETES.to_owned(),
+            arch: Arch::Amd64,
+            source,
+            replace: vec![],
+            out: None,
+            cache: Cache::new(folder.path()),
+            mirrors,
+        };
+        let notes = Notes::default();
+        let chosen = choose(&request(Source::Auto, fake.mirrors()), versions.clone(), folder.path(), &notes).await;
+        assert!(matches!(chosen.unwrap(), Recipe::Upstream(_)));
+        for site in ["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"] {
+            let mut mirrors = fake.mirrors();
+            let nobody = "http://127.0.0.1:1/none".to_owned();
+            match site {
+                "dl.k8s.io" | "github.com" => mirrors.sites.insert(format!("https://{site}"), nobody),
+                _ => mirrors.registries.insert(site.to_owned(), nobody),
+            };
+            let auto = request(Source::Auto, mirrors.clone());
+            let chosen = choose(&auto, versions.clone(), folder.path(), &notes).await.unwrap();
+            assert!(matches!(chosen, Recipe::Modules(_)), "{site}");
+            let told = notes.0.lock().unwrap().pop().unwrap();
+            assert!(told.starts_with(&format!("no answer within seconds from {site}: ")), "{told}");
+            // Who asks for upstream gets upstream, or hears what failed.
+            let asked = request(Source::Upstream, mirrors);
+            let chosen = choose(&asked, versions.clone(), folder.path(), &notes).await.unwrap();
+            assert!(matches!(chosen, Recipe::Upstream(_)), "{site}");
+        }
+        assert!(notes.0.lock().unwrap().is_empty());
+        assert!(Code::Download.hint().contains("kubecamp bundle build --source modules"));
+    }
 
     #[tokio::test]
     async fn who_gives_up_waiting_for_another_build_leaves_the_turn_to_the_next() {

@@ -146,7 +146,7 @@ codes! {
     BundleBuild = "KC-BUNDLE-BUILD", Bundle, "A part of the bundle could not be built.", "Read the tool's output above; finished parts are kept.";
     BundleTools = "KC-BUNDLE-TOOLS", Bundle, "Building from Go modules needs tools that are missing.", "Install Go, a C compiler and mmdebstrap, or build from upstream.";
     BundleUnknown = "KC-BUNDLE-UNKNOWN", Bundle, "No recipe is known for this Kubernetes version.", "Choose a release of v1.34 to v1.37, as v1.36.3.";
-    Download = "KC-DOWNLOAD", Bundle, "A download failed.", "Run the command again; it continues where it stopped. Slow link: set mirrors in config.yaml.";
+    Download = "KC-DOWNLOAD", Bundle, "A download failed.", "Run the command again; it continues where it stopped. Slow link: set mirrors in config.yaml. A site out of reach: kubecamp bundle build --source modules.";
     DownloadDigest = "KC-DOWNLOAD-DIGEST", Bundle, "A download does not have the expected checksum.", "The mirror may be stale or hostile; try another.";
     // Machine
     EngineHangs = "KC-ENGINE-HANGS", Machine, "The private machine engine began to start, and did not come to an end.", "See the log named; what hangs there, as a disk that does not answer, must be mended first.";

@@ -26,6 +26,8 @@ pub struct Journal {
 struct State {
     seq: u64,
     file: Option<File>,
+    /// Whether the last line may have come to the file in part, as on a full disk.
+    torn: bool,
     secrets: Vec<Secret>,
     /// The failures told so far: one that ends a lane comes back as one that ends the run.
     told: Vec<(Code, Option<NodeId>, String)>,
@@ -50,7 +52,7 @@ impl Journal {
     }
 
     fn with(run: RunId, file: Option<File>, listeners: Vec<Listener>) -> Self {
-        let state = Mutex::new(State { seq: 0, file, secrets: vec![], told: vec![] });
+        let state = Mutex::new(State { seq: 0, file, torn: false, secrets: vec![], told: vec![] });
         Self { run, path: None, state, listeners, began: Instant::now() }
     }
 
@@ -119,7 +121,8 @@ impl Journal {
 
 impl Report for Journal {
     fn event(&self, mut kind: EventKind) {
-        let Ok(mut state) = self.state.lock() else { return };
+        let Ok(mut held) = self.state.lock() else { return };
+        let state = &mut *held;
         redact(&mut kind, &state.secrets);
         if let EventKind::Failure { problem } = &kind {
             state.told.push(key(problem));
@@ -131,8 +134,11 @@ impl Report for Journal {
             && let (Some(file), Ok(mut line)) = (&mut state.file, serde_json::to_vec(&event))
         {
             line.push(b'\n');
+            if state.torn {
+                line.insert(0, b'\n');
+            }
             // A full disk must not stop a run that works on hosts; the screen still tells everything.
-            let _ = file.write_all(&line);
+            state.torn = file.write_all(&line).is_err();
             if matches!(
                 event.kind,
                 EventKind::StepStarted { .. } | EventKind::StepEnded { .. } | EventKind::RunEnded { .. }
@@ -182,16 +188,17 @@ fn new_run_id() -> RunId {
     ))
 }
 
-/// Reads a journal back; a last line cut off by a crash is left out.
+/// Reads a journal back; lines cut off by a crash or a full disk are left out.
 pub fn read_journal(path: &Path) -> Result<Vec<Event>, Problem> {
-    let text = fs::read_to_string(path)
+    let bytes = fs::read(path)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read the run log {}", path.display())).because(e))?;
-    Ok(parse_journal(&text))
+    // A line may be cut off within a letter.
+    Ok(parse_journal(&String::from_utf8_lossy(&bytes)))
 }
 
-/// The events of a journal's text, up to the first line that is none.
+/// The events of a journal's text without the lines that are none.
 pub fn parse_journal(text: &str) -> Vec<Event> {
-    text.lines().map_while(|l| serde_json::from_str(l).ok()).collect()
+    text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
 }
 
 #[cfg(test)]
@@ -222,6 +229,27 @@ mod tests {
             assert!(!now.is_beside(none), "{none}");
         }
         assert!(!Journal::unkept(vec![]).is_beside(earlier.run().as_str()));
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_off_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path(), vec![]).unwrap();
+        let (path, on) = (journal.path().unwrap().to_owned(), NodeId::here());
+        journal.note(&on, "one");
+        // What a write leaves that fails in its midst, and one that fails; then there is room again.
+        let whole = journal.state.lock().unwrap().file.replace(File::open(&path).unwrap());
+        File::options().append(true).open(&path).unwrap().write_all(b"{\"run\":\"\xc3").unwrap();
+        journal.note(&on, "two");
+        journal.state.lock().unwrap().file = whole;
+        journal.note(&on, "three");
+        journal.note(&on, "four");
+        let events = read_journal(&path).unwrap();
+        assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 3, 4]);
+        // As a crash leaves its last line.
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        assert_eq!(read_journal(&path).unwrap().len(), 2);
     }
 
     #[test]

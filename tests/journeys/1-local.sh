@@ -74,6 +74,7 @@ exec 9>&-
 say "reset, proven clean"
 exits 0 kc reset --yes --plain
 has 'proven to be'
+has '^PHASE  *AT  *TOOK'
 exits 0 kc reset --yes --plain
 has 'done in .*: 0 steps changed something'
 

@@ -5,7 +5,7 @@ RATE=0
 . "$(dirname "$0")/camp.sh"
 tools=$root/target/api-tools
 SCHEMATHESIS=schemathesis==4.32.5
-[ -x "$tools/bin/st" ] || { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --disable-pip-version-check "$SCHEMATHESIS"; }
+[ -x "$tools/bin/st" ] || { python3 -m venv "$tools" && fetched "$SCHEMATHESIS" "$tools/bin/pip" install --quiet --disable-pip-version-check "$SCHEMATHESIS"; }
 half=$(( $(date +%s) / 1800 * 1800 ))
 as amy book new "$(date -u -d "@$((half + 86400))" +%FT%TZ)" --for 1h --server one >/dev/null
 # What the document allows, the rules may still refuse (times in the wrong order, a role, a slot that is taken): then by one of these.

@@ -7,6 +7,11 @@ home=$(mktemp -d)
 hub=
 leave() { [ -z "$hub" ] || { kill "$hub" 2>/dev/null || true; wait "$hub" 2>/dev/null || true; }; rm -rf "$home"; }
 trap leave EXIT
+# fetched WHAT COMMAND...: where the command cannot fetch it, one line says so: the tools themselves say nothing or too much
+fetched() {
+  local what=$1; shift
+  "$@" >/dev/null 2>&1 || { echo "FAILED: $what could not be fetched: ${1##*/} ended with $?; does its registry answer?" >&2; return 1; }
+}
 as() { local who=$1; shift; KUBECAMP_HOME=$home/$who "$bin" "$@"; }
 api() { # api WHO METHOD PATH [JSON]: the hub's answer
   local token; token=$(sed 's/.*"token":"\([^"]*\)".*/\1/' "$home/$1/config/hub.json")

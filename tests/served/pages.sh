@@ -6,7 +6,7 @@ pictures=${PICTURES:-$root/target/pages}
 mkdir -p "$pictures"
 tools=$root/target/pages-tools
 AXE=axe-core@4.14.1
-[ -f "$tools/node_modules/axe-core/axe.min.js" ] || npm install --prefix "$tools" --no-audit --no-fund --no-save --silent "$AXE"
+[ -f "$tools/node_modules/axe-core/axe.min.js" ] || fetched "$AXE" npm install --prefix "$tools" --no-audit --no-fund --no-save --silent "$AXE"
 half=$(( $(date +%s) / 1800 * 1800 ))
 # The Monday after today (the first Monday was day 4): of that week every day is ahead, whenever this runs.
 week=$(( ((half / 86400 + 3) / 7 * 7 + 4) * 86400 ))

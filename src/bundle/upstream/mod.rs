@@ -5,7 +5,7 @@
 mod archive;
 mod download;
 #[cfg(test)]
-mod fake;
+pub(super) mod fake;
 mod mirrors;
 mod parts;
 mod registry;
@@ -14,4 +14,4 @@ mod releases;
 mod tests;
 
 pub use mirrors::Mirrors;
-pub use parts::{Job, answers, make};
+pub use parts::{Job, make, silent};

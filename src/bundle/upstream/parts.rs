@@ -1,12 +1,12 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 
 use super::{
     Mirrors,
@@ -27,7 +27,7 @@ use crate::{
 
 /// Downloads at a time: enough for a fast link, polite to a mirror.
 const AT_ONCE: usize = 4;
-/// How long `auto` waits for an answer of the release site.
+/// How long `auto` waits for the answers of all sites.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// What to fetch.
@@ -50,12 +50,67 @@ pub struct Job {
 /// Programs and images that are here: file and origin by name.
 type Here = BTreeMap<String, (PathBuf, String)>;
 
-/// Whether the Kubernetes release site, or its mirror, has these versions and answers within seconds.
-pub async fn answers(job: &Job) -> bool {
-    let Some(first) = releases(&job.versions, job.arch).into_iter().next() else { return false };
-    let Ok(downloads) = Downloads::new(job.folder.clone(), Duration::ZERO) else { return false };
-    let asked = tokio::time::timeout(ANSWER, downloads.text(&job.mirrors.url(&first.sums))).await;
-    asked.is_ok_and(|text| text.is_ok_and(|text| first.digest_in(&text).is_some()))
+/// Which of the sites that a bundle is fetched from do not answer for these versions within seconds, nor their mirrors.
+pub async fn silent(job: &Job) -> Vec<String> {
+    let samples = samples(&job.versions, job.arch);
+    let Ok(downloads) = Downloads::new(job.folder.clone(), Duration::ZERO) else {
+        return samples.iter().map(|sample| sample.site().to_owned()).collect();
+    };
+    let probe = Probe { job, downloads: &downloads, registry: Registry::new(&job.mirrors, &downloads) };
+    let asked: Vec<_> = samples.iter().map(|sample| probe.answers(sample)).collect();
+    let answers = join_all(asked).await;
+    let silent = samples.iter().zip(answers).filter(|(_, answers)| !answers);
+    silent.map(|(sample, _)| sample.site().to_owned()).collect()
+}
+
+/// Something small that a site has when it has the rest.
+enum Sample {
+    /// The checksum of a release's file.
+    File(Release),
+    /// The manifest of an image.
+    Image(String),
+}
+
+impl Sample {
+    fn site(&self) -> &str {
+        let (address, part) = match self {
+            Self::File(release) => (&release.url, 2),
+            Self::Image(image) => (image, 0),
+        };
+        address.split('/').nth(part).unwrap_or(address)
+    }
+}
+
+/// One sample of each site that a bundle needs.
+fn samples(versions: &Versions, arch: Arch) -> Vec<Sample> {
+    let entries = catalogue(versions, Origins::Upstream);
+    let images = entries.iter().filter_map(Entry::image).map(|image| Sample::Image(image.to_owned()));
+    let files = releases(versions, arch).into_iter().map(Sample::File);
+    let mut samples: Vec<_> = files.chain(images).chain([Sample::Image(flannel_cni_image(versions))]).collect();
+    let mut sites = BTreeSet::new();
+    samples.retain(|sample| sites.insert(sample.site().to_owned()));
+    samples
+}
+
+struct Probe<'a> {
+    job: &'a Job,
+    downloads: &'a Downloads,
+    registry: Registry<'a>,
+}
+
+impl Probe<'_> {
+    async fn answers(&self, sample: &Sample) -> bool {
+        let ask = async {
+            match sample {
+                Sample::File(release) => {
+                    let text = self.downloads.text(&self.job.mirrors.url(&release.sums)).await;
+                    text.is_ok_and(|text| release.digest_in(&text).is_some())
+                }
+                Sample::Image(image) => self.registry.has(image).await,
+            }
+        };
+        tokio::time::timeout(ANSWER, ask).await.unwrap_or(false)
+    }
 }
 
 /// Fetches every part of the bundle; what arrived in an earlier or interrupted run is kept.

@@ -64,9 +64,7 @@ impl<'a> Registry<'a> {
     /// # Errors
     /// `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
     pub async fn pull(&self, image: &str, arch: Arch, report: &dyn Report) -> Result<Pulled, Problem> {
-        let reference: Reference = self.mirrors.image(image).parse().map_err(|e: oci_client::ParseError| {
-            Problem::new(Code::Download, format!("{image} has no valid mirror")).because(e)
-        })?;
+        let reference = self.reference(image)?;
         let (mut manifest, mut digest) = self.manifest(image, &reference).await?;
         let mut parsed = parse(image, &manifest)?;
         if let Some(list) = parsed["manifests"].as_array() {
@@ -87,6 +85,21 @@ impl<'a> Registry<'a> {
         }
         let media_type = parsed["mediaType"].as_str().unwrap_or(MANIFESTS[0]).to_owned();
         Ok(Pulled { manifest, media_type, config, layers })
+    }
+
+    /// Whether the registry, or its mirror, has the manifest of `image`.
+    pub async fn has(&self, image: &str) -> bool {
+        match self.reference(image) {
+            Ok(reference) => self.manifest(image, &reference).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Where `image` is fetched from.
+    fn reference(&self, image: &str) -> Result<Reference, Problem> {
+        self.mirrors.image(image).parse().map_err(|e: oci_client::ParseError| {
+            Problem::new(Code::Download, format!("{image} has no valid mirror")).because(e)
+        })
     }
 
     async fn manifest(&self, image: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {

@@ -5,10 +5,10 @@ use std::{
 };
 
 use super::{
-    Job, Mirrors, answers,
+    Job, Mirrors,
     download::Downloads,
     fake::{Fake, noise},
-    make,
+    make, silent,
 };
 use crate::{
     bundle::{
@@ -205,7 +205,8 @@ async fn what_does_not_exist_is_asked_once() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
-    assert!(!answers(&job(&fake, folder.path())).await);
+    let sites = ["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"];
+    assert_eq!(silent(&job(&fake, folder.path())).await, sites);
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
     downloads.text(&fake.url("/none")).await.unwrap_err();
     assert_eq!(fake.requests("/none").len(), 1);

@@ -118,7 +118,8 @@ impl Context {
         Arc::new(Journal::unkept(vec![show.listener(self.global.verbose)]))
     }
 
-    /// Ends a run in its journal, which has every problem then; a failed one says where its log is and how to go on.
+    /// Ends a run in its journal, which has every problem then, and says where its time went; a failed one says also where
+    /// its log is and how to go on.
     fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
         let ended = ended.map_err(|problems| {
             let told: Vec<_> = problems.into_vec().into_iter().map(|p| run.journal.failure(p)).collect();
@@ -129,10 +130,10 @@ impl Context {
             Err(problems) if problems.class() == Class::Cancelled => Outcome::Skipped,
             Err(_) => Outcome::Failed,
         });
-        ended.map_err(|problems| {
-            say_times(&run.journal);
-            with_log(problems, &run.journal)
-        })
+        if let Some(times) = times_text(run, ended.is_err()) {
+            output::say(&times);
+        }
+        ended.map_err(|problems| with_log(problems, &run.journal))
     }
 
     fn local_places(&self) -> LocalPlaces {
@@ -216,12 +217,13 @@ fn stopped(lab: &LabName, node: &NodeId) -> Problem {
         .hint(format!("Bring the lab up again: kubecamp up --name {lab}."))
 }
 
-/// Says where the time of a run went, when it came so far as to have phases.
-fn say_times(journal: &Journal) {
-    let events = journal.path().and_then(|path| read_journal(path).ok()).unwrap_or_default();
-    if !phase_times(&events).is_empty() {
-        output::say(&summary_text(&events, false));
+/// Where the time of a run went that changed something or failed, when it came so far as to have phases.
+fn times_text(run: &Run, failed: bool) -> Option<String> {
+    if !failed && run.summary().changed == 0 {
+        return None;
     }
+    let events = run.journal.path().and_then(|path| read_journal(path).ok()).unwrap_or_default();
+    (!phase_times(&events).is_empty()).then(|| summary_text(&events, false))
 }
 
 /// The problems with the run log's path and how to continue at the end.
@@ -279,7 +281,7 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::EventKind;
+    use crate::core::{EventKind, PhaseId};
 
     #[test]
     fn a_lab_that_another_run_changed_meanwhile_is_not_written_over() {
@@ -323,6 +325,22 @@ mod tests {
             [(Code::StepFailed, "init: [redacted] was refused"), (Code::HostAuth, "the key [redacted] was refused")];
         assert_eq!(failures, wanted);
         assert!(matches!(events.last().unwrap().kind, EventKind::RunEnded { outcome: Outcome::Failed, .. }));
+    }
+
+    #[test]
+    fn a_run_that_changed_something_or_failed_says_where_its_time_went() {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let journal = Arc::new(Journal::create(dir.path(), vec![]).unwrap());
+        let run = Run::new(lab, crate::engine::Mode::Apply, Arc::clone(&journal), CancellationToken::new());
+        assert_eq!(times_text(&run, true), None, "it came to no phase");
+        let (phase, on) = (PhaseId::new("drain"), NodeId::here());
+        let began = journal.phase_begins(&phase, &on, "end the workers' pods");
+        journal.phase_ends(&phase, &on, Outcome::Changed, began);
+        assert_eq!(times_text(&run, false), None, "it changed nothing");
+        assert!(times_text(&run, true).unwrap().contains("\ndrain "));
+        run.count(Outcome::Changed);
+        assert!(times_text(&run, false).unwrap().starts_with("PHASE "));
     }
 
     #[test]

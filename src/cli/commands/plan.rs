@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cli::{args::PlanArgs, output},
-    core::Problems,
+    core::{NodeId, Problems},
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows::{self, LocalResult},
     host::Facts,
@@ -19,6 +19,7 @@ use crate::{
 /// `kubecamp plan`: the same path with nothing changed; machines that do not exist are assumed to be as asked.
 pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args.up)?;
+    request.verify_bundle(cx).await?;
     if request.is_local() {
         request.find_packages(cx).await?;
     } else {
@@ -30,7 +31,7 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
         request.prepare(cx, &run, &result, this_arch()?).await?;
     }
     plan_hosts(cx, &request, &run, &result).await?;
-    let planned = run.summary().planned;
+    let planned: Vec<_> = run.summary().planned.into_iter().map(after_machines).collect();
     output::value(args.output, &planned, |wide| plan_text(&planned, wide))?;
     Ok(())
 }
@@ -45,6 +46,7 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
             Some(_) => {
                 "note: the lab's machines do not run yet, or are to get another size or key, so the plan assumes new machines."
             }
+            None if request.is_new() => "note: the lab has no machines yet, so the plan assumes new machines.",
             None => {
                 "note: the engine of local machines does not run, so nobody can tell what machines it holds: the plan assumes new machines.\n\
                  hint: kubecamp machine engine start starts it; then the plan looks at those that are there."
@@ -65,6 +67,14 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
     let ended = ended.await;
     site.close().await;
     ended
+}
+
+/// A step on a machine that is still to be made waits for that: its image may have brought what the step would bring.
+fn after_machines(mut step: Planned) -> Planned {
+    if step.assumed {
+        step.depends_on.insert(0, format!("{}/make", NodeId::here()));
+    }
+    step
 }
 
 fn without_bundle() {

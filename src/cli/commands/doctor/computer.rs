@@ -4,7 +4,7 @@ use rustix::fs::{Access, access};
 
 use super::report::{Finding, Level};
 use crate::{
-    bundle::{BuildRequest, Cache, DEFAULT_KUBERNETES, Source, check_go, missing_tools, upstream_answers},
+    bundle::{BuildRequest, Cache, DEFAULT_KUBERNETES, Source, check_go, missing_tools, silent_sites},
     cli::{
         commands::{
             Context,
@@ -100,18 +100,19 @@ async fn bundle(cx: &Context) -> Vec<Finding> {
             mirrors: Config::load(&cx.places)?.mirrors,
             cache,
         };
-        Ok((arch, file, upstream_answers(&request).await?))
+        Ok((arch, file, silent_sites(&request).await?))
     };
-    let (arch, file, answers) = match looked.await {
+    let (arch, file, silent) = match looked.await {
         Ok(looked) => looked,
         Err(problem) => return vec![Finding::of(Level::Problem, "bundle", &problem)],
     };
     let there = file.exists();
     let unreachable = || {
-        Problem::new(Code::Download, "the release site of Kubernetes does not answer within seconds")
+        Problem::new(Code::Download, format!("no answer within seconds from {}", silent.join(", ")))
             .hint("Set mirrors in config.yaml, or build bundles from Go modules.")
     };
-    let site = if answers { Ok("the release site of Kubernetes answers".to_owned()) } else { Err(unreachable()) };
+    let answers = silent.is_empty();
+    let sites = if answers { Ok("release sites and registries answer".to_owned()) } else { Err(unreachable()) };
     let tools = || {
         let missing = missing_tools(arch);
         if missing.is_empty() {
@@ -129,5 +130,5 @@ async fn bundle(cx: &Context) -> Vec<Finding> {
         true => format!("{} is at hand", file.display()),
         false => format!("none of {DEFAULT_KUBERNETES} yet; up or kubecamp bundle build makes it"),
     };
-    vec![Finding::ok("bundle", cached), Finding::look(level, "upstream", site), Finding::look(level, "go", go)]
+    vec![Finding::ok("bundle", cached), Finding::look(level, "upstream", sites), Finding::look(level, "go", go)]
 }

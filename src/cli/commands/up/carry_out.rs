@@ -4,7 +4,7 @@ use super::{PREFLIGHT, Request, Site, agree_to_packages, run_here, this_arch};
 use crate::{
     cli::{
         args::UpArgs,
-        commands::{Context, detour::answers_directly, say_times},
+        commands::{Context, detour::answers_directly},
         output,
     },
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
@@ -16,6 +16,7 @@ use crate::{
 /// `kubecamp up`.
 pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(), Problems> {
     let mut request = Request::of(cx, args)?;
+    request.verify_bundle(cx).await?;
     if request.is_local() {
         request.find_packages(cx).await?;
         agree_to_packages(cx, &request.packages).await?;
@@ -35,15 +36,12 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
     let ended = cx.end(&run, ended);
     drop(lock);
     let jumps = ended?;
-    finish(cx, &request, &run, jumps).await;
+    finish(cx, &request, jumps).await;
     Ok(())
 }
 
-/// Says where the time went and what to do next; `jumps` where a jump host stands before the control plane.
-async fn finish(cx: &Context, request: &Request, run: &Run, jumps: bool) {
-    if run.summary().changed > 0 {
-        say_times(&run.journal);
-    }
+/// Says what to do next; `jumps` where a jump host stands before the control plane.
+async fn finish(cx: &Context, request: &Request, jumps: bool) {
     let kubeconfig = cx.store.file("kubeconfig");
     let reached = match request.is_local() {
         true => !request.is_private(),

@@ -3,6 +3,7 @@
 //! Start here: `carry_out.rs`.
 
 mod carry_out;
+mod check_bundle;
 mod differs;
 mod packages;
 mod request;

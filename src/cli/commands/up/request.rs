@@ -41,7 +41,7 @@ pub(in crate::cli::commands) struct Request {
     /// The lab as it was when all this was decided.
     pub(super) known: Option<(Lab, State)>,
     /// Whether a bundle is the one that the lab was made from, rather than one named now.
-    remembered: bool,
+    pub(super) remembered: bool,
     /// The CPU that the bundle is for which the user or the lab names.
     pub(super) bundle_arch: Option<Arch>,
 }
@@ -90,25 +90,13 @@ impl Request {
         Ok(request)
     }
 
-    /// A wrong file is refused before anything else happens; its digests come later, in the phase. Whether it is for
-    /// the CPU of hosts is for preflight to see: they need not have this computer's. Returns which it is for.
-    fn check_bundle(&self) -> Result<Option<Arch>, Problem> {
-        let Some(file) = &self.args.bundle else { return Ok(None) };
-        let bundle = Bundle::open(file).map_err(|problem| match self.remembered {
-            // A reset does not forget it: another one would not be the same lab.
-            true => problem.hint(format!(
-                "The lab {0} was made from it. Name another with --bundle, or forget the lab: kubecamp down --name {0}.",
-                self.lab.name()
-            )),
-            false => problem,
-        })?;
-        let its = bundle.manifest().arch;
-        bundle.check_fits(&self.lab.profile().kubernetes, if self.is_local() { this_arch()? } else { its })?;
-        Ok(Some(its))
-    }
-
     pub(in crate::cli::commands) fn is_local(&self) -> bool {
         self.place == Where::Local
+    }
+
+    /// Whether there is no such lab, so that nothing can have machines for it.
+    pub(in crate::cli::commands) fn is_new(&self) -> bool {
+        self.known.is_none() && !self.args.take_over
     }
 
     /// Whether its machines are in kubecamp's own engine, so that nobody but kubecamp reaches their addresses.
