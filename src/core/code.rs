@@ -107,7 +107,7 @@ codes! {
     HostKernel = "KC-HOST-KERNEL", Preflight, "A host's kernel lacks something that the lab needs.", "Use the distribution's stock kernel.";
     HostTools = "KC-HOST-TOOLS", Preflight, "A host lacks a program that the lab needs.", "Install the package named with the host's package manager.";
     HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";
-    HostClock = "KC-HOST-CLOCK", Preflight, "The hosts' clocks differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
+    HostClock = "KC-HOST-CLOCK", Preflight, "The clocks of hosts, or theirs and this computer's, differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
     HostPort = "KC-HOST-PORT", Preflight, "A port that Kubernetes needs is taken.", "Stop the program named, or use another host.";
     HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off: swapoff -a; remove its line from /etc/fstab too, or it is back after a restart.";
     HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address or host name.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";

@@ -133,7 +133,7 @@ impl Facts {
     /// an answer from the user first, so that only these can be compared.
     pub fn clock_ahead(&self) -> Option<f64> {
         let number = |key| self.get(key)?.parse::<f64>().ok();
-        Some(number("now")? - number(HEARD).unwrap_or(0.0))
+        Some(number("now")? - number(HEARD)?)
     }
 
     /// CPU architecture, when it is one that bundles exist for.

@@ -9,6 +9,12 @@ use crate::{
 /// Largest difference between two hosts' clocks: certificates are valid from the moment of their making.
 const SKEW: Duration = Duration::from_secs(30);
 
+/// Largest difference between the hosts' clocks and this computer's, with which users read the API server's certificate.
+///
+/// kubeadm dates its certificates five minutes back, so that they are not valid yet for a computer that is further
+/// behind. A minute less, for [`SKEW`] and for the time that a host's answer takes on a slow link.
+const SKEW_HERE: Duration = Duration::from_secs(4 * 60);
+
 /// Every shortfall of every host in one table.
 pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
     let mut rows = vec![];
@@ -87,13 +93,41 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
 /// Clocks that differ by more than [`SKEW`], each compared with this computer's when the host was asked: the next host
 /// may be asked minutes later, after the user's answer about its key.
 pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
-    let mut times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
-    times.sort_by(|a, b| a.1.total_cmp(&b.1));
-    // The one in the middle, so that the first host's wrong clock does not make the others look wrong.
-    let Some(&(middle, right)) = times.get(times.len().saturating_sub(1) / 2) else { return vec![] };
+    let times = times(fleet);
+    let Some((middle, right)) = middle(&times) else { return vec![] };
     let far = times.iter().filter(|(_, t)| (t - right).abs() > SKEW.as_secs_f64());
     far.map(|(node, t)| {
         Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {middle}", t - right)).on(node)
     })
     .collect()
+}
+
+/// Clocks that agree with each other and not with this computer's: the host in the middle speaks for those like it.
+pub(super) fn clock_here(fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
+    let times = times(fleet);
+    let (node, ahead) = middle(&times)?;
+    if ahead.abs() <= SKEW_HERE.as_secs_f64() {
+        return None;
+    }
+    let like = times.iter().filter(|(_, t)| (t - ahead).abs() <= SKEW.as_secs_f64());
+    let mut like: Vec<_> = like.map(|(node, _)| node.as_str()).collect();
+    like.sort_unstable();
+    let whose = if like.len() > 1 { format!("the clocks of {} are", like.join(", ")) } else { "its clock is".into() };
+    let way = if ahead > 0.0 { "ahead of" } else { "behind" };
+    let what = format!("{whose} {:.0} s {way} this computer's", ahead.abs());
+    let set = "Set the one that is wrong, which may be this computer's: timedatectl set-ntp true.";
+    let by_hand = "Where no time server is reached, as root: date -s '2030-12-31 23:59' && hwclock -w.";
+    Some(Problem::new(Code::HostClock, what).on(node).hint(set).hint(by_hand))
+}
+
+/// By how many seconds each host's clock is ahead of this computer's, in that order.
+fn times(fleet: &BTreeMap<NodeId, Facts>) -> Vec<(&NodeId, f64)> {
+    let mut times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
+    times.sort_by(|a, b| a.1.total_cmp(&b.1));
+    times
+}
+
+/// The one in the middle, so that the first host's wrong clock does not make the others look wrong.
+fn middle<'f>(times: &[(&'f NodeId, f64)]) -> Option<(&'f NodeId, f64)> {
+    times.get(times.len().saturating_sub(1) / 2).copied()
 }

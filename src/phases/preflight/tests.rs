@@ -9,7 +9,7 @@ fn good(n: u8) -> String {
     format!(
         "os.id=debian\nos.version=13\narch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:00:00:00:00:0{n}\n\
          addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\ncores=2\nmemory=4294967296\ndisk.total=32212254720\ndisk.free=20000000000\n\
-         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nnow=1000.0\nmodule.overlay=yes\nmodule.vxlan=yes\nmodule.br_netfilter=yes\nresolver=192.0.2.1\n\
+         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nheard=1000\nnow=1000.0\nmodule.overlay=yes\nmodule.vxlan=yes\nmodule.br_netfilter=yes\nresolver=192.0.2.1\n\
          tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\ntool.nft=yes\n"
     )
 }
@@ -97,6 +97,35 @@ fn hosts_may_be_asked_at_different_times() {
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].on.as_ref().unwrap().as_str(), "cp", "the first host's wrong clock is the first host's");
     assert_eq!(asked(|i| 1000 + 75 * u32::from(i)), [], "fifteen and thirty seconds are within the tolerance");
+}
+
+/// Certificates are read here, however well the hosts agree with each other.
+#[test]
+fn clocks_are_compared_with_this_computers() {
+    let found = |hosts: u8, words: &str| {
+        let nodes = ["cp", "worker-1", "worker-2"].iter().zip(1..=hosts);
+        let facts = |i: u8| Facts::parse(&format!("{}{words}\n", good(i)));
+        let fleet = nodes.map(|(n, i)| (n.parse().unwrap(), facts(i))).collect();
+        let owner = Owner { id: LabId::new("aaaa"), known: true };
+        from_facts(&lab(), &owner, &fleet, Arch::Amd64, Allowances::default())
+    };
+    for (hosts, now, what) in [
+        (1, 8200, "its clock is 7200 s ahead of this computer's"),
+        (3, 8200, "the clocks of cp, worker-1, worker-2 are 7200 s ahead of this computer's"),
+        (1, 759, "its clock is 241 s behind this computer's"),
+    ] {
+        let problems = found(hosts, &format!("now={now}.0")).problems;
+        let told: Vec<_> = problems.iter().map(|p| (p.code, p.what.as_str())).collect();
+        assert_eq!(told, [(Code::HostClock, what)]);
+        assert!(problems[0].on.is_some() && problems[0].all_hints()[0].contains("this computer's"), "{}", problems[0]);
+        let again = found(hosts, &format!("lab=lab\nlab.id=aaaa\nnow={now}.0"));
+        assert!(again.problems.is_empty(), "{:?}", again.problems);
+        assert_eq!(again.warnings.iter().map(|w| w.what.as_str()).collect::<Vec<_>>(), [what]);
+    }
+    for now in [760, 940, 1000, 1003, 1240] {
+        let seen = found(3, &format!("now={now}.0"));
+        assert!(seen.problems.is_empty() && seen.warnings.is_empty(), "{now}: {:?} {:?}", seen.problems, seen.warnings);
+    }
 }
 
 #[test]
