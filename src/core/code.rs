@@ -114,7 +114,7 @@ codes! {
     HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
     HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
     HostApart = "KC-HOST-APART", Preflight, "Two hosts cannot reach each other.", "Open between all hosts TCP 6443 and 10250 and the pod network's traffic (security group, firewall).";
-    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's pod or service network.", "Choose other CIDRs in the profile.";
+    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's, or do not lead to the other hosts as its CNI needs.", "Choose other CIDRs in the profile.";
     HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
     HostScan = "KC-HOST-SCAN", Step, "A tool that shows a host's state failed, so the host cannot be recorded.", "Run the tool named on the host and mend it, then run the same command again.";

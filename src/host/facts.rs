@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Viewer;
 use crate::{
     core::{Arch, Code, Problem},
-    profile::NodeSpec,
+    profile::{Cidr, NodeSpec},
 };
 
 /// The script that prints facts; see `templates/host/facts.sh`.
@@ -176,6 +176,17 @@ impl Facts {
         let own: Vec<_> = self.addresses().into_iter().filter(|a| !is_container_link(&a.link)).collect();
         let known = |key| self.get(key).and_then(|v| v.parse().ok()).filter(|ip| own.iter().any(|a| a.ip == *ip));
         known("route.source").or_else(|| known("peer.address")).or_else(|| own.first().map(|a| a.ip))
+    }
+
+    /// The networks that it reaches without a gateway: those of its addresses, and those of routes to a link.
+    pub fn networks(&self) -> Vec<Cidr> {
+        let routed = |route: &String| {
+            let (to, _link) = route.split_once(' ')?;
+            let (ip, prefix) = to.split_once('/').unwrap_or((to, "32"));
+            Cidr::around(ip.parse().ok()?, prefix.parse().ok()?)
+        };
+        let own = self.addresses().into_iter().filter_map(|a| Cidr::around(a.ip, a.prefix));
+        own.chain(self.all("route").iter().filter_map(routed)).collect()
     }
 
     /// The host's own name, when it is made of the characters of host names only: it is a stranger's word, and goes

@@ -56,7 +56,8 @@ for l in /sys/class/net/*; do
   n=${l##*/}; case $n in lo|veth*|cni0|flannel*|kube-*|docker*|br-*|kcbr*) continue;; esac
   [ -e "$l/device" ] || [ "$(read_first "$l/type")" = 1 ] && p mac "$n $(read_first "$l/address")"
 done
-ip -4 route show 2>/dev/null | awk '$1 ~ /\//{print "route=" $1 " " $3}'
+# Only what is reached without a gateway.
+ip -4 route show 2>/dev/null | awk '$1 ~ /^[0-9]/ && $2 == "dev"{print "route=" $1 " " $3}'
 
 # Listening TCP ports that Kubernetes wants, with their program where we may see it.
 if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi

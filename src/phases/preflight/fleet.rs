@@ -1,9 +1,9 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use crate::{
     core::{Bytes, Code, NodeId, Problem},
     host::Facts,
-    profile::{Lab, Size, shortfalls},
+    profile::{Cidr, Cni, Lab, Size, shortfalls},
 };
 
 /// Largest difference between two hosts' clocks: certificates are valid from the moment of their making.
@@ -88,6 +88,28 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
             Problem::new(Code::HostTwin, format!("{} have the same {what} {value}", names.join(" and "))).on(nodes[0])
         })
         .collect()
+}
+
+/// Hosts whose bridge CNI would have no way to the others: its routes go to the other host itself, and the kernel takes
+/// none to an address that lies beyond a gateway.
+pub(super) fn unlinked(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
+    if lab.profile().network.cni != Cni::Bridge {
+        return vec![];
+    }
+    let places: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.address()?, f.networks()))).collect();
+    let one = |(node, _, networks): &(&NodeId, Ipv4Addr, Vec<Cidr>)| {
+        let others = places.iter().filter(|(other, ip, _)| other != node && !networks.iter().any(|n| n.contains(*ip)));
+        let far: Vec<_> = others.map(|(other, ip, _)| format!("{other} at {ip}")).collect();
+        (!far.is_empty()).then(|| {
+            let what = format!(
+                "it shares no network with {}, and the bridge CNI sends what is for other nodes' pods straight to them",
+                far.join(", ")
+            );
+            let hint = "Take --cni flannel, which needs none, or hosts on one network, whose prefix is not /32.";
+            Problem::new(Code::HostNetwork, what).on(node).hint(hint)
+        })
+    };
+    places.iter().filter_map(one).collect()
 }
 
 /// Clocks that differ by more than [`SKEW`], each compared with this computer's when the host was asked: the next host

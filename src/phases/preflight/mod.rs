@@ -78,6 +78,7 @@ pub fn from_facts(
         if allow.undersized { found.warnings.push(small) } else { found.problems.push(small) }
     }
     found.problems.extend(fleet::twins(fleet));
+    found.problems.extend(fleet::unlinked(lab, fleet));
     found.problems.extend(fleet::clocks(fleet));
     if let Some(off) = fleet::clock_here(fleet) {
         // A lab that is there has its certificates, and a machine's clock may have stood still while this computer slept.

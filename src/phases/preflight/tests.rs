@@ -1,5 +1,8 @@
 use super::*;
-use crate::{core::LabId, profile};
+use crate::{
+    core::LabId,
+    profile::{self, Cni},
+};
 
 fn lab() -> Lab {
     Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap()
@@ -97,6 +100,37 @@ fn hosts_may_be_asked_at_different_times() {
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].on.as_ref().unwrap().as_str(), "cp", "the first host's wrong clock is the first host's");
     assert_eq!(asked(|i| 1000 + 75 * u32::from(i)), [], "fifteen and thirty seconds are within the tolerance");
+}
+
+/// The kernel takes no route to what lies beyond a gateway.
+#[test]
+fn the_bridge_cni_needs_hosts_on_one_network() {
+    let found = |cni, prefix: &str, words: &str| -> Vec<Problem> {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.network.cni = cni;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let facts = |i| Facts::parse(&format!("{}{words}\n", good(i).replace("/24\n", prefix)));
+        let fleet = lab.nodes().iter().zip(1..).map(|(n, i)| (n.name.clone(), facts(i))).collect();
+        from_facts(&lab, &Owner::new(), &fleet, Arch::Amd64, Allowances::default()).problems
+    };
+    // Alone in prefixes of their own, as some clouds give them.
+    let apart = found(Cni::Bridge, "/32\n", "");
+    assert_eq!(apart.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostNetwork; 3]);
+    assert!(apart[0].what.starts_with("it shares no network with worker-1 at 192.0.2.2, worker-2 at 192.0.2.3, "));
+    assert!(apart[0].all_hints()[0].contains("--cni flannel"), "{}", apart[0]);
+    let half = found(Cni::Bridge, "/31\n", "");
+    let told: Vec<_> =
+        half.iter().map(|p| (p.on.as_ref().unwrap().as_str(), p.what.contains("worker-2 at "))).collect();
+    assert_eq!(told, [("cp", true), ("worker-1", false), ("worker-2", false)], "2 and 3 are in one prefix");
+    for (cni, prefix, words) in [
+        (Cni::Flannel, "/32\n", ""),
+        (Cni::Bridge, "/24\n", ""),
+        (Cni::Bridge, "/32\n", "route=192.0.2.0/24 eth0"),
+        (Cni::Bridge, "/32\n", "route=192.0.2.1 wg0\nroute=192.0.2.2 wg0\nroute=192.0.2.3 wg0"),
+    ] {
+        let problems = found(cni, prefix, words);
+        assert!(problems.is_empty(), "{cni:?} {prefix} {words}: {problems:?}");
+    }
 }
 
 /// Certificates are read here, however well the hosts agree with each other.
