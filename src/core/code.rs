@@ -110,7 +110,7 @@ codes! {
     HostClock = "KC-HOST-CLOCK", Preflight, "The clocks of hosts, or theirs and this computer's, differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
     HostPort = "KC-HOST-PORT", Preflight, "A port that Kubernetes needs is taken.", "Stop the program named, or use another host.";
     HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off: swapoff -a; remove its line from /etc/fstab too, or it is back after a restart.";
-    HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address or host name.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
+    HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address, host name or address.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
     HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
     HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
     HostApart = "KC-HOST-APART", Preflight, "Two hosts cannot reach each other.", "Open between all hosts TCP 6443 and 10250 and the pod network's traffic (security group, firewall).";

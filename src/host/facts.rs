@@ -178,6 +178,12 @@ impl Facts {
         known("route.source").or_else(|| known("peer.address")).or_else(|| own.first().map(|a| a.ip))
     }
 
+    /// The problem of a host that has no such address.
+    pub fn no_address() -> Problem {
+        Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach")
+            .hint("Give its link an IPv4 address: those of IPv6 and of container networks do not count.")
+    }
+
     /// The networks that it reaches without a gateway: those of its addresses, and those of routes to a link.
     pub fn networks(&self) -> Vec<Cidr> {
         let routed = |route: &String| {

@@ -9,7 +9,7 @@ use crate::{
 /// Largest difference between two hosts' clocks: certificates are valid from the moment of their making.
 const SKEW: Duration = Duration::from_secs(30);
 
-/// Largest difference between the hosts' clocks and this computer's, with which users read the API server's certificate.
+/// Largest difference between the hosts' clocks and this computer's, by which users read the API server's certificate.
 ///
 /// kubeadm dates its certificates five minutes back, so that they are not valid yet for a computer that is further
 /// behind. A minute less, for [`SKEW`] and for the time that a host's answer takes on a slow link.
@@ -85,9 +85,22 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
     twins
         .map(|((what, value), nodes)| {
             let names: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
-            Problem::new(Code::HostTwin, format!("{} have the same {what} {value}", names.join(" and "))).on(nodes[0])
+            let told = format!("{} have the same {what} {value}", names.join(" and "));
+            Problem::new(Code::HostTwin, told).on(nodes[0]).hint(own(what))
         })
         .collect()
+}
+
+/// How each clone gets one of its own.
+fn own(what: &str) -> &'static str {
+    match what {
+        "host name" => "Give each a name of its own: hostnamectl set-hostname NAME.",
+        "MAC address" => "Switch all but one off and give each a new MAC address in its virtual machine's settings.",
+        "address" => {
+            "Give each an address of its own where its default route leaves: in VirtualBox by a bridged network in place of NAT."
+        }
+        _ => Code::HostTwin.hint(),
+    }
 }
 
 /// Hosts whose bridge CNI would have no way to the others: its routes go to the other host itself, and the kernel takes

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     core::LabId,
-    profile::{self, Cni},
+    profile::{self, Cni, ProxyMode},
 };
 
 fn lab() -> Lab {
@@ -91,6 +91,32 @@ fn each_fault_has_its_code() {
     }
 }
 
+/// What a code advises in general would mend none of these.
+#[test]
+fn a_fault_of_its_own_kind_has_a_hint_of_its_own() {
+    let iptables = "--proxy-mode iptables";
+    for (mode, instead, fact, code, hint) in [
+        (ProxyMode::Nftables, "kernel=4.18.0", "kernel=6.12.0-x", Code::HostKernel, iptables),
+        (ProxyMode::Ipvs, "", "module.ip_vs=yes\n", Code::HostKernel, iptables),
+        (ProxyMode::Ipvs, "", "module.ip_vs_rr=yes\n", Code::HostKernel, iptables),
+        (ProxyMode::Iptables, "module.overlay=", "module.overlay=yes", Code::HostKernel, Code::HostKernel.hint()),
+        (ProxyMode::Iptables, "", "addr=eth0 192.0.2.1/24\n", Code::HostNetwork, "an IPv4 address"),
+    ] {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.proxy.mode = mode;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let whole = format!("{}module.ip_vs=yes\nmodule.ip_vs_rr=yes\n", good(1));
+        let found = |text: &str| {
+            let fleet = [("cp".parse().unwrap(), Facts::parse(text))].into();
+            from_facts(&lab, &Owner::new(), &fleet, Arch::Amd64, Allowances::default()).problems
+        };
+        assert!(found(&whole).is_empty(), "{mode:?}");
+        let problems = found(&whole.replace(fact, instead));
+        assert_eq!(problems.iter().map(|p| p.code).collect::<Vec<_>>(), [code], "{fact}");
+        assert!(problems[0].all_hints()[0].contains(hint), "{}", problems[0]);
+    }
+}
+
 #[test]
 fn hosts_may_be_asked_at_different_times() {
     let asked = |now: fn(u8) -> u32| codes(move |i| format!("heard={}\nnow={}.25\n", 900 + 60 * u32::from(i), now(i)));
@@ -164,15 +190,16 @@ fn clocks_are_compared_with_this_computers() {
 
 #[test]
 fn twins_are_named() {
-    for (same, word) in [
-        ("machine_id=same", "machine-id same"),
-        ("hostname=same", "host name same"),
-        ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56"),
-        ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15"),
+    for (same, word, hint) in [
+        ("machine_id=same", "machine-id same", "systemd-machine-id-setup"),
+        ("hostname=same", "host name same", "hostnamectl set-hostname"),
+        ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56", "new MAC address"),
+        ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15", "a bridged network"),
     ] {
         let found = problems(|i| if i > 1 { format!("{same}\n") } else { String::new() });
         let told: Vec<_> = found.iter().map(|p| (p.code, p.what.as_str())).collect();
         assert_eq!(told, [(Code::HostTwin, format!("worker-1 and worker-2 have the same {word}").as_str())]);
+        assert!(matches!(&found[0].all_hints()[..], [only] if only.contains(hint)), "{}", found[0]);
     }
 }
 
