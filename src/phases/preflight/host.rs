@@ -242,7 +242,8 @@ fn is_debian(facts: &Facts) -> bool {
 fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
     let mut wanted = vec![10250, 10256, 10249, 10248];
     if lab.control_plane().name == node.name {
-        wanted.extend([6443, 2379, 2380, 10257, 10259]);
+        // 2381 is where etcd tells its metrics and health, on the loopback.
+        wanted.extend([6443, 2379, 2380, 2381, 10257, 10259]);
     }
     for line in facts.all("listen") {
         let (port, by) = line.split_once(' ').unwrap_or((line, ""));

@@ -66,6 +66,7 @@ fn each_fault_has_its_code() {
         ("arch=aarch64", Code::BundleArch),
         ("swap=1073741824", Code::HostSwap),
         ("listen=6443 users:((\"nginx\",pid=1))", Code::HostPort),
+        ("listen=2381 users:((\"etcd\",pid=1))", Code::HostPort),
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
         ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
         ("unit.kubelet=active", Code::HostLeftovers),
@@ -253,7 +254,7 @@ fn a_host_is_ours_by_the_labs_id_and_not_by_its_name() {
     };
     let mine = Owner { id: LabId::new("aaaa"), known: true };
     let first_time = Owner { id: LabId::new("bbbb"), known: false };
-    assert_eq!(codes(&mine, "lab=lab\nlab.id=aaaa"), []);
+    assert_eq!(codes(&mine, "lab=lab\nlab.id=aaaa\nlisten=2381"), []);
     assert_eq!(codes(&first_time, "lab=lab\nlab.id=aaaa"), [Code::HostTaken; 3]);
     assert_eq!(codes(&mine, "lab=lab\nlab.id=bbbb"), [Code::HostTaken; 3]);
     // Claimed by a version that knew no ids: by the name, where the lab's folder is there.
