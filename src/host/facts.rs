@@ -81,7 +81,7 @@ impl Facts {
         for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
             let value = value.trim().to_owned();
             match key {
-                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "remains" | "resolver" | "route" => {
+                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "remains" | "resolver" | "route" | "silent" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {
@@ -256,6 +256,35 @@ mod tests {
             let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
             assert_eq!((String::from_utf8(out.stdout).unwrap().as_str(), out.stderr.len()), (told, 0), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_name_server_that_is_silent_is_told_from_one_that_answers() {
+        use std::{net::UdpSocket, process::Command, thread};
+        let (_, after) = SCRIPT.split_once("\nname_server_answers() {").unwrap();
+        let (body, _) = after.split_once("\n}\n").unwrap();
+        let answers = |port: u16| {
+            let script = format!("name_server_answers() {{{body}\n}}\nname_server_answers 127.0.0.1 {port}");
+            Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+        };
+        let free = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = free();
+        let port = server.local_addr().unwrap().port();
+        let served = thread::spawn(move || {
+            let mut question = [0; 512];
+            // The first one is lost.
+            server.recv_from(&mut question).unwrap();
+            let (length, from) = server.recv_from(&mut question).unwrap();
+            server.send_to(&question[..length], from).unwrap();
+            question[..length].to_vec()
+        });
+        assert!(answers(port), "one question may be lost");
+        assert_eq!(served.join().unwrap(), b"kc\x01\0\0\x01\0\0\0\0\0\0\x09localhost\0\0\x01\0\x01");
+        let silent = free();
+        let port = silent.local_addr().unwrap().port();
+        assert!(!answers(port));
+        drop(silent);
+        assert!(!answers(port), "and where nobody listens at all");
     }
 
     #[test]

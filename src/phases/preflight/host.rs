@@ -284,6 +284,13 @@ fn names(facts: &Facts, found: &mut Findings) {
             Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
         found.warnings.push(warning.hint("Set one in /etc/resolv.conf if pods need the Internet."));
     }
+    // Asked only where no lab is yet; no reason to refuse, since a lab may live without any.
+    let silent = facts.all("silent").join(", ");
+    if !silent.is_empty() {
+        let what = format!("no answer from its name server {silent}: pods will wait in vain for names of the Internet");
+        let hint = "Name one that answers in /etc/resolv.conf, or open UDP port 53 to it, if pods need the Internet.";
+        found.warnings.push(Problem::new(Code::HostNames, what).hint(hint));
+    }
 }
 
 fn is_clusters(link: &str) -> bool {

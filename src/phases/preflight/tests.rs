@@ -315,6 +315,7 @@ fn what_pods_will_lack_is_warned_about() {
     };
     assert_eq!(warned(""), []);
     assert_eq!(warned("no resolver"), [Code::HostNames]);
+    assert_eq!(warned("silent=192.0.2.1"), [Code::HostNames]);
     assert_eq!(warned("module.br_netfilter="), [Code::HostKernel]);
     // In a container nobody can tell.
     assert_eq!(warned("module.vxlan="), [Code::HostKernel]);
