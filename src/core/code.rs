@@ -107,14 +107,14 @@ codes! {
     HostKernel = "KC-HOST-KERNEL", Preflight, "A host's kernel lacks something that the lab needs.", "Use the distribution's stock kernel.";
     HostTools = "KC-HOST-TOOLS", Preflight, "A host lacks a program that the lab needs.", "Install the package named with the host's package manager.";
     HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";
-    HostClock = "KC-HOST-CLOCK", Preflight, "The hosts' clocks differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
+    HostClock = "KC-HOST-CLOCK", Preflight, "The clocks of hosts, or theirs and this computer's, differ too much.", "Switch on time synchronisation: timedatectl set-ntp true.";
     HostPort = "KC-HOST-PORT", Preflight, "A port that Kubernetes needs is taken.", "Stop the program named, or use another host.";
     HostSwap = "KC-HOST-SWAP", Preflight, "Swap is on.", "Switch it off: swapoff -a; remove its line from /etc/fstab too, or it is back after a restart.";
-    HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address or host name.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
+    HostTwin = "KC-HOST-TWIN", Preflight, "Two hosts share a machine-id, MAC address, host name or address.", "They are clones: give each its own (rm /etc/machine-id; systemd-machine-id-setup).";
     HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
     HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
     HostApart = "KC-HOST-APART", Preflight, "Two hosts cannot reach each other.", "Open between all hosts TCP 6443 and 10250 and the pod network's traffic (security group, firewall).";
-    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's pod or service network.", "Choose other CIDRs in the profile.";
+    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's, or do not lead to the other hosts as its CNI needs.", "Choose other CIDRs in the profile.";
     HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
     HostScan = "KC-HOST-SCAN", Step, "A tool that shows a host's state failed, so the host cannot be recorded.", "Run the tool named on the host and mend it, then run the same command again.";

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Viewer;
 use crate::{
     core::{Arch, Code, Problem},
-    profile::NodeSpec,
+    profile::{Cidr, NodeSpec},
 };
 
 /// The script that prints facts; see `templates/host/facts.sh`.
@@ -81,7 +81,7 @@ impl Facts {
         for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
             let value = value.trim().to_owned();
             match key {
-                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "remains" | "resolver" | "route" => {
+                "addr" | "kubelet" | "leftover" | "listen" | "mac" | "remains" | "resolver" | "route" | "silent" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {
@@ -133,7 +133,7 @@ impl Facts {
     /// an answer from the user first, so that only these can be compared.
     pub fn clock_ahead(&self) -> Option<f64> {
         let number = |key| self.get(key)?.parse::<f64>().ok();
-        Some(number("now")? - number(HEARD).unwrap_or(0.0))
+        Some(number("now")? - number(HEARD)?)
     }
 
     /// CPU architecture, when it is one that bundles exist for.
@@ -176,6 +176,23 @@ impl Facts {
         let own: Vec<_> = self.addresses().into_iter().filter(|a| !is_container_link(&a.link)).collect();
         let known = |key| self.get(key).and_then(|v| v.parse().ok()).filter(|ip| own.iter().any(|a| a.ip == *ip));
         known("route.source").or_else(|| known("peer.address")).or_else(|| own.first().map(|a| a.ip))
+    }
+
+    /// The problem of a host that has no such address.
+    pub fn no_address() -> Problem {
+        Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach")
+            .hint("Give its link an IPv4 address: those of IPv6 and of container networks do not count.")
+    }
+
+    /// The networks that it reaches without a gateway: those of its addresses, and those of routes to a link.
+    pub fn networks(&self) -> Vec<Cidr> {
+        let routed = |route: &String| {
+            let (to, _link) = route.split_once(' ')?;
+            let (ip, prefix) = to.split_once('/').unwrap_or((to, "32"));
+            Cidr::around(ip.parse().ok()?, prefix.parse().ok()?)
+        };
+        let own = self.addresses().into_iter().filter_map(|a| Cidr::around(a.ip, a.prefix));
+        own.chain(self.all("route").iter().filter_map(routed)).collect()
     }
 
     /// The host's own name, when it is made of the characters of host names only: it is a stranger's word, and goes
@@ -239,6 +256,35 @@ mod tests {
             let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
             assert_eq!((String::from_utf8(out.stdout).unwrap().as_str(), out.stderr.len()), (told, 0), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_name_server_that_is_silent_is_told_from_one_that_answers() {
+        use std::{net::UdpSocket, process::Command, thread};
+        let (_, after) = SCRIPT.split_once("\nname_server_answers() {").unwrap();
+        let (body, _) = after.split_once("\n}\n").unwrap();
+        let answers = |port: u16| {
+            let script = format!("name_server_answers() {{{body}\n}}\nname_server_answers 127.0.0.1 {port}");
+            Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+        };
+        let free = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = free();
+        let port = server.local_addr().unwrap().port();
+        let served = thread::spawn(move || {
+            let mut question = [0; 512];
+            // The first one is lost.
+            server.recv_from(&mut question).unwrap();
+            let (length, from) = server.recv_from(&mut question).unwrap();
+            server.send_to(&question[..length], from).unwrap();
+            question[..length].to_vec()
+        });
+        assert!(answers(port), "one question may be lost");
+        assert_eq!(served.join().unwrap(), b"kc\x01\0\0\x01\0\0\0\0\0\0\x09localhost\0\0\x01\0\x01");
+        let silent = free();
+        let port = silent.local_addr().unwrap().port();
+        assert!(!answers(port));
+        drop(silent);
+        assert!(!answers(port), "and where nobody listens at all");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use crate::{
-    core::{Code, PhaseId, Problem},
+    core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
     host::{Cgroup, Facts, template},
 };
@@ -46,10 +46,7 @@ pub fn address_of(view: &View<'_>, node: &crate::core::NodeId) -> Result<String,
     if facts.is_some_and(Facts::is_assumed) {
         return Ok("address-of-the-machine".to_owned());
     }
-    facts
-        .and_then(Facts::address)
-        .map(|ip| ip.to_string())
-        .ok_or_else(|| Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach").on(node))
+    facts.and_then(Facts::address).map(|ip| ip.to_string()).ok_or_else(|| Facts::no_address().on(node))
 }
 
 #[async_trait]

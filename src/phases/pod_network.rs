@@ -86,16 +86,32 @@ fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
         .collect();
     let check =
         format!("{}{live} && iptables -w -t nat -C POSTROUTING -j KUBE-KUBECAMP-MASQ", script::has(ROUTES, &unit));
-    let change = format!(
-        "{}kc_record unit absent kubecamp-routes\nsystemctl daemon-reload && systemctl enable -q kubecamp-routes && systemctl restart kubecamp-routes",
-        script::put(ROUTES, 0o644, &unit)
-    );
-    Ok(vec![config, Step::script("routes", "route to the other nodes' pods", Check::Script(check), change)])
+    Ok(vec![config, Step::script("routes", "route to the other nodes' pods", Check::Script(check), start(&unit))])
+}
+
+/// Writes the unit and starts it; systemctl itself only says where to look when that fails.
+fn start(unit: &str) -> String {
+    format!(
+        "{}kc_record unit absent kubecamp-routes\n\
+         systemctl daemon-reload && systemctl enable -q kubecamp-routes || exit 1\n\
+         systemctl restart kubecamp-routes || kc_die \"$(journalctl -u kubecamp-routes -n 10 --no-pager 2>&1)\"",
+        script::put(ROUTES, 0o644, unit)
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_that_the_kernel_refuses_is_told_with_its_reason() {
+        let sham = "kc_put() { cat >/dev/null; }\nkc_record() { :; }\nkc_die() { echo \"$*\" >&2; exit 1; }\n\
+                    systemctl() { [ \"$1\" != restart ]; }\njournalctl() { echo \"$2: Nexthop has invalid gateway.\"; }\n";
+        let script = format!("{sham}{}", start("[Unit]\n"));
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!((out.status.code(), said.as_str()), (Some(1), "kubecamp-routes: Nexthop has invalid gateway.\n"));
+    }
 
     /// In a folder that others write to as well, the first file by name would win over ours.
     #[test]

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use kubecamp::{
@@ -553,11 +554,12 @@ impl State {
 
     fn facts(&self) -> String {
         let n = self.number;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         format!(
             "{}arch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:16:3e:00:00:{n:02x}\n\
              addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\nmtu=1500\ncores=2\nmemory=4294967296\n\
              disk.total=32212254720\ndisk.free=20000000000\ncgroup=v2\ncgroup.controllers=cpuset cpu io memory pids\n\
-             now=1000.0\nmodule.overlay=yes\nmodule.vxlan=loadable\nmodule.br_netfilter=loadable\nmodule.ip_vs=loadable\nmodule.ip_vs_rr=loadable\nresolver=192.0.2.1\n\
+             now={now}\nmodule.overlay=yes\nmodule.vxlan=loadable\nmodule.br_netfilter=loadable\nmodule.ip_vs=loadable\nmodule.ip_vs_rr=loadable\nresolver=192.0.2.1\n\
              tool.iptables=yes\ntool.nft=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\n\
              tool.sha256sum=yes\ntool.bash=yes\nkube_proxy={}\n{}end=yes\n",
             self.system.facts(),

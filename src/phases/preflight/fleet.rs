@@ -1,13 +1,19 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use crate::{
     core::{Bytes, Code, NodeId, Problem},
     host::Facts,
-    profile::{Lab, Size, shortfalls},
+    profile::{Cidr, Cni, Lab, Size, shortfalls},
 };
 
 /// Largest difference between two hosts' clocks: certificates are valid from the moment of their making.
 const SKEW: Duration = Duration::from_secs(30);
+
+/// Largest difference between the hosts' clocks and this computer's, by which users read the API server's certificate.
+///
+/// kubeadm dates its certificates five minutes back, so that they are not valid yet for a computer that is further
+/// behind. A minute less, for [`SKEW`] and for the time that a host's answer takes on a slow link.
+const SKEW_HERE: Duration = Duration::from_secs(4 * 60);
 
 /// Every shortfall of every host in one table.
 pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
@@ -79,21 +85,84 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
     twins
         .map(|((what, value), nodes)| {
             let names: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
-            Problem::new(Code::HostTwin, format!("{} have the same {what} {value}", names.join(" and "))).on(nodes[0])
+            let told = format!("{} have the same {what} {value}", names.join(" and "));
+            Problem::new(Code::HostTwin, told).on(nodes[0]).hint(own(what))
         })
         .collect()
+}
+
+/// How each clone gets one of its own.
+fn own(what: &str) -> &'static str {
+    match what {
+        "host name" => "Give each a name of its own: hostnamectl set-hostname NAME.",
+        "MAC address" => "Switch all but one off and give each a new MAC address in its virtual machine's settings.",
+        "address" => {
+            "Give each an address of its own where its default route leaves: in VirtualBox by a bridged network in place of NAT."
+        }
+        _ => Code::HostTwin.hint(),
+    }
+}
+
+/// Hosts whose bridge CNI would have no way to the others: its routes go to the other host itself, and the kernel takes
+/// none to an address that lies beyond a gateway.
+pub(super) fn unlinked(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
+    if lab.profile().network.cni != Cni::Bridge {
+        return vec![];
+    }
+    let places: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.address()?, f.networks()))).collect();
+    let one = |(node, _, networks): &(&NodeId, Ipv4Addr, Vec<Cidr>)| {
+        let others = places.iter().filter(|(other, ip, _)| other != node && !networks.iter().any(|n| n.contains(*ip)));
+        let far: Vec<_> = others.map(|(other, ip, _)| format!("{other} at {ip}")).collect();
+        (!far.is_empty()).then(|| {
+            let what = format!(
+                "it shares no network with {}, and the bridge CNI sends what is for other nodes' pods straight to them",
+                far.join(", ")
+            );
+            let hint = "Take --cni flannel, which needs none, or hosts on one network, whose prefix is not /32.";
+            Problem::new(Code::HostNetwork, what).on(node).hint(hint)
+        })
+    };
+    places.iter().filter_map(one).collect()
 }
 
 /// Clocks that differ by more than [`SKEW`], each compared with this computer's when the host was asked: the next host
 /// may be asked minutes later, after the user's answer about its key.
 pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
-    let mut times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
-    times.sort_by(|a, b| a.1.total_cmp(&b.1));
-    // The one in the middle, so that the first host's wrong clock does not make the others look wrong.
-    let Some(&(middle, right)) = times.get(times.len().saturating_sub(1) / 2) else { return vec![] };
+    let times = times(fleet);
+    let Some((middle, right)) = middle(&times) else { return vec![] };
     let far = times.iter().filter(|(_, t)| (t - right).abs() > SKEW.as_secs_f64());
     far.map(|(node, t)| {
         Problem::new(Code::HostClock, format!("its clock differs by {:.0} s from that of {middle}", t - right)).on(node)
     })
     .collect()
+}
+
+/// Clocks that agree with each other and not with this computer's: the host in the middle speaks for those like it.
+pub(super) fn clock_here(fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
+    let times = times(fleet);
+    let (node, ahead) = middle(&times)?;
+    if ahead.abs() <= SKEW_HERE.as_secs_f64() {
+        return None;
+    }
+    let like = times.iter().filter(|(_, t)| (t - ahead).abs() <= SKEW.as_secs_f64());
+    let mut like: Vec<_> = like.map(|(node, _)| node.as_str()).collect();
+    like.sort_unstable();
+    let whose = if like.len() > 1 { format!("the clocks of {} are", like.join(", ")) } else { "its clock is".into() };
+    let way = if ahead > 0.0 { "ahead of" } else { "behind" };
+    let what = format!("{whose} {:.0} s {way} this computer's", ahead.abs());
+    let set = "Set the one that is wrong, which may be this computer's: timedatectl set-ntp true.";
+    let by_hand = "Where no time server is reached, as root: date -s '2030-12-31 23:59' && hwclock -w.";
+    Some(Problem::new(Code::HostClock, what).on(node).hint(set).hint(by_hand))
+}
+
+/// By how many seconds each host's clock is ahead of this computer's, in that order.
+fn times(fleet: &BTreeMap<NodeId, Facts>) -> Vec<(&NodeId, f64)> {
+    let mut times: Vec<_> = fleet.iter().filter_map(|(node, f)| Some((node, f.clock_ahead()?))).collect();
+    times.sort_by(|a, b| a.1.total_cmp(&b.1));
+    times
+}
+
+/// The one in the middle, so that the first host's wrong clock does not make the others look wrong.
+fn middle<'f>(times: &[(&'f NodeId, f64)]) -> Option<(&'f NodeId, f64)> {
+    times.get(times.len().saturating_sub(1) / 2).copied()
 }

@@ -112,18 +112,26 @@ fn package_of(tool: &str, debian: bool) -> &str {
 }
 
 fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
-    let mut say = |what: String| found.problems.push(Problem::new(Code::HostKernel, what));
+    let mut say = |what: String, hint: &str| found.problems.push(Problem::new(Code::HostKernel, what).hint(hint));
     let mut modules = vec!["overlay"];
     match lab.profile().proxy.mode {
         ProxyMode::Ipvs => modules.extend(["ip_vs", "ip_vs_rr"]),
         ProxyMode::Nftables if kernel_version(facts) < (5, 13) => {
-            say(format!("proxy mode nftables needs Linux 5.13, this is {}", facts.get("kernel").unwrap_or("unknown")));
+            let kernel = facts.get("kernel").unwrap_or("unknown");
+            let hint = "Take --proxy-mode iptables, which works with older ones.";
+            say(format!("proxy mode nftables needs Linux 5.13, this is {kernel}"), hint);
         }
         _ => {}
     }
     for module in modules {
         if facts.get(&format!("module.{module}")).is_none() {
-            say(format!("the kernel has no {module}, and no such module can be loaded"));
+            // The other ones are those of a proxy mode.
+            let hint = if module == "overlay" {
+                Code::HostKernel.hint()
+            } else {
+                "Take --proxy-mode iptables, or install the distribution's whole kernel (linux-modules-extra, kernel-modules)."
+            };
+            say(format!("the kernel has no {module}, and no such module can be loaded"), hint);
         }
     }
     let have = facts.get("cgroup.controllers").unwrap_or_default();
@@ -234,7 +242,8 @@ fn is_debian(facts: &Facts) -> bool {
 fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
     let mut wanted = vec![10250, 10256, 10249, 10248];
     if lab.control_plane().name == node.name {
-        wanted.extend([6443, 2379, 2380, 10257, 10259]);
+        // 2381 is where etcd tells its metrics and health, on the loopback.
+        wanted.extend([6443, 2379, 2380, 2381, 10257, 10259]);
     }
     for line in facts.all("listen") {
         let (port, by) = line.split_once(' ').unwrap_or((line, ""));
@@ -247,7 +256,7 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
 
 fn networks(lab: &Lab, facts: &Facts, found: &mut Findings) {
     if facts.address().is_none() && !facts.is_assumed() {
-        found.problems.push(Problem::new(Code::HostNetwork, "the host has no IPv4 address that others could reach"));
+        found.problems.push(Facts::no_address());
     }
     for (what, cidr) in [("pod", lab.pod_cidr()), ("service", lab.service_cidr())] {
         // The links of a cluster are the lab's, or left-overs that are told as such: other CIDRs would not help.
@@ -274,6 +283,13 @@ fn names(facts: &Facts, found: &mut Findings) {
         let warning =
             Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
         found.warnings.push(warning.hint("Set one in /etc/resolv.conf if pods need the Internet."));
+    }
+    // Asked only where no lab is yet; no reason to refuse, since a lab may live without any.
+    let silent = facts.all("silent").join(", ");
+    if !silent.is_empty() {
+        let what = format!("no answer from its name server {silent}: pods will wait in vain for names of the Internet");
+        let hint = "Name one that answers in /etc/resolv.conf, or open UDP port 53 to it, if pods need the Internet.";
+        found.warnings.push(Problem::new(Code::HostNames, what).hint(hint));
     }
 }
 

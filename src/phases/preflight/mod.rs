@@ -57,7 +57,7 @@ pub fn from_facts(
     bundle_arch: Arch,
     allow: Allowances,
 ) -> Findings {
-    let mut found = Findings::default();
+    let (mut found, mut begun) = (Findings::default(), true);
     for node in lab.nodes() {
         let Some(facts) = fleet.get(&node.name) else { continue };
         let claim = match owner.claim(lab.name(), facts) {
@@ -69,6 +69,7 @@ pub fn from_facts(
             }
             claim => claim,
         };
+        begun &= claim == Claim::Ours;
         let one = host::problems(lab, node, facts, &claim, bundle_arch);
         found.problems.extend(one.problems.into_iter().map(|p| p.on(&node.name)));
         found.warnings.extend(one.warnings.into_iter().map(|p| p.on(&node.name)));
@@ -77,7 +78,12 @@ pub fn from_facts(
         if allow.undersized { found.warnings.push(small) } else { found.problems.push(small) }
     }
     found.problems.extend(fleet::twins(fleet));
+    found.problems.extend(fleet::unlinked(lab, fleet));
     found.problems.extend(fleet::clocks(fleet));
+    if let Some(off) = fleet::clock_here(fleet) {
+        // A lab that is there has its certificates, and a machine's clock may have stood while this computer slept.
+        if begun { found.warnings.push(off) } else { found.problems.push(off) }
+    }
     // Clones of one container image share what the image has; then only the address tells them apart.
     found.problems.sort_by_key(|p| (p.code != Code::HostOs, p.on.clone()));
     found

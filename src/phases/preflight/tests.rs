@@ -1,5 +1,8 @@
 use super::*;
-use crate::{core::LabId, profile};
+use crate::{
+    core::LabId,
+    profile::{self, Cni, ProxyMode},
+};
 
 fn lab() -> Lab {
     Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap()
@@ -9,7 +12,7 @@ fn good(n: u8) -> String {
     format!(
         "os.id=debian\nos.version=13\narch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:00:00:00:00:0{n}\n\
          addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\ncores=2\nmemory=4294967296\ndisk.total=32212254720\ndisk.free=20000000000\n\
-         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nnow=1000.0\nmodule.overlay=yes\nmodule.vxlan=yes\nmodule.br_netfilter=yes\nresolver=192.0.2.1\n\
+         cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nheard=1000\nnow=1000.0\nmodule.overlay=yes\nmodule.vxlan=yes\nmodule.br_netfilter=yes\nresolver=192.0.2.1\n\
          tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\ntool.nft=yes\n"
     )
 }
@@ -63,6 +66,7 @@ fn each_fault_has_its_code() {
         ("arch=aarch64", Code::BundleArch),
         ("swap=1073741824", Code::HostSwap),
         ("listen=6443 users:((\"nginx\",pid=1))", Code::HostPort),
+        ("listen=2381 users:((\"etcd\",pid=1))", Code::HostPort),
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
         ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
         ("unit.kubelet=active", Code::HostLeftovers),
@@ -88,6 +92,32 @@ fn each_fault_has_its_code() {
     }
 }
 
+/// What a code advises in general would mend none of these.
+#[test]
+fn a_fault_of_its_own_kind_has_a_hint_of_its_own() {
+    let iptables = "--proxy-mode iptables";
+    for (mode, instead, fact, code, hint) in [
+        (ProxyMode::Nftables, "kernel=4.18.0", "kernel=6.12.0-x", Code::HostKernel, iptables),
+        (ProxyMode::Ipvs, "", "module.ip_vs=yes\n", Code::HostKernel, iptables),
+        (ProxyMode::Ipvs, "", "module.ip_vs_rr=yes\n", Code::HostKernel, iptables),
+        (ProxyMode::Iptables, "module.overlay=", "module.overlay=yes", Code::HostKernel, Code::HostKernel.hint()),
+        (ProxyMode::Iptables, "", "addr=eth0 192.0.2.1/24\n", Code::HostNetwork, "an IPv4 address"),
+    ] {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.proxy.mode = mode;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let whole = format!("{}module.ip_vs=yes\nmodule.ip_vs_rr=yes\n", good(1));
+        let found = |text: &str| {
+            let fleet = [("cp".parse().unwrap(), Facts::parse(text))].into();
+            from_facts(&lab, &Owner::new(), &fleet, Arch::Amd64, Allowances::default()).problems
+        };
+        assert!(found(&whole).is_empty(), "{mode:?}");
+        let problems = found(&whole.replace(fact, instead));
+        assert_eq!(problems.iter().map(|p| p.code).collect::<Vec<_>>(), [code], "{fact}");
+        assert!(problems[0].all_hints()[0].contains(hint), "{}", problems[0]);
+    }
+}
+
 #[test]
 fn hosts_may_be_asked_at_different_times() {
     let asked = |now: fn(u8) -> u32| codes(move |i| format!("heard={}\nnow={}.25\n", 900 + 60 * u32::from(i), now(i)));
@@ -99,17 +129,78 @@ fn hosts_may_be_asked_at_different_times() {
     assert_eq!(asked(|i| 1000 + 75 * u32::from(i)), [], "fifteen and thirty seconds are within the tolerance");
 }
 
+/// The kernel takes no route to what lies beyond a gateway.
+#[test]
+fn the_bridge_cni_needs_hosts_on_one_network() {
+    let found = |cni, prefix: &str, words: &str| -> Vec<Problem> {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.network.cni = cni;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let facts = |i| Facts::parse(&format!("{}{words}\n", good(i).replace("/24\n", prefix)));
+        let fleet = lab.nodes().iter().zip(1..).map(|(n, i)| (n.name.clone(), facts(i))).collect();
+        from_facts(&lab, &Owner::new(), &fleet, Arch::Amd64, Allowances::default()).problems
+    };
+    // Alone in prefixes of their own, as some clouds give them.
+    let apart = found(Cni::Bridge, "/32\n", "");
+    assert_eq!(apart.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostNetwork; 3]);
+    assert!(apart[0].what.starts_with("it shares no network with worker-1 at 192.0.2.2, worker-2 at 192.0.2.3, "));
+    assert!(apart[0].all_hints()[0].contains("--cni flannel"), "{}", apart[0]);
+    let half = found(Cni::Bridge, "/31\n", "");
+    let told: Vec<_> =
+        half.iter().map(|p| (p.on.as_ref().unwrap().as_str(), p.what.contains("worker-2 at "))).collect();
+    assert_eq!(told, [("cp", true), ("worker-1", false), ("worker-2", false)], "2 and 3 are in one prefix");
+    for (cni, prefix, words) in [
+        (Cni::Flannel, "/32\n", ""),
+        (Cni::Bridge, "/24\n", ""),
+        (Cni::Bridge, "/32\n", "route=192.0.2.0/24 eth0"),
+        (Cni::Bridge, "/32\n", "route=192.0.2.1 wg0\nroute=192.0.2.2 wg0\nroute=192.0.2.3 wg0"),
+    ] {
+        let problems = found(cni, prefix, words);
+        assert!(problems.is_empty(), "{cni:?} {prefix} {words}: {problems:?}");
+    }
+}
+
+/// Certificates are read here, however well the hosts agree with each other.
+#[test]
+fn clocks_are_compared_with_this_computers() {
+    let found = |hosts: u8, words: &str| {
+        let nodes = ["cp", "worker-1", "worker-2"].iter().zip(1..=hosts);
+        let facts = |i: u8| Facts::parse(&format!("{}{words}\n", good(i)));
+        let fleet = nodes.map(|(n, i)| (n.parse().unwrap(), facts(i))).collect();
+        let owner = Owner { id: LabId::new("aaaa"), known: true };
+        from_facts(&lab(), &owner, &fleet, Arch::Amd64, Allowances::default())
+    };
+    for (hosts, now, what) in [
+        (1, 8200, "its clock is 7200 s ahead of this computer's"),
+        (3, 8200, "the clocks of cp, worker-1, worker-2 are 7200 s ahead of this computer's"),
+        (1, 759, "its clock is 241 s behind this computer's"),
+    ] {
+        let problems = found(hosts, &format!("now={now}.0")).problems;
+        let told: Vec<_> = problems.iter().map(|p| (p.code, p.what.as_str())).collect();
+        assert_eq!(told, [(Code::HostClock, what)]);
+        assert!(problems[0].on.is_some() && problems[0].all_hints()[0].contains("this computer's"), "{}", problems[0]);
+        let again = found(hosts, &format!("lab=lab\nlab.id=aaaa\nnow={now}.0"));
+        assert!(again.problems.is_empty(), "{:?}", again.problems);
+        assert_eq!(again.warnings.iter().map(|w| w.what.as_str()).collect::<Vec<_>>(), [what]);
+    }
+    for now in [760, 940, 1000, 1003, 1240] {
+        let seen = found(3, &format!("now={now}.0"));
+        assert!(seen.problems.is_empty() && seen.warnings.is_empty(), "{now}: {:?} {:?}", seen.problems, seen.warnings);
+    }
+}
+
 #[test]
 fn twins_are_named() {
-    for (same, word) in [
-        ("machine_id=same", "machine-id same"),
-        ("hostname=same", "host name same"),
-        ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56"),
-        ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15"),
+    for (same, word, hint) in [
+        ("machine_id=same", "machine-id same", "systemd-machine-id-setup"),
+        ("hostname=same", "host name same", "hostnamectl set-hostname"),
+        ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56", "new MAC address"),
+        ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15", "a bridged network"),
     ] {
         let found = problems(|i| if i > 1 { format!("{same}\n") } else { String::new() });
         let told: Vec<_> = found.iter().map(|p| (p.code, p.what.as_str())).collect();
         assert_eq!(told, [(Code::HostTwin, format!("worker-1 and worker-2 have the same {word}").as_str())]);
+        assert!(matches!(&found[0].all_hints()[..], [only] if only.contains(hint)), "{}", found[0]);
     }
 }
 
@@ -163,7 +254,7 @@ fn a_host_is_ours_by_the_labs_id_and_not_by_its_name() {
     };
     let mine = Owner { id: LabId::new("aaaa"), known: true };
     let first_time = Owner { id: LabId::new("bbbb"), known: false };
-    assert_eq!(codes(&mine, "lab=lab\nlab.id=aaaa"), []);
+    assert_eq!(codes(&mine, "lab=lab\nlab.id=aaaa\nlisten=2381"), []);
     assert_eq!(codes(&first_time, "lab=lab\nlab.id=aaaa"), [Code::HostTaken; 3]);
     assert_eq!(codes(&mine, "lab=lab\nlab.id=bbbb"), [Code::HostTaken; 3]);
     // Claimed by a version that knew no ids: by the name, where the lab's folder is there.
@@ -224,6 +315,7 @@ fn what_pods_will_lack_is_warned_about() {
     };
     assert_eq!(warned(""), []);
     assert_eq!(warned("no resolver"), [Code::HostNames]);
+    assert_eq!(warned("silent=192.0.2.1"), [Code::HostNames]);
     assert_eq!(warned("module.br_netfilter="), [Code::HostKernel]);
     // In a container nobody can tell.
     assert_eq!(warned("module.vxlan="), [Code::HostKernel]);
