@@ -3,7 +3,7 @@
 use kubecamp::{
     core::{Code, Problem},
     hub::{
-        desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
         domain::{Mode, Policy, Role, State, Wish},
         gate::HubKey,
         store::{Listing, TokenKind},
@@ -144,6 +144,38 @@ pub async fn nobody_waits_for_everything(desk: Desk) {
     assert_eq!(wait(420).await.unwrap_err().code, Code::BookAhead);
     desk.cancel(&who("amy"), NOW, None, &first.id, &Edit::default()).await.unwrap();
     wait(420).await.unwrap();
+    healthy(&desk).await;
+}
+
+pub async fn a_wait_keeps_to_the_notice_and_its_offer_need_not(desk: Desk) {
+    camp(&desk, &Policy { notice: 1440, ..generous() }).await;
+    let clerk = clerk(&desk);
+    let refused = async |now, wanted: &BookRequest| {
+        let booked = desk.book(&who("amy"), now, None, wanted).await.unwrap_err().problem;
+        let waited = desk.wait(&who("amy"), now, None, wanted).await.unwrap_err();
+        assert_eq!((booked.code, waited.code), (Code::BookNotice, Code::BookNotice));
+        assert_eq!(booked.what, waited.what);
+    };
+    for server in [Some("one"), None] {
+        refused(NOW, &wish(server, 120, 180)).await;
+    }
+    assert_eq!(clerk.settle(at(1)).await.unwrap().offered, 0);
+
+    // Who waited in time is asked later than others may book.
+    let taken = book(&desk, "dan", 1500, 1560).await;
+    let bob = desk.wait(&who("bob"), NOW, None, &wish(Some("one"), 1500, 1560)).await.unwrap();
+    desk.cancel(&who("dan"), at(1440), None, &taken.id, &Edit::default()).await.unwrap();
+    refused(at(1440), &wish(Some("one"), 1500, 1560)).await;
+    assert_eq!(clerk.settle(at(1440)).await.unwrap().offered, 1);
+    assert_eq!(desk.accept(&who("bob"), at(1441), None, &bob.id).await.unwrap().state, State::Booked);
+
+    // A teacher who says why goes past it, as with a booking.
+    let late = BookRequest {
+        person: Some("cem".parse().unwrap()),
+        reason: Some("was ill".into()),
+        ..wish(Some("one"), 1500, 1560)
+    };
+    assert_eq!(desk.wait(&who("tea"), at(1442), None, &late).await.unwrap().state, State::Waitlisted);
     healthy(&desk).await;
 }
 

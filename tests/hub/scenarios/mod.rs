@@ -68,6 +68,7 @@ scenarios! {
         offers_keep_to_labels_and_quotas,
         who_left_the_course_holds_nobody_up,
         nobody_waits_for_everything,
+        a_wait_keeps_to_the_notice_and_its_offer_need_not,
         a_class_is_planned_and_booked,
         a_class_is_given_what_its_notice_allows,
         links_work_once_and_signatures_sign_in,
