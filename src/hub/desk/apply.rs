@@ -110,11 +110,15 @@ fn is_unbegun(booking: &Booking) -> bool {
 
 /// A booking as its agent begins it.
 fn armed(booking: &Booking, report: &Report) -> Booking {
-    let charged = match booking.state {
-        // What was lost to the last holder's reset is not the new holder's. By the agent's clock: the hub may hear of it later.
-        State::Delayed => booking.charged.min((booking.window.ends - report.moment).max(0)),
-        _ => booking.charged,
+    let from = match booking.state {
+        State::Delayed => booking.window.starts,
+        // Of a step of the raster that ran already the time before counts, as its holder knew.
+        _ => booking.window.starts.max(booking.created),
     };
+    // What was lost to the last holder's reset is not the new holder's, whether the clerk saw it or not. By the agent's clock:
+    // the hub may hear of it later.
+    let lost = (report.moment - from).max(0);
+    let charged = booking.charged.min((booking.window.length() - lost).max(0));
     Booking { state: State::Arming, refused: None, charged, ..booking.clone() }
 }
 

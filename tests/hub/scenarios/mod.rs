@@ -81,6 +81,7 @@ scenarios! {
     agent {
         a_slot_lives_from_booked_to_done,
         an_overrun_reset_delays_the_next_and_is_not_charged,
+        an_overrun_reset_on_a_shared_server_delays_its_place_only,
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_no_show_is_found_while_its_agent_is_heard_again_and_again,
         who_is_at_work_is_no_no_show_though_the_report_is_late,
