@@ -39,6 +39,7 @@ scenarios! {
         quotas_hold,
         rules_of_time_hold,
         extend_release_and_give,
+        what_its_server_ends_before_its_time_counts_until_then,
         a_teacher_extends_past_the_rules_but_past_nobody,
         what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
