@@ -191,6 +191,7 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
         within: window(-1440, 1440),
         wishes: vec![wishes("bob"), wishes("amy")],
         reason: Some("the exam".into()),
+        seen: None,
     };
     assert_eq!(desk.plan_class(&who("amy"), NOW, &want).await.unwrap_err().code, Code::HubDenied);
     let twice = ClassRequest { wishes: vec![wishes("bob"), wishes("amy"), wishes("bob")], ..want.clone() };
@@ -227,6 +228,36 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn only_the_plan_that_was_seen_is_booked(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let want = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 60,
+        slots: 1,
+        within: window(60, 1440),
+        wishes: vec![],
+        reason: None,
+        seen: None,
+    };
+    let shown = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
+    assert_eq!(shown.stamp, desk.plan_class(&who("tea"), at(1), &want).await.unwrap().stamp);
+    let taken = shown.rows[0].given.clone().unwrap();
+    let first = BookRequest { window: taken.window, ..wish(Some(taken.server.as_str()), 0, 60) };
+    desk.book(&who(shown.rows[3].person.as_str()), at(1), None, &first).await.unwrap();
+    let book = async |seen: &str| {
+        let want = ClassRequest { seen: Some(seen.into()), ..want.clone() };
+        desk.book_class(&who("tea"), at(2), Some("k"), &want).await
+    };
+    assert_eq!(book(&shown.stamp).await.unwrap_err().code, Code::BookStale);
+    let all = Listing { open: true, ..Listing::default() };
+    assert_eq!(desk.bookings(&who("tea"), at(2), &all).await.unwrap().len(), 1, "nothing of it was booked");
+    let fresh = desk.plan_class(&who("tea"), at(2), &want).await.unwrap();
+    assert_eq!(book(&fresh.stamp).await.unwrap().len(), 3);
+    assert_eq!(book(&fresh.stamp).await.unwrap().len(), 3, "the same answer");
+    healthy(&desk).await;
+}
+
 pub async fn a_class_is_given_what_its_notice_allows(desk: Desk) {
     camp(&desk, &Policy { notice: 120, ..generous() }).await;
     let want = ClassRequest {
@@ -237,6 +268,7 @@ pub async fn a_class_is_given_what_its_notice_allows(desk: Desk) {
         within: window(-60, 1440),
         wishes: vec![],
         reason: None,
+        seen: None,
     };
     let first = async |want: &ClassRequest| {
         let plan = desk.plan_class(&who("tea"), at(10), want).await.unwrap();

@@ -71,6 +71,7 @@ scenarios! {
         nobody_waits_for_everything,
         a_wait_keeps_to_the_notice_and_its_offer_need_not,
         a_class_is_planned_and_booked,
+        only_the_plan_that_was_seen_is_booked,
         a_class_is_given_what_its_notice_allows,
         links_work_once_and_signatures_sign_in,
         keys_are_ones_own_matter,
