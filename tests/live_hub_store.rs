@@ -6,7 +6,7 @@ use kubecamp::{
 };
 
 use crate::{
-    hub::{crash, hammer, processes, scenarios, walks},
+    hub::{closed, crash, hammer, processes, scenarios, walks},
     support::postgres::Postgres,
 };
 
@@ -52,6 +52,9 @@ async fn live_hub_store_hammer() {
     hammer::who_is_out_while_booking_gets_nothing(&desk, &url).await;
     desk.close().await;
     assert_eq!(postgres.deadlocks(), 0, "servers before people before groups");
+    let (desk, url) = postgres.fresh().await;
+    closed::what_a_closed_account_left_ends(&desk, &url).await;
+    desk.close().await;
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use kubecamp::hub::{
-    desk::{BookRequest, Caller, Edit},
+    desk::{BookRequest, Caller, Edit, Report, Step},
     domain::{Booking, BookingId, Epoch, Health, Mode, Policy, State},
     gate::HubKey,
     http::ROUTES,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     served::{Hub, refused},
-    world::{NOW, at, book, clerk, generous, server, who, wish},
+    world::{NOW, agent, at, book, clerk, generous, server, who, wish},
 };
 
 fn slot(from: i64, to: i64) -> Value {
@@ -114,6 +114,30 @@ async fn who_was_overtaken_hears_412_and_a_repeat_changes_nothing() {
     assert_eq!((status, code.as_str()), (412, "KC-BOOK-STALE"));
     assert_eq!(refused(extend("\"x\"", 180).await.unwrap()).await.0, 400);
     assert_eq!(hub.get(&path, &amy).await["version"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_a_server_in_quarantine_is_for_teachers() {
+    let hub = Hub::start().await;
+    let (bob, tea) = (hub.token("bob").await, hub.token("tea").await);
+    let (one, found) = ("one".parse().unwrap(), "/tmp/essay-of-amy is left");
+    let slot_of_amy = book(&hub.desk, "amy", 0, 60).await;
+    for (number, step) in [(1, Step::Arming), (2, Step::Quarantined)] {
+        let (booking, note) = (slot_of_amy.id.clone(), (number == 2).then(|| found.to_owned()));
+        let report = Report { number, booking, step, moment: NOW, note, account: None };
+        hub.desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
+    }
+    for (token, told) in [(&bob, Value::Null), (&tea, found.into())] {
+        let all = hub.get("/api/v1/servers", token).await;
+        let alone = hub.get("/api/v1/servers/one", token).await;
+        for shown in [&all[0], &alone] {
+            assert_eq!((&shown["health"], &shown["health_note"]), (&"quarantined".into(), &told), "{shown}");
+        }
+    }
+    let (_, code, body) = refused(hub.post("/api/v1/bookings", &bob, &slot(120, 180)).await).await;
+    let text = body.to_string();
+    assert_eq!(code, "KC-SERVER-AWAY");
+    assert!(text.contains("server one is quarantined") && !text.contains("essay"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

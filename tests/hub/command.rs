@@ -646,6 +646,10 @@ fn a_hub_is_not_opened_to_others_by_accident() {
     }
     let wrong = kubecamp(home.path(), &["hub", "serve", "--database", "mysql://x"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+    let proxied =
+        kubecamp(home.path(), &["hub", "serve", "--listen", "127.0.0.1:0", "--behind-proxy"]).output().unwrap();
+    let said = String::from_utf8_lossy(&proxied.stderr);
+    assert!(proxied.status.code() == Some(2) && said.contains("--public-url https://NAME"), "{said}");
     let typo = format!("sqlite://{}", home.path().join("typo.db").display());
     for database in ["sqlite://", typo.as_str()] {
         let absent = kubecamp(home.path(), &["hub", "admin-link", "ann", "--database", database]).output().unwrap();

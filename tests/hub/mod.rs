@@ -1,6 +1,7 @@
 //! The hub's desk: scenarios that hold on either database; here on SQLite, in `live_hub_store.rs` on PostgreSQL.
 
 mod api;
+pub mod closed;
 mod command;
 pub mod crash;
 mod fuzz;
@@ -81,6 +82,13 @@ async fn sqlite_a_clerk_with_nothing_due_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     quiet::nothing_due_writes_nothing(&desk, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_what_a_closed_account_left_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    closed::what_a_closed_account_left_ends(&desk, &url).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,6 +48,10 @@ impl Clerk {
     /// The first that was met; what has nothing to do with it was done all the same.
     pub async fn settle(&self, now: Epoch) -> Result<Ticked, Problem> {
         let (mut done, mut first) = (Ticked::default(), None);
+        // A hub may have ended between the closing of an account and what it gives up.
+        for booking in self.desk.of_closed(now).await? {
+            count(&mut done.settled, &mut first, self.desk.end_of_closed(now, &booking).await);
+        }
         for booking in self.desk.due(now).await? {
             count(&mut done.settled, &mut first, self.desk.settle(now, &booking).await);
         }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -151,9 +153,9 @@ pub(super) fn own(caller: &Caller, server: &ServerId) -> Result<(), Problem> {
 impl Desk {
     /// The slots of a server for the next 72 hours, with its revision: what the gate signs and the agent carries out.
     ///
-    /// A server that is not healthy opens for nobody new; what has begun there comes to its end. Quarantined bookings are
-    /// over for the hub but not for the agent, which has to hear that an admin looked after them. Whose booking is not in it
-    /// yet is told by name, so that the agent keeps their labs.
+    /// A server that is not healthy opens for nobody new, and none for whom has no account any more; what has begun there
+    /// comes to its end. Quarantined bookings are over for the hub but not for the agent, which has to hear that an admin
+    /// looked after them. Whose booking is not in it yet is told by name, so that the agent keeps their labs.
     pub async fn plan_for(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<ServerPlan, Problem> {
         own(caller, server)?;
         transact!(self, caller, now, |tx| {
@@ -162,11 +164,11 @@ impl Desk {
             let want = Listing { server: Some(server.clone()), within: Some(within), open: true, ..Listing::default() };
             let mut all = tx.bookings(&want).await?;
             let mut later = tx.holders_from(server, within.ends).await?;
-            if row.health != Health::Healthy {
-                let unbegun = |b: &Booking| matches!(b.state, State::Booked | State::Delayed);
-                later.extend(all.iter().filter(|b| unbegun(b)).map(|b| b.person.clone()));
-                all.retain(|b| !unbegun(b));
-            }
+            let closed: BTreeSet<BookingId> = tx.of_closed().await?.into_iter().map(|b| b.id).collect();
+            let is_shut = |b: &Booking| row.health != Health::Healthy || closed.contains(&b.id);
+            let unlet = |b: &Booking| matches!(b.state, State::Booked | State::Delayed) && is_shut(b);
+            later.extend(all.iter().filter(|b| unlet(b)).map(|b| b.person.clone()));
+            all.retain(|b| !unlet(b));
             let within = Window { starts: now - QUARANTINED_SINCE, ..within };
             let state = Some(State::Quarantined);
             let stuck = Listing { server: Some(server.clone()), within: Some(within), state, ..Listing::default() };

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Health, Mode, Server, State, Who},
+        domain::{Booking, Epoch, Health, Mode, Server, State, Who},
         store::Tx,
     },
 };
@@ -89,6 +89,9 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
     if (booking.state, to) == (State::Arming, State::Ending) {
         next.charged = 0;
     }
+    if (booking.state, to) == (State::Active, State::Ending) {
+        cut_short(&mut next, report.moment);
+    }
     if report.note.is_some() {
         next.note.clone_from(&report.note);
     }
@@ -110,12 +113,30 @@ fn is_unbegun(booking: &Booking) -> bool {
 
 /// A booking as its agent begins it.
 fn armed(booking: &Booking, report: &Report) -> Booking {
-    let charged = match booking.state {
-        // What was lost to the last holder's reset is not the new holder's. By the agent's clock: the hub may hear of it later.
-        State::Delayed => booking.charged.min((booking.window.ends - report.moment).max(0)),
-        _ => booking.charged,
+    let from = match booking.state {
+        State::Delayed => booking.window.starts,
+        // Of a step of the raster that ran already the time before counts, as its holder knew.
+        _ => booking.window.starts.max(booking.created),
     };
+    // What was lost to the last holder's reset is not the new holder's, whether the clerk saw it or not. By the agent's clock:
+    // the hub may hear of it later.
+    let lost = (report.moment - from).max(0);
+    let charged = booking.charged.min((booking.window.length() - lost).max(0));
     Booking { state: State::Arming, refused: None, charged, ..booking.clone() }
+}
+
+/// Takes off a slot what its server did not give: it ended before its time, and neither its holder nor anybody here had asked
+/// for that. So it is where an agent did not hear in time that it lasts longer.
+fn cut_short(next: &mut Booking, moment: Epoch) {
+    // The two clocks may differ by so much.
+    if next.ended_by.is_some() || moment + REFUSE_OFFSET >= next.window.ends {
+        return;
+    }
+    let ends = moment.max(next.window.starts + 1);
+    let lost = next.window.ends - ends;
+    next.window.ends = ends;
+    next.busy_until = next.busy_until - lost;
+    next.charged = (next.charged - lost).max(0);
 }
 
 /// Has a slot begin anew whose arming the agent ended by a plan in which it was somebody else's, or missing. The hub had not

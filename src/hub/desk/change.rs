@@ -7,7 +7,7 @@ use super::{Caller, Desk, reason, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State},
+        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, Who},
         store::Tx,
     },
 };
@@ -107,6 +107,28 @@ async fn give_up(
     Ok(gone)
 }
 
+/// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already.
+pub(super) fn ended(before: &Booking, now: Epoch, who: Who) -> Option<(Booking, Epoch)> {
+    let mut next = before.clone();
+    match before.state {
+        State::Offered | State::Booked | State::Delayed => {
+            next.state = State::Cancelled;
+            Some((next, before.window.starts))
+        }
+        State::Arming | State::Active if before.window.ends > now && before.ended_by.is_none() => {
+            // No window is empty; that a slot which has not begun never opens is what `ended_by` says.
+            let ends = now.max(before.window.starts + 1);
+            next.window.ends = ends;
+            next.busy_until = ends + (before.busy_until - before.window.ends);
+            next.charged = before.charged.min((now - before.window.starts).max(0));
+            next.ended_by = Some(who);
+            let from = next.busy_until;
+            Some((next, from))
+        }
+        _ => None,
+    }
+}
+
 impl Desk {
     /// Gives a slot up before it begins, or leaves the waitlist.
     pub async fn cancel(
@@ -203,21 +225,10 @@ impl Desk {
         transact_once!(self, caller, now, key, ("release", id, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
-            let mut next = before.clone();
-            next.note = edit.reason.clone();
-            match before.state {
-                State::Offered | State::Booked | State::Delayed => next.state = State::Cancelled,
-                State::Arming | State::Active if before.window.ends > now && before.ended_by.is_none() => {
-                    // No window is empty; that a slot which has not begun never opens is what `ended_by` says.
-                    let ends = now.max(before.window.starts + 1);
-                    next.window.ends = ends;
-                    next.busy_until = ends + (before.busy_until - before.window.ends);
-                    next.charged = before.charged.min((now - before.window.starts).max(0));
-                    next.ended_by = Some(who);
-                }
-                state => return Err(Problem::new(Code::BookState, format!("booking {id} is {state}"))),
-            }
-            let from = if next.state == State::Cancelled { before.window.starts } else { next.busy_until };
+            let Some((next, from)) = ended(&before, now, who) else {
+                return Err(Problem::new(Code::BookState, format!("booking {id} is {}", before.state)));
+            };
+            let next = Booking { note: edit.reason.clone(), ..next };
             let after = tx.change_booking(&before, next, who, "booking.release", edit.reason.clone()).await?;
             if from < before.busy_until {
                 tx.hold(&before, from).await?;

@@ -37,6 +37,10 @@ pub struct ClassRequest {
     /// Why the plan goes past notice and the bookings that a person may have ahead, 1 to 500 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The `stamp` of the table that was looked at: where it is another one by now, nothing is booked. None books whichever
+    /// there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
 }
 
 /// One student's wishes.
@@ -58,7 +62,8 @@ impl Desk {
         table(&mut tx, &want).await
     }
 
-    /// Books the table that `plan_class` shows, all of it or nothing; hours of the quota do not stop it. What is booked by
+    /// Books the table that `plan_class` shows, all of it or nothing, and where one was seen no other (`KC-BOOK-STALE`);
+    /// hours of the quota do not stop it. What is booked by
     /// then is no more given, so a second time books what is missing.
     pub async fn book_class(
         &self,
@@ -71,6 +76,10 @@ impl Desk {
         let want = &checked(want)?;
         transact_once!(self, caller, now, key, ("class", want), |tx| {
             let plan = table(&mut tx, want).await?;
+            if want.seen.as_ref().is_some_and(|seen| *seen != plan.stamp) {
+                let what = format!("the plan for course {} is another one by now", want.course);
+                return Err(Problem::new(Code::BookStale, what).hint("Look at it once more, and book that one."));
+            }
             let mut made = vec![];
             for row in plan.rows {
                 let Some(given) = row.given else { continue };

@@ -222,8 +222,11 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, 
         State::Booked if b.window.starts <= now => {
             let Some(server) = &b.server else { return Ok(None) };
             let server = tx.server(server).await?;
-            let other = server.occupant.is_some_and(|o| o != b.id);
-            if server.mode == Mode::Exclusive && other {
+            let other = match server.mode {
+                Mode::Exclusive => server.occupant.is_some_and(|o| o != b.id),
+                Mode::Shared => tx.is_held_up(b).await?,
+            };
+            if other {
                 to(State::Delayed, "clerk.delay", "the server is still being cleared after the last slot")
             } else {
                 Ok(None)

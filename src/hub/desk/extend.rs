@@ -13,6 +13,10 @@ use crate::{
     },
 };
 
+/// An agent asks for its plan each 5 s where nobody set another time. What lasts no longer than two of them is over on its
+/// server before that has heard of another end, and opens no more, seconds.
+const HEARS: i64 = 10;
+
 impl Desk {
     /// Moves a slot's end back, when the time after it is free and nobody waits for it. A teacher who says why goes past
     /// quotas and opening hours, never past another booking.
@@ -50,9 +54,15 @@ impl Desk {
 /// The window of a slot that lasts until `ends`, when it still can.
 fn longer(before: &Booking, now: Epoch, ends: Epoch) -> Result<Window, Problem> {
     let movable = matches!(before.state, State::Booked | State::Arming | State::Active);
-    if !movable || before.window.ends <= now || before.ended_by.is_some() {
+    let over = || {
         let what = format!("booking {} is {} until {}", before.id, before.state, before.window.ends);
-        return Err(Problem::new(Code::BookState, what));
+        Problem::new(Code::BookState, what)
+    };
+    if !movable || before.window.ends <= now || before.ended_by.is_some() {
+        return Err(over());
+    }
+    if before.window.ends < now + HEARS {
+        return Err(over().hint("Its server would not hear of it before that: book what is free after it."));
     }
     if ends <= before.window.ends {
         return Err(Problem::new(Code::BookWindow, format!("{ends} is not after {}", before.window.ends)));

@@ -18,8 +18,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, CourseId, Epoch, Free, Maintenance, PersonId, SavedLab, Server, ServerId, State,
-            Window, free_slots, places,
+            Ask, Booking, BookingId, CourseId, Epoch, Free, Health, Maintenance, PersonId, SavedLab, Server, ServerId,
+            State, Window, free_slots, places,
         },
         store::{AuditRow, EventRow, Listing},
     },
@@ -103,6 +103,14 @@ fn seen_by(caller: &Caller, mut booking: Booking) -> Booking {
         booking.refused = None;
     }
     booking
+}
+
+/// As [`seen_by`], of a server: what its agent found where it could not prove a place clean names processes and files.
+pub(super) fn server_seen_by(caller: &Caller, mut server: Server) -> Server {
+    if !caller.is_teacher() && server.health == Health::Quarantined {
+        server.health_note = None;
+    }
+    server
 }
 
 /// As [`seen_by`]; what hides nothing is not copied.
@@ -211,7 +219,7 @@ impl Desk {
                 open: open.filter_map(|w| w.common(window)).collect(),
                 maintenance: closed.iter().filter(|m| m.server == server.id).cloned().collect(),
                 bookings: all_seen_by(caller, self.weeks.bookings(&mut tx, &server, window).await?),
-                server,
+                server: server_seen_by(caller, server),
             });
         }
         Ok(Week { window, servers: rows, waiting })

@@ -10,6 +10,7 @@ mod came;
 mod change;
 mod class;
 mod clerk;
+mod closed;
 mod courses;
 mod doctor;
 mod extend;

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Caller, Desk, reason, rehouse,
+    Caller, Desk,
+    look::server_seen_by,
+    reason, rehouse,
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -227,14 +229,15 @@ impl Desk {
         })
     }
 
-    /// All servers.
-    pub async fn servers(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Server>, Problem> {
-        self.store.read(now).await?.servers().await
+    /// All servers. What keeps one in quarantine only teachers see.
+    pub async fn servers(&self, caller: &Caller, now: Epoch) -> Result<Vec<Server>, Problem> {
+        let all = self.store.read(now).await?.servers().await?;
+        Ok(all.into_iter().map(|server| server_seen_by(caller, server)).collect())
     }
 
-    /// A server by its name.
-    pub async fn server(&self, _caller: &Caller, now: Epoch, id: &ServerId) -> Result<Server, Problem> {
-        self.store.read(now).await?.server(id).await
+    /// A server by its name, as [`Desk::servers`] tells of it.
+    pub async fn server(&self, caller: &Caller, now: Epoch, id: &ServerId) -> Result<Server, Problem> {
+        Ok(server_seen_by(caller, self.store.read(now).await?.server(id).await?))
     }
 
     /// How many bookings that have not begun do not suit a server any more; they stay for the admin to settle.

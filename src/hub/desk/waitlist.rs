@@ -10,7 +10,7 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, Maintenance, Policy, Server, State, Who, Window},
+        domain::{Booking, BookingId, Epoch, Maintenance, Policy, Server, State, Who},
         store::{Listing, Tx},
     },
     profile::Layout,
@@ -41,7 +41,7 @@ impl Desk {
             let policy = &standing.course.policy;
             let buffer = candidates.iter().map(|(server, _)| server.buffer).max().unwrap_or(0);
             let closed = tx.maintenance(wish.window.longer(buffer)).await?;
-            let layout = awaited(&candidates, policy, &closed, now, wish.window)?;
+            let layout = awaited(&candidates, policy, &closed, now, wish)?;
             if wish.window.starts <= now {
                 return Err(Problem::new(Code::BookNotice, format!("{} has begun", wish.window)));
             }
@@ -113,17 +113,20 @@ impl Desk {
 }
 
 /// The lab on the first server that may ever be free in a window. What is only taken or out of use may come free in time;
-/// for hours that are off the raster, closed or in maintenance everywhere nobody would ever be asked.
+/// for hours that are off the raster, closed or in maintenance everywhere nobody would ever be asked. Whoever comes within the
+/// notice is as late as who books; who waited by then may be asked within it.
 fn awaited(
     candidates: &[(Server, Layout)],
     policy: &Policy,
     closed: &[Maintenance],
     now: Epoch,
-    window: Window,
+    wish: &WaitRequest,
 ) -> Result<Layout, Problem> {
+    let (window, as_override) = (wish.window, wish.reason.is_some());
     let mut why: Option<Problem> = None;
     for (server, layout) in candidates {
-        let never = policy.shape(server, now, window).err().or_else(|| {
+        let in_time = if as_override { policy.shape(server, now, window) } else { policy.allows(server, now, window) };
+        let never = in_time.err().or_else(|| {
             let shut = server.is_planned(closed, window).err()?;
             Some(shut.hint("Wait only for hours in which a server is open: kubecamp book free shows some."))
         });

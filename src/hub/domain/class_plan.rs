@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
@@ -88,6 +89,8 @@ pub struct ClassPlan {
     pub wished: usize,
     /// How many slots were given.
     pub given: usize,
+    /// What tells its lines from those of another table.
+    pub stamp: String,
 }
 
 /// Gives each student as many slots of `ask.length` within `ask.within` as are missing to `slots`.
@@ -109,7 +112,7 @@ pub fn plan_class(
     students.sort_by(|a, b| a.person.cmp(&b.person));
     students.dedup_by(|a, b| a.person == b.person);
     let mut had: BTreeMap<PersonId, i64> = students.iter().map(|s| (s.person.clone(), s.used)).collect();
-    let mut plan = ClassPlan { rows: vec![], wished: 0, given: 0 };
+    let mut plan = ClassPlan { rows: vec![], wished: 0, given: 0, stamp: String::new() };
     for round in 1..=slots {
         let mut left = vec![];
         for (index, student) in students.iter().enumerate() {
@@ -135,7 +138,13 @@ pub fn plan_class(
             plan.rows.push(row);
         }
     }
+    plan.stamp = stamp(&plan.rows);
     plan
+}
+
+fn stamp(rows: &[ClassRow]) -> String {
+    let text = serde_json::to_vec(rows).unwrap_or_default();
+    hex::encode(&Sha256::digest(text)[..12])
 }
 
 /// The position in `left` of who chooses next.

@@ -132,7 +132,12 @@ impl Policy {
 
 impl Server {
     /// Whether it takes bookings in the window: health, maintenance (also during the buffer), opening hours.
+    ///
+    /// Everybody reads why not: an admin's word, and nothing of what an agent found, which names others' processes and files.
     pub fn takes(&self, closed: &[Maintenance], window: Window) -> Result<(), Problem> {
+        if self.health == Health::Quarantined {
+            return Err(Problem::new(Code::ServerAway, format!("server {} is quarantined", self.id)));
+        }
         if self.health != Health::Healthy {
             let note = self.health_note.as_deref().unwrap_or("no reason was given");
             let what = format!("server {} is {}: {note}", self.id, self.health.as_str());

@@ -290,6 +290,28 @@ impl Tx {
         self.all(sql, args![now]).await?.iter().map(booking).collect()
     }
 
+    /// Whether a place is not clear yet for a booking of it, or its holder not out of another one on the same server: what
+    /// has begun there is not over, and an agent begins nothing before.
+    pub async fn is_held_up(&mut self, wants: &Booking) -> Result<bool, Problem> {
+        let (Some(server), Some(place)) = (&wants.server, wants.place) else { return Ok(false) };
+        let sql = "SELECT id FROM bookings WHERE server = $1 AND (place = $2 OR person = $3) AND id <> $4 \
+                   AND state IN ('arming', 'active', 'ending', 'saving', 'resetting') LIMIT 1";
+        let values = args![server.to_string(), i64::from(place), wants.person.to_string(), wants.id.to_string()];
+        Ok(self.one(sql, values).await?.is_some())
+    }
+
+    /// What people whose account is closed hold or wait for and nobody has ended yet, by start. It is looked for person by
+    /// person, as few are out: nobody else's bookings are read.
+    pub async fn of_closed(&mut self) -> Result<Vec<Booking>, Problem> {
+        let sql = "SELECT b.* FROM people AS p CROSS JOIN bookings AS b WHERE p.active = 0 AND b.person = p.id \
+                   AND b.starts > $1 AND b.ends > $2 AND b.ended_by IS NULL \
+                   AND b.state IN ('waitlisted', 'offered', 'booked', 'delayed', 'arming', 'active') \
+                   ORDER BY b.starts, b.id";
+        // No slot is longer than a week.
+        let values = args![self.now - 8 * 86_400, self.now];
+        self.all(sql, values).await?.iter().map(booking).collect()
+    }
+
     /// The bookings of a recurrence, by start.
     pub async fn series(&mut self, id: &SeriesId) -> Result<Vec<Booking>, Problem> {
         let sql = "SELECT * FROM bookings WHERE series = $1 ORDER BY starts, id";

@@ -73,6 +73,41 @@ pub async fn an_overrun_reset_delays_the_next_and_is_not_charged(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn an_overrun_reset_on_a_shared_server_delays_its_place_only(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "big", Mode::Shared, 8, 40).await;
+    let book = async |login: &str, from: i64, to: i64| {
+        desk.book(&who(login), NOW, None, &wish(Some("big"), from, to)).await.unwrap()
+    };
+    let first = book("amy", 0, 60).await;
+    let (next, beside) = (book("bob", 90, 150).await, book("cem", 90, 150).await);
+    assert_eq!((first.place, next.place, beside.place), (Some(0), Some(0), Some(1)));
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving].into_iter().zip(1..)
+    {
+        assert_eq!(report(&desk, number, &first, step, 60).await, Taken::Applied, "{step:?}");
+    }
+    let clerk = clerk(&desk);
+    clerk.settle(at(89)).await.unwrap();
+    assert_eq!(state(&desk, &next).await, State::Booked);
+    clerk.settle(at(90)).await.unwrap();
+    assert_eq!((state(&desk, &next).await, state(&desk, &beside).await), (State::Delayed, State::Booked));
+    assert_eq!(report(&desk, 6, &beside, Step::Arming, 90).await, Taken::Applied);
+    assert_eq!(report(&desk, 7, &first, Step::Resetting, 95).await, Taken::Applied);
+    assert_eq!(report(&desk, 8, &first, Step::Done, 100).await, Taken::Applied);
+    assert_eq!(report(&desk, 9, &next, Step::Arming, 100).await, Taken::Applied);
+    for (booking, minutes) in [(&next, 50), (&beside, 60)] {
+        let after = desk.booking(&Caller::Console, at(100), &booking.id).await.unwrap();
+        assert_eq!((after.state, after.charged), (State::Arming, minutes * 60), "{}", after.person);
+    }
+
+    // What was over before the clerk looked once more.
+    let late = book("dan", 180, 240).await;
+    assert_eq!(report(&desk, 10, &late, Step::Arming, 181).await, Taken::Applied);
+    let after = desk.booking(&Caller::Console, at(181), &late.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Arming, 59 * 60));
+    healthy(&desk).await;
+}
+
 pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 0, 120).await;

@@ -152,6 +152,7 @@ pub async fn what_can_never_be_had_says_why(desk: Desk) {
         within: window(0, 1440),
         wishes: vec![],
         reason: None,
+        seen: None,
     };
     let code = async |want: &ClassRequest| desk.plan_class(&who("tea"), NOW, want).await.unwrap_err().code;
     assert_eq!(code(&plan).await, Code::BookGrid);

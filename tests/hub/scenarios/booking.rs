@@ -242,6 +242,55 @@ pub async fn extend_release_and_give(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn what_its_server_ends_before_its_time_counts_until_then(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, edit) = ("one".parse().unwrap(), Edit::default());
+    let booking = book(&desk, "amy", 60, 120).await;
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &booking, step, 60).await, Taken::Applied);
+    }
+    let extend = async |now| desk.extend(&who("amy"), now, None, &booking.id, at(150), &edit).await;
+    let late = extend(at(120) - 9).await.unwrap_err();
+    assert_eq!(late.code, Code::BookState);
+    assert!(late.all_hints()[0].contains("would not hear of it"), "{late}");
+    assert_eq!(extend(at(120) - 10).await.unwrap().charged, 90 * 60);
+    // Its agent did not hear of it all the same.
+    assert_eq!(report(&desk, 4, &booking, Step::Ending, 120).await, Taken::Applied);
+    let after = desk.booking(&who("amy"), at(120), &booking.id).await.unwrap();
+    assert_eq!((after.state, after.window, after.busy_until), (State::Ending, window(60, 120), at(130)));
+    assert_eq!(after.charged, 3600);
+    for (step, number) in [Step::Saving, Step::Resetting, Step::Done].into_iter().zip(5..) {
+        assert_eq!(report(&desk, number, &booking, step, 121).await, Taken::Applied);
+    }
+    let next = desk.book(&who("bob"), at(122), None, &wish(Some("one"), 150, 210)).await.unwrap();
+
+    // By its own clock it may be at the end already.
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn].into_iter().zip(8..) {
+        assert_eq!(report(&desk, number, &next, step, 150).await, Taken::Applied);
+    }
+    let ending =
+        |number, id, moment| Report { number, booking: id, step: Step::Ending, moment, note: None, account: None };
+    let told = ending(11, next.id.clone(), at(210) - 3);
+    assert_eq!(desk.report(&agent("one"), at(210), &one, &[told]).await.unwrap()[0].taken, Taken::Applied);
+    let after = desk.booking(&who("bob"), at(210), &next.id).await.unwrap();
+    assert_eq!((after.window, after.charged), (window(150, 210), 3600));
+    for (step, number) in [Step::Saving, Step::Resetting, Step::Done].into_iter().zip(12..) {
+        assert_eq!(report(&desk, number, &next, step, 211).await, Taken::Applied);
+    }
+
+    // What its holder gave back counts until then, whenever its server hears of it.
+    let given = desk.book(&who("cem"), at(212), None, &wish(Some("one"), 240, 300)).await.unwrap();
+    for (step, number) in [Step::Arming, Step::Active].into_iter().zip(15..) {
+        assert_eq!(report(&desk, number, &given, step, 240).await, Taken::Applied);
+    }
+    desk.release(&who("cem"), at(255), None, &given.id, &edit).await.unwrap();
+    let told = ending(17, given.id.clone(), at(250));
+    assert_eq!(desk.report(&agent("one"), at(256), &one, &[told]).await.unwrap()[0].taken, Taken::Applied);
+    let after = desk.booking(&who("cem"), at(256), &given.id).await.unwrap();
+    assert_eq!((after.window, after.charged), (window(240, 255), 15 * 60));
+    healthy(&desk).await;
+}
+
 pub async fn a_teacher_extends_past_the_rules_but_past_nobody(desk: Desk) {
     camp(&desk, &Policy { person_hours: 1, ..Policy::default() }).await;
     let hours = "mon-fri 08:00-10:00".parse().unwrap();

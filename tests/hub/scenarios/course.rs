@@ -3,7 +3,7 @@
 use kubecamp::{
     core::{Code, Problem},
     hub::{
-        desk::{Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
         domain::{Mode, Policy, Role, State, Wish},
         gate::HubKey,
         store::{Listing, TokenKind},
@@ -147,6 +147,38 @@ pub async fn nobody_waits_for_everything(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn a_wait_keeps_to_the_notice_and_its_offer_need_not(desk: Desk) {
+    camp(&desk, &Policy { notice: 1440, ..generous() }).await;
+    let clerk = clerk(&desk);
+    let refused = async |now, wanted: &BookRequest| {
+        let booked = desk.book(&who("amy"), now, None, wanted).await.unwrap_err().problem;
+        let waited = desk.wait(&who("amy"), now, None, wanted).await.unwrap_err();
+        assert_eq!((booked.code, waited.code), (Code::BookNotice, Code::BookNotice));
+        assert_eq!(booked.what, waited.what);
+    };
+    for server in [Some("one"), None] {
+        refused(NOW, &wish(server, 120, 180)).await;
+    }
+    assert_eq!(clerk.settle(at(1)).await.unwrap().offered, 0);
+
+    // Who waited in time is asked later than others may book.
+    let taken = book(&desk, "dan", 1500, 1560).await;
+    let bob = desk.wait(&who("bob"), NOW, None, &wish(Some("one"), 1500, 1560)).await.unwrap();
+    desk.cancel(&who("dan"), at(1440), None, &taken.id, &Edit::default()).await.unwrap();
+    refused(at(1440), &wish(Some("one"), 1500, 1560)).await;
+    assert_eq!(clerk.settle(at(1440)).await.unwrap().offered, 1);
+    assert_eq!(desk.accept(&who("bob"), at(1441), None, &bob.id).await.unwrap().state, State::Booked);
+
+    // A teacher who says why goes past it, as with a booking.
+    let late = BookRequest {
+        person: Some("cem".parse().unwrap()),
+        reason: Some("was ill".into()),
+        ..wish(Some("one"), 1500, 1560)
+    };
+    assert_eq!(desk.wait(&who("tea"), at(1442), None, &late).await.unwrap().state, State::Waitlisted);
+    healthy(&desk).await;
+}
+
 pub async fn a_class_is_planned_and_booked(desk: Desk) {
     camp(&desk, &Policy { person_hours: 1, open_ahead: 1, ..Policy::default() }).await;
     let wishes =
@@ -159,6 +191,7 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
         within: window(-1440, 1440),
         wishes: vec![wishes("bob"), wishes("amy")],
         reason: Some("the exam".into()),
+        seen: None,
     };
     assert_eq!(desk.plan_class(&who("amy"), NOW, &want).await.unwrap_err().code, Code::HubDenied);
     let twice = ClassRequest { wishes: vec![wishes("bob"), wishes("amy"), wishes("bob")], ..want.clone() };
@@ -195,6 +228,36 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn only_the_plan_that_was_seen_is_booked(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let want = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 60,
+        slots: 1,
+        within: window(60, 1440),
+        wishes: vec![],
+        reason: None,
+        seen: None,
+    };
+    let shown = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
+    assert_eq!(shown.stamp, desk.plan_class(&who("tea"), at(1), &want).await.unwrap().stamp);
+    let taken = shown.rows[0].given.clone().unwrap();
+    let first = BookRequest { window: taken.window, ..wish(Some(taken.server.as_str()), 0, 60) };
+    desk.book(&who(shown.rows[3].person.as_str()), at(1), None, &first).await.unwrap();
+    let book = async |seen: &str| {
+        let want = ClassRequest { seen: Some(seen.into()), ..want.clone() };
+        desk.book_class(&who("tea"), at(2), Some("k"), &want).await
+    };
+    assert_eq!(book(&shown.stamp).await.unwrap_err().code, Code::BookStale);
+    let all = Listing { open: true, ..Listing::default() };
+    assert_eq!(desk.bookings(&who("tea"), at(2), &all).await.unwrap().len(), 1, "nothing of it was booked");
+    let fresh = desk.plan_class(&who("tea"), at(2), &want).await.unwrap();
+    assert_eq!(book(&fresh.stamp).await.unwrap().len(), 3);
+    assert_eq!(book(&fresh.stamp).await.unwrap().len(), 3, "the same answer");
+    healthy(&desk).await;
+}
+
 pub async fn a_class_is_given_what_its_notice_allows(desk: Desk) {
     camp(&desk, &Policy { notice: 120, ..generous() }).await;
     let want = ClassRequest {
@@ -205,6 +268,7 @@ pub async fn a_class_is_given_what_its_notice_allows(desk: Desk) {
         within: window(-60, 1440),
         wishes: vec![],
         reason: None,
+        seen: None,
     };
     let first = async |want: &ClassRequest| {
         let plan = desk.plan_class(&who("tea"), at(10), want).await.unwrap();

@@ -117,6 +117,7 @@ pub async fn offers_moves_and_class_plans_go_by_saved_labs_too(desk: Desk) {
         within: window(600, 1440),
         wishes: vec![StudentWishes { person: "amy".parse().unwrap(), wishes }],
         reason: None,
+        seen: None,
     };
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
     let given = plan.rows.iter().find(|row| row.person.as_str() == "amy").unwrap().given.clone().unwrap();

@@ -39,6 +39,7 @@ scenarios! {
         quotas_hold,
         rules_of_time_hold,
         extend_release_and_give,
+        what_its_server_ends_before_its_time_counts_until_then,
         a_teacher_extends_past_the_rules_but_past_nobody,
         what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
@@ -68,7 +69,9 @@ scenarios! {
         offers_keep_to_labels_and_quotas,
         who_left_the_course_holds_nobody_up,
         nobody_waits_for_everything,
+        a_wait_keeps_to_the_notice_and_its_offer_need_not,
         a_class_is_planned_and_booked,
+        only_the_plan_that_was_seen_is_booked,
         a_class_is_given_what_its_notice_allows,
         links_work_once_and_signatures_sign_in,
         keys_are_ones_own_matter,
@@ -80,6 +83,7 @@ scenarios! {
     agent {
         a_slot_lives_from_booked_to_done,
         an_overrun_reset_delays_the_next_and_is_not_charged,
+        an_overrun_reset_on_a_shared_server_delays_its_place_only,
         a_no_show_is_released_but_not_resold_before_the_agent_knows,
         a_no_show_is_found_while_its_agent_is_heard_again_and_again,
         who_is_at_work_is_no_no_show_though_the_report_is_late,
@@ -119,6 +123,7 @@ scenarios! {
     places {
         a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
         a_place_that_is_proven_clean_leaves_the_plan,
+        what_an_agent_found_is_for_teachers,
     }
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,

@@ -3,13 +3,13 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Step},
+        desk::{Caller, Desk, Report, Step},
         domain::{Health, State},
     },
 };
 
 use super::{acknowledge, report, state};
-use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy};
+use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window, wish};
 
 pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -49,5 +49,36 @@ pub async fn a_place_that_is_proven_clean_leaves_the_plan(desk: Desk) {
         report(&desk, number + 1, &booking, Step::Done, minute + 2).await;
         assert_eq!(unclean(minute + 2).await.len(), 0);
     }
+    healthy(&desk).await;
+}
+
+pub async fn what_an_agent_found_is_for_teachers(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let one = "one".parse().unwrap();
+    let (first, next) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 120, 180).await);
+    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending].into_iter().zip(1..) {
+        report(&desk, number, &first, step, 60).await;
+    }
+    let (booking, note) = (first.id.clone(), Some("/tmp/essay-of-amy is left".to_owned()));
+    let found = Report { number: 5, booking, step: Step::Quarantined, moment: at(61), note, account: None };
+    desk.report(&agent("one"), at(61), &one, &[found]).await.unwrap();
+    clerk(&desk).settle(at(62)).await.unwrap();
+
+    for (login, told) in [("tea", true), ("bob", false)] {
+        let caller = who(login);
+        let alone = desk.server(&caller, at(62), &one).await.unwrap();
+        let all = desk.servers(&caller, at(62)).await.unwrap();
+        let week = desk.week(&caller, at(62), window(0, 1440)).await.unwrap();
+        for seen in [&alone, &all[0], &week.servers[0].server] {
+            assert_eq!((seen.health, seen.health_note.is_some()), (Health::Quarantined, told), "{login}");
+        }
+    }
+    let refused = desk.book(&who("cem"), at(62), None, &wish(Some("one"), 300, 360)).await.unwrap_err().problem;
+    assert_eq!((refused.code, refused.what.as_str()), (Code::ServerAway, "server one is quarantined"));
+    let why = desk.elsewhere(&who("bob"), at(62), &next.id).await.unwrap().why;
+    assert_eq!(why.as_deref(), Some("server one is quarantined"));
+    let events = desk.events(&who("bob"), at(62), 0, 1000).await.unwrap();
+    assert!(events.iter().any(|event| event.kind == "booking.stranded"), "{events:?}");
+    assert!(!format!("{events:?}").contains("essay"), "{events:?}");
     healthy(&desk).await;
 }

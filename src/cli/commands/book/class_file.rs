@@ -123,7 +123,7 @@ pub fn read(text: &str) -> Result<(ClassRequest, Vec<String>), Problem> {
         wishes.push(StudentWishes { person: of.person.clone(), wishes: own });
     }
     let ClassFile { course, layout, minutes, slots, reason, .. } = file;
-    Ok((ClassRequest { course, layout, minutes, slots, within, wishes, reason }, notes))
+    Ok((ClassRequest { course, layout, minutes, slots, within, wishes, reason, seen: None }, notes))
 }
 
 #[cfg(test)]

@@ -277,13 +277,15 @@ async fn plan(
     want.reason = reason.or(want.reason);
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, &hub.at)?;
+    let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;
     if book {
+        // What is missing may be taken meanwhile: then nothing is booked, and not another table.
+        want.seen = Some(plan.stamp);
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
         if made.is_empty() {
             output::say("There was nothing to book. Without --book the plan says why.");
         }
         return bookings(hub.output, &made);
     }
-    let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;
     plan_text(hub.output, &plan)
 }

@@ -27,11 +27,7 @@ const LAST_STEP: Duration = Duration::from_secs(10);
 /// `kubecamp hub serve`: the API, the pages and the clerk, until it is told to stop.
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
-    if !is_loopback(&args.listen) && tls.is_none() && !args.behind_proxy {
-        return Err(
-            Problem::new(Code::HubListen, format!("{} is open to others, and there is no TLS", args.listen)).into()
-        );
-    }
+    is_private(&args)?;
     log(&args.log);
     cx.stop.in_order();
     raise_open_files();
@@ -61,6 +57,31 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
     output::say("kubecamp hub stopped");
     Ok(())
+}
+
+/// Refuses a hub to which people would send their sessions so that others read them.
+fn is_private(args: &ServeArgs) -> Result<(), Problem> {
+    if args.tls_cert.is_some() {
+        return Ok(());
+    }
+    if !args.behind_proxy {
+        if is_loopback(&args.listen) {
+            return Ok(());
+        }
+        return Err(Problem::new(Code::HubListen, format!("{} is open to others, and there is no TLS", args.listen)));
+    }
+    // That the proxy does TLS is known by the address alone: without it cookies would go over plain HTTP too.
+    if args.public_url.as_deref().is_some_and(is_kept) {
+        return Ok(());
+    }
+    let what = "--behind-proxy needs the https:// address that people type";
+    Err(Problem::new(Code::Usage, what).hint("Add it: --public-url https://NAME."))
+}
+
+/// Whether what is sent to an address is read by nobody else: by TLS, or since it does not leave the computer.
+fn is_kept(url: &str) -> bool {
+    let here = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    url.starts_with("https://") || reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(here))
 }
 
 /// How to make the first admin of this hub. An address of PostgreSQL may hold a password, so it is not shown.
@@ -197,18 +218,43 @@ fn log(format: &str) {
 mod tests {
     use clap::Parser;
 
-    use super::admin_link_command;
-    use crate::cli::args::{Args, Command, HubCommand};
+    use super::{admin_link_command, is_private};
+    use crate::{
+        cli::args::{Args, Command, HubCommand, ServeArgs},
+        core::Code,
+    };
+
+    fn args_of(more: &[&str]) -> ServeArgs {
+        let args = ["kubecamp", "hub", "serve"].iter().chain(more).copied();
+        match Args::try_parse_from(args).unwrap().command {
+            Command::Hub(HubCommand::Serve(args)) => args,
+            _ => panic!("{more:?}"),
+        }
+    }
+
+    #[test]
+    fn sessions_are_sent_where_nobody_else_reads_them() {
+        let code = |more: &[&str]| is_private(&args_of(more)).err().map(|problem| problem.code);
+        assert_eq!(code(&[]), None);
+        assert_eq!(code(&["--behind-proxy"]), Some(Code::Usage), "on loopback too");
+        for (more, want) in [
+            ("", Some(Code::HubListen)),
+            ("--public-url https://hub.example.org", Some(Code::HubListen)),
+            ("--tls-cert c --tls-key k", None),
+            ("--behind-proxy", Some(Code::Usage)),
+            ("--behind-proxy --public-url http://hub.example.org", Some(Code::Usage)),
+            ("--behind-proxy --public-url http://localhost.example.org", Some(Code::Usage)),
+            ("--behind-proxy --public-url https://hub.example.org", None),
+            ("--behind-proxy --public-url http://localhost:8420", None),
+        ] {
+            let args: Vec<&str> = ["--listen", "0.0.0.0:80"].into_iter().chain(more.split_whitespace()).collect();
+            assert_eq!(code(&args), want, "{more}");
+        }
+    }
 
     #[test]
     fn the_first_admin_is_made_by_a_whole_command_without_a_password() {
-        let told = |more: &[&str]| {
-            let args = ["kubecamp", "hub", "serve"].iter().chain(more).copied();
-            match Args::try_parse_from(args).unwrap().command {
-                Command::Hub(HubCommand::Serve(args)) => admin_link_command(&args),
-                _ => panic!("{more:?}"),
-            }
-        };
+        let told = |more: &[&str]| admin_link_command(&args_of(more));
         assert!(told(&["--database", "sqlite:///var/a b.db"]).ends_with(" LOGIN --database 'sqlite:///var/a b.db'"));
         let site = told(&["--database", "postgres://hub:secret@db/hub", "--public-url", "https://hub.example.org"]);
         assert!(site.contains(" LOGIN --public-url https://hub.example.org --database ") && !site.contains("secret"));

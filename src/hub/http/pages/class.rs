@@ -1,6 +1,5 @@
 use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{
     super::{Answer, AppState, Form, Refused, Session},
@@ -77,6 +76,7 @@ impl ClassForm {
             within: Window::new(start, end).map_err(|why| Problem::new(Code::BookWindow, why))?,
             wishes: wishes(&self.wishes, civil)?,
             reason: Some(self.reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
+            seen: (self.act == "book").then(|| self.seen.clone()),
         })
     }
 }
@@ -106,12 +106,6 @@ fn wish_of(text: &str, civil: &Civil) -> Result<Wish, Problem> {
     let end = if end.contains('T') { end.trim().to_owned() } else { format!("{date}T{}", end.trim()) };
     let window = Window::new(civil.read_field(start.trim())?, civil.read_field(&end)?);
     Ok(Wish { within: window.map_err(|why| Problem::new(Code::BookWindow, why))? })
-}
-
-/// What tells two tables apart.
-fn stamp(plan: &ClassPlan) -> String {
-    let text = serde_json::to_vec(&plan.rows).unwrap_or_default();
-    hex::encode(&Sha256::digest(text)[..12])
 }
 
 fn line(row: &ClassRow, civil: &Civil) -> Line {
@@ -176,7 +170,7 @@ pub(super) async fn plan(
         Ok(None) => Ok(go("/")),
         Ok(Some(plan)) => {
             let (given, wished) = (plan.given.to_string(), plan.wished.to_string());
-            view.form.seen = stamp(&plan);
+            view.form.seen.clone_from(&plan.stamp);
             view.changed = form.act == "book";
             view.sum = visit.words().say("class_sum", &[("given", &given), ("wished", &wished)]);
             view.rows = plan.rows.iter().map(|row| line(row, &visit.civil)).collect();
@@ -194,13 +188,14 @@ pub(super) async fn plan(
 /// The table to show; none when it was booked, which only the one that the teacher has seen is.
 async fn table(state: &AppState, visit: &Visit, form: &ClassForm) -> Result<Option<ClassPlan>, Problem> {
     let want = form.request(&visit.civil)?;
-    let plan = state.desk.plan_class(&visit.caller, visit.now, &want).await?;
-    if form.act != "book" || stamp(&plan) != form.seen {
-        return Ok(Some(plan));
+    if want.seen.is_some() {
+        let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
+        match state.desk.book_class(&visit.caller, visit.now, once, &want).await {
+            Err(problem) if problem.code == Code::BookStale => {}
+            outcome => return outcome.map(|_| None),
+        }
     }
-    let once = Some(form.once.as_str()).filter(|o| !o.is_empty());
-    state.desk.book_class(&visit.caller, visit.now, once, &want).await?;
-    Ok(None)
+    state.desk.plan_class(&visit.caller, visit.now, &want).await.map(Some)
 }
 
 #[cfg(test)]

@@ -263,7 +263,8 @@ mod tests {
                 "server one is in maintenance 10:00–11:00 (UTC): a: b",
                 Some("服务器 one 在 10:00–11:00 (UTC) 维护：a: b"),
             ),
-            ("server one is quarantined: a process is left", Some("服务器 one 目前不可用：a process is left")),
+            ("server one is away: a fan: loud", Some("服务器 one 目前不可用：a fan: loud")),
+            ("server one is quarantined", Some("服务器 one 已被隔离，管理员会处理。")),
             (
                 "group red would have 9.0 h in seven days, and 8 are allowed",
                 Some("小组 red 七天内将使用 9.0 小时，最多允许 8 小时。"),
