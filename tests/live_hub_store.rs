@@ -6,7 +6,7 @@ use kubecamp::{
 };
 
 use crate::{
-    hub::{crash, hammer, processes, scenarios, walks},
+    hub::{crash, edges, hammer, processes, scenarios, walks},
     support::postgres::Postgres,
 };
 
@@ -100,6 +100,14 @@ async fn live_hub_store_killed_at_any_moment() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_killed_at_each_edge() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    edges::killed_at_each(&desk, &url).await;
     desk.close().await;
 }
 
