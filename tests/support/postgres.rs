@@ -127,14 +127,19 @@ impl Postgres {
         format!("postgres://postgres@localhost/{database}?host={}", self.folder.path().display())
     }
 
-    /// A desk on a database of its own, and its address.
-    pub async fn fresh(&mut self) -> (Desk, String) {
+    /// The address of a database of its own, without tables.
+    pub async fn empty(&mut self) -> String {
         self.databases += 1;
         let name = format!("hub{}", self.databases);
         let pool = sqlx::PgPool::connect(&self.url("postgres")).await.unwrap();
         sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
         pool.close().await;
-        let url = self.url(&name);
+        self.url(&name)
+    }
+
+    /// A desk on a database of its own, and its address.
+    pub async fn fresh(&mut self) -> (Desk, String) {
+        let url = self.empty().await;
         (Desk::new(Store::open(&url).await.unwrap()), url)
     }
 }
