@@ -1,12 +1,15 @@
 //! The hub's desk, and the hub itself, on a real PostgreSQL.
 
+use std::time::Duration;
+
 use kubecamp::{
     core::Code,
     hub::{desk::Desk, store::Store},
 };
+use sqlx::PgPool;
 
 use crate::{
-    hub::{closed, crash, hammer, processes, scenarios, walks},
+    hub::{closed, crash, edges, hammer, processes, scenarios, walks},
     support::postgres::Postgres,
 };
 
@@ -57,7 +60,7 @@ async fn live_hub_store_hammer() {
     desk.close().await;
     let (desk, url) = postgres.fresh().await;
     hammer::the_constraint_catches_check_then_insert(&desk, &url).await;
-    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let pool = PgPool::connect(&url).await.unwrap();
     sqlx::query("ALTER TABLE bookings DROP CONSTRAINT bookings_apart").execute(&pool).await.unwrap();
     hammer::without_constraint_the_mutant_is_seen(&desk, &url).await;
     pool.close().await;
@@ -80,7 +83,7 @@ async fn live_hub_store_a_newer_database_is_refused() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     desk.close().await;
-    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let pool = PgPool::connect(&url).await.unwrap();
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                  VALUES (99, 'newer', TRUE, '\\x00', 0)";
     sqlx::query(newer).execute(&pool).await.unwrap();
@@ -98,11 +101,100 @@ async fn live_hub_store_a_newer_database_is_refused() {
     Store::open(&url).await.unwrap().close().await;
 }
 
+/// Makes of a database one that an older kubecamp left: as before the last edition.
+async fn age(pool: &PgPool) {
+    let older = ["DROP TABLE labs", "DELETE FROM _sqlx_migrations WHERE version = 3"];
+    for statement in older {
+        sqlx::query(statement).execute(pool).await.unwrap();
+    }
+}
+
+async fn count(pool: &PgPool, what: &'static str) -> i64 {
+    sqlx::query_scalar(what).fetch_one(pool).await.unwrap()
+}
+
+const EDITION: &str = "SELECT max(version) FROM _sqlx_migrations";
+/// How many hubs keep others from changing the tables.
+const PRESENT: &str =
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_nobody_upgrades_a_database_under_its_hubs() {
+    let mut postgres = Postgres::start();
+    let url = postgres.empty().await;
+    let (one, other) = (Store::open_alone(&url).await.unwrap(), Store::open_alone(&url).await.unwrap());
+    let pool = PgPool::connect(&url).await.unwrap();
+    // Each by a connection of its own, which is made anew where it is lost.
+    assert_eq!(count(&pool, PRESENT).await, 2);
+    let former = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2";
+    let former: Vec<i32> = sqlx::query_scalar(former).fetch_all(&pool).await.unwrap();
+    for pid in &former {
+        sqlx::query("SELECT pg_terminate_backend($1)").bind(*pid).execute(&pool).await.unwrap();
+    }
+    let others = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' \
+                  AND granted AND pid <> ALL($1)";
+    let again = async {
+        loop {
+            let new: i64 = sqlx::query_scalar(others).bind(former.clone()).fetch_one(&pool).await.unwrap();
+            if new == 2 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("the hubs hold it again");
+
+    age(&pool).await;
+    for opened in [Store::open(&url).await, Store::open_alone(&url).await, Store::open_existing(&url).await] {
+        let refused = opened.unwrap_err();
+        assert_eq!(refused.code, Code::HubRunning, "{refused}");
+        assert!(refused.all_hints()[0].contains("pg_dump"), "{refused}");
+    }
+    assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (2, 2), "it is left as it was");
+    other.close().await;
+    drop(other);
+    assert_eq!(Store::open(&url).await.unwrap_err().code, Code::HubRunning, "one of them works on it still");
+    one.close().await;
+    drop(one);
+    Store::open(&url).await.unwrap().close().await;
+    assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (3, 0));
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_hubs_that_start_at_the_same_time_wait_for_each_other() {
+    let mut postgres = Postgres::start();
+    for old in [false, true, true] {
+        let url = postgres.empty().await;
+        if old {
+            Store::open(&url).await.unwrap().close().await;
+            let pool = PgPool::connect(&url).await.unwrap();
+            age(&pool).await;
+            pool.close().await;
+        }
+        let hubs = (0..4).map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { Store::open_alone(&url).await })
+        });
+        for hub in futures::future::join_all(hubs).await {
+            hub.unwrap().unwrap().close().await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn live_hub_store_killed_at_any_moment() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_killed_at_each_edge() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    edges::killed_at_each(&desk, &url).await;
     desk.close().await;
 }
 

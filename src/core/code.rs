@@ -181,7 +181,7 @@ codes! {
     HostBusy = "KC-HOST-BUSY", Busy, "Another kubecamp works on this host.", "Wait for it to end.";
     HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
     HubBusy = "KC-HUB-BUSY", Busy, "The hub or its database was too busy.", "Run the same command again.";
-    HubRunning = "KC-HUB-RUNNING", Busy, "Another hub works on this SQLite database.", "Stop the process named, or give this hub another --database; several hubs can share a PostgreSQL.";
+    HubRunning = "KC-HUB-RUNNING", Busy, "Another hub works on this database.", "Stop the process named, or give this hub another --database; several hubs can share a PostgreSQL.";
     BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
     BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";
     BookStale = "KC-BOOK-STALE", Conflict, "It was changed by somebody else in between.", "Look at it again, then repeat the command.";

@@ -13,27 +13,35 @@ use kubecamp::hub::{
 
 use super::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, wish};
 
-const DATABASE: &str = "KUBECAMP_TEST_CRASH_DATABASE";
+pub(super) const DATABASE: &str = "KUBECAMP_TEST_CRASH_DATABASE";
+/// Which round a child is of, where rounds differ.
+pub(super) const ROUND: &str = "KUBECAMP_TEST_CRASH_ROUND";
 const STEPS: [Step; 7] =
     [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
+
+/// Runs one of the ignored tests as a process, and kills it as soon as it has printed so many lines about its changes.
+pub(super) fn killed_after(test: &str, url: &str, round: usize, lines: usize) {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(DATABASE, url)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = BufReader::new(child.stdout.take().unwrap()).lines();
+    let seen = told.map_while(Result::ok).filter(|line| line.starts_with("chang")).take(lines).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(seen, lines, "the child stopped by itself in round {round}");
+}
 
 pub async fn killed_in_a_loop(desk: &Desk, url: &str, times: u64) {
     camp(desk, &generous()).await;
     let mut changes = 0;
     for n in 0..times {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "hub::crash::child_that_is_killed", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(DATABASE, url)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         // Killed after another number of changes each time, so at another kind of step.
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let seen = lines.map_while(Result::ok).filter(|l| l.starts_with("changed")).take(3 + n as usize * 2).count();
-        assert_eq!(seen, 3 + n as usize * 2, "the child stopped by itself");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        killed_after("hub::crash::child_that_is_killed", url, 0, 3 + n as usize * 2);
         healthy(desk).await;
         let audit = desk.doctor(&Caller::Console, NOW).await.unwrap().audit;
         assert!(audit > changes, "nothing was changed before the kill");

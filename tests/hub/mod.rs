@@ -4,6 +4,7 @@ mod api;
 pub mod closed;
 mod command;
 pub mod crash;
+pub mod edges;
 mod fuzz;
 pub mod hammer;
 mod pages;
@@ -68,6 +69,13 @@ async fn sqlite_killed_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_killed_at_each_edge() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    edges::killed_at_each(&desk, &url).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,7 +85,7 @@ plant() {
   exits 0 on amy 'systemd-run --user --unit=stays --property=Restart=always sleep 1000 && systemd-run --user --unit=again --on-active=1 --on-unit-active=1 sleep 1'
   exits 0 on amy 'loginctl enable-linger && ls /var/lib/systemd/linger'
   has '^amy$'
-  exits 0 on amy 'systemd-run --user --scope --unit=apart setsid -f sleep 1000 >/dev/null 2>&1 && setsid -f nohup sleep 1000 >/dev/null 2>&1 && tmux -L x new -d "sleep 1000" && echo "* * * * * sleep 1000" | crontab - && touch /tmp/hers /dev/shm/hers'
+  exits 0 on amy 'systemd-run --user --scope --unit=apart setsid -f sleep 1000 >/dev/null 2>&1 && setsid -f nohup sleep 1000 >/dev/null 2>&1 && tmux -L x new -d "sleep 1000" && echo "* * * * * sleep 1005" | crontab - && touch /tmp/hers /dev/shm/hers'
   ok "it runs on after she logged out" wait_for 5 on_server 'systemctl is-active user@$(id -u amy).service && [ "$(pgrep -c -U amy -f "sleep 1000$")" -ge 4 ] && pgrep -U amy tmux'
   exits 0 on amy 'systemctl --user is-active stays.service again.timer apart.scope && crontab -l && ls /tmp/hers /dev/shm/hers'
 }
@@ -101,6 +101,8 @@ on_server 'systemctl reboot' >/dev/null 2>&1
 is_back() { local now; now=$(on_server 'systemctl is-active -q kubecamp-agent && systemctl show -p UserspaceTimestampMonotonic --value') && [ "$now" != "$began" ]; }
 ok "it is back, with the agent" wait_for 120 is_back || give_up "the server did not come back"
 ok "she is let in again" wait_for 30 on amy true || give_up "amy is not let in again"
+# Now already: cron begins no job before the next full minute, and her lab takes a while.
+exits 0 on amy 'echo "* * * * * sleep 1005" | crontab -'
 ok "her lab is back, as she left it" wait_for 300 ready amy || give_up "amy's lab is not back: $(on amy 'kubectl get nodes' 2>&1)"
 exits 0 on amy 'kubectl get configmap mine -o jsonpath={.data.mark}'
 has '^amy$'
@@ -108,8 +110,12 @@ plant
 cp "$home"/amy/data/slots/*/key-cert.pub "$home/hers-cert.pub" || give_up "no certificate"
 hers=(-o ConnectTimeout=5 -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes -i "$home/amy/key" -o CertificateFile="$home/hers-cert.pub")
 exits 0 near ssh "${hers[@]}" "amy@$address" true
+# By a number that nothing else of hers has.
+ok "cron runs her job" wait_for 70 on_server 'pgrep -U amy -fx "sleep 1005"' || on_server 'crontab -l -u amy; journalctl -t CRON -n 10 --no-pager'
 exits 0 as amy book release "$ID"
-ok "she is out within seconds" wait_for 15 on_server '! pgrep -U amy'
+# The agent asks each 5 s whether there is a new plan, so a release is heard up to 5 s later; she is out within 5 s of that.
+ok "she is out within 5 s of when the agent heard of it" wait_for 10 on_server '! pgrep -U amy'
+out=$(on_server 'date +%s')
 ok "no session, user manager, control group, linger or job is left" wait_for 10 clean amy || on_server 'loginctl list-sessions; loginctl user-status amy; ls /run/user; pgrep -a -U amy'
 ok "proven clean" wait_for 120 is "$ID" 'done' || give_up "the slot does not end"
 ok "her files outside of her home are gone" on_server '[ ! -e /tmp/hers ] && [ ! -e /dev/shm/hers ]'
@@ -129,6 +135,10 @@ has 'Permission denied'
 exits 0 as bob book release "$ID"
 ok "proven clean" wait_for 120 is "$ID" 'done' || give_up "the slot does not end"
 ok "nothing of bob is left" clean bob
+# cron_ran MORE...: how often cron began a job of amy, by its own journal
+cron_ran() { on_server "journalctl -t CRON --no-pager -o cat $* | grep -cF '(amy) CMD'"; }
+ok "a full minute has passed since she was out" wait_for 65 on_server "[ \$(date +%s) -ge $((out + 61)) ]"
+ok "cron had begun jobs of amy, and begins none any more" [ "$(cron_ran)" -ge 1 -a "$(cron_ran --since "@$out")" = 0 ] || on_server 'journalctl -t CRON -n 20 --no-pager'
 
 say "the gate is taken off, with its engine; the Incus of the packages, which that does not use, may run"
 exits 0 as ann --yes --plain hub unenroll "root@$address" --server one --identity "$root_key"

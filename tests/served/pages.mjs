@@ -69,7 +69,7 @@ await part("before signing in", async () => {
   await look(page, "sign-in-refused");
 });
 
-let amy;
+let amy, tea;
 await part("a student at a desk", async () => {
   amy = await signed(codes[0]);
   await amy.go(week);
@@ -94,7 +94,7 @@ await part("booking by drag", async () => {
   check("the drag is booked", all.some((b) => b.server === "two" && b.layout === "2x4c8g" && b.window.ends > b.window.starts) && all.length === 3, all.length);
   await look(amy, "booked");
 });
-await part("a click, a refusal, an alternative, the waitlist", async () => {
+await part("a click, and a cancel", async () => {
   await amy.eval(`document.querySelector("#f-server").value = "one"`);
   const now = Math.floor(Date.now() / 1000);
   const shown = await api(amy, `/api/v1/week?from=${now}&to=${now + 86400}`);
@@ -144,7 +144,7 @@ await part("a refusal brings alternatives", async () => {
 await part("live: what others do appears by itself", async () => {
   await amy.go(week);
   const before = await amy.eval(`document.querySelectorAll("#week .taken").length`);
-  const tea = await signed(codes[4]);
+  tea = await signed(codes[4]);
   check("an admin sees the teacher's pages", await tea.eval(`!!document.querySelector('a[href="/teacher"]')`));
   await tea.go(`${url}/teacher`);
   await look(tea, "teacher");
@@ -221,6 +221,81 @@ await part("a click into time of one course's raster alone chooses that course",
   await eve.loading(() => eve.click(`form.book button[value=book]`));
   const own = await api(eve, "/api/v1/bookings?person=eve&open=true");
   check("and it is booked", own.length === 1 && own[0].course === "quick" && own[0].window.ends - own[0].window.starts === 1200, own);
+});
+await part("the waitlist: a wait, an offer, a yes, a gift", async () => {
+  const bob = await signed(codes[8]);
+  await amy.go(week);
+  await amy.eval(`document.querySelector("#f-layout").value = ""`);
+  await amy.click(`.day:nth-of-type(5) .free a[data-server="one"]`, 0.6);
+  await amy.loading(() => amy.click(`form.book button[value=book]`));
+  await amy.go(week);
+  const held = await amy.eval(`document.querySelector(".day:nth-of-type(5) .own a").getAttribute("href")`);
+  const hers = await api(amy, `/api/v1/bookings/${held.split("/").pop()}`);
+  await bob.go(week);
+  await bob.eval(`(() => { const f = document.querySelector("form.book"); f.elements.server.value = "one"; f.elements.start.value = "2030-01-01T00:00";
+    f.elements.end.value = "2030-01-01T02:00"; f.elements.starts_at.value = ${hers.window.starts}; f.elements.ends_at.value = ${hers.window.ends}; })()`);
+  await bob.loading(() => bob.click(`form.book button[value=wait]`));
+  const own = () => api(bob, "/api/v1/bookings?person=bob&open=true").then((all) => all.find((b) => b.window.starts === hers.window.starts));
+  const waits = await own();
+  check("he waits", waits?.state === "waitlisted", waits ?? (await bob.eval("document.body.innerText")));
+  await bob.go(`${url}/`);
+  await amy.go(url + held);
+  await amy.loading(() => amy.click(`form[action$="/cancel"] button`));
+  await bob.until("the offer on the open page", `document.querySelector("#slots .slot.offered")`);
+  await bob.go(`${url}/booking/${waits.id}`);
+  await look(bob, "offer");
+  await bob.loading(() => bob.click(`form[action$="/accept"] button`));
+  check("the offer is taken", (await own())?.state === "booked", await bob.eval("document.body.innerText"));
+  await bob.eval(`document.querySelector("#to").value = "cem"`);
+  await look(bob, "give");
+  await bob.loading(() => bob.click(`form[action$="/give"] button`));
+  check("it is given away", (await api(bob, `/api/v1/bookings/${waits.id}`)).person === "cem", await bob.eval("document.body.innerText"));
+});
+await part("a server goes out of use, and a slot is moved", async () => {
+  const on = (await api(amy, "/api/v1/bookings?person=amy&open=true")).find((b) => b.server === "two");
+  const health = async (to) => {
+    await tea.go(`${url}/teacher`);
+    await tea.eval(`document.querySelector("#w-two").value = "new disk"`);
+    await tea.loading(() => tea.click(`form[action="/teacher/server/two"] button[value=${to}]`));
+  };
+  await health("away");
+  await amy.go(`${url}/booking/${on.id}`);
+  await look(amy, "move");
+  await amy.loading(() => amy.click(`form[action$="/move"] button`));
+  const after = await api(amy, `/api/v1/bookings/${on.id}`);
+  check("it is on another server", after.state === "booked" && after.server !== "two", after);
+  await health("healthy");
+});
+await part("pages that are seldom seen", async () => {
+  await amy.go(`${url}/calendar`);
+  await look(amy, "calendar");
+  await amy.loading(() => amy.click("main form button"));
+  await look(amy, "calendar-address");
+  await amy.go(`${url}/booking/nothing`);
+  check("what is not there is told with its code", /KC-/.test(await amy.eval("document.body.innerText")));
+  amy.errors = []; // the refusal's status is one to the browser
+  await look(amy, "problem");
+  await tea.go(`${url}/teacher`);
+  await tea.eval(`document.querySelector("#person").value = "dan"`);
+  await tea.loading(() => tea.click(`form[action="/teacher/link"] button`));
+  check("a link for somebody", (await tea.eval(`document.querySelector("#link").value`)).includes("/sign-in#"));
+  await look(tea, "link");
+});
+await part("dark at a desk", async () => {
+  for (const page of [amy, tea]) await page.send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: "dark" }] });
+  const looks = [[amy, week, "week"], [amy, `${url}/booking/${booking}`, "running"], [amy, `${url}/calendar`, "calendar"], [amy, `${url}/booking/nothing`, "problem"], [tea, `${url}/teacher`, "teacher"], [tea, `${url}/teacher/audit`, "audit"]];
+  for (const [page, where, name] of looks) {
+    await page.go(where);
+    if (name === "problem") page.errors = []; // the refusal's status is one to the browser
+    check(`${name} is dark`, (await page.eval("getComputedStyle(document.body).backgroundColor")) !== "rgb(246, 247, 248)");
+    await look(page, `dark-${name}`);
+  }
+});
+await part("a slot is released", async () => {
+  await amy.go(`${url}/booking/${booking}`);
+  await amy.loading(() => amy.click(`form[action$="/release"] button`));
+  const after = await api(amy, `/api/v1/bookings/${booking}`);
+  check("its end is now", after.window.ends <= Date.now() / 1000 + 1, after);
 });
 await part("without scripts", async () => {
   const page = await signed(codes[2], { script: false });

@@ -39,5 +39,5 @@ as ann hub server add slit --address 192.0.2.10 --cores 8 --memory 32GiB --openi
 link() { as ann hub user link "$1" 2>/dev/null | sed 's/.*#//'; }
 WEEK=$(date -u -d "@$week" +%F)
 export WEEK URL=$url PICTURES=$pictures AXE_FILE=$tools/node_modules/axe-core/axe.min.js CHROMIUM=${CHROMIUM:-$(command -v chromium)}
-export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem) $(link dan) $(link eve)" BOOKING=$amy
+export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem) $(link dan) $(link eve) $(link bob)" BOOKING=$amy
 node "$root/tests/served/pages.mjs"

@@ -203,6 +203,12 @@ impl Gate {
         text.lines().map(str::trim).filter(|l| !l.starts_with('Z')).map(str::to_owned).collect()
     }
 
+    /// Command lines of an account's processes.
+    pub fn commands(&self, who: &str) -> Vec<String> {
+        let out = Command::new("ps").args(["-ww", "-o", "args=", "-U", &self.account(who)]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).lines().map(|l| l.trim().to_owned()).collect()
+    }
+
     /// Lines in the agent's journal.
     pub fn journaled(&self) -> usize {
         fs::read_to_string(self.file("state/journal.ndjson")).unwrap_or_default().lines().count()

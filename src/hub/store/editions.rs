@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sqlx::{
-    PgPool, SqlSafeStr,
+    PgConnection, PgPool, SqlSafeStr,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -129,9 +129,25 @@ fn failed(edition: i64, error: rusqlite::Error) -> Problem {
     }
 }
 
+/// The editions of PostgreSQL.
+pub(super) fn for_postgres() -> Vec<Migration> {
+    editions!("postgres")
+}
+
+/// Which edition a PostgreSQL has; 0 where there are no tables.
+pub(super) async fn edition_of_postgres(on: &mut PgConnection) -> Result<i64, Problem> {
+    let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    let there: bool = sqlx::query_scalar(there).fetch_one(&mut *on).await.map_err(problem)?;
+    if !there {
+        return Ok(0);
+    }
+    let had = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    sqlx::query_scalar(had).fetch_one(on).await.map_err(problem)
+}
+
 /// Brings a PostgreSQL's tables up to date; hubs that start at the same time wait for each other.
 pub(super) async fn upgrade_postgres(pool: &PgPool) -> Result<(), Problem> {
-    Migrator::with_migrations(editions!("postgres")).run(pool).await.map_err(|error| match error {
+    Migrator::with_migrations(for_postgres()).run(pool).await.map_err(|error| match error {
         MigrateError::VersionMissing(edition) | MigrateError::VersionTooNew(edition, _) => newer(edition),
         MigrateError::Execute(error) => problem(error),
         MigrateError::ExecuteMigration(error, _) if error.kind() == Kind::Full => problem(error),
@@ -141,7 +157,7 @@ pub(super) async fn upgrade_postgres(pool: &PgPool) -> Result<(), Problem> {
     })
 }
 
-fn newer(edition: i64) -> Problem {
+pub(super) fn newer(edition: i64) -> Problem {
     Problem::new(Code::HubNewer, format!("the database has edition {edition}, which this kubecamp does not know"))
 }
 

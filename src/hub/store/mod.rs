@@ -11,6 +11,7 @@ mod file;
 mod labs;
 mod open;
 mod people;
+mod presence;
 mod pulse;
 mod record;
 mod servers;

@@ -14,9 +14,10 @@ use sqlx::{
 
 use super::{
     backup::backup,
-    editions::{edition, for_sqlite, newest, upgrade, upgrade_postgres},
+    editions::{edition, edition_of_postgres, for_postgres, for_sqlite, newest, upgrade, upgrade_postgres},
     error::{absent, is_passing, problem},
     file,
+    presence::{Presence, hold_for_upgrade},
     pulse::Pulse,
     sqlite::{Shelf, connect},
     tx::Tx,
@@ -34,6 +35,8 @@ pub struct Store {
     pub(super) pulse: Pulse,
     /// What keeps a second hub away from a SQLite file, as long as there is a clone.
     _alone: Option<Arc<Lock>>,
+    /// What keeps others from changing a PostgreSQL's tables under a hub, as long as there is a clone.
+    _present: Option<Arc<Presence>>,
 }
 
 /// Who opens a database.
@@ -57,11 +60,11 @@ enum Pools {
     Postgres(PgPool),
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const RETRIES: u32 = 30;
 /// A PostgreSQL that does not answer at the start is told after this.
 const REACH: Duration = Duration::from_secs(5);
-const AGAIN: Duration = Duration::from_millis(250);
+pub(super) const AGAIN: Duration = Duration::from_millis(250);
 
 /// Connections that read a SQLite file: more than the cores of most computers, since a look waits for nothing.
 const READERS: u32 = 8;
@@ -76,7 +79,7 @@ impl Store {
     }
 
     /// As [`Store::open`], by a hub: a SQLite file is refused while another hub works on it, before anything of it is
-    /// changed. Several hubs may share a PostgreSQL.
+    /// changed. Several hubs may share a PostgreSQL; nobody changes its tables until the last of them has ended.
     pub async fn open_alone(url: &str) -> Result<Self, Problem> {
         Self::open_as(url, Who::Hub).await
     }
@@ -121,25 +124,25 @@ impl Store {
         drop(quiet);
         let writer = Shelf::new(path, vec![first], 1, PATIENCE);
         let readers = Shelf::new(path, vec![], READERS, PATIENCE);
-        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default(), _alone: alone })
+        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default(), _alone: alone, _present: None })
     }
 
     async fn open_postgres(url: &str, who: Who) -> Result<Self, Problem> {
         let unread = |e| Problem::new(Code::HubInvalid, "the address of the database cannot be read").because(e);
         let options = PgConnectOptions::from_str(url).map_err(unread)?;
         let mut first = reach(&options).await?;
-        if who == Who::Guest {
-            let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-            let there: bool = sqlx::query_scalar(there).fetch_one(&mut first).await.map_err(problem)?;
-            if !there {
-                return Err(absent(&address(&options)));
-            }
+        if who == Who::Guest && edition_of_postgres(&mut first).await? == 0 {
+            return Err(absent(&address(&options)));
         }
-        first.close().await.map_err(problem)?;
+        let known = newest(&for_postgres());
+        // As long as this connection is open.
+        hold_for_upgrade(&mut first, known, &address(&options)).await?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
-        let pool = pool.connect_with(options).await.map_err(problem)?;
+        let pool = pool.connect_with(options.clone()).await.map_err(problem)?;
         upgrade_postgres(&pool).await?;
-        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default(), _alone: None })
+        first.close().await.map_err(problem)?;
+        let present = if who == Who::Hub { Some(Arc::new(Presence::take(options, known).await?)) } else { None };
+        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default(), _alone: None, _present: present })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
