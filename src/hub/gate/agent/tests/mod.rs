@@ -8,3 +8,4 @@ mod random;
 mod sim;
 mod slots;
 mod told;
+mod unkept;

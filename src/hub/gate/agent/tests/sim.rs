@@ -342,6 +342,13 @@ impl Post {
         Self { sim, agent, told: vec![], known: 0, folder }
     }
 
+    /// The disk has no room for a plan, or has it again.
+    pub fn refuse_plans(&self, refuse: bool) {
+        // What is written first is this file, and a folder of its name cannot be replaced.
+        let part = self.folder.path().join("plan.part");
+        if refuse { std::fs::create_dir(part).unwrap() } else { std::fs::remove_dir(part).unwrap() }
+    }
+
     /// The process ends and another begins, which lives for so many lines.
     pub fn reborn(&mut self, mortal: Option<(usize, Death)>) -> Result<(), Halted> {
         self.agent = agent(&self.folder, &self.sim, mortal);
