@@ -18,13 +18,14 @@ mod linux;
 mod machines;
 mod reach;
 mod serve;
+mod shut;
 #[cfg(test)]
 mod tests;
 mod time;
 mod welcome;
 mod world;
 
-pub use config::{Config, LEAST_POLL, MachinesConfig};
+pub use config::{Bare, Config, LEAST_POLL, MachinesConfig};
 pub use courier::{HttpLink, HubLink};
 pub use entry::{Entry, Line, Step};
 pub use hand_over::{Commands, HandOver, Kept};
@@ -36,5 +37,6 @@ pub use linux::{Home, Linux, Places, let_in, principals_line};
 pub use machines::{Ground, Machines};
 pub use reach::Reach;
 pub use serve::{Link, serve};
+pub use shut::shut_all;
 pub use time::{Anchor, LARGEST_SKEW, Now, Reading, Timeline};
 pub use world::{Remains, World};

@@ -5,6 +5,7 @@ mod deaths;
 mod given;
 mod idle;
 mod random;
+mod shut;
 mod sim;
 mod slots;
 mod told;
