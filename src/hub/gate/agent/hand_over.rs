@@ -45,6 +45,11 @@ pub trait HandOver: Send + Sync {
     /// Succeeds only if nothing of the holder is left.
     async fn prove(&self, slot: &Slot) -> Result<(), Problem>;
 
+    /// Stops what runs of the holder's lab, whose slot could not be ended as it must; nothing is thrown away.
+    async fn halt(&self, _slot: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// Brings the holder's saved lab back, or a fresh one up.
     async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
 

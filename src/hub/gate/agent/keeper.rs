@@ -9,7 +9,9 @@ use std::{
 use russh::keys::PublicKey;
 use tokio::task::JoinHandle;
 
-use super::{Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, journal};
+use super::{
+    Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, halting::Halt, journal,
+};
 use crate::{
     core::Problem,
     hub::gate::{Came, Epoch, Plan, Reason, Report, ReportKind, SignedPlan, Slot, SlotState, Wanted, plan::refused},
@@ -47,6 +49,8 @@ pub struct Agent {
     pub(super) work: BTreeMap<String, (Step, JoinHandle<Result<(), Problem>>)>,
     /// Since when, by the boot clock in milliseconds, a slot is being ended.
     pub(super) ending: BTreeMap<String, i64>,
+    /// How far the machines of quarantined slots are stopped.
+    pub(super) halting: BTreeMap<String, Halt>,
     /// What was told already, so that it is told once.
     pub(super) refused: BTreeMap<String, String>,
     pub(super) strays: BTreeSet<String>,
@@ -102,6 +106,7 @@ impl Agent {
             wall: 0,
             work: BTreeMap::new(),
             ending: BTreeMap::new(),
+            halting: BTreeMap::new(),
             refused: BTreeMap::new(),
             strays: BTreeSet::new(),
             troubles: BTreeMap::new(),
@@ -283,6 +288,7 @@ impl Agent {
         self.shut_doors(now, &shut).await?;
         self.keep_doors(lost);
         self.end_all(&reading).await?;
+        self.halt_failed(reading.boot).await;
         self.work_on_labs().await?;
         let doubt = self.timeline.doubt(&reading);
         self.take_new(now, doubt.as_deref()).await?;
@@ -452,5 +458,10 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.work.values().for_each(|(_, task)| task.abort());
         self.retiring.iter().for_each(|(_, task)| task.abort());
+        for halt in self.halting.values() {
+            if let Halt::Runs(task) = halt {
+                task.abort();
+            }
+        }
     }
 }

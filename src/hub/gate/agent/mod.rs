@@ -8,6 +8,7 @@ mod courier;
 mod doors;
 mod ending;
 mod entry;
+mod halting;
 mod hand_over;
 mod idle;
 mod journal;

@@ -3,6 +3,7 @@
 mod came;
 mod deaths;
 mod given;
+mod halted;
 mod idle;
 mod random;
 mod shut;
