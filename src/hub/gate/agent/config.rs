@@ -68,6 +68,41 @@ pub struct Config {
     pub commands: Commands,
 }
 
+/// What is known of an agent whose configuration cannot be used: of these keys those that can be read, and else what they
+/// are where nothing is said.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Bare {
+    /// Journal and plan.
+    #[serde(default = "state")]
+    pub state: PathBuf,
+    /// sshd's principals files.
+    #[serde(default = "principals")]
+    pub principals: PathBuf,
+    /// The group of students' accounts.
+    #[serde(default = "group")]
+    pub group: String,
+}
+
+impl Bare {
+    /// Reads what can be read of the file.
+    pub fn of(file: &Path) -> Self {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let read: Result<Self, _> =
+            serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false });
+        read.unwrap_or_else(|_| Self { state: state(), principals: principals(), group: group() })
+    }
+
+    /// Where things are, as far as shutting doors needs it.
+    pub fn places(&self) -> Places {
+        Places {
+            principals: self.principals.clone(),
+            group: self.group.clone(),
+            net: "/proc/net".into(),
+            expiry_time: false,
+        }
+    }
+}
+
 /// How the labs' machines are made.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -219,6 +254,21 @@ mod tests {
             fs::write(&file, &text).unwrap();
             assert_eq!(Config::load(&file).err().map(|p| p.code), Some(Code::GateConfig), "{text}");
         }
+    }
+
+    #[test]
+    fn of_a_file_that_is_refused_the_folders_are_known_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.yaml");
+        fs::write(&file, "server: ''\nwhat: 1\nlead: x\nprincipals: /p\ngroup: g\nstate: /s\n").unwrap();
+        assert!(Config::load(&file).is_err());
+        assert_eq!(Bare::of(&file), Bare { state: "/s".into(), principals: "/p".into(), group: "g".into() });
+        let usual = Bare { state: state(), principals: principals(), group: group() };
+        for text in ["", "a: [", "principals: {}\n"] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(Bare::of(&file), usual, "{text}");
+        }
+        assert_eq!(Bare::of(&dir.path().join("none")), usual);
     }
 
     #[test]

@@ -1,12 +1,15 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use super::Reach;
+use super::{
+    Reach,
+    child::{Group, Said, collected, last_lines},
+};
 use crate::{
-    core::{Code, Problem, shell::printable},
+    core::{Code, Problem},
     hub::gate::Slot,
 };
 
@@ -42,6 +45,11 @@ pub trait HandOver: Send + Sync {
     /// Succeeds only if nothing of the holder is left.
     async fn prove(&self, slot: &Slot) -> Result<(), Problem>;
 
+    /// Stops what runs of the holder's lab, whose slot could not be ended as it must; nothing is thrown away.
+    async fn halt(&self, _slot: &Slot) -> Result<(), Problem> {
+        Ok(())
+    }
+
     /// Brings the holder's saved lab back, or a fresh one up.
     async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
 
@@ -69,7 +77,8 @@ pub trait HandOver: Send + Sync {
 /// Runs configured commands, for servers without machines of kubecamp's own.
 ///
 /// A command is a program and its words; it gets `KUBECAMP_BOOKING`, `KUBECAMP_ACCOUNT`, `KUBECAMP_PLACE` and
-/// `KUBECAMP_LAYOUT` in its environment and nothing else but a PATH. One that is not configured succeeds.
+/// `KUBECAMP_LAYOUT` in its environment and nothing else but a PATH. One that is not configured succeeds. One that takes too
+/// long, or whose slot ends meanwhile, is ended with all that it started; what it leaves running at its own end stays.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Commands {
@@ -122,20 +131,25 @@ impl Commands {
             .env("KUBECAMP_ACCOUNT", &slot.account)
             .env("KUBECAMP_PLACE", slot.place.to_string())
             .env("KUBECAMP_LAYOUT", slot.layout.as_deref().unwrap_or_default())
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true);
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let cannot = |e| failed(format!("{program} cannot be run")).because(e);
+        let mut child = command.spawn().map_err(cannot)?;
+        let group = Group::of(&child);
+        let said = child.stderr.take().map(|err| Said::of(err, last_lines));
         let limit = Duration::from_secs(if self.limit == 0 { 600 } else { self.limit });
-        let out = match tokio::time::timeout(limit, command.output()).await {
+        // Its exit counts, not the end of its output: what it leaves running may hold that open.
+        let status = match tokio::time::timeout(limit, child.wait()).await {
             Err(_) => return Err(failed(format!("it took longer than {} s", limit.as_secs()))),
-            Ok(Err(e)) => return Err(failed(format!("{program} cannot be run")).because(e)),
-            Ok(Ok(out)) => out,
+            Ok(ended) => ended.map_err(cannot)?,
         };
-        if out.status.success() {
+        group.leave();
+        if status.success() {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(&out.stderr);
-        let lines: Vec<_> = text.lines().map(printable).collect();
-        Err(failed(out.status.to_string()).detail(lines[lines.len().saturating_sub(5)..].to_vec()))
+        Err(failed(status.to_string()).detail(collected(said).await))
     }
 }
 
@@ -147,7 +161,6 @@ mod tests {
     async fn commands_know_their_slot_and_are_held_to_their_limit() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out").display().to_string();
-        let sh = |text: &str| vec!["sh".to_owned(), "-c".into(), text.into()];
         let commands = Commands {
             save: sh(&format!("echo $KUBECAMP_BOOKING $KUBECAMP_ACCOUNT $KUBECAMP_LAYOUT > {out}")),
             reset: sh("echo no room >&2; exit 3"),
@@ -163,5 +176,64 @@ mod tests {
         assert!(commands.prove(&slot).await.unwrap_err().what.contains("longer than 1 s"));
         commands.arm(&slot).await.unwrap();
         assert!(commands.saves(&slot) && !Commands::default().saves(&slot), "without a command nothing is saved");
+    }
+
+    fn sh(text: &str) -> Vec<String> {
+        ["sh", "-c", text].map(str::to_owned).into()
+    }
+
+    fn lives(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    }
+
+    /// Waits for what another process does.
+    async fn until(done: impl Fn() -> bool) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(tokio::time::Instant::now() < end, "it does not come");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_command_started_ends_with_its_slot_and_at_its_limit() {
+        for limit in [600, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("pid");
+            let text = format!("sleep 600 & echo $! > {}; wait", file.display());
+            let commands = Commands { arm: sh(&text), limit, ..Commands::default() };
+            let task = tokio::spawn(async move { commands.arm(&Slot::new("42", "kct-a", 1, 2)).await });
+            let pid = || std::fs::read_to_string(&file).unwrap_or_default();
+            until(|| !pid().trim().is_empty()).await;
+            if limit == 600 {
+                assert!(lives(&pid()), "it runs");
+                task.abort();
+            }
+            until(|| !lives(&pid())).await;
+            let _ = task.await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_has_ended_when_it_exits_whatever_it_leaves_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let daemon = format!("sleep 600 & echo $! > {}", file.display());
+        let (arm, reset) = (sh(&daemon), sh(&format!("{daemon}; echo no room >&2; exit 3")));
+        let commands = Commands { arm, reset, limit: 60, ..Commands::default() };
+        let slot = Slot::new("42", "kct-a", 1, 2);
+        let end = || {
+            let pid = std::fs::read_to_string(&file).unwrap();
+            assert!(lives(&pid), "what it leaves stays");
+            let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        };
+        let soon = Duration::from_secs(30);
+        tokio::time::timeout(soon, commands.arm(&slot)).await.expect("it has exited").unwrap();
+        end();
+        let problem = tokio::time::timeout(soon, commands.reset(&slot)).await.expect("it has exited").unwrap_err();
+        assert_eq!(problem.detail, ["no room"]);
+        end();
     }
 }

@@ -103,7 +103,7 @@ impl Journal {
                 // Not torn but altered: going on from a guess could open a door.
                 return Err(unusable(file).detail(["a line in its midst cannot be read"]).hint(
                     "Move the file away, and enroll the server again: else the hub takes the first reports of the \
-                         new one for known. Every account is shut and cleaned before the next slot.",
+                         new one for known. Until then every account is shut, and whatever it runs is ended.",
                 ));
             }
             whole += raw.len() as u64;

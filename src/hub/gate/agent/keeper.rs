@@ -9,7 +9,9 @@ use std::{
 use russh::keys::PublicKey;
 use tokio::task::JoinHandle;
 
-use super::{Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, journal};
+use super::{
+    Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, halting::Halt, journal,
+};
 use crate::{
     core::Problem,
     hub::gate::{Came, Epoch, Plan, Reason, Report, ReportKind, SignedPlan, Slot, SlotState, Wanted, plan::refused},
@@ -39,12 +41,16 @@ pub struct Agent {
     pub(super) journal: Mutex<Journal>,
     pub(super) timeline: Timeline,
     pub(super) plan: Option<Plan>,
+    /// A newer plan that the disk did not take: what it ends ends, and all else waits.
+    unkept: Option<Plan>,
     pub(super) limits: Limits,
     pub(super) wall: Epoch,
     /// Work on labs that takes long, beside the ticks.
     pub(super) work: BTreeMap<String, (Step, JoinHandle<Result<(), Problem>>)>,
     /// Since when, by the boot clock in milliseconds, a slot is being ended.
     pub(super) ending: BTreeMap<String, i64>,
+    /// How far the machines of quarantined slots are stopped.
+    pub(super) halting: BTreeMap<String, Halt>,
     /// What was told already, so that it is told once.
     pub(super) refused: BTreeMap<String, String>,
     pub(super) strays: BTreeSet<String>,
@@ -95,10 +101,12 @@ impl Agent {
             journal: Mutex::new(journal),
             timeline,
             plan: None,
+            unkept: None,
             limits,
             wall: 0,
             work: BTreeMap::new(),
             ending: BTreeMap::new(),
+            halting: BTreeMap::new(),
             refused: BTreeMap::new(),
             strays: BTreeSet::new(),
             troubles: BTreeMap::new(),
@@ -206,14 +214,25 @@ impl Agent {
             .map_err(|e| refused("it cannot be kept".into()).because(e))
             .and_then(|bytes| journal::replace(&self.trust.folder.join("plan.json"), &bytes, 0o600));
         if let Err(problem) = kept {
+            self.end_by(plan);
             return Ok(Err(problem));
         }
+        drop(self.unkept.take_if(|unkept| unkept.issued_at <= plan.issued_at));
         if plan.revision > self.books().ledger().revision {
             self.write(Entry::Plan { revision: plan.revision })?;
         }
         self.plan = Some(plan);
         self.forget()?;
         Ok(Ok(()))
+    }
+
+    /// Ends do not wait for a disk: what this plan ends will end, though its revision is not acknowledged.
+    fn end_by(&mut self, plan: Plan) {
+        let is_newer = |known: &Plan| (known.revision, known.issued_at) < (plan.revision, plan.issued_at);
+        let ends_more = self.plan.as_ref().is_none_or(|at_hand| at_hand.revision < plan.revision);
+        if ends_more && self.unkept.as_ref().is_none_or(is_newer) {
+            self.unkept = Some(plan);
+        }
     }
 
     fn judge(&self, signed: &SignedPlan, now: Now) -> Result<Option<Plan>, Problem> {
@@ -269,6 +288,7 @@ impl Agent {
         self.shut_doors(now, &shut).await?;
         self.keep_doors(lost);
         self.end_all(&reading).await?;
+        self.halt_failed(reading.boot).await;
         self.work_on_labs().await?;
         let doubt = self.timeline.doubt(&reading);
         self.take_new(now, doubt.as_deref()).await?;
@@ -323,17 +343,7 @@ impl Agent {
             return None;
         }
         let Some(plan) = self.valid_plan(now) else { return Some(Reason::PlanExpired) };
-        match plan.slot(&held.slot.booking) {
-            None => Some(Reason::Cancelled),
-            Some(slot) if !is_same_door(slot, &held.slot) => Some(Reason::Cancelled),
-            Some(slot) => match slot.wanted {
-                Wanted::Cancelled => Some(Reason::Cancelled),
-                Wanted::Released => Some(Reason::Released),
-                Wanted::NoShow => Some(Reason::NoShow),
-                Wanted::Overridden => Some(Reason::Overridden),
-                Wanted::Open => (now.late >= slot.ends * 1000).then_some(Reason::Over),
-            },
-        }
+        std::iter::once(plan).chain(&self.unkept).find_map(|plan| ends_by(plan, held, now))
     }
 
     /// Takes slots whose lab must be brought up, once their place is free.
@@ -382,8 +392,11 @@ impl Agent {
         Ok(())
     }
 
-    /// A door opens only when that can be written down.
+    /// A door opens only when that can be written down, and by the newest plan.
     pub(super) fn no_disk(&self) -> Option<String> {
+        if self.unkept.is_some() {
+            return Some("the agent cannot write down the hub's plan".to_owned());
+        }
         self.books().is_owing().then(|| "the agent cannot write its journal".to_owned())
     }
 
@@ -401,7 +414,7 @@ impl Agent {
     fn until_next(&self, now: Now) -> Duration {
         let busy = !self.work.is_empty() || !self.ending.is_empty();
         let mut wait = if busy { 50 } else { 1000 };
-        for slot in self.plan.iter().flat_map(|p| &p.slots) {
+        for slot in self.plan.iter().chain(&self.unkept).flat_map(|p| &p.slots) {
             for (moment, clock) in [
                 ((slot.starts - self.limits.lead) * 1000, now.early),
                 (slot.starts * 1000, now.early),
@@ -413,6 +426,21 @@ impl Agent {
             }
         }
         Duration::from_millis(u64::try_from(wait.max(10)).unwrap_or(1000))
+    }
+}
+
+/// Why a plan ends a slot that has not ended.
+fn ends_by(plan: &Plan, held: &Held, now: Now) -> Option<Reason> {
+    match plan.slot(&held.slot.booking) {
+        None => Some(Reason::Cancelled),
+        Some(slot) if !is_same_door(slot, &held.slot) => Some(Reason::Cancelled),
+        Some(slot) => match slot.wanted {
+            Wanted::Cancelled => Some(Reason::Cancelled),
+            Wanted::Released => Some(Reason::Released),
+            Wanted::NoShow => Some(Reason::NoShow),
+            Wanted::Overridden => Some(Reason::Overridden),
+            Wanted::Open => (now.late >= slot.ends * 1000).then_some(Reason::Over),
+        },
     }
 }
 
@@ -430,5 +458,10 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.work.values().for_each(|(_, task)| task.abort());
         self.retiring.iter().for_each(|(_, task)| task.abort());
+        for halt in self.halting.values() {
+            if let Halt::Runs(task) = halt {
+                task.abort();
+            }
+        }
     }
 }

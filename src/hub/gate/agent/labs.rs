@@ -8,12 +8,13 @@ use std::{
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::Command,
-};
+use tokio::process::Command;
 
-use super::{MachinesConfig, journal, welcome};
+use super::{
+    MachinesConfig,
+    child::{Group, KEPT, Said, collected, last_lines},
+    journal, welcome,
+};
 use crate::{
     core::{Code, Event, EventKind, LabName, Problem, Quiet, shell::printable},
     engine::Lock,
@@ -70,8 +71,6 @@ pub struct Program {
 
 /// The file that this process runs, also after another one took its name.
 const SELF: &str = "/proc/self/exe";
-/// Lines of what the program said that are kept of a failure.
-const KEPT: usize = 6;
 /// How long a run that was told to end may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -160,11 +159,11 @@ impl Program {
         if let Some(id) = child.id() {
             let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "0");
         }
-        let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-        let told = child.stdout.take().map(|out| tokio::spawn(failures(out)));
-        let said = child.stderr.take().map(|out| tokio::spawn(last_lines(out)));
+        let group = Group::of(&child);
+        let told = child.stdout.take().map(|out| Said::of(out, failures));
+        let said = child.stderr.take().map(|out| Said::of(out, last_lines));
         let status = child.wait().await.map_err(cannot)?;
-        group.0 = None;
+        group.leave();
         if status.success() {
             return Ok(());
         }
@@ -276,62 +275,19 @@ fn holder(folder: &Path) -> Option<Pid> {
     ours.then(|| Pid::from_raw(pid)).flatten()
 }
 
-/// Ends a program with all that it started when nobody waits for it any more. A machine engine that it started is in a
-/// group of its own, and stays.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
-/// What a reader kept; one whose other end a stray process holds open is not waited for.
-async fn collected(reader: Option<tokio::task::JoinHandle<Vec<String>>>) -> Vec<String> {
-    let Some(reader) = reader else { return vec![] };
-    let kept = tokio::time::timeout(Duration::from_secs(2), reader).await;
-    kept.ok().and_then(Result::ok).unwrap_or_default()
-}
-
-/// The problems of a run that failed, from its events.
-async fn failures(out: impl AsyncRead + Unpin) -> Vec<String> {
-    let mut found = vec![];
-    each_line(out, |line| {
-        let Ok(Event { kind: EventKind::Failure { problem }, .. }) = serde_json::from_str(line) else { return };
-        // The first is the cause, what follows from it comes after.
-        found.extend(problem.to_string().lines().map(|l| printable(l.trim())));
-        found.truncate(KEPT);
-    })
-    .await;
-    found
-}
-
-async fn last_lines(out: impl AsyncRead + Unpin) -> Vec<String> {
-    let mut kept: Vec<String> = vec![];
-    each_line(out, |line| {
-        if kept.len() == KEPT {
-            kept.remove(0);
-        }
-        kept.push(printable(line));
-    })
-    .await;
-    kept
-}
-
-/// Reads to the end, whatever the bytes are: a program whose output nobody takes would hang.
-async fn each_line(out: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
-    let (mut out, mut line) = (BufReader::new(out), vec![]);
-    while out.read_until(b'\n', &mut line).await.is_ok_and(|n| n > 0) {
-        take(String::from_utf8_lossy(&line).trim());
-        line.clear();
-    }
+/// Keeps the problems of a run that failed, from its events.
+fn failures(kept: &mut Vec<String>, line: &str) {
+    let Ok(Event { kind: EventKind::Failure { problem }, .. }) = serde_json::from_str(line) else { return };
+    // The first is the cause, what follows from it comes after.
+    kept.extend(problem.to_string().lines().map(|l| printable(l.trim())));
+    kept.truncate(KEPT);
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use tokio::io::{AsyncBufReadExt, BufReader};
 
     use super::*;
 

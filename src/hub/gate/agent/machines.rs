@@ -337,6 +337,10 @@ impl HandOver for Machines {
         self.stop(&lab_of(&slot.account)?).await.map(drop)
     }
 
+    async fn halt(&self, slot: &Slot) -> Result<(), Problem> {
+        self.stop(&lab_of(&slot.account)?).await.map(drop)
+    }
+
     async fn prove(&self, slot: &Slot) -> Result<(), Problem> {
         let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
         let running: Vec<_> = machines.iter().filter(|m| m.state != State::Stopped).map(|m| m.name.clone()).collect();

@@ -2,11 +2,13 @@
 //! Never: deciding who gets which slot.
 //! Start here: `keeper.rs`, which is one tick; then `world.rs`, what it can do to a server.
 
+mod child;
 mod config;
 mod courier;
 mod doors;
 mod ending;
 mod entry;
+mod halting;
 mod hand_over;
 mod idle;
 mod journal;
@@ -17,13 +19,14 @@ mod linux;
 mod machines;
 mod reach;
 mod serve;
+mod shut;
 #[cfg(test)]
 mod tests;
 mod time;
 mod welcome;
 mod world;
 
-pub use config::{Config, LEAST_POLL, MachinesConfig};
+pub use config::{Bare, Config, LEAST_POLL, MachinesConfig};
 pub use courier::{HttpLink, HubLink};
 pub use entry::{Entry, Line, Step};
 pub use hand_over::{Commands, HandOver, Kept};
@@ -35,5 +38,6 @@ pub use linux::{Home, Linux, Places, let_in, principals_line};
 pub use machines::{Ground, Machines};
 pub use reach::Reach;
 pub use serve::{Link, serve};
+pub use shut::shut_all;
 pub use time::{Anchor, LARGEST_SKEW, Now, Reading, Timeline};
 pub use world::{Remains, World};

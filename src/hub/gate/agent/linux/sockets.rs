@@ -1,10 +1,12 @@
 use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
-use super::accounts::Owner;
+use super::accounts::{Owner, run};
 
 /// A TCP socket of an account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,19 +19,44 @@ pub(super) struct Socket {
 /// a peer belongs to the kernel.
 const HELD: &[&str] = &["01", "02", "03", "08", "0A"];
 
-/// The account's TCP sockets, from the files of /proc/net.
-pub(super) fn of(net: &Path, owners: &[&Owner]) -> Vec<(String, Socket)> {
-    let texts = ["tcp", "tcp6"].map(|file| fs::read_to_string(net.join(file)).unwrap_or_default());
-    texts.iter().flat_map(|text| text.lines().skip(1)).filter_map(|line| parse(line, owners)).collect()
+/// TIME_WAIT: both ends are done with it, and the kernel closes it no sooner when asked.
+const OVER: &str = "06";
+
+/// How long cutting may take before what is left waits for the next tick: other doors must not wait for somebody's ten
+/// thousand connections.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many sockets one `ss` closes: it looks through all that there are, and the kernel takes filters of 64 KiB at most.
+const PIECE: usize = 64;
+
+/// A line of the kernel's tables.
+struct Row {
+    socket: Socket,
+    uid: u32,
+    held: bool,
+    over: bool,
 }
 
-fn parse(line: &str, owners: &[&Owner]) -> Option<(String, Socket)> {
+/// The account's TCP sockets, from the files of /proc/net.
+pub(super) fn of(net: &Path, owners: &[&Owner]) -> Vec<(String, Socket)> {
+    let own = |row: Row| {
+        let owner = owners.iter().find(|o| row.held && o.owns(row.uid))?;
+        Some((owner.name.clone(), row.socket))
+    };
+    table(net).into_iter().filter_map(own).collect()
+}
+
+fn table(net: &Path) -> Vec<Row> {
+    let texts = ["tcp", "tcp6"].map(|file| fs::read_to_string(net.join(file)).unwrap_or_default());
+    texts.iter().flat_map(|text| text.lines().skip(1)).filter_map(row).collect()
+}
+
+fn row(line: &str) -> Option<Row> {
     let fields: Vec<_> = line.split_whitespace().collect();
-    let (uid, inode): (u32, &str) = (fields.get(7)?.parse().ok()?, *fields.get(9)?);
-    let owner = owners.iter().find(|o| o.owns(uid))?;
-    let held = HELD.contains(fields.get(3)?) && inode != "0";
-    held.then_some(())?;
-    Some((owner.name.clone(), Socket { local: address(fields.get(1)?)?, remote: address(fields.get(2)?)? }))
+    let (state, inode) = (*fields.get(3)?, *fields.get(9)?);
+    let socket = Socket { local: address(fields.get(1)?)?, remote: address(fields.get(2)?)? };
+    let held = HELD.contains(&state) && inode != "0";
+    Some(Row { socket, uid: fields.get(7)?.parse().ok()?, held, over: state == OVER })
 }
 
 /// `0100007F:0016`: words of the address in the machine's byte order, the port as a number.
@@ -52,17 +79,83 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Cuts flows in the connection table and closes sockets that the kernel still has, where the tools are there.
-pub(super) async fn cut(flows: &[Socket]) {
-    for flow in flows.iter().filter(|f| f.remote.port() != 0) {
-        let (from, to) = (flow.local.ip().to_string(), flow.remote.ip().to_string());
-        let (own, other) = (flow.local.port().to_string(), flow.remote.port().to_string());
-        // Both exit with an error when there is nothing to cut, which is as good.
-        let args = ["-D", "-p", "tcp", "-s", &from, "-d", &to, "--sport", &own, "--dport", &other];
-        let _ = super::accounts::run("conntrack", &args).await;
-        let filter = ["-K", "-n", "src", &from, "sport", "=", &own, "dst", &to, "dport", "=", &other];
-        let _ = super::accounts::run("ss", &filter).await;
+/// A program that cuts, and what it cuts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Call {
+    program: &'static str,
+    args: Vec<String>,
+    flows: Vec<Socket>,
+}
+
+/// Closes sockets that the kernel still has and cuts flows in the connection table, where the tools are there; gives those
+/// for which the time was too short.
+pub(super) async fn cut(net: &Path, flows: &BTreeSet<Socket>) -> BTreeSet<Socket> {
+    let mut calls = calls(flows, &table(net));
+    let _ = tokio::time::timeout(PATIENCE, make(&mut calls)).await;
+    calls.into_iter().flat_map(|call| call.flows).collect()
+}
+
+/// Makes the calls one after the other; those that were made are taken out.
+async fn make(calls: &mut VecDeque<Call>) {
+    for tool in ["ss", "conntrack"] {
+        let needed = calls.iter().any(|call| call.program == tool);
+        if needed && run(tool, &["--version"]).await.is_err() {
+            calls.retain(|call| call.program != tool);
+        }
     }
+    while let Some(call) = calls.front() {
+        let args: Vec<&str> = call.args.iter().map(String::as_str).collect();
+        // Both exit with an error when there is nothing to cut, which is as good.
+        let _ = run(call.program, &args).await;
+        calls.pop_front();
+    }
+}
+
+/// What is to be run, in few programs: somebody may have left very many flows.
+fn calls(flows: &BTreeSet<Socket>, table: &[Row]) -> VecDeque<Call> {
+    let flows: BTreeSet<&Socket> = flows.iter().filter(|flow| flow.remote.port() != 0).collect();
+    let rows = table.iter().filter(|row| !row.over && flows.contains(&row.socket));
+    let there: Vec<Socket> = rows.map(|row| row.socket.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut calls: VecDeque<Call> = there.chunks(PIECE).map(closing).collect();
+    let others = table.iter().filter(|row| row.held && !flows.contains(&row.socket));
+    let others: BTreeSet<_> = others.map(|row| (row.socket.local.ip(), row.socket.remote.ip())).collect();
+    let mut pairs: BTreeMap<(IpAddr, IpAddr), Vec<Socket>> = BTreeMap::new();
+    // Within the server both ends are closed by now.
+    for flow in flows.into_iter().filter(|flow| !flow.local.ip().is_loopback()) {
+        pairs.entry((flow.local.ip(), flow.remote.ip())).or_default().push(flow.clone());
+    }
+    for (pair, flows) in pairs {
+        match others.contains(&pair) {
+            // Connections of others to there go on.
+            true => calls.extend(flows.into_iter().map(|flow| forgetting(pair, Some(&flow), vec![flow.clone()]))),
+            false => calls.push_back(forgetting(pair, None, flows)),
+        }
+    }
+    calls
+}
+
+/// Closes these sockets: a filter of all of them.
+fn closing(flows: &[Socket]) -> Call {
+    let mut args: Vec<String> = ["-K", "-n", "-t"].map(str::to_owned).into();
+    for (at, flow) in flows.iter().enumerate() {
+        if at > 0 {
+            args.push("or".into());
+        }
+        let (local, remote) = (flow.local.to_string(), flow.remote.to_string());
+        args.extend(["(".into(), "src".into(), local, "dst".into(), remote, ")".into()]);
+    }
+    Call { program: "ss", args, flows: flows.to_vec() }
+}
+
+/// Cuts what goes from one address to the other in the connection table, or that flow of it alone.
+fn forgetting((from, to): (IpAddr, IpAddr), only: Option<&Socket>, flows: Vec<Socket>) -> Call {
+    let (from, to) = (from.to_string(), to.to_string());
+    let mut args: Vec<String> = ["-D", "-p", "tcp", "-s", &from, "-d", &to].map(str::to_owned).into();
+    if let Some(flow) = only {
+        let (own, other) = (flow.local.port().to_string(), flow.remote.port().to_string());
+        args.extend(["--sport".into(), own, "--dport".into(), other]);
+    }
+    Call { program: "conntrack", args, flows }
 }
 
 #[cfg(test)]
@@ -95,5 +188,68 @@ mod tests {
         assert_eq!(address("0000000000000000FFFF00000100007F:0016"), Some(loopback(22)));
         assert_eq!(address("00000000000000000000000001000000:0016").unwrap().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
         assert_eq!(address("x"), None);
+    }
+    fn flow(from: &str, to: &str) -> Socket {
+        Socket { local: from.parse().unwrap(), remote: to.parse().unwrap() }
+    }
+
+    fn there(socket: Socket, held: bool, over: bool) -> Row {
+        Row { socket, uid: 1007, held, over }
+    }
+
+    #[test]
+    fn ten_thousand_connections_are_cut_by_few_programs() {
+        let flows: BTreeSet<Socket> =
+            (0..10_000).map(|n| flow(&format!("192.0.2.1:{}", 20_000 + n), "192.0.2.9:80")).collect();
+        let calls = calls(&flows, &[]);
+        assert_eq!(calls.len(), 1, "the kernel has none of them any more");
+        assert_eq!(calls[0].args.join(" "), "-D -p tcp -s 192.0.2.1 -d 192.0.2.9");
+        assert_eq!(calls[0].flows.len(), 10_000);
+        let table: Vec<Row> = flows.iter().map(|flow| there(flow.clone(), false, false)).collect();
+        let calls = super::calls(&flows, &table);
+        assert_eq!(calls.iter().filter(|call| call.program == "ss").count(), 10_000_usize.div_ceil(PIECE));
+        assert_eq!(calls.len(), 10_000_usize.div_ceil(PIECE) + 1);
+    }
+
+    #[test]
+    fn what_is_cut_is_the_accounts_alone() {
+        let (one, two) = (flow("192.0.2.1:20000", "192.0.2.9:80"), flow("[2001:db8::1]:20001", "[2001:db8::9]:443"));
+        let (over, inside) = (flow("192.0.2.1:20002", "192.0.2.9:80"), flow("127.0.0.1:5", "127.0.0.1:6"));
+        let listens = flow("0.0.0.0:8080", "0.0.0.0:0");
+        let flows: BTreeSet<Socket> = [&one, &two, &over, &inside, &listens].map(Clone::clone).into();
+        let others = flow("192.0.2.1:20003", "192.0.2.9:22");
+        let table = [
+            there(one.clone(), false, false),
+            there(two.clone(), false, false),
+            there(over.clone(), false, true),
+            there(others, true, false),
+        ];
+        let calls: Vec<String> =
+            calls(&flows, &table).iter().map(|call| format!("{} {}", call.program, call.args.join(" "))).collect();
+        let filter = "( src 192.0.2.1:20000 dst 192.0.2.9:80 ) or ( src [2001:db8::1]:20001 dst [2001:db8::9]:443 )";
+        let pair = "conntrack -D -p tcp -s 192.0.2.1 -d 192.0.2.9";
+        assert_eq!(
+            calls,
+            [
+                format!("ss -K -n -t {filter}"),
+                format!("{pair} --sport 20000 --dport 80"),
+                format!("{pair} --sport 20002 --dport 80"),
+                "conntrack -D -p tcp -s 2001:db8::1 -d 2001:db8::9".to_owned(),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_there_was_no_time_for_is_not_cut() {
+        let call = |program, args: &[&str], port: u16| Call {
+            program,
+            args: args.iter().map(|word| (*word).to_owned()).collect(),
+            flows: vec![flow(&format!("192.0.2.1:{port}"), "192.0.2.9:80")],
+        };
+        let mut calls: VecDeque<Call> =
+            [call("true", &[], 1), call("false", &[], 2), call("sleep", &["600"], 3), call("true", &[], 4)].into();
+        assert!(tokio::time::timeout(Duration::from_secs(2), make(&mut calls)).await.is_err());
+        let left: Vec<u16> = calls.iter().flat_map(|call| &call.flows).map(|flow| flow.local.port()).collect();
+        assert_eq!(left, [3, 4]);
     }
 }

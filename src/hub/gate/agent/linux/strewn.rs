@@ -23,6 +23,9 @@ const TABLES: [(&str, &str); 3] = [("shm", "-m"), ("sem", "-s"), ("msg", "-q")];
 /// How long one look may take: other doors must not wait for somebody's million files, which go in several ticks.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How many of System V IPC one program removes.
+const PIECE: usize = 1000;
+
 /// Removes what the account left outside of its home: files, shared memory, queues, mounts.
 pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<(), Problem> {
     if root == Path::new("/") {
@@ -38,9 +41,9 @@ pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<(), Problem> {
     // Folders of the account with files of others in them.
     let full = ["-type", "d", "-not", "-empty", "-execdir", "chown", "-h", "root:root", "--", "{}", "+"];
     find(root, owner, &full).await?;
-    for (option, id) in ipc(root, owner) {
-        let _ = run("ipcrm", &[option, &id]).await;
-    }
+    let found = ipc(root, owner);
+    // What there was no time for is found below.
+    let _ = tokio::time::timeout(PATIENCE, remove_ipc(&found)).await;
     let left = left(root, owner).await?;
     if left.is_empty() {
         return Ok(());
@@ -91,6 +94,18 @@ fn ids(owner: &Owner) -> Vec<String> {
     }
     words.push(")".into());
     words
+}
+
+async fn remove_ipc(found: &[(&'static str, String)]) {
+    for words in ipcrm(found) {
+        // It goes on where one of them is gone by now.
+        let _ = run("ipcrm", &words).await;
+    }
+}
+
+/// The words of each `ipcrm` that removes these: one program for many, since somebody may have made tens of thousands.
+fn ipcrm<'a>(found: &'a [(&'static str, String)]) -> impl Iterator<Item = Vec<&'a str>> {
+    found.chunks(PIECE).map(|some| some.iter().flat_map(|(option, id)| [*option, id.as_str()]).collect())
 }
 
 /// The account's System V IPC, as the option of `ipcrm` and the id.
@@ -199,6 +214,16 @@ mod tests {
                    1 5 644 4096 15174 0 0 1007 0 1008 0\n2 6 644 4096 15174 0 0 0 0 0 0\n3 7 600 1 1 1 1 1008 0 200003 0\n";
         assert_eq!(rows(shm, &owner), ["5", "7"]);
         assert_eq!(rows("", &owner), Vec::<String>::new());
+    }
+
+    #[test]
+    fn many_queues_are_removed_by_few_programs() {
+        let found: Vec<_> = (0..32_000).map(|id| ("-q", id.to_string())).chain([("-m", "7".to_owned())]).collect();
+        let words: Vec<_> = ipcrm(&found).collect();
+        assert_eq!(words.len(), 33);
+        assert_eq!(words[1][..4], ["-q", "1000", "-q", "1001"]);
+        assert_eq!(words[32], ["-m", "7"]);
+        assert_eq!(ipcrm(&[]).count(), 0);
     }
 
     #[test]

@@ -264,8 +264,13 @@ impl World for Linux {
 
     async fn cut_flows(&self, account: &str) -> Result<(), Problem> {
         let flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner).remove(account).unwrap_or_default();
-        sockets::cut(&flows.into_iter().collect::<Vec<_>>()).await;
-        Ok(())
+        let left = sockets::cut(&self.places.net, &flows).await;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} connections of {account} are not cut yet", left.len());
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner).entry(account.to_owned()).or_default().extend(left);
+        Err(Problem::new(Code::GateNotEmpty, what))
     }
 
     async fn set_reach(&self, labs: &BTreeMap<String, Reach>, open: &BTreeSet<String>) -> Result<(), Problem> {

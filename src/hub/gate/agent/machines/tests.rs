@@ -211,6 +211,8 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     machines.arm(&slot("1x4c12g")).await.unwrap();
     assert_eq!(shelf.did(), ["down", "up 1x4c12g", "hand cp"]);
     assert_eq!(machines.kept(), kept("1x4c12g"));
+    machines.halt(&two).await.unwrap();
+    assert_eq!((shelf.did(), machines.kept()), (vec!["stop cp".to_owned()], kept("1x4c12g")));
     machines.arm(&Slot { layout: None, ..two }).await.unwrap();
     assert_eq!(shelf.did(), Vec::<String>::new(), "a slot may be for the account alone");
 }

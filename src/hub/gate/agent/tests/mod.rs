@@ -3,8 +3,11 @@
 mod came;
 mod deaths;
 mod given;
+mod halted;
 mod idle;
 mod random;
+mod shut;
 mod sim;
 mod slots;
 mod told;
+mod unkept;

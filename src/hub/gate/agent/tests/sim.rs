@@ -43,6 +43,8 @@ pub struct Server {
     /// Labs that run, by account.
     pub labs: BTreeSet<String>,
     pub saved: BTreeSet<String>,
+    /// Labs whose machines were stopped since their slots could not be ended.
+    pub stopped: BTreeSet<String>,
     /// Labs that are kept between slots, by account.
     pub kept: BTreeMap<String, Kept>,
     /// Accounts that reach the machines of their labs.
@@ -265,9 +267,16 @@ impl HandOver for Sim {
         self.does("prove", &slot.account)
     }
 
+    async fn halt(&self, slot: &Slot) -> Result<(), Problem> {
+        self.does("halt", &slot.account)?;
+        self.at().stopped.insert(slot.account.clone());
+        Ok(())
+    }
+
     async fn arm(&self, slot: &Slot) -> Result<(), Problem> {
         self.does("arm", &slot.account)?;
         let mut server = self.at();
+        server.stopped.remove(&slot.account);
         let other = server.labs.iter().find(|a| **a != slot.account).cloned();
         if let Some(other) = other {
             server.wrongs.push(format!("{} was armed beside {other}", slot.account));
@@ -340,6 +349,13 @@ impl Post {
         let sim = Sim::new();
         let agent = agent(&folder, &sim, None);
         Self { sim, agent, told: vec![], known: 0, folder }
+    }
+
+    /// The disk has no room for a plan, or has it again.
+    pub fn refuse_plans(&self, refuse: bool) {
+        // What is written first is this file, and a folder of its name cannot be replaced.
+        let part = self.folder.path().join("plan.part");
+        if refuse { std::fs::create_dir(part).unwrap() } else { std::fs::remove_dir(part).unwrap() }
     }
 
     /// The process ends and another begins, which lives for so many lines.

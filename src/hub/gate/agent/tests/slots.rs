@@ -33,7 +33,8 @@ async fn two_slots_one_after_the_other() {
     let server = post.sim.at();
     let order: Vec<_> =
         server.did.iter().filter(|d| d.ends_with("kct-a")).map(|d| d.split(' ').next().unwrap()).collect();
-    assert_eq!(order, ["account", "arm", "account", "open", "shut", "evict", "clear", "cut", "save", "reset", "prove"]);
+    let ends = ["shut", "evict", "clear", "cut", "cut", "save", "reset", "prove"];
+    assert_eq!((&order[..4], &order[4..]), (&["account", "arm", "account", "open"][..], &ends[..]));
     drop(server);
     post.right();
 }
