@@ -75,7 +75,8 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     let versions = Versions::of(&request.kubernetes)?;
     let out = request.out.clone().unwrap_or_else(|| request.default_out());
     let (_lock, scratch) = workplace(&request.cache, report).await?;
-    let recipe = choose(&request, versions, scratch.path(), report).await?;
+    let can_build = || modules::check_go(request.arch).is_ok() && modules::missing_tools(request.arch).is_empty();
+    let recipe = choose(&request, versions, scratch.path(), can_build, report).await?;
     let inputs = recipe.inputs()?;
     if let Some(inputs) = &inputs
         && is_made_of(&out, inputs, &request.cache, report)
@@ -105,7 +106,7 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
 /// Which release sites and registries do not answer for the versions of `request` within seconds, nor their mirrors.
 pub async fn silent_sites(request: &BuildRequest) -> Result<Vec<String>, Problem> {
     let versions = Versions::of(&request.kubernetes)?;
-    Ok(upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await)
+    Ok(upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await.sites)
 }
 
 /// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.
@@ -115,11 +116,16 @@ pub async fn silent_sites(request: &BuildRequest) -> Result<Vec<String>, Problem
 pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Problem> {
     let versions = Versions::of(&request.kubernetes)?;
     let fetch = upstream_job(request, versions, &request.cache.root().join("build"));
-    if in_the_way(request, &fetch).await.is_some_and(|sites| sites.is_empty()) {
+    let way = Way::find(request, &fetch).await;
+    if matches!(&way, Way::Upstream) {
         return Ok(vec![]);
     }
-    modules::check_go(request.arch)?;
-    Ok(modules::missing_tools(request.arch))
+    match (modules::check_go(request.arch), way) {
+        (Ok(()), _) => Ok(modules::missing_tools(request.arch)),
+        (Err(_), Way::Silent(silence)) if !silence.is_total => Ok(vec![]),
+        (Err(problem), Way::Silent(silence)) => Err(problem.detail([no_answer(&silence)])),
+        (Err(problem), _) => Err(problem),
+    }
 }
 
 /// Pause between two looks at whether another build has ended.
@@ -193,16 +199,23 @@ async fn choose(
     request: &BuildRequest,
     versions: Versions,
     scratch: &Path,
+    can_build: impl Fn() -> bool,
     report: &dyn Report,
 ) -> Result<Recipe, Problem> {
     let fetch = upstream_job(request, versions.clone(), scratch);
-    match in_the_way(request, &fetch).await {
-        Some(sites) if sites.is_empty() => return Ok(Recipe::Upstream(fetch)),
-        Some(sites) => {
-            let text = format!("no answer within seconds from {}: building from Go modules", sites.join(", "));
+    match Way::find(request, &fetch).await {
+        Way::Upstream => return Ok(Recipe::Upstream(fetch)),
+        // A slow site is better than tools that are not here.
+        Way::Silent(silence) if !silence.is_total && !can_build() => {
+            let text =
+                format!("{}: fetched all the same, as building needs tools that are missing", no_answer(&silence));
             report.note(&NodeId::here(), &text);
+            return Ok(Recipe::Upstream(fetch));
         }
-        None => {}
+        Way::Silent(silence) => {
+            report.note(&NodeId::here(), &format!("{}: building from Go modules", no_answer(&silence)));
+        }
+        Way::Modules => {}
     }
     let replace = request.replace.iter().map(|(module, folder)| Ok((module.clone(), absolute(folder)?)));
     let replace = replace.collect::<Result<_, Problem>>()?;
@@ -221,14 +234,32 @@ fn upstream_job(request: &BuildRequest, versions: Versions, scratch: &Path) -> u
     }
 }
 
-/// The sites that keep the parts from being fetched; `None` where they are to be built in any case.
-async fn in_the_way(request: &BuildRequest, fetch: &upstream::Job) -> Option<Vec<String>> {
-    match request.source {
-        _ if !request.replace.is_empty() => None,
-        Source::Modules => None,
-        Source::Upstream => Some(vec![]),
-        Source::Auto => Some(upstream::silent(fetch).await),
+/// By what was asked, and by what answers, where the parts come from.
+enum Way {
+    /// Fetched.
+    Upstream,
+    /// Built.
+    Modules,
+    /// Left to kubecamp, and these did not answer.
+    Silent(upstream::Silence),
+}
+
+impl Way {
+    async fn find(request: &BuildRequest, fetch: &upstream::Job) -> Self {
+        match request.source {
+            _ if !request.replace.is_empty() => Self::Modules,
+            Source::Modules => Self::Modules,
+            Source::Upstream => Self::Upstream,
+            Source::Auto => match upstream::silent(fetch).await {
+                silence if silence.sites.is_empty() => Self::Upstream,
+                silence => Self::Silent(silence),
+            },
+        }
     }
+}
+
+fn no_answer(silence: &upstream::Silence) -> String {
+    format!("no answer within seconds from {}", silence.sites.join(", "))
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
@@ -350,7 +381,8 @@ mod tests {
             mirrors,
         };
         let notes = Notes::default();
-        let chosen = choose(&request(Source::Auto, fake.mirrors()), versions.clone(), folder.path(), &notes).await;
+        let chosen =
+            choose(&request(Source::Auto, fake.mirrors()), versions.clone(), folder.path(), || true, &notes).await;
         assert!(matches!(chosen.unwrap(), Recipe::Upstream(_)));
         for site in ["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"] {
             let mut mirrors = fake.mirrors();
@@ -360,16 +392,30 @@ mod tests {
                 _ => mirrors.registries.insert(site.to_owned(), nobody),
             };
             let auto = request(Source::Auto, mirrors.clone());
-            let chosen = choose(&auto, versions.clone(), folder.path(), &notes).await.unwrap();
+            let chosen = choose(&auto, versions.clone(), folder.path(), || true, &notes).await.unwrap();
             assert!(matches!(chosen, Recipe::Modules(_)), "{site}");
             let told = notes.0.lock().unwrap().pop().unwrap();
-            assert!(told.starts_with(&format!("no answer within seconds from {site}: ")), "{told}");
+            assert!(told.starts_with(&format!("no answer within seconds from {site}: building")), "{told}");
+            // It may only be slow, and nothing can be built here.
+            let chosen = choose(&auto, versions.clone(), folder.path(), || false, &notes).await.unwrap();
+            assert!(matches!(chosen, Recipe::Upstream(_)), "{site}");
+            let told = notes.0.lock().unwrap().pop().unwrap();
+            assert!(told.starts_with(&format!("no answer within seconds from {site}: fetched all the same")), "{told}");
             // Who asks for upstream gets upstream, or hears what failed.
             let asked = request(Source::Upstream, mirrors);
-            let chosen = choose(&asked, versions.clone(), folder.path(), &notes).await.unwrap();
+            let chosen = choose(&asked, versions.clone(), folder.path(), || true, &notes).await.unwrap();
             assert!(matches!(chosen, Recipe::Upstream(_)), "{site}");
         }
         assert!(notes.0.lock().unwrap().is_empty());
+        let mut nothing = fake.mirrors();
+        nothing
+            .sites
+            .values_mut()
+            .chain(nothing.registries.values_mut())
+            .for_each(|m| *m = "http://127.0.0.1:1/none".into());
+        let offline = request(Source::Auto, nothing);
+        let chosen = choose(&offline, versions.clone(), folder.path(), || false, &notes).await.unwrap();
+        assert!(matches!(chosen, Recipe::Modules(_)), "who is offline hears what building needs");
         assert!(Code::Download.hint().contains("kubecamp bundle build --source modules"));
     }
 

@@ -68,7 +68,7 @@ for t in iptables nft conntrack ip mount modprobe tar gzip zstd sha256sum flock 
 p iptables.version "$(iptables --version 2>/dev/null)"
 
 # Addresses: one line per global IPv4 address; the default route's source is the one other hosts see.
-ip -o -4 addr show scope global 2>/dev/null | awk '{print "addr=" $2 " " $4}'
+ip -o -4 addr show scope global 2>/dev/null | awk '{a=$4; if (a !~ /\//) a=a "/32"; print "addr=" $2 " " a}'
 p route.source "$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' | head -n1)"
 p mtu "$(cat /sys/class/net/$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n1)/mtu 2>/dev/null)"
 for l in /sys/class/net/*; do
@@ -76,7 +76,7 @@ for l in /sys/class/net/*; do
   [ -e "$l/device" ] || [ "$(read_first "$l/type")" = 1 ] && p mac "$n $(read_first "$l/address")"
 done
 # Only what is reached without a gateway.
-ip -4 route show 2>/dev/null | awk '$1 ~ /^[0-9]/ && $2 == "dev"{print "route=" $1 " " $3}'
+ip -4 route show 2>/dev/null | awk '($1 ~ /^[0-9]/ || $1 == "default") && $2 == "dev"{print "route=" ($1 == "default" ? "0.0.0.0/0" : $1) " " $3}'
 
 # Listening TCP ports that Kubernetes wants, with their program where we may see it.
 if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi

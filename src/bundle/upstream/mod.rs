@@ -14,4 +14,4 @@ mod releases;
 mod tests;
 
 pub use mirrors::Mirrors;
-pub use parts::{Job, make, silent};
+pub use parts::{Job, Silence, make, silent};

@@ -50,17 +50,25 @@ pub struct Job {
 /// Programs and images that are here: file and origin by name.
 type Here = BTreeMap<String, (PathBuf, String)>;
 
-/// Which of the sites that a bundle is fetched from do not answer for these versions within seconds, nor their mirrors.
-pub async fn silent(job: &Job) -> Vec<String> {
+/// Sites that a bundle is fetched from, and that did not answer.
+pub struct Silence {
+    /// Their names.
+    pub sites: Vec<String>,
+    /// Whether these are all of them, as for who is offline.
+    pub is_total: bool,
+}
+
+/// Which sites do not answer for these versions within seconds, nor their mirrors.
+pub async fn silent(job: &Job) -> Silence {
     let samples = samples(&job.versions, job.arch);
     let Ok(downloads) = Downloads::new(job.folder.clone(), Duration::ZERO) else {
-        return samples.iter().map(|sample| sample.site().to_owned()).collect();
+        return Silence { sites: samples.iter().map(|sample| sample.site().to_owned()).collect(), is_total: true };
     };
     let probe = Probe { job, downloads: &downloads, registry: Registry::new(&job.mirrors, &downloads) };
     let asked: Vec<_> = samples.iter().map(|sample| probe.answers(sample)).collect();
     let answers = join_all(asked).await;
-    let silent = samples.iter().zip(answers).filter(|(_, answers)| !answers);
-    silent.map(|(sample, _)| sample.site().to_owned()).collect()
+    let silent = samples.iter().zip(&answers).filter(|(_, answers)| !**answers);
+    Silence { sites: silent.map(|(sample, _)| sample.site().to_owned()).collect(), is_total: !answers.contains(&true) }
 }
 
 /// Something small that a site has when it has the rest.

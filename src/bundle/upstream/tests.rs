@@ -206,7 +206,7 @@ async fn what_does_not_exist_is_asked_once() {
     let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
     let sites = ["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"];
-    assert_eq!(silent(&job(&fake, folder.path())).await, sites);
+    assert_eq!(silent(&job(&fake, folder.path())).await.sites, sites);
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
     downloads.text(&fake.url("/none")).await.unwrap_err();
     assert_eq!(fake.requests("/none").len(), 1);

@@ -35,7 +35,10 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
     let Ready { config, link, key, journal, lock: _lock } = match ready(&args.config) {
         Ok(ready) => ready,
         Err(problem) => {
-            shut(&args.config).await;
+            // Another one works; should it have ended since, its doors are its next one's to shut.
+            if problem.code != Code::LabBusy {
+                shut(&args.config).await;
+            }
             return Err(problem.into());
         }
     };

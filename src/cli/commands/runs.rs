@@ -74,11 +74,10 @@ fn names(folder: &Path) -> Vec<String> {
     names.into_iter().map(|(_, name)| name).collect()
 }
 
-/// When a run began, by its first event.
+/// When a run began, by its first event that can be read.
 fn began(log: &Path) -> Option<Timestamp> {
-    let mut line = String::new();
-    BufReader::new(fs::File::open(log).ok()?).read_line(&mut line).ok()?;
-    Some(serde_json::from_str::<Event>(&line).ok()?.at)
+    let lines = BufReader::new(fs::File::open(log).ok()?).split(b'\n').map_while(Result::ok);
+    lines.filter_map(|line| serde_json::from_slice::<Event>(&line).ok()).map(|event| event.at).next()
 }
 
 fn read(folder: &Path, name: &str) -> Result<Vec<Event>, Problem> {
@@ -91,7 +90,7 @@ fn past(folder: &Path, run: &str) -> Option<Past> {
     let flow = events.iter().find_map(|e| match &e.kind {
         EventKind::RunStarted { flow, .. } => Some(flow.clone()),
         _ => None,
-    })?;
+    });
     let ended = events.iter().rev().find_map(|e| match &e.kind {
         EventKind::RunEnded { outcome, changed, unchanged, millis } => Some((*outcome, *changed, *unchanged, *millis)),
         _ => None,
@@ -99,7 +98,8 @@ fn past(folder: &Path, run: &str) -> Option<Past> {
     let (changed, unchanged, millis) = ended.map_or((0, 0, 0), |(_, c, u, m)| (c, u, m));
     Some(Past {
         run: run.to_owned(),
-        flow,
+        // Its line may be one that a full disk cut off.
+        flow: flow.unwrap_or_else(|| "unknown".to_owned()),
         at: first.at,
         outcome: ended.map(|(o, ..)| o),
         changed,

@@ -15,6 +15,9 @@ const SKEW: Duration = Duration::from_secs(30);
 /// behind. A minute less, for [`SKEW`] and for the time that a host's answer takes on a slow link.
 const SKEW_HERE: Duration = Duration::from_secs(4 * 60);
 
+/// How long a certificate of kubeadm is valid, less some weeks for the lab's life.
+const YEAR: Duration = Duration::from_secs(300 * 86_400);
+
 /// Every shortfall of every host in one table.
 pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
     let mut rows = vec![];
@@ -137,8 +140,10 @@ pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
     .collect()
 }
 
-/// Clocks that agree with each other and not with this computer's: the host in the middle speaks for those like it.
-pub(super) fn clock_here(fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
+/// Clocks that agree with each other and not with this computer's: the host in the middle speaks for those like it. Beside
+/// it whether certificates that are made there would not be valid here: they are made for a year, and those of hosts that
+/// are behind by less have begun.
+pub(super) fn clock_here(fleet: &BTreeMap<NodeId, Facts>) -> Option<(Problem, bool)> {
     let times = times(fleet);
     let (node, ahead) = middle(&times)?;
     if ahead.abs() <= SKEW_HERE.as_secs_f64() {
@@ -152,7 +157,8 @@ pub(super) fn clock_here(fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
     let what = format!("{whose} {:.0} s {way} this computer's", ahead.abs());
     let set = "Set the one that is wrong, which may be this computer's: timedatectl set-ntp true.";
     let by_hand = "Where no time server is reached, as root: date -s '2030-12-31 23:59' && hwclock -w.";
-    Some(Problem::new(Code::HostClock, what).on(node).hint(set).hint(by_hand))
+    let is_invalid = ahead > 0.0 || -ahead > YEAR.as_secs_f64();
+    Some((Problem::new(Code::HostClock, what).on(node).hint(set).hint(by_hand), is_invalid))
 }
 
 /// By how many seconds each host's clock is ahead of this computer's, in that order.

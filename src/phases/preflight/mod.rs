@@ -80,9 +80,9 @@ pub fn from_facts(
     found.problems.extend(fleet::twins(fleet));
     found.problems.extend(fleet::unlinked(lab, fleet));
     found.problems.extend(fleet::clocks(fleet));
-    if let Some(off) = fleet::clock_here(fleet) {
+    if let Some((off, is_invalid)) = fleet::clock_here(fleet) {
         // A lab that is there has its certificates, and a machine's clock may have stood while this computer slept.
-        if begun { found.warnings.push(off) } else { found.problems.push(off) }
+        if begun || !is_invalid { found.warnings.push(off) } else { found.problems.push(off) }
     }
     // Clones of one container image share what the image has; then only the address tells them apart.
     found.problems.sort_by_key(|p| (p.code != Code::HostOs, p.on.clone()));
