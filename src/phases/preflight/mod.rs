@@ -1,6 +1,6 @@
 //! Belongs: what must be true of all hosts before anything is changed; every problem of every host at once.
 //! Never: changing or connecting to anything but by reading scripts.
-//! Start here: `check` here, then `host.rs` (one host), `fleet.rs` and `apart.rs` (hosts against each other), `cluster.rs` (a lab that is there).
+//! Start here: `check` here, then `host.rs` (one host), `fleet.rs`, `apart.rs` (each other), `cluster.rs` (a lab there is).
 
 mod apart;
 mod cluster;
