@@ -117,6 +117,7 @@ codes! {
     HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's, or do not lead to the other hosts as its CNI needs.", "Choose other CIDRs in the profile.";
     HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
+    ClusterLost = "KC-CLUSTER-LOST", Preflight, "The lab's cluster is there, and the certificate authority that it was made with is not.", "Run kubecamp reset, then kubecamp up.";
     HostScan = "KC-HOST-SCAN", Step, "A tool that shows a host's state failed, so the host cannot be recorded.", "Run the tool named on the host and mend it, then run the same command again.";
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";

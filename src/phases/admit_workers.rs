@@ -39,7 +39,7 @@ impl Phase for AdmitWorkers {
         let (first, registers) = if is_new(view) {
             (CA_STEP, register_early(view))
         } else {
-            (INIT, format!("{}register || exit 1\n", register(view, KUBECTL)))
+            (INIT, format!("{}register || exit 1\n{}", register(view, KUBECTL), retire(view)))
         };
         let script = format!("{}{registers}", sign(view));
         let title = "sign the workers' certificates and register them";
@@ -94,6 +94,19 @@ fn register(view: &View<'_>, kubectl: &str) -> String {
     )
 }
 
+/// Takes back that workers which join anew are ready: kubeadm refuses a node that is, and the API server misses a kubelet only
+/// after most of a minute. Their Node objects stay, with the labels, taints and pods that users gave them.
+fn retire(view: &View<'_>) -> String {
+    let is_lost = |node: &NodeId| view.fleet.get(node).is_some_and(|facts| !facts.yes("joined"));
+    let lost: Vec<_> = view.lab.workers().filter(|w| is_lost(&w.name)).map(|w| w.name.as_str()).collect();
+    if lost.is_empty() {
+        return String::new();
+    }
+    let state = r#"{"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown","message":"the node joins anew"}]}}"#;
+    // Where it fails the join waits, as it does for a node that says in this moment once more that it is ready.
+    format!("{KUBECTL} patch node {} --subresource=status -p '{state}' >/dev/null 2>&1 || true\n", lost.join(" "))
+}
+
 /// The same as soon as the API server of a new lab listens, and with it the two maps that kubeadm join reads. kubeadm
 /// init writes them once more. Until the API server's own roles are made only the super-admin may do anything.
 fn register_early(view: &View<'_>) -> String {
@@ -124,6 +137,34 @@ mod tests {
         host::Facts,
         profile::{self, Lab},
     };
+
+    #[tokio::test]
+    async fn only_a_worker_that_joins_anew_is_no_longer_ready() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap();
+        let node: NodeId = "cp".parse().unwrap();
+        for (facts, wanted) in [("lab=lab\n", true), ("lab=lab\njoined=yes\n", false)] {
+            // The other one's kubelet is only stopped.
+            let of = |name: &str, facts: &str| (name.parse::<NodeId>().unwrap(), Facts::parse(facts));
+            let fleet = [of("cp", "lab=lab\n"), of("worker-1", "lab=lab\njoined=yes\n"), of("worker-2", facts)].into();
+            let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
+            let [step] = <[Step; 1]>::try_from(AdmitWorkers.steps(&view).await.unwrap()).ok().unwrap();
+            let Change::Script(text) = step.change else { panic!("it is a script") };
+            let dir = tempfile::tempdir().unwrap();
+            let log = dir.path().join("log");
+            let sham = format!(
+                "kubectl() {{ echo \"$*\" >> {}; }}; kubeadm() {{ :; }}; base64() {{ :; }}\n{text}",
+                log.display()
+            );
+            let out = std::process::Command::new("sh").arg("-c").arg(sham).output().unwrap();
+            assert!(out.status.success(), "{out:?}");
+            let called = std::fs::read_to_string(&log).unwrap();
+            let patched: Vec<_> = called.lines().filter(|line| line.contains(" patch ")).collect();
+            assert_eq!(patched.len(), usize::from(wanted), "{called}");
+            assert!(patched.iter().all(|line| line.contains(" patch node worker-2 --subresource=status ")), "{called}");
+            let at = |what: &str| called.lines().position(|line| line.contains(what));
+            assert!(!wanted || at(" create ") < at(" patch "), "{called}");
+        }
+    }
 
     #[tokio::test]
     async fn workers_of_a_new_lab_do_not_wait_for_the_end_of_kubeadm_init() {

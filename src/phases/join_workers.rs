@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn a_kubelet_whose_configuration_is_gone_is_stopped_before_its_node_joins() {
+        let host = Sham::new();
+        host.put(CERTIFICATE, "x");
+        host.put(FLAGS, "x");
+        let (out, called) = host.join();
+        assert!(out.status.success(), "{out:?}\n{called}");
+        let at = |what: &str| called.lines().position(|line| line.starts_with(what)).expect(what);
+        assert!(at("systemctl stop kubelet") < at("kubeadm join"), "{called}");
+    }
+
+    #[test]
     fn a_node_that_still_counts_as_ready_is_waited_for() {
         let host = Sham::new();
         host.put("words", "error: a Node with name \"worker-1\" and status \"Ready\" already exists in the cluster\n");

@@ -86,24 +86,31 @@ fn is_proven(facts: &Facts, stamp: &str) -> bool {
     facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
 }
 
-/// What [`is_ready`] asks, a line for each node, DaemonSet, Deployment and pod. A student may have one of the same name in another
-/// namespace; a node is in none.
+/// What [`is_ready`] asks, a line for each node, lease, DaemonSet, Deployment and pod. A student may have one of the same
+/// name in another namespace; a node is in none.
 const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.namespace}/{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
     {.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberAvailable}|\
     {.status.conditions[?(@.type==\"Ready\")].status}|{.status.conditions[?(@.type==\"Available\")].status}|\
-    {.status.containerStatuses[*].state.running.startedAt}{\"\\n\"}{end}";
+    {.status.containerStatuses[*].state.running.startedAt}|{.spec.renewTime}{\"\\n\"}{end}";
+
+/// How old a node's lease may be, in seconds: a kubelet renews it every ten seconds, by its own clock, which preflight lets
+/// differ by thirty. A node counts as ready for as long as nobody says otherwise, as where its kubelet does not get through to
+/// the API server and the controller manager does not work.
+const LEASE: u32 = 70;
 
 /// Shell text that is true where every node is ready, and what the cluster itself runs. One question for all: each kubectl
 /// takes a busy host an eighth of a second.
 ///
 /// With `schedulers`, the scheduler and the controller manager run too: that they are ready, their pods say ten seconds later.
+/// Then a lab is not new, so every kubelet must have been heard of late.
 fn is_ready(view: &View<'_>, schedulers: bool) -> String {
     let mut wanted: Vec<_> = view.lab.nodes().iter().map(|n| format!("Node /{}", n.name)).collect();
     let mut kinds = "nodes,daemonsets,deployments".to_owned();
     if schedulers {
-        kinds.push_str(",pods");
+        kinds.push_str(",pods,leases");
         let of = |part| format!("Pod kube-system/kube-{part}-{}", view.lab.control_plane().name);
         wanted.extend(["scheduler", "controller-manager"].map(of));
+        wanted.extend(view.lab.nodes().iter().map(|n| format!("Lease kube-node-lease/{}", n.name)));
     }
     wanted.extend(["Deployment kube-system/coredns".to_owned(), "DaemonSet kube-system/kube-proxy".to_owned()]);
     if view.lab.profile().network.cni == Cni::Flannel {
@@ -111,8 +118,9 @@ fn is_ready(view: &View<'_>, schedulers: bool) -> String {
     }
     // What `kubectl rollout status` looks at, too.
     format!(
-        "{KUBECTL} --request-timeout=10s get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} '\
+        "{KUBECTL} --request-timeout=10s get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} -v since=\"$(date -u -d '{LEASE} seconds ago' +%Y-%m-%dT%H:%M:%S)\" '\
          $1 == \"Node\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
+         $1 == \"Lease\" {{ ok[$1 \" \" $2] = $11 >= since }}\n\
          $1 == \"Pod\" {{ ok[$1 \" \" $2] = $10 != \"\" }}\n\
          $1 == \"DaemonSet\" {{ ok[$1 \" \" $2] = $3 == $4 && $5 > 0 && $5 == $6 && $5 == $7 }}\n\
          $1 == \"Deployment\" {{ ok[$1 \" \" $2] = $3 == $4 && $9 == \"True\" }}\n\
@@ -127,7 +135,7 @@ fn ready(view: &View<'_>) -> Step {
     let wait = |check: &str, seconds: u32| {
         format!(
             "end=$(($(date +%s) + {seconds})); until {check}; do\n\
-             [ $(date +%s) -lt $end ] || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
+             [ $(date +%s) -lt $end ] || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get leases -n kube-node-lease -o custom-columns=NODE:.metadata.name,HEARD:.spec.renewTime >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
              sleep 0.5; done"
         )
     };
@@ -225,11 +233,16 @@ mod tests {
             "Deployment|student/coredns|1|1|||||False",
             "Pod|kube-system/kube-scheduler-cp||||||False||2026-11-27T10:00:00Z",
             "Pod|kube-system/kube-controller-manager-cp||||||True||2026-11-27T10:00:00Z",
+            "Lease|kube-node-lease/cp|||||||||NOW",
+            "Lease|kube-node-lease/worker-1|||||||||NOW",
+            "Lease|kube-system/apiserver-x|||||||||OLD",
         ];
         let is_ready = |answer: &[&str]| {
             let file = folder.path().join("answer");
             std::fs::write(&file, answer.join("\n")).unwrap();
-            let script = format!("kubectl() {{ cat {}; }}\n{}", file.display(), is_ready(&view, true));
+            let time = |ago: u32| format!("$(date -u -d '{ago} seconds ago' +%Y-%m-%dT%H:%M:%S.000000Z)");
+            let sham = format!("sed \"s/NOW/{}/; s/OLD/{}/\" {}", time(9), time(300), file.display());
+            let script = format!("kubectl() {{ {sham}; }}\n{}", is_ready(&view, true));
             std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
         };
         assert!(is_ready(&ready));
@@ -244,6 +257,8 @@ mod tests {
             (4, ""),
             (6, "Pod|student/kube-scheduler-cp||||||True||2026-11-27T10:00:00Z"),
             (7, "Pod|kube-system/kube-controller-manager-cp||||||False||"),
+            (9, "Lease|kube-node-lease/worker-1|||||||||OLD"),
+            (9, "Lease|kube-system/worker-1|||||||||NOW"),
         ] {
             let good = std::mem::replace(&mut ready[line], worse);
             assert!(!is_ready(&ready), "{worse}");

@@ -95,6 +95,10 @@ for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done
 [ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ] && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] && p joined yes
+# The cluster's certificate authority, by the line of its certificate that has the serial number, and whether it can sign.
+ca=; { { IFS= read -r ca && IFS= read -r ca; } < /etc/kubernetes/pki/ca.crt; } 2>/dev/null
+p ca "$ca"
+[ -s /etc/kubernetes/pki/ca.key ] && p ca.key yes
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.

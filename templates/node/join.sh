@@ -40,7 +40,8 @@ join() {
     start_kubelet && kubelet_answers && steady && rm -f $kube/bootstrap-kubelet.conf && return 0
     evidence 'the kubelet does not run with what an earlier join left, so the node joins anew'
   fi
-  [ ! -e $kube/kubelet.conf ] && [ ! -e $kube/bootstrap-kubelet.conf ] || clean
+  # A kubelet that lost its files runs on with what it had read, and would tell the API server once more that it is ready.
+  [ ! -e $kube/kubelet.conf ] && [ ! -e $kube/bootstrap-kubelet.conf ] && [ ! -e $pki ] || clean
   end=$(($(date +%s) + 70)); again=once
   until try; do
     # A node whose kubelet was stopped counts as ready until the API server has missed it for most of a minute.

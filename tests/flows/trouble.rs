@@ -227,6 +227,24 @@ async fn a_stopped_kubelet_is_started_by_the_next_run() {
 }
 
 #[tokio::test]
+async fn a_cluster_without_its_authority_is_refused_and_not_made_anew() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("cp").lose_authority();
+    for _ in 0..2 {
+        for seen in [camp.up().await, camp.plan().await] {
+            assert_eq!((seen.codes(), exit(&seen)), (vec![("cp", Code::ClusterLost)], 3));
+            let hint = &seen.problems[0].all_hints()[0];
+            assert!(hint.contains("kubecamp reset --name team7, then kubecamp up --name team7"), "{hint}");
+        }
+    }
+    assert_eq!(camp.world.changes(), []);
+    camp.reset(&[]).await.good();
+    camp.up().await.good();
+}
+
+#[tokio::test]
 async fn a_worker_without_its_configuration_joins_anew() {
     let camp = Camp::new();
     camp.up().await.good();

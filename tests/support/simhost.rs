@@ -284,6 +284,13 @@ impl SimHost {
         state.done.remove("reach");
     }
 
+    /// Removes a control plane's /etc/kubernetes: what etcd holds stays.
+    pub fn lose_authority(&self) {
+        let mut state = self.state();
+        state.facts.push_str("leftover=/var/lib/etcd/member\nca=\nca.key=\n");
+        state.done.retain(|step| step != "ca" && step != "init");
+    }
+
     /// Cuts the kubelet's configuration off while it runs.
     pub fn empty_kubelet_conf(&self) {
         let mut state = self.state();
@@ -530,6 +537,7 @@ impl State {
                 let stamp = words.split_whitespace().next().unwrap_or_default();
                 self.facts.push_str(&format!("verified={stamp} {}\n", self.kube_proxy()));
             }
+            "ca" => self.facts.push_str("ca=MIIDBTCCAe2gAwIBAgIIK\nca.key=yes\n"),
             "init" => {
                 self.facts.push_str("leftover=/etc/kubernetes/admin.conf\nleftover=/etc/kubernetes/kubelet.conf\n")
             }

@@ -1,8 +1,9 @@
 //! Belongs: what must be true of all hosts before anything is changed; every problem of every host at once.
 //! Never: changing or connecting to anything but by reading scripts.
-//! Start here: `check` here, then `host.rs` (one host), `fleet.rs` and `apart.rs` (hosts against each other).
+//! Start here: `check` here, then `host.rs` (one host), `fleet.rs`, `apart.rs` (each other), `cluster.rs` (a lab there is).
 
 mod apart;
+mod cluster;
 mod fleet;
 mod host;
 
@@ -73,6 +74,9 @@ pub fn from_facts(
         let one = host::problems(lab, node, facts, &claim, bundle_arch);
         found.problems.extend(one.problems.into_iter().map(|p| p.on(&node.name)));
         found.warnings.extend(one.warnings.into_iter().map(|p| p.on(&node.name)));
+        if claim == Claim::Ours && node.name == lab.control_plane().name {
+            found.problems.extend(cluster::lost(lab, fleet));
+        }
     }
     if let Some(small) = fleet::too_small(lab, fleet) {
         if allow.undersized { found.warnings.push(small) } else { found.problems.push(small) }

@@ -280,6 +280,48 @@ fn a_host_is_ours_by_the_labs_id_and_not_by_its_name() {
     assert_eq!(found(&first_time, "lab=other\nlab.id=aaaa", allow).problems[0].code, Code::HostTaken);
 }
 
+/// A new authority would come beside everything that trusts the old one.
+#[test]
+fn a_cluster_without_the_authority_it_was_made_with_is_refused() {
+    let owner = Owner { id: LabId::new("aaaa"), known: true };
+    let found = |name: &str, cp: &str, worker: &str| {
+        let lab = Lab::new(name.parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let facts = |n, words: &str| {
+            let size = "cores=4\nmemory=8589934592\ndisk.total=64424509440";
+            Facts::parse(&format!("{}{size}\nlab={name}\nlab.id=aaaa\n{words}\n", good(n)))
+        };
+        let fleet = [("cp".parse().unwrap(), facts(1, cp)), ("worker-1".parse().unwrap(), facts(2, worker))].into();
+        from_facts(&lab, &owner, &fleet, Arch::Amd64, Allowances::default()).problems
+    };
+    let (data, whole) = ("leftover=/var/lib/etcd/member", "ca=MIIDold\nca.key=yes");
+    for (cp, worker, words) in [
+        (data.to_owned(), "", "no ca.crt and no ca.key in"),
+        (format!("{data}\nca=MIIDold"), "", "no ca.key in"),
+        (format!("{data}\nca=\nca.key=yes"), "", "no ca.crt in"),
+        (String::new(), "joined=yes\nca=MIIDold", "no ca.crt and no ca.key in"),
+        (format!("{data}\nca=MIIDnew\nca.key=yes"), "joined=yes\nca=MIIDold", "not the one that the workers"),
+    ] {
+        for (name, way) in
+            [("lab", "kubecamp reset, then kubecamp up."), ("x", "kubecamp reset --name x, then kubecamp up --name x.")]
+        {
+            let problems = found(name, &cp, worker);
+            assert!(matches!(&problems[..], [one] if one.code == Code::ClusterLost), "{cp}: {problems:?}");
+            assert!(problems[0].what.contains(words) && problems[0].all_hints()[0].ends_with(way), "{}", problems[0]);
+        }
+    }
+    // As a run leaves it that was killed: before there was an authority, before etcd had data, in kubeadm init, in a join.
+    for (cp, worker) in [
+        (String::new(), ""),
+        (whole.to_owned(), ""),
+        (format!("{data}\n{whole}"), ""),
+        (format!("{data}\n{whole}"), "ca=MIIDolder"),
+        (format!("{data}\n{whole}"), "joined=yes"),
+        (format!("{data}\n{whole}"), "joined=yes\nca=MIIDold"),
+    ] {
+        assert_eq!(found("lab", &cp, worker).len(), 0, "{cp} {worker}");
+    }
+}
+
 #[test]
 fn a_packaged_kubelet_is_named_with_its_packages() {
     let units = "kubelet=/usr/lib/systemd/system/kubelet.service kubelet\n\
