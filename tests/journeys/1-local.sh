@@ -65,6 +65,18 @@ exits 0 kc ssh worker-1 -- "$ctr images rm $image && ! $ctr images ls -q | grep 
 exits 0 kc up --local --yes --plain "${roomy[@]}"
 exits 0 kc ssh worker-1 -- "$ctr images ls -q | grep -xF $image"
 
+say "rules that somebody flushed come back, and so does the bridge of the pods"
+exits 0 kc ssh worker-2 -- 'nft flush ruleset'
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+exits 0 kc ssh worker-2 -- 'nft list table ip kube-proxy'
+has 'vmap @'
+exits 0 kc ssh worker-2 -- 'ip link del cni0'
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+exits 0 kc ssh worker-2 -- 'ls /sys/class/net/cni0/brif'
+has veth
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+has 'done in .*: 0 steps changed something'
+
 say "two at once: the second is refused"
 exec 9>>"$KUBECAMP_HOME/data/labs/lab/lock"; flock -n 9 || say "FAILED: somebody holds the lab"
 exits 9 kc up --plain "${roomy[@]}"
