@@ -17,6 +17,7 @@ const SCRIPT: &str = concat!(
     include_str!("../../templates/host/remains.sh"),
     include_str!("../../templates/host/kubelet.sh"),
     include_str!("../../templates/host/kube-proxy.sh"),
+    include_str!("../../templates/host/proxy-rules.sh"),
     include_str!("../../templates/host/facts.sh")
 );
 
@@ -350,6 +351,52 @@ mod tests {
         }
         young.kill().unwrap();
         young.wait().unwrap();
+    }
+
+    /// What the facts say of a node with these links, where `nft` says this.
+    fn node(runs: &str, nft: &str, links: &[&str]) -> Facts {
+        use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let config = dir.path().join("pods/1/volumes/kubernetes.io~configmap/kube-proxy");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("config.conf"), "kind: KubeProxyConfiguration\nmode: nftables\n").unwrap();
+        fs::write(dir.path().join("lab"), "lab\n").unwrap();
+        fs::create_dir(dir.path().join("net")).unwrap();
+        for link in links {
+            fs::create_dir_all(dir.path().join("net").join(link)).unwrap();
+        }
+        let sham = dir.path().join("nft");
+        fs::write(&sham, format!("#!/bin/sh\necho '{nft}'\n")).unwrap();
+        fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = SCRIPT
+            .replacen("PATH=/usr/local/sbin", &format!("PATH={root}:/usr/local/sbin"), 1)
+            .replace("/var/lib/kubecamp/lab", &format!("{root}/lab"))
+            .replace("/var/lib/kubelet/pods", &format!("{root}/pods"))
+            .replace("/sys/class/net", &format!("{root}/net"))
+            .replace("runs=$(kube_proxy)", &format!("runs={runs}"));
+        let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
+        Facts::parse(&String::from_utf8_lossy(&out.stdout))
+    }
+
+    #[test]
+    fn rules_that_somebody_flushed_and_a_bridge_that_somebody_deleted_are_told() {
+        for (runs, nft, missing) in [
+            ("71:5,", "ip daddr vmap @service-ips", false),
+            ("71:5,", "Error: No such file or directory", true),
+            ("", "Error: No such file or directory", false),
+        ] {
+            assert_eq!(node(runs, nft, &[]).yes("rules.missing"), missing, "{runs} {nft}");
+        }
+        for (links, missing) in [
+            (&["veth1"][..], true),
+            (&["veth1/master", "veth2"][..], true),
+            (&["veth1/master"][..], false),
+            (&["veth1", "cni0"][..], false),
+            (&["eth0"][..], false),
+        ] {
+            assert_eq!(node("", "", links).yes("bridge.missing"), missing, "{links:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::control_plane::address_of;
+use super::{control_plane::address_of, runtime::SOCKET, verify::MARK};
 use crate::{
     core::{Code, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
@@ -13,6 +13,8 @@ use crate::{
 pub struct PodNetwork;
 
 const CONFIG: &str = "/etc/kubecamp/cni/net.d/10-kubecamp.conflist";
+/// The bridge of the pods; both CNI configurations name it so, flannel's by saying nothing.
+const BRIDGE: &str = "/sys/class/net/cni0";
 const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
 
 /// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
@@ -33,11 +35,34 @@ impl Phase for PodNetwork {
             .lab
             .pod_cidr_of(view.node)
             .ok_or_else(|| Problem::new(Code::Internal, "a node of the lab has no pod network").on(view.node))?;
-        match view.lab.profile().network.cni {
-            Cni::Flannel => Ok(vec![flannel(view, subnet)?]),
-            Cni::Bridge => bridge(view, subnet),
+        let mut steps = match view.lab.profile().network.cni {
+            Cni::Flannel => vec![flannel(view, subnet)?],
+            Cni::Bridge => bridge(view, subnet)?,
+        };
+        // Without a kubelet nobody would make the pods anew.
+        if view.facts().yes("bridge.missing") && view.facts().yes("unit.kubelet") {
+            steps.push(loose_pods());
         }
+        Ok(steps)
     }
+}
+
+/// Ends the pods that lost their bridge; the kubelet makes each anew, and with the first of them the bridge.
+///
+/// Pods of the host's network do well without one. What else keeps pods from coming is for the proof to say.
+fn loose_pods() -> Step {
+    let crictl = format!("crictl -r unix://{SOCKET}");
+    let loose = format!(
+        "loose() {{ for id in $({crictl} pods -q --state ready); do\n\
+         ! {crictl} inspectp \"$id\" | grep -q '\"network\": *\"POD\"' || echo \"$id\"; done; }}\n"
+    );
+    let check = format!("{loose}[ -e {BRIDGE} ] || [ -z \"$(loose)\" ]");
+    let change = format!(
+        "{loose}rm -f {MARK}\n\
+         for id in $(loose); do {crictl} stopp \"$id\" >/dev/null || exit 1; done\n\
+         end=$(($(date +%s) + 60)); until [ -e {BRIDGE} ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done"
+    );
+    Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)
 }
 
 /// The interface's MTU, read on the host by the script itself.
@@ -102,6 +127,35 @@ fn start(unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Change;
+
+    #[test]
+    fn pods_without_their_bridge_are_ended_and_those_of_the_host_are_not() {
+        let step = loose_pods();
+        let (Check::Before(check), Change::Script(change)) = (step.done_if, step.change) else {
+            panic!("they are scripts")
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let file = |name: &str| dir.path().join(name);
+        for (pod, network) in [("web", "POD"), ("dns", "POD"), ("etcd", "NODE")] {
+            std::fs::write(file(pod), format!("{{\n  \"options\": {{\n    \"network\": \"{network}\",\n")).unwrap();
+        }
+        std::fs::write(file("mark"), "stamp").unwrap();
+        let sham = format!(
+            "crictl() {{ shift 2; case $1 in pods) cd {root}; ls web dns etcd 2>/dev/null ;; inspectp) cat \"{root}/$2\" ;; \
+             stopp) rm \"{root}/$2\"; : > {root}/cni0 ;; esac; }}\n"
+        );
+        let runs = |text: &str| {
+            let text = text.replace(BRIDGE, &format!("{root}/cni0")).replace(MARK, &format!("{root}/mark"));
+            std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).status().unwrap().success()
+        };
+        assert!(!runs(&check) && runs(&change) && runs(&check));
+        let there = ["web", "dns", "etcd", "mark", "cni0"].map(|name| file(name).exists());
+        assert_eq!(there, [false, false, true, false, true]);
+        std::fs::remove_file(file("cni0")).unwrap();
+        assert!(runs(&check), "pods of the host's network need no bridge");
+    }
 
     #[test]
     fn a_route_that_the_kernel_refuses_is_told_with_its_reason() {

@@ -24,7 +24,7 @@ pub struct Verify {
 }
 
 /// Holds the stamp of what was verified on a host, and by which kube-proxy; gone after a reboot.
-const MARK: &str = "/run/kubecamp/verified";
+pub(super) const MARK: &str = "/run/kubecamp/verified";
 
 #[async_trait]
 impl Phase for Verify {
@@ -81,9 +81,10 @@ impl Verify {
 }
 
 /// Whether what a host shows is the proof of what runs there now: pods restarted since then, in another mode perhaps,
-/// are proven anew.
+/// are proven anew. So is a lab after something was mended that its pods cannot do without.
 fn is_proven(facts: &Facts, stamp: &str) -> bool {
-    facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
+    let broken = facts.yes("rules.missing") || facts.yes("bridge.missing");
+    !broken && facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
 }
 
 /// What [`is_ready`] asks, a line for each node, lease, DaemonSet, Deployment and pod. A student may have one of the same

@@ -103,7 +103,22 @@ p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
 p verified "$(read_first /run/kubecamp/verified)"
-p kube_proxy "$(kube_proxy)"
+runs=$(kube_proxy)
+p kube_proxy "$runs"
+# Rules that somebody flushed: kube-proxy does not miss its table of nftables before something else changes. The mode is that
+# of its own configuration. Before it runs, nothing is asked.
+for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf; do
+  [ -n "$runs" ] && [ -r "$f" ] || continue
+  while IFS= read -r line; do
+    case $line in 'mode: '*) rules_are_there "${line#mode: }" </dev/null || p rules.missing yes ;; esac
+  done < "$f"
+done
+# Pods whose bridge somebody deleted: nobody makes it again before another pod comes, and theirs hang loose even then.
+if [ -e $lab ] && [ ! -e /sys/class/net/cni0 ]; then
+  for l in /sys/class/net/veth*; do
+    if [ -e "$l" ] && [ ! -e "$l/master" ]; then p bridge.missing yes; break; fi
+  done
+fi
 # Activating is also what systemd starts again and again: a packaged kubelet without its configuration, or a lab's own
 # that cannot run.
 for u in kubelet containerd docker crio k3s k3s-agent; do

@@ -244,6 +244,24 @@ async fn a_proof_holds_as_long_as_the_boot_and_the_kube_proxy_it_was_made_with()
     }
 }
 
+#[tokio::test]
+async fn rules_and_a_bridge_that_somebody_removed_come_back_and_are_proven() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    let breaks: [(fn(&SimHost), &str); 2] = [(SimHost::flush_rules, "rules"), (SimHost::delete_bridge, "bridge")];
+    for (break_it, step) in breaks {
+        camp.world.forget();
+        break_it(camp.host("worker-1"));
+        camp.up().await.good();
+        assert_eq!(steps_of(&camp.world, "worker-1"), [step, "reach"]);
+        assert_eq!(steps_of(&camp.world, "worker-2"), [""; 0]);
+        assert_eq!(steps_of(&camp.world, "cp"), ["probes", "clear"]);
+        camp.world.forget();
+        camp.up().await.good();
+        assert_eq!(camp.world.changes(), []);
+    }
+}
+
 #[test]
 fn the_phases_told_beforehand_are_those_of_the_flow() {
     let phases: Vec<_> = flows::up(&Camp::new().wish()).iter().map(|p| p.id()).collect();

@@ -68,13 +68,25 @@ exits 0 kc ssh worker-1 -- "$ctr images ls -q | grep -xF $image"
 say "a worker that lost its configuration joins anew, without waiting for the API server to miss it"
 exits 0 kc kubectl -- label node worker-2 mine=yes
 exits 0 kc ssh worker-2 -- 'rm -rf /etc/kubernetes'
-began=$SECONDS
 exits 0 kc up --local --yes --plain "${roomy[@]}"
-[ $((SECONDS - began)) -lt 40 ] && say "ok: in $((SECONDS - began)) s" || { say "FAILED: it took $((SECONDS - began)) s"; bad=$((bad + 1)); }
+# What kubeadm says each time that it waits for the API server to miss a node.
+! grep -q 'already exists in the cluster' "$(ls -t "$KUBECAMP_HOME"/data/labs/lab/runs/*.ndjson | head -n 1)" && say "ok: at the first try" || { say "FAILED: its join was refused at first"; bad=$((bad + 1)); }
 exits 0 kc kubectl -- get nodes --no-headers
 [ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
 exits 0 kc kubectl -- get nodes -l mine=yes -o name
 has node/worker-2
+
+say "rules that somebody flushed come back, and so does the bridge of the pods"
+exits 0 kc ssh worker-2 -- 'nft flush ruleset'
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+exits 0 kc ssh worker-2 -- 'nft list table ip kube-proxy'
+has 'vmap @'
+exits 0 kc ssh worker-2 -- 'ip link del cni0'
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+exits 0 kc ssh worker-2 -- 'ls /sys/class/net/cni0/brif'
+has veth
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+has 'done in .*: 0 steps changed something'
 
 say "two at once: the second is refused"
 exec 9>>"$KUBECAMP_HOME/data/labs/lab/lock"; flock -n 9 || say "FAILED: somebody holds the lab"

@@ -37,6 +37,8 @@ const UP: &[Known] = &[
     ("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
     ("init", "kubeadm init --config", "kube-public/cluster-info"),
     ("kube-proxy", "kubeadm init phase addon kube-proxy", "get cm/kube-proxy ds/kube-proxy"),
+    ("rules", "until_true rules_are_there", "|| ! mode_is"),
+    ("bridge", "stopp \"$id\"", "pods -q --state ready"),
     ("coredns", "kubeadm init phase addon coredns", "svc/kube-dns -o name"),
     ("admit", "kubeconfig user", "(never)"),
     ("join", "kubeadm join", "kubelet-client-current.pem"),
@@ -275,6 +277,16 @@ impl SimHost {
         let mut state = self.state();
         state.restarts += 1;
         state.done.remove("reach");
+    }
+
+    /// Lets somebody flush the rules of its kube-proxy, which does not notice.
+    pub fn flush_rules(&self) {
+        self.state().facts.push_str("rules.missing=yes\n");
+    }
+
+    /// Lets somebody delete the bridge of its pods.
+    pub fn delete_bridge(&self) {
+        self.state().facts.push_str("bridge.missing=yes\n");
     }
 
     /// Restarts the host: what was in /run is gone.
@@ -543,6 +555,15 @@ impl State {
             }
             // Its configuration has the mode.
             "kube-proxy" => drop(self.done.insert("mode".to_owned())),
+            "rules" => {
+                self.restarts += 1;
+                self.done.remove("reach");
+                self.facts.push_str("rules.missing=\n");
+            }
+            "bridge" => {
+                self.done.remove("reach");
+                self.facts.push_str("bridge.missing=\n");
+            }
             "join" => self.facts.push_str("leftover=/etc/kubernetes/kubelet.conf\njoined=yes\nunit.kubelet=active\n"),
             "forget" => {
                 self.done.clear();
