@@ -333,6 +333,7 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
 }
 
 fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
+    Store::must_list(&cx.places.labs)?;
     let (mut labs, mut damaged) = (vec![], vec![]);
     for name in Store::all(&cx.places.labs) {
         let store = Store::of(&cx.places.labs, &name);
