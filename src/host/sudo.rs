@@ -79,8 +79,10 @@ async fn sudo(link: &dyn Transport, found: &str, password: Option<&SudoPassword>
                 None => None,
             };
             let Some(password) = password else {
-                return Err(Problem::new(Code::Sudo, "sudo asks for a password and none was given")
-                    .hint("Run with --ask-sudo-password, in scripts with --sudo-password-file, or allow the user NOPASSWD in sudoers."));
+                return Err(Problem::new(Code::Sudo, "sudo asks for a password and none was given").hint(
+                    "Run with --ask-sudo-password, in scripts with --sudo-password-file, or allow the user NOPASSWD in \
+                     sudoers.",
+                ));
             };
             try_password(link, password).await
         }
