@@ -96,6 +96,10 @@ fn a_wrong_command_line() {
         (&["up", "--local", "--layout", "5x"], &["--layout"]),
         (&["up", "--local", "--proxy-mode", "userspace"], &["removed from kube-proxy in Kubernetes v1.26"]),
         (&["up", "--local", "--output-events", "json"], &["ndjson"]),
+        (
+            &["up", "--host", "root@192.0.2.1", "--kubernetes", "1.36"],
+            &["KC-PROFILE-INVALID", "hint: Write it with all three numbers, as in --kubernetes v1.36.3."],
+        ),
         (&["bundle", "build", "--arch", "sparc"], &["amd64 or arm64"]),
         (&["bundle", "build", "--replace", "nonsense"], &["KC-USAGE", "MODULE=DIR"]),
         (&["run", "show"], &["KC-LAB-UNKNOWN", "no lab called lab", "kubecamp up"]),

@@ -71,6 +71,17 @@ fn a_damaged_lab_hides_none_of_the_others() {
 }
 
 #[test]
+fn a_folder_of_labs_that_cannot_be_read_is_no_empty_one() {
+    let home = tempfile::tempdir().unwrap();
+    let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    fs::write(home.path().join("data"), "x").unwrap();
+    let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
+    assert!(said.err.contains("KC-LOCAL-FILE") && said.err.contains("data/labs"), "{}", said.err);
+}
+
+#[test]
 fn a_node_that_the_lab_has_not_got_is_told_with_those_that_it_has() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), "lab", None);

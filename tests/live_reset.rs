@@ -216,6 +216,23 @@ async fn a_reset_killed_anywhere_is_finished_by_the_next() {
     assert_eq!(camp.scan().await, before);
 }
 
+/// Whoever filled the disk left nothing for the note that the host is being reset, and nothing for files to come back into.
+#[tokio::test]
+async fn live_reset_empties_a_full_disk_all_the_same() {
+    let camp = Camp::start().await;
+    camp.sh("mkdir -p /var/lib/kubecamp && mount -t tmpfs -o size=16m full /var/lib/kubecamp").await;
+    let before = camp.scan().await;
+    camp.up().await;
+    camp.sh(
+        "mkdir -p /var/lib/kubecamp/incoming; mount -o remount,nr_inodes=$(($(df --output=iused /var/lib/kubecamp | tail -n 1) + 9)) /var/lib/kubecamp\n\
+         n=0; while touch /var/lib/kubecamp/incoming/$n 2>/dev/null && [ $n -lt 99 ]; do n=$((n + 1)); done\n\
+         ! touch /var/lib/kubecamp/x 2>/dev/null",
+    )
+    .await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
+    assert_eq!(camp.scan().await, before);
+}
+
 #[tokio::test]
 async fn a_host_that_never_was_in_a_lab_is_not_touched() {
     let camp = Camp::start().await;

@@ -128,11 +128,17 @@ pub async fn confirm(yes: bool, question: &str) -> Result<(), Problem> {
     }
     let asked = question.to_owned();
     let answer = spawn_blocking(move || Terminal.confirm(&asked)).await;
-    match answer.ok().flatten() {
+    agreed(answer.ok().flatten(), question)
+}
+
+/// Goes on only by a yes; `None` is no answer, as where there is no terminal to ask at.
+fn agreed(answer: Option<bool>, question: &str) -> Result<(), Problem> {
+    match answer {
         Some(true) => Ok(()),
         Some(false) => Err(Problem::new(Code::Declined, "nothing was changed")),
         None => Err(Problem::new(Code::Declined, "nobody answered at a terminal, so nothing was changed")
-            .detail(question.lines())),
+            .detail(question.lines())
+            .hint("Use --yes in scripts.")),
     }
 }
 
@@ -144,5 +150,13 @@ mod tests {
     fn a_question_keeps_its_lines_and_nothing_else_that_moves_the_cursor() {
         assert_eq!(shown("Reset \x1b[2Jall\tof it.\nGo on?"), "Reset \\x1b[2Jall of it.\nGo on?");
         assert_eq!(shown("one\r\x07two"), "one\\x0d\\x07two");
+    }
+    #[test]
+    fn who_said_no_is_not_told_of_scripts() {
+        let hints = |answer| agreed(answer, "Go on?").err().map(|p| p.all_hints()).unwrap_or_default();
+        assert_eq!(hints(Some(true)), [""; 0]);
+        assert_eq!(hints(Some(false)), [Code::Declined.hint()]);
+        assert!(!Code::Declined.hint().contains("scripts"));
+        assert_eq!(hints(None), ["Use --yes in scripts."]);
     }
 }

@@ -1,5 +1,9 @@
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
+use rustix::fs::{Access, PROC_SUPER_MAGIC, access, statfs};
 use serde::Deserialize;
 
 use crate::{
@@ -71,6 +75,36 @@ impl Places {
             engine: data.join("engine"),
             cache,
             config: config.join("config.yaml"),
+        }
+    }
+}
+
+/// Refuses a folder that cannot be written, or made where it is not there yet; nothing is made here.
+pub fn can_write(folder: &Path) -> Result<(), Problem> {
+    let there = folder.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
+    let fail = |why: &str| Problem::new(Code::LocalFile, format!("{} {why}", there.display()));
+    if !there.is_dir() {
+        return Err(fail("is not a folder"));
+    }
+    // Nobody makes folders there, though root is told to be able to.
+    if statfs(there).is_ok_and(|of| of.f_type == PROC_SUPER_MAGIC) {
+        return Err(fail("holds no files of anybody's"));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| fail("cannot be written").because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_can_be_made_may_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        can_write(&dir.path().join("not/yet")).unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for folder in [file.join("engine"), "/proc/kubecamp".into()] {
+            assert_eq!(can_write(&folder).err().map(|p| p.code), Some(Code::LocalFile), "{}", folder.display());
         }
     }
 }

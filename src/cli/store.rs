@@ -145,6 +145,14 @@ impl Store {
         names
     }
 
+    /// Refuses a folder of labs that is there and cannot be read: it is no empty one.
+    pub fn must_list(labs: &Path) -> Result<(), Problem> {
+        match fs::read_dir(labs) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unreadable(labs, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -132,7 +132,7 @@ codes! {
     HostKeyUnknown = "KC-HOST-KEY-UNKNOWN", Connect, "A host's key is not known yet.", "Compare the fingerprint, then run with --accept-new-host-keys.";
     HostKeyChanged = "KC-HOST-KEY-CHANGED", Connect, "A host's key is not the one recorded: someone may be in between.", "If the host was really reinstalled, remove its line from the known_hosts file named.";
     HostKeyRevoked = "KC-HOST-KEY-REVOKED", Connect, "A host's key is marked as revoked.", "Do not use this host before its owner gave it a new key.";
-    Sudo = "KC-SUDO", Connect, "The user cannot become root on a host.", "Use root, a sudo user, or --ask-sudo-password.";
+    Sudo = "KC-SUDO", Connect, "The user cannot become root on a host.", "Use root, a sudo user, or --ask-sudo-password; in scripts --sudo-password-file.";
     SudoPassword = "KC-SUDO-PASSWORD", Connect, "sudo refused the password.", "Try again with the right password for that user.";
     LinkLost = "KC-LINK-LOST", Connect, "The connection to a host broke.", "Run the same command again; it continues where it was.";
     HubAway = "KC-HUB-AWAY", Connect, "The hub does not answer.", "Check its address (--hub or KUBECAMP_HUB), that it runs, and its certificate.";
@@ -203,7 +203,7 @@ codes! {
     HubLocked = "KC-HUB-LOCKED", Denied, "Signing in failed too often.", "Wait 15 minutes, or ask a teacher or an admin for a link.";
     BookEarly = "KC-BOOK-EARLY", Slot, "The slot has not begun.", "Run the same command again then; book ssh --config prepares plain ssh before.";
     BookOver = "KC-BOOK-OVER", Slot, "The slot is over.", "kubecamp book ls shows your others, kubecamp book free what can be had.";
-    Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Use --yes in scripts.";
+    Declined = "KC-DECLINED", Cancelled, "The question was not answered with yes.", "Run the same command again and answer y to go on.";
     Cancelled = "KC-CANCELLED", Cancelled, "The run was stopped by Ctrl-C or SIGTERM.", "Run the same command again; it continues where it was.";
     Internal = "KC-INTERNAL", Internal, "A defect of kubecamp.", "Please report it with the run log.";
 }

@@ -79,8 +79,10 @@ async fn sudo(link: &dyn Transport, found: &str, password: Option<&SudoPassword>
                 None => None,
             };
             let Some(password) = password else {
-                return Err(Problem::new(Code::Sudo, "sudo asks for a password and none was given")
-                    .hint("Run with --ask-sudo-password, or allow the user NOPASSWD in sudoers."));
+                return Err(Problem::new(Code::Sudo, "sudo asks for a password and none was given").hint(
+                    "Run with --ask-sudo-password, in scripts with --sudo-password-file, or allow the user NOPASSWD in \
+                     sudoers.",
+                ));
             };
             try_password(link, password).await
         }
@@ -100,7 +102,9 @@ async fn try_password(link: &dyn Transport, password: &Secret) -> Result<Sudo, P
     if words.contains("not in the sudoers") || words.contains("not allowed") {
         return Err(Problem::new(Code::Sudo, "the user may not use sudo").detail(tried.tail(2)));
     }
-    Err(Problem::new(Code::SudoPassword, "sudo refused the password").detail(tried.tail(2)))
+    // It asks again after a wrong one, and complains that there is none on the next line.
+    let said = tried.tail(3).into_iter().filter(|line| !line.contains("no password was provided"));
+    Err(Problem::new(Code::SudoPassword, "sudo refused the password").detail(said))
 }
 
 #[cfg(test)]
@@ -150,6 +154,17 @@ mod tests {
             assert_eq!(user.1.load(Ordering::SeqCst), 1, "{answer:?}");
             assert_eq!(password.known().map(|p| p.expose().to_owned()).as_deref(), answer);
         }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_not_said_to_be_missing() {
+        let said = "Sorry, try again.\nsudo: no password was provided\nsudo: 1 incorrect password attempt";
+        let link = ScriptedTransport::new()
+            .on("id -u", Reply::ok("password"))
+            .played_by(move |ran| Some(if ran.input.is_empty() { Reply::ok("") } else { Reply::fail(1, said) }));
+        let password = SudoPassword::given(Secret::new("wrong"));
+        let problem = become_root(&link, Some(&password)).await.unwrap_err();
+        assert_eq!(problem.detail, ["Sorry, try again.", "sudo: 1 incorrect password attempt"]);
     }
 
     #[tokio::test]

@@ -53,4 +53,24 @@ mod tests {
             assert_eq!(String::from_utf8(out.stdout).unwrap(), seen, "{text}");
         }
     }
+    #[test]
+    fn files_come_back_into_what_the_images_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, file) = (dir.path().join("kubecamp"), dir.path().join("file"));
+        for folder in ["kept", "containerd"] {
+            std::fs::create_dir_all(own.join(folder)).unwrap();
+        }
+        std::fs::write(own.join("kept/1"), "before").unwrap();
+        std::fs::write(&file, "ours").unwrap();
+        std::fs::write(own.join("manifest"), format!("file\tkept:1\t{}\n", file.display())).unwrap();
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = format!("CONTROL=no NODES=\n{host}\n{restore}");
+        let functions = functions.replace("/var/lib/kubecamp", &own.display().to_string());
+        // Nothing can be written while the images fill the disk.
+        let full = "has() { false; }\ncp() { [ ! -e \"$KC/containerd\" ] && command cp \"$@\"; }";
+        let script = format!("{functions}\n{full}\nrestore_files");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "before", "{out:?}");
+    }
 }

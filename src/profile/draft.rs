@@ -98,7 +98,9 @@ impl Draft {
     /// A profile that already is one, for the rules to judge it again without a file.
     pub fn of(form: &mut Form, profile: &Profile) -> Self {
         let kubernetes = profile.kubernetes.parse().map_err(|error: String| {
-            form.note(Code::ProfileInvalid, None, format!("kubernetes: {error}"));
+            // It may have come from a flag: there is no line to be named.
+            let hint = Hint("Write it with all three numbers, as in --kubernetes v1.36.3.".into());
+            form.note(Code::ProfileInvalid, None, format!("kubernetes: {error}")).hints.push(hint);
         });
         let node = |node: &NodeSpec| DraftNode {
             name: Some(Spot::nowhere(node.name.clone())),

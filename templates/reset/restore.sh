@@ -122,7 +122,10 @@ remove_block() {
   if [ -s "$KC/before" ] || [ "$1" != absent ]; then spare content "$2" 'edited by others since'; fi
 }
 files_left() { [ -n "$(each left)" ]; }
+# The gigabytes go first: into a full disk no file could be put back.
+free_images() { for d in "$KC/containerd" "$KC/incoming"; do had path "$d" || remove_tree "$d"; done; }
 restore_files() {
+  free_images
   each give_back
   if has systemctl; then timeout 30 systemctl daemon-reload 2>/dev/null; timeout 10 systemctl reset-failed kubelet.service kubecamp-containerd.service kubecamp-routes.service 2>/dev/null; fi
   true

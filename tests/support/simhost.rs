@@ -54,7 +54,7 @@ const UP: &[Known] = &[
 /// The steps of `reset`: only the last words of their texts differ, since all functions come before.
 const RESET: &[Known] = &[
     ("drain", "nobody ends the pods", "! command -v kubectl"),
-    ("begin", "> $KC/resetting", "[ -e $KC/resetting ]"),
+    ("begin", "\nbegin_reset\n", "[ -e $KC/resetting ]"),
     ("kubelet", "stop_kubelet\ntrue", "! kubelet_left"),
     ("kubeadm", "run_kubeadm\ntrue", "! kubeadm_helps"),
     ("containers", "stop_containers\ntrue", "! containers_left"),

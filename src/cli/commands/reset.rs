@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Context, sudo_password};
+use super::{Context, flag_of, sudo_password};
 use crate::{
     bundle::Cache,
     cli::{
@@ -31,11 +31,14 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
     confirm(cx.global.yes, &question).await?;
     let _lock = cx.lock(Some(&seen))?;
     clean(cx, &args, lab, state, false).await?;
-    output::say(&format!(
-        "{hosts}: as before the lab {}, and proven to be.\nkubecamp up brings it up again.",
-        lab.name()
-    ));
+    output::say(&clean_text(lab, &hosts));
     Ok(())
+}
+
+/// What there is after a reset, and what to do with it.
+fn clean_text(lab: &Lab, hosts: &str) -> String {
+    let (name, flag) = (lab.name(), flag_of(lab.name()));
+    format!("{hosts}: as before the lab {name}, and proven to be.\nkubecamp{flag} up brings it up again.")
 }
 
 /// `kubecamp down`: hosts are reset and forgotten; local machines are removed as they are.
@@ -83,19 +86,19 @@ fn hosts_text(lab: &Lab, state: &State) -> String {
 }
 
 /// The problem of a host that could not be reset, with the way out where there is none other.
-fn or_forget(problem: Problem, state: &State) -> Problem {
-    if state.place == Where::Local || !is_away(&problem) { problem } else { with_forget(problem) }
+fn or_forget(problem: Problem, lab: &Lab, state: &State) -> Problem {
+    if state.place == Where::Local || !is_away(&problem) { problem } else { with_forget(problem, lab) }
 }
 
 /// The problem with the way out behind its other hints.
-fn with_forget(problem: Problem) -> Problem {
+fn with_forget(problem: Problem, lab: &Lab) -> Problem {
     // Its code's own hint would hide behind another.
     let hints = problem.all_hints();
     let bare = Problem { hints: vec![], ..problem };
-    hints
-        .into_iter()
-        .fold(bare, Problem::hint)
-        .hint("If it is gone for good: kubecamp down --forget-unreachable forgets the lab all the same.")
+    hints.into_iter().fold(bare, Problem::hint).hint(format!(
+        "If it is gone for good: kubecamp{} down --forget-unreachable forgets the lab all the same.",
+        flag_of(lab.name())
+    ))
 }
 
 /// Whether the host is out of this lab's reach, rather than only busy or in trouble.
@@ -174,13 +177,15 @@ async fn carry_out(
         phases: std::iter::once(Crew::CONNECT).chain(phases.iter().map(|p| p.id())).collect(),
     });
     let targets = cx.stop.unless_stopped(cx.targets(lab, state, &args.connect)).await?;
+    let flag = flag_of(lab.name());
     let mut left: Vec<Problem> = nodes
         .iter()
         .filter(|n| !targets.iter().any(|(t, _)| t == *n))
         .map(|n| {
-            Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n).hint(
-                "Start the lab with `kubecamp up` and reset it then, or remove its machines with `kubecamp down`.",
-            )
+            Problem::new(Code::MachineStart, "the machine does not run, so it could not be reset").on(n).hint(format!(
+                "Start the lab with `kubecamp{flag} up` and reset it then, or remove its machines with \
+                     `kubecamp{flag} down`."
+            ))
         })
         .collect();
     let meet = async {
@@ -193,7 +198,7 @@ async fn carry_out(
     };
     let (crew, absent) = cx.stop.unless_stopped(meet).await?;
     let (ours, taken) = sort(lab, &state.owner(), &crew.fleet);
-    left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, state)));
+    left.extend(absent.into_iter().chain(taken).map(|p| or_forget(p, lab, state)));
     let present: Vec<NodeId> = nodes.into_iter().filter(|n| ours.contains_key(n)).collect();
     let ended = run_flow(run, &phases, &present, &crew.hosts, &ours).await;
     let found = causes_first(ended, crew.dismiss_proven().await);
@@ -249,7 +254,7 @@ async fn remove_machines(cx: &Context, lab: &Lab, state: &State) -> Result<(), P
         phases: vec![],
     });
     let ended = remove_each(cx, lab, state, &run).await;
-    let ended = ended.map_err(|problem| if is_engine_away(&problem) { with_forget(problem) } else { problem });
+    let ended = ended.map_err(|problem| if is_engine_away(&problem) { with_forget(problem, lab) } else { problem });
     cx.end(&run, ended.map_err(Into::into))
 }
 
@@ -387,6 +392,7 @@ mod tests {
     fn only_hosts_out_of_reach_may_be_left_behind() {
         let problem = |code| Problem::new(code, "x");
         let hosts = State::new(Where::Hosts(vec![]));
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
         for (code, away) in [
             (Code::HostUnreachable, true),
             (Code::HostAuth, true),
@@ -395,14 +401,27 @@ mod tests {
             (Code::ResetResidue, false),
         ] {
             assert_eq!(is_away(&problem(code)), away, "{code}");
-            let hints = or_forget(problem(code), &hosts).all_hints();
+            let hints = or_forget(problem(code), &lab, &hosts).all_hints();
             assert_eq!((hints[0].as_str(), hints.len()), (code.hint(), if away { 2 } else { 1 }), "{code}");
         }
-        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
         let declined = |left| kept(problem(Code::Declined), &lab, &vec![problem(Code::HostUnreachable); left]);
         assert_eq!(declined(1).what, "the lab is kept; its other hosts were reset");
         assert_eq!((declined(1).code, declined(2).what.as_str()), (Code::Declined, "x"), "no host was reset");
-        let told = or_forget(problem(Code::HostUnreachable), &State::new(Where::Local));
+        let told = or_forget(problem(Code::HostUnreachable), &lab, &State::new(Where::Local));
         assert_eq!(told.all_hints().len(), 1, "the machines of this computer go with down in any case");
+    }
+    #[test]
+    fn what_to_type_next_is_of_this_lab_and_not_of_the_default_one() {
+        let named = |name: &str| Lab::new(name.parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+        let told = |name| {
+            let gone = with_forget(Problem::new(Code::HostUnreachable, "x"), &named(name));
+            (clean_text(&named(name), "cp (a)"), gone.all_hints().pop().unwrap_or_default())
+        };
+        let (clean, gone) = told("plain");
+        assert!(clean.ends_with("\nkubecamp --name plain up brings it up again."), "{clean}");
+        assert!(gone.contains("kubecamp --name plain down --forget-unreachable"), "{gone}");
+        let (clean, gone) = told("lab");
+        assert!(clean.ends_with("\nkubecamp up brings it up again."), "{clean}");
+        assert!(gone.contains("kubecamp down --forget-unreachable"), "{gone}");
     }
 }

@@ -24,17 +24,29 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
         arguments(&cx.store, login.ssh_config.as_deref(), &target, &target.jump).map_err(|p| p.on(&args.node))?;
     let mut command = Command::new("ssh");
     command.args(words).arg("--").arg(&target.address);
-    match args.command.as_slice() {
-        [] => {}
-        // One text is a line for the remote shell, as with ssh; several are words that arrive as they are.
-        [line] => {
-            command.arg(line);
-        }
-        words => {
-            command.arg(shell::join(words));
-        }
+    if let Some(line) = line_of(&args.command) {
+        let of_cluster = target.user == "root" && args.node == lab.control_plane().name;
+        command.arg(if of_cluster { with_kubeconfig(line) } else { line });
     }
     Err(become_in(target.netns.as_deref(), command).into())
+}
+
+/// The line for the remote shell: one text is one as with ssh, several are words that arrive as they are.
+fn line_of(command: &[String]) -> Option<String> {
+    match command {
+        [] => None,
+        [line] => Some(line.clone()),
+        words => Some(shell::join(words)),
+    }
+}
+
+/// The line with the cluster's own kubeconfig behind those that root may have there, where it calls kubectl: without any,
+/// kubectl looks for a cluster on localhost.
+fn with_kubeconfig(line: String) -> String {
+    if line.split_whitespace().next() != Some("kubectl") {
+        return line;
+    }
+    format!("export KUBECONFIG=\"${{KUBECONFIG:-$HOME/.kube/config:/etc/kubernetes/admin.conf}}\"; {line}")
 }
 
 /// What makes ssh reach a host as `up` did: through the same `hops`, the nearest first, each with its own keys and known
@@ -154,6 +166,25 @@ mod tests {
         );
         assert!(outer.ends_with(&["-W", "[gate.example.org]:22", "--", "outer.example.org"].map(str::to_owned)));
         assert_eq!((value(&gate, "HostKeyAlias="), value(&outer, "ProxyCommand=")), ("door", "none"));
+    }
+
+    #[test]
+    fn kubectl_on_the_control_plane_finds_the_cluster() {
+        let words = |line: &str| line_of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
+        let seen = |line: String, own: &str| {
+            let script = format!("{own}\nkubectl() {{ echo \"$KUBECONFIG $*\"; }}\n{}", with_kubeconfig(line));
+            let out = Command::new("sh").arg("-c").arg(script).env("HOME", "/root").output().unwrap();
+            String::from_utf8(out.stdout).unwrap()
+        };
+        let both = "/root/.kube/config:/etc/kubernetes/admin.conf";
+        assert_eq!(seen(words("kubectl get nodes"), "unset KUBECONFIG"), format!("{both} get nodes\n"));
+        assert_eq!(
+            seen("kubectl get pods; kubectl get nodes".to_owned(), "unset KUBECONFIG"),
+            format!("{both} get pods\n{both} get nodes\n")
+        );
+        assert_eq!(seen(words("kubectl get nodes"), "KUBECONFIG=/own"), "/own get nodes\n");
+        assert_eq!(with_kubeconfig(words("kubeadm certs list")), "kubeadm certs list");
+        assert_eq!(line_of(&[]), None);
     }
 
     #[test]

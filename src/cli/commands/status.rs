@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Context, sudo_password};
+use super::{Context, flag_of, sudo_password};
 use crate::{
     cli::{
         args::StatusArgs,
@@ -78,6 +78,25 @@ impl NodeStatus {
             _ if was_reset && !self.seen.marked => "reset",
             _ => "not in the cluster",
         }
+    }
+
+    /// What keeps a node that was reached and judged from being what the lab asks of it.
+    fn trouble(&self, lab: &Lab) -> Option<Problem> {
+        let asked = lab.profile().proxy.mode.to_string();
+        let what = match (self.state, self.proxy_mode.as_deref()) {
+            // Nobody could be asked: it is the control plane that has a problem.
+            ("joined", _) => return None,
+            ("Ready", Some(mode)) if mode == asked => return None,
+            ("Ready", Some(mode)) => format!("kube-proxy is in mode {mode}, and the lab asks for {asked}"),
+            ("Ready", None) => "kube-proxy does not answer".to_owned(),
+            ("API server does not answer", _) => "the API server does not answer".to_owned(),
+            ("reset", _) => "the host was reset, and the lab was not".to_owned(),
+            (state, _) => format!("the node is {state}"),
+        };
+        let (flag, code) = (flag_of(lab.name()), Code::VerifyFailed);
+        Some(Problem::new(code, what).on(&self.node).hint(format!(
+            "kubecamp{flag} up mends what it can; where that does not help, kubecamp{flag} reset and up make the lab anew."
+        )))
     }
 }
 
@@ -235,6 +254,35 @@ async fn read(line: &mut NodeStatus, crew: &Crew) -> Result<(), Problem> {
     Ok(())
 }
 
+/// What keeps a lab that was brought up from being what it should be, of each node on its own: for whoever is to be told of
+/// it as of problems. Hosts that are not in the crew are told of elsewhere; nodes without a target have no machine that runs.
+pub(super) async fn trouble(
+    cx: &Context,
+    lab: &Lab,
+    state: &State,
+    targets: &[(NodeId, SshTarget)],
+    crew: &Crew,
+) -> Vec<Problem> {
+    let (mut lines, mut found) = (vec![], vec![]);
+    for node in lab.nodes().iter().map(|n| &n.name) {
+        if !targets.iter().any(|(of, _)| of == node) {
+            found.push(asleep(lab.name(), node));
+        }
+        let Some((host, facts)) = crew.hosts.get(node).zip(crew.fleet.get(node)) else { continue };
+        match Viewer::new(host).read(SCRIPT).await {
+            Ok(said) => {
+                let mut line = NodeStatus { reached: true, ..NodeStatus::unseen(node.clone(), String::new()) };
+                see(&mut line, facts, &said.text());
+                lines.push(line);
+            }
+            Err(problem) => found.push(problem.on(node)),
+        }
+    }
+    judge(&mut lines, &cx.store, state);
+    found.extend(lines.iter().filter_map(|line| line.trouble(lab)));
+    found
+}
+
 /// Whether the host let somebody in and then gave this problem.
 fn was_let_in(code: Code) -> bool {
     is_of_sudo(code) || code.class() == Class::Step
@@ -285,6 +333,7 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
 }
 
 fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
+    Store::must_list(&cx.places.labs)?;
     let (mut labs, mut damaged) = (vec![], vec![]);
     for name in Store::all(&cx.places.labs) {
         let store = Store::of(&cx.places.labs, &name);
@@ -360,6 +409,36 @@ mod tests {
         store.keep_records(&Default::default()).unwrap();
         let clean = State { clean: true, ..State::new(Where::Local) };
         assert_eq!(judged(("", "\n"), "", &store, &clean), ["reset"; 2]);
+    }
+
+    #[test]
+    fn a_node_that_is_not_as_asked_is_a_problem_with_what_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::of(dir.path(), &"team7".parse().unwrap());
+        let lab = Lab::new("team7".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let asked = lab.profile().proxy.mode.to_string();
+        let other = if asked == "iptables" { "nftables" } else { "iptables" };
+        let told = |cp: (&str, &str), worker: (&str, &str)| {
+            let mut lines = [line("cp", cp.0, cp.1), line("worker-1", worker.0, worker.1)];
+            judge(&mut lines, &store, &State::new(Where::Local));
+            lines.each_ref().map(|line| line.trouble(&lab))
+        };
+        let what = |found: [Option<Problem>; 2]| found.map(|p| p.map(|p| p.what).unwrap_or_default());
+        let mode = format!("{asked}\n");
+        let says = format!("{mode}NODE cp v1.36.3 True\nNODE worker-1 v1.36.3 True\n\nAPI answers\n");
+        let stopped = says.replace("worker-1 v1.36.3 True", "worker-1 v1.36.3 Unknown");
+        let silent = format!("{mode}\nAPI silent\n");
+        let (mode, says, silent) = (mode.as_str(), says.as_str(), silent.as_str());
+        assert_eq!(what(told((NODE, says), (NODE, mode))), ["", ""]);
+        let [_, differs] = what(told((NODE, says), (NODE, other)));
+        assert_eq!(differs, format!("kube-proxy is in mode {other}, and the lab asks for {asked}"));
+        assert_eq!(what(told((NODE, says), (NODE, "\n"))), ["", "kube-proxy does not answer"]);
+        assert_eq!(what(told((NODE, stopped.as_str()), (NODE, mode))), ["", "the node is NotReady"]);
+        assert_eq!(what(told((NODE, silent), (NODE, mode))), ["the API server does not answer"; 2]);
+        assert_eq!(what(told((NODE, silent), ("", "\n")))[1], "the node is not in the cluster");
+        let [Some(problem), _] = told((NODE, silent), (NODE, mode)) else { panic!("it is no problem") };
+        assert!(problem.code == Code::VerifyFailed && problem.on.is_some(), "{problem}");
+        assert!(problem.all_hints()[0].starts_with("kubecamp --name team7 up mends"), "{:?}", problem.hints);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -120,7 +121,7 @@ async fn tcp(hop: &SshTarget, target: &SshTarget) -> Result<tokio::net::TcpStrea
         }
     }
     Err(match last {
-        Some((addr, error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+        Some((addr, error)) if error.kind() == ErrorKind::TimedOut => {
             hop.unreachable(&format!("no answer from {addr} within {} s", hop.connect_timeout.as_secs()))
         }
         Some((addr, error)) => hop.unreachable(&format!("cannot connect to {addr}")).because(error),
@@ -163,11 +164,27 @@ where
             Verdict::Unknown(key) => Err(Stop::Unknown(hop, Box::new(key))),
             verdict => Err(hostkey::stop(hop, verdict).into()),
         },
-        Some(Err(Broken::Ssh(error))) => {
-            Err(hop.unreachable("the SSH handshake failed").detail(gone.said()).because(error).into())
-        }
+        Some(Err(Broken::Ssh(error))) => Err(broken_off(hop, error, gone).into()),
         None => Err(hop.unreachable("the SSH handshake took too long").into()),
     }
+}
+
+/// The problem of a handshake that did not come to its end.
+fn broken_off(hop: &SshTarget, error: russh::Error, gone: &Gone) -> Problem {
+    let was_closed = match &error {
+        russh::Error::Disconnect | russh::Error::HUP => true,
+        russh::Error::IO(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof),
+        _ => false,
+    };
+    let problem = hop.unreachable("the SSH handshake failed").detail(gone.said()).because(error);
+    if !was_closed {
+        return problem;
+    }
+    // What newer sshd do by PerSourcePenalties, and all where too many log in at once.
+    problem.hint(Code::HostUnreachable.hint()).hint(
+        "The server closed the connection at once. One that refused several logins does so for some seconds up to a \
+         minute: wait, and see that the user and the key are the right ones.",
+    )
 }
 
 fn config(hop: &SshTarget, keys: &HostKeys) -> Config {
@@ -265,5 +282,22 @@ impl Handler for Client {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_closes_the_door_at_once_may_open_it_again() {
+        let target = SshTarget::new("root", "192.0.2.1", 22);
+        let hints = |error| broken_off(&target, error, &Gone::default()).all_hints();
+        let reset = || std::io::Error::from(ErrorKind::ConnectionReset);
+        for closed in [russh::Error::Disconnect, russh::Error::HUP, russh::Error::IO(reset())] {
+            let told = hints(closed);
+            assert!(told[0] == Code::HostUnreachable.hint() && told[1].contains("up to a minute"), "{told:?}");
+        }
+        assert_eq!(hints(russh::Error::Kex), [Code::HostUnreachable.hint()]);
     }
 }

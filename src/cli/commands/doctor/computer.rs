@@ -1,7 +1,5 @@
 use std::path::Path;
 
-use rustix::fs::{Access, access};
-
 use super::report::{Finding, Level};
 use crate::{
     bundle::{BuildRequest, Cache, DEFAULT_KUBERNETES, Source, check_go, missing_tools, silent_sites},
@@ -11,7 +9,7 @@ use crate::{
             machine::new_machines,
             up::{largest_layout, this_arch},
         },
-        settings::Config,
+        settings::{Config, can_write},
     },
     core::{Code, Problem, Quiet},
     machine::{Capacity, Choice, Engine, Wanted},
@@ -76,12 +74,7 @@ async fn engine(cx: &Context) -> Result<String, Problem> {
 
 /// Whether the folder can be written, or made where it is not there yet; nothing is made here.
 fn writable(folder: &Path) -> Result<String, Problem> {
-    let there = folder.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
-    let fail = |why: &str| Problem::new(Code::LocalFile, format!("{} {why}", there.display()));
-    if !there.is_dir() {
-        return Err(fail("is not a folder"));
-    }
-    access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| fail("cannot be written").because(e))?;
+    can_write(folder)?;
     Ok(format!("{}, {} free", folder.display(), Capacity::here(folder).disk))
 }
 

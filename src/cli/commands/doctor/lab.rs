@@ -2,7 +2,7 @@ use super::report::{Finding, Level};
 use crate::{
     cli::{
         args::ConnectArgs,
-        commands::{Context, sudo_password, up::this_arch},
+        commands::{Context, status, sudo_password, up::this_arch},
     },
     core::{NodeId, Problem, Problems},
     engine::Crew,
@@ -10,7 +10,8 @@ use crate::{
     profile::Lab,
 };
 
-/// What the lab's hosts say, by the same preflight as `up`; nothing where there is no lab.
+/// What the lab's hosts say, by the same preflight as `up`, and whether a lab that was brought up is there, by the same
+/// questions as `status`; nothing where there is no lab.
 pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<Finding>, Problems> {
     let (lab, state) = match cx.store.load() {
         Ok(Some(known)) => known,
@@ -30,6 +31,9 @@ pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<
         let seen = preflight::check(&lab, &state.owner(), &crew.hosts, &crew.fleet, arch, Allowances::default()).await;
         found.extend(all(Level::Warning, "preflight", &seen.warnings));
         found.extend(all(Level::Problem, "preflight", &seen.problems));
+    }
+    if !state.clean {
+        found.extend(all(Level::Problem, "lab", &status::trouble(cx, &lab, &state, &targets, &crew).await));
     }
     found.extend(good(&lab, &crew, &found));
     crew.dismiss().await;

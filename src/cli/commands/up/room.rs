@@ -2,7 +2,7 @@ use std::{os::unix::fs::MetadataExt, path::Path};
 
 use crate::{
     cli::{
-        settings::Places,
+        settings::{Places, can_write},
         store::{Store, Where},
     },
     core::{Arch, Bytes, Code, LabName, Problem},
@@ -42,7 +42,11 @@ pub(in crate::cli::commands) fn must_hold(lab: &Lab, places: &Places) -> Result<
 pub(in crate::cli::commands) fn disk_must_hold(lab: &Lab, engine: &EngineAt) -> Result<(), Problem> {
     match engine {
         // The machines share one sparse file, whose size is fixed when the engine makes it.
-        EngineAt::Private(engine) if !Engine::new(engine).has_disks() => disk_holds(lab, Capacity::here(engine).pool()),
+        EngineAt::Private(engine) if !Engine::new(engine).has_disks() => {
+            // Where nothing can be made at all, its size says nothing.
+            can_write(engine)?;
+            disk_holds(lab, Capacity::here(engine).pool())
+        }
         // The user's own Incus has storage that the user gave it, on whatever disk.
         _ => Ok(()),
     }
@@ -155,6 +159,13 @@ mod tests {
         assert_eq!(size(2, 24), "");
         assert!(size(2, 6).starts_with("this computer has 2 cores and 6GiB"));
         assert!(size(1, 24).starts_with("this computer has 1 core and 24GiB"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_no_small_disk() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let engine = EngineAt::Private(file.path().join("engine"));
+        assert_eq!(disk_must_hold(&shipped("lab"), &engine).unwrap_err().code, Code::LocalFile);
     }
 
     #[test]
