@@ -210,9 +210,14 @@ impl Agent {
             Err(problem) => return Ok(Err(problem)),
         };
         // On the disk first: a killed agent must not know the revision without its plan.
-        let kept = serde_json::to_vec(signed)
-            .map_err(|e| refused("it cannot be kept".into()).because(e))
-            .and_then(|bytes| journal::replace(&self.trust.folder.join("plan.json"), &bytes, 0o600));
+        let file = self.trust.folder.join("plan.json");
+        let kept = serde_json::to_vec(signed).map_err(|e| refused("it cannot be kept".into()).because(e)).and_then(
+            // The one that was recalled from there needs no room on a full disk.
+            |bytes| match fs::read(&file) {
+                Ok(there) if there == bytes => Ok(()),
+                _ => journal::replace(&file, &bytes, 0o600),
+            },
+        );
         if let Err(problem) = kept {
             self.end_by(plan);
             return Ok(Err(problem));

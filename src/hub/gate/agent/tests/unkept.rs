@@ -58,3 +58,15 @@ async fn what_a_plan_begins_or_lengthens_waits_until_the_disk_has_it() {
     assert!(post.is_open("kct-b"));
     post.right();
 }
+
+#[tokio::test]
+async fn an_agent_that_begins_anew_on_a_full_disk_goes_on_with_its_plan() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 0, 1000)]).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    post.refuse_plans(true);
+    post.reborn(None).unwrap();
+    post.until(70).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    post.right();
+}
