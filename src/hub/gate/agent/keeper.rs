@@ -222,7 +222,9 @@ impl Agent {
             self.end_by(plan);
             return Ok(Err(problem));
         }
-        drop(self.unkept.take_if(|unkept| unkept.issued_at <= plan.issued_at));
+        // A hub whose clock was set back issues newer ones at an earlier time.
+        let is_older = |known: &Plan| known.revision <= plan.revision || known.issued_at <= plan.issued_at;
+        drop(self.unkept.take_if(|unkept| is_older(unkept)));
         if plan.revision > self.books().ledger().revision {
             self.write(Entry::Plan { revision: plan.revision })?;
         }
