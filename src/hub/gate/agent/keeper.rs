@@ -223,8 +223,8 @@ impl Agent {
             return Ok(Err(problem));
         }
         // A hub whose clock was set back issues newer ones at an earlier time.
-        let is_older = |known: &Plan| known.revision <= plan.revision || known.issued_at <= plan.issued_at;
-        drop(self.unkept.take_if(|unkept| is_older(unkept)));
+        let (revision, issued_at) = (plan.revision, plan.issued_at);
+        drop(self.unkept.take_if(|known| known.revision <= revision || known.issued_at <= issued_at));
         if plan.revision > self.books().ledger().revision {
             self.write(Entry::Plan { revision: plan.revision })?;
         }
