@@ -9,7 +9,7 @@ use kubecamp::{
 use sqlx::PgPool;
 
 use crate::{
-    hub::{closed, crash, edges, hammer, processes, scenarios, walks},
+    hub::{closed, crash, edges, hammer, processes, scenarios, walks, world::NOW},
     support::postgres::Postgres,
 };
 
@@ -158,6 +158,29 @@ async fn live_hub_store_nobody_upgrades_a_database_under_its_hubs() {
     drop(one);
     Store::open(&url).await.unwrap().close().await;
     assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (3, 0));
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_a_hub_writes_to_no_tables_that_became_newer_while_it_was_cut_off() {
+    let mut postgres = Postgres::start();
+    let url = postgres.empty().await;
+    let hub = Store::open_alone(&url).await.unwrap();
+    let pool = PgPool::connect(&url).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (99, 'newer', true, ''::bytea, 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    drop(hub.read(NOW).await.unwrap());
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2";
+    sqlx::query(cut).execute(&pool).await.unwrap();
+    let refused = async {
+        while hub.read(NOW).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("it works no more");
+    assert_eq!(hub.read(NOW).await.err().map(|problem| problem.code), Some(Code::HubDatabase));
+    hub.close().await;
     pool.close().await;
 }
 

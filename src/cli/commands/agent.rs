@@ -22,7 +22,8 @@ struct Ready {
     link: Option<HttpLink>,
     key: PublicKey,
     journal: Journal,
-    lock: Lock,
+    /// Of its state, and of its doors.
+    locks: (Lock, Option<Lock>),
 }
 
 /// `kubecamp agent`: keeps the door of this server until it is told to stop.
@@ -32,10 +33,10 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
         output::say(&format!("{} is sound.", args.config.display()));
         return Ok(());
     }
-    let Ready { config, link, key, journal, lock: _lock } = match ready(&args.config) {
+    let Ready { config, link, key, journal, locks: _locks } = match ready(&args.config) {
         Ok(ready) => ready,
         Err(problem) => {
-            // Another one works; should it have ended since, its doors are its next one's to shut.
+            // An agent that works keeps its doors, whoever starts another one.
             if problem.code != Code::LabBusy {
                 shut(&args.config).await;
             }
@@ -74,9 +75,22 @@ fn ready(file: &Path) -> Result<Ready, Problem> {
         return Err(Problem::new(Code::GateConfig, "the agent needs root: it ends other users' processes"));
     }
     let key = config.plan_key()?;
-    let lock = Lock::take(&config.state)?;
+    let state = Lock::take(&config.state)?;
+    let doors = match lock_doors(&config.principals) {
+        Err(busy) if busy.code == Code::LabBusy => return Err(busy),
+        // No full disk may keep the agent from its doors.
+        doors => doors.ok(),
+    };
     let journal = Journal::open(&config.state)?;
-    Ok(Ready { config, link, key, journal, lock })
+    Ok(Ready { config, link, key, journal, locks: (state, doors) })
+}
+
+/// The lock of these doors themselves: another agent may have them by another configuration, with another state.
+fn lock_doors(principals: &Path) -> Result<Lock, Problem> {
+    // No account has such a name.
+    Lock::take_file(&principals.join(".agent"), |holder| {
+        Problem::new(Code::LabBusy, format!("another agent keeps the doors of this server (process {holder})"))
+    })
 }
 
 /// Shuts every door of an agent that cannot begin: nobody else would, when a slot ends.
@@ -85,12 +99,30 @@ async fn shut(file: &Path) {
         return;
     }
     let bare = Bare::of(file);
-    let lock = bare.state.exists().then(|| Lock::take(&bare.state));
-    // An agent that works keeps its doors, whoever starts another one.
-    if matches!(&lock, Some(Err(busy)) if busy.code == Code::LabBusy) {
+    let doors = lock_doors(&bare.principals);
+    if matches!(&doors, Err(busy) if busy.code == Code::LabBusy) {
         return;
     }
     for problem in shut_all(&Linux::new(bare.places())).await {
         output::say(&problem.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_have_one_keeper_whatever_its_configuration_and_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = lock_doors(dir.path()).unwrap();
+        let busy = lock_doors(dir.path()).unwrap_err();
+        assert_eq!(busy.code, Code::LabBusy);
+        assert!(busy.what.contains(&std::process::id().to_string()), "{busy}");
+        let bare = Bare { principals: dir.path().into(), group: "kubecamp-students".into() };
+        assert!(Linux::new(bare.places()).principals().unwrap().is_empty(), "it is nobody's door");
+        drop(keeper);
+        assert!(lock_doors(dir.path()).is_ok());
+        assert_eq!(lock_doors(&dir.path().join("none")).unwrap_err().code, Code::LocalFile);
     }
 }

@@ -323,7 +323,8 @@ impl Desk {
                 _ => self.release(caller, now, None, &booking.id, &edit).await,
             };
             match ended {
-                Err(problem) if problem.code != Code::BookState => return Err(problem),
+                // The clerk ends the same ones.
+                Err(problem) if !matches!(problem.code, Code::BookState | Code::BookStale) => return Err(problem),
                 _ => {}
             }
         }

@@ -89,7 +89,8 @@ pub struct ClassPlan {
     pub wished: usize,
     /// How many slots were given.
     pub given: usize,
-    /// What tells its lines from those of another table.
+    /// What tells its lines from those of another table; older hubs say nothing.
+    #[serde(default)]
     pub stamp: String,
 }
 

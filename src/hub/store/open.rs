@@ -60,7 +60,7 @@ enum Pools {
     Postgres(PgPool),
 }
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 const RETRIES: u32 = 30;
 /// A PostgreSQL that does not answer at the start is told after this.
 const REACH: Duration = Duration::from_secs(5);
@@ -141,7 +141,8 @@ impl Store {
         let pool = pool.connect_with(options.clone()).await.map_err(problem)?;
         upgrade_postgres(&pool).await?;
         first.close().await.map_err(problem)?;
-        let present = if who == Who::Hub { Some(Arc::new(Presence::take(options, known).await?)) } else { None };
+        let present =
+            if who == Who::Hub { Some(Arc::new(Presence::take(options, known, pool.clone()).await?)) } else { None };
         Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default(), _alone: None, _present: present })
     }
 

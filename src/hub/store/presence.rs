@@ -1,12 +1,12 @@
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::task::JoinHandle;
 
 use super::{
     editions::{edition_of_postgres, newer},
     error::problem,
-    open::{AGAIN, PATIENCE},
+    open::AGAIN,
 };
 use crate::core::{Code, Problem};
 
@@ -21,6 +21,8 @@ const HUBS: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advi
 
 /// A hub that has just ended may seem to be there for a moment more.
 const LEAVING: Duration = Duration::from_secs(1);
+/// How long somebody may change the tables before it is told that they do.
+const CHANGING: Duration = Duration::from_secs(300);
 /// How often a hub looks whether its connection still holds the lock.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -36,21 +38,20 @@ impl Drop for Presence {
 
 impl Presence {
     /// Shares the lock with the other hubs, until it is dropped; who changes the tables is waited for. Refused where they
-    /// are newer than `known` by then.
-    pub(super) async fn take(options: PgConnectOptions, known: i64) -> Result<Self, Problem> {
+    /// are newer than `known` by then, and the pool closed where they become so while the lock was lost.
+    pub(super) async fn take(options: PgConnectOptions, known: i64, pool: PgPool) -> Result<Self, Problem> {
         let begun = Instant::now();
-        let mut held = loop {
-            match share(&options).await.map_err(problem)? {
-                Some(held) => break held,
-                None if begun.elapsed() < PATIENCE => tokio::time::sleep(AGAIN).await,
-                None => return Err(Problem::new(Code::HubRunning, "somebody else changes the database's tables")),
+        let (held, had) = loop {
+            match share(&options).await? {
+                Some(shared) => break shared,
+                None if begun.elapsed() < CHANGING => tokio::time::sleep(AGAIN).await,
+                None => return Err(changed("the database's tables")),
             }
         };
-        let had = edition_of_postgres(&mut held).await?;
         if had > known {
             return Err(newer(had));
         }
-        Ok(Self(tokio::spawn(keep(held, options))))
+        Ok(Self(tokio::spawn(keep(held, options, known, pool))))
     }
 }
 
@@ -64,10 +65,13 @@ pub(super) async fn hold_for_upgrade(on: &mut PgConnection, known: i64, place: &
         if had == 0 || had >= known || holds(on, ALONE).await.map_err(problem)? {
             return Ok(());
         }
-        let patience = if holds(on, HUBS).await.map_err(problem)? { LEAVING } else { PATIENCE };
-        if begun.elapsed() >= patience {
+        let is_hub = holds(on, HUBS).await.map_err(problem)?;
+        if is_hub && begun.elapsed() >= LEAVING {
             return Err(Problem::new(Code::HubRunning, format!("a hub of an older kubecamp works on {place}"))
                 .hint("Stop all hubs that work on it, make a copy with pg_dump, and start one with this kubecamp."));
+        }
+        if begun.elapsed() >= CHANGING {
+            return Err(changed(&format!("the tables of {place}")));
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -78,24 +82,40 @@ async fn holds(on: &mut PgConnection, what: &'static str) -> Result<bool, sqlx::
     sqlx::query_scalar(what).fetch_one(on).await
 }
 
-/// A connection that shares the lock; none where somebody has it alone.
-async fn share(options: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
-    let mut on = PgConnection::connect_with(options).await?;
-    Ok(if holds(&mut on, SHARE).await? { Some(on) } else { None })
+fn changed(tables: &str) -> Problem {
+    Problem::new(Code::HubRunning, format!("somebody has been changing {tables} for minutes"))
+        .hint("It may be another hub that starts: wait until it is done, then try again.")
 }
 
-/// Takes the lock again whenever the connection that had it is lost, as when PostgreSQL starts anew.
-async fn keep(mut held: PgConnection, options: PgConnectOptions) {
+/// A connection that shares the lock, and the edition of the tables by then; none where somebody has it alone.
+async fn share(options: &PgConnectOptions) -> Result<Option<(PgConnection, i64)>, Problem> {
+    let mut on = PgConnection::connect_with(options).await.map_err(problem)?;
+    if !holds(&mut on, SHARE).await.map_err(problem)? {
+        return Ok(None);
+    }
+    let had = edition_of_postgres(&mut on).await?;
+    Ok(Some((on, had)))
+}
+
+/// Takes the lock again whenever the connection that had it is lost, as when PostgreSQL starts anew. Who changed the tables
+/// meanwhile, to some that are newer than `known`, was not kept from it: this hub must not write to them.
+async fn keep(mut held: PgConnection, options: PgConnectOptions, known: i64, pool: PgPool) {
     loop {
         tokio::time::sleep(LOOK).await;
         if matches!(tokio::time::timeout(LOOK, held.ping()).await, Ok(Ok(()))) {
             continue;
         }
-        held = loop {
-            if let Ok(Ok(Some(again))) = tokio::time::timeout(LOOK, share(&options)).await {
-                break again;
+        let (again, had) = loop {
+            if let Ok(Ok(Some(shared))) = tokio::time::timeout(LOOK, share(&options)).await {
+                break shared;
             }
             tokio::time::sleep(AGAIN).await;
         };
+        if had > known {
+            let problem = newer(had);
+            tracing::error!(%problem, "this hub works no more");
+            return pool.close().await;
+        }
+        held = again;
     }
 }

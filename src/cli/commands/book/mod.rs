@@ -280,7 +280,7 @@ async fn plan(
     let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;
     if book {
         // What is missing may be taken meanwhile: then nothing is booked, and not another table.
-        want.seen = Some(plan.stamp);
+        want.seen = Some(plan.stamp).filter(|stamp| !stamp.is_empty());
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
         if made.is_empty() {
             output::say("There was nothing to book. Without --book the plan says why.");

@@ -159,6 +159,14 @@ fn nobody_gets_a_second_slot_before_everybody_had_a_first() {
     }
 }
 
+#[test]
+fn a_plan_of_an_older_hub_has_no_stamp() {
+    let plan = plan(&[student("amy", 0, &[9])], 1);
+    let mut told = serde_json::to_value(&plan).unwrap();
+    assert!(!told.as_object_mut().unwrap().remove("stamp").unwrap().as_str().unwrap().is_empty());
+    assert_eq!(serde_json::from_value::<ClassPlan>(told).unwrap(), ClassPlan { stamp: String::new(), ..plan });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -72,9 +72,6 @@ pub struct Config {
 /// are where nothing is said.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Bare {
-    /// Journal and plan.
-    #[serde(default = "state")]
-    pub state: PathBuf,
     /// sshd's principals files.
     #[serde(default = "principals")]
     pub principals: PathBuf,
@@ -89,7 +86,7 @@ impl Bare {
         let text = fs::read_to_string(file).unwrap_or_default();
         let read: Result<Self, _> =
             serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false });
-        read.unwrap_or_else(|_| Self { state: state(), principals: principals(), group: group() })
+        read.unwrap_or_else(|_| Self { principals: principals(), group: group() })
     }
 
     /// Where things are, as far as shutting doors needs it.
@@ -262,8 +259,8 @@ mod tests {
         let file = dir.path().join("agent.yaml");
         fs::write(&file, "server: ''\nwhat: 1\nlead: x\nprincipals: /p\ngroup: g\nstate: /s\n").unwrap();
         assert!(Config::load(&file).is_err());
-        assert_eq!(Bare::of(&file), Bare { state: "/s".into(), principals: "/p".into(), group: "g".into() });
-        let usual = Bare { state: state(), principals: principals(), group: group() };
+        assert_eq!(Bare::of(&file), Bare { principals: "/p".into(), group: "g".into() });
+        let usual = Bare { principals: principals(), group: group() };
         for text in ["", "a: [", "principals: {}\n"] {
             fs::write(&file, text).unwrap();
             assert_eq!(Bare::of(&file), usual, "{text}");

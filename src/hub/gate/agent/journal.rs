@@ -70,11 +70,12 @@ impl Journal {
         if let Ok(found) = File::options().write(true).open(&file) {
             found.set_len(whole).and_then(|()| found.sync_all()).map_err(fail)?;
         }
-        if whole > LONG {
-            let mut text = serde_json::to_vec(&Sum { sum: ledger.clone() })
-                .map_err(|e| Problem::new(Code::Internal, "the agent's journal").because(e))?;
+        if whole > LONG
+            && let Ok(mut text) = serde_json::to_vec(&Sum { sum: ledger.clone() })
+        {
             text.push(b'\n');
-            replace(&file, &text, 0o600)?;
+            // The long one serves as well: no full disk may keep the agent from its doors.
+            let _ = replace(&file, &text, 0o600);
         }
         let out = File::options().create(true).append(true).mode(0o600).open(&file).map_err(fail)?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(fail)?;
@@ -238,5 +239,19 @@ mod tests {
         assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
         assert!(fs::metadata(&file).unwrap().len() < 2000);
         assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
+    }
+
+    #[test]
+    fn a_long_journal_serves_also_where_the_disk_does_not_take_its_sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(5, Entry::Taken { slot: Slot::new("a", "kct-a", 10, 20) }).unwrap();
+        let (file, known) = (journal.file().to_owned(), journal.ledger().clone());
+        let line = fs::read(&file).unwrap();
+        fs::write(&file, line.repeat(LONG as usize / line.len() + 2)).unwrap();
+        // What is written first is this file, and a folder of its name cannot be replaced.
+        fs::create_dir(dir.path().join("journal.part")).unwrap();
+        assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
+        assert!(fs::metadata(&file).unwrap().len() > LONG, "it stays as it is");
     }
 }

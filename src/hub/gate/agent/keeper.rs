@@ -210,14 +210,21 @@ impl Agent {
             Err(problem) => return Ok(Err(problem)),
         };
         // On the disk first: a killed agent must not know the revision without its plan.
-        let kept = serde_json::to_vec(signed)
-            .map_err(|e| refused("it cannot be kept".into()).because(e))
-            .and_then(|bytes| journal::replace(&self.trust.folder.join("plan.json"), &bytes, 0o600));
+        let file = self.trust.folder.join("plan.json");
+        let kept = serde_json::to_vec(signed).map_err(|e| refused("it cannot be kept".into()).because(e)).and_then(
+            // The one that was recalled from there needs no room on a full disk.
+            |bytes| match fs::read(&file) {
+                Ok(there) if there == bytes => Ok(()),
+                _ => journal::replace(&file, &bytes, 0o600),
+            },
+        );
         if let Err(problem) = kept {
             self.end_by(plan);
             return Ok(Err(problem));
         }
-        drop(self.unkept.take_if(|unkept| unkept.issued_at <= plan.issued_at));
+        // A hub whose clock was set back issues newer ones at an earlier time.
+        let (revision, issued_at) = (plan.revision, plan.issued_at);
+        drop(self.unkept.take_if(|known| known.revision <= revision || known.issued_at <= issued_at));
         if plan.revision > self.books().ledger().revision {
             self.write(Entry::Plan { revision: plan.revision })?;
         }

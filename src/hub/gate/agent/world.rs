@@ -61,7 +61,7 @@ pub trait World: Send + Sync {
     /// outside of its home: files, shared memory, queues.
     async fn clear(&self, account: &str) -> Result<(), Problem>;
 
-    /// Cuts flows that belonged to the account's connections.
+    /// Closes what the kernel still has of the account's connections, and cuts their flows as far as there is time.
     async fn cut_flows(&self, account: &str) -> Result<(), Problem>;
 
     /// Lets the `open` ones of these accounts reach the machines of their labs, and no student anything else of the

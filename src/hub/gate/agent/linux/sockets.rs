@@ -87,12 +87,18 @@ struct Call {
     flows: Vec<Socket>,
 }
 
-/// Closes sockets that the kernel still has and cuts flows in the connection table, where the tools are there; gives those
-/// for which the time was too short.
-pub(super) async fn cut(net: &Path, flows: &BTreeSet<Socket>) -> BTreeSet<Socket> {
-    let mut calls = calls(flows, &table(net));
+/// Closes sockets of the owner that the kernel still has and cuts flows in the connection table, where the tools are there;
+/// gives the sockets for which the time was too short.
+pub(super) async fn cut(net: &Path, flows: &BTreeSet<Socket>, owner: Option<&Owner>) -> BTreeSet<Socket> {
+    let mut calls = calls(flows, &table(net), owner);
     let _ = tokio::time::timeout(PATIENCE, make(&mut calls)).await;
-    calls.into_iter().flat_map(|call| call.flows).collect()
+    open(calls)
+}
+
+/// The sockets of calls that were not made. A line of the connection table whose socket is closed carries nothing, and
+/// thousands of addresses take longer than an end may.
+fn open(calls: VecDeque<Call>) -> BTreeSet<Socket> {
+    calls.into_iter().filter(|call| call.program == "ss").flat_map(|call| call.flows).collect()
 }
 
 /// Makes the calls one after the other; those that were made are taken out.
@@ -112,8 +118,12 @@ async fn make(calls: &mut VecDeque<Call>) {
 }
 
 /// What is to be run, in few programs: somebody may have left very many flows.
-fn calls(flows: &BTreeSet<Socket>, table: &[Row]) -> VecDeque<Call> {
-    let flows: BTreeSet<&Socket> = flows.iter().filter(|flow| flow.remote.port() != 0).collect();
+fn calls(flows: &BTreeSet<Socket>, table: &[Row], owner: Option<&Owner>) -> VecDeque<Call> {
+    // A flow may have waited for long, and its addresses and ports be somebody else's by now.
+    let is_theirs = |row: &&Row| row.held && !owner.is_some_and(|owner| owner.owns(row.uid));
+    let theirs: BTreeSet<&Socket> = table.iter().filter(is_theirs).map(|row| &row.socket).collect();
+    let is_own = |flow: &&Socket| flow.remote.port() != 0 && !theirs.contains(*flow);
+    let flows: BTreeSet<&Socket> = flows.iter().filter(is_own).collect();
     let rows = table.iter().filter(|row| !row.over && flows.contains(&row.socket));
     let there: Vec<Socket> = rows.map(|row| row.socket.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     let mut calls: VecDeque<Call> = there.chunks(PIECE).map(closing).collect();
@@ -180,7 +190,7 @@ mod tests {
             line("0A", 200_001, 7),
         ];
         fs::write(dir.path().join("tcp"), text.concat()).unwrap();
-        let owner = Owner { name: "kct-a".into(), uid: 1007, gid: 1, subordinate: vec![(200_000, 10)] };
+        let owner = owner();
         let found = of(dir.path(), &[&owner]);
         assert_eq!(found.len(), 2, "{found:?}");
         let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
@@ -189,6 +199,11 @@ mod tests {
         assert_eq!(address("00000000000000000000000001000000:0016").unwrap().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
         assert_eq!(address("x"), None);
     }
+
+    fn owner() -> Owner {
+        Owner { name: "kct-a".into(), uid: 1007, gid: 1, subordinate: vec![(200_000, 10)] }
+    }
+
     fn flow(from: &str, to: &str) -> Socket {
         Socket { local: from.parse().unwrap(), remote: to.parse().unwrap() }
     }
@@ -201,12 +216,13 @@ mod tests {
     fn ten_thousand_connections_are_cut_by_few_programs() {
         let flows: BTreeSet<Socket> =
             (0..10_000).map(|n| flow(&format!("192.0.2.1:{}", 20_000 + n), "192.0.2.9:80")).collect();
-        let calls = calls(&flows, &[]);
+        let owner = owner();
+        let calls = calls(&flows, &[], Some(&owner));
         assert_eq!(calls.len(), 1, "the kernel has none of them any more");
         assert_eq!(calls[0].args.join(" "), "-D -p tcp -s 192.0.2.1 -d 192.0.2.9");
         assert_eq!(calls[0].flows.len(), 10_000);
         let table: Vec<Row> = flows.iter().map(|flow| there(flow.clone(), false, false)).collect();
-        let calls = super::calls(&flows, &table);
+        let calls = super::calls(&flows, &table, Some(&owner));
         assert_eq!(calls.iter().filter(|call| call.program == "ss").count(), 10_000_usize.div_ceil(PIECE));
         assert_eq!(calls.len(), 10_000_usize.div_ceil(PIECE) + 1);
     }
@@ -224,8 +240,8 @@ mod tests {
             there(over.clone(), false, true),
             there(others, true, false),
         ];
-        let calls: Vec<String> =
-            calls(&flows, &table).iter().map(|call| format!("{} {}", call.program, call.args.join(" "))).collect();
+        let calls = calls(&flows, &table, Some(&owner()));
+        let calls: Vec<String> = calls.iter().map(|call| format!("{} {}", call.program, call.args.join(" "))).collect();
         let filter = "( src 192.0.2.1:20000 dst 192.0.2.9:80 ) or ( src [2001:db8::1]:20001 dst [2001:db8::9]:443 )";
         let pair = "conntrack -D -p tcp -s 192.0.2.1 -d 192.0.2.9";
         assert_eq!(
@@ -237,6 +253,27 @@ mod tests {
                 "conntrack -D -p tcp -s 2001:db8::1 -d 2001:db8::9".to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_somebody_elses_by_now_is_not_cut() {
+        let (one, two) = (flow("192.0.2.1:20000", "192.0.2.9:80"), flow("192.0.2.1:20001", "192.0.2.9:80"));
+        let flows: BTreeSet<Socket> = [one.clone(), two.clone()].into();
+        let table = [Row { socket: one.clone(), uid: 1008, held: true, over: false }, there(two.clone(), true, false)];
+        let own = calls(&flows, &table, Some(&owner()));
+        assert!(own.iter().all(|call| call.flows == [two.clone()]), "{own:?}");
+        assert_eq!(own.len(), 2);
+        assert_eq!(own[1].args.join(" "), "-D -p tcp -s 192.0.2.1 -d 192.0.2.9 --sport 20001 --dport 80");
+        assert!(calls(&flows, &table, None).is_empty(), "whose nobody knows is nobody's to cut while it is held");
+    }
+
+    #[test]
+    fn what_is_left_in_the_connection_table_alone_keeps_no_slot_from_its_end() {
+        let (one, two) = (flow("192.0.2.1:20000", "192.0.2.9:80"), flow("192.0.2.1:20001", "192.0.2.8:80"));
+        let flows: BTreeSet<Socket> = [one.clone(), two].into();
+        let calls = calls(&flows, &[there(one.clone(), false, false)], Some(&owner()));
+        assert_eq!(calls.len(), 3);
+        assert_eq!(open(calls), [one].into());
     }
 
     #[tokio::test]

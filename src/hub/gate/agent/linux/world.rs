@@ -264,11 +264,11 @@ impl World for Linux {
 
     async fn cut_flows(&self, account: &str) -> Result<(), Problem> {
         let flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner).remove(account).unwrap_or_default();
-        let left = sockets::cut(&self.places.net, &flows).await;
+        let left = sockets::cut(&self.places.net, &flows, self.known(account).as_ref()).await;
         if left.is_empty() {
             return Ok(());
         }
-        let what = format!("{} connections of {account} are not cut yet", left.len());
+        let what = format!("{} connections of {account} are not closed yet", left.len());
         self.flows.lock().unwrap_or_else(PoisonError::into_inner).entry(account.to_owned()).or_default().extend(left);
         Err(Problem::new(Code::GateNotEmpty, what))
     }

@@ -1,7 +1,7 @@
-use super::sim::{Post, slot};
+use super::sim::{Post, T0, slot};
 use crate::{
     core::Code,
-    hub::gate::{Reason, ReportKind, Slot, Wanted},
+    hub::gate::{Plan, Reason, ReportKind, Slot, Wanted},
 };
 
 #[tokio::test]
@@ -55,6 +55,36 @@ async fn what_a_plan_begins_or_lengthens_waits_until_the_disk_has_it() {
     post.refuse_plans(false);
     post.plan(2, &longer).unwrap().unwrap();
     post.until(260).await.unwrap();
+    assert!(post.is_open("kct-b"));
+    post.right();
+}
+
+#[tokio::test]
+async fn an_agent_that_begins_anew_on_a_full_disk_goes_on_with_its_plan() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 0, 1000)]).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    post.refuse_plans(true);
+    post.reborn(None).unwrap();
+    post.until(70).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    post.right();
+}
+
+#[tokio::test]
+async fn a_newer_plan_of_a_hub_whose_clock_was_set_back_takes_the_place_of_one_that_was_not_kept() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 0, 1000)]).unwrap().unwrap();
+    post.until(50).await.unwrap();
+    post.refuse_plans(true);
+    assert_eq!(post.plan(2, &[]).unwrap().unwrap_err().code, Code::GateState);
+    post.until(70).await.unwrap();
+    assert!(!post.is_open("kct-a"));
+    post.refuse_plans(false);
+    let mut plan = Plan::new("s1", 3, T0 - 600, T0 + 72 * 3600);
+    plan.slots = vec![slot("2", "kct-b", 100, 1000)];
+    post.give(&plan).unwrap().unwrap();
+    post.until(150).await.unwrap();
     assert!(post.is_open("kct-b"));
     post.right();
 }
