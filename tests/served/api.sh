@@ -5,7 +5,8 @@ RATE=0
 . "$(dirname "$0")/camp.sh"
 tools=$root/target/api-tools
 SCHEMATHESIS=schemathesis==4.32.5
-[ -x "$tools/bin/st" ] || { python3 -m venv "$tools" && fetched "$SCHEMATHESIS" "$tools/bin/pip" install --quiet --disable-pip-version-check "$SCHEMATHESIS"; }
+# One that was made for another folder does not start.
+"$tools/bin/st" --version >/dev/null 2>&1 || { python3 -m venv --clear "$tools" && fetched "$SCHEMATHESIS" "$tools/bin/pip" install --quiet --disable-pip-version-check "$SCHEMATHESIS"; }
 half=$(( $(date +%s) / 1800 * 1800 ))
 as amy book new "$(date -u -d "@$((half + 86400))" +%FT%TZ)" --for 1h --server one >/dev/null
 # takes WHO METHOD PATH [JSON]: what is well formed and allowed is taken; the answer in $home/answer
