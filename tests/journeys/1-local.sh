@@ -52,6 +52,14 @@ ip=$(kc kubectl -- get svc web -o 'jsonpath={.spec.clusterIP}')
 call() { kc ssh "$1" -- "curl -s -m 3 http://$ip/health" | grep -q OK; }
 for node in cp worker-1 worker-2; do ok "from $node to a pod on worker-2" wait_for 30 call $node; done
 
+say "the guide's Service, as it is written there"
+hello() { sed -n '/^```yaml$/,/^```$/{/^```/!p}' "$(dirname "$0")/../../docs/guide/service.md"; }
+exits 0 kc kubectl -- apply -f - < <(hello)
+exits 0 kc kubectl -- rollout status deploy/hello --timeout=60s
+ip=$(kc kubectl -- get svc hello -o 'jsonpath={.spec.clusterIP}')
+for node in cp worker-1 worker-2; do ok "from $node" wait_for 30 call $node; done
+exits 0 kc kubectl -- delete -f - < <(hello)
+
 say "the second up changes nothing"
 exits 0 kc up --local --yes --plain "${roomy[@]}"
 has 'done in .*: 0 steps changed something'
