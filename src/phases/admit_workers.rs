@@ -27,7 +27,10 @@ impl Phase for AdmitWorkers {
     }
 
     fn concerns(&self, view: &View<'_>) -> bool {
-        view.is_control_plane() && !view.lab.workers().all(|w| is_joined(view, &w.name))
+        match view.is_control_plane() {
+            true => !view.lab.workers().all(|w| is_joined(view, &w.name)),
+            false => returns(view, view.node),
+        }
     }
 
     fn aside(&self) -> bool {
@@ -35,6 +38,9 @@ impl Phase for AdmitWorkers {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        if !view.is_control_plane() {
+            return Ok(vec![quiet()]);
+        }
         // What users changed in a lab that was there before is looked after by kubeadm init's own step.
         let (first, registers) = if is_new(view) {
             (CA_STEP, register_early(view))
@@ -45,8 +51,23 @@ impl Phase for AdmitWorkers {
         let title = "sign the workers' certificates and register them";
         // Longer than kubeadm init may take, which says more where both come to no end.
         let step = Step::script("admit", title, Check::Never, script).limit(310).gives(&[&IDENTITIES, &CA]);
-        Ok(vec![step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)))])
+        let step = step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)));
+        let back = view.lab.workers().filter(|w| returns(view, &w.name));
+        Ok(vec![back.fold(step, |step, w| step.needs(Need::After(w.name.clone(), StepId::new(QUIET))))])
     }
+}
+
+const QUIET: &str = "quiet";
+
+/// Whether a worker's kubelet runs on, and its files are gone.
+fn returns(view: &View<'_>, node: &NodeId) -> bool {
+    !is_new(view) && view.fleet.get(node).is_some_and(|f| !f.yes("joined") && f.yes("unit.kubelet"))
+}
+
+/// It would say once more that its node is ready, after [`retire`] took that back.
+fn quiet() -> Step {
+    let check = Check::Script("! systemctl -q is-active kubelet".to_owned());
+    Step::script(QUIET, "stop the kubelet of a node that joins anew", check, "systemctl stop kubelet")
 }
 
 /// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.
@@ -103,7 +124,7 @@ fn retire(view: &View<'_>) -> String {
         return String::new();
     }
     let state = r#"{"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown","message":"the node joins anew"}]}}"#;
-    // Where it fails the join waits, as it does for a node that says in this moment once more that it is ready.
+    // Where it fails the join waits.
     format!("{KUBECTL} patch node {} --subresource=status -p '{state}' >/dev/null 2>&1 || true\n", lost.join(" "))
 }
 

@@ -63,13 +63,13 @@ fn anew(view: &View<'_>) -> Result<Step, Problem> {
     let functions = format!("{}{}", template::text("host/proxy-rules.sh")?, template::text("node/reach.sh")?);
     // One that runs in another mode gets this one, and its rules, with the profile's configuration.
     let check = format!("MODE={mode} DEADLINE=0\n{functions}rules_are_there $MODE || ! mode_is");
-    // One that has just started gets a moment to write them.
+    // One that has just started gets a moment to write them; one that was started anew often is by the kubelet only after a pause.
     let change = format!(
         "MODE={mode} DEADLINE=3\n{functions}until_true rules_are_there $MODE && exit 0\n\
          crictl() {{ command crictl -r unix://{SOCKET} \"$@\"; }}\n\
          ids=$(crictl ps -q --name '^kube-proxy$' --label io.kubernetes.pod.namespace=kube-system) || exit 1\n\
          for id in $ids; do crictl stop --timeout 5 \"$id\" >/dev/null || exit 1; done\n\
-         now; end=$((now + 60))\n\
+         now; end=$((now + 100))\n\
          until_true rules_are_there $MODE || kc_die \"kube-proxy was started anew, and its rules for the mode $MODE are still not there\""
     );
     // It writes none before the API server tells it of Services.

@@ -15,6 +15,10 @@ pub struct PodNetwork;
 const CONFIG: &str = "/etc/kubecamp/cni/net.d/10-kubecamp.conflist";
 /// The bridge of the pods; both CNI configurations name it so, flannel's by saying nothing.
 const BRIDGE: &str = "/sys/class/net/cni0";
+/// What each pod of a bridge got from the CNI plugins, in a file that has the sandbox's id in its name.
+const RESULTS: &str = "/var/lib/cni/results";
+/// The pods that lost their bridge, for as long as not each of them was ended.
+const LOOSE: &str = "/run/kubecamp/loose";
 const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
 
 /// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
@@ -49,18 +53,24 @@ impl Phase for PodNetwork {
 
 /// Ends the pods that lost their bridge; the kubelet makes each anew, and with the first of them the bridge.
 ///
-/// Pods of the host's network do well without one. What else keeps pods from coming is for the proof to say.
+/// Pods of the host's network, or of a CNI without that bridge, do well without one. What else keeps pods from coming is for
+/// the proof to say.
 fn loose_pods() -> Step {
     let crictl = format!("crictl -r unix://{SOCKET}");
     let loose = format!(
         "loose() {{ for id in $({crictl} pods -q --state ready); do\n\
-         ! {crictl} inspectp \"$id\" | grep -q '\"network\": *\"POD\"' || echo \"$id\"; done; }}\n"
+         ! grep -qs '\"cni0\"' {RESULTS}/*-\"$id\"-* || echo \"$id\"; done; }}\n"
     );
-    let check = format!("{loose}[ -e {BRIDGE} ] || [ -z \"$(loose)\" ]");
+    let check = format!("{loose}{{ [ ! -s {LOOSE} ] && [ -e {BRIDGE} ]; }} || [ -z \"$(loose)\" ]");
+    // The first pod that comes makes the bridge: who hangs loose is written down before, for a run that comes to no end here.
     let change = format!(
         "{loose}rm -f {MARK}\n\
-         for id in $(loose); do {crictl} stopp \"$id\" >/dev/null || exit 1; done\n\
-         end=$(($(date +%s) + 60)); until [ -e {BRIDGE} ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done"
+         [ -s {LOOSE} ] || {{ mkdir -p /run/kubecamp && loose > {LOOSE}.new && mv {LOOSE}.new {LOOSE}; }} || exit 1\n\
+         bad=; for id in $({crictl} pods -q --state ready); do\n\
+         ! grep -qxF \"$id\" {LOOSE} || {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
+         [ ! \"$bad\" ] || exit 1\n\
+         end=$(($(date +%s) + 60)); until [ -e {BRIDGE} ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done\n\
+         rm -f {LOOSE}"
     );
     Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)
 }
@@ -138,21 +148,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
         let file = |name: &str| dir.path().join(name);
-        for (pod, network) in [("web", "POD"), ("dns", "POD"), ("etcd", "NODE")] {
-            std::fs::write(file(pod), format!("{{\n  \"options\": {{\n    \"network\": \"{network}\",\n")).unwrap();
+        for pod in ["web", "dns", "etcd", "ptp", "busy"] {
+            std::fs::write(file(pod), "").unwrap();
+        }
+        for (pod, link) in [("web", "cni0"), ("dns", "cni0"), ("busy", "cni0"), ("ptp", "veth1")] {
+            std::fs::write(file(&format!("cbr0-{pod}-eth0")), format!("{{\"interfaces\":[{{\"name\":\"{link}\"}}]}}"))
+                .unwrap();
         }
         std::fs::write(file("mark"), "stamp").unwrap();
+        // One pod cannot be ended at first; the others are, and the first of them brings the bridge.
         let sham = format!(
-            "crictl() {{ shift 2; case $1 in pods) cd {root}; ls web dns etcd 2>/dev/null ;; inspectp) cat \"{root}/$2\" ;; \
-             stopp) rm \"{root}/$2\"; : > {root}/cni0 ;; esac; }}\n"
+            "crictl() {{ shift 2; case $1 in pods) cd {root}; ls web dns etcd ptp busy 2>/dev/null ;; \
+             stopp) [ $2 != busy ] || [ -e {root}/again ] || return 1; rm \"{root}/$2\"; : > {root}/cni0 ;; esac; }}\n"
         );
         let runs = |text: &str| {
-            let text = text.replace(BRIDGE, &format!("{root}/cni0")).replace(MARK, &format!("{root}/mark"));
+            let mut text = text.to_owned();
+            for (path, name) in [(BRIDGE, "cni0"), (MARK, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
+                text = text.replace(path, &format!("{root}/{name}"));
+            }
             std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).status().unwrap().success()
         };
-        assert!(!runs(&check) && runs(&change) && runs(&check));
-        let there = ["web", "dns", "etcd", "mark", "cni0"].map(|name| file(name).exists());
-        assert_eq!(there, [false, false, true, false, true]);
+        assert!(!runs(&check) && !runs(&change));
+        assert!(file("cni0").exists() && !file("web").exists() && !runs(&check), "one of them still hangs loose");
+        std::fs::write(file("again"), "").unwrap();
+        assert!(runs(&change) && runs(&check));
+        let there = ["web", "dns", "busy", "etcd", "ptp", "mark", "cni0"].map(|name| file(name).exists());
+        assert_eq!(there, [false, false, false, true, true, false, true]);
         std::fs::remove_file(file("cni0")).unwrap();
         assert!(runs(&check), "pods of the host's network need no bridge");
     }

@@ -92,11 +92,12 @@ fn is_proven(facts: &Facts, stamp: &str) -> bool {
 const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.namespace}/{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
     {.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberAvailable}|\
     {.status.conditions[?(@.type==\"Ready\")].status}|{.status.conditions[?(@.type==\"Available\")].status}|\
-    {.status.containerStatuses[*].state.running.startedAt}|{.spec.renewTime}{\"\\n\"}{end}";
+    {.status.containerStatuses[*].state.running.startedAt}|{.spec.renewTime}|{.spec.leaseDurationSeconds}{\"\\n\"}{end}";
 
 /// How old a node's lease may be, in seconds: a kubelet renews it every ten seconds, by its own clock, which preflight lets
 /// differ by thirty. A node counts as ready for as long as nobody says otherwise, as where its kubelet does not get through to
-/// the API server and the controller manager does not work.
+/// the API server and the controller manager does not work. One whose lease was made longer than the usual 40 seconds is not
+/// judged.
 const LEASE: u32 = 70;
 
 /// Shell text that is true where every node is ready, and what the cluster itself runs. One question for all: each kubectl
@@ -121,7 +122,7 @@ fn is_ready(view: &View<'_>, schedulers: bool) -> String {
     format!(
         "{KUBECTL} --request-timeout=10s get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} -v since=\"$(date -u -d '{LEASE} seconds ago' +%Y-%m-%dT%H:%M:%S)\" '\
          $1 == \"Node\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
-         $1 == \"Lease\" {{ ok[$1 \" \" $2] = $11 >= since }}\n\
+         $1 == \"Lease\" {{ ok[$1 \" \" $2] = $11 >= since || $12 > 40 }}\n\
          $1 == \"Pod\" {{ ok[$1 \" \" $2] = $10 != \"\" }}\n\
          $1 == \"DaemonSet\" {{ ok[$1 \" \" $2] = $3 == $4 && $5 > 0 && $5 == $6 && $5 == $7 }}\n\
          $1 == \"Deployment\" {{ ok[$1 \" \" $2] = $3 == $4 && $9 == \"True\" }}\n\

@@ -95,9 +95,9 @@ for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done
 [ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ] && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] && p joined yes
-# The cluster's certificate authority, by the line of its certificate that has the serial number, and whether it can sign.
-ca=; { { IFS= read -r ca && IFS= read -r ca; } < /etc/kubernetes/pki/ca.crt; } 2>/dev/null
-p ca "$ca"
+# The certificate authorities that this node trusts, each by the line of its certificate that has the serial number, and
+# whether it can sign: one that is being replaced is in the file beside the new one.
+[ -s /etc/kubernetes/pki/ca.crt ] && awk '/^-----BEGIN CERT/{getline; print "ca=" $0}' /etc/kubernetes/pki/ca.crt
 [ -s /etc/kubernetes/pki/ca.key ] && p ca.key yes
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
@@ -113,8 +113,10 @@ for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/conf
     case $line in 'mode: '*) rules_are_there "${line#mode: }" </dev/null || p rules.missing yes ;; esac
   done < "$f"
 done
-# Pods whose bridge somebody deleted: nobody makes it again before another pod comes, and theirs hang loose even then.
-if [ -e $lab ] && [ ! -e /sys/class/net/cni0 ]; then
+# Pods whose bridge somebody deleted: nobody makes it again before another pod comes, and theirs hang loose even then. So they
+# are written down until each of them was ended.
+if [ -s /run/kubecamp/loose ]; then p bridge.missing yes
+elif [ -e $lab ] && [ ! -e /sys/class/net/cni0 ] && grep -qs '"cni0"' /var/lib/cni/results/*; then
   for l in /sys/class/net/veth*; do
     if [ -e "$l" ] && [ ! -e "$l/master" ]; then p bridge.missing yes; break; fi
   done

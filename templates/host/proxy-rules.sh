@@ -10,11 +10,11 @@ rules_are_there() {
         *) return 0 ;;
       esac ;;
     iptables)
-      # kube-proxy takes the kind that the kubelet took, which is the host's own; an older lab may have the other.
+      # kube-proxy takes the kind that the kubelet took, which was the host's own then; since, another may have become that.
       lost=
-      for tool in iptables iptables-legacy; do
+      for tool in iptables iptables-legacy iptables-nft; do
         command -v $tool >/dev/null 2>&1 || continue
-        [ $tool = iptables ] || grep -qsx nat /proc/net/ip_tables_names || continue
+        [ $tool != iptables-legacy ] || grep -qsx nat /proc/net/ip_tables_names || continue
         case $($tool -w -t nat -S KUBE-SERVICES 2>&1) in
           *'-A KUBE-SERVICES'*) return 0 ;;
           *'No chain'* | *'-N KUBE-SERVICES'*) lost=yes ;;

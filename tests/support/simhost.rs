@@ -299,7 +299,8 @@ impl SimHost {
     /// Removes a control plane's /etc/kubernetes: what etcd holds stays.
     pub fn lose_authority(&self) {
         let mut state = self.state();
-        state.facts.push_str("leftover=/var/lib/etcd/member\nca=\nca.key=\n");
+        state.facts = state.facts.lines().filter(|l| !l.starts_with("ca")).map(|l| format!("{l}\n")).collect();
+        state.facts.push_str("leftover=/var/lib/etcd/member\n");
         state.done.retain(|step| step != "ca" && step != "init");
     }
 

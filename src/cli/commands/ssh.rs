@@ -41,12 +41,17 @@ fn line_of(command: &[String]) -> Option<String> {
 }
 
 /// The line with the cluster's own kubeconfig behind those that root may have there, where it calls kubectl: without any,
-/// kubectl looks for a cluster on localhost.
+/// kubectl looks for a cluster on localhost. Not where it writes to a kubeconfig: the cluster's own is not the user's.
 fn with_kubeconfig(line: String) -> String {
-    if line.split_whitespace().next() != Some("kubectl") {
+    let words: Vec<_> = line.split_whitespace().take(3).collect();
+    let writes = words.get(1) == Some(&"config")
+        && !words.get(2).is_some_and(|verb| ["view", "current-context"].contains(verb) || verb.starts_with("get-"));
+    if words.first() != Some(&"kubectl") || writes {
         return line;
     }
-    format!("export KUBECONFIG=\"${{KUBECONFIG:-$HOME/.kube/config:/etc/kubernetes/admin.conf}}\"; {line}")
+    // By sh, since root's own shell may be fish or csh; that one still reads the line.
+    let sets = r#"KUBECONFIG="${KUBECONFIG:-$HOME/.kube/config:/etc/kubernetes/admin.conf}"; export KUBECONFIG; exec "${SHELL:-sh}" -c "$0""#;
+    format!("sh -c {} {}", shell::quote(sets), shell::quote(&line))
 }
 
 /// What makes ssh reach a host as `up` did: through the same `hops`, the nearest first, each with its own keys and known
@@ -171,9 +176,14 @@ mod tests {
     #[test]
     fn kubectl_on_the_control_plane_finds_the_cluster() {
         let words = |line: &str| line_of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
+        let bin = tempfile::tempdir().unwrap();
+        let kubectl = bin.path().join("kubectl");
+        std::fs::write(&kubectl, "#!/bin/sh\necho \"$KUBECONFIG $*\"\n").unwrap();
+        std::fs::set_permissions(&kubectl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let seen = |line: String, own: &str| {
-            let script = format!("{own}\nkubectl() {{ echo \"$KUBECONFIG $*\"; }}\n{}", with_kubeconfig(line));
-            let out = Command::new("sh").arg("-c").arg(script).env("HOME", "/root").output().unwrap();
+            let script = format!("{own}\nPATH={}:$PATH\n{}", bin.path().display(), with_kubeconfig(line));
+            let out =
+                Command::new("sh").arg("-c").arg(script).env("HOME", "/root").env("SHELL", "/bin/sh").output().unwrap();
             String::from_utf8(out.stdout).unwrap()
         };
         let both = "/root/.kube/config:/etc/kubernetes/admin.conf";
@@ -182,7 +192,16 @@ mod tests {
             seen("kubectl get pods; kubectl get nodes".to_owned(), "unset KUBECONFIG"),
             format!("{both} get pods\n{both} get nodes\n")
         );
-        assert_eq!(seen(words("kubectl get nodes"), "KUBECONFIG=/own"), "/own get nodes\n");
+        assert_eq!(seen(words("kubectl get nodes"), "export KUBECONFIG=/own"), "/own get nodes\n");
+        let line = "kubectl get pods -o 'jsonpath={.items[?(@.x==\"a b\")]}'";
+        assert_eq!(
+            seen(line.to_owned(), "unset KUBECONFIG"),
+            format!("{both} get pods -o jsonpath={{.items[?(@.x==\"a b\")]}}\n")
+        );
+        for line in ["kubectl config set-context --current --namespace=dev", "kubectl config"] {
+            assert_eq!(with_kubeconfig(line.to_owned()), line, "the cluster's own is not written to");
+        }
+        assert_eq!(seen(words("kubectl config view"), "unset KUBECONFIG"), format!("{both} config view\n"));
         assert_eq!(with_kubeconfig(words("kubeadm certs list")), "kubeadm certs list");
         assert_eq!(line_of(&[]), None);
     }

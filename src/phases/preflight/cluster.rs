@@ -7,7 +7,10 @@ use crate::{
 };
 
 /// What a cluster cannot do without, in `/etc/kubernetes/pki`, and the fact that tells of it.
-const AUTHORITY: &[(&str, &str)] = &[("ca.crt", "ca"), ("ca.key", "ca.key")];
+const AUTHORITY: &[(&str, &str)] = &[("ca.crt", CA), ("ca.key", "ca.key")];
+
+/// The fact that names each certificate authority that a node trusts.
+const CA: &str = "ca";
 
 /// Where etcd keeps all that is in a cluster.
 const DATA: &str = "/var/lib/etcd/member";
@@ -25,7 +28,8 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     if joined.is_empty() && !facts.all("leftover").iter().any(|path| path == DATA) {
         return None;
     }
-    let gone: Vec<_> = AUTHORITY.iter().filter(|(_, fact)| facts.get(fact).is_none()).map(|(file, _)| *file).collect();
+    let is_gone = |fact: &str| if fact == CA { facts.all(CA).is_empty() } else { facts.get(fact).is_none() };
+    let gone: Vec<_> = AUTHORITY.iter().filter(|(_, fact)| is_gone(fact)).map(|(file, _)| *file).collect();
     let what = if !gone.is_empty() {
         format!("the certificate authority of its cluster is gone: no {} in /etc/kubernetes/pki", gone.join(" and no "))
     } else if !joined.is_empty() && joined.iter().all(|worker| is_others(worker, facts)) {
@@ -42,7 +46,8 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     Some(Problem::new(Code::ClusterLost, what).on(control_plane).hint(anew).hint(copy))
 }
 
-/// Whether a worker knows another authority than the control plane's; one that cannot tell does not.
+/// Whether a worker trusts none of the control plane's authorities; one that cannot tell does.
 fn is_others(worker: &Facts, control_plane: &Facts) -> bool {
-    worker.get("ca").is_some_and(|ca| Some(ca) != control_plane.get("ca"))
+    let its = worker.all(CA);
+    !its.is_empty() && !its.iter().any(|ca| control_plane.all(CA).contains(ca))
 }

@@ -297,7 +297,7 @@ fn a_cluster_without_the_authority_it_was_made_with_is_refused() {
     for (cp, worker, words) in [
         (data.to_owned(), "", "no ca.crt and no ca.key in"),
         (format!("{data}\nca=MIIDold"), "", "no ca.key in"),
-        (format!("{data}\nca=\nca.key=yes"), "", "no ca.crt in"),
+        (format!("{data}\nca.key=yes"), "", "no ca.crt in"),
         (String::new(), "joined=yes\nca=MIIDold", "no ca.crt and no ca.key in"),
         (format!("{data}\nca=MIIDnew\nca.key=yes"), "joined=yes\nca=MIIDold", "not the one that the workers"),
     ] {
@@ -317,6 +317,8 @@ fn a_cluster_without_the_authority_it_was_made_with_is_refused() {
         (format!("{data}\n{whole}"), "ca=MIIDolder"),
         (format!("{data}\n{whole}"), "joined=yes"),
         (format!("{data}\n{whole}"), "joined=yes\nca=MIIDold"),
+        // Replaced: workers trust both for as long as that takes.
+        (format!("{data}\nca=MIIDnew\nca.key=yes"), "joined=yes\nca=MIIDold\nca=MIIDnew"),
     ] {
         assert_eq!(found("lab", &cp, worker).len(), 0, "{cp} {worker}");
     }
