@@ -354,8 +354,8 @@ mod tests {
         young.wait().unwrap();
     }
 
-    /// What the facts say of a node with these links, where `nft` says this.
-    fn node(runs: &str, nft: &str, links: &[&str]) -> Facts {
+    /// What the facts say of a node with these links, where `nft` says this, and pods were given that bridge.
+    fn node(runs: &str, nft: &str, links: &[&str], bridge: &str) -> Facts {
         use std::{fs, os::unix::fs::PermissionsExt, process::Command};
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
@@ -367,6 +367,8 @@ mod tests {
         for link in links {
             fs::create_dir_all(dir.path().join("net").join(link)).unwrap();
         }
+        fs::create_dir(dir.path().join("results")).unwrap();
+        fs::write(dir.path().join("results/cbr0-1-eth0"), format!("{{\"name\":\"{bridge}\"}}")).unwrap();
         let sham = dir.path().join("nft");
         fs::write(&sham, format!("#!/bin/sh\necho '{nft}'\n")).unwrap();
         fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
@@ -375,6 +377,8 @@ mod tests {
             .replace("/var/lib/kubecamp/lab", &format!("{root}/lab"))
             .replace("/var/lib/kubelet/pods", &format!("{root}/pods"))
             .replace("/sys/class/net", &format!("{root}/net"))
+            .replace("/var/lib/cni/results", &format!("{root}/results"))
+            .replace("/run/kubecamp/loose", &format!("{root}/loose"))
             .replace("runs=$(kube_proxy)", &format!("runs={runs}"));
         let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
         Facts::parse(&String::from_utf8_lossy(&out.stdout))
@@ -387,7 +391,7 @@ mod tests {
             ("71:5,", "Error: No such file or directory", true),
             ("", "Error: No such file or directory", false),
         ] {
-            assert_eq!(node(runs, nft, &[]).yes("rules.missing"), missing, "{runs} {nft}");
+            assert_eq!(node(runs, nft, &[], "cni0").yes("rules.missing"), missing, "{runs} {nft}");
         }
         for (links, missing) in [
             (&["veth1"][..], true),
@@ -396,8 +400,9 @@ mod tests {
             (&["veth1", "cni0"][..], false),
             (&["eth0"][..], false),
         ] {
-            assert_eq!(node("", "", links).yes("bridge.missing"), missing, "{links:?}");
+            assert_eq!(node("", "", links, "cni0").yes("bridge.missing"), missing, "{links:?}");
         }
+        assert!(!node("", "", &["veth1"], "lxc1").yes("bridge.missing"), "a CNI without that bridge");
     }
 
     #[tokio::test]
