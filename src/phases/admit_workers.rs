@@ -67,7 +67,7 @@ fn returns(view: &View<'_>, node: &NodeId) -> bool {
 /// It would say once more that its node is ready, after [`retire`] took that back.
 fn quiet() -> Step {
     let check = Check::Script("! systemctl -q is-active kubelet".to_owned());
-    Step::script(QUIET, "stop the kubelet of a node that joins anew", check, "systemctl stop kubelet")
+    Step::script(QUIET, "stop the kubelet of a node that joins anew", check, "systemctl stop kubelet.service")
 }
 
 /// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.

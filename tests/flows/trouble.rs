@@ -251,7 +251,10 @@ async fn a_worker_without_its_configuration_joins_anew() {
     camp.world.forget();
     camp.host("worker-2").empty_kubelet_conf();
     camp.up().await.good();
-    assert_eq!((steps_of(&camp.world, "cp"), steps_of(&camp.world, "worker-2")), (vec!["admit"], vec!["join"]));
+    assert_eq!(
+        (steps_of(&camp.world, "cp"), steps_of(&camp.world, "worker-2")),
+        (vec!["admit"], vec!["quiet", "join"])
+    );
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ const UP: &[Known] = &[
     ("coredns", "kubeadm init phase addon coredns", "svc/kube-dns -o name"),
     ("admit", "kubeconfig user", "(never)"),
     ("join", "kubeadm join", "kubelet-client-current.pem"),
+    ("quiet", "systemctl stop kubelet.service", "! systemctl -q is-active kubelet"),
     ("daemonset", "apply --server-side", "get ds kube-flannel-ds"),
     ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
     ("probes", "KC-OUT probes", "(never)"),
