@@ -72,6 +72,14 @@ label!(
     /// The name of a lab; also its folder and the prefix of its machines.
     LabName, "lab name", 30
 );
+
+impl LabName {
+    /// The flag that names the lab, to stand behind a command in what is to be typed; nothing for the default's.
+    pub fn flag(&self) -> String {
+        if self.as_str() == "lab" { String::new() } else { format!(" --name {self}") }
+    }
+}
+
 label!(
     /// The name of a node within its lab; also its Kubernetes node name.
     ///

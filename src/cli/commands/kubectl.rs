@@ -8,7 +8,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, detour::Detour, flag_of};
+use super::{Context, detour::Detour};
 use crate::{
     bundle::{Bundle, Cache},
     cli::{args::KubectlArgs, store::Where},
@@ -127,7 +127,7 @@ fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Pr
 /// The problem that the lab's kubectl is for the hosts' CPU, which is not this computer's.
 fn foreign(lab: &Lab, its: Arch, here: Arch) -> Problem {
     let name = lab.name();
-    let flag = flag_of(name);
+    let flag = name.flag();
     let what = format!("the kubectl of the lab's bundle is for {its}, and this computer is {here}");
     let node = &lab.control_plane().name;
     Problem::new(Code::BundleArch, what)

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Context, first_line, flag_of, up};
+use super::{Context, first_line, up};
 use crate::{
     cli::{
         args::MakeArgs,
@@ -131,7 +131,7 @@ fn machines_text(machines: &[Machine]) -> String {
 
 fn next(cx: &Context, machines: &[Machine]) {
     let name = &cx.global.name;
-    let flag = flag_of(name);
+    let flag = name.flag();
     let first = machines.first().map(|m| m.node.to_string()).unwrap_or_default();
     output::say(&format!(
         "The machines of the lab {name} run; there is no Kubernetes on them.\nNext:\n  kubecamp{flag} ssh {first}\n  kubecamp{flag} up      makes a cluster of them\n  kubecamp{flag} down    removes them"

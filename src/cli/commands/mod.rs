@@ -200,11 +200,6 @@ impl Context {
     }
 }
 
-/// The flag that names the lab, to stand behind `kubecamp` in what is to be typed; nothing for the default's.
-fn flag_of(lab: &LabName) -> String {
-    if lab.as_str() == "lab" { String::new() } else { format!(" --name {lab}") }
-}
-
 /// Refuses a node that the lab has not got.
 fn must_have(lab: &Lab, node: &NodeId) -> Result<(), Problem> {
     if lab.node(node).is_some() {

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Context, flag_of, sudo_password};
+use super::{Context, sudo_password};
 use crate::{
     bundle::Cache,
     cli::{
@@ -37,7 +37,7 @@ pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems>
 
 /// What there is after a reset, and what to do with it.
 fn clean_text(lab: &Lab, hosts: &str) -> String {
-    let (name, flag) = (lab.name(), flag_of(lab.name()));
+    let (name, flag) = (lab.name(), lab.name().flag());
     format!("{hosts}: as before the lab {name}, and proven to be.\nkubecamp{flag} up brings it up again.")
 }
 
@@ -97,7 +97,7 @@ fn with_forget(problem: Problem, lab: &Lab) -> Problem {
     let bare = Problem { hints: vec![], ..problem };
     hints.into_iter().fold(bare, Problem::hint).hint(format!(
         "If it is gone for good: kubecamp{} down --forget-unreachable forgets the lab all the same.",
-        flag_of(lab.name())
+        lab.name().flag()
     ))
 }
 
@@ -177,7 +177,7 @@ async fn carry_out(
         phases: std::iter::once(Crew::CONNECT).chain(phases.iter().map(|p| p.id())).collect(),
     });
     let targets = cx.stop.unless_stopped(cx.targets(lab, state, &args.connect)).await?;
-    let flag = flag_of(lab.name());
+    let flag = lab.name().flag();
     let mut left: Vec<Problem> = nodes
         .iter()
         .filter(|n| !targets.iter().any(|(t, _)| t == *n))

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Context, flag_of, sudo_password};
+use super::{Context, sudo_password};
 use crate::{
     cli::{
         args::StatusArgs,
@@ -93,7 +93,7 @@ impl NodeStatus {
             ("reset", _) => "the host was reset, and the lab was not".to_owned(),
             (state, _) => format!("the node is {state}"),
         };
-        let (flag, code) = (flag_of(lab.name()), Code::VerifyFailed);
+        let (flag, code) = (lab.name().flag(), Code::VerifyFailed);
         Some(Problem::new(code, what).on(&self.node).hint(format!(
             "kubecamp{flag} up mends what it can; where that does not help, kubecamp{flag} reset and up make the lab anew."
         )))

@@ -37,8 +37,7 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     } else {
         return None;
     };
-    let name = lab.name();
-    let flag = if name.as_str() == "lab" { String::new() } else { format!(" --name {name}") };
+    let flag = lab.name().flag();
     let anew = format!(
         "Nothing that runs there would trust a new one. Give the hosts back and begin anew: kubecamp reset{flag}, then kubecamp up{flag}."
     );

@@ -4,7 +4,7 @@ use super::{PREFLIGHT, Request, Site, agree_to_packages, run_here, this_arch};
 use crate::{
     cli::{
         args::UpArgs,
-        commands::{Context, detour::answers_directly, flag_of},
+        commands::{Context, detour::answers_directly},
         output,
     },
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
@@ -53,7 +53,7 @@ async fn finish(cx: &Context, request: &Request, jumps: bool) {
 /// What there is now, and what to do with it; `kubeconfig` is for the user's own kubectl, where that reaches the lab.
 fn ready_text(lab: &Lab, kubeconfig: Option<&Path>) -> String {
     let name = lab.name();
-    let flag = flag_of(name);
+    let flag = name.flag();
     let own = kubeconfig.map(|file| format!("\n  export KUBECONFIG={}", file.display())).unwrap_or_default();
     let only = if own.is_empty() { "\nPlain kubectl does not reach it from here: use kubecamp kubectl." } else { "" };
     format!(

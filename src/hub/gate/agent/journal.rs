@@ -228,14 +228,20 @@ mod tests {
         assert!(altered.all_hints().iter().any(|hint| hint.contains("enroll the server again")), "{altered}");
     }
 
-    #[test]
-    fn a_long_journal_is_summed_up() {
+    /// A folder whose journal is to be summed up, that journal, and what it tells.
+    fn long() -> (tempfile::TempDir, PathBuf, Ledger) {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path()).unwrap();
         journal.write(5, Entry::Taken { slot: Slot::new("a", "kct-a", 10, 20) }).unwrap();
         let (file, known) = (journal.file().to_owned(), journal.ledger().clone());
         let line = fs::read(&file).unwrap();
         fs::write(&file, line.repeat(LONG as usize / line.len() + 2)).unwrap();
+        (dir, file, known)
+    }
+
+    #[test]
+    fn a_long_journal_is_summed_up() {
+        let (dir, file, known) = long();
         assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
         assert!(fs::metadata(&file).unwrap().len() < 2000);
         assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
@@ -243,12 +249,7 @@ mod tests {
 
     #[test]
     fn a_long_journal_serves_also_where_the_disk_does_not_take_its_sum() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
-        journal.write(5, Entry::Taken { slot: Slot::new("a", "kct-a", 10, 20) }).unwrap();
-        let (file, known) = (journal.file().to_owned(), journal.ledger().clone());
-        let line = fs::read(&file).unwrap();
-        fs::write(&file, line.repeat(LONG as usize / line.len() + 2)).unwrap();
+        let (dir, file, known) = long();
         // What is written first is this file, and a folder of its name cannot be replaced.
         fs::create_dir(dir.path().join("journal.part")).unwrap();
         assert_eq!(Journal::open(dir.path()).unwrap().ledger().slots, known.slots);
