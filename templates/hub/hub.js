@@ -45,12 +45,20 @@ async function refresh() {
   count();
 }
 function later() { due = due || setTimeout(refresh, 300); }
-if (document.querySelector("[data-live]")) {
-  const events = new EventSource("/api/v1/events");
+// A browser has six connections to a hub without TLS, and an open stream keeps one: only pages that are seen have one.
+const states = ["waitlisted", "offered", "booked", "delayed", "arming", "active", "ending", "saving", "resetting", "done", "cancelled", "no-show", "quarantined", "moved"];
+let events = null;
+function listen() {
+  if (document.hidden && events) { events.close(); events = null; }
+  if (document.hidden || events) return;
+  events = new EventSource("/api/v1/events");
   events.onmessage = later;
-  const states = ["waitlisted", "offered", "booked", "delayed", "arming", "active", "ending", "saving", "resetting", "done", "cancelled", "no-show", "quarantined", "moved"];
   for (const kind of [...states.map((s) => "booking." + s), "server.changed"]) events.addEventListener(kind, later);
-  setInterval(later, 60000); // the line of this moment moves, and an event may have been missed
+}
+if (document.querySelector("[data-live]")) {
+  listen();
+  document.addEventListener("visibilitychange", () => { listen(); if (!document.hidden) later(); });
+  setInterval(() => { if (!document.hidden) later(); }, 60000); // the line of this moment moves, and an event may have been missed
 }
 
 // A drag over free time, or a click into it, fills the form.

@@ -45,12 +45,12 @@ export class Browser {
       this.child.stdio[3].write(JSON.stringify({ id, method: what, params, sessionId }) + "\0");
     });
   }
-  /// A page with cookies of its own.
-  async page(options = {}) {
-    const { browserContextId } = await this.send("Target.createBrowserContext");
+  /// A page with cookies of its own, or one more of another's.
+  async page({ beside, ...options } = {}) {
+    const { browserContextId } = beside ? { browserContextId: beside.context } : await this.send("Target.createBrowserContext");
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank", browserContextId });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
-    const page = new Page(this, sessionId);
+    const page = new Page(this, sessionId, browserContextId);
     this.pages.set(sessionId, page);
     await page.begin(options);
     return page;
@@ -62,7 +62,7 @@ export class Browser {
 }
 
 class Page {
-  constructor(browser, session) { Object.assign(this, { browser, session, loads: 0, errors: [], script: true }); }
+  constructor(browser, session, context) { Object.assign(this, { browser, session, context, loads: 0, errors: [], script: true }); }
   send(what, params) { return this.browser.send(what, params, this.session); }
   heard({ method, params }) {
     if (method === "Page.loadEventFired") this.loads++;
@@ -79,7 +79,8 @@ class Page {
   }
   /// What an expression is on the page; also where the page's own scripts are switched off.
   async eval(expression) {
-    const { result, exceptionDetails } = await this.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true })
+      .catch((error) => { throw new Error(`${error.message}: ${expression.slice(0, 200)}`); });
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
   }

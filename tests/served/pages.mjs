@@ -222,6 +222,13 @@ await part("a click into time of one course's raster alone chooses that course",
   const own = await api(eve, "/api/v1/bookings?person=eve&open=true");
   check("and it is booked", own.length === 1 && own[0].course === "quick" && own[0].window.ends - own[0].window.starts === 1200, own);
 });
+await part("more tabs than a browser has connections", async () => {
+  for (let n = 0; n < 8; n++) {
+    const tab = await browser.page({ beside: amy });
+    await tab.go(week);
+    check(`tab ${n} shows the week`, await tab.eval(`!!document.querySelector("#week .own")`), await tab.eval("document.visibilityState"));
+  }
+});
 await part("the waitlist: a wait, an offer, a yes, a gift", async () => {
   const bob = await signed(codes[8]);
   await amy.go(week);

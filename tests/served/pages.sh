@@ -40,4 +40,4 @@ link() { as ann hub user link "$1" 2>/dev/null | sed 's/.*#//'; }
 WEEK=$(date -u -d "@$week" +%F)
 export WEEK URL=$url PICTURES=$pictures AXE_FILE=$tools/node_modules/axe-core/axe.min.js CHROMIUM=${CHROMIUM:-$(command -v chromium)}
 export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem) $(link dan) $(link eve) $(link bob)" BOOKING=$amy
-node "$root/tests/served/pages.mjs"
+node "$root/tests/served/pages.mjs" || { echo "the hub's last lines:"; tail -n 60 "$home/log"; exit 1; }
