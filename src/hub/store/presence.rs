@@ -74,8 +74,9 @@ pub(super) async fn hold_for_upgrade(on: &mut PgConnection, known: i64, place: &
         let is_hub = holds(on, HUBS).await.map_err(problem)?;
         // It may be the one that has just changed them, while this one waited.
         if is_hub && begun.elapsed() >= LEAVING && edition_of_postgres(on).await? < known {
-            return Err(Problem::new(Code::HubRunning, format!("a hub of an older kubecamp works on {place}"))
-                .hint("Stop all hubs that work on it, then start one of this kubecamp: it makes a copy with pg_dump first."));
+            return Err(Problem::new(Code::HubRunning, format!("a hub of an older kubecamp works on {place}")).hint(
+                "Stop all hubs that work on it, then start one of this kubecamp: it makes a copy with pg_dump first.",
+            ));
         }
         if begun.elapsed() >= CHANGING {
             return Err(changed(&format!("the tables of {place}")));
