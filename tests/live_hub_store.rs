@@ -1,12 +1,22 @@
 //! The hub's desk, and the hub itself, on a real PostgreSQL.
 
-use std::time::Duration;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use kubecamp::{
     core::Code,
-    hub::{desk::Desk, store::Store},
+    hub::{
+        desk::Desk,
+        store::{Backups, Store},
+    },
 };
 use sqlx::PgPool;
+use tokio::process::Command;
 
 use crate::{
     hub::{closed, crash, edges, hammer, processes, scenarios, walks, world::NOW},
@@ -89,7 +99,11 @@ async fn live_hub_store_a_newer_database_is_refused() {
     sqlx::query(newer).execute(&pool).await.unwrap();
     let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'";
     let before: i64 = sqlx::query_scalar(tables).fetch_one(&pool).await.unwrap();
-    for opened in [Store::open(&url).await, Store::open_alone(&url).await, Store::open_existing(&url).await] {
+    for opened in [
+        Store::open(&url).await,
+        Store::open_alone(&url, Backups::Made).await,
+        Store::open_existing(&url, Backups::Made).await,
+    ] {
         let refused = opened.unwrap_err();
         assert!(refused.code == Code::HubNewer && refused.what.contains("edition 99"), "{refused}");
     }
@@ -122,7 +136,8 @@ const PRESENT: &str =
 async fn live_hub_store_nobody_upgrades_a_database_under_its_hubs() {
     let mut postgres = Postgres::start();
     let url = postgres.empty().await;
-    let (one, other) = (Store::open_alone(&url).await.unwrap(), Store::open_alone(&url).await.unwrap());
+    let (one, other) =
+        (Store::open_alone(&url, Backups::Made).await.unwrap(), Store::open_alone(&url, Backups::Made).await.unwrap());
     let pool = PgPool::connect(&url).await.unwrap();
     // Each by a connection of its own, which is made anew where it is lost.
     assert_eq!(count(&pool, PRESENT).await, 2);
@@ -145,7 +160,11 @@ async fn live_hub_store_nobody_upgrades_a_database_under_its_hubs() {
     tokio::time::timeout(Duration::from_secs(60), again).await.expect("the hubs hold it again");
 
     age(&pool).await;
-    for opened in [Store::open(&url).await, Store::open_alone(&url).await, Store::open_existing(&url).await] {
+    for opened in [
+        Store::open(&url).await,
+        Store::open_alone(&url, Backups::Made).await,
+        Store::open_existing(&url, Backups::Made).await,
+    ] {
         let refused = opened.unwrap_err();
         assert_eq!(refused.code, Code::HubRunning, "{refused}");
         assert!(refused.all_hints()[0].contains("pg_dump"), "{refused}");
@@ -165,7 +184,7 @@ async fn live_hub_store_nobody_upgrades_a_database_under_its_hubs() {
 async fn live_hub_store_a_hub_writes_to_no_tables_that_became_newer_while_it_was_cut_off() {
     let mut postgres = Postgres::start();
     let url = postgres.empty().await;
-    let hub = Store::open_alone(&url).await.unwrap();
+    let hub = Store::open_alone(&url, Backups::Made).await.unwrap();
     let pool = PgPool::connect(&url).await.unwrap();
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                  VALUES (99, 'newer', true, ''::bytea, 0)";
@@ -188,6 +207,7 @@ async fn live_hub_store_a_hub_writes_to_no_tables_that_became_newer_while_it_was
 async fn live_hub_store_hubs_that_start_at_the_same_time_wait_for_each_other() {
     let mut postgres = Postgres::start();
     for old in [false, true, true] {
+        let folder = tempfile::tempdir().unwrap();
         let url = postgres.empty().await;
         if old {
             Store::open(&url).await.unwrap().close().await;
@@ -196,13 +216,104 @@ async fn live_hub_store_hubs_that_start_at_the_same_time_wait_for_each_other() {
             pool.close().await;
         }
         let hubs = (0..4).map(|_| {
-            let url = url.clone();
-            tokio::spawn(async move { Store::open_alone(&url).await })
+            let (url, backups) = (url.clone(), folder.path().to_owned());
+            tokio::spawn(async move { Store::open_alone(&url, Backups::In(&backups)).await })
         });
         for hub in futures::future::join_all(hubs).await {
             hub.unwrap().unwrap().close().await;
         }
+        assert_eq!(copies(folder.path()).len(), usize::from(old), "one of them copies, the others wait for it");
     }
+}
+
+/// What is in a folder of copies.
+fn copies(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
+}
+
+/// A database that an older kubecamp left, with a course, and its address.
+async fn older(postgres: &mut Postgres) -> (PgPool, String) {
+    let url = postgres.empty().await;
+    Store::open(&url).await.unwrap().close().await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    age(&pool).await;
+    let course = "INSERT INTO courses (id, title, policy) VALUES ('k8s', 'before', '{}')";
+    sqlx::query(course).execute(&pool).await.unwrap();
+    (pool, url)
+}
+
+const BEFORE: &str = "SELECT count(*) FROM courses WHERE title = 'before'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_an_older_database_is_copied_first_and_one_can_go_back() {
+    let mut postgres = Postgres::start();
+    let (pool, url) = older(&mut postgres).await;
+    let folder = tempfile::tempdir().unwrap();
+    let backups = folder.path().join("backups");
+    let hub = Store::open_alone(&url, Backups::In(&backups)).await.unwrap();
+    let copy = hub.backup().expect("it says where the copy is").to_owned();
+    assert_eq!(copies(&backups), [copy.clone()], "nothing else is left");
+    let name = copy.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("hub1.before-2.") && name.ends_with("Z.dump"), "{name}");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&copy), mode(&backups)), (0o600, 0o700));
+    assert_eq!(count(&pool, EDITION).await, 3);
+    sqlx::query("UPDATE courses SET title = 'after'").execute(&pool).await.unwrap();
+    hub.close().await;
+    drop(hub);
+    let again = Store::open_alone(&url, Backups::In(&backups)).await.unwrap();
+    assert_eq!((again.backup(), copies(&backups).len()), (None, 1), "there is nothing to bring up to date");
+    again.close().await;
+    pool.close().await;
+
+    let former = postgres.restored(&copy).await;
+    let pool = PgPool::connect(&former).await.unwrap();
+    assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (2, 1), "as it was");
+    let command = Store::open_existing(&former, Backups::In(&backups)).await.unwrap();
+    assert!(command.backup().is_some_and(|copy| copy.is_file()), "who is no hub makes one too");
+    command.close().await;
+    assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (3, 1), "a hub goes on from there");
+    pool.close().await;
+}
+
+/// How a command of the hub ends that finds the programs of one folder only.
+async fn ended(home: &Path, programs: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+    command.args(words).env("PATH", programs).env("KUBECAMP_HOME", home).stdin(Stdio::null()).kill_on_drop(true);
+    tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it ends").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_what_cannot_be_copied_is_not_changed() {
+    let mut postgres = Postgres::start();
+    let (pool, url) = older(&mut postgres).await;
+    // Anybody is let in, so any password will do.
+    let url = url.replace("postgres@", "postgres:verysecret@");
+    let home = tempfile::tempdir().unwrap();
+    let (none, stale) = (home.path().join("none"), home.path().join("stale"));
+    fs::create_dir(&none).unwrap();
+    fs::create_dir(&stale).unwrap();
+    let program = stale.join("pg_dump");
+    fs::write(&program, "#!/bin/sh\necho 'aborting because of server version mismatch' >&2\nexit 1\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let (socket, backups) = (format!("unix:{}", home.path().join("sock").display()), home.path().join("copies"));
+    let serve = ["hub", "serve", "--database", &url, "--listen", &socket, "--backups", backups.to_str().unwrap()];
+    let link = ["hub", "admin-link", "ann", "--database", &url];
+    for (programs, why) in [(&none, "pg_dump is not installed"), (&stale, "server version mismatch")] {
+        for words in [&serve[..], &link[..]] {
+            let refused = ended(home.path(), programs, words).await;
+            let told = String::from_utf8_lossy(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(3), "{told}");
+            assert!(told.contains("KC-HUB-BACKUP") && told.contains(why) && told.contains("--backed-up"), "{told}");
+            assert!(!told.contains("verysecret"), "{told}");
+            assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (2, 1), "it is left as it was");
+        }
+    }
+    assert_eq!(copies(&backups), [] as [PathBuf; 0], "half a copy is none");
+    let made = ended(home.path(), &none, &[&link[..], &["--backed-up"]].concat()).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(count(&pool, EDITION).await, 3);
+    pool.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ pub use super::args_book::{
 };
 pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 pub use super::args_hub_api::{
-    AdminLinkArgs, AuditArgs, CourseCommand, GroupCommand, PersonChange, ServeArgs, ServerChange, ServerCommand,
-    TokenCommand, UserCommand,
+    AdminLinkArgs, AuditArgs, CopyArgs, CourseCommand, GroupCommand, PersonChange, ServeArgs, ServerChange,
+    ServerCommand, TokenCommand, UserCommand,
 };
 use super::output::Format;
 use crate::{

@@ -35,12 +35,26 @@ pub struct ServeArgs {
     /// The folder of the gate's two private keys, made when missing; `keys` beside the data by default.
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub copies: CopyArgs,
     /// Requests per second for each client, with bursts of eight times as many; 0 is without limit.
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     pub rate: u32,
     /// How the log is written: lines or JSON.
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
     pub log: String,
+}
+
+/// What is copied before tables of an older edition are changed.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CopyArgs {
+    /// The folder for copies of a PostgreSQL, made by pg_dump before its tables are changed; `backups` beside the data by
+    /// default.
+    #[arg(long, value_name = "DIR")]
+    pub backups: Option<PathBuf>,
+    /// Change the tables of a PostgreSQL without making a copy: you have one.
+    #[arg(long, conflicts_with = "backups")]
+    pub backed_up: bool,
 }
 
 /// The first admin, or one who lost the key.
@@ -52,6 +66,8 @@ pub struct AdminLinkArgs {
     /// The hub's database, as for serve.
     #[arg(long, value_name = "URL", env = "KUBECAMP_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
+    #[command(flatten)]
+    pub copies: CopyArgs,
     /// The address that people type, for the link.
     #[arg(long, value_name = "URL", value_parser = parse_site)]
     pub public_url: Option<String>,

@@ -137,6 +137,15 @@ impl Postgres {
         self.url(&name)
     }
 
+    /// The address of a database of its own that was made from a copy, as somebody does it who goes back.
+    pub async fn restored(&mut self, copy: &Path) -> String {
+        let url = self.empty().await;
+        let mut restore = Command::new(self.bin.join("pg_restore"));
+        restore.args(["--exit-on-error", "--username", "postgres", "--host"]).arg(self.folder.path());
+        run(restore.args(["--dbname", &format!("hub{}", self.databases)]).arg(copy));
+        url
+    }
+
     /// A desk on a database of its own, and its address.
     pub async fn fresh(&mut self) -> (Desk, String) {
         let url = self.empty().await;

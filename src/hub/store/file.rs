@@ -127,7 +127,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::hub::store::Store;
+    use crate::hub::store::{Backups, Store};
 
     #[tokio::test]
     async fn nobody_else_reads_the_database_or_a_copy_of_it() {
@@ -178,12 +178,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("typo.db");
         let url = format!("sqlite://{}", path.display());
-        assert_eq!(Store::open_existing(&url).await.unwrap_err().code, Code::HubInvalid);
+        assert_eq!(Store::open_existing(&url, Backups::Made).await.unwrap_err().code, Code::HubInvalid);
         assert!(!path.exists());
         fs::write(&path, "").unwrap();
-        assert_eq!(Store::open_existing(&url).await.unwrap_err().code, Code::HubInvalid, "an empty file is no hub's");
+        assert_eq!(
+            Store::open_existing(&url, Backups::Made).await.unwrap_err().code,
+            Code::HubInvalid,
+            "an empty file is no hub's"
+        );
         Store::open(&url).await.unwrap().close().await;
-        Store::open_existing(&url).await.unwrap().close().await;
+        Store::open_existing(&url, Backups::Made).await.unwrap().close().await;
     }
 
     #[tokio::test]
@@ -191,10 +195,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("hub.db"), folder.path().join("link.db"));
         let url = |path: &Path| format!("sqlite://{}", path.display());
-        let first = Store::open_alone(&url(&path)).await.unwrap();
+        let first = Store::open_alone(&url(&path), Backups::Made).await.unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         for name in [&path, &link] {
-            let second = Store::open_alone(&url(name)).await.unwrap_err();
+            let second = Store::open_alone(&url(name), Backups::Made).await.unwrap_err();
             assert_eq!(second.code, Code::HubRunning);
             let want = format!("{} (process {})", name.display(), std::process::id());
             assert!(second.what.ends_with(&want), "{second}");
@@ -202,13 +206,17 @@ mod tests {
         let lock = fs::metadata(folder.path().join("hub.db.lock")).unwrap();
         assert_eq!(lock.permissions().mode() & 0o777, 0o600);
         // Whoever is no hub works beside one.
-        Store::open_existing(&url(&path)).await.unwrap().close().await;
+        Store::open_existing(&url(&path), Backups::Made).await.unwrap().close().await;
         let clone = first.clone();
         drop(first);
-        assert_eq!(Store::open_alone(&url(&path)).await.unwrap_err().code, Code::HubRunning, "it is still in use");
+        assert_eq!(
+            Store::open_alone(&url(&path), Backups::Made).await.unwrap_err().code,
+            Code::HubRunning,
+            "it is still in use"
+        );
         clone.close().await;
         drop(clone);
-        Store::open_alone(&url(&path)).await.unwrap().close().await;
+        Store::open_alone(&url(&path), Backups::Made).await.unwrap().close().await;
     }
 
     #[tokio::test]
@@ -219,7 +227,10 @@ mod tests {
         let text = "127.0.0.1 localhost\n".repeat(100);
         fs::write(&path, &text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Store::open_existing(&url).await.is_err() && Store::open_alone(&url).await.is_err());
+        assert!(
+            Store::open_existing(&url, Backups::Made).await.is_err()
+                && Store::open_alone(&url, Backups::Made).await.is_err()
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_to_string(&path).unwrap(), text);

@@ -5,12 +5,14 @@
 mod access;
 mod backup;
 mod bookings;
+mod dump;
 mod editions;
 mod error;
 mod file;
 mod labs;
 mod open;
 mod people;
+mod postgres;
 mod presence;
 mod pulse;
 mod record;
@@ -21,6 +23,7 @@ mod value;
 
 pub use access::{TokenKind, TokenRow};
 pub use bookings::Listing;
+pub use dump::Backups;
 pub use open::Store;
 pub use record::{AuditRow, Delivery, EventRow, Hook};
 pub use servers::unknown_server;

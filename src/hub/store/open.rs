@@ -1,6 +1,5 @@
 use std::{
-    io::ErrorKind,
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
@@ -8,15 +7,17 @@ use std::{
 
 use rusqlite::Connection;
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
     backup::backup,
+    dump::{Backups, dump},
     editions::{edition, edition_of_postgres, for_postgres, for_sqlite, newest, upgrade, upgrade_postgres},
     error::{absent, is_passing, problem},
     file,
+    postgres::{address, reach},
     presence::{Presence, hold_for_upgrade},
     pulse::Pulse,
     sqlite::{Shelf, connect},
@@ -37,6 +38,8 @@ pub struct Store {
     _alone: Option<Arc<Lock>>,
     /// What keeps others from changing a PostgreSQL's tables under a hub, as long as there is a clone.
     _present: Option<Arc<Presence>>,
+    /// The copy that was made before its tables were changed.
+    backup: Option<PathBuf>,
 }
 
 /// Who opens a database.
@@ -62,8 +65,6 @@ enum Pools {
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRIES: u32 = 30;
-/// A PostgreSQL that does not answer at the start is told after this.
-const REACH: Duration = Duration::from_secs(5);
 pub(super) const AGAIN: Duration = Duration::from_millis(250);
 
 /// Connections that read a SQLite file: more than the cores of most computers, since a look waits for nothing.
@@ -73,28 +74,34 @@ impl Store {
     /// Opens `sqlite://PATH` or `postgres://...`, makes what is missing, and brings its tables up to date.
     ///
     /// A database of a newer kubecamp is refused. Before an upgrade SQLite is copied to `PATH.before-N`, where N is
-    /// the edition that it had; a PostgreSQL is backed up by whoever runs it.
+    /// the edition that it had; of a PostgreSQL the caller has a copy.
     pub async fn open(url: &str) -> Result<Self, Problem> {
-        Self::open_as(url, Who::Maker).await
+        Self::open_as(url, Who::Maker, Backups::Made).await
     }
 
     /// As [`Store::open`], by a hub: a SQLite file is refused while another hub works on it, before anything of it is
-    /// changed. Several hubs may share a PostgreSQL; nobody changes its tables until the last of them has ended.
-    pub async fn open_alone(url: &str) -> Result<Self, Problem> {
-        Self::open_as(url, Who::Hub).await
+    /// changed. Several hubs may share a PostgreSQL; nobody changes its tables until the last of them has ended, nor
+    /// before they were copied.
+    pub async fn open_alone(url: &str, backups: Backups<'_>) -> Result<Self, Problem> {
+        Self::open_as(url, Who::Hub, backups).await
     }
 
     /// As [`Store::open`], but refused where no hub has made its tables yet: a name that was mistyped makes nothing.
-    pub async fn open_existing(url: &str) -> Result<Self, Problem> {
-        Self::open_as(url, Who::Guest).await
+    pub async fn open_existing(url: &str, backups: Backups<'_>) -> Result<Self, Problem> {
+        Self::open_as(url, Who::Guest, backups).await
     }
 
-    async fn open_as(url: &str, who: Who) -> Result<Self, Problem> {
+    /// The copy that was made of it when it was opened, where its tables were of an older edition.
+    pub fn backup(&self) -> Option<&Path> {
+        self.backup.as_deref()
+    }
+
+    async fn open_as(url: &str, who: Who, backups: Backups<'_>) -> Result<Self, Problem> {
         if let Some(path) = url.strip_prefix("sqlite://") {
             return Self::open_sqlite(&file::place(path)?, who).await;
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Self::open_postgres(url, who).await;
+            return Self::open_postgres(url, who, backups).await;
         }
         let scheme = url.split("://").next().unwrap_or_default().to_owned();
         Err(Problem::new(Code::HubInvalid, format!("`{scheme}` is no database that the hub knows"))
@@ -116,18 +123,21 @@ impl Store {
         // Nobody changes tables under a hub that works with them.
         let old = who != Who::Hub && 0 < had && had < newest(&editions);
         let quiet = if old { file::hold_for_upgrade(path)? } else { None };
+        let mut copy = None;
         upgrade(&mut first, &editions, || {
             // By a connection of its own: the first one is in its transaction, of which others see nothing yet.
             let reader = connect(path, PATIENCE).map_err(problem)?;
-            backup(&reader, path, newest(&editions)).map(drop)
+            copy = backup(&reader, path, newest(&editions))?;
+            Ok(())
         })?;
         drop(quiet);
         let writer = Shelf::new(path, vec![first], 1, PATIENCE);
         let readers = Shelf::new(path, vec![], READERS, PATIENCE);
-        Ok(Self { pools: Pools::Sqlite { writer, readers }, pulse: Pulse::default(), _alone: alone, _present: None })
+        let pools = Pools::Sqlite { writer, readers };
+        Ok(Self { pools, pulse: Pulse::default(), _alone: alone, _present: None, backup: copy })
     }
 
-    async fn open_postgres(url: &str, who: Who) -> Result<Self, Problem> {
+    async fn open_postgres(url: &str, who: Who, backups: Backups<'_>) -> Result<Self, Problem> {
         let unread = |e| Problem::new(Code::HubInvalid, "the address of the database cannot be read").because(e);
         let options = PgConnectOptions::from_str(url).map_err(unread)?;
         let mut first = reach(&options).await?;
@@ -136,14 +146,20 @@ impl Store {
         }
         let known = newest(&for_postgres());
         // As long as this connection is open.
-        hold_for_upgrade(&mut first, known, &address(&options)).await?;
+        let older = hold_for_upgrade(&mut first, known, &address(&options)).await?;
+        let copy = match (older, backups) {
+            (Some(had), Backups::In(folder)) => Some(dump(&mut first, &options, had, folder).await?),
+            _ => None,
+        };
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
         let pool = pool.connect_with(options.clone()).await.map_err(problem)?;
-        upgrade_postgres(&pool).await?;
+        let before = copy.iter().map(|copy| format!("the copy from before is {}", copy.display()));
+        upgrade_postgres(&pool).await.map_err(|failed| failed.detail(before))?;
         first.close().await.map_err(problem)?;
         let present =
             if who == Who::Hub { Some(Arc::new(Presence::take(options, known, pool.clone()).await?)) } else { None };
-        Ok(Self { pools: Pools::Postgres(pool), pulse: Pulse::default(), _alone: None, _present: present })
+        let pools = Pools::Postgres(pool);
+        Ok(Self { pools, pulse: Pulse::default(), _alone: None, _present: present, backup: copy })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
@@ -244,45 +260,10 @@ async fn hold(path: &Path) -> Result<Lock, Problem> {
     }
 }
 
-/// The first connection to PostgreSQL, or why there is none: the pool would be silent for long, and then tell the time
-/// only. A server that is about to start is waited for.
-async fn reach(options: &PgConnectOptions) -> Result<PgConnection, Problem> {
-    let fail = || Problem::new(Code::HubDatabase, format!("the hub cannot connect to {}", address(options)));
-    let began = Instant::now();
-    loop {
-        let left = REACH.saturating_sub(began.elapsed());
-        let error = match tokio::time::timeout(left, PgConnection::connect_with(options)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => error,
-            Err(_) => return Err(fail().detail([format!("it did not answer within {} s", REACH.as_secs())])),
-        };
-        if !is_starting(&error) || began.elapsed() + AGAIN > REACH {
-            return Err(fail().because(error));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-/// Whether a server may be there in a moment: nobody listens yet, or it says that it starts.
-fn is_starting(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(e) => e.kind() == ErrorKind::ConnectionRefused,
-        sqlx::Error::Database(db) => db.code().is_some_and(|code| code == "57P03"),
-        _ => false,
-    }
-}
-
-/// Where a PostgreSQL is, without user and password.
-fn address(options: &PgConnectOptions) -> String {
-    match options.get_socket() {
-        Some(folder) => format!("PostgreSQL at {}", folder.display()),
-        None => format!("PostgreSQL at {}:{}", options.get_host(), options.get_port()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::store::postgres::REACH;
 
     /// Does something with the one connection that writes.
     async fn on_writer<T>(store: &Store, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> T {
@@ -360,7 +341,7 @@ mod tests {
         Store::open(&url).await.unwrap().close().await;
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let store = Store::open_existing(&url).await.unwrap();
+        let store = Store::open_existing(&url, Backups::Made).await.unwrap();
         assert!(store.read(Epoch(0)).await.unwrap().servers().await.unwrap().is_empty());
         store.close().await;
     }
@@ -443,7 +424,7 @@ mod tests {
         let mut old = Connection::open(&path).unwrap();
         upgrade(&mut old, &for_sqlite()[..1], || Ok(())).unwrap();
         let hub = file::hold(&path).unwrap();
-        for refused in [Store::open_existing(&url).await, Store::open(&url).await] {
+        for refused in [Store::open_existing(&url, Backups::Made).await, Store::open(&url).await] {
             let problem = refused.unwrap_err();
             assert_eq!(problem.code, Code::HubRunning);
             assert!(problem.all_hints()[0].contains("Start the hub anew"), "{problem}");
@@ -451,11 +432,13 @@ mod tests {
         assert_eq!(edition(&old).unwrap(), 1);
         assert!(!folder.path().join("hub.db.before-1").exists());
         drop(hub);
-        Store::open_existing(&url).await.unwrap().close().await;
+        let brought = Store::open_existing(&url, Backups::Made).await.unwrap();
+        assert_eq!(brought.backup(), Some(&*folder.path().join("hub.db.before-1")));
+        brought.close().await;
         assert_eq!(edition(&old).unwrap(), for_sqlite().last().unwrap().version);
         // Of the same edition there is nothing to change.
         let _hub = file::hold(&path).unwrap();
-        Store::open_existing(&url).await.unwrap().close().await;
+        Store::open_existing(&url, Backups::Made).await.unwrap().close().await;
     }
 
     #[tokio::test]
@@ -463,14 +446,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let url = format!("sqlite://{}", path.display());
-        Store::open_alone(&url).await.unwrap().close().await;
+        Store::open_alone(&url, Backups::Made).await.unwrap().close().await;
         let command = file::hold_for_upgrade(&path).unwrap();
         assert!(command.is_some(), "a hub has held it before");
-        let mut hub = Box::pin(Store::open_alone(&url));
+        let mut hub = Box::pin(Store::open_alone(&url, Backups::Made));
         assert!(tokio::time::timeout(2 * AGAIN, &mut hub).await.is_err(), "it is no hub that has it");
         drop(command);
         let hub = hub.await.unwrap();
-        assert_eq!(Store::open_alone(&url).await.unwrap_err().code, Code::HubRunning, "a hub is not waited for");
+        assert_eq!(
+            Store::open_alone(&url, Backups::Made).await.unwrap_err().code,
+            Code::HubRunning,
+            "a hub is not waited for"
+        );
         hub.close().await;
     }
 

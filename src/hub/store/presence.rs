@@ -21,8 +21,8 @@ const HUBS: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advi
 
 /// A hub that has just ended may seem to be there for a moment more.
 const LEAVING: Duration = Duration::from_secs(1);
-/// How long somebody may change the tables before it is told that they do.
-const CHANGING: Duration = Duration::from_secs(300);
+/// How long somebody may change the tables, with a copy of them before, until it is told that they do.
+const CHANGING: Duration = Duration::from_secs(900);
 /// How often a hub looks whether its connection still holds the lock.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -55,20 +55,28 @@ impl Presence {
     }
 }
 
-/// Has the lock to itself for as long as the connection is open, where the tables are older than `known`; refused where a
-/// hub works on them, which does not know the new ones. Who changes them already is waited for.
-pub(super) async fn hold_for_upgrade(on: &mut PgConnection, known: i64, place: &str) -> Result<(), Problem> {
+/// Has the lock to itself for as long as the connection is open, where the tables are older than `known`, and says of which
+/// edition they are; refused where a hub works on them, which does not know the new ones. Who changes them already is
+/// waited for.
+pub(super) async fn hold_for_upgrade(on: &mut PgConnection, known: i64, place: &str) -> Result<Option<i64>, Problem> {
     let begun = Instant::now();
     loop {
         let had = edition_of_postgres(on).await?;
         // Under a database without tables nobody works.
-        if had == 0 || had >= known || holds(on, ALONE).await.map_err(problem)? {
-            return Ok(());
+        if had == 0 || had >= known {
+            return Ok(None);
+        }
+        if holds(on, ALONE).await.map_err(problem)? {
+            // Whoever had it before may just have changed them.
+            let had = edition_of_postgres(on).await?;
+            return Ok(Some(had).filter(|had| *had < known));
         }
         let is_hub = holds(on, HUBS).await.map_err(problem)?;
-        if is_hub && begun.elapsed() >= LEAVING {
-            return Err(Problem::new(Code::HubRunning, format!("a hub of an older kubecamp works on {place}"))
-                .hint("Stop all hubs that work on it, make a copy with pg_dump, and start one with this kubecamp."));
+        // It may be the one that has just changed them, while this one waited.
+        if is_hub && begun.elapsed() >= LEAVING && edition_of_postgres(on).await? < known {
+            return Err(Problem::new(Code::HubRunning, format!("a hub of an older kubecamp works on {place}")).hint(
+                "Stop all hubs that work on it, then start one of this kubecamp: it makes a copy with pg_dump first.",
+            ));
         }
         if begun.elapsed() >= CHANGING {
             return Err(changed(&format!("the tables of {place}")));

@@ -1,4 +1,8 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -6,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::super::Context;
 use crate::{
     cli::{
-        args::{AdminLinkArgs, ServeArgs},
+        args::{AdminLinkArgs, CopyArgs, ServeArgs},
         output,
         settings::Places,
     },
@@ -17,7 +21,7 @@ use crate::{
         domain::Role,
         http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, raise_open_files, serve as serve_http},
         private,
-        store::Store,
+        store::{Backups, Store},
     },
 };
 
@@ -37,7 +41,12 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
         let fail = |e| Problem::new(Code::LocalFile, format!("cannot make {}", folder.display())).because(e);
         private::make_folder(&folder).and_then(|()| private::tighten(&folder)).map_err(fail)?;
     }
-    let desk = Desk::new(Store::open_alone(&database).await?);
+    let backups = args.copies.folder(&folder);
+    // Ctrl-C ends a copy of the database too, which may take minutes; of its tables nothing is changed by halves.
+    let opening = Store::open_alone(&database, copied_to(backups.as_deref()));
+    let store = cx.stop.unless_stopped(async { opening.await.map_err(Problems::from) }).await?;
+    tell_of_copy(&store);
+    let desk = Desk::new(store);
     let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
     site.keys = Some(GateKeys::in_folder(&args.keys.clone().unwrap_or_else(|| folder.join("keys")))?);
     let state = AppState { desk: desk.clone(), clock: Clock::system(), site: Arc::new(site) };
@@ -165,8 +174,11 @@ async fn end(task: tokio::task::JoinHandle<()>) {
 
 /// `kubecamp hub admin-link`: the first admin, or one who lost the key. It needs the database, so no token.
 pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), Problems> {
-    let (database, _) = database(&cx.places, args.database.as_deref());
-    let desk = Desk::new(Store::open_existing(&database).await?);
+    let (database, folder) = database(&cx.places, args.database.as_deref());
+    let backups = args.copies.folder(&folder);
+    let store = Store::open_existing(&database, copied_to(backups.as_deref())).await?;
+    tell_of_copy(&store);
+    let desk = Desk::new(store);
     let now = Clock::system().now();
     let people = desk.people(&Caller::Console, now).await?;
     match people.iter().find(|p| p.id == args.login) {
@@ -204,6 +216,24 @@ fn database(places: &Places, named: Option<&str>) -> (String, PathBuf) {
     (url.to_owned(), folder)
 }
 
+impl CopyArgs {
+    /// Where copies go, with what belongs to the hub in `own`; none where there is one already.
+    fn folder(&self, own: &Path) -> Option<PathBuf> {
+        (!self.backed_up).then(|| self.backups.clone().unwrap_or_else(|| own.join("backups")))
+    }
+}
+
+fn copied_to(folder: Option<&Path>) -> Backups<'_> {
+    folder.map_or(Backups::Made, Backups::In)
+}
+
+/// Says where the database is as it was before its tables were changed.
+fn tell_of_copy(store: &Store) {
+    if let Some(copy) = store.backup() {
+        output::say(&format!("The database's tables were brought up to date. As it was before: {}", copy.display()));
+    }
+}
+
 /// One line or JSON object per request on standard error; `KUBECAMP_LOG` narrows it.
 fn log(format: &str) {
     let filter = EnvFilter::try_from_env("KUBECAMP_LOG").unwrap_or_else(|_| EnvFilter::new("warn,kubecamp=info"));
@@ -216,6 +246,8 @@ fn log(format: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::Parser;
 
     use super::{admin_link_command, is_private};
@@ -250,6 +282,15 @@ mod tests {
             let args: Vec<&str> = ["--listen", "0.0.0.0:80"].into_iter().chain(more.split_whitespace()).collect();
             assert_eq!(code(&args), want, "{more}");
         }
+    }
+
+    #[test]
+    fn copies_go_beside_the_data_unless_told_otherwise() {
+        let folder = |more: &[&str]| args_of(more).copies.folder(Path::new("/own"));
+        assert_eq!(folder(&[]), Some("/own/backups".into()));
+        assert_eq!(folder(&["--backups", "/far"]), Some("/far".into()));
+        assert_eq!(folder(&["--backed-up"]), None);
+        assert!(Args::try_parse_from(["kubecamp", "hub", "serve", "--backed-up", "--backups", "/far"]).is_err());
     }
 
     #[test]
