@@ -139,6 +139,12 @@ async fn live_gate_enrolment_comes_and_goes() {
     );
     assert!(camp.sh("cat /root/.ssh/authorized_keys").await.contains(camp.with().admin_key.trim()));
     camp.sh("p=$(cat /run/kubecamp-agent.pid) && kill -0 $p").await;
+    // A newer program is the one that runs, with the token of before.
+    let agent = "cat /run/kubecamp-agent.pid";
+    let older = camp.sh(agent).await;
+    fs::write(camp.files.path().join("program"), "#!/bin/sh\n# newer\nwhile :; do sleep 1; done\n").unwrap();
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_ne!(camp.sh(agent).await, older);
     // Closed accounts stay, and are closed.
     camp.flow(&Camp::leave(false)).await.unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(camp.sh(&format!("getent shadow {STUDENT} | cut -d: -f8")).await, "1");

@@ -29,12 +29,12 @@ impl Phase for GateAgent {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         if self.start {
-            let check = gate_host::script(
-                "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$(cat /etc/kubecamp-gate/* 2>/dev/null | sha256sum)\" ]",
-            )?;
-            let change = gate_host::script(
-                "start_agent && cat /etc/kubecamp-gate/* 2>/dev/null | sha256sum > /run/kubecamp-agent.config",
-            )?;
+            // The program too: a newer one is to run, though the server knows the token and all else already.
+            let sum = format!("cat {FOLDER}/* {PROGRAM} 2>/dev/null | sha256sum");
+            let check = gate_host::script(&format!(
+                "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$({sum})\" ]"
+            ))?;
+            let change = gate_host::script(&format!("start_agent && {sum} > /run/kubecamp-agent.config"))?;
             return Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)]);
         }
         let openssh = super::gate_door::openssh(view).await?;
