@@ -103,6 +103,9 @@ impl Camp {
 #[tokio::test]
 async fn live_gate_enrolment_comes_and_goes() {
     let camp = Camp::start().await;
+    // A rule of the server's own about the same account.
+    let own = format!("Match User {STUDENT}\\n    AuthorizedKeysFile .ssh/authorized_keys\\n");
+    camp.sh(&format!("mkdir -p /etc/ssh/sshd_config.d && printf '{own}' > /etc/ssh/sshd_config.d/10-own.conf")).await;
     let before = camp.sh(SNAPSHOT).await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     let (again, heard) = camp.flow(&flows::enroll(camp.with())).await.unwrap();
@@ -136,6 +139,12 @@ async fn live_gate_enrolment_comes_and_goes() {
     );
     assert!(camp.sh("cat /root/.ssh/authorized_keys").await.contains(camp.with().admin_key.trim()));
     camp.sh("p=$(cat /run/kubecamp-agent.pid) && kill -0 $p").await;
+    // A newer program is the one that runs, with the token of before.
+    let agent = "cat /run/kubecamp-agent.pid";
+    let older = camp.sh(agent).await;
+    fs::write(camp.files.path().join("program"), "#!/bin/sh\n# newer\nwhile :; do sleep 1; done\n").unwrap();
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_ne!(camp.sh(agent).await, older);
     // Closed accounts stay, and are closed.
     camp.flow(&Camp::leave(false)).await.unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(camp.sh(&format!("getent shadow {STUDENT} | cut -d: -f8")).await, "1");
@@ -158,6 +167,6 @@ async fn live_gate_enrolment_that_sshd_refuses_is_taken_back() {
     let problems = camp.flow(&flows::enroll(wrong)).await.err().unwrap();
     assert_eq!(problems.iter().next().unwrap().code, Code::StepFailed);
     assert!(problems.to_string().contains("sshd refuses the gate"), "{problems}");
-    camp.sh("[ ! -e /etc/ssh/sshd_config.d/50-kubecamp.conf ] && /usr/sbin/sshd -t").await;
+    camp.sh("[ ! -e /etc/ssh/sshd_config.d/00-kubecamp.conf ] && /usr/sbin/sshd -t").await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
 }

@@ -29,12 +29,12 @@ impl Phase for GateAgent {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         if self.start {
-            let check = gate_host::script(
-                "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$(cat /etc/kubecamp-gate/* 2>/dev/null | sha256sum)\" ]",
-            )?;
-            let change = gate_host::script(
-                "start_agent && cat /etc/kubecamp-gate/* 2>/dev/null | sha256sum > /run/kubecamp-agent.config",
-            )?;
+            // The program too: a newer one is to run, though the server knows the token and all else already.
+            let sum = format!("cat {FOLDER}/* {PROGRAM} 2>/dev/null | sha256sum");
+            let check = gate_host::script(&format!(
+                "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$({sum})\" ]"
+            ))?;
+            let change = gate_host::script(&format!("start_agent && {sum} > /run/kubecamp-agent.config"))?;
             return Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)]);
         }
         let openssh = super::gate_door::openssh(view).await?;
@@ -49,12 +49,7 @@ impl Phase for GateAgent {
             format_args!("kc_record file absent {FOLDER}/token; kc_keep {PROGRAM}\n"),
             script::put("/etc/systemd/system/kubecamp-agent.service", 0o644, &unit),
         );
-        let check = format!(
-            "{} && {} && {{ [ ! -d /run/systemd/system ] || {}; }} && grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest",
-            script::has(&format!("{FOLDER}/agent.yaml"), &config),
-            script::has(&format!("{FOLDER}/user_ca.pub"), &format!("{}\n", self.with.user_ca.trim())),
-            script::has("/etc/systemd/system/kubecamp-agent.service", &unit),
-        );
+        let check = self.with.are_there(&config, &unit);
         let unreadable =
             |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.with.program.display())).because(e);
         let program = Blob::from_file(&self.with.program).map_err(unreadable)?;
@@ -83,5 +78,53 @@ impl Phase for GateAgent {
             ),
             Step::new("program", "upload the agent", Check::Script(there), put).limit(300),
         ])
+    }
+}
+
+impl Enrolment {
+    /// A check that the server has the files of this enrolment, as they are now: an authority's certificate may be another
+    /// one under the same name.
+    fn are_there(&self, config: &str, unit: &str) -> String {
+        let hub_ca =
+            self.hub_ca.as_deref().map(|pem| format!(" && {}", script::has(&format!("{FOLDER}/hub_ca.pem"), pem)));
+        format!(
+            "{} && {}{} && {{ [ ! -d /run/systemd/system ] || {}; }} && grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest",
+            script::has(&format!("{FOLDER}/agent.yaml"), config),
+            script::has(&format!("{FOLDER}/user_ca.pub"), &format!("{}\n", self.user_ca.trim())),
+            hub_ca.unwrap_or_default(),
+            script::has("/etc/systemd/system/kubecamp-agent.service", unit),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Secret;
+
+    #[test]
+    fn another_certificate_of_the_hubs_authority_is_put_there() {
+        let there = |hub_ca: Option<&str>| {
+            let with = Enrolment {
+                server: "s1".into(),
+                hub: "https://hub.example.org".into(),
+                token: Secret::new("kct_x"),
+                user_ca: "ssh-ed25519 AAAA".into(),
+                plan_key: "ssh-ed25519 AAAA".into(),
+                hub_ca: hub_ca.map(str::to_owned),
+                admin_key: "ssh-ed25519 AAAA".into(),
+                admin: "root".into(),
+                program: "kubecamp".into(),
+                group: "kubecamp-students".into(),
+                permit_open: vec![],
+                exempt: vec![],
+                labs: None,
+                more: String::new(),
+            };
+            with.are_there(&with.agent_yaml((9, 2)), "[Unit]")
+        };
+        assert!(there(Some("old")) != there(Some("new")) && there(Some("new")).contains("/hub_ca.pem"));
+        assert_eq!(there(Some("new")), there(Some("new")));
+        assert!(!there(None).contains("hub_ca.pem"));
     }
 }

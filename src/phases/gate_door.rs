@@ -65,9 +65,19 @@ impl GateDoor {
     }
 }
 
+/// Shell text that is true where this file of sshd's reads the drop-ins before any `Match` of its own: what stands in an
+/// earlier block would count for students in place of the gate's, and one that is read within a block counts there only.
+fn includes(file: &str) -> String {
+    format!(
+        "awk 'tolower($1) == \"match\" {{ exit }} \
+         tolower($1) == \"include\" && index($0, \"/etc/ssh/sshd_config.d/*\") {{ found = 1; exit }} \
+         END {{ exit !found }}' {file}"
+    )
+}
+
 /// A drop-in that sshd refuses is taken back before anybody notices.
 fn door(text: &str) -> Result<Step, Problem> {
-    let include = "grep -qiE '^[[:space:]]*Include[[:space:]].*/etc/ssh/sshd_config\\.d/\\*' /etc/ssh/sshd_config";
+    let include = includes("/etc/ssh/sshd_config");
     let change = gate_host::script(&format!(
         "[ -x \"$SSHD\" ] || kc_die 'there is no sshd'; mkdir -p /run/sshd\n\
          \"$SSHD\" -t || kc_die 'sshd refuses its configuration as it was before'\n\
@@ -86,4 +96,27 @@ fn door(text: &str) -> Result<Step, Problem> {
         script::has(DROP_IN, text)
     );
     Ok(Step::script("sshd", "make sshd ask for the slot", Check::Script(check), change))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn no_block_of_the_servers_own_comes_before_the_gates() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sshd_config");
+        let first = |text: &str| {
+            fs::write(&file, text).unwrap();
+            Command::new("sh").arg("-c").arg(includes(&file.display().to_string())).status().unwrap().success()
+        };
+        assert!(first("# Include nothing\nPort 22\nInclude /etc/ssh/sshd_config.d/*.conf\nMatch User git\n"));
+        assert!(first("  include\t/etc/ssh/sshd_config.d/*.conf\n"));
+        assert!(!first("Match User git\n  AuthorizedKeysFile /git\nInclude /etc/ssh/sshd_config.d/*.conf\n"));
+        assert!(!first("#Include /etc/ssh/sshd_config.d/*.conf\n") && !first("Include /etc/ssh/more/*.conf\n"));
+        // Those that others number from 01 on are read after it.
+        assert_eq!(Path::new(DROP_IN).file_name().unwrap(), "00-kubecamp.conf");
+    }
 }

@@ -66,7 +66,8 @@ pub(super) const HOME: &str = "/var/lib/kubecamp-gate/home";
 pub(super) const BUNDLE: &str = "/var/lib/kubecamp-gate/home/lab.bundle";
 /// How long before its start a lab is brought up, in seconds: an `up` that makes machines anew takes minutes.
 const LEAD: u32 = 600;
-pub(super) const DROP_IN: &str = "/etc/ssh/sshd_config.d/50-kubecamp.conf";
+/// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
+pub(super) const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-kubecamp.conf";
 
 /// The first OpenSSH release whose principals files know `expiry-time` in UTC.
 const EXPIRY_TIME: (u32, u32) = (9, 1);

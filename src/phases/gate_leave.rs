@@ -75,4 +75,30 @@ mod tests {
         assert!(std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success());
         assert!(!dir.path().join("ours").exists() && dir.path().join("theirs").exists());
     }
+
+    #[test]
+    fn processes_in_user_namespaces_are_the_accounts_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let subuid = dir.path().join("subuid");
+        std::fs::write(&subuid, "kct-b:100000:65536\nkct-a:165536:65536\n1007:300000:10\nkct-a:0:9\n").unwrap();
+        let rows = [
+            "10 1007 1007 1007",
+            "11 0 0 0",
+            "12 165536 165536 165536",
+            "13 100000 100000 100000",
+            "14 1008 1008 1008",
+            "15 0 0 1007",
+            "16 231072 231072 231072",
+            "17 300009 300009 300009",
+        ];
+        let script = format!(
+            "{}\nSUBUID={}\nid() {{ echo 1007; }}\nps() {{ printf '%s\\n' {}; }}\nprocesses kct-a",
+            template::text("gate/leave.sh").unwrap(),
+            subuid.display(),
+            rows.map(quote).join(" ")
+        );
+        let ran = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let found = String::from_utf8(ran.stdout).unwrap();
+        assert_eq!(found.split_whitespace().collect::<Vec<_>>(), ["10", "12", "15", "17"]);
+    }
 }

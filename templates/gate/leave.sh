@@ -1,9 +1,18 @@
+SUBUID=/etc/subuid
+# What runs of an account by any of its user ids, those of its user namespaces too: nobody ends these any more.
+processes() { # processes ACCOUNT
+  u=$(id -u "$1" 2>/dev/null) || return 0
+  { echo "own $u 1"; sed -n -e "s/^$1:\([0-9]*\):\([0-9]*\)$/own \1 \2/p" -e "s/^$u:\([0-9]*\):\([0-9]*\)$/own \1 \2/p" "$SUBUID" 2>/dev/null
+    ps -eo pid=,ruid=,euid=,suid= | sed 's/^/runs /'; } |
+    awk '$1 == "own" && $2 >= 1000 { first[++n] = $2; after[n] = $2 + $3 }
+      $1 == "runs" { for (i = 1; i <= n; i++) for (k = 3; k <= 5; k++) if ($k >= first[i] && $k < after[i]) { print $2; next } }'
+}
 # Takes the gate off a host. Students' accounts first: without the gate their own authorized_keys would count again.
 close_accounts() { # close_accounts GROUP REMOVE
   for f in /etc/kubecamp-gate/principals/*; do [ -f "$f" ] && : > "$f"; done
   students "$1" | while read -r s; do
     [ "$(id -u "$s" 2>/dev/null || echo 0)" -ge 1000 ] || continue
-    i=0; while pgrep -U "$s" >/dev/null && [ $i -lt 40 ]; do pkill -KILL -U "$s"; i=$((i + 1)); sleep 0.05; done
+    i=0; while p=$(processes "$s"); [ -n "$p" ] && [ $i -lt 40 ]; do pkill -KILL -U "$s"; kill -KILL $p 2>/dev/null; i=$((i + 1)); sleep 0.05; done
     if [ "$2" = yes ]; then userdel -r "$s" 2>/dev/null || userdel "$s"
     # Closed accounts stay in their group, so that enrolling again knows them.
     else usermod --expiredate 1 --shell "$(command -v nologin || echo /bin/false)" "$s"; fi

@@ -132,7 +132,10 @@ impl Desk {
             let (title, policy) = (title.trim().to_owned(), policy.clone());
             let mut row = Course { id: id.clone(), title, policy, version: 1 };
             match (tx.find_course(id).await?, version) {
-                (None, _) => tx.add_course(&row).await?,
+                (None, Some(_)) => {
+                    return Err(Problem::new(Code::BookStale, format!("there is no course {id} to be changed")));
+                }
+                (None, None) => tx.add_course(&row).await?,
                 (Some(there), None) => {
                     let what = format!("course {id} exists already, as {}", there.title);
                     return Err(Problem::new(Code::HubExists, what));
@@ -265,7 +268,10 @@ impl Desk {
                 version: 1,
             };
             match (tx.find_person(&new.id).await?, version) {
-                (None, _) => tx.add_person(&row).await?,
+                (None, Some(_)) => {
+                    return Err(Problem::new(Code::BookStale, format!("there is no {} to be changed", new.id)));
+                }
+                (None, None) => tx.add_person(&row).await?,
                 (Some(there), None) => {
                     return Err(Problem::new(
                         Code::HubExists,

@@ -144,7 +144,11 @@ impl Desk {
         transact_once!(self, caller, now, key, ("server", new), |tx| {
             let there = tx.servers().await?.into_iter().find(|s| s.id == new.id);
             match (there, version) {
-                (None, _) => {
+                // Whoever changes what they have seen does not mean to add it anew.
+                (None, Some(_)) => {
+                    return Err(Problem::new(Code::BookStale, format!("there is no server {} any more", new.id)));
+                }
+                (None, None) => {
                     let row = new.row(None, 1);
                     row.holds_a_lab()?;
                     tx.add_server(&row).await?;

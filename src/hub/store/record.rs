@@ -296,7 +296,30 @@ impl Tx {
     ) -> Result<(), Problem> {
         let now = self.now;
         let done = if error.is_some() && next.is_some() { None } else { Some(now) };
-        let sql = "UPDATE deliveries SET tries = tries + 1, done = $3, error = $4, next_try = $5 WHERE event = $1 AND hook = $2";
+        // One whose hook was removed meanwhile is done already, and must not be due again.
+        let sql = "UPDATE deliveries SET tries = tries + 1, done = $3, error = $4, next_try = $5 \
+                   WHERE event = $1 AND hook = $2 AND done IS NULL";
         self.run(sql, args![event, hook, done, error, next.unwrap_or(now)]).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::store::Store;
+
+    #[tokio::test]
+    async fn a_webhook_that_is_removed_while_it_is_served_is_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let mut tx = store.write("console", Epoch(1)).await.unwrap();
+        let hook = tx.add_hook("http://127.0.0.1:9/", &Secret::new("kcw_x")).await.unwrap();
+        tx.tell("server.changed", "server:one".to_owned(), None, None, serde_json::json!({}));
+        tx.flush_records().await.unwrap();
+        let due = tx.take_deliveries(25, 60).await.unwrap();
+        assert_eq!(due.len(), 1);
+        assert!(tx.drop_hook(hook).await.unwrap());
+        tx.delivered(due[0].event.id, hook, Some("it is away".to_owned()), Some(Epoch(1))).await.unwrap();
+        assert!(!tx.has_deliveries().await.unwrap());
     }
 }

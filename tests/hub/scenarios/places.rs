@@ -3,13 +3,13 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Report, Step},
-        domain::{Health, State},
+        desk::{Caller, Desk, NewPerson, Report, Step},
+        domain::{Health, Mode, Role, State},
     },
 };
 
 use super::{acknowledge, report, state};
-use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window, wish};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, new_server, who, window, wish};
 
 pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -80,5 +80,23 @@ pub async fn what_an_agent_found_is_for_teachers(desk: Desk) {
     let events = desk.events(&who("bob"), at(62), 0, 1000).await.unwrap();
     assert!(events.iter().any(|event| event.kind == "booking.stranded"), "{events:?}");
     assert!(!format!("{events:?}").contains("essay"), "{events:?}");
+    healthy(&desk).await;
+}
+
+pub async fn what_is_not_there_is_not_made_by_a_change(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (console, one) = (Caller::Console, "one".parse().unwrap());
+    let seen = desk.server(&console, NOW, &one).await.unwrap().version;
+    desk.remove_server(&console, NOW, &one, None).await.unwrap();
+    let again = new_server("one", Mode::Exclusive, 8, 32);
+    let refused = desk.put_server(&console, NOW, &again, Some(seen)).await.unwrap_err();
+    assert_eq!(refused.code, Code::BookStale, "somebody removed it meanwhile");
+    assert!(desk.servers(&console, NOW).await.unwrap().is_empty());
+    let (id, name) = ("eve".parse().unwrap(), "Eve".to_owned());
+    let eve = NewPerson { id, name, role: Role::Student, active: None, zone: None, keys: vec![] };
+    assert_eq!(desk.put_person(&console, NOW, &eve, Some(1)).await.unwrap_err().code, Code::BookStale);
+    let net = "net".parse().unwrap();
+    let refused = desk.put_course(&console, NOW, &net, "Networks", &generous(), Some(1)).await.unwrap_err();
+    assert_eq!(refused.code, Code::BookStale);
     healthy(&desk).await;
 }

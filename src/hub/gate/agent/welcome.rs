@@ -102,12 +102,9 @@ pub(super) async fn furnish(
     home.put(".ssh", "lab_key", &read("key")?)?;
     home.put(".ssh", "lab_known_hosts", &known_hosts(machines))?;
     home.put(".ssh", "lab_config", &ssh_config(machines))?;
-    let config = home.read(".ssh", "config").unwrap_or_default();
-    if !config.lines().any(|line| line.trim() == INCLUDE) {
-        // First of all: after a `Host` line it would count for that host only.
-        home.put(".ssh", "config", &format!("{INCLUDE}\n\n{config}"))?;
-    }
-    home.put("", "lab.txt", &page(slot, machines, kept, trouble))
+    // First of all: after a `Host` line it would count for that host only.
+    let ssh = if home.begin_with(".ssh", "config", INCLUDE)? { "ssh" } else { "ssh -F ~/.ssh/lab_config" };
+    home.put("", "lab.txt", &page(slot, machines, kept, trouble, ssh))
 }
 
 fn addressed(machines: &[Machine]) -> impl Iterator<Item = (&Machine, String)> {
@@ -132,7 +129,7 @@ fn ssh_config(machines: &[Machine]) -> String {
     addressed(machines).map(host).collect()
 }
 
-fn page(slot: &Slot, machines: &[Machine], kept: u32, trouble: Option<&Problem>) -> String {
+fn page(slot: &Slot, machines: &[Machine], kept: u32, trouble: Option<&Problem>, ssh: &str) -> String {
     let layout = slot.layout.as_deref().unwrap_or_default();
     let how_long = match kept {
         0 => String::new(),
@@ -146,7 +143,7 @@ fn page(slot: &Slot, machines: &[Machine], kept: u32, trouble: Option<&Problem>)
         text.push_str(&format!("  {:<12} {address}\n", machine.node));
     }
     text.push_str("\nFrom here:\n  kubectl get nodes\n");
-    names.iter().take(1).for_each(|name| text.push_str(&format!("  ssh {name}\n")));
+    names.iter().take(1).for_each(|name| text.push_str(&format!("  {ssh} {name}\n")));
     text.push_str(&format!("\nTo have a fresh lab in your next slot in place of this one:\n  touch ~/{ANEW}\n"));
     if let Some(problem) = trouble {
         text.push_str(&format!(
@@ -212,15 +209,16 @@ mod tests {
         assert!(config.starts_with("Host cp\n    HostName 10.115.0.2\n    User root\n"), "{config}");
         assert!(config.contains("\n    UserKnownHostsFile ~/.ssh/lab_known_hosts\n") && !config.contains("worker-1"));
         let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("1", "amy", 0, 10) };
-        let text = page(&slot, &machines, 60, None);
+        let text = page(&slot, &machines, 60, None, "ssh");
         assert!(text.contains("After 60 days without one here it is removed.\n"), "{text}");
         assert!(text.contains("  cp           10.115.0.2\n") && text.contains("  ssh cp\n"), "{text}");
         let trouble = Problem::new(Code::GateHandOver, "etcd is gone");
-        let broken = page(&slot, &machines, 0, Some(&trouble));
+        let broken = page(&slot, &machines, 0, Some(&trouble), "ssh -F x");
         assert!(
             broken.contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone") && !broken.contains("removed"),
             "{broken}"
         );
+        assert!(broken.contains("  ssh -F x cp\n"), "{broken}");
         assert!(text.contains("touch ~/fresh-lab") && !text.contains("as it is"));
     }
 }

@@ -165,6 +165,11 @@ pub(super) fn is_member(root: &Path, owner: &Owner, group: &str) -> bool {
     gid.is_some_and(|gid| gid == owner.gid.to_string()) || members(root, group).contains(&owner.name)
 }
 
+/// Whether an account is in a group as any source of names knows it; what cannot be asked is no answer.
+pub(super) async fn belongs(name: &str, group: &str) -> Result<bool, Problem> {
+    Ok(run("id", &["-Gn", "--", name]).await?.split_whitespace().any(|known| known == group))
+}
+
 /// The members of a group in /etc/group below `root`.
 pub(super) fn members(root: &Path, group: &str) -> Vec<String> {
     let table = text(&root.join("etc/group"));
@@ -219,5 +224,12 @@ mod tests {
         assert!(is_member(root.path(), &owner, "kubecamp-students") && !is_member(root.path(), &owner, "x"));
         let own_group = Owner { name: "q".into(), gid: 990, ..owner };
         assert!(is_member(root.path(), &own_group, "kubecamp-students"));
+    }
+
+    #[tokio::test]
+    async fn groups_are_asked_of_all_sources_and_silence_is_no_answer() {
+        assert!(belongs("root", "root").await.unwrap());
+        assert!(!belongs("root", "kubecamp-students").await.unwrap());
+        assert_eq!(belongs("kct-nobody-of-this-name", "root").await.unwrap_err().code, Code::GateAccount);
     }
 }

@@ -43,8 +43,29 @@ impl Home {
             return None;
         }
         let mut bytes = vec![];
-        file.take(LONGEST).read_to_end(&mut bytes).ok()?;
-        String::from_utf8(bytes).ok()
+        file.take(LONGEST + 1).read_to_end(&mut bytes).ok()?;
+        // A part of it is not the file: who writes it anew would cut off the rest.
+        let whole = u64::try_from(bytes.len()).is_ok_and(|length| length <= LONGEST);
+        String::from_utf8(bytes).ok().filter(|_| whole)
+    }
+
+    /// Has a file of `folder` begin with this line; what is in it stays. Whether it holds the line now: what its owner has
+    /// there that cannot be read, as a link or another encoding, is left as it is.
+    pub fn begin_with(&self, folder: &str, name: &str, line: &str) -> Result<bool, Problem> {
+        let text = match self.read(folder, name) {
+            Some(text) if text.lines().any(|known| known.trim() == line) => return Ok(true),
+            Some(text) => format!("{line}\n\n{text}"),
+            None if self.lacks(folder, name) => format!("{line}\n\n"),
+            None => return Ok(false),
+        };
+        self.put(folder, name, &text).map(|()| true)
+    }
+
+    /// Whether nothing of this name is in `folder`, or that is not there either.
+    fn lacks(&self, folder: &str, name: &str) -> bool {
+        let look = |folder: OwnedFd| statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
+        let found = self.folder(folder, false).and_then(look);
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Writes a file of `folder`, readable by its owner alone, whole or not at all.
@@ -143,5 +164,29 @@ mod tests {
         assert!(!other.path().join("config").exists());
         let stranger = Home { path: dir.path().to_owned(), uid: meta.uid() + 1, gid: meta.gid() };
         assert!(stranger.put("", "lab.txt", "x").is_err());
+    }
+
+    #[test]
+    fn a_line_comes_first_and_what_cannot_be_read_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = fs::metadata(dir.path()).unwrap();
+        let home = Home { path: dir.path().to_owned(), uid: meta.uid(), gid: meta.gid() };
+        let file = dir.path().join(".ssh/config");
+        let begin = || home.begin_with(".ssh", "config", "Include x").unwrap();
+        assert!(begin());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "Include x\n\n");
+        fs::write(&file, "Host a\n").unwrap();
+        assert!(begin() && begin());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "Include x\n\nHost a\n");
+        let long = vec![b'#'; usize::try_from(LONGEST).unwrap() + 1];
+        for theirs in [&b"# Ren\xe9\nHost a\n"[..], &long[..]] {
+            fs::write(&file, theirs).unwrap();
+            assert!(!begin());
+            assert_eq!(fs::read(&file).unwrap(), theirs);
+        }
+        let dotfile = dir.path().join("dotfile");
+        fs::rename(&file, &dotfile).unwrap();
+        symlink(&dotfile, &file).unwrap();
+        assert!(!begin() && file.is_symlink());
     }
 }

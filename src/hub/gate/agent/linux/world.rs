@@ -77,11 +77,14 @@ impl Linux {
 
     /// The account, if it is a student's: what is done to it kills everything that it runs.
     async fn owner(&self, account: &str) -> Result<Option<Owner>, Problem> {
-        let found = accounts::anywhere(Path::new("/"), account).await?.filter(|owner| self.is_student(owner));
-        if let Some(owner) = &found {
-            self.keep(owner);
+        let Some(owner) = accounts::anywhere(Path::new("/"), account).await? else { return Ok(None) };
+        // Its groups may stand in a directory and not in files, and the process that opened its door may be gone: who is
+        // taken for nobody then would be proven gone too.
+        if !self.is_student(&owner) && !accounts::belongs(account, &self.places.group).await? {
+            return Ok(None);
         }
-        Ok(found)
+        self.keep(&owner);
+        Ok(Some(owner))
     }
 
     /// Without running a program: from the files, or from what was found before.
