@@ -115,13 +115,16 @@ fn row(new: &NewPerson, there: Option<&Person>) -> Person {
 /// `KC-HUB-ROSTER` for every wrong line, with its number.
 pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut lines, mut wrong, mut seen) = (vec![], vec![], BTreeSet::new());
+    let (mut lines, mut wrong, mut seen, mut is_first) = (vec![], vec![], BTreeSet::new(), true);
     if text.lines().count() > MOST_LINES {
         return Err(Problem::new(Code::HubRoster, format!("a roster has {MOST_LINES} lines at most")).into());
     }
     for (n, text) in text.lines().enumerate() {
         let text = text.trim();
-        if text.is_empty() || text.starts_with('#') || (n == 0 && text.to_ascii_lowercase().starts_with("login,")) {
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        if std::mem::take(&mut is_first) && names_fields(text) {
             continue;
         }
         let place = At { file: file.to_owned(), line: n as u64 + 1, column: 1 };
@@ -140,6 +143,11 @@ pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> 
     Problems::check(wrong)?;
     lines.sort_by(|a, b| a.person.id.cmp(&b.person.id));
     Ok(lines)
+}
+
+/// Whether it is the line above all others. Programs write that one in quotes too, and nobody shall get an account by it.
+fn names_fields(text: &str) -> bool {
+    fields(text).is_ok_and(|fields| fields.len() > 1 && fields[0].trim().eq_ignore_ascii_case("login"))
 }
 
 fn line(text: &str) -> Result<RosterLine, String> {
@@ -222,6 +230,20 @@ mod tests {
         assert!(read_roster("r", "# nothing\n").is_err());
         let semicolons = read_roster("r", "amy;Amy;red\n").err().unwrap();
         assert!(semicolons.iter().next().unwrap().what.ends_with("separated by commas, not by `;`"));
+    }
+
+    #[test]
+    fn the_names_of_the_fields_are_nobody_however_they_are_written() {
+        for head in [
+            "login,name,group",
+            "\"login\",\"name\",\"group\"",
+            "\u{feff}\"Login\",\"Name\",\"Group\"",
+            "# this spring\n\nlogin , name , group",
+        ] {
+            let lines = read_roster("r", &format!("{head}\namy,Amy,red\n")).unwrap();
+            assert_eq!(lines.iter().map(|line| line.person.id.as_str()).collect::<Vec<_>>(), ["amy"], "{head:?}");
+        }
+        assert_eq!(read_roster("r", "amy,Amy,red\nlogin,Lo Gin,red\n").unwrap().len(), 2, "that one is somebody");
     }
 
     proptest::proptest! {
