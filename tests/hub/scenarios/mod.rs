@@ -109,6 +109,7 @@ scenarios! {
         what_is_given_back_while_its_agent_begins_takes_place,
         what_is_given_up_while_its_arming_was_taken_away_ends,
         what_begins_anew_and_is_given_up_leaves_its_server_to_others,
+        what_begins_soon_is_not_given_away_on_a_silent_server,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,
