@@ -124,6 +124,10 @@ pub async fn who_left_the_course_holds_nobody_up(desk: Desk) {
     desk.cancel(&who("dan"), at(2), None, &taken.id, &Edit::default()).await.unwrap();
     assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1);
     assert_eq!((state(&desk, &amy).await, state(&desk, &bob).await), (State::Waitlisted, State::Offered));
+    // Nor does who was asked before he left get anything in it.
+    desk.set_member(&Caller::Console, at(4), &"bob".parse().unwrap(), &group, false).await.unwrap();
+    assert_eq!(desk.accept(&who("bob"), at(4), None, &bob.id).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(state(&desk, &bob).await, State::Offered, "it lapses");
     healthy(&desk).await;
 }
 
