@@ -11,7 +11,7 @@ use kubecamp::{
 };
 use std::{fs, process::Command};
 
-use super::{report, state};
+use super::{acknowledge, report, state};
 use crate::hub::world::{
     NOW, agent, at, because, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
 };
@@ -128,6 +128,24 @@ pub async fn who_left_the_course_holds_nobody_up(desk: Desk) {
     desk.set_member(&Caller::Console, at(4), &"bob".parse().unwrap(), &group, false).await.unwrap();
     assert_eq!(desk.accept(&who("bob"), at(4), None, &bob.id).await.unwrap_err().code, Code::HubDenied);
     assert_eq!(state(&desk, &bob).await, State::Offered, "it lapses");
+    healthy(&desk).await;
+}
+
+pub async fn who_declines_an_offer_leaves_it_to_the_next_at_once(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let taken = book(&desk, "dan", 240, 300).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let bob = desk.wait(&who("bob"), at(1), None, &wish(None, 240, 300)).await.unwrap();
+    acknowledge(&desk, 1).await;
+    desk.cancel(&who("dan"), at(2), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(2)).await.unwrap().offered, 0, "its agent knows of dan's yet");
+    acknowledge(&desk, 3).await;
+    assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &amy).await, State::Offered);
+    // Of what is only offered no agent has ever heard.
+    desk.cancel(&who("amy"), at(4), None, &amy.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(4)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &bob).await, State::Offered);
     healthy(&desk).await;
 }
 

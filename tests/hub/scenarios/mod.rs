@@ -69,6 +69,7 @@ scenarios! {
         who_waits_for_something_else_goes_past_nobody,
         offers_keep_to_labels_and_quotas,
         who_left_the_course_holds_nobody_up,
+        who_declines_an_offer_leaves_it_to_the_next_at_once,
         nobody_waits_for_everything,
         a_wait_keeps_to_the_notice_and_its_offer_need_not,
         a_class_is_planned_and_booked,
