@@ -17,7 +17,7 @@ use crate::{
 pub struct Imported {
     /// How many people are new.
     pub added: usize,
-    /// How many got another name, zone or keys.
+    /// How many got another name, zone, group or keys.
     pub changed: usize,
     /// How many were as the roster says.
     pub same: usize,
@@ -61,33 +61,43 @@ impl Desk {
     }
 }
 
-/// Adds and changes who is in the lines, which are by login. Locks: servers by name, then people, then groups; who gets
-/// a new group is changed, and so locked before it.
+/// Adds and changes who is in the lines, which are by login; who is in another group of the course leaves it. Locks: servers
+/// by name, then people, then groups; who gets a new group is changed, and so locked before it.
 async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result<Imported, Problem> {
     let mut done = Imported { added: 0, changed: 0, same: 0 };
     let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
     tx.lock_servers_of_people(&people).await?;
+    let groups = tx.groups().await?.into_iter().filter(|group| group.course == *course);
+    let of_course: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
+    let mut left = vec![];
     for RosterLine { person, group } in lines {
         let there = tx.find_person(&person.id).await?;
         let next = row(person, there.as_ref());
-        match there {
-            None => {
-                tx.add_person(&next).await?;
-                done.added += 1;
-            }
-            Some(old) if old.role != Role::Student => {
-                let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
-                return Err(Problem::new(Code::HubRoster, what));
-            }
-            Some(old) if old == next && old.groups.contains(group) => done.same += 1,
-            Some(_) => {
-                tx.change_person(&next).await?;
-                done.changed += 1;
-            }
+        let Some(old) = there else {
+            tx.add_person(&next).await?;
+            done.added += 1;
+            continue;
+        };
+        if old.role != Role::Student {
+            let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
+            return Err(Problem::new(Code::HubRoster, what));
         }
+        // In two groups of a course one has the quota of whichever is first by name, and that may be the old one.
+        let others: Vec<GroupId> =
+            old.groups.iter().filter(|of| *of != group && of_course.contains(*of)).cloned().collect();
+        if old == next && old.groups.contains(group) && others.is_empty() {
+            done.same += 1;
+        } else {
+            tx.change_person(&next).await?;
+            done.changed += 1;
+        }
+        left.extend(others.into_iter().map(|of| (&person.id, of)));
     }
     for group in lines.iter().map(|line| &line.group).collect::<BTreeSet<_>>() {
         tx.put_group(group, course).await?;
+    }
+    for (person, group) in &left {
+        tx.set_member(person, group, false).await?;
     }
     for RosterLine { person, group } in lines {
         tx.set_member(&person.id, group, true).await?;

@@ -479,6 +479,16 @@ pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
     assert_eq!((done.added, done.changed, done.same), (1, 1, 0));
     let done = import(text).await.unwrap();
     assert_eq!((done.added, done.changed, done.same), (0, 0, 2));
+    // Who is in another group by it leaves the one before; a group of another course is none of its business.
+    desk.put_course(&Caller::Console, NOW, &"net".parse().unwrap(), "Nets", &generous(), None).await.unwrap();
+    desk.put_group(&Caller::Console, NOW, &"wire".parse().unwrap(), &"net".parse().unwrap()).await.unwrap();
+    desk.set_member(&Caller::Console, NOW, &"amy".parse().unwrap(), &"wire".parse().unwrap(), true).await.unwrap();
+    for (done, wanted) in [((0, 1, 0), ["white", "wire"]), ((0, 0, 1), ["white", "wire"])] {
+        let moved = import("amy,Amy,white\n").await.unwrap();
+        assert_eq!((moved.added, moved.changed, moved.same), done);
+        let groups = desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap().groups;
+        assert_eq!(groups.iter().map(|group| group.as_str()).collect::<Vec<_>>(), wanted);
+    }
     assert!(desk.import_roster(&who("amy"), NOW, None, &course, "r", text).await.is_err());
     person(&desk, "fay", Some("green")).await;
     healthy(&desk).await;
