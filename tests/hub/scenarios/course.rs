@@ -4,7 +4,7 @@ use kubecamp::{
     core::{Code, Problem},
     hub::{
         desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
-        domain::{Mode, Policy, Role, State, Wish},
+        domain::{Mode, PersonId, Policy, Role, State, Wish},
         gate::HubKey,
         store::{Listing, TokenKind},
     },
@@ -219,7 +219,22 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
     let twice = ClassRequest { wishes: vec![wishes("bob"), wishes("amy"), wishes("bob")], ..want.clone() };
     let refused = desk.plan_class(&who("tea"), NOW, &twice).await.unwrap_err();
     assert_eq!((refused.code, refused.what.as_str()), (Code::HubInvalid, "bob is in the class plan twice"));
+    let fay: PersonId = "fay".parse().unwrap();
+    person(&desk, "fay", Some("blue")).await;
+    let out = NewPerson {
+        id: fay.clone(),
+        name: "Fay".into(),
+        role: Role::Student,
+        active: Some(false),
+        zone: None,
+        keys: vec![],
+    };
+    desk.put_person(&Caller::Console, NOW, &out, Some(1)).await.unwrap();
+    let away = ClassRequest { wishes: vec![wishes("fay")], ..want.clone() };
+    let refused = desk.plan_class(&who("tea"), NOW, &away).await.unwrap_err();
+    assert_eq!((refused.code, refused.what.as_str()), (Code::HubInvalid, "fay is not active"));
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
+    assert!(plan.rows.iter().all(|row| row.person != fay), "who is out and not named is left out");
     assert_eq!((plan.given, plan.wished), (8, 1));
     assert!(
         plan.rows.iter().filter_map(|r| r.given.as_ref()).all(|g| g.window.starts >= NOW),
