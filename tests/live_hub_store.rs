@@ -86,6 +86,11 @@ async fn live_hub_store_two_hubs_on_one_database() {
     assert_eq!(postgres.deadlocks(), 0, "two desks lock in one order");
     desk.close().await;
     other.close().await;
+    let (desk, url) = postgres.fresh().await;
+    let other = Desk::new(Store::open(&url).await.unwrap());
+    hammer::a_yes_at_once_is_one(&desk, &other).await;
+    desk.close().await;
+    other.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,34 @@ pub async fn two_hubs(one: &Desk, other: &Desk) {
     healthy(one).await;
 }
 
+/// A yes that is said several times at once, by clicks or through two hubs, is one yes.
+pub async fn a_yes_at_once_is_one(one: &Desk, other: &Desk) {
+    camp(one, &generous()).await;
+    for n in 1..=ROUNDS {
+        let wanted = wish(Some("one"), n * 120, n * 120 + 60);
+        let taken = one.book(&who("dan"), NOW, None, &wanted).await.unwrap();
+        let waits = one.wait(&who("amy"), NOW, None, &wanted).await.unwrap();
+        one.cancel(&who("dan"), NOW, None, &taken.id, &Edit::default()).await.unwrap();
+        assert_eq!(clerk(one).settle(NOW).await.unwrap().offered, 1, "round {n}");
+        let barrier = Arc::new(Barrier::new(8));
+        let tasks: Vec<_> = (0..8)
+            .map(|client| {
+                let desk = if client % 2 == 0 { one.clone() } else { other.clone() };
+                let (id, barrier) = (waits.id.clone(), barrier.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    desk.accept(&who("amy"), NOW, None, &id).await
+                })
+            })
+            .collect();
+        for answer in all_of("a yes", tasks).await {
+            let booking = answer.unwrap_or_else(|problem| panic!("round {n}: {problem}"));
+            assert_eq!((booking.state, booking.version), (State::Booked, 3), "round {n}");
+        }
+    }
+    healthy(one).await;
+}
+
 /// Half of them have their saved lab on one server and half on the other, so they look at the two in opposite orders.
 pub async fn opposite_preferences(desk: &Desk) {
     crowd(desk).await;

@@ -42,6 +42,9 @@ async fn sqlite_hammer() {
     let folder = tempfile::tempdir().unwrap();
     hammer::opposite_preferences(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
+    let desk = sqlite(&folder).await.0;
+    hammer::a_yes_at_once_is_one(&desk, &desk.clone()).await;
+    let folder = tempfile::tempdir().unwrap();
     hammer::weeks_of_one_group(&sqlite(&folder).await.0).await;
     let folder = tempfile::tempdir().unwrap();
     hammer::groups_go_while_members_book(&sqlite(&folder).await.0).await;

@@ -107,6 +107,19 @@ async fn give_up(
     Ok(gone)
 }
 
+/// Refuses to give away what a silent agent might open for who had it: that is whom its plan names.
+async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> {
+    let Some(server) = &before.server else { return Ok(()) };
+    let (server, now) = (tx.server(server).await?, tx.now());
+    if server.told_from(now).is_some_and(|first| before.window.starts < first) {
+        let what = format!("the agent of server {} is silent, and would open it for {}", server.id, before.person);
+        return Err(
+            Problem::new(Code::ServerSilent, what).hint("Give it away once the server is heard again, or cancel it.")
+        );
+    }
+    Ok(())
+}
+
 /// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already.
 pub(super) fn ended(before: &Booking, now: Epoch, who: Who) -> Option<(Booking, Epoch)> {
     let mut next = before.clone();
@@ -266,6 +279,7 @@ impl Desk {
             if *to == before.person {
                 return Err(Problem::new(Code::HubInvalid, format!("booking {id} is {to}'s already")));
             }
+            is_heard_in_time(&mut tx, &before).await?;
             let standing = rules::standing(&mut tx, to, Some(&before.course)).await?;
             let policy = &standing.course.policy;
             // Both rows, in one order, so that two gifts in opposite directions do not wait for each other.

@@ -173,6 +173,11 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
     let mut students = vec![];
     for person in logins {
         if !tx.person(&person).await?.active {
+            // Left out without a word, their teacher would take the wish for met.
+            if want.wishes.iter().any(|w| w.person == person) {
+                return Err(Problem::new(Code::HubInvalid, format!("{person} is not active"))
+                    .hint("Take their wishes out of the plan, or open the account again."));
+            }
             continue;
         }
         students.push(student(tx, want, &policy, person).await?);

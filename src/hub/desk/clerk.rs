@@ -70,7 +70,7 @@ impl Desk {
             match due(&mut tx, &booking).await? {
                 None => Ok(false),
                 Some((next, action, reason)) => {
-                    let freed = booking.state.is_live() && !next.state.is_live() && booking.state != State::Offered;
+                    let freed = booking.state.is_live() && !next.state.is_live();
                     tx.change_booking(&booking, next, Who::Clerk, action, Some(reason)).await?;
                     if freed {
                         tx.hold(&booking, booking.window.starts).await?;

@@ -2,13 +2,14 @@ use super::{
     Caller, Desk,
     book::opens,
     change::{Edit, load},
+    rehouse::suits,
     rules,
     transaction::transact_once,
 };
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, Ground, Policy, State, Window, find_place},
+        domain::{Booking, BookingId, Epoch, Ground, Policy, Server, State, Window, find_place},
         store::{Listing, Tx},
     },
 };
@@ -95,7 +96,7 @@ impl<'a> Way<'a> {
         let mut ground = rules::ground(tx, server, window).await?;
         ground.held.remove(&before.id);
         let waits = match Window::new(before.busy_until, ground.server.busy(window).ends) {
-            Ok(more) => waited_for(tx, before, more).await?,
+            Ok(more) => waited_for(tx, before, &ground.server, more).await?,
             Err(_) => vec![],
         };
         let own = tx.windows_of(&before.person, window, Some(&before.id)).await?;
@@ -147,9 +148,11 @@ impl<'a> Way<'a> {
     }
 }
 
-/// What others wait for in a time that an extension would take, on this server or on any.
-async fn waited_for(tx: &mut Tx, own: &Booking, more: Window) -> Result<Vec<Window>, Problem> {
+/// What others wait for in a time that an extension would take, on this server or on any. Whose course, lab or labels this
+/// one does not have would never be offered it.
+async fn waited_for(tx: &mut Tx, own: &Booking, server: &Server, more: Window) -> Result<Vec<Window>, Problem> {
     let want = Listing { state: Some(State::Waitlisted), within: Some(more), ..Listing::default() };
-    let here = |b: &Booking| (b.wished.is_none() || b.wished == own.server) && b.person != own.person;
+    let named = |b: &Booking| b.wished.as_ref().is_none_or(|wished| *wished == server.id);
+    let here = |b: &Booking| b.person != own.person && named(b) && suits(server, b);
     Ok(tx.bookings(&want).await?.into_iter().filter(here).map(|b| b.window).collect())
 }

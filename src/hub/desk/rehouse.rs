@@ -66,7 +66,7 @@ async fn why_stuck(tx: &mut Tx, b: &Booking) -> Result<Option<String>, Problem> 
 }
 
 /// Whether a lab of this booking can ever run on a server.
-fn suits(server: &Server, b: &Booking) -> bool {
+pub(super) fn suits(server: &Server, b: &Booking) -> bool {
     server.is_for(&b.course) && server.can_hold(b.layout) && b.labels.is_subset(&server.labels)
 }
 

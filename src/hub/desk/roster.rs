@@ -17,7 +17,7 @@ use crate::{
 pub struct Imported {
     /// How many people are new.
     pub added: usize,
-    /// How many got another name, zone or keys.
+    /// How many got another name, zone, group or keys.
     pub changed: usize,
     /// How many were as the roster says.
     pub same: usize,
@@ -61,33 +61,43 @@ impl Desk {
     }
 }
 
-/// Adds and changes who is in the lines, which are by login. Locks: servers by name, then people, then groups; who gets
-/// a new group is changed, and so locked before it.
+/// Adds and changes who is in the lines, which are by login; who is in another group of the course leaves it. Locks: servers
+/// by name, then people, then groups; who gets a new group is changed, and so locked before it.
 async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result<Imported, Problem> {
     let mut done = Imported { added: 0, changed: 0, same: 0 };
     let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
     tx.lock_servers_of_people(&people).await?;
+    let groups = tx.groups().await?.into_iter().filter(|group| group.course == *course);
+    let of_course: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
+    let mut left = vec![];
     for RosterLine { person, group } in lines {
         let there = tx.find_person(&person.id).await?;
         let next = row(person, there.as_ref());
-        match there {
-            None => {
-                tx.add_person(&next).await?;
-                done.added += 1;
-            }
-            Some(old) if old.role != Role::Student => {
-                let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
-                return Err(Problem::new(Code::HubRoster, what));
-            }
-            Some(old) if old == next && old.groups.contains(group) => done.same += 1,
-            Some(_) => {
-                tx.change_person(&next).await?;
-                done.changed += 1;
-            }
+        let Some(old) = there else {
+            tx.add_person(&next).await?;
+            done.added += 1;
+            continue;
+        };
+        if old.role != Role::Student {
+            let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
+            return Err(Problem::new(Code::HubRoster, what));
         }
+        // In two groups of a course one has the quota of whichever is first by name, and that may be the old one.
+        let others: Vec<GroupId> =
+            old.groups.iter().filter(|of| *of != group && of_course.contains(*of)).cloned().collect();
+        if old == next && old.groups.contains(group) && others.is_empty() {
+            done.same += 1;
+        } else {
+            tx.change_person(&next).await?;
+            done.changed += 1;
+        }
+        left.extend(others.into_iter().map(|of| (&person.id, of)));
     }
     for group in lines.iter().map(|line| &line.group).collect::<BTreeSet<_>>() {
         tx.put_group(group, course).await?;
+    }
+    for (person, group) in &left {
+        tx.set_member(person, group, false).await?;
     }
     for RosterLine { person, group } in lines {
         tx.set_member(&person.id, group, true).await?;
@@ -115,13 +125,16 @@ fn row(new: &NewPerson, there: Option<&Person>) -> Person {
 /// `KC-HUB-ROSTER` for every wrong line, with its number.
 pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut lines, mut wrong, mut seen) = (vec![], vec![], BTreeSet::new());
+    let (mut lines, mut wrong, mut seen, mut is_first) = (vec![], vec![], BTreeSet::new(), true);
     if text.lines().count() > MOST_LINES {
         return Err(Problem::new(Code::HubRoster, format!("a roster has {MOST_LINES} lines at most")).into());
     }
     for (n, text) in text.lines().enumerate() {
         let text = text.trim();
-        if text.is_empty() || text.starts_with('#') || (n == 0 && text.to_ascii_lowercase().starts_with("login,")) {
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        if std::mem::take(&mut is_first) && names_fields(text) {
             continue;
         }
         let place = At { file: file.to_owned(), line: n as u64 + 1, column: 1 };
@@ -140,6 +153,11 @@ pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> 
     Problems::check(wrong)?;
     lines.sort_by(|a, b| a.person.id.cmp(&b.person.id));
     Ok(lines)
+}
+
+/// Whether it is the line above all others. Programs write that one in quotes too, and nobody shall get an account by it.
+fn names_fields(text: &str) -> bool {
+    fields(text).is_ok_and(|fields| fields.len() > 1 && fields[0].trim().eq_ignore_ascii_case("login"))
 }
 
 fn line(text: &str) -> Result<RosterLine, String> {
@@ -222,6 +240,20 @@ mod tests {
         assert!(read_roster("r", "# nothing\n").is_err());
         let semicolons = read_roster("r", "amy;Amy;red\n").err().unwrap();
         assert!(semicolons.iter().next().unwrap().what.ends_with("separated by commas, not by `;`"));
+    }
+
+    #[test]
+    fn the_names_of_the_fields_are_nobody_however_they_are_written() {
+        for head in [
+            "login,name,group",
+            "\"login\",\"name\",\"group\"",
+            "\u{feff}\"Login\",\"Name\",\"Group\"",
+            "# this spring\n\nlogin , name , group",
+        ] {
+            let lines = read_roster("r", &format!("{head}\namy,Amy,red\n")).unwrap();
+            assert_eq!(lines.iter().map(|line| line.person.id.as_str()).collect::<Vec<_>>(), ["amy"], "{head:?}");
+        }
+        assert_eq!(read_roster("r", "amy,Amy,red\nlogin,Lo Gin,red\n").unwrap().len(), 2, "that one is somebody");
     }
 
     proptest::proptest! {

@@ -1,6 +1,7 @@
 use super::{
     Caller, Desk,
     book::{fresh, on, standing_of},
+    change::{Edit, load},
     fit::{candidates, fitting, servers},
     prefer::{Locks, preferred},
     rules,
@@ -87,7 +88,8 @@ impl Desk {
         id: &BookingId,
     ) -> Result<Booking, Problem> {
         transact_once!(self, caller, now, key, ("accept", id), |tx| {
-            let offer = tx.booking(id).await?;
+            // With its server locked: of two who say yes at once the second finds it booked.
+            let offer = load(&mut tx, id, &Edit::default()).await?;
             let who = caller.over(&offer, Some("accepted for the holder"))?;
             if offer.state == State::Booked {
                 return Ok(offer);
@@ -101,11 +103,12 @@ impl Desk {
             }
             if let Some(server) = &offer.server {
                 // It may have become silent since it was offered: its agent knows nothing of what is only offered.
-                tx.lock_server(server).await?.is_told(now, offer.window.starts)?;
+                tx.server(server).await?.is_told(now, offer.window.starts)?;
             }
             tx.lock_person(&offer.person).await?;
-            let policy = tx.course(&offer.course).await?.policy;
-            can_accept(&mut tx, &policy, &offer).await?;
+            // Who has left the course since they were asked gets nothing in it.
+            let course = rules::standing(&mut tx, &offer.person, Some(&offer.course)).await?.course;
+            can_accept(&mut tx, &course.policy, &offer).await?;
             let next = Booking { state: State::Booked, offer_until: None, ..offer.clone() };
             tx.change_booking(&offer, next, who, "booking.accept", None).await
         })

@@ -31,6 +31,16 @@ pub struct Occurrence {
 }
 
 impl Weekly {
+    /// The recurrence that begins with a window, as it would be if no clock changed: who asks for two hours each week gets
+    /// them, and a change in the very first one counts for that one alone.
+    pub fn of_first(first: Window, zone: Zone, weeks: u16) -> Result<Self, Problem> {
+        let starts = zone.local(first.starts);
+        let ends = starts
+            .checked_add(first.length().seconds())
+            .map_err(|_| Problem::new(Code::BookWindow, format!("{starts} is too far away")))?;
+        Ok(Self { zone, starts, ends, weeks })
+    }
+
     /// Every window of the recurrence.
     ///
     /// A local time that clocks jump over is refused, with its date; of one that comes twice the earlier is meant,

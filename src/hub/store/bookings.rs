@@ -356,8 +356,11 @@ impl Tx {
 
     /// Keeps a window from being sold again until the server's agent has confirmed a plan without it.
     ///
-    /// Where no agent was ever given a plan that could hold it, there is nothing to wait for.
+    /// Where no agent was ever given a plan that could hold it, there is nothing to wait for; an offer is in none.
     pub async fn hold(&mut self, gone: &Booking, from: Epoch) -> Result<(), Problem> {
+        if gone.state == State::Offered {
+            return Ok(());
+        }
         let (Some(server), Some(place)) = (&gone.server, gone.place) else { return Ok(()) };
         let sql = "INSERT INTO holds (booking, server, place, layout, starts, busy_until, revision) \
                    SELECT $1, id, $3, $4, $5, $6, revision FROM servers WHERE id = $2 AND issued > 0";

@@ -279,7 +279,9 @@ impl Tx {
         let row = self.one("DELETE FROM maintenance WHERE id = $1 RETURNING *", args![number]).await?;
         let Some(row) = row else { return Ok(false) };
         let old = maintenance(&row)?;
-        self.note("server.maintenance-end", format!("server:{}", old.server), None, json!(old));
+        let (subject, payload) = (format!("server:{}", old.server), json!(old));
+        self.note("server.maintenance-end", subject.clone(), None, payload.clone());
+        self.tell("server.changed", subject, None, Some(&old.server), payload);
         Ok(true)
     }
 

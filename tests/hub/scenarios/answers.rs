@@ -248,3 +248,18 @@ pub async fn what_is_offered_has_room_for_the_lab_that_would_run_there(desk: Des
     assert_eq!((found[0].server.as_str(), found[0].window), ("big", small.window), "which can be had by its name");
     healthy(&desk).await;
 }
+
+pub async fn who_waits_for_what_a_server_has_not_keeps_nobody_from_extending_there(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server_with(&desk, "gpu", Mode::Exclusive, 8, 32, &["gpu"]).await;
+    let own = book(&desk, "amy", 60, 120).await;
+    let gpu = BookRequest { labels: ["gpu".to_owned()].into(), ..wish(None, 120, 180) };
+    desk.book(&who("bob"), NOW, None, &gpu).await.unwrap();
+    desk.wait(&who("cem"), NOW, None, &gpu).await.unwrap();
+    let extend = async |minute: i64| desk.extend(&who("amy"), NOW, None, &own.id, at(minute), &Edit::default()).await;
+    assert_eq!(extend(150).await.unwrap().window, window(60, 150));
+    // Of any server, and so of this one, somebody else is asked first.
+    desk.wait(&who("dan"), NOW, None, &wish(None, 150, 180)).await.unwrap();
+    assert_eq!(extend(180).await.unwrap_err().code, Code::BookWaiting);
+    healthy(&desk).await;
+}

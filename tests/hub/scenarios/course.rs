@@ -4,14 +4,14 @@ use kubecamp::{
     core::{Code, Problem},
     hub::{
         desk::{BookRequest, Caller, ClassRequest, Desk, Edit, NewPerson, Step, StudentWishes, Taken},
-        domain::{Mode, Policy, Role, State, Wish},
+        domain::{Mode, PersonId, Policy, Role, State, Wish},
         gate::HubKey,
         store::{Listing, TokenKind},
     },
 };
 use std::{fs, process::Command};
 
-use super::{report, state};
+use super::{acknowledge, report, state};
 use crate::hub::world::{
     NOW, agent, at, because, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
 };
@@ -124,6 +124,28 @@ pub async fn who_left_the_course_holds_nobody_up(desk: Desk) {
     desk.cancel(&who("dan"), at(2), None, &taken.id, &Edit::default()).await.unwrap();
     assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1);
     assert_eq!((state(&desk, &amy).await, state(&desk, &bob).await), (State::Waitlisted, State::Offered));
+    // Nor does who was asked before he left get anything in it.
+    desk.set_member(&Caller::Console, at(4), &"bob".parse().unwrap(), &group, false).await.unwrap();
+    assert_eq!(desk.accept(&who("bob"), at(4), None, &bob.id).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(state(&desk, &bob).await, State::Offered, "it lapses");
+    healthy(&desk).await;
+}
+
+pub async fn who_declines_an_offer_leaves_it_to_the_next_at_once(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let taken = book(&desk, "dan", 240, 300).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    let bob = desk.wait(&who("bob"), at(1), None, &wish(None, 240, 300)).await.unwrap();
+    acknowledge(&desk, 1).await;
+    desk.cancel(&who("dan"), at(2), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(2)).await.unwrap().offered, 0, "its agent knows of dan's yet");
+    acknowledge(&desk, 3).await;
+    assert_eq!(clerk(&desk).settle(at(3)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &amy).await, State::Offered);
+    // Of what is only offered no agent has ever heard.
+    desk.cancel(&who("amy"), at(4), None, &amy.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(4)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &bob).await, State::Offered);
     healthy(&desk).await;
 }
 
@@ -197,7 +219,22 @@ pub async fn a_class_is_planned_and_booked(desk: Desk) {
     let twice = ClassRequest { wishes: vec![wishes("bob"), wishes("amy"), wishes("bob")], ..want.clone() };
     let refused = desk.plan_class(&who("tea"), NOW, &twice).await.unwrap_err();
     assert_eq!((refused.code, refused.what.as_str()), (Code::HubInvalid, "bob is in the class plan twice"));
+    let fay: PersonId = "fay".parse().unwrap();
+    person(&desk, "fay", Some("blue")).await;
+    let out = NewPerson {
+        id: fay.clone(),
+        name: "Fay".into(),
+        role: Role::Student,
+        active: Some(false),
+        zone: None,
+        keys: vec![],
+    };
+    desk.put_person(&Caller::Console, NOW, &out, Some(1)).await.unwrap();
+    let away = ClassRequest { wishes: vec![wishes("fay")], ..want.clone() };
+    let refused = desk.plan_class(&who("tea"), NOW, &away).await.unwrap_err();
+    assert_eq!((refused.code, refused.what.as_str()), (Code::HubInvalid, "fay is not active"));
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
+    assert!(plan.rows.iter().all(|row| row.person != fay), "who is out and not named is left out");
     assert_eq!((plan.given, plan.wished), (8, 1));
     assert!(
         plan.rows.iter().filter_map(|r| r.given.as_ref()).all(|g| g.window.starts >= NOW),
@@ -457,6 +494,16 @@ pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
     assert_eq!((done.added, done.changed, done.same), (1, 1, 0));
     let done = import(text).await.unwrap();
     assert_eq!((done.added, done.changed, done.same), (0, 0, 2));
+    // Who is in another group by it leaves the one before; a group of another course is none of its business.
+    desk.put_course(&Caller::Console, NOW, &"net".parse().unwrap(), "Nets", &generous(), None).await.unwrap();
+    desk.put_group(&Caller::Console, NOW, &"wire".parse().unwrap(), &"net".parse().unwrap()).await.unwrap();
+    desk.set_member(&Caller::Console, NOW, &"amy".parse().unwrap(), &"wire".parse().unwrap(), true).await.unwrap();
+    for (done, wanted) in [((0, 1, 0), ["white", "wire"]), ((0, 0, 1), ["white", "wire"])] {
+        let moved = import("amy,Amy,white\n").await.unwrap();
+        assert_eq!((moved.added, moved.changed, moved.same), done);
+        let groups = desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap().groups;
+        assert_eq!(groups.iter().map(|group| group.as_str()).collect::<Vec<_>>(), wanted);
+    }
     assert!(desk.import_roster(&who("amy"), NOW, None, &course, "r", text).await.is_err());
     person(&desk, "fay", Some("green")).await;
     healthy(&desk).await;

@@ -1,11 +1,14 @@
 //! Slots that are given away, and given back, while their server begins them.
 
-use kubecamp::hub::{
-    desk::{Caller, Desk, Edit, Report, Step, Taken},
-    domain::{Booking, Health, State},
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, Edit, Report, Step, Taken},
+        domain::{Booking, Health, PersonId, State},
+    },
 };
 
-use super::state;
+use super::{acknowledge, state};
 use crate::hub::world::{agent, at, book, camp, generous, healthy, who};
 
 /// A report that says for whose account it is, as agents' do.
@@ -109,5 +112,23 @@ pub async fn what_begins_anew_and_is_given_up_leaves_its_server_to_others(desk: 
     }
     assert_eq!(report_for(&desk, "cem", 5, &next, Step::Arming, 149).await, Taken::Applied);
     assert_eq!(occupant().await, Some(next.id));
+    healthy(&desk).await;
+}
+
+/// Its agent has it for who had it in its plan, and would let them in.
+pub async fn what_begins_soon_is_not_given_away_on_a_silent_server(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (soon, later) = (book(&desk, "amy", 60, 90).await, book(&desk, "amy", 180, 210).await);
+    acknowledge(&desk, 0).await;
+    let bob: PersonId = "bob".parse().unwrap();
+    let edit = Edit::default();
+    let give =
+        async |minute: i64, booking: &Booking| desk.give(&who("amy"), at(minute), None, &booking.id, &bob, &edit).await;
+    let refused = give(3, &soon).await.unwrap_err();
+    assert_eq!(refused.code, Code::ServerSilent, "{refused}");
+    assert!(refused.what.ends_with("would open it for amy"), "{refused}");
+    assert_eq!(give(3, &later).await.unwrap().person, bob, "it may be heard again by then");
+    acknowledge(&desk, 4).await;
+    assert_eq!(give(4, &soon).await.unwrap().person, bob);
     healthy(&desk).await;
 }

@@ -61,6 +61,7 @@ scenarios! {
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,
         what_is_offered_has_room_for_the_lab_that_would_run_there,
+        who_waits_for_what_a_server_has_not_keeps_nobody_from_extending_there,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
@@ -68,6 +69,7 @@ scenarios! {
         who_waits_for_something_else_goes_past_nobody,
         offers_keep_to_labels_and_quotas,
         who_left_the_course_holds_nobody_up,
+        who_declines_an_offer_leaves_it_to_the_next_at_once,
         nobody_waits_for_everything,
         a_wait_keeps_to_the_notice_and_its_offer_need_not,
         a_class_is_planned_and_booked,
@@ -109,6 +111,7 @@ scenarios! {
         what_is_given_back_while_its_agent_begins_takes_place,
         what_is_given_up_while_its_arming_was_taken_away_ends,
         what_begins_anew_and_is_given_up_leaves_its_server_to_others,
+        what_begins_soon_is_not_given_away_on_a_silent_server,
     }
     labs {
         who_has_a_saved_lab_gets_its_server_first,

@@ -134,7 +134,13 @@ pub async fn what_strands_nobody_any_more_is_taken_back(desk: Desk) {
     desk.set_health(&console, at(2), None, &one, Health::Healthy, "it is in").await.unwrap();
     assert_eq!(clerk.settle(at(3)).await.unwrap().moved, 0);
     assert_eq!(stranded().await, [None, Some(at(240))], "work is still to be done in the second one");
+    let changes = async || {
+        let all = desk.events(&console, at(4), 0, 1000).await.unwrap();
+        all.iter().filter(|event| event.kind == "server.changed").count()
+    };
+    let before = changes().await;
     desk.drop_maintenance(&console, at(4), work.id).await.unwrap();
+    assert_eq!(changes().await, before + 1, "pages that show it hear that it is gone");
     for minute in [5, 6] {
         clerk.settle(at(minute)).await.unwrap();
         assert_eq!(stranded().await, [None, None]);

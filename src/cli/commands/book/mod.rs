@@ -174,8 +174,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         say_lab(&client, &made).await;
         return bookings(wish.hub.output, &[made]);
     };
-    let zone = when::zone(wish.zone.as_ref());
-    let weekly = Weekly { starts: zone.local(first.window.starts), ends: zone.local(first.window.ends), zone, weeks };
+    let weekly = Weekly::of_first(first.window, when::zone(wish.zone.as_ref()), weeks)?;
     let body = json!({ "first": first, "weekly": weekly });
     let made = client.send(Method::POST, "/api/v1/series", &body, None).await;
     let made: Vec<Placed> = made.map_err(|problem| late(problem, &wish))?;

@@ -84,6 +84,24 @@ fn a_night_is_seven_or_nine_hours_when_clocks_change() {
 }
 
 #[test]
+fn a_recurrence_is_as_long_as_asked_though_clocks_change_in_its_first_week() {
+    for (starts, ends, minutes) in [
+        ("2026-10-24T23:30:00Z", "2026-10-25T01:30:00Z", [180, 120, 120]),
+        ("2026-03-29T00:30:00Z", "2026-03-29T02:30:00Z", [60, 120, 120]),
+        ("2026-10-18T00:30:00Z", "2026-10-18T02:30:00Z", [120, 180, 120]),
+        ("2026-11-24T22:30:00Z", "2026-11-25T00:30:00Z", [120, 120, 120]),
+    ] {
+        let weekly = Weekly::of_first(window(starts, ends), zone("Europe/Berlin"), 3).unwrap();
+        let found = weekly.occurrences().unwrap();
+        assert_eq!(found[0].window.starts, at(starts));
+        assert_eq!(found.iter().map(|one| one.window.length() / 60).collect::<Vec<_>>(), minutes, "{starts}");
+        for (one, minutes) in found.iter().zip(minutes) {
+            assert_eq!(one.note.is_some(), minutes != 120, "{one:?}");
+        }
+    }
+}
+
+#[test]
 fn a_day_that_begins_with_a_gap_is_open_from_its_first_moment() {
     let open: OpeningHours = "mon-sun 00:00-24:00".parse().unwrap();
     for (name, around) in
