@@ -162,6 +162,11 @@ impl Camp {
         booked.unwrap()
     }
 
+    /// The hub's two public keys.
+    fn keys(&self) -> serde_json::Value {
+        serde_json::from_str(&self.does("ann", &["hub", "server", "keys", "-o", "json"])).unwrap()
+    }
+
     /// Waits until nothing of somebody runs on the server.
     fn is_out(&self, who: &str) {
         let running = format!("pgrep -c -r D,R,S,T -U {who} || true");
@@ -266,23 +271,21 @@ fn live_hub_the_slot_decides_who_comes_in() {
 /// New keys of the hub, as docs/guide/hub.md tells it, in the midst of bob's slot: who is in stays in, and nobody comes in by
 /// them before the server has them.
 fn keys_are_renewed(camp: &mut Camp, of_bob: &str) {
-    let keys = |camp: &Camp| -> serde_json::Value {
-        serde_json::from_str(&camp.does("ann", &["hub", "server", "keys", "-o", "json"])).unwrap()
-    };
     let stays = camp.ssh("bob", "setsid sleep 1003 >/dev/null 2>&1 & echo ok");
     assert_eq!(text(&stays.stdout), "ok\n", "{}", text(&stays.stderr));
-    let old = keys(camp);
+    let old = camp.keys();
     drop(camp.hub.take());
     fs::rename(camp.file("keys"), camp.file("keys.old")).unwrap();
     camp.start_hub();
-    let new = keys(camp);
+    let camp: &Camp = camp;
+    let new = camp.keys();
     assert!(["user_ca", "plan_key"].iter().all(|name| old[name] != new[name]), "{new}");
     assert!(!camp.ssh("bob", "true").status.success(), "the server trusts the old authority alone");
 
     // Of a plan that is signed by the new key the agent takes nothing, and an admin is told so.
     camp.does("bob", &["book", "release", of_bob]);
-    let refuses = |camp: &Camp| camp.does("ann", &["hub", "doctor"]).contains("takes no newer one");
-    camp.until("the doctor's note", || refuses(camp));
+    let is_told = || camp.does("ann", &["hub", "doctor"]).contains("takes no newer one");
+    camp.until("the doctor's note", is_told);
     camp.until("the refusal", || camp.logs().contains("its signature is not the hub's"));
     assert_eq!(camp.sh("pgrep -c -U bob sleep").trim(), "1", "the plan at hand is in force");
 
@@ -290,5 +293,5 @@ fn keys_are_renewed(camp: &mut Camp, of_bob: &str) {
     camp.is_out("bob");
     assert_eq!(camp.sh("cat /etc/kubecamp-gate/user_ca.pub").trim(), new["user_ca"].as_str().unwrap().trim());
     camp.comes_in("amy");
-    camp.until("the agent's word", || !refuses(camp));
+    camp.until("the agent's word", || !is_told());
 }

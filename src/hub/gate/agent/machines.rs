@@ -42,6 +42,8 @@ pub struct Machines {
     looking: tokio::sync::Mutex<()>,
     /// How long saving, resetting and proving may each take.
     limit: Duration,
+    /// The private engine of this server, whether it is used or not.
+    engine: Option<Engine>,
 }
 
 /// How many machines, by lab.
@@ -108,13 +110,14 @@ impl Machines {
                 Ok(Ground { provider, place: Some(place) })
             })
         };
-        Self::of(labs, Box::new(find), config.home.join("reach"))
+        let engine = Some(Engine::new(&labs.engine()));
+        Self { engine, ..Self::of(labs, Box::new(find), config.home.join("reach")) }
     }
 
     /// Labs of another maker, in machines of another provider; the ways to them are remembered in the folder `ways`.
     pub fn of(labs: Arc<dyn Labs>, source: Source, ways: PathBuf) -> Self {
         let (making, looking) = (Making::default(), tokio::sync::Mutex::default());
-        Self { labs, source, ways, making, looking, limit: HAND_OVER_LIMIT }
+        Self { labs, source, ways, making, looking, limit: HAND_OVER_LIMIT, engine: None }
     }
 
     /// The same, whose saving, resetting and proving may each take so long.
@@ -413,6 +416,10 @@ impl HandOver for Machines {
             ended => ended.err(),
         };
         self.give(slot, &lab, trouble.as_ref()).await
+    }
+
+    fn era(&self) -> Option<String> {
+        self.engine.as_ref().and_then(Engine::era)
     }
 
     async fn retire(&self, account: &str) -> Result<(), Problem> {
