@@ -138,6 +138,41 @@ impl Camp {
         }
     }
 
+    /// Puts the gate on the server, with what the hub gives; what was said.
+    fn enrolls(&self) -> String {
+        let hub = format!("unix:{}", self.file("hub.sock").display());
+        let at = |name: &str| self.file(name).display().to_string();
+        let (admin, key) = (at("admin/id_ed25519.pub"), at("ann/id_ed25519"));
+        let keys = ["--identity", &key, "--admin-key", &admin];
+        let enroll = ["--yes", "hub", "enroll", "root@127.0.0.1", "--server", "one", "--hub", &hub];
+        let enrolled = self.run("ann", &[enroll.as_slice(), keys.as_slice()].concat(), "");
+        let told = text(&enrolled.stderr);
+        assert!(enrolled.status.success(), "{told}\n{}", self.logs());
+        told
+    }
+
+    /// Books once the place is free, and comes in.
+    fn comes_in(&self, who: &str) -> String {
+        let mut booked = Err(None);
+        self.until("the booking", || {
+            booked = self.books(who);
+            booked.is_ok()
+        });
+        self.until("the login", || text(&self.ssh(who, "id -un").stdout) == format!("{who}\n"));
+        booked.unwrap()
+    }
+
+    /// The hub's two public keys.
+    fn keys(&self) -> serde_json::Value {
+        serde_json::from_str(&self.does("ann", &["hub", "server", "keys", "-o", "json"])).unwrap()
+    }
+
+    /// Waits until nothing of somebody runs on the server.
+    fn is_out(&self, who: &str) {
+        let running = format!("pgrep -c -r D,R,S,T -U {who} || true");
+        self.until("the end", || self.sh(&running).trim() == "0");
+    }
+
     /// People, a course, a server at the hub, and the gate on it.
     fn set_up(&self) {
         let link = Command::new(env!("CARGO_BIN_EXE_kubecamp"))
@@ -154,24 +189,17 @@ impl Camp {
         let roster = ["amy", "bob"].map(|who| format!("{who},{who},red,UTC,{}", public(who))).concat();
         fs::write(self.file("roster.csv"), roster).unwrap();
         self.does("ann", &["hub", "course", "import", "k8s", &self.file("roster.csv").display().to_string()]);
-        let hub = format!("unix:{}", self.file("hub.sock").display());
-        let at = |name: &str| self.file(name).display().to_string();
-        let (admin, key) = (at("admin/id_ed25519.pub"), at("ann/id_ed25519"));
-        let keys = ["--identity", &key, "--admin-key", &admin];
-        let enroll = ["--yes", "hub", "enroll", "root@127.0.0.1", "--server", "one", "--hub", &hub];
         let health = |health: &str| {
             self.does("ann", &["hub", "server", "health", "one", health, "--reason", "a new disk"]);
         };
         health("away");
-        let enrolled = self.run("ann", &[enroll.as_slice(), keys.as_slice()].concat(), "");
-        let told = text(&enrolled.stderr);
-        assert!(enrolled.status.success(), "{told}\n{}", self.logs());
+        let told = self.enrolls();
         assert!(told.contains("sells no time of one: it is away there, a new disk."), "{told}");
         health("healthy");
         // From here on the hub alone says who the server is; who had to be asked would be refused.
         self.sh("mv /root/.ssh/known_hosts /root/.ssh/known_hosts.mine");
         for who in ["amy", "bob"] {
-            let key = at(&format!("{who}/id_ed25519"));
+            let key = self.file(who).join("id_ed25519").display().to_string();
             self.does(who, &["login", "--as", who, "--identity", &key]);
         }
     }
@@ -210,20 +238,15 @@ fn live_hub_the_slot_decides_who_comes_in() {
     assert_eq!(text(&camp.ssh("amy", "cat kept").stdout), "kept\n");
 
     camp.does("amy", &["book", "release", &first]);
-    camp.until("amy's end", || camp.sh("pgrep -c -r D,R,S,T -U amy || true").trim() == "0");
+    camp.is_out("amy");
     assert!(!camp.ssh("amy", "true").status.success());
     assert!(!camp.plain("ssh", &[&host, "true"]).status.success(), "what is kept opens nothing after the slot");
     // The place is sold again once the server's agent knows that it is free.
-    let mut second = Err(None);
-    camp.until("bob's booking", || {
-        second = camp.books("bob");
-        second.is_ok()
-    });
-    camp.until("bob's login", || camp.ssh("bob", "id -un").stdout == b"bob\n");
+    let second = camp.comes_in("bob");
     let seen = camp.does("ann", &["book", "ls", "--all", "--past", "-o", "json"]);
     let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
     let state = |id: &str| seen.as_array().unwrap().iter().find(|b| b["id"] == id).unwrap()["state"].clone();
-    assert_eq!((state(&first), state(&second.unwrap())), ("done".into(), "active".into()));
+    assert_eq!((state(&first), state(&second)), ("done".into(), "active".into()));
     camp.does("ann", &["hub", "doctor"]);
     let over = camp.run("amy", &["book", "ssh", &first, "--identity", &key, "--", "true"], "");
     assert!(over.status.code() == Some(14) && text(&over.stderr).contains("KC-BOOK-OVER"), "{}", text(&over.stderr));
@@ -233,13 +256,42 @@ fn live_hub_the_slot_decides_who_comes_in() {
     camp.sh("mv /root/.ssh/known_hosts.mine /root/.ssh/known_hosts");
     let key = camp.file("admin/id_ed25519").display().to_string();
     camp.sh(&format!("ssh -o BatchMode=yes -o IdentitiesOnly=yes -i {key} root@127.0.0.1 true"));
+    keys_are_renewed(&mut camp, &second);
     let key = camp.file("ann/id_ed25519").display().to_string();
     camp.does("ann", &["--yes", "hub", "unenroll", "root@127.0.0.1", "--server", "one", "--identity", &key]);
     let seen = camp.does("ann", &["hub", "server", "list", "-o", "json"]);
     let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
     assert_eq!((&seen[0]["health"], &seen[0]["health_note"]), (&"away".into(), &"unenrolled".into()), "{seen}");
-    assert!(!camp.ssh("bob", "true").status.success());
-    assert_eq!(camp.sh("pgrep -c -r D,R,S,T -U bob || true").trim(), "0");
+    assert!(!camp.ssh("amy", "true").status.success());
+    assert_eq!(camp.sh("pgrep -c -r D,R,S,T -U amy || true").trim(), "0");
     let log = fs::read_to_string(camp.file("hub.log")).unwrap();
     assert!(!log.contains("kct_"), "a token is in the log\n{log}");
+}
+
+/// New keys of the hub, as docs/guide/hub.md tells it, in the midst of bob's slot: who is in stays in, and nobody comes in by
+/// them before the server has them.
+fn keys_are_renewed(camp: &mut Camp, of_bob: &str) {
+    let stays = camp.ssh("bob", "setsid sleep 1003 >/dev/null 2>&1 & echo ok");
+    assert_eq!(text(&stays.stdout), "ok\n", "{}", text(&stays.stderr));
+    let old = camp.keys();
+    drop(camp.hub.take());
+    fs::rename(camp.file("keys"), camp.file("keys.old")).unwrap();
+    camp.start_hub();
+    let camp: &Camp = camp;
+    let new = camp.keys();
+    assert!(["user_ca", "plan_key"].iter().all(|name| old[name] != new[name]), "{new}");
+    assert!(!camp.ssh("bob", "true").status.success(), "the server trusts the old authority alone");
+
+    // Of a plan that is signed by the new key the agent takes nothing, and an admin is told so.
+    camp.does("bob", &["book", "release", of_bob]);
+    let is_told = || camp.does("ann", &["hub", "doctor"]).contains("takes no newer one");
+    camp.until("the doctor's note", is_told);
+    camp.until("the refusal", || camp.logs().contains("its signature is not the hub's"));
+    assert_eq!(camp.sh("pgrep -c -U bob sleep").trim(), "1", "the plan at hand is in force");
+
+    camp.enrolls();
+    camp.is_out("bob");
+    assert_eq!(camp.sh("cat /etc/kubecamp-gate/user_ca.pub").trim(), new["user_ca"].as_str().unwrap().trim());
+    camp.comes_in("amy");
+    camp.until("the agent's word", || !is_told());
 }

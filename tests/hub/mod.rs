@@ -7,6 +7,7 @@ pub mod crash;
 pub mod edges;
 mod fuzz;
 pub mod hammer;
+mod memory;
 mod pages;
 pub mod processes;
 mod quiet;
@@ -121,4 +122,11 @@ async fn sqlite_a_silent_webhook_delays_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let (desk, url) = sqlite(&folder).await;
     steady::a_silent_webhook_delays_nobody(&desk, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_ten_thousand_bookings_take_little_of_the_hubs_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, url) = sqlite(&folder).await;
+    memory::ten_thousand_bookings_take_little(&desk, &url).await;
 }

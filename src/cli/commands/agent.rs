@@ -52,7 +52,7 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
             if let Ok(Err(problem)) = tokio::time::timeout(SETTLES, labs.settle_way_out()).await {
                 output::say(&problem.to_string());
             }
-            Arc::new(Machines::here(machines))
+            Arc::new(Machines::here(machines).limited(config.hand_over_limit()))
         }
         None => Arc::new(config.commands.clone()),
     };

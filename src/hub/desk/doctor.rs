@@ -210,6 +210,13 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
     if server.issued > 0 && (server.seen.is_none() || server.is_silent(now)) {
         found.notes.push(format!("the agent of server {id} was not heard for two minutes: it is away, or hangs"));
     }
+    if server.acked < server.issued && server.is_heard(now) {
+        let (acked, issued) = (server.acked, server.issued);
+        found.notes.push(format!(
+            "the agent of server {id} carries out revision {acked} of its plan, and was given {issued}: if it takes no newer one \
+             for a minute its log says why, and after new keys of the hub it must be enrolled again"
+        ));
+    }
     if server.is_clock_off() {
         found.notes.push(format!("the clock of server {id} is {} s off", server.clock_offset));
     }

@@ -275,9 +275,9 @@ impl SignedPlan {
         }
         let signature =
             SshSig::from_pem(&self.signature).map_err(|e| refused("it has no signature".into()).because(e))?;
-        trusted
-            .verify(NAMESPACE, self.plan.as_bytes(), &signature)
-            .map_err(|e| refused("its signature is not the hub's".into()).because(e))?;
+        // An agent's log shows no hints.
+        let foreign = "its signature is not the hub's; if that has new keys, enroll this server again";
+        trusted.verify(NAMESPACE, self.plan.as_bytes(), &signature).map_err(|e| refused(foreign.into()).because(e))?;
         let plan: Plan =
             serde_json::from_str(&self.plan).map_err(|e| refused("it cannot be read".into()).because(e))?;
         if plan.server != server {

@@ -102,6 +102,12 @@ impl Engine {
         self.dir.join("incus/disks").exists()
     }
 
+    /// What tells one run of its machines from the next: with what holds their namespaces they end, all of them. None where
+    /// none runs.
+    pub fn era(&self) -> Option<String> {
+        fs::read_to_string(self.dir.join("holder.pid")).ok()
+    }
+
     /// The network namespace that its machines live in.
     pub fn netns(&self) -> &Path {
         &self.netns

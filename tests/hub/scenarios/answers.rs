@@ -8,6 +8,7 @@ use kubecamp::{
     },
 };
 
+use super::acknowledge;
 use crate::hub::world::{
     NOW, agent, at, book, camp, clerk, generous, healthy, new_server, server, server_with, who, window, wish,
 };
@@ -83,6 +84,23 @@ pub async fn a_server_that_nobody_enrolled_is_told(desk: Desk) {
     assert!(told().await);
     desk.plan_for(&agent("one"), NOW, &"one".parse().unwrap()).await.unwrap();
     assert!(!told().await, "its agent has a plan");
+    healthy(&desk).await;
+}
+
+pub async fn an_agent_that_takes_no_newer_plan_is_told(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let told = async || {
+        let notes = desk.doctor(&Caller::Console, at(1)).await.unwrap().notes;
+        notes.iter().any(|note| note.starts_with("the agent of server one carries out revision"))
+    };
+    acknowledge(&desk, 0).await;
+    assert!(!told().await, "it has the newest");
+    book(&desk, "amy", 60, 120).await;
+    assert!(!told().await, "it has not heard of the newer one yet");
+    desk.plan_for(&agent("one"), at(1), &"one".parse().unwrap()).await.unwrap();
+    assert!(told().await, "it was given it, and goes on with the older one");
+    acknowledge(&desk, 1).await;
+    assert!(!told().await);
     healthy(&desk).await;
 }
 

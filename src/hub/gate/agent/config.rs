@@ -2,12 +2,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use russh::keys::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Commands, Limits, Places};
+use super::{Commands, Limits, Places, machines::HAND_OVER_LIMIT};
 use crate::{
     core::{Code, Problem, Problems, Secret},
     hub::gate::{Epoch, public_key},
@@ -60,6 +61,10 @@ pub struct Config {
     /// How long evicting is tried before the slot is quarantined, in seconds.
     #[serde(default = "evict")]
     pub evict_limit: i64,
+    /// How long saving, stopping and proving a lab in machines may each take before the slot is quarantined, in seconds;
+    /// commands have a limit of their own.
+    #[serde(default = "hand_over")]
+    pub hand_over_limit: u64,
     /// Labs in machines that kubecamp makes on this server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machines: Option<MachinesConfig>,
@@ -150,6 +155,9 @@ fn poll() -> u64 {
 fn evict() -> i64 {
     30
 }
+fn hand_over() -> u64 {
+    HAND_OVER_LIMIT.as_secs()
+}
 fn keep_labs() -> u32 {
     60
 }
@@ -166,8 +174,9 @@ impl Config {
         let config: Self = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
             .map_err(|e| wrong().because(e))?;
         public_key(&config.plan_key).map_err(|e| wrong().because(e))?;
-        if config.server.is_empty() || config.poll == 0 || config.lead < 0 || config.evict_limit < 0 {
-            return Err(wrong().detail(["server, poll, lead or evict-limit makes no sense"]));
+        let no_time = config.poll == 0 || config.hand_over_limit == 0;
+        if config.server.is_empty() || no_time || config.lead < 0 || config.evict_limit < 0 {
+            return Err(wrong().detail(["server, poll, lead, evict-limit or hand-over-limit makes no sense"]));
         }
         if config.hub.is_some() && config.token_file.is_none() {
             return Err(wrong().detail(["a hub needs a token-file"]));
@@ -208,6 +217,11 @@ impl Config {
         }
     }
 
+    /// How long a step of the hand-over of a lab in machines may take.
+    pub fn hand_over_limit(&self) -> Duration {
+        Duration::from_secs(self.hand_over_limit)
+    }
+
     /// How long things may take.
     pub fn limits(&self) -> Limits {
         let days = self.machines.as_ref().map_or(0, |machines| machines.keep_labs);
@@ -227,7 +241,8 @@ mod tests {
         let key = HubKey::generate("plan").unwrap().public_line().unwrap();
         fs::write(&file, format!("server: s1\nplan-key: {key}\n")).unwrap();
         let config = Config::load(&file).unwrap();
-        assert_eq!((config.lead, config.group.as_str(), config.hub), (300, "kubecamp-students", None));
+        assert_eq!((config.lead, config.group.as_str(), config.hand_over_limit), (300, "kubecamp-students", 900));
+        assert_eq!(config.hub, None);
         fs::write(&file, format!("server: s1\nplan-key: {key}\nmachines: {{kind: vm, bundle: /b}}\n")).unwrap();
         let machines = Config::load(&file).unwrap().machines.unwrap();
         assert_eq!((machines.kind, machines.bundle), (Wanted::Vm, Some("/b".into())));
@@ -244,6 +259,7 @@ mod tests {
             "server: s1\n".to_owned(),
             format!("server: s1\nplan-key: {key}\nhub: http://h\n"),
             format!("server: s1\nplan-key: {key}\nwhat: 1\n"),
+            format!("server: s1\nplan-key: {key}\nhand-over-limit: 0\n"),
             "server: s1\nplan-key: nonsense\n".to_owned(),
             format!("server: s1\nplan-key: {key}\nmachines: {{mirrors: [{{registry: a b, endpoints: [x]}}]}}\n"),
             format!("server: ''\nplan-key: {key}\n"),

@@ -125,11 +125,19 @@ impl Agent {
         Ok(())
     }
 
-    /// Has labs started again whose slots were open before this process began, by the boot clock in milliseconds; the end of a
-    /// slot ends that too. One that does not come up is tried again: what it needs of the server may be up later than the
+    /// Has labs started again whose slots were open before this process began, or before all machines were ended, by the boot
+    /// clock in milliseconds; the end of a slot ends that too. One that does not come up is tried again: what it needs of the server may be up later than the
     /// agent.
     pub(super) async fn revive(&mut self, boot: i64) {
         let open: Vec<Slot> = self.ledger().slots.into_values().filter(Held::is_open).map(|h| h.slot).collect();
+        // What the hand-over of one lab does with an engine that hangs ends the machines of all.
+        let era = self.hand.era();
+        if era != self.era {
+            self.era = era;
+            for slot in &open {
+                self.found_open.entry(slot.booking.clone()).or_insert(0);
+            }
+        }
         for slot in open {
             let booking = slot.booking.clone();
             let works = self.work.contains_key(&booking);

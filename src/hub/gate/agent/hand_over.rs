@@ -58,6 +58,12 @@ pub trait HandOver: Send + Sync {
         Ok(())
     }
 
+    /// What tells one run of all machines here from the next: where it has changed they were ended, whoever's they are. Asked
+    /// often; none where nothing runs, or nobody can tell.
+    fn era(&self) -> Option<String> {
+        None
+    }
+
     /// Removes the lab that is kept for an account, whose holder has not come for long.
     async fn retire(&self, _account: &str) -> Result<(), Problem> {
         Ok(())

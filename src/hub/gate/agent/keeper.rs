@@ -57,9 +57,11 @@ pub struct Agent {
     pub(super) troubles: BTreeMap<String, String>,
     /// Accounts that reach the machines of their labs.
     pub(super) reaching: BTreeSet<String>,
-    /// Bookings that were open when this process began, whose labs a restart of the server may have stopped; and from when
-    /// on, by the boot clock in milliseconds, they are looked at.
+    /// Bookings whose labs may have been stopped, by a restart of the server before this process began or with all machines
+    /// since; and from when on, by the boot clock in milliseconds, they are looked at.
     pub(super) found_open: BTreeMap<String, i64>,
+    /// The run of all machines, as last seen: see [`HandOver::era`].
+    pub(super) era: Option<String>,
     /// Whether the labs that the server keeps may be others than those that were told.
     pub(super) labs_due: bool,
     /// Whether this process has told which labs there are.
@@ -94,6 +96,7 @@ impl Agent {
         begun.for_each(|h| world.remember(&h.slot.account));
         let open = journal.ledger().slots.values().filter(|h| h.is_open());
         let found_open = open.map(|h| (h.slot.booking.clone(), 0)).collect();
+        let era = hand.era();
         let trust = Trust { folder: folder.to_owned(), server: server.to_owned(), key };
         Self {
             world,
@@ -112,6 +115,7 @@ impl Agent {
             troubles: BTreeMap::new(),
             reaching: BTreeSet::new(),
             found_open,
+            era,
             labs_due: true,
             labs_told: false,
             retiring: None,

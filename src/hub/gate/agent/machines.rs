@@ -40,6 +40,10 @@ pub struct Machines {
     making: Making,
     /// Held by who looks whether there is room: two that look at once would both find the room of one.
     looking: tokio::sync::Mutex<()>,
+    /// How long saving, resetting and proving may each take.
+    limit: Duration,
+    /// The private engine of this server, whether it is used or not.
+    engine: Option<Engine>,
 }
 
 /// How many machines, by lab.
@@ -68,6 +72,10 @@ const FRESH: u64 = 4 * GIB;
 /// this counts where that hangs too, or waits for another start that does. Without an end to it nothing could be said to the
 /// holder before the slot's own.
 const START_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long saving, resetting and proving may each take where nothing else is said: what each call of an engine may take, with
+/// one that hangs and is started anew before. A place whose hand-over comes to no end is nobody's, and an admin must hear of it.
+pub(super) const HAND_OVER_LIMIT: Duration = Duration::from_secs(900);
 
 /// The snapshot of the last slot's end, for a lab that does not come up any more.
 const SAVED: &str = "kubecamp-saved";
@@ -102,12 +110,52 @@ impl Machines {
                 Ok(Ground { provider, place: Some(place) })
             })
         };
-        Self::of(labs, Box::new(find), config.home.join("reach"))
+        let engine = Some(Engine::new(&labs.engine()));
+        Self { engine, ..Self::of(labs, Box::new(find), config.home.join("reach")) }
     }
 
     /// Labs of another maker, in machines of another provider; the ways to them are remembered in the folder `ways`.
     pub fn of(labs: Arc<dyn Labs>, source: Source, ways: PathBuf) -> Self {
-        Self { labs, source, ways, making: Making::default(), looking: tokio::sync::Mutex::default() }
+        let (making, looking) = (Making::default(), tokio::sync::Mutex::default());
+        Self { labs, source, ways, making, looking, limit: HAND_OVER_LIMIT, engine: None }
+    }
+
+    /// The same, whose saving, resetting and proving may each take so long.
+    pub fn limited(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// A step of the hand-over, to its end or its limit.
+    async fn in_time(
+        &self,
+        what: &str,
+        slot: &Slot,
+        step: impl Future<Output = Result<(), Problem>> + Send,
+    ) -> Result<(), Problem> {
+        let late = |_| {
+            let what = format!("{what} the lab of {} took longer than {} s", slot.account, self.limit.as_secs());
+            Err(Problem::new(Code::GateHandOver, what))
+        };
+        tokio::time::timeout(self.limit, step).await.unwrap_or_else(late)
+    }
+
+    /// Stops the lab and takes a snapshot of its machines.
+    async fn keep(&self, slot: &Slot) -> Result<(), Problem> {
+        let lab = lab_of(&slot.account)?;
+        // Stopped first: a snapshot of a running disk is that of a machine whose power failed.
+        let Some((ground, machines)) = self.stop(&lab).await? else { return Ok(()) };
+        let snapshots = machines.iter().map(|m| ground.provider.snapshot(&lab, &m.node, SAVED));
+        join_all(snapshots).await.into_iter().collect()
+    }
+
+    /// Succeeds where no machine of the lab runs.
+    async fn are_stopped(&self, slot: &Slot) -> Result<(), Problem> {
+        let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
+        let running: Vec<_> = machines.iter().filter(|m| m.state != State::Stopped).map(|m| m.name.clone()).collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::new(Code::GateHandOver, "machines of the last holder still run").detail(running))
     }
 
     /// The machines of the slot's lab; none, and no engine is started to look, where there is no lab.
@@ -326,15 +374,11 @@ impl HandOver for Machines {
     }
 
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
-        let lab = lab_of(&slot.account)?;
-        // Stopped first: a snapshot of a running disk is that of a machine whose power failed.
-        let Some((ground, machines)) = self.stop(&lab).await? else { return Ok(()) };
-        let snapshots = machines.iter().map(|m| ground.provider.snapshot(&lab, &m.node, SAVED));
-        join_all(snapshots).await.into_iter().collect()
+        self.in_time("saving", slot, self.keep(slot)).await
     }
 
     async fn reset(&self, slot: &Slot) -> Result<(), Problem> {
-        self.stop(&lab_of(&slot.account)?).await.map(drop)
+        self.in_time("stopping", slot, self.halt(slot)).await
     }
 
     async fn halt(&self, slot: &Slot) -> Result<(), Problem> {
@@ -342,12 +386,7 @@ impl HandOver for Machines {
     }
 
     async fn prove(&self, slot: &Slot) -> Result<(), Problem> {
-        let Some((_, machines)) = self.machines(&lab_of(&slot.account)?).await? else { return Ok(()) };
-        let running: Vec<_> = machines.iter().filter(|m| m.state != State::Stopped).map(|m| m.name.clone()).collect();
-        if running.is_empty() {
-            return Ok(());
-        }
-        Err(Problem::new(Code::GateHandOver, "machines of the last holder still run").detail(running))
+        self.in_time("proving that nothing runs of", slot, self.are_stopped(slot)).await
     }
 
     async fn arm(&self, slot: &Slot) -> Result<(), Problem> {
@@ -377,6 +416,10 @@ impl HandOver for Machines {
             ended => ended.err(),
         };
         self.give(slot, &lab, trouble.as_ref()).await
+    }
+
+    fn era(&self) -> Option<String> {
+        self.engine.as_ref().and_then(Engine::era)
     }
 
     async fn retire(&self, account: &str) -> Result<(), Problem> {

@@ -446,3 +446,22 @@ fn what_is_only_the_holders_matter_is_known_before_anything_begins() {
         assert_eq!(machines.fit(&bad).unwrap_err().code, Code::GateHandOver, "{bad:?}");
     }
 }
+
+#[tokio::test]
+async fn a_hand_over_that_comes_to_no_end_fails_at_its_limit() {
+    let shelf = Arc::new(Shelf::default());
+    on(&shelf).arm(&slot("1x4c12g")).await.unwrap();
+    // As with a daemon that takes connections and answers none.
+    let mute: Source = Box::new(|_| Box::pin(std::future::pending()));
+    let ways = shelf.ways.0.path().to_owned();
+    let machines = Machines::of(Arc::clone(&shelf) as Arc<dyn Labs>, mute, ways).limited(Duration::from_millis(50));
+    let one = slot("1x4c12g");
+    for (what, ended) in [
+        ("saving the lab of kct_a", machines.save(&one).await),
+        ("stopping the lab of kct_a", machines.reset(&one).await),
+        ("proving that nothing runs of the lab of kct_a", machines.prove(&one).await),
+    ] {
+        let problem = ended.unwrap_err();
+        assert!(problem.code == Code::GateHandOver && problem.what.starts_with(what), "{problem}");
+    }
+}

@@ -281,3 +281,21 @@ async fn a_lab_that_does_not_come_back_after_a_restart_is_tried_again() {
     assert_eq!(post.states("1").last(), Some(&SlotState::Done));
     post.right();
 }
+
+/// As where the hand-over of another lab has ended an engine that hung, and begun it anew.
+#[tokio::test]
+async fn a_lab_whose_machines_were_ended_with_all_others_is_started_again() {
+    let mut post = Post::new();
+    post.sim.at().era = Some("1".into());
+    post.plan(1, &[slot("1", "kct-a", 40, 900)]).unwrap().unwrap();
+    post.until(60).await.unwrap();
+    let tries = |post: &Post| post.sim.at().did.iter().filter(|did| *did == "revive kct-a").count();
+    assert_eq!(tries(&post), 0, "what runs is left alone");
+    for (era, until, wanted) in [(None, 70, 1), (Some("2"), 80, 2), (Some("2"), 200, 2)] {
+        post.sim.at().era = era.map(str::to_owned);
+        post.until(until).await.unwrap();
+        assert_eq!(tries(&post), wanted, "at {until}");
+    }
+    assert!(post.is_open("kct-a"));
+    post.right();
+}

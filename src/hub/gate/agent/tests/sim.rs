@@ -47,6 +47,8 @@ pub struct Server {
     pub stopped: BTreeSet<String>,
     /// Labs that are kept between slots, by account.
     pub kept: BTreeMap<String, Kept>,
+    /// The run of all machines.
+    pub era: Option<String>,
     /// Accounts that reach the machines of their labs.
     pub reaching: BTreeSet<String>,
     pub warned: Vec<String>,
@@ -287,6 +289,10 @@ impl HandOver for Sim {
 
     async fn revive(&self, slot: &Slot) -> Result<(), Problem> {
         self.does("revive", &slot.account)
+    }
+
+    fn era(&self) -> Option<String> {
+        self.at().era.clone()
     }
 
     async fn retire(&self, account: &str) -> Result<(), Problem> {
