@@ -206,9 +206,10 @@ fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<()> {
     }
     let mut open = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
     File::lock(&open)?;
-    let mut text = String::new();
+    let mut bytes = vec![];
     open.seek(SeekFrom::Start(0))?;
-    open.read_to_string(&mut text)?;
+    open.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
     let here = known::parse(&text, file);
     if here.iter().any(|e| e.marker == Marker::None && e.is_for(name) && same(&e.key, key)) {
         return Ok(());
