@@ -46,7 +46,8 @@ impl Miss {
             s.is_client_error() && !matches!(s, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         });
         // The error's own text would name the address a second time.
-        let problem = Problem::new(Code::Download, format!("{url} could not be read")).because(e.without_url());
+        let what = format!("{} could not be read", shown(url));
+        let problem = Problem::new(Code::Download, what).because(e.without_url());
         if refused { Self::Final(problem) } else { Self::Again(problem) }
     }
 }
@@ -86,7 +87,7 @@ impl Downloads {
             let answer = self.client.get(url).send().await?.error_for_status()?;
             answer.text().await
         };
-        self.again(url, || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
+        self.again(&shown(url), || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
     }
 
     /// The file at `url`, whose digest must be `sha256`; `name` is what progress and the cache call it.
@@ -94,7 +95,7 @@ impl Downloads {
     /// # Errors
     /// `KC-DOWNLOAD` when it does not arrive, `KC-DOWNLOAD-DIGEST` when it is not what it should be.
     pub async fn file(&self, url: &str, name: &str, sha256: &str, report: &dyn Report) -> Result<PathBuf, Problem> {
-        self.resume(url, name, sha256, report, |offset, etag| self.piece(url.to_owned(), offset, etag)).await
+        self.resume(&shown(url), name, sha256, report, |offset, etag| self.piece(url.to_owned(), offset, etag)).await
     }
 
     async fn piece(&self, url: String, offset: u64, etag: Option<String>) -> Result<Piece, Miss> {
@@ -237,6 +238,19 @@ impl Downloads {
 
     fn unwritable(&self, e: io::Error) -> Problem {
         Problem::new(Code::LocalFile, format!("cannot write below {}", self.folder.display())).because(e)
+    }
+}
+
+/// The address as it may be told: that of a mirror may hold a password.
+fn shown(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(mut plain) if !plain.username().is_empty() || plain.password().is_some() => {
+            // What may hold both may also lose them.
+            let _ = plain.set_username("");
+            let _ = plain.set_password(None);
+            plain.into()
+        }
+        _ => url.to_owned(),
     }
 }
 

@@ -127,6 +127,28 @@ async fn a_wrong_digest_is_refused_and_nothing_stays() {
 }
 
 #[tokio::test]
+async fn no_problem_tells_a_mirrors_password() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    for path in ["/cut", "/other"] {
+        fake.put(path, "text/plain", noise(path, 90_000));
+    }
+    fake.state.lock().unwrap().stops.insert("/cut".to_owned(), 0);
+    let digest = "0".repeat(64);
+    for path in ["/none", "/cut", "/other"] {
+        let url = fake.url(path).replace("http://", "http://me:pa55word@");
+        let file = downloads.file(&url, "file", &digest, &Quiet).await.unwrap_err();
+        let mut told = vec![file.to_string()];
+        if path != "/other" {
+            told.push(downloads.text(&url).await.unwrap_err().to_string());
+        }
+        for told in told {
+            assert!(told.contains(&fake.url(path)) && !told.contains("pa55word") && !told.contains('@'), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_altered_layer_is_refused() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
