@@ -233,6 +233,7 @@ async fn a_full_disk_is_no_bad_link() {
     let problem = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::LocalFile);
     assert!(problem.detail.iter().any(|line| line.contains("No space left")), "{problem}");
+    assert!(problem.all_hints()[0].starts_with("Free some space"), "{:?}", problem.hints);
     assert_eq!(fake.requests("/file").len(), 1, "trying again helps nobody");
 }
 
