@@ -60,6 +60,12 @@ impl Keyring {
         self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned()
     }
 
+    /// How many keys were opened so far.
+    pub(super) fn opened(&self) -> usize {
+        let unlocked = self.unlocked.lock().unwrap_or_else(PoisonError::into_inner);
+        unlocked.values().filter(|key| key.is_some()).count()
+    }
+
     /// Remembers the outcome of asking for the pass phrase of `file`.
     pub(super) fn remember(&self, file: &Path, key: Option<Arc<PrivateKey>>) {
         self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned(), key);
