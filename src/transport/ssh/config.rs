@@ -32,11 +32,13 @@ pub struct Resolver {
     pub ssh: PathBuf,
     /// Another file than the user's own.
     pub config: Option<PathBuf>,
+    /// The way to the host is given elsewhere: that of ssh_config does not count, as with `ssh -J`.
+    pub own_way: bool,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { ssh: "ssh".into(), config: None }
+        Self { ssh: "ssh".into(), config: None, own_way: false }
     }
 }
 
@@ -63,7 +65,11 @@ impl Resolver {
             }
             Err(error) => return Err(failed(&spec).because(error)),
         };
-        let mut target = settings.target(&spec)?;
+        let mut target = settings.target(&spec);
+        if self.own_way {
+            return Ok(Resolved { target, warnings });
+        }
+        settings.refuse_command(&spec)?;
         for jump in settings.jumps() {
             if depth == DEEPEST {
                 return Err(failed(&spec).detail(["too many jump hosts behind each other"]));
@@ -162,12 +168,14 @@ impl Settings {
         self.get("proxyjump").into_iter().flat_map(|jumps| jumps.split(','))
     }
 
-    fn target(&self, spec: &Spec) -> Result<SshTarget, Problem> {
-        if let Some(command) = self.get("proxycommand") {
-            return Err(failed(spec)
-                .detail([format!("ProxyCommand {command}")])
-                .hint("ProxyCommand is not supported; use ProxyJump, or ProxyCommand none."));
-        }
+    fn refuse_command(&self, spec: &Spec) -> Result<(), Problem> {
+        let Some(command) = self.get("proxycommand") else { return Ok(()) };
+        Err(failed(spec)
+            .detail([format!("ProxyCommand {command}")])
+            .hint("ProxyCommand is not supported; use ProxyJump, ProxyCommand none, or --jump."))
+    }
+
+    fn target(&self, spec: &Spec) -> SshTarget {
         let user = spec.user.clone().or_else(|| self.get("user").map(str::to_owned)).unwrap_or_else(local_user);
         let port = spec.port.or_else(|| self.get("port")?.parse().ok()).unwrap_or(22);
         let mut target = SshTarget::new(user, self.get("hostname").unwrap_or(&spec.host), port);
@@ -189,7 +197,7 @@ impl Settings {
             target.connect_timeout = Duration::from_secs(seconds);
         }
         self.known_hosts(&mut target, &spec.host);
-        Ok(target)
+        target
     }
 
     fn known_hosts(&self, target: &mut SshTarget, named: &str) {
@@ -248,7 +256,7 @@ mod tests {
     fn resolver(dir: &Path, ssh: &str) -> Resolver {
         let config = dir.join("config");
         std::fs::write(&config, CONFIG).unwrap();
-        Resolver { ssh: ssh.into(), config: Some(config) }
+        Resolver { ssh: ssh.into(), config: Some(config), own_way: false }
     }
 
     #[tokio::test]
@@ -289,7 +297,8 @@ mod tests {
         let resolver = resolver(dir.path(), "ssh");
         assert_eq!(resolver.resolve("root@lab-2:22").await.unwrap().target.name(), "root@lab-2");
         assert_eq!(resolver.resolve("root@[::1]:2").await.unwrap().target.name(), "root@[::1]:2");
-        assert_eq!(resolver.resolve("odd").await.unwrap_err().code, Code::HostSpec);
+        let odd = resolver.resolve("odd").await.unwrap_err();
+        assert!(odd.code == Code::HostSpec && odd.hints.iter().any(|hint| hint.0.contains("--jump")), "{odd}");
         assert_eq!(resolver.resolve("-oX").await.unwrap_err().code, Code::HostSpec);
         std::fs::write(dir.path().join("config"), "Nonsense yes\n").unwrap();
         assert_eq!(resolver.resolve("x").await.unwrap_err().code, Code::HostSpec);
