@@ -5,7 +5,10 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -111,6 +114,34 @@ async fn an_encrypted_key_asks_once_and_only_when_it_is_wanted() {
     let asked = user.asked.lock().unwrap();
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert!(asked.iter().all(|q| q.contains(&locked.display().to_string())), "{asked:?}");
+}
+
+/// A user who looks for the pass phrase until the server has waited long enough, and how often they did.
+struct Slow(Arc<Sshd>, AtomicUsize);
+
+impl Ask for Slow {
+    fn secret(&self, _: &str) -> Option<Secret> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        assert!(self.0.cut() > 0, "somebody is logging in");
+        Some(Secret::new("right phrase"))
+    }
+
+    fn confirm(&self, _: &str) -> Option<bool> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_for_a_pass_phrase_is_asked_anew() {
+    let server = Arc::new(Sshd::start());
+    let locked = keygen(&server, "locked", &["-t", "ed25519", "-N", "right phrase"]);
+    server.authorize(&public_line(&locked).unwrap());
+    let user = Arc::new(Slow(Arc::clone(&server), AtomicUsize::new(0)));
+    let keyring = Arc::new(Keyring::new(Arc::clone(&user) as Arc<dyn Ask>));
+    let mut target = server.target().keyring(&keyring);
+    target.identities = vec![Identity::File(locked)];
+    works(target).await;
+    assert_eq!(user.1.load(Ordering::SeqCst), 1, "the phrase is known from then on");
 }
 
 #[tokio::test]

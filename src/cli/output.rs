@@ -50,7 +50,7 @@ pub fn lost() -> Option<Problem> {
     let error = LOST.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let problem =
         Problem::new(Code::LocalFile, "standard output could not be written, so that the result is not whole");
-    Some(problem.because(error).hint("Free some space where it goes, or send it elsewhere, and run the command again."))
+    Some(problem.hint("Free some space where it goes, or send it elsewhere, and run the command again.").because(error))
 }
 
 /// The bars of the run that is shown; a process has one terminal, and so has this.

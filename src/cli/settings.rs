@@ -38,15 +38,19 @@ pub struct Config {
 impl Config {
     /// Reads the file; none is an empty one.
     pub fn load(places: &Places) -> Result<Self, Problem> {
+        let wrong = || {
+            Problem::new(Code::Usage, format!("{} is not valid", places.config.display()))
+                .hint("Its keys are in docs/guide/slow-links.md.")
+        };
         match std::fs::read_to_string(&places.config) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Problem::new(Code::LocalFile, format!("cannot read {}", places.config.display())).because(e)),
             Ok(text) => {
-                serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false }).map_err(|e| {
-                    Problem::new(Code::Usage, format!("{} is not valid", places.config.display()))
-                        .because(e)
-                        .hint("Its keys are in docs/guide/slow-links.md.")
-                })
+                let config: Self =
+                    serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
+                        .map_err(|e| wrong().because(e))?;
+                let mistakes = config.mirrors.mistakes();
+                if mistakes.is_empty() { Ok(config) } else { Err(wrong().detail(mistakes)) }
             }
         }
     }
@@ -96,6 +100,23 @@ pub fn can_write(folder: &Path) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mirrors_that_would_never_be_asked_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { config: dir.path().join("config.yaml"), ..Places::from_env() };
+        let read = |text: &str| {
+            std::fs::write(&places.config, text).unwrap();
+            Config::load(&places)
+        };
+        let good = read("mirrors:\n  sites:\n    https://dl.k8s.io: https://m.example/k8s\n").unwrap();
+        assert_eq!(good.mirrors.url("https://dl.k8s.io/x"), "https://m.example/k8s/x");
+        for text in ["mirrors:\n  sites:\n    dl.k8s.io: https://m.example/k8s\n", "mirrors: [a]\n", "mirror: {}\n"] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.code == Code::Usage && refused.all_hints()[0].contains("slow-links"), "{refused}");
+            assert!(!refused.detail.is_empty(), "{refused}");
+        }
+    }
 
     #[test]
     fn a_folder_that_can_be_made_may_be_missing() {

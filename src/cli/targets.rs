@@ -46,7 +46,8 @@ async fn of_host(
     keyring: &Arc<Keyring>,
 ) -> Result<SshTarget, Problem> {
     let resolver = ssh::Resolver { config: connect.login.ssh_config.clone(), ..Default::default() };
-    let resolved = resolver.resolve(&entry.to_string()).await?;
+    let own_way = entry.jump.is_some() || connect.login.jump.is_some();
+    let resolved = ssh::Resolver { own_way, ..resolver.clone() }.resolve(&entry.to_string()).await?;
     resolved.warnings.iter().for_each(|w| output::say(&format!("warning: {w}")));
     let mut target = resolved.target;
     let named = entry.identity.as_ref().or(connect.login.identity.as_ref()).map(|file| Identity::File(expand(file)));
@@ -167,6 +168,15 @@ mod tests {
         let (mine, gate) = (Path::new("/keys/mine"), Path::new("/keys/gate"));
         assert_eq!(keys(&target), [mine, Path::new("/keys/inner")]);
         assert_eq!(keys(&target.jump[1]), [mine, gate], "a named key comes first, the gate's own after it");
+    }
+
+    #[tokio::test]
+    async fn a_way_that_is_given_counts_instead_of_a_command_of_ssh_config() {
+        let config = "Host inner\n HostName 192.0.2.7\n ProxyCommand ssh -W %h:%p gate\nHost gate\n User g\n";
+        for (jump, hops) in [("none", 0), ("gate", 1)] {
+            let target = of(config, "root@inner", Login { jump: Some(jump.into()), ..Login::default() }).await;
+            assert_eq!((target.name().as_str(), target.jump.len()), ("root@192.0.2.7", hops), "{jump}");
+        }
     }
 
     #[tokio::test]

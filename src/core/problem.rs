@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,8 +89,12 @@ impl Problem {
     /// Keeps the error beneath, and its chain of causes as detail, line by line.
     #[must_use]
     pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        let mut cause: Option<&dyn StdError> = Some(&source);
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(&source);
         while let Some(error) = cause {
+            // Path and permissions, which the code's own hint names, are right then.
+            if self.code == Code::LocalFile && self.hints.is_empty() && is_full(error) {
+                self.hints.push(Hint("Free some space on that disk, then run the same command again.".into()));
+            }
             let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
             if !self.detail.ends_with(&lines) {
                 self.detail.extend(lines);
@@ -118,6 +122,12 @@ impl Problem {
             self.hints.iter().map(|h| h.0.clone()).collect()
         }
     }
+}
+
+/// Whether it says that a disk, or the user's share of it, is full.
+fn is_full(error: &(dyn StdError + 'static)) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 impl fmt::Display for Problem {
@@ -201,6 +211,18 @@ mod tests {
         let beneath = Problems::from(vec![Problem::new(Code::Usage, "one"), Problem::new(Code::Usage, "two")]);
         let problem = Problem::new(Code::LocalFile, "damaged").because(beneath.clone()).because(beneath);
         assert_eq!(problem.detail, ["KC-USAGE: one", "KC-USAGE: two"]);
+    }
+
+    #[test]
+    fn a_full_disk_needs_space_and_no_permissions() {
+        let told = |kind: io::ErrorKind| Problem::new(Code::LocalFile, "cannot write").because(io::Error::from(kind));
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let hints = told(full).all_hints();
+            assert!(hints.len() == 1 && hints[0].starts_with("Free some space"), "{hints:?}");
+        }
+        assert_eq!(told(io::ErrorKind::PermissionDenied).all_hints(), [Code::LocalFile.hint()]);
+        let own = Problem::new(Code::LocalFile, "x").hint("Send it elsewhere.");
+        assert_eq!(own.because(io::Error::from(io::ErrorKind::StorageFull)).all_hints(), ["Send it elsewhere."]);
     }
 
     #[test]

@@ -68,6 +68,19 @@ struct Fetch {
 impl Fetch {
     /// Opens it and checks that it is for this lab; only a file that nobody has altered gets into the slot.
     async fn open(&self) -> Result<(), Problem> {
+        self.read().await.map_err(|problem| self.with_way_out(problem))
+    }
+
+    /// Says how to get another where nobody named the file: an older version made it, or something damaged it since.
+    fn with_way_out(&self, problem: Problem) -> Problem {
+        if self.named || !matches!(problem.code, Code::BundleBroken | Code::BundleFormat) {
+            return problem;
+        }
+        let (kubernetes, arch) = (&self.request.kubernetes, self.request.arch);
+        problem.hint(format!("Make it anew: kubecamp bundle build --kubernetes {kubernetes} --arch {arch}."))
+    }
+
+    async fn read(&self) -> Result<(), Problem> {
         let bundle = Bundle::open(&self.path)?;
         bundle.check_fits(&self.request.kubernetes, self.request.arch)?;
         let verified = self.request.cache.verified();
@@ -102,5 +115,38 @@ impl Task for Fetch {
         };
         build(self.request.clone(), report).await.map_err(first)?;
         self.open().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bundle::{Cache, DEFAULT_KUBERNETES, Mirrors, Source},
+        core::Arch,
+    };
+
+    #[tokio::test]
+    async fn a_bundle_that_nobody_named_is_refused_with_the_way_to_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bundle");
+        std::fs::write(&path, vec![b'x'; 4096]).unwrap();
+        let request = BuildRequest {
+            kubernetes: DEFAULT_KUBERNETES.to_owned(),
+            arch: Arch::Arm64,
+            source: Source::Auto,
+            replace: vec![],
+            out: None,
+            cache: Cache::new(folder.path()),
+            mirrors: Mirrors::default(),
+        };
+        for (named, hint) in [
+            (false, format!("Make it anew: kubecamp bundle build --kubernetes {DEFAULT_KUBERNETES} --arch arm64.")),
+            (true, Code::BundleFormat.hint().to_owned()),
+        ] {
+            let fetch = Fetch { path: path.clone(), named, request: request.clone(), slot: Arc::default() };
+            let problem = fetch.done().await.unwrap_err();
+            assert_eq!((problem.code, problem.all_hints()), (Code::BundleFormat, vec![hint]));
+        }
     }
 }

@@ -28,7 +28,8 @@ pub struct Keyring {
     turn: tokio::sync::Mutex<()>,
     /// `None`: asked for, not given.
     unlocked: Mutex<HashMap<PathBuf, Option<Arc<PrivateKey>>>>,
-    accepted: Mutex<Vec<(String, PublicKey)>>,
+    /// Host keys with their hosts, and whether each may be trusted: asked about, or taken without a question.
+    judged: Mutex<Vec<(String, PublicKey, bool)>>,
 }
 
 impl Keyring {
@@ -59,20 +60,34 @@ impl Keyring {
         self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned()
     }
 
+    /// How many keys were opened so far.
+    pub(super) fn opened(&self) -> usize {
+        let unlocked = self.unlocked.lock().unwrap_or_else(PoisonError::into_inner);
+        unlocked.values().filter(|key| key.is_some()).count()
+    }
+
     /// Remembers the outcome of asking for the pass phrase of `file`.
     pub(super) fn remember(&self, file: &Path, key: Option<Arc<PrivateKey>>) {
         self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned(), key);
     }
 
-    /// Remembers that the host `name` may show `key`.
-    pub(super) fn accept(&self, name: &str, key: &PublicKey) {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), key.clone()));
+    /// Remembers whether the host `name` may show `key`.
+    pub(super) fn judge(&self, name: &str, key: &PublicKey, trusted: bool) {
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.push((name.to_owned(), key.clone(), trusted));
+    }
+
+    /// Whether the host `name` may show `key`, where somebody said so before.
+    pub(super) fn judged(&self, name: &str, key: &PublicKey) -> Option<bool> {
+        let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = judged.iter().find(|(of, known, _)| of == name && known.key_data() == key.key_data());
+        found.map(|(_, _, trusted)| *trusted)
     }
 
     /// The keys that were accepted for the host `name`.
     pub(super) fn accepted(&self, name: &str) -> Vec<PublicKey> {
-        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        accepted.iter().filter(|(of, _)| of == name).map(|(_, key)| key.clone()).collect()
+        let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.iter().filter(|(of, _, trusted)| *trusted && of == name).map(|(_, key, _)| key.clone()).collect()
     }
 }
 

@@ -61,6 +61,8 @@ impl GoBuilder {
     fn command(&self, folder: &Path, cgo: bool) -> Command {
         let mut command = Command::new(&self.go);
         command.current_dir(folder).env("GOOS", "linux").env("GOARCH", self.arch.as_str()).env("GOWORK", "off");
+        // Whatever the user builds for: hosts may have the oldest CPU, and equal inputs are to give equal bytes.
+        command.env("GOAMD64", "v1").env("GOARM64", "v8.0");
         command.env("CGO_ENABLED", if cgo { "1" } else { "0" });
         if cgo {
             command.env("CC", &self.cc);
@@ -197,6 +199,17 @@ mod tests {
         assert_eq!(default_name("go.etcd.io/etcd/server/v3"), "server");
         assert_eq!(default_name("github.com/opencontainers/runc"), "runc");
         assert_eq!(default_name("k8s.io/kubernetes/cmd/kube-proxy"), "kube-proxy");
+    }
+
+    #[test]
+    fn programs_are_for_the_oldest_cpu_whatever_the_user_builds_for() {
+        let [go, root] = ["go", "/nowhere"].map(PathBuf::from);
+        let (go_version, cc, arch) = ("go1.26.8".to_owned(), "gcc".to_owned(), Arch::Amd64);
+        let command = GoBuilder { go, go_version, cc, arch, root }.command(Path::new("/"), false);
+        for (name, value) in [("GOAMD64", "v1"), ("GOARM64", "v8.0"), ("GOWORK", "off")] {
+            let set = command.as_std().get_envs().find(|(set, _)| *set == name).and_then(|(_, value)| value);
+            assert_eq!(set.and_then(|value| value.to_str()), Some(value), "{name}");
+        }
     }
 
     #[test]

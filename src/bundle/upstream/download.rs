@@ -2,6 +2,7 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use tokio_util::bytes::Bytes;
 
 use crate::core::{Code, NodeId, Problem, Report, digest};
 
-/// How often a download is taken up again after it broke off.
+/// How often a download is tried in a row that comes no further.
 const ATTEMPTS: u32 = 6;
 
 /// A piece of a download: the bytes that follow what is there already, or all of them again.
@@ -30,6 +31,8 @@ pub struct Piece {
 /// Why one attempt failed.
 #[derive(Debug)]
 pub enum Miss {
+    /// It came further than any before it: the next attempt goes on there.
+    Further,
     /// Another attempt may succeed.
     Again(Problem),
     /// No attempt will.
@@ -43,7 +46,8 @@ impl Miss {
             s.is_client_error() && !matches!(s, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         });
         // The error's own text would name the address a second time.
-        let problem = Problem::new(Code::Download, format!("{url} could not be read")).because(e.without_url());
+        let what = format!("{} could not be read", shown(url));
+        let problem = Problem::new(Code::Download, what).because(e.without_url());
         if refused { Self::Final(problem) } else { Self::Again(problem) }
     }
 }
@@ -83,7 +87,7 @@ impl Downloads {
             let answer = self.client.get(url).send().await?.error_for_status()?;
             answer.text().await
         };
-        self.again(url, || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
+        self.again(&shown(url), || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
     }
 
     /// The file at `url`, whose digest must be `sha256`; `name` is what progress and the cache call it.
@@ -91,7 +95,7 @@ impl Downloads {
     /// # Errors
     /// `KC-DOWNLOAD` when it does not arrive, `KC-DOWNLOAD-DIGEST` when it is not what it should be.
     pub async fn file(&self, url: &str, name: &str, sha256: &str, report: &dyn Report) -> Result<PathBuf, Problem> {
-        self.resume(url, name, sha256, report, |offset, etag| self.piece(url.to_owned(), offset, etag)).await
+        self.resume(&shown(url), name, sha256, report, |offset, etag| self.piece(url.to_owned(), offset, etag)).await
     }
 
     async fn piece(&self, url: String, offset: u64, etag: Option<String>) -> Result<Piece, Miss> {
@@ -164,7 +168,8 @@ impl Downloads {
         Ok(done)
     }
 
-    /// Appends pieces until the server has no more.
+    /// Appends pieces until the server has no more. A link that breaks off over and over brings all of it in the end, as
+    /// long as it brings more each time.
     async fn fill<F, R>(
         &self,
         from: &str,
@@ -177,20 +182,28 @@ impl Downloads {
         F: Fn(u64, Option<String>) -> R,
         R: Future<Output = Result<Piece, Miss>> + Send,
     {
+        let most = AtomicU64::new(part.size().await);
+        let most = &most;
         self.again(from, || async {
             let offset = part.size().await;
             let etag = fs::read_to_string(&part.etag).await.ok();
             let piece = open(offset, etag).await?;
             let start = if piece.continues { offset } else { 0 };
-            part.append(piece, start, name, report).await.map_err(|broken| match broken {
-                Broken::Link(e) => Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(e)),
-                Broken::Disk(e) => Miss::Final(self.unwritable(e)),
-            })
+            let error = match part.append(piece, start, name, report).await {
+                Ok(()) => return Ok(()),
+                Err(Broken::Disk(e)) => return Err(Miss::Final(self.unwritable(e))),
+                Err(Broken::Link(e)) => e,
+            };
+            let here = part.size().await;
+            if most.fetch_max(here, Ordering::Relaxed) < here {
+                return Err(Miss::Further);
+            }
+            Err(Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(error)))
         })
         .await
     }
 
-    /// Tries `work` a few times, waiting longer each time.
+    /// Tries `work` a few times, waiting longer each time; one that came further begins that anew.
     pub async fn again<T, R>(&self, from: &str, work: impl Fn() -> R) -> Result<T, Problem>
     where
         R: Future<Output = Result<T, Miss>>,
@@ -204,10 +217,16 @@ impl Downloads {
                     let what = format!("{from} could not be downloaded in {ATTEMPTS} attempts");
                     return Err(Problem::new(Code::Download, what).because(problem));
                 }
-                Err(Miss::Again(_)) => tokio::time::sleep(wait).await,
+                Err(Miss::Again(_)) => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                    attempt += 1;
+                }
+                Err(Miss::Further) => {
+                    (wait, attempt) = (self.pause, 1);
+                    tokio::time::sleep(wait).await;
+                }
             }
-            wait *= 2;
-            attempt += 1;
         }
     }
 
@@ -219,6 +238,19 @@ impl Downloads {
 
     fn unwritable(&self, e: io::Error) -> Problem {
         Problem::new(Code::LocalFile, format!("cannot write below {}", self.folder.display())).because(e)
+    }
+}
+
+/// The address as it may be told: that of a mirror may hold a password.
+fn shown(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(mut plain) if !plain.username().is_empty() || plain.password().is_some() => {
+            // What may hold both may also lose them.
+            let _ = plain.set_username("");
+            let _ = plain.set_password(None);
+            plain.into()
+        }
+        _ => url.to_owned(),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct State {
     pub files: HashMap<String, (String, Vec<u8>)>,
     /// How often each file of more than 1000 bytes still breaks off, by path.
     pub cuts: HashMap<String, usize>,
+    /// The byte that a file never gets beyond, by path.
+    pub stops: HashMap<String, usize>,
     /// Path and `Range` of every request.
     pub seen: Vec<(String, Option<String>)>,
 }
@@ -163,15 +165,27 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut stream = BufReader::new(stream);
     while let Some((path, range, if_range)) = read_request(&mut stream).await {
         let (head, body) = answer(&state, &path, range, if_range);
-        let cut = body.len() > 1000 && {
-            let mut state = state.lock().unwrap();
-            let left = state.cuts.get_mut(&path).filter(|left| **left > 0);
-            left.map(|left| *left -= 1).is_some()
-        };
-        let send = if cut { &body[..body.len() / 2] } else { &body };
+        let send = through(&state, &path, &body);
+        let cut = send.len() < body.len();
         if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(send).await.is_err() || cut {
             return;
         }
+    }
+}
+
+/// As much of the body as arrives before the connection breaks off.
+fn through<'b>(state: &Mutex<State>, path: &str, body: &'b [u8]) -> &'b [u8] {
+    let mut state = state.lock().unwrap();
+    if let Some(stop) = state.stops.get(path) {
+        let start = state.files.get(path).map_or(0, |(_, bytes)| bytes.len() - body.len());
+        return &body[..body.len().min(stop.saturating_sub(start))];
+    }
+    match state.cuts.get_mut(path).filter(|left| body.len() > 1000 && **left > 0) {
+        Some(left) => {
+            *left -= 1;
+            &body[..body.len() / 2]
+        }
+        None => body,
     }
 }
 

@@ -1,6 +1,12 @@
 use std::collections::BTreeMap;
 
+use oci_client::Reference;
 use serde::{Deserialize, Serialize};
+
+/// The release sites that parts of a bundle are fetched from.
+const SITES: [&str; 2] = ["https://dl.k8s.io", "https://github.com"];
+/// The registries that its images are pulled from.
+const REGISTRIES: [&str; 2] = ["registry.k8s.io", "ghcr.io"];
 
 /// Where downloads come from instead of the projects' own sites; each is still checked by its digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,9 +19,39 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
+    /// What would be passed over without a word, and the site itself asked, or another one. No mirror's own address is
+    /// shown, as it may hold a password.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut found = vec![];
+        for (site, mirror) in &self.sites {
+            let begins = |of: &str| site.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if !SITES.into_iter().any(begins) {
+                found.push(format!("sites: nothing is fetched from `{site}`, only from {}", SITES.join(" and ")));
+            }
+            if !(mirror.starts_with("https://") || mirror.starts_with("http://")) {
+                found.push(format!("sites: the mirror of `{site}` does not begin with https:// or http://"));
+            }
+        }
+        for (registry, mirror) in &self.registries {
+            if !REGISTRIES.contains(&registry.as_str()) {
+                let all = REGISTRIES.join(" and ");
+                found.push(format!("registries: nothing is pulled from `{registry}` for a bundle, only from {all}"));
+            }
+            // A first word without dot and port would be a name at Docker Hub.
+            let host = bare(mirror).split('/').next().unwrap_or_default();
+            let image = format!("{}/image:tag", bare(mirror)).parse::<Reference>();
+            if !image.is_ok_and(|image| image.registry() == host) {
+                let form = "mirror.example:5000/path";
+                found.push(format!("registries: the mirror of `{registry}` is not written as {form}"));
+            }
+        }
+        found
+    }
+
     /// Where `url` is fetched from.
     pub fn url(&self, url: &str) -> String {
-        let found = self.sites.iter().find_map(|(site, mirror)| {
+        // Of two beginnings the longer one comes later in the order, and says more.
+        let found = self.sites.iter().rev().find_map(|(site, mirror)| {
             let rest = url.strip_prefix(site.trim_end_matches('/'))?;
             rest.starts_with('/').then(|| format!("{}{rest}", mirror.trim_end_matches('/')))
         });
@@ -46,7 +82,19 @@ fn bare(mirror: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::{
+        bundle::{
+            DEFAULT_KUBERNETES,
+            catalogue::{Entry, catalogue},
+            manifest::Origins,
+            upstream::releases::{flannel_cni_image, releases},
+            versions::Versions,
+        },
+        core::Arch,
+    };
 
     #[test]
     fn sites_and_registries_are_replaced_whole() {
@@ -59,5 +107,56 @@ mod tests {
         assert_eq!(mirrors.image("registry.k8s.io/coredns/coredns:v1"), "m.example:5000/k8s/coredns/coredns:v1");
         assert_eq!(mirrors.image("ghcr.io/a/b:c"), "ghcr.io/a/b:c");
         assert_eq!(mirrors.plain_hosts(), ["m.example:5000"]);
+        assert_eq!(mirrors.mistakes(), [""; 0]);
+    }
+
+    fn of(sites: &[(&str, &str)], registries: &[(&str, &str)]) -> Mirrors {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Mirrors { sites: map(sites), registries: map(registries) }
+    }
+
+    #[test]
+    fn the_longer_of_two_beginnings_counts() {
+        let mirrors = of(&[("https://github.com", "https://a"), ("https://github.com/containerd/", "https://b")], &[]);
+        assert_eq!(mirrors.url("https://github.com/containerd/x"), "https://b/x");
+        assert_eq!(mirrors.url("https://github.com/containerd-x/y"), "https://a/containerd-x/y");
+        assert_eq!(mirrors.mistakes(), [""; 0]);
+    }
+
+    #[test]
+    fn what_would_never_be_used_is_told() {
+        for (site, mirror) in [
+            ("dl.k8s.io", "https://m.example"),
+            ("http://github.com", "https://m.example"),
+            ("https://github.company", "https://m.example"),
+            ("https://dl.k8s.io", "m.example/pa55word"),
+        ] {
+            let told = of(&[(site, mirror)], &[]).mistakes();
+            assert!(told.len() == 1 && told[0].contains(site) && !told[0].contains("pa55word"), "{told:?}");
+        }
+        for (registry, mirror) in [
+            ("docker.io", "m.example"),
+            ("https://ghcr.io", "m.example"),
+            ("ghcr.io", "harbor/k8s"),
+            ("ghcr.io", "https://me:pa55word@m.example"),
+            ("ghcr.io", ""),
+        ] {
+            let told = of(&[], &[(registry, mirror)]).mistakes();
+            assert!(told.len() == 1 && told[0].contains(registry) && !told[0].contains("pa55word"), "{told:?}");
+        }
+        for good in ["m.example", "m.example:5000/k8s/", "http://localhost/x", "harbor:80", "http://10.0.0.5:5000"] {
+            assert_eq!(of(&[], &[("ghcr.io", good)]).mistakes(), [""; 0], "{good}");
+        }
+    }
+
+    #[test]
+    fn every_site_and_registry_of_a_bundle_may_have_a_mirror() {
+        let versions = Versions::of(DEFAULT_KUBERNETES).unwrap();
+        let urls = releases(&versions, Arch::Amd64).into_iter().flat_map(|release| [release.url, release.sums]);
+        assert!(urls.into_iter().all(|url| SITES.iter().any(|site| url.starts_with(&format!("{site}/")))));
+        let entries = catalogue(&versions, Origins::Upstream);
+        let images = entries.iter().filter_map(Entry::image).map(str::to_owned).chain([flannel_cni_image(&versions)]);
+        let used: BTreeSet<_> = images.map(|image| image.split('/').next().unwrap().to_owned()).collect();
+        assert_eq!(used, BTreeSet::from(REGISTRIES.map(str::to_owned)));
     }
 }

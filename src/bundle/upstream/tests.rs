@@ -60,6 +60,19 @@ async fn a_site_that_breaks_off_in_mid_file_is_taken_up_again() {
 }
 
 #[tokio::test]
+async fn a_link_that_breaks_off_all_the_time_brings_all_in_the_end() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let bytes = noise("large", 900_000);
+    fake.put("/file", "text/plain", bytes.clone());
+    fake.cut_everything(usize::MAX);
+    let path = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    assert!(fs::read(path).unwrap() == bytes);
+    let asked = fake.requests("/file");
+    assert!(asked.len() > 8 && asked[1..].iter().all(Option::is_some), "half of the rest each time: {asked:?}");
+}
+
+#[tokio::test]
 async fn upstream_makes_a_whole_bundle_once() {
     let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
@@ -114,6 +127,28 @@ async fn a_wrong_digest_is_refused_and_nothing_stays() {
 }
 
 #[tokio::test]
+async fn no_problem_tells_a_mirrors_password() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    for path in ["/cut", "/other"] {
+        fake.put(path, "text/plain", noise(path, 90_000));
+    }
+    fake.state.lock().unwrap().stops.insert("/cut".to_owned(), 0);
+    let digest = "0".repeat(64);
+    for path in ["/none", "/cut", "/other"] {
+        let url = fake.url(path).replace("http://", "http://me:pa55word@");
+        let file = downloads.file(&url, "file", &digest, &Quiet).await.unwrap_err();
+        let mut told = vec![file.to_string()];
+        if path != "/other" {
+            told.push(downloads.text(&url).await.unwrap_err().to_string());
+        }
+        for told in told {
+            assert!(told.contains(&fake.url(path)) && !told.contains("pa55word") && !told.contains('@'), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_altered_layer_is_refused() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
@@ -135,12 +170,13 @@ async fn a_file_that_changed_between_two_runs_starts_anew() {
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
     let (old, new) = (noise("old", 90_000), noise("new", 90_000));
     fake.put("/file", "text/plain", old);
-    fake.state.lock().unwrap().cuts.insert("/file".to_owned(), usize::MAX);
+    fake.state.lock().unwrap().stops.insert("/file".to_owned(), 45_000);
     let sha256 = sha256(&new);
     let problem = downloads.file(&fake.url("/file"), "file", &sha256, &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
+    assert_eq!(fake.requests("/file").len(), 7, "one that came further, and six that did not");
     fake.put("/file", "text/plain", new.clone());
-    fake.state.lock().unwrap().cuts.clear();
+    fake.state.lock().unwrap().stops.clear();
     let path = downloads.file(&fake.url("/file"), "file", &sha256, &Quiet).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), new);
 }
@@ -197,6 +233,7 @@ async fn a_full_disk_is_no_bad_link() {
     let problem = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::LocalFile);
     assert!(problem.detail.iter().any(|line| line.contains("No space left")), "{problem}");
+    assert!(problem.all_hints()[0].starts_with("Free some space"), "{:?}", problem.hints);
     assert_eq!(fake.requests("/file").len(), 1, "trying again helps nobody");
 }
 

@@ -32,11 +32,13 @@ pub struct Resolver {
     pub ssh: PathBuf,
     /// Another file than the user's own.
     pub config: Option<PathBuf>,
+    /// The way to the host is given elsewhere: that of ssh_config does not count, as with `ssh -J`.
+    pub own_way: bool,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { ssh: "ssh".into(), config: None }
+        Self { ssh: "ssh".into(), config: None, own_way: false }
     }
 }
 
@@ -63,7 +65,11 @@ impl Resolver {
             }
             Err(error) => return Err(failed(&spec).because(error)),
         };
-        let mut target = settings.target(&spec)?;
+        let mut target = settings.target(&spec);
+        if self.own_way {
+            return Ok(Resolved { target, warnings });
+        }
+        settings.refuse_command(&spec)?;
         for jump in settings.jumps() {
             if depth == DEEPEST {
                 return Err(failed(&spec).detail(["too many jump hosts behind each other"]));
@@ -162,12 +168,14 @@ impl Settings {
         self.get("proxyjump").into_iter().flat_map(|jumps| jumps.split(','))
     }
 
-    fn target(&self, spec: &Spec) -> Result<SshTarget, Problem> {
-        if let Some(command) = self.get("proxycommand") {
-            return Err(failed(spec)
-                .detail([format!("ProxyCommand {command}")])
-                .hint("ProxyCommand is not supported; use ProxyJump, or ProxyCommand none."));
-        }
+    fn refuse_command(&self, spec: &Spec) -> Result<(), Problem> {
+        let Some(command) = self.get("proxycommand") else { return Ok(()) };
+        Err(failed(spec)
+            .detail([format!("ProxyCommand {command}")])
+            .hint("ProxyCommand is not supported; use ProxyJump, ProxyCommand none, or --jump."))
+    }
+
+    fn target(&self, spec: &Spec) -> SshTarget {
         let user = spec.user.clone().or_else(|| self.get("user").map(str::to_owned)).unwrap_or_else(local_user);
         let port = spec.port.or_else(|| self.get("port")?.parse().ok()).unwrap_or(22);
         let mut target = SshTarget::new(user, self.get("hostname").unwrap_or(&spec.host), port);
@@ -175,27 +183,29 @@ impl Settings {
         target.identities_only = self.get("identitiesonly") == Some("yes");
         if let Some(files) = self.0.get("identityfile") {
             let files = files.iter().filter(|f| *f != "none");
-            target.identities = files.map(|f| Identity::Usual(expand(f, &target))).collect();
+            target.identities = files.map(|f| Identity::Usual(expand(f, &target, &spec.host))).collect();
         }
         match self.0.get("identityagent").and_then(|v| v.first()).map(String::as_str) {
             None | Some("SSH_AUTH_SOCK") => {}
             Some("none") => target.agent = None,
             Some(name) if name.starts_with('$') => target.agent = env::var_os(&name[1..]).map(PathBuf::from),
-            Some(path) => target.agent = Some(expand(path, &target)),
+            Some(path) => target.agent = Some(expand(path, &target, &spec.host)),
         }
-        if let Some(seconds) = self.get("connecttimeout").and_then(|s| s.parse().ok()) {
+        let seconds = self.get("connecttimeout").and_then(|s| s.parse::<u64>().ok());
+        // To ssh 0 is no limit of its own, and not that nothing may take any time; ours stays.
+        if let Some(seconds) = seconds.filter(|s| *s > 0) {
             target.connect_timeout = Duration::from_secs(seconds);
         }
-        self.known_hosts(&mut target);
-        Ok(target)
+        self.known_hosts(&mut target, &spec.host);
+        target
     }
 
-    fn known_hosts(&self, target: &mut SshTarget) {
+    fn known_hosts(&self, target: &mut SshTarget, named: &str) {
         let HostKeyPolicy::Files { mut read, mut write, .. } = target.host_keys.clone() else { return };
         let list = |name| self.0.get(name).and_then(|v| v.first());
         let files = |value: &String| -> Vec<PathBuf> {
             let real = |word: &&str| !matches!(*word, "none" | "/dev/null");
-            value.split_whitespace().filter(real).map(|word| expand(word, target)).collect()
+            value.split_whitespace().filter(real).map(|word| expand(word, target, named)).collect()
         };
         if let Some(value) = list("globalknownhostsfile") {
             read = files(value);
@@ -209,8 +219,8 @@ impl Settings {
     }
 }
 
-/// Expands `~` and the tokens that make sense in paths.
-fn expand(path: &str, target: &SshTarget) -> PathBuf {
+/// Expands `~` and the tokens that make sense in paths; `named` is the host as the user wrote it.
+fn expand(path: &str, target: &SshTarget, named: &str) -> PathBuf {
     let home = env::home_dir().unwrap_or_default();
     let mut out = String::with_capacity(path.len());
     let mut rest = path.chars();
@@ -218,6 +228,9 @@ fn expand(path: &str, target: &SshTarget) -> PathBuf {
         match (c, if c == '%' { rest.next() } else { None }) {
             ('%', Some('d')) => out.push_str(&home.to_string_lossy()),
             ('%', Some('h')) => out.push_str(&target.address),
+            ('%', Some('k')) => out.push_str(target.key_name.as_deref().unwrap_or(named)),
+            ('%', Some('n')) => out.push_str(named),
+            ('%', Some('p')) => out.push_str(&target.port.to_string()),
             ('%', Some('r')) => out.push_str(&target.user),
             ('%', Some('u')) => out.push_str(&local_user()),
             ('%', Some(other)) if other != '%' => out.extend(['%', other]),
@@ -243,7 +256,7 @@ mod tests {
     fn resolver(dir: &Path, ssh: &str) -> Resolver {
         let config = dir.join("config");
         std::fs::write(&config, CONFIG).unwrap();
-        Resolver { ssh: ssh.into(), config: Some(config) }
+        Resolver { ssh: ssh.into(), config: Some(config), own_way: false }
     }
 
     #[tokio::test]
@@ -265,12 +278,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn paths_are_expanded_and_no_limit_is_not_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let resolver = resolver(dir.path(), "ssh");
+        let config = "Host web\n HostName 192.0.2.7\n User jo\n Port 2200\n IdentityFile /keys/%r@%n:%p-%h-%k\n \
+            ConnectTimeout 0\nHost slow\n ConnectTimeout 90\n";
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        let target = resolver.resolve("web").await.unwrap().target;
+        assert_eq!(target.identities[0].file(), Some(Path::new("/keys/jo@web:2200-192.0.2.7-web")));
+        let usual = SshTarget::new("jo", "web", 22).connect_timeout;
+        assert_eq!(target.connect_timeout, usual, "ssh knows 0 as no limit");
+        assert_eq!(resolver.resolve("slow").await.unwrap().target.connect_timeout, Duration::from_secs(90));
+    }
+
+    #[tokio::test]
     async fn the_spec_wins_and_odd_settings_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let resolver = resolver(dir.path(), "ssh");
         assert_eq!(resolver.resolve("root@lab-2:22").await.unwrap().target.name(), "root@lab-2");
         assert_eq!(resolver.resolve("root@[::1]:2").await.unwrap().target.name(), "root@[::1]:2");
-        assert_eq!(resolver.resolve("odd").await.unwrap_err().code, Code::HostSpec);
+        let odd = resolver.resolve("odd").await.unwrap_err();
+        assert!(odd.code == Code::HostSpec && odd.hints.iter().any(|hint| hint.0.contains("--jump")), "{odd}");
         assert_eq!(resolver.resolve("-oX").await.unwrap_err().code, Code::HostSpec);
         std::fs::write(dir.path().join("config"), "Nonsense yes\n").unwrap();
         assert_eq!(resolver.resolve("x").await.unwrap_err().code, Code::HostSpec);

@@ -65,13 +65,15 @@ impl Link {
 
 /// Connects and logs in to the target, through its jumps.
 ///
-/// A new host's key is settled outside of the connection, which is then made anew: no server waits for an answer.
+/// A new host's key is settled outside of the connection, which is then made anew: no server waits for an answer. One that
+/// did not wait for a pass phrase is connected to anew as well.
 pub(super) async fn connect(target: &SshTarget) -> Result<Link, Problem> {
     loop {
         match attempt(target).await {
             Ok(link) => return Ok(link),
             Err(Stop::Problem(problem)) => return Err(*problem),
             Err(Stop::Unknown(hop, key)) => hostkey::meet(hop, &key).await?,
+            Err(Stop::Waited) => {}
         }
     }
 }
@@ -79,6 +81,8 @@ pub(super) async fn connect(target: &SshTarget) -> Result<Link, Problem> {
 enum Stop<'a> {
     Problem(Box<Problem>),
     Unknown(&'a SshTarget, Box<PublicKey>),
+    /// The host hung up while the user was asked for a pass phrase, which is known now.
+    Waited,
 }
 
 impl From<Problem> for Stop<'_> {
@@ -95,7 +99,16 @@ async fn attempt(target: &SshTarget) -> Result<Link, Stop<'_>> {
             None => shake(tcp(hop, target).await?, hop, &gone).await?,
             Some(last) => shake(tunnel(last, hop).await?, hop, &gone).await?,
         };
-        auth::login(&mut session, hop).await.map_err(|p| p.detail(gone.said()))?;
+        let opened = hop.keyring.opened();
+        if let Err(problem) = auth::login(&mut session, hop).await {
+            let broke = session.is_closed() || problem.code == Code::HostUnreachable;
+            // Servers give two minutes to log in, and users may look for a pass phrase for longer.
+            return Err(if broke && hop.keyring.opened() > opened {
+                Stop::Waited
+            } else {
+                problem.detail(gone.said()).into()
+            });
+        }
         if std::ptr::eq(hop, target) {
             return Ok(Link {
                 session,

@@ -166,21 +166,16 @@ pub(super) async fn meet(target: &SshTarget, key: &PublicKey) -> Result<(), Prob
     };
     match unknown {
         Unknown::Refuse => return refuse(),
-        Unknown::Accept => {}
-        Unknown::Ask => {
-            let _turn = target.keyring.turn().await;
-            let question = format!("{} is not known yet; it shows {shown}. Is that its key?", target.name());
-            match target.keyring.confirm(question).await {
-                Some(true) => {}
-                Some(false) => {
-                    let what = format!("the host key of {} was not accepted", target.name());
-                    return Err(Problem::new(Code::Declined, what).hint(Code::HostKeyUnknown.hint()));
-                }
-                None => return refuse(),
+        Unknown::Accept => target.keyring.judge(&name, key, true),
+        Unknown::Ask => match ask(target, &name, key, &shown).await {
+            Some(true) => {}
+            Some(false) => {
+                let what = format!("the host key of {} was not accepted", target.name());
+                return Err(Problem::new(Code::Declined, what).hint(Code::HostKeyUnknown.hint()));
             }
-        }
+            None => return refuse(),
+        },
     }
-    target.keyring.accept(&name, key);
     let Some(file) = write.clone() else { return Ok(()) };
     let (shown, entry) = (file.clone(), key.clone());
     let recorded = tokio::task::spawn_blocking(move || record(&file, &name, &entry)).await;
@@ -190,6 +185,20 @@ pub(super) async fn meet(target: &SshTarget, key: &PublicKey) -> Result<(), Prob
     })
 }
 
+/// Whether the user takes the key for the host's own; `None` when nobody answers. Asked once, though all connections
+/// through one jump host want to know at the same time.
+async fn ask(target: &SshTarget, name: &str, key: &PublicKey, shown: &str) -> Option<bool> {
+    let keyring = &target.keyring;
+    let _turn = keyring.turn().await;
+    if let Some(known) = keyring.judged(name, key) {
+        return Some(known);
+    }
+    let question = format!("{} is not known yet; it shows {shown}. Is that its key?", target.name());
+    let answer = keyring.confirm(question).await?;
+    keyring.judge(name, key, answer);
+    Some(answer)
+}
+
 /// Appends one line, unless it is there already; several hosts, and several processes, may do so at once.
 fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<()> {
     if let Some(dir) = file.parent() {
@@ -197,9 +206,10 @@ fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<()> {
     }
     let mut open = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
     File::lock(&open)?;
-    let mut text = String::new();
+    let mut bytes = vec![];
     open.seek(SeekFrom::Start(0))?;
-    open.read_to_string(&mut text)?;
+    open.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
     let here = known::parse(&text, file);
     if here.iter().any(|e| e.marker == Marker::None && e.is_for(name) && same(&e.key, key)) {
         return Ok(());
@@ -231,5 +241,51 @@ pub(super) fn stop(target: &SshTarget, verdict: Verdict) -> Problem {
                 .detail([format!("it shows {}", describe(&shown)), format!("revoked: {place}")])
         }
         Verdict::Known | Verdict::Unknown(_) => Problem::new(Code::Internal, format!("{name}: no reason to stop")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::{
+        core::Secret,
+        transport::{Ask, Keyring, ssh::KeyPair},
+    };
+
+    /// A user who gives this answer, and what was asked.
+    struct User(bool, Mutex<Vec<String>>);
+
+    impl Ask for User {
+        fn secret(&self, _: &str) -> Option<Secret> {
+            None
+        }
+
+        fn confirm(&self, question: &str) -> Option<bool> {
+            self.1.lock().unwrap().push(question.to_owned());
+            Some(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn one_jump_host_of_many_hosts_is_asked_about_once() {
+        let key = |n: &str| PublicKey::from_openssh(&KeyPair::new(n).unwrap().public).unwrap();
+        let (first, second) = (key("first"), key("second"));
+        for (answer, code) in [(true, None), (false, Some(Code::Declined))] {
+            let user = Arc::new(User(answer, Mutex::default()));
+            let keyring = Arc::new(Keyring::new(Arc::clone(&user) as Arc<dyn Ask>));
+            let mut gate = SshTarget::new("me", "gate.example.org", 22).keyring(&keyring);
+            gate.host_keys = HostKeyPolicy::Files { read: vec![], write: None, unknown: Unknown::Ask };
+            let met = tokio::join!(meet(&gate, &first), meet(&gate, &first), meet(&gate, &first));
+            for met in [met.0, met.1, met.2] {
+                assert_eq!(met.err().map(|p| p.code), code);
+            }
+            assert_eq!(user.1.lock().unwrap().len(), 1);
+            assert_eq!(keyring.accepted(&gate.known_as()).len(), usize::from(answer));
+            // Another key is another question.
+            assert_eq!(meet(&gate, &second).await.err().map(|p| p.code), code);
+            assert_eq!(user.1.lock().unwrap().len(), 2);
+        }
     }
 }

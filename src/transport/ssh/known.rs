@@ -66,8 +66,9 @@ impl Entry {
 
 /// Reads a known_hosts file; a missing one is empty, any other failure is an error.
 pub(super) fn read(file: &Path) -> Result<Vec<Entry>, Problem> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(parse(&text, file)),
+    match std::fs::read(file) {
+        // Comments may be in whatever encoding, which ssh does not mind either.
+        Ok(bytes) => Ok(parse(&String::from_utf8_lossy(&bytes), file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
         Err(error) => {
             let what = format!("cannot read the known hosts in {}", file.display());
@@ -193,6 +194,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(read(&dir.path().join("none")).unwrap().is_empty());
         assert_eq!(read(dir.path()).unwrap_err().code, Code::LocalFile);
+    }
+
+    #[test]
+    fn a_comment_in_another_encoding_hides_no_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("known_hosts");
+        std::fs::write(&file, [b"# B\xfcro\nhost ".as_slice(), KEY.as_bytes(), b" B\xfcro\n"].concat()).unwrap();
+        let found = read(&file).unwrap();
+        assert!(found.len() == 1 && found[0].line == 2 && found[0].is_for("host"), "{found:?}");
     }
 
     proptest! {
