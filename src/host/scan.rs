@@ -307,6 +307,37 @@ mod tests {
     }
 
     #[test]
+    fn what_others_take_away_meanwhile_is_only_told() {
+        for line in [
+            // Ubuntu refreshes its snaps by itself.
+            "path /etc/systemd/system/snap-core22-1380.mount",
+            "path /etc/systemd/system/multi-user.target.wants/nginx.service",
+            "path /etc/sysctl.d/50-theirs.conf",
+            "path /etc/containerd/config.toml",
+            "path /var/lib/cni/networks/podman/10.88.0.5",
+            "path /run/cdi/gpu.yaml",
+            "netns netns-3f6c",
+            "unit containerd.service",
+        ] {
+            let before = Scan::parse(&format!("{BEFORE}{}\n", line.replacen(' ', "\t", 1)));
+            let found = before.differences(&Scan::parse(BEFORE), &traces());
+            assert_eq!((found.residues.len(), found.others.len()), (0, 1), "{line}: {found:?}");
+        }
+        // What reset has been working on counts.
+        let with = Traces { recorded: ["/etc/sysctl.d/90-theirs.conf".to_owned()].into(), ..traces() };
+        for line in [
+            "path /etc/sysctl.d/90-theirs.conf",
+            "path /etc/systemd/system/kubelet.service",
+            "path /etc/kubernetes/theirs",
+            "unit kubelet.service",
+        ] {
+            let before = Scan::parse(&format!("{BEFORE}{}\n", line.replacen(' ', "\t", 1)));
+            let found = before.differences(&Scan::parse(BEFORE), &with);
+            assert_eq!((found.residues.len(), found.others.len()), (1, 0), "{line}: {found:?}");
+        }
+    }
+
+    #[test]
     fn others_files_excuse_the_folders_that_they_are_in() {
         let podman = ["path /opt/cni", "path /opt/cni/bin", "path /opt/cni/bin/theirs"];
         assert_eq!(compare(&[], &podman, &traces()).0, [""; 0]);
