@@ -395,6 +395,21 @@ mod tests {
         }
     }
 
+    /// Reset removes from folders that were there what the record does not know.
+    #[test]
+    fn all_that_lies_in_a_folder_is_seen_however_much_that_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("pods");
+        for pod in 0..450 {
+            std::fs::create_dir_all(logs.join(format!("pod-{pod}/container"))).unwrap();
+        }
+        let script = SCRIPT.replace("/var/log/pods", &logs.display().to_string());
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
+        let unseen = (0..450).filter(|pod| !scan.saw("path", &logs.join(format!("pod-{pod}")).display().to_string()));
+        assert_eq!(unseen.count(), 0);
+    }
+
     #[test]
     fn the_script_sees_this_computer() {
         let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();
