@@ -102,7 +102,7 @@ impl Scan {
                 continue;
             }
             let holds_others = || traces.is_folder_of_others(kind, thing, &after.new_paths(self));
-            let ours = traces.may_be_new(kind, thing) && !holds_others();
+            let ours = traces.may_be_new(kind, thing) && !holds_others() && !after.is_in_others_bridge(kind, thing);
             let to = if ours { &mut found.residues } else { &mut found.others };
             to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: true });
         }
@@ -119,8 +119,17 @@ impl Scan {
 
     /// What must not be on any host without a lab: for hosts whose record is lost.
     pub fn leftovers(&self, traces: &Traces) -> Vec<Difference> {
-        let known = self.0.iter().filter(|(kind, thing)| traces.is_certain(kind, thing));
+        let is_ours =
+            |kind: &str, thing: &str| traces.is_certain(kind, thing) && !self.is_in_others_bridge(kind, thing);
+        let known = self.0.iter().filter(|(kind, thing)| is_ours(kind, thing));
         known.map(|(kind, thing)| Difference { kind: kind.clone(), thing: thing.clone(), now: true }).collect()
+    }
+
+    /// Incus, LXD and podman call the links of their containers as CNI calls those of pods.
+    fn is_in_others_bridge(&self, kind: &str, thing: &str) -> bool {
+        let masters =
+            || self.0.iter().filter(|(kind, _)| kind == "link").filter_map(|(_, link)| link.split_once(" in "));
+        kind == "link" && masters().any(|(link, master)| link == thing && master != "cni0")
     }
 
     fn new_paths<'a>(&'a self, before: &'a Self) -> Vec<&'a str> {
@@ -263,6 +272,19 @@ mod tests {
             "unit docker.service",
         ] {
             assert_eq!(compare(&[], &[line], &traces()), (vec![], vec![line.to_owned()]), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_link_in_others_bridge_is_theirs_whatever_its_name() {
+        let lines = |bridge: &str| ["link veth1a2b3c4d".to_owned(), format!("link veth1a2b3c4d in {bridge}")];
+        for (bridge, ours) in [("lxdbr0", false), ("cni-podman0", false), ("cni0", true)] {
+            let lines = lines(bridge);
+            let (residues, others) = compare(&[], &lines.each_ref().map(String::as_str), &traces());
+            assert_eq!(if ours { (residues.len(), others.len()) } else { (others.len(), residues.len()) }, (2, 0));
+            // Nor without a record.
+            let alone = Scan::parse(&lines.map(|line| line.replacen(' ', "\t", 1)).join("\n"));
+            assert_eq!(alone.leftovers(&traces()).len(), if ours { 2 } else { 0 }, "{bridge}");
         }
     }
 
