@@ -102,7 +102,7 @@ impl Scan {
                 continue;
             }
             let holds_others = || traces.is_folder_of_others(kind, thing, &after.new_paths(self));
-            let ours = traces.may_be_new(kind, thing) && !holds_others();
+            let ours = traces.may_be_new(kind, thing) && !holds_others() && !after.is_in_others_bridge(kind, thing);
             let to = if ours { &mut found.residues } else { &mut found.others };
             to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: true });
         }
@@ -119,8 +119,17 @@ impl Scan {
 
     /// What must not be on any host without a lab: for hosts whose record is lost.
     pub fn leftovers(&self, traces: &Traces) -> Vec<Difference> {
-        let known = self.0.iter().filter(|(kind, thing)| traces.is_certain(kind, thing));
+        let is_ours =
+            |kind: &str, thing: &str| traces.is_certain(kind, thing) && !self.is_in_others_bridge(kind, thing);
+        let known = self.0.iter().filter(|(kind, thing)| is_ours(kind, thing));
         known.map(|(kind, thing)| Difference { kind: kind.clone(), thing: thing.clone(), now: true }).collect()
+    }
+
+    /// Incus, LXD and podman call the links of their containers as CNI calls those of pods.
+    fn is_in_others_bridge(&self, kind: &str, thing: &str) -> bool {
+        let masters =
+            || self.0.iter().filter(|(kind, _)| kind == "link").filter_map(|(_, link)| link.split_once(" in "));
+        kind == "link" && masters().any(|(link, master)| link == thing && master != "cni0")
     }
 
     fn new_paths<'a>(&'a self, before: &'a Self) -> Vec<&'a str> {
@@ -267,6 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_others_bridge_is_theirs_whatever_its_name() {
+        let lines = |bridge: &str| ["link veth1a2b3c4d".to_owned(), format!("link veth1a2b3c4d in {bridge}")];
+        for (bridge, ours) in [("lxdbr0", false), ("cni-podman0", false), ("cni0", true)] {
+            let lines = lines(bridge);
+            let (residues, others) = compare(&[], &lines.each_ref().map(String::as_str), &traces());
+            assert_eq!(if ours { (residues.len(), others.len()) } else { (others.len(), residues.len()) }, (2, 0));
+            // Nor without a record.
+            let alone = Scan::parse(&lines.map(|line| line.replacen(' ', "\t", 1)).join("\n"));
+            assert_eq!(alone.leftovers(&traces()).len(), if ours { 2 } else { 0 }, "{bridge}");
+        }
+    }
+
+    #[test]
     fn an_etcd_on_a_worker_is_not_the_labs() {
         let with = Traces { worker: true, ..traces() };
         for line in ["path /var/lib/etcd", "path /var/lib/etcd/member", "process etcd /usr/bin/etcd", "port 2379"] {
@@ -304,6 +326,37 @@ mod tests {
         }
         // The tool that showed it is gone: nothing can be said.
         assert_eq!(compare(&["tool nft", "nft inet mine"], &[], &traces()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_others_take_away_meanwhile_is_only_told() {
+        for line in [
+            // Ubuntu refreshes its snaps by itself.
+            "path /etc/systemd/system/snap-core22-1380.mount",
+            "path /etc/systemd/system/multi-user.target.wants/nginx.service",
+            "path /etc/sysctl.d/50-theirs.conf",
+            "path /etc/containerd/config.toml",
+            "path /var/lib/cni/networks/podman/10.88.0.5",
+            "path /run/cdi/gpu.yaml",
+            "netns netns-3f6c",
+            "unit containerd.service",
+        ] {
+            let before = Scan::parse(&format!("{BEFORE}{}\n", line.replacen(' ', "\t", 1)));
+            let found = before.differences(&Scan::parse(BEFORE), &traces());
+            assert_eq!((found.residues.len(), found.others.len()), (0, 1), "{line}: {found:?}");
+        }
+        // What reset has been working on counts.
+        let with = Traces { recorded: ["/etc/sysctl.d/90-theirs.conf".to_owned()].into(), ..traces() };
+        for line in [
+            "path /etc/sysctl.d/90-theirs.conf",
+            "path /etc/systemd/system/kubelet.service",
+            "path /etc/kubernetes/theirs",
+            "unit kubelet.service",
+        ] {
+            let before = Scan::parse(&format!("{BEFORE}{}\n", line.replacen(' ', "\t", 1)));
+            let found = before.differences(&Scan::parse(BEFORE), &with);
+            assert_eq!((found.residues.len(), found.others.len()), (1, 0), "{line}: {found:?}");
+        }
     }
 
     #[test]
@@ -362,6 +415,21 @@ mod tests {
         for body in ["return 127", "echo 'RTNETLINK answers: Operation not supported' >&2; return 2"] {
             assert_eq!(with_tool("ip", body).failures(), [""; 0], "nothing there to show");
         }
+    }
+
+    /// Reset removes from folders that were there what the record does not know.
+    #[test]
+    fn all_that_lies_in_a_folder_is_seen_however_much_that_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("pods");
+        for pod in 0..450 {
+            std::fs::create_dir_all(logs.join(format!("pod-{pod}/container"))).unwrap();
+        }
+        let script = SCRIPT.replace("/var/log/pods", &logs.display().to_string());
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
+        let unseen = (0..450).filter(|pod| !scan.saw("path", &logs.join(format!("pod-{pod}")).display().to_string()));
+        assert_eq!(unseen.count(), 0);
     }
 
     #[test]

@@ -60,6 +60,19 @@ const SHARED_FOLDERS: &[&str] = &[
     "/etc/containerd",
 ];
 
+/// Folders of others out of which reset takes what the lab put there: nothing else may go with that.
+const EMPTIED: &[&str] = &[
+    "/etc/cni",
+    "/opt/cni",
+    "/opt/containerd",
+    "/opt/nri",
+    "/etc/nri",
+    "/etc/cdi",
+    "/lib/modules",
+    "/etc/ssl/certs",
+    "/etc/systemd/logind.conf.d",
+];
+
 /// Programs and CNI plugins that bundles hold.
 const PROGRAMS: &[&str] = &[
     "kubeadm",
@@ -174,15 +187,23 @@ impl Traces {
     pub fn may_be_gone(&self, kind: &str, thing: &str) -> bool {
         let restless = || RESTLESS.iter().any(|word| thing.contains(word));
         match kind {
+            // A restart empties /run. Elsewhere a snap that is refreshed, an upgrade, and whoever switches a service off take
+            // files of their own away.
             "path" => {
-                !beneath(thing, "/root/.kube") && !beneath(thing, "/run/containerd") && !beneath(thing, "/usr/local")
+                !["/root/.kube", "/run", "/usr/local"].iter().any(|folder| beneath(thing, folder))
+                    && (self.is_lab_path(thing)
+                        || self.recorded.contains(thing)
+                        || EMPTIED.iter().any(|folder| beneath(thing, folder)))
             }
-            // A changed file shows as new content too.
-            "content" | "packages" | "process" | "port" | "address" | "mount" | "cgroup" | "swap" | "route" => false,
+            // A changed file shows as new content too. Namespaces go with a container or a restart, and reset removes none
+            // that was there.
+            "content" | "packages" | "process" | "port" | "address" | "mount" | "cgroup" | "swap" | "route"
+            | "netns" => false,
             // A module that was unloaded takes its settings along; a changed one shows as new too.
             "sysctl" => false,
-            "netns" | "link" | "ipset" | "ipvs" => !restless(),
-            "unit" => true,
+            "link" | "ipset" | "ipvs" => !restless(),
+            // Those of docker go with docker.
+            "unit" => self.is_certain(kind, thing) || thing.starts_with("swap.target"),
             kind if is_rules(kind) => !restless(),
             _ => false,
         }

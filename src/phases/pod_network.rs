@@ -119,8 +119,10 @@ fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
             Some(format!(" && ip route show {} | grep -q 'via {} '", r["pods"].as_str()?, r["via"].as_str()?))
         })
         .collect();
-    let check =
-        format!("{}{live} && iptables -w -t nat -C POSTROUTING -j KUBE-KUBECAMP-MASQ", script::has(ROUTES, &unit));
+    let check = format!(
+        "{}{live} && iptables -w -t nat -C POSTROUTING -j KUBE-KUBECAMP-MASQ && iptables -w -C FORWARD -j KUBE-KUBECAMP-FWD",
+        script::has(ROUTES, &unit)
+    );
     Ok(vec![config, Step::script("routes", "route to the other nodes' pods", Check::Script(check), start(&unit))])
 }
 
@@ -186,6 +188,31 @@ mod tests {
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         let said = String::from_utf8(out.stderr).unwrap();
         assert_eq!((out.status.code(), said.as_str()), (Some(1), "kubecamp-routes: Nexthop has invalid gateway.\n"));
+    }
+
+    /// As docker leaves it where it switched forwarding on.
+    #[test]
+    fn pods_reach_each_other_where_the_kernel_drops_what_no_rule_accepts() {
+        let values = json!({"routes": [], "subnet": "10.244.1.0/24", "pod_cidr": "10.244.0.0/16"});
+        let unit = template::render("cni/routes.service.tera", &values).unwrap();
+        let sham = "iptables() { case $* in *-C*) return 1 ;; esac; echo \"$*\"; }";
+        let commands = unit.lines().filter_map(|l| l.strip_prefix("ExecStart=/bin/sh -c '")?.strip_suffix('\''));
+        let mut called = String::new();
+        for command in commands {
+            let script = format!("{sham}\n{}", command.replace("exec ", ""));
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert!(out.status.success(), "{out:?}");
+            called.push_str(&String::from_utf8(out.stdout).unwrap());
+        }
+        let forward: Vec<_> = called.lines().filter(|l| l.contains("-FWD")).collect();
+        let wanted = [
+            "-w -N KUBE-KUBECAMP-FWD",
+            "-w -F KUBE-KUBECAMP-FWD",
+            "-w -A KUBE-KUBECAMP-FWD -s 10.244.0.0/16 -j ACCEPT",
+            "-w -A KUBE-KUBECAMP-FWD -d 10.244.0.0/16 -j ACCEPT",
+            "-w -I FORWARD -j KUBE-KUBECAMP-FWD",
+        ];
+        assert_eq!(forward, wanted, "{called}");
     }
 
     /// In a folder that others write to as well, the first file by name would win over ours.

@@ -73,4 +73,28 @@ mod tests {
         assert!(out.status.success(), "{out:?}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "before", "{out:?}");
     }
+
+    #[test]
+    fn a_hosts_file_that_others_wrote_whole_is_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, hosts) = (dir.path().join("kubecamp"), dir.path().join("hosts"));
+        std::fs::create_dir_all(own.join("kept")).unwrap();
+        std::fs::write(own.join("kept/1"), "127.0.0.1 localhost\n").unwrap();
+        std::fs::write(own.join("before"), format!("content\taaaa  {}\n", hosts.display())).unwrap();
+        std::fs::write(own.join("manifest"), format!("block\tkept:1\t{}\n", hosts.display())).unwrap();
+        // As cloud-init does at each start, which takes our lines away.
+        let theirs = "127.0.0.1 localhost\n127.0.1.1 theirs\n";
+        std::fs::write(&hosts, theirs).unwrap();
+        let names = ["host/lib.sh", "reset/host.sh", "reset/restore.sh"];
+        let functions = names.map(|name| template::text(name).unwrap()).concat();
+        let functions = functions.replace("/var/lib/kubecamp", &own.display().to_string());
+        let script =
+            format!("CONTROL=no NODES=\n{functions}\nhas() {{ false; }}\nfiles_left && restore_files && ! files_left");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        // The proof reads it, and would call the file a residue for ever.
+        let spared = std::fs::read_to_string(own.join("spared")).unwrap();
+        assert_eq!(spared, format!("content\t{}\n", hosts.display()));
+        assert_eq!(std::fs::read_to_string(&hosts).unwrap(), theirs);
+    }
 }

@@ -19,7 +19,10 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
   for d in /etc/kubernetes /etc/kubecamp /etc/cni /opt/cni /opt/kubecamp /opt/containerd /opt/nri /etc/containerd /etc/nri /etc/cdi \
     /var/lib/kubelet /var/lib/etcd /var/lib/cni /var/lib/calico /var/lib/dockershim /run/flannel /run/kubecamp /run/kubernetes /run/nri /run/cdi \
     /var/log/pods /var/log/containers /usr/libexec/kubernetes /etc/systemd/logind.conf.d; do
-    [ -e "$d" ] && find "$d" -xdev -maxdepth 3 2>/dev/null | head -n 400
+    [ -e "$d" ] || continue
+    # All that lies right in it, since reset takes what is not known from before; below that only as much as is worth reading.
+    find "$d" -xdev -maxdepth 1 2>/dev/null
+    find "$d" -xdev -mindepth 2 -maxdepth 3 2>/dev/null | sort | head -n 400
   done | say path
   for d in /root/.kube /run/containerd; do [ -e "$d" ] && find "$d" -xdev -maxdepth 1 2>/dev/null; done | say path
   for d in /lib/modules /etc/ssl/certs /etc/crictl.yaml /var/lib/kubecamp.gone; do [ -e "$d" ] && echo "$d"; done | say path

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts the private engine: a network namespace, a holder process that keeps a mount namespace open, and incusd in both.
 # Arguments: DIR (the engine's folder), NETNS (its namespace's name), INCUSD (the daemon's program).
+# Standard input: the turn of this folder, which lasts as long as this script; nothing that outlives it may have it too.
 # Nothing is mounted where the rest of the computer sees it: all mounts live in the holder's mount namespace.
 set -eu
 dir=$1 netns=$2 incusd=$3

@@ -54,6 +54,11 @@ same() { # same A B: type, mode, owner and content
 }
 shared_folder() { case $1 in /etc/cni | /etc/cni/* | /opt/cni | /opt/cni/*) return 0 ;; *) return 1 ;; esac; }
 has_block() { grep -qs '^# kubecamp \(begin\|end\)$' "$1"; }
+# as_recorded FILE: whether nobody changed it, as far as the record tells, or it is known that others did.
+as_recorded() {
+  [ -s "$KC/before" ] && [ -e "$1" ] || return 0
+  had content "$(sha256sum < "$1" | cut -d' ' -f1)  $1" || grep -qsxF "content$TAB$1" "$KC/spared"
+}
 
 # What a write or an upload that was cut off left beside the file.
 parts() { for p in "$1.kc-part" "$1".kc-part.*; do { [ -e "$p" ] || [ -L "$p" ]; } && ! had path "$p" && echo "$p"; done; }
@@ -69,7 +74,7 @@ left() {
       esac || echo "$1 $3" ;;
     dir) [ ! -d "$3" ] || [ -n "$(ls -A "$3")" ] || echo "$1 $3" ;;
     tree) if shared_folder "$3"; then [ ! -d "$3" ] || [ -n "$(find "$3" ! -type d | head -n 1)" ]; else [ ! -e "$3" ]; fi || echo "$1 $3" ;;
-    block) ! has_block "$3" || echo "$1 $3" ;;
+    block) { ! has_block "$3" && as_recorded "$3"; } || echo "$1 $3" ;;
     unit) [ -z "$(unit_files "$3")" ] || echo "$1 $3" ;;
   esac
 }
@@ -103,11 +108,15 @@ restore_file() {
     *) [ -d "$2" ] && [ ! -L "$2" ] || rm -f "$2" ;;
   esac
 }
-# The file may be a bind mount, so it is written in place; its last bytes are those of the kept copy or, without one,
-# whichever ending has the digest of the record.
 remove_block() {
   remove_parts "$2"
-  has_block "$2" || return 0
+  ! has_block "$2" || take_block "$1" "$2"
+  # Others may have written it whole, as cloud-init does at each start: nothing of ours is in it then.
+  as_recorded "$2" || spare content "$2" 'edited by others since'
+}
+# The file may be a bind mount, so it is written in place; its last bytes are those of the kept copy or, without one,
+# whichever ending has the digest of the record.
+take_block() {
   rest=$(kc_without_block "$2" "$NODES") || return 0
   kept=$KC/kept/${1#kept:}
   if [ "$1" != absent ] && [ -e "$kept" ]; then

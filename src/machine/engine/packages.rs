@@ -1,4 +1,9 @@
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use rustix::process::geteuid;
 use tokio::{
@@ -27,6 +32,9 @@ const FOR_VMS: [&str; 6] = ["qemu-system-x86", "qemu-utils", "ovmf", "mtools", "
 const FROM_BACKPORTS: [&str; 2] = ["incus-", "qemu-system-x86"];
 /// The apt source that is added on Debian 12, whose own release has no Incus.
 const BACKPORTS: &str = "/etc/apt/sources.list.d/kubecamp-backports.sources";
+/// How long another apt is waited for, and how long between two tries.
+const OTHERS_LIMIT: Duration = Duration::from_secs(600);
+const OTHERS_PAUSE: Duration = Duration::from_secs(3);
 /// Lines of apt's output that a problem shows.
 const TAIL: usize = 12;
 
@@ -167,6 +175,42 @@ const APT: &str = "exec 2>&1; [ \"$1\" != update ] || dpkg --configure -a; \
 
 /// Runs apt-get; the last lines of its output explain a failure. Waits for another apt to end.
 async fn apt<S: AsRef<str>>(words: &[S], packages: u64, report: &dyn Report) -> Result<(), Problem> {
+    let Some(tail) = when_free(OTHERS_PAUSE, report, || run_apt(words, packages, report)).await? else { return Ok(()) };
+    let verb = words.first().map_or("", AsRef::as_ref);
+    Err(Problem::new(Code::EnginePackages, format!("apt-get {verb} failed")).detail(tail))
+}
+
+/// Tries again while another apt is at work: for the lists of packages apt-get itself waits for nobody, and on a new
+/// computer its timers load them in the first minutes. What a try returns are its last lines where it failed.
+async fn when_free<F>(
+    pause: Duration,
+    report: &dyn Report,
+    mut run: impl FnMut() -> F,
+) -> Result<Option<Vec<String>>, Problem>
+where
+    F: Future<Output = Result<Option<Vec<String>>, Problem>>,
+{
+    let (end, mut told) = (Instant::now() + OTHERS_LIMIT, false);
+    loop {
+        let failed = run().await?;
+        let held = failed.iter().flatten().any(|line| line.contains("Could not get lock"));
+        if !held || Instant::now() > end {
+            return Ok(failed);
+        }
+        if !told {
+            report.note(&NodeId::here(), "another apt is at work on this computer; waiting until it ends");
+            told = true;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Runs apt-get once; its last lines where it failed.
+async fn run_apt<S: AsRef<str>>(
+    words: &[S],
+    packages: u64,
+    report: &dyn Report,
+) -> Result<Option<Vec<String>>, Problem> {
     let here = NodeId::here();
     let broken = |e| Problem::new(Code::EnginePackages, "apt-get could not be run").because(e);
     let mut child = Command::new("sh")
@@ -196,11 +240,7 @@ async fn apt<S: AsRef<str>>(words: &[S], packages: u64, report: &dyn Report) -> 
             report.event(EventKind::Output { on: here.clone(), line });
         }
     }
-    if child.wait().await.map_err(broken)?.success() {
-        return Ok(());
-    }
-    let verb = words.first().map_or("", AsRef::as_ref);
-    Err(Problem::new(Code::EnginePackages, format!("apt-get {verb} failed")).detail(tail))
+    Ok((!child.wait().await.map_err(broken)?.success()).then_some(tail))
 }
 
 /// The count in `1 upgraded, 23 newly installed, 0 to remove and 4 not upgraded.`
@@ -214,6 +254,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::core::Quiet;
 
     fn packages(codename: &str) -> Packages {
         let os = OsRelease::parse(&format!("NAME=\"Debian\"\nID=debian\nVERSION_CODENAME={codename}\n"));
@@ -246,6 +287,26 @@ mod tests {
         };
         assert_eq!(apt(&["update"]), "dpkg --configure -a\napt-get update\n");
         assert_eq!(apt(&["install", "--yes", "zstd"]), "apt-get install --yes zstd\n");
+    }
+
+    #[tokio::test]
+    async fn another_apt_is_waited_for_and_other_failures_are_told_at_once() {
+        let held = [
+            "Reading package lists...",
+            "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)",
+        ];
+        let other = vec!["E: Unable to locate package x".to_owned()];
+        let held: Vec<_> = held.iter().map(|&line| line.to_owned()).collect();
+        for last in [None, Some(other)] {
+            let mut left = vec![last.clone(), Some(held.clone()), Some(held.clone())];
+            let mut count = 0;
+            let ended = when_free(Duration::ZERO, &Quiet, || {
+                count += 1;
+                std::future::ready(Ok(left.pop().unwrap()))
+            });
+            assert_eq!(ended.await.unwrap(), last);
+            assert_eq!(count, 3);
+        }
     }
 
     #[test]

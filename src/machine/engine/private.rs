@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    fs::{self, TryLockError},
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Stdio,
@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{FlockOperation, flock},
-    process::{Signal, geteuid},
-};
+use rustix::process::{Signal, geteuid};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
@@ -43,6 +40,10 @@ const READY: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long it may take to clear away a start that hung: what hung may hang here too, and others wait for their turn.
 const CLEAR_LIMIT: Duration = Duration::from_secs(30);
+/// How long a start or stop waits for its turn: others that wait too have theirs before, each with an end of its own.
+const TURN_LIMIT: Duration = Duration::from_secs(600);
+/// Pause between two tries to get it.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// The private engine in one folder: an Incus with its own network namespace, storage and bridge.
 ///
@@ -266,16 +267,24 @@ impl Engine {
 
     /// One start or stop at a time in a folder.
     async fn lock(&self) -> Result<fs::File, Problem> {
-        let path = self.dir.join("lock");
-        let locked = tokio::task::spawn_blocking(move || {
-            let file = fs::File::options().create(true).append(true).open(&path)?;
-            flock(&file, FlockOperation::LockExclusive)?;
-            Ok::<_, std::io::Error>(file)
-        });
         let failed = |e: std::io::Error| {
             Problem::new(Code::LocalFile, format!("{} cannot be locked", self.dir.display())).because(e)
         };
-        locked.await.map_err(|e| failed(std::io::Error::other(e)))?.map_err(failed)
+        let file = fs::File::options().create(true).append(true).open(self.dir.join("lock")).map_err(failed)?;
+        let end = Instant::now() + TURN_LIMIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => tokio::time::sleep(TURN_PAUSE).await,
+                Err(TryLockError::WouldBlock) => {
+                    let log = self.dir.join("daemon.log");
+                    let what = "another start or stop of the private machine engine comes to no end; its log is";
+                    let what = format!("{what} {}", log.display());
+                    return Err(Problem::new(Code::EngineHangs, what));
+                }
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            }
+        }
     }
 
     /// It holds the turn for as long as it goes on, even where nobody waits for its end any more: what it removes could be of
@@ -310,7 +319,7 @@ impl Engine {
             command.env("KC_HOLDER", holder.pid.to_string());
         }
         let cannot = |e| Problem::new(Code::EngineStart, "sh could not be run").because(e);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(held(turn)).stdout(Stdio::piped()).stderr(Stdio::piped());
         let script = command.spawn().map_err(cannot)?;
         let pid = script.id().and_then(|pid| i32::try_from(pid).ok());
         begun.get_or_init(|| Begun { script: pid.and_then(Process::now), joins: holder.is_some() });
@@ -392,6 +401,13 @@ impl Engine {
     }
 }
 
+/// The turn as a script's standard input, so that the script has it too: where this process is killed, the next start waits
+/// for what the script still begins. Two daemons in one folder would end each other.
+fn held(turn: &Turn) -> Stdio {
+    let copy = turn.as_ref().and_then(|file| file.try_clone().ok());
+    copy.map_or_else(Stdio::null, Stdio::from)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -417,6 +433,20 @@ mod tests {
         assert!(!script.wait().await.unwrap().success());
         // What it ran writes there too, so this ends with the last of it.
         assert_eq!(out.read_to_string(&mut said).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_script_that_outlives_its_run_keeps_the_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::new(dir.path());
+        let turn: Turn = Some(Arc::new(engine.lock().await.unwrap()));
+        let mut script = Command::new("sleep").arg("600").stdin(held(&turn)).kill_on_drop(true).spawn().unwrap();
+        // As the kernel does where the run is killed.
+        drop(turn);
+        let next = fs::File::options().append(true).open(dir.path().join("lock")).unwrap();
+        assert!(matches!(next.try_lock(), Err(TryLockError::WouldBlock)));
+        script.kill().await.unwrap();
+        drop(engine.lock().await.unwrap());
     }
 
     #[tokio::test]

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::json;
 
@@ -6,6 +8,10 @@ use super::{
     objects::{Instance, InstanceState, NewInstance, Snapshot},
 };
 use crate::core::Problem;
+
+/// How long an instance may be busy with something else, and how long between two tries.
+const BUSY_LIMIT: Duration = Duration::from_secs(120);
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 impl Incus {
     /// Every instance with its state.
@@ -45,8 +51,12 @@ impl Incus {
 
     /// Starts a stopped instance.
     pub async fn start(&self, name: &str) -> Result<(), Problem> {
-        let body = json!({"action": "start", "timeout": -1});
-        self.send(Method::PUT, &format!("/instances/{name}/state"), &body).await.map(drop)
+        let (path, body) = (format!("/instances/{name}/state"), json!({"action": "start", "timeout": -1}));
+        match when_free(|| self.send(Method::PUT, &path, &body)).await {
+            // By what was waited for.
+            Err(problem) if says(&problem, "already running") => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// Stops an instance at once, or with `grace` seconds to end by itself before that.
@@ -64,7 +74,8 @@ impl Incus {
 
     /// Deletes a stopped instance; returns whether there was one.
     pub async fn delete_instance(&self, name: &str) -> Result<bool, Problem> {
-        self.delete(&format!("/instances/{name}")).await
+        let path = format!("/instances/{name}");
+        when_free(|| self.delete(&path)).await
     }
 
     /// Gives a stopped instance another name.
@@ -93,4 +104,24 @@ impl Incus {
         let body = json!({"restore": snapshot, "stateful": false});
         self.send(Method::PUT, &format!("/instances/{name}"), &body).await.map(drop)
     }
+}
+
+/// Waits while Incus is busy with an instance: it goes on with what a run asked for that was killed meanwhile.
+async fn when_free<T, F>(run: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let end = Instant::now() + BUSY_LIMIT;
+    loop {
+        match run().await {
+            Err(problem) if says(&problem, "busy running") && Instant::now() < end => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn says(problem: &Problem, words: &str) -> bool {
+    problem.detail.iter().any(|line| line.contains(words))
 }

@@ -19,7 +19,8 @@ use crate::{
 
 const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPgQFc8zDQmswu6VtXXF9tinN/YQnqJ0ftWy5q5ssAmI";
 
-/// An Incus that answers a fixed text for each `METHOD /path`, and notes what it was asked.
+/// An Incus that answers a fixed text for each `METHOD /path`, or for one time of it, as `METHOD /path #0`, and notes what
+/// it was asked.
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     answers: Arc<BTreeMap<String, String>>,
@@ -82,7 +83,9 @@ impl Fake {
         } else {
             json!({"type": "sync", "metadata": {}})
         };
-        let text = self.answers.get(&asked).cloned().unwrap_or_else(|| fallback.to_string());
+        let before = self.bodies(&asked).len();
+        let text = self.answers.get(&format!("{asked} #{before}")).or_else(|| self.answers.get(&asked));
+        let text = text.cloned().unwrap_or_else(|| fallback.to_string());
         let status = if text.starts_with(r#"{"error":"not found""#) { "404 Not Found" } else { "200 OK" };
         self.asked.lock().unwrap().push((asked, serde_json::from_slice(&body).unwrap_or_default()));
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
@@ -275,6 +278,28 @@ async fn a_publication_that_was_cut_off_is_removed_with_its_machine() {
     let (dir, other) = (tempfile::tempdir().unwrap(), instance("container", json!({settings::LAB: "other"})));
     let fake = Fake::new([("GET /instances/lab-cp1", other)]);
     fake.provider(&dir, Kind::Container).remove(&spec().lab, &spec().node).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_a_killed_run_asked_for_is_waited_for() {
+    let (start, remove) = ("PUT /instances/lab-cp1/state", "DELETE /instances/lab-cp1");
+    let begun = |id: &str| {
+        let answer = json!({"type": "async", "operation": format!("/1.0/operations/{id}")});
+        Value::String(answer.to_string())
+    };
+    let refused = |words: &str| json!({"status_code": 400, "err": words});
+    let fake = Fake::new([
+        (format!("{start} #0"), begun("busy")),
+        (format!("{start} #1"), begun("runs")),
+        (format!("{remove} #0"), begun("busy")),
+        ("GET /operations/busy/wait?timeout=30".to_owned(), refused("Instance is busy running a \"create\" operation")),
+        ("GET /operations/runs/wait?timeout=30".to_owned(), refused("The instance is already running")),
+    ]);
+    let dir = tempfile::tempdir().unwrap();
+    let provider = fake.provider(&dir, Kind::Container);
+    provider.place.incus.start("lab-cp1").await.unwrap();
+    assert!(provider.place.incus.delete_instance("lab-cp1").await.unwrap());
+    assert_eq!((fake.bodies(start).len(), fake.bodies(remove).len()), (2, 2));
 }
 
 #[tokio::test]

@@ -49,9 +49,7 @@ pub(super) async fn look(lab: &Lab, hosts: &BTreeMap<NodeId, Arc<Host>>, fleet: 
             async move { one(lab, node, host, &others).await }
         });
     found.problems.extend(join_all(tries).await.into_iter().flatten());
-    if lab.nodes().len() > 1 && lab.profile().network.cni == Cni::Flannel {
-        found.warnings.extend(fleet.iter().filter_map(|(node, facts)| filtered(lab, facts).map(|p| p.on(node))));
-    }
+    found.warnings.extend(fleet.iter().filter_map(|(node, facts)| filtered(lab, facts).map(|p| p.on(node))));
     found
 }
 
@@ -122,19 +120,25 @@ fn open_what(lab: &Lab) -> String {
     )
 }
 
-/// A firewall on the host itself: whether it lets VXLAN in cannot be tried before somebody listens.
+/// A firewall on the host itself: whether it lets VXLAN in, and pods ask the API server and each other, cannot be tried
+/// before somebody listens. To firewalld pods are of no zone that it trusts, on whatever link they come.
 fn filtered(lab: &Lab, facts: &Facts) -> Option<Problem> {
     let by = facts.get("firewall")?;
+    let pods = lab.pod_cidr();
+    let tunnel = lab.nodes().len() > 1 && lab.profile().network.cni == Cni::Flannel;
+    let with = |port: String| if tunnel { port } else { String::new() };
     let hint = match by {
-        "firewalld" => {
-            format!("On the host: firewall-cmd --permanent --add-port={VXLAN}/udp && firewall-cmd --reload.")
-        }
-        "ufw" => format!("On the host: ufw allow {VXLAN}/udp."),
-        _ => open_what(lab),
+        "firewalld" => format!(
+            "On the host: {}firewall-cmd --permanent --zone=trusted --add-source={pods} && firewall-cmd --reload.",
+            with(format!("firewall-cmd --permanent --add-port={VXLAN}/udp && "))
+        ),
+        "ufw" => format!("On the host: {}ufw allow from {pods}.", with(format!("ufw allow {VXLAN}/udp && "))),
+        _ => format!("{} And let in what comes from pods, {pods}.", open_what(lab)),
     };
     let what = format!(
-        "{by} is active, and nobody can try before the lab is up whether it lets UDP {VXLAN} in, without which pods \
-         do not reach those of other nodes"
+        "{by} is active, and nobody can try before the lab is up whether it lets {}what comes from pods in, without which \
+         they reach neither the API server nor those of other nodes",
+        with(format!("UDP {VXLAN} and "))
     );
     Some(Problem::new(Code::HostApart, what).hint(hint))
 }
@@ -144,6 +148,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::profile;
 
     fn door(node: &str, address: [u8; 4], port: u16) -> Door {
         Door { node: node.parse().unwrap(), address: address.into(), port }
@@ -165,6 +170,25 @@ mod tests {
         let shut = shut(&doors, &said);
         let names: Vec<_> = shut.iter().map(|(d, _)| d.node.as_str()).collect();
         assert_eq!(names, ["nowhere"], "{said}");
+    }
+
+    #[test]
+    fn a_firewall_is_to_let_in_what_comes_from_pods() {
+        let hint = |layout: &str, cni: Cni, by: &str| {
+            let mut profile = profile::load(layout).unwrap();
+            profile.network.cni = cni;
+            let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+            filtered(&lab, &Facts::parse(&format!("firewall={by}\n"))).unwrap().all_hints().remove(0)
+        };
+        let trusted = "firewall-cmd --permanent --zone=trusted --add-source=10.244.0.0/16 && firewall-cmd --reload.";
+        let port = "firewall-cmd --permanent --add-port=8472/udp && ";
+        assert_eq!(hint("3x2c4g", Cni::Flannel, "firewalld"), format!("On the host: {port}{trusted}"));
+        assert_eq!(hint("3x2c4g", Cni::Bridge, "firewalld"), format!("On the host: {trusted}"));
+        assert_eq!(hint("1x4c12g", Cni::Flannel, "firewalld"), format!("On the host: {trusted}"));
+        let ufw = "On the host: ufw allow 8472/udp && ufw allow from 10.244.0.0/16.";
+        assert_eq!(hint("3x2c4g", Cni::Flannel, "ufw"), ufw);
+        let other = hint("1x4c12g", Cni::Bridge, "nftables");
+        assert!(other.ends_with("And let in what comes from pods, 10.244.0.0/16."), "{other}");
     }
 
     #[test]

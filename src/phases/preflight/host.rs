@@ -19,6 +19,10 @@ const TOOLS: &[&str] = &["iptables", "ip", "mount", "systemctl", "flock", "sha25
 /// Controllers that kubelet needs.
 const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "pids"];
 
+/// How swap that is made in memory at each start is switched off for good.
+const NO_ZRAM: &str = "It is zram, which is made at each start: touch /etc/systemd/zram-generator.conf, since an empty one \
+                       switches it off, or remove the package zram-tools or zram-config; then swapoff -a.";
+
 /// Distributions whose family is known to work, as /etc/os-release names them.
 const SYSTEMS: &[&str] =
     &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
@@ -146,7 +150,10 @@ fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
     }
     if facts.number("swap") > 0 && !facts.is_container() {
         let what = format!("{} MiB of swap are on", facts.number("swap") / MIB);
-        found.problems.push(Problem::new(Code::HostSwap, what));
+        let problem = Problem::new(Code::HostSwap, what);
+        // No line in /etc/fstab stands for it.
+        let zram = facts.get("swap.on").is_some_and(|on| on.contains("/dev/zram"));
+        found.problems.push(if zram { problem.hint(NO_ZRAM) } else { problem });
     }
 }
 

@@ -102,6 +102,8 @@ fn a_fault_of_its_own_kind_has_a_hint_of_its_own() {
         (ProxyMode::Ipvs, "", "module.ip_vs_rr=yes\n", Code::HostKernel, iptables),
         (ProxyMode::Iptables, "module.overlay=", "module.overlay=yes", Code::HostKernel, Code::HostKernel.hint()),
         (ProxyMode::Iptables, "", "addr=eth0 192.0.2.1/24\n", Code::HostNetwork, "an IPv4 address"),
+        (ProxyMode::Iptables, "swap=9\nswap.on=/dev/zram0 ", "module.ip_vs=yes", Code::HostSwap, "zram-generator.conf"),
+        (ProxyMode::Iptables, "swap=9\nswap.on=/swap.img ", "module.ip_vs=yes", Code::HostSwap, Code::HostSwap.hint()),
     ] {
         let mut profile = profile::load("3x2c4g").unwrap();
         profile.proxy.mode = mode;
