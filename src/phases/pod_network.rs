@@ -139,7 +139,7 @@ fn start(unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Change;
+    use crate::{core::shell::quote, engine::Change};
 
     #[test]
     fn pods_without_their_bridge_are_ended_and_those_of_the_host_are_not() {
@@ -190,29 +190,39 @@ mod tests {
         assert_eq!((out.status.code(), said.as_str()), (Some(1), "kubecamp-routes: Nexthop has invalid gateway.\n"));
     }
 
-    /// As docker leaves it where it switched forwarding on.
+    /// As docker leaves it where it switched forwarding on, and as it is once kube-proxy is there.
     #[test]
     fn pods_reach_each_other_where_the_kernel_drops_what_no_rule_accepts() {
         let values = json!({"routes": [], "subnet": "10.244.1.0/24", "pod_cidr": "10.244.0.0/16"});
         let unit = template::render("cni/routes.service.tera", &values).unwrap();
-        let sham = "iptables() { case $* in *-C*) return 1 ;; esac; echo \"$*\"; }";
-        let commands = unit.lines().filter_map(|l| l.strip_prefix("ExecStart=/bin/sh -c '")?.strip_suffix('\''));
-        let mut called = String::new();
-        for command in commands {
-            let script = format!("{sham}\n{}", command.replace("exec ", ""));
-            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
-            assert!(out.status.success(), "{out:?}");
-            called.push_str(&String::from_utf8(out.stdout).unwrap());
+        let commands: Vec<_> =
+            unit.lines().filter_map(|l| l.strip_prefix("ExecStart=/bin/sh -c '")?.strip_suffix('\'')).collect();
+        let proxy = "-A FORWARD -j DOCKER-USER\n-A FORWARD -j KUBE-FORWARD\n\
+             -A FORWARD -m conntrack --ctstate NEW -j KUBE-SERVICES\n";
+        for (rules, place) in [("", 1), ("-A FORWARD -j REJECT\n", 1), (proxy, 4)] {
+            let rules = quote(&format!("-P FORWARD DROP\n{rules}-A FORWARD -o docker0 -j DOCKER\n"));
+            let sham = format!(
+                "iptables() {{ case $* in *-C*) return 1 ;; *-S*) printf %s {rules} ;; *) echo \"$*\" ;; esac; }}"
+            );
+            let mut called = String::new();
+            for command in &commands {
+                // As systemd reads it.
+                let script = format!("{sham}\n{}", command.replace("exec ", "").replace("$$", "$"));
+                let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+                assert!(out.status.success(), "{out:?}");
+                called.push_str(&String::from_utf8(out.stdout).unwrap());
+            }
+            let forward: Vec<_> = called.lines().filter(|l| l.contains("-FWD")).collect();
+            let jump = format!("-w -I FORWARD {place} -j KUBE-KUBECAMP-FWD");
+            let wanted = [
+                "-w -N KUBE-KUBECAMP-FWD",
+                "-w -F KUBE-KUBECAMP-FWD",
+                "-w -A KUBE-KUBECAMP-FWD -s 10.244.0.0/16 -j ACCEPT",
+                "-w -A KUBE-KUBECAMP-FWD -d 10.244.0.0/16 -j ACCEPT",
+                jump.as_str(),
+            ];
+            assert_eq!(forward, wanted, "{called}");
         }
-        let forward: Vec<_> = called.lines().filter(|l| l.contains("-FWD")).collect();
-        let wanted = [
-            "-w -N KUBE-KUBECAMP-FWD",
-            "-w -F KUBE-KUBECAMP-FWD",
-            "-w -A KUBE-KUBECAMP-FWD -s 10.244.0.0/16 -j ACCEPT",
-            "-w -A KUBE-KUBECAMP-FWD -d 10.244.0.0/16 -j ACCEPT",
-            "-w -I FORWARD -j KUBE-KUBECAMP-FWD",
-        ];
-        assert_eq!(forward, wanted, "{called}");
     }
 
     /// In a folder that others write to as well, the first file by name would win over ours.
