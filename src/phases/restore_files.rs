@@ -38,7 +38,9 @@ impl Phase for RestoreFiles {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::template;
+    use crate::{core::Blob, host::template};
+
+    const BEFORE: &str = "127.0.0.1 localhost\n";
 
     #[test]
     fn a_record_that_a_full_disk_cut_off_is_of_nothing() {
@@ -74,17 +76,16 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "before", "{out:?}");
     }
 
-    #[test]
-    fn a_hosts_file_that_others_wrote_whole_is_theirs() {
+    /// What becomes of a hosts file that is `now` so, and what is spared.
+    fn hosts_after(now: &str) -> (String, String) {
         let dir = tempfile::tempdir().unwrap();
         let (own, hosts) = (dir.path().join("kubecamp"), dir.path().join("hosts"));
         std::fs::create_dir_all(own.join("kept")).unwrap();
-        std::fs::write(own.join("kept/1"), "127.0.0.1 localhost\n").unwrap();
-        std::fs::write(own.join("before"), format!("content\taaaa  {}\n", hosts.display())).unwrap();
+        std::fs::write(own.join("kept/1"), BEFORE).unwrap();
+        let sum = Blob::from_bytes(BEFORE.as_bytes()).sha256().to_owned();
+        std::fs::write(own.join("before"), format!("content\t{sum}  {}\n", hosts.display())).unwrap();
         std::fs::write(own.join("manifest"), format!("block\tkept:1\t{}\n", hosts.display())).unwrap();
-        // As cloud-init does at each start, which takes our lines away.
-        let theirs = "127.0.0.1 localhost\n127.0.1.1 theirs\n";
-        std::fs::write(&hosts, theirs).unwrap();
+        std::fs::write(&hosts, now).unwrap();
         let names = ["host/lib.sh", "reset/host.sh", "reset/restore.sh"];
         let functions = names.map(|name| template::text(name).unwrap()).concat();
         let functions = functions.replace("/var/lib/kubecamp", &own.display().to_string());
@@ -92,9 +93,22 @@ mod tests {
             format!("CONTROL=no NODES=\n{functions}\nhas() {{ false; }}\nfiles_left && restore_files && ! files_left");
         let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
         assert!(out.status.success(), "{out:?}");
+        let spared = std::fs::read_to_string(own.join("spared")).unwrap_or_default();
+        (std::fs::read_to_string(&hosts).unwrap(), spared.replace(&hosts.display().to_string(), "hosts"))
+    }
+
+    #[test]
+    fn a_hosts_file_that_others_wrote_whole_is_theirs() {
+        // As cloud-init does at each start, which takes our lines away.
+        let theirs = format!("{BEFORE}127.0.1.1 theirs\n");
         // The proof reads it, and would call the file a residue for ever.
-        let spared = std::fs::read_to_string(own.join("spared")).unwrap();
-        assert_eq!(spared, format!("content\t{}\n", hosts.display()));
-        assert_eq!(std::fs::read_to_string(&hosts).unwrap(), theirs);
+        assert_eq!(hosts_after(&theirs), (theirs, "content\thosts\n".to_owned()));
+    }
+
+    #[test]
+    fn a_hosts_file_that_a_cut_off_write_left_empty_comes_back() {
+        assert_eq!(hosts_after(""), (BEFORE.to_owned(), String::new()));
+        let with_block = format!("{BEFORE}# kubecamp begin\n192.0.2.1 cp\n# kubecamp end\n");
+        assert_eq!(hosts_after(&with_block), (BEFORE.to_owned(), String::new()));
     }
 }

@@ -110,9 +110,11 @@ restore_file() {
 }
 remove_block() {
   remove_parts "$2"
+  # A write in place that was cut off leaves an empty file: that is nobody's wish.
+  if [ -e "$2" ] && [ ! -s "$2" ] && [ "$1" != absent ] && [ -s "$KC/kept/${1#kept:}" ]; then cat "$KC/kept/${1#kept:}" > "$2"; fi
   ! has_block "$2" || take_block "$1" "$2"
   # Others may have written it whole, as cloud-init does at each start: nothing of ours is in it then.
-  as_recorded "$2" || spare content "$2" 'edited by others since'
+  as_recorded "$2" || [ ! -s "$2" ] || spare content "$2" 'edited by others since'
 }
 # The file may be a bind mount, so it is written in place; its last bytes are those of the kept copy or, without one,
 # whichever ending has the digest of the record.
