@@ -54,8 +54,7 @@ p memory "$memory"
 # Of the file system that images and the cluster's state come to lie on.
 p disk.total "$(df -P -k /var/lib | awk 'NR==2{printf "%.0f", $2*1024}')"
 p disk.free "$(df -P -k /var/lib | awk 'NR==2{printf "%.0f", $4*1024}')"
-p swap "$(awk 'NR>1{n+=$3} END{printf "%.0f", n*1024}' /proc/swaps)"
-p swap.on "$(awk 'NR>1{printf "%s ", $1}' /proc/swaps)"
+awk 'NR>1{n+=$3; on=on $1 " "} END{printf "swap=%.0f\nswap.on=%s\n", n*1024, on}' /proc/swaps
 
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   p cgroup v2; p cgroup.controllers "$(read_first /sys/fs/cgroup/cgroup.controllers)"
