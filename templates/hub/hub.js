@@ -26,6 +26,12 @@ if (code && location.hash.length > 1) {
   history.replaceState(null, "", location.pathname);
 }
 
+// What stands in a form is not taken from whoever fills it in; the number that makes its click count once is new each time.
+const plain = (part) => part.innerHTML.replace(/name="once" value="[^"]*"/g, "");
+addEventListener("input", (event) => {
+  const part = event.target.closest("[data-live]");
+  if (part) part.dataset.touched = "yes";
+});
 let drag = null, due = null;
 async function refresh() {
   due = null;
@@ -35,7 +41,7 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
-    if (!next || part.innerHTML === next.innerHTML) continue;
+    if (!next || part.dataset.touched || plain(part) === plain(next)) continue;
     const had = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     const scroll = part.querySelector(".scroll"), at = scroll ? scroll.scrollLeft : 0;
     part.innerHTML = next.innerHTML;
@@ -46,7 +52,7 @@ async function refresh() {
 }
 function later() { due = due || setTimeout(refresh, 300); }
 // A browser has six connections to a hub without TLS, and an open stream keeps one: only pages that are seen have one.
-const states = ["waitlisted", "offered", "booked", "delayed", "arming", "active", "ending", "saving", "resetting", "done", "cancelled", "no-show", "quarantined", "moved"];
+const states = ["waitlisted", "offered", "booked", "delayed", "arming", "active", "ending", "saving", "resetting", "done", "cancelled", "no-show", "quarantined", "moved", "refused", "stranded"];
 let events = null;
 function listen() {
   if (document.hidden && events) { events.close(); events = null; }

@@ -245,11 +245,14 @@ await part("the waitlist: a wait, an offer, a yes, a gift", async () => {
   const own = () => api(bob, "/api/v1/bookings?person=bob&open=true").then((all) => all.find((b) => b.window.starts === hers.window.starts));
   const waits = await own();
   check("he waits", waits?.state === "waitlisted", waits ?? (await bob.eval("document.body.innerText")));
-  await bob.go(`${url}/`);
+  await bob.go(`${url}/booking/${waits.id}`);
+  const home = await browser.page({ beside: bob });
+  await home.go(`${url}/`);
   await amy.go(url + held);
   await amy.loading(() => amy.click(`form[action$="/cancel"] button`));
-  await bob.until("the offer on the open page", `document.querySelector("#slots .slot.offered")`);
-  await bob.go(`${url}/booking/${waits.id}`);
+  await home.until("the offer on the open page", `document.querySelector("#slots .slot.offered")`);
+  await bob.send("Page.bringToFront");
+  await bob.until("the offer's button on the open page", `document.querySelector('form[action$="/accept"] button')`);
   await look(bob, "offer");
   await bob.loading(() => bob.click(`form[action$="/accept"] button`));
   check("the offer is taken", (await own())?.state === "booked", await bob.eval("document.body.innerText"));
