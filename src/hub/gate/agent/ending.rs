@@ -125,23 +125,28 @@ impl Agent {
         Ok(())
     }
 
-    /// Has labs started again whose slots were open before this process began, or before all machines were ended, by the boot
-    /// clock in milliseconds; the end of a slot ends that too. One that does not come up is tried again: what it needs of the server may be up later than the
-    /// agent.
-    pub(super) async fn revive(&mut self, boot: i64) {
-        let open: Vec<Slot> = self.ledger().slots.into_values().filter(Held::is_open).map(|h| h.slot).collect();
-        // What the hand-over of one lab does with an engine that hangs ends the machines of all.
+    /// Notices that all machines were ended: what the hand-over of one lab does with an engine that hangs ends those of all.
+    /// A lab that is still brought up starts the engine itself, and needs nothing more.
+    pub(super) fn heed_era(&mut self) {
         let era = self.hand.era();
-        if era != self.era {
-            self.era = era;
-            for slot in &open {
-                self.found_open.entry(slot.booking.clone()).or_insert(0);
-            }
+        if era == self.era {
+            return;
         }
-        for slot in open {
+        self.era = era;
+        for held in self.ledger().slots.into_values().filter(Held::has_lab) {
+            self.found_up.entry(held.slot.booking).or_insert(0);
+        }
+    }
+
+    /// Has labs started again that were up before this process began, or before all machines were ended, for slots that are
+    /// open or open soon; by the boot clock in milliseconds. The end of a slot ends that too. One that does not come up is
+    /// tried again: what it needs of the server may be up later than the agent.
+    pub(super) async fn revive(&mut self, boot: i64) {
+        let up: Vec<Slot> = self.ledger().slots.into_values().filter(Held::has_lab).map(|h| h.slot).collect();
+        for slot in up {
             let booking = slot.booking.clone();
             let works = self.work.contains_key(&booking);
-            if !works && self.found_open.get(&booking).is_some_and(|from| *from <= boot) {
+            if !works && self.found_up.get(&booking).is_some_and(|from| *from <= boot) {
                 let hand = Arc::clone(&self.hand);
                 let task = tokio::spawn(async move { hand.revive(&slot).await });
                 self.work.insert(booking, (Step::Arm, task));
@@ -152,15 +157,15 @@ impl Agent {
                 self.labs_due = true;
                 match task.await {
                     Ok(Err(problem)) => {
-                        self.found_open.insert(booking.clone(), boot + REVIVE_AGAIN);
+                        self.found_up.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, problem.to_string());
                     }
                     Ok(Ok(())) => {
-                        self.found_open.remove(&booking);
+                        self.found_up.remove(&booking);
                         self.troubles.remove(&booking);
                     }
                     Err(ended) => {
-                        self.found_open.insert(booking.clone(), boot + REVIVE_AGAIN);
+                        self.found_up.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, format!("starting the lab again ended by itself: {ended}"));
                     }
                 }

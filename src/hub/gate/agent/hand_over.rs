@@ -53,7 +53,7 @@ pub trait HandOver: Send + Sync {
     /// Brings the holder's saved lab back, or a fresh one up.
     async fn arm(&self, slot: &Slot) -> Result<(), Problem>;
 
-    /// Brings a lab up again whose slot was open before: a restart of the server stopped it.
+    /// Brings a lab up again that was up for its slot before: a restart of the server stopped it.
     async fn revive(&self, _slot: &Slot) -> Result<(), Problem> {
         Ok(())
     }

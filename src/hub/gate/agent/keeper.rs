@@ -57,9 +57,9 @@ pub struct Agent {
     pub(super) troubles: BTreeMap<String, String>,
     /// Accounts that reach the machines of their labs.
     pub(super) reaching: BTreeSet<String>,
-    /// Bookings whose labs may have been stopped, by a restart of the server before this process began or with all machines
+    /// Bookings whose labs were up and may have been stopped, by a restart of the server before this process began or with all machines
     /// since; and from when on, by the boot clock in milliseconds, they are looked at.
-    pub(super) found_open: BTreeMap<String, i64>,
+    pub(super) found_up: BTreeMap<String, i64>,
     /// The run of all machines, as last seen: see [`HandOver::era`].
     pub(super) era: Option<String>,
     /// Whether the labs that the server keeps may be others than those that were told.
@@ -94,8 +94,8 @@ impl Agent {
         let timeline = Timeline::new(journal.ledger().anchor.clone());
         let begun = journal.ledger().slots.values().filter(|h| !h.is_over());
         begun.for_each(|h| world.remember(&h.slot.account));
-        let open = journal.ledger().slots.values().filter(|h| h.is_open());
-        let found_open = open.map(|h| (h.slot.booking.clone(), 0)).collect();
+        let up = journal.ledger().slots.values().filter(|h| h.has_lab());
+        let found_up = up.map(|h| (h.slot.booking.clone(), 0)).collect();
         let era = hand.era();
         let trust = Trust { folder: folder.to_owned(), server: server.to_owned(), key };
         Self {
@@ -114,7 +114,7 @@ impl Agent {
             strays: BTreeSet::new(),
             troubles: BTreeMap::new(),
             reaching: BTreeSet::new(),
-            found_open,
+            found_up,
             era,
             labs_due: true,
             labs_told: false,
@@ -300,6 +300,7 @@ impl Agent {
         self.keep_doors(lost);
         self.end_all(&reading).await?;
         self.halt_failed(reading.boot).await;
+        self.heed_era();
         self.work_on_labs().await?;
         let doubt = self.timeline.doubt(&reading);
         self.take_new(now, doubt.as_deref()).await?;

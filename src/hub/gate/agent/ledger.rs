@@ -62,6 +62,11 @@ impl Held {
         self.state() == SlotState::Active
     }
 
+    /// Whether its lab was brought up for its holder, whose time is not over: the door is open, or opens soon.
+    pub fn has_lab(&self) -> bool {
+        self.is_open() || (self.failed.is_none() && self.next == Some(Step::Open))
+    }
+
     /// The step after this one. A lab whose door never opened is not saved: the one of the slot before is newer than
     /// what came up only in part.
     fn after(&self, step: Step) -> Option<Step> {

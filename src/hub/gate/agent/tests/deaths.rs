@@ -299,3 +299,26 @@ async fn a_lab_whose_machines_were_ended_with_all_others_is_started_again() {
     assert!(post.is_open("kct-a"));
     post.right();
 }
+
+/// Armed some minutes before its slot begins, a lab may be stopped before its holder comes.
+#[tokio::test]
+async fn a_lab_that_was_stopped_before_its_door_opened_is_started_again() {
+    for killed in [true, false] {
+        let mut post = Post::new();
+        post.sim.at().era = Some("1".into());
+        post.plan(1, &[slot("1", "kct-a", 40, 900)]).unwrap().unwrap();
+        post.until(20).await.unwrap();
+        let did = |post: &Post, what: &str| post.sim.at().did.iter().filter(|did| *did == what).count();
+        assert_eq!((did(&post, "arm kct-a"), did(&post, "revive kct-a")), (1, 0), "killed: {killed}");
+        assert!(!post.is_open("kct-a"));
+        if killed {
+            post.reborn(None).unwrap();
+        } else {
+            post.sim.at().era = Some("2".into());
+        }
+        post.until(60).await.unwrap();
+        assert_eq!((did(&post, "arm kct-a"), did(&post, "revive kct-a")), (1, 1), "killed: {killed}");
+        assert!(post.is_open("kct-a"));
+        post.right();
+    }
+}
