@@ -145,6 +145,14 @@ async fn live_gate_enrolment_comes_and_goes() {
     fs::write(camp.files.path().join("program"), "#!/bin/sh\n# newer\nwhile :; do sleep 1; done\n").unwrap();
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     assert_ne!(camp.sh(agent).await, older);
+    // A server of before has the rules under a name that is read later; two of them would both count.
+    let former = "/etc/ssh/sshd_config.d/50-kubecamp.conf";
+    camp.sh(&format!(
+        "mv /etc/ssh/sshd_config.d/00-kubecamp.conf {former} && printf 'file\\tabsent\\t{former}\\n' >>/var/lib/kubecamp-gate/manifest"
+    ))
+    .await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    camp.sh(&format!("[ ! -e {former} ] && [ -e /etc/ssh/sshd_config.d/00-kubecamp.conf ]")).await;
     // Closed accounts stay, and are closed.
     camp.flow(&Camp::leave(false)).await.unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(camp.sh(&format!("getent shadow {STUDENT} | cut -d: -f8")).await, "1");

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, DROP_IN, Enrolment, INCLUDE};
+use super::gate_host::{self, DROP_IN, Enrolment, FORMER_DROP_IN, INCLUDE};
 use crate::{
     core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
@@ -65,34 +65,45 @@ impl GateDoor {
     }
 }
 
-/// Shell text that is true where this file of sshd's reads the drop-ins before any `Match` of its own: what stands in an
+/// Shell text that is true where this file of sshd's reads the drop-in before any `Match` of its own: what stands in an
 /// earlier block would count for students in place of the gate's, and one that is read within a block counts there only.
 fn includes(file: &str) -> String {
+    let folder = "/etc/ssh/sshd_config.d";
     format!(
         "awk 'tolower($1) == \"match\" {{ exit }} \
-         tolower($1) == \"include\" && index($0, \"/etc/ssh/sshd_config.d/*\") {{ found = 1; exit }} \
+         tolower($1) == \"include\" {{ for (i = 2; i <= NF; i++) {{ gsub(/\"/, \"\", $i); \
+         if ($i == \"{folder}/*.conf\" || $i == \"{folder}/*\" || $i == \"{DROP_IN}\") {{ found = 1; exit }} }} }} \
          END {{ exit !found }}' {file}"
     )
+}
+
+/// Shell text that is true where no drop-in of an earlier kubecamp is left; by the gate's manifest, since a file of that name
+/// may be the server's own.
+fn is_moved(former: &str, manifest: &str) -> String {
+    format!("{{ [ ! -e {former} ] || ! grep -qs '^file.*[[:space:]]{former}$' {manifest}; }}")
 }
 
 /// A drop-in that sshd refuses is taken back before anybody notices.
 fn door(text: &str) -> Result<Step, Problem> {
     let include = includes("/etc/ssh/sshd_config");
+    let moved = is_moved(FORMER_DROP_IN, "/var/lib/kubecamp-gate/manifest");
     let change = gate_host::script(&format!(
         "[ -x \"$SSHD\" ] || kc_die 'there is no sshd'; mkdir -p /run/sshd\n\
          \"$SSHD\" -t || kc_die 'sshd refuses its configuration as it was before'\n\
-         back() {{ rm -f {DROP_IN}; [ -z \"$kept\" ] || mv -f \"$kept\" {DROP_IN}; kc_die \"$1\"; }}\n\
+         back() {{ rm -f {DROP_IN}; [ -z \"$kept\" ] || mv -f \"$kept\" {DROP_IN}; \
+         [ ! -e $KC/drop-in.former ] || mv -f $KC/drop-in.former {FORMER_DROP_IN}; kc_die \"$1\"; }}\n\
          kept=; [ ! -e {DROP_IN} ] || {{ kept=$KC/drop-in.before; cp -a {DROP_IN} $kept || exit 1; }}\n\
-         {include} || {{ kc_keep /etc/ssh/sshd_config; {{ echo 'Include /etc/ssh/sshd_config.d/*.conf'; cat /etc/ssh/sshd_config; }} > /etc/ssh/sshd_config.kc-part && \
+         {include} || {{ kc_keep /etc/ssh/sshd_config; {{ echo 'Include {DROP_IN}'; cat /etc/ssh/sshd_config; }} > /etc/ssh/sshd_config.kc-part && \
          chmod --reference=/etc/ssh/sshd_config /etc/ssh/sshd_config.kc-part && mv -f /etc/ssh/sshd_config.kc-part /etc/ssh/sshd_config || exit 1; }}\n\
          {put}\
+         {moved} || mv -f {FORMER_DROP_IN} $KC/drop-in.former || back 'the drop-in of before cannot be moved'\n\
          \"$SSHD\" -t || back 'sshd refuses the gate'\n\
          reload_sshd || back 'sshd cannot be reloaded'\n\
-         rm -f \"$KC/drop-in.before\"; cp {DROP_IN} $KC/drop-in.loaded",
+         rm -f \"$KC/drop-in.before\" \"$KC/drop-in.former\"; cp {DROP_IN} $KC/drop-in.loaded",
         put = script::put(DROP_IN, 0o644, text)
     ))?;
     let check = format!(
-        "{} && {include} && cmp -s {DROP_IN} /var/lib/kubecamp-gate/drop-in.loaded",
+        "{} && {include} && {moved} && cmp -s {DROP_IN} /var/lib/kubecamp-gate/drop-in.loaded",
         script::has(DROP_IN, text)
     );
     Ok(Step::script("sshd", "make sshd ask for the slot", Check::Script(check), change))
@@ -116,7 +127,28 @@ mod tests {
         assert!(first("  include\t/etc/ssh/sshd_config.d/*.conf\n"));
         assert!(!first("Match User git\n  AuthorizedKeysFile /git\nInclude /etc/ssh/sshd_config.d/*.conf\n"));
         assert!(!first("#Include /etc/ssh/sshd_config.d/*.conf\n") && !first("Include /etc/ssh/more/*.conf\n"));
+        assert!(!first("Include /etc/ssh/sshd_config.d/*-site.conf\n"), "that reads others only");
+        assert!(
+            first("Include \"/etc/ssh/sshd_config.d/*.conf\"\n") && first(&format!("Include {DROP_IN}\nPort 22\n"))
+        );
         // Those that others number from 01 on are read after it.
         assert_eq!(Path::new(DROP_IN).file_name().unwrap(), "00-kubecamp.conf");
+    }
+
+    #[test]
+    fn only_the_gates_own_drop_in_of_before_is_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (former, manifest) = (dir.path().join("50-kubecamp.conf"), dir.path().join("manifest"));
+        let text = is_moved(&former.display().to_string(), &manifest.display().to_string());
+        let moved = || Command::new("sh").arg("-c").arg(&text).status().unwrap().success();
+        assert!(moved(), "there is none");
+        fs::write(&former, "Match all\n").unwrap();
+        fs::write(&manifest, "dir\tabsent\t/x\n").unwrap();
+        assert!(moved(), "it is the server's own");
+        fs::write(&manifest, format!("dir\tabsent\t/x\nfile\tabsent\t{}\n", former.display())).unwrap();
+        assert!(!moved());
+        let step = door("Match all\n").unwrap();
+        let Check::Script(check) = &step.done_if else { panic!("no script") };
+        assert!(check.contains(&is_moved(FORMER_DROP_IN, "/var/lib/kubecamp-gate/manifest")), "{check}");
     }
 }

@@ -68,6 +68,8 @@ pub(super) const BUNDLE: &str = "/var/lib/kubecamp-gate/home/lab.bundle";
 const LEAD: u32 = 600;
 /// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
 pub(super) const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-kubecamp.conf";
+/// Where an earlier kubecamp had it: what that says goes on counting for whom the new one does not match.
+pub(super) const FORMER_DROP_IN: &str = "/etc/ssh/sshd_config.d/50-kubecamp.conf";
 
 /// The first OpenSSH release whose principals files know `expiry-time` in UTC.
 const EXPIRY_TIME: (u32, u32) = (9, 1);
