@@ -167,7 +167,17 @@ pub(super) fn is_member(root: &Path, owner: &Owner, group: &str) -> bool {
 
 /// Whether an account is in a group as any source of names knows it; what cannot be asked is no answer.
 pub(super) async fn belongs(name: &str, group: &str) -> Result<bool, Problem> {
-    Ok(run("id", &["-Gn", "--", name]).await?.split_whitespace().any(|known| known == group))
+    let ids = run("id", &["-G", "--", name]).await?;
+    // By number: where a directory has a group without a name, `id` fails as it tells the names.
+    match run("getent", &["group", group]).await {
+        Ok(entry) => Ok(has_group(&ids, &entry)),
+        Err(_) => Ok(run("id", &["-Gn", "--", name]).await?.split_whitespace().any(|known| known == group)),
+    }
+}
+
+/// Whether a group, as `getent` tells it, is among these numbers.
+fn has_group(ids: &str, entry: &str) -> bool {
+    entry.trim().split(':').nth(2).is_some_and(|gid| ids.split_whitespace().any(|id| id == gid))
 }
 
 /// The members of a group in /etc/group below `root`.
@@ -231,5 +241,8 @@ mod tests {
         assert!(belongs("root", "root").await.unwrap());
         assert!(!belongs("root", "kubecamp-students").await.unwrap());
         assert_eq!(belongs("kct-nobody-of-this-name", "root").await.unwrap_err().code, Code::GateAccount);
+        // 7041 has no name, which is no matter.
+        assert!(has_group("1007 7041 990\n", "kubecamp-students:x:990:\n"));
+        assert!(!has_group("1007 7041 9900\n", "kubecamp-students:x:990:\n") && !has_group("1007\n", ""));
     }
 }
