@@ -53,6 +53,12 @@ fn mib(hub: &Process, what: &str) -> u64 {
     size.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
 }
 
+/// What of a hub is its program. The one that is shipped is small; one that is built for development is several times that,
+/// and counts as well.
+fn program(hub: &Process) -> u64 {
+    if cfg!(debug_assertions) { mib(hub, "RssFile:") } else { 0 }
+}
+
 /// A week of ten thousand bookings is asked for again and again, as a page and by the API, and 64 clients want the same slots:
 /// nothing of that makes a hub large.
 pub async fn ten_thousand_bookings_take_little(desk: &Desk, url: &str) {
@@ -68,12 +74,15 @@ pub async fn ten_thousand_bookings_take_little(desk: &Desk, url: &str) {
     let tea = token(desk, "tea", now).await;
     let page = format!("http://hub/?from={}", monday.timestamp().strftime("%Y-%m-%d"));
     let json = format!("http://hub/api/v1/week?from={}&to={}", monday.0, monday.0 + 7 * 86_400);
+    // A system that is short of memory takes parts of a program away, so one look at the end may find less than there was.
+    let mut most_program = 0;
     for _ in 0..3 {
         for (url, each) in [(&page, "class=\"taken "), (&json, "\"starts\"")] {
             let answer = client.get(url).bearer_auth(&tea).send().await.unwrap();
             assert_eq!(answer.status().as_u16(), 200, "{url}");
             let shown = answer.text().await.unwrap().matches(each).count() as i64;
             assert!(shown >= SERVERS * SLOTS, "{url} shows {shown}");
+            most_program = most_program.max(program(&hub));
         }
     }
 
@@ -96,8 +105,7 @@ pub async fn ten_thousand_bookings_take_little(desk: &Desk, url: &str) {
         client.unwrap();
     }
 
-    // The program that is shipped is small; one that is built for development is several times that, and counts as well.
-    let program = if cfg!(debug_assertions) { mib(&hub, "RssFile:") } else { 0 };
+    let program = most_program.max(program(&hub));
     let most = mib(&hub, "VmHWM:").saturating_sub(program);
     assert!(most < BOUND, "the hub had {most} MiB at one time, beside {program} MiB of its program");
 }
