@@ -25,16 +25,21 @@ impl Agent {
         shut
     }
 
+    /// Ends what goes on at the lab of a slot, so that it counts for no later step.
+    async fn end_work(&mut self, booking: &str) {
+        if let Some((_, task)) = self.work.remove(booking) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
     /// Writes down that slots end now, and goes on shutting the doors that are not `shut` yet.
     pub(super) async fn shut_doors(&mut self, now: Now, shut: &BTreeSet<String>) -> Result<(), Halted> {
         for held in self.ledger().slots.into_values() {
             let booking = held.slot.booking.clone();
             let reason = self.why_end(&held, now);
             if reason.is_some() {
-                if let Some((_, task)) = self.work.remove(&booking) {
-                    task.abort();
-                    let _ = task.await;
-                }
+                self.end_work(&booking).await;
                 self.write(Entry::Begin { booking: booking.clone(), step: Step::Shut, reason })?;
             }
             let begun = held.failed.is_none() && held.next == Some(Step::Shut) && held.begun;
@@ -103,6 +108,7 @@ impl Agent {
                 self.write(Entry::Begin { booking: booking.clone(), step: Step::Open, reason: None })?;
             }
             if let Err(problem) = self.world.ensure_account(account).await {
+                self.end_work(&booking).await;
                 self.write(Entry::NotOpened { booking, detail: lines(&problem) })?;
                 continue;
             }

@@ -322,3 +322,22 @@ async fn a_lab_that_was_stopped_before_its_door_opened_is_started_again() {
         post.right();
     }
 }
+
+/// The start of a lab that goes on as its slot ends unopened is not taken for a step of its end.
+#[tokio::test]
+async fn a_slot_that_does_not_open_while_its_lab_is_started_again_ends() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
+    post.until(99).await.unwrap();
+    post.sim.at().era = Some("2".into());
+    post.agent.tick().await.unwrap();
+    assert!(post.sim.at().did.contains(&"revive kct-a".to_owned()));
+    post.sim.at().broken.insert("account kct-a".into());
+    post.sim.pass(1000);
+    post.until(400).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1").last(), Some(&SlotState::Done));
+    assert!(!post.states("1").contains(&SlotState::Active));
+    assert_eq!(post.states("2").last(), Some(&SlotState::Done));
+    post.right();
+}
