@@ -147,6 +147,8 @@ impl Agent {
             let booking = slot.booking.clone();
             let works = self.work.contains_key(&booking);
             if !works && self.found_up.get(&booking).is_some_and(|from| *from <= boot) {
+                // What ends the machines while it goes on asks for one more.
+                self.found_up.remove(&booking);
                 let hand = Arc::clone(&self.hand);
                 let task = tokio::spawn(async move { hand.revive(&slot).await });
                 self.work.insert(booking, (Step::Arm, task));
@@ -160,10 +162,7 @@ impl Agent {
                         self.found_up.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, problem.to_string());
                     }
-                    Ok(Ok(())) => {
-                        self.found_up.remove(&booking);
-                        self.troubles.remove(&booking);
-                    }
+                    Ok(Ok(())) => drop(self.troubles.remove(&booking)),
                     Err(ended) => {
                         self.found_up.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, format!("starting the lab again ended by itself: {ended}"));

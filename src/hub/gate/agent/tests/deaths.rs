@@ -296,6 +296,12 @@ async fn a_lab_whose_machines_were_ended_with_all_others_is_started_again() {
         post.until(until).await.unwrap();
         assert_eq!(tries(&post), wanted, "at {until}");
     }
+    // Once more while it is being started.
+    post.sim.at().era = Some("3".into());
+    post.agent.tick().await.unwrap();
+    post.sim.at().era = Some("4".into());
+    post.until(300).await.unwrap();
+    assert_eq!(tries(&post), 4);
     assert!(post.is_open("kct-a"));
     post.right();
 }
