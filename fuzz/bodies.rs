@@ -163,7 +163,7 @@ pub fn ssh_config(bytes: &[u8]) {
     let (host, config) = halves(bytes);
     let config = file(config.as_bytes());
     // Without ssh our own reader is asked.
-    let resolver = Resolver { ssh: "/no/such/ssh".into(), config: Some(config.path().to_owned()) };
+    let resolver = Resolver { ssh: "/no/such/ssh".into(), config: Some(config.path().to_owned()), own_way: false };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     match runtime.block_on(resolver.resolve(&host)) {
         Ok(found) => {

@@ -257,7 +257,7 @@ async fn live_hub_store_an_older_database_is_copied_first_and_one_can_go_back() 
     let backups = folder.path().join("backups");
     let hub = Store::open_alone(&url, Backups::In(&backups)).await.unwrap();
     let copy = hub.backup().expect("it says where the copy is").to_owned();
-    assert_eq!(copies(&backups), [copy.clone()], "nothing else is left");
+    assert_eq!(copies(&backups), std::slice::from_ref(&copy), "nothing else is left");
     let name = copy.file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with("hub1.before-2.") && name.ends_with("Z.dump"), "{name}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
