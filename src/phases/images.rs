@@ -94,12 +94,11 @@ fn have(mark: &str, refs: &str) -> String {
     format!("[ -e {mark} ] && {}", known(refs))
 }
 
-/// Imports an uploaded image. import's own --label would not do: an image that comes with its labels gets no reference by its
-/// digest from the CRI plugin. The mark does not stand in its way: it stays where somebody removed the image.
-fn bring(mark: &str, refs: &str) -> String {
+/// Imports an uploaded image. The CRI plugin gives it its labels and a reference by its digest, and keeps it as its
+/// configuration says. The mark does not stand in its way: it stays where somebody removed the image.
+fn bring(mark: &str) -> String {
     format!(
         "{CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
-         for r in {refs}; do {CTR} images label \"$r\" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null || exit 1; done\n\
          mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
     )
 }
@@ -113,7 +112,7 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
         let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
         let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        let (have, then) = (have(&mark, &names), bring(&mark, &names));
+        let (have, then) = (have(&mark, &names), bring(&mark));
         files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
         marks.push(format!("[ -e {mark} ]"));
         refs.push(names);
@@ -136,7 +135,7 @@ mod tests {
 
     /// What ctr does, with a containerd that is one file: the names of its images.
     const SHAM: &str = "list=$(dirname \"$0\")/list\ncase $2 in\n\
-        import) cat \"$3\" >> \"$list\" ;;\nlabel) grep -qxF \"$3\" \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
+        import) cat \"$3\" >> \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
 
     #[test]
     fn one_worker_imports_beside_the_control_plane() {
@@ -162,7 +161,7 @@ mod tests {
         let root = dir.path();
         fs::write(root.join("ctr"), SHAM).unwrap();
         let (mark, refs) = (format!("{DONE}/0123"), "registry.k8s.io/pause:3.10 registry.k8s.io/pause:3");
-        let (have, bring) = (have(&mark, refs), bring(&mark, refs));
+        let (have, bring) = (have(&mark, refs), bring(&mark));
         for gone in ["list", "done/0123", "list"] {
             let _ = fs::remove_file(root.join(gone));
             // containerd has a list, if only an empty one.

@@ -15,7 +15,7 @@ use crate::{
 
 /// Runs kubecamp's own containerd and prepares the kubelet's unit.
 pub struct Runtime {
-    /// Names the pause image.
+    /// Names the images that are kept.
     pub bundle: Arc<Bundle>,
 }
 
@@ -64,8 +64,11 @@ impl Phase for Runtime {
 impl Runtime {
     fn config(&self, view: &View<'_>) -> Result<String, Problem> {
         let facts = view.facts();
+        let pause = image_of(&self.bundle, "pause")?;
+        let images: Vec<_> = self.bundle.members().flat_map(|m| &m.images).filter(|name| *name != pause).collect();
         let values = json!({
-            "pause": image_of(&self.bundle, "pause")?,
+            "pause": pause,
+            "images": images,
             "restrict_oom": !facts.has_sys_resource(),
             "systemd_cgroup": facts.cgroup() == Cgroup::V2,
         });
@@ -101,6 +104,22 @@ fn parent(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_image_of_the_bundle_is_cleared_away() {
+        let values = json!({"pause": "k8s/pause:3", "images": ["k8s/etcd:3.6", "ghcr.io/flannel:1"], "restrict_oom": true, "systemd_cgroup": true});
+        let text = template::render("node/containerd.toml.tera", &values).unwrap();
+        let (_, pinned) = text.split_once(".pinned_images]\n").unwrap();
+        let (pinned, _) = pinned.split_once("\n\n[").unwrap();
+        assert_eq!(
+            pinned.lines().map(str::trim).collect::<Vec<_>>(),
+            [
+                r#"sandbox = "k8s/pause:3""#,
+                r#""k8s/etcd:3.6" = "k8s/etcd:3.6""#,
+                r#""ghcr.io/flannel:1" = "ghcr.io/flannel:1""#
+            ]
+        );
+    }
 
     #[test]
     fn containerd_reads_the_endpoints_as_the_profile_means_them() {

@@ -72,6 +72,9 @@ ctr='/opt/kubecamp/bin/ctr -a /run/kubecamp/containerd.sock -n k8s.io'
 exits 0 kc ssh worker-1 -- "$ctr images rm $image && ! $ctr images ls -q | grep -qxF $image"
 exits 0 kc up --local --yes --plain "${roomy[@]}"
 exits 0 kc ssh worker-1 -- "$ctr images ls -q | grep -xF $image"
+say "and none is cleared away when the disk fills up"
+kept() { kc ssh "$1" -- 'crictl images -o json' | python3 -c "import json,sys; all=json.load(sys.stdin)['images']; sys.exit(not (len(all) > 3 and {i['pinned'] for i in all} == {True}))"; }
+for node in cp worker-1; do ok "all images of $node are pinned" wait_for 30 kept $node; done
 
 say "a worker that lost its configuration joins anew, without waiting for the API server to miss it"
 exits 0 kc kubectl -- label node worker-2 mine=yes
