@@ -119,8 +119,9 @@ impl Scan {
 
     /// What must not be on any host without a lab: for hosts whose record is lost.
     pub fn leftovers(&self, traces: &Traces) -> Vec<Difference> {
-        let is_ours =
-            |kind: &str, thing: &str| traces.is_certain(kind, thing) && !self.is_in_others_bridge(kind, thing);
+        let of_others =
+            |kind: &str, thing: &str| traces.changes_by_itself(kind, thing) || self.is_in_others_bridge(kind, thing);
+        let is_ours = |kind: &str, thing: &str| traces.is_certain(kind, thing) && !of_others(kind, thing);
         let known = self.0.iter().filter(|(kind, thing)| is_ours(kind, thing));
         known.map(|(kind, thing)| Difference { kind: kind.clone(), thing: thing.clone(), now: true }).collect()
     }
@@ -381,6 +382,11 @@ mod tests {
             compare(&[], &["content ffff  /etc/hosts", "sysctl net.ipv4.ip_forward = 1"], &with),
             (vec![], vec![])
         );
+        with.spared.insert(("netns".into(), "cni-theirs".into()));
+        let pin = |name: &str| [format!("netns cni-{name}"), format!("mount /run/netns/cni-{name}")];
+        assert_eq!(compare(&[], &pin("theirs").each_ref().map(String::as_str), &with), (vec![], vec![]));
+        assert!(Scan::parse("netns\tcni-theirs\n").leftovers(&with).is_empty());
+        assert_eq!(compare(&[], &pin("ours").each_ref().map(String::as_str), &with).0.len(), 2);
         assert_eq!(compare(&[], &["sysctl kernel.panic = 10"], &with).0.len(), 1);
         with.container = true;
         assert_eq!(compare(&[], &["sysctl kernel.panic = 10"], &with), (vec![], vec![]));

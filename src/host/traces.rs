@@ -160,6 +160,8 @@ impl Traces {
             "route" => thing.contains("proto dhcp") || thing.contains("proto ra"),
             "nft" => is_empty_base(thing),
             "content" => spared(kind, thing.split_once("  ").map_or(thing, |(_, path)| path)),
+            "netns" => spared(kind, thing),
+            "mount" => thing.strip_prefix("/run/netns/").is_some_and(|pin| spared("netns", pin)),
             "sysctl" => {
                 let key = thing.split(" = ").next().unwrap_or(thing);
                 spared(kind, key)

@@ -100,7 +100,6 @@ stop_containers() {
   for pid in $left; do echo "kubecamp: process $pid does not die: $(tr '\0' ' ' 2>/dev/null < "/proc/$pid/cmdline")"; done
 }
 
-pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "$n"; done; }
 mounts() { mounts_under /var/lib/kubelet /run/kubecamp /var/lib/kubecamp/containerd; }
 mounts_left() { [ -n "$(mounts)$(groups)" ]; }
 unmount_all() {
