@@ -94,6 +94,11 @@ impl Scan {
         self.0.contains(&(kind.to_owned(), thing.to_owned()))
     }
 
+    /// Whether it would have seen things of this kind.
+    pub fn shows(&self, kind: &str) -> bool {
+        !self.is_empty() && self.failures().is_empty() && (!is_tool(kind) || self.saw("tool", kind))
+    }
+
     /// What differs in `after`, without what changes by itself on a living host.
     pub fn differences(&self, after: &Self, traces: &Traces) -> Differences {
         let mut found = Differences::default();
@@ -111,7 +116,8 @@ impl Scan {
             if traces.changes_by_itself(kind, thing) || unseen {
                 continue;
             }
-            let to = if traces.may_be_gone(kind, thing) { &mut found.residues } else { &mut found.others };
+            let taken = traces.may_be_gone(kind, thing) && !traces.went_with_a_restart(kind, thing);
+            let to = if taken { &mut found.residues } else { &mut found.others };
             to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: false });
         }
         found
@@ -243,6 +249,31 @@ mod tests {
         ] {
             assert_eq!(compare(&[], &[line], &traces()), (vec![line.to_owned()], vec![]), "{line}");
         }
+    }
+
+    #[test]
+    fn what_a_restart_took_of_others_is_only_told() {
+        let ours = Scan::parse("link\tcni0\nnft\tip kube-proxy\n");
+        let gone = |line: &str, begun: &str| {
+            let with = Traces { restarted: Some(Scan::parse(begun)), ..traces() };
+            let (kind, thing) = line.split_once(' ').unwrap();
+            let before = Scan::parse(&format!("{BEFORE}{kind}\t{thing}\n"));
+            let found = before.differences(&Scan::parse(BEFORE), &with);
+            (found.residues.len(), found.others.len())
+        };
+        for line in ["nft inet unsaved", "link vx0", "nft ip filter chain INPUT: tcp dport 80 accept"] {
+            assert_eq!(gone(line, "tool\tnft\nlink\teth0\n"), (0, 1), "{line}");
+            let there = format!("tool\tnft\n{}\n", line.replacen(' ', "\t", 1));
+            assert_eq!(gone(line, &there), (1, 0), "reset took it: {line}");
+            assert_eq!(gone(line, "tool\tnft\nfailed\tip link\n"), (1, 0), "nobody saw: {line}");
+            assert_eq!(gone(line, ""), (1, 0), "{line}");
+        }
+        assert_eq!(gone("nft inet unsaved", "link\teth0\n"), (1, 0), "there was no tool that shows it");
+        // Neither what a cluster makes, nor files.
+        for line in ["link flannel.9", "nft ip nat chain KUBE-THEIRS", "path /etc/cni/net.d/theirs"] {
+            assert_eq!(gone(line, "tool\tnft\nlink\teth0\n"), (1, 0), "{line}");
+        }
+        assert!(!ours.shows("nft") && ours.shows("link"));
     }
 
     #[test]
