@@ -249,16 +249,21 @@ async fn a_host_that_never_was_in_a_lab_is_not_touched() {
 async fn live_reset_spares_what_others_set_and_wrote_meanwhile() {
     let camp = Camp::start().await;
     camp.up().await;
-    // The end of our block is lost, and a friend has come below it.
+    // The end of our block is lost, and a friend has come below it; so has a container in a CNI network of theirs.
     camp.sh(
         "echo 2 > /proc/sys/net/ipv4/conf/all/arp_ignore\n\
+         ip netns add cni-5e5e; mkdir -p /var/lib/cni/results\n\
+         echo '{\"sandbox\":\"/var/run/netns/cni-5e5e\"}' > /var/lib/cni/results/podman-5e-eth0\n\
          grep -v '^# kubecamp end$' /etc/hosts > /run/hosts; echo '192.0.2.8 friend-2' >> /run/hosts; cat /run/hosts > /etc/hosts",
     )
     .await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
     let sysctl = camp.sh("cd /proc/sys/net/ipv4; cat conf/all/arp_ignore ip_forward conf/all/route_localnet").await;
     assert_eq!(sysctl, "2\n0\n0");
-    assert!(camp.said("left alone: sysctl net.ipv4.conf.all.arp_ignore"), "{:#?}", camp.notes.lock().unwrap());
+    for kept in ["sysctl net.ipv4.conf.all.arp_ignore", "netns cni-5e5e"] {
+        assert!(camp.said(&format!("left alone: {kept}")), "{:#?}", camp.notes.lock().unwrap());
+    }
+    camp.sh("ip netns exec cni-5e5e true").await;
     assert_eq!(camp.sh("cat /etc/hosts").await, "127.0.0.1 localhost\n192.0.2.7 friend\n\n192.0.2.8 friend-2");
 }
 

@@ -28,7 +28,7 @@ pub enum Outcome {
     Changed,
     /// It failed.
     Failed,
-    /// It was not tried: something it needs failed, or the run was cancelled.
+    /// It was not tried or stopped in its midst: something it needs or beside it failed, or the run was cancelled.
     Skipped,
 }
 

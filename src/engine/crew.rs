@@ -80,10 +80,10 @@ async fn one(
     journal: Option<&Journal>,
 ) -> Result<Met, Problem> {
     let Some(journal) = journal else { return meet(node, target, sudo_password, None).await };
-    let began = journal.phase_begins(&Crew::CONNECT, node, "log in and look around");
+    let under_way = journal.phase_begins(&Crew::CONNECT, node, "log in and look around");
     let met = meet(node, target, sudo_password, Some(journal)).await;
     let outcome = if met.is_ok() { Outcome::AlreadyDone } else { Outcome::Failed };
-    journal.phase_ends(&Crew::CONNECT, node, outcome, began);
+    under_way.ends(outcome);
     met
 }
 

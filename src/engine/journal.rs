@@ -8,7 +8,8 @@ use std::{
 };
 
 use crate::core::{
-    Code, Event, EventKind, NodeId, Outcome, PhaseId, Problem, Report, RunId, Secret, Timestamp, shell::printable,
+    Code, Event, EventKind, NodeId, Outcome, PhaseId, Problem, Report, RunId, Secret, StepId, Timestamp,
+    shell::printable,
 };
 
 /// Reads events as they are recorded; a renderer.
@@ -79,16 +80,22 @@ impl Journal {
         millis(self.began)
     }
 
-    /// Tells that a node comes to a phase; what is given goes to [`Journal::phase_ends`].
-    pub fn phase_begins(&self, phase: &PhaseId, on: &NodeId, title: &str) -> Instant {
+    /// Tells that a node comes to a phase.
+    pub fn phase_begins(&self, phase: &PhaseId, on: &NodeId, title: &str) -> UnderWay<'_> {
         self.event(EventKind::PhaseStarted { phase: phase.clone(), on: on.clone(), title: title.to_owned() });
-        Instant::now()
+        self.under_way(phase, None, on)
     }
 
-    /// Tells how the phase that began then ended on the node.
-    pub fn phase_ends(&self, phase: &PhaseId, on: &NodeId, outcome: Outcome, began: Instant) {
-        let millis = millis(began);
-        self.event(EventKind::PhaseEnded { phase: phase.clone(), on: on.clone(), outcome, millis });
+    /// Tells that a step's change begins on a node.
+    pub fn step_begins(&self, phase: &PhaseId, step: &StepId, on: &NodeId, title: &str) -> UnderWay<'_> {
+        let (step, title) = (step.clone(), title.to_owned());
+        self.event(EventKind::StepStarted { phase: phase.clone(), step: step.clone(), on: on.clone(), title });
+        self.under_way(phase, Some(step), on)
+    }
+
+    fn under_way(&self, phase: &PhaseId, step: Option<StepId>, on: &NodeId) -> UnderWay<'_> {
+        let (phase, on) = (phase.clone(), on.clone());
+        UnderWay { journal: self, phase, step, on, began: Instant::now(), outcome: Outcome::Skipped }
     }
 
     /// From now on this text appears nowhere in the journal.
@@ -116,6 +123,35 @@ impl Journal {
             redact_problem(&mut problem, &state.secrets);
         }
         problem
+    }
+}
+
+/// A phase or a step that began: its end is told in any case. Whoever is dropped in its midst, by a failure beside it or by
+/// Ctrl-C, was stopped.
+#[must_use]
+pub struct UnderWay<'a> {
+    journal: &'a Journal,
+    phase: PhaseId,
+    step: Option<StepId>,
+    on: NodeId,
+    began: Instant,
+    outcome: Outcome,
+}
+
+impl UnderWay<'_> {
+    /// Tells how it ended.
+    pub fn ends(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let (phase, on, outcome, millis) = (self.phase.clone(), self.on.clone(), self.outcome, millis(self.began));
+        self.journal.event(match self.step.take() {
+            Some(step) => EventKind::StepEnded { phase, step, on, outcome, millis },
+            None => EventKind::PhaseEnded { phase, on, outcome, millis },
+        });
     }
 }
 
@@ -153,7 +189,7 @@ impl Report for Journal {
 }
 
 /// Milliseconds since then.
-pub(super) fn millis(since: Instant) -> u64 {
+fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

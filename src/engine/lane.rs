@@ -1,8 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
@@ -10,7 +6,6 @@ use super::{
     Change, Check, Mode, Need, Phase, Planned, Run, Step, Upload, View,
     board::{Busy, Met},
     given::{Given, secrets_of},
-    journal::millis,
 };
 use crate::{
     core::{Code, EventKind, NodeId, Outcome, PhaseId, Problem, Report, shell::quote},
@@ -83,8 +78,7 @@ impl<'a> Lane<'a> {
 
     /// One phase, its begin and end told.
     async fn timed(&self, phase: &dyn Phase) -> Result<(), Problem> {
-        let id = phase.id();
-        let began = self.run.journal.phase_begins(&id, self.node, phase.title());
+        let under_way = self.run.journal.phase_begins(&phase.id(), self.node, phase.title());
         let stopped = async {
             if phase.to_its_end() && !self.run.cancel.is_cancelled() {
                 std::future::pending::<()>().await;
@@ -102,7 +96,7 @@ impl<'a> Lane<'a> {
             Err(p) if matches!(p.code, Code::StepUnreached | Code::Cancelled) => Outcome::Skipped,
             Err(_) => Outcome::Failed,
         };
-        self.run.journal.phase_ends(&id, self.node, outcome, began);
+        under_way.ends(outcome);
         ended.map(drop)
     }
 
@@ -186,22 +180,14 @@ impl<'a> Lane<'a> {
         if let Some(host) = self.host {
             host.held().await?;
         }
-        let began = Instant::now();
-        let event = |kind| self.run.journal.event(kind);
-        let (id, on) = (step.id.clone(), self.node.clone());
-        event(EventKind::StepStarted {
-            phase: phase.clone(),
-            step: id.clone(),
-            on: on.clone(),
-            title: step.title.clone(),
-        });
+        let under_way = self.run.journal.step_begins(&phase, &step.id, self.node, &step.title);
         let ended = match &step.change {
             Change::Task(task) => task.run(&*self.run.journal).await,
             Change::Script(text) => self.script(step, text).await,
             Change::Upload { files, then } => self.upload(step, files, then).await,
         };
         let outcome = if ended.is_ok() { Outcome::Changed } else { Outcome::Failed };
-        event(EventKind::StepEnded { phase: phase.clone(), step: id, on, outcome, millis: millis(began) });
+        under_way.ends(outcome);
         ended.map_err(|mut p| {
             p.on.get_or_insert_with(|| self.node.clone());
             if p.code == step.fails_as || matches!(p.code, Code::StepFailed | Code::StepTimeout | Code::LinkLost) {

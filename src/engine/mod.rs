@@ -14,7 +14,7 @@ mod step;
 
 pub use board::Board;
 pub use crew::Crew;
-pub use journal::{Journal, parse_journal, read_journal};
+pub use journal::{Journal, UnderWay, parse_journal, read_journal};
 pub use lock::{HostLock, Lock};
 pub use phase::{Phase, View};
 pub use run::{Mode, Planned, Run, Summary, run_flow};

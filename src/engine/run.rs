@@ -142,8 +142,100 @@ pub async fn run_flow(
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use tokio::sync::Notify;
+
     use super::*;
-    use crate::core::Event;
+    use crate::{
+        core::{Code, Event},
+        engine::{Change, Check, Step, Task, View},
+    };
+
+    /// A phase of one task. The one that runs aside never ends; when it has begun, the one in front of it ends the run.
+    #[derive(Clone)]
+    struct Work {
+        name: &'static str,
+        aside: bool,
+        begun: Arc<Notify>,
+        cancels: Option<CancellationToken>,
+    }
+
+    #[async_trait]
+    impl Phase for Work {
+        fn id(&self) -> PhaseId {
+            PhaseId::new(self.name)
+        }
+
+        fn title(&self) -> &'static str {
+            self.name
+        }
+
+        fn aside(&self) -> bool {
+            self.aside
+        }
+
+        async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+            Ok(vec![Step::new("step", "step", Check::Never, Change::Task(Arc::new(self.clone())))])
+        }
+    }
+
+    #[async_trait]
+    impl Task for Work {
+        async fn done(&self) -> Result<bool, Problem> {
+            Ok(false)
+        }
+
+        async fn run(&self, _: &dyn Report) -> Result<(), Problem> {
+            if self.aside {
+                self.begun.notify_one();
+                std::future::pending::<()>().await;
+            }
+            self.begun.notified().await;
+            let Some(cancel) = &self.cancels else { return Err(Problem::new(Code::StepFailed, "it failed")) };
+            cancel.cancel();
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_began_has_an_end_in_the_events() {
+        for (stopped, front) in [(false, Outcome::Failed), (true, Outcome::Skipped)] {
+            let told = Arc::new(Mutex::new((vec![], vec![])));
+            let ear = Arc::clone(&told);
+            let listener: Arc<dyn Fn(&Event) + Send + Sync> = Arc::new(move |event: &Event| {
+                let mut told = ear.lock().unwrap();
+                match &event.kind {
+                    EventKind::PhaseStarted { phase, .. } => told.0.push(phase.to_string()),
+                    EventKind::StepStarted { phase, step, .. } => told.0.push(format!("{phase}/{step}")),
+                    EventKind::PhaseEnded { phase, outcome, .. } => told.1.push((phase.to_string(), *outcome)),
+                    EventKind::StepEnded { phase, step, outcome, .. } => {
+                        told.1.push((format!("{phase}/{step}"), *outcome))
+                    }
+                    _ => {}
+                }
+            });
+            let (cancel, begun) = (CancellationToken::new(), Arc::new(Notify::new()));
+            let work = |name, aside| -> Box<dyn Phase> {
+                Box::new(Work { name, aside, begun: Arc::clone(&begun), cancels: stopped.then(|| cancel.clone()) })
+            };
+            let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+            let run = Run::new(lab, Mode::Apply, Arc::new(Journal::unkept(vec![listener])), cancel.clone());
+            let phases = [work("aside", true), work("front", false)];
+            let ended = run_flow(&run, &phases, &[NodeId::here()], &BTreeMap::new(), &BTreeMap::new()).await;
+            assert!(ended.is_err());
+            let (began, mut ended) = told.lock().unwrap().clone();
+            assert_eq!(began.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{began:?}");
+            // A step ends before its phase.
+            ended.sort_by_key(|(name, _)| name.starts_with("front"));
+            let wanted = [
+                ("aside/step", Outcome::Skipped),
+                ("aside", Outcome::Skipped),
+                ("front/step", front),
+                ("front", front),
+            ];
+            assert_eq!(ended.iter().map(|(name, how)| (name.as_str(), *how)).collect::<Vec<_>>(), wanted);
+        }
+    }
 
     #[test]
     fn a_run_that_changed_nothing_found_everything_done() {

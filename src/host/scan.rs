@@ -94,6 +94,11 @@ impl Scan {
         self.0.contains(&(kind.to_owned(), thing.to_owned()))
     }
 
+    /// Whether it would have seen things of this kind.
+    pub fn shows(&self, kind: &str) -> bool {
+        !self.is_empty() && self.failures().is_empty() && (!is_tool(kind) || self.saw("tool", kind))
+    }
+
     /// What differs in `after`, without what changes by itself on a living host.
     pub fn differences(&self, after: &Self, traces: &Traces) -> Differences {
         let mut found = Differences::default();
@@ -111,7 +116,8 @@ impl Scan {
             if traces.changes_by_itself(kind, thing) || unseen {
                 continue;
             }
-            let to = if traces.may_be_gone(kind, thing) { &mut found.residues } else { &mut found.others };
+            let taken = traces.may_be_gone(kind, thing) && !traces.went_with_a_restart(kind, thing);
+            let to = if taken { &mut found.residues } else { &mut found.others };
             to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: false });
         }
         found
@@ -119,8 +125,9 @@ impl Scan {
 
     /// What must not be on any host without a lab: for hosts whose record is lost.
     pub fn leftovers(&self, traces: &Traces) -> Vec<Difference> {
-        let is_ours =
-            |kind: &str, thing: &str| traces.is_certain(kind, thing) && !self.is_in_others_bridge(kind, thing);
+        let of_others =
+            |kind: &str, thing: &str| traces.changes_by_itself(kind, thing) || self.is_in_others_bridge(kind, thing);
+        let is_ours = |kind: &str, thing: &str| traces.is_certain(kind, thing) && !of_others(kind, thing);
         let known = self.0.iter().filter(|(kind, thing)| is_ours(kind, thing));
         known.map(|(kind, thing)| Difference { kind: kind.clone(), thing: thing.clone(), now: true }).collect()
     }
@@ -242,6 +249,31 @@ mod tests {
         ] {
             assert_eq!(compare(&[], &[line], &traces()), (vec![line.to_owned()], vec![]), "{line}");
         }
+    }
+
+    #[test]
+    fn what_a_restart_took_of_others_is_only_told() {
+        let ours = Scan::parse("link\tcni0\nnft\tip kube-proxy\n");
+        let gone = |line: &str, begun: &str| {
+            let with = Traces { restarted: Some(Scan::parse(begun)), ..traces() };
+            let (kind, thing) = line.split_once(' ').unwrap();
+            let before = Scan::parse(&format!("{BEFORE}{kind}\t{thing}\n"));
+            let found = before.differences(&Scan::parse(BEFORE), &with);
+            (found.residues.len(), found.others.len())
+        };
+        for line in ["nft inet unsaved", "link vx0", "nft ip filter chain INPUT: tcp dport 80 accept"] {
+            assert_eq!(gone(line, "tool\tnft\nlink\teth0\n"), (0, 1), "{line}");
+            let there = format!("tool\tnft\n{}\n", line.replacen(' ', "\t", 1));
+            assert_eq!(gone(line, &there), (1, 0), "reset took it: {line}");
+            assert_eq!(gone(line, "tool\tnft\nfailed\tip link\n"), (1, 0), "nobody saw: {line}");
+            assert_eq!(gone(line, ""), (1, 0), "{line}");
+        }
+        assert_eq!(gone("nft inet unsaved", "link\teth0\n"), (1, 0), "there was no tool that shows it");
+        // Neither what a cluster makes, nor files.
+        for line in ["link flannel.9", "nft ip nat chain KUBE-THEIRS", "path /etc/cni/net.d/theirs"] {
+            assert_eq!(gone(line, "tool\tnft\nlink\teth0\n"), (1, 0), "{line}");
+        }
+        assert!(!ours.shows("nft") && ours.shows("link"));
     }
 
     #[test]
@@ -381,6 +413,11 @@ mod tests {
             compare(&[], &["content ffff  /etc/hosts", "sysctl net.ipv4.ip_forward = 1"], &with),
             (vec![], vec![])
         );
+        with.spared.insert(("netns".into(), "cni-theirs".into()));
+        let pin = |name: &str| [format!("netns cni-{name}"), format!("mount /run/netns/cni-{name}")];
+        assert_eq!(compare(&[], &pin("theirs").each_ref().map(String::as_str), &with), (vec![], vec![]));
+        assert!(Scan::parse("netns\tcni-theirs\n").leftovers(&with).is_empty());
+        assert_eq!(compare(&[], &pin("ours").each_ref().map(String::as_str), &with).0.len(), 2);
         assert_eq!(compare(&[], &["sysctl kernel.panic = 10"], &with).0.len(), 1);
         with.container = true;
         assert_eq!(compare(&[], &["sysctl kernel.panic = 10"], &with), (vec![], vec![]));

@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
+use super::scan::Scan;
 use crate::profile::Cidr;
 
 /// Which differences on a host can come from a lab, and which never do.
@@ -19,6 +20,8 @@ pub struct Traces {
     pub container: bool,
     /// Whether the node is a worker: then an etcd on its host is somebody else's.
     pub worker: bool,
+    /// How the host was when reset began, where it was started anew since its record was made.
+    pub restarted: Option<Scan>,
 }
 
 /// Folders that only Kubernetes, its runtime and kubecamp use.
@@ -155,11 +158,13 @@ impl Traces {
         let spared = |kind: &str, thing: &str| self.spared.contains(&(kind.to_owned(), thing.to_owned()));
         match kind {
             // Which tools there are is no state; packages are upgraded by timers, and `up` installs none.
-            "tool" | "packages" | super::scan::FAILED => true,
+            "tool" | "packages" | "boot" | super::scan::FAILED => true,
             // DHCP renews addresses and routes with new lifetimes.
             "route" => thing.contains("proto dhcp") || thing.contains("proto ra"),
             "nft" => is_empty_base(thing),
             "content" => spared(kind, thing.split_once("  ").map_or(thing, |(_, path)| path)),
+            "netns" => spared(kind, thing),
+            "mount" => thing.strip_prefix("/run/netns/").is_some_and(|pin| spared("netns", pin)),
             "sysctl" => {
                 let key = thing.split(" = ").next().unwrap_or(thing);
                 spared(kind, key)
@@ -207,6 +212,15 @@ impl Traces {
             kind if is_rules(kind) => !restless(),
             _ => false,
         }
+    }
+
+    /// Whether a restart of the host took a thing of others that was in its kernel alone, as rules that nobody saved: it was
+    /// gone before reset began.
+    pub fn went_with_a_restart(&self, kind: &str, thing: &str) -> bool {
+        let in_kernel = matches!(kind, "link" | "ipset" | "ipvs") || is_rules(kind);
+        in_kernel
+            && !self.is_certain(kind, thing)
+            && self.restarted.as_ref().is_some_and(|begun| begun.shows(kind) && !begun.saw(kind, thing))
     }
 
     /// Whether a thing is a lab's by its very name, wherever it came from.

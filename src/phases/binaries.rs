@@ -68,7 +68,8 @@ fn kept(wanted: &str) -> String {
 
 /// Remembers what will be replaced.
 fn keep(wanted: &str) -> String {
-    each(wanted, "kc_dirs \"${path%/*}\" && kc_keep \"$path\" || exit 1")
+    let each = each(wanted, "kc_dirs \"${path%/*}\" && kc_keep \"$path\" || exit 1");
+    format!("{each} || exit 1\nkc_new=yes; kc_settled")
 }
 
 impl Binaries {

@@ -34,7 +34,7 @@ impl Phase for CleanNetwork {
             scripts.step(
                 "links",
                 "remove links, namespaces and routes",
-                &any("veths; pins; links; routes"),
+                &any("veths; pins; pins_of_others; links; routes"),
                 "remove_links",
             ),
             scripts.step("rules", "remove chains, rules and tables", "rules_left", "remove_rules"),
@@ -77,6 +77,45 @@ mod tests {
         let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert!(out.status.success(), "{out:?}");
         String::from_utf8(out.stdout).unwrap()
+    }
+
+    #[test]
+    fn namespaces_of_others_stay_also_when_nothing_names_them_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |path: &str| dir.path().join(path);
+        for folder in ["netns", "cni/results", "kubecamp"] {
+            fs::create_dir_all(below(folder)).unwrap();
+        }
+        for pin in ["cni-1a", "cni-1a2b", "cni-bare", "cni-old", "mine"] {
+            fs::write(below("netns").join(pin), "").unwrap();
+        }
+        fs::write(below("kubecamp/before"), "netns\tcni-old\n").unwrap();
+        // The loopback's is of each pod; the beginning of a name is another name.
+        for (result, pin) in [
+            ("kubecamp-1-eth0", "cni-1a"),
+            ("cni-loopback-1-lo", "cni-1a"),
+            ("tenant-1-net1", "cni-1a"),
+            ("podman-2-eth0", "cni-1a2b"),
+            ("cni-loopback-3-lo", "cni-bare"),
+        ] {
+            let text = format!("{{\"interfaces\":[{{\"name\":\"eth0\",\"sandbox\":\"/var/run/netns/{pin}\"}}]}}");
+            fs::write(below("cni/results").join(result), text).unwrap();
+        }
+        let functions = ["reset/host.sh", "reset/network.sh"].map(|name| template::text(name).unwrap()).concat();
+        let functions = [("/run/netns", "netns"), ("/var/lib/cni", "cni"), ("/var/lib/kubecamp", "kubecamp")]
+            .iter()
+            .fold(functions, |text, (path, to)| text.replace(path, &below(to).display().to_string()));
+        let run = |call: &str| {
+            let out = Command::new("sh").arg("-c").arg(format!("CONTROL=no\n{functions}\n{call}")).output().unwrap();
+            let said = String::from_utf8(out.stdout).unwrap();
+            said.lines().map(|l| l.rsplit('/').next().unwrap_or(l).to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(run("pins"), ["cni-1a", "cni-bare"]);
+        assert_eq!(run("pins_of_others"), ["cni-1a2b"]);
+        run("spare netns cni-1a2b theirs");
+        fs::remove_dir_all(below("cni")).unwrap();
+        assert_eq!(run("pins"), ["cni-1a", "cni-bare"]);
+        assert_eq!(run("pins_of_others"), [""; 0]);
     }
 
     /// Most kernels that tests run on have no ipvs.

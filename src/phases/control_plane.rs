@@ -16,6 +16,13 @@ pub struct ControlPlane {
 /// kubectl as the cluster's administrator, on the control plane.
 pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
+/// The same for a question that somebody waits for: an API server that takes a connection and never answers would hold it up
+/// for as long as its step may take. Not for what waits by itself, as `delete` and `drain`.
+pub(super) const ASK: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s";
+
+/// How long a control plane that is there may need until its API server answers, as after a reboot, in seconds.
+const STARTS: u32 = 90;
+
 /// The step after which there is a CA to sign with, and the one after which kubeadm init is through.
 pub(super) const CA_STEP: &str = "ca";
 pub(super) const INIT: &str = "init";
@@ -103,7 +110,7 @@ fn start() -> Step {
         "[ -s /etc/kubernetes/admin.conf ] && systemctl is-active -q kubelet && \
          for pod in etcd kube-apiserver kube-controller-manager kube-scheduler; do \
          [ -s /etc/kubernetes/manifests/$pod.yaml ] || exit 1; done && \
-         maps=$({KUBECTL} get cm -A -o 'jsonpath={{range .items[*]}} {{.metadata.namespace}}/{{.metadata.name}} {{end}}') && \
+         maps=$({ASK} get cm -A -o 'jsonpath={{range .items[*]}} {{.metadata.namespace}}/{{.metadata.name}} {{end}}') && \
          for map in kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info; do \
          case $maps in *\" $map \"*) ;; *) exit 1 ;; esac; done"
     );
@@ -120,7 +127,7 @@ fn start() -> Step {
          kubeadm init phase \"$@\" --config /etc/kubernetes/kubecamp/init.yaml || exit 1\n\
          done\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
-         i=0; until {KUBECTL} get --raw /readyz >/dev/null 2>&1 || [ $i -ge 80 ]; do i=$((i+1)); sleep 0.5; done; whole && exit 0\nfi\n\
+         end=$(($(date +%s) + {STARTS})); until {ASK} get --raw /readyz >/dev/null 2>&1 || [ $(date +%s) -ge $end ]; do sleep 0.5; done; whole && exit 0\nfi\n\
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
@@ -150,6 +157,28 @@ mod tests {
             // One that was there before may have them, changed by its users, whatever else they broke.
             std::fs::create_dir_all(dir.path().join("etcd/member")).unwrap();
         }
+    }
+
+    #[test]
+    fn a_silent_api_server_is_asked_for_a_while_and_not_so_many_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let Change::Script(change) = start().change else { panic!("it is a script") };
+        let change = change.replace("/etc/kubernetes/", &format!("{root}/"));
+        let change = change.replace("/var/lib/kubecamp", &root).replace("/var/lib/etcd", &format!("{root}/etcd"));
+        std::fs::create_dir_all(dir.path().join("manifests")).unwrap();
+        for file in ["admin.conf", "asked", "manifests/kube-apiserver.yaml"] {
+            std::fs::write(dir.path().join(file), "x\n").unwrap();
+        }
+        // Each question takes the ten seconds that it may.
+        let sham = format!(
+            "kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
+             date() {{ echo $(($(wc -l <{root}/asked) * 10)); }}\n\
+             kubeadm() {{ :; }}\nsystemctl() {{ :; }}\nsleep() {{ :; }}\n"
+        );
+        assert!(std::process::Command::new("sh").arg("-c").arg(format!("{sham}{change}")).status().unwrap().success());
+        let asked = std::fs::read_to_string(dir.path().join("asked")).unwrap().lines().count();
+        assert!((9..15).contains(&asked), "{asked}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{KUBECTL, UNAPPLIED},
+    control_plane::{ASK, KUBECTL, UNAPPLIED},
     images::IMPORT_COREDNS,
 };
 use crate::{
@@ -28,7 +28,7 @@ impl Phase for CoreDns {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let check = format!(
-            "[ ! -e {UNAPPLIED}coredns ] && {KUBECTL} -n kube-system get deploy/coredns cm/coredns svc/kube-dns -o name"
+            "[ ! -e {UNAPPLIED}coredns ] && {ASK} -n kube-system get deploy/coredns cm/coredns svc/kube-dns -o name"
         );
         // CoreDNS is asked every second whether it is ready, not every ten: its first answer comes too early.
         let change = format!(
@@ -59,7 +59,8 @@ mod tests {
             let script = format!("kubectl() {{ {kubectl}; }}\n{check}");
             std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
         };
-        assert!(holds("true") && !holds("false"), "a lab that an earlier version made has no marks");
+        let answers = "case $* in *--request-timeout=*) ;; *) false ;; esac";
+        assert!(holds(answers) && !holds("false"), "a lab that an earlier version made has no marks");
         std::fs::write(dir.path().join("unapplied-coredns"), "").unwrap();
         assert!(!holds("true"), "nobody is asked");
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{KUBECTL, UNAPPLIED, address_of},
+    control_plane::{ASK, KUBECTL, UNAPPLIED, address_of},
     images::{IMPORT_FLANNEL, image_of},
 };
 use crate::{
@@ -46,7 +46,7 @@ impl Phase for Flannel {
         let stamp = Blob::from_bytes(text.as_bytes()).sha256()[..16].to_owned();
         let manifest = text.replace("@STAMP@", &stamp);
         let check = format!(
-            "[ ! -e {UNAPPLIED}flannel ] && [ \"$({KUBECTL} -n kube-flannel get ds kube-flannel-ds -o 'jsonpath={{.metadata.annotations.kubecamp}}')\" = {stamp} ]"
+            "[ ! -e {UNAPPLIED}flannel ] && [ \"$({ASK} -n kube-flannel get ds kube-flannel-ds -o 'jsonpath={{.metadata.annotations.kubecamp}}')\" = {stamp} ]"
         );
         // The API server checks the fields; kubectl's own check would fetch every schema first.
         let change = format!(

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{INIT, KUBECTL, UNAPPLIED},
+    control_plane::{ASK, INIT, UNAPPLIED},
     images::IMPORT_KUBE_PROXY,
     runtime::SOCKET,
 };
@@ -43,7 +43,7 @@ impl Phase for KubeProxy {
 
 fn daemonset(view: &View<'_>) -> Step {
     let check =
-        format!("[ ! -e {UNAPPLIED}kube-proxy ] && {KUBECTL} -n kube-system get cm/kube-proxy ds/kube-proxy -o name");
+        format!("[ ! -e {UNAPPLIED}kube-proxy ] && {ASK} -n kube-system get cm/kube-proxy ds/kube-proxy -o name");
     let change = format!(
         "kubeadm init phase addon kube-proxy --config /etc/kubernetes/kubecamp/init.yaml && rm -f {UNAPPLIED}kube-proxy"
     );

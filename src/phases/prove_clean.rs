@@ -106,12 +106,14 @@ impl Prove {
         let own = Scan::parse(part("before"));
         let before = if own.is_empty() { Scan::parse(self.record.as_deref().unwrap_or_default()) } else { own };
         let spared = part("spared").lines().filter_map(|l| l.split_once('\t'));
+        let begun = Scan::parse(part("begun"));
         let traces = Traces {
             networks: self.networks.clone(),
             recorded: part("manifest").lines().map(str::to_owned).collect::<BTreeSet<_>>(),
             spared: spared.map(|(k, t)| (k.to_owned(), t.to_owned())).collect(),
             container: self.container,
             worker: self.worker,
+            restarted: (!begun.is_empty()).then_some(begun),
         };
         let has_record = !before.is_empty();
         let found = if has_record {
@@ -165,19 +167,46 @@ impl Task for Prove {
                 .on(&self.node)
                 .detail(look.unseen.into_iter().chain(seen)));
         }
-        let what = match residues.len() {
-            1 => "the host is not as it was before up: 1 residue".to_owned(),
-            n => format!("the host is not as it was before up: {n} residues"),
-        };
-        Err(Problem::new(Code::ResetResidue, what).on(&self.node).detail(residues.iter().map(Difference::to_string)))
+        Err(residue(residues).on(&self.node))
     }
+}
+
+/// The way out where something of others is gone.
+const GONE: &str = "What is gone and was there is not kubecamp's, and no reset brings it back: do so yourself, as by loading your \
+    saved rules. If it is to stay away, delete its line from /var/lib/kubecamp/before on the host. Then run kubecamp reset again.";
+
+fn residue(found: &[Difference]) -> Problem {
+    let what = match found.len() {
+        1 => "the host is not as it was before up: 1 residue".to_owned(),
+        n => format!("the host is not as it was before up: {n} residues"),
+    };
+    let problem = Problem::new(Code::ResetResidue, what).detail(found.iter().map(Difference::to_string));
+    let (new, gone) = (found.iter().any(|one| one.now), found.iter().any(|one| !one.now));
+    let problem = if new && gone { problem.hint(Code::ResetResidue.hint()) } else { problem };
+    if gone { problem.hint(GONE) } else { problem }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path, process::Command};
 
-    use crate::host::template;
+    use super::{GONE, residue};
+    use crate::{
+        core::Code,
+        host::{scan::Difference, template},
+    };
+
+    #[test]
+    fn what_is_gone_has_a_way_out() {
+        let hints = |nows: &[bool]| {
+            let one = |now: &bool| Difference { kind: "nft".into(), thing: "inet mine".into(), now: *now };
+            residue(&nows.iter().map(one).collect::<Vec<_>>()).all_hints()
+        };
+        let again = Code::ResetResidue.hint();
+        assert_eq!(hints(&[true]), [again]);
+        assert_eq!(hints(&[false]), [GONE]);
+        assert_eq!(hints(&[true, false]), [again, GONE]);
+    }
 
     /// Whether `call` ends well on a host below `root`, where kubecamp's folder is a mount point or is none.
     fn ends_well(root: &Path, mounted: bool, call: &str) -> bool {

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::control_plane::{KUBECTL, is_new};
+use super::control_plane::{ASK, KUBECTL, is_new};
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
@@ -28,7 +28,7 @@ impl Phase for SetProxyMode {
             return Ok(vec![]);
         }
         let mode = view.lab.profile().proxy.mode;
-        let get = format!("{KUBECTL} -n kube-system get cm kube-proxy -o 'jsonpath={{.data.config\\.conf}}'");
+        let get = format!("{ASK} -n kube-system get cm kube-proxy -o 'jsonpath={{.data.config\\.conf}}'");
         let check = format!("{get} | grep -qx 'mode: {mode}'");
         // The DaemonSet carries no digest of its configuration, so its pods are restarted by name.
         let change = format!(

@@ -6,7 +6,7 @@ use super::reset_host::{Records, Scripts};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::script::unpacked,
+    host::{scan, script::unpacked},
 };
 
 /// Stops kubelet, every container and containerd, whatever state they are in, and lets go of their mounts.
@@ -59,9 +59,11 @@ impl StopCluster {
         let text = scripts.text();
         // Marks of what `up` found out about a lab that is about to go: they would mislead the next `up`.
         let change = format!(
-            "{text}{} || exit 1\nrm -rf /run/kubecamp/verified $KC/images $KC/binaries $KC/spared\nbegin_reset\n{}true",
+            "{text}{} || exit 1\nrm -rf /run/kubecamp/verified $KC/images $KC/binaries $KC/spared $KC/begun\nbegin_reset\n{}\
+             scan() {{\n{}\n}}\nscan_begun\ntrue",
             unpacked(),
-            record.as_deref().unwrap_or_default()
+            record.as_deref().unwrap_or_default(),
+            scan::SCRIPT
         );
         let has_record = if record.is_some() { "[ -s $KC/before ]" } else { "true" };
         let check = format!("{text}! ours || {{ [ -e $KC/resetting ] && {has_record}; }}");
@@ -124,6 +126,21 @@ mod tests {
         let said = String::from_utf8_lossy(&ended.stdout).into_owned();
         assert!(ended.status.success() && said.contains("cannot be noted"), "{ended:?}");
         assert!(own.join("manifest").exists() && own.join("before").exists());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_was_started_anew_is_seen_before_anything_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("var/lib/kubecamp");
+        fs::create_dir_all(&own).unwrap();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        for (was, seen) in [("another", true), (boot.trim(), false)] {
+            fs::write(own.join("before"), format!("boot\t{was}\n")).unwrap();
+            let ended = begun(root.path(), None).await;
+            assert!(ended.status.success(), "{ended:?}");
+            let scan = fs::read_to_string(own.join("begun")).unwrap_or_default();
+            assert_eq!(scan.contains("\nlink\tlo\n"), seen, "{was}");
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{KUBECTL, is_new},
+    control_plane::{ASK, KUBECTL, is_new},
     images::image_of,
     values::PROBES,
 };
@@ -120,7 +120,7 @@ fn is_ready(view: &View<'_>, schedulers: bool) -> String {
     }
     // What `kubectl rollout status` looks at, too.
     format!(
-        "{KUBECTL} --request-timeout=10s get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} -v since=\"$(date -u -d '{LEASE} seconds ago' +%Y-%m-%dT%H:%M:%S)\" '\
+        "{ASK} get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} -v since=\"$(date -u -d '{LEASE} seconds ago' +%Y-%m-%dT%H:%M:%S)\" '\
          $1 == \"Node\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
          $1 == \"Lease\" {{ ok[$1 \" \" $2] = $11 >= since || $12 > 40 }}\n\
          $1 == \"Pod\" {{ ok[$1 \" \" $2] = $10 != \"\" }}\n\
@@ -137,7 +137,7 @@ fn ready(view: &View<'_>) -> Step {
     let wait = |check: &str, seconds: u32| {
         format!(
             "end=$(($(date +%s) + {seconds})); until {check}; do\n\
-             [ $(date +%s) -lt $end ] || {{ {KUBECTL} get nodes,pods -A -o wide >&2; {KUBECTL} get leases -n kube-node-lease -o custom-columns=NODE:.metadata.name,HEARD:.spec.renewTime >&2; {KUBECTL} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
+             [ $(date +%s) -lt $end ] || {{ {ASK} get nodes,pods -A -o wide >&2; {ASK} get leases -n kube-node-lease -o custom-columns=NODE:.metadata.name,HEARD:.spec.renewTime >&2; {ASK} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
              sleep 0.5; done"
         )
     };
@@ -192,7 +192,7 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
         "{}for ip in $KC_PROBES; do\n\
          ok() {{ answer_http \"$ip\" 80 /health | grep -q OK; }}\n\
          until_true ok && continue\n\
-         [ ! -e /etc/kubernetes/admin.conf ] || {KUBECTL} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
+         [ ! -e /etc/kubernetes/admin.conf ] || {ASK} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
          kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
          mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {MARK}",
         prelude(view, 120)?,

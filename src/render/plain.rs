@@ -46,8 +46,9 @@ impl Plain {
             EventKind::StepEnded { phase, step, on, outcome, millis } => match outcome {
                 Outcome::Changed => format!("{on:<10} {phase}/{step} done in {}", took(*millis)),
                 Outcome::Failed => format!("{on:<10} {phase}/{step} FAILED after {}", took(*millis)),
-                _ if self.verbose => format!("{on:<10} {phase}/{step} was done already"),
-                _ => return None,
+                Outcome::Skipped => format!("{on:<10} {phase}/{step} stopped after {}", took(*millis)),
+                Outcome::AlreadyDone if self.verbose => format!("{on:<10} {phase}/{step} was done already"),
+                Outcome::AlreadyDone => return None,
             },
             EventKind::Note { on, text } => {
                 let on = on.as_ref().map(ToString::to_string).unwrap_or_default();

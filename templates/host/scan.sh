@@ -15,6 +15,8 @@ see() {
 }
 shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
 {
+  # What is in the kernel alone goes with the next start.
+  printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
   # Files and folders where Kubernetes and its friends put things.
   for d in /etc/kubernetes /etc/kubecamp /etc/cni /opt/cni /opt/kubecamp /opt/containerd /opt/nri /etc/containerd /etc/nri /etc/cdi \
     /var/lib/kubelet /var/lib/etcd /var/lib/cni /var/lib/calico /var/lib/dockershim /run/flannel /run/kubecamp /run/kubernetes /run/nri /run/cdi \

@@ -7,6 +7,8 @@ has() { command -v "$1" >/dev/null 2>&1; }
 had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
 # The folder that kubeadm makes on a control plane; on a worker an etcd is somebody else's.
 etcd() { [ "$CONTROL" != yes ] || echo /var/lib/etcd; }
+# What is left alone although it differs: others changed it meanwhile. `prove_clean` reads it.
+spare() { grep -qsxF "$1$TAB$2" "$KC/spared" || printf '%s\t%s\n' "$1" "$2" >> "$KC/spared"; echo "kubecamp: left alone: $1 $2 ($3)"; }
 is_link() { [ -e "/sys/class/net/$1" ]; }
 is_mount() { awk -v d="$1" '$2 == d { found = 1 } END { exit !found }' /proc/self/mounts; }
 # Whether kubecamp's folder is a mount point with nothing of ours in it: whoever mounted it there keeps it.

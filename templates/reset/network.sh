@@ -11,17 +11,32 @@ veths() {
     master=$(readlink "/sys/class/net/$l/master")
     case ${master##*/} in
       cni0) echo "$l" ;;
-      '') ip -o link show "$l" 2>/dev/null | grep -q 'link-netns cni-' && echo "$l" ;;
+      '') pin=$(ip -o link show "$l" 2>/dev/null | sed -n 's/.*link-netns \(cni-[^ ]*\).*/\1/p')
+        [ -n "$pin" ] && ! of_others "$pin" && echo "$l" ;;
     esac
   done
 }
-pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "$n"; done; }
+# of_others PIN: whether another user of CNI pinned that namespace, as podman: a result of a network of theirs names it, and
+# none of ours does. Each pod has one of the loopback's too. What was seen once stays noted, since results may go.
+of_others() {
+  noted "$1" && return 0
+  theirs=1
+  for result in $(grep -lsF "/netns/$1\"" /var/lib/cni/results/* /var/lib/cni/cache/results/*); do
+    case ${result##*/} in kubecamp-*) return 1 ;; cni-loopback-*) ;; *) theirs=0 ;; esac
+  done
+  return $theirs
+}
+noted() { grep -qsxF "netns$TAB$1" "$KC/spared"; }
+new_pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "${n##*/}"; done; }
+pins() { new_pins | while read -r n; do of_others "$n" || echo "/run/netns/$n"; done; }
+pins_of_others() { new_pins | while read -r n; do of_others "$n" && ! noted "$n" && echo "$n"; done; }
 routes() {
   ip -4 route show table all root "$PODS" 2>/dev/null | grep -v '^local\|^broadcast\|proto kernel' | sed 's/ *$//; s/ linkdown//' |
     while IFS= read -r r; do had route "$r" || echo "$r"; done
 }
 remove_links() {
   [ ! -e /etc/systemd/system/kubecamp-routes.service ] || stop_unit kubecamp-routes
+  for n in $(pins_of_others); do spare netns "$n" 'of a container that is not of the lab'; done
   for v in $(veths); do ip link del "$v"; done
   for n in $(pins); do ip netns del "${n##*/}" 2>/dev/null || { umount -l "$n" 2>/dev/null; rm -f "$n"; }; done
   for l in $(links); do ip link set "$l" down 2>/dev/null; ip link del "$l"; done

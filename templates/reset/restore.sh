@@ -2,9 +2,6 @@
 # built-in list of what `up` makes. Everything may have been done already by an earlier run.
 PLUGINS='bandwidth bridge dhcp dummy firewall flannel host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf LICENSE README.md'
 
-# What is left alone although it differs: others changed it meanwhile. `prove_clean` reads it.
-spare() { grep -qsxF "$1$TAB$2" "$KC/spared" || printf '%s\t%s\n' "$1" "$2" >> "$KC/spared"; echo "kubecamp: left alone: $1 $2 ($3)"; }
-
 # --- what `up` makes, for hosts whose manifest is lost; the kinds of the manifest, first made first.
 builtin() {
   for d in /etc/cni /etc/cni/net.d /opt/cni /opt/cni/bin /opt/kubecamp /opt/kubecamp/bin /etc/kubecamp /etc/kubecamp/cni /etc/kubecamp/cni/net.d; do printf 'dir\tabsent\t%s\n' $d; done

@@ -23,6 +23,14 @@ keep_record() {
 }
 part_of_record() { printf '%s\n' "$record" | cat > "$KC/before.part"; }
 
+# restarted: whether the host was started anew since its record was made. What others had in its kernel, and had not saved,
+# went with that; a scan from before the first removal tells it from what reset takes.
+restarted() {
+  was=$(sed -n "s/^boot$TAB//p" "$KC/before" 2>/dev/null)
+  [ -n "$was" ] && [ "$was" != "$(cat /proc/sys/kernel/random/boot_id)" ]
+}
+scan_begun() { ! restarted || { ( scan ) > "$KC/begun.part" && mv "$KC/begun.part" "$KC/begun"; } 2>/dev/null; }
+
 # Ids of processes whose program is one of these files, also when it was deleted since. Those of a machine that runs
 # inside this host have another mount namespace and are not meant.
 running() {
@@ -100,7 +108,6 @@ stop_containers() {
   for pid in $left; do echo "kubecamp: process $pid does not die: $(tr '\0' ' ' 2>/dev/null < "/proc/$pid/cmdline")"; done
 }
 
-pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "$n"; done; }
 mounts() { mounts_under /var/lib/kubelet /run/kubecamp /var/lib/kubecamp/containerd; }
 mounts_left() { [ -n "$(mounts)$(groups)" ]; }
 unmount_all() {

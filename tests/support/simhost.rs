@@ -61,7 +61,7 @@ const RESET: &[Known] = &[
     ("containers", "stop_containers\ntrue", "! containers_left"),
     ("mounts", "unmount_all\ntrue", "! mounts_left"),
     ("ipvs", "remove_servers\ntrue", "$(servers)"),
-    ("links", "remove_links\ntrue", "$(veths; pins; links; routes)"),
+    ("links", "remove_links\ntrue", "$(veths; pins; pins_of_others; links; routes)"),
     ("rules", "remove_rules\ntrue", "! rules_left"),
     ("ipsets", "remove_sets\ntrue", "$(sets)"),
     ("files", "restore_files\ntrue", "! files_left"),

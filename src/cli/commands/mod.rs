@@ -335,8 +335,7 @@ mod tests {
         let run = Run::new(lab, crate::engine::Mode::Apply, Arc::clone(&journal), CancellationToken::new());
         assert_eq!(times_text(&run, true), None, "it came to no phase");
         let (phase, on) = (PhaseId::new("drain"), NodeId::here());
-        let began = journal.phase_begins(&phase, &on, "end the workers' pods");
-        journal.phase_ends(&phase, &on, Outcome::Changed, began);
+        journal.phase_begins(&phase, &on, "end the workers' pods").ends(Outcome::Changed);
         assert_eq!(times_text(&run, false), None, "it changed nothing");
         assert!(times_text(&run, true).unwrap().contains("\ndrain "));
         run.count(Outcome::Changed);

@@ -129,14 +129,18 @@ fn listing(all: &[Past], wide: bool) -> String {
     table(&rows)
 }
 
-/// Every step that changed something or failed, in the order in which they ended.
+/// Every step that changed something, failed or was stopped, in the order in which they ended.
 fn step_text(events: &[Event]) -> String {
     let mut rows = vec![["NODE", "STEP", "RESULT", "TOOK"].map(str::to_owned).to_vec()];
     for event in events {
         if let EventKind::StepEnded { phase, step, on, outcome, millis } = &event.kind
             && *outcome != Outcome::AlreadyDone
         {
-            let result = if *outcome == Outcome::Failed { "failed" } else { "changed" };
+            let result = match outcome {
+                Outcome::Failed => "failed",
+                Outcome::Skipped => "stopped",
+                Outcome::Changed | Outcome::AlreadyDone => "changed",
+            };
             rows.push(vec![on.to_string(), format!("{phase}/{step}"), result.into(), took(*millis)]);
         }
     }

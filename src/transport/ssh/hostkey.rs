@@ -2,7 +2,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -103,10 +103,14 @@ impl HostKeys {
         if shown.certificate().is_some_and(|c| self.vouched(c)) || self.confirmed(&key) {
             return Verdict::Known;
         }
-        // A line for the bare name may confirm a key, but a host may run several servers: it does not forbid one.
-        let other = self.of(Marker::None).filter(|e| e.is_for(&self.names[0]));
-        let places: Vec<_> = other.map(Entry::place).collect();
+        let places = self.places();
         if places.is_empty() { Verdict::Unknown(key) } else { Verdict::Changed { shown: key, places } }
+    }
+
+    /// Where keys of the host are recorded. A line for the bare name may confirm a key, but a host may run several servers:
+    /// it does not forbid one.
+    fn places(&self) -> Vec<String> {
+        self.of(Marker::None).filter(|e| e.is_for(&self.names[0])).map(Entry::place).collect()
     }
 
     fn confirmed(&self, key: &PublicKey) -> bool {
@@ -164,9 +168,16 @@ pub(super) async fn meet(target: &SshTarget, key: &PublicKey) -> Result<(), Prob
         let what = format!("the host key of {} is not known", target.name());
         Err(Problem::new(Code::HostKeyUnknown, what).detail([format!("it shows {shown}")]))
     };
+    if *unknown == Unknown::Refuse {
+        return refuse();
+    }
+    // Held until the key is recorded: another connection may meet the host at the same time, and see another key.
+    let _turn = target.keyring.turn().await;
+    if known_by_now(target, &name, key)? {
+        return Ok(());
+    }
     match unknown {
-        Unknown::Refuse => return refuse(),
-        Unknown::Accept => target.keyring.judge(&name, key, true),
+        Unknown::Refuse | Unknown::Accept => {}
         Unknown::Ask => match ask(target, &name, key, &shown).await {
             Some(true) => {}
             Some(false) => {
@@ -176,31 +187,63 @@ pub(super) async fn meet(target: &SshTarget, key: &PublicKey) -> Result<(), Prob
             None => return refuse(),
         },
     }
-    let Some(file) = write.clone() else { return Ok(()) };
-    let (shown, entry) = (file.clone(), key.clone());
-    let recorded = tokio::task::spawn_blocking(move || record(&file, &name, &entry)).await;
+    let places = match write.clone() {
+        Some(file) => keep(target, file, &name, key).await,
+        None => Ok(vec![]),
+    };
+    if places.as_ref().is_ok_and(|places| !places.is_empty()) {
+        return Err(stop(target, Verdict::Changed { shown: key.clone(), places: places? }));
+    }
+    target.keyring.judge(&name, key, true);
+    places.map(drop)
+}
+
+/// Records the key, unless another one of the host has come into the file meanwhile: gives the places of those.
+async fn keep(target: &SshTarget, file: PathBuf, name: &str, key: &PublicKey) -> Result<Vec<String>, Problem> {
+    let (shown, name, key) = (file.clone(), name.to_owned(), key.clone());
+    let recorded = tokio::task::spawn_blocking(move || record(&file, &name, &key)).await;
     recorded.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| {
         let what = format!("cannot record the key of {} in {}", target.name(), shown.display());
         Problem::new(Code::LocalFile, what).because(e)
     })
 }
 
+/// Whether another connection has met the host meanwhile and seen this key; a problem where it saw another one, or where
+/// such a key was accepted without a question earlier in this run.
+fn known_by_now(target: &SshTarget, name: &str, key: &PublicKey) -> Result<bool, Problem> {
+    let accepted = target.keyring.accepted(name);
+    let unasked = matches!(target.host_keys, HostKeyPolicy::Files { unknown: Unknown::Accept, .. });
+    let mut keys = HostKeys::load(target)?;
+    let mut places = keys.places();
+    if places.is_empty() && unasked && !accepted.is_empty() {
+        places.push("the key accepted earlier in this run".into());
+    }
+    keys.add(accepted);
+    match keys.confirmed(key) {
+        true => Ok(true),
+        false if places.is_empty() => Ok(false),
+        false => Err(stop(target, Verdict::Changed { shown: key.clone(), places })),
+    }
+}
+
 /// Whether the user takes the key for the host's own; `None` when nobody answers. Asked once, though all connections
-/// through one jump host want to know at the same time.
+/// through one jump host want to know at the same time; the caller holds the turn.
 async fn ask(target: &SshTarget, name: &str, key: &PublicKey, shown: &str) -> Option<bool> {
     let keyring = &target.keyring;
-    let _turn = keyring.turn().await;
     if let Some(known) = keyring.judged(name, key) {
         return Some(known);
     }
     let question = format!("{} is not known yet; it shows {shown}. Is that its key?", target.name());
     let answer = keyring.confirm(question).await?;
-    keyring.judge(name, key, answer);
+    if !answer {
+        keyring.judge(name, key, false);
+    }
     Some(answer)
 }
 
-/// Appends one line, unless it is there already; several hosts, and several processes, may do so at once.
-fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<()> {
+/// Appends one line, unless it is there already; several hosts, and several processes, may do so at once. Where another key
+/// of the host has come meanwhile nothing is written: gives its places.
+fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<Vec<String>> {
     if let Some(dir) = file.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
@@ -210,16 +253,21 @@ fn record(file: &Path, name: &str, key: &PublicKey) -> io::Result<()> {
     open.seek(SeekFrom::Start(0))?;
     open.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let here = known::parse(&text, file);
-    if here.iter().any(|e| e.marker == Marker::None && e.is_for(name) && same(&e.key, key)) {
-        return Ok(());
+    let mut here = known::parse(&text, file);
+    here.retain(|e| e.marker == Marker::None && e.is_for(name));
+    if here.iter().any(|e| same(&e.key, key)) {
+        return Ok(vec![]);
+    }
+    if !here.is_empty() {
+        return Ok(here.iter().map(Entry::place).collect());
     }
     let mut bare = key.clone();
     bare.set_comment("");
     let line = bare.to_openssh().map_err(io::Error::other)?;
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     open.write_all(format!("{newline}{name} {}\n", line.trim_end()).as_bytes())?;
-    open.sync_data()
+    open.sync_data()?;
+    Ok(vec![])
 }
 
 /// Type and fingerprint, as ssh and ssh-keygen show them.
@@ -268,9 +316,33 @@ mod tests {
         }
     }
 
+    fn key(name: &str) -> PublicKey {
+        PublicKey::from_openssh(&KeyPair::new(name).unwrap().public).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_two_keys_at_once_one_is_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (key("first"), key("second"));
+        for file in [None, Some(dir.path().join("known_hosts"))] {
+            let keyring = Arc::new(Keyring::default());
+            let mut host = SshTarget::new("me", "host.example.org", 22).keyring(&keyring);
+            host.host_keys = HostKeyPolicy::Files { read: vec![], write: file.clone(), unknown: Unknown::Accept };
+            let met = tokio::join!(meet(&host, &first), meet(&host, &second), meet(&host, &first));
+            assert_eq!(met.0.err().map(|p| p.code), None);
+            assert_eq!(met.1.err().map(|p| p.code), Some(Code::HostKeyChanged));
+            assert_eq!(met.2.err().map(|p| p.code), None);
+            assert_eq!(keyring.accepted(&host.known_as()).len(), 1);
+            let Some(file) = file else { continue };
+            assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 1);
+            // Another process may have been between the look and the lock.
+            assert_eq!(record(&file, &host.known_as(), &second).unwrap().len(), 1);
+            assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 1);
+        }
+    }
+
     #[tokio::test]
     async fn one_jump_host_of_many_hosts_is_asked_about_once() {
-        let key = |n: &str| PublicKey::from_openssh(&KeyPair::new(n).unwrap().public).unwrap();
         let (first, second) = (key("first"), key("second"));
         for (answer, code) in [(true, None), (false, Some(Code::Declined))] {
             let user = Arc::new(User(answer, Mutex::default()));

@@ -84,7 +84,7 @@ impl<'a> Site<'a> {
         let allow = preflight::Allowances { undersized: args.allow_undersized, take_over: args.take_over };
         let journal = &self.run.journal;
         let nodes = self.crew.hosts.keys();
-        let began: Vec<_> =
+        let under_way: Vec<_> =
             nodes.map(|on| (on, journal.phase_begins(&PREFLIGHT, on, "see whether the hosts fit"))).collect();
         let crew = &self.crew;
         let look = async {
@@ -94,10 +94,10 @@ impl<'a> Site<'a> {
         for problem in found.warnings {
             journal.event(EventKind::Warning { problem });
         }
-        for (on, began) in began {
+        for (on, under_way) in under_way {
             let refused = found.problems.iter().any(|p| p.on.as_ref().is_none_or(|node| node == on));
             let outcome = if refused { Outcome::Failed } else { Outcome::AlreadyDone };
-            journal.phase_ends(&PREFLIGHT, on, outcome, began);
+            under_way.ends(outcome);
         }
         Problems::check(self.absent.iter().cloned().chain(found.problems).collect())
     }
