@@ -199,26 +199,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_on_the_disk_before_the_change() {
-        for change in ["echo x | kc_put {} 644", "kc_tree {}", "kc_block {} && echo x > {}"] {
-            let dir = tempfile::tempdir().unwrap();
-            let (root, new, log) = (dir.path().display(), dir.path().join("new"), dir.path().join("log"));
-            let change = change.replace("{}", &new.display().to_string());
-            // Whether the file is there already when the record is written to the disk.
-            let sham =
-                format!("sync() {{ [ ! -e {} ] || echo late; cut -f1,2 \"$1\"; }} >> {}", new.display(), log.display());
-            let script = format!("{LIB}\nKC={root}\n{sham}\n{change}");
-            // The second one changes nothing that is not recorded, and waits for no disk.
-            for _ in 0..2 {
-                assert!(std::process::Command::new("sh").arg("-c").arg(&script).status().unwrap().success());
-            }
-            let kind = ["file", "tree", "block"].into_iter().find(|kind| change.contains(&format!("kc_{kind}")));
-            let wanted = format!("{}\tabsent\n", kind.unwrap_or("file"));
-            assert_eq!(std::fs::read_to_string(&log).unwrap(), wanted, "{change}");
-        }
-    }
-
-    #[test]
     fn what_cannot_be_recorded_is_not_done() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display();

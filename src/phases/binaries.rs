@@ -68,8 +68,7 @@ fn kept(wanted: &str) -> String {
 
 /// Remembers what will be replaced.
 fn keep(wanted: &str) -> String {
-    let each = each(wanted, "kc_dirs \"${path%/*}\" && kc_keep \"$path\" || exit 1");
-    format!("{each} || exit 1\nkc_new=yes; kc_settled")
+    each(wanted, "kc_dirs \"${path%/*}\" && kc_keep \"$path\" || exit 1")
 }
 
 impl Binaries {

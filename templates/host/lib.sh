@@ -2,7 +2,6 @@
 LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
 umask 022
 KC=/var/lib/kubecamp
-kc_new=
 kc_die() { echo "$*" >&2; exit 1; }
 # A program costs a busy host milliseconds to start, and there are hundreds of these: the shell's own words do it.
 # kc_record KIND BEFORE THING: one line, once per thing. What cannot be recorded or kept is not done: the change ends here,
@@ -12,10 +11,7 @@ kc_record() {
   kc_known "$1" "$3" && return 0
   { [ -z "$kc_line" ] || { sed '$d' "$KC/manifest" > "$KC/manifest.part" && mv -f "$KC/manifest.part" "$KC/manifest"; }; } &&
     printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$KC/manifest" || kc_die "cannot record $1 $3"
-  kc_new=yes
 }
-# Before a change: what was recorded of it is on the disk, so that a loss of power takes the change away before its record.
-kc_settled() { [ -z "$kc_new" ] || sync "$KC/manifest" 2>/dev/null; kc_new=; }
 kc_known() {
   kc_line=
   [ -e "$KC/manifest" ] || return 1
@@ -36,7 +32,7 @@ kc_keep() {
 }
 # kc_put PATH MODE: writes standard input there, whole or not at all.
 kc_put() {
-  kc_dirs "${1%/*}" && kc_keep "$1" && kc_settled && cat > "$1.kc-part" && chmod "$2" "$1.kc-part" && mv -f "$1.kc-part" "$1"
+  kc_dirs "${1%/*}" && kc_keep "$1" && cat > "$1.kc-part" && chmod "$2" "$1.kc-part" && mv -f "$1.kc-part" "$1"
 }
 # kc_dirs PATH: makes a folder and its parents, remembering which were not there; reset removes those if empty.
 kc_dirs() {
@@ -45,15 +41,14 @@ kc_dirs() {
   kc_record dir absent "$1"; mkdir "$1"
 }
 # kc_tree PATH: a folder that is ours from here on if it was not there: reset removes it with all that is in it.
-kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1"; kc_settled; mkdir -p "$1"; }; }
+kc_tree() { [ -d "$1" ] || { kc_record tree absent "$1"; mkdir -p "$1"; }; }
 # kc_block PATH: remembers a file into which a block of ours will be written in place.
 kc_block() {
   kc_known block "$1" && return 0
   n=$(printf %s "$1" | sha256sum | cut -c1-16)
-  mkdir -p "$KC/kept" && cp -aL "$1" "$KC/kept/$n" 2>/dev/null || { kc_record block absent "$1"; kc_settled; return 0; }
+  mkdir -p "$KC/kept" && cp -aL "$1" "$KC/kept/$n" 2>/dev/null || { kc_record block absent "$1"; return 0; }
   sync "$KC/kept/$n" 2>/dev/null
   kc_record block "kept:$n" "$1"
-  kc_settled
 }
 # kc_without_block FILE NODES: the file without the lines between our two marks. Where one mark is lost, only lines next
 # to the other that are ours by their form go: an address, and a node's name.
