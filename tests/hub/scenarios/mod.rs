@@ -9,6 +9,7 @@ mod labs;
 mod people;
 mod places;
 mod refused;
+mod waits;
 
 use std::{future::Future, pin::Pin};
 
@@ -138,6 +139,9 @@ scenarios! {
         bookings_leave_a_server_in_maintenance,
         work_that_is_announced_moves_all_of_that_time_at_once,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
+    }
+    waits {
+        who_lets_an_offer_lapse_keeps_the_time_from_nobody,
     }
 }
 
