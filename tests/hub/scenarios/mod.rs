@@ -6,6 +6,7 @@ mod booking;
 mod course;
 mod gifts;
 mod labs;
+mod outages;
 mod people;
 mod places;
 mod refused;
@@ -120,6 +121,9 @@ scenarios! {
         a_lab_of_another_layout_is_not_thrown_away_unasked,
         offers_moves_and_class_plans_go_by_saved_labs_too,
         what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
+    }
+    outages {
+        what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran,
     }
     people {
         the_last_admin_stays,
