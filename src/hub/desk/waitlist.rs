@@ -87,9 +87,21 @@ impl Desk {
         key: Option<&str>,
         id: &BookingId,
     ) -> Result<Booking, Problem> {
-        transact_once!(self, caller, now, key, ("accept", id), |tx| {
+        self.accept_as_seen(caller, now, key, id, &Edit::default()).await
+    }
+
+    /// As [`Desk::accept`], where the offer has the version of `edit`, if it names one.
+    pub async fn accept_as_seen(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("accept", id, edit.version), |tx| {
             // With its server locked: of two who say yes at once the second finds it booked.
-            let offer = load(&mut tx, id, &Edit::default()).await?;
+            let offer = load(&mut tx, id, edit).await?;
             let who = caller.over(&offer, Some("accepted for the holder"))?;
             if offer.state == State::Booked {
                 return Ok(offer);
