@@ -312,9 +312,10 @@ impl Desk {
             rules::not_too_many(&mut tx, policy, to, now, None, None).await?;
             // The group has it already when both are in one, so the booking itself is left out of the sum.
             rules::within_quota(&mut tx, policy, to, standing.group.as_ref(), before.window, Some(id)).await?;
-            // That it is not to be had was told to who had it.
-            let (group, stranded) = (standing.group, None);
-            let next = Booking { person: to.clone(), group, series: None, stranded, ..before.clone() };
+            // What was told to who had it is theirs: a note may be a teacher's on them, and a refusal of their account. Its
+            // agent tells anew what keeps it from who has it now.
+            let gift = Booking { note: None, refused: None, stranded: None, ..before.clone() };
+            let next = Booking { person: to.clone(), group: standing.group, series: None, ..gift };
             tx.change_booking(&before, next, who, "booking.give", edit.reason.clone()).await
         })
     }

@@ -111,6 +111,7 @@ scenarios! {
     }
     gifts {
         what_is_given_away_while_its_agent_begins_takes_place,
+        what_was_told_to_who_had_a_slot_goes_with_them,
         what_is_given_back_while_its_agent_begins_takes_place,
         what_is_given_up_while_its_arming_was_taken_away_ends,
         what_begins_anew_and_is_given_up_leaves_its_server_to_others,
