@@ -67,6 +67,7 @@ impl Desk {
         for server in tx.servers().await? {
             check_server(&server, &all, now, &mut found);
             check_buffer(&server, &hand_overs, &mut found);
+            check_plan(&mut tx, &server, &mut found).await?;
         }
         Ok(found)
     }
@@ -148,6 +149,15 @@ fn check_buffer(server: &Server, hand_overs: &HandOvers, found: &mut Checkup) {
              next slot may begin late: kubecamp hub server set {id} --buffer {minutes}"
         ));
     }
+}
+
+/// That an agent takes the plans that it is given, as far as it tells.
+async fn check_plan(tx: &mut Tx, server: &Server, found: &mut Checkup) -> Result<(), Problem> {
+    let (id, now) = (&server.id, tx.now());
+    // Of a silent one that is told, and what it said last may be long over.
+    let Some(why) = tx.plan_refused(id).await?.filter(|_| server.is_heard(now)) else { return Ok(()) };
+    found.notes.push(format!("the agent of server {id} does not take the plan that it is given: {why}"));
+    Ok(())
 }
 
 fn check_booking(booking: &Booking, played: &Played, found: &mut Checkup) {
