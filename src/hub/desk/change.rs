@@ -128,7 +128,8 @@ pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Pr
         return Ok(false);
     }
     let Some(server) = &b.server else { return Ok(false) };
-    Ok(tx.server(server).await?.is_silent(now))
+    // One that was ended so stays until its agent has told, who may be heard before that.
+    Ok(b.ended_by.is_some() || tx.server(server).await?.is_silent(now))
 }
 
 /// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already. One that

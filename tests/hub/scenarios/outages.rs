@@ -28,6 +28,8 @@ pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: De
     clerk.settle(at(61)).await.unwrap();
     assert_eq!(state(&desk, &used).await, State::Booked, "its agent has not told");
     acknowledge(&desk, 62).await;
+    let again = desk.cancel(&who("amy"), at(62), None, &used.id, &plain).await.unwrap_err();
+    assert_eq!(again.code, Code::BookState, "it is heard, and has not told yet");
     let steps = [
         (Step::Arming, 0),
         (Step::Active, 0),
