@@ -63,8 +63,8 @@ pub async fn what_was_told_to_who_had_a_slot_goes_with_them(desk: Desk) {
     assert_eq!(desk.report(&agent("one"), at(55), &one, &[told]).await.unwrap()[0].taken, Taken::Applied);
     let before = desk.booking(&who("amy"), at(55), &booking.id).await.unwrap();
     assert!(before.note.is_some() && before.refused.is_some(), "{before:?}");
-    let given = desk.give(&who("amy"), at(56), None, &booking.id, &"bob".parse().unwrap(), &Edit::default());
-    let given = given.await.unwrap();
+    let bob = "bob".parse().unwrap();
+    let given = desk.give(&who("amy"), at(56), None, &booking.id, &bob, &Edit::default()).await.unwrap();
     assert_eq!((given.person.as_str(), given.note, given.refused), ("bob", None, None));
     healthy(&desk).await;
 }
