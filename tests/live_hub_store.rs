@@ -120,12 +120,31 @@ async fn live_hub_store_a_newer_database_is_refused() {
     Store::open(&url).await.unwrap().close().await;
 }
 
-/// Makes of a database one that an older kubecamp left: as before the last edition.
+/// The editions of the tables, the newest last; their files are numbered from 1 without a gap.
+fn editions() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/hub/store/migrations/postgres");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
+/// The number of the newest edition.
+fn newest() -> i64 {
+    editions().len().try_into().unwrap()
+}
+
+/// Makes of a database one that an older kubecamp left, empty: as before the newest edition, whatever that changes.
 async fn age(pool: &PgPool) {
-    let older = ["DROP TABLE labs", "DELETE FROM _sqlx_migrations WHERE version = 3"];
-    for statement in older {
-        sqlx::query(statement).execute(pool).await.unwrap();
+    let tables =
+        "SELECT tablename::TEXT FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(pool).await.unwrap();
+    let gone = tables.iter().map(|table| format!("DROP TABLE \"{table}\" CASCADE"));
+    let mut former = editions();
+    former.pop();
+    for text in gone.chain(former) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await.unwrap();
     }
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = $1").bind(newest()).execute(pool).await.unwrap();
 }
 
 async fn count(pool: &PgPool, what: &'static str) -> i64 {
@@ -174,14 +193,14 @@ async fn live_hub_store_nobody_upgrades_a_database_under_its_hubs() {
         assert_eq!(refused.code, Code::HubRunning, "{refused}");
         assert!(refused.all_hints()[0].contains("pg_dump"), "{refused}");
     }
-    assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (2, 2), "it is left as it was");
+    assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (newest() - 1, 2), "it is left as it was");
     other.close().await;
     drop(other);
     assert_eq!(Store::open(&url).await.unwrap_err().code, Code::HubRunning, "one of them works on it still");
     one.close().await;
     drop(one);
     Store::open(&url).await.unwrap().close().await;
-    assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (3, 0));
+    assert_eq!((count(&pool, EDITION).await, count(&pool, PRESENT).await), (newest(), 0));
     pool.close().await;
 }
 
@@ -259,10 +278,11 @@ async fn live_hub_store_an_older_database_is_copied_first_and_one_can_go_back() 
     let copy = hub.backup().expect("it says where the copy is").to_owned();
     assert_eq!(copies(&backups), std::slice::from_ref(&copy), "nothing else is left");
     let name = copy.file_name().unwrap().to_str().unwrap();
-    assert!(name.starts_with("hub1.before-2.") && name.ends_with("Z.dump"), "{name}");
+    let before = newest() - 1;
+    assert!(name.starts_with(&format!("hub1.before-{before}.")) && name.ends_with("Z.dump"), "{name}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&copy), mode(&backups)), (0o600, 0o700));
-    assert_eq!(count(&pool, EDITION).await, 3);
+    assert_eq!(count(&pool, EDITION).await, newest());
     sqlx::query("UPDATE courses SET title = 'after'").execute(&pool).await.unwrap();
     hub.close().await;
     drop(hub);
@@ -273,11 +293,11 @@ async fn live_hub_store_an_older_database_is_copied_first_and_one_can_go_back() 
 
     let former = postgres.restored(&copy).await;
     let pool = PgPool::connect(&former).await.unwrap();
-    assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (2, 1), "as it was");
+    assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (before, 1), "as it was");
     let command = Store::open_existing(&former, Backups::In(&backups)).await.unwrap();
     assert!(command.backup().is_some_and(|copy| copy.is_file()), "who is no hub makes one too");
     command.close().await;
-    assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (3, 1), "a hub goes on from there");
+    assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (newest(), 1), "a hub goes on from there");
     pool.close().await;
 }
 
@@ -311,13 +331,14 @@ async fn live_hub_store_what_cannot_be_copied_is_not_changed() {
             assert_eq!(refused.status.code(), Some(3), "{told}");
             assert!(told.contains("KC-HUB-BACKUP") && told.contains(why) && told.contains("--backed-up"), "{told}");
             assert!(!told.contains("verysecret"), "{told}");
-            assert_eq!((count(&pool, EDITION).await, count(&pool, BEFORE).await), (2, 1), "it is left as it was");
+            let left = (count(&pool, EDITION).await, count(&pool, BEFORE).await);
+            assert_eq!(left, (newest() - 1, 1), "it is left as it was");
         }
     }
     assert_eq!(copies(&backups), [] as [PathBuf; 0], "half a copy is none");
     let made = ended(home.path(), &none, &[&link[..], &["--backed-up"]].concat()).await;
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    assert_eq!(count(&pool, EDITION).await, 3);
+    assert_eq!(count(&pool, EDITION).await, newest());
     pool.close().await;
 }
 

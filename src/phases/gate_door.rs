@@ -56,13 +56,23 @@ impl GateDoor {
              if [ {admin} = root ] && [ \"$may\" = no ]; then kc_die 'sshd lets root not in: name another --admin for the break-glass key'; fi\n\
              [ -d \"$home/.ssh\" ] || {{ kc_record dir absent \"$home/.ssh\"; install -d -m 700 -o {admin} \"$home/.ssh\" || exit 1; }}\n\
              kc_block \"$file\" || exit 1\n\
-             {{ [ ! -e \"$file\" ] || sed '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' \"$file\"; \
-             printf '# kubecamp-gate begin\\n%s\\n# kubecamp-gate end\\n' {key}; }} > \"$file.kc-part\" || exit 1\n\
-             [ -e \"$file\" ] || install -m 600 -o {admin} /dev/null \"$file\"\n\
-             cat \"$file.kc-part\" > \"$file\"; s=$?; rm -f \"$file.kc-part\"; exit $s"
+             [ -e \"$file\" ] || install -m 600 -o {admin} /dev/null \"$file\" || exit 1\n\
+             {}",
+            with_key(&key)
         ))?;
         Ok(Step::script("break-glass", "let the admin's break-glass key in", Check::Script(check), change))
     }
+}
+
+/// Shell text that writes `$file` anew with a key in the gate's block, or leaves it as it was, as where the disk is full: other
+/// keys of the admin are in it. Its owner, its mode and a link to it stay.
+fn with_key(key: &str) -> String {
+    format!(
+        "real=$(readlink -f \"$file\") && cp -a \"$real\" \"$real.kc-part\" && \
+         {{ sed -e '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' -e '$a\\' \"$real\" && \
+         printf '# kubecamp-gate begin\\n%s\\n# kubecamp-gate end\\n' {key}; }} > \"$real.kc-part\" && \
+         mv -f \"$real.kc-part\" \"$real\"; s=$?; rm -f \"$real.kc-part\"; exit $s"
+    )
 }
 
 /// Shell text that is true where this file of sshd's reads the drop-in before any `Match` of its own: what stands in an
@@ -133,6 +143,30 @@ mod tests {
         );
         // Those that others number from 01 on are read after it.
         assert_eq!(Path::new(DROP_IN).file_name().unwrap(), "00-kubecamp.conf");
+    }
+
+    #[test]
+    fn the_admins_keys_are_whole_with_the_new_one_or_as_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("keys"), dir.path().join("authorized_keys"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let own = "ssh-ed25519 AAAA own";
+        let write = |before: &str| {
+            let text = format!("file={}\n{before}\n{}", link.display(), with_key("'ssh-ed25519 BBBB glass'"));
+            let done = Command::new("sh").arg("-c").arg(text).status().unwrap().success();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left there");
+            (done, fs::read_to_string(&file).unwrap())
+        };
+        // The last line need not be a whole one.
+        fs::write(&file, own).unwrap();
+        for full in ["sed() { printf half; return 4; }", "printf() { return 1; }", "mv() { return 1; }"] {
+            assert_eq!(write(full), (false, own.to_owned()), "{full}");
+        }
+        let block = "# kubecamp-gate begin\nssh-ed25519 BBBB glass\n# kubecamp-gate end\n";
+        for _ in 0..2 {
+            assert_eq!(write(""), (true, format!("{own}\n{block}")));
+        }
+        assert!(link.is_symlink());
     }
 
     #[test]

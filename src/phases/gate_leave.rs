@@ -77,6 +77,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_closed_account_left_for_later_goes() {
+        use std::{fs, os::unix::fs::MetadataExt};
+        let dir = tempfile::tempdir().unwrap();
+        let (cron, linger) = (dir.path().join("var/spool/cron"), dir.path().join("var/lib/systemd/linger"));
+        for folder in [&cron.join("crontabs"), &cron.join("atjobs"), &linger] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let (own, other) = (cron.join("crontabs/kct-a"), cron.join("crontabs/kct-b"));
+        let (job, linger) = (cron.join("atjobs/a00001"), linger.join("kct-a"));
+        let owner = fs::metadata(dir.path()).unwrap().uid();
+        let run = |uid: u32, what: &str| {
+            for file in [&own, &other, &job, &linger] {
+                fs::write(file, "x").unwrap();
+            }
+            let script = format!(
+                "{}\nROOT={}\nstudents() {{ echo kct-a; }}\nid() {{ echo {uid}; }}\nprocesses() {{ :; }}\n\
+                 userdel() {{ :; }}\nusermod() {{ :; }}\ngetent() {{ return 2; }}\n{what}",
+                template::text("gate/leave.sh").unwrap(),
+                dir.path().display(),
+            );
+            assert!(std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success());
+            [&own, &other, &job, &linger].map(|file| file.exists())
+        };
+        for removed in ["yes", "no"] {
+            let left = run(owner + 70_000, &format!("close_accounts kct {removed}"));
+            assert_eq!(left, [false, true, true, false], "{removed}: jobs of at go by who owns them");
+        }
+        assert_eq!(run(owner, "forget_later kct-a"), [false, true, false, false]);
+    }
+
+    #[test]
     fn processes_in_user_namespaces_are_the_accounts_too() {
         let dir = tempfile::tempdir().unwrap();
         let subuid = dir.path().join("subuid");

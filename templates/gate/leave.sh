@@ -7,12 +7,24 @@ processes() { # processes ACCOUNT
     awk '$1 == "own" && $2 >= 1000 { first[++n] = $2; after[n] = $2 + $3 }
       $1 == "runs" { for (i = 1; i <= n; i++) for (k = 3; k <= 5; k++) if ($k >= first[i] && $k < after[i]) { print $2; next } }'
 }
+ROOT=
+# What would start processes of an account later: cron, at, linger. A new account of its name would get its crontab.
+forget_later() { # forget_later ACCOUNT
+  for d in spool/cron/crontabs spool/cron/tabs spool/cron lib/systemd/linger; do rm -f "$ROOT/var/$d/$1" 2>/dev/null; done
+  u=$(id -u "$1" 2>/dev/null) || return 0
+  for d in cron/atjobs at at/spool atjobs; do
+    [ ! -d "$ROOT/var/spool/$d" ] || find "$ROOT/var/spool/$d" -maxdepth 1 -type f -user "$u" -delete
+  done
+}
 # Takes the gate off a host. Students' accounts first: without the gate their own authorized_keys would count again.
 close_accounts() { # close_accounts GROUP REMOVE
   for f in /etc/kubecamp-gate/principals/*; do [ -f "$f" ] && : > "$f"; done
   students "$1" | while read -r s; do
     [ "$(id -u "$s" 2>/dev/null || echo 0)" -ge 1000 ] || continue
+    forget_later "$s"
     i=0; while p=$(processes "$s"); [ -n "$p" ] && [ $i -lt 40 ]; do pkill -KILL -U "$s"; kill -KILL $p 2>/dev/null; i=$((i + 1)); sleep 0.05; done
+    # Once more: what ran until now may have left another.
+    forget_later "$s"
     if [ "$2" = yes ]; then userdel -r "$s" 2>/dev/null || userdel "$s"
     # Closed accounts stay in their group, so that enrolling again knows them.
     else usermod --expiredate 1 --shell "$(command -v nologin || echo /bin/false)" "$s"; fi

@@ -132,6 +132,13 @@ impl Hub {
     /// What comes before an edge and is none of these.
     async fn prepare(&mut self, edge: &str) {
         match edge {
+            // Who let an offer lapse is asked again when somebody has given that time up since.
+            "accepted" => {
+                let meanwhile = self.book('c', 'x', 12, (240, 300)).await;
+                let c = who(&self.name('c'));
+                self.desk.cancel(&c, at(13), None, &meanwhile, &Edit::default()).await.unwrap();
+                self.settle(13).await;
+            }
             "delayed" => {
                 let (first, next) =
                     (self.book('a', 'x', 20, (30, 90)).await, self.book('b', 'x', 20, (120, 180)).await);
@@ -167,7 +174,6 @@ impl Hub {
                 self.desk.cancel(&c, at(1), None, &self.ids["taken"], &plain).await.unwrap();
             }
             "offered" => self.settle(2).await,
-            // Nobody else waits, so it is offered once more at once.
             "lapsed" => self.settle(12).await,
             "accepted" => drop(self.desk.accept(&a, at(13), None, &slot).await.unwrap()),
             "extended" => drop(self.desk.extend(&a, at(14), None, &slot, at(330), &plain).await.unwrap()),
@@ -207,7 +213,8 @@ impl Hub {
     async fn check(&self, edge: &str) {
         let (of, state) = match edge {
             "cancelled" => ("taken", State::Cancelled),
-            "offered" | "lapsed" => ("slot", State::Offered),
+            "offered" => ("slot", State::Offered),
+            "lapsed" => ("slot", State::Waitlisted),
             "delayed" => ("next", State::Delayed),
             "armed late" => ("next", State::Arming),
             "no-show" | "cleared" => ("next", State::NoShow),

@@ -40,6 +40,8 @@ pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
 
     assert_eq!(clerk.settle(at(12)).await.unwrap().settled, 1, "the offer was not taken");
     let after = desk.booking(&who("amy"), at(12), &offered.id).await.unwrap();
-    assert_eq!((after.state, after.lapses), (State::Offered, 1), "nobody else wants it, so it is offered once more");
+    assert_eq!((after.state, after.lapses), (State::Waitlisted, 1), "it is free for who books it");
+    // Who had their turn is nothing to do either.
+    assert_eq!(clerk.settle(at(13)).await.unwrap(), Ticked::default());
     healthy(desk).await;
 }

@@ -67,6 +67,12 @@ async fn a_roster_and_a_yes_are_answered_the_same_twice() {
     clerk(&hub.desk).settle(at(1)).await.unwrap();
     hub.set_now(at(2));
     let accept = format!("/api/v1/bookings/{}/accept", waits["id"].as_str().unwrap());
+    // A yes to what was seen before it was offered.
+    for (tag, wanted) in [("\"1\"", (412, "KC-BOOK-STALE")), ("*", (400, "KC-HUB-REQUEST"))] {
+        let stale = hub.ask(Method::POST, &accept, &bob).header("If-Match", tag).json(&json!({})).send().await.unwrap();
+        let (status, code, _) = refused(stale).await;
+        assert_eq!((status, code.as_str()), wanted, "{tag}");
+    }
     let yes = async || sent(&hub, &bob, &accept, "a", &json!({})).await.json::<Value>().await.unwrap();
     let first = yes().await;
     assert_eq!(first["state"], "booked");
@@ -74,6 +80,16 @@ async fn a_roster_and_a_yes_are_answered_the_same_twice() {
     assert!(gone.status().is_success());
     assert_eq!(yes().await, first, "the first answer, whatever came of it since");
     healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_a_recurrence_is_not_ignored() {
+    let hub = Hub::start().await;
+    let amy = hub.token("amy").await;
+    let cancel = hub.ask(Method::POST, "/api/v1/series/s1/cancel", &amy).header("If-Match", "\"1\"");
+    let (_, code, body) = refused(cancel.json(&json!({})).send().await.unwrap()).await;
+    assert_eq!(code, "KC-HUB-INVALID", "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("has no version"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -223,6 +223,27 @@ impl Desk {
         })
     }
 
+    /// Notes why an agent does not take the plan that it was given last, or that it does again; once for each change. Nothing
+    /// else tells it where a plan was only signed anew, as the revision is the same.
+    pub async fn plan_refused(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        server: &ServerId,
+        why: Option<&str>,
+    ) -> Result<(), Problem> {
+        own(caller, server)?;
+        let why: Option<String> = why.map(|why| why.chars().take(500).collect());
+        if self.store.read(now).await?.plan_refused(server).await? == why {
+            return Ok(());
+        }
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(server).await?;
+            tx.note_plan(server, why.clone());
+            Ok(())
+        })
+    }
+
     /// Applies what an agent did, in order. Safe to repeat: what is known changes nothing.
     pub async fn report(
         &self,

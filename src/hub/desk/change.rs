@@ -93,7 +93,7 @@ async fn give_up(
     let mut gone = vec![];
     for before in all {
         let who = caller.over(&before, edit.reason.as_deref())?;
-        if !is_ahead(&before) {
+        if !is_ahead(&before) || may_run_unheard(tx, &before).await? {
             continue;
         }
         let reason = edit.reason.clone();
@@ -120,15 +120,30 @@ async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> 
     Ok(())
 }
 
-/// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already.
-pub(super) fn ended(before: &Booking, now: Epoch, who: Who) -> Option<(Booking, Epoch)> {
+/// Whether a slot whose hour has come may take place, or have taken place, without the hub's having heard of it: its agent was
+/// heard once, and is silent. Cancelled it would count as nothing, whatever its agent tells later.
+pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Problem> {
+    let now = tx.now();
+    if !matches!(b.state, State::Booked | State::Delayed) || b.window.starts > now {
+        return Ok(false);
+    }
+    let Some(server) = &b.server else { return Ok(false) };
+    // One that was ended so stays until its agent has told, who may be heard before that.
+    Ok(b.ended_by.is_some() || tx.server(server).await?.is_silent(now))
+}
+
+/// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already. One that
+/// may run unheard stays as it is until its agent tells what became of it, or has not begun it.
+pub(super) fn ended(before: &Booking, now: Epoch, who: Who, unheard: bool) -> Option<(Booking, Epoch)> {
     let mut next = before.clone();
     match before.state {
-        State::Offered | State::Booked | State::Delayed => {
+        State::Offered | State::Booked | State::Delayed if !unheard => {
             next.state = State::Cancelled;
             Some((next, before.window.starts))
         }
-        State::Arming | State::Active if before.window.ends > now && before.ended_by.is_none() => {
+        State::Booked | State::Delayed | State::Arming | State::Active
+            if before.window.ends > now && before.ended_by.is_none() =>
+        {
             // No window is empty; that a slot which has not begun never opens is what `ended_by` says.
             let ends = now.max(before.window.starts + 1);
             next.window.ends = ends;
@@ -143,7 +158,8 @@ pub(super) fn ended(before: &Booking, now: Epoch, who: Who) -> Option<(Booking, 
 }
 
 impl Desk {
-    /// Gives a slot up before it begins, or leaves the waitlist.
+    /// Gives a slot up before it begins, or leaves the waitlist. One that may run on a silent server ends now, and counts until
+    /// then if its agent tells that it took place.
     pub async fn cancel(
         &self,
         caller: &Caller,
@@ -162,11 +178,16 @@ impl Desk {
                     Problem::new(Code::BookState, what).hint("End a slot that has begun with: kubecamp book release.")
                 );
             }
-            let next =
-                Booking { state: State::Cancelled, offer_until: None, note: edit.reason.clone(), ..before.clone() };
+            let (next, from) = if may_run_unheard(&mut tx, &before).await? {
+                ended(&before, now, who, true)
+                    .ok_or_else(|| Problem::new(Code::BookState, format!("booking {id} is {}", before.state)))?
+            } else {
+                (Booking { state: State::Cancelled, offer_until: None, ..before.clone() }, before.window.starts)
+            };
+            let next = Booking { note: edit.reason.clone(), ..next };
             let after = tx.change_booking(&before, next, who, "booking.cancel", edit.reason.clone()).await?;
-            if before.state.is_live() {
-                tx.hold(&before, before.window.starts).await?;
+            if before.state.is_live() && from < before.busy_until {
+                tx.hold(&before, from).await?;
             }
             Ok(after)
         })
@@ -238,7 +259,8 @@ impl Desk {
         transact_once!(self, caller, now, key, ("release", id, edit), |tx| {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
-            let Some((next, from)) = ended(&before, now, who) else {
+            let unheard = may_run_unheard(&mut tx, &before).await?;
+            let Some((next, from)) = ended(&before, now, who, unheard) else {
                 return Err(Problem::new(Code::BookState, format!("booking {id} is {}", before.state)));
             };
             let next = Booking { note: edit.reason.clone(), ..next };
@@ -291,9 +313,10 @@ impl Desk {
             rules::not_too_many(&mut tx, policy, to, now, None, None).await?;
             // The group has it already when both are in one, so the booking itself is left out of the sum.
             rules::within_quota(&mut tx, policy, to, standing.group.as_ref(), before.window, Some(id)).await?;
-            // That it is not to be had was told to who had it.
-            let (group, stranded) = (standing.group, None);
-            let next = Booking { person: to.clone(), group, series: None, stranded, ..before.clone() };
+            // What was told to who had it is theirs: a note may be a teacher's on them, and a refusal of their account. Its
+            // agent tells anew what keeps it from who has it now.
+            let gift = Booking { note: None, refused: None, stranded: None, ..before.clone() };
+            let next = Booking { person: to.clone(), group: standing.group, series: None, ..gift };
             tx.change_booking(&before, next, who, "booking.give", edit.reason.clone()).await
         })
     }

@@ -1,4 +1,8 @@
-use super::{Caller, Desk, change::ended, transaction::transact};
+use super::{
+    Caller, Desk,
+    change::{ended, may_run_unheard},
+    transaction::transact,
+};
 use crate::{
     core::{Code, Problem},
     hub::domain::{Booking, Epoch, State, Who},
@@ -25,7 +29,8 @@ impl Desk {
             let ended = if before.state == State::Waitlisted {
                 Some((Booking { state: State::Cancelled, ..before.clone() }, before.busy_until))
             } else {
-                ended(&before, now, Who::Clerk)
+                let unheard = may_run_unheard(&mut tx, &before).await?;
+                ended(&before, now, Who::Clerk, unheard)
             };
             let Some((next, from)) = ended else { return Ok(false) };
             let why = "the account was closed".to_owned();

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,7 +56,9 @@ impl Desk {
         for booking in &all {
             check_booking(booking, &played, &mut found);
         }
-        for id in played.keys().filter(|id| !all.iter().any(|b| b.id.as_str() == id.as_str())) {
+        // A set: a year's audit has as many ids as there are bookings.
+        let there: BTreeSet<&str> = all.iter().map(|b| b.id.as_str()).collect();
+        for id in played.keys().filter(|id| !there.contains(id.as_str())) {
             found.wrong.push(format!("booking {id} is in the audit, but not in the database"));
         }
         for (one, two) in tx.overlaps().await? {
@@ -65,6 +67,7 @@ impl Desk {
         for server in tx.servers().await? {
             check_server(&server, &all, now, &mut found);
             check_buffer(&server, &hand_overs, &mut found);
+            check_plan(&mut tx, &server, &mut found).await?;
         }
         Ok(found)
     }
@@ -146,6 +149,15 @@ fn check_buffer(server: &Server, hand_overs: &HandOvers, found: &mut Checkup) {
              next slot may begin late: kubecamp hub server set {id} --buffer {minutes}"
         ));
     }
+}
+
+/// That an agent takes the plans that it is given, as far as it tells.
+async fn check_plan(tx: &mut Tx, server: &Server, found: &mut Checkup) -> Result<(), Problem> {
+    let (id, now) = (&server.id, tx.now());
+    // Of a silent one that is told, and what it said last may be long over.
+    let Some(why) = tx.plan_refused(id).await?.filter(|_| server.is_heard(now)) else { return Ok(()) };
+    found.notes.push(format!("the agent of server {id} does not take the plan that it is given: {why}"));
+    Ok(())
 }
 
 fn check_booking(booking: &Booking, played: &Played, found: &mut Checkup) {

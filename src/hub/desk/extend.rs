@@ -5,6 +5,7 @@ use super::{
     rehouse::suits,
     rules,
     transaction::transact_once,
+    waitlist::had_their_turn,
 };
 use crate::{
     core::{Code, Problem},
@@ -154,5 +155,11 @@ async fn waited_for(tx: &mut Tx, own: &Booking, server: &Server, more: Window) -
     let want = Listing { state: Some(State::Waitlisted), within: Some(more), ..Listing::default() };
     let named = |b: &Booking| b.wished.as_ref().is_none_or(|wished| *wished == server.id);
     let here = |b: &Booking| b.person != own.person && named(b) && suits(server, b);
-    Ok(tx.bookings(&want).await?.into_iter().filter(here).map(|b| b.window).collect())
+    let mut windows = vec![];
+    for wait in tx.bookings(&want).await?.into_iter().filter(here) {
+        if !had_their_turn(tx, &wait).await? {
+            windows.push(wait.window);
+        }
+    }
+    Ok(windows)
 }

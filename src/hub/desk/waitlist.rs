@@ -87,9 +87,21 @@ impl Desk {
         key: Option<&str>,
         id: &BookingId,
     ) -> Result<Booking, Problem> {
-        transact_once!(self, caller, now, key, ("accept", id), |tx| {
+        self.accept_as_seen(caller, now, key, id, &Edit::default()).await
+    }
+
+    /// As [`Desk::accept`], where the offer has the version of `edit`, if it names one.
+    pub async fn accept_as_seen(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        id: &BookingId,
+        edit: &Edit,
+    ) -> Result<Booking, Problem> {
+        transact_once!(self, caller, now, key, ("accept", id, edit.version), |tx| {
             // With its server locked: of two who say yes at once the second finds it booked.
-            let offer = load(&mut tx, id, &Edit::default()).await?;
+            let offer = load(&mut tx, id, edit).await?;
             let who = caller.over(&offer, Some("accepted for the holder"))?;
             if offer.state == State::Booked {
                 return Ok(offer);
@@ -157,9 +169,23 @@ pub(in crate::hub) async fn offer(tx: &mut Tx, waiting: &Booking) -> Result<Opti
     tx.change_booking(waiting, next, Who::Clerk, "booking.offer", None).await.map(Some)
 }
 
+/// Whether somebody who waits let an offer lapse, and nobody has given up anything of that time since: asked again and again
+/// until the start they would keep from others, absent, what they do not want.
+pub(super) async fn had_their_turn(tx: &mut Tx, waiting: &Booking) -> Result<bool, Problem> {
+    if waiting.lapses == 0 {
+        return Ok(false);
+    }
+    // Of what was given up beside it a buffer may have been in the way.
+    let buffer = tx.servers().await?.iter().map(|server| server.buffer).max().unwrap_or(0);
+    Ok(!tx.is_given_up_since(waiting.window.wider(buffer), waiting.since).await?)
+}
+
 /// What somebody who waits would be offered, when a place is free. It only looks; a transaction that writes has locked
 /// then what the answer depends on.
 pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
+    if had_their_turn(tx, waiting).await? {
+        return Ok(None);
+    }
     let now = tx.now();
     let standing = rules::standing(tx, &waiting.person, Some(&waiting.course)).await?;
     let policy = &standing.course.policy;

@@ -170,6 +170,9 @@ pub struct Heartbeat {
     /// Heartbeats are sent beside that work, so an agent that hangs in it still sends them. None where it does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tick_age: Option<i64>,
+    /// Why it did not take the plan that it was given last; none where it did, or does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The agent's version.
     pub version: String,
 }

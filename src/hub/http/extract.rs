@@ -25,7 +25,8 @@ pub struct ApiQuery<T>(pub T);
 #[derive(Debug, Clone)]
 pub struct ApiPath<T>(pub T);
 
-/// The version in `If-Match`; none when there is no such header, or `*`.
+/// The version in `If-Match`; none when there is no such header. `*` is refused: it would be no condition where a row has to be
+/// there.
 #[derive(Debug, Clone, Copy)]
 pub struct IfMatch(pub Option<i64>);
 
@@ -122,9 +123,6 @@ impl FromRequestParts<AppState> for IfMatch {
 fn version(headers: &HeaderMap) -> Result<Option<i64>, Refused> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
     let number = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
     let bad = || Refused::request(StatusCode::BAD_REQUEST, "If-Match is one ETag that the hub gave, as \"3\"");
     number.map(Some).ok_or_else(bad)
@@ -169,9 +167,8 @@ mod tests {
             version(&[(header::IF_MATCH, value)].into_iter().collect()).ok()
         };
         assert_eq!(of("\"3\""), Some(Some(3)));
-        assert_eq!(of("*"), Some(None));
         assert_eq!(version(&HeaderMap::new()).ok(), Some(None));
-        for bad in ["3", "W/\"3\"", "\"x\"", "\"1\", \"2\"", "\"99999999999999999999\"", ""] {
+        for bad in ["*", "3", "W/\"3\"", "\"x\"", "\"1\", \"2\"", "\"99999999999999999999\"", ""] {
             assert_eq!(of(bad), None, "{bad}");
         }
     }

@@ -375,6 +375,13 @@ impl Tx {
         self.run(sql, values).await.map(drop)
     }
 
+    /// Whether a place that touches a window was given up after a moment.
+    pub async fn is_given_up_since(&mut self, window: Window, moment: Epoch) -> Result<bool, Problem> {
+        let sql = "SELECT 1 AS n FROM bookings WHERE state IN ('cancelled', 'no-show') AND place IS NOT NULL \
+                   AND busy_until > $1 AND starts < $2 AND since > $3 LIMIT 1";
+        Ok(self.one(sql, args![window.starts, window.ends, moment]).await?.is_some())
+    }
+
     /// Who holds a booking on a server that begins at a moment or after it.
     pub async fn holders_from(&mut self, server: &ServerId, from: Epoch) -> Result<BTreeSet<PersonId>, Problem> {
         let sql = "SELECT DISTINCT person FROM bookings WHERE server = $1 AND starts >= $2 \

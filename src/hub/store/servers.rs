@@ -13,6 +13,9 @@ use crate::{
 
 /// That a place cannot be proven clean after a booking that is over, in the audit.
 const UNCLEAN: &str = "agent.unclean";
+/// That an agent did not take its plan, and that it does again, in the audit.
+const PLAN_REFUSED: &str = "agent.plan-refused";
+const PLAN_TAKEN: &str = "agent.plan-taken";
 /// That it was proven clean since, in the audit.
 const CLEAN: &str = "agent.clean";
 
@@ -256,6 +259,19 @@ impl Tx {
             }
         }
         Ok(found)
+    }
+
+    /// Notes why a server's agent does not take its plan, or that it does again.
+    pub fn note_plan(&mut self, id: &ServerId, refused: Option<String>) {
+        let action = if refused.is_some() { PLAN_REFUSED } else { PLAN_TAKEN };
+        self.note(action, format!("server:{id}"), refused, Value::Null);
+    }
+
+    /// Why a server's agent does not take its plan, where it said so last.
+    pub async fn plan_refused(&mut self, id: &ServerId) -> Result<Option<String>, Problem> {
+        let sql = "SELECT reason FROM audit WHERE subject = $1 AND action IN ($2, $3) ORDER BY id DESC LIMIT 1";
+        let row = self.one(sql, args![format!("server:{id}"), PLAN_REFUSED, PLAN_TAKEN]).await?;
+        row.map_or(Ok(None), |row| row.opt_text("reason"))
     }
 
     /// Adds a maintenance window.

@@ -101,6 +101,21 @@ pub async fn an_agent_that_takes_no_newer_plan_is_told(desk: Desk) {
     assert!(told().await, "it was given it, and goes on with the older one");
     acknowledge(&desk, 1).await;
     assert!(!told().await);
+    // The same revision signed with other keys: only the agent knows that it does not take it.
+    let refuses = async || {
+        let notes = desk.doctor(&Caller::Console, at(1)).await.unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("does not take the plan that it is given")).collect::<Vec<_>>()
+    };
+    let (caller, one) = (agent("one"), "one".parse().unwrap());
+    for why in [Some("it is not signed by the hub"), Some("it is not signed by the hub"), None, None] {
+        desk.plan_refused(&caller, at(1), &one, why).await.unwrap();
+        let notes = refuses().await;
+        assert_eq!(notes.len(), usize::from(why.is_some()), "{notes:?}");
+        assert!(notes.iter().all(|note| note.contains(why.unwrap())), "{notes:?}");
+    }
+    let audit = desk.audit(&Caller::Console, at(1), Some("server:one".into()), None, 100).await.unwrap();
+    assert_eq!(audit.iter().filter(|row| row.action.starts_with("agent.plan-")).count(), 2, "once for each change");
+    assert_eq!(desk.plan_refused(&agent("two"), at(1), &one, None).await.unwrap_err().code, Code::HubDenied);
     healthy(&desk).await;
 }
 

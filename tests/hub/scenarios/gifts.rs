@@ -3,13 +3,13 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Edit, Report, Step, Taken},
+        desk::{BookRequest, Caller, Desk, Edit, Report, Step, Taken},
         domain::{Booking, Health, PersonId, State},
     },
 };
 
 use super::{acknowledge, state};
-use crate::hub::world::{agent, at, book, camp, generous, healthy, who};
+use crate::hub::world::{NOW, agent, at, book, camp, generous, healthy, who, wish};
 
 /// A report that says for whose account it is, as agents' do.
 async fn report_for(desk: &Desk, account: &str, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
@@ -49,6 +49,23 @@ pub async fn what_is_given_away_while_its_agent_begins_takes_place(desk: Desk) {
     assert_eq!(desk.server(&Caller::Console, at(178), &one).await.unwrap().health, Health::Quarantined);
     let told = desk.events(&who("dan"), at(178), 0, 1000).await.unwrap();
     assert!(told.iter().any(|e| e.kind == "booking.stranded" && e.person == "dan".parse().ok()), "{told:#?}");
+    healthy(&desk).await;
+}
+
+/// A teacher's word to who had a slot, and why it was refused to them, are not for who has it now.
+pub async fn what_was_told_to_who_had_a_slot_goes_with_them(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let reason = Some("amy's second try".to_owned());
+    let hers = BookRequest { person: "amy".parse().ok(), reason, ..wish(Some("one"), 60, 120) };
+    let booking = desk.book(&who("tea"), NOW, None, &hers).await.unwrap();
+    let (one, id, note) = ("one".parse().unwrap(), booking.id.clone(), Some("amy has no account".to_owned()));
+    let told = Report { number: 1, booking: id, account: None, step: Step::Refused, moment: at(55), note };
+    assert_eq!(desk.report(&agent("one"), at(55), &one, &[told]).await.unwrap()[0].taken, Taken::Applied);
+    let before = desk.booking(&who("amy"), at(55), &booking.id).await.unwrap();
+    assert!(before.note.is_some() && before.refused.is_some(), "{before:?}");
+    let bob = "bob".parse().unwrap();
+    let given = desk.give(&who("amy"), at(56), None, &booking.id, &bob, &Edit::default()).await.unwrap();
+    assert_eq!((given.person.as_str(), given.note, given.refused), ("bob", None, None));
     healthy(&desk).await;
 }
 

@@ -6,9 +6,11 @@ mod booking;
 mod course;
 mod gifts;
 mod labs;
+mod outages;
 mod people;
 mod places;
 mod refused;
+mod waits;
 
 use std::{future::Future, pin::Pin};
 
@@ -109,6 +111,7 @@ scenarios! {
     }
     gifts {
         what_is_given_away_while_its_agent_begins_takes_place,
+        what_was_told_to_who_had_a_slot_goes_with_them,
         what_is_given_back_while_its_agent_begins_takes_place,
         what_is_given_up_while_its_arming_was_taken_away_ends,
         what_begins_anew_and_is_given_up_leaves_its_server_to_others,
@@ -119,6 +122,9 @@ scenarios! {
         a_lab_of_another_layout_is_not_thrown_away_unasked,
         offers_moves_and_class_plans_go_by_saved_labs_too,
         what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
+    }
+    outages {
+        what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran,
     }
     people {
         the_last_admin_stays,
@@ -138,6 +144,9 @@ scenarios! {
         bookings_leave_a_server_in_maintenance,
         work_that_is_announced_moves_all_of_that_time_at_once,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
+    }
+    waits {
+        who_lets_an_offer_lapse_keeps_the_time_from_nobody,
     }
 }
 

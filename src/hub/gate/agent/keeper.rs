@@ -232,6 +232,14 @@ impl Agent {
         if plan.revision > self.books().ledger().revision {
             self.write(Entry::Plan { revision: plan.revision })?;
         }
+        // Who has a slot by now was not told yet why it does not begin.
+        let holder = |plan: &Plan, booking: &str| {
+            let slot = plan.slots.iter().find(|s| s.booking == booking);
+            slot.map(|s| s.account.clone())
+        };
+        if let Some(known) = &self.plan {
+            self.refused.retain(|booking, _| holder(known, booking) == holder(&plan, booking));
+        }
         self.plan = Some(plan);
         self.forget()?;
         Ok(Ok(()))

@@ -26,6 +26,8 @@ struct Outgoing {
     queue: Vec<Report>,
     /// The plan at hand grows old, or there is none.
     renew: bool,
+    /// Why the plan that came last was not taken.
+    refused: Option<String>,
 }
 
 /// What the courier brings.
@@ -64,7 +66,7 @@ pub async fn serve(
     // When the last tick ended, by the boot clock. Apart from what is told: that wakes the courier where it changes.
     let ticked = Arc::new(AtomicI64::new(world.read_clocks().boot));
     let courier = link.map(|link| tokio::spawn(courier(link, world, Arc::clone(&ticked), told, bring)));
-    let (mut said, mut was_lost) = (BTreeMap::new(), false);
+    let (mut said, mut was_lost, mut refused) = (BTreeMap::new(), false, None);
     let ended = loop {
         let wait = match agent.tick().await {
             Ok(wait) => wait,
@@ -79,6 +81,7 @@ pub async fn serve(
             came: agent.came(),
             queue: agent.queue(),
             renew: agent.wants_plan(),
+            refused: refused.clone(),
         };
         tell.send_if_modified(|old| std::mem::replace(old, out.clone()) != out);
         if *agent.troubles() != said {
@@ -92,7 +95,7 @@ pub async fn serve(
                 // All of it: one for each tick would leave a plan no room where ticks are slow.
                 let mut next = Some(news);
                 let taken = std::iter::from_fn(|| next.take().or_else(|| brought.try_recv().ok()))
-                    .try_for_each(|news| take(&mut agent, news, &mut was_lost, say));
+                    .try_for_each(|news| take(&mut agent, news, &mut was_lost, &mut refused, say));
                 if let Err(halted) = taken {
                     break Err(halted);
                 }
@@ -105,10 +108,21 @@ pub async fn serve(
     ended
 }
 
-fn take(agent: &mut Agent, news: News, was_lost: &mut bool, say: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Halted> {
+fn take(
+    agent: &mut Agent,
+    news: News,
+    was_lost: &mut bool,
+    refused: &mut Option<String>,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), Halted> {
     match news {
         News::Plan(signed) => {
-            if let Err(problem) = agent.accept(&signed)? {
+            let outcome = agent.accept(&signed)?;
+            *refused = outcome.as_ref().err().map(|problem| match problem.detail.is_empty() {
+                true => problem.what.clone(),
+                false => problem.detail.join("; "),
+            });
+            if let Err(problem) = outcome {
                 say(&problem.to_string());
             }
         }
@@ -181,6 +195,7 @@ async fn round(
         holding: out.holding.clone(),
         came: out.came.clone(),
         tick_age: Some((before.boot - ticked.load(Relaxed)).max(0)),
+        refused: out.refused.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let answer = link.hub.heartbeat(&heartbeat).await?;

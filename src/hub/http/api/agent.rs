@@ -196,6 +196,7 @@ pub(super) async fn heartbeat(
     let came: Vec<_> = beat.came.iter().filter_map(came).collect();
     // Before the agent counts as heard: by then the hub knows who is at work.
     state.desk.came(&session.caller, now, &server, &came).await?;
+    state.desk.plan_refused(&session.caller, now, &server, beat.refused.as_deref()).await?;
     let beat = Beat { revision, clock, tick_age: beat.tick_age.map(|age| age / 1000) };
     let heard = state.desk.heartbeat(&session.caller, now, &server, &beat).await?;
     if let Some(warning) = &heard.warning {

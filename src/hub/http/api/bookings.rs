@@ -207,7 +207,7 @@ pub(super) async fn give(
 
 /// Says yes to an offer from the waitlist.
 #[utoipa::path(post, operation_id = "bookings_accept", path = "/api/v1/bookings/{id}/accept", tag = "bookings",
-    params(("id" = BookingId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -216,9 +216,12 @@ pub(super) async fn accept(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<BookingId>,
+    version: IfMatch,
     OnceKey(key): OnceKey,
 ) -> Answer<Response> {
-    Ok(tagged(&state.desk.accept(&session.caller, state.now(), key.as_deref(), &id).await?))
+    let edit = seen(Edit::default(), version);
+    let outcome = state.desk.accept_as_seen(&session.caller, state.now(), key.as_deref(), &id, &edit).await;
+    matched(outcome, version).map(|b| tagged(&b))
 }
 
 /// Why a booking cannot take place where it is, if so, and up to three slots to which it can be moved.
@@ -291,7 +294,8 @@ pub(super) async fn series(
 
 /// Gives up all of a recurrence that has not begun.
 #[utoipa::path(post, operation_id = "bookings_cancel_series", path = "/api/v1/series/{id}/cancel", tag = "bookings", request_body = Edit,
-    params(("id" = SeriesId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = SeriesId, Path), ("If-Match" = Option<String>, Header, description = "refused: a recurrence has no version"),
+        ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Vec<Booking>),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -300,9 +304,11 @@ pub(super) async fn cancel_series(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<SeriesId>,
+    version: IfMatch,
     OnceKey(key): OnceKey,
     ApiJson(edit): ApiJson<Edit>,
 ) -> Answer<Json<Vec<Booking>>> {
+    let edit = seen(edit, version);
     Ok(Json(state.desk.cancel_series(&session.caller, state.now(), key.as_deref(), &id, &edit).await?))
 }
 

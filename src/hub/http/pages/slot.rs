@@ -206,7 +206,7 @@ fn can(booking: &Booking, policy: &Policy, own: bool, see: &Look<'_>) -> Can {
     let extend = if extensible && lasts { ends(booking, policy, see) } else { vec![] };
     let can = Can {
         accept: booking.state == State::Offered && booking.offer_until.is_some_and(|until| until > see.now),
-        cancel: ahead,
+        cancel: ahead && booking.ended_by.is_none(),
         release: running,
         give: booking.state == State::Booked && booking.window.starts > see.now,
         extend,

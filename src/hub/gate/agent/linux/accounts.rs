@@ -1,4 +1,4 @@
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Output};
 
 use tokio::process::Command;
 
@@ -23,6 +23,9 @@ pub(super) struct Owner {
 /// The lowest user id of people; everything below belongs to the system.
 const FIRST_PERSON: u32 = 1000;
 const NOBODY: u32 = 65534;
+/// What `getent` ends with where all sources were asked and none knows the name; it ends otherwise, or not at all, where
+/// something failed.
+const NOT_FOUND: i32 = 2;
 
 /// The day on which closed accounts ended, as `templates/gate/leave.sh` writes it.
 const CLOSED: &str = "1";
@@ -84,16 +87,24 @@ fn from_passwd(root: &Path, line: &str) -> Option<Owner> {
     Some(Owner { name, uid, gid, subordinate })
 }
 
-/// The account as any source of names knows it; `None` when there is none.
+/// The account as any source of names knows it; `None` when there is none. What cannot be asked, as a directory that does not
+/// answer, is no such answer: who is not known may be at work.
 pub(super) async fn anywhere(root: &Path, name: &str) -> Result<Option<Owner>, Problem> {
     let owner = match in_files(root, name) {
         Some(owner) => Some(owner),
-        None => {
-            let found = run("getent", &["passwd", name]).await;
-            found.ok().and_then(|text| from_passwd(root, text.trim())).filter(|o| o.name == name)
-        }
+        None => told(root, &output("getent", &["passwd", name]).await?)?.filter(|o| o.name == name),
     };
     owner.map(person).transpose()
+}
+
+/// Whom `getent` tells of.
+fn told(root: &Path, out: &Output) -> Result<Option<Owner>, Problem> {
+    if out.status.code() == Some(NOT_FOUND) {
+        return Ok(None);
+    }
+    let line = succeeded("getent", out)?;
+    let unread = || failed("getent", "it names no account").detail([printable(line.trim())]);
+    from_passwd(root, line.trim()).map(Some).ok_or_else(unread)
 }
 
 /// Refuses ids of the system: what follows kills everything of the id.
@@ -194,17 +205,31 @@ fn unfit(name: &str, why: String) -> Problem {
 
 /// Runs a program of the system; its output, or why not.
 pub(super) async fn run(program: &str, args: &[&str]) -> Result<String, Problem> {
-    let failed = |why: String| Problem::new(Code::GateAccount, format!("{program} failed: {why}"));
+    succeeded(program, &output(program, args).await?)
+}
+
+fn failed(program: &str, why: &str) -> Problem {
+    Problem::new(Code::GateAccount, format!("{program} failed: {why}"))
+}
+
+/// What a program wrote, where it says that it did what it should.
+fn succeeded(program: &str, out: &Output) -> Result<String, Problem> {
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    let wrote = printable(String::from_utf8_lossy(&out.stderr).trim());
+    Err(failed(program, &out.status.to_string()).detail([wrote]))
+}
+
+/// Runs a program of the system to its end, however that comes.
+async fn output(program: &str, args: &[&str]) -> Result<Output, Problem> {
     let mut command = Command::new(program);
     command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true);
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
     match tokio::time::timeout(std::time::Duration::from_secs(15), command.output()).await {
-        Err(_) => Err(failed("it took too long".into())),
-        Ok(Err(e)) => Err(failed("it cannot be run".into()).because(e)),
-        Ok(Ok(out)) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
-        Ok(Ok(out)) => {
-            Err(failed(out.status.to_string()).detail([printable(String::from_utf8_lossy(&out.stderr).trim())]))
-        }
+        Err(_) => Err(failed(program, "it took too long")),
+        Ok(Err(e)) => Err(failed(program, "it cannot be run").because(e)),
+        Ok(Ok(out)) => Ok(out),
     }
 }
 
@@ -234,6 +259,22 @@ mod tests {
         assert!(is_member(root.path(), &owner, "kubecamp-students") && !is_member(root.path(), &owner, "x"));
         let own_group = Owner { name: "q".into(), gid: 990, ..owner };
         assert!(is_member(root.path(), &own_group, "kubecamp-students"));
+    }
+
+    #[test]
+    fn only_a_clean_answer_says_that_there_is_no_account() {
+        use std::os::unix::process::ExitStatusExt;
+        let root = tempfile::tempdir().unwrap();
+        let says = |raw: i32, text: &str| {
+            let status = std::process::ExitStatus::from_raw(raw);
+            told(root.path(), &Output { status, stdout: text.into(), stderr: vec![] })
+        };
+        assert_eq!(says(2 << 8, "").unwrap(), None);
+        assert_eq!(says(0, "kct-a:*:7001:7001::/home/kct-a:/bin/bash\n").unwrap().unwrap().uid, 7001);
+        // An unknown database, a failure, a signal; and what is no line of an account.
+        for (raw, text) in [(1 << 8, ""), (3 << 8, ""), (9, ""), (0, ""), (0, "kct-a\n")] {
+            assert_eq!(says(raw, text).unwrap_err().code, Code::GateAccount, "{raw} {text}");
+        }
     }
 
     #[tokio::test]

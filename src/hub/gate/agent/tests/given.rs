@@ -55,3 +55,18 @@ async fn a_slot_that_comes_back_while_its_place_is_cleared_begins_anew() {
         post.right();
     }
 }
+
+#[tokio::test]
+async fn who_is_given_a_slot_that_cannot_begin_hears_why_too() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 100, 300)]).unwrap().unwrap();
+    let reading = post.agent.clocks();
+    post.agent.measured(&reading, 31_000);
+    for (revision, account, until, count) in [(2, "kct-a", 150, 1), (3, "kct-b", 160, 2), (4, "kct-b", 170, 2)] {
+        post.plan(revision, &[slot("1", account, 100, 300)]).unwrap().unwrap();
+        post.until(until).await.unwrap();
+        post.hear().unwrap();
+        let refused = post.told.iter().filter(|k| matches!(k, ReportKind::Refused { .. })).count();
+        assert_eq!(refused, count, "revision {revision}");
+    }
+}

@@ -6,11 +6,11 @@ use std::{
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::sim::{Post, Sim, slot};
+use super::sim::{Post, Sim, T0, slot};
 use crate::{
     core::{Code, Problem},
     hub::gate::{
-        Accepted, Events, Heartbeat, HeartbeatAnswer, ReportKind, SignedPlan, SlotState,
+        Accepted, Events, Heartbeat, HeartbeatAnswer, HubKey, Plan, ReportKind, SignedPlan, SlotState,
         agent::{HubLink, Link, serve},
     },
 };
@@ -127,12 +127,51 @@ async fn the_hub_hears_for_how_long_an_agent_hangs() {
     assert!(ages.iter().all(|age| *age < 60_000), "{ages:?}");
 }
 
+/// A hub whose plans are signed with other keys than those of which the agent knows; it notes what the agent says of them.
+struct Rekeyed {
+    said: Mutex<Option<String>>,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl HubLink for Rekeyed {
+    async fn plan(&self) -> Result<SignedPlan, Problem> {
+        Plan::new("s1", 1, T0, T0 + 72 * 3600).sign(&HubKey::generate("renewed")?)
+    }
+
+    async fn events(&self, events: &Events) -> Result<Accepted, Problem> {
+        Ok(Accepted { accepted: events.events.iter().map(|report| report.seq).max().unwrap_or(0) })
+    }
+
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, Problem> {
+        if heartbeat.refused.is_some() {
+            self.said.lock().unwrap().clone_from(&heartbeat.refused);
+            self.stop.cancel();
+        }
+        Ok(HeartbeatAnswer { clock: heartbeat.clock, revision: heartbeat.revision })
+    }
+}
+
+#[tokio::test]
+async fn the_hub_hears_why_its_plan_is_not_taken() {
+    let (post, stop) = (Post::new(), CancellationToken::new());
+    let hub = Arc::new(Rekeyed { said: Mutex::default(), stop: stop.clone() });
+    let link = Link { hub: hub.clone(), poll: Duration::from_millis(5), server: "s1".into() };
+    let world = Arc::new(post.sim.clone());
+    let say = |_: &str| {};
+    let serving = serve(post.agent, world, Some(link), &say, &stop);
+    tokio::time::timeout(Duration::from_secs(20), serving).await.expect("the hub hears of it").unwrap();
+    let said = hub.said.lock().unwrap().clone().unwrap();
+    assert!(!said.is_empty() && !said.contains('\n'), "{said}");
+}
+
 #[test]
 fn an_agent_that_does_not_say_when_its_last_tick_was_is_understood() {
     let old = r#"{"server": "s1", "revision": 3, "clock": 1790000000000, "holding": [], "version": "0.1.0"}"#;
     let mut beat: Heartbeat = serde_json::from_str(old).unwrap();
     assert_eq!(beat.tick_age, None);
     assert!(!serde_json::to_string(&beat).unwrap().contains("tick_age"));
-    beat.tick_age = Some(1000);
+    assert_eq!(beat.refused, None);
+    (beat.tick_age, beat.refused) = (Some(1000), Some("it has expired".into()));
     assert_eq!(serde_json::from_str::<Heartbeat>(&serde_json::to_string(&beat).unwrap()).unwrap(), beat);
 }

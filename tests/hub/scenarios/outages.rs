@@ -1,0 +1,60 @@
+//! What is done here while hub and agent do not hear of each other.
+
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Caller, Desk, Edit, Report, Step},
+        domain::State,
+    },
+};
+
+use super::{acknowledge, state};
+use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window};
+
+pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (clerk, plain, one) = (clerk(&desk), Edit::default(), "one".parse().unwrap());
+    let used = book(&desk, "amy", 0, 60).await;
+    let unused = book(&desk, "bob", 90, 150).await;
+    let heard = book(&desk, "cem", 180, 240).await;
+    acknowledge(&desk, 0).await;
+    // Hub and agent lose each other. Amy is at work, and gives it up shortly before its end.
+    let after = desk.cancel(&who("amy"), at(50), None, &used.id, &plain).await.unwrap();
+    assert_eq!((after.state, after.window, after.charged), (State::Booked, window(0, 50), 3000));
+    for minute in [51, 61] {
+        let again = desk.cancel(&who("amy"), at(minute), None, &used.id, &plain).await.unwrap_err();
+        assert_eq!(again.code, Code::BookState, "{minute}");
+    }
+    clerk.settle(at(61)).await.unwrap();
+    assert_eq!(state(&desk, &used).await, State::Booked, "its agent has not told");
+    acknowledge(&desk, 62).await;
+    let again = desk.cancel(&who("amy"), at(62), None, &used.id, &plain).await.unwrap_err();
+    assert_eq!(again.code, Code::BookState, "it is heard, and has not told yet");
+    let steps = [
+        (Step::Arming, 0),
+        (Step::Active, 0),
+        (Step::LoggedIn, 1),
+        (Step::Ending, 62),
+        (Step::Saving, 62),
+        (Step::Resetting, 63),
+        (Step::Done, 64),
+    ];
+    for ((step, minute), number) in steps.into_iter().zip(1..) {
+        let told = Report { number, booking: used.id.clone(), step, moment: at(minute), note: None, account: None };
+        desk.report(&agent("one"), at(65), &one, &[told]).await.unwrap();
+    }
+    let after = desk.booking(&Caller::Console, at(65), &used.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 3000));
+
+    // What did not take place counts as nothing, as soon as that is known.
+    desk.cancel(&who("bob"), at(100), None, &unused.id, &plain).await.unwrap();
+    assert_eq!(state(&desk, &unused).await, State::Booked);
+    acknowledge(&desk, 101).await;
+    clerk.settle(at(102)).await.unwrap();
+    assert_eq!(state(&desk, &unused).await, State::Cancelled);
+    // An agent that is heard would have told that it began.
+    acknowledge(&desk, 190).await;
+    let after = desk.cancel(&who("cem"), at(191), None, &heard.id, &plain).await.unwrap();
+    assert_eq!((after.state, after.window), (State::Cancelled, heard.window));
+    healthy(&desk).await;
+}

@@ -1,0 +1,38 @@
+//! What becomes of who waits and does not come.
+
+use kubecamp::hub::{
+    desk::{Desk, Edit},
+    domain::State,
+};
+
+use super::state;
+use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, who, window, wish};
+
+pub async fn who_lets_an_offer_lapse_keeps_the_time_from_nobody(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (clerk, plain, wanted) = (clerk(&desk), Edit::default(), wish(Some("one"), 240, 300));
+    let taken = book(&desk, "dan", 240, 300).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wanted).await.unwrap();
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &plain).await.unwrap();
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    let lapsed = clerk.settle(at(12)).await.unwrap();
+    assert_eq!((lapsed.settled, lapsed.offered, state(&desk, &amy).await), (1, 0, State::Waitlisted));
+    // She is absent: whoever wants the time has it, by a booking and by a longer one.
+    let before = book(&desk, "dan", 150, 210).await;
+    let longer = desk.extend(&who("dan"), at(13), None, &before.id, at(270), &plain).await.unwrap();
+    assert_eq!(longer.window, window(150, 270));
+    desk.cancel(&who("dan"), at(14), None, &before.id, &plain).await.unwrap();
+
+    // What is given up after that is offered to her once more, and no more than once.
+    assert_eq!(clerk.settle(at(15)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &amy).await, State::Offered);
+    assert_eq!(clerk.settle(at(25)).await.unwrap().offered, 0);
+    let cem = desk.book(&who("cem"), at(26), None, &wanted).await.unwrap();
+    assert_eq!((cem.state, state(&desk, &amy).await), (State::Booked, State::Waitlisted));
+    // Who was not asked yet comes first.
+    let bob = desk.wait(&who("bob"), at(27), None, &wanted).await.unwrap();
+    desk.cancel(&who("cem"), at(28), None, &cem.id, &plain).await.unwrap();
+    assert_eq!(clerk.settle(at(28)).await.unwrap().offered, 1);
+    assert_eq!((state(&desk, &bob).await, state(&desk, &amy).await), (State::Offered, State::Waitlisted));
+    healthy(&desk).await;
+}
