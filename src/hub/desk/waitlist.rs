@@ -177,7 +177,8 @@ pub(super) async fn had_their_turn(tx: &mut Tx, waiting: &Booking) -> Result<boo
     }
     // Of what was given up beside it a buffer may have been in the way.
     let buffer = tx.servers().await?.iter().map(|server| server.buffer).max().unwrap_or(0);
-    Ok(!tx.is_given_up_since(waiting.window.wider(buffer), waiting.since).await?)
+    let near = waiting.window.wider(buffer);
+    Ok(!tx.is_given_up_since(near, waiting.since, waiting.wished.as_ref()).await?)
 }
 
 /// What somebody who waits would be offered, when a place is free. It only looks; a transaction that writes has locked

@@ -375,11 +375,28 @@ impl Tx {
         self.run(sql, values).await.map(drop)
     }
 
-    /// Whether a place that touches a window was given up after a moment.
-    pub async fn is_given_up_since(&mut self, window: Window, moment: Epoch) -> Result<bool, Problem> {
+    /// Whether a place that touches a window was given up at a moment or after it, on one server or on any.
+    pub async fn is_given_up_since(
+        &mut self,
+        window: Window,
+        moment: Epoch,
+        on: Option<&ServerId>,
+    ) -> Result<bool, Problem> {
+        // No slot is longer than a week: what is long over is not read.
         let sql = "SELECT 1 AS n FROM bookings WHERE state IN ('cancelled', 'no-show') AND place IS NOT NULL \
-                   AND busy_until > $1 AND starts < $2 AND since > $3 LIMIT 1";
-        Ok(self.one(sql, args![window.starts, window.ends, moment]).await?.is_some())
+                   AND (CAST($4 AS TEXT) IS NULL OR server = $4) AND busy_until > $1 AND starts < $2 AND since >= $3 \
+                   AND starts > $5 LIMIT 1";
+        let longest = window.starts - 8 * 86_400;
+        let gone = args![window.starts, window.ends, moment, opt(on), longest];
+        if self.one(sql, gone).await?.is_some() {
+            return Ok(true);
+        }
+        // What was ended early or moved is no longer where it was; of what it left there is a hold.
+        let sql = "SELECT 1 AS n FROM servers AS s CROSS JOIN holds AS h WHERE h.server = s.id \
+                   AND (CAST($4 AS TEXT) IS NULL OR s.id = $4) AND h.busy_until > $1 AND h.starts < $2 AND EXISTS \
+                   (SELECT 1 FROM audit AS a WHERE a.subject = 'booking:' || h.booking AND a.moment >= $3 AND a.action IN \
+                   ('booking.release', 'booking.cancel', 'booking.move', 'clerk.move', 'clerk.closed')) LIMIT 1";
+        Ok(self.one(sql, args![window.starts, window.ends, moment, opt(on)]).await?.is_some())
     }
 
     /// Who holds a booking on a server that begins at a moment or after it.

@@ -147,6 +147,7 @@ scenarios! {
     }
     waits {
         who_lets_an_offer_lapse_keeps_the_time_from_nobody,
+        what_is_left_early_is_offered_to_who_let_an_offer_lapse,
     }
 }
 

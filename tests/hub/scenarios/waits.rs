@@ -1,12 +1,12 @@
 //! What becomes of who waits and does not come.
 
 use kubecamp::hub::{
-    desk::{Desk, Edit},
-    domain::State,
+    desk::{Desk, Edit, Step, Taken},
+    domain::{Mode, State},
 };
 
-use super::state;
-use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, who, window, wish};
+use super::{acknowledge, report, state};
+use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, server, who, window, wish};
 
 pub async fn who_lets_an_offer_lapse_keeps_the_time_from_nobody(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -34,5 +34,45 @@ pub async fn who_lets_an_offer_lapse_keeps_the_time_from_nobody(desk: Desk) {
     desk.cancel(&who("cem"), at(28), None, &cem.id, &plain).await.unwrap();
     assert_eq!(clerk.settle(at(28)).await.unwrap().offered, 1);
     assert_eq!((state(&desk, &bob).await, state(&desk, &amy).await), (State::Offered, State::Waitlisted));
+    healthy(&desk).await;
+}
+
+/// Who had their turn is asked again also when a slot that runs is ended early.
+pub async fn what_is_left_early_is_offered_to_who_let_an_offer_lapse(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let (clerk, plain, wanted) = (clerk(&desk), Edit::default(), wish(Some("one"), 180, 240));
+    let taken = book(&desk, "cem", 180, 240).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wanted).await.unwrap();
+    desk.cancel(&who("cem"), at(1), None, &taken.id, &plain).await.unwrap();
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    assert_eq!(clerk.settle(at(12)).await.unwrap().offered, 0);
+    let long = desk.book(&who("dan"), at(13), None, &wish(Some("one"), 60, 240)).await.unwrap();
+    // She named a server: what is given up on another one is nothing to her.
+    let other = desk.book(&who("bob"), at(13), None, &wish(Some("two"), 180, 240)).await.unwrap();
+    acknowledge(&desk, 50).await;
+    for (number, step, minute) in [(1, Step::Arming, 55), (2, Step::Active, 60), (3, Step::LoggedIn, 61)] {
+        assert_eq!(report(&desk, number, &long, step, minute).await, Taken::Applied);
+    }
+    desk.release(&who("dan"), at(90), None, &long.id, &plain).await.unwrap();
+    acknowledge(&desk, 91).await;
+    assert_eq!(clerk.settle(at(92)).await.unwrap().offered, 1);
+    assert_eq!(state(&desk, &amy).await, State::Offered);
+    acknowledge(&desk, 102).await;
+    assert_eq!(clerk.settle(at(102)).await.unwrap().offered, 0);
+    desk.cancel(&who("bob"), at(103), None, &other.id, &plain).await.unwrap();
+    acknowledge(&desk, 104).await;
+    assert_eq!(clerk.settle(at(104)).await.unwrap().offered, 0);
+    let again = desk.book(&who("cem"), at(104), None, &wanted).await.unwrap();
+    desk.cancel(&who("cem"), at(105), None, &again.id, &plain).await.unwrap();
+    acknowledge(&desk, 106).await;
+    assert_eq!(clerk.settle(at(106)).await.unwrap().offered, 1);
+    // What is given up right after it lapsed counts, in the same second too.
+    acknowledge(&desk, 116).await;
+    assert_eq!(clerk.settle(at(116)).await.unwrap().offered, 0);
+    let again = desk.book(&who("cem"), at(116), None, &wanted).await.unwrap();
+    desk.cancel(&who("cem"), at(116), None, &again.id, &plain).await.unwrap();
+    acknowledge(&desk, 117).await;
+    assert_eq!(clerk.settle(at(117)).await.unwrap().offered, 1);
     healthy(&desk).await;
 }

@@ -45,6 +45,8 @@ pub struct Slot {
     pub trouble: Option<String>,
     /// With which lab it begins; none where no saved lab has to do with it.
     pub lab: Option<String>,
+    /// That its holder had their turn, and when they are asked again; none while that is not so.
+    pub asked: Option<String>,
     /// What can be done.
     pub can: Can,
     /// How to get in; none while nobody is let in by it: it is an offer, waits, or is over.
@@ -118,6 +120,8 @@ impl Slot {
             moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),
+            asked: (booking.state == State::Waitlisted && booking.lapses > 0)
+                .then(|| words.get("wait_asked").to_owned()),
             can: can(booking, policy, own, see),
             connect: server.filter(|_| is_usable(booking) && own).map(|_| connect(booking)),
         }

@@ -35,3 +35,16 @@ fn why_a_slot_was_moved_is_told_in_the_viewers_language() {
         assert!(text.contains(told), "{text}");
     }
 }
+
+#[test]
+fn who_let_an_offer_lapse_reads_when_they_are_asked_again() {
+    let told = |state, lapses, lang| {
+        let waits = Booking { state, lapses, ..booking(1, "amy", at("2026-11-23T09:00:00Z"), 60) };
+        let text = shown(&waits, lang);
+        text.contains("You are asked again only when") || text.contains("才会再次询问您")
+    };
+    for lang in [Lang::En, Lang::Zh] {
+        assert!(told(State::Waitlisted, 1, lang));
+        assert!(!told(State::Waitlisted, 0, lang) && !told(State::Booked, 1, lang));
+    }
+}
