@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use reqwest::Url;
@@ -65,15 +65,19 @@ impl Runtime {
     fn config(&self, view: &View<'_>) -> Result<String, Problem> {
         let facts = view.facts();
         let pause = image_of(&self.bundle, "pause")?;
-        let images: Vec<_> = self.bundle.members().flat_map(|m| &m.images).filter(|name| *name != pause).collect();
         let values = json!({
             "pause": pause,
-            "images": images,
+            "images": kept(pause, self.bundle.members().flat_map(|m| &m.images)),
             "restrict_oom": !facts.has_sys_resource(),
             "systemd_cgroup": facts.cgroup() == Cgroup::V2,
         });
         template::render("node/containerd.toml.tera", &values)
     }
+}
+
+/// The images that are kept besides the pause image, each once: of two equal keys in its configuration containerd dies.
+fn kept<'a>(pause: &str, images: impl Iterator<Item = &'a String>) -> BTreeSet<&'a str> {
+    images.map(String::as_str).filter(|name| *name != pause).collect()
 }
 
 /// Where containerd looks for a registry's images first.
@@ -107,7 +111,10 @@ mod tests {
 
     #[test]
     fn no_image_of_the_bundle_is_cleared_away() {
-        let values = json!({"pause": "k8s/pause:3", "images": ["k8s/etcd:3.6", "ghcr.io/flannel:1"], "restrict_oom": true, "systemd_cgroup": true});
+        // Two members may bring an image of one name.
+        let all = ["k8s/etcd:3.6", "k8s/pause:3", "ghcr.io/flannel:1", "k8s/etcd:3.6"].map(str::to_owned);
+        let images = kept("k8s/pause:3", all.iter());
+        let values = json!({"pause": "k8s/pause:3", "images": images, "restrict_oom": true, "systemd_cgroup": true});
         let text = template::render("node/containerd.toml.tera", &values).unwrap();
         let (_, pinned) = text.split_once(".pinned_images]\n").unwrap();
         let (pinned, _) = pinned.split_once("\n\n[").unwrap();
@@ -115,8 +122,8 @@ mod tests {
             pinned.lines().map(str::trim).collect::<Vec<_>>(),
             [
                 r#"sandbox = "k8s/pause:3""#,
-                r#""k8s/etcd:3.6" = "k8s/etcd:3.6""#,
-                r#""ghcr.io/flannel:1" = "ghcr.io/flannel:1""#
+                r#""ghcr.io/flannel:1" = "ghcr.io/flannel:1""#,
+                r#""k8s/etcd:3.6" = "k8s/etcd:3.6""#
             ]
         );
     }
