@@ -83,10 +83,11 @@ mod tests {
     fn namespaces_of_others_stay_also_when_nothing_names_them_any_more() {
         let dir = tempfile::tempdir().unwrap();
         let below = |path: &str| dir.path().join(path);
-        for folder in ["netns", "cni/results", "kubecamp"] {
+        let pod = "kubecamp/containerd/io.containerd.grpc.v1.cri/sandboxes/4";
+        for folder in ["netns", "cni/results", "kubecamp", pod] {
             fs::create_dir_all(below(folder)).unwrap();
         }
-        for pin in ["cni-1a", "cni-1a2b", "cni-bare", "cni-old", "mine"] {
+        for pin in ["cni-1a", "cni-1a2b", "cni-bare", "cni-else", "cni-old", "mine"] {
             fs::write(below("netns").join(pin), "").unwrap();
         }
         fs::write(below("kubecamp/before"), "netns\tcni-old\n").unwrap();
@@ -97,6 +98,8 @@ mod tests {
             ("tenant-1-net1", "cni-1a"),
             ("podman-2-eth0", "cni-1a2b"),
             ("cni-loopback-3-lo", "cni-bare"),
+            // A pod of the lab in a network that somebody put in the place of the lab's.
+            ("k8s-pod-network-4-eth0", "cni-else"),
         ] {
             let text = format!("{{\"interfaces\":[{{\"name\":\"eth0\",\"sandbox\":\"/var/run/netns/{pin}\"}}]}}");
             fs::write(below("cni/results").join(result), text).unwrap();
@@ -110,11 +113,11 @@ mod tests {
             let said = String::from_utf8(out.stdout).unwrap();
             said.lines().map(|l| l.rsplit('/').next().unwrap_or(l).to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(run("pins"), ["cni-1a", "cni-bare"]);
+        assert_eq!(run("pins"), ["cni-1a", "cni-bare", "cni-else"]);
         assert_eq!(run("pins_of_others"), ["cni-1a2b"]);
         run("spare netns cni-1a2b theirs");
         fs::remove_dir_all(below("cni")).unwrap();
-        assert_eq!(run("pins"), ["cni-1a", "cni-bare"]);
+        assert_eq!(run("pins"), ["cni-1a", "cni-bare", "cni-else"]);
         assert_eq!(run("pins_of_others"), [""; 0]);
     }
 

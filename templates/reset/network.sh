@@ -22,9 +22,14 @@ of_others() {
   noted "$1" && return 0
   theirs=1
   for result in $(grep -lsF "/netns/$1\"" /var/lib/cni/results/* /var/lib/cni/cache/results/*); do
-    case ${result##*/} in kubecamp-*) return 1 ;; cni-loopback-*) ;; *) theirs=0 ;; esac
+    case ${result##*/} in kubecamp-*) return 1 ;; cni-loopback-*) ;; *) of_pod "${result##*/}" && return 1; theirs=0 ;; esac
   done
   return $theirs
+}
+# of_pod RESULT: whether it is of a pod of the lab, whatever its network is called: a lab may have another CNI by now.
+of_pod() {
+  for d in "$KC"/containerd/io.containerd.*/sandboxes/*; do case $1 in *-"${d##*/}"-*) return 0 ;; esac; done
+  return 1
 }
 noted() { grep -qsxF "netns$TAB$1" "$KC/spared"; }
 new_pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "${n##*/}"; done; }
