@@ -100,7 +100,10 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
     match id {
         OneOrAll::One(id) => {
             let body = json!({ "reason": reason });
-            act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await.map(drop)
+            let after = act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await?;
+            // On a silent server it only ends, and is not cancelled.
+            remarks(std::slice::from_ref(&after));
+            Ok(())
         }
         OneOrAll::All(id) => {
             let (path, body) = (format!("/api/v1/series/{id}/cancel"), json!({ "reason": reason, "version": seen }));
@@ -117,6 +120,7 @@ async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
     if after.state == State::Cancelled {
         output::say(&format!("{}: it had not begun, so it is cancelled.", after.id));
     }
+    remarks(std::slice::from_ref(&after));
     Ok(())
 }
 

@@ -67,8 +67,16 @@ fn remark(b: &Booking) -> Option<String> {
     if let (State::Offered, Some(until)) = (b.state, b.offer_until) {
         return Some(told(&format!("{id}: offered until {until}; take it: kubecamp book accept {id}")));
     }
+    if b.state == State::Waitlisted && b.lapses > 0 {
+        let how = "you are asked again only when somebody gives it up; while it is free, book it";
+        return Some(format!("{id}: it was offered and nobody said yes: {how}"));
+    }
     if !matches!(b.state, State::Booked | State::Delayed) {
         return None;
+    }
+    if b.ended_by.is_some() {
+        let how = "it counts until then, if the server tells that it took place";
+        return Some(format!("{id}: it was ended while its server was silent: {how}"));
     }
     if b.refused.is_some() || b.stranded.is_some() {
         let why = b.refused.as_deref().unwrap_or("it is out of use or in maintenance, and no other is free");
@@ -143,5 +151,10 @@ mod tests {
         let until = told("2026-11-23T20:50:00Z");
         assert_eq!(offered, format!("b7k2: offered until {until}; take it: kubecamp book accept b7k2"));
         assert_eq!(said(json!({ "state": "cancelled", "refused": "no key" })), None, "it is over");
+        assert_eq!(said(json!({ "state": "waitlisted" })), None);
+        let lapsed = said(json!({ "state": "waitlisted", "lapses": 1 })).unwrap();
+        assert!(lapsed.contains("asked again only when somebody gives it up"), "{lapsed}");
+        let unheard = said(json!({ "ended_by": "holder", "moves": 1, "note": "x" })).unwrap();
+        assert!(unheard.contains("ended while its server was silent"), "{unheard}");
     }
 }

@@ -45,8 +45,8 @@ pub struct Slot {
     pub trouble: Option<String>,
     /// With which lab it begins; none where no saved lab has to do with it.
     pub lab: Option<String>,
-    /// That its holder had their turn, and when they are asked again; none while that is not so.
-    pub asked: Option<String>,
+    /// What its state does not say: that it ends although nobody has heard of it, or that its holder had their turn.
+    pub stands: Option<String>,
     /// What can be done.
     pub can: Can,
     /// How to get in; none while nobody is let in by it: it is an offer, waits, or is over.
@@ -120,8 +120,7 @@ impl Slot {
             moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),
-            asked: (booking.state == State::Waitlisted && booking.lapses > 0)
-                .then(|| words.get("wait_asked").to_owned()),
+            stands: stands(booking).map(|key| words.get(key).to_owned()),
             can: can(booking, policy, own, see),
             connect: server.filter(|_| is_usable(booking) && own).map(|_| connect(booking)),
         }
@@ -153,6 +152,15 @@ pub(super) fn beginning(begins: &Beginning, words: &Words) -> String {
 /// Whether it holds its place and has not begun.
 fn is_ahead(state: State) -> bool {
     matches!(state, State::Booked | State::Delayed)
+}
+
+/// The catalogue's key of what its state does not say.
+fn stands(booking: &Booking) -> Option<&'static str> {
+    match booking.state {
+        State::Waitlisted if booking.lapses > 0 => Some("wait_asked"),
+        State::Booked | State::Delayed if booking.ended_by.is_some() => Some("ended_unheard"),
+        _ => None,
+    }
 }
 
 /// With which lab a slot begins; once it has begun, its lab is the saved one.
