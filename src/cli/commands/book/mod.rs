@@ -12,7 +12,7 @@ pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, plan_text, remarks};
+use self::show::{bookings, frees, plan_text, remarks, unserved};
 use super::Context;
 use crate::{
     cli::{
@@ -282,13 +282,17 @@ async fn plan(
     let client = HubClient::new(&cx.places, &hub.at)?;
     let plan: ClassPlan = client.send(Method::POST, "/api/v1/class-plans", &want, None).await?;
     if book {
+        let unserved = unserved(&plan);
         // What is missing may be taken meanwhile: then nothing is booked, and not another table.
         want.seen = Some(plan.stamp).filter(|stamp| !stamp.is_empty());
         let made: Vec<Booking> = client.send(Method::POST, "/api/v1/class-plans/book", &want, None).await?;
         if made.is_empty() {
             output::say("There was nothing to book. Without --book the plan says why.");
         }
-        return bookings(hub.output, &made);
+        bookings(hub.output, &made)?;
+        // The table above names only who got something: a teacher would take it for the whole class.
+        unserved.iter().for_each(|line| output::say(line));
+        return Ok(());
     }
     plan_text(hub.output, &plan)
 }

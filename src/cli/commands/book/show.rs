@@ -4,8 +4,8 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, Epoch, Free, State, Window},
-    render::table,
+    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, State, Window},
+    render::{count, table},
 };
 
 /// Where a column is of moments it says by which clock, once.
@@ -119,6 +119,18 @@ pub(super) fn plan_text(format: Format, plan: &ClassPlan) -> Result<(), Problem>
     })
 }
 
+/// What a plan gives to nobody, as lines for people: how many slots there are not, and whose with why.
+pub(super) fn unserved(plan: &ClassPlan) -> Vec<String> {
+    let without: Vec<_> = plan.rows.iter().filter(|row| row.slot().is_none()).collect();
+    if without.is_empty() {
+        return vec![];
+    }
+    let head =
+        format!("note: of {} the plan has no slot for {}:", count(plan.rows.len() as u64, "line"), without.len());
+    let line = |row: &&ClassRow| format!("  {}, round {}: {}", row.person, row.round, told(&row.why));
+    std::iter::once(head).chain(without.iter().map(line)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -156,5 +168,25 @@ mod tests {
         assert!(lapsed.contains("asked again only when somebody gives it up"), "{lapsed}");
         let unheard = said(json!({ "ended_by": "holder", "moves": 1, "note": "x" })).unwrap();
         assert!(unheard.contains("ended while its server was silent"), "{unheard}");
+    }
+
+    #[test]
+    fn who_gets_nothing_of_a_plan_is_named_with_why() {
+        let given = json!({ "server": "one", "place": 0, "window": { "starts": 1_795_467_600, "ends": 1_795_474_800 },
+            "wish": null });
+        let why = "has as many bookings ahead as are allowed, 4";
+        let plan: ClassPlan = serde_json::from_value(json!({ "wished": 0, "given": 1, "rows": [
+            { "person": "amy", "round": 1, "given": given, "why": "had 0.0 h before" },
+            { "person": "bob", "round": 1, "given": null, "why": why },
+            { "person": "amy", "round": 2, "given": null, "why": "no slot is left" },
+        ] }))
+        .unwrap();
+        let lines = [
+            "note: of 3 lines the plan has no slot for 2:".to_owned(),
+            format!("  bob, round 1: {why}"),
+            "  amy, round 2: no slot is left".to_owned(),
+        ];
+        assert_eq!(unserved(&plan), lines);
+        assert!(unserved(&ClassPlan { rows: plan.rows[..1].to_vec(), ..plan }).is_empty());
     }
 }
