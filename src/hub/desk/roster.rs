@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Caller, Desk, NewPerson, transaction::transact_once};
 use crate::{
-    core::{At, Code, Problem, Problems},
+    core::{At, Code, Problem, Problems, shell::printable},
     hub::{
         domain::{CourseId, Epoch, GroupId, Person, PersonId, Role, Zone},
         store::Tx,
@@ -25,6 +25,9 @@ pub struct Imported {
 
 const MOST_LINES: usize = 5000;
 
+/// The fields of a line, in their usual order.
+const FIELDS: [&str; 5] = ["login", "name", "group", "zone", "key"];
+
 /// One student of a roster.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RosterLine {
@@ -35,7 +38,8 @@ pub struct RosterLine {
 }
 
 impl Desk {
-    /// Imports students from a CSV: `login,name,group[,zone[,ssh key]]`, with or without that as its first line.
+    /// Imports students from a CSV: `login,name,group[,zone[,key]]`, with or without that as its first line, which may name
+    /// the fields in another order.
     ///
     /// Every wrong line is reported with its number, and then nothing is imported. Importing the same again changes
     /// nothing; people who are not in it stay. It never changes a teacher or an admin. A repeated `key` gets the first
@@ -126,6 +130,7 @@ fn row(new: &NewPerson, there: Option<&Person>) -> Person {
 pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut lines, mut wrong, mut seen, mut is_first) = (vec![], vec![], BTreeSet::new(), true);
+    let mut columns = Columns::USUAL;
     if text.lines().count() > MOST_LINES {
         return Err(Problem::new(Code::HubRoster, format!("a roster has {MOST_LINES} lines at most")).into());
     }
@@ -134,11 +139,16 @@ pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> 
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        if std::mem::take(&mut is_first) && names_fields(text) {
-            continue;
-        }
         let place = At { file: file.to_owned(), line: n as u64 + 1, column: 1 };
-        match line(text) {
+        if std::mem::take(&mut is_first) {
+            // Where it is wrong nobody knows what stands in the lines below.
+            let named = Columns::named(text).map_err(|why| Problem::new(Code::HubRoster, why).at(place.clone()))?;
+            if let Some(named) = named {
+                columns = named;
+                continue;
+            }
+        }
+        match line(text, &columns) {
             Ok(line) if !seen.insert(line.person.id.clone()) => {
                 let what = format!("{} stands in the roster twice", line.person.id);
                 wrong.push(Problem::new(Code::HubRoster, what).at(place));
@@ -155,16 +165,61 @@ pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> 
     Ok(lines)
 }
 
-/// Whether it is the line above all others. Programs write that one in quotes too, and nobody shall get an account by it.
-fn names_fields(text: &str) -> bool {
-    fields(text).is_ok_and(|fields| fields.len() > 1 && fields[0].trim().eq_ignore_ascii_case("login"))
+/// Where the fields stand in each line.
+struct Columns {
+    /// The place of each of [`FIELDS`].
+    at: [Option<usize>; FIELDS.len()],
+    /// How many fields a line has at most.
+    most: usize,
 }
 
-fn line(text: &str) -> Result<RosterLine, String> {
+impl Columns {
+    const USUAL: Self = Self { at: [Some(0), Some(1), Some(2), Some(3), Some(4)], most: FIELDS.len() };
+
+    /// What the line above all others says of them; none where it is somebody's. Programs write that one in quotes too, and
+    /// nobody shall get an account by it.
+    fn named(text: &str) -> Result<Option<Self>, String> {
+        let names = fields(text).unwrap_or_default();
+        let mut names: Vec<String> = names.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
+        let has = |name: &str| names.iter().any(|n| n == name);
+        let is_somebody = !has("login") || names.len() < 2 || (names[0] != "login" && !has("name") && !has("group"));
+        if is_somebody {
+            return Ok(None);
+        }
+        let most = names.len();
+        while names.last().is_some_and(String::is_empty) {
+            names.pop();
+        }
+        if names.len() <= FIELDS.len() && names.iter().zip(FIELDS).all(|(name, usual)| name == usual) {
+            return Ok(Some(Self::USUAL));
+        }
+        let mut at = [None; FIELDS.len()];
+        for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let Some(field) = FIELDS.iter().position(|field| *field == name.as_str()) else {
+                let name = printable(name);
+                return Err(format!("it names a field `{name}`: use login, name, group, zone and key, in any order"));
+            };
+            if at[field].replace(place).is_some() {
+                return Err(format!("it names the field `{name}` twice"));
+            }
+        }
+        match FIELDS.iter().zip(at).take(3).find(|(_, at)| at.is_none()) {
+            Some((missing, _)) => Err(format!("it names no field `{missing}`, which each line needs")),
+            None => Ok(Some(Self { at, most })),
+        }
+    }
+
+    fn named_at(&self, place: usize) -> Option<&'static str> {
+        self.at.iter().position(|at| *at == Some(place)).map(|field| FIELDS[field])
+    }
+}
+
+fn line(text: &str, columns: &Columns) -> Result<RosterLine, String> {
     let fields = fields(text)?;
-    let field = |n: usize| fields.get(n).map(|f| f.trim()).filter(|f| !f.is_empty());
-    if fields.len() > 5 {
-        return Err(format!("it has {} fields: use login,name,group,zone,key", fields.len()));
+    let field = |n: usize| columns.at[n].and_then(|at| fields.get(at)).map(|f| f.trim()).filter(|f| !f.is_empty());
+    if fields.len() > columns.most {
+        let named: Vec<&str> = (0..columns.most).filter_map(|place| columns.named_at(place)).collect();
+        return Err(format!("it has {} fields: use {}", fields.len(), named.join(",")));
     }
     let (Some(login), Some(name), Some(group)) = (field(0), field(1), field(2)) else {
         let by = if text.contains(';') { ", separated by commas, not by `;`" } else { "" };
@@ -189,7 +244,8 @@ fn fields(text: &str) -> Result<Vec<String>, String> {
             let mut field = String::new();
             let mut after = quoted;
             loop {
-                let (part, next) = after.split_once('"').ok_or("a quote is not closed")?;
+                let (part, next) =
+                    after.split_once('"').ok_or("a quote is not closed: no field goes over several lines")?;
                 field.push_str(part);
                 match next.strip_prefix('"') {
                     Some(more) => {
@@ -254,6 +310,32 @@ mod tests {
             assert_eq!(lines.iter().map(|line| line.person.id.as_str()).collect::<Vec<_>>(), ["amy"], "{head:?}");
         }
         assert_eq!(read_roster("r", "amy,Amy,red\nlogin,Lo Gin,red\n").unwrap().len(), 2, "that one is somebody");
+    }
+
+    #[test]
+    fn the_first_line_says_which_field_is_which() {
+        for text in [
+            "name,login,group\r\nJim,jim,green\r\n",
+            "LOGIN,NAME,GROUP\njim,Jim,green\n",
+            "Key,Group,,Name,Login\n,green,note,Jim,jim\n",
+            "name,login,group,,\nJim,jim,green,,\n",
+        ] {
+            let lines = read_roster("r", text).unwrap();
+            let of = |line: &RosterLine| {
+                [line.person.id.to_string(), line.person.name.clone(), line.group.to_string()].join(" ")
+            };
+            assert_eq!(lines.iter().map(of).collect::<Vec<_>>(), ["jim Jim green"], "{text:?}");
+        }
+        for (text, told) in [
+            ("name,login,team\nJim,jim,green\n", "it names a field `team`"),
+            ("name,login\nJim,jim\n", "it names no field `group`"),
+            ("name,login,login,group\nJim,jim,jim,green\n", "`login` twice"),
+            ("name,login,group\nJim,jim,green,UTC\n", "it has 4 fields: use name,login,group"),
+            ("amy,\"Amy\nPond\",red\n", "no field goes over several lines"),
+        ] {
+            let wrong = read_roster("r", text).err().unwrap();
+            assert!(wrong.iter().next().unwrap().what.contains(told), "{text:?}: {wrong}");
+        }
     }
 
     proptest::proptest! {
