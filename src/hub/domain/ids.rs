@@ -24,7 +24,9 @@ macro_rules! id {
                 if is_name(text, $max) {
                     Ok(Self(text.to_owned()))
                 } else {
-                    let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
+                    // Letters of any script are shown, blanks and marks that nobody sees are not.
+                    let shown = |c: char| if c.is_alphanumeric() { c.to_string() } else { c.escape_default().to_string() };
+                    let shown: String = text.chars().take(40).map(shown).collect();
                     Err(format!(
                         "`{shown}` is not a {}: use 1 to {} lower-case letters, digits and inner hyphens, beginning with a letter",
                         $what, $max
@@ -107,3 +109,15 @@ macro_rules! made {
 
 made!(BookingId, "b");
 made!(SeriesId, "s");
+
+#[cfg(test)]
+mod tests {
+    use super::PersonId;
+
+    #[test]
+    fn what_is_no_id_is_shown_as_it_was_typed() {
+        let said = |text: &str| text.parse::<PersonId>().unwrap_err();
+        assert!(said("登录").starts_with("`登录` is not a login"), "{}", said("登录"));
+        assert!(said("amy\u{200b}\x1b").starts_with("`amy\\u{200b}\\u{1b}` is"), "{}", said("amy\u{200b}\x1b"));
+    }
+}

@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -42,8 +42,15 @@ async fn listed<T: Serialize + DeserializeOwned>(
 }
 
 fn read(file: &Path) -> Result<String, Problem> {
-    fs::read_to_string(file)
-        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))
+    fs::read_to_string(file).map_err(|e| {
+        let problem = Problem::new(Code::LocalFile, format!("cannot read {}", file.display()));
+        // What spreadsheets write by default is in another encoding in much of the world.
+        match e.kind() {
+            io::ErrorKind::InvalidData => problem.hint("Save it in UTF-8; from a spreadsheet as CSV UTF-8."),
+            _ => problem,
+        }
+        .because(e)
+    })
 }
 
 const PEOPLE: [&str; 6] = ["LOGIN", "NAME", "ROLE", "ACTIVE", "GROUPS", "KEYS"];
@@ -236,7 +243,7 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
 mod tests {
     use serde_json::json;
 
-    use super::{actor, link};
+    use super::{actor, link, read};
 
     #[test]
     fn a_link_is_its_address_where_that_is_whole() {
@@ -244,6 +251,20 @@ mod tests {
         for (url, told) in [(json!(whole), whole), (json!("/sign-in#kct_x"), "kct_x"), (json!(null), "kct_x")] {
             assert_eq!(link(&json!({ "token": "kct_x", "url": url })), told);
         }
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_how_to_save_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // In GBK, and in UTF-16.
+        for bytes in [&b"amy,\xc0\xee,red\n"[..], b"\xff\xfea\0m\0y\0"] {
+            std::fs::write(file.path(), bytes).unwrap();
+            assert_eq!(
+                read(file.path()).unwrap_err().all_hints(),
+                ["Save it in UTF-8; from a spreadsheet as CSV UTF-8."]
+            );
+        }
+        assert!(read(std::path::Path::new("/nowhere")).unwrap_err().hints.is_empty());
     }
 
     #[test]
