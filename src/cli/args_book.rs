@@ -89,7 +89,7 @@ pub struct WishArgs {
     /// Why a teacher goes past quota, notice and opening hours.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// The time zone of START; this computer's by default.
+    /// The time zone of START and of what is shown; this computer's by default.
     #[arg(long, value_name = "ZONE")]
     pub zone: Option<Zone>,
     #[command(flatten)]
@@ -179,6 +179,9 @@ pub enum BookCommand {
         /// On this server.
         #[arg(long, value_name = "SERVER")]
         server: Option<ServerId>,
+        /// The time zone of what is shown; this computer's by default.
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<Zone>,
         #[command(flatten)]
         hub: HubArgs,
     },
@@ -200,7 +203,7 @@ pub enum BookCommand {
         /// where it can be booked.
         #[arg(long, value_name = "TIME")]
         from: Option<String>,
-        /// The time zone of --from; this computer's by default.
+        /// The time zone of --from and of what is shown; this computer's by default.
         #[arg(long, value_name = "ZONE")]
         zone: Option<Zone>,
         /// How many, 1 to 200.
@@ -259,7 +262,7 @@ pub enum BookCommand {
         /// To which server; the free one that starts then by default.
         #[arg(long, value_name = "SERVER")]
         server: Option<ServerId>,
-        /// The time zone of START; this computer's by default.
+        /// The time zone of START and of what is shown; this computer's by default.
         #[arg(long, value_name = "ZONE")]
         zone: Option<Zone>,
     },
@@ -284,6 +287,17 @@ pub enum BookCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
+}
+
+impl BookCommand {
+    /// The time zone that is named for it.
+    pub fn zone(&self) -> Option<&Zone> {
+        match self {
+            Self::Ls { zone, .. } | Self::Free { zone, .. } | Self::Move { zone, .. } => zone.as_ref(),
+            Self::New { wish, .. } | Self::Wait(wish) => wish.zone.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// Reads `90m`, `2h` or `1h30m`.

@@ -1,8 +1,44 @@
-use crate::hub::domain::{Epoch, Zone};
+use std::sync::OnceLock;
 
-/// This computer's zone; UTC where it has no name.
+use jiff::tz::TimeZone;
+
+use crate::{
+    core::{Code, Problem, shell::printable},
+    hub::domain::{Epoch, Zone},
+};
+
+/// The zone that the command names; a process runs one command, and so has one.
+static NAMED: OnceLock<Zone> = OnceLock::new();
+
+/// From here on times are read and told by this zone instead of this computer's; the first one named counts.
+pub fn tell_in(zone: &Zone) {
+    let _ = NAMED.set(zone.clone());
+}
+
+/// The zone of times: the one that the command names, else this computer's; UTC where that has no name.
 pub fn own_zone() -> Zone {
-    jiff::tz::TimeZone::system().iana_name().and_then(|name| name.parse().ok()).unwrap_or_else(Zone::utc)
+    NAMED.get().cloned().or_else(|| name_of(&TimeZone::system())).unwrap_or_else(Zone::utc)
+}
+
+fn name_of(zone: &TimeZone) -> Option<Zone> {
+    zone.iana_name().and_then(|name| name.parse().ok())
+}
+
+/// Refuses to read a time by a clock that is not what the user sees: this computer's zone is set, and has no name.
+pub fn must_be_known() -> Result<(), Problem> {
+    if NAMED.get().is_some() {
+        return Ok(());
+    }
+    let set = std::env::var("TZ").ok().filter(|zone| !zone.is_empty());
+    let what = match (TimeZone::try_system(), set) {
+        (Ok(zone), _) if name_of(&zone).is_some() => return Ok(()),
+        // A computer without any setting is in UTC.
+        (Err(_), None) => return Ok(()),
+        (_, Some(set)) => format!("TZ=`{}` is no time zone by name", printable(&set)),
+        (Ok(_), None) => "this computer's time zone has no name".to_owned(),
+    };
+    Err(Problem::new(Code::Usage, what)
+        .hint("Name one: TZ=Europe/Berlin, or --zone where the command has it; or write the time with Z or an offset."))
 }
 
 /// A moment by this computer's clock; [`zoned`] says in the heading which one that is.

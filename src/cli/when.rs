@@ -1,6 +1,9 @@
 use jiff::civil::{Date, DateTime, Time};
 
-use super::{clock::own_zone, output};
+use super::{
+    clock::{must_be_known, own_zone},
+    output,
+};
 use crate::{
     core::{Code, Problem},
     hub::domain::{Epoch, Local, Zone, local_time},
@@ -22,6 +25,9 @@ pub fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), 
         Problem::new(Code::BookWindow, format!("`{}` is not a time", crate::core::shell::printable(text)))
             .hint("Write 14:00, 2026-11-24T14:00 or 2026-11-24T14:00:00Z.")
     };
+    if named.is_none() {
+        must_be_known()?;
+    }
     let zone = zone(named);
     let local: DateTime = match time_of_day(text) {
         Some(time) => today(&zone).to_datetime(time),

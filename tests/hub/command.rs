@@ -178,7 +178,7 @@ fn from_the_first_admin_to_a_slot() {
         (&["--for", "5h"], 2, "300 minutes are more than the 240 allowed"),
         (&["--layout", "2x4c10g"], 2, "no server makes a lab of 2x4c10g"),
         (&["--most", "0"], 2, "--most"),
-        (&["--from", "2027-12-24T10:00", "--zone", "Europe/Berlin"], 0, "from Fri 2027-12-24 09:00"),
+        (&["--from", "2027-12-24T10:00", "--zone", "Europe/Berlin"], 0, "from Fri 2027-12-24 10:00"),
         (&["--from", "2027-12-24T10:00:00Z"], 0, "No slot of 120 minutes is free"),
     ] {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
@@ -216,6 +216,11 @@ fn from_the_first_admin_to_a_slot() {
     assert_eq!(taken.err.matches("free: ").count(), 3, "{}", taken.err);
     assert_eq!(taken.err.matches(" (UTC)").count(), 4, "moments are told by this computer's clock: {}", taken.err);
     assert!(camp.ok(&["book", "ls"]).contains("STARTS (UTC)"));
+    let zone = ["--for", "1h", "--zone", "Asia/Shanghai"];
+    assert!(camp.ok(&["book", "ls", "--zone", "Asia/Shanghai"]).contains("STARTS (Asia/Shanghai)"));
+    assert!(camp.ok(&[["book", "free"].as_slice(), &zone].concat()).contains("STARTS (Asia/Shanghai)"));
+    let taken = camp.run_with(&[["book", "new", start.as_str()].as_slice(), &zone].concat(), "");
+    assert!(taken.code == 10 && taken.err.matches(" (Asia/Shanghai)").count() == 4, "{}", taken.err);
     assert!(camp.ok(&["book", "wait", &start, "--for", "1h"]).contains("waitlisted"));
     let other = camp.json(&["book", "new", &next, "--for", "1h"])[0]["id"].as_str().unwrap().to_owned();
     assert!(camp.ok(&["book", "give", &other, "--to", "amy"]).contains("amy"));
@@ -308,6 +313,27 @@ fn a_sign_in_ends_at_the_hub_and_here() {
         fs::write(&kept, text).unwrap();
         let forced = camp.run_with(args, "");
         assert!(forced.code == 0 && forced.err.contains("was not told") && !kept.exists(), "{args:?} {}", forced.err);
+    }
+}
+
+#[test]
+fn a_clock_that_is_not_the_users_reads_no_time() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |zone: &str, more: &[&str]| {
+        let hub = ["--hub", "unix:/nowhere/hub.sock"];
+        let mut asked = kubecamp(home.path(), &[["book", "new"].as_slice(), more, &hub].concat());
+        let ended = asked.env("TZ", zone).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    for zone in ["CET-1CEST", "UTC-5", "Nonsense/Zone"] {
+        let (code, told) = at(zone, &["14:00"]);
+        assert!(code == Some(2) && told.contains(zone) && told.contains("--zone"), "{zone}: {told}");
+        for well in [&["2027-11-24T14:00:00Z"][..], &["14:00", "--zone", "Europe/Berlin"]] {
+            assert_eq!(at(zone, well).0, Some(4), "that hub is not there: {zone} {well:?}");
+        }
+    }
+    for zone in ["UTC", "Europe/Berlin", ""] {
+        assert_eq!(at(zone, &["14:00"]).0, Some(4), "{zone:?}");
     }
 }
 

@@ -89,13 +89,13 @@ impl Visitor<'_> for Reader {
 
 impl Span {
     /// The window; `place` says where it stands, since a class has many.
-    fn window(&self, zone: &Zone, place: &str, notes: &mut Vec<String>) -> Result<Window, Problem> {
+    fn window(&self, zone: Option<&Zone>, place: &str, notes: &mut Vec<String>) -> Result<Window, Problem> {
         let at = |problem: Problem| Problem { what: format!("{place}: {}", problem.what), ..problem };
         let mut read = |moment: &Moment| -> Result<Epoch, Problem> {
             match moment {
                 Moment::At(at) => Ok(*at),
                 Moment::Text(text) => {
-                    let (at, more) = when::moment(text, Some(zone))?;
+                    let (at, more) = when::moment(text, zone)?;
                     notes.extend(more);
                     Ok(at)
                 }
@@ -108,22 +108,26 @@ impl Span {
 
 /// Reads the file of a class plan, YAML or JSON, with what clocks did to its times.
 pub fn read(text: &str) -> Result<(ClassRequest, Vec<String>), Problem> {
+    zoned(text).map(|(want, notes, _)| (want, notes))
+}
+
+/// As [`read`], with the zone that the file names.
+pub(super) fn zoned(text: &str) -> Result<(ClassRequest, Vec<String>, Option<Zone>), Problem> {
     let file: ClassFile = serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
         .map_err(|e| Problem::new(Code::Usage, "it is no class plan").because(e))?;
-    let zone = when::zone(file.zone.as_ref());
-    let mut notes = vec![];
-    let within = file.within.window(&zone, "within", &mut notes)?;
+    let (zone, mut notes) = (file.zone.as_ref(), vec![]);
+    let within = file.within.window(zone, "within", &mut notes)?;
     let mut wishes = vec![];
     for of in &file.wishes {
         let mut own = vec![];
         for (n, wish) in of.wishes.iter().enumerate() {
             let place = format!("wish {} of {}", n + 1, of.person);
-            own.push(Wish { within: wish.within.window(&zone, &place, &mut notes)? });
+            own.push(Wish { within: wish.within.window(zone, &place, &mut notes)? });
         }
         wishes.push(StudentWishes { person: of.person.clone(), wishes: own });
     }
-    let ClassFile { course, layout, minutes, slots, reason, .. } = file;
-    Ok((ClassRequest { course, layout, minutes, slots, within, wishes, reason, seen: None }, notes))
+    let ClassFile { course, layout, minutes, slots, zone, reason, .. } = file;
+    Ok((ClassRequest { course, layout, minutes, slots, within, wishes, reason, seen: None }, notes, zone))
 }
 
 #[cfg(test)]

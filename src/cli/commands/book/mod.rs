@@ -17,7 +17,7 @@ use super::Context;
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
-        clock::{local, own_zone},
+        clock::{local, own_zone, tell_in},
         hub_client::HubClient,
         output::{self, Format},
         when,
@@ -31,9 +31,12 @@ use crate::{
 
 /// `kubecamp book`.
 pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Problems> {
+    if let Some(zone) = command.zone() {
+        tell_in(zone);
+    }
     match command {
         BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
-        BookCommand::Ls { all, past, server, hub } => {
+        BookCommand::Ls { all, past, server, hub, .. } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
             let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
             let open = (!past).then(|| "true".to_owned());
@@ -276,7 +279,8 @@ async fn plan(
     let named = |problem: Problem| Problem { what: format!("{}: {}", file.display(), problem.what), ..problem };
     let text = std::fs::read_to_string(file)
         .map_err(|e| Problem::new(Code::Usage, format!("{} cannot be read", file.display())).because(e))?;
-    let (mut want, notes) = class_file::read(&text).map_err(named)?;
+    let (mut want, notes, zone) = class_file::zoned(&text).map_err(named)?;
+    zone.iter().for_each(tell_in);
     want.reason = reason.or(want.reason);
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     let client = HubClient::new(&cx.places, &hub.at)?;
