@@ -40,6 +40,16 @@ pub fn moment(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), 
     }
 }
 
+/// As [`moment`], of a slot's start: a day alone would be its midnight, which nobody means.
+pub fn start(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), Problem> {
+    let day: Option<Date> = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+    match day {
+        Some(day) => Err(Problem::new(Code::BookWindow, format!("`{text}` is a day without a time"))
+            .hint(format!("Write when on that day, as {day}T14:00."))),
+        None => moment(text, named),
+    }
+}
+
 /// A start that is only a time of day: its date is today's.
 fn time_of_day(text: &str) -> Option<Time> {
     // jiff finds a time inside of a date and time too, and would then take it for today's.
@@ -83,6 +93,9 @@ mod tests {
         let next = tomorrow("12:00", Some(&berlin)).unwrap();
         assert!(next.ends_with("T12:00") && at(&next).unwrap() > at("12:00").unwrap(), "{next}");
         assert_eq!(tomorrow("2026-11-24T14:00", None), None);
+        let day = start("2026-11-24", Some(&berlin)).unwrap_err();
+        assert_eq!(day.all_hints(), ["Write when on that day, as 2026-11-24T14:00."]);
+        assert_eq!(start("2026-11-24T00:00", Some(&berlin)).unwrap(), at("2026-11-24").unwrap());
         for bad in [
             "",
             "tomorrow",

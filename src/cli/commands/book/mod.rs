@@ -147,7 +147,7 @@ async fn one(
 }
 
 fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
-    let (starts, notes) = when::moment(&wish.start, wish.zone.as_ref())?;
+    let (starts, notes) = when::start(&wish.start, wish.zone.as_ref())?;
     let window = Window::new(starts, starts + i64::from(wish.minutes) * 60)
         .map_err(|why| Problem::new(Code::BookWindow, why))?;
     let request = BookRequest {
@@ -236,7 +236,7 @@ async fn relocate(
         output::say(&format!("{}: {}", change.id, printable(&own_zone().told(why))));
         return frees(change.hub.output, &found.alternatives);
     };
-    let (starts, notes) = when::moment(start, zone)?;
+    let (starts, notes) = when::start(start, zone)?;
     notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     if found.why.is_none() {
         let what = format!("nothing is known against the server of booking {}", change.id);
