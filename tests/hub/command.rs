@@ -121,6 +121,9 @@ fn from_the_first_admin_to_a_slot() {
     let mut camp = Camp::start();
     let link = camp.ok(&["hub", "admin-link", "ann"]);
     camp.login_by_link(&link);
+    let [there, slip] = ["ann", "amn"].map(|login| camp.run_with(&["hub", "admin-link", login], ""));
+    assert!(there.code == 0 && !there.err.contains("admin ann"), "{}", there.err);
+    assert!(slip.err.contains("Made the new admin amn") && slip.err.contains("user disable amn"), "{}", slip.err);
     let kept = camp.home.path().join("config/hub.json");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     let again = camp.run_with(&["login", "--hub", &camp.url, "--link"], &link);

@@ -18,7 +18,7 @@ use crate::{
     hub::{
         clerk::Clerk,
         desk::{Caller, Desk, NewPerson},
-        domain::Role,
+        domain::{PersonId, Role},
         http::{AppState, Clock, GateKeys, Listen, Serving, Site, is_loopback, raise_open_files, serve as serve_http},
         private,
         store::{Backups, Store},
@@ -191,6 +191,7 @@ pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), 
             let (id, name) = (args.login.clone(), args.login.to_string());
             let new = NewPerson { id, name, role: Role::Admin, active: None, zone: None, keys: vec![] };
             desk.put_person(&Caller::Console, now, &new, None).await?;
+            output::say(&new_admin(&args.login, people.iter().any(|p| p.role == Role::Admin && p.active)));
         }
     }
     let made = desk.make_link(&Caller::Console, now, &args.login).await?;
@@ -203,6 +204,14 @@ pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), 
         "Good once, for 15 minutes: kubecamp login --hub {hub} --link{is}; or the hub's sign-in page."
     ));
     Ok(())
+}
+
+/// Says that an admin was made, which a login that was mistyped does too where there are others.
+fn new_admin(login: &PersonId, are_others: bool) -> String {
+    match are_others {
+        false => format!("Made the admin {login}."),
+        true => format!("Made the new admin {login}. If you meant another one: kubecamp hub user disable {login}"),
+    }
 }
 
 /// The database that was named or the default one, and the folder for what belongs to the hub besides.
