@@ -149,7 +149,8 @@ fn a_result_that_cannot_be_written_is_no_success() {
         };
         let (code, err) = run(fs::File::options().write(true).open("/dev/full").unwrap().into());
         assert_eq!(code, 2, "{args:?}: {err}");
-        for word in ["KC-LOCAL-FILE", "standard output", "No space left on device", "hint: Free some space"] {
+        let hint = if args.contains(&"json") { "\"hints\":[\"Free some space" } else { "hint: Free some space" };
+        for word in ["KC-LOCAL-FILE", "standard output", "No space left on device", hint] {
             assert!(err.contains(word), "{args:?}: {err}");
         }
         // Whoever read it has seen enough, as head has.

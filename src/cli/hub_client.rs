@@ -2,6 +2,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{args_book::HubAt, clock::own_zone, output, settings::Places};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
-    hub::{gate::is_readable_on_the_way, http::ProblemBody},
+    hub::{domain::Free, gate::is_readable_on_the_way, http::ProblemBody},
 };
 
 /// So often a request is sent that the hub refuses for coming too early; it has done nothing then.
@@ -296,6 +297,11 @@ fn once() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 
+/// Free slots near the one that was asked for, as a program reads them; people read them in the problem's lines.
+#[derive(Debug, thiserror::Error)]
+#[error("other slots are free")]
+pub struct Near(pub Vec<Free>);
+
 /// The hub's problem with its alternatives and lines as evidence, moments by the clock of this computer.
 fn problem_of(body: ProblemBody) -> Problem {
     let zone = own_zone();
@@ -311,6 +317,9 @@ fn problem_of(body: ProblemBody) -> Problem {
     }
     if let Some(line) = body.line {
         problem.what = format!("line {line}: {}", problem.what);
+    }
+    if !body.alternatives.is_empty() {
+        problem.source = Some(Arc::new(Near(body.alternatives)));
     }
     body.hints.into_iter().fold(problem, |problem, hint| problem.hint(zone.told(&hint)))
 }

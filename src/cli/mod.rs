@@ -23,7 +23,7 @@ mod when;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::core::Code;
 pub use commands::class_plan;
@@ -32,7 +32,7 @@ pub use when::moment;
 
 /// Parses the command line, runs the command, prints what went wrong, and says how to exit.
 pub fn main() -> ExitCode {
-    let args = match args::Args::try_parse() {
+    let args = match parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
             if let Some(help) = usage::help(&error) {
@@ -64,6 +64,15 @@ pub fn main() -> ExitCode {
         output::problems(&problems);
         exit_code(problems.class())
     }))
+}
+
+/// Reads the command line. From then on problems are told as the command writes its data.
+fn parse() -> Result<args::Args, clap::Error> {
+    let matches = args::Args::command().try_get_matches()?;
+    if usage::wants_json(&matches) {
+        output::problems_as_json();
+    }
+    args::Args::from_arg_matches(&matches).map_err(|error| error.format(&mut args::Args::command()))
 }
 
 /// How to exit with `code`: a result that could not be written is no success.

@@ -3,11 +3,16 @@
 use std::{
     ffi::OsStr,
     io::{self, IsTerminal, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::hub_client::Near;
 use crate::{
     core::{Code, Event, Problem, Problems},
     render::{Bars, Plain, ndjson, problems_text},
@@ -110,9 +115,34 @@ pub fn columns<P: ToString, M: ToString>(
     row
 }
 
+/// Whether problems are for a program.
+static FOR_PROGRAMS: AtomicBool = AtomicBool::new(false);
+
+/// From here on problems are written as JSON: who reads a command's data by program reads why there is none so too.
+pub fn problems_as_json() {
+    FOR_PROGRAMS.store(true, Ordering::Relaxed);
+}
+
 /// Writes problems to standard error.
 pub fn problems(problems: &Problems) {
-    let _ = io::stderr().write_all(problems_text(problems).as_bytes());
+    let text = match FOR_PROGRAMS.load(Ordering::Relaxed) {
+        true => problems_json(problems),
+        false => problems_text(problems),
+    };
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Problems as one object in one line, which is told from notes before it by that.
+fn problems_json(problems: &Problems) -> String {
+    let value = |problem: &Problem| -> Value {
+        let mut value = json!(problem);
+        value["hints"] = json!(problem.all_hints());
+        if let Some(near) = problem.source.as_ref().and_then(|source| source.downcast_ref::<Near>()) {
+            value["alternatives"] = json!(near.0);
+        }
+        value
+    };
+    format!("{}\n", json!({ "problems": problems.iter().map(value).collect::<Vec<_>>() }))
 }
 
 /// How a run is shown.
@@ -164,6 +194,21 @@ fn can_move(term: Option<&OsStr>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_for_programs_are_one_line_with_what_can_be_had() {
+        let free = json!([{ "server": "one", "window": { "starts": 1_795_467_600, "ends": 1_795_474_800 } }]);
+        let mut taken = Problem::new(Code::BookConflict, "it is taken").detail(["free: one"]);
+        taken.source = Some(Arc::new(Near(serde_json::from_value(free.clone()).unwrap())));
+        let text = problems_json(&vec![taken, Problem::new(Code::Usage, "no\nway").hint("Go.")].into());
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let all: Value = serde_json::from_str(&text).unwrap();
+        let (first, second) = (&all["problems"][0], &all["problems"][1]);
+        assert_eq!((&first["code"], &first["detail"][0]), (&json!("KC-BOOK-CONFLICT"), &json!("free: one")));
+        assert_eq!(first["hints"], json!([Code::BookConflict.hint()]));
+        assert_eq!(first["alternatives"][0]["window"], free[0]["window"]);
+        assert_eq!((&second["hints"], second.get("alternatives")), (&json!(["Go."]), None));
+    }
 
     #[test]
     fn lines_move_only_where_the_terminal_says_that_it_can() {

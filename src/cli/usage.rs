@@ -1,11 +1,11 @@
 use std::ffi::OsStr;
 
 use clap::{
-    Command, CommandFactory, Parser,
+    ArgMatches, Command, CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::args::Args;
+use super::{args::Args, output::Format};
 use crate::core::{Code, Problem};
 
 /// What the parser of the command line says, in the form of every other problem.
@@ -24,6 +24,15 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
     tips.extend(apart(&problem.what));
     let help = format!("See {} --help.", command(given));
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
+}
+
+/// Whether the command is to write JSON.
+pub fn wants_json(given: &ArgMatches) -> bool {
+    match given.subcommand() {
+        Some((_, of)) => wants_json(of),
+        // Commands without data have no such flag.
+        None => matches!(given.try_get_one::<Format>("output"), Ok(Some(Format::Json))),
+    }
 }
 
 /// The help of a noun that stands without a verb, or of kubecamp where nothing is named; none for a mistake.
@@ -87,6 +96,21 @@ mod tests {
         let hints: Vec<_> = wrong.hints.iter().map(|h| h.0.as_str()).collect();
         assert_eq!(hints, ["A similar argument exists: '--source'.", "See kubecamp bundle build --help."]);
         assert!(wrong.detail.iter().any(|l| l.starts_with("Usage: kubecamp bundle build")), "{:?}", wrong.detail);
+    }
+
+    #[test]
+    fn a_command_that_writes_json_is_known() {
+        for (line, wants) in [
+            ("book ls -o json", true),
+            ("hub server list --output=json", true),
+            ("book ls", false),
+            ("book ls -o yaml", false),
+            ("kubectl -- get pods -o json", false),
+            ("login --hub http://127.0.0.1:1", false),
+        ] {
+            let words = std::iter::once("kubecamp").chain(line.split_whitespace());
+            assert_eq!(wants_json(&Args::command().try_get_matches_from(words).unwrap()), wants, "{line}");
+        }
     }
 
     #[test]

@@ -224,6 +224,13 @@ fn from_the_first_admin_to_a_slot() {
     assert!(camp.ok(&[["book", "free"].as_slice(), &zone].concat()).contains("STARTS (Asia/Shanghai)"));
     let taken = camp.run_with(&[["book", "new", start.as_str()].as_slice(), &zone].concat(), "");
     assert!(taken.code == 10 && taken.err.matches(" (Asia/Shanghai)").count() == 4, "{}", taken.err);
+    let told = camp.run_with(&["book", "new", &start, "--for", "1h", "-o", "json"], "");
+    let told: Value = serde_json::from_str(&told.err).unwrap_or_else(|_| panic!("{}", told.err));
+    let told = &told["problems"][0];
+    assert_eq!(
+        (told["code"].as_str(), told["alternatives"].as_array().map(Vec::len)),
+        (Some("KC-BOOK-CONFLICT"), Some(3))
+    );
     assert!(camp.ok(&["book", "wait", &start, "--for", "1h"]).contains("waitlisted"));
     let other = camp.json(&["book", "new", &next, "--for", "1h"])[0]["id"].as_str().unwrap().to_owned();
     assert!(camp.ok(&["book", "give", &other, "--to", "amy"]).contains("amy"));
