@@ -1,10 +1,17 @@
+use unicode_width::UnicodeWidthStr;
+
 /// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading.
 pub fn table<S: AsRef<str>>(rows: &[Vec<S>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.as_ref().chars().count()).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.as_ref().width()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let line = |row: &Vec<S>| {
-        let cells = row.iter().enumerate().map(|(c, text)| format!("{:<w$}", text.as_ref(), w = widths[c]));
+        // By what a terminal shows, not by characters: a Chinese one has the width of two.
+        let cell = |(c, text): (usize, &S)| {
+            let text = text.as_ref();
+            format!("{text}{}", " ".repeat(widths[c] - text.width()))
+        };
+        let cells = row.iter().enumerate().map(cell);
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -16,6 +23,8 @@ mod tests {
 
     #[test]
     fn aligns() {
+        let cjk = table(&[vec!["NAME", "X"], vec!["李明", "1"], vec!["Amy", "2"]]);
+        assert_eq!(cjk, "NAME  X\n李明  1\nAmy   2\n");
         assert_eq!(table(&[vec!["NODE", "X"], vec!["cp", "12"]]), "NODE  X\ncp    12\n");
     }
 }
