@@ -124,6 +124,10 @@ fn from_the_first_admin_to_a_slot() {
     let [there, slip] = ["ann", "amn"].map(|login| camp.run_with(&["hub", "admin-link", login], ""));
     assert!(there.code == 0 && !there.err.contains("admin ann"), "{}", there.err);
     assert!(slip.err.contains("Made the new admin amn") && slip.err.contains("user disable amn"), "{}", slip.err);
+    let none = camp.run_with(&["book", "new", &hour(2)], "");
+    assert!(none.code == 2 && none.err.contains("There is no course yet"), "{}", none.err);
+    let plan = camp.run_with(&["book", "plan", "/nowhere.yaml"], "");
+    assert!(plan.code == 2 && plan.err.contains("KC-LOCAL-FILE"), "{}", plan.err);
     let kept = camp.home.path().join("config/hub.json");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     let again = camp.run_with(&["login", "--hub", &camp.url, "--link"], &link);

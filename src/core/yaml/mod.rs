@@ -8,4 +8,4 @@ mod text;
 
 pub use form::{Fields, Form, Spot};
 pub use node::{Broken, Node, Place, Value, tree};
-pub use text::text;
+pub use text::{text, unread};

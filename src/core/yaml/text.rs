@@ -1,4 +1,7 @@
-use std::io::{self, Read};
+use std::{
+    error::Error,
+    io::{self, Read},
+};
 
 use crate::core::{Code, Problem};
 
@@ -20,9 +23,25 @@ pub fn text<R: Read>(file: io::Result<R>, what: &str, name: &str, bad: Code) -> 
     String::from_utf8(bytes).map_err(|e| Problem::new(bad, format!("{name} is not UTF-8 text")).because(e))
 }
 
+/// A problem of YAML that is not as it should be, without what its reader says to those who program with it.
+pub fn unread(problem: Problem, error: impl Error + Send + Sync + 'static) -> Problem {
+    let mut problem = problem.because(error);
+    for line in &mut problem.detail {
+        *line = line.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+    }
+    problem
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_stands_twice_is_told_in_words_for_its_writer() {
+        let twice = serde_yaml::from_str::<std::collections::BTreeMap<String, u32>>("a: 1\na: 2\n").unwrap_err();
+        let told = unread(Problem::new(Code::Usage, "x"), twice).to_string();
+        assert!(told.contains("duplicate mapping key: a") && !told.contains("Options"), "{told}");
+    }
 
     #[test]
     fn what_fits_is_read_and_the_rest_is_refused() {

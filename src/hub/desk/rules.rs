@@ -75,9 +75,14 @@ async fn membership(
             return Err(Problem::new(Code::HubDenied, format!("{} is in no group of course {named}", person.id)));
         }
         (None, None) => {
-            return Err(
-                Problem::new(Code::HubInvalid, format!("{} is in no group", person.id)).hint("Name the course.")
-            );
+            let hint = if person.role == Role::Student {
+                "A teacher takes them into one: kubecamp hub group join GROUP LOGIN."
+            } else if tx.courses().await?.is_empty() {
+                "There is no course yet: kubecamp hub course set NAME --title TITLE."
+            } else {
+                "Name the course."
+            };
+            return Err(Problem::new(Code::HubInvalid, format!("{} is in no group", person.id)).hint(hint));
         }
     };
     let group = groups.first().map(|(id, _)| id.clone());

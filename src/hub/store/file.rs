@@ -22,6 +22,24 @@ pub(super) fn place(path: &str) -> Result<PathBuf, Problem> {
     Ok(path.into())
 }
 
+/// What to do about a file that cannot be a hub's database: the code's own hint is about one that is, and runs.
+pub(super) fn hinted(problem: Problem) -> Problem {
+    use rusqlite::ErrorCode::{CannotOpen, NotADatabase, PermissionDenied, ReadOnly};
+    let Some(source) = problem.source.as_ref().filter(|_| problem.code == Code::HubDatabase) else { return problem };
+    let system = source.downcast_ref::<io::Error>().map(io::Error::kind);
+    let sqlite = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    let hint = match (system, sqlite) {
+        (Some(ErrorKind::NotFound | ErrorKind::NotADirectory), _) => "Make its folder first, or correct --database.",
+        (Some(ErrorKind::IsADirectory | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem), _)
+        | (_, Some(CannotOpen | PermissionDenied | ReadOnly)) => {
+            "Name a file, which the hub's user may write as well as its folder."
+        }
+        (_, Some(NotADatabase)) => "Name the file of a hub, or one that is not there yet.",
+        _ => return problem,
+    };
+    problem.hint(hint)
+}
+
 /// Sees to it that the file is there, for this user alone where it is made.
 pub(super) fn prepare(path: &Path, make: bool) -> Result<(), Problem> {
     let fail = |e| unwritten(format!("the database {} cannot be made", path.display()), e);
@@ -217,6 +235,24 @@ mod tests {
         clone.close().await;
         drop(clone);
         Store::open_alone(&url(&path), Backups::Made).await.unwrap().close().await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_database_is_told_what_to_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("text"), "127.0.0.1 localhost\n".repeat(100)).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        for (name, hint) in [
+            ("text", "not there yet"),
+            ("folder", "Name a file"),
+            ("", "Name a file"),
+            ("none/hub.db", "Make its folder"),
+        ] {
+            let url = format!("sqlite://{}", folder.path().join(name).display());
+            let problem = Store::open_alone(&url, Backups::Made).await.unwrap_err();
+            assert_eq!(problem.code, Code::HubDatabase, "{name}");
+            assert!(problem.all_hints()[0].contains(hint), "{name}: {problem:?}");
+        }
     }
 
     #[tokio::test]

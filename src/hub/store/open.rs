@@ -98,7 +98,7 @@ impl Store {
 
     async fn open_as(url: &str, who: Who, backups: Backups<'_>) -> Result<Self, Problem> {
         if let Some(path) = url.strip_prefix("sqlite://") {
-            return Self::open_sqlite(&file::place(path)?, who).await;
+            return Self::open_sqlite(&file::place(path)?, who).await.map_err(file::hinted);
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Self::open_postgres(url, who, backups).await;

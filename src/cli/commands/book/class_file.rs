@@ -7,7 +7,7 @@ use serde::{
 
 use crate::{
     cli::when,
-    core::{Code, Problem},
+    core::{Code, Problem, yaml},
     hub::{
         desk::{ClassRequest, StudentWishes},
         domain::{CourseId, Epoch, PersonId, Window, Wish, Zone},
@@ -114,7 +114,11 @@ pub fn read(text: &str) -> Result<(ClassRequest, Vec<String>), Problem> {
 /// As [`read`], with the zone that the file names.
 pub(super) fn zoned(text: &str) -> Result<(ClassRequest, Vec<String>, Option<Zone>), Problem> {
     let file: ClassFile = serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
-        .map_err(|e| Problem::new(Code::Usage, "it is no class plan").because(e))?;
+        .map_err(|e| {
+            let problem =
+                Problem::new(Code::Usage, "it is no class plan").hint("Its keys are in docs/guide/course.md.");
+            yaml::unread(problem, e)
+        })?;
     let (zone, mut notes) = (file.zone.as_ref(), vec![]);
     let within = file.within.window(zone, "within", &mut notes)?;
     let mut wishes = vec![];
@@ -182,6 +186,10 @@ wishes:
             let problem = with(from, to);
             assert!(problem.code == code && problem.what.contains(told), "{to}: {problem}");
         }
+        let twice = with("minutes: 120", "minutes: 120\nminutes: 60");
+        let told = twice.to_string();
+        assert!(told.contains("minutes") && !told.contains("Policy"), "{told}");
+        assert_eq!(twice.all_hints(), ["Its keys are in docs/guide/course.md."]);
         let fold = BY_THE_CLOCK.replacen("starts: 2026-11-24T08:00", "starts: 2026-10-25T02:30", 1);
         assert_eq!(
             read(&fold).unwrap().1.len(),

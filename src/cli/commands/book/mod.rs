@@ -22,7 +22,7 @@ use crate::{
         output::{self, Format},
         when,
     },
-    core::{Code, Problem, Problems, shell::printable},
+    core::{Code, Problem, Problems, shell::printable, yaml},
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
@@ -277,8 +277,7 @@ async fn plan(
     hub: &HubArgs,
 ) -> Result<(), Problem> {
     let named = |problem: Problem| Problem { what: format!("{}: {}", file.display(), problem.what), ..problem };
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Problem::new(Code::Usage, format!("{} cannot be read", file.display())).because(e))?;
+    let text = yaml::text(std::fs::File::open(file), "class plan", &file.display().to_string(), Code::Usage)?;
     let (mut want, notes, zone) = class_file::zoned(&text).map_err(named)?;
     zone.iter().for_each(tell_in);
     want.reason = reason.or(want.reason);

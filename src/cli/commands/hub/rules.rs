@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 
 use crate::{
-    core::{Code, Problem, nearest, shell::printable},
+    core::{Code, Problem, nearest, shell::printable, yaml},
     hub::domain::Policy,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<Policy, Problem> {
         let problem = Problem::new(Code::Usage, format!("{} has no rules of a course", file.display()));
         match mistake(text) {
             Some((what, hint)) => problem.detail([what]).hint(hint),
-            None => problem.because(e),
+            None => yaml::unread(problem.hint("They are in docs/guide/booking.md: each is a line as longest: 240."), e),
         }
     })
 }
@@ -82,6 +82,10 @@ mod tests {
             assert_eq!(problem.all_hints(), [hint], "{text}");
         }
         assert!(read(file, "grid: 7\n").unwrap_err().detail[0].contains("a grid of 7 minutes"));
-        assert!(read(file, "- longest\n").is_err());
+        for text in ["- longest\n", "waits: 1\nwaits: 2\n"] {
+            let problem = read(file, text).unwrap_err();
+            assert!(problem.all_hints()[0].contains("docs/guide/booking.md"), "{problem:?}");
+            assert!(!problem.to_string().contains("DuplicateKeyPolicy"), "{problem}");
+        }
     }
 }
