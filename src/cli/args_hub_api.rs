@@ -338,8 +338,8 @@ pub enum ServerCommand {
         /// List what is ahead, of the server or of all.
         #[arg(long, conflicts_with_all = ["from", "to", "reason", "end"])]
         list: bool,
-        /// End the maintenance of this number.
-        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["server", "from", "to", "reason"])]
+        /// End the maintenance of this number, one of the server where that is named too.
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["from", "to", "reason"])]
         end: Option<i64>,
         #[command(flatten)]
         hub: HubArgs,

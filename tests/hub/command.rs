@@ -436,7 +436,9 @@ fn what_was_made_can_be_changed_and_removed() {
         assert!(wrong.code == 2 && wrong.err.contains(told), "{}", wrong.err);
         assert!(wrong.err.contains("KC-BOOK-WINDOW") && !wrong.err.contains("the body"), "{}", wrong.err);
     }
-    camp.ok(&["hub", "server", "maintenance", "--end", "1"]);
+    let other = camp.run_with(&["hub", "server", "maintenance", "two", "--end", "1"], "");
+    assert!(other.code == 2 && other.err.contains("is one of one, and not of two"), "{}", other.err);
+    camp.ok(&["hub", "server", "maintenance", "one", "--end", "1"]);
     assert_eq!(camp.json(&["hub", "server", "maintenance", "one", "--list"]).as_array().unwrap().len(), 0);
 
     let roster = camp.home.path().join("roster.csv");

@@ -154,9 +154,13 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             Ok(())
         }
         ServerCommand::Maintenance { list: true, server, hub, .. } => closed(cx, &hub, server.as_ref()).await,
-        ServerCommand::Maintenance { end: Some(number), hub, .. } => {
+        ServerCommand::Maintenance { end: Some(number), server, hub, .. } => {
+            let client = HubClient::new(&cx.places, &hub.at)?;
+            if let Some(server) = &server {
+                must_be_of(server, number, &ahead(&client).await?)?;
+            }
             let path = format!("/api/v1/maintenance/{number}");
-            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            client.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
             output::say(&format!("Maintenance {number} is over."));
             Ok(())
         }
@@ -248,11 +252,27 @@ fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
     lines
 }
 
-/// Lists when servers are closed from now on.
-async fn closed(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<(), Problem> {
+/// When servers are closed from now on.
+async fn ahead(client: &HubClient) -> Result<Vec<Maintenance>, Problem> {
     let ahead = Window { starts: Clock::system().now(), ends: Epoch::LAST };
     let params = [("from", Some(ahead.starts.0.to_string())), ("to", Some(ahead.ends.0.to_string()))];
-    let mut all: Vec<Maintenance> = HubClient::new(&cx.places, &hub.at)?.find("/api/v1/maintenance", &params).await?;
+    client.find("/api/v1/maintenance", &params).await
+}
+
+/// Refuses to end another server's maintenance than that of the one named. Of a number that is not there the hub tells.
+fn must_be_of(server: &ServerId, number: i64, all: &[Maintenance]) -> Result<(), Problem> {
+    match all.iter().find(|m| m.id == number && m.server != *server) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!("maintenance {number} is one of {}, and not of {server}", other.server);
+            Err(Problem::new(Code::HubInvalid, what).hint("See kubecamp hub server maintenance --list."))
+        }
+    }
+}
+
+/// Lists when servers are closed from now on.
+async fn closed(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<(), Problem> {
+    let mut all = ahead(&HubClient::new(&cx.places, &hub.at)?).await?;
     all.retain(|m| server.is_none_or(|s| m.server == *s));
     let row = |m: &Maintenance| {
         let reason = printable(&m.reason).to_string();
@@ -356,16 +376,13 @@ mod tests {
         assert!(parsed(&[local.as_slice(), &["--reason", "disk"]].concat()).is_ok());
         assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
         assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
+        assert!(parsed(&["maintenance", "one", "--end", "3"]).is_ok(), "it is checked to be one of that server");
         let berlin: Zone = "Europe/Berlin".parse().unwrap();
         assert_eq!(between("2026-11-24T15:00", to, Some(&berlin)).unwrap().length(), 2 * 3600);
         let turned = between("2026-11-24T18:00", from, Some(&berlin)).unwrap_err();
         assert_eq!(turned.code, Code::BookWindow);
         assert_eq!(turned.what, "2026-11-24 18:00 is not before 2026-11-24 15:00 (Europe/Berlin)");
-        for bad in [
-            &["maintenance", "one"][..],
-            &["maintenance", "--end", "3", "--list"],
-            &["maintenance", "one", "--end", "3"],
-        ] {
+        for bad in [&["maintenance", "one"][..], &["maintenance", "--end", "3", "--list"]] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }
     }
