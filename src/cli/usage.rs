@@ -14,15 +14,19 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
     let mut lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty());
     let what = lines.next().map_or("the command line cannot be read", |l| l.strip_prefix("error: ").unwrap_or(l));
     let (mut problem, mut tips) = (Problem::new(Code::Usage, what.trim_end_matches(':')), vec![]);
+    let meant = command(given);
     for line in lines {
         match line.trim_start() {
             line if line.starts_with("For more information") => {}
+            line if misleads(line, &meant) => {}
+            // The parser takes what it believes to be meant into the usage.
+            line if line.starts_with("Usage: ") => problem = problem.detail([line.replace(" --version", "")]),
             line if line.starts_with("tip: ") => tips.push(format!("{}.", capital(&line["tip: ".len()..]))),
             _ => problem = problem.detail([line.strip_prefix("  ").unwrap_or(line)]),
         }
     }
     tips.extend(apart(&problem.what));
-    let help = format!("See {} --help.", command(given));
+    let help = format!("See {} --help.", meant.name);
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
 }
 
@@ -62,8 +66,22 @@ fn apart(what: &str) -> Option<String> {
     time.then(|| format!("Write date and time as one, as 2026-12-01T{word}."))
 }
 
-/// The command that was meant, as far as its words are known: `kubecamp bundle build`.
-fn command<'a>(given: impl IntoIterator<Item = &'a OsStr>) -> String {
+/// A command of the command line.
+struct Meant {
+    /// All of its words: `kubecamp bundle build`.
+    name: String,
+    /// Whether it passes words on to another program.
+    passes_on: bool,
+}
+
+/// Whether the parser's tip leads nowhere: `--` where nothing takes what stands after it, or that the version was meant.
+fn misleads(line: &str, meant: &Meant) -> bool {
+    let Some(tip) = line.strip_prefix("tip: ") else { return false };
+    (tip.starts_with("to pass '") && !meant.passes_on) || tip.ends_with("'--version'")
+}
+
+/// The command that was meant, as far as its words are known.
+fn command<'a>(given: impl IntoIterator<Item = &'a OsStr>) -> Meant {
     let mut at: Command = Args::command();
     let mut name = at.get_name().to_owned();
     for word in given {
@@ -71,7 +89,8 @@ fn command<'a>(given: impl IntoIterator<Item = &'a OsStr>) -> String {
         name = format!("{name} {}", next.get_name());
         at = next;
     }
-    name
+    let passes_on = at.get_positionals().any(|arg| arg.is_last_set() || arg.is_trailing_var_arg_set());
+    Meant { name, passes_on }
 }
 
 fn capital(text: &str) -> String {
@@ -111,6 +130,21 @@ mod tests {
             let words = std::iter::once("kubecamp").chain(line.split_whitespace());
             assert_eq!(wants_json(&Args::command().try_get_matches_from(words).unwrap()), wants, "{line}");
         }
+    }
+
+    #[test]
+    fn a_tip_that_leads_nowhere_is_left_out() {
+        for (line, of) in [
+            ("book extend b1 --by -30m", "book extend"),
+            ("hub server set one --cores -8", "hub server set"),
+            ("book wait 14:00 --weeks 4", "book wait"),
+            ("book ls --person amy", "book ls"),
+        ] {
+            let wrong = said(line);
+            assert_eq!(wrong.all_hints(), [format!("See kubecamp {of} --help.")], "{line}");
+            assert!(!wrong.detail.iter().any(|l| l.contains("--version")), "{line}: {:?}", wrong.detail);
+        }
+        assert!(said("ssh cp -Z").all_hints()[0].contains("-- -Z"), "ssh passes on what stands after --");
     }
 
     #[test]
