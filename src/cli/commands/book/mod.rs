@@ -12,12 +12,12 @@ pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, plan_text, remarks, unserved};
+use self::show::{bookings, frees, none_free, plan_text, remarks, unserved};
 use super::Context;
 use crate::{
     cli::{
         args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
-        clock::{local, own_zone, tell_in},
+        clock::{own_zone, tell_in},
         hub_client::HubClient,
         output::{self, Format},
         when,
@@ -26,6 +26,7 @@ use crate::{
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
+        http::Clock,
     },
 };
 
@@ -59,11 +60,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let found: Vec<Free> = HubClient::new(&cx.places, &hub.at)?.find("/api/v1/free", &params).await?;
             frees(hub.output, &found)?;
             if found.is_empty() {
-                let from = from.map_or_else(|| "now".to_owned(), local);
-                output::say(&format!(
-                    "No slot of {minutes} minutes is free in the two weeks from {from}: all is closed, taken, too far ahead or \
-                     at hours in which you hold another. Look later with --from, or wait: kubecamp book wait."
-                ));
+                output::say(&none_free(minutes, from, Clock::system().now()));
             }
         }
         BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,

@@ -100,6 +100,16 @@ pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
     })
 }
 
+/// Says that there is nothing to list, and what may be why.
+pub(super) fn none_free(minutes: u32, from: Option<Epoch>, now: Epoch) -> String {
+    let over = if from.is_some_and(|from| from < now) { "over, " } else { "" };
+    let from = from.map_or_else(|| "now".to_owned(), local);
+    format!(
+        "No slot of {minutes} minutes is free in the two weeks from {from}: all is {over}closed, taken, too far ahead or \
+         at hours in which you hold another. Look later with --from, or wait: kubecamp book wait."
+    )
+}
+
 pub(super) fn plan_text(format: Format, plan: &ClassPlan) -> Result<(), Problem> {
     output::value(format, plan, |_| {
         let mut rows = vec![heading(&["ROUND", "PERSON", "STARTS", "ENDS", "SERVER", "WHY"])];
@@ -168,6 +178,15 @@ mod tests {
         assert!(lapsed.contains("asked again only when somebody gives it up"), "{lapsed}");
         let unheard = said(json!({ "ended_by": "holder", "moves": 1, "note": "x" })).unwrap();
         assert!(unheard.contains("ended while its server was silent"), "{unheard}");
+    }
+
+    #[test]
+    fn what_is_over_is_not_only_closed_or_taken() {
+        let told = |from: Option<i64>| none_free(60, from.map(Epoch), Epoch(1_795_467_600));
+        assert!(told(Some(1_795_467_599)).contains(": all is over, closed, taken"));
+        assert!(
+            told(Some(1_795_467_600)).contains(": all is closed") && told(None).contains("from now: all is closed")
+        );
     }
 
     #[test]

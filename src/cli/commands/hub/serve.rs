@@ -60,7 +60,9 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     let people = desk.people(&Caller::Console, state.now()).await?;
     if !people.iter().any(|p| p.role == Role::Admin && p.active) {
         output::say(&format!("There is no admin yet. On this computer: {}", admin_link_command(&args)));
-        output::say(&format!("Then, with what it prints: kubecamp login --hub {shown} --link"));
+        // Where people reach it: by the other address, behind a proxy, there would be no TLS.
+        let hub = args.public_url.as_deref().unwrap_or(&shown);
+        output::say(&format!("Then, with what it prints: kubecamp login --hub {} --link", quote(hub)));
     }
     run(serving, state, cx.cancel.clone()).await;
     let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
