@@ -277,8 +277,8 @@ pub enum BookCommand {
     Plan {
         /// A file with course, layout, minutes, slots, within and wishes, YAML or JSON; times as for book new.
         file: PathBuf,
-        /// Book every slot of the plan, or none where one is gone; who has such a slot already gets none for it, and who gets none
-        /// at all is named on standard error.
+        /// Book every slot of the plan, or none where one is gone; who has such a slot already gets none for it, and who gets
+        /// none at all is named on standard error.
         #[arg(long)]
         book: bool,
         /// Why the plan goes past notice and the bookings that a person may have ahead.

@@ -41,6 +41,9 @@ pub fn main() -> ExitCode {
                 return ExitCode::from(exit_code(Code::Usage.class()));
             }
             let given: Vec<_> = std::env::args_os().skip(1).collect();
+            if usage::names_json(given.iter().map(AsRef::as_ref)) {
+                output::problems_as_json();
+            }
             let problem = usage::problem(&error, given.iter().map(AsRef::as_ref));
             output::problems(&problem.clone().into());
             return ExitCode::from(exit_code(problem.code.class()));

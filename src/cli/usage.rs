@@ -39,6 +39,18 @@ pub fn wants_json(given: &ArgMatches) -> bool {
     }
 }
 
+/// The same of a command line that cannot be read, as far as its words tell.
+pub fn names_json<'a>(given: impl IntoIterator<Item = &'a OsStr>) -> bool {
+    let mut before = "";
+    for word in given.into_iter().map_while(OsStr::to_str).take_while(|word| *word != "--") {
+        if matches!((before, word), ("-o" | "--output", "json") | (_, "-ojson" | "-o=json" | "--output=json")) {
+            return true;
+        }
+        before = word;
+    }
+    false
+}
+
 /// The help of a noun that stands without a verb, or of kubecamp where nothing is named; none for a mistake.
 pub fn help(error: &clap::Error) -> Option<String> {
     let help = match error.kind() {
@@ -129,6 +141,7 @@ mod tests {
         ] {
             let words = std::iter::once("kubecamp").chain(line.split_whitespace());
             assert_eq!(wants_json(&Args::command().try_get_matches_from(words).unwrap()), wants, "{line}");
+            assert_eq!(names_json(line.split_whitespace().map(OsStr::new)), wants, "{line}");
         }
     }
 

@@ -371,7 +371,7 @@ fn a_link_is_told_by_the_address_that_people_open() {
     let home = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", home.path().join("hub.sock").display());
     let camp = Camp::serve(home, &["--listen", &socket, "--public-url", "https://hub.example.org/"]);
-    let first = "kubecamp login --hub https://hub.example.org/ --link";
+    let first = "kubecamp login --hub https://hub.example.org --link";
     let began = std::time::Instant::now();
     while !fs::read_to_string(camp.home.path().join("hub.log")).unwrap_or_default().contains(first) {
         assert!(began.elapsed().as_secs() < 30, "the first admin is sent elsewhere");

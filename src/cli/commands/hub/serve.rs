@@ -61,7 +61,7 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     if !people.iter().any(|p| p.role == Role::Admin && p.active) {
         output::say(&format!("There is no admin yet. On this computer: {}", admin_link_command(&args)));
         // Where people reach it: by the other address, behind a proxy, there would be no TLS.
-        let hub = args.public_url.as_deref().unwrap_or(&shown);
+        let hub = args.public_url.as_deref().map_or(shown.as_str(), |url| url.trim_end_matches('/'));
         output::say(&format!("Then, with what it prints: kubecamp login --hub {} --link", quote(hub)));
     }
     run(serving, state, cx.cancel.clone()).await;
