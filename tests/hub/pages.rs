@@ -85,6 +85,21 @@ async fn what_cannot_be_read_is_refused_on_a_page_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_from_its_holder_stands_on_the_first_page() {
+    let hub = Hub::start().await;
+    let (own, taken) = (book(&hub.desk, "amy", 60, 120).await, book(&hub.desk, "amy", 180, 240).await);
+    hub.desk.cancel(&who("amy"), NOW, None, &own.id, &Edit::default()).await.unwrap();
+    let edit = Edit { version: None, reason: Some("fire drill".into()) };
+    hub.desk.cancel(&who("tea"), NOW, None, &taken.id, &edit).await.unwrap();
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let page = amy.page("/").await;
+    assert!(page.contains("No longer yours") && page.contains("cancelled: fire drill"), "{page}");
+    assert!(page.contains(&format!("/booking/{}", taken.id)) && !page.contains(own.id.as_str()), "{page}");
+    let tea = Browser::sign_in(&hub, "tea").await;
+    assert!(!tea.page("/").await.contains("No longer yours"), "it was not hers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_are_kept_by_a_form() {
     let hub = Hub::start().await;
     let amy = Browser::sign_in(&hub, "amy").await;

@@ -12,7 +12,7 @@ pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, plan_text, remarks};
+use self::show::{bookings, frees, losses, plan_text, remarks};
 use super::Context;
 use crate::{
     cli::{
@@ -25,7 +25,7 @@ use crate::{
     core::{Code, Problem, Problems, shell::printable},
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
-        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
+        domain::{Beginning, Booking, ClassPlan, Epoch, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
     },
 };
 
@@ -35,12 +35,18 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
         BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
         BookCommand::Ls { all, past, server, hub } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
-            let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
-            let open = (!past).then(|| "true".to_owned());
-            let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
+            let me = client.get::<Person>("/api/v1/me").await?.id;
+            let person = (!all).then(|| me.to_string());
+            let (open, server) = ((!past).then(|| "true".to_owned()), server.map(|s| s.to_string()));
+            let params = [("person", person.clone()), ("open", open), ("server", server.clone())];
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
-            remarks(&found);
+            remarks(&found, &me);
+            if !all && !past {
+                let now = Epoch(jiff::Timestamp::now().as_second());
+                let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
+                losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await?, now);
+            }
         }
         BookCommand::Free { minutes, server, layout, label, from, zone, most, course, hub } => {
             let from = when::told(from.as_deref(), zone.as_ref())?;

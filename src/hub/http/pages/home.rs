@@ -18,7 +18,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::Week,
-        domain::{Booking, Course, Epoch, Policy, SavedLab, Server, State as Stands},
+        domain::{Booking, Course, Epoch, Policy, SavedLab, Server, State as Stands, Window},
         store::Listing,
     },
 };
@@ -35,6 +35,8 @@ pub(super) struct At {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Home {
     pub slots: Vec<Slot>,
+    /// Own slots that are gone, though their holder did not give them up.
+    pub lost: Vec<Slot>,
     pub form: WishForm,
     pub choices: Choices,
     pub week: WeekView,
@@ -114,8 +116,10 @@ fn fill(
         when: visit.civil.span(b.window),
         own: visit.caller.person() == Some(&b.person),
     };
+    let slots = |all: &[Booking]| all.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect::<Vec<_>>();
     Ok(Home {
-        slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
+        slots: slots(&own.bookings),
+        lost: slots(&own.lost),
         choices: Choices::new(&servers, courses, &form, &visit.civil),
         form,
         week: WeekView::new(week, &eyes(visit, policy, courses))?,
@@ -146,6 +150,8 @@ pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy, courses: &'a [Course])
 struct Own {
     /// Bookings that are not over, by start.
     bookings: Vec<Booking>,
+    /// What was taken from one, by start.
+    lost: Vec<Booking>,
     /// Saved labs.
     labs: Vec<SavedLab>,
 }
@@ -158,7 +164,11 @@ impl Own {
         // A quarantine is settled by an admin, and a wait for a time that has begun is over.
         let goes_on = |b: &Booking| b.state != Stands::Waitlisted || b.window.starts > visit.now;
         bookings.retain(|b| b.state != Stands::Quarantined && goes_on(b));
-        Ok(Self { bookings, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
+        let ahead = Some(Window { starts: visit.now, ends: Epoch::LAST });
+        let want = Listing { person: Some(person.clone()), within: ahead, ..Listing::default() };
+        let mut lost = state.desk.bookings(&visit.caller, visit.now, &want).await?;
+        lost.retain(|b| b.is_lost(visit.now));
+        Ok(Self { bookings, lost, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
     }
 }
 

@@ -111,6 +111,7 @@ fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) ->
     let (one, form) = (server("one"), WishForm::fresh(civil, &policy, now, None, None));
     Home {
         slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
+        lost: vec![],
         choices: Choices::new(std::slice::from_ref(&one), &[], &form, civil),
         form,
         week: view(civil, now, servers),
