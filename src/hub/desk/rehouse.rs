@@ -10,6 +10,7 @@ use super::{
     prefer::{Locks, preferred},
     rules,
     transaction::{transact, transact_once},
+    waitlist,
 };
 use crate::{
     core::{Code, Problem},
@@ -146,11 +147,16 @@ impl Desk {
         }
     }
 
-    /// Why a booking cannot take place where it is, if so, and where it could.
+    /// Why a booking cannot take place where it is, if so, and where it could; of one that waits, why its holder would not be
+    /// asked now.
     pub async fn elsewhere(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Elsewhere, Problem> {
         let mut tx = self.store.read(now).await?;
         let booking = tx.booking(id).await?;
         caller.needs_self(&booking.person)?;
+        if booking.state == State::Waitlisted {
+            let why = waitlist::why_not_asked(&mut tx, &booking).await?;
+            return Ok(Elsewhere { why, alternatives: vec![] });
+        }
         let why = why_stuck(&mut tx, &booking).await?;
         let alternatives = if why.is_some() { instead(&mut tx, &booking).await? } else { vec![] };
         Ok(Elsewhere { why, alternatives })

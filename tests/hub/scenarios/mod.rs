@@ -147,6 +147,7 @@ scenarios! {
     }
     waits {
         who_lets_an_offer_lapse_keeps_the_time_from_nobody,
+        who_waits_is_told_what_keeps_it_from_them,
     }
 }
 

@@ -25,7 +25,10 @@ use crate::{
     core::{Code, Problem, Problems, shell::printable},
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
-        domain::{Beginning, Booking, ClassPlan, Epoch, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
+        domain::{
+            Beginning, Booking, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly, Window,
+            Zone,
+        },
     },
 };
 
@@ -42,6 +45,7 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
             remarks(&found, &me);
+            say_held_up(&client, &found, &me).await;
             if !all && !past {
                 let now = Epoch(jiff::Timestamp::now().as_second());
                 let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
@@ -190,6 +194,18 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
     }
     bookings(wish.hub.output, &made)
+}
+
+/// Says on stderr which of one's waits would not be offered now, and why. It is only told: what fails here is no failure.
+async fn say_held_up(client: &HubClient, all: &[Booking], me: &PersonId) {
+    let waits = all.iter().filter(|b| b.state == State::Waitlisted && b.person == *me);
+    for b in waits.take(20) {
+        let asked = client.get::<Elsewhere>(&format!("/api/v1/bookings/{}/alternatives", b.id)).await;
+        if let Some(why) = asked.ok().and_then(|found| found.why) {
+            let why = own_zone().told(&why);
+            output::say(&format!("{}: you would not be asked now: {}", b.id, printable(&why)));
+        }
+    }
 }
 
 /// Says on stderr with which lab a slot begins, where one is saved.

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{Answer, ApiPath, ApiQuery, AppState, Session},
-    Choices, Eyes, Look, Slot, WeekView, WishForm,
+    Choices, Eyes, Look, Slot, WeekView, WishForm, Words,
     actions::{Instead, instead},
     entry::Entry,
+    refusals::translated,
     visit::{Visit, go},
     window_of,
 };
@@ -179,6 +180,8 @@ pub(super) struct One {
     pub once: String,
     /// To whom it can be given.
     pub people: Vec<String>,
+    /// Why one who waits would not be asked now.
+    pub held_up: Option<String>,
     /// Whether its server does not take it, so that it can be moved.
     pub stuck: bool,
     /// Where to.
@@ -242,7 +245,10 @@ pub(super) async fn booking(
     let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil, labs: &labs };
     let slot = Slot::new(&booking, server.as_ref(), &policy, &look);
     let found = if own { Some(state.desk.elsewhere(&visit.caller, visit.now, &booking.id).await?) } else { None };
-    let stuck = found.as_ref().is_some_and(|f| f.why.is_some());
+    let waits = booking.state == Stands::Waitlisted;
+    let stuck = !waits && found.as_ref().is_some_and(|f| f.why.is_some());
+    let why = found.as_ref().and_then(|f| f.why.as_ref()).filter(|_| waits);
+    let held_up = why.map(|why| held_up(why, &visit));
     let instead = found.iter().flat_map(|f| &f.alternatives).map(|free| instead(free, &visit)).collect();
     let ahead = match &booking.series {
         Some(series) => state.desk.series_ahead(&visit.caller, visit.now, series).await?,
@@ -250,5 +256,12 @@ pub(super) async fn booking(
     };
     let series = Recurring::new(&ahead, &booking, &visit);
     let entry = Entry::of(&state, &visit, &booking, server.as_ref()).await?;
-    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead, series, entry })
+    let once = super::wish::once();
+    visit.page("booking.html", &One { slot, once, people, held_up, stuck, instead, series, entry })
+}
+
+fn held_up(why: &str, visit: &Visit) -> String {
+    let lang = visit.civil.lang;
+    let why = translated(why, lang).unwrap_or_else(|| why.to_owned());
+    Words::of(lang).say("wait_held_up", &[("why", &visit.civil.zone.told(&why))])
 }
