@@ -185,7 +185,7 @@ pub enum GroupCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Put somebody into a group.
+    /// Put somebody into a group; they leave their other one of its course.
     Join {
         /// The group.
         group: GroupId,

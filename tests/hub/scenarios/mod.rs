@@ -129,6 +129,7 @@ scenarios! {
     people {
         the_last_admin_stays,
         who_is_added_twice_under_one_key_keeps_what_they_hold,
+        who_joins_another_group_of_a_course_leaves_the_one_before,
     }
     places {
         a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
