@@ -260,10 +260,30 @@ async fn relocate(
     let window = Window::new(starts, starts + before.window.length());
     let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
     let near = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
-    let server = server.or_else(near).ok_or_else(|| {
-        Problem::new(Code::Usage, format!("no free server is known for {window}")).hint("Name one with --server.")
-    })?;
+    let server = match server.or_else(near) {
+        Some(server) => server,
+        None => free_at(&client, &before, window).await?,
+    };
     act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await.map(drop)
+}
+
+/// A server on which a booking could be at another time: what the hub offers for it by itself is only what is near.
+async fn free_at(client: &HubClient, b: &Booking, window: Window) -> Result<ServerId, Problem> {
+    let labels: Vec<_> = b.labels.iter().cloned().collect();
+    let params = [
+        ("person", Some(b.person.to_string())),
+        ("course", Some(b.course.to_string())),
+        ("layout", Some(b.layout.to_string())),
+        ("labels", Some(labels.join(",")).filter(|l| !l.is_empty())),
+        ("minutes", Some((window.length() / 60).to_string())),
+        ("from", Some(window.starts.0.to_string())),
+        ("to", Some(window.ends.0.to_string())),
+    ];
+    let found: Vec<Free> = client.find("/api/v1/free", &params).await?;
+    found.into_iter().find(|free| free.window == window).map(|free| free.server).ok_or_else(|| {
+        let what = own_zone().told(&format!("no server is free for booking {} at {window}", b.id));
+        Problem::new(Code::BookConflict, what).hint(format!("See what is free instead: kubecamp book move {}.", b.id))
+    })
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
