@@ -1,5 +1,7 @@
 //! What the command line tells of a hub where nothing went wrong, and something is not as somebody believes.
 
+use std::fs;
+
 use super::command::{Camp, hour};
 
 #[test]
@@ -18,4 +20,19 @@ fn a_slot_is_moved_to_whatever_time_is_free() {
     // Not one of the three that are nearest.
     let moved = camp.ok(&["book", "move", &id, &hour(20), "--reason", "a fan"]);
     assert!(moved.contains("booked"), "{moved}");
+}
+
+#[test]
+fn the_doctor_tells_that_nothing_can_be_written() {
+    let camp = Camp::start();
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.ok(&["hub", "doctor"]);
+    let file = camp.home.path().join("data/hub/hub.db");
+    fs::rename(&file, file.with_extension("away")).unwrap();
+    let lost = camp.run_with(&["hub", "course", "set", "k8s", "--title", "Kubernetes"], "");
+    assert!(lost.code == 4 && lost.err.contains("removed or replaced"), "{}", lost.err);
+    let found = camp.run_with(&["hub", "doctor"], "");
+    assert!(found.code == 4 && found.err.contains("KC-HUB-DATABASE"), "{}", found.err);
+    fs::rename(file.with_extension("away"), &file).unwrap();
+    camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
 }
