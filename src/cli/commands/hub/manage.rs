@@ -183,6 +183,11 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             })?;
             let body = json!({ "title": title, "policy": named.unwrap_or(had) });
             let made: Course = client.send(Method::PUT, &path, &body, seen).await?;
+            let (grid, longest) = (u32::from(u16::from(made.policy.grid)), made.policy.longest);
+            if longest % grid != 0 {
+                let most = longest - longest % grid;
+                output::say(&format!("note: on a grid of {grid} minutes the longest slot is {most}, not {longest}."));
+            }
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
         CourseCommand::Import { course, file, hub } => {
