@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::command::{Camp, hour};
+use super::command::{Camp, hour, serve_once};
 
 #[test]
 fn a_slot_is_moved_to_whatever_time_is_free() {
@@ -35,4 +35,31 @@ fn the_doctor_tells_that_nothing_can_be_written() {
     assert!(found.code == 4 && found.err.contains("KC-HUB-DATABASE"), "{}", found.err);
     fs::rename(file.with_extension("away"), &file).unwrap();
     camp.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
+}
+
+#[test]
+fn a_database_that_is_made_anew_is_told_and_beside_old_keys_asked_about() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().display();
+    let said = |name: &str| {
+        let database = format!("sqlite://{folder}/{name}");
+        serve_once(home.path(), &["hub", "serve", "--listen", "127.0.0.1:0", "--database", &database]).0
+    };
+    let first = said("hub.db");
+    assert!(first.contains("hub.db is a new one, and empty") && !first.contains("keys"), "{first}");
+    let again = said("hub.db");
+    assert!(again.contains("listens on") && !again.contains("a new one"), "{again}");
+    let typo = said("hbu.db");
+    assert!(typo.contains("hbu.db is a new one") && typo.contains("is --database the right one?"), "{typo}");
+}
+
+#[test]
+fn an_admin_who_is_made_by_a_link_is_told() {
+    let camp = Camp::start();
+    let made = |login: &str| camp.run_with(&["hub", "admin-link", login], "").err;
+    let first = made("ann");
+    assert!(first.contains("Made the new admin ann.") && !first.contains("before"), "{first}");
+    assert!(!made("ann").contains("Made"), "she is there");
+    let typo = made("anm");
+    assert!(typo.contains("Made the new admin anm.") && typo.contains("admins before: ann."), "{typo}");
 }
