@@ -63,3 +63,16 @@ fn an_admin_who_is_made_by_a_link_is_told() {
     let typo = made("anm");
     assert!(typo.contains("Made the new admin anm.") && typo.contains("admins before: ann."), "{typo}");
 }
+
+#[test]
+fn a_key_of_two_people_is_told() {
+    let camp = Camp::start();
+    let (key, _) = camp.amys_slot();
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    let public = format!("{key}.pub");
+    let dan = camp.run_with(&["hub", "user", "add", "dan", "--full-name", "Dan", "--key", &public], "");
+    assert!(dan.code == 0 && dan.err.contains("dan has an SSH key that amy has too"), "{}", dan.err);
+    assert!(camp.ok(&["hub", "doctor"]).contains("amy and dan have one SSH key"));
+    let own = camp.run_with(&["hub", "user", "set", "amy", "--full-name", "Amy B"], "");
+    assert!(own.code == 0 && own.err.contains("amy has an SSH key that dan has too"), "{}", own.err);
+}

@@ -64,7 +64,9 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let body = json!({ "id": login, "name": full_name, "role": role, "zone": zone, "keys": keys });
             let client = HubClient::new(&cx.places, &hub.at)?;
             let made: Person = client.send(Method::POST, "/api/v1/people", &body, None).await?;
-            output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))
+            output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))?;
+            say_shared_keys(&client, &made).await;
+            Ok(())
         }
         UserCommand::Link { login, hub } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
@@ -121,7 +123,18 @@ async fn change_person(
     let body =
         json!({ "id": p.id, "name": p.name, "role": p.role, "active": p.active, "zone": p.zone, "keys": p.keys });
     let after: Person = client.send(Method::PUT, &path, &body, Some(seen)).await?;
-    output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))
+    output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))?;
+    say_shared_keys(&client, &after).await;
+    Ok(())
+}
+
+/// Says who else has one of somebody's keys. It is only told: what fails here is no failure.
+async fn say_shared_keys(client: &HubClient, person: &Person) {
+    let all: Vec<Person> = client.get("/api/v1/people").await.unwrap_or_default();
+    for other in all.iter().filter(|other| person.shares_a_key_with(other)) {
+        let (one, two) = (&person.id, &other.id);
+        output::say(&format!("note: {one} has an SSH key that {two} has too: whoever holds it signs in as both."));
+    }
 }
 
 fn group_row(g: &Group) -> Vec<String> {
