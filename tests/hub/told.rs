@@ -76,3 +76,19 @@ fn a_key_of_two_people_is_told() {
     let own = camp.run_with(&["hub", "user", "set", "amy", "--full-name", "Amy B"], "");
     assert!(own.code == 0 && own.err.contains("amy has an SSH key that dan has too"), "{}", own.err);
 }
+
+#[test]
+fn an_audit_of_nothing_says_how_to_ask() {
+    let camp = Camp::start();
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    for wrong in [["--subject", "ann"], ["--actor", "nobody"]] {
+        let none = camp.run_with(&[["hub", "audit"].as_slice(), &wrong].concat(), "");
+        assert!(none.code == 0 && none.err.contains("--subject is booking:ID"), "{wrong:?}: {}", none.err);
+    }
+    for feed in ["first", "second"] {
+        camp.ok(&["book", "ics"]);
+        let rows = camp.run_with(&["hub", "audit", "--subject", "person:ann"], "");
+        assert!(rows.err.is_empty() && !rows.out.contains("token.revoke-all"), "{feed}: {}", rows.out);
+        assert_eq!(rows.out.matches("token.revoke-feed").count(), usize::from(feed == "second"), "{}", rows.out);
+    }
+}

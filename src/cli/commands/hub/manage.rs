@@ -221,6 +221,7 @@ fn actor(text: String) -> String {
 
 /// `kubecamp hub audit`.
 pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> {
+    let narrowed = args.subject.is_some() || args.actor.is_some();
     let params = [("subject", args.subject), ("actor", args.actor.map(actor)), ("most", Some(args.most.to_string()))];
     let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/audit", &params).await?;
     let row = |a: &AuditRow| {
@@ -232,7 +233,14 @@ pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> 
         vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
     };
     let when = zoned("WHEN");
-    output::value(args.hub.output, &all, |_| rows(&["NUMBER", &when, "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
+    output::value(args.hub.output, &all, |_| rows(&["NUMBER", &when, "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))?;
+    if narrowed && all.is_empty() {
+        output::say(
+            "Nothing is known of that. --subject is booking:ID, server:NAME, person:LOGIN, group:NAME or course:NAME; --actor \
+             is a login, agent:SERVER, clerk or console.",
+        );
+    }
+    Ok(())
 }
 
 /// `kubecamp hub doctor`.
