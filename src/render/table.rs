@@ -1,10 +1,16 @@
-/// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading.
+use unicode_width::UnicodeWidthStr;
+
+/// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading. Columns are of a
+/// terminal: a Chinese character takes two.
 pub fn table<S: AsRef<str>>(rows: &[Vec<S>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.as_ref().chars().count()).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.as_ref().width()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let line = |row: &Vec<S>| {
-        let cells = row.iter().enumerate().map(|(c, text)| format!("{:<w$}", text.as_ref(), w = widths[c]));
+        let cells = row.iter().enumerate().map(|(c, text)| {
+            let text = text.as_ref();
+            format!("{text}{}", " ".repeat(widths[c] - text.width()))
+        });
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -17,5 +23,8 @@ mod tests {
     #[test]
     fn aligns() {
         assert_eq!(table(&[vec!["NODE", "X"], vec!["cp", "12"]]), "NODE  X\ncp    12\n");
+        let chinese =
+            table(&[vec!["LOGIN", "NAME", "X"], vec!["li", "\u{674e}\u{5a1c}", "1"], vec!["amy", "Amy", "2"]]);
+        assert_eq!(chinese, "LOGIN  NAME  X\nli     \u{674e}\u{5a1c}  1\namy    Amy   2\n");
     }
 }
