@@ -424,7 +424,7 @@ fn what_was_made_can_be_changed_and_removed() {
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
     camp.ok(&["hub", "course", "set", "net", "--title", "Networks"]);
     for (args, told) in [
-        (&["--course", "net"][..], Some("Ahead on one of other courses: 2 bookings, which stay as they are.")),
+        (&["--course", "net"][..], Some("Ahead on one of other courses, and left as booked: 2 bookings.")),
         (&["--course", "k8s"], None),
         (&["--any-course"], None),
     ] {

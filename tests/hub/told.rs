@@ -92,3 +92,25 @@ fn an_audit_of_nothing_says_how_to_ask() {
         assert_eq!(rows.out.matches("token.revoke-feed").count(), usize::from(feed == "second"), "{}", rows.out);
     }
 }
+
+#[test]
+fn refusals_and_hints_say_what_is_meant() {
+    let camp = Camp::start();
+    let (key, id) = camp.amys_slot();
+    let other = camp.run_with(&["book", "new", &hour(8), "--person", "ann"], "");
+    assert!(other.code == 13 && other.err.contains("only a teacher can book for somebody else"), "{}", other.err);
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    assert!(camp.ok(&["hub", "course", "list"]).contains("  GRID  "));
+    camp.ok(&["hub", "course", "set", "net", "--title", "Networks"]);
+    let moved = camp.run_with(&["hub", "server", "set", "one", "--course", "net"], "");
+    assert!(moved.err.contains("left as booked: 1 booking.") && moved.err.contains("--server one;"), "{}", moved.err);
+    camp.ok(&["hub", "server", "set", "one", "--course", "k8s"]);
+    let start = camp.json(&["book", "ls", "--all"])[0]["window"]["starts"].as_i64().unwrap();
+    let start = jiff::Timestamp::from_second(start).unwrap().to_string();
+    let args = ["book", "wait", &start, "--for", "1h", "--course", "k8s"];
+    let waits = camp.json(&args)[0]["id"].as_str().unwrap().to_owned();
+    let longer = camp.run_with(&["book", "extend", &waits, "--by", "30m"], "");
+    assert!(longer.code == 10 && longer.err.contains("only what is booked can be made longer"), "{}", longer.err);
+    camp.ok(&["login", "--as", "amy", "--identity", &key]);
+    assert!(!camp.run_with(&["book", "ls"], "").err.contains(&waits), "not her wait; hers is {id}");
+}

@@ -169,7 +169,7 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
 
 /// `kubecamp hub course`.
 pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), Problem> {
-    const HEADING: [&str; 6] = ["COURSE", "TITLE", "RASTER", "LONGEST", "HOURS/WEEK", "AHEAD"];
+    const HEADING: [&str; 6] = ["COURSE", "TITLE", "GRID", "LONGEST", "HOURS/WEEK", "AHEAD"];
     let row = |c: &Course| {
         let p = &c.policy;
         let grid = u16::from(p.grid);

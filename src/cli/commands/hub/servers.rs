@@ -126,14 +126,17 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             if after.outside > 0 {
                 let (outside, id) = (after.outside, &after.server.id);
                 let outside = count(outside as u64, "booking");
-                output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
+                output::say(&format!("Outside of the opening hours of {id}, and left as booked: {outside}."));
             }
             if after.foreign > 0 {
                 let (foreign, id) = (count(after.foreign as u64, "booking"), &after.server.id);
-                output::say(&format!("Ahead on {id} of other courses: {foreign}, which stay as they are."));
+                output::say(&format!("Ahead on {id} of other courses, and left as booked: {foreign}."));
             }
             if after.outside > 0 || after.foreign > 0 {
-                output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
+                let id = &after.server.id;
+                output::say(&format!(
+                    "Cancel those that cannot take place: kubecamp book ls --all --server {id}; book cancel."
+                ));
             }
             Ok(())
         }
