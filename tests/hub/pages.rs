@@ -71,6 +71,7 @@ async fn what_cannot_be_read_is_refused_on_a_page_of_ours() {
         ("/teacher/audit?page=x", 422),
         ("/?from=1&from=2", 422),
         ("/settings?lang=en&lang=zh", 422),
+        ("/settings?zone=Mars/Base", 422),
         ("/booking/%ff", 404),
         ("/booking/none", 404),
         ("/assets/none", 404),
@@ -97,6 +98,26 @@ async fn what_was_taken_from_its_holder_stands_on_the_first_page() {
     assert!(page.contains(&format!("/booking/{}", taken.id)) && !page.contains(own.id.as_str()), "{page}");
     let tea = Browser::sign_in(&hub, "tea").await;
     assert!(!tea.page("/").await.contains("No longer yours"), "it was not hers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_form_lacks_is_told_in_chinese_too() {
+    let hub = Hub::start().await;
+    let id = book(&hub.desk, "amy", 60, 120).await.id;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let amy = Browser { cookie: format!("{}; kubecamp_lang=zh", amy.cookie), ..amy };
+    let given = amy.post(&format!("/booking/{id}/give"), &[("to", " ")]).await;
+    assert_eq!(given.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let text = given.text().await.unwrap();
+    assert!(text.contains("请说明转让给谁") && !text.contains("is not a"), "{text}");
+    let key = amy.post(&format!("/booking/{id}/certificate"), &[("key", "ssh-ed25519 AAAA")]).await;
+    let text = key.text().await.unwrap();
+    assert!(text.contains("这不是 OpenSSH 公钥") && !text.contains("invalid"), "{text}");
+    let nowhere = amy.ask(Method::GET, "/settings?zone=Mars/Base").send().await.unwrap();
+    let text = nowhere.text().await.unwrap();
+    assert!(text.contains("没有名为 Mars/Base 的时区"), "{text}");
+    let kept = amy.ask(Method::GET, "/settings?zone=Europe/Berlin").send().await.unwrap();
+    assert_eq!(kept.status(), StatusCode::SEE_OTHER);
 }
 
 #[tokio::test(flavor = "multi_thread")]

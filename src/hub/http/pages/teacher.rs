@@ -108,7 +108,8 @@ pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> M
         size: format!("{} CPU, {} GiB", server.cores, server.memory.0 >> 30),
         health: server.health.as_str(),
         health_text: words.get(health).to_owned(),
-        note: server.health_note.clone(),
+        // Why it is back in use is history.
+        note: server.health_note.clone().filter(|_| server.health != Health::Healthy),
         seen: server.seen.map(|at| visit.civil.moment(at)),
         silent: server.is_silent(visit.now),
         skew: server.clock_offset,
