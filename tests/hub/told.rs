@@ -114,3 +114,17 @@ fn refusals_and_hints_say_what_is_meant() {
     camp.ok(&["login", "--as", "amy", "--identity", &key]);
     assert!(!camp.run_with(&["book", "ls"], "").err.contains(&waits), "not her wait; hers is {id}");
 }
+
+#[test]
+fn an_admin_quarantines_a_server_by_hand() {
+    let camp = Camp::start();
+    let (key, _) = camp.amys_slot();
+    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    let set = camp.run_with(&["hub", "server", "health", "one", "quarantined", "--reason", "a miner of bob's"], "");
+    assert!(set.code == 0 && set.err.contains("Ahead on one: 1 booking."), "{}", set.err);
+    assert!(camp.ok(&["hub", "server", "list", "-o", "wide"]).contains("a miner of bob's"));
+    camp.ok(&["login", "--as", "amy", "--identity", &key]);
+    let refused = camp.run_with(&["book", "new", &hour(8)], "");
+    assert!(refused.code == 12 && refused.err.contains("is quarantined"), "{}", refused.err);
+    assert!(!refused.err.contains("miner"), "{}", refused.err);
+}

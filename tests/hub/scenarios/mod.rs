@@ -135,6 +135,7 @@ scenarios! {
         a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
         a_place_that_is_proven_clean_leaves_the_plan,
         what_an_agent_found_is_for_teachers,
+        who_is_at_work_on_a_server_that_an_admin_quarantines_goes_on,
         what_is_not_there_is_not_made_by_a_change,
     }
     refused {

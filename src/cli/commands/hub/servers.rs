@@ -151,7 +151,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         ServerCommand::Health { server, health, reason, hub } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
             // Before: a moment later the hub has moved some.
-            let hit = if health == Health::Away { hit(&client, &server).await? } else { vec![] };
+            let hit = if health != Health::Healthy { hit(&client, &server).await? } else { vec![] };
             let (path, body) =
                 (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
             show(&hub, &client.send(Method::POST, &path, &body, None).await?)?;
