@@ -105,7 +105,10 @@ impl Shelf {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.path, self.patience).map_err(|e| problem_at(&self.path, e))?,
+            None => {
+                self.is_in_place()?;
+                connect(&self.path, self.patience).map_err(|e| problem_at(&self.path, e))?
+            }
         };
         Ok(Lent { shelf: Arc::clone(self), connection: Some(connection), _room: room })
     }
