@@ -339,10 +339,16 @@ async fn who_is_in_two_courses_chooses_one() {
     hub.desk.put_course(&console, NOW, &net, "Networks", &Policy::default(), None).await.unwrap();
     hub.desk.put_group(&console, NOW, &"lan".parse().unwrap(), &net).await.unwrap();
     hub.desk.set_member(&console, NOW, &"amy".parse().unwrap(), &"lan".parse().unwrap(), true).await.unwrap();
-    let own = NewServer { course: Some(net), ..new_server("lab", Mode::Exclusive, 8, 32) };
+    let own = NewServer { course: Some(net.clone()), ..new_server("lab", Mode::Exclusive, 8, 32) };
     hub.desk.put_server(&console, NOW, &own, None).await.unwrap();
     let (amy, bob) = (Browser::sign_in(&hub, "amy").await, Browser::sign_in(&hub, "bob").await);
     assert!(!bob.page("/").await.contains("name=\"course\""), "one course is no choice");
+    // The first group of cem is of the course with more hours; he meets the limit of the other one first.
+    hub.desk.put_group(&console, NOW, &"wan".parse().unwrap(), &net).await.unwrap();
+    hub.desk.set_member(&console, NOW, &"cem".parse().unwrap(), &"wan".parse().unwrap(), true).await.unwrap();
+    let used = Browser::sign_in(&hub, "tea").await.page("/teacher").await;
+    let of_cem = used.split("aria-label=\"cem ").next().unwrap().rsplit("<meter").next().unwrap();
+    assert!(of_cem.contains("max=\"12\""), "{of_cem}");
     let shown = amy.page("/").await;
     assert!(shown.contains("<label for=\"f-course\">Course</label>"), "{shown}");
     // Her first group by name is of this one.

@@ -172,7 +172,7 @@ impl Visit {
 }
 
 /// The course of somebody's first group.
-pub(super) fn course_of<'a>(person: &Person, groups: &[Group], courses: &'a [Course]) -> Option<&'a Course> {
+fn course_of<'a>(person: &Person, groups: &[Group], courses: &'a [Course]) -> Option<&'a Course> {
     let group = groups.iter().find(|g| person.groups.contains(&g.id))?;
     courses.iter().find(|c| c.id == group.course)
 }
