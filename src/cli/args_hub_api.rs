@@ -185,7 +185,7 @@ pub enum GroupCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Put somebody into a group.
+    /// Put somebody into a group; they leave their other one of its course.
     Join {
         /// The group.
         group: GroupId,
@@ -309,7 +309,7 @@ pub enum ServerCommand {
     Health {
         /// The server.
         server: ServerId,
-        /// healthy or away.
+        /// healthy, away, or quarantined: why, only teachers see then.
         #[arg(value_parser = parse_health)]
         health: Health,
         /// Why.
@@ -433,7 +433,7 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
 }
 
 fn parse_health(text: &str) -> Result<Health, String> {
-    word(text).filter(|h| *h != Health::Quarantined).ok_or_else(|| "use healthy or away".into())
+    word(text).ok_or_else(|| "use healthy, away or quarantined".into())
 }
 
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {

@@ -26,7 +26,7 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (0, "It worked; nothing had to be done, or all of it is done."),
     (2, "The command line, a profile or a hosts file is wrong; nothing was touched."),
     (3, "A host or this computer does not fit; nothing was changed."),
-    (4, "A host could not be reached or did not let us in."),
+    (4, "A host or a hub could not be reached or did not let us in, or a hub cannot write."),
     (5, "A bundle or a download is broken, missing or of the wrong kind."),
     (6, "The engine of local machines failed."),
     (7, "A step on a host failed; the same command continues the run."),

@@ -10,7 +10,7 @@ pub enum Class {
     Input,
     /// A host or this computer does not fit; nothing was changed there.
     Preflight,
-    /// A host could not be reached or did not let us in.
+    /// A host or a hub could not be reached or did not let us in, or a hub cannot write.
     Connect,
     /// A bundle or a download is broken, missing or of the wrong kind.
     Bundle,

@@ -1,6 +1,7 @@
 use unicode_width::UnicodeWidthStr;
 
-/// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading.
+/// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading. Columns are of a
+/// terminal: a Chinese character takes two.
 pub fn table<S: AsRef<str>>(rows: &[Vec<S>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.as_ref().width()).max().unwrap_or(0);
@@ -26,5 +27,8 @@ mod tests {
         let cjk = table(&[vec!["NAME", "X"], vec!["李明", "1"], vec!["Amy", "2"]]);
         assert_eq!(cjk, "NAME  X\n李明  1\nAmy   2\n");
         assert_eq!(table(&[vec!["NODE", "X"], vec!["cp", "12"]]), "NODE  X\ncp    12\n");
+        let chinese =
+            table(&[vec!["LOGIN", "NAME", "X"], vec!["li", "\u{674e}\u{5a1c}", "1"], vec!["amy", "Amy", "2"]]);
+        assert_eq!(chinese, "LOGIN  NAME  X\nli     \u{674e}\u{5a1c}  1\namy    Amy   2\n");
     }
 }

@@ -11,19 +11,19 @@ use std::{
 use assert_cmd::cargo::CommandCargoExt;
 use serde_json::Value;
 
-struct Camp {
-    home: tempfile::TempDir,
-    hub: Child,
-    url: String,
+pub(super) struct Camp {
+    pub(super) home: tempfile::TempDir,
+    pub(super) hub: Child,
+    pub(super) url: String,
 }
 
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(super) struct Ended {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
-fn kubecamp(home: &Path, args: &[&str]) -> Command {
+pub(super) fn kubecamp(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("kubecamp").unwrap();
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("KUBECAMP_HOME", home);
     command.env("TZ", "UTC").args(args).stdin(Stdio::null());
@@ -31,7 +31,7 @@ fn kubecamp(home: &Path, args: &[&str]) -> Command {
 }
 
 impl Camp {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = format!("unix:{}", home.path().join("hub.sock").display());
         let camp = Self::serve(home, &["--listen", &socket]);
@@ -39,7 +39,7 @@ impl Camp {
         camp
     }
 
-    fn serve(home: tempfile::TempDir, more: &[&str]) -> Self {
+    pub(super) fn serve(home: tempfile::TempDir, more: &[&str]) -> Self {
         let args: Vec<&str> = ["hub", "serve"].iter().chain(more).copied().collect();
         let mut hub = kubecamp(home.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
@@ -56,7 +56,7 @@ impl Camp {
         Self { home, hub, url }
     }
 
-    fn run_with(&self, args: &[&str], input: &str) -> Ended {
+    pub(super) fn run_with(&self, args: &[&str], input: &str) -> Ended {
         let mut child = kubecamp(self.home.path(), args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -69,24 +69,24 @@ impl Camp {
         Ended { code: ended.status.code().unwrap_or(-1), out: text(ended.stdout), err: text(ended.stderr) }
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub(super) fn ok(&self, args: &[&str]) -> String {
         let ended = self.run_with(args, "");
         assert_eq!(ended.code, 0, "{args:?}: {}", ended.err);
         ended.out
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub(super) fn json(&self, args: &[&str]) -> Value {
         let args: Vec<&str> = args.iter().copied().chain(["-o", "json"]).collect();
         serde_json::from_str(&self.ok(&args)).unwrap()
     }
 
-    fn login_by_link(&self, link: &str) {
+    pub(super) fn login_by_link(&self, link: &str) {
         let ended = self.run_with(&["login", "--hub", &self.url, "--link"], link);
         assert_eq!(ended.code, 0, "{}", ended.err);
     }
 
     /// A course and a server on which amy, who is signed in, has a slot in two hours; her key's file and the slot.
-    fn amys_slot(&self) -> (String, String) {
+    pub(super) fn amys_slot(&self) -> (String, String) {
         self.login_by_link(&self.ok(&["hub", "admin-link", "ann"]));
         self.ok(&["hub", "course", "set", "k8s", "--title", "Kubernetes"]);
         self.ok(&["hub", "server", "add", "one", "--address", "192.0.2.7:2222", "--cores", "8", "--memory", "32GiB"]);
@@ -111,7 +111,7 @@ impl Drop for Camp {
     }
 }
 
-fn hour(ahead: i64) -> String {
+pub(super) fn hour(ahead: i64) -> String {
     let now = jiff::Timestamp::now().as_second();
     jiff::Timestamp::from_second((now / 3600 + ahead) * 3600).unwrap().to_string()
 }
@@ -472,7 +472,7 @@ fn what_was_made_can_be_changed_and_removed() {
     camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
     camp.ok(&["hub", "course", "set", "net", "--title", "Networks"]);
     for (args, told) in [
-        (&["--course", "net"][..], Some("Ahead on one of other courses: 2 bookings, which stay as they are.")),
+        (&["--course", "net"][..], Some("Ahead on one of other courses, and left as booked: 2 bookings.")),
         (&["--course", "k8s"], None),
         (&["--any-course"], None),
     ] {
@@ -649,7 +649,7 @@ fn the_certificate_of_an_authority_itself_is_refused_with_a_hint() {
 }
 
 /// What a hub says until it listens, which ends it, or until it ends by itself with this exit code.
-fn serve_once(home: &Path, args: &[&str]) -> (String, Option<i32>) {
+pub(super) fn serve_once(home: &Path, args: &[&str]) -> (String, Option<i32>) {
     let mut hub = kubecamp(home, args).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     for line in BufReader::new(hub.stderr.take().unwrap()).lines().map_while(Result::ok) {

@@ -71,6 +71,7 @@ async fn what_cannot_be_read_is_refused_on_a_page_of_ours() {
         ("/teacher/audit?page=x", 422),
         ("/?from=1&from=2", 422),
         ("/settings?lang=en&lang=zh", 422),
+        ("/settings?zone=Mars/Base", 422),
         ("/booking/%ff", 404),
         ("/booking/none", 404),
         ("/assets/none", 404),
@@ -82,6 +83,41 @@ async fn what_cannot_be_read_is_refused_on_a_page_of_ours() {
         let text = answer.text().await.unwrap();
         assert!(text.contains("<html lang=\"zh-Hans\">") && text.contains("KC-HUB-"), "{path}: {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_from_its_holder_stands_on_the_first_page() {
+    let hub = Hub::start().await;
+    let (own, taken) = (book(&hub.desk, "amy", 60, 120).await, book(&hub.desk, "amy", 180, 240).await);
+    hub.desk.cancel(&who("amy"), NOW, None, &own.id, &Edit::default()).await.unwrap();
+    let edit = Edit { version: None, reason: Some("fire drill".into()) };
+    hub.desk.cancel(&who("tea"), NOW, None, &taken.id, &edit).await.unwrap();
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let page = amy.page("/").await;
+    assert!(page.contains("No longer yours") && page.contains("cancelled: fire drill"), "{page}");
+    assert!(page.contains(&format!("/booking/{}", taken.id)) && !page.contains(own.id.as_str()), "{page}");
+    let tea = Browser::sign_in(&hub, "tea").await;
+    assert!(!tea.page("/").await.contains("No longer yours"), "it was not hers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_form_lacks_is_told_in_chinese_too() {
+    let hub = Hub::start().await;
+    let id = book(&hub.desk, "amy", 60, 120).await.id;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let amy = Browser { cookie: format!("{}; kubecamp_lang=zh", amy.cookie), ..amy };
+    let given = amy.post(&format!("/booking/{id}/give"), &[("to", " ")]).await;
+    assert_eq!(given.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let text = given.text().await.unwrap();
+    assert!(text.contains("请说明转让给谁") && !text.contains("is not a"), "{text}");
+    let key = amy.post(&format!("/booking/{id}/certificate"), &[("key", "ssh-ed25519 AAAA")]).await;
+    let text = key.text().await.unwrap();
+    assert!(text.contains("这不是 OpenSSH 公钥") && !text.contains("invalid"), "{text}");
+    let nowhere = amy.ask(Method::GET, "/settings?zone=Mars/Base").send().await.unwrap();
+    let text = nowhere.text().await.unwrap();
+    assert!(text.contains("没有名为 Mars/Base 的时区"), "{text}");
+    let kept = amy.ask(Method::GET, "/settings?zone=Europe/Berlin").send().await.unwrap();
+    assert_eq!(kept.status(), StatusCode::SEE_OTHER);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,10 +339,16 @@ async fn who_is_in_two_courses_chooses_one() {
     hub.desk.put_course(&console, NOW, &net, "Networks", &Policy::default(), None).await.unwrap();
     hub.desk.put_group(&console, NOW, &"lan".parse().unwrap(), &net).await.unwrap();
     hub.desk.set_member(&console, NOW, &"amy".parse().unwrap(), &"lan".parse().unwrap(), true).await.unwrap();
-    let own = NewServer { course: Some(net), ..new_server("lab", Mode::Exclusive, 8, 32) };
+    let own = NewServer { course: Some(net.clone()), ..new_server("lab", Mode::Exclusive, 8, 32) };
     hub.desk.put_server(&console, NOW, &own, None).await.unwrap();
     let (amy, bob) = (Browser::sign_in(&hub, "amy").await, Browser::sign_in(&hub, "bob").await);
     assert!(!bob.page("/").await.contains("name=\"course\""), "one course is no choice");
+    // The first group of cem is of the course with more hours; he meets the limit of the other one first.
+    hub.desk.put_group(&console, NOW, &"wan".parse().unwrap(), &net).await.unwrap();
+    hub.desk.set_member(&console, NOW, &"cem".parse().unwrap(), &"wan".parse().unwrap(), true).await.unwrap();
+    let used = Browser::sign_in(&hub, "tea").await.page("/teacher").await;
+    let of_cem = used.split("aria-label=\"cem ").next().unwrap().rsplit("<meter").next().unwrap();
+    assert!(of_cem.contains("max=\"12\""), "{of_cem}");
     let shown = amy.page("/").await;
     assert!(shown.contains("<label for=\"f-course\">Course</label>"), "{shown}");
     // Her first group by name is of this one.

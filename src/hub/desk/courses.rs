@@ -197,7 +197,7 @@ impl Desk {
         self.store.read(now).await?.groups().await
     }
 
-    /// Puts somebody into a group or takes them out.
+    /// Puts somebody into a group, for which they leave their other one of its course, or takes them out.
     pub async fn set_member(
         &self,
         caller: &Caller,
@@ -209,9 +209,18 @@ impl Desk {
         caller.needs_teacher()?;
         transact!(self, caller, now, |tx| {
             tx.person(person).await?;
-            tx.group(group).await?;
+            let course = tx.group(group).await?.course;
             // Who books at this moment does so as a member, or finds that they are none any more.
             tx.lock_person(person).await?;
+            if member {
+                // In two of them one has the quota of whichever is first by name: as by a roster, it is one.
+                let there = tx.groups().await?;
+                let others =
+                    there.iter().filter(|g| g.course == course && g.id != *group && g.members.contains(person));
+                for other in others {
+                    tx.set_member(person, &other.id, false).await?;
+                }
+            }
             tx.set_member(person, group, member).await?;
             tx.group(group).await
         })

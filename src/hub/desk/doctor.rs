@@ -7,7 +7,7 @@ use super::{Caller, Desk};
 use crate::{
     core::Problem,
     hub::{
-        domain::{Booking, Epoch, Health, Server, State},
+        domain::{Booking, Epoch, Health, Person, Server, State},
         store::{AuditRow, Listing, Tx},
     },
 };
@@ -64,6 +64,7 @@ impl Desk {
         for (one, two) in tx.overlaps().await? {
             found.wrong.push(format!("bookings {one} and {two} overlap on one place"));
         }
+        check_keys(&tx.people().await?, &mut found);
         for server in tx.servers().await? {
             check_server(&server, &all, now, &mut found);
             check_buffer(&server, &hand_overs, &mut found);
@@ -158,6 +159,19 @@ async fn check_plan(tx: &mut Tx, server: &Server, found: &mut Checkup) -> Result
     let Some(why) = tx.plan_refused(id).await?.filter(|_| server.is_heard(now)) else { return Ok(()) };
     found.notes.push(format!("the agent of server {id} does not take the plan that it is given: {why}"));
     Ok(())
+}
+
+/// Keys that several people have. A roster may name one twice by mistake, and then somebody signs in as another.
+fn check_keys(people: &[Person], found: &mut Checkup) {
+    let mut holders = BTreeMap::<&str, Vec<&str>>::new();
+    for person in people.iter().filter(|p| p.active) {
+        for key in person.keys.iter().filter_map(|key| key.split_whitespace().nth(1)) {
+            holders.entry(key).or_default().push(person.id.as_str());
+        }
+    }
+    for all in holders.values().filter(|all| all.len() > 1) {
+        found.notes.push(format!("{} have one SSH key: whoever holds it signs in as each of them", all.join(" and ")));
+    }
 }
 
 fn check_booking(booking: &Booking, played: &Played, found: &mut Checkup) {

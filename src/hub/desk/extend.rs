@@ -60,6 +60,10 @@ fn longer(before: &Booking, now: Epoch, ends: Epoch) -> Result<Window, Problem> 
         let what = format!("booking {} is {} until {}", before.id, before.state, before.window.ends);
         Problem::new(Code::BookState, what)
     };
+    if matches!(before.state, State::Waitlisted | State::Offered) {
+        let what = format!("booking {} is {}, and only what is booked can be made longer", before.id, before.state);
+        return Err(Problem::new(Code::BookState, what).hint("Leave it, and wait for or book a longer time."));
+    }
     if !movable || before.window.ends <= now || before.ended_by.is_some() {
         return Err(over());
     }

@@ -10,6 +10,7 @@ use super::{
     prefer::{Locks, preferred},
     rules,
     transaction::{transact, transact_once},
+    waitlist,
 };
 use crate::{
     core::{Code, Problem},
@@ -86,11 +87,12 @@ fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
     }
 }
 
-/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short.
+/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short. Before the
+/// first move that is why they booked it, and it comes after why it was moved: nobody shall take it for that.
 fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
     match (&b.note, reason) {
         (Some(before), Some(reason)) if before.len() + reason.len() < LONGEST_NOTE => {
-            Some(format!("{before}; {reason}"))
+            Some(if b.moves > 0 { format!("{before}; {reason}") } else { format!("{reason}; {before}") })
         }
         (_, Some(reason)) => Some(reason.to_owned()),
         (before, None) => before.clone(),
@@ -146,11 +148,16 @@ impl Desk {
         }
     }
 
-    /// Why a booking cannot take place where it is, if so, and where it could.
+    /// Why a booking cannot take place where it is, if so, and where it could; of one that waits, why its holder would not be
+    /// asked now.
     pub async fn elsewhere(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Elsewhere, Problem> {
         let mut tx = self.store.read(now).await?;
         let booking = tx.booking(id).await?;
         caller.needs_self(&booking.person)?;
+        if booking.state == State::Waitlisted {
+            let why = waitlist::why_not_asked(&mut tx, &booking).await?;
+            return Ok(Elsewhere { why, alternatives: vec![] });
+        }
         let why = why_stuck(&mut tx, &booking).await?;
         let alternatives = if why.is_some() { instead(&mut tx, &booking).await? } else { vec![] };
         Ok(Elsewhere { why, alternatives })

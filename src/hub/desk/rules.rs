@@ -154,12 +154,16 @@ pub(super) async fn not_too_many_waits(tx: &mut Tx, policy: &Policy, person: &Pe
     Ok(())
 }
 
+/// Whether it is a rule that says no to somebody, and not the server.
+pub(super) fn is_rule(code: Code) -> bool {
+    matches!(code, Code::BookOwn | Code::BookAhead | Code::BookQuota | Code::BookGroupQuota)
+}
+
 /// Whether somebody may have a slot; what is no rule's answer stays a failure.
 pub(super) fn holds(asked: Result<(), Problem>) -> Result<bool, Problem> {
-    let rules = [Code::BookOwn, Code::BookAhead, Code::BookQuota, Code::BookGroupQuota];
     match asked {
         Ok(()) => Ok(true),
-        Err(problem) if rules.contains(&problem.code) => Ok(false),
+        Err(problem) if is_rule(problem.code) => Ok(false),
         Err(problem) => Err(problem),
     }
 }

@@ -105,6 +105,13 @@ async fn is_over(tx: &mut Tx, occupant: Option<&BookingId>) -> Result<bool, Prob
     }
 }
 
+/// Whether a server's occupant is a slot that has begun, and whose time is not over.
+async fn is_at_work(tx: &mut Tx, occupant: Option<&BookingId>) -> Result<bool, Problem> {
+    let Some(occupant) = occupant else { return Ok(false) };
+    let booking = tx.booking(occupant).await?;
+    Ok(booking.state.is_begun() && booking.window.ends > tx.now())
+}
+
 impl Desk {
     /// Adds a server. A repeated `key` gets the first answer.
     pub async fn add_server(
@@ -274,7 +281,9 @@ impl Desk {
             let before = tx.lock_server(id).await?;
             let back = before.health != Health::Healthy && health == Health::Healthy;
             // Also where it was out of use in between: after a reinstallation nobody else would ever end it.
-            if back && (before.health == Health::Quarantined || is_over(&mut tx, before.occupant.as_ref()).await?) {
+            // An admin may quarantine one in the midst of a slot, which goes on and ends by itself.
+            let over = before.health == Health::Quarantined && !is_at_work(&mut tx, before.occupant.as_ref()).await?;
+            if back && (over || is_over(&mut tx, before.occupant.as_ref()).await?) {
                 tx.clear_occupant(id).await?;
             }
             tx.set_health(id, health, Some(reason.clone())).await

@@ -31,10 +31,7 @@ impl Desk {
     ) -> Result<Booking, Problem> {
         let wish = wish.stated()?;
         let wish: &WaitRequest = &wish;
-        if self.is_free(caller, now, key, wish).await? {
-            let what = format!("{} is free now", wish.window);
-            return Err(Problem::new(Code::BookState, what).hint("Nobody needs to wait for it: kubecamp book new."));
-        }
+        self.is_worth_a_wait(caller, now, key, wish).await?;
         transact_once!(self, caller, now, key, ("wait", wish), |tx| {
             let standing = standing_of(&mut tx, caller, wish).await?;
             let servers = servers(&mut tx, wish).await?;
@@ -67,16 +64,24 @@ impl Desk {
         })
     }
 
-    /// Whether a wish can be had now. What was answered already under a key is not asked again.
-    async fn is_free(
+    /// Refuses a wish that can be had now, and one to which nothing is in the way but a rule of the person's: nobody has to
+    /// give that time up. What was answered already under a key is not asked again.
+    async fn is_worth_a_wait(
         &self,
         caller: &Caller,
         now: Epoch,
         key: Option<&str>,
         wish: &WaitRequest,
-    ) -> Result<bool, Problem> {
-        let Some(mut look) = self.look(caller, now, key, wish, wish.window.starts).await? else { return Ok(false) };
-        Ok(look.obstacle(wish).await.is_none())
+    ) -> Result<(), Problem> {
+        let Some(mut look) = self.look(caller, now, key, wish, wish.window.starts).await? else { return Ok(()) };
+        match look.obstacle(wish).await {
+            None => {
+                let what = format!("{} is free now", wish.window);
+                Err(Problem::new(Code::BookState, what).hint("Nobody needs to wait for it: kubecamp book new."))
+            }
+            Some(own) if matches!(own.code, Code::BookAhead | Code::BookQuota | Code::BookGroupQuota) => Err(own),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Says yes to an offer from the waitlist; a second yes changes nothing.
@@ -161,6 +166,21 @@ async fn can_accept(tx: &mut Tx, policy: &Policy, offer: &Booking) -> Result<(),
     rules::not_twice(tx, &offer.person, offer.window, own).await?;
     rules::not_too_many(tx, policy, &offer.person, now, own, None).await?;
     rules::within_quota(tx, policy, &offer.person, offer.group.as_ref(), offer.window, own).await
+}
+
+/// Why somebody who waits would not be asked now, though the time became free; none where they would.
+pub(super) async fn why_not_asked(tx: &mut Tx, waiting: &Booking) -> Result<Option<String>, Problem> {
+    if had_their_turn(tx, waiting).await? {
+        return Ok(Some("its offer lapsed, and it is offered again when somebody gives up that time".to_owned()));
+    }
+    let standing = match rules::standing(tx, &waiting.person, Some(&waiting.course)).await {
+        Err(left) if left.code == Code::HubDenied => return Ok(Some(left.what)),
+        standing => standing?,
+    };
+    match can_accept(tx, &standing.course.policy, waiting).await {
+        Err(problem) if rules::is_rule(problem.code) => Ok(Some(problem.what)),
+        asked => asked.map(|()| None),
+    }
 }
 
 /// Makes an offer to somebody who waits, when a place is free; whether it did.

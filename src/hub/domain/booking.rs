@@ -73,6 +73,17 @@ impl Booking {
         Window { starts: self.window.starts, ends: self.busy_until }
     }
 
+    /// Whether it was taken from its holder, and its time is not over: they may count on it yet. Who gives a slot up
+    /// themselves leaves no note on it.
+    pub fn is_lost(&self, now: Epoch) -> bool {
+        let taken = match self.state {
+            State::Cancelled => self.note.is_some(),
+            State::Quarantined => true,
+            _ => false,
+        };
+        taken && self.window.ends > now
+    }
+
     /// What of it counts against quotas.
     pub fn counted(&self) -> Use {
         Use { starts: self.window.starts, seconds: if self.state.counts() { self.charged } else { 0 } }

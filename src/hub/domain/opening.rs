@@ -4,7 +4,7 @@ use jiff::civil::{Date, DateTime, Weekday};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Epoch, Window, Zone};
+use super::{Epoch, Grid, Window, Zone};
 
 /// When a server is open each week, in local time: `always`, or spans as `mon-fri 08:00-22:00, sat 22:00-06:00`.
 ///
@@ -52,6 +52,13 @@ impl OpeningHours {
             date = next;
         }
         join(found)
+    }
+
+    /// Whether one step of a raster lies in what is open within `range`: else nothing can be booked there.
+    pub fn has_step(&self, zone: &Zone, grid: Grid, range: Window) -> bool {
+        let step = grid.seconds();
+        let has = |open: Window| grid.lines(zone, open).any(|at| at + step <= open.ends && grid.has(zone, at + step));
+        self.windows(zone, range).into_iter().any(has)
     }
 
     /// Whether the server is open during all of `window`.

@@ -67,6 +67,12 @@ impl Policy {
                 return Err(Problem::new(Code::HubInvalid, what));
             }
         }
+        let grid = u16::from(self.grid);
+        if self.longest < u32::from(grid) {
+            let what =
+                format!("longest is {} minutes, less than one step of {grid}: nothing could be booked", self.longest);
+            return Err(Problem::new(Code::HubInvalid, what).hint("Make longest as long as some steps of grid."));
+        }
         Ok(())
     }
 

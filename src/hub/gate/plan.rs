@@ -182,7 +182,7 @@ pub fn public_key(line: &str) -> Result<PublicKey, Problem> {
     if line.trim().lines().count() != 1 {
         return Err(bad());
     }
-    let key = PublicKey::from_openssh(line.trim()).map_err(|e| bad().because(e))?;
+    let key = PublicKey::from_openssh(line.trim()).map_err(|_| bad())?;
     match key.algorithm() {
         Algorithm::Dsa => {
             Err(bad().detail(["DSA keys are no longer accepted"]).hint("Make a key: ssh-keygen -t ed25519."))

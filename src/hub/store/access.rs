@@ -140,9 +140,14 @@ impl Tx {
     pub async fn revoke_all(&mut self, person: &PersonId, kind: Option<TokenKind>) -> Result<u64, Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE person = $1 AND revoked IS NULL \
                    AND (CAST($3 AS TEXT) IS NULL OR kind = $3)";
+        let action =
+            kind.map_or_else(|| "token.revoke-all".to_owned(), |kind| format!("token.revoke-{}", kind.as_str()));
         let kind = kind.map(|k| k.as_str().to_owned());
         let count = self.run(sql, args![person.to_string(), self.now, kind]).await?;
-        self.note("token.revoke-all", format!("person:{person}"), None, json!({ "count": count }));
+        // Where there was none nothing ended.
+        if count > 0 {
+            self.note(&action, format!("person:{person}"), None, json!({ "count": count }));
+        }
         Ok(count)
     }
 

@@ -256,6 +256,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_written_into_a_file_that_was_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, away) = (folder.path().join("hub.db"), folder.path().join("away.db"));
+        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let now = crate::hub::domain::Epoch(1);
+        store.writable(now).await.unwrap();
+        fs::rename(&path, &away).unwrap();
+        for other in [false, true] {
+            if other {
+                fs::write(&path, "").unwrap();
+            }
+            let refused = store.write("console", now).await.err().unwrap();
+            assert!(refused.code == Code::HubDatabase && refused.what.contains("removed or replaced"), "{refused}");
+            assert_eq!(store.writable(now).await.unwrap_err().code, Code::HubDatabase, "whoever asks for it is told");
+        }
+        fs::rename(&away, &path).unwrap();
+        assert!(store.write("console", now).await.is_ok(), "it is the same one again");
+        store.close().await;
+    }
+
+    #[tokio::test]
     async fn a_file_of_another_program_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");

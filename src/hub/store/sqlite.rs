@@ -1,5 +1,7 @@
 use std::{
     collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -35,6 +37,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Shelf {
     path: PathBuf,
+    /// Which file it was when the shelf was made.
+    file: Option<(u64, u64)>,
     most: u32,
     patience: Duration,
     room: Arc<Semaphore>,
@@ -66,6 +70,11 @@ pub(super) fn connect(path: &Path, patience: Duration) -> rusqlite::Result<Conne
     Ok(connection)
 }
 
+/// Device and number of the file at a place, whatever its name leads to; none where there is none.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 /// Runs what may wait for the disk or for another process; other tasks of this thread go on elsewhere meanwhile.
 pub(super) fn slow<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
@@ -83,7 +92,7 @@ impl Shelf {
     /// At most `most` connections, beginning with one that is open.
     pub fn new(path: &Path, first: Vec<Connection>, most: u32, patience: Duration) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(most as usize));
-        Arc::new(Self { path: path.to_owned(), most, patience, room, idle: Mutex::new(first) })
+        Arc::new(Self { path: path.to_owned(), file: file_at(path), most, patience, room, idle: Mutex::new(first) })
     }
 
     /// Lends a connection.
@@ -96,7 +105,10 @@ impl Shelf {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.path, self.patience).map_err(|e| problem_at(&self.path, e))?,
+            None => {
+                self.is_in_place()?;
+                connect(&self.path, self.patience).map_err(|e| problem_at(&self.path, e))?
+            }
         };
         Ok(Lent { shelf: Arc::clone(self), connection: Some(connection), _room: room })
     }
@@ -107,6 +119,16 @@ impl Shelf {
         self.room.close();
         drop(all);
         self.idle().clear();
+    }
+
+    /// Refuses to write where the file is gone, or another one is in its place: its connections would write on into what
+    /// nobody finds any more.
+    fn is_in_place(&self) -> Result<(), Problem> {
+        if file_at(&self.path) == self.file {
+            return Ok(());
+        }
+        Err(Problem::new(Code::HubDatabase, "the database's file was removed or replaced under the hub")
+            .hint("Put it back where it was, or stop the hub and start it again on a copy."))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -130,6 +152,7 @@ impl Lent {
         if !writes {
             return self.run("BEGIN", &[]).map(drop);
         }
+        self.shelf.is_in_place()?;
         let end = Instant::now() + self.shelf.patience;
         loop {
             match self.begin_to_write() {

@@ -129,11 +129,13 @@ scenarios! {
     people {
         the_last_admin_stays,
         who_is_added_twice_under_one_key_keeps_what_they_hold,
+        who_joins_another_group_of_a_course_leaves_the_one_before,
     }
     places {
         a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,
         a_place_that_is_proven_clean_leaves_the_plan,
         what_an_agent_found_is_for_teachers,
+        who_is_at_work_on_a_server_that_an_admin_quarantines_goes_on,
         what_is_not_there_is_not_made_by_a_change,
     }
     refused {
@@ -148,6 +150,7 @@ scenarios! {
     waits {
         who_lets_an_offer_lapse_keeps_the_time_from_nobody,
         what_is_left_early_is_offered_to_who_let_an_offer_lapse,
+        who_waits_is_told_what_keeps_it_from_them,
     }
 }
 

@@ -54,3 +54,17 @@ pub async fn who_is_added_twice_under_one_key_keeps_what_they_hold(desk: Desk) {
     assert_eq!(desk.booking(&who("eve"), NOW, &booked.id).await.unwrap(), booked, "a repeat changes nothing");
     healthy(&desk).await;
 }
+
+pub async fn who_joins_another_group_of_a_course_leaves_the_one_before(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let (console, amy) = (Caller::Console, "amy".parse().unwrap());
+    let net = "net".parse().unwrap();
+    desk.put_course(&console, NOW, &net, "Networks", &Policy::default(), None).await.unwrap();
+    desk.put_group(&console, NOW, &"lan".parse().unwrap(), &net).await.unwrap();
+    for (group, wanted) in [("lan", "lan,red"), ("blue", "blue,lan"), ("blue", "blue,lan"), ("red", "lan,red")] {
+        desk.set_member(&console, NOW, &amy, &group.parse().unwrap(), true).await.unwrap();
+        let groups = desk.person(&console, NOW, &amy).await.unwrap().groups;
+        assert_eq!(groups.iter().map(|g| g.as_str()).collect::<Vec<_>>().join(","), wanted, "{group}");
+    }
+    healthy(&desk).await;
+}

@@ -100,3 +100,19 @@ pub async fn what_is_not_there_is_not_made_by_a_change(desk: Desk) {
     assert_eq!(refused.code, Code::BookStale);
     healthy(&desk).await;
 }
+
+pub async fn who_is_at_work_on_a_server_that_an_admin_quarantines_goes_on(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (one, console) = ("one".parse().unwrap(), Caller::Console);
+    let first = book(&desk, "amy", 0, 60).await;
+    report(&desk, 1, &first, Step::Arming, 0).await;
+    report(&desk, 2, &first, Step::Active, 0).await;
+    let by_hand = async |minute, health| desk.set_health(&console, at(minute), None, &one, health, "a miner").await;
+    by_hand(10, Health::Quarantined).await.unwrap();
+    let refused = desk.book(&who("cem"), at(10), None, &wish(Some("one"), 300, 360)).await.unwrap_err().problem;
+    assert_eq!((refused.code, refused.what.as_str()), (Code::ServerAway, "server one is quarantined"));
+    let back = by_hand(20, Health::Healthy).await.unwrap();
+    assert_eq!((back.health, back.occupant), (Health::Healthy, Some(first.id.clone())), "amy is there");
+    assert_eq!(state(&desk, &first).await, State::Active);
+    healthy(&desk).await;
+}

@@ -117,7 +117,7 @@ pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
     }
     assert_eq!(clerk.settle(at(3 * day + 1)).await.unwrap().moved, 1, "now it is a day until bob's");
     let note = now(&desk, &later).await.note.unwrap();
-    assert!(note.starts_with("exam; ") && note.ends_with("moved to two"), "{note}");
+    assert!(note.starts_with("server one ") && note.ends_with("moved to two; exam"), "{note}");
     healthy(&desk).await;
 }
 

@@ -1,8 +1,11 @@
 //! What becomes of who waits and does not come.
 
-use kubecamp::hub::{
-    desk::{Desk, Edit, Step, Taken},
-    domain::{Mode, State},
+use kubecamp::{
+    core::Code,
+    hub::{
+        desk::{Desk, Edit, Step, Taken},
+        domain::{Mode, Policy, State},
+    },
 };
 
 use super::{acknowledge, report, state};
@@ -74,5 +77,24 @@ pub async fn what_is_left_early_is_offered_to_who_let_an_offer_lapse(desk: Desk)
     desk.cancel(&who("cem"), at(116), None, &again.id, &plain).await.unwrap();
     acknowledge(&desk, 117).await;
     assert_eq!(clerk.settle(at(117)).await.unwrap().offered, 1);
+    healthy(&desk).await;
+}
+
+pub async fn who_waits_is_told_what_keeps_it_from_them(desk: Desk) {
+    camp(&desk, &Policy { open_ahead: 1, group_hours: 2, ..generous() }).await;
+    let taken = book(&desk, "dan", 240, 300).await;
+    let (wanted, free) = (wish(Some("one"), 240, 300), wish(Some("one"), 600, 660));
+    let amy = desk.wait(&who("amy"), NOW, None, &wanted).await.unwrap();
+    assert_eq!(desk.elsewhere(&who("amy"), NOW, &amy.id).await.unwrap().why, None);
+    let own = book(&desk, "amy", 60, 120).await;
+    assert_eq!(desk.wait(&who("amy"), NOW, None, &free).await.unwrap_err().code, Code::BookAhead, "it is free");
+    let why = async |minute| desk.elsewhere(&who("amy"), at(minute), &amy.id).await.unwrap().why.unwrap();
+    assert!(why(0).await.starts_with("amy has 1 bookings ahead"));
+    desk.cancel(&who("amy"), NOW, None, &own.id, &Edit::default()).await.unwrap();
+    desk.book(&who("bob"), NOW, None, &wish(Some("one"), 60, 180)).await.unwrap();
+    assert!(why(0).await.starts_with("group red would have 3.0 h"), "{}", why(0).await);
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(2)).await.unwrap().offered, 0, "she is passed over");
+    assert_eq!(desk.wait(&who("cem"), at(2), None, &wanted).await.unwrap_err().code, Code::BookGroupQuota);
     healthy(&desk).await;
 }

@@ -12,7 +12,7 @@ pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, none_free, plan_text, remarks, unserved};
+use self::show::{bookings, frees, losses, none_free, plan_text, remarks, unserved};
 use super::Context;
 use crate::{
     cli::{
@@ -25,7 +25,10 @@ use crate::{
     core::{Code, Problem, Problems, shell::printable, yaml},
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
-        domain::{Beginning, Booking, ClassPlan, Free, Person, SavedLab, ServerId, State, Weekly, Window, Zone},
+        domain::{
+            Beginning, Booking, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly, Window,
+            Zone,
+        },
         http::Clock,
     },
 };
@@ -39,12 +42,19 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
         BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
         BookCommand::Ls { all, past, server, hub, .. } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
-            let person = if all { None } else { Some(client.get::<Person>("/api/v1/me").await?.id.to_string()) };
-            let open = (!past).then(|| "true".to_owned());
-            let params = [("person", person), ("open", open), ("server", server.map(|s| s.to_string()))];
+            let me = client.get::<Person>("/api/v1/me").await?.id;
+            let person = (!all).then(|| me.to_string());
+            let (open, server) = ((!past).then(|| "true".to_owned()), server.map(|s| s.to_string()));
+            let params = [("person", person.clone()), ("open", open), ("server", server.clone())];
             let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
             bookings(hub.output, &found)?;
-            remarks(&found);
+            remarks(&found, &me);
+            say_held_up(&client, &found, &me).await;
+            if !all && !past {
+                let now = Epoch(jiff::Timestamp::now().as_second());
+                let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
+                losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await?, now);
+            }
         }
         BookCommand::Free { minutes, server, layout, label, from, zone, most, course, hub } => {
             let from = when::told(from.as_deref(), zone.as_ref())?;
@@ -190,6 +200,18 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     bookings(wish.hub.output, &made)
 }
 
+/// Says on stderr which of one's waits would not be offered now, and why. It is only told: what fails here is no failure.
+async fn say_held_up(client: &HubClient, all: &[Booking], me: &PersonId) {
+    let waits = all.iter().filter(|b| b.state == State::Waitlisted && b.lapses == 0 && b.person == *me);
+    for b in waits.take(20) {
+        let asked = client.get::<Elsewhere>(&format!("/api/v1/bookings/{}/alternatives", b.id)).await;
+        if let Some(why) = asked.ok().and_then(|found| found.why) {
+            let why = own_zone().told(&why);
+            output::say(&format!("{}: you would not be asked now: {}", b.id, printable(&why)));
+        }
+    }
+}
+
 /// Says on stderr with which lab a slot begins, where one is saved.
 async fn say_lab(client: &HubClient, booking: &Booking) {
     if let Some(begins) = begins(client, booking).await {
@@ -242,10 +264,30 @@ async fn relocate(
     let window = Window::new(starts, starts + before.window.length());
     let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
     let near = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
-    let server = server.or_else(near).ok_or_else(|| {
-        Problem::new(Code::Usage, format!("no free server is known for {window}")).hint("Name one with --server.")
-    })?;
+    let server = match server.or_else(near) {
+        Some(server) => server,
+        None => free_at(&client, &before, window).await?,
+    };
     act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await.map(drop)
+}
+
+/// A server on which a booking could be at another time: what the hub offers for it by itself is only what is near.
+async fn free_at(client: &HubClient, b: &Booking, window: Window) -> Result<ServerId, Problem> {
+    let labels: Vec<_> = b.labels.iter().cloned().collect();
+    let params = [
+        ("person", Some(b.person.to_string())),
+        ("course", Some(b.course.to_string())),
+        ("layout", Some(b.layout.to_string())),
+        ("labels", Some(labels.join(",")).filter(|l| !l.is_empty())),
+        ("minutes", Some((window.length() / 60).to_string())),
+        ("from", Some(window.starts.0.to_string())),
+        ("to", Some(window.ends.0.to_string())),
+    ];
+    let found: Vec<Free> = client.find("/api/v1/free", &params).await?;
+    found.into_iter().find(|free| free.window == window).map(|free| free.server).ok_or_else(|| {
+        let what = own_zone().told(&format!("no server is free for booking {} at {window}", b.id));
+        Problem::new(Code::BookConflict, what).hint(format!("See what is free instead: kubecamp book move {}.", b.id))
+    })
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {

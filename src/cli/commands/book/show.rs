@@ -4,7 +4,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, State, Window},
+    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, PersonId, State, Window},
     render::{count, table},
 };
 
@@ -58,13 +58,27 @@ fn told(text: &str) -> String {
 }
 
 /// Says on stderr what of bookings a table does not show: which are offered, not taken by their servers, or moved.
-pub(super) fn remarks(all: &[Booking]) {
-    all.iter().filter_map(remark).for_each(|line| output::say(&line));
+pub(super) fn remarks(all: &[Booking], me: &PersonId) {
+    all.iter().filter_map(|b| remark(b, me)).for_each(|line| output::say(&line));
 }
 
-fn remark(b: &Booking) -> Option<String> {
+/// Says on stderr which of one's slots are gone, though nobody gave them up: no table of what is ahead shows them.
+pub(super) fn losses(all: &[Booking], now: Epoch) {
+    all.iter().filter(|b| b.is_lost(now)).for_each(|b| output::say(&loss(b)));
+}
+
+fn loss(b: &Booking) -> String {
+    let what = if b.state == State::Quarantined { "ended, its server is quarantined" } else { "was cancelled" };
+    let why = b.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+    told(&format!("{}: your slot {} {what}{why}", b.id, b.window))
+}
+
+fn remark(b: &Booking, me: &PersonId) -> Option<String> {
     let id = &b.id;
     if let (State::Offered, Some(until)) = (b.state, b.offer_until) {
+        if b.person != *me {
+            return Some(told(&format!("{id}: offered to {} until {until}", b.person)));
+        }
         return Some(told(&format!("{id}: offered until {until}; take it: kubecamp book accept {id}")));
     }
     if b.state == State::Waitlisted && b.lapses > 0 {
@@ -163,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_holder_hears_what_became_of_a_slot() {
-        let said = |more: serde_json::Value| remark(&booking(&more));
+        let amy = "amy".parse().unwrap();
+        let said = |more: serde_json::Value| remark(&booking(&more), &amy);
         assert_eq!(said(json!({ "note": "exam" })), None, "a teacher's reason is no news");
         let moved = said(json!({ "note": "server one is away: fan; moved to big", "moves": 1 }));
         assert_eq!(moved.as_deref(), Some("b7k2: it was moved: server one is away: fan; moved to big"));
@@ -207,5 +222,22 @@ mod tests {
         ];
         assert_eq!(unserved(&plan), lines);
         assert!(unserved(&ClassPlan { rows: plan.rows[..1].to_vec(), ..plan }).is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_from_its_holder_is_told_until_its_time_is_over() {
+        let gone = booking(&json!({ "state": "cancelled", "note": "fire drill" }));
+        assert!(loss(&gone).ends_with(" was cancelled: fire drill"), "{}", loss(&gone));
+        assert!(gone.is_lost(Epoch(1_795_474_799)) && !gone.is_lost(Epoch(1_795_474_800)));
+        assert!(!booking(&json!({ "state": "cancelled" })).is_lost(Epoch(0)), "given up by its holder");
+        let dirty = booking(&json!({ "state": "quarantined" }));
+        assert!(dirty.is_lost(Epoch(0)) && loss(&dirty).ends_with(" ended, its server is quarantined"));
+    }
+
+    #[test]
+    fn an_offer_to_somebody_else_is_not_for_who_reads_it() {
+        let b = booking(&json!({ "state": "offered", "offer_until": 1_795_467_000, "person": "eve" }));
+        let said = remark(&b, &"amy".parse().unwrap()).unwrap();
+        assert!(said.starts_with("b7k2: offered to eve until ") && !said.contains("accept"), "{said}");
     }
 }

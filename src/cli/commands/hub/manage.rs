@@ -71,7 +71,9 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             let body = json!({ "id": login, "name": full_name, "role": role, "zone": zone, "keys": keys });
             let client = HubClient::new(&cx.places, &hub.at)?;
             let made: Person = client.send(Method::POST, "/api/v1/people", &body, None).await?;
-            output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))
+            output::value(hub.output, &made, |_| rows(&PEOPLE, std::slice::from_ref(&made), person_row))?;
+            say_shared_keys(&client, &made).await;
+            Ok(())
         }
         UserCommand::Link { login, hub } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
@@ -128,7 +130,18 @@ async fn change_person(
     let body =
         json!({ "id": p.id, "name": p.name, "role": p.role, "active": p.active, "zone": p.zone, "keys": p.keys });
     let after: Person = client.send(Method::PUT, &path, &body, Some(seen)).await?;
-    output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))
+    output::value(hub.output, &after, |_| rows(&PEOPLE, std::slice::from_ref(&after), person_row))?;
+    say_shared_keys(&client, &after).await;
+    Ok(())
+}
+
+/// Says who else has one of somebody's keys. It is only told: what fails here is no failure.
+async fn say_shared_keys(client: &HubClient, person: &Person) {
+    let all: Vec<Person> = client.get("/api/v1/people").await.unwrap_or_default();
+    for other in all.iter().filter(|other| person.shares_a_key_with(other)) {
+        let (one, two) = (&person.id, &other.id);
+        output::say(&format!("note: {one} has an SSH key that {two} has too: whoever holds it signs in as both."));
+    }
 }
 
 fn group_row(g: &Group) -> Vec<String> {
@@ -163,7 +176,7 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
 
 /// `kubecamp hub course`.
 pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), Problem> {
-    const HEADING: [&str; 6] = ["COURSE", "TITLE", "RASTER", "LONGEST", "HOURS/WEEK", "AHEAD"];
+    const HEADING: [&str; 6] = ["COURSE", "TITLE", "GRID", "LONGEST", "HOURS/WEEK", "AHEAD"];
     let row = |c: &Course| {
         let p = &c.policy;
         let grid = u16::from(p.grid);
@@ -190,6 +203,11 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
             })?;
             let body = json!({ "title": title, "policy": named.unwrap_or(had) });
             let made: Course = client.send(Method::PUT, &path, &body, seen).await?;
+            let (grid, longest) = (u32::from(u16::from(made.policy.grid)), made.policy.longest);
+            if longest % grid != 0 {
+                let most = longest - longest % grid;
+                output::say(&format!("note: on a grid of {grid} minutes the longest slot is {most}, not {longest}."));
+            }
             output::value(hub.output, &made, |_| rows(&HEADING, std::slice::from_ref(&made), row))
         }
         CourseCommand::Import { course, file, hub } => {
@@ -210,6 +228,7 @@ fn actor(text: String) -> String {
 
 /// `kubecamp hub audit`.
 pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> {
+    let narrowed = args.subject.is_some() || args.actor.is_some();
     let params = [("subject", args.subject), ("actor", args.actor.map(actor)), ("most", Some(args.most.to_string()))];
     let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/audit", &params).await?;
     let row = |a: &AuditRow| {
@@ -221,7 +240,14 @@ pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> 
         vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
     };
     let when = zoned("WHEN");
-    output::value(args.hub.output, &all, |_| rows(&["NUMBER", &when, "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))
+    output::value(args.hub.output, &all, |_| rows(&["NUMBER", &when, "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))?;
+    if narrowed && all.is_empty() {
+        output::say(
+            "Nothing is known of that. --subject is booking:ID, server:NAME, person:LOGIN, group:NAME or course:NAME; --actor \
+             is a login, agent:SERVER, clerk or console.",
+        );
+    }
+    Ok(())
 }
 
 /// `kubecamp hub doctor`.

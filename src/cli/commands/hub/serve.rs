@@ -1,4 +1,5 @@
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -41,14 +42,17 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
         let fail = |e| Problem::new(Code::LocalFile, format!("cannot make {}", folder.display())).because(e);
         private::make_folder(&folder).and_then(|()| private::tighten(&folder)).map_err(fail)?;
     }
+    let keys = args.keys.clone().unwrap_or_else(|| folder.join("keys"));
+    let made_anew = anew(&database, &keys);
     let backups = args.copies.folder(&folder);
     // Ctrl-C ends a copy of the database too, which may take minutes; of its tables nothing is changed by halves.
     let opening = Store::open_alone(&database, copied_to(backups.as_deref()));
     let store = cx.stop.unless_stopped(async { opening.await.map_err(Problems::from) }).await?;
     tell_of_copy(&store);
+    made_anew.iter().for_each(|line| output::say(line));
     let desk = Desk::new(store);
     let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
-    site.keys = Some(GateKeys::in_folder(&args.keys.clone().unwrap_or_else(|| folder.join("keys")))?);
+    site.keys = Some(GateKeys::in_folder(&keys)?);
     let state = AppState { desk: desk.clone(), clock: Clock::system(), site: Arc::new(site) };
     let serving = Serving::bind(&args.listen, tls).await?;
     let shown = match &serving.listen {
@@ -68,6 +72,23 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     let _ = tokio::time::timeout(LAST_STEP, desk.close()).await;
     output::say("kubecamp hub stopped");
     Ok(())
+}
+
+/// What is to be said of a SQLite file that is not there yet, or is empty: its name may be a mistyped one. By the keys beside
+/// it a hub with another file is known.
+fn anew(database: &str, keys: &Path) -> Vec<String> {
+    let Some(path) = database.strip_prefix("sqlite://") else { return vec![] };
+    // What a hub that was killed wrote last may be beside the file alone.
+    let holds = |file: &str| fs::metadata(file).is_ok_and(|file| file.len() > 0);
+    if holds(path) || holds(&format!("{path}-wal")) {
+        return vec![];
+    }
+    let mut lines = vec![format!("The database {path} is a new one, and empty.")];
+    if keys.join("user_ca").exists() {
+        let keys = keys.display();
+        lines.push(format!("But the keys in {keys} are of a hub that was there before: is --database the right one?"));
+    }
+    lines
 }
 
 /// Refuses a hub to which people would send their sessions so that others read them.

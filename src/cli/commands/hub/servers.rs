@@ -13,7 +13,7 @@ use crate::{
     core::{Code, Problem, shell::printable},
     hub::{
         desk::NewServer,
-        domain::{Booking, Epoch, Health, Maintenance, Server, ServerId, State, Window, Zone},
+        domain::{Booking, Course, Epoch, Health, Maintenance, Server, ServerId, State, Window, Zone},
         http::Clock,
     },
     render::{count, table},
@@ -108,6 +108,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let client = HubClient::new(&cx.places, &hub.at)?;
             let made: Server = client.send(Method::POST, "/api/v1/servers", &new, None).await?;
             show(&hub, &made)?;
+            say_doubts(&client, &made).await;
             if made.is_strange() {
                 let id = &made.id;
                 output::say(&format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in."));
@@ -121,17 +122,21 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             let seen = there.version;
             let after: Changed = client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?;
             show(&hub, &after.server)?;
+            say_doubts(&client, &after.server).await;
             if after.outside > 0 {
                 let (outside, id) = (after.outside, &after.server.id);
                 let outside = count(outside as u64, "booking");
-                output::say(&format!("Outside of the opening hours of {id}: {outside}, which stay as they are."));
+                output::say(&format!("Outside of the opening hours of {id}, and left as booked: {outside}."));
             }
             if after.foreign > 0 {
                 let (foreign, id) = (count(after.foreign as u64, "booking"), &after.server.id);
-                output::say(&format!("Ahead on {id} of other courses: {foreign}, which stay as they are."));
+                output::say(&format!("Ahead on {id} of other courses, and left as booked: {foreign}."));
             }
             if after.outside > 0 || after.foreign > 0 {
-                output::say("Cancel those that cannot take place: kubecamp book ls --all --server NAME; book cancel.");
+                let id = &after.server.id;
+                output::say(&format!(
+                    "Cancel those that cannot take place: kubecamp book ls --all --server {id}; book cancel."
+                ));
             }
             Ok(())
         }
@@ -146,7 +151,7 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
         ServerCommand::Health { server, health, reason, hub } => {
             let client = HubClient::new(&cx.places, &hub.at)?;
             // Before: a moment later the hub has moved some.
-            let hit = if health == Health::Away { hit(&client, &server).await? } else { vec![] };
+            let hit = if health != Health::Healthy { hit(&client, &server).await? } else { vec![] };
             let (path, body) =
                 (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
             show(&hub, &client.send(Method::POST, &path, &body, None).await?)?;
@@ -183,6 +188,30 @@ pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), P
             })
         }
     }
+}
+
+/// Says of a server what the hub takes, and hardly anybody means. It is only told: what fails here is no failure.
+async fn say_doubts(client: &HubClient, server: &Server) {
+    let all: Vec<Server> = client.get("/api/v1/servers").await.unwrap_or_default();
+    let courses: Vec<Course> = client.get("/api/v1/courses").await.unwrap_or_default();
+    doubts(server, &all, &courses, Clock::system().now()).iter().for_each(|line| output::say(line));
+}
+
+fn doubts(server: &Server, all: &[Server], courses: &[Course], now: Epoch) -> Vec<String> {
+    let id = &server.id;
+    let twins = all.iter().filter(|other| other.id != *id && other.address == server.address);
+    let mut lines: Vec<String> =
+        twins.map(|other| format!("note: {id} and {} have one address: time of it is sold twice.", other.id)).collect();
+    // Two weeks, since in one a night may be in which clocks change.
+    let range = Window { starts: now, ends: now + 14 * 86_400 };
+    for course in courses.iter().filter(|course| server.is_for(&course.id)) {
+        let grid = course.policy.grid;
+        if !server.opening.has_step(&server.zone, grid, range) {
+            let (minutes, course) = (u16::from(grid), &course.id);
+            lines.push(format!("note: no step of {minutes} minutes of course {course} lies in the hours of {id}."));
+        }
+    }
+    lines
 }
 
 /// The server as it is to be; what is not named stays.
@@ -330,6 +359,29 @@ mod tests {
         assert_eq!(to(&["--no-labels", "--any-course"]), bare);
         assert_eq!(to(&["--label", "ssd"]), NewServer { labels: ["ssd".to_owned()].into(), ..same });
         assert!(parsed(&["set", "one"]).is_err(), "nothing would change");
+    }
+
+    #[test]
+    fn what_hardly_anybody_means_is_told() {
+        let server = |id: &str, address: &str, opening: &str| -> Server {
+            serde_json::from_value(json!({
+                "id": id, "address": address, "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+                "opening": opening, "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": "healthy",
+                "health_note": null, "occupant": null, "revision": 1, "issued": 0, "acked": 0, "seen": null,
+                "clock_offset": 0, "version": 1,
+            }))
+            .unwrap()
+        };
+        let policy = crate::hub::domain::Policy::default();
+        let course = Course { id: "k8s".parse().unwrap(), title: "x".into(), policy, version: 1 };
+        let told = |one: &Server, all: &[Server]| {
+            doubts(one, all, std::slice::from_ref(&course), Epoch(1_795_420_800)).join("\n")
+        };
+        let (one, two) = (server("one", "192.0.2.1", "always"), server("two", "192.0.2.1", "mon 08:10-08:20"));
+        assert_eq!(told(&one, std::slice::from_ref(&one)), "");
+        assert!(told(&one, &[one.clone(), two.clone()]).contains("one and two have one address"));
+        assert!(told(&two, &[]).contains("no step of 30 minutes of course k8s lies in the hours of two"));
+        assert_eq!(told(&server("two", "192.0.2.2", "mon 08:10-09:00"), &[one]), "");
     }
 
     #[test]

@@ -13,6 +13,13 @@ fn id(number: usize) -> BookingId {
 }
 
 #[test]
+fn rules_by_which_nothing_could_be_booked_are_refused() {
+    for (longest, good) in [(240, true), (45, true), (30, true), (20, false)] {
+        assert_eq!(Policy { longest, ..Policy::default() }.check().is_ok(), good, "{longest}");
+    }
+}
+
+#[test]
 fn an_exclusive_server_has_one_place_and_a_shared_one_what_fits() {
     assert_eq!(places(&server("a", Mode::Exclusive, 64, 256)), 1);
     // 2 GiB stay with the server; the smallest shipped layout is 3x2c4g: 2 cores, 12 GiB.

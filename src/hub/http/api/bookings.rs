@@ -224,7 +224,8 @@ pub(super) async fn accept(
     matched(outcome, version).map(|b| tagged(&b))
 }
 
-/// Why a booking cannot take place where it is, if so, and up to three slots to which it can be moved.
+/// Why a booking cannot take place where it is, if so, and up to three slots to which it can be moved; of a wait, why its
+/// holder would not be asked now.
 #[utoipa::path(get, operation_id = "bookings_alternatives", path = "/api/v1/bookings/{id}/alternatives", tag = "bookings", params(("id" = BookingId, Path)), responses(
     (status = 200, body = Elsewhere),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),

@@ -159,11 +159,14 @@ pub(super) async fn audit(
     Ok(Json(state.desk.audit(&session.caller, state.now(), rows.subject, rows.actor, most).await?))
 }
 
-/// Checks all records against each other. For admins.
+/// Checks all records against each other, and that the database can be written. For admins.
 #[utoipa::path(get, operation_id = "looking_doctor", path = "/api/v1/doctor", tag = "system", responses(
     (status = 200, body = Checkup),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn doctor(State(state): State<AppState>, session: Session) -> Answer<Json<Checkup>> {
-    Ok(Json(state.desk.doctor(&session.caller, state.now()).await?))
+    let found = state.desk.doctor(&session.caller, state.now()).await?;
+    // Records that agree are no comfort where none can be added.
+    state.desk.writable(state.now()).await?;
+    Ok(Json(found))
 }

@@ -155,6 +155,9 @@ pub(super) async fn change(
         "accept" => drop(desk.accept(caller, now, once, &id).await?),
         "extend" => drop(desk.extend(caller, now, once, &id, form.end()?, &edit).await?),
         "move" => drop(desk.move_to(caller, now, once, &id, &form.target()?, &edit).await?),
+        "give" if form.to.trim().is_empty() => {
+            return Err(Problem::new(Code::HubInvalid, "say to whom it is given").into());
+        }
         "give" => {
             let to = form.to.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
             drop(desk.give(caller, now, once, &id, &to, &edit).await?);

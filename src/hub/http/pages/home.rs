@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{Answer, ApiPath, ApiQuery, AppState, Session},
-    Choices, Eyes, Look, Slot, WeekView, WishForm,
+    Choices, Eyes, Look, Slot, WeekView, WishForm, Words,
     actions::{Instead, instead},
     entry::Entry,
+    refusals::translated,
     visit::{Visit, go},
     window_of,
 };
@@ -18,7 +19,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::Week,
-        domain::{Booking, Course, Epoch, Policy, SavedLab, Server, State as Stands},
+        domain::{Booking, Course, Epoch, Policy, SavedLab, Server, State as Stands, Window},
         store::Listing,
     },
 };
@@ -35,6 +36,8 @@ pub(super) struct At {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Home {
     pub slots: Vec<Slot>,
+    /// Own slots that are gone, though their holder did not give them up.
+    pub lost: Vec<Slot>,
     pub form: WishForm,
     pub choices: Choices,
     pub week: WeekView,
@@ -114,8 +117,10 @@ fn fill(
         when: visit.civil.span(b.window),
         own: visit.caller.person() == Some(&b.person),
     };
+    let slots = |all: &[Booking]| all.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect::<Vec<_>>();
     Ok(Home {
-        slots: own.bookings.iter().map(|b| Slot::new(b, server(b), policy, &look)).collect(),
+        slots: slots(&own.bookings),
+        lost: slots(&own.lost),
         choices: Choices::new(&servers, courses, &form, &visit.civil),
         form,
         week: WeekView::new(week, &eyes(visit, policy, courses))?,
@@ -146,6 +151,8 @@ pub(super) fn eyes<'a>(visit: &'a Visit, policy: &Policy, courses: &'a [Course])
 struct Own {
     /// Bookings that are not over, by start.
     bookings: Vec<Booking>,
+    /// What was taken from one, by start.
+    lost: Vec<Booking>,
     /// Saved labs.
     labs: Vec<SavedLab>,
 }
@@ -158,7 +165,11 @@ impl Own {
         // A quarantine is settled by an admin, and a wait for a time that has begun is over.
         let goes_on = |b: &Booking| b.state != Stands::Waitlisted || b.window.starts > visit.now;
         bookings.retain(|b| b.state != Stands::Quarantined && goes_on(b));
-        Ok(Self { bookings, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
+        let ahead = Some(Window { starts: visit.now, ends: Epoch::LAST });
+        let want = Listing { person: Some(person.clone()), within: ahead, ..Listing::default() };
+        let mut lost = state.desk.bookings(&visit.caller, visit.now, &want).await?;
+        lost.retain(|b| b.is_lost(visit.now));
+        Ok(Self { bookings, lost, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
     }
 }
 
@@ -169,6 +180,8 @@ pub(super) struct One {
     pub once: String,
     /// To whom it can be given.
     pub people: Vec<String>,
+    /// Why one who waits would not be asked now.
+    pub held_up: Option<String>,
     /// Whether its server does not take it, so that it can be moved.
     pub stuck: bool,
     /// Where to.
@@ -232,7 +245,10 @@ pub(super) async fn booking(
     let look = Look { caller: &visit.caller, now: visit.now, civil: &visit.civil, labs: &labs };
     let slot = Slot::new(&booking, server.as_ref(), &policy, &look);
     let found = if own { Some(state.desk.elsewhere(&visit.caller, visit.now, &booking.id).await?) } else { None };
-    let stuck = found.as_ref().is_some_and(|f| f.why.is_some());
+    let waits = booking.state == Stands::Waitlisted;
+    let stuck = !waits && found.as_ref().is_some_and(|f| f.why.is_some());
+    let why = found.as_ref().and_then(|f| f.why.as_ref()).filter(|_| waits);
+    let held_up = why.map(|why| held_up(why, &visit));
     let instead = found.iter().flat_map(|f| &f.alternatives).map(|free| instead(free, &visit)).collect();
     let ahead = match &booking.series {
         Some(series) => state.desk.series_ahead(&visit.caller, visit.now, series).await?,
@@ -240,5 +256,12 @@ pub(super) async fn booking(
     };
     let series = Recurring::new(&ahead, &booking, &visit);
     let entry = Entry::of(&state, &visit, &booking, server.as_ref()).await?;
-    visit.page("booking.html", &One { slot, once: super::wish::once(), people, stuck, instead, series, entry })
+    let once = super::wish::once();
+    visit.page("booking.html", &One { slot, once, people, held_up, stuck, instead, series, entry })
+}
+
+fn held_up(why: &str, visit: &Visit) -> String {
+    let lang = visit.civil.lang;
+    let why = translated(why, lang).unwrap_or_else(|| why.to_owned());
+    Words::of(lang).say("wait_held_up", &[("why", &visit.civil.zone.told(&why))])
 }

@@ -6,12 +6,12 @@ use super::{
     Usage,
     slot::state_key,
     usage::{MONTH, per_group, per_person},
-    visit::{Visit, course_of, go},
+    visit::{Visit, go},
 };
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Health, PersonId, Server, ServerId, State as Stands, Window},
+        domain::{Booking, Course, Epoch, Health, Person, PersonId, Server, ServerId, State as Stands, Window},
         store::Listing,
     },
 };
@@ -70,7 +70,11 @@ pub(super) async fn show(
     let bookings = desk.bookings(caller, now, &Listing { within: Some(window), ..Listing::default() }).await?;
     let servers = desk.servers(caller, now).await?;
     let policy = |id| courses.iter().find(|c| c.id == id).map(|c| c.policy.clone());
-    let of_person = |p: &_| course_of(p, &groups, &courses).map(|c| c.policy.clone());
+    // Hours of all courses count against the limit of each: in several the lowest is met first.
+    let of_person = |p: &Person| {
+        let is_theirs = |c: &&Course| groups.iter().any(|g| g.course == c.id && p.groups.contains(&g.id));
+        courses.iter().filter(is_theirs).map(|c| c.policy.clone()).min_by_key(|policy| policy.person_hours)
+    };
     let values = Teacher {
         people: per_person(&people, &bookings, of_person, now),
         groups: per_group(&groups, &bookings, |g| policy(g.course.clone()), now),
@@ -108,7 +112,8 @@ pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> M
         size: format!("{} CPU, {} GiB", server.cores, server.memory.0 >> 30),
         health: server.health.as_str(),
         health_text: words.get(health).to_owned(),
-        note: server.health_note.clone(),
+        // Why it is back in use is history.
+        note: server.health_note.clone().filter(|_| server.health != Health::Healthy),
         seen: server.seen.map(|at| visit.civil.moment(at)),
         silent: server.is_silent(visit.now),
         skew: server.clock_offset,

@@ -9,7 +9,7 @@ use super::{
     Civil, Lang, Words, draw,
 };
 use crate::{
-    core::{Class, Problem},
+    core::{Class, Code, Problem},
     hub::{
         desk::Caller,
         domain::{Course, Epoch, Group, Person, Zone},
@@ -172,7 +172,7 @@ impl Visit {
 }
 
 /// The course of somebody's first group.
-pub(super) fn course_of<'a>(person: &Person, groups: &[Group], courses: &'a [Course]) -> Option<&'a Course> {
+fn course_of<'a>(person: &Person, groups: &[Group], courses: &'a [Course]) -> Option<&'a Course> {
     let group = groups.iter().find(|g| person.groups.contains(&g.id))?;
     courses.iter().find(|c| c.id == group.course)
 }
@@ -210,17 +210,26 @@ pub(super) struct Settings {
 }
 
 /// Keeps a language or zone in a cookie for a year, and goes back.
-pub(super) async fn settings(ApiQuery(want): ApiQuery<Settings>) -> Response {
+pub(super) async fn settings(ApiQuery(want): ApiQuery<Settings>) -> Answer<Response> {
     let mut response = go(local(want.back.as_deref().unwrap_or("/")));
     let lang = want.lang.as_deref().and_then(Lang::known).map(|l| (LANG_COOKIE, l.as_str().to_owned()));
-    let zone = want.zone.as_deref().and_then(|z| z.trim().parse::<Zone>().ok()).map(|z| (ZONE_COOKIE, z.to_string()));
+    let zone = match want.zone.as_deref().map(str::trim).filter(|zone| !zone.is_empty()) {
+        Some(named) => Some((ZONE_COOKIE, named.parse::<Zone>().map_err(|_| no_zone(named))?.to_string())),
+        None => None,
+    };
     for (name, value) in lang.into_iter().chain(zone) {
         let text = format!("{name}={value}; Path=/; SameSite=Lax; HttpOnly; Max-Age=31536000");
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().append(header::SET_COOKIE, value);
         }
     }
-    response
+    Ok(response)
+}
+
+fn no_zone(named: &str) -> Problem {
+    let shown: String = named.chars().take(40).flat_map(char::escape_default).collect();
+    Problem::new(Code::HubInvalid, format!("there is no time zone {shown}"))
+        .hint("Write it as Europe/Berlin, Asia/Shanghai or UTC.")
 }
 
 #[cfg(test)]

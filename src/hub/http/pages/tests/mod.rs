@@ -111,11 +111,26 @@ fn home(civil: &Civil, now: Epoch, servers: Vec<WeekServer>, own: &[Booking]) ->
     let (one, form) = (server("one"), WishForm::fresh(civil, &policy, now, None, None));
     Home {
         slots: own.iter().map(|b| Slot::new(b, Some(&one), &policy, &look)).collect(),
+        lost: vec![],
         choices: Choices::new(std::slice::from_ref(&one), &[], &form, civil),
         form,
         week: view(civil, now, servers),
         waiting: vec![],
         people: vec![],
+    }
+}
+
+/// The page of a booking of which nothing is known besides.
+fn bare(slot: Slot) -> One {
+    One {
+        slot,
+        once: "x".into(),
+        people: vec![],
+        held_up: None,
+        stuck: false,
+        instead: vec![],
+        series: None,
+        entry: None,
     }
 }
 
@@ -250,8 +265,7 @@ fn a_slot_that_was_moved_says_so_once() {
     let note = "server two is in maintenance 2026-11-24T08:00:00Z to 2026-11-24T10:00:00Z: fan; moved to one";
     let own = Booking { note: Some(note.into()), moves: 1, ..booking(1, "amy", now + 3600, 60) };
     let slot = Slot::new(&own, Some(&one), &policy, &look);
-    let shown =
-        One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None, entry: None };
+    let shown = bare(slot);
     let home = page(Lang::En, Some("Amy"), &home(&civil, now, vec![], &[own]), "home.html");
     for text in [home, page(Lang::En, Some("Amy"), &shown, "booking.html")] {
         assert_eq!(text.matches("2026-11-24 08:00–10:00 (UTC): fan; moved to one").count(), 1, "{text}");
@@ -274,8 +288,7 @@ fn a_slot_that_its_server_does_not_take_says_why_and_where_it_can_go() {
         lab: None,
         once: "x".into(),
     };
-    let mut shown =
-        One { slot, once: "x".into(), people: vec![], stuck: true, instead: vec![free], series: None, entry: None };
+    let mut shown = One { stuck: true, instead: vec![free], ..bare(slot) };
     let text = page(Lang::En, Some("Amy"), &shown, "booking.html");
     assert!(text.contains("one: quarantined a process is left") && text.contains("two: later"), "{text}");
     assert!(text.contains("/move\"") && text.contains(&format!("value=\"{}\"", now.0 + 7200)), "{text}");
@@ -304,8 +317,7 @@ fn a_slot_says_whether_the_saved_lab_is_on_its_server() {
         let look = Look { caller: &caller, now, civil: &civil, labs: std::slice::from_ref(&lab) };
         let booking = Booking { state, ..booking(1, "amy", now + 3600, 60) };
         let slot = Slot::new(&booking, Some(&one), &policy, &look);
-        let shown =
-            One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None, entry: None };
+        let shown = bare(slot);
         page(Lang::En, Some("Amy"), &shown, "booking.html")
     };
     let there = shown("one", "amy", "2x4c8g", State::Booked);
@@ -437,15 +449,7 @@ fn who_has_no_kubecamp_is_told_how_ssh_gets_in() {
     for lang in Lang::ALL {
         let (policy, caller, civil) = (Policy::default(), amy(), civil("UTC", lang));
         let slot = Slot::new(&booking, Some(&one), &policy, &Look { caller: &caller, now, civil: &civil, labs: &[] });
-        let shown = One {
-            slot,
-            once: "x".into(),
-            people: vec![],
-            stuck: false,
-            instead: vec![],
-            series: None,
-            entry: Some(entry.clone()),
-        };
+        let shown = One { entry: Some(entry.clone()), ..bare(slot) };
         let text = page(lang, Some("Amy"), &shown, "booking.html");
         assert!(text.contains("/certificate\"") && text.contains("SHA256:y\n"), "{text}");
         assert!(

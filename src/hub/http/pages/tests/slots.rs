@@ -7,7 +7,7 @@ fn shown(booking: &Booking, lang: Lang) -> String {
     let (policy, caller, civil, one) = (Policy::default(), amy(), civil("UTC", lang), server("one"));
     let look = Look { caller: &caller, now: at("2026-11-23T08:00:00Z"), civil: &civil, labs: &[] };
     let slot = Slot::new(booking, Some(&one), &policy, &look);
-    let one = One { slot, once: "x".into(), people: vec![], stuck: false, instead: vec![], series: None, entry: None };
+    let one = bare(slot);
     page(lang, Some("Amy"), &one, "booking.html")
 }
 
