@@ -112,7 +112,7 @@ async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
             let body = json!({ "reason": reason });
             let after = act(cx, &ChangeArgs { id, reason, seen, hub }, "cancel", body).await?;
             // On a silent server it only ends, and is not cancelled.
-            remarks(std::slice::from_ref(&after));
+            remarks(std::slice::from_ref(&after), &after.person);
             Ok(())
         }
         OneOrAll::All(id) => {
@@ -130,7 +130,7 @@ async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
     if after.state == State::Cancelled {
         output::say(&format!("{}: it had not begun, so it is cancelled.", after.id));
     }
-    remarks(std::slice::from_ref(&after));
+    remarks(std::slice::from_ref(&after), &after.person);
     Ok(())
 }
 
