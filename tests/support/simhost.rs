@@ -55,7 +55,7 @@ const UP: &[Known] = &[
 /// The steps of `reset`: only the last words of their texts differ, since all functions come before.
 const RESET: &[Known] = &[
     ("drain", "nobody ends the pods", "! command -v kubectl"),
-    ("begin", "\nbegin_reset\n", "[ -e $KC/resetting ]"),
+    ("begin", "\nscan_begun\ntrue", "[ -e $KC/resetting ]"),
     ("kubelet", "stop_kubelet\ntrue", "! kubelet_left"),
     ("kubeadm", "run_kubeadm\ntrue", "! kubeadm_helps"),
     ("containers", "stop_containers\ntrue", "! containers_left"),

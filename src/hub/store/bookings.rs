@@ -391,11 +391,11 @@ impl Tx {
         if self.one(sql, gone).await?.is_some() {
             return Ok(true);
         }
-        // What was ended early or moved is no longer where it was; of what it left there is a hold.
-        let sql = "SELECT 1 AS n FROM servers AS s CROSS JOIN holds AS h WHERE h.server = s.id \
-                   AND (CAST($4 AS TEXT) IS NULL OR s.id = $4) AND h.busy_until > $1 AND h.starts < $2 AND EXISTS \
-                   (SELECT 1 FROM audit AS a WHERE a.subject = 'booking:' || h.booking AND a.moment >= $3 AND a.action IN \
-                   ('booking.release', 'booking.cancel', 'booking.move', 'clerk.move', 'clerk.closed')) LIMIT 1";
+        // What was ended early or moved has another window by now: the audit knows that it left something.
+        let sql = "SELECT 1 AS n FROM bookings AS b WHERE b.updated >= $3 AND b.busy_until >= $3 AND b.starts < $2 AND EXISTS \
+                   (SELECT 1 FROM audit AS a WHERE a.subject = 'booking:' || b.id AND a.moment >= $3 AND \
+                   ((CAST($4 AS TEXT) IS NULL OR b.server = $4) AND a.action IN ('booking.release', 'booking.cancel', 'clerk.closed') \
+                   OR b.busy_until > $1 AND a.action IN ('booking.move', 'clerk.move'))) LIMIT 1";
         Ok(self.one(sql, args![window.starts, window.ends, moment, opt(on)]).await?.is_some())
     }
 
