@@ -7,7 +7,6 @@ pub fn table<S: AsRef<str>>(rows: &[Vec<S>]) -> String {
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.as_ref().width()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let line = |row: &Vec<S>| {
-        // By what a terminal shows, not by characters: a Chinese one has the width of two.
         let cell = |(c, text): (usize, &S)| {
             let text = text.as_ref();
             format!("{text}{}", " ".repeat(widths[c] - text.width()))

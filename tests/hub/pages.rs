@@ -13,7 +13,7 @@ use russh::keys::{Certificate, HashAlg, PublicKey};
 
 use super::{
     served::Hub,
-    world::{NOW, at, book, generous, healthy, new_server, who, wish},
+    world::{NOW, at, because, book, clerk, generous, healthy, new_server, who, wish},
 };
 
 /// Somebody who is signed in with a cookie.
@@ -89,15 +89,27 @@ async fn what_cannot_be_read_is_refused_on_a_page_of_ours() {
 async fn what_was_taken_from_its_holder_stands_on_the_first_page() {
     let hub = Hub::start().await;
     let (own, taken) = (book(&hub.desk, "amy", 60, 120).await, book(&hub.desk, "amy", 180, 240).await);
-    hub.desk.cancel(&who("amy"), NOW, None, &own.id, &Edit::default()).await.unwrap();
-    let edit = Edit { version: None, reason: Some("fire drill".into()) };
-    hub.desk.cancel(&who("tea"), NOW, None, &taken.id, &edit).await.unwrap();
+    hub.desk.cancel(&who("amy"), NOW, None, &own.id, &because("I am ill")).await.unwrap();
+    hub.desk.cancel(&who("tea"), NOW, None, &taken.id, &because("fire drill")).await.unwrap();
     let amy = Browser::sign_in(&hub, "amy").await;
     let page = amy.page("/").await;
     assert!(page.contains("No longer yours") && page.contains("cancelled: fire drill"), "{page}");
     assert!(page.contains(&format!("/booking/{}", taken.id)) && !page.contains(own.id.as_str()), "{page}");
     let tea = Browser::sign_in(&hub, "tea").await;
     assert!(!tea.page("/").await.contains("No longer yours"), "it was not hers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_let_an_offer_lapse_is_told_once_what_becomes_of_the_wait() {
+    let hub = Hub::start().await;
+    let (clerk, taken) = (clerk(&hub.desk), book(&hub.desk, "dan", 240, 300).await);
+    let waits = hub.desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 240, 300)).await.unwrap();
+    hub.desk.cancel(&who("dan"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    for minute in [2, 12] {
+        clerk.settle(at(minute)).await.unwrap();
+    }
+    let page = Browser::sign_in(&hub, "amy").await.page(&format!("/booking/{}", waits.id)).await;
+    assert!(page.contains("You are asked again only when") && !page.contains("You would not be asked now"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

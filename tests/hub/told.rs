@@ -58,10 +58,10 @@ fn an_admin_who_is_made_by_a_link_is_told() {
     let camp = Camp::start();
     let made = |login: &str| camp.run_with(&["hub", "admin-link", login], "").err;
     let first = made("ann");
-    assert!(first.contains("Made the new admin ann.") && !first.contains("before"), "{first}");
+    assert!(first.contains("Made the admin ann.") && !first.contains("disable"), "{first}");
     assert!(!made("ann").contains("Made"), "she is there");
     let typo = made("anm");
-    assert!(typo.contains("Made the new admin anm.") && typo.contains("admins before: ann."), "{typo}");
+    assert!(typo.contains("Made the new admin anm.") && typo.contains("kubecamp hub user disable anm"), "{typo}");
 }
 
 #[test]

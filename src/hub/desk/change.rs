@@ -75,6 +75,11 @@ fn is_ahead(booking: &Booking) -> bool {
     matches!(booking.state, State::Offered | State::Booked | State::Delayed)
 }
 
+/// What a holder reads beside a slot that was taken from them. Who gives one up themselves knows why: that stays in the audit.
+fn for_holder(who: Who, edit: &Edit) -> Option<String> {
+    edit.reason.clone().filter(|_| who != Who::Holder)
+}
+
 /// Gives up what of a recurrence has not begun; `all` is the recurrence, locked.
 async fn give_up(
     tx: &mut Tx,
@@ -97,7 +102,8 @@ async fn give_up(
             continue;
         }
         let reason = edit.reason.clone();
-        let next = Booking { state: State::Cancelled, offer_until: None, note: reason.clone(), ..before.clone() };
+        let note = for_holder(who, edit);
+        let next = Booking { state: State::Cancelled, offer_until: None, note, ..before.clone() };
         gone.push(tx.change_booking(&before, next, who, "booking.cancel", reason).await?);
         tx.hold(&before, before.window.starts).await?;
     }
@@ -184,7 +190,7 @@ impl Desk {
             } else {
                 (Booking { state: State::Cancelled, offer_until: None, ..before.clone() }, before.window.starts)
             };
-            let next = Booking { note: edit.reason.clone(), ..next };
+            let next = Booking { note: for_holder(who, edit), ..next };
             let after = tx.change_booking(&before, next, who, "booking.cancel", edit.reason.clone()).await?;
             if before.state.is_live() && from < before.busy_until {
                 tx.hold(&before, from).await?;
@@ -263,7 +269,7 @@ impl Desk {
             let Some((next, from)) = ended(&before, now, who, unheard) else {
                 return Err(Problem::new(Code::BookState, format!("booking {id} is {}", before.state)));
             };
-            let next = Booking { note: edit.reason.clone(), ..next };
+            let next = Booking { note: for_holder(who, edit), ..next };
             let after = tx.change_booking(&before, next, who, "booking.release", edit.reason.clone()).await?;
             if from < before.busy_until {
                 tx.hold(&before, from).await?;

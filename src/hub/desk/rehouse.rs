@@ -151,6 +151,17 @@ impl Desk {
     /// Why a booking cannot take place where it is, if so, and where it could; of one that waits, why its holder would not be
     /// asked now.
     pub async fn elsewhere(&self, caller: &Caller, now: Epoch, id: &BookingId) -> Result<Elsewhere, Problem> {
+        self.elsewhere_near(caller, now, id, None).await
+    }
+
+    /// As [`Desk::elsewhere`], with what is free nearest to another start than its own.
+    pub async fn elsewhere_near(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        id: &BookingId,
+        starts: Option<Epoch>,
+    ) -> Result<Elsewhere, Problem> {
         let mut tx = self.store.read(now).await?;
         let booking = tx.booking(id).await?;
         caller.needs_self(&booking.person)?;
@@ -159,7 +170,8 @@ impl Desk {
             return Ok(Elsewhere { why, alternatives: vec![] });
         }
         let why = why_stuck(&mut tx, &booking).await?;
-        let alternatives = if why.is_some() { instead(&mut tx, &booking).await? } else { vec![] };
+        let near = starts.unwrap_or(booking.window.starts);
+        let alternatives = if why.is_some() { instead(&mut tx, &booking, near).await? } else { vec![] };
         Ok(Elsewhere { why, alternatives })
     }
 
@@ -218,11 +230,12 @@ async fn free_place(tx: &mut Tx, b: &Booking, to: &Free) -> Result<u32, Problem>
     book::on(tx.now(), &ground, to.window, b.layout, false)
 }
 
-/// Up to three free slots nearest to a booking, at which its holder has no other.
-pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Problem> {
+/// Up to three free slots for a booking nearest to a start, at which its holder has no other.
+async fn instead(tx: &mut Tx, b: &Booking, near: Epoch) -> Result<Vec<Free>, Problem> {
     let now = tx.now();
     let policy = tx.course(&b.course).await?.policy;
-    let Some(wide) = around(&policy, now, b.window, i64::from(policy.horizon)) else { return Ok(vec![]) };
+    let wanted = Window { starts: near, ends: near + b.window.length() };
+    let Some(wide) = around(&policy, now, wanted, i64::from(policy.horizon)) else { return Ok(vec![]) };
     let mut grounds = vec![];
     for server in tx.servers().await? {
         if suits(&server, b) {
@@ -232,7 +245,7 @@ pub(super) async fn instead(tx: &mut Tx, b: &Booking) -> Result<Vec<Free>, Probl
     let others = tx.windows_of(&b.person, wide, Some(&b.id)).await?;
     let labs = tx.labs_of(&b.person).await?;
     let ask = Ask { layout: b.layout, length: b.window.length(), within: wide, labs: &labs, apart: &others };
-    Ok(alternatives(&grounds, &policy, now, b.window.starts, ask, 3))
+    Ok(alternatives(&grounds, &policy, now, near, ask, 3))
 }
 
 /// Whether its holder was told that no server takes it, and can use it yet.
@@ -303,7 +316,7 @@ async fn relieve(tx: &mut Tx, id: &BookingId, server: &ServerId) -> Result<(), P
 
 /// Tells a holder that the slot will not be had, and what is free instead.
 pub(super) async fn strand(tx: &mut Tx, b: &Booking, why: Option<String>) -> Result<(), Problem> {
-    let alternatives = instead(tx, b).await?;
+    let alternatives = instead(tx, b, b.window.starts).await?;
     let payload = json!({ "booking": b, "note": why, "alternatives": alternatives });
     tx.tell("booking.stranded", format!("booking:{}", b.id), Some(&b.person), b.server.as_ref(), payload);
     Ok(())

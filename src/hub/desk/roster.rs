@@ -181,6 +181,10 @@ impl Columns {
     fn named(text: &str) -> Result<Option<Self>, String> {
         let names = fields(text).unwrap_or_default();
         let mut names: Vec<String> = names.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
+        // So the command's own help names it.
+        for name in names.iter_mut().filter(|name| name.as_str() == "ssh key") {
+            "key".clone_into(name);
+        }
         let has = |name: &str| names.iter().any(|n| n == name);
         let is_somebody = !has("login") || names.len() < 2 || (names[0] != "login" && !has("name") && !has("group"));
         if is_somebody {
@@ -191,7 +195,7 @@ impl Columns {
             names.pop();
         }
         if names.len() <= FIELDS.len() && names.iter().zip(FIELDS).all(|(name, usual)| name == usual) {
-            return Ok(Some(Self::USUAL));
+            return Ok(Some(Self { most: most.max(FIELDS.len()), ..Self::USUAL }));
         }
         let mut at = [None; FIELDS.len()];
         for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
@@ -319,6 +323,8 @@ mod tests {
             "LOGIN,NAME,GROUP\njim,Jim,green\n",
             "Key,Group,,Name,Login\n,green,note,Jim,jim\n",
             "name,login,group,,\nJim,jim,green,,\n",
+            "login,name,group,,,,\njim,Jim,green,,,,\n",
+            "login,name,group,zone,SSH key\njim,Jim,green\n",
         ] {
             let lines = read_roster("r", text).unwrap();
             let of = |line: &RosterLine| {

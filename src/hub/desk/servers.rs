@@ -105,11 +105,12 @@ async fn is_over(tx: &mut Tx, occupant: Option<&BookingId>) -> Result<bool, Prob
     }
 }
 
-/// Whether a server's occupant is a slot that has begun, and whose time is not over.
-async fn is_at_work(tx: &mut Tx, occupant: Option<&BookingId>) -> Result<bool, Problem> {
-    let Some(occupant) = occupant else { return Ok(false) };
-    let booking = tx.booking(occupant).await?;
-    Ok(booking.state.is_begun() && booking.window.ends > tx.now())
+/// Whether a server's occupant is a slot that has begun, and whose time is not over; or its agent, which is heard, clears up
+/// behind it.
+async fn is_at_work(tx: &mut Tx, server: &Server) -> Result<bool, Problem> {
+    let Some(occupant) = &server.occupant else { return Ok(false) };
+    let (booking, now) = (tx.booking(occupant).await?, tx.now());
+    Ok(booking.state.is_begun() && (booking.window.ends > now || server.is_heard(now)))
 }
 
 impl Desk {
@@ -282,7 +283,7 @@ impl Desk {
             let back = before.health != Health::Healthy && health == Health::Healthy;
             // Also where it was out of use in between: after a reinstallation nobody else would ever end it.
             // An admin may quarantine one in the midst of a slot, which goes on and ends by itself.
-            let over = before.health == Health::Quarantined && !is_at_work(&mut tx, before.occupant.as_ref()).await?;
+            let over = before.health == Health::Quarantined && !is_at_work(&mut tx, &before).await?;
             if back && (over || is_over(&mut tx, before.occupant.as_ref()).await?) {
                 tx.clear_occupant(id).await?;
             }

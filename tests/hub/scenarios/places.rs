@@ -114,5 +114,15 @@ pub async fn who_is_at_work_on_a_server_that_an_admin_quarantines_goes_on(desk: 
     let back = by_hand(20, Health::Healthy).await.unwrap();
     assert_eq!((back.health, back.occupant), (Health::Healthy, Some(first.id.clone())), "amy is there");
     assert_eq!(state(&desk, &first).await, State::Active);
+    // So does what its agent clears up behind her.
+    by_hand(30, Health::Quarantined).await.unwrap();
+    for (step, number) in [Step::Ending, Step::Saving, Step::Resetting].into_iter().zip(3..) {
+        report(&desk, number, &first, step, 60).await;
+    }
+    acknowledge(&desk, 61).await;
+    assert_eq!(by_hand(62, Health::Healthy).await.unwrap().occupant, Some(first.id.clone()));
+    healthy(&desk).await;
+    report(&desk, 6, &first, Step::Done, 63).await;
+    assert_eq!(state(&desk, &first).await, State::Done);
     healthy(&desk).await;
 }

@@ -109,6 +109,9 @@ pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
     assert_eq!(now(&desk, &later).await.stranded, None, "the others a day before");
     assert!(desk.elsewhere(&who("bob"), at(3), &later.id).await.unwrap().why.unwrap().contains("new disk"));
     server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    // Its own time keeps it from no other start, though the two overlap.
+    let half = desk.elsewhere_near(&who("amy"), at(3), &next.id, Some(at(day - 30))).await.unwrap().alternatives;
+    assert_eq!((half[0].server.as_str(), half[0].window), ("two", window(day - 30, day + 30)));
     assert_eq!(clerk.settle(at(4)).await.unwrap().moved, 1);
     assert_eq!(now(&desk, &next).await.server.unwrap().as_str(), "two");
     // The server may be back by then: nobody is moved from the own saved lab for days that are far.

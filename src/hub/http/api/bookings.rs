@@ -224,18 +224,29 @@ pub(super) async fn accept(
     matched(outcome, version).map(|b| tagged(&b))
 }
 
+/// Where a slot is looked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NearTo {
+    /// Nearest to which start; none is the booking's own.
+    starts: Option<Epoch>,
+}
+
 /// Why a booking cannot take place where it is, if so, and up to three slots to which it can be moved; of a wait, why its
 /// holder would not be asked now.
-#[utoipa::path(get, operation_id = "bookings_alternatives", path = "/api/v1/bookings/{id}/alternatives", tag = "bookings", params(("id" = BookingId, Path)), responses(
-    (status = 200, body = Elsewhere),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-))]
+#[utoipa::path(get, operation_id = "bookings_alternatives", path = "/api/v1/bookings/{id}/alternatives", tag = "bookings",
+    params(("id" = BookingId, Path), ("starts" = Option<Epoch>, Query, description = "nearest to which start; none is its own")),
+    responses(
+        (status = 200, body = Elsewhere),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn alternatives(
     State(state): State<AppState>,
     session: Session,
     ApiPath(id): ApiPath<BookingId>,
+    ApiQuery(near): ApiQuery<NearTo>,
 ) -> Answer<Json<Elsewhere>> {
-    Ok(Json(state.desk.elsewhere(&session.caller, state.now(), &id).await?))
+    Ok(Json(state.desk.elsewhere_near(&session.caller, state.now(), &id, near.starts).await?))
 }
 
 /// Moves a booking that its server does not take to another slot; its hours are not counted anew.

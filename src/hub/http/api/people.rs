@@ -152,7 +152,7 @@ pub(super) async fn drop_group(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Puts somebody into a group. For teachers.
+/// Puts somebody into a group, for which they leave their other one of its course. For teachers.
 #[utoipa::path(put, operation_id = "people_join", path = "/api/v1/groups/{id}/members/{person}", tag = "people",
     params(("id" = GroupId, Path), ("person" = PersonId, Path)),
     responses(

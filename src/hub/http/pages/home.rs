@@ -247,7 +247,8 @@ pub(super) async fn booking(
     let found = if own { Some(state.desk.elsewhere(&visit.caller, visit.now, &booking.id).await?) } else { None };
     let waits = booking.state == Stands::Waitlisted;
     let stuck = !waits && found.as_ref().is_some_and(|f| f.why.is_some());
-    let why = found.as_ref().and_then(|f| f.why.as_ref()).filter(|_| waits);
+    // Of an offer that lapsed the slot itself says when its holder is asked again.
+    let why = found.as_ref().and_then(|f| f.why.as_ref()).filter(|_| waits && booking.lapses == 0);
     let held_up = why.map(|why| held_up(why, &visit));
     let instead = found.iter().flat_map(|f| &f.alternatives).map(|free| instead(free, &visit)).collect();
     let ahead = match &booking.series {
