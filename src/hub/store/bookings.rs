@@ -391,12 +391,27 @@ impl Tx {
         if self.one(sql, gone).await?.is_some() {
             return Ok(true);
         }
-        // What was ended early or moved has another window by now: the audit knows that it left something.
-        let sql = "SELECT 1 AS n FROM bookings AS b WHERE b.updated >= $3 AND b.busy_until >= $3 AND b.starts < $2 AND EXISTS \
-                   (SELECT 1 FROM audit AS a WHERE a.subject = 'booking:' || b.id AND a.moment >= $3 AND \
-                   ((CAST($4 AS TEXT) IS NULL OR b.server = $4) AND a.action IN ('booking.release', 'booking.cancel', 'clerk.closed') \
-                   OR b.busy_until > $1 AND a.action IN ('booking.move', 'clerk.move'))) LIMIT 1";
-        Ok(self.one(sql, args![window.starts, window.ends, moment, opt(on)]).await?.is_some())
+        // What was ended early ends earlier by now: the audit knows.
+        let sql = "SELECT 1 AS n FROM bookings AS b WHERE b.updated >= $1 AND b.busy_until >= $1 AND b.starts < $2 \
+                   AND (CAST($3 AS TEXT) IS NULL OR b.server = $3) AND EXISTS (SELECT 1 FROM audit AS a \
+                   WHERE a.subject = 'booking:' || b.id AND a.moment >= $1 AND \
+                   a.action IN ('booking.release', 'booking.cancel', 'clerk.closed')) LIMIT 1";
+        if self.one(sql, args![moment, window.ends, opt(on)]).await?.is_some() {
+            return Ok(true);
+        }
+        // What was moved away is noted with the server that it left.
+        let named = match on {
+            Some(server) => vec![server.clone()],
+            None => self.servers().await?.into_iter().map(|server| server.id).collect(),
+        };
+        for server in named {
+            let left = self.left(&format!("server:{server}")).await?;
+            let touches = |b: &Booking| b.busy_until > window.starts && b.window.starts < window.ends;
+            if left.values().any(|b| b.updated >= moment && touches(b)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Who holds a booking on a server that begins at a moment or after it.
