@@ -176,7 +176,7 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
     let check = format!("{}mode_is && answer_dns && {services}", prelude(view, 0)?);
     let change = format!(
         "{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
-         until_true answer_dns || kc_die \"CoreDNS at $DNS does not answer from this node\"\n\
+         until_true names_answer || kc_die \"CoreDNS at $DNS does not answer from this node\"\n\
          services() {{ {services}; }}\n\
          until_true services || kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"",
         prelude(view, 120)?

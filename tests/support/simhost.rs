@@ -49,7 +49,7 @@ const UP: &[Known] = &[
     ("clear", "delete ns kubecamp-verify --wait=false", "(never)"),
     ("ready", "get nodes,pods -A", "get nodes,daemonsets,deployments"),
     ("reach", "> /run/kubecamp/verified", "cat /run/kubecamp/verified"),
-    ("answers", "until_true answer_dns", "mode_is && answer_dns"),
+    ("answers", "until_true names_answer", "mode_is && answer_dns"),
 ];
 
 /// The steps of `reset`: only the last words of their texts differ, since all functions come before.
