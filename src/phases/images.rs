@@ -95,10 +95,12 @@ fn have(mark: &str, refs: &str) -> String {
 }
 
 /// Imports an uploaded image. The CRI plugin gives it its labels and a reference by its digest, and keeps it as its
-/// configuration says. The mark does not stand in its way: it stays where somebody removed the image.
-fn bring(mark: &str) -> String {
+/// configuration says. The mark does not stand in its way: it stays where somebody removed the image. What a killed run had
+/// begun goes on at the host, and takes the file away at its end while this one waits for it: then all is done.
+fn bring(mark: &str, have: &str) -> String {
     format!(
-        "{CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
+        "[ -e \"$KC_FILE\" ] || {{ ( {have} ) && exit 0; }}\n\
+         {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
          mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
     )
 }
@@ -112,7 +114,8 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
         let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
         let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        let (have, then) = (have(&mark, &names), bring(&mark));
+        let have = have(&mark, &names);
+        let then = bring(&mark, &have);
         files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
         marks.push(format!("[ -e {mark} ]"));
         refs.push(names);
@@ -161,7 +164,8 @@ mod tests {
         let root = dir.path();
         fs::write(root.join("ctr"), SHAM).unwrap();
         let (mark, refs) = (format!("{DONE}/0123"), "registry.k8s.io/pause:3.10 registry.k8s.io/pause:3");
-        let (have, bring) = (have(&mark, refs), bring(&mark));
+        let have = have(&mark, refs);
+        let bring = bring(&mark, &have);
         for gone in ["list", "done/0123", "list"] {
             let _ = fs::remove_file(root.join(gone));
             // containerd has a list, if only an empty one.
@@ -171,5 +175,9 @@ mod tests {
             assert!(runs(root, &bring) && runs(root, &have), "{gone}");
             assert!(!root.join("file").exists());
         }
+        // A killed run's import ended while this one waited for the lock that both take.
+        assert!(runs(root, &bring), "it is there, though its file is gone");
+        fs::remove_file(root.join("done/0123")).unwrap();
+        assert!(!runs(root, &bring), "neither it nor its file is there");
     }
 }
