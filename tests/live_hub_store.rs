@@ -228,6 +228,46 @@ async fn live_hub_store_a_hub_writes_to_no_tables_that_became_newer_while_it_was
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_hubs_with_other_keys_do_not_share_a_database() {
+    let mut postgres = Postgres::start();
+    let url = postgres.empty().await;
+    let hub = || async { Store::open_alone(&url, Backups::Made).await.unwrap() };
+    let (ours, theirs) = ([0xff, 1, 2, 3], [0xff, 1, 2, 4]);
+    let (one, other) = (hub().await, hub().await);
+    one.sign_by(ours).await.unwrap();
+    other.sign_by(ours).await.unwrap();
+    let refused = async || {
+        let stranger = hub().await;
+        let problem = stranger.sign_by(theirs).await.unwrap_err();
+        stranger.close().await;
+        problem
+    };
+    let problem = refused().await;
+    assert_eq!(problem.code, Code::HubRunning);
+    assert!(problem.all_hints()[0].contains("--keys"), "{problem}");
+    // They take it anew with a connection that was lost.
+    let pool = PgPool::connect(&url).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 27492";
+    sqlx::query(cut).execute(&pool).await.unwrap();
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 27492 AND granted";
+    let again = async {
+        while count(&pool, held).await != 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("the hubs hold it again");
+    assert_eq!(refused().await.code, Code::HubRunning);
+    for hub in [one, other] {
+        hub.close().await;
+    }
+    // With all of them stopped, keys may be others.
+    let renewed = hub().await;
+    renewed.sign_by(theirs).await.unwrap();
+    renewed.close().await;
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn live_hub_store_hubs_that_start_at_the_same_time_wait_for_each_other() {
     let mut postgres = Postgres::start();
     for old in [false, true, true] {

@@ -1,5 +1,6 @@
 use std::{fmt, path::Path, sync::Arc};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +10,7 @@ use super::{
     room::{Room, most_connections},
 };
 use crate::{
-    core::Problem,
+    core::{Code, Problem},
     hub::{desk::Desk, domain::Epoch, gate::HubKey, private},
 };
 
@@ -78,6 +79,18 @@ impl GateKeys {
             tracing::warn!(folder = %folder.display(), %error, "others may look into the folder of the hub's keys");
         }
         Ok(keys)
+    }
+
+    /// A digest of both public halves, by which hubs tell whether they have the same.
+    pub fn print(&self) -> Result<[u8; 4], Problem> {
+        let mut digest = Sha256::new();
+        for key in [&self.ca, &self.plan] {
+            digest.update(
+                key.public().to_bytes().map_err(|e| Problem::new(Code::Internal, "a key of the hub").because(e))?,
+            );
+        }
+        let digest = digest.finalize();
+        Ok([digest[0], digest[1], digest[2], digest[3]])
     }
 }
 

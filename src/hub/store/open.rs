@@ -37,7 +37,7 @@ pub struct Store {
     /// What keeps a second hub away from a SQLite file, as long as there is a clone.
     _alone: Option<Arc<Lock>>,
     /// What keeps others from changing a PostgreSQL's tables under a hub, as long as there is a clone.
-    _present: Option<Arc<Presence>>,
+    present: Option<Arc<Presence>>,
     /// The copy that was made before its tables were changed.
     backup: Option<PathBuf>,
 }
@@ -91,6 +91,19 @@ impl Store {
         Self::open_as(url, Who::Guest, backups).await
     }
 
+    /// Refuses a hub that signs by other keys than one that works on the same PostgreSQL: each server takes the plans and
+    /// certificates of one of them. A SQLite file has one hub. `keys` is a digest of the public ones; hubs that only one
+    /// of 2^31 tells apart may pass as one.
+    pub async fn sign_by(&self, keys: [u8; 4]) -> Result<(), Problem> {
+        let Some(present) = &self.present else { return Ok(()) };
+        if present.sign_by(i32::from_be_bytes(keys) & i32::MAX).await? {
+            return Ok(());
+        }
+        Err(Problem::new(Code::HubRunning, "a hub with other keys works on this database")
+            .hint("Copy its folder of keys to this computer and name it by --keys: servers know one hub's keys.")
+            .hint("To make new ones stop all hubs first."))
+    }
+
     /// The copy that was made of it when it was opened, where its tables were of an older edition.
     pub fn backup(&self) -> Option<&Path> {
         self.backup.as_deref()
@@ -134,7 +147,7 @@ impl Store {
         let writer = Shelf::new(path, vec![first], 1, PATIENCE);
         let readers = Shelf::new(path, vec![], READERS, PATIENCE);
         let pools = Pools::Sqlite { writer, readers };
-        Ok(Self { pools, pulse: Pulse::default(), _alone: alone, _present: None, backup: copy })
+        Ok(Self { pools, pulse: Pulse::default(), _alone: alone, present: None, backup: copy })
     }
 
     async fn open_postgres(url: &str, who: Who, backups: Backups<'_>) -> Result<Self, Problem> {
@@ -159,7 +172,7 @@ impl Store {
         let present =
             if who == Who::Hub { Some(Arc::new(Presence::take(options, known, pool.clone()).await?)) } else { None };
         let pools = Pools::Postgres(pool);
-        Ok(Self { pools, pulse: Pulse::default(), _alone: None, _present: present, backup: copy })
+        Ok(Self { pools, pulse: Pulse::default(), _alone: None, present, backup: copy })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.

@@ -1,7 +1,10 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 use super::{
     editions::{edition_of_postgres, newer},
@@ -19,6 +22,13 @@ const HUBS: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advi
      AND objsubid = 2 AND mode = 'ShareLock' AND granted \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
+/// A second lock, whose number is of the keys by which a hub signs: hubs with the same keys share it.
+const SIGN: &str = "SELECT pg_try_advisory_lock_shared(27492, $1)";
+/// Whether a hub has one of another number.
+const SIGN_OTHERWISE: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 27492 \
+     AND objid::bigint <> $1 AND objsubid = 2 AND granted \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+
 /// A hub that has just ended may seem to be there for a moment more.
 const LEAVING: Duration = Duration::from_secs(1);
 /// How long somebody may change the tables, with a copy of them before, until it is told that they do.
@@ -28,11 +38,21 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// That a hub works on a PostgreSQL, by a connection of its own: those of a pool come and go.
 #[derive(Debug)]
-pub(super) struct Presence(JoinHandle<()>);
+pub(super) struct Presence {
+    held: Arc<Mutex<Held>>,
+    keeper: JoinHandle<()>,
+}
+
+/// The connection, and the number of the keys by which this hub signs, once it is known.
+#[derive(Debug)]
+struct Held {
+    on: PgConnection,
+    keys: Option<i32>,
+}
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.abort();
+        self.keeper.abort();
     }
 }
 
@@ -51,7 +71,27 @@ impl Presence {
         if had > known {
             return Err(newer(had));
         }
-        Ok(Self(tokio::spawn(keep(held, options, known, pool))))
+        let held = Arc::new(Mutex::new(Held { on: held, keys: None }));
+        let keeper = tokio::spawn(keep(held.clone(), options, known, pool));
+        Ok(Self { held, keeper })
+    }
+
+    /// Shares the lock of some keys, not negative; whether no hub on the same database has one of others.
+    pub(super) async fn sign_by(&self, keys: i32) -> Result<bool, Problem> {
+        let mut held = self.held.lock().await;
+        held.keys = Some(keys);
+        sign(&mut held.on, keys).await.map_err(problem)?;
+        let begun = Instant::now();
+        loop {
+            let otherwise = sqlx::query_scalar(SIGN_OTHERWISE).bind(i64::from(keys)).fetch_one(&mut held.on);
+            if !otherwise.await.map_err(problem)? {
+                return Ok(true);
+            }
+            if begun.elapsed() >= LEAVING {
+                return Ok(false);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 }
 
@@ -105,16 +145,30 @@ async fn share(options: &PgConnectOptions) -> Result<Option<(PgConnection, i64)>
     Ok(Some((on, had)))
 }
 
-/// Takes the lock again whenever the connection that had it is lost, as when PostgreSQL starts anew. Who changed the tables
+/// A lock that is shared by all who ask for this number, so that nobody is ever refused.
+async fn sign(on: &mut PgConnection, keys: i32) -> Result<(), sqlx::Error> {
+    sqlx::query(SIGN).bind(keys).execute(on).await.map(drop)
+}
+
+/// Takes the locks again whenever the connection that had it is lost, as when PostgreSQL starts anew. Who changed the tables
 /// meanwhile, to some that are newer than `known`, was not kept from it: this hub must not write to them.
-async fn keep(mut held: PgConnection, options: PgConnectOptions, known: i64, pool: PgPool) {
+async fn keep(held: Arc<Mutex<Held>>, options: PgConnectOptions, known: i64, pool: PgPool) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if matches!(tokio::time::timeout(LOOK, held.ping()).await, Ok(Ok(()))) {
+        let mut held = held.lock().await;
+        if matches!(tokio::time::timeout(LOOK, held.on.ping()).await, Ok(Ok(()))) {
             continue;
         }
+        let keys = held.keys;
+        let anew = async || {
+            let (mut on, had) = share(&options).await.ok()??;
+            if let Some(keys) = keys {
+                sign(&mut on, keys).await.ok()?;
+            }
+            Some((on, had))
+        };
         let (again, had) = loop {
-            if let Ok(Ok(Some(shared))) = tokio::time::timeout(LOOK, share(&options)).await {
+            if let Ok(Some(shared)) = tokio::time::timeout(LOOK, anew()).await {
                 break shared;
             }
             tokio::time::sleep(AGAIN).await;
@@ -124,6 +178,6 @@ async fn keep(mut held: PgConnection, options: PgConnectOptions, known: i64, poo
             tracing::error!(%problem, "this hub works no more");
             return pool.close().await;
         }
-        held = again;
+        held.on = again;
     }
 }

@@ -50,9 +50,11 @@ pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems>
     let store = cx.stop.unless_stopped(async { opening.await.map_err(Problems::from) }).await?;
     tell_of_copy(&store);
     made_anew.iter().for_each(|line| output::say(line));
+    let keys = GateKeys::in_folder(&keys)?;
+    store.sign_by(keys.print()?).await?;
     let desk = Desk::new(store);
     let mut site = Site::new(args.public_url.clone(), secure, args.behind_proxy, args.rate);
-    site.keys = Some(GateKeys::in_folder(&keys)?);
+    site.keys = Some(keys);
     let state = AppState { desk: desk.clone(), clock: Clock::system(), site: Arc::new(site) };
     let serving = Serving::bind(&args.listen, tls).await?;
     let shown = match &serving.listen {
