@@ -196,8 +196,7 @@ pub(super) async fn had_their_turn(tx: &mut Tx, waiting: &Booking) -> Result<boo
         return Ok(false);
     }
     // Of what was given up beside it a buffer may have been in the way.
-    let buffer = tx.servers().await?.iter().map(|server| server.buffer).max().unwrap_or(0);
-    let near = waiting.window.wider(buffer);
+    let near = waiting.window.wider(tx.widest_buffer().await?);
     Ok(!tx.is_given_up_since(near, waiting.since, waiting.wished.as_ref()).await?)
 }
 

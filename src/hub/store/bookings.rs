@@ -66,6 +66,12 @@ fn booking(row: &Row) -> Result<Booking, Problem> {
     })
 }
 
+/// The booking that a note of [`LEFT`] is about; none where it is written as no booking is any more, long ago.
+fn gone(row: &Row) -> Result<Option<Booking>, Problem> {
+    let detail: Value = row.json("detail")?;
+    Ok(serde_json::from_value(detail["booking"].clone()).ok())
+}
+
 fn opt<T: ToString>(value: Option<&T>) -> Option<String> {
     value.map(ToString::to_string)
 }
@@ -223,9 +229,7 @@ impl Tx {
         let sql = "SELECT detail FROM audit WHERE subject = $1 AND action = $2 ORDER BY id";
         let mut found = BTreeMap::new();
         for row in self.all(sql, args![subject, LEFT]).await? {
-            let detail: Value = row.json("detail")?;
-            // One that is written as no booking is any more is of long ago.
-            if let Ok(booking) = serde_json::from_value::<Booking>(detail["booking"].clone()) {
+            if let Some(booking) = gone(&row)? {
                 found.insert(booking.id.clone(), booking);
             }
         }
@@ -400,14 +404,10 @@ impl Tx {
             return Ok(true);
         }
         // What was moved away is noted with the server that it left.
-        let named = match on {
-            Some(server) => vec![server.clone()],
-            None => self.servers().await?.into_iter().map(|server| server.id).collect(),
-        };
-        for server in named {
-            let left = self.left(&format!("server:{server}")).await?;
-            let touches = |b: &Booking| b.busy_until > window.starts && b.window.starts < window.ends;
-            if left.values().any(|b| b.updated >= moment && touches(b)) {
+        let sql = "SELECT a.detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
+                   AND a.action = $1 AND a.moment >= $2 AND s.removed IS NULL AND (CAST($3 AS TEXT) IS NULL OR s.id = $3)";
+        for row in self.all(sql, args![LEFT, moment, opt(on)]).await? {
+            if gone(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {
                 return Ok(true);
             }
         }

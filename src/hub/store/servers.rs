@@ -163,6 +163,12 @@ impl Tx {
         self.all(sql, vec![]).await?.iter().map(server).collect()
     }
 
+    /// The longest time that any server keeps free between slots, as [`Server::buffer`]; 0 without servers.
+    pub async fn widest_buffer(&mut self) -> Result<i64, Problem> {
+        let row = self.one("SELECT coalesce(max(buffer), 0) AS n FROM servers WHERE removed IS NULL", vec![]).await?;
+        row.map_or(Ok(0), |row| row.int("n"))
+    }
+
     /// Sets a server's health; a quarantine ends only by an admin.
     pub async fn set_health(&mut self, id: &ServerId, health: Health, note: Option<String>) -> Result<Server, Problem> {
         let sql = "UPDATE servers SET health = $2, health_note = $3, version = version + 1, revision = revision + 1 WHERE id = $1";

@@ -141,6 +141,7 @@ scenarios! {
     refused {
         what_an_agent_refuses_is_told_and_can_be_moved,
         a_refused_slot_is_tried_on_one_other_server_only,
+        what_is_moved_away_is_offered_to_who_let_an_offer_lapse,
         what_a_server_out_of_use_strands_is_told_once,
         what_strands_nobody_any_more_is_taken_back,
         bookings_leave_a_server_in_maintenance,

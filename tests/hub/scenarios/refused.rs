@@ -92,6 +92,25 @@ pub async fn a_refused_slot_is_tried_on_one_other_server_only(desk: Desk) {
     healthy(&desk).await;
 }
 
+/// Who had their turn is asked again also when a slot that was in the way goes to another server.
+pub async fn what_is_moved_away_is_offered_to_who_let_an_offer_lapse(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let (clerk, wanted) = (clerk(&desk), wish(Some("one"), 180, 240));
+    let taken = book(&desk, "cem", 180, 240).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wanted).await.unwrap();
+    desk.cancel(&who("cem"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    assert_eq!(clerk.settle(at(12)).await.unwrap().offered, 0);
+    let long = desk.book(&who("dan"), at(13), None, &wish(Some("one"), 60, 240)).await.unwrap();
+    refuse(&desk, 1, &long, "there is no key", 55).await;
+    assert_eq!(clerk.settle(at(59)).await.unwrap().offered, 0, "it is in the way still");
+    assert_eq!(clerk.settle(at(60)).await.unwrap().moved, 1);
+    clerk.settle(at(61)).await.unwrap();
+    assert_eq!(state(&desk, &amy).await, State::Offered);
+    healthy(&desk).await;
+}
+
 pub async fn what_a_server_out_of_use_strands_is_told_once(desk: Desk) {
     camp(&desk, &generous()).await;
     let day = 1440;
