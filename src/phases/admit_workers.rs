@@ -2,6 +2,7 @@ use async_trait::async_trait;
 
 use super::{
     control_plane::{CA_STEP, INIT, KUBECTL, is_new},
+    join_workers::JOINED,
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -64,10 +65,13 @@ fn returns(view: &View<'_>, node: &NodeId) -> bool {
     !is_new(view) && view.fleet.get(node).is_some_and(|f| !f.yes("joined") && f.yes("unit.kubelet"))
 }
 
-/// It would say once more that its node is ready, after [`retire`] took that back.
+/// It would say once more that its node is ready, after [`retire`] took that back. One whose join a killed run had begun, and
+/// which has joined since it was looked at, stays: nobody would start it.
 fn quiet() -> Step {
-    let check = Check::Script("! systemctl -q is-active kubelet".to_owned());
-    Step::script(QUIET, "stop the kubelet of a node that joins anew", check, "systemctl stop kubelet.service")
+    let joined = format!("{{ {JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ]; }}");
+    let check = Check::Script(format!("! systemctl -q is-active kubelet || {joined}"));
+    let change = format!("{joined} || systemctl stop kubelet.service");
+    Step::script(QUIET, "stop the kubelet of a node that joins anew", check, change)
 }
 
 /// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::drain::DRAINED;
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
@@ -86,7 +87,11 @@ impl Phase for ControlPlane {
         )?;
         let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;
         let config = format!("{init}{common}");
-        Ok(vec![certificates(&config), start()])
+        let mut steps = vec![certificates(&config), start()];
+        if view.facts().yes("drained") {
+            steps.push(uncordon());
+        }
+        Ok(steps)
     }
 }
 
@@ -134,10 +139,52 @@ fn start() -> Step {
     Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(300)
 }
 
+/// Takes back what a reset that was broken off did to the workers first: nothing would ever start there.
+fn uncordon() -> Step {
+    // Those that are in the cluster no more are not asked for.
+    let change = format!(
+        "nodes=$({KUBECTL} get nodes $(cat {DRAINED}) -o name --ignore-not-found) || exit 1\n\
+         [ ! \"$nodes\" ] || {KUBECTL} uncordon $nodes || exit 1\n\
+         rm -f {DRAINED}"
+    );
+    let check = Check::Script(format!("[ ! -e {DRAINED} ]"));
+    Step::script("uncordon", "let pods go to the workers that a reset has drained", check, change)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Change;
+    use crate::{
+        engine::Change,
+        profile::{self, Lab},
+    };
+
+    #[tokio::test]
+    async fn workers_that_a_broken_off_reset_drained_take_pods_again() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let node = lab.control_plane().name.clone();
+        for (facts, steps) in [("", 2), ("drained=yes\n", 3)] {
+            let fleet = [(node.clone(), Facts::parse(&format!("{facts}addr=eth0 192.0.2.1/24\n")))].into();
+            let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
+            assert_eq!(ControlPlane { extra_names: vec![] }.steps(&view).await.unwrap().len(), steps);
+        }
+        let Change::Script(change) = uncordon().change else { panic!("it is a script") };
+        for (there, called) in [(" node/worker-1", "uncordon node/worker-1\n"), ("", "")] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().display();
+            let change = change.replace("/var/lib/kubecamp", &root.to_string());
+            let mark = dir.path().join("drained");
+            std::fs::write(&mark, "worker-1\nworker-9\n").unwrap();
+            let sham = format!(
+                "kubectl() {{ shift 2; case $* in 'get nodes worker-1 worker-9 '*) echo{there} ;; *) echo \"$*\" >> {root}/did ;; esac; }}\n"
+            );
+            assert!(
+                std::process::Command::new("sh").arg("-c").arg(format!("{sham}{change}")).status().unwrap().success()
+            );
+            assert_eq!(std::fs::read_to_string(dir.path().join("did")).unwrap_or_default(), called);
+            assert!(!mark.exists());
+        }
+    }
 
     #[test]
     fn a_new_control_plane_begins_without_addons() {

@@ -11,6 +11,10 @@ use crate::{
 /// kubelet would end them, they are only forgotten.
 pub struct Drain;
 
+/// Names the workers that a reset has cordoned and nobody else before it: `up` lets pods go there again, where the reset is
+/// broken off.
+pub(super) const DRAINED: &str = "/var/lib/kubecamp/drained";
+
 /// How long all pods together may take to end, in seconds.
 const LIMIT: u32 = 25;
 
@@ -46,11 +50,13 @@ impl Phase for Drain {
         let stopped: Vec<_> = view.lab.workers().filter(has_none).map(|w| w.name.as_str()).collect();
         // The dead ones come last: until then they are where pods of the others would go, and nothing starts there.
         let change = format!(
-            "live= dead=\n\
+            "live= dead= ours=\n\
              for one in $(timeout 6 {KUBECTL} get nodes {nodes} --no-headers --ignore-not-found --request-timeout=5s | tr -s ' ' =); do\n\
              node=${{one%%=*}} state=${{one#*=}}\n\
+             case $state in *SchedulingDisabled*) ;; *) ours=\"$ours $node\" ;; esac\n\
              case ' {} ' in *\" $node \"*) state=stopped ;; esac\n\
              case $state in Ready*) live=\"$live $node\" ;; *) dead=\"$dead $node\" ;; esac\ndone\n\
+             [ ! \"$ours\" ] || echo $ours >> {DRAINED}\n\
              end_pods() {{\nseconds=$1 grace=$2; shift 2\n\
              timeout -k 2 $((seconds + 5)) {KUBECTL} drain \"$@\" --force --ignore-daemonsets --delete-emptydir-data \
              --disable-eviction --grace-period=\"$grace\" --timeout=\"${{seconds}}s\" 2>&1 | tail -n 20\n}}\n\
@@ -78,9 +84,9 @@ mod tests {
         profile::{self, Lab},
     };
 
-    /// The step's title, and for which nodes and grace kubectl is called, where the API server says this of the workers
-    /// and their facts that of the kubelets.
-    async fn drained(states: [&str; 2], kubelets: [&str; 2]) -> (String, Vec<String>) {
+    /// The step's title, for which nodes and grace kubectl is called, and whom `up` lets pods go to again, where the API
+    /// server says this of the workers and their facts that of the kubelets.
+    async fn drained(states: [&str; 2], kubelets: [&str; 2]) -> (String, Vec<String>, String) {
         let folder = tempfile::tempdir().unwrap();
         let (sham, log) = (folder.path().join("kubectl"), folder.path().join("log"));
         let line = |(n, state): (usize, &str)| format!("echo 'worker-{n}   {state}   <none>   5d   v1.36.3'\n");
@@ -97,28 +103,33 @@ mod tests {
         let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
         let step = Drain.steps(&view).await.unwrap().remove(0);
         let Change::Script(script) = &step.change else { panic!("it is no script") };
+        let mark = folder.path().join("drained");
+        let script = script.replace(DRAINED, &mark.display().to_string());
         let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
         let out = Command::new("sh").arg("-c").arg(script).env("PATH", path).output().unwrap();
         assert!(out.status.success(), "{out:?}");
         let options = " --force --ignore-daemonsets --delete-emptydir-data --disable-eviction --grace-period=";
         let asked = fs::read_to_string(&log).unwrap();
-        (step.title.clone(), asked.lines().map(|l| l.replacen(options, ", grace ", 1)).collect())
+        let calls = asked.lines().map(|l| l.replacen(options, ", grace ", 1)).collect();
+        (step.title.clone(), calls, fs::read_to_string(mark).unwrap_or_default())
     }
 
     #[tokio::test]
     async fn pods_that_nobody_ends_are_not_waited_for() {
         let (runs, none) = ("unit.kubelet=active", "unit.kubelet=activating");
-        let both =
-            ("drain worker-1, worker-2".to_owned(), vec!["drain worker-1 worker-2, grace 3 --timeout=25s".to_owned()]);
-        assert_eq!(drained(["Ready", "Ready,SchedulingDisabled"], [runs, runs]).await, both);
+        let both = ["drain worker-1 worker-2, grace 3 --timeout=25s"];
+        let (title, asked, ours) = drained(["Ready", "Ready,SchedulingDisabled"], [runs, runs]).await;
+        assert_eq!((title.as_str(), &asked[..]), ("drain worker-1, worker-2", &both.map(str::to_owned)[..]));
+        assert_eq!(ours, "worker-1\n", "the other one was cordoned before");
 
-        let (title, asked) = drained(["Ready", "Ready"], [runs, none]).await;
+        let (title, asked, ours) = drained(["Ready", "Ready"], [runs, none]).await;
         assert_eq!(title, "drain worker-1, worker-2, not waiting for pods where no kubelet runs: worker-2");
         let apart = ["drain worker-1, grace 3 --timeout=25s", "drain worker-2, grace 0 --timeout=5s"];
         assert_eq!(asked, apart);
+        assert_eq!(ours, "worker-1 worker-2\n");
         // Its kubelet runs, and does not reach the API server.
         assert_eq!(drained(["Ready", "NotReady"], [runs, runs]).await.1, apart);
-        let (_, asked) = drained(["NotReady", "NotReady"], [runs, ""]).await;
+        let (_, asked, _) = drained(["NotReady", "NotReady"], [runs, ""]).await;
         assert_eq!(asked, ["drain worker-1 worker-2, grace 0 --timeout=5s"]);
     }
 }

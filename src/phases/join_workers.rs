@@ -40,7 +40,7 @@ impl Phase for JoinWorkers {
 }
 
 /// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.
-const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
+pub(super) const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
 
 /// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
 fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {

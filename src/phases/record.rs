@@ -87,6 +87,8 @@ const OWN: &str = "^\\(address\\|route\\|rule\\|link\\|netns\\|boot\\|content\t[
 ///
 /// Both are on the disk before they get their names, and have them there before the step ends. A record that a loss of power
 /// left empty would be made anew, on a host that is changed by then.
+///
+/// A reset that was broken off is over with it: the next one looks anew at what is there.
 fn change(claim: &str, scan: &str) -> String {
     format!(
         "B=/var/lib/kubecamp/before; mkdir -p /var/lib/kubecamp && chmod 700 /var/lib/kubecamp || exit 1\n\
@@ -99,6 +101,7 @@ fn change(claim: &str, scan: &str) -> String {
          fi\n\
          [ -s $B ] || {{ look && name $B.part $B || exit 1; }}\n\
          printf %s {claim} > /var/lib/kubecamp/lab.part && name /var/lib/kubecamp/lab.part /var/lib/kubecamp/lab || exit 1\n\
+         rm -f /var/lib/kubecamp/resetting /var/lib/kubecamp/spared /var/lib/kubecamp/begun\n\
          sync /var/lib/kubecamp 2>/dev/null; true",
         claim = quote(claim)
     )
@@ -118,7 +121,11 @@ impl Phase for Record {
         // One file, so that no run killed in between leaves a name without its id.
         let claim = format!("{}\n{}\n", view.lab.name(), self.owner.id);
         let change = change(&claim, scan::SCRIPT);
-        let check = format!("[ -s /var/lib/kubecamp/before ] && {}", script::has("/var/lib/kubecamp/lab", &claim));
+        // What a reset that was killed does on the host still is waited for: whatever comes next would see half of it.
+        let check = format!(
+            "[ -s /var/lib/kubecamp/before ] && {} && [ ! -e /var/lib/kubecamp/resetting ]",
+            script::has("/var/lib/kubecamp/lab", &claim)
+        );
         Ok(vec![Step::script("baseline", "scan the host and claim it for the lab", Check::Script(check), change)])
     }
 }
@@ -159,5 +166,13 @@ mod tests {
         assert!(fs::read_to_string(&log).unwrap().contains("before.new: before before.new before.part lab prepared\n"));
         assert_eq!(fs::read_to_string(own.join("before")).unwrap(), "link\tlo\n");
         assert_eq!(fs::read_to_string(own.join("lab")).unwrap(), "lab\n3\n");
+        // So does a reset that was broken off lose what it has noted.
+        let notes = ["resetting", "spared", "begun"].map(|note| own.join(note));
+        for note in &notes {
+            fs::write(note, "x").unwrap();
+        }
+        run("lab\n3\n");
+        assert!(!notes.iter().any(|note| note.exists()));
+        assert_eq!(fs::read_to_string(own.join("before")).unwrap(), "link\tlo\n");
     }
 }

@@ -69,7 +69,11 @@ impl Incus {
             }
         }
         let body = json!({"action": "stop", "timeout": -1, "force": true});
-        self.send(Method::PUT, &path, &body).await.map(drop)
+        match when_free(|| self.send(Method::PUT, &path, &body)).await {
+            // While it was waited for.
+            Err(problem) if says(&problem, "already stopped") => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// Deletes a stopped instance; returns whether there was one.

@@ -291,15 +291,19 @@ async fn what_a_killed_run_asked_for_is_waited_for() {
     let fake = Fake::new([
         (format!("{start} #0"), begun("busy")),
         (format!("{start} #1"), begun("runs")),
+        (format!("{start} #2"), begun("busy")),
+        (format!("{start} #3"), begun("ends")),
         (format!("{remove} #0"), begun("busy")),
         ("GET /operations/busy/wait?timeout=30".to_owned(), refused("Instance is busy running a \"create\" operation")),
         ("GET /operations/runs/wait?timeout=30".to_owned(), refused("The instance is already running")),
+        ("GET /operations/ends/wait?timeout=30".to_owned(), refused("The instance is already stopped")),
     ]);
     let dir = tempfile::tempdir().unwrap();
     let provider = fake.provider(&dir, Kind::Container);
     provider.place.incus.start("lab-cp1").await.unwrap();
+    provider.place.incus.stop("lab-cp1", None).await.unwrap();
     assert!(provider.place.incus.delete_instance("lab-cp1").await.unwrap());
-    assert_eq!((fake.bodies(start).len(), fake.bodies(remove).len()), (2, 2));
+    assert_eq!((fake.bodies(start).len(), fake.bodies(remove).len()), (4, 2));
 }
 
 #[tokio::test]
