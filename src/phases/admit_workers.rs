@@ -191,6 +191,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_kubelet_that_has_joined_since_is_not_stopped() {
+        let step = quiet();
+        let (Change::Script(change), Check::Script(check)) = (step.change, step.done_if) else {
+            panic!("they are scripts")
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        let runs = |script: &str| {
+            let script = script.replace("/etc/kubernetes", &root).replace("/var/lib/kubelet", &root);
+            let sham = format!("systemctl() {{ [ \"$1\" != stop ] || echo \"$2\" >> {root}/stopped; }}\n");
+            std::process::Command::new("sh").arg("-c").arg(format!("{sham}{script}")).status().unwrap().success()
+        };
+        std::fs::create_dir(dir.path().join("pki")).unwrap();
+        for file in ["kubelet.conf", "pki/kubelet-client-current.pem", "kubeadm-flags.env", "bootstrap-kubelet.conf"] {
+            std::fs::write(dir.path().join(file), "x").unwrap();
+        }
+        assert!(!runs(&check), "kubeadm join has not seen it well yet");
+        std::fs::remove_file(dir.path().join("bootstrap-kubelet.conf")).unwrap();
+        assert!(runs(&check) && runs(&change) && !dir.path().join("stopped").exists());
+        std::fs::remove_file(dir.path().join("kubelet.conf")).unwrap();
+        assert!(!runs(&check) && runs(&change));
+        assert_eq!(std::fs::read_to_string(dir.path().join("stopped")).unwrap(), "kubelet.service\n");
+    }
+
     #[tokio::test]
     async fn workers_of_a_new_lab_do_not_wait_for_the_end_of_kubeadm_init() {
         let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();

@@ -141,9 +141,10 @@ fn start() -> Step {
 
 /// Takes back what a reset that was broken off did to the workers first: nothing would ever start there.
 fn uncordon() -> Step {
-    // Those that are in the cluster no more are not asked for.
+    // Those that are in the cluster no more are not asked for; without names all would be.
     let change = format!(
-        "nodes=$({KUBECTL} get nodes $(cat {DRAINED}) -o name --ignore-not-found) || exit 1\n\
+        "[ -s {DRAINED} ] || {{ rm -f {DRAINED}; exit 0; }}\n\
+         nodes=$({KUBECTL} get nodes $(cat {DRAINED}) -o name --ignore-not-found) || exit 1\n\
          [ ! \"$nodes\" ] || {KUBECTL} uncordon $nodes || exit 1\n\
          rm -f {DRAINED}"
     );
@@ -169,14 +170,17 @@ mod tests {
             assert_eq!(ControlPlane { extra_names: vec![] }.steps(&view).await.unwrap().len(), steps);
         }
         let Change::Script(change) = uncordon().change else { panic!("it is a script") };
-        for (there, called) in [(" node/worker-1", "uncordon node/worker-1\n"), ("", "")] {
+        let both = "worker-1\nworker-9\n";
+        for (marked, there, called) in
+            [(both, " node/worker-1", "uncordon node/worker-1\n"), (both, "", ""), ("", " node/worker-1", "")]
+        {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path().display();
             let change = change.replace("/var/lib/kubecamp", &root.to_string());
             let mark = dir.path().join("drained");
-            std::fs::write(&mark, "worker-1\nworker-9\n").unwrap();
+            std::fs::write(&mark, marked).unwrap();
             let sham = format!(
-                "kubectl() {{ shift 2; case $* in 'get nodes worker-1 worker-9 '*) echo{there} ;; *) echo \"$*\" >> {root}/did ;; esac; }}\n"
+                "kubectl() {{ shift 2; case $* in get*) echo{there} ;; *) echo \"$*\" >> {root}/did ;; esac; }}\n"
             );
             assert!(
                 std::process::Command::new("sh").arg("-c").arg(format!("{sham}{change}")).status().unwrap().success()

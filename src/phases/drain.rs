@@ -12,7 +12,7 @@ use crate::{
 pub struct Drain;
 
 /// Names the workers that a reset has cordoned and nobody else before it: `up` lets pods go there again, where the reset is
-/// broken off.
+/// broken off. It is there, and empty, before the first of them is.
 pub(super) const DRAINED: &str = "/var/lib/kubecamp/drained";
 
 /// How long all pods together may take to end, in seconds.
@@ -50,13 +50,13 @@ impl Phase for Drain {
         let stopped: Vec<_> = view.lab.workers().filter(has_none).map(|w| w.name.as_str()).collect();
         // The dead ones come last: until then they are where pods of the others would go, and nothing starts there.
         let change = format!(
-            "live= dead= ours=\n\
+            "{{ true >> {DRAINED}; }} 2>/dev/null; live= dead= ours=\n\
              for one in $(timeout 6 {KUBECTL} get nodes {nodes} --no-headers --ignore-not-found --request-timeout=5s | tr -s ' ' =); do\n\
              node=${{one%%=*}} state=${{one#*=}}\n\
              case $state in *SchedulingDisabled*) ;; *) ours=\"$ours $node\" ;; esac\n\
              case ' {} ' in *\" $node \"*) state=stopped ;; esac\n\
              case $state in Ready*) live=\"$live $node\" ;; *) dead=\"$dead $node\" ;; esac\ndone\n\
-             [ ! \"$ours\" ] || echo $ours >> {DRAINED}\n\
+             [ ! \"$ours\" ] || {{ echo $ours >> {DRAINED}; sync {DRAINED} 2>/dev/null; }}\n\
              end_pods() {{\nseconds=$1 grace=$2; shift 2\n\
              timeout -k 2 $((seconds + 5)) {KUBECTL} drain \"$@\" --force --ignore-daemonsets --delete-emptydir-data \
              --disable-eviction --grace-period=\"$grace\" --timeout=\"${{seconds}}s\" 2>&1 | tail -n 20\n}}\n\

@@ -99,7 +99,7 @@ done
 # whether it can sign: one that is being replaced is in the file beside the new one.
 [ -s /etc/kubernetes/pki/ca.crt ] && awk '/^-----BEGIN CERT/{getline; print "ca=" $0}' /etc/kubernetes/pki/ca.crt
 [ -s /etc/kubernetes/pki/ca.key ] && p ca.key yes
-[ -s /var/lib/kubecamp/drained ] && p drained yes
+[ -e /var/lib/kubecamp/drained ] && p drained yes
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.

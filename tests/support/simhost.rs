@@ -41,8 +41,9 @@ const UP: &[Known] = &[
     ("bridge", "stopp \"$id\"", "pods -q --state ready"),
     ("coredns", "kubeadm init phase addon coredns", "svc/kube-dns -o name"),
     ("admit", "kubeconfig user", "(never)"),
-    ("join", "kubeadm join", "kubelet-client-current.pem"),
+    // Before the join, whose words its check has too.
     ("quiet", "systemctl stop kubelet.service", "! systemctl -q is-active kubelet"),
+    ("join", "kubeadm join", "kubelet-client-current.pem"),
     ("daemonset", "apply --server-side", "get ds kube-flannel-ds"),
     ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
     ("probes", "KC-OUT probes", "(never)"),

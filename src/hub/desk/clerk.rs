@@ -98,8 +98,7 @@ impl Desk {
         let (near, waits) = {
             let mut tx = self.store.read(now).await?;
             // Of who waits for another time a slot takes a place by a buffer only.
-            let buffer = tx.servers().await?.iter().map(|server| server.buffer).max().unwrap_or(0);
-            let near = Some(window.wider(buffer));
+            let near = Some(window.wider(tx.widest_buffer().await?));
             let waits = Listing { state: Some(State::Waitlisted), within: near, ..Listing::default() };
             (near, tx.bookings(&waits).await?)
         };

@@ -404,7 +404,7 @@ impl Tx {
             return Ok(true);
         }
         // What was moved away is noted with the server that it left.
-        let sql = "SELECT a.detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
+        let sql = "SELECT a.detail AS detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
                    AND a.action = $1 AND a.moment >= $2 AND s.removed IS NULL AND (CAST($3 AS TEXT) IS NULL OR s.id = $3)";
         for row in self.all(sql, args![LEFT, moment, opt(on)]).await? {
             if gone(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {

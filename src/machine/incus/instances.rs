@@ -64,7 +64,7 @@ impl Incus {
         let path = format!("/instances/{name}/state");
         if let Some(seconds) = grace {
             let body = json!({"action": "stop", "timeout": seconds, "force": false});
-            if self.send(Method::PUT, &path, &body).await.is_ok() {
+            if when_free(|| self.send(Method::PUT, &path, &body)).await.is_ok() {
                 return Ok(());
             }
         }
