@@ -67,7 +67,7 @@ fn booking(row: &Row) -> Result<Booking, Problem> {
 }
 
 /// The booking that a note of [`LEFT`] is about; none where it is written as no booking is any more, long ago.
-fn gone(row: &Row) -> Result<Option<Booking>, Problem> {
+fn as_it_left(row: &Row) -> Result<Option<Booking>, Problem> {
     let detail: Value = row.json("detail")?;
     Ok(serde_json::from_value(detail["booking"].clone()).ok())
 }
@@ -229,7 +229,7 @@ impl Tx {
         let sql = "SELECT detail FROM audit WHERE subject = $1 AND action = $2 ORDER BY id";
         let mut found = BTreeMap::new();
         for row in self.all(sql, args![subject, LEFT]).await? {
-            if let Some(booking) = gone(&row)? {
+            if let Some(booking) = as_it_left(&row)? {
                 found.insert(booking.id.clone(), booking);
             }
         }
@@ -407,7 +407,7 @@ impl Tx {
         let sql = "SELECT a.detail AS detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
                    AND a.action = $1 AND a.moment >= $2 AND s.removed IS NULL AND (CAST($3 AS TEXT) IS NULL OR s.id = $3)";
         for row in self.all(sql, args![LEFT, moment, opt(on)]).await? {
-            if gone(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {
+            if as_it_left(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {
                 return Ok(true);
             }
         }
