@@ -99,6 +99,16 @@ has veth
 exits 0 kc up --local --yes --plain "${roomy[@]}"
 has 'done in .*: 0 steps changed something'
 
+say "a reset that is killed while it drains, then up: pods go to the workers again"
+"$KUBECAMP" reset --yes --plain >"$KUBECAMP_HOME/broken.log" 2>&1 & pid=$!
+cordoned() { kc kubectl -- get nodes | grep -q SchedulingDisabled; }
+ok "the workers are cordoned" wait_for 60 cordoned
+kill -9 $pid; wait $pid 2>/dev/null
+exits 0 kc up --plain "${roomy[@]}"
+has 'is ready'
+exits 0 kc kubectl -- get nodes --no-headers
+[ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: all three take pods" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
+
 say "two at once: the second is refused"
 exec 9>>"$KUBECAMP_HOME/data/labs/lab/lock"; flock -n 9 || say "FAILED: somebody holds the lab"
 exits 9 kc up --plain "${roomy[@]}"
