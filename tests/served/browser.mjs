@@ -15,7 +15,7 @@ export class Browser {
     const options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
       "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb",
       "--remote-debugging-pipe", `--user-data-dir=${browser.profile}`, "about:blank"];
-    browser.child = spawn(program, options, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+    browser.child = spawn(program, options, { detached: true, stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
     browser.next = 1;
     browser.waiting = new Map();
     browser.pages = new Map();
@@ -56,8 +56,9 @@ export class Browser {
     return page;
   }
   stop() {
-    this.child.kill("SIGKILL");
-    return new Promise((done) => this.child.once("exit", () => { rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 }); done(); }));
+    // With its helpers, which would write into the profile for a moment more.
+    process.kill(-this.child.pid, "SIGKILL");
+    return new Promise((done) => this.child.once("exit", () => { rmSync(this.profile, { recursive: true, force: true, maxRetries: 20 }); done(); }));
   }
 }
 
