@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::{
     control_plane::{CA_STEP, INIT, KUBECTL, is_new},
-    join_workers::JOINED,
+    join_workers::has_joined,
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -68,7 +68,7 @@ fn returns(view: &View<'_>, node: &NodeId) -> bool {
 /// It would say once more that its node is ready, after [`retire`] took that back. One whose join a killed run had begun, and
 /// which has joined since it was looked at, stays: nobody would start it.
 fn quiet() -> Step {
-    let joined = format!("{{ {JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ]; }}");
+    let joined = format!("{{ {}; }}", has_joined());
     let check = Check::Script(format!("! systemctl -q is-active kubelet || {joined}"));
     let change = format!("{joined} || systemctl stop kubelet.service");
     Step::script(QUIET, "stop the kubelet of a node that joins anew", check, change)

@@ -40,7 +40,12 @@ impl Phase for JoinWorkers {
 }
 
 /// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.
-pub(super) const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
+const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
+
+/// Shell text that is true where kubeadm join has seen the kubelet well, too: until then it keeps what the kubelet begins with.
+pub(super) fn has_joined() -> String {
+    format!("{JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ]")
+}
 
 /// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
 fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {
@@ -54,10 +59,7 @@ fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {
          join",
         template::text("node/join.sh")?
     );
-    let check = format!(
-        "{}{JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] && kubelet_runs",
-        template::text("host/kubelet.sh")?
-    );
+    let check = format!("{}{} && kubelet_runs", template::text("host/kubelet.sh")?, has_joined());
     Ok(Step::script("join", "run kubeadm join", Check::Script(check), change).limit(280))
 }
 
