@@ -11,7 +11,7 @@ use kubecamp::{
     core::{Code, Event, EventKind, NodeId, PhaseId, Problem, Problems, RunId},
     engine::{Check, HostLock, Journal, Mode, Phase, Run, Step, Summary, View, run_flow},
     host::{Facts, Host, Viewer, scan, script::LOCKS},
-    phases::{CleanNetwork, Drain, Owner, ProveClean, Record, Records, RestoreFiles, StopCluster},
+    phases::{BeginReset, CleanNetwork, Drain, Owner, ProveClean, Record, Records, RestoreFiles, StopCluster},
     profile::{self, Lab},
     transport::Io,
 };
@@ -93,6 +93,7 @@ impl Camp {
         let records = Arc::new(records);
         let all: Vec<Box<dyn Phase>> = vec![
             Box::new(Drain),
+            Box::new(BeginReset { records: Arc::clone(&records) }),
             Box::new(StopCluster { records: Arc::clone(&records) }),
             Box::new(CleanNetwork { records: Arc::clone(&records) }),
             Box::new(RestoreFiles { records: Arc::clone(&records) }),
@@ -201,8 +202,11 @@ async fn a_reset_killed_anywhere_is_finished_by_the_next() {
     let before = camp.scan().await;
     camp.up().await;
     let records = Arc::new(Records::new());
-    let first: Vec<Box<dyn Phase>> =
-        vec![Box::new(StopCluster { records: Arc::clone(&records) }), Box::new(CleanNetwork { records })];
+    let first: Vec<Box<dyn Phase>> = vec![
+        Box::new(BeginReset { records: Arc::clone(&records) }),
+        Box::new(StopCluster { records: Arc::clone(&records) }),
+        Box::new(CleanNetwork { records }),
+    ];
     camp.flow(&first).await.unwrap();
     // As if killed in the midst of restoring files: some are back, some are half removed.
     camp.sh("rm -rf /opt/kubecamp /etc/kubernetes; rm -f /etc/systemd/system/kubelet.service; echo part > /usr/local/bin/kubeadm.kc-part.4711; echo part > /opt/cni/bin/bridge.kc-part.4712; \
@@ -213,6 +217,27 @@ async fn a_reset_killed_anywhere_is_finished_by_the_next() {
     // And up again on the clean host, whose reset compares with the same.
     camp.up().await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(camp.scan().await, before);
+}
+
+/// As a join whose run was killed: it holds the lock of changes, and once the reset waits for it there are the pods' control
+/// groups, where nothing was to be unmounted or removed before.
+const UNDER_WAY: &str = r#"
+awk '$2 ~ "^/var/lib/kubelet/" {print $2}' /proc/mounts | sort -r | while read -r m; do umount "$(printf %b "$m")" || exit 1; done
+mkdir -p -m 700 /run/kubecamp.lock && cd /run/kubecamp.lock && touch step || exit 1
+flock -o step sh -c 'tries=0; until grep -q -- "-> FLOCK.*:$0 " /proc/locks; do
+  tries=$((tries + 1)); [ $tries -lt 300 ] || exit 1; sleep 0.1; done
+mkdir -p /sys/fs/cgroup/kubepods/besteffort' "$(stat -c %i step)" </dev/null >/dev/null 2>&1 &
+while flock -n step true; do :; done
+"#;
+
+#[tokio::test]
+async fn what_a_killed_run_still_makes_goes_too() {
+    let camp = Camp::start().await;
+    let before = camp.scan().await;
+    camp.up().await;
+    camp.sh(UNDER_WAY).await;
+    camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}\n{:#?}", camp.notes.lock().unwrap()));
     assert_eq!(camp.scan().await, before);
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::Phase,
-    phases::{CleanNetwork, Drain, ProveClean, Records, RestoreFiles, StopCluster},
+    phases::{BeginReset, CleanNetwork, Drain, ProveClean, Records, RestoreFiles, StopCluster},
 };
 
 /// From hosts in whatever state to hosts that are proven to be as they were before `up`.
@@ -11,6 +11,7 @@ pub fn reset(records: Records) -> Vec<Box<dyn Phase>> {
     let known = || Arc::clone(&records);
     vec![
         Box::new(Drain),
+        Box::new(BeginReset { records: known() }),
         Box::new(StopCluster { records: known() }),
         Box::new(CleanNetwork { records: known() }),
         Box::new(RestoreFiles { records: known() }),

@@ -3,6 +3,7 @@
 //! Start here: `kernel.rs`, the smallest.
 
 mod admit_workers;
+mod begin_reset;
 mod binaries;
 mod clean_network;
 mod control_plane;
@@ -41,6 +42,7 @@ mod values;
 mod verify;
 
 pub use admit_workers::AdmitWorkers;
+pub use begin_reset::BeginReset;
 pub use binaries::Binaries;
 pub use clean_network::CleanNetwork;
 pub use control_plane::ControlPlane;
