@@ -74,9 +74,10 @@ fn quiet() -> Step {
     Step::script(QUIET, "stop the kubelet of a node that joins anew", check, change)
 }
 
-/// Whether a worker's facts show that it needs no identity: the very things that its own check looks at.
+/// Whether a worker's facts show that it needs no identity: the very things that its own check looks at. Nobody has joined a
+/// new cluster.
 fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
-    view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
+    !is_new(view) && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
 }
 
 fn names(view: &View<'_>) -> String {

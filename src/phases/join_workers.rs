@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::address_of,
+    control_plane::{address_of, is_new},
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Phase for JoinWorkers {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let cp = &view.lab.control_plane().name;
         let values = json!({"node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
-        let step = join(view.node, &values)?;
+        let step = join(view.node, &values, is_new(view))?;
         Ok(vec![step.needs(Need::Value(cp.clone(), &IDENTITIES)).needs(Need::Value(cp.clone(), &CA))])
     }
 }
@@ -48,11 +48,14 @@ pub(super) fn has_joined() -> String {
 }
 
 /// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
-fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {
+///
+/// In a new cluster the kubelet's file tells: a worker that a reset did not reach has joined one that is gone.
+fn join(node: &NodeId, values: &serde_json::Value, is_new: bool) -> Result<Step, Problem> {
     let config = template::render("kubeadm/join.yaml.tera", values)?;
     let conf = template::render("kubeadm/kubelet.conf.tera", values)?;
+    let here = if is_new { " && grep -qF \"$KC_CA\" $kube/kubelet.conf" } else { "" };
     let change = format!(
-        "LIMIT={JOIN_LIMIT} NODE={node}\n{}joined() {{ {JOINED}; }}\n\
+        "LIMIT={JOIN_LIMIT} NODE={node}\n{}joined() {{ {JOINED}{here}; }}\n\
          conf() {{ fill \"$KC_CA\" <<'KC_END'\n{conf}KC_END\n}}\n\
          mkdir -p $run && trap 'rm -f $c $out' EXIT || exit 1\n\
          cat > $c <<'KC_END' || exit 1\n{config}KC_END\n\
@@ -60,7 +63,8 @@ fn join(node: &NodeId, values: &serde_json::Value) -> Result<Step, Problem> {
         template::text("node/join.sh")?
     );
     let check = format!("{}{} && kubelet_runs", template::text("host/kubelet.sh")?, has_joined());
-    Ok(Step::script("join", "run kubeadm join", Check::Script(check), change).limit(280))
+    let done_if = if is_new { Check::Never } else { Check::Script(check) };
+    Ok(Step::script("join", "run kubeadm join", done_if, change).limit(280))
 }
 
 #[cfg(test)]
@@ -119,13 +123,13 @@ mod tests {
         }
 
         fn join(&self) -> (Output, String) {
-            self.join_as("worker-1")
+            self.join_as("worker-1", false)
         }
 
         /// Runs the join's script; gives also how programs were called.
-        fn join_as(&self, node: &str) -> (Output, String) {
+        fn join_as(&self, node: &str, is_new: bool) -> (Output, String) {
             let values = json!({"node": node, "lab": "lab", "address": "192.0.2.2", "api": "192.0.2.1"});
-            let step = join(&node.parse().unwrap(), &values).unwrap();
+            let step = join(&node.parse().unwrap(), &values, is_new).unwrap();
             let Change::Script(text) = step.change else { panic!("the join is a script") };
             let root: &Path = self.0.path();
             let mut text = format!("KC_IDENTITIES='{SECRETS}'\nKC_CA=LS0tLS1C\n{text}");
@@ -171,7 +175,7 @@ mod tests {
     #[test]
     fn a_node_without_an_identity_does_not_join() {
         let host = Sham::new();
-        let (out, called) = host.join_as("worker-2");
+        let (out, called) = host.join_as("worker-2", false);
         assert!(!out.status.success() && !called.contains("kubeadm join"), "{out:?}\n{called}");
         assert!(String::from_utf8_lossy(&out.stderr).contains("no identity"), "{out:?}");
     }
@@ -194,6 +198,21 @@ mod tests {
         let (out, called) = host.join();
         assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
         assert!(!called.contains("kubeadm") && host.has(CONF), "{called}");
+    }
+
+    #[test]
+    fn whoever_joined_a_cluster_that_is_gone_joins_the_new_one() {
+        for (authority, joins) in [("LS0tLS1C", false), ("b3RoZXJz", true)] {
+            let host = Sham::new();
+            host.put(CONF, &format!("clusters:\n- cluster:\n    certificate-authority-data: {authority}\n"));
+            host.put(CERTIFICATE, "x");
+            host.put(FLAGS, "x");
+            let (out, called) = host.join_as("worker-1", true);
+            assert!(out.status.success(), "{out:?}\n{called}");
+            let at = |what: &str| called.lines().position(|line| line.starts_with(what));
+            assert_eq!(at("kubeadm join").is_some(), joins, "{called}");
+            assert!(!joins || at("systemctl stop kubelet") < at("kubeadm join"), "{called}");
+        }
     }
 
     #[test]

@@ -126,6 +126,13 @@ async fn the_control_plane_is_reset_without_a_worker() {
     camp.reset(&["worker-2"]).await.good();
     assert_eq!(steps_of(&camp.world, "cp"), [&["drain"], HOST].concat());
     assert!(camp.host("worker-2").has("join"));
+    // The cluster that it has joined is gone: it joins the new one.
+    camp.world.forget();
+    camp.up().await.good();
+    assert!(steps_of(&camp.world, "worker-2").contains(&"join"));
+    camp.world.forget();
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), []);
 }
 
 #[tokio::test]
