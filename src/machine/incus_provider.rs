@@ -361,7 +361,14 @@ impl Provider for IncusProvider {
         };
         let Some(instance) = found else { return Ok(()) };
         self.halt(&instance, node).await?;
-        self.place.incus.delete_instance(&instance.name).await.map(drop).map_err(|p| p.on(node))
+        let (incus, name) = (&self.place.incus, &instance.name);
+        let mut gone = incus.delete_instance(name).await;
+        // The start that a killed run had asked for ended since it was looked at.
+        if gone.is_err() && incus.instance(name).await?.is_some_and(|now| now.status == "Running") {
+            incus.stop(name, None).await.map_err(|p| p.on(node))?;
+            gone = incus.delete_instance(name).await;
+        }
+        gone.map(drop).map_err(|p| p.on(node))
     }
 
     async fn stop(&self, lab: &LabName, node: &NodeId) -> Result<(), Problem> {

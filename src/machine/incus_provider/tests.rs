@@ -307,6 +307,25 @@ async fn what_a_killed_run_asked_for_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_machine_that_started_since_it_was_looked_at_is_removed_all_the_same() {
+    let (stop, remove) = ("PUT /instances/lab-cp1/state", "DELETE /instances/lab-cp1");
+    let runs = instance("container", json!({}));
+    let mut stopped = runs.clone();
+    stopped["status"] = json!("Stopped");
+    let begun = Value::String(json!({"type": "async", "operation": "/1.0/operations/gone"}).to_string());
+    let fake = Fake::new([
+        ("GET /instances/lab-cp1 #0".to_owned(), stopped.clone()),
+        ("GET /instances/lab-cp1 #1".to_owned(), stopped),
+        ("GET /instances/lab-cp1".to_owned(), runs),
+        (format!("{remove} #0"), begun),
+        ("GET /operations/gone/wait?timeout=30".to_owned(), json!({"status_code": 400, "err": "Instance is running"})),
+    ]);
+    let dir = tempfile::tempdir().unwrap();
+    fake.provider(&dir, Kind::Container).remove(&spec().lab, &spec().node).await.unwrap();
+    assert_eq!((fake.bodies(stop).len(), fake.bodies(remove).len()), (1, 2));
+}
+
+#[tokio::test]
 async fn each_kind_says_what_it_is_and_costs() {
     for (kind, words) in [(Kind::Vm, "kernel and memory of its own"), (Kind::Container, "share this computer's kernel")]
     {
