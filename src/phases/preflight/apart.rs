@@ -133,6 +133,13 @@ fn filtered(lab: &Lab, facts: &Facts) -> Option<Problem> {
             with(format!("firewall-cmd --permanent --add-port={VXLAN}/udp && "))
         ),
         "ufw" => format!("On the host: {}ufw allow from {pods}.", with(format!("ufw allow {VXLAN}/udp && "))),
+        // Flannel lets pods through by a rule at the end, which comes too late there.
+        "iptables" | "iptables-legacy" => format!(
+            "On the host: {}{by} -I INPUT -s {pods} -j ACCEPT && {by} -I FORWARD -s {pods} -j ACCEPT && \
+             {by} -I FORWARD -d {pods} -j ACCEPT; and save them, since a restart forgets them: netfilter-persistent save, or \
+             service iptables save.",
+            with(format!("{by} -I INPUT -p udp --dport {VXLAN} -j ACCEPT && "))
+        ),
         _ => format!("{} And let in what comes from pods, {pods}.", open_what(lab)),
     };
     let what = format!(
@@ -187,6 +194,14 @@ mod tests {
         assert_eq!(hint("1x4c12g", Cni::Flannel, "firewalld"), format!("On the host: {trusted}"));
         let ufw = "On the host: ufw allow 8472/udp && ufw allow from 10.244.0.0/16.";
         assert_eq!(hint("3x2c4g", Cni::Flannel, "ufw"), ufw);
+        for by in ["iptables", "iptables-legacy"] {
+            let port = format!("{by} -I INPUT -p udp --dport 8472 -j ACCEPT && ");
+            let pods =
+                ["INPUT -s", "FORWARD -s", "FORWARD -d"].map(|to| format!("{by} -I {to} 10.244.0.0/16 -j ACCEPT"));
+            let pods = pods.join(" && ");
+            assert!(hint("3x2c4g", Cni::Flannel, by).starts_with(&format!("On the host: {port}{pods}; and save them")));
+            assert!(hint("3x2c4g", Cni::Bridge, by).starts_with(&format!("On the host: {pods}; and save them")));
+        }
         let other = hint("1x4c12g", Cni::Bridge, "nftables");
         assert!(other.ends_with("And let in what comes from pods, 10.244.0.0/16."), "{other}");
     }
