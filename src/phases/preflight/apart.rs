@@ -10,6 +10,7 @@ use super::Findings;
 use crate::{
     core::{Code, NodeId, Problem},
     host::{Facts, Host, Viewer},
+    phases::flannel::VXLAN,
     profile::{Cni, Lab},
 };
 
@@ -18,9 +19,6 @@ const API: u16 = 6443;
 
 /// The port of every kubelet.
 const KUBELET: u16 = 10250;
-
-/// The UDP port of flannel's VXLAN.
-const VXLAN: u16 = 8472;
 
 /// How long one try may take, in seconds.
 const PATIENCE: u32 = 4;
