@@ -100,7 +100,9 @@ fn own(what: &str) -> &'static str {
         "host name" => "Give each a name of its own: hostnamectl set-hostname NAME.",
         "MAC address" => "Switch all but one off and give each a new MAC address in its virtual machine's settings.",
         "address" => {
-            "Give each an address of its own where its default route leaves: in VirtualBox by a bridged network in place of NAT."
+            "Give each an address of its own where its default route leaves: in VirtualBox by a bridged network in place of \
+             NAT, in clouds by networks (VPC) that do not overlap and are joined by a peering or a VPN. A public address which \
+             the provider translates is not the host's own."
         }
         _ => Code::HostTwin.hint(),
     }

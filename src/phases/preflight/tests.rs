@@ -210,6 +210,7 @@ fn twins_are_named() {
         ("hostname=same", "host name same", "hostnamectl set-hostname"),
         ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56", "new MAC address"),
         ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15", "a bridged network"),
+        ("addr=eth1 10.0.0.4/24\nroute.source=10.0.0.4", "address 10.0.0.4", "a peering or a VPN"),
     ] {
         let found = problems(|i| if i > 1 { format!("{same}\n") } else { String::new() });
         let told: Vec<_> = found.iter().map(|p| (p.code, p.what.as_str())).collect();
