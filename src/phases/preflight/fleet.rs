@@ -77,7 +77,9 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
                 note(what, value.to_owned());
             }
         }
-        for mac in facts.all("mac").iter().filter_map(|m| m.split_whitespace().nth(1)) {
+        // Links of tunnels, as gretap0, have none, which the kernel shows as zeros.
+        let is_real = |mac: &&str| mac.chars().any(|c| c != '0' && c != ':');
+        for mac in facts.all("mac").iter().filter_map(|m| m.split_whitespace().nth(1)).filter(is_real) {
             note("MAC address", mac.to_owned());
         }
         if let Some(ip) = facts.address() {

@@ -219,6 +219,13 @@ fn twins_are_named() {
     }
 }
 
+/// Every host that loads the modules of such tunnels has these links.
+#[test]
+fn links_without_an_address_make_no_twins() {
+    let tunnels = "mac=gretap0 00:00:00:00:00:00\nmac=erspan0 00:00:00:00:00:00\n";
+    assert_eq!(codes(|_| tunnels.to_owned()), []);
+}
+
 /// Two aliases of ssh may lead to the same host.
 #[test]
 fn a_host_that_is_given_twice_is_no_clone() {
