@@ -370,6 +370,21 @@ fn a_stale_link_is_a_leftover_and_no_clash_of_networks() {
 }
 
 #[test]
+fn name_servers_that_pods_have_no_way_to_are_warned_about() {
+    let warned = |servers: &[&str]| -> Vec<Code> {
+        let lines: String = servers.iter().map(|server| format!("resolver={server}\n")).collect();
+        let facts = Facts::parse(&good(1).replace("resolver=192.0.2.1\n", &lines));
+        let fleet = [("cp".parse().unwrap(), facts)].into();
+        let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
+        found.warnings.iter().map(|w| w.code).collect()
+    };
+    let (one, two, link) = ("2001:db8::1", "2001:db8::2", "fe80::1%eth0");
+    assert_eq!(warned(&[one, link]), [Code::HostNames]);
+    assert_eq!(warned(&[one, two, link, "192.0.2.1"]), [Code::HostNames], "the fourth is not taken");
+    assert_eq!(warned(&[one, "192.0.2.1"]), []);
+}
+
+#[test]
 fn what_pods_will_lack_is_warned_about() {
     let warned = |words: &str| -> Vec<Code> {
         let text = format!("{}{words}\n", good(1));
