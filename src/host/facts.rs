@@ -405,6 +405,48 @@ mod tests {
         assert!(!node("", "", &["veth1"], "lxc1").yes("bridge.missing"), "a CNI without that bridge");
     }
 
+    /// The firewall that the facts tell of where iptables-save and iptables-legacy-save print these rules.
+    fn firewall(rules: &str, legacy: &str) -> Option<String> {
+        use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        fs::write(dir.path().join("tables"), "filter\n").unwrap();
+        let shams = [("iptables-save", rules), ("iptables-legacy-save", legacy), ("systemctl", ""), ("nft", "")];
+        for (name, says) in shams {
+            let sham = dir.path().join(name);
+            fs::write(&sham, format!("#!/bin/sh\ncat <<'END'\n{says}\nEND\nexit 3\n")).unwrap();
+            fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let functions: Vec<_> = SCRIPT.lines().filter(|l| l.starts_with("p() {") || l.starts_with("has() {")).collect();
+        let (_, after) = SCRIPT.split_once("\n# A firewall of the host itself").unwrap();
+        let (part, _) = after.split_once("\n# What an earlier cluster left").unwrap();
+        let part = part.replace("/etc/ufw/", &format!("{root}/")).replace("/proc/net/ip_tables_names", "$names");
+        let script = format!("lab={root}/lab names={root}/tables\n{}\n#{part}", functions.join("\n"));
+        let path = format!("{root}:/usr/sbin:/usr/bin:/sbin:/bin");
+        let out = Command::new("sh").arg("-c").arg(script).env("PATH", path).output().unwrap();
+        Facts::parse(&String::from_utf8_lossy(&out.stdout)).get("firewall").map(str::to_owned)
+    }
+
+    #[test]
+    fn rules_that_end_in_one_which_turns_all_else_away_are_a_firewall() {
+        let cloud =
+            ":INPUT ACCEPT [0:0]\n-A INPUT -p icmp -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited";
+        let others = ":FORWARD DROP [0:0]\n-A FORWARD -j DOCKER-USER\n-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP\n\
+            -A FORWARD -o virbr0 -j REJECT --reject-with icmp-port-unreachable\n-A INPUT -j ufw-reject-input\n\
+            -A INPUT -s 198.51.100.7/32 -j DROP\n-A ufw-reject-input -j REJECT --reject-with icmp-port-unreachable";
+        for (rules, legacy, told) in [
+            (cloud, "", Some("iptables")),
+            ("-A FORWARD -j REJECT --reject-with icmp-host-prohibited", "", Some("iptables")),
+            ("-A INPUT -m comment --comment \"all else\" -j DROP", "", Some("iptables")),
+            (":INPUT DROP [0:0]", "", Some("iptables")),
+            (others, "", None),
+            (others, cloud, Some("iptables-legacy")),
+            (others, ":INPUT DROP [7:420]", Some("iptables-legacy")),
+        ] {
+            assert_eq!(firewall(rules, legacy).as_deref(), told, "{rules} and {legacy}");
+        }
+    }
+
     #[tokio::test]
     async fn the_script_runs_on_this_computer() {
         let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();

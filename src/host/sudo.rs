@@ -4,7 +4,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     core::{Code, Problem, Secret},
-    transport::{Ask, Cmd, Input, Io, Transport},
+    transport::{Ask, Cmd, Exit, Input, Io, Transport},
 };
 
 /// How commands become root on a host.
@@ -62,13 +62,14 @@ pub(super) async fn become_root(
     link: &dyn Transport,
     password: Option<&SudoPassword>,
 ) -> Result<(Sudo, String), Problem> {
-    let found = link.exec(&Cmd::new(PROBE), Io::default()).await.map_err(|e| e.problem())?.text();
+    let said = link.exec(&Cmd::new(PROBE), Io::default()).await.map_err(|e| e.problem())?;
+    let found = said.text();
     let peer = found.lines().find_map(|l| l.strip_prefix("KC-PEER ")).unwrap_or_default().to_owned();
-    Ok((sudo(link, found.lines().last().unwrap_or_default(), password).await?, peer))
+    Ok((sudo(link, &said, password).await?, peer))
 }
 
-async fn sudo(link: &dyn Transport, found: &str, password: Option<&SudoPassword>) -> Result<Sudo, Problem> {
-    match found {
+async fn sudo(link: &dyn Transport, said: &Exit, password: Option<&SudoPassword>) -> Result<Sudo, Problem> {
+    match said.text().lines().last().unwrap_or_default() {
         "root" => Ok(Sudo::Root),
         "free" => Ok(Sudo::Free),
         "tty" => Err(Problem::new(Code::Sudo, "sudo wants a terminal there, which a program has none of")
@@ -86,8 +87,24 @@ async fn sudo(link: &dyn Transport, found: &str, password: Option<&SudoPassword>
             };
             try_password(link, password).await
         }
-        _ => Err(Problem::new(Code::Sudo, "the user is not root and there is no sudo")),
+        "none" => Err(Problem::new(Code::Sudo, "the user is not root and there is no sudo")),
+        _ => Err(something_else(said)),
     }
+}
+
+/// [`PROBE`] did not run: clouds' images let a key of root's only print whom to log in as, and no command.
+fn something_else(said: &Exit) -> Problem {
+    let out = said.text();
+    let mut words: Vec<_> = out.lines().filter(|line| !line.trim().is_empty()).take(3).map(str::to_owned).collect();
+    if words.is_empty() {
+        words = said.tail(3);
+    }
+    Problem::new(Code::Sudo, "the host ran something else than what it was asked")
+        .detail(words)
+        .hint("Log in as the user that it names, who may use sudo: USER@ADDRESS.")
+        .hint(
+            "If it names none, the login shell is no POSIX shell, or authorized_keys or sshd_config forces a command.",
+        )
 }
 
 async fn try_password(link: &dyn Transport, password: &Secret) -> Result<Sudo, Problem> {
@@ -165,6 +182,25 @@ mod tests {
         let password = SudoPassword::given(Secret::new("wrong"));
         let problem = become_root(&link, Some(&password)).await.unwrap_err();
         assert_eq!(problem.detail, ["Sorry, try again.", "sudo: 1 incorrect password attempt"]);
+    }
+
+    /// As cloud-init lets root's key answer, and as a login shell that is none does.
+    #[tokio::test]
+    async fn what_ran_in_place_of_the_question_is_told_in_its_own_words() {
+        let cloud = "Please login as the user \"ubuntu\" rather than the user \"root\".";
+        for (status, out, err, told) in [
+            (142, format!("{cloud}\n\n"), "", cloud),
+            (1, "This account is currently not available.\n".into(), "", "This account is currently not available."),
+            (127, String::new(), "fish: Unsupported use of '='\n", "fish: Unsupported use of '='"),
+        ] {
+            let exit = Exit { status: Some(status), stdout: out.into_bytes(), stderr: err.into() };
+            let link = ScriptedTransport::new().on("id -u", Reply::Exit(exit));
+            let problem = become_root(&link, None).await.unwrap_err();
+            assert_eq!((problem.code, problem.detail.as_slice()), (Code::Sudo, [told.to_owned()].as_slice()));
+            assert!(problem.all_hints()[0].contains("the user that it names") && !problem.what.contains("no sudo"));
+        }
+        let problem = become_root(&host("none"), None).await.unwrap_err();
+        assert!(problem.what.contains("there is no sudo") && problem.detail.is_empty(), "{problem}");
     }
 
     #[tokio::test]

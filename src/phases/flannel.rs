@@ -15,6 +15,9 @@ use crate::{
     profile::Cni,
 };
 
+/// The UDP port in which it carries pods' traffic between nodes, by VXLAN.
+pub(super) const VXLAN: u16 = 8472;
+
 /// Runs flannel's daemon on every node.
 pub struct Flannel {
     /// Names the image.

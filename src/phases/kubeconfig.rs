@@ -62,11 +62,12 @@ impl Fetch {
     }
 }
 
-/// A kubeconfig with another server, by name or address.
+/// A kubeconfig with another server, by name or address, and a name that kubeadm puts into every API server's certificate:
+/// in a cloud a host has another public address after each stop, which the certificate does not know.
 fn with_server(kubeconfig: &str, server: &str) -> String {
     let host = if server.contains(':') { format!("[{server}]") } else { server.to_owned() };
     let line = |l: &str| match l.split_once("server: https://") {
-        Some((indent, _)) => format!("{indent}server: https://{host}:6443\n"),
+        Some((indent, _)) => format!("{indent}server: https://{host}:6443\n{indent}tls-server-name: kubernetes\n"),
         None => format!("{l}\n"),
     };
     kubeconfig.lines().map(line).collect()
@@ -112,7 +113,8 @@ mod tests {
         for (server, url) in
             [("203.0.113.7", "203.0.113.7"), ("cp.example", "cp.example"), ("2001:db8::1", "[2001:db8::1]")]
         {
-            assert_eq!(with_server(conf, server), conf.replace("10.0.0.1", url));
+            let line = format!("    server: https://{url}:6443\n    tls-server-name: kubernetes\n");
+            assert_eq!(with_server(conf, server), conf.replace("    server: https://10.0.0.1:6443\n", &line));
         }
     }
 }

@@ -75,9 +75,12 @@ fn loose_pods() -> Step {
     Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)
 }
 
-/// The interface's MTU, read on the host by the script itself.
+/// The interface's MTU, read on the host by the script itself. Where there is a peer, the prefix is the peer's.
 fn mtu_of(address: &str) -> String {
-    format!("mtu=$(cat /sys/class/net/$(ip -o -4 addr show | awk '$4 ~ \"^{address}/\"{{print $2; exit}}')/mtu)")
+    format!(
+        "link=$(ip -o -4 addr show | awk '{{sub(\"/.*\", \"\", $4)}} $4 == \"{address}\" {{print $2; exit}}')\n\
+         mtu=$(cat \"/sys/class/net/$link/mtu\") || exit 1"
+    )
 }
 
 /// flannel writes its subnet file itself once it runs; pods that start before it would fail and be retried only
@@ -178,6 +181,30 @@ mod tests {
         assert_eq!(there, [false, false, false, true, true, false, true]);
         std::fs::remove_file(file("cni0")).unwrap();
         assert!(runs(&check), "pods of the host's network need no bridge");
+    }
+
+    #[test]
+    fn the_mtu_is_that_of_the_link_with_the_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        for (link, mtu) in [("eth0", "1500"), ("ens3", "1460"), ("wg0", "1420")] {
+            std::fs::create_dir(dir.path().join(link)).unwrap();
+            std::fs::write(dir.path().join(link).join("mtu"), format!("{mtu}\n")).unwrap();
+        }
+        let sham = "ip() { cat <<'END'\n2: eth0    inet 10.0.0.50/24 brd 10.0.0.255 scope global eth0\n\
+                    3: ens3    inet 10.0.0.5 peer 10.0.0.1/32 scope global ens3\n\
+                    4: wg0    inet 10.0.0.7/32 scope global wg0\nEND\n}\n";
+        for (address, told, code) in
+            [("10.0.0.50", "1500\n", 0), ("10.0.0.5", "1460\n", 0), ("10.0.0.7", "1420\n", 0), ("10.0.0.1", "", 1)]
+        {
+            let script = format!("{sham}{}\necho $mtu", mtu_of(address)).replace("/sys/class/net", &root);
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert_eq!(
+                (String::from_utf8(out.stdout).unwrap().as_str(), out.status.code()),
+                (told, Some(code)),
+                "{address}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     control_plane::{ASK, KUBECTL, is_new},
+    flannel::VXLAN,
     images::image_of,
     values::PROBES,
 };
@@ -13,7 +14,7 @@ use crate::{
     core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
     host::{Facts, template},
-    profile::Cni,
+    profile::{Cni, Lab},
 };
 
 /// Proves that the lab works: every node ready, names answered on every node, a Service reaching a pod on every node
@@ -170,16 +171,34 @@ fn prelude(view: &View<'_>, deadline: u32) -> Result<String, Problem> {
     ))
 }
 
+/// Shell text of `apart`, which says before a failure what nothing else would name: the way between the hosts, which a
+/// cloud's security group shuts without a word. A single host has none.
+fn apart(lab: &Lab) -> String {
+    if lab.nodes().len() < 2 {
+        return "apart() { :; }\n".to_owned();
+    }
+    let what = match lab.profile().network.cni {
+        Cni::Flannel => format!("UDP {VXLAN}, in which flannel carries what pods say to each other"),
+        Cni::Bridge => format!(
+            "everything of the pod network {}, which a cloud drops for as long as it checks source and destination",
+            lab.pod_cidr()
+        ),
+    };
+    let told = format!("Between the hosts must be open, in security groups and firewalls: {what}.");
+    format!("apart() {{ echo {} >&2; }}\n", quote(&told))
+}
+
 /// What can be seen at any time without making anything.
 fn answers(view: &View<'_>) -> Result<Step, Problem> {
     let services = "answer_tcp $API 443 && answer_tcp $DNS 53";
     let check = format!("{}mode_is && answer_dns && {services}", prelude(view, 0)?);
     let change = format!(
-        "{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
-         until_true names_answer || kc_die \"CoreDNS at $DNS does not answer from this node\"\n\
+        "{}{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
+         until_true names_answer || {{ apart; kc_die \"CoreDNS at $DNS does not answer from this node\"; }}\n\
          services() {{ {services}; }}\n\
-         until_true services || kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"",
-        prelude(view, 120)?
+         until_true services || {{ apart; kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"; }}",
+        prelude(view, 120)?,
+        apart(view.lab)
     );
     let done_if = if is_new(view) { Check::Never } else { Check::Script(check) };
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
@@ -189,13 +208,14 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
 
 fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
     let change = format!(
-        "{}for ip in $KC_PROBES; do\n\
+        "{}{}for ip in $KC_PROBES; do\n\
          ok() {{ answer_http \"$ip\" 80 /health | grep -q OK; }}\n\
          until_true ok && continue\n\
          [ ! -e /etc/kubernetes/admin.conf ] || {ASK} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
-         kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
+         apart; kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
          mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {MARK}",
         prelude(view, 120)?,
+        apart(view.lab),
     );
     let check = format!("{}[ \"$(cat {MARK})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
     let mut step = Step::script("reach", "reach a pod on every node through its Service", Check::Script(check), change);
@@ -218,7 +238,7 @@ fn clear(view: &View<'_>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{self, Lab};
+    use crate::{engine::Change, profile};
 
     #[test]
     fn what_is_not_ready_is_seen_in_one_answer() {
@@ -271,6 +291,49 @@ mod tests {
             ("Deployment|kube-system/coredns|1|1|||||False", "Deployment|student/coredns|1|1|||||True");
         assert!(!is_ready(&ready));
         assert!(!is_ready(&[]));
+    }
+
+    /// What is said last where this try does not succeed on a node of such a lab.
+    fn failure(layout: &str, cni: Cni, failing: &str) -> Vec<String> {
+        let mut profile = profile::load(layout).unwrap();
+        profile.network.cni = cni;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let view = View { lab: &lab, node: &"cp".parse().unwrap(), fleet: &Default::default(), host: None };
+        let step = if failing == "ok" { reach(&view, "stamp") } else { answers(&view) };
+        let Change::Script(change) = step.unwrap().change else { panic!("it is a script") };
+        let sham = format!(
+            "kc_die() {{ echo \"$*\" >&2; exit 1; }}\nKC_PROBES=10.96.0.21\n\
+             answer_http() {{ :; }}\nuntil_true() {{ [ $1 != {failing} ]; }}\n"
+        );
+        let script = change.replace(&template::text("node/reach.sh").unwrap(), &sham);
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{out:?}");
+        String::from_utf8(out.stderr).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// A security group says nothing, and the reason stays the last word.
+    #[test]
+    fn what_must_be_open_between_hosts_is_told_before_the_failure() {
+        for (failing, reason) in [
+            ("names_answer", "CoreDNS at 10.96.0.10 does not answer from this node"),
+            ("services", "the Services of the API server "),
+            ("ok", "the Service 10.96.0.21 does not reach its pod from this node"),
+        ] {
+            for (cni, open) in
+                [(Cni::Flannel, ": UDP 8472, "), (Cni::Bridge, ": everything of the pod network 10.244.0.0/16, ")]
+            {
+                let said = failure("2x4c8g", cni, failing);
+                let [.., apart, last] = &said[..] else { panic!("{said:?}") };
+                assert!(apart.contains(open) && last.starts_with(reason), "{said:?}");
+                let alone = failure("1x4c12g", cni, failing);
+                assert!(
+                    alone.last().unwrap().starts_with(reason) && !alone.iter().any(|l| l.contains("open")),
+                    "{alone:?}"
+                );
+            }
+        }
+        let mode = failure("2x4c8g", Cni::Flannel, "mode_is");
+        assert!(!mode.iter().any(|line| line.contains("8472")), "its mode comes from the node itself: {mode:?}");
     }
 
     #[test]

@@ -81,12 +81,16 @@ ip -4 route show 2>/dev/null | awk '($1 ~ /^[0-9]/ || $1 == "default") && $2 == 
 # Listening TCP ports that Kubernetes wants, with their program where we may see it.
 if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi
 
-# A firewall of the host itself, by the name of whoever drives it.
+# A firewall of the host itself, by the name of whoever drives it. Rules that end in one which turns all else away are
+# those of some clouds' images and of Red Hat's iptables-services; docker's and libvirt's name a link. Rules of iptables-legacy
+# count beside those that iptables itself shows.
+turns_away() { grep -Eq '^(:INPUT DROP .*|-A (INPUT|FORWARD) (-m comment --comment ("[^"]*"|[^ ]*) )?-j (DROP|REJECT)( --reject-with [^ ]*)? *)$'; }
 if [ ! -e $lab ]; then
   if has systemctl && systemctl -q is-active firewalld 2>/dev/null; then p firewall firewalld
   elif grep -qsi '^ENABLED=yes' /etc/ufw/ufw.conf; then p firewall ufw
   elif has nft && nft list chains 2>/dev/null | grep -q 'hook input .*policy drop'; then p firewall nftables
-  elif grep -qs . /proc/net/ip_tables_names && has iptables-legacy && iptables-legacy -S INPUT 2>/dev/null | grep -q '^-P INPUT DROP'; then p firewall iptables
+  elif has iptables-save && iptables-save 2>/dev/null | turns_away; then p firewall iptables
+  elif grep -qs . /proc/net/ip_tables_names && has iptables-legacy-save && iptables-legacy-save 2>/dev/null | turns_away; then p firewall iptables-legacy
   fi
 fi
 # What an earlier cluster left, and whose. In the kernel a lab's own would be found too.

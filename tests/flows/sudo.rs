@@ -34,6 +34,7 @@ async fn every_host_that_does_not_let_us_be_root_is_named() {
         (Login::Sudo("right"), Some("wrong"), Code::SudoPassword, "sudo refused the password"),
         (Login::Sudo("right"), None, Code::Sudo, "none was given"),
         (Login::NoSudo, None, Code::Sudo, "there is no sudo"),
+        (Login::Forced, None, Code::Sudo, "ran something else"),
     ] {
         let mut camp = Camp::on([System::Debian12; 3], login);
         camp.password = password;

@@ -196,6 +196,23 @@ async fn hosts_that_do_not_reach_each_others_ports_are_refused_with_all_of_them(
     assert_eq!(camp.world.changes(), []);
 }
 
+/// Nobody gave the private address, and no port that is opened leads there.
+#[tokio::test]
+async fn a_private_address_of_another_network_is_told_as_such() {
+    let camp = Camp::new();
+    camp.host("cp").more_facts("addr=eth0 10.1.0.4/24\nroute.source=10.1.0.4\n");
+    camp.host("worker-2").more_facts("addr=eth1 10.1.0.6/24\n");
+    for worker in ["worker-1", "worker-2"] {
+        camp.host(worker).shut("cp", 6443, "no answer within 4 s");
+    }
+    let seen = camp.up().await;
+    assert_eq!(seen.codes(), [("worker-1", Code::HostApart), ("worker-2", Code::HostApart)]);
+    let [far, near] = &seen.problems[..] else { panic!("{:?}", seen.problems) };
+    let hints = far.all_hints();
+    assert!(hints.len() == 2 && hints[1].contains("No network of this host has 10.1.0.4, "), "{hints:?}");
+    assert_eq!(near.all_hints().len(), 1, "it is in the same network, and a firewall is between");
+}
+
 #[tokio::test]
 async fn a_host_that_could_not_try_is_not_taken_for_a_good_one() {
     let camp = Camp::new();

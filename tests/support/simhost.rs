@@ -142,6 +142,8 @@ pub enum Login {
     FreeSudo,
     Sudo(&'static str),
     NoSudo,
+    /// The key is there to tell whom to log in as, and runs nothing.
+    Forced,
 }
 
 /// What goes wrong with a step, once.
@@ -334,6 +336,7 @@ impl State {
                 Login::FreeSudo => "free",
                 Login::Sudo(_) => "password",
                 Login::NoSudo => "none",
+                Login::Forced => "Please login as the user \"ubuntu\" rather than the user \"root\".\n\n",
             };
             return Some(Reply::ok(word));
         }

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     const OWN: &str = "apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n    certificate-authority-data: LS0tCg==\n    \
-        server: https://[2001:db8::1]:6443\n  name: team7\ncontexts:\n- context: {cluster: team7, user: admin}\n  \
+        server: https://[2001:db8::1]:6443\n    tls-server-name: kubernetes\n  name: team7\ncontexts:\n- context: {cluster: team7, user: admin}\n  \
         name: admin@team7\ncurrent-context: admin@team7\npreferences: {}\nusers:\n- name: admin\n  \
         user: {client-key-data: S0VZ}\n";
 

@@ -10,6 +10,7 @@ use super::Findings;
 use crate::{
     core::{Code, NodeId, Problem},
     host::{Facts, Host, Viewer},
+    phases::flannel::VXLAN,
     profile::{Cni, Lab},
 };
 
@@ -18,9 +19,6 @@ const API: u16 = 6443;
 
 /// The port of every kubelet.
 const KUBELET: u16 = 10250;
-
-/// The UDP port of flannel's VXLAN.
-const VXLAN: u16 = 8472;
 
 /// How long one try may take, in seconds.
 const PATIENCE: u32 = 4;
@@ -43,10 +41,12 @@ struct Door {
 pub(super) async fn look(lab: &Lab, hosts: &BTreeMap<NodeId, Arc<Host>>, fleet: &BTreeMap<NodeId, Facts>) -> Findings {
     let mut found = Findings::default();
     let doors = doors(lab, fleet);
-    let tries =
-        hosts.iter().filter(|(node, _)| fleet.get(*node).is_some_and(|f| f.yes("tool.bash"))).map(|(node, host)| {
-            let others: Vec<_> = doors.iter().filter(|d| d.node != *node).cloned().collect();
-            async move { one(lab, node, host, &others).await }
+    let tries = hosts
+        .iter()
+        .filter_map(|(node, host)| Some((host, fleet.get(node).filter(|f| f.yes("tool.bash"))?)))
+        .map(|(host, facts)| {
+            let others: Vec<_> = doors.iter().filter(|d| d.node != *host.node()).cloned().collect();
+            async move { one(lab, host, facts, &others).await }
         });
     found.problems.extend(join_all(tries).await.into_iter().flatten());
     found.warnings.extend(fleet.iter().filter_map(|(node, facts)| filtered(lab, facts).map(|p| p.on(node))));
@@ -66,7 +66,7 @@ fn doors(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Vec<Door> {
     doors
 }
 
-async fn one(lab: &Lab, node: &NodeId, host: &Host, doors: &[Door]) -> Option<Problem> {
+async fn one(lab: &Lab, host: &Host, facts: &Facts, doors: &[Door]) -> Option<Problem> {
     if doors.is_empty() {
         return None;
     }
@@ -81,7 +81,26 @@ async fn one(lab: &Lab, node: &NodeId, host: &Host, doors: &[Door]) -> Option<Pr
     let nodes: BTreeSet<_> = shut.iter().map(|(door, _)| door.node.as_str()).collect();
     let what = format!("cannot reach {}", nodes.into_iter().collect::<Vec<_>>().join(", "));
     let lines = shut.iter().map(|(d, why)| format!("{} at {}, TCP port {}: {why}", d.node, d.address, d.port));
-    Some(Problem::new(Code::HostApart, what).on(node).detail(lines).hint(open_what(lab)))
+    let problem = Problem::new(Code::HostApart, what).on(host.node()).detail(lines).hint(open_what(lab));
+    Some(match own_addresses(facts, &shut) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    })
+}
+
+/// What opening ports does not mend: private addresses, which nobody gave, of hosts that may be in another cloud.
+fn own_addresses(facts: &Facts, shut: &[(&Door, String)]) -> Option<String> {
+    let near = facts.networks();
+    let is_far = |ip: &Ipv4Addr| ip.is_private() && !near.iter().any(|network| network.contains(*ip));
+    let far: BTreeSet<_> = shut.iter().map(|(door, _)| door.address).filter(is_far).collect();
+    let far: Vec<_> = far.iter().map(Ipv4Addr::to_string).collect();
+    (!far.is_empty()).then(|| {
+        format!(
+            "No network of this host has {}, an address of the other host itself: a public one, which the provider \
+             translates, is not used. Hosts of different private networks (VPC) need a peering or a VPN between them.",
+            far.join(", ")
+        )
+    })
 }
 
 /// Tries all doors at once, each in words that [`shut`] reads.
@@ -133,6 +152,13 @@ fn filtered(lab: &Lab, facts: &Facts) -> Option<Problem> {
             with(format!("firewall-cmd --permanent --add-port={VXLAN}/udp && "))
         ),
         "ufw" => format!("On the host: {}ufw allow from {pods}.", with(format!("ufw allow {VXLAN}/udp && "))),
+        // Flannel lets pods through by a rule at the end, which comes too late there.
+        "iptables" | "iptables-legacy" => format!(
+            "On the host: {}{by} -I INPUT -s {pods} -j ACCEPT && {by} -I FORWARD -s {pods} -j ACCEPT && \
+             {by} -I FORWARD -d {pods} -j ACCEPT; and save them, since a restart forgets them: netfilter-persistent save, or \
+             service iptables save.",
+            with(format!("{by} -I INPUT -p udp --dport {VXLAN} -j ACCEPT && "))
+        ),
         _ => format!("{} And let in what comes from pods, {pods}.", open_what(lab)),
     };
     let what = format!(
@@ -187,6 +213,14 @@ mod tests {
         assert_eq!(hint("1x4c12g", Cni::Flannel, "firewalld"), format!("On the host: {trusted}"));
         let ufw = "On the host: ufw allow 8472/udp && ufw allow from 10.244.0.0/16.";
         assert_eq!(hint("3x2c4g", Cni::Flannel, "ufw"), ufw);
+        for by in ["iptables", "iptables-legacy"] {
+            let port = format!("{by} -I INPUT -p udp --dport 8472 -j ACCEPT && ");
+            let pods =
+                ["INPUT -s", "FORWARD -s", "FORWARD -d"].map(|to| format!("{by} -I {to} 10.244.0.0/16 -j ACCEPT"));
+            let pods = pods.join(" && ");
+            assert!(hint("3x2c4g", Cni::Flannel, by).starts_with(&format!("On the host: {port}{pods}; and save them")));
+            assert!(hint("3x2c4g", Cni::Bridge, by).starts_with(&format!("On the host: {pods}; and save them")));
+        }
         let other = hint("1x4c12g", Cni::Bridge, "nftables");
         assert!(other.ends_with("And let in what comes from pods, 10.244.0.0/16."), "{other}");
     }

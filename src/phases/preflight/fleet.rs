@@ -77,7 +77,9 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
                 note(what, value.to_owned());
             }
         }
-        for mac in facts.all("mac").iter().filter_map(|m| m.split_whitespace().nth(1)) {
+        // Links of tunnels, as gretap0, have none, which the kernel shows as zeros.
+        let is_real = |mac: &&str| mac.chars().any(|c| c != '0' && c != ':');
+        for mac in facts.all("mac").iter().filter_map(|m| m.split_whitespace().nth(1)).filter(is_real) {
             note("MAC address", mac.to_owned());
         }
         if let Some(ip) = facts.address() {
@@ -100,7 +102,9 @@ fn own(what: &str) -> &'static str {
         "host name" => "Give each a name of its own: hostnamectl set-hostname NAME.",
         "MAC address" => "Switch all but one off and give each a new MAC address in its virtual machine's settings.",
         "address" => {
-            "Give each an address of its own where its default route leaves: in VirtualBox by a bridged network in place of NAT."
+            "Give each an address of its own where its default route leaves: in VirtualBox by a bridged network in place of \
+             NAT, in clouds by networks (VPC) that do not overlap and are joined by a peering or a VPN. A public address which \
+             the provider translates is not the host's own."
         }
         _ => Code::HostTwin.hint(),
     }

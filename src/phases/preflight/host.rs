@@ -291,6 +291,14 @@ fn names(facts: &Facts, found: &mut Findings) {
             Problem::new(Code::HostNames, "no name server is configured: pods will resolve names of the cluster only");
         found.warnings.push(warning.hint("Set one in /etc/resolv.conf if pods need the Internet."));
     }
+    // The kubelet gives CoreDNS the first three.
+    if !servers.is_empty() && servers.iter().take(3).all(|s| s.contains(':') && !itself(&s)) {
+        let what = "its name servers are of IPv6 only, and pods have IPv4 only: they will wait in vain for names of the Internet";
+        found.warnings.push(Problem::new(Code::HostNames, what).hint(
+            "Name an IPv4 one in /etc/resolv.conf, or with systemd-resolved as DNS= in /etc/systemd/resolved.conf, if pods need \
+             the Internet.",
+        ));
+    }
     // Asked only where no lab is yet; no reason to refuse, since a lab may live without any.
     let silent = facts.all("silent");
     if !silent.is_empty() {

@@ -210,12 +210,20 @@ fn twins_are_named() {
         ("hostname=same", "host name same", "hostnamectl set-hostname"),
         ("mac=eth1 52:54:00:12:34:56", "MAC address 52:54:00:12:34:56", "new MAC address"),
         ("addr=eth1 10.0.2.15/24\nroute.source=10.0.2.15", "address 10.0.2.15", "a bridged network"),
+        ("addr=eth1 10.0.0.4/24\nroute.source=10.0.0.4", "address 10.0.0.4", "a peering or a VPN"),
     ] {
         let found = problems(|i| if i > 1 { format!("{same}\n") } else { String::new() });
         let told: Vec<_> = found.iter().map(|p| (p.code, p.what.as_str())).collect();
         assert_eq!(told, [(Code::HostTwin, format!("worker-1 and worker-2 have the same {word}").as_str())]);
         assert!(matches!(&found[0].all_hints()[..], [only] if only.contains(hint)), "{}", found[0]);
     }
+}
+
+/// Every host that loads the modules of such tunnels has these links.
+#[test]
+fn links_without_an_address_make_no_twins() {
+    let tunnels = "mac=gretap0 00:00:00:00:00:00\nmac=erspan0 00:00:00:00:00:00\n";
+    assert_eq!(codes(|_| tunnels.to_owned()), []);
 }
 
 /// Two aliases of ssh may lead to the same host.
@@ -359,6 +367,21 @@ fn a_stale_link_is_a_leftover_and_no_clash_of_networks() {
     assert_eq!(codes(|i| if i == 2 { stale.into() } else { String::new() }), [Code::HostLeftovers]);
     let ours = |i| if i == 2 { "addr=cni0 10.244.0.1/24\n".to_owned() } else { String::new() };
     assert_eq!(codes(ours), []);
+}
+
+#[test]
+fn name_servers_that_pods_have_no_way_to_are_warned_about() {
+    let warned = |servers: &[&str]| -> Vec<Code> {
+        let lines: String = servers.iter().map(|server| format!("resolver={server}\n")).collect();
+        let facts = Facts::parse(&good(1).replace("resolver=192.0.2.1\n", &lines));
+        let fleet = [("cp".parse().unwrap(), facts)].into();
+        let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
+        found.warnings.iter().map(|w| w.code).collect()
+    };
+    let (one, two, link) = ("2001:db8::1", "2001:db8::2", "fe80::1%eth0");
+    assert_eq!(warned(&[one, link]), [Code::HostNames]);
+    assert_eq!(warned(&[one, two, link, "192.0.2.1"]), [Code::HostNames], "the fourth is not taken");
+    assert_eq!(warned(&[one, "192.0.2.1"]), []);
 }
 
 #[test]
