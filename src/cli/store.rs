@@ -12,7 +12,7 @@ use crate::{
     inventory::HostEntry,
     machine::EngineAt,
     phases::{Owner, Records},
-    profile::Lab,
+    profile::{Format, Lab},
     transport::ssh::KeyPair,
 };
 
@@ -102,10 +102,13 @@ pub struct State {
 }
 
 impl State {
+    /// The version of the form of `state.json`.
+    pub const FORMAT: u32 = 1;
+
     /// The state of a lab made in this moment.
     pub fn new(place: Where) -> Self {
         Self {
-            format: 1,
+            format: Self::FORMAT,
             id: Some(LabId::random()),
             place,
             login: Login::default(),
@@ -171,11 +174,10 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(unreadable(&path, e)),
         };
-        let lab = Lab::from_yaml(&text).map_err(|problem| damaged(&path, problem))?;
+        let lab = Lab::from_yaml(&text).map_err(|problem| unfit(&path, problem))?;
         let path = self.file("state.json");
         let text = fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
-        let state = serde_json::from_str(&text)
-            .map_err(|e| damaged(&path, Problem::new(Code::LocalFile, "the state cannot be read").because(e)))?;
+        let state = state_of(&text).map_err(|problem| unfit(&path, problem))?;
         Ok(Some((lab, state)))
     }
 
@@ -268,8 +270,18 @@ pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What is wrong with a file of the lab's folder, named.
-fn damaged(path: &Path, problem: Problem) -> Problem {
+/// Reads the text of a `state.json`.
+fn state_of(text: &str) -> Result<State, Problem> {
+    let damaged = |e: serde_json::Error| Problem::new(Code::LocalFile, "the state cannot be read").because(e);
+    serde_json::from_str::<Format>(text).map_err(damaged)?.at_most(State::FORMAT)?;
+    serde_json::from_str(text).map_err(damaged)
+}
+
+/// Why a file of the lab's folder is of no use here, named.
+fn unfit(path: &Path, problem: Problem) -> Problem {
+    if problem.code == Code::LabNewer {
+        return Problem { what: format!("{} was written by a newer kubecamp", path.display()), ..problem };
+    }
     Problem { what: format!("{} is damaged", path.display()), ..problem }.hint(
         "Mend the file, or move the lab's folder away and bring the lab up anew, on the same hosts and with --take-over.",
     )
@@ -338,6 +350,13 @@ mod tests {
         let (read, again) = store.load().unwrap().unwrap();
         assert_eq!((read, again.owner().id, again.engine), (lab, state.id.unwrap(), engine));
         assert_eq!(Store::all(dir.path()), std::slice::from_ref(&name));
+        // What a newer version has written is whole, and for that one, whatever else it holds.
+        let kept = fs::read_to_string(store.file("state.json")).unwrap();
+        store.write("state.json", &kept.replace("\"format\": 1", "\"format\": 2, \"place\": \"moon\"")).unwrap();
+        let newer = store.load().unwrap_err();
+        assert!(newer.code == Code::LabNewer && newer.what.contains("state.json was written by a newer"), "{newer}");
+        assert_eq!(newer.all_hints(), [Code::LabNewer.hint()]);
+        store.write("state.json", &kept).unwrap();
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);
         store.forget().unwrap();

@@ -8,6 +8,14 @@ use crate::core::{Code, LabName, NodeId, Problem, Problems};
 /// The version of the stored form; a reader refuses another one.
 const FORMAT: u32 = 1;
 
+/// The version of a form in which something of a lab is kept.
+///
+/// It is read first, and nothing else with it: a newer form may have keys that nobody knows here.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Format {
+    format: u32,
+}
+
 /// A named lab and what it rests on: what flows work from.
 ///
 /// A profile that is asked for has passed every rule. One that is read back passed those of the version that stored it: a lab
@@ -61,7 +69,11 @@ impl Lab {
     }
 
     /// Reads the text of a `lab.yaml`.
+    ///
+    /// # Errors
+    /// `KC-LAB-NEWER` where a newer kubecamp wrote it, else `KC-LOCAL-FILE`.
     pub fn from_yaml(text: &str) -> Result<Self, Problem> {
+        read::<Format>(text)?.at_most(FORMAT)?;
         let stored: Stored = read(text)?;
         if stored.format != FORMAT {
             return Err(damaged().detail([format!("there is no format {}", stored.format)]));
@@ -150,6 +162,20 @@ impl From<Lab> for Stored {
     }
 }
 
+impl Format {
+    /// Refuses what a newer kubecamp wrote, where this one reads the forms up to `newest`.
+    ///
+    /// # Errors
+    /// `KC-LAB-NEWER`.
+    pub fn at_most(self, newest: u32) -> Result<(), Problem> {
+        if self.format <= newest {
+            return Ok(());
+        }
+        let why = format!("it has format {}, and this version reads {newest}", self.format);
+        Err(Problem::new(Code::LabNewer, "the stored lab was written by a newer kubecamp").detail([why]))
+    }
+}
+
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
         .map_err(|error| damaged().because(error))
@@ -187,8 +213,11 @@ mod tests {
             let text = lab.to_yaml().unwrap();
             assert!(text.starts_with("format: 1\n"), "{text}");
             assert_eq!(Lab::from_yaml(&text).unwrap(), lab);
-            let newer = Lab::from_yaml(&text.replace("format: 1", "format: 2")).unwrap_err();
-            assert!(newer.to_string().contains("format 2"), "{newer}");
+            // Whatever else it holds by then.
+            let newer = Lab::from_yaml(&text.replace("format: 1", "format: 2\nsites: [a]")).unwrap_err();
+            assert!(newer.code == Code::LabNewer && newer.to_string().contains("format 2"), "{newer}");
+            let none = Lab::from_yaml(&text.replace("format: 1", "format: 0")).unwrap_err();
+            assert!(none.code == Code::LocalFile && none.to_string().contains("format 0"), "{none}");
         }
     }
 
