@@ -86,6 +86,29 @@ fn a_lab_that_would_be_brought_up_no_more_is_seen_and_reset() {
     assert!(said.err.contains("KC-HOST-UNREACHABLE"), "{}", said.err);
 }
 
+/// On a host without a record of its own, reset would take what was there before for the lab's.
+#[test]
+fn a_reset_that_cannot_read_its_records_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = lab(home.path(), "lab", None);
+    fs::write(folder.join("before.json"), "{\"cp\": \"link").unwrap();
+    for args in [["reset", "--yes"], ["down", "--yes"]] {
+        let said = cli_words::kubecamp(home.path(), &args);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{args:?}: {}", said.err);
+        assert!(
+            said.err.contains("before.json is damaged") && said.err.contains("hint: Mend the file"),
+            "{}",
+            said.err
+        );
+        assert!(folder.join("lab.yaml").exists());
+    }
+    assert!(cli_words::kubecamp(home.path(), &["status"]).err.contains("before.json is damaged"));
+    // What the hint says helps: it comes as far as the host.
+    fs::rename(folder.join("before.json"), folder.join("before.json.bad")).unwrap();
+    let said = cli_words::kubecamp(home.path(), &["reset", "--yes"]);
+    assert!(said.err.contains("KC-HOST-UNREACHABLE"), "{}", said.err);
+}
+
 #[test]
 fn a_folder_of_labs_that_cannot_be_read_is_no_empty_one() {
     let home = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{args::ConnectArgs, targets::expand};
 use crate::{
-    core::{Code, LabId, LabName, NodeId, Problem},
+    core::{Code, LabId, LabName, NodeId, Problem, shell::quote},
     inventory::HostEntry,
     machine::EngineAt,
     phases::{Owner, Records},
@@ -220,11 +220,26 @@ impl Store {
     }
 
     /// How the hosts were before `up`, by node; see [`crate::phases::Records`].
-    pub fn records(&self) -> Records {
-        fs::read_to_string(self.file(RECORDS))
-            .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+    ///
+    /// A file that cannot be read is not an empty one: on a host that has lost its own record, reset would take everything for
+    /// the lab's. Whoever wants that moves the file away.
+    pub fn records(&self) -> Result<Records, Problem> {
+        let path = self.file(RECORDS);
+        let way_out = format!(
+            "Mend the file, or move it away knowingly: mv {} {}. Then only the hosts' own records count, and where a host has \
+             lost its own, the list of what up makes.",
+            quote(&path.display().to_string()),
+            quote(&format!("{}.bad", path.display()))
+        );
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Records::new()),
+            Err(e) => return Err(unreadable(&path, e).hint(way_out)),
+        };
+        serde_json::from_str(&text).map_err(|e| {
+            let what = format!("{} is damaged", path.display());
+            Problem::new(Code::LocalFile, what).because(e).hint(way_out)
+        })
     }
 
     /// Whether the lab's hosts are clean since a reset proved it: that empties the records, which a lab that never came up
@@ -367,6 +382,22 @@ mod tests {
         Store::of(dir.path(), &other).save(&lab, &State::new(Where::Local)).unwrap();
         let missing = store.need(&name).unwrap_err();
         assert_eq!(missing.all_hints(), [Code::LabUnknown.hint()], "now there is one to be listed");
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::of(dir.path(), &"team7".parse().unwrap());
+        assert!(store.records().unwrap().is_empty());
+        let records = Records::from([("cp".parse().unwrap(), "link\teth0\n".to_owned())]);
+        store.keep_records(&records).unwrap();
+        assert_eq!(store.records().unwrap(), records);
+        for text in ["", "{\"cp\": \"link"] {
+            store.write(RECORDS, text).unwrap();
+            let problem = store.records().unwrap_err();
+            assert!(problem.code == Code::LocalFile && problem.what.ends_with("before.json is damaged"), "{problem}");
+            assert!(problem.all_hints()[0].contains("before.json.bad"), "{problem:?}");
+        }
     }
 
     #[test]
