@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{args::ConnectArgs, targets::expand};
 use crate::{
-    core::{Code, LabId, LabName, NodeId, Problem},
+    core::{Code, LabId, LabName, NodeId, Problem, shell::quote},
     inventory::HostEntry,
     machine::EngineAt,
     phases::{Owner, Records},
-    profile::Lab,
+    profile::{Format, Lab},
     transport::ssh::KeyPair,
 };
 
@@ -102,10 +102,13 @@ pub struct State {
 }
 
 impl State {
+    /// The version of the form of `state.json`.
+    pub const FORMAT: u32 = 1;
+
     /// The state of a lab made in this moment.
     pub fn new(place: Where) -> Self {
         Self {
-            format: 1,
+            format: Self::FORMAT,
             id: Some(LabId::random()),
             place,
             login: Login::default(),
@@ -171,11 +174,10 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(unreadable(&path, e)),
         };
-        let lab = Lab::from_yaml(&text).map_err(|problem| damaged(&path, problem))?;
+        let lab = Lab::from_yaml(&text).map_err(|problem| unfit(&path, problem))?;
         let path = self.file("state.json");
         let text = fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
-        let state = serde_json::from_str(&text)
-            .map_err(|e| damaged(&path, Problem::new(Code::LocalFile, "the state cannot be read").because(e)))?;
+        let state = state_of(&text).map_err(|problem| unfit(&path, problem))?;
         Ok(Some((lab, state)))
     }
 
@@ -218,11 +220,26 @@ impl Store {
     }
 
     /// How the hosts were before `up`, by node; see [`crate::phases::Records`].
-    pub fn records(&self) -> Records {
-        fs::read_to_string(self.file(RECORDS))
-            .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+    ///
+    /// A file that cannot be read is not an empty one: on a host that has lost its own record, reset would take everything for
+    /// the lab's. Whoever wants that moves the file away.
+    pub fn records(&self) -> Result<Records, Problem> {
+        let path = self.file(RECORDS);
+        let way_out = format!(
+            "Mend the file, or move it away knowingly: mv {} {}. Then only the hosts' own records count, and where a host has \
+             lost its own, the list of what up makes.",
+            quote(&path.display().to_string()),
+            quote(&format!("{}.bad", path.display()))
+        );
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Records::new()),
+            Err(e) => return Err(unreadable(&path, e).hint(way_out)),
+        };
+        serde_json::from_str(&text).map_err(|e| {
+            let what = format!("{} is damaged", path.display());
+            Problem::new(Code::LocalFile, what).because(e).hint(way_out)
+        })
     }
 
     /// Whether the lab's hosts are clean since a reset proved it: that empties the records, which a lab that never came up
@@ -268,8 +285,18 @@ pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What is wrong with a file of the lab's folder, named.
-fn damaged(path: &Path, problem: Problem) -> Problem {
+/// Reads the text of a `state.json`.
+fn state_of(text: &str) -> Result<State, Problem> {
+    let damaged = |e: serde_json::Error| Problem::new(Code::LocalFile, "the state cannot be read").because(e);
+    serde_json::from_str::<Format>(text).map_err(damaged)?.at_most(State::FORMAT)?;
+    serde_json::from_str(text).map_err(damaged)
+}
+
+/// Why a file of the lab's folder is of no use here, named.
+fn unfit(path: &Path, problem: Problem) -> Problem {
+    if problem.code == Code::LabNewer {
+        return Problem { what: format!("{} was written by a newer kubecamp", path.display()), ..problem };
+    }
     Problem { what: format!("{} is damaged", path.display()), ..problem }.hint(
         "Mend the file, or move the lab's folder away and bring the lab up anew, on the same hosts and with --take-over.",
     )
@@ -338,6 +365,13 @@ mod tests {
         let (read, again) = store.load().unwrap().unwrap();
         assert_eq!((read, again.owner().id, again.engine), (lab, state.id.unwrap(), engine));
         assert_eq!(Store::all(dir.path()), std::slice::from_ref(&name));
+        // What a newer version has written is whole, and for that one, whatever else it holds.
+        let kept = fs::read_to_string(store.file("state.json")).unwrap();
+        store.write("state.json", &kept.replace("\"format\": 1", "\"format\": 2, \"place\": \"moon\"")).unwrap();
+        let newer = store.load().unwrap_err();
+        assert!(newer.code == Code::LabNewer && newer.what.contains("state.json was written by a newer"), "{newer}");
+        assert_eq!(newer.all_hints(), [Code::LabNewer.hint()]);
+        store.write("state.json", &kept).unwrap();
         let (_, first) = store.key().unwrap();
         assert_eq!(store.key().unwrap().1, first);
         store.forget().unwrap();
@@ -348,6 +382,22 @@ mod tests {
         Store::of(dir.path(), &other).save(&lab, &State::new(Where::Local)).unwrap();
         let missing = store.need(&name).unwrap_err();
         assert_eq!(missing.all_hints(), [Code::LabUnknown.hint()], "now there is one to be listed");
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::of(dir.path(), &"team7".parse().unwrap());
+        assert!(store.records().unwrap().is_empty());
+        let records = Records::from([("cp".parse().unwrap(), "link\teth0\n".to_owned())]);
+        store.keep_records(&records).unwrap();
+        assert_eq!(store.records().unwrap(), records);
+        for text in ["", "{\"cp\": \"link"] {
+            store.write(RECORDS, text).unwrap();
+            let problem = store.records().unwrap_err();
+            assert!(problem.code == Code::LocalFile && problem.what.ends_with("before.json is damaged"), "{problem}");
+            assert!(problem.all_hints()[0].contains("before.json.bad"), "{problem:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Traces;
+use super::{Traces, traces::setting};
 
 /// The script that prints a scan; see the file.
 pub const SCRIPT: &str = include_str!("../../templates/host/scan.sh");
@@ -56,7 +56,7 @@ impl Difference {
         match self.kind.as_str() {
             "content" => ("file", self.thing.split_once("  ").map_or(self.thing.as_str(), |(_, path)| path)),
             "path" => ("file", self.thing.as_str()),
-            "sysctl" => ("setting", self.thing.split(" = ").next().unwrap_or(&self.thing)),
+            "sysctl" => ("setting", setting(&self.thing)),
             kind => (kind, self.thing.as_str()),
         }
     }
@@ -94,6 +94,17 @@ impl Scan {
         self.0.contains(&(kind.to_owned(), thing.to_owned()))
     }
 
+    /// The version of the script that made it; those that do not say theirs are the first.
+    pub fn version(&self) -> u32 {
+        let said = self.0.iter().find(|(kind, _)| kind == super::traces::VERSION);
+        said.and_then(|(_, version)| version.parse().ok()).unwrap_or(1)
+    }
+
+    /// The names of the settings that it saw.
+    pub fn settings(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(kind, _)| kind == "sysctl").map(|(_, thing)| setting(thing))
+    }
+
     /// Whether it would have seen things of this kind.
     pub fn shows(&self, kind: &str) -> bool {
         !self.is_empty() && self.failures().is_empty() && (!is_tool(kind) || self.saw("tool", kind))
@@ -108,6 +119,7 @@ impl Scan {
             }
             let holds_others = || traces.is_folder_of_others(kind, thing, &after.new_paths(self));
             let ours = traces.may_be_new(kind, thing) && !holds_others() && !after.is_in_others_bridge(kind, thing);
+            let ours = ours && !traces.was_not_looked_at(self, after, kind, thing);
             let to = if ours { &mut found.residues } else { &mut found.others };
             to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: true });
         }
@@ -473,7 +485,7 @@ mod tests {
     fn the_script_sees_this_computer() {
         let out = std::process::Command::new("sh").arg("-c").arg(SCRIPT).output().unwrap();
         let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
-        assert!(scan.saw("link", "lo") && scan.saw("address", "lo 127.0.0.1/8"));
+        assert!(scan.saw("link", "lo") && scan.saw("address", "lo 127.0.0.1/8") && scan.version() > 1);
         assert_eq!(scan.failures(), [""; 0]);
         assert_eq!(scan.differences(&scan, &traces()), Differences::default());
     }

@@ -24,6 +24,9 @@ pub struct Traces {
     pub restarted: Option<Scan>,
 }
 
+/// The kind of the line that says which version of the script made a scan.
+pub(super) const VERSION: &str = "scan";
+
 /// Folders that only Kubernetes, its runtime and kubecamp use.
 const FOLDERS: &[&str] = &[
     "/etc/kubernetes",
@@ -158,7 +161,7 @@ impl Traces {
         let spared = |kind: &str, thing: &str| self.spared.contains(&(kind.to_owned(), thing.to_owned()));
         match kind {
             // Which tools there are is no state; packages are upgraded by timers, and `up` installs none.
-            "tool" | "packages" | "boot" | super::scan::FAILED => true,
+            "tool" | "packages" | "boot" | VERSION | super::scan::FAILED => true,
             // DHCP renews addresses and routes with new lifetimes.
             "route" => thing.contains("proto dhcp") || thing.contains("proto ra"),
             "nft" => is_empty_base(thing),
@@ -166,7 +169,7 @@ impl Traces {
             "netns" => spared(kind, thing),
             "mount" => thing.strip_prefix("/run/netns/").is_some_and(|pin| spared("netns", pin)),
             "sysctl" => {
-                let key = thing.split(" = ").next().unwrap_or(thing);
+                let key = setting(thing);
                 spared(kind, key)
                     || (self.container && !key.starts_with("net."))
                     || (self.container && key == "net.netfilter.nf_conntrack_max")
@@ -186,6 +189,16 @@ impl Traces {
             "sysctl" => true,
             _ => self.is_certain(kind, thing),
         }
+    }
+
+    /// Whether a setting is new in `now` only since the version that made the record `before` did not look at it. What `up` sets
+    /// itself is in the manifest.
+    pub fn was_not_looked_at(&self, before: &Scan, now: &Scan, kind: &str, thing: &str) -> bool {
+        let name = setting(thing);
+        kind == "sysctl"
+            && before.version() < now.version()
+            && !self.recorded.contains(name)
+            && before.settings().all(|known| known != name)
     }
 
     /// Whether a thing that was there and is not can have been taken by the lab or its reset.
@@ -309,6 +322,11 @@ impl Traces {
     }
 }
 
+/// The name of a setting in its line, `net.ipv4.ip_forward = 1`.
+pub(super) fn setting(thing: &str) -> &str {
+    thing.split(" = ").next().unwrap_or(thing)
+}
+
 /// What a write or an upload that was cut off leaves: `kubeadm.kc-part`, `kubeadm.kc-part.4711`.
 fn is_part(name: &str) -> bool {
     name.split_once(".kc-part").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('.'))
@@ -349,5 +367,30 @@ fn is_empty_base(thing: &str) -> bool {
             family(f) && table(t) && matches!(*chain, "INPUT" | "OUTPUT" | "FORWARD" | "PREROUTING" | "POSTROUTING")
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_version_did_not_look_at_is_only_told() {
+        let after = "scan\t2\nsysctl\tnet.ipv4.ip_forward = 1\nsysctl\tvm.swappiness = 1\n";
+        let found = |before: &str, recorded: &[&str]| {
+            let recorded = recorded.iter().map(|name| (*name).to_owned()).collect();
+            let traces = Traces { recorded, ..Traces::default() };
+            let found = Scan::parse(before).differences(&Scan::parse(after), &traces);
+            let new = |list: Vec<crate::host::scan::Difference>| {
+                list.into_iter().filter(|one| one.now).map(|one| setting(&one.thing).to_owned()).collect::<Vec<_>>()
+            };
+            (new(found.residues).join(" "), new(found.others).join(" "))
+        };
+        let of = |residues: &str, others: &str| (residues.to_owned(), others.to_owned());
+        let (forward, swap) = ("net.ipv4.ip_forward", "vm.swappiness");
+        let first = "sysctl\tnet.ipv4.ip_forward = 0\n";
+        assert_eq!(found(first, &[]), of(forward, swap));
+        assert_eq!(found(first, &[swap]), of(&format!("{forward} {swap}"), ""), "up set it");
+        assert_eq!(found(&format!("scan\t2\n{first}"), &[]), of(&format!("{forward} {swap}"), ""), "it was looked at");
     }
 }

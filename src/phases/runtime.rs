@@ -13,7 +13,8 @@ use crate::{
     profile::Mirror,
 };
 
-/// Runs kubecamp's own containerd and prepares the kubelet's unit.
+/// Runs kubecamp's own containerd and prepares the kubelet's unit. Where these run already, and of what was replaced since, they
+/// are started anew: pods live on.
 pub struct Runtime {
     /// Names the images that are kept.
     pub bundle: Arc<Bundle>,
@@ -45,7 +46,8 @@ impl Phase for Runtime {
         let same: Vec<_> = files.iter().map(|(path, text)| script::has(path, text)).collect();
         let puts: String = files.iter().map(|(path, text)| script::put(path, 0o644, text)).collect();
         let check = format!(
-            "{} && systemctl is-active -q kubecamp-containerd && [ -S {SOCKET} ] && systemctl is-enabled -q kubelet",
+            "{}{} && systemctl is-active -q kubecamp-containerd && [ -S {SOCKET} ] && systemctl is-enabled -q kubelet && fresh",
+            template::text("host/fresh.sh")?,
             same.join(" && ")
         );
         let own = ["/var/lib/kubelet", "/var/lib/cni", "/etc/kubernetes", "/opt/cni"];
@@ -55,7 +57,8 @@ impl Phase for Runtime {
              kc_dirs /etc/kubecamp/cni/net.d; mkdir -p /run/kubecamp /var/lib/kubecamp/containerd\n{puts}\
              kc_record unit absent kubecamp-containerd; kc_record unit absent kubelet\n\
              systemctl daemon-reload && systemctl enable -q kubecamp-containerd kubelet && systemctl restart kubecamp-containerd || exit 1\n\
-             i=0; until [ -S {SOCKET} ] && /opt/kubecamp/bin/ctr -a {SOCKET} version >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 150 ] || kc_die \"$(journalctl -u kubecamp-containerd -n 20 --no-pager 2>&1)\"; sleep 0.2; done",
+             i=0; until [ -S {SOCKET} ] && /opt/kubecamp/bin/ctr -a {SOCKET} version >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 150 ] || kc_die \"$(journalctl -u kubecamp-containerd -n 20 --no-pager 2>&1)\"; sleep 0.2; done\n\
+             systemctl try-restart kubelet",
         );
         Ok(vec![Step::script("containerd", "configure and start containerd", Check::Script(check), change)])
     }
@@ -107,7 +110,35 @@ fn parent(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// Whether a host counts as fresh where a kubelet runs, `then` happens, and systemd says `reload` of its unit.
+    fn is_fresh(then: &str, reload: &str) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            "{}\ncp \"$(command -v sh)\" kubelet && cp kubelet new && mkfifo wait || exit 9\n\
+             ./kubelet -c 'read line' <> wait & pid=$!; main=$pid; trap 'kill $pid' EXIT\n\
+             i=0; until [ kubelet -ef /proc/$pid/exe ]; do [ $i -lt 500 ] || exit 9; i=$((i+1)); sleep 0.01; done\n\
+             systemctl() {{ printf 'MainPID=%s\\nNeedDaemonReload=%s\\n\\n' 0 no $main {reload}; }}\n\
+             {then}\nfresh",
+            template::text("host/fresh.sh").unwrap()
+        );
+        let ended = Command::new("sh").arg("-c").arg(script).current_dir(dir.path()).status().unwrap();
+        assert!(matches!(ended.code(), Some(0 | 1)), "{then}: {ended}");
+        ended.success()
+    }
+
+    #[test]
+    fn what_runs_of_another_program_or_unit_than_the_disks_is_not_fresh() {
+        assert!(is_fresh("", "no"));
+        assert!(is_fresh("main=0", "no"), "a new host runs none");
+        assert!(!is_fresh("mv new kubelet", "no"), "the one before runs on");
+        assert!(is_fresh("main=0; mv new kubelet", "no"), "the next one is the new one");
+        assert!(!is_fresh("", "yes"), "its unit was replaced");
+        assert!(!is_fresh("systemctl() { return 1; }", "no"), "nobody can tell");
+    }
 
     #[test]
     fn no_image_of_the_bundle_is_cleared_away() {

@@ -1,6 +1,6 @@
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Cidr, Layout, NodeSpec, Profile, Role, Size, draft};
 use crate::core::{Code, LabName, NodeId, Problem, Problems};
@@ -8,7 +8,18 @@ use crate::core::{Code, LabName, NodeId, Problem, Problems};
 /// The version of the stored form; a reader refuses another one.
 const FORMAT: u32 = 1;
 
-/// A named lab with a profile that has passed every rule: what flows work from.
+/// The version of a form in which something of a lab is kept.
+///
+/// It is read first, and nothing else with it: a newer form may have keys that nobody knows here.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Format {
+    format: u32,
+}
+
+/// A named lab and what it rests on: what flows work from.
+///
+/// A profile that is asked for has passed every rule. One that is read back passed those of the version that stored it: a lab
+/// that would not be brought up any more must still be seen and reset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "Stored")]
 pub struct Lab {
@@ -32,25 +43,42 @@ impl Lab {
     /// The lab called `name`; the error has every rule that the profile breaks.
     pub fn new(name: LabName, profile: Profile) -> Result<Self, Problems> {
         draft::check(&profile)?;
-        let whole = |what| Problem::new(Code::Internal, format!("a checked profile has no {what}"));
-        let control_plane = profile.nodes.iter().position(|node| node.role == Role::ControlPlane);
-        let services = profile.network.services;
-        Ok(Self {
-            name,
-            control_plane: control_plane.ok_or_else(|| whole("control plane"))?,
-            api_service_ip: services.nth(1).ok_or_else(|| whole("API service address"))?,
-            dns_service_ip: services.nth(10).ok_or_else(|| whole("DNS service address"))?,
-            profile,
-        })
+        let lab = Self::of(name, profile);
+        lab.map_err(|why| Problem::new(Code::Internal, format!("a checked profile is no lab: {why}")).into())
+    }
+
+    /// The lab without a judgement of its profile, but for what everything that a lab answers rests on.
+    fn of(name: LabName, profile: Profile) -> Result<Self, String> {
+        let (nodes, network) = (&profile.nodes, &profile.network);
+        if nodes.iter().map(|node| &node.name).collect::<BTreeSet<_>>().len() != nodes.len() {
+            return Err("two of its nodes have the same name".into());
+        }
+        let mut planes = nodes.iter().enumerate().filter(|(_, node)| node.role == Role::ControlPlane);
+        let (Some((control_plane, _)), None) = (planes.next(), planes.next()) else {
+            return Err("not exactly one of its nodes is the control plane".into());
+        };
+        if network.pods.part(24, nodes.len() as u64 - 1).is_none() {
+            return Err(format!("its pod network {} has no /24 for each node", network.pods));
+        }
+        let service = |n: u64| {
+            let none = || format!("its service network {} has no address number {n}", network.services);
+            network.services.nth(n).ok_or_else(none)
+        };
+        let (api_service_ip, dns_service_ip) = (service(1)?, service(10)?);
+        Ok(Self { name, profile, control_plane, api_service_ip, dns_service_ip })
     }
 
     /// Reads the text of a `lab.yaml`.
+    ///
+    /// # Errors
+    /// `KC-LAB-NEWER` where a newer kubecamp wrote it, else `KC-LOCAL-FILE`.
     pub fn from_yaml(text: &str) -> Result<Self, Problem> {
-        let damaged = || Problem::new(Code::LocalFile, "the stored lab is damaged");
-        let stored: Stored = serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
-            .map_err(|error| damaged().because(error))?;
-        // By itself: an error that goes through the YAML reader comes out with its line ends escaped.
-        Self::try_from(stored).map_err(|why| damaged().detail(why.lines().map(str::to_owned)))
+        read::<Format>(text)?.at_most(FORMAT)?;
+        let stored: Stored = read(text)?;
+        if stored.format != FORMAT {
+            return Err(damaged().detail([format!("there is no format {}", stored.format)]));
+        }
+        Self::of(stored.name, stored.profile).map_err(|why| damaged().detail([why]))
     }
 
     /// The text of its `lab.yaml`.
@@ -134,14 +162,27 @@ impl From<Lab> for Stored {
     }
 }
 
-impl TryFrom<Stored> for Lab {
-    type Error = String;
-    fn try_from(stored: Stored) -> Result<Self, String> {
-        if stored.format != FORMAT {
-            return Err(format!("format {} is not one that this version reads ({FORMAT})", stored.format));
+impl Format {
+    /// Refuses what a newer kubecamp wrote, where this one reads the forms up to `newest`.
+    ///
+    /// # Errors
+    /// `KC-LAB-NEWER`.
+    pub fn at_most(self, newest: u32) -> Result<(), Problem> {
+        if self.format <= newest {
+            return Ok(());
         }
-        Self::new(stored.name, stored.profile).map_err(|problems| problems.to_string())
+        let why = format!("it has format {}, and this version reads {newest}", self.format);
+        Err(Problem::new(Code::LabNewer, "the stored lab was written by a newer kubecamp").detail([why]))
     }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
+        .map_err(|error| damaged().because(error))
+}
+
+fn damaged() -> Problem {
+    Problem::new(Code::LocalFile, "the stored lab is damaged")
 }
 
 #[cfg(test)]
@@ -172,8 +213,32 @@ mod tests {
             let text = lab.to_yaml().unwrap();
             assert!(text.starts_with("format: 1\n"), "{text}");
             assert_eq!(Lab::from_yaml(&text).unwrap(), lab);
-            let newer = Lab::from_yaml(&text.replace("format: 1", "format: 2")).unwrap_err();
-            assert!(newer.to_string().contains("format 2"), "{newer}");
+            // Whatever else it holds by then.
+            let newer = Lab::from_yaml(&text.replace("format: 1", "format: 2\nsites: [a]")).unwrap_err();
+            assert!(newer.code == Code::LabNewer && newer.to_string().contains("format 2"), "{newer}");
+            let none = Lab::from_yaml(&text.replace("format: 1", "format: 0")).unwrap_err();
+            assert!(none.code == Code::LocalFile && none.to_string().contains("format 0"), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_lab_that_would_be_brought_up_no_more_still_reads_back() {
+        let text = lab("3x2c4g").to_yaml().unwrap();
+        let old = Lab::from_yaml(&text.replace("v1.36.3", "v1.20.0")).unwrap();
+        assert_eq!((old.profile().kubernetes.as_str(), old.workers().count()), ("v1.20.0", 2));
+        let refused = Lab::new(old.name().clone(), old.profile().clone()).unwrap_err();
+        assert!(refused.iter().all(|p| p.code == Code::ProfileInvalid), "{refused}");
+        // What every lab rests on is there all the same.
+        for (was, is, why) in [
+            ("role: worker", "role: control-plane", "control plane"),
+            ("role: control-plane", "role: worker", "control plane"),
+            ("name: worker-2", "name: worker-1", "same name"),
+            ("10.244.0.0/16", "10.244.0.0/23", "10.244.0.0/23"),
+            ("10.96.0.0/16", "10.96.0.0/29", "10.96.0.0/29"),
+        ] {
+            assert!(text.contains(was), "{was}: {text}");
+            let damaged = Lab::from_yaml(&text.replace(was, is)).unwrap_err();
+            assert!(damaged.code == Code::LocalFile && damaged.detail[0].contains(why), "{damaged}");
         }
     }
 

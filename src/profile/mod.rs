@@ -15,7 +15,7 @@ mod tests;
 mod version;
 
 pub use cidr::Cidr;
-pub use lab::Lab;
+pub use lab::{Format, Lab};
 pub use layout::{DISK_FLOOR, DISK_SHOWN, HOST_KEEPS, Layout, MEMORY_SHOWN, Resource, Shortfall, Size, shortfalls};
 pub use load::{load, parse, shipped, shipped_text, to_yaml, with_mirrors};
 pub use model::{Cni, Mirror, Network, NodeSpec, Profile, Proxy, ProxyMode, Role};

@@ -65,7 +65,8 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
 /// The lab to be: what exists stays as it is, and counts as clean when it is new.
 fn wanted(cx: &Context, args: &MakeArgs, known: Option<(Lab, State)>) -> Result<(Lab, State), Problems> {
     let lab = match (&known, args.layout) {
-        (Some((lab, _)), None) => lab.clone(),
+        // Judged as any that is to be made: an older version may have taken what this one does not.
+        (Some((lab, _)), None) => Lab::new(lab.name().clone(), lab.profile().clone())?,
         (_, Some(layout)) => Lab::new(cx.global.name.clone(), profile::load(&layout.to_string())?)?,
         (None, None) => Lab::new(cx.global.name.clone(), profile::load(&up::largest_layout()?.to_string())?)?,
     };

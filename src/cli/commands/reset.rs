@@ -15,7 +15,7 @@ use crate::{
     flows,
     host::Facts,
     machine::{IncusProvider, Provider},
-    phases::{LocalPlaces, Owner, place_of, provider_in, remove_unfinished, sleeping_engine},
+    phases::{LocalPlaces, Owner, Records, place_of, provider_in, remove_unfinished, sleeping_engine},
     profile::Lab,
 };
 
@@ -149,9 +149,10 @@ async fn clean(
     state: &State,
     forgive: bool,
 ) -> Result<Vec<Problem>, Problems> {
+    let records = cx.store.records()?;
     let journal = cx.journal()?;
     let run = Run::new(lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
-    let ended = carry_out(cx, args, lab, state, &run).await;
+    let ended = carry_out(cx, args, lab, state, records, &run).await;
     let ended = ended.and_then(|left| match left.is_empty() || (forgive && left.iter().all(is_away)) {
         true => Ok(left),
         false => Err(left.into()),
@@ -165,9 +166,9 @@ async fn carry_out(
     args: &ResetArgs,
     lab: &Lab,
     state: &State,
+    records: Records,
     run: &Run,
 ) -> Result<Vec<Problem>, Problems> {
-    let records = cx.store.records();
     let phases = flows::reset(records);
     let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
     run.journal.event(EventKind::RunStarted {

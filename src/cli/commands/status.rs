@@ -12,6 +12,7 @@ use crate::{
     core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
+    phases::Records,
     profile::{Cni, Lab, ProxyMode},
     render::table,
     transport::SshTarget,
@@ -183,7 +184,7 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
         lines.push(line);
         found.extend(problems);
     }
-    judge(&mut lines, &cx.store, &state);
+    found.extend(judge(&mut lines, &cx.store, &state));
     output::value(args.output, &lines, |wide| text(&lines, wide))?;
     if let (Format::Table | Format::Wide, Err(problems)) = (args.output, Problems::check(found)) {
         output::problems(&problems);
@@ -191,9 +192,13 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
     Ok(())
 }
 
-/// Says of each node what is told of it in all that was seen.
-fn judge(lines: &mut [NodeStatus], store: &Store, state: &State) {
-    let (all, records) = (store.was_reset(state), store.records());
+/// Says of each node what is told of it in all that was seen; what is wrong is that the records cannot be read.
+fn judge(lines: &mut [NodeStatus], store: &Store, state: &State) -> Option<Problem> {
+    let all = store.was_reset(state);
+    let (records, unread) = match store.records() {
+        Ok(records) => (records, None),
+        Err(problem) => (Records::new(), Some(problem)),
+    };
     let answers = lines.iter().filter_map(|l| l.seen.answers).max();
     let told: Vec<String> = lines.iter().flat_map(|l| l.seen.nodes.clone()).collect();
     for line in lines.iter_mut() {
@@ -206,6 +211,7 @@ fn judge(lines: &mut [NodeStatus], store: &Store, state: &State) {
             line.state = line.standing(answers, all || records.contains_key(&line.node));
         }
     }
+    unread
 }
 
 /// One node as it is, and what kept us from seeing it.
@@ -278,7 +284,7 @@ pub(super) async fn trouble(
             Err(problem) => found.push(problem.on(node)),
         }
     }
-    judge(&mut lines, &cx.store, state);
+    found.extend(judge(&mut lines, &cx.store, state));
     found.extend(lines.iter().filter_map(|line| line.trouble(lab)));
     found
 }

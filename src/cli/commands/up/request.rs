@@ -106,7 +106,7 @@ impl Request {
 
     pub(super) fn state(&self) -> State {
         State {
-            format: 1,
+            format: State::FORMAT,
             id: Some(self.owner.id.clone()),
             place: self.place.clone(),
             login: self.login.clone(),

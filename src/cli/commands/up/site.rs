@@ -13,7 +13,7 @@ use crate::{
     engine::{Crew, Mode, Run, run_flow},
     flows::{self, LocalResult},
     host::{Facts, Viewer},
-    phases::preflight,
+    phases::{Records, preflight},
     transport::SshTarget,
 };
 
@@ -104,9 +104,10 @@ impl<'a> Site<'a> {
 
     /// From here on hosts may change, so the lab is kept; one that was refused before leaves no lab behind.
     pub(super) async fn change(&self, bundle: &Arc<Bundle>) -> Result<(), Problems> {
+        let records = self.cx.store.records()?;
         self.cx.store.save(&self.request.lab, &self.request.state())?;
         let ended = self.flow(bundle).await;
-        let kept = self.keep_records().await;
+        let kept = self.keep_records(records).await;
         ended.and(kept.map_err(Into::into))
     }
 
@@ -130,9 +131,7 @@ impl<'a> Site<'a> {
     }
 
     /// Keeps each host's record from before `up` here too: a student may delete the host's own.
-    async fn keep_records(&self) -> Result<(), Problem> {
-        let store = &self.cx.store;
-        let mut records = store.records();
+    async fn keep_records(&self, mut records: Records) -> Result<(), Problem> {
         let missing: Vec<_> = self.crew.hosts.iter().filter(|(node, _)| !records.contains_key(*node)).collect();
         if missing.is_empty() {
             return Ok(());
@@ -143,7 +142,7 @@ impl<'a> Site<'a> {
                 records.insert(node.clone(), text);
             }
         }
-        store.keep_records(&records)
+        self.cx.store.keep_records(&records)
     }
 }
 
