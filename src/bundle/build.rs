@@ -12,7 +12,7 @@ use super::{
     manifest::{FORMAT, Origins},
     modules,
     upstream::{self, Mirrors},
-    versions::Versions,
+    versions::{Versions, known_beside},
     write::{self, Packed, Part, Title},
 };
 use crate::core::{Arch, Code, NodeId, Problem, Problems, Report};
@@ -299,7 +299,12 @@ async fn check_images(parts: &[Part], request: &BuildRequest) -> Result<(), Prob
         return Err(failed("it does not list its images").detail(String::from_utf8_lossy(&out.stderr).lines()));
     }
     if !lacks.is_empty() {
-        return Err(failed("it wants other images than the bundle would hold").detail(lacks));
+        let problem = failed("it wants other images than the bundle would hold").detail(lacks);
+        // Nothing that the user could mend: a later patch release may ask for what the table does not know.
+        return Err(match known_beside(&request.kubernetes).filter(|known| *known != request.kubernetes) {
+            Some(known) => problem.hint(format!("Ask for {known}, which is known to fit.")),
+            None => problem,
+        });
     }
     Ok(())
 }

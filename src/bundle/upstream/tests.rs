@@ -251,15 +251,19 @@ async fn what_does_not_exist_is_asked_once() {
 
 #[tokio::test]
 async fn a_kubeadm_that_wants_other_images_is_noticed() {
-    let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
-    let mut other = versions();
-    other.pause = "9.9";
-    fake.publish(&versions(), NATIVE);
-    fake.publish(&other, NATIVE);
-    let problems = build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap_err();
-    let problem = problems.iter().next().unwrap();
-    assert_eq!(problem.code, Code::BundleBuild);
-    assert!(problem.detail.iter().any(|line| line.contains("pause:9.9")), "{problem}");
+    for (kubernetes, hint) in [(DEFAULT_KUBERNETES, Code::BundleBuild.hint()), ("v1.36.99", DEFAULT_KUBERNETES)] {
+        let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
+        let versions = Versions::of(kubernetes).unwrap();
+        fake.publish(&versions, NATIVE);
+        fake.publish(&Versions { pause: "9.9", ..versions }, NATIVE);
+        let kubernetes = kubernetes.to_owned();
+        let asked = BuildRequest { kubernetes, ..request(&fake, cache.path(), Source::Upstream) };
+        let problems = build(asked, &Quiet).await.unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        assert_eq!(problem.code, Code::BundleBuild);
+        assert!(problem.detail.iter().any(|line| line.contains("pause:9.9")), "{problem}");
+        assert!(problem.all_hints()[0].contains(hint), "{:?}", problem.hints);
+    }
 }
 
 #[tokio::test]
