@@ -174,12 +174,11 @@ fn miss(image: &str, e: OciDistributionError) -> Miss {
     if refused { Miss::Final(problem) } else { Miss::Again(problem) }
 }
 
-/// Whether the registry will say the same to the same request.
+/// Whether the registry will say the same to the same request. "Not authorized" is none of that: the client tells of no
+/// token that it could not get, and asks without one.
 fn is_refusal(e: &OciDistributionError) -> bool {
     match e {
-        OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::AuthenticationFailure(_)
-        | OciDistributionError::UnauthorizedError { .. } => true,
+        OciDistributionError::ImageManifestNotFoundError(_) => true,
         OciDistributionError::RegistryError { envelope, .. } => {
             envelope.errors.iter().any(|e| !matches!(e.code, OciErrorCode::Toomanyrequests))
         }

@@ -186,6 +186,36 @@ fn part_file(folder: &Path, sha256: &str, name: &str) -> PathBuf {
     folder.join(format!("{}-{name}.part", &sha256[..16]))
 }
 
+/// Path and bytes of the layer of the image `name`.
+fn layer_of(fake: &Fake, name: &str) -> (String, Vec<u8>) {
+    let state = fake.state.lock().unwrap();
+    let of = |path: &&String| path.contains(&format!("/{name}/blobs/"));
+    let blobs = state.files.keys().filter(of).map(|path| (path.clone(), state.files[path].1.clone()));
+    blobs.max_by_key(|(_, bytes)| bytes.len()).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_that_was_not_to_be_had_is_asked_for_again() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    fake.state.lock().unwrap().tokens = Some(2);
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    assert_eq!(fake.state.lock().unwrap().tokens, Some(0), "some were refused");
+}
+
+#[tokio::test]
+async fn a_layer_goes_on_where_it_was_after_a_request_without_a_token() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let (path, etcd) = layer_of(&fake, "etcd");
+    let part = part_file(folder.path(), &sha256(&etcd), &format!("etcd-{}", versions().etcd));
+    fs::write(part, &etcd[..75_000]).unwrap();
+    fake.answer_first(&path, "401 Unauthorized", "");
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    let from = Some("bytes=75000-".to_owned());
+    assert_eq!(fake.requests(&path), [from.clone(), from]);
+}
+
 #[tokio::test]
 async fn what_was_whole_before_it_had_its_name_is_taken_as_it_is() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
@@ -202,14 +232,8 @@ async fn what_was_whole_before_it_had_its_name_is_taken_as_it_is() {
 async fn a_layers_part_that_is_as_long_as_the_layer_never_stands_in_the_way() {
     let fake = Fake::start().await;
     fake.publish(&versions(), NATIVE);
-    let layer = |name: &str| {
-        let state = fake.state.lock().unwrap();
-        let of = |path: &&String| path.contains(&format!("/{name}/blobs/"));
-        let blobs = state.files.keys().filter(of).map(|path| state.files[path].1.clone());
-        blobs.max_by_key(Vec::len).unwrap()
-    };
     // Whole, of the right length but wrong, and too long.
-    let etcd = layer("etcd");
+    let (_, etcd) = layer_of(&fake, "etcd");
     for there in [etcd.clone(), vec![7; etcd.len()], vec![7; etcd.len() + 500]] {
         let folder = tempfile::tempdir().unwrap();
         let job = job(&fake, folder.path());
