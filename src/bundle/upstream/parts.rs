@@ -60,15 +60,16 @@ pub struct Silence {
 
 /// Which sites do not answer for these versions within seconds, nor their mirrors.
 pub async fn silent(job: &Job) -> Silence {
-    let samples = samples(&job.versions, job.arch);
+    let samples = samples(job);
+    let name = |sample: &Sample| sample.asked_at(&job.mirrors).to_owned();
     let Ok(downloads) = Downloads::new(job.folder.clone(), Duration::ZERO) else {
-        return Silence { sites: samples.iter().map(|sample| sample.site().to_owned()).collect(), is_total: true };
+        return Silence { sites: samples.iter().map(name).collect(), is_total: true };
     };
     let probe = Probe { job, downloads: &downloads, registry: Registry::new(&job.mirrors, &downloads) };
     let asked: Vec<_> = samples.iter().map(|sample| probe.answers(sample)).collect();
     let answers = join_all(asked).await;
     let silent = samples.iter().zip(&answers).filter(|(_, answers)| !**answers);
-    Silence { sites: silent.map(|(sample, _)| sample.site().to_owned()).collect(), is_total: !answers.contains(&true) }
+    Silence { sites: silent.map(|(sample, _)| name(sample)).collect(), is_total: !answers.contains(&true) }
 }
 
 /// Something small that a site has when it has the rest.
@@ -80,23 +81,27 @@ enum Sample {
 }
 
 impl Sample {
-    fn site(&self) -> &str {
+    /// The site that has it, or the part of that site that has a mirror of its own.
+    fn asked_at<'a>(&'a self, mirrors: &'a Mirrors) -> &'a str {
         let (address, part) = match self {
             Self::File(release) => (&release.url, 2),
             Self::Image(image) => (image, 0),
         };
-        address.split('/').nth(part).unwrap_or(address)
+        match mirrors.mirrored(address) {
+            Some(beginning) => beginning.trim_start_matches("https://"),
+            None => address.split('/').nth(part).unwrap_or(address),
+        }
     }
 }
 
-/// One sample of each site that a bundle needs.
-fn samples(versions: &Versions, arch: Arch) -> Vec<Sample> {
-    let entries = catalogue(versions, Origins::Upstream);
+/// One sample of each site that a bundle needs, and of each part of one that has a mirror of its own.
+fn samples(job: &Job) -> Vec<Sample> {
+    let entries = catalogue(&job.versions, Origins::Upstream);
     let images = entries.iter().filter_map(Entry::image).map(|image| Sample::Image(image.to_owned()));
-    let files = releases(versions, arch).into_iter().map(Sample::File);
-    let mut samples: Vec<_> = files.chain(images).chain([Sample::Image(flannel_cni_image(versions))]).collect();
+    let files = releases(&job.versions, job.arch).into_iter().map(Sample::File);
+    let mut samples: Vec<_> = files.chain(images).chain([Sample::Image(flannel_cni_image(&job.versions))]).collect();
     let mut sites = BTreeSet::new();
-    samples.retain(|sample| sites.insert(sample.site().to_owned()));
+    samples.retain(|sample| sites.insert(sample.asked_at(&job.mirrors).to_owned()));
     samples
 }
 

@@ -186,6 +186,19 @@ fn part_file(folder: &Path, sha256: &str, name: &str) -> PathBuf {
     folder.join(format!("{}-{name}.part", &sha256[..16]))
 }
 
+#[tokio::test]
+async fn a_mirror_of_a_folder_is_asked_for_itself() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let mut job = job(&fake, folder.path());
+    let flat = |to: &str| ("registry.k8s.io/coredns".to_owned(), fake.url(to));
+    job.mirrors.registries.extend([flat("/k8s/coredns")]);
+    assert_eq!(silent(&job).await.sites, [""; 0]);
+    make(&job, &Quiet).await.unwrap();
+    job.mirrors.registries.extend([flat("/flat")]);
+    assert_eq!(silent(&job).await.sites, ["registry.k8s.io/coredns"]);
+}
+
 /// Path and bytes of the layer of the image `name`.
 fn layer_of(fake: &Fake, name: &str) -> (String, Vec<u8>) {
     let state = fake.state.lock().unwrap();
