@@ -134,7 +134,21 @@ impl Fake {
         self.put("/v2/", "application/json", "{}");
     }
 
-    fn publish_image(&self, image: &str, arch: Arch, layer: &[u8]) {
+    /// The tag of `image` names the manifest of its one CPU, without a list.
+    pub fn unlist(&self, image: &str) {
+        let image = image.replace("registry.k8s.io/", "k8s/");
+        let (name, tag) = image.rsplit_once(':').unwrap();
+        let (at, kind) = (format!("/v2/{name}/manifests"), "application/vnd.oci.image.manifest.v1+json");
+        let manifest = {
+            let state = self.state.lock().unwrap();
+            let list: serde_json::Value = serde_json::from_slice(&state.files[&format!("{at}/{tag}")].1).unwrap();
+            let digest = list["manifests"][0]["digest"].as_str().unwrap();
+            state.files[&format!("{at}/{digest}")].1.clone()
+        };
+        self.put(&format!("{at}/{tag}"), kind, manifest);
+    }
+
+    pub fn publish_image(&self, image: &str, arch: Arch, layer: &[u8]) {
         let image = image.replace("registry.k8s.io/", "k8s/").replace("ghcr.io/", "ghcr/");
         let (name, tag) = image.rsplit_once(':').unwrap();
         let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(bytes)));

@@ -67,6 +67,7 @@ impl<'a> Registry<'a> {
         let reference = self.reference(image)?;
         let (mut manifest, mut digest) = self.manifest(image, &reference).await?;
         let mut parsed = parse(image, &manifest)?;
+        let is_of_a_list = parsed["manifests"].is_array();
         if let Some(list) = parsed["manifests"].as_array() {
             digest = for_platform(list, arch)
                 .ok_or_else(|| Problem::new(Code::Download, format!("{image} does not exist for {arch}")))?;
@@ -79,6 +80,9 @@ impl<'a> Registry<'a> {
         let config = self.blob(image, &reference, &parsed["config"], report).await?;
         let config = std::fs::read(&config)
             .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", config.display())).because(e))?;
+        if !is_of_a_list {
+            must_be_for(image, reference.registry(), &config, arch)?;
+        }
         let mut layers = vec![];
         for layer in parsed["layers"].as_array().into_iter().flatten() {
             layers.push(self.blob(image, &reference, layer, report).await?);
@@ -165,6 +169,19 @@ fn check_digest(image: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> 
 fn for_platform(list: &[Value], arch: Arch) -> Option<String> {
     let fits = |m: &&Value| m["platform"]["os"] == "linux" && m["platform"]["architecture"] == arch.as_str();
     list.iter().find(fits)?["digest"].as_str().map(str::to_owned)
+}
+
+/// Refuses an image for another CPU: one that comes without a list of them tells only in its configuration for which.
+fn must_be_for(image: &str, registry: &str, config: &[u8], arch: Arch) -> Result<(), Problem> {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let found = match (config["os"].as_str(), config["architecture"].as_str()) {
+        (Some("linux"), Some(cpu)) if cpu == arch.as_str() => return Ok(()),
+        (Some(os), Some(cpu)) => format!("{os}/{cpu}"),
+        _ => "a CPU that it does not name".to_owned(),
+    };
+    let what = format!("{registry} has {image} only for {found}, not for linux/{arch}");
+    Err(Problem::new(Code::Download, what)
+        .hint("Set another mirror in config.yaml, or build it: kubecamp bundle build --source modules."))
 }
 
 /// What a registry's answer means for further attempts.

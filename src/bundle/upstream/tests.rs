@@ -117,6 +117,23 @@ async fn an_image_keeps_the_registrys_bytes_and_gets_its_own_name() {
 }
 
 #[tokio::test]
+async fn an_image_without_a_list_of_cpus_must_be_for_the_one_that_is_asked_for() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let pause = format!("registry.k8s.io/pause:{}", versions().pause);
+    fake.publish(&versions(), NATIVE);
+    fake.unlist(&pause);
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    let other = if NATIVE == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 };
+    fake.publish_image(&pause, other, &noise("other", 1_000));
+    fake.unlist(&pause);
+    let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::Download);
+    let host = fake.url("").replace("http://", "");
+    let has = |text: &str| problem.what.contains(text);
+    assert!(has(&host) && has(&pause) && has(&format!("only for linux/{other}, not for linux/{NATIVE}")), "{problem}");
+}
+
+#[tokio::test]
 async fn a_wrong_digest_is_refused_and_nothing_stays() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.put("/file", "text/plain", noise("altered", 90_000));
