@@ -75,14 +75,18 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     let versions = Versions::of(&request.kubernetes)?;
     let out = request.out.clone().unwrap_or_else(|| request.default_out());
     let (_lock, scratch) = workplace(&request.cache, report).await?;
+    // A bundle that needs nothing fetched needs no network either, and no site that is slow just now replaces it.
+    if request.source == Source::Auto && request.replace.is_empty() {
+        let fetched = Recipe::Upstream(upstream_job(&request, versions.clone(), scratch.path())).inputs()?;
+        if let Some(built) = at_hand(&out, fetched.as_deref(), &request.cache, report) {
+            return Ok(built);
+        }
+    }
     let can_build = || modules::check_go(request.arch).is_ok() && modules::missing_tools(request.arch).is_empty();
     let recipe = choose(&request, versions, scratch.path(), can_build, report).await?;
     let inputs = recipe.inputs()?;
-    if let Some(inputs) = &inputs
-        && is_made_of(&out, inputs, &request.cache, report)
-    {
-        report.note(&NodeId::here(), &format!("{} is there already, whole and of these inputs", out.display()));
-        return Ok(Built { path: out, made: false });
+    if let Some(built) = at_hand(&out, inputs.as_deref(), &request.cache, report) {
+        return Ok(built);
     }
     let parts = match &recipe {
         Recipe::Upstream(job) => upstream::make(job, report).await?,
@@ -269,6 +273,13 @@ fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
         return Ok(folder);
     }
     Err(Problem::new(Code::LocalFile, format!("{} is not a Go module: it has no go.mod", folder.display())))
+}
+
+/// The bundle, where it is there already.
+fn at_hand(out: &Path, inputs: Option<&str>, cache: &Cache, report: &dyn Report) -> Option<Built> {
+    inputs.filter(|inputs| is_made_of(out, inputs, cache, report))?;
+    report.note(&NodeId::here(), &format!("{} is there already, whole and of these inputs", out.display()));
+    Some(Built { path: out.to_owned(), made: false })
 }
 
 /// Whether the file is a whole bundle that was made of these inputs.

@@ -44,6 +44,14 @@ fn request(fake: &Fake, cache: &Path, source: Source) -> BuildRequest {
     }
 }
 
+/// The mirrors of `fake` where nobody listens.
+fn unreachable(fake: &Fake) -> Mirrors {
+    let mut mirrors = fake.mirrors();
+    let all = mirrors.sites.values_mut().chain(mirrors.registries.values_mut());
+    all.for_each(|mirror| *mirror = "http://127.0.0.1:1/none".to_owned());
+    mirrors
+}
+
 #[tokio::test]
 async fn a_site_that_breaks_off_in_mid_file_is_taken_up_again() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
@@ -87,6 +95,9 @@ async fn upstream_makes_a_whole_bundle_once() {
     let (first, requests) = (fs::read(&path).unwrap(), fake.state.lock().unwrap().seen.len());
     let again = build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
     assert_eq!(again, Built { path: path.clone(), made: false });
+    let mut offline = request(&fake, cache.path(), Source::Auto);
+    offline.mirrors = unreachable(&fake);
+    assert_eq!(build(offline, &Quiet).await.unwrap(), again, "no network is needed to see that it is there");
     assert_eq!(fake.state.lock().unwrap().seen.len(), requests, "nothing was asked again");
     fs::remove_file(&path).unwrap();
     build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
