@@ -107,10 +107,12 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     Ok(Built { path: out, made: true })
 }
 
-/// Which release sites and registries do not answer for the versions of `request` within seconds, nor their mirrors.
-pub async fn silent_sites(request: &BuildRequest) -> Result<Vec<String>, Problem> {
+/// Which release sites and registries, or mirrors of them, do not answer within seconds or do not have the versions of
+/// `request`, in words; none where all is well.
+pub async fn silent_sites(request: &BuildRequest) -> Result<Option<String>, Problem> {
     let versions = Versions::of(&request.kubernetes)?;
-    Ok(upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await.sites)
+    let silence = upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await;
+    Ok(if silence.is_none() { None } else { Some(silence.told()) })
 }
 
 /// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.
@@ -127,7 +129,7 @@ pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Pro
     match (modules::check_go(request.arch), way) {
         (Ok(()), _) => Ok(modules::missing_tools(request.arch)),
         (Err(_), Way::Silent(silence)) if !silence.is_total => Ok(vec![]),
-        (Err(problem), Way::Silent(silence)) => Err(problem.detail([no_answer(&silence)])),
+        (Err(problem), Way::Silent(silence)) => Err(problem.detail([silence.told()])),
         (Err(problem), _) => Err(problem),
     }
 }
@@ -211,13 +213,12 @@ async fn choose(
         Way::Upstream => return Ok(Recipe::Upstream(fetch)),
         // A slow site is better than tools that are not here.
         Way::Silent(silence) if !silence.is_total && !can_build() => {
-            let text =
-                format!("{}: fetched all the same, as building needs tools that are missing", no_answer(&silence));
+            let text = format!("{}: fetched all the same, as building needs tools that are missing", silence.told());
             report.note(&NodeId::here(), &text);
             return Ok(Recipe::Upstream(fetch));
         }
         Way::Silent(silence) => {
-            report.note(&NodeId::here(), &format!("{}: building from Go modules", no_answer(&silence)));
+            report.note(&NodeId::here(), &format!("{}: building from Go modules", silence.told()));
         }
         Way::Modules => {}
     }
@@ -244,7 +245,7 @@ enum Way {
     Upstream,
     /// Built.
     Modules,
-    /// Left to kubecamp, and these did not answer.
+    /// Left to kubecamp, and these did not answer, or not with what is needed.
     Silent(upstream::Silence),
 }
 
@@ -255,15 +256,11 @@ impl Way {
             Source::Modules => Self::Modules,
             Source::Upstream => Self::Upstream,
             Source::Auto => match upstream::silent(fetch).await {
-                silence if silence.sites.is_empty() => Self::Upstream,
+                silence if silence.is_none() => Self::Upstream,
                 silence => Self::Silent(silence),
             },
         }
     }
-}
-
-fn no_answer(silence: &upstream::Silence) -> String {
-    format!("no answer within seconds from {}", silence.sites.join(", "))
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
@@ -411,12 +408,13 @@ mod tests {
             let chosen = choose(&auto, versions.clone(), folder.path(), || true, &notes).await.unwrap();
             assert!(matches!(chosen, Recipe::Modules(_)), "{site}");
             let told = notes.0.lock().unwrap().pop().unwrap();
-            assert!(told.starts_with(&format!("no answer within seconds from {site}: building")), "{told}");
+            let silent = format!("no answer within seconds from {site} (its mirror 127.0.0.1:1)");
+            assert!(told.starts_with(&format!("{silent}: building")), "{told}");
             // It may only be slow, and nothing can be built here.
             let chosen = choose(&auto, versions.clone(), folder.path(), || false, &notes).await.unwrap();
             assert!(matches!(chosen, Recipe::Upstream(_)), "{site}");
             let told = notes.0.lock().unwrap().pop().unwrap();
-            assert!(told.starts_with(&format!("no answer within seconds from {site}: fetched all the same")), "{told}");
+            assert!(told.starts_with(&format!("{silent}: fetched all the same")), "{told}");
             // Who asks for upstream gets upstream, or hears what failed.
             let asked = request(Source::Upstream, mirrors);
             let chosen = choose(&asked, versions.clone(), folder.path(), || true, &notes).await.unwrap();

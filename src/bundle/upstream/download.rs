@@ -11,6 +11,7 @@ use reqwest::{StatusCode, header};
 use tokio::{fs, io::AsyncWriteExt};
 use tokio_util::bytes::Bytes;
 
+use super::probe::Answer;
 use crate::core::{Code, NodeId, Problem, Report, digest};
 
 /// How often a download is tried in a row that comes no further.
@@ -83,11 +84,17 @@ impl Downloads {
     /// # Errors
     /// `KC-DOWNLOAD`.
     pub async fn text(&self, url: &str) -> Result<String, Problem> {
-        let fetch = || async {
-            let answer = self.client.get(url).send().await?.error_for_status()?;
-            answer.text().await
-        };
-        self.again(&shown(url), || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
+        self.again(&shown(url), || async { self.text_once(url).await.map_err(|e| Miss::of(url, e)) }).await
+    }
+
+    async fn text_once(&self, url: &str) -> reqwest::Result<String> {
+        self.client.get(url).send().await?.error_for_status()?.text().await
+    }
+
+    /// The text at `url`, asked for once; else whether there was an answer at all.
+    pub async fn ask(&self, url: &str) -> Result<String, Answer> {
+        let none = |e: reqwest::Error| if e.is_status() { Answer::HasNot } else { Answer::Silent };
+        self.text_once(url).await.map_err(none)
     }
 
     /// The file at `url`, whose digest must be `sha256`; `name` is what progress and the cache call it.

@@ -1,12 +1,12 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, future::join_all, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     Mirrors,
@@ -27,8 +27,6 @@ use crate::{
 
 /// Downloads at a time: enough for a fast link, polite to a mirror.
 const AT_ONCE: usize = 4;
-/// How long `auto` waits for the answers of all sites.
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -49,82 +47,6 @@ pub struct Job {
 
 /// Programs and images that are here: file and origin by name.
 type Here = BTreeMap<String, (PathBuf, String)>;
-
-/// Sites that a bundle is fetched from, and that did not answer.
-pub struct Silence {
-    /// Their names.
-    pub sites: Vec<String>,
-    /// Whether these are all of them, as for who is offline.
-    pub is_total: bool,
-}
-
-/// Which sites do not answer for these versions within seconds, nor their mirrors.
-pub async fn silent(job: &Job) -> Silence {
-    let samples = samples(job);
-    let name = |sample: &Sample| sample.asked_at(&job.mirrors).to_owned();
-    let Ok(downloads) = Downloads::new(job.folder.clone(), Duration::ZERO) else {
-        return Silence { sites: samples.iter().map(name).collect(), is_total: true };
-    };
-    let probe = Probe { job, downloads: &downloads, registry: Registry::new(&job.mirrors, &downloads) };
-    let asked: Vec<_> = samples.iter().map(|sample| probe.answers(sample)).collect();
-    let answers = join_all(asked).await;
-    let silent = samples.iter().zip(&answers).filter(|(_, answers)| !**answers);
-    Silence { sites: silent.map(|(sample, _)| name(sample)).collect(), is_total: !answers.contains(&true) }
-}
-
-/// Something small that a site has when it has the rest.
-enum Sample {
-    /// The checksum of a release's file.
-    File(Release),
-    /// The manifest of an image.
-    Image(String),
-}
-
-impl Sample {
-    /// The site that has it, or the part of that site that has a mirror of its own.
-    fn asked_at<'a>(&'a self, mirrors: &'a Mirrors) -> &'a str {
-        let (address, part) = match self {
-            Self::File(release) => (&release.url, 2),
-            Self::Image(image) => (image, 0),
-        };
-        match mirrors.mirrored(address) {
-            Some(beginning) => beginning.trim_start_matches("https://"),
-            None => address.split('/').nth(part).unwrap_or(address),
-        }
-    }
-}
-
-/// One sample of each site that a bundle needs, and of each part of one that has a mirror of its own.
-fn samples(job: &Job) -> Vec<Sample> {
-    let entries = catalogue(&job.versions, Origins::Upstream);
-    let images = entries.iter().filter_map(Entry::image).map(|image| Sample::Image(image.to_owned()));
-    let files = releases(&job.versions, job.arch).into_iter().map(Sample::File);
-    let mut samples: Vec<_> = files.chain(images).chain([Sample::Image(flannel_cni_image(&job.versions))]).collect();
-    let mut sites = BTreeSet::new();
-    samples.retain(|sample| sites.insert(sample.asked_at(&job.mirrors).to_owned()));
-    samples
-}
-
-struct Probe<'a> {
-    job: &'a Job,
-    downloads: &'a Downloads,
-    registry: Registry<'a>,
-}
-
-impl Probe<'_> {
-    async fn answers(&self, sample: &Sample) -> bool {
-        let ask = async {
-            match sample {
-                Sample::File(release) => {
-                    let text = self.downloads.text(&self.job.mirrors.url(&release.sums)).await;
-                    text.is_ok_and(|text| release.digest_in(&text).is_some())
-                }
-                Sample::Image(image) => self.registry.has(image).await,
-            }
-        };
-        tokio::time::timeout(ANSWER, ask).await.unwrap_or(false)
-    }
-}
 
 /// Fetches every part of the bundle; what arrived in an earlier or interrupted run is kept.
 ///

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     download::{Downloads, Miss, Piece},
     mirrors::Mirrors,
+    probe::Answer,
 };
 use crate::{
     bundle::{
@@ -91,11 +92,13 @@ impl<'a> Registry<'a> {
         Ok(Pulled { manifest, media_type, config, layers })
     }
 
-    /// Whether the registry, or its mirror, has the manifest of `image`.
-    pub async fn has(&self, image: &str) -> bool {
-        match self.reference(image) {
-            Ok(reference) => self.manifest(image, &reference).await.is_ok(),
-            Err(_) => false,
+    /// What the registry, or its mirror, says when it is asked, once, for the manifest of `image`.
+    pub async fn ask(&self, image: &str) -> Answer {
+        let Ok(reference) = self.reference(image) else { return Answer::HasNot };
+        match self.manifest_once(&reference).await {
+            Ok((bytes, _)) if is_manifest(&bytes) => Answer::Has,
+            Err(OciDistributionError::RequestError(_) | OciDistributionError::IoError(_)) => Answer::Silent,
+            Ok(_) | Err(_) => Answer::HasNot,
         }
     }
 
@@ -107,13 +110,14 @@ impl<'a> Registry<'a> {
     }
 
     async fn manifest(&self, image: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
+        let ask = || async { self.manifest_once(reference).await.map_err(|e| miss(image, e)) };
+        self.downloads.again(image, ask).await
+    }
+
+    async fn manifest_once(&self, reference: &Reference) -> Result<(Vec<u8>, String), OciDistributionError> {
         let accepted: Vec<&str> = INDEXES.into_iter().chain(MANIFESTS).collect();
-        let ask = || async {
-            let asked = self.client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, &accepted).await;
-            asked.map_err(|e| miss(image, e))
-        };
-        let (bytes, digest) = self.downloads.again(image, ask).await?;
-        Ok((bytes.to_vec(), digest))
+        let asked = self.client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, &accepted).await;
+        asked.map(|(bytes, digest)| (bytes.to_vec(), digest))
     }
 
     async fn blob(
@@ -157,6 +161,12 @@ fn piece(
 fn parse(image: &str, bytes: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(bytes)
         .map_err(|e| Problem::new(Code::Download, format!("{image} has no readable manifest")).because(e))
+}
+
+/// Whether it is the manifest of an image or a list of such, rather than the page that a network has for everything.
+fn is_manifest(bytes: &[u8]) -> bool {
+    let read: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    read["manifests"].is_array() || read["layers"].is_array()
 }
 
 fn check_digest(image: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> {

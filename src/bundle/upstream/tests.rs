@@ -221,10 +221,43 @@ async fn a_mirror_of_a_folder_is_asked_for_itself() {
     let mut job = job(&fake, folder.path());
     let flat = |to: &str| ("registry.k8s.io/coredns".to_owned(), fake.url(to));
     job.mirrors.registries.extend([flat("/k8s/coredns")]);
-    assert_eq!(silent(&job).await.sites, [""; 0]);
+    assert!(silent(&job).await.is_none());
     make(&job, &Quiet).await.unwrap();
     job.mirrors.registries.extend([flat("/flat")]);
-    assert_eq!(silent(&job).await.sites, ["registry.k8s.io/coredns"]);
+    let lacking = silent(&job).await.lacking;
+    assert!(lacking.len() == 1 && lacking[0].starts_with("registry.k8s.io/coredns (its mirror"), "{lacking:?}");
+}
+
+#[tokio::test]
+async fn who_answers_with_something_else_is_not_silent() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let job = job(&fake, folder.path());
+    let host = fake.url("").replace("http://", "");
+    let lacks = |told: &[String]| {
+        for (told, site) in told.iter().zip(["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"]) {
+            assert!(told.starts_with(&format!("{site} (its mirror {host}) answers, but has no ")), "{told}");
+        }
+        told.len() == 4
+    };
+    let none = silent(&job).await;
+    assert!(none.is_total && none.silent.is_empty() && lacks(&none.lacking), "{none:?}");
+    assert!(none.lacking[0].ends_with(&format!("release/{DEFAULT_KUBERNETES}/bin/linux/{NATIVE}/kubeadm.sha256")));
+    fake.publish(&versions(), NATIVE);
+    assert!(silent(&job).await.is_none());
+    // A hotel's network has one page for everything.
+    let page = |file: &mut (String, Vec<u8>)| *file = ("text/html".to_owned(), b"<html>Welcome</html>".to_vec());
+    fake.state.lock().unwrap().files.values_mut().for_each(page);
+    let hotel = silent(&job).await;
+    assert!(hotel.is_total && hotel.silent.is_empty() && lacks(&hotel.lacking), "{hotel:?}");
+    // A registry that gives no token.
+    fake.publish(&versions(), NATIVE);
+    fake.state.lock().unwrap().tokens = Some(usize::MAX);
+    let told = silent(&job).await;
+    assert!(told.silent.is_empty() && told.lacking.len() == 2, "{told:?}");
+    fake.state.lock().unwrap().tokens = Some(1);
+    assert!(silent(&job).await.is_none(), "each is asked twice");
+    let nobody = silent(&Job { mirrors: unreachable(&fake), ..job }).await;
+    assert!(nobody.is_total && nobody.lacking.is_empty() && nobody.silent.len() == 4, "{nobody:?}");
 }
 
 /// Path and bytes of the layer of the image `name`.
@@ -307,8 +340,6 @@ async fn what_does_not_exist_is_asked_once() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
-    let sites = ["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"];
-    assert_eq!(silent(&job(&fake, folder.path())).await.sites, sites);
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
     downloads.text(&fake.url("/none")).await.unwrap_err();
     assert_eq!(fake.requests("/none").len(), 1);
