@@ -2,7 +2,7 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -110,7 +110,8 @@ impl Downloads {
         let mut request = self.client.get(&url);
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
-            if let Some(etag) = &etag {
+            // A weak one compares with nothing: all of the file would come again after each break. Its digest decides.
+            if let Some(etag) = etag.filter(|etag| !etag.starts_with("W/")) {
                 request = request.header(header::IF_RANGE, etag);
             }
         }
@@ -147,19 +148,18 @@ impl Downloads {
             return Ok(done);
         }
         let part = Part { path: with_end(&done, ".part"), etag: with_end(&done, ".etag") };
-        let resumed = part.size().await > 0;
         // A run that was killed before it could rename the last byte's file: nothing is left to ask for.
-        if resumed && self.is_good(&part.path, sha256).await {
+        if part.size().await > 0 && self.is_good(&part.path, sha256).await {
             return self.keep(part, done).await;
         }
-        self.fill(from, name, &part, report, &open).await?;
+        let joined = self.fill(from, name, &part, report, &open).await?;
         if !self.is_good(&part.path, sha256).await {
             part.drop().await;
             // The rest may belong to another version of the file than the beginning: once more from the start.
-            if resumed {
+            if joined {
                 self.fill(from, name, &part, report, &open).await?;
             }
-            if !resumed || !self.is_good(&part.path, sha256).await {
+            if !joined || !self.is_good(&part.path, sha256).await {
                 part.drop().await;
                 let what = format!("{from} does not have the digest {sha256}");
                 return Err(Problem::new(Code::DownloadDigest, what));
@@ -176,7 +176,7 @@ impl Downloads {
     }
 
     /// Appends pieces until the server has no more. A link that breaks off over and over brings all of it in the end, as
-    /// long as it brings more each time.
+    /// long as it brings more each time. Says whether a piece was put behind another.
     async fn fill<F, R>(
         &self,
         from: &str,
@@ -184,18 +184,20 @@ impl Downloads {
         part: &Part,
         report: &dyn Report,
         open: &F,
-    ) -> Result<(), Problem>
+    ) -> Result<bool, Problem>
     where
         F: Fn(u64, Option<String>) -> R,
         R: Future<Output = Result<Piece, Miss>> + Send,
     {
         let most = AtomicU64::new(part.size().await);
-        let most = &most;
-        self.again(from, || async {
+        let joined = AtomicBool::new(false);
+        let (most, joined) = (&most, &joined);
+        let filled = self.again(from, || async {
             let offset = part.size().await;
             let etag = fs::read_to_string(&part.etag).await.ok();
             let piece = open(offset, etag).await?;
             let start = if piece.continues { offset } else { 0 };
+            joined.fetch_or(start > 0, Ordering::Relaxed);
             let error = match part.append(piece, start, name, report).await {
                 Ok(()) => return Ok(()),
                 Err(Broken::Disk(e)) => return Err(Miss::Final(self.unwritable(e))),
@@ -206,8 +208,8 @@ impl Downloads {
                 return Err(Miss::Further);
             }
             Err(Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(error)))
-        })
-        .await
+        });
+        filled.await.map(|()| joined.load(Ordering::Relaxed))
     }
 
     /// Tries `work` a few times, waiting longer each time; one that came further begins that anew.

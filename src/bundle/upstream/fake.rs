@@ -30,6 +30,10 @@ pub struct State {
     pub cuts: HashMap<String, usize>,
     /// The byte that a file never gets beyond, by path.
     pub stops: HashMap<String, usize>,
+    /// What a file becomes once its connection broke off, by path.
+    pub next: HashMap<String, Vec<u8>>,
+    /// Whether its `ETag`s are weak, so that no `If-Range` fits.
+    pub is_weak: bool,
     /// What a path is answered first, the last one soonest: status with headers, and body.
     pub first: HashMap<String, Vec<(String, Vec<u8>)>>,
     /// How many requests for a token still fail; none where the registry wants no token.
@@ -227,6 +231,11 @@ fn through<'b>(state: &Mutex<State>, path: &str, body: &'b [u8]) -> &'b [u8] {
     match state.cuts.get_mut(path).filter(|left| body.len() > 1000 && **left > 0) {
         Some(left) => {
             *left -= 1;
+            if let Some(next) = state.next.remove(path)
+                && let Some(file) = state.files.get_mut(path)
+            {
+                file.1 = next;
+            }
             &body[..body.len() / 2]
         }
         None => body,
@@ -271,10 +280,11 @@ fn answer(state: &Mutex<State>, request: &Request) -> (String, Vec<u8>) {
     let Some((kind, bytes)) = state.files.get(&request.path) else {
         return ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(), vec![]);
     };
-    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]));
+    let weak = if state.is_weak { "W/" } else { "" };
+    let etag = format!("{weak}\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]));
     let range = request.range.as_deref();
     let start = range.and_then(|r| r.strip_prefix("bytes=")?.trim_end_matches('-').parse::<usize>().ok());
-    let start = start.filter(|_| request.if_range.as_ref().is_none_or(|tag| *tag == etag));
+    let start = start.filter(|_| request.if_range.as_ref().is_none_or(|tag| *tag == etag && weak.is_empty()));
     if start.is_some_and(|start| start >= bytes.len()) {
         return ("HTTP/1.1 416 Range Not Satisfiable\r\ncontent-length: 0\r\n\r\n".to_owned(), vec![]);
     }

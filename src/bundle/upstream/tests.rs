@@ -81,6 +81,35 @@ async fn a_link_that_breaks_off_all_the_time_brings_all_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_weak_etag_brings_no_break_back_to_the_start() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let bytes = noise("large", 900_000);
+    fake.put("/file", "text/plain", bytes.clone());
+    fake.state.lock().unwrap().is_weak = true;
+    fake.cut_everything(usize::MAX);
+    let path = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    assert!(fs::read(path).unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_in_mid_download_starts_anew() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let new = noise("new", 90_000);
+    fake.put("/file", "text/plain", noise("old", 90_000));
+    fake.cut_everything(1);
+    {
+        let mut state = fake.state.lock().unwrap();
+        state.is_weak = true;
+        state.next.insert("/file".to_owned(), new.clone());
+    }
+    let path = downloads.file(&fake.url("/file"), "file", &sha256(&new), &Quiet).await.unwrap();
+    assert!(fs::read(path).unwrap() == new);
+    assert_eq!(fake.requests("/file"), [None, Some("bytes=45000-".to_owned()), None]);
+}
+
+#[tokio::test]
 async fn upstream_makes_a_whole_bundle_once() {
     let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
