@@ -196,9 +196,27 @@ fn must_be_for(image: &str, registry: &str, config: &[u8], arch: Arch) -> Result
 
 /// What a registry's answer means for further attempts.
 fn miss(image: &str, e: OciDistributionError) -> Miss {
-    let refused = is_refusal(&e);
+    let (refused, crowded) = (is_refusal(&e), is_crowded(&e));
     let problem = Problem::new(Code::Download, format!("{image} could not be pulled")).because(e);
-    if refused { Miss::Final(problem) } else { Miss::Again(problem) }
+    if refused {
+        Miss::Final(problem)
+    } else if crowded {
+        // The client does not show for how long.
+        Miss::Later(problem, None)
+    } else {
+        Miss::Again(problem)
+    }
+}
+
+/// Whether the registry has too many requests just now.
+fn is_crowded(e: &OciDistributionError) -> bool {
+    match e {
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|e| matches!(e.code, OciErrorCode::Toomanyrequests))
+        }
+        OciDistributionError::ServerError { code, .. } => *code == 429,
+        _ => false,
+    }
 }
 
 /// Whether the registry will say the same to the same request. "Not authorized" is none of that: the client tells of no

@@ -289,6 +289,34 @@ async fn who_answers_with_something_else_is_not_silent() {
     assert!(nobody.is_total && nobody.lacking.is_empty() && nobody.silent.len() == 4, "{nobody:?}");
 }
 
+#[tokio::test]
+async fn who_asks_for_a_wait_gets_it() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::from_millis(1)).unwrap();
+    let bytes = noise("file", 90_000);
+    fake.put("/file", "text/plain", bytes.clone());
+    fake.put("/text", "text/plain", "text");
+    for (path, busy) in [("/file", "503 Service Unavailable"), ("/text", "429 Too Many Requests")] {
+        fake.answer_first(path, &format!("{busy}\r\nretry-after: 1"), "");
+    }
+    let begin = std::time::Instant::now();
+    downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert_eq!(downloads.text(&fake.url("/text")).await.unwrap(), "text");
+    assert!(begin.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_registry_with_too_many_requests_is_asked_again() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let (path, _) = layer_of(&fake, "etcd");
+    fake.answer_first(&path, "429 Too Many Requests", r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#);
+    fake.answer_first(&path, "429 Too Many Requests", "<html>");
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    assert_eq!(fake.requests(&path).len(), 3);
+}
+
 /// Path and bytes of the layer of the image `name`.
 fn layer_of(fake: &Fake, name: &str) -> (String, Vec<u8>) {
     let state = fake.state.lock().unwrap();
