@@ -290,7 +290,7 @@ impl Downloads {
 }
 
 /// The address as it may be told: that of a mirror may hold a password.
-fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     match reqwest::Url::parse(url) {
         Ok(mut plain) if !plain.username().is_empty() || plain.password().is_some() => {
             // What may hold both may also lose them.

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{
     Mirrors,
     archive::{extract, make_executable},
-    download::Downloads,
+    download::{Downloads, shown},
     registry::Registry,
     releases::{Release, flannel_cni_image, releases},
 };
@@ -97,9 +97,11 @@ impl Fetch<'_> {
 
     async fn release(&self, release: &Release) -> Result<Here, Problem> {
         let mirrors = &self.job.mirrors;
-        let sums = self.downloads.text(&mirrors.url(&release.sums)).await?;
+        let sums_url = mirrors.url(&release.sums);
+        let sums = self.downloads.text(&sums_url).await?;
         let sha256 = release.digest_in(&sums).ok_or_else(|| {
-            Problem::new(Code::Download, format!("{} holds no checksum of {}", release.sums, release.file_name()))
+            let what = format!("{} holds no checksum of {}", shown(&sums_url), release.file_name());
+            Problem::new(Code::Download, what)
         })?;
         let url = mirrors.url(&release.url);
         let file = self.downloads.file(&url, release.file_name(), &sha256, self.report).await?;

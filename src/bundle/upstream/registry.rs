@@ -32,6 +32,9 @@ const INDEXES: [&str; 2] =
 const MANIFESTS: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
+/// As much as is told of what a registry says to a refusal: some send a whole page.
+const SAID: usize = 200;
+
 /// Pulls images from registries, every blob checked and resumable.
 pub struct Registry<'a> {
     client: Client,
@@ -66,19 +69,20 @@ impl<'a> Registry<'a> {
     /// `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
     pub async fn pull(&self, image: &str, arch: Arch, report: &dyn Report) -> Result<Pulled, Problem> {
         let reference = self.reference(image)?;
-        let (mut manifest, mut digest) = self.manifest(image, &reference).await?;
-        let mut parsed = parse(image, &manifest)?;
+        let from = self.mirrors.image(image);
+        let (mut manifest, mut digest) = self.manifest(&from, &reference).await?;
+        let mut parsed = parse(&from, &manifest)?;
         let is_of_a_list = parsed["manifests"].is_array();
         if let Some(list) = parsed["manifests"].as_array() {
             digest = for_platform(list, arch)
-                .ok_or_else(|| Problem::new(Code::Download, format!("{image} does not exist for {arch}")))?;
-            (manifest, _) = self.manifest(image, &reference.clone_with_digest(digest.clone())).await?;
-            check_digest(image, &manifest, &digest)?;
-            parsed = parse(image, &manifest)?;
+                .ok_or_else(|| Problem::new(Code::Download, format!("{from} does not exist for {arch}")))?;
+            (manifest, _) = self.manifest(&from, &reference.clone_with_digest(digest.clone())).await?;
+            check_digest(&from, &manifest, &digest)?;
+            parsed = parse(&from, &manifest)?;
         } else {
-            check_digest(image, &manifest, &digest)?;
+            check_digest(&from, &manifest, &digest)?;
         }
-        let config = self.blob(image, &reference, &parsed["config"], report).await?;
+        let config = self.blob(&from, &reference, &parsed["config"], report).await?;
         let config = std::fs::read(&config)
             .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", config.display())).because(e))?;
         if !is_of_a_list {
@@ -86,7 +90,7 @@ impl<'a> Registry<'a> {
         }
         let mut layers = vec![];
         for layer in parsed["layers"].as_array().into_iter().flatten() {
-            layers.push(self.blob(image, &reference, layer, report).await?);
+            layers.push(self.blob(&from, &reference, layer, report).await?);
         }
         let media_type = parsed["mediaType"].as_str().unwrap_or(MANIFESTS[0]).to_owned();
         Ok(Pulled { manifest, media_type, config, layers })
@@ -109,9 +113,9 @@ impl<'a> Registry<'a> {
         })
     }
 
-    async fn manifest(&self, image: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
-        let ask = || async { self.manifest_once(reference).await.map_err(|e| miss(image, e)) };
-        self.downloads.again(image, ask).await
+    async fn manifest(&self, from: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
+        let ask = || async { self.manifest_once(reference).await.map_err(|e| miss(from, e)) };
+        self.downloads.again(from, ask).await
     }
 
     async fn manifest_once(&self, reference: &Reference) -> Result<(Vec<u8>, String), OciDistributionError> {
@@ -122,17 +126,17 @@ impl<'a> Registry<'a> {
 
     async fn blob(
         &self,
-        image: &str,
+        from: &str,
         reference: &Reference,
         descriptor: &Value,
         report: &dyn Report,
     ) -> Result<PathBuf, Problem> {
         let digest = descriptor["digest"].as_str().unwrap_or_default().to_owned();
         let sha256 = digest.strip_prefix("sha256:").filter(|hex| is_sha256(hex)).ok_or_else(|| {
-            Problem::new(Code::Download, format!("{image} names a part by `{digest}`, which is no SHA-256 digest"))
+            Problem::new(Code::Download, format!("{from} names a part by `{digest}`, which is no SHA-256 digest"))
         })?;
         let total = descriptor["size"].as_u64();
-        let name = image.rsplit('/').next().unwrap_or(image).replace(':', "-");
+        let name = from.rsplit('/').next().unwrap_or(from).replace(':', "-");
         let digest = digest.as_str();
         let open = move |offset: u64, _| async move {
             let ask = |offset| self.client.pull_blob_stream_partial(reference, digest, offset, None);
@@ -141,12 +145,12 @@ impl<'a> Registry<'a> {
                 Err(e) if offset > 0 && is_refusal(&e) => (ask(0).await, 0),
                 asked => (asked, offset),
             };
-            Ok(match asked.map_err(|e| miss(image, e))? {
+            Ok(match asked.map_err(|e| miss(from, e))? {
                 BlobResponse::Full(s) => piece(false, total, s.stream.boxed()),
                 BlobResponse::Partial(s) => piece(begun == offset, total, s.stream.boxed()),
             })
         };
-        self.downloads.resume(image, &name, sha256, report, open).await
+        self.downloads.resume(from, &name, sha256, report, open).await
     }
 }
 
@@ -158,9 +162,9 @@ fn piece(
     Piece { continues, total, etag: None, bytes: bytes.into_stream().boxed() }
 }
 
-fn parse(image: &str, bytes: &[u8]) -> Result<Value, Problem> {
+fn parse(from: &str, bytes: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(bytes)
-        .map_err(|e| Problem::new(Code::Download, format!("{image} has no readable manifest")).because(e))
+        .map_err(|e| Problem::new(Code::Download, format!("{from} has no readable manifest")).because(e))
 }
 
 /// Whether it is the manifest of an image or a list of such, rather than the page that a network has for everything.
@@ -169,11 +173,11 @@ fn is_manifest(bytes: &[u8]) -> bool {
     read["manifests"].is_array() || read["layers"].is_array()
 }
 
-fn check_digest(image: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> {
+fn check_digest(from: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> {
     if format!("sha256:{}", hex::encode(Sha256::digest(bytes))) == digest {
         return Ok(());
     }
-    Err(Problem::new(Code::DownloadDigest, format!("the manifest of {image} does not have the digest {digest}")))
+    Err(Problem::new(Code::DownloadDigest, format!("the manifest of {from} does not have the digest {digest}")))
 }
 
 fn for_platform(list: &[Value], arch: Arch) -> Option<String> {
@@ -195,9 +199,15 @@ fn must_be_for(image: &str, registry: &str, config: &[u8], arch: Arch) -> Result
 }
 
 /// What a registry's answer means for further attempts.
-fn miss(image: &str, e: OciDistributionError) -> Miss {
+fn miss(from: &str, e: OciDistributionError) -> Miss {
     let (refused, crowded) = (is_refusal(&e), is_crowded(&e));
-    let problem = Problem::new(Code::Download, format!("{image} could not be pulled")).because(e);
+    let problem = Problem::new(Code::Download, format!("{from} could not be pulled"));
+    let problem = match e {
+        // Its own text would name the address a second time.
+        OciDistributionError::RequestError(e) => problem.because(e.without_url()),
+        OciDistributionError::IoError(e) => problem.because(e),
+        said => problem.detail([in_short(&said)]),
+    };
     if refused {
         Miss::Final(problem)
     } else if crowded {
@@ -206,6 +216,18 @@ fn miss(image: &str, e: OciDistributionError) -> Miss {
     } else {
         Miss::Again(problem)
     }
+}
+
+/// What a registry said, in one line.
+fn in_short(said: &OciDistributionError) -> String {
+    let text = match said {
+        OciDistributionError::ServerError { code, message, .. } => format!("it answers {code}: {}", message.trim()),
+        OciDistributionError::RegistryError { envelope, .. } => envelope.to_string(),
+        OciDistributionError::UnauthorizedError { .. } => "it answers 401: not authorized".to_owned(),
+        other => other.to_string(),
+    };
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_end_matches(": ").chars().take(SAID).collect()
 }
 
 /// Whether the registry has too many requests just now.

@@ -206,6 +206,26 @@ async fn no_problem_tells_a_mirrors_password() {
 }
 
 #[tokio::test]
+async fn a_problem_names_who_was_asked_and_is_no_page_long() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let job = job(&fake, folder.path());
+    let page = format!("\n<html>{}\n{}", "x".repeat(900), "more\n".repeat(50));
+    fake.answer_first(&format!("/v2/k8s/pause/manifests/{}", versions().pause), "404 Not Found", page);
+    let problem = make(&job, &Quiet).await.unwrap_err();
+    let mirrored = fake.url("/k8s/pause:").replace("http://", "");
+    assert!(problem.what.starts_with(&mirrored), "{problem}");
+    assert!(problem.detail.len() == 1 && problem.detail[0].starts_with("it answers 404: <html>x"), "{problem}");
+    assert_eq!(problem.detail[0].chars().count(), 200);
+    let sums = format!("/dl/release/{DEFAULT_KUBERNETES}/bin/linux/{NATIVE}/kubeadm.sha256");
+    fake.put(&sums, "text/plain", "none");
+    let mut mirrors = fake.mirrors();
+    mirrors.sites.values_mut().for_each(|mirror| *mirror = mirror.replace("http://", "http://me:pa55word@"));
+    let problem = make(&Job { mirrors, ..job }, &Quiet).await.unwrap_err();
+    assert!(problem.what.starts_with(&fake.url(&sums)) && !problem.to_string().contains("pa55word"), "{problem}");
+}
+
+#[tokio::test]
 async fn an_altered_layer_is_refused() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
