@@ -12,7 +12,7 @@ use super::{
     manifest::{FORMAT, Origins},
     modules,
     upstream::{self, Mirrors},
-    versions::Versions,
+    versions::{Versions, known_beside},
     write::{self, Packed, Part, Title},
 };
 use crate::core::{Arch, Code, NodeId, Problem, Problems, Report};
@@ -75,14 +75,18 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     let versions = Versions::of(&request.kubernetes)?;
     let out = request.out.clone().unwrap_or_else(|| request.default_out());
     let (_lock, scratch) = workplace(&request.cache, report).await?;
+    // A bundle that needs nothing fetched needs no network either, and no site that is slow just now replaces it.
+    if request.source == Source::Auto && request.replace.is_empty() {
+        let fetched = Recipe::Upstream(upstream_job(&request, versions.clone(), scratch.path())).inputs()?;
+        if let Some(built) = at_hand(&out, fetched.as_deref(), &request.cache, report) {
+            return Ok(built);
+        }
+    }
     let can_build = || modules::check_go(request.arch).is_ok() && modules::missing_tools(request.arch).is_empty();
     let recipe = choose(&request, versions, scratch.path(), can_build, report).await?;
     let inputs = recipe.inputs()?;
-    if let Some(inputs) = &inputs
-        && is_made_of(&out, inputs, &request.cache, report)
-    {
-        report.note(&NodeId::here(), &format!("{} is there already, whole and of these inputs", out.display()));
-        return Ok(Built { path: out, made: false });
+    if let Some(built) = at_hand(&out, inputs.as_deref(), &request.cache, report) {
+        return Ok(built);
     }
     let parts = match &recipe {
         Recipe::Upstream(job) => upstream::make(job, report).await?,
@@ -103,10 +107,12 @@ pub async fn build(request: BuildRequest, report: &dyn Report) -> Result<Built, 
     Ok(Built { path: out, made: true })
 }
 
-/// Which release sites and registries do not answer for the versions of `request` within seconds, nor their mirrors.
-pub async fn silent_sites(request: &BuildRequest) -> Result<Vec<String>, Problem> {
+/// Which release sites and registries, or mirrors of them, do not answer within seconds or do not have the versions of
+/// `request`, in words; none where all is well.
+pub async fn silent_sites(request: &BuildRequest) -> Result<Option<String>, Problem> {
     let versions = Versions::of(&request.kubernetes)?;
-    Ok(upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await.sites)
+    let silence = upstream::silent(&upstream_job(request, versions, &request.cache.root().join("build"))).await;
+    Ok(if silence.is_none() { None } else { Some(silence.told()) })
 }
 
 /// The Debian packages that must still be installed before `request` can be built here; none where upstream answers.
@@ -123,7 +129,7 @@ pub async fn lacking_packages(request: &BuildRequest) -> Result<Vec<String>, Pro
     match (modules::check_go(request.arch), way) {
         (Ok(()), _) => Ok(modules::missing_tools(request.arch)),
         (Err(_), Way::Silent(silence)) if !silence.is_total => Ok(vec![]),
-        (Err(problem), Way::Silent(silence)) => Err(problem.detail([no_answer(&silence)])),
+        (Err(problem), Way::Silent(silence)) => Err(problem.detail([silence.told()])),
         (Err(problem), _) => Err(problem),
     }
 }
@@ -207,13 +213,12 @@ async fn choose(
         Way::Upstream => return Ok(Recipe::Upstream(fetch)),
         // A slow site is better than tools that are not here.
         Way::Silent(silence) if !silence.is_total && !can_build() => {
-            let text =
-                format!("{}: fetched all the same, as building needs tools that are missing", no_answer(&silence));
+            let text = format!("{}: fetched all the same, as building needs tools that are missing", silence.told());
             report.note(&NodeId::here(), &text);
             return Ok(Recipe::Upstream(fetch));
         }
         Way::Silent(silence) => {
-            report.note(&NodeId::here(), &format!("{}: building from Go modules", no_answer(&silence)));
+            report.note(&NodeId::here(), &format!("{}: building from Go modules", silence.told()));
         }
         Way::Modules => {}
     }
@@ -240,7 +245,7 @@ enum Way {
     Upstream,
     /// Built.
     Modules,
-    /// Left to kubecamp, and these did not answer.
+    /// Left to kubecamp, and these did not answer, or not with what is needed.
     Silent(upstream::Silence),
 }
 
@@ -251,15 +256,11 @@ impl Way {
             Source::Modules => Self::Modules,
             Source::Upstream => Self::Upstream,
             Source::Auto => match upstream::silent(fetch).await {
-                silence if silence.sites.is_empty() => Self::Upstream,
+                silence if silence.is_none() => Self::Upstream,
                 silence => Self::Silent(silence),
             },
         }
     }
-}
-
-fn no_answer(silence: &upstream::Silence) -> String {
-    format!("no answer within seconds from {}", silence.sites.join(", "))
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
@@ -269,6 +270,13 @@ fn absolute(folder: &Path) -> Result<PathBuf, Problem> {
         return Ok(folder);
     }
     Err(Problem::new(Code::LocalFile, format!("{} is not a Go module: it has no go.mod", folder.display())))
+}
+
+/// The bundle, where it is there already.
+fn at_hand(out: &Path, inputs: Option<&str>, cache: &Cache, report: &dyn Report) -> Option<Built> {
+    inputs.filter(|inputs| is_made_of(out, inputs, cache, report))?;
+    report.note(&NodeId::here(), &format!("{} is there already, whole and of these inputs", out.display()));
+    Some(Built { path: out.to_owned(), made: false })
 }
 
 /// Whether the file is a whole bundle that was made of these inputs.
@@ -299,7 +307,12 @@ async fn check_images(parts: &[Part], request: &BuildRequest) -> Result<(), Prob
         return Err(failed("it does not list its images").detail(String::from_utf8_lossy(&out.stderr).lines()));
     }
     if !lacks.is_empty() {
-        return Err(failed("it wants other images than the bundle would hold").detail(lacks));
+        let problem = failed("it wants other images than the bundle would hold").detail(lacks);
+        // Nothing that the user could mend: a later patch release may ask for what the table does not know.
+        return Err(match known_beside(&request.kubernetes).filter(|known| *known != request.kubernetes) {
+            Some(known) => problem.hint(format!("Ask for {known}, which is known to fit.")),
+            None => problem,
+        });
     }
     Ok(())
 }
@@ -395,12 +408,13 @@ mod tests {
             let chosen = choose(&auto, versions.clone(), folder.path(), || true, &notes).await.unwrap();
             assert!(matches!(chosen, Recipe::Modules(_)), "{site}");
             let told = notes.0.lock().unwrap().pop().unwrap();
-            assert!(told.starts_with(&format!("no answer within seconds from {site}: building")), "{told}");
+            let silent = format!("no answer within seconds from {site} (its mirror 127.0.0.1:1)");
+            assert!(told.starts_with(&format!("{silent}: building")), "{told}");
             // It may only be slow, and nothing can be built here.
             let chosen = choose(&auto, versions.clone(), folder.path(), || false, &notes).await.unwrap();
             assert!(matches!(chosen, Recipe::Upstream(_)), "{site}");
             let told = notes.0.lock().unwrap().pop().unwrap();
-            assert!(told.starts_with(&format!("no answer within seconds from {site}: fetched all the same")), "{told}");
+            assert!(told.starts_with(&format!("{silent}: fetched all the same")), "{told}");
             // Who asks for upstream gets upstream, or hears what failed.
             let asked = request(Source::Upstream, mirrors);
             let chosen = choose(&asked, versions.clone(), folder.path(), || true, &notes).await.unwrap();

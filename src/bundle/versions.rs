@@ -40,13 +40,23 @@ const ROWS: &[Row] = &[
     ("v1.37", "3.7.0-0", "v1.14.6", "3.10.2", "v1.37.2"),
 ];
 
+/// Minor release, the first patch release with the etcd of its row, and the etcd of those before it.
+const EARLIER_ETCD: &[(&str, u16, &str)] = &[("v1.34", 2, "3.6.4-0")];
+
 /// One known version of each supported minor release, oldest first.
 pub fn known_versions() -> Vec<&'static str> {
     ROWS.iter().map(|row| row.4).collect()
 }
 
+/// The version of the same minor release as `kubernetes` that is known to fit the table.
+pub fn known_beside(kubernetes: &str) -> Option<&'static str> {
+    let (minor, _) = kubernetes.rsplit_once('.')?;
+    ROWS.iter().find(|row| row.0 == minor).map(|row| row.4)
+}
+
 impl Versions {
-    /// The parts for Kubernetes `kubernetes`; any patch release of a known minor release will do.
+    /// The parts for Kubernetes `kubernetes`: a patch release has the parts of its minor release, but for
+    /// `EARLIER_ETCD`. Whether a later one still has them, only its kubeadm tells.
     ///
     /// # Errors
     /// `KC-BUNDLE-UNKNOWN` with the known versions.
@@ -58,9 +68,11 @@ impl Versions {
         let (minor, patch) = kubernetes.rsplit_once('.').ok_or_else(unknown)?;
         let plain = !patch.is_empty() && patch.len() < 4 && patch.bytes().all(|b| b.is_ascii_digit());
         let row = ROWS.iter().find(|row| row.0 == minor && plain).ok_or_else(unknown)?;
+        let number: u16 = patch.parse().map_err(|_| unknown())?;
+        let earlier = EARLIER_ETCD.iter().find(|(of, first, _)| *of == minor && number < *first);
         Ok(Self {
             kubernetes: kubernetes.to_owned(),
-            etcd: row.1,
+            etcd: earlier.map_or(row.1, |(.., etcd)| *etcd),
             coredns: row.2,
             pause: row.3,
             crictl: "v1.36.0",
@@ -107,10 +119,30 @@ mod tests {
             assert!(versions.libraries().starts_with("v0.") && versions.etcd_module().starts_with("v3."));
         }
         assert_eq!(Versions::of("v1.36.12").unwrap().coredns, "v1.14.2");
+        assert_eq!((known_beside("v1.34.99"), known_beside("v1.20.1")), (Some("v1.34.4"), None));
         for bad in ["1.36.3", "v1.36", "v1.36.x", "v1.36.", "v1.20.1", "", "v1.36.3/../x", "v1.36.3-rc.1"] {
             let problem = Versions::of(bad).unwrap_err();
             assert_eq!(problem.code, Code::BundleUnknown, "{bad}");
             assert!(problem.all_hints()[0].contains(DEFAULT_KUBERNETES));
+        }
+    }
+
+    #[test]
+    fn a_patch_release_gets_the_etcd_that_its_own_kubeadm_asks_for() {
+        let etcd = |kubernetes: &str| Versions::of(kubernetes).unwrap().etcd;
+        for (kubernetes, wanted) in [
+            ("v1.34.0", "3.6.4-0"),
+            ("v1.34.1", "3.6.4-0"),
+            ("v1.34.2", "3.6.5-0"),
+            ("v1.34.10", "3.6.5-0"),
+            ("v1.35.0", "3.6.6-0"),
+        ] {
+            assert_eq!(etcd(kubernetes), wanted, "{kubernetes}");
+        }
+        assert_eq!(Versions::of("v1.34.1").unwrap().etcd_module(), "v3.6.4");
+        // Each row is for its known version.
+        for row in ROWS {
+            assert_eq!(etcd(row.4), row.1);
         }
     }
 }

@@ -2,7 +2,7 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -11,10 +11,15 @@ use reqwest::{StatusCode, header};
 use tokio::{fs, io::AsyncWriteExt};
 use tokio_util::bytes::Bytes;
 
+use super::probe::Answer;
 use crate::core::{Code, NodeId, Problem, Report, digest};
 
 /// How often a download is tried in a row that comes no further.
 const ATTEMPTS: u32 = 6;
+/// How many times longer than else is waited for a server that has too many requests and does not say how long.
+const CROWDED: u32 = 10;
+/// The longest wait that a server may ask for.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// A piece of a download: the bytes that follow what is there already, or all of them again.
 pub struct Piece {
@@ -35,21 +40,44 @@ pub enum Miss {
     Further,
     /// Another attempt may succeed.
     Again(Problem),
+    /// Another attempt may succeed once this has passed; where it is not known, after a longer while than else.
+    Later(Problem, Option<Duration>),
     /// No attempt will.
     Final(Problem),
 }
 
 impl Miss {
-    /// What a failed HTTP request means for further attempts.
-    fn of(url: &str, e: reqwest::Error) -> Self {
-        let refused = e.status().is_some_and(|s| {
-            s.is_client_error() && !matches!(s, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-        });
+    /// What a failed HTTP request means for further attempts, and the wait that its answer asked for.
+    fn of(url: &str, e: reqwest::Error, wait: Option<Duration>) -> Self {
+        let status = e.status();
         // The error's own text would name the address a second time.
         let what = format!("{} could not be read", shown(url));
         let problem = Problem::new(Code::Download, what).because(e.without_url());
-        if refused { Self::Final(problem) } else { Self::Again(problem) }
+        match status {
+            Some(StatusCode::TOO_MANY_REQUESTS) => Self::Later(problem, wait),
+            Some(StatusCode::SERVICE_UNAVAILABLE) if wait.is_some() => Self::Later(problem, wait),
+            Some(status) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Self::Final(problem),
+            _ => Self::Again(problem),
+        }
     }
+}
+
+/// The answer, unless it is a refusal.
+fn accepted(url: &str, answer: reqwest::Response) -> Result<reqwest::Response, Miss> {
+    let wait = answer.headers().get(header::RETRY_AFTER).and_then(|wait| asked_wait(wait.to_str().ok()?));
+    answer.error_for_status().map_err(|e| Miss::of(url, e, wait))
+}
+
+/// The wait that a `Retry-After` asks for, by a number of seconds or a date.
+fn asked_wait(text: &str) -> Option<Duration> {
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(then.duration_since(jiff::Timestamp::now())).unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST))
 }
 
 /// Fetches files into a folder, so that what arrived survives an interruption.
@@ -57,7 +85,7 @@ impl Miss {
 pub struct Downloads {
     client: reqwest::Client,
     folder: PathBuf,
-    /// The wait after the first failure; it doubles.
+    /// The wait after the first failure; it doubles. With none, nothing else is waited for either.
     pause: Duration,
 }
 
@@ -84,10 +112,18 @@ impl Downloads {
     /// `KC-DOWNLOAD`.
     pub async fn text(&self, url: &str) -> Result<String, Problem> {
         let fetch = || async {
-            let answer = self.client.get(url).send().await?.error_for_status()?;
-            answer.text().await
+            let failed = |e: reqwest::Error| Miss::of(url, e, None);
+            let answer = accepted(url, self.client.get(url).send().await.map_err(failed)?)?;
+            answer.text().await.map_err(failed)
         };
-        self.again(&shown(url), || async { fetch().await.map_err(|e| Miss::of(url, e)) }).await
+        self.again(&shown(url), fetch).await
+    }
+
+    /// The text at `url`, asked for once; else whether there was an answer at all.
+    pub async fn ask(&self, url: &str) -> Result<String, Answer> {
+        let none = |e: reqwest::Error| if e.is_status() { Answer::HasNot } else { Answer::Silent };
+        let answer = self.client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+        answer.map_err(none)?.text().await.map_err(none)
     }
 
     /// The file at `url`, whose digest must be `sha256`; `name` is what progress and the cache call it.
@@ -99,11 +135,12 @@ impl Downloads {
     }
 
     async fn piece(&self, url: String, offset: u64, etag: Option<String>) -> Result<Piece, Miss> {
-        let failed = |e: reqwest::Error| Miss::of(&url, e);
+        let failed = |e: reqwest::Error| Miss::of(&url, e, None);
         let mut request = self.client.get(&url);
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
-            if let Some(etag) = &etag {
+            // A weak one compares with nothing: all of the file would come again after each break. Its digest decides.
+            if let Some(etag) = etag.filter(|etag| !etag.starts_with("W/")) {
                 request = request.header(header::IF_RANGE, etag);
             }
         }
@@ -113,7 +150,7 @@ impl Downloads {
             StatusCode::RANGE_NOT_SATISFIABLE => self.client.get(&url).send().await.map_err(failed)?,
             _ => answer,
         };
-        let answer = answer.error_for_status().map_err(failed)?;
+        let answer = accepted(&url, answer)?;
         let continues = answer.status() == StatusCode::PARTIAL_CONTENT;
         let total = answer.content_length().map(|n| if continues { n + offset } else { n });
         let etag = answer.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -140,19 +177,18 @@ impl Downloads {
             return Ok(done);
         }
         let part = Part { path: with_end(&done, ".part"), etag: with_end(&done, ".etag") };
-        let resumed = part.size().await > 0;
         // A run that was killed before it could rename the last byte's file: nothing is left to ask for.
-        if resumed && self.is_good(&part.path, sha256).await {
+        if part.size().await > 0 && self.is_good(&part.path, sha256).await {
             return self.keep(part, done).await;
         }
-        self.fill(from, name, &part, report, &open).await?;
+        let joined = self.fill(from, name, &part, report, &open).await?;
         if !self.is_good(&part.path, sha256).await {
             part.drop().await;
             // The rest may belong to another version of the file than the beginning: once more from the start.
-            if resumed {
+            if joined {
                 self.fill(from, name, &part, report, &open).await?;
             }
-            if !resumed || !self.is_good(&part.path, sha256).await {
+            if !joined || !self.is_good(&part.path, sha256).await {
                 part.drop().await;
                 let what = format!("{from} does not have the digest {sha256}");
                 return Err(Problem::new(Code::DownloadDigest, what));
@@ -169,7 +205,7 @@ impl Downloads {
     }
 
     /// Appends pieces until the server has no more. A link that breaks off over and over brings all of it in the end, as
-    /// long as it brings more each time.
+    /// long as it brings more each time. Says whether a piece was put behind another.
     async fn fill<F, R>(
         &self,
         from: &str,
@@ -177,18 +213,20 @@ impl Downloads {
         part: &Part,
         report: &dyn Report,
         open: &F,
-    ) -> Result<(), Problem>
+    ) -> Result<bool, Problem>
     where
         F: Fn(u64, Option<String>) -> R,
         R: Future<Output = Result<Piece, Miss>> + Send,
     {
         let most = AtomicU64::new(part.size().await);
-        let most = &most;
-        self.again(from, || async {
+        let joined = AtomicBool::new(false);
+        let (most, joined) = (&most, &joined);
+        let filled = self.again(from, || async {
             let offset = part.size().await;
             let etag = fs::read_to_string(&part.etag).await.ok();
             let piece = open(offset, etag).await?;
             let start = if piece.continues { offset } else { 0 };
+            joined.fetch_or(start > 0, Ordering::Relaxed);
             let error = match part.append(piece, start, name, report).await {
                 Ok(()) => return Ok(()),
                 Err(Broken::Disk(e)) => return Err(Miss::Final(self.unwritable(e))),
@@ -199,8 +237,8 @@ impl Downloads {
                 return Err(Miss::Further);
             }
             Err(Miss::Again(Problem::new(Code::Download, format!("{from} broke off")).because(error)))
-        })
-        .await
+        });
+        filled.await.map(|()| joined.load(Ordering::Relaxed))
     }
 
     /// Tries `work` a few times, waiting longer each time; one that came further begins that anew.
@@ -210,23 +248,33 @@ impl Downloads {
     {
         let (mut wait, mut attempt) = (self.pause, 1);
         loop {
-            match work().await {
+            let (problem, longer) = match work().await {
                 Ok(done) => return Ok(done),
                 Err(Miss::Final(problem)) => return Err(problem),
-                Err(Miss::Again(problem)) if attempt == ATTEMPTS => {
-                    let what = format!("{from} could not be downloaded in {ATTEMPTS} attempts");
-                    return Err(Problem::new(Code::Download, what).because(problem));
-                }
-                Err(Miss::Again(_)) => {
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                    attempt += 1;
-                }
                 Err(Miss::Further) => {
                     (wait, attempt) = (self.pause, 1);
                     tokio::time::sleep(wait).await;
+                    continue;
                 }
+                Err(Miss::Again(problem)) => (problem, wait),
+                Err(Miss::Later(problem, asked)) => (problem, self.longer(wait, asked)),
+            };
+            if attempt == ATTEMPTS {
+                let what = format!("{from} could not be downloaded in {ATTEMPTS} attempts");
+                return Err(Problem::new(Code::Download, what).because(problem));
             }
+            tokio::time::sleep(longer).await;
+            wait *= 2;
+            attempt += 1;
+        }
+    }
+
+    /// The wait for a server that has too much to do, instead of `wait`.
+    fn longer(&self, wait: Duration, asked: Option<Duration>) -> Duration {
+        match asked {
+            _ if self.pause.is_zero() => wait,
+            Some(asked) => wait.max(asked),
+            None => wait * CROWDED,
         }
     }
 
@@ -242,7 +290,7 @@ impl Downloads {
 }
 
 /// The address as it may be told: that of a mirror may hold a password.
-fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     match reqwest::Url::parse(url) {
         Ok(mut plain) if !plain.username().is_empty() || plain.password().is_some() => {
             // What may hold both may also lose them.
@@ -329,4 +377,30 @@ async fn write_all(
         told(n);
     }
     Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_ask_for_a_while_but_not_for_a_day() {
+        let asked = |text: &str| asked_wait(text).map(|wait| wait.as_secs());
+        assert_eq!((asked("0"), asked("7"), asked("86400")), (Some(0), Some(7), Some(120)));
+        assert_eq!(asked("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0), "it has passed");
+        assert_eq!(asked("Fri, 21 Oct 2101 07:28:00 GMT"), Some(120));
+        assert_eq!((asked("soon"), asked("-1"), asked("")), (None, None, None));
+    }
+
+    #[test]
+    fn a_crowded_server_is_left_alone_for_longer() {
+        let second = Duration::from_secs(1);
+        let longer = |pause: Duration, asked: Option<Duration>| {
+            Downloads::new(PathBuf::new(), pause).unwrap().longer(pause * 2, asked)
+        };
+        assert_eq!(longer(second, None), second * 20);
+        assert_eq!(longer(second, Some(second * 30)), second * 30);
+        assert_eq!(longer(second, Some(Duration::ZERO)), second * 2);
+        assert_eq!(longer(Duration::ZERO, Some(second * 30)), Duration::ZERO);
+    }
 }

@@ -30,8 +30,36 @@ pub struct State {
     pub cuts: HashMap<String, usize>,
     /// The byte that a file never gets beyond, by path.
     pub stops: HashMap<String, usize>,
+    /// What a file becomes once its connection broke off, by path.
+    pub next: HashMap<String, Vec<u8>>,
+    /// Whether its `ETag`s are weak, so that no `If-Range` fits.
+    pub is_weak: bool,
+    /// What a path is answered first, the last one soonest: status with headers, and body.
+    pub first: HashMap<String, Vec<(String, Vec<u8>)>>,
+    /// How many requests for a token still fail; none where the registry wants no token.
+    pub tokens: Option<usize>,
     /// Path and `Range` of every request.
     pub seen: Vec<(String, Option<String>)>,
+    address: String,
+}
+
+impl State {
+    /// What is said instead of the file.
+    fn instead(&mut self, request: &Request) -> Option<(String, Vec<u8>)> {
+        if let Some(first) = self.first.get_mut(&request.path).and_then(Vec::pop) {
+            return Some(first);
+        }
+        let failing = self.tokens.as_mut()?;
+        if request.path.starts_with("/token") {
+            let fails = *failing > 0;
+            *failing = failing.saturating_sub(1);
+            let token = ("200 OK".to_owned(), br#"{"token":"opaque"}"#.to_vec());
+            return Some(if fails { ("503 Service Unavailable".to_owned(), vec![]) } else { token });
+        }
+        let wants = request.path.starts_with("/v2/") && !request.has_token;
+        let realm = format!("Bearer realm=\"http://{}/token\",service=\"fake\"", self.address);
+        wants.then(|| (format!("401 Unauthorized\r\nwww-authenticate: {realm}"), vec![]))
+    }
 }
 
 pub struct Fake {
@@ -44,7 +72,7 @@ impl Fake {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(State { address: address.clone(), ..State::default() }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -68,6 +96,12 @@ impl Fake {
 
     pub fn put(&self, path: &str, kind: &str, bytes: impl Into<Vec<u8>>) {
         self.state.lock().unwrap().files.insert(path.to_owned(), (kind.to_owned(), bytes.into()));
+    }
+
+    /// The next request for `path` is answered so.
+    pub fn answer_first(&self, path: &str, head: &str, body: impl Into<Vec<u8>>) {
+        let answer = (head.to_owned(), body.into());
+        self.state.lock().unwrap().first.entry(path.to_owned()).or_default().push(answer);
     }
 
     pub fn requests(&self, path: &str) -> Vec<Option<String>> {
@@ -104,7 +138,21 @@ impl Fake {
         self.put("/v2/", "application/json", "{}");
     }
 
-    fn publish_image(&self, image: &str, arch: Arch, layer: &[u8]) {
+    /// The tag of `image` names the manifest of its one CPU, without a list.
+    pub fn unlist(&self, image: &str) {
+        let image = image.replace("registry.k8s.io/", "k8s/");
+        let (name, tag) = image.rsplit_once(':').unwrap();
+        let (at, kind) = (format!("/v2/{name}/manifests"), "application/vnd.oci.image.manifest.v1+json");
+        let manifest = {
+            let state = self.state.lock().unwrap();
+            let list: serde_json::Value = serde_json::from_slice(&state.files[&format!("{at}/{tag}")].1).unwrap();
+            let digest = list["manifests"][0]["digest"].as_str().unwrap();
+            state.files[&format!("{at}/{digest}")].1.clone()
+        };
+        self.put(&format!("{at}/{tag}"), kind, manifest);
+    }
+
+    pub fn publish_image(&self, image: &str, arch: Arch, layer: &[u8]) {
         let image = image.replace("registry.k8s.io/", "k8s/").replace("ghcr.io/", "ghcr/");
         let (name, tag) = image.rsplit_once(':').unwrap();
         let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
@@ -163,9 +211,9 @@ fn tar_gz<'a>(files: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> {
 
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut stream = BufReader::new(stream);
-    while let Some((path, range, if_range)) = read_request(&mut stream).await {
-        let (head, body) = answer(&state, &path, range, if_range);
-        let send = through(&state, &path, &body);
+    while let Some(request) = read_request(&mut stream).await {
+        let (head, body) = answer(&state, &request);
+        let send = through(&state, &request.path, &body);
         let cut = send.len() < body.len();
         if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(send).await.is_err() || cut {
             return;
@@ -183,14 +231,27 @@ fn through<'b>(state: &Mutex<State>, path: &str, body: &'b [u8]) -> &'b [u8] {
     match state.cuts.get_mut(path).filter(|left| body.len() > 1000 && **left > 0) {
         Some(left) => {
             *left -= 1;
+            if let Some(next) = state.next.remove(path)
+                && let Some(file) = state.files.get_mut(path)
+            {
+                file.1 = next;
+            }
             &body[..body.len() / 2]
         }
         None => body,
     }
 }
 
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Option<String>, Option<String>)> {
-    let (mut first, mut range, mut if_range) = (String::new(), None, None);
+/// A request, as far as the server reads it.
+struct Request {
+    path: String,
+    range: Option<String>,
+    if_range: Option<String>,
+    has_token: bool,
+}
+
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+    let (mut first, mut range, mut if_range, mut has_token) = (String::new(), None, None, false);
     stream.read_line(&mut first).await.ok().filter(|n| *n > 0)?;
     loop {
         let mut line = String::new();
@@ -198,6 +259,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Opti
         match line.trim().split_once(": ") {
             Some((key, value)) if key.eq_ignore_ascii_case("range") => range = Some(value.to_owned()),
             Some((key, value)) if key.eq_ignore_ascii_case("if-range") => if_range = Some(value.to_owned()),
+            Some((key, _)) if key.eq_ignore_ascii_case("authorization") => has_token = true,
             Some((key, value)) if key.eq_ignore_ascii_case("content-length") => {
                 let mut body = vec![0; value.parse().ok()?];
                 stream.read_exact(&mut body).await.ok()?;
@@ -206,18 +268,23 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Opti
             None => break,
         }
     }
-    Some((first.split_whitespace().nth(1)?.to_owned(), range, if_range))
+    Some(Request { path: first.split_whitespace().nth(1)?.to_owned(), range, if_range, has_token })
 }
 
-fn answer(state: &Mutex<State>, path: &str, range: Option<String>, if_range: Option<String>) -> (String, Vec<u8>) {
+fn answer(state: &Mutex<State>, request: &Request) -> (String, Vec<u8>) {
     let mut state = state.lock().unwrap();
-    state.seen.push((path.to_owned(), range.clone()));
-    let Some((kind, bytes)) = state.files.get(path) else {
+    state.seen.push((request.path.clone(), request.range.clone()));
+    if let Some((head, body)) = state.instead(request) {
+        return (format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n", body.len()), body);
+    }
+    let Some((kind, bytes)) = state.files.get(&request.path) else {
         return ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(), vec![]);
     };
-    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]));
-    let start = range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.trim_end_matches('-').parse::<usize>().ok());
-    let start = start.filter(|_| if_range.is_none_or(|tag| tag == etag));
+    let weak = if state.is_weak { "W/" } else { "" };
+    let etag = format!("{weak}\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]));
+    let range = request.range.as_deref();
+    let start = range.and_then(|r| r.strip_prefix("bytes=")?.trim_end_matches('-').parse::<usize>().ok());
+    let start = start.filter(|_| request.if_range.as_ref().is_none_or(|tag| *tag == etag && weak.is_empty()));
     if start.is_some_and(|start| start >= bytes.len()) {
         return ("HTTP/1.1 416 Range Not Satisfiable\r\ncontent-length: 0\r\n\r\n".to_owned(), vec![]);
     }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// The release sites that parts of a bundle are fetched from.
 const SITES: [&str; 2] = ["https://dl.k8s.io", "https://github.com"];
-/// The registries that its images are pulled from.
-const REGISTRIES: [&str; 2] = ["registry.k8s.io", "ghcr.io"];
+/// The registries that its images are pulled from, and the folders in them.
+const REGISTRIES: [&str; 4] = ["registry.k8s.io", "registry.k8s.io/coredns", "ghcr.io", "ghcr.io/flannel-io"];
 
 /// Where downloads come from instead of the projects' own sites; each is still checked by its digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,7 +14,8 @@ const REGISTRIES: [&str; 2] = ["registry.k8s.io", "ghcr.io"];
 pub struct Mirrors {
     /// Base URLs of release sites: `https://dl.k8s.io` to `https://mirror.example/k8s`.
     pub sites: BTreeMap<String, String>,
-    /// Registries: `registry.k8s.io` to `mirror.example/k8s`, with `http://` in front of one without TLS.
+    /// Registries: `registry.k8s.io` to `mirror.example/k8s`, with `http://` in front of one without TLS; or folders in
+    /// them: `registry.k8s.io/coredns` to `mirror.example/k8s` for a mirror that has no folders.
     pub registries: BTreeMap<String, String>,
 }
 
@@ -34,7 +35,7 @@ impl Mirrors {
         }
         for (registry, mirror) in &self.registries {
             if !REGISTRIES.contains(&registry.as_str()) {
-                let all = REGISTRIES.join(" and ");
+                let all = REGISTRIES.join(", ");
                 found.push(format!("registries: nothing is pulled from `{registry}` for a bundle, only from {all}"));
             }
             // A first word without dot and port would be a name at Docker Hub.
@@ -50,21 +51,24 @@ impl Mirrors {
 
     /// Where `url` is fetched from.
     pub fn url(&self, url: &str) -> String {
-        // Of two beginnings the longer one comes later in the order, and says more.
-        let found = self.sites.iter().rev().find_map(|(site, mirror)| {
-            let rest = url.strip_prefix(site.trim_end_matches('/'))?;
-            rest.starts_with('/').then(|| format!("{}{rest}", mirror.trim_end_matches('/')))
-        });
-        found.unwrap_or_else(|| url.to_owned())
+        match longest(&self.sites, url) {
+            Some((_, mirror, rest)) => format!("{}{rest}", mirror.trim_end_matches('/')),
+            None => url.to_owned(),
+        }
     }
 
     /// The reference that `image` is fetched under.
     pub fn image(&self, image: &str) -> String {
-        let Some((registry, rest)) = image.split_once('/') else { return image.to_owned() };
-        match self.registries.get(registry) {
-            Some(mirror) => format!("{}/{rest}", bare(mirror)),
+        match longest(&self.registries, image) {
+            Some((_, mirror, rest)) => format!("{}{rest}", bare(mirror)),
             None => image.to_owned(),
         }
+    }
+
+    /// The beginning of `address`, a URL or an image, that has a mirror of its own.
+    pub fn mirrored(&self, address: &str) -> Option<&str> {
+        let found = longest(&self.sites, address).or_else(|| longest(&self.registries, address));
+        found.map(|(beginning, ..)| beginning)
     }
 
     /// The hosts that are spoken to without TLS.
@@ -72,6 +76,16 @@ impl Mirrors {
         let plain = self.registries.values().filter_map(|mirror| mirror.strip_prefix("http://"));
         plain.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned()).collect()
     }
+}
+
+/// The beginning of `address` that has a mirror, that mirror, and the rest with its slash. Of two beginnings the longer
+/// one comes later in the order, and says more.
+fn longest<'a, 'b>(of: &'a BTreeMap<String, String>, address: &'b str) -> Option<(&'a str, &'a str, &'b str)> {
+    of.iter().rev().find_map(|(beginning, mirror)| {
+        let beginning = beginning.trim_end_matches('/');
+        let rest = address.strip_prefix(beginning)?;
+        rest.starts_with('/').then_some((beginning, mirror.as_str(), rest))
+    })
 }
 
 /// A registry's address as it stands in an image reference.
@@ -124,6 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_a_registry_may_have_a_mirror_without_folders() {
+        let flat = "registry.aliyuncs.com/google_containers";
+        let mirrors = of(&[], &[("registry.k8s.io", flat), ("registry.k8s.io/coredns", flat)]);
+        assert_eq!(mirrors.mistakes(), [""; 0]);
+        assert_eq!(mirrors.image("registry.k8s.io/coredns/coredns:v1"), format!("{flat}/coredns:v1"));
+        assert_eq!(mirrors.image("registry.k8s.io/pause:3.10"), format!("{flat}/pause:3.10"));
+        assert_eq!(mirrors.image("registry.k8s.io.evil.example/pause:3.10"), "registry.k8s.io.evil.example/pause:3.10");
+        assert_eq!(mirrors.mirrored("registry.k8s.io/coredns/coredns:v1"), Some("registry.k8s.io/coredns"));
+        assert_eq!(mirrors.mirrored("registry.k8s.io/pause:3.10"), Some("registry.k8s.io"));
+        assert_eq!(mirrors.mirrored("ghcr.io/a/b:c"), None);
+    }
+
+    #[test]
     fn what_would_never_be_used_is_told() {
         for (site, mirror) in [
             ("dl.k8s.io", "https://m.example"),
@@ -137,6 +164,8 @@ mod tests {
         for (registry, mirror) in [
             ("docker.io", "m.example"),
             ("https://ghcr.io", "m.example"),
+            ("ghcr.io/flannel", "m.example"),
+            ("registry.k8s.io/coredns/coredns", "m.example"),
             ("ghcr.io", "harbor/k8s"),
             ("ghcr.io", "https://me:pa55word@m.example"),
             ("ghcr.io", ""),
@@ -156,7 +185,10 @@ mod tests {
         assert!(urls.into_iter().all(|url| SITES.iter().any(|site| url.starts_with(&format!("{site}/")))));
         let entries = catalogue(&versions, Origins::Upstream);
         let images = entries.iter().filter_map(Entry::image).map(str::to_owned).chain([flannel_cni_image(&versions)]);
-        let used: BTreeSet<_> = images.map(|image| image.split('/').next().unwrap().to_owned()).collect();
+        let mut used = BTreeSet::new();
+        for image in images {
+            used.extend(image.match_indices('/').map(|(end, _)| image[..end].to_owned()));
+        }
         assert_eq!(used, BTreeSet::from(REGISTRIES.map(str::to_owned)));
     }
 }

@@ -8,10 +8,12 @@ mod download;
 pub(super) mod fake;
 mod mirrors;
 mod parts;
+mod probe;
 mod registry;
 mod releases;
 #[cfg(test)]
 mod tests;
 
 pub use mirrors::Mirrors;
-pub use parts::{Job, Silence, make, silent};
+pub use parts::{Job, make};
+pub use probe::{Silence, silent};

@@ -1,17 +1,17 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, future::join_all, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     Mirrors,
     archive::{extract, make_executable},
-    download::Downloads,
+    download::{Downloads, shown},
     registry::Registry,
     releases::{Release, flannel_cni_image, releases},
 };
@@ -27,8 +27,6 @@ use crate::{
 
 /// Downloads at a time: enough for a fast link, polite to a mirror.
 const AT_ONCE: usize = 4;
-/// How long `auto` waits for the answers of all sites.
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -49,77 +47,6 @@ pub struct Job {
 
 /// Programs and images that are here: file and origin by name.
 type Here = BTreeMap<String, (PathBuf, String)>;
-
-/// Sites that a bundle is fetched from, and that did not answer.
-pub struct Silence {
-    /// Their names.
-    pub sites: Vec<String>,
-    /// Whether these are all of them, as for who is offline.
-    pub is_total: bool,
-}
-
-/// Which sites do not answer for these versions within seconds, nor their mirrors.
-pub async fn silent(job: &Job) -> Silence {
-    let samples = samples(&job.versions, job.arch);
-    let Ok(downloads) = Downloads::new(job.folder.clone(), Duration::ZERO) else {
-        return Silence { sites: samples.iter().map(|sample| sample.site().to_owned()).collect(), is_total: true };
-    };
-    let probe = Probe { job, downloads: &downloads, registry: Registry::new(&job.mirrors, &downloads) };
-    let asked: Vec<_> = samples.iter().map(|sample| probe.answers(sample)).collect();
-    let answers = join_all(asked).await;
-    let silent = samples.iter().zip(&answers).filter(|(_, answers)| !**answers);
-    Silence { sites: silent.map(|(sample, _)| sample.site().to_owned()).collect(), is_total: !answers.contains(&true) }
-}
-
-/// Something small that a site has when it has the rest.
-enum Sample {
-    /// The checksum of a release's file.
-    File(Release),
-    /// The manifest of an image.
-    Image(String),
-}
-
-impl Sample {
-    fn site(&self) -> &str {
-        let (address, part) = match self {
-            Self::File(release) => (&release.url, 2),
-            Self::Image(image) => (image, 0),
-        };
-        address.split('/').nth(part).unwrap_or(address)
-    }
-}
-
-/// One sample of each site that a bundle needs.
-fn samples(versions: &Versions, arch: Arch) -> Vec<Sample> {
-    let entries = catalogue(versions, Origins::Upstream);
-    let images = entries.iter().filter_map(Entry::image).map(|image| Sample::Image(image.to_owned()));
-    let files = releases(versions, arch).into_iter().map(Sample::File);
-    let mut samples: Vec<_> = files.chain(images).chain([Sample::Image(flannel_cni_image(versions))]).collect();
-    let mut sites = BTreeSet::new();
-    samples.retain(|sample| sites.insert(sample.site().to_owned()));
-    samples
-}
-
-struct Probe<'a> {
-    job: &'a Job,
-    downloads: &'a Downloads,
-    registry: Registry<'a>,
-}
-
-impl Probe<'_> {
-    async fn answers(&self, sample: &Sample) -> bool {
-        let ask = async {
-            match sample {
-                Sample::File(release) => {
-                    let text = self.downloads.text(&self.job.mirrors.url(&release.sums)).await;
-                    text.is_ok_and(|text| release.digest_in(&text).is_some())
-                }
-                Sample::Image(image) => self.registry.has(image).await,
-            }
-        };
-        tokio::time::timeout(ANSWER, ask).await.unwrap_or(false)
-    }
-}
 
 /// Fetches every part of the bundle; what arrived in an earlier or interrupted run is kept.
 ///
@@ -170,9 +97,11 @@ impl Fetch<'_> {
 
     async fn release(&self, release: &Release) -> Result<Here, Problem> {
         let mirrors = &self.job.mirrors;
-        let sums = self.downloads.text(&mirrors.url(&release.sums)).await?;
+        let sums_url = mirrors.url(&release.sums);
+        let sums = self.downloads.text(&sums_url).await?;
         let sha256 = release.digest_in(&sums).ok_or_else(|| {
-            Problem::new(Code::Download, format!("{} holds no checksum of {}", release.sums, release.file_name()))
+            let what = format!("{} holds no checksum of {}", shown(&sums_url), release.file_name());
+            Problem::new(Code::Download, what)
         })?;
         let url = mirrors.url(&release.url);
         let file = self.downloads.file(&url, release.file_name(), &sha256, self.report).await?;

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     download::{Downloads, Miss, Piece},
     mirrors::Mirrors,
+    probe::Answer,
 };
 use crate::{
     bundle::{
@@ -30,6 +31,9 @@ const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 const MANIFESTS: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+
+/// As much as is told of what a registry says to a refusal: some send a whole page.
+const SAID: usize = 200;
 
 /// Pulls images from registries, every blob checked and resumable.
 pub struct Registry<'a> {
@@ -65,33 +69,40 @@ impl<'a> Registry<'a> {
     /// `KC-DOWNLOAD`, `KC-DOWNLOAD-DIGEST`.
     pub async fn pull(&self, image: &str, arch: Arch, report: &dyn Report) -> Result<Pulled, Problem> {
         let reference = self.reference(image)?;
-        let (mut manifest, mut digest) = self.manifest(image, &reference).await?;
-        let mut parsed = parse(image, &manifest)?;
+        let from = self.mirrors.image(image);
+        let (mut manifest, mut digest) = self.manifest(&from, &reference).await?;
+        let mut parsed = parse(&from, &manifest)?;
+        let is_of_a_list = parsed["manifests"].is_array();
         if let Some(list) = parsed["manifests"].as_array() {
             digest = for_platform(list, arch)
-                .ok_or_else(|| Problem::new(Code::Download, format!("{image} does not exist for {arch}")))?;
-            (manifest, _) = self.manifest(image, &reference.clone_with_digest(digest.clone())).await?;
-            check_digest(image, &manifest, &digest)?;
-            parsed = parse(image, &manifest)?;
+                .ok_or_else(|| Problem::new(Code::Download, format!("{from} does not exist for {arch}")))?;
+            (manifest, _) = self.manifest(&from, &reference.clone_with_digest(digest.clone())).await?;
+            check_digest(&from, &manifest, &digest)?;
+            parsed = parse(&from, &manifest)?;
         } else {
-            check_digest(image, &manifest, &digest)?;
+            check_digest(&from, &manifest, &digest)?;
         }
-        let config = self.blob(image, &reference, &parsed["config"], report).await?;
+        let config = self.blob(&from, &reference, &parsed["config"], report).await?;
         let config = std::fs::read(&config)
             .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", config.display())).because(e))?;
+        if !is_of_a_list {
+            must_be_for(image, reference.registry(), &config, arch)?;
+        }
         let mut layers = vec![];
         for layer in parsed["layers"].as_array().into_iter().flatten() {
-            layers.push(self.blob(image, &reference, layer, report).await?);
+            layers.push(self.blob(&from, &reference, layer, report).await?);
         }
         let media_type = parsed["mediaType"].as_str().unwrap_or(MANIFESTS[0]).to_owned();
         Ok(Pulled { manifest, media_type, config, layers })
     }
 
-    /// Whether the registry, or its mirror, has the manifest of `image`.
-    pub async fn has(&self, image: &str) -> bool {
-        match self.reference(image) {
-            Ok(reference) => self.manifest(image, &reference).await.is_ok(),
-            Err(_) => false,
+    /// What the registry, or its mirror, says when it is asked, once, for the manifest of `image`.
+    pub async fn ask(&self, image: &str) -> Answer {
+        let Ok(reference) = self.reference(image) else { return Answer::HasNot };
+        match self.manifest_once(&reference).await {
+            Ok((bytes, _)) if is_manifest(&bytes) => Answer::Has,
+            Err(OciDistributionError::RequestError(_) | OciDistributionError::IoError(_)) => Answer::Silent,
+            Ok(_) | Err(_) => Answer::HasNot,
         }
     }
 
@@ -102,29 +113,30 @@ impl<'a> Registry<'a> {
         })
     }
 
-    async fn manifest(&self, image: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
+    async fn manifest(&self, from: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
+        let ask = || async { self.manifest_once(reference).await.map_err(|e| miss(from, e)) };
+        self.downloads.again(from, ask).await
+    }
+
+    async fn manifest_once(&self, reference: &Reference) -> Result<(Vec<u8>, String), OciDistributionError> {
         let accepted: Vec<&str> = INDEXES.into_iter().chain(MANIFESTS).collect();
-        let ask = || async {
-            let asked = self.client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, &accepted).await;
-            asked.map_err(|e| miss(image, e))
-        };
-        let (bytes, digest) = self.downloads.again(image, ask).await?;
-        Ok((bytes.to_vec(), digest))
+        let asked = self.client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, &accepted).await;
+        asked.map(|(bytes, digest)| (bytes.to_vec(), digest))
     }
 
     async fn blob(
         &self,
-        image: &str,
+        from: &str,
         reference: &Reference,
         descriptor: &Value,
         report: &dyn Report,
     ) -> Result<PathBuf, Problem> {
         let digest = descriptor["digest"].as_str().unwrap_or_default().to_owned();
         let sha256 = digest.strip_prefix("sha256:").filter(|hex| is_sha256(hex)).ok_or_else(|| {
-            Problem::new(Code::Download, format!("{image} names a part by `{digest}`, which is no SHA-256 digest"))
+            Problem::new(Code::Download, format!("{from} names a part by `{digest}`, which is no SHA-256 digest"))
         })?;
         let total = descriptor["size"].as_u64();
-        let name = image.rsplit('/').next().unwrap_or(image).replace(':', "-");
+        let name = from.rsplit('/').next().unwrap_or(from).replace(':', "-");
         let digest = digest.as_str();
         let open = move |offset: u64, _| async move {
             let ask = |offset| self.client.pull_blob_stream_partial(reference, digest, offset, None);
@@ -133,12 +145,12 @@ impl<'a> Registry<'a> {
                 Err(e) if offset > 0 && is_refusal(&e) => (ask(0).await, 0),
                 asked => (asked, offset),
             };
-            Ok(match asked.map_err(|e| miss(image, e))? {
+            Ok(match asked.map_err(|e| miss(from, e))? {
                 BlobResponse::Full(s) => piece(false, total, s.stream.boxed()),
                 BlobResponse::Partial(s) => piece(begun == offset, total, s.stream.boxed()),
             })
         };
-        self.downloads.resume(image, &name, sha256, report, open).await
+        self.downloads.resume(from, &name, sha256, report, open).await
     }
 }
 
@@ -150,16 +162,22 @@ fn piece(
     Piece { continues, total, etag: None, bytes: bytes.into_stream().boxed() }
 }
 
-fn parse(image: &str, bytes: &[u8]) -> Result<Value, Problem> {
+fn parse(from: &str, bytes: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(bytes)
-        .map_err(|e| Problem::new(Code::Download, format!("{image} has no readable manifest")).because(e))
+        .map_err(|e| Problem::new(Code::Download, format!("{from} has no readable manifest")).because(e))
 }
 
-fn check_digest(image: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> {
+/// Whether it is the manifest of an image or a list of such, rather than the page that a network has for everything.
+fn is_manifest(bytes: &[u8]) -> bool {
+    let read: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    read["manifests"].is_array() || read["layers"].is_array()
+}
+
+fn check_digest(from: &str, bytes: &[u8], digest: &str) -> Result<(), Problem> {
     if format!("sha256:{}", hex::encode(Sha256::digest(bytes))) == digest {
         return Ok(());
     }
-    Err(Problem::new(Code::DownloadDigest, format!("the manifest of {image} does not have the digest {digest}")))
+    Err(Problem::new(Code::DownloadDigest, format!("the manifest of {from} does not have the digest {digest}")))
 }
 
 fn for_platform(list: &[Value], arch: Arch) -> Option<String> {
@@ -167,19 +185,67 @@ fn for_platform(list: &[Value], arch: Arch) -> Option<String> {
     list.iter().find(fits)?["digest"].as_str().map(str::to_owned)
 }
 
-/// What a registry's answer means for further attempts.
-fn miss(image: &str, e: OciDistributionError) -> Miss {
-    let refused = is_refusal(&e);
-    let problem = Problem::new(Code::Download, format!("{image} could not be pulled")).because(e);
-    if refused { Miss::Final(problem) } else { Miss::Again(problem) }
+/// Refuses an image for another CPU: one that comes without a list of them tells only in its configuration for which.
+fn must_be_for(image: &str, registry: &str, config: &[u8], arch: Arch) -> Result<(), Problem> {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let found = match (config["os"].as_str(), config["architecture"].as_str()) {
+        (Some("linux"), Some(cpu)) if cpu == arch.as_str() => return Ok(()),
+        (Some(os), Some(cpu)) => format!("{os}/{cpu}"),
+        _ => "a CPU that it does not name".to_owned(),
+    };
+    let what = format!("{registry} has {image} only for {found}, not for linux/{arch}");
+    Err(Problem::new(Code::Download, what)
+        .hint("Set another mirror in config.yaml, or build it: kubecamp bundle build --source modules."))
 }
 
-/// Whether the registry will say the same to the same request.
+/// What a registry's answer means for further attempts.
+fn miss(from: &str, e: OciDistributionError) -> Miss {
+    let (refused, crowded) = (is_refusal(&e), is_crowded(&e));
+    let problem = Problem::new(Code::Download, format!("{from} could not be pulled"));
+    let problem = match e {
+        // Its own text would name the address a second time.
+        OciDistributionError::RequestError(e) => problem.because(e.without_url()),
+        OciDistributionError::IoError(e) => problem.because(e),
+        said => problem.detail([in_short(&said)]),
+    };
+    if refused {
+        Miss::Final(problem)
+    } else if crowded {
+        // The client does not show for how long.
+        Miss::Later(problem, None)
+    } else {
+        Miss::Again(problem)
+    }
+}
+
+/// What a registry said, in one line.
+fn in_short(said: &OciDistributionError) -> String {
+    let text = match said {
+        OciDistributionError::ServerError { code, message, .. } => format!("it answers {code}: {}", message.trim()),
+        OciDistributionError::RegistryError { envelope, .. } => envelope.to_string(),
+        OciDistributionError::UnauthorizedError { .. } => "it answers 401: not authorized".to_owned(),
+        other => other.to_string(),
+    };
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_end_matches(": ").chars().take(SAID).collect()
+}
+
+/// Whether the registry has too many requests just now.
+fn is_crowded(e: &OciDistributionError) -> bool {
+    match e {
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|e| matches!(e.code, OciErrorCode::Toomanyrequests))
+        }
+        OciDistributionError::ServerError { code, .. } => *code == 429,
+        _ => false,
+    }
+}
+
+/// Whether the registry will say the same to the same request. "Not authorized" is none of that: the client tells of no
+/// token that it could not get, and asks without one.
 fn is_refusal(e: &OciDistributionError) -> bool {
     match e {
-        OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::AuthenticationFailure(_)
-        | OciDistributionError::UnauthorizedError { .. } => true,
+        OciDistributionError::ImageManifestNotFoundError(_) => true,
         OciDistributionError::RegistryError { envelope, .. } => {
             envelope.errors.iter().any(|e| !matches!(e.code, OciErrorCode::Toomanyrequests))
         }

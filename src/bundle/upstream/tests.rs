@@ -44,6 +44,14 @@ fn request(fake: &Fake, cache: &Path, source: Source) -> BuildRequest {
     }
 }
 
+/// The mirrors of `fake` where nobody listens.
+fn unreachable(fake: &Fake) -> Mirrors {
+    let mut mirrors = fake.mirrors();
+    let all = mirrors.sites.values_mut().chain(mirrors.registries.values_mut());
+    all.for_each(|mirror| *mirror = "http://127.0.0.1:1/none".to_owned());
+    mirrors
+}
+
 #[tokio::test]
 async fn a_site_that_breaks_off_in_mid_file_is_taken_up_again() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
@@ -73,6 +81,35 @@ async fn a_link_that_breaks_off_all_the_time_brings_all_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_weak_etag_brings_no_break_back_to_the_start() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let bytes = noise("large", 900_000);
+    fake.put("/file", "text/plain", bytes.clone());
+    fake.state.lock().unwrap().is_weak = true;
+    fake.cut_everything(usize::MAX);
+    let path = downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    assert!(fs::read(path).unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_in_mid_download_starts_anew() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
+    let new = noise("new", 90_000);
+    fake.put("/file", "text/plain", noise("old", 90_000));
+    fake.cut_everything(1);
+    {
+        let mut state = fake.state.lock().unwrap();
+        state.is_weak = true;
+        state.next.insert("/file".to_owned(), new.clone());
+    }
+    let path = downloads.file(&fake.url("/file"), "file", &sha256(&new), &Quiet).await.unwrap();
+    assert!(fs::read(path).unwrap() == new);
+    assert_eq!(fake.requests("/file"), [None, Some("bytes=45000-".to_owned()), None]);
+}
+
+#[tokio::test]
 async fn upstream_makes_a_whole_bundle_once() {
     let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
     fake.publish(&versions(), NATIVE);
@@ -87,6 +124,9 @@ async fn upstream_makes_a_whole_bundle_once() {
     let (first, requests) = (fs::read(&path).unwrap(), fake.state.lock().unwrap().seen.len());
     let again = build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
     assert_eq!(again, Built { path: path.clone(), made: false });
+    let mut offline = request(&fake, cache.path(), Source::Auto);
+    offline.mirrors = unreachable(&fake);
+    assert_eq!(build(offline, &Quiet).await.unwrap(), again, "no network is needed to see that it is there");
     assert_eq!(fake.state.lock().unwrap().seen.len(), requests, "nothing was asked again");
     fs::remove_file(&path).unwrap();
     build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap();
@@ -114,6 +154,23 @@ async fn an_image_keeps_the_registrys_bytes_and_gets_its_own_name() {
     let manifest: serde_json::Value = serde_json::from_slice(&files[&path(&listed["digest"])]).unwrap();
     assert_eq!(files[&path(&manifest["layers"][0]["digest"])], noise(&etcd.images[0], 150_000));
     assert!(files.contains_key(&path(&manifest["config"]["digest"])));
+}
+
+#[tokio::test]
+async fn an_image_without_a_list_of_cpus_must_be_for_the_one_that_is_asked_for() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let pause = format!("registry.k8s.io/pause:{}", versions().pause);
+    fake.publish(&versions(), NATIVE);
+    fake.unlist(&pause);
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    let other = if NATIVE == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 };
+    fake.publish_image(&pause, other, &noise("other", 1_000));
+    fake.unlist(&pause);
+    let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
+    assert_eq!(problem.code, Code::Download);
+    let host = fake.url("").replace("http://", "");
+    let has = |text: &str| problem.what.contains(text);
+    assert!(has(&host) && has(&pause) && has(&format!("only for linux/{other}, not for linux/{NATIVE}")), "{problem}");
 }
 
 #[tokio::test]
@@ -146,6 +203,26 @@ async fn no_problem_tells_a_mirrors_password() {
             assert!(told.contains(&fake.url(path)) && !told.contains("pa55word") && !told.contains('@'), "{told}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_problem_names_who_was_asked_and_is_no_page_long() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let job = job(&fake, folder.path());
+    let page = format!("\n<html>{}\n{}", "x".repeat(900), "more\n".repeat(50));
+    fake.answer_first(&format!("/v2/k8s/pause/manifests/{}", versions().pause), "404 Not Found", page);
+    let problem = make(&job, &Quiet).await.unwrap_err();
+    let mirrored = fake.url("/k8s/pause:").replace("http://", "");
+    assert!(problem.what.starts_with(&mirrored), "{problem}");
+    assert!(problem.detail.len() == 1 && problem.detail[0].starts_with("it answers 404: <html>x"), "{problem}");
+    assert_eq!(problem.detail[0].chars().count(), 200);
+    let sums = format!("/dl/release/{DEFAULT_KUBERNETES}/bin/linux/{NATIVE}/kubeadm.sha256");
+    fake.put(&sums, "text/plain", "none");
+    let mut mirrors = fake.mirrors();
+    mirrors.sites.values_mut().for_each(|mirror| *mirror = mirror.replace("http://", "http://me:pa55word@"));
+    let problem = make(&Job { mirrors, ..job }, &Quiet).await.unwrap_err();
+    assert!(problem.what.starts_with(&fake.url(&sums)) && !problem.to_string().contains("pa55word"), "{problem}");
 }
 
 #[tokio::test]
@@ -187,6 +264,110 @@ fn part_file(folder: &Path, sha256: &str, name: &str) -> PathBuf {
 }
 
 #[tokio::test]
+async fn a_mirror_of_a_folder_is_asked_for_itself() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let mut job = job(&fake, folder.path());
+    let flat = |to: &str| ("registry.k8s.io/coredns".to_owned(), fake.url(to));
+    job.mirrors.registries.extend([flat("/k8s/coredns")]);
+    assert!(silent(&job).await.is_none());
+    make(&job, &Quiet).await.unwrap();
+    job.mirrors.registries.extend([flat("/flat")]);
+    let lacking = silent(&job).await.lacking;
+    assert!(lacking.len() == 1 && lacking[0].starts_with("registry.k8s.io/coredns (its mirror"), "{lacking:?}");
+}
+
+#[tokio::test]
+async fn who_answers_with_something_else_is_not_silent() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let job = job(&fake, folder.path());
+    let host = fake.url("").replace("http://", "");
+    let lacks = |told: &[String]| {
+        for (told, site) in told.iter().zip(["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"]) {
+            assert!(told.starts_with(&format!("{site} (its mirror {host}) answers, but has no ")), "{told}");
+        }
+        told.len() == 4
+    };
+    let none = silent(&job).await;
+    assert!(none.is_total && none.silent.is_empty() && lacks(&none.lacking), "{none:?}");
+    assert!(none.lacking[0].ends_with(&format!("release/{DEFAULT_KUBERNETES}/bin/linux/{NATIVE}/kubeadm.sha256")));
+    fake.publish(&versions(), NATIVE);
+    assert!(silent(&job).await.is_none());
+    // A hotel's network has one page for everything.
+    let page = |file: &mut (String, Vec<u8>)| *file = ("text/html".to_owned(), b"<html>Welcome</html>".to_vec());
+    fake.state.lock().unwrap().files.values_mut().for_each(page);
+    let hotel = silent(&job).await;
+    assert!(hotel.is_total && hotel.silent.is_empty() && lacks(&hotel.lacking), "{hotel:?}");
+    // A registry that gives no token.
+    fake.publish(&versions(), NATIVE);
+    fake.state.lock().unwrap().tokens = Some(usize::MAX);
+    let told = silent(&job).await;
+    assert!(told.silent.is_empty() && told.lacking.len() == 2, "{told:?}");
+    fake.state.lock().unwrap().tokens = Some(1);
+    assert!(silent(&job).await.is_none(), "each is asked twice");
+    let nobody = silent(&Job { mirrors: unreachable(&fake), ..job }).await;
+    assert!(nobody.is_total && nobody.lacking.is_empty() && nobody.silent.len() == 4, "{nobody:?}");
+}
+
+#[tokio::test]
+async fn who_asks_for_a_wait_gets_it() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    let downloads = Downloads::new(folder.path().to_owned(), Duration::from_millis(1)).unwrap();
+    let bytes = noise("file", 90_000);
+    fake.put("/file", "text/plain", bytes.clone());
+    fake.put("/text", "text/plain", "text");
+    for (path, busy) in [("/file", "503 Service Unavailable"), ("/text", "429 Too Many Requests")] {
+        fake.answer_first(path, &format!("{busy}\r\nretry-after: 1"), "");
+    }
+    let begin = std::time::Instant::now();
+    downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert_eq!(downloads.text(&fake.url("/text")).await.unwrap(), "text");
+    assert!(begin.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_registry_with_too_many_requests_is_asked_again() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let (path, _) = layer_of(&fake, "etcd");
+    fake.answer_first(&path, "429 Too Many Requests", r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#);
+    fake.answer_first(&path, "429 Too Many Requests", "<html>");
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    assert_eq!(fake.requests(&path).len(), 3);
+}
+
+/// Path and bytes of the layer of the image `name`.
+fn layer_of(fake: &Fake, name: &str) -> (String, Vec<u8>) {
+    let state = fake.state.lock().unwrap();
+    let of = |path: &&String| path.contains(&format!("/{name}/blobs/"));
+    let blobs = state.files.keys().filter(of).map(|path| (path.clone(), state.files[path].1.clone()));
+    blobs.max_by_key(|(_, bytes)| bytes.len()).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_that_was_not_to_be_had_is_asked_for_again() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    fake.state.lock().unwrap().tokens = Some(2);
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    assert_eq!(fake.state.lock().unwrap().tokens, Some(0), "some were refused");
+}
+
+#[tokio::test]
+async fn a_layer_goes_on_where_it_was_after_a_request_without_a_token() {
+    let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+    fake.publish(&versions(), NATIVE);
+    let (path, etcd) = layer_of(&fake, "etcd");
+    let part = part_file(folder.path(), &sha256(&etcd), &format!("etcd-{}", versions().etcd));
+    fs::write(part, &etcd[..75_000]).unwrap();
+    fake.answer_first(&path, "401 Unauthorized", "");
+    make(&job(&fake, folder.path()), &Quiet).await.unwrap();
+    let from = Some("bytes=75000-".to_owned());
+    assert_eq!(fake.requests(&path), [from.clone(), from]);
+}
+
+#[tokio::test]
 async fn what_was_whole_before_it_had_its_name_is_taken_as_it_is() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
@@ -202,14 +383,8 @@ async fn what_was_whole_before_it_had_its_name_is_taken_as_it_is() {
 async fn a_layers_part_that_is_as_long_as_the_layer_never_stands_in_the_way() {
     let fake = Fake::start().await;
     fake.publish(&versions(), NATIVE);
-    let layer = |name: &str| {
-        let state = fake.state.lock().unwrap();
-        let of = |path: &&String| path.contains(&format!("/{name}/blobs/"));
-        let blobs = state.files.keys().filter(of).map(|path| state.files[path].1.clone());
-        blobs.max_by_key(Vec::len).unwrap()
-    };
     // Whole, of the right length but wrong, and too long.
-    let etcd = layer("etcd");
+    let (_, etcd) = layer_of(&fake, "etcd");
     for there in [etcd.clone(), vec![7; etcd.len()], vec![7; etcd.len() + 500]] {
         let folder = tempfile::tempdir().unwrap();
         let job = job(&fake, folder.path());
@@ -242,8 +417,6 @@ async fn what_does_not_exist_is_asked_once() {
     let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
     let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
-    let sites = ["dl.k8s.io", "github.com", "registry.k8s.io", "ghcr.io"];
-    assert_eq!(silent(&job(&fake, folder.path())).await.sites, sites);
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
     downloads.text(&fake.url("/none")).await.unwrap_err();
     assert_eq!(fake.requests("/none").len(), 1);
@@ -251,15 +424,19 @@ async fn what_does_not_exist_is_asked_once() {
 
 #[tokio::test]
 async fn a_kubeadm_that_wants_other_images_is_noticed() {
-    let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
-    let mut other = versions();
-    other.pause = "9.9";
-    fake.publish(&versions(), NATIVE);
-    fake.publish(&other, NATIVE);
-    let problems = build(request(&fake, cache.path(), Source::Upstream), &Quiet).await.unwrap_err();
-    let problem = problems.iter().next().unwrap();
-    assert_eq!(problem.code, Code::BundleBuild);
-    assert!(problem.detail.iter().any(|line| line.contains("pause:9.9")), "{problem}");
+    for (kubernetes, hint) in [(DEFAULT_KUBERNETES, Code::BundleBuild.hint()), ("v1.36.99", DEFAULT_KUBERNETES)] {
+        let (fake, cache) = (Fake::start().await, tempfile::tempdir().unwrap());
+        let versions = Versions::of(kubernetes).unwrap();
+        fake.publish(&versions, NATIVE);
+        fake.publish(&Versions { pause: "9.9", ..versions }, NATIVE);
+        let kubernetes = kubernetes.to_owned();
+        let asked = BuildRequest { kubernetes, ..request(&fake, cache.path(), Source::Upstream) };
+        let problems = build(asked, &Quiet).await.unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        assert_eq!(problem.code, Code::BundleBuild);
+        assert!(problem.detail.iter().any(|line| line.contains("pause:9.9")), "{problem}");
+        assert!(problem.all_hints()[0].contains(hint), "{:?}", problem.hints);
+    }
 }
 
 #[tokio::test]

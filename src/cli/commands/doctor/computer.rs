@@ -100,12 +100,13 @@ async fn bundle(cx: &Context) -> Vec<Finding> {
         Err(problem) => return vec![Finding::of(Level::Problem, "bundle", &problem)],
     };
     let there = file.exists();
-    let unreachable = || {
-        Problem::new(Code::Download, format!("no answer within seconds from {}", silent.join(", ")))
-            .hint("Set mirrors in config.yaml, or build bundles from Go modules.")
-    };
-    let answers = silent.is_empty();
-    let sites = if answers { Ok("release sites and registries answer".to_owned()) } else { Err(unreachable()) };
+    let answers = silent.is_none();
+    let sites =
+        match silent {
+            None => Ok("release sites and registries answer".to_owned()),
+            Some(told) => Err(Problem::new(Code::Download, told)
+                .hint("Set mirrors in config.yaml, or build bundles from Go modules.")),
+        };
     let tools = || {
         let missing = missing_tools(arch);
         if missing.is_empty() {
