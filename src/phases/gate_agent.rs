@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::gate_host::{self, Enrolment, FOLDER, PROGRAM};
 use crate::{
-    core::{Blob, Code, PhaseId, Problem},
+    core::{Blob, PhaseId, Problem},
     engine::{Change, Check, Phase, Step, Upload, View},
     host::{script, template},
 };
@@ -50,9 +50,7 @@ impl Phase for GateAgent {
             script::put("/etc/systemd/system/kubecamp-agent.service", 0o644, &unit),
         );
         let check = self.with.are_there(&config, &unit);
-        let unreadable =
-            |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.with.program.display())).because(e);
-        let program = Blob::from_file(&self.with.program).map_err(unreadable)?;
+        let program = self.with.agent()?;
         let token = Blob::from_bytes(format!("{}\n", self.with.token.expose()).into_bytes());
         let sum = |blob: &Blob, to: &str| format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256());
         let there = format!("{} && {}", sum(&program, PROGRAM), sum(&token, &format!("{FOLDER}/token")));
