@@ -317,8 +317,8 @@ struct Bare {
 
 #[async_trait::async_trait]
 impl Labs for Bare {
-    fn known(&self, lab: &LabName) -> Option<Lab> {
-        self.labs.lock().unwrap().get(lab).cloned()
+    fn known(&self, lab: &LabName) -> Result<Option<Lab>, Problem> {
+        Ok(self.labs.lock().unwrap().get(lab).cloned())
     }
     async fn alone(&self, _: &LabName) -> Result<Option<Lock>, Problem> {
         Ok(None)

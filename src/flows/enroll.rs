@@ -2,24 +2,77 @@ use std::sync::Arc;
 
 use crate::{
     engine::Phase,
-    phases::{Enrolment, GateAgent, GateDoor, GateGroup, GateLabs, GateLeave},
+    phases::{AgentPart, Enrolment, GateAgent, GateDoor, GateGroup, GateLabs, GateLeave},
 };
 
 /// From a server with sshd to one whose students come in by slot only.
 pub fn enroll(with: Enrolment) -> Vec<Box<dyn Phase>> {
     let with = Arc::new(with);
     let known = || Arc::clone(&with);
+    let agent = |part| -> Box<dyn Phase> { Box::new(GateAgent { with: known(), part }) };
     vec![
         Box::new(GateGroup(known())),
-        Box::new(GateAgent { with: known(), start: false }),
+        agent(AgentPart::Program),
         // What takes long comes before anybody is shut out.
         Box::new(GateLabs(known())),
+        // Only now: wherever this breaks off, what the configuration says the program knows, and what it names is there.
+        agent(AgentPart::Files),
         Box::new(GateDoor(known())),
-        Box::new(GateAgent { with: known(), start: true }),
+        agent(AgentPart::Start),
     ]
 }
 
 /// Back to the server as it was before.
 pub fn unenroll(leave: GateLeave) -> Vec<Box<dyn Phase>> {
     vec![Box::new(leave)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        core::{Blob, NodeId, Secret},
+        engine::View,
+        machine::Wanted,
+        phases::GateMachines,
+        profile::{self, Lab},
+    };
+
+    fn with(program: &std::path::Path) -> Enrolment {
+        let bundle = Some(Blob::from_bytes(*b"abc"));
+        Enrolment {
+            server: "s1".into(),
+            hub: "https://hub.example.org".into(),
+            token: Secret::new("kct_x"),
+            user_ca: "ssh-ed25519 AAAA".into(),
+            plan_key: "ssh-ed25519 AAAA".into(),
+            hub_ca: None,
+            admin_key: "ssh-ed25519 AAAA".into(),
+            admin: "root".into(),
+            program: program.to_owned(),
+            group: "kubecamp-students".into(),
+            permit_open: vec![],
+            exempt: vec![],
+            labs: Some(GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![], keep: None }),
+            more: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn program_and_bundle_are_there_before_a_configuration_that_needs_them() {
+        let program = tempfile::NamedTempFile::new().unwrap();
+        let lab = Lab::new("s1".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+        let (node, fleet): (NodeId, _) = ("s1".parse().unwrap(), BTreeMap::new());
+        let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
+        let mut ids = vec![];
+        for phase in enroll(with(program.path())) {
+            let steps = phase.steps(&view).await.unwrap();
+            ids.extend(steps.iter().map(|step| step.id.to_string()));
+        }
+        let order = ["group", "record", "program", "home", "bundle", "trial", "token", "files"];
+        assert_eq!(ids[..order.len()], order);
+        assert_eq!(ids.last().unwrap(), "start");
+    }
 }

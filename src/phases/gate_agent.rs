@@ -4,81 +4,118 @@ use async_trait::async_trait;
 
 use super::gate_host::{self, Enrolment, FOLDER, PROGRAM};
 use crate::{
-    core::{Blob, Code, PhaseId, Problem},
+    core::{Blob, PhaseId, Problem},
     engine::{Change, Check, Phase, Step, Upload, View},
     host::{script, template},
 };
 
-/// Puts the agent on the server: program, configuration, token, unit.
+const TOKEN: &str = "/etc/kubecamp-gate/token";
+
+/// Puts the agent on the server: program, token, configuration, unit.
 pub struct GateAgent {
     /// What it is enrolled with.
     pub with: Arc<Enrolment>,
-    /// Whether to start it: last of all, once the door is its.
-    pub start: bool,
+    /// Which part of it.
+    pub part: AgentPart,
+}
+
+/// What of the agent comes at a time, in this order: an enrolment may break off after each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentPart {
+    /// The program: it reads the configuration of an older one, which refuses its own.
+    Program,
+    /// Its token, configuration and unit, once all that they name is there.
+    Files,
+    /// It begins: last of all, once the door is its.
+    Start,
 }
 
 #[async_trait]
 impl Phase for GateAgent {
     fn id(&self) -> PhaseId {
-        PhaseId::new(if self.start { "gate-start" } else { "gate-agent" })
+        PhaseId::new(match self.part {
+            AgentPart::Program => "gate-agent",
+            AgentPart::Files => "gate-config",
+            AgentPart::Start => "gate-start",
+        })
     }
 
     fn title(&self) -> &'static str {
-        if self.start { "start the agent" } else { "install the agent" }
+        match self.part {
+            AgentPart::Program => "install the agent",
+            AgentPart::Files => "configure the agent",
+            AgentPart::Start => "start the agent",
+        }
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        if self.start {
-            // The program too: a newer one is to run, though the server knows the token and all else already.
-            let sum = format!("cat {FOLDER}/* {PROGRAM} 2>/dev/null | sha256sum");
-            let check = gate_host::script(&format!(
-                "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$({sum})\" ]"
-            ))?;
-            let change = gate_host::script(&format!("start_agent && {sum} > /run/kubecamp-agent.config"))?;
-            return Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)]);
+        match self.part {
+            AgentPart::Program => self.program(),
+            AgentPart::Files => self.files(super::gate_door::openssh(view).await?),
+            AgentPart::Start => start(),
         }
-        let openssh = super::gate_door::openssh(view).await?;
+    }
+}
+
+impl GateAgent {
+    fn program(&self) -> Result<Vec<Step>, Problem> {
+        let program = self.with.agent()?;
+        let (check, own) = (is_there(&program, PROGRAM), format!("chown root:root {PROGRAM}"));
+        let put = Change::Upload { files: vec![upload("kubecamp", program, PROGRAM, 0o755)], then: own };
+        Ok(vec![
+            // Before anything is replaced.
+            Step::script(
+                "record",
+                "note what was there before",
+                Check::Script(format!("grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest")),
+                gate_host::script(&format!("kc_record file absent {TOKEN}; kc_keep {PROGRAM}"))?,
+            ),
+            Step::new("program", "upload the agent", Check::Script(check), put).limit(300),
+        ])
+    }
+
+    fn files(&self, openssh: (u32, u32)) -> Result<Vec<Step>, Problem> {
+        let token = Blob::from_bytes(format!("{}\n", self.with.token.expose()).into_bytes());
+        let (check, own) = (is_there(&token, TOKEN), format!("chown root:root {TOKEN}"));
+        let put = Change::Upload { files: vec![upload("token", token, TOKEN, 0o600)], then: own };
         let config = self.with.agent_yaml(openssh);
         let unit = template::text("gate/agent.service")?;
         let hub_ca = self.with.hub_ca.as_deref().map(|pem| script::put(&format!("{FOLDER}/hub_ca.pem"), 0o644, pem));
         let files = format!(
-            "{}{}{}{}if has_systemd; then\n{}fi; true",
-            script::put(&format!("{FOLDER}/agent.yaml"), 0o644, &config),
+            "{}{}{}if has_systemd; then\n{}fi; true",
             script::put(&format!("{FOLDER}/user_ca.pub"), 0o644, &format!("{}\n", self.with.user_ca.trim())),
             hub_ca.unwrap_or_default(),
-            format_args!("kc_record file absent {FOLDER}/token; kc_keep {PROGRAM}\n"),
+            script::put(&format!("{FOLDER}/agent.yaml"), 0o644, &config),
             script::put("/etc/systemd/system/kubecamp-agent.service", 0o644, &unit),
         );
-        let check = self.with.are_there(&config, &unit);
-        let unreadable =
-            |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.with.program.display())).because(e);
-        let program = Blob::from_file(&self.with.program).map_err(unreadable)?;
-        let token = Blob::from_bytes(format!("{}\n", self.with.token.expose()).into_bytes());
-        let sum = |blob: &Blob, to: &str| format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256());
-        let there = format!("{} && {}", sum(&program, PROGRAM), sum(&token, &format!("{FOLDER}/token")));
-        let upload = |what: &str, blob, to: String, mode| Upload {
-            what: what.into(),
-            blob,
-            to,
-            mode,
-            have: String::new(),
-            then: String::new(),
-        };
-        let uploads = vec![
-            upload("token", token, format!("{FOLDER}/token"), 0o600),
-            upload("kubecamp", program, PROGRAM.into(), 0o755),
-        ];
-        let put = Change::Upload { files: uploads, then: format!("chown root:root {PROGRAM} {FOLDER}/token") };
         Ok(vec![
+            Step::new("token", "upload the agent's token", Check::Script(check), put),
             Step::script(
                 "files",
                 "write the agent's configuration and unit",
-                Check::Script(check),
+                Check::Script(self.with.are_there(&config, &unit)),
                 gate_host::script(&files)?,
             ),
-            Step::new("program", "upload the agent", Check::Script(there), put).limit(300),
         ])
     }
+}
+
+fn start() -> Result<Vec<Step>, Problem> {
+    // The program too: a newer one is to run, though the server knows the token and all else already.
+    let sum = format!("cat {FOLDER}/* {PROGRAM} 2>/dev/null | sha256sum");
+    let check = gate_host::script(&format!(
+        "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$({sum})\" ]"
+    ))?;
+    let change = gate_host::script(&format!("start_agent && {sum} > /run/kubecamp-agent.config"))?;
+    Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)])
+}
+
+fn upload(what: &str, blob: Blob, to: &str, mode: u32) -> Upload {
+    Upload { what: what.into(), blob, to: to.into(), mode, have: String::new(), then: String::new() }
+}
+
+fn is_there(blob: &Blob, to: &str) -> String {
+    format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256())
 }
 
 impl Enrolment {
@@ -88,7 +125,7 @@ impl Enrolment {
         let hub_ca =
             self.hub_ca.as_deref().map(|pem| format!(" && {}", script::has(&format!("{FOLDER}/hub_ca.pem"), pem)));
         format!(
-            "{} && {}{} && {{ [ ! -d /run/systemd/system ] || {}; }} && grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest",
+            "{} && {}{} && {{ [ ! -d /run/systemd/system ] || {}; }}",
             script::has(&format!("{FOLDER}/agent.yaml"), config),
             script::has(&format!("{FOLDER}/user_ca.pub"), &format!("{}\n", self.user_ca.trim())),
             hub_ca.unwrap_or_default(),

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::{
-    core::{Problem, Secret, shell::quote},
+    core::{Blob, Code, Problem, Secret, shell::quote},
     host::template,
     machine::Wanted,
     profile::Mirror,
@@ -48,7 +48,7 @@ pub struct GateMachines {
     /// What their machines are.
     pub kind: Wanted,
     /// The bundle that they are made from; none is fetched or built on the server.
-    pub bundle: Option<PathBuf>,
+    pub bundle: Option<Blob>,
     /// Whether their machines reach what the server reaches.
     pub outbound: bool,
     /// Where new ones get images that are not in the bundle.
@@ -62,8 +62,6 @@ pub(super) const FOLDER: &str = "/etc/kubecamp-gate";
 pub(super) const PROGRAM: &str = "/usr/local/sbin/kubecamp-agent";
 /// kubecamp's home for the labs on the server.
 pub(super) const HOME: &str = "/var/lib/kubecamp-gate/home";
-/// Where their bundle goes.
-pub(super) const BUNDLE: &str = "/var/lib/kubecamp-gate/home/lab.bundle";
 /// How long before its start a lab is brought up, in seconds: an `up` that makes machines anew takes minutes.
 const LEAD: u32 = 600;
 /// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
@@ -107,6 +105,13 @@ pub fn sshd_drop_in(
 }
 
 impl Enrolment {
+    /// The program with its digest.
+    pub(super) fn agent(&self) -> Result<Blob, Problem> {
+        let unreadable =
+            |e| Problem::new(Code::LocalFile, format!("cannot read {}", self.program.display())).because(e);
+        Blob::from_file(&self.program).map_err(unreadable)
+    }
+
     /// The drop-in on an enrolled server.
     pub(super) fn drop_in(&self, openssh: (u32, u32)) -> Result<String, Problem> {
         let (ca, principals) = (format!("{FOLDER}/user_ca.pub"), format!("{FOLDER}/principals"));
@@ -138,9 +143,14 @@ impl Enrolment {
 }
 
 impl GateMachines {
+    /// Where their bundle goes. Each has a file of its own: labs that exist find theirs by its path.
+    pub(super) fn bundle_at(&self) -> Option<String> {
+        self.bundle.as_ref().map(|bundle| format!("{HOME}/{}.bundle", &bundle.sha256()[..16]))
+    }
+
     /// Their lines of the agent's configuration; what `more` says already stays as it is there.
     fn yaml(&self, more: &str) -> String {
-        let bundle = if self.bundle.is_some() { format!(", bundle: {BUNDLE}") } else { String::new() };
+        let bundle = self.bundle_at().map(|at| format!(", bundle: {at}")).unwrap_or_default();
         let lead = if more.lines().any(|l| l.starts_with("lead:")) { String::new() } else { format!("lead: {LEAD}\n") };
         let outbound = if self.outbound { ", outbound: true" } else { "" };
         let keep = self.keep.map(|days| format!(", keep-labs: {days}")).unwrap_or_default();
@@ -160,12 +170,14 @@ mod tests {
 
     #[test]
     fn labs_have_their_lines_in_the_agents_configuration() {
-        let (bundle, mirrors) = (Some("b".into()), vec![]);
+        let (bundle, mirrors) = (Some(Blob::from_bytes(*b"abc")), vec![]);
         let labs = GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors, keep: None };
         assert_eq!(
             labs.yaml("poll: 2\n"),
-            "lead: 600\nmachines: {kind: vm, bundle: /var/lib/kubecamp-gate/home/lab.bundle}\n"
+            "lead: 600\nmachines: {kind: vm, bundle: /var/lib/kubecamp-gate/home/ba7816bf8f01cfea.bundle}\n"
         );
+        let other = GateMachines { bundle: Some(Blob::from_bytes(*b"b")), ..labs.clone() };
+        assert_ne!(other.bundle_at(), labs.bundle_at(), "labs that exist keep the bundle that they were made from");
         let bare = GateMachines { kind: Wanted::Auto, bundle: None, ..labs };
         assert_eq!(bare.yaml("lead: 60\n"), "machines: {kind: auto}\n");
         let mirror = Mirror { registry: "docker.io".into(), endpoints: vec!["https://m/a".into(), "http://n".into()] };

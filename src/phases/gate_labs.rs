@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, BUNDLE, Enrolment, GateMachines, HOME, PROGRAM};
+use super::gate_host::{self, Enrolment, GateMachines, HOME, PROGRAM};
 use crate::{
-    core::{Blob, Code, PhaseId, Problem},
+    core::{Blob, PhaseId, Problem},
     engine::{Change, Check, Phase, Step, Upload, View},
 };
 
@@ -33,40 +33,27 @@ impl Phase for GateLabs {
             Check::Script(format!("[ -d {HOME} ]")),
             gate_host::script(&format!("mkdir -p -m 700 {HOME}"))?,
         );
-        let (bundle, sum) = match &labs.bundle {
-            Some(file) => {
-                let unreadable =
-                    |e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e);
-                let blob = Blob::from_file(file).map_err(unreadable)?;
-                let sum = blob.sha256().to_owned();
-                (Some(upload(blob)), sum)
-            }
-            None => (None, "none".to_owned()),
-        };
-        Ok([Some(folder), bundle, Some(trial(labs, &sum)?)].into_iter().flatten().collect())
+        let bundle = labs.bundle.clone().zip(labs.bundle_at()).map(|(bundle, at)| upload(bundle, at));
+        let trial = trial(labs, self.0.agent()?.sha256())?;
+        Ok([Some(folder), bundle, Some(trial)].into_iter().flatten().collect())
     }
 }
 
-fn upload(blob: Blob) -> Step {
-    let check = format!("echo '{}  {BUNDLE}' | sha256sum -c --status -", blob.sha256());
-    let file = Upload {
-        what: "bundle".into(),
-        blob,
-        to: BUNDLE.into(),
-        mode: 0o600,
-        have: String::new(),
-        then: String::new(),
-    };
+fn upload(blob: Blob, to: String) -> Step {
+    let check = format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256());
+    let file = Upload { what: "bundle".into(), blob, to, mode: 0o600, have: String::new(), then: String::new() };
     let put = Change::Upload { files: vec![file], then: String::new() };
     Step::new("bundle", "upload the labs' bundle", Check::Script(check), put).limit(1800)
 }
 
-/// A lab on one machine, up and down again, by the program that the agent is.
-fn trial(labs: &GateMachines, sum: &str) -> Result<Step, Problem> {
-    let bundle = if labs.bundle.is_some() { format!(" --bundle {BUNDLE}") } else { String::new() };
+/// A lab on one machine, up and down again, by the program of this digest that the agent is: another program, or the same one
+/// with another bundle, is tried anew.
+fn trial(labs: &GateMachines, program: &str) -> Result<Step, Problem> {
+    let bundle = labs.bundle_at().map(|at| format!(" --bundle {at}")).unwrap_or_default();
+    let sum = labs.bundle.as_ref().map_or("none", Blob::sha256);
     let kubecamp = format!("{PROGRAM} --name {TRIAL} --yes --plain");
     let outbound = if labs.outbound { " --outbound" } else { "" };
-    let mark = format!("{} {sum}{outbound}", labs.kind);
+    let mark = format!("{} {sum} {program}{outbound}", labs.kind);
     let change = gate_host::script(&format!(
         "command -v nft >/dev/null || apt-get install -yq --no-install-recommends nftables </dev/null || exit 1\n\
          KUBECAMP_HOME={HOME}; export KUBECAMP_HOME\n\
@@ -79,4 +66,34 @@ fn trial(labs: &GateMachines, sum: &str) -> Result<Step, Problem> {
     let check =
         format!("case \"$(cat {HOME}/tried 2>/dev/null)\" in '{mark}'|'{mark} --outbound') ;; *) false ;; esac");
     Ok(Step::script("trial", "make a lab once and remove it", Check::Script(check), change).limit(3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Wanted;
+
+    fn texts(step: Step) -> (String, String) {
+        match (step.done_if, step.change) {
+            (Check::Script(check), Change::Script(change)) => (check, change),
+            _ => panic!("the trial is a script with a check"),
+        }
+    }
+
+    #[test]
+    fn another_bundle_and_another_program_are_tried_anew() {
+        let labs = |bundle: &[u8]| {
+            let bundle = Some(Blob::from_bytes(bundle));
+            GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![], keep: None }
+        };
+        let tried = |bundle: &[u8], program: &str| texts(trial(&labs(bundle), program).unwrap());
+        let (check, change) = tried(b"abc", "p1");
+        assert_eq!(tried(b"abc", "p1").0, check);
+        assert!(
+            change.contains(" --bundle /var/lib/kubecamp-gate/home/ba7816bf8f01cfea.bundle </dev/null"),
+            "{change}"
+        );
+        assert!(tried(b"abc", "p2").0 != check && tried(b"b", "p1").0 != check);
+        assert!(!tried(b"b", "p1").1.contains("ba7816bf8f01cfea"));
+    }
 }

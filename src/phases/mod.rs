@@ -50,7 +50,7 @@ pub use coredns::CoreDns;
 pub use drain::Drain;
 pub use fetch_bundle::FetchBundle;
 pub use flannel::Flannel;
-pub use gate_agent::GateAgent;
+pub use gate_agent::{AgentPart, GateAgent};
 pub use gate_door::GateDoor;
 pub use gate_group::GateGroup;
 pub use gate_host::{Enrolment, GateMachines, sshd_drop_in};

@@ -16,6 +16,7 @@ pub mod scenarios;
 mod served;
 mod steady;
 mod told;
+mod versions;
 pub mod walks;
 pub mod world;
 

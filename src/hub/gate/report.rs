@@ -1,4 +1,5 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Epoch;
@@ -162,6 +163,7 @@ pub struct Heartbeat {
     pub ahead: Option<i64>,
     /// Bookings that hold a place, and where they are.
     #[schema(value_type = Vec<Vec<String>>)]
+    #[serde(deserialize_with = "known")]
     pub holding: Vec<(String, SlotState)>,
     /// Open slots whose holders came, whether or not the hub has the reports of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -175,6 +177,12 @@ pub struct Heartbeat {
     pub refused: Option<String>,
     /// The agent's version.
     pub version: String,
+}
+
+/// Bookings in states that are known here: a newer agent that holds others lives as well.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, SlotState)>, D::Error> {
+    let all = Vec::<(String, Value)>::deserialize(from)?;
+    Ok(all.into_iter().filter_map(|(booking, state)| Some((booking, serde_json::from_value(state).ok()?))).collect())
 }
 
 /// The answer to it.

@@ -164,3 +164,20 @@ pub(super) fn newer(edition: i64) -> Problem {
 fn stuck(edition: i64) -> Problem {
     Problem::new(Code::HubDatabase, format!("the database's tables could not be brought to edition {edition}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::domain::Policy;
+
+    /// A course's rules lie in the database as they are, and a hub that does not know one of their keys reads none of them. So it
+    /// must be kept from a database in which there may be such a key, as from one with newer tables.
+    #[test]
+    fn a_new_key_of_the_rules_comes_with_an_edition() {
+        let rules = serde_json::to_value(Policy::default()).unwrap();
+        for editions in [for_sqlite(), for_postgres()] {
+            let both = (rules.as_object().unwrap().len(), newest(&editions));
+            assert_eq!(both, (10, 3), "keys and editions: add an edition with the key, and both numbers here");
+        }
+    }
+}

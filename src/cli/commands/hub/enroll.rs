@@ -26,7 +26,7 @@ use crate::{
         store::{Login, Store},
         targets::{self, Connect},
     },
-    core::{Code, EventKind, LabName, NodeId, Problem, Problems, Report, Secret},
+    core::{Blob, Code, EventKind, LabName, NodeId, Problem, Problems, Report, Secret},
     engine::{Crew, Journal, Lock, Mode, Phase, Run, run_flow},
     flows,
     host::Host,
@@ -243,6 +243,8 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
     for line in [&user_ca, &plan_key] {
         gate::public_key(line)?;
     }
+    // Before a token is made that nobody would use.
+    let bundle = args.bundle.as_deref().map(blob).transpose()?;
     let token = match files.token {
         Some(token) => token,
         None => {
@@ -267,7 +269,7 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
         exempt: args.exempt.clone(),
         labs: args.machines.map(|kind| GateMachines {
             kind,
-            bundle: args.bundle.clone(),
+            bundle,
             outbound: args.outbound,
             mirrors: mirrors_of(&args.mirror),
             keep: args.keep_labs,
@@ -301,8 +303,15 @@ async fn tell_host_keys(hub: Option<&HubClient>, server: &LabName, shown: &str) 
 }
 
 fn read(file: &Path) -> Result<String, Problem> {
-    std::fs::read_to_string(file)
-        .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))
+    std::fs::read_to_string(file).map_err(|e| unreadable(file, e))
+}
+
+fn blob(file: &Path) -> Result<Blob, Problem> {
+    Blob::from_file(file).map_err(|e| unreadable(file, e))
+}
+
+fn unreadable(file: &Path, error: std::io::Error) -> Problem {
+    Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(error)
 }
 
 fn public_line(file: &Path) -> Result<String, Problem> {

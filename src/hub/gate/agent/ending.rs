@@ -184,6 +184,8 @@ impl Agent {
             self.write(Entry::LabDropped { account: account.clone() })?;
         }
         for (account, kept) in now {
+            // It is there still: what the hub knows of it stays.
+            let Some(kept) = kept else { continue };
             let known = ledger.labs.get(&account) == Some(&kept);
             // What the hub has not taken yet is not told twice: an agent that restarts again and again fills no disk.
             if !known || (anew && !ledger.is_telling_of(&account)) {

@@ -74,8 +74,9 @@ pub trait HandOver: Send + Sync {
         BTreeMap::new()
     }
 
-    /// The labs that this server keeps, by account; none where only its own commands know of any.
-    fn kept(&self) -> BTreeMap<String, Kept> {
+    /// The labs that this server keeps, by account; no account where only its own commands know of any. One that is there
+    /// and cannot be read is none in its account's place.
+    fn kept(&self) -> BTreeMap<String, Option<Kept>> {
         BTreeMap::new()
     }
 }

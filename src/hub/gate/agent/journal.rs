@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Entry, Ledger, Line};
 use crate::{
@@ -101,11 +102,7 @@ impl Journal {
             } else if let Ok(sum) = serde_json::from_slice::<Sum>(raw) {
                 ledger = sum.sum;
             } else {
-                // Not torn but altered: going on from a guess could open a door.
-                return Err(unusable(file).detail(["a line in its midst cannot be read"]).hint(
-                    "Move the file away, and enroll the server again: else the hub takes the first reports of the \
-                         new one for known. Until then every account is shut, and whatever it runs is ended.",
-                ));
+                return Err(unread(file, raw));
             }
             whole += raw.len() as u64;
         }
@@ -199,6 +196,26 @@ pub(super) fn replace(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Proble
     wrote().map_err(|e| unusable(file).because(e))
 }
 
+/// A line that is neither torn nor known: going on from a guess could open a door.
+fn unread(file: &Path, line: &[u8]) -> Problem {
+    if has_form(line) {
+        return unusable(file).detail(["a newer kubecamp wrote a line in its midst"]).hint(
+            "Leave the file where it is, and enroll the server again with that kubecamp or a newer one. Until then every \
+             account is shut, and whatever it runs is ended.",
+        );
+    }
+    unusable(file).detail(["a line in its midst cannot be read"]).hint(
+        "Move the file away, and enroll the server again: else the hub takes the first reports of the new one for known. \
+         Until then every account is shut, and whatever it runs is ended.",
+    )
+}
+
+/// Whether it has what every line has, or is a sum: then the words in it are another kubecamp's.
+fn has_form(line: &[u8]) -> bool {
+    let line: Value = serde_json::from_slice(line).unwrap_or_default();
+    line["sum"].is_object() || (line["seq"].is_u64() && line["at"].is_i64() && line["entry"].is_string())
+}
+
 fn unusable(file: &Path) -> Problem {
     Problem::new(Code::GateState, format!("the agent's state in {} cannot be used", file.display()))
 }
@@ -226,6 +243,28 @@ mod tests {
         let altered = Journal::open(dir.path()).err().unwrap();
         assert_eq!(altered.code, Code::GateState);
         assert!(altered.all_hints().iter().any(|hint| hint.contains("enroll the server again")), "{altered}");
+    }
+
+    #[test]
+    fn a_line_of_a_newer_kubecamp_is_not_called_altered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(5, Entry::Taken { slot: Slot::new("a", "kct-a", 10, 20) }).unwrap();
+        let file = journal.file().to_owned();
+        drop(journal);
+        let whole = fs::read(&file).unwrap();
+        for line in [
+            r#"{"seq":2,"at":6,"entry":"of-a-newer-one","booking":"a"}"#,
+            r#"{"seq":2,"at":6,"entry":"begin","booking":"a","step":"of-a-newer-one"}"#,
+            r#"{"sum":{"of":"a-newer-one"}}"#,
+        ] {
+            let newer = [&whole[..], line.as_bytes(), b"\n", &whole[..]].concat();
+            fs::write(&file, &newer).unwrap();
+            let problem = Journal::open(dir.path()).err().unwrap();
+            assert!(problem.code == Code::GateState && problem.detail[0].contains("newer kubecamp"), "{problem}");
+            assert!(problem.all_hints()[0].starts_with("Leave the file where it is"), "{problem:?}");
+            assert_eq!(fs::read(&file).unwrap(), newer, "it stays as it is");
+        }
     }
 
     /// A folder whose journal is to be summed up, that journal, and what it tells.

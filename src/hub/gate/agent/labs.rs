@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -26,8 +26,8 @@ use crate::{
 /// What makes labs on this server and hands them to their holders. Every call may be repeated.
 #[async_trait]
 pub trait Labs: Send + Sync {
-    /// The lab as it was made; none where there is none.
-    fn known(&self, lab: &LabName) -> Option<Lab>;
+    /// The lab as it was made; none where there is none. One that cannot be read is an error: it is there, and may run.
+    fn known(&self, lab: &LabName) -> Result<Option<Lab>, Problem>;
 
     /// Waits until nobody works on the lab, ends who does so without leave, and keeps others away while the answer
     /// lives; none where there is no lab to keep.
@@ -99,13 +99,15 @@ impl Program {
     }
 
     /// The engine that the lab's machines are in, as `up` noted it.
-    pub fn noted_engine(&self, lab: &LabName) -> Option<EngineAt> {
+    pub fn noted_engine(&self, lab: &LabName) -> Result<Option<EngineAt>, Problem> {
         #[derive(Deserialize)]
         struct Noted {
             engine: Option<EngineAt>,
         }
-        let text = fs::read_to_string(self.folder(lab).join("state.json")).ok()?;
-        serde_json::from_str::<Noted>(&text).ok()?.engine
+        let file = self.folder(lab).join("state.json");
+        let Some(text) = stored(&file)? else { return Ok(None) };
+        let noted: Noted = serde_json::from_str(&text).map_err(|e| unreadable(&file).because(e))?;
+        Ok(noted.engine)
     }
 
     /// Starts the private engine, which a restart of the server has ended, with its way out.
@@ -180,9 +182,10 @@ impl Program {
 
 #[async_trait]
 impl Labs for Program {
-    fn known(&self, lab: &LabName) -> Option<Lab> {
-        let text = fs::read_to_string(self.folder(lab).join("lab.yaml")).ok()?;
-        Lab::from_yaml(&text).ok()
+    fn known(&self, lab: &LabName) -> Result<Option<Lab>, Problem> {
+        let file = self.folder(lab).join("lab.yaml");
+        let Some(text) = stored(&file)? else { return Ok(None) };
+        Lab::from_yaml(&text).map(Some).map_err(|problem| unreadable(&file).because(problem))
     }
 
     async fn alone(&self, lab: &LabName) -> Result<Option<Lock>, Problem> {
@@ -206,7 +209,7 @@ impl Labs for Program {
     }
 
     async fn up(&self, lab: &LabName, layout: &str) -> Result<(), Problem> {
-        let (kind, is_new) = (self.kind.to_string(), self.known(lab).is_none());
+        let (kind, is_new) = (self.kind.to_string(), self.known(lab)?.is_none());
         let profile = if is_new { self.mirrored(lab, layout)? } else { None };
         // The hub counts what runs at a time; `up` would count the labs that lie stopped between their slots too.
         let mut words = vec!["up", "--local", "--allow-undersized", "--machines", kind.as_str()];
@@ -232,7 +235,7 @@ impl Labs for Program {
     }
 
     async fn down(&self, lab: &LabName) -> Result<(), Problem> {
-        match self.known(lab) {
+        match self.known(lab)? {
             Some(_) => self.run(lab, &["down"]).await,
             None => Ok(()),
         }
@@ -260,9 +263,24 @@ impl Labs for Program {
             let_in?;
         }
         welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?;
-        let known = self.known(lab);
+        let known = self.known(lab)?;
         welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())
     }
+}
+
+/// A file of a lab's folder; none where there is none.
+fn stored(file: &Path) -> Result<Option<String>, Problem> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unreadable(file).because(e)),
+    }
+}
+
+/// What cannot be read is there all the same: its machines may run, and what is in them is its holder's.
+fn unreadable(file: &Path) -> Problem {
+    Problem::new(Code::GateHandOver, format!("what {} says of a lab cannot be read", file.display()))
+        .hint("Where a newer kubecamp wrote it, enroll the server with that one again; then clear the quarantine.")
 }
 
 /// The process that holds the lab's lock, when it is one of ours in a group of its own.
@@ -324,13 +342,35 @@ mod tests {
         program.down(&lab()).await.unwrap();
         program.up(&lab(), "2x4c8g").await.unwrap();
         keep(&program);
-        assert_eq!(program.known(&lab()).unwrap().layout().to_string(), "2x4c8g");
+        assert_eq!(program.known(&lab()).unwrap().unwrap().layout().to_string(), "2x4c8g");
         program.up(&lab(), "2x4c8g").await.unwrap();
         program.down(&lab()).await.unwrap();
         let ran = fs::read_to_string(dir.path().join("ran")).unwrap();
         let before = format!("{} --name gate-amy --yes --output-events ndjson", dir.path().display());
         let up = format!("{before} up --local --allow-undersized --machines vm");
         assert_eq!(ran, format!("{up} --layout 2x4c8g --bundle /b.bundle\n{up}\n{before} down\n"));
+    }
+
+    #[tokio::test]
+    async fn a_lab_that_cannot_be_read_is_neither_gone_nor_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program(dir.path(), "");
+        assert!(program.known(&lab()).unwrap().is_none() && program.noted_engine(&lab()).unwrap().is_none());
+        keep(&program);
+        let (file, state) = (program.folder(&lab()).join("lab.yaml"), program.folder(&lab()).join("state.json"));
+        let newer = fs::read_to_string(&file).unwrap().replace("format: 1", "format: 99");
+        fs::write(&file, newer).unwrap();
+        for problem in [
+            program.known(&lab()).unwrap_err(),
+            program.down(&lab()).await.unwrap_err(),
+            program.up(&lab(), "2x4c8g").await.unwrap_err(),
+        ] {
+            assert!(problem.code == Code::GateHandOver && problem.what.contains("gate-amy/lab.yaml"), "{problem}");
+            assert!(problem.all_hints()[0].contains("enroll the server with that one again"), "{problem:?}");
+        }
+        assert!(!dir.path().join("ran").exists(), "nothing is run on a guess");
+        fs::write(&state, r#"{"engine": {"another": "kind"}}"#).unwrap();
+        assert_eq!(program.noted_engine(&lab()).unwrap_err().code, Code::GateHandOver);
     }
 
     #[tokio::test]

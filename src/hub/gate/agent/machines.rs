@@ -95,9 +95,9 @@ impl Machines {
         };
         let noted = Arc::clone(&labs);
         let find = move |lab: LabName| -> BoxFuture<'static, Result<Ground, Problem>> {
-            let places = LocalPlaces { at: noted.noted_engine(&lab), ..places.clone() };
-            let program = Arc::clone(&noted);
+            let (at, places, program) = (noted.noted_engine(&lab), places.clone(), Arc::clone(&noted));
             Box::pin(async move {
+                let places = LocalPlaces { at: at?, ..places };
                 let place = match (place_of(&places, &lab).await?, &places.at) {
                     (Some(place), _) => place,
                     (None, Some(at @ EngineAt::Incus(_))) => return Err(at.absent()),
@@ -160,21 +160,32 @@ impl Machines {
 
     /// The machines of the slot's lab; none, and no engine is started to look, where there is no lab.
     async fn machines(&self, lab: &LabName) -> Result<Option<(Ground, Vec<Machine>)>, Problem> {
-        if self.labs.known(lab).is_none() {
-            return Ok(None);
+        match self.labs.known(lab)? {
+            Some(_) => self.found(lab).await.map(Some),
+            None => Ok(None),
         }
+    }
+
+    /// The machines that the engine has of a lab.
+    async fn found(&self, lab: &LabName) -> Result<(Ground, Vec<Machine>), Problem> {
         let ground = (self.source)(lab.clone()).await?;
         let machines = ground.provider.list(Some(lab)).await?;
-        Ok(Some((ground, machines)))
+        Ok((ground, machines))
     }
 
     /// Stops the lab's machines; a run of a killed agent, which might start them again, is ended first.
     async fn stop(&self, lab: &LabName) -> Result<Option<(Ground, Vec<Machine>)>, Problem> {
         let _alone = self.labs.alone(lab).await?;
-        let Some((ground, machines)) = self.machines(lab).await? else { return Ok(None) };
+        let known = self.labs.known(lab);
+        if matches!(known, Ok(None)) {
+            return Ok(None);
+        }
+        // Those of a lab that cannot be read too, whose slot is over; that these were all is then not said.
+        let (ground, machines) = self.found(lab).await?;
         let running = machines.iter().filter(|m| m.state != State::Stopped);
         let stops = running.map(|m| ground.provider.stop(lab, &m.node));
         join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+        known?;
         Ok(Some((ground, machines)))
     }
 
@@ -182,7 +193,7 @@ impl Machines {
     /// goes back to the snapshot of its last slot; where that does not help it is handed over as it is, with the problem
     /// that is given: what its holder did in it is not thrown away unasked.
     async fn bring_up(&self, slot: &Slot, lab: &LabName, layout: &str) -> Result<Option<Problem>, Problem> {
-        let Some(known) = self.labs.known(lab) else {
+        let Some(known) = self.labs.known(lab)? else {
             let _room = self.room_for(lab, layout, 0).await?;
             return self.labs.up(lab, layout).await.map(|()| None);
         };
@@ -370,7 +381,8 @@ impl HandOver for Machines {
     }
 
     fn saves(&self, slot: &Slot) -> bool {
-        lab_of(&slot.account).is_ok_and(|lab| self.labs.known(&lab).is_some())
+        // One that cannot be read is there, and nothing throws it away.
+        lab_of(&slot.account).is_ok_and(|lab| !matches!(self.labs.known(&lab), Ok(None)))
     }
 
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
@@ -433,12 +445,15 @@ impl HandOver for Machines {
         Reach::all(&self.ways)
     }
 
-    fn kept(&self) -> BTreeMap<String, Kept> {
+    fn kept(&self) -> BTreeMap<String, Option<Kept>> {
         // Whoever has a way to a lab has had it; one whose making was cut off is made anew.
         let keep = |account: String| {
             let lab = lab_of(&account).ok()?;
-            let layout = self.labs.known(&lab)?.layout().to_string();
-            Some((account, Kept { lab: lab.to_string(), layout }))
+            let kept = match self.labs.known(&lab) {
+                Ok(known) => Some(Kept { lab: lab.to_string(), layout: known?.layout().to_string() }),
+                Err(_) => None,
+            };
+            Some((account, kept))
         };
         Reach::all(&self.ways).into_keys().filter_map(keep).collect()
     }

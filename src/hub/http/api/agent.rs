@@ -1,5 +1,6 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
@@ -99,7 +100,23 @@ fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
     }
 }
 
-/// What an agent did, oldest first; each number is taken once.
+/// [`Events`] whose reports are read one by one: one in the words of a newer agent keeps none of the others from being heard.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sent {
+    server: String,
+    events: Vec<Value>,
+}
+
+/// A report's number, and the report where this hub knows its words.
+type Numbered = (i64, Result<gate::Report, serde_json::Error>);
+
+fn numbered(report: Value) -> Answer<Numbered> {
+    let number = report.get("seq").and_then(Value::as_u64).ok_or_else(|| bad("a report has no number"))?;
+    let number = i64::try_from(number).map_err(|_| bad("a report's number is too large"))?;
+    Ok((number, serde_json::from_value(report)))
+}
+
+/// What an agent did, oldest first; each number is taken once. What this hub does not know is set aside.
 #[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = Events, responses(
     (status = 200, body = Accepted),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -107,29 +124,38 @@ fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
 pub(super) async fn events(
     State(state): State<AppState>,
     session: Session,
-    ApiJson(events): ApiJson<Events>,
+    ApiJson(sent): ApiJson<Sent>,
 ) -> Answer<Json<Accepted>> {
-    let server = named(&session, &events.server)?;
-    let accepted = events.events.iter().map(|e| e.seq).max().unwrap_or(0);
+    let server = named(&session, &sent.server)?;
+    let reports = sent.events.into_iter().map(numbered).collect::<Answer<Vec<Numbered>>>()?;
+    let accepted = reports.iter().map(|(number, _)| number.unsigned_abs()).max().unwrap_or(0);
     // One after the other: a number counts as known as soon as a later one was taken.
-    for report in &events.events {
-        let number = i64::try_from(report.seq).map_err(|_| bad("a report's number is too large"))?;
-        let (desk, caller, now) = (&state.desk, &session.caller, state.now());
-        match &report.kind {
-            ReportKind::Stray { account } => desk.stray(caller, now, &server, number, account).await?,
-            ReportKind::LabKept { account, lab, layout } => {
-                desk.lab(caller, now, &server, number, account, Some((lab.as_str(), layout.as_str()))).await?;
-            }
-            ReportKind::LabDropped { account } => desk.lab(caller, now, &server, number, account, None).await?,
-            _ => {}
-        }
-        let Some(told) = told(report, number)? else { continue };
-        let answers = desk.report(caller, now, &server, &[told]).await?;
-        for why in answers.iter().filter_map(|a| a.why.as_ref()) {
-            tracing::warn!(%server, number, why, "a report was set aside");
+    for (number, report) in reports {
+        match report {
+            Ok(report) => take(&state, &session.caller, &server, number, &report).await?,
+            // Told again and again it would be no better known, and what comes after it waits.
+            Err(error) => tracing::warn!(%server, number, %error, "a report that this hub does not know was set aside"),
         }
     }
     Ok(Json(Accepted { accepted }))
+}
+
+async fn take(state: &AppState, caller: &Caller, server: &ServerId, number: i64, report: &gate::Report) -> Answer<()> {
+    let (desk, now) = (&state.desk, state.now());
+    match &report.kind {
+        ReportKind::Stray { account } => desk.stray(caller, now, server, number, account).await?,
+        ReportKind::LabKept { account, lab, layout } => {
+            desk.lab(caller, now, server, number, account, Some((lab.as_str(), layout.as_str()))).await?;
+        }
+        ReportKind::LabDropped { account } => desk.lab(caller, now, server, number, account, None).await?,
+        _ => {}
+    }
+    let Some(told) = told(report, number)? else { return Ok(()) };
+    let answers = desk.report(caller, now, server, &[told]).await?;
+    for why in answers.iter().filter_map(|a| a.why.as_ref()) {
+        tracing::warn!(%server, number, why, "a report was set aside");
+    }
+    Ok(())
 }
 
 /// A report on a booking, as the desk takes it.

@@ -14,6 +14,8 @@ struct Shelf {
     machines: Mutex<BTreeMap<(LabName, NodeId), State>>,
     did: Mutex<Vec<String>>,
     labs: Mutex<BTreeMap<LabName, Lab>>,
+    /// Whether nobody can read what is stored of a lab.
+    unreadable: Mutex<bool>,
     /// How often the next `up` fail.
     broken: Mutex<u32>,
     /// Whether those say that the engine hangs.
@@ -120,8 +122,10 @@ fn machine(lab: &LabName, node: &NodeId, state: State) -> Machine {
 /// A maker of labs that puts their machines on the shelf.
 #[async_trait]
 impl Labs for Shelf {
-    fn known(&self, lab: &LabName) -> Option<Lab> {
-        self.labs.lock().unwrap().get(lab).cloned()
+    fn known(&self, lab: &LabName) -> Result<Option<Lab>, Problem> {
+        let known = self.labs.lock().unwrap().get(lab).cloned();
+        let refused = known.is_some() && *self.unreadable.lock().unwrap();
+        if refused { Err(Problem::new(Code::GateHandOver, "it is of format 99")) } else { Ok(known) }
     }
     async fn alone(&self, _: &LabName) -> Result<Option<Lock>, Problem> {
         Ok(None)
@@ -130,7 +134,7 @@ impl Labs for Shelf {
         self.say(format!("up {layout}"));
         // Others come to their turn meanwhile.
         tokio::task::yield_now().await;
-        let known = self.known(lab).unwrap_or_else(|| Lab::new(lab.clone(), profile::load(layout).unwrap()).unwrap());
+        let known = self.known(lab)?.unwrap_or_else(|| Lab::new(lab.clone(), profile::load(layout).unwrap()).unwrap());
         self.labs.lock().unwrap().insert(lab.clone(), known.clone());
         known.nodes().iter().for_each(|node| self.set(lab, &node.name, State::Running));
         let mut left = self.broken.lock().unwrap();
@@ -193,8 +197,8 @@ async fn a_lab_is_kept_stopped_and_comes_back() {
     assert_eq!(shelf.did(), ["up 2x4c8g", "hand cp worker-1"]);
     assert!(machines.saves(&two));
     let lab = lab_of("kct_a").unwrap().to_string();
-    let kept = |layout: &str| -> BTreeMap<String, Kept> {
-        [("kct_a".to_owned(), Kept { lab: lab.clone(), layout: layout.into() })].into()
+    let kept = |layout: &str| -> BTreeMap<String, Option<Kept>> {
+        [("kct_a".to_owned(), Some(Kept { lab: lab.clone(), layout: layout.into() }))].into()
     };
     assert_eq!(machines.kept(), kept("2x4c8g"));
     let addresses: Vec<_> = machines.reach()["kct_a"].addresses.iter().map(ToString::to_string).collect();
@@ -256,6 +260,26 @@ async fn a_lab_that_nobody_has_had_begins_anew() {
 }
 
 #[tokio::test]
+async fn a_lab_that_cannot_be_read_is_never_taken_for_none() {
+    let shelf = Arc::new(Shelf::default());
+    let machines = on(&shelf);
+    let one = slot("1x4c12g");
+    machines.arm(&one).await.unwrap();
+    shelf.did();
+    *shelf.unreadable.lock().unwrap() = true;
+    assert!(machines.save(&one).await.is_err() && machines.prove(&one).await.is_err() && machines.saves(&one));
+    assert!(machines.reset(&one).await.unwrap_err().what.contains("format 99"), "its place is nobody's");
+    assert_eq!(shelf.did(), ["stop cp"], "once, and it is not saved");
+    assert!(machines.prove(&one).await.is_err() && machines.arm(&one).await.is_err());
+    assert!(machines.retire("kct_a").await.is_err());
+    let there: BTreeMap<String, Option<Kept>> = [("kct_a".to_owned(), None)].into();
+    assert_eq!((shelf.did(), machines.kept()), (vec![], there));
+    *shelf.unreadable.lock().unwrap() = false;
+    machines.arm(&one).await.unwrap();
+    assert_eq!(shelf.did(), ["up 1x4c12g", "hand cp"]);
+}
+
+#[tokio::test]
 async fn a_lab_that_is_retired_is_gone_and_its_holder_begins_anew() {
     let shelf = Arc::new(Shelf::default());
     let machines = on(&shelf);
@@ -297,7 +321,7 @@ async fn a_disk_that_is_nearly_full_takes_no_lab_in_place_of_a_smaller_one_eithe
     assert!(full.what.contains("has 3GiB of 200GiB left, and a new lab needs 8GiB"), "{full}");
     assert_eq!(full.detail[1], "the lab in whose place it comes would give 4GiB back, and stays");
     assert_eq!(shelf.did(), Vec::<String>::new(), "a refusal throws nothing away");
-    assert_eq!(machines.kept()["kct_a"].layout, "1x4c12g");
+    assert_eq!(machines.kept()["kct_a"].as_ref().unwrap().layout, "1x4c12g");
     *shelf.free.lock().unwrap() = Some(4);
     machines.arm(&slot("2x4c8g")).await.unwrap();
     assert_eq!(shelf.did(), ["down", "up 2x4c8g", "hand cp worker-1"]);

@@ -5,7 +5,7 @@ use crate::hub::gate::{Plan, ReportKind, agent::Kept};
 fn post() -> Post {
     let mut post = Post::new();
     let kept = Kept { lab: "gate-kct-a".into(), layout: "2x4c8g".into() };
-    post.sim.at().kept.insert("kct-a".into(), kept);
+    post.sim.at().kept.insert("kct-a".into(), Some(kept));
     post.plan(1, &[slot("1", "kct-a", 100, 200)]).unwrap().unwrap();
     post
 }

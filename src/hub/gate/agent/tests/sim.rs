@@ -46,7 +46,7 @@ pub struct Server {
     /// Labs whose machines were stopped since their slots could not be ended.
     pub stopped: BTreeSet<String>,
     /// Labs that are kept between slots, by account.
-    pub kept: BTreeMap<String, Kept>,
+    pub kept: BTreeMap<String, Option<Kept>>,
     /// The run of all machines.
     pub era: Option<String>,
     /// Accounts that reach the machines of their labs.
@@ -305,7 +305,7 @@ impl HandOver for Sim {
         self.at().labs.iter().map(|account| (account.clone(), Reach::default())).collect()
     }
 
-    fn kept(&self) -> BTreeMap<String, Kept> {
+    fn kept(&self) -> BTreeMap<String, Option<Kept>> {
         self.at().kept.clone()
     }
 }

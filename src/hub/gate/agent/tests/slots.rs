@@ -462,7 +462,7 @@ async fn after_a_restart_with_a_clock_far_behind_every_door_is_shut() {
 #[tokio::test]
 async fn labs_that_the_server_keeps_are_told_at_the_start_and_when_work_changed_them() {
     let mut post = Post::new();
-    let kept = |layout: &str| Kept { lab: "gate-kct-a".into(), layout: layout.into() };
+    let kept = |layout: &str| Some(Kept { lab: "gate-kct-a".into(), layout: layout.into() });
     let told = |post: &mut Post| -> Vec<ReportKind> {
         post.hear().unwrap();
         let of_lab = |kind: &ReportKind| matches!(kind, ReportKind::LabKept { .. } | ReportKind::LabDropped { .. });
@@ -487,6 +487,10 @@ async fn labs_that_the_server_keeps_are_told_at_the_start_and_when_work_changed_
         post.until(second).await.unwrap();
     }
     assert_eq!(told(&mut post), [keeps("1x4c12g")], "once, however often it began before the hub heard of it");
+    post.sim.at().kept.insert("kct-a".into(), None);
+    post.reborn(None).unwrap();
+    post.until(350).await.unwrap();
+    assert!(told(&mut post).is_empty(), "it cannot be read, and is there");
     post.sim.at().kept.clear();
     post.until(450).await.unwrap();
     assert_eq!(told(&mut post), [ReportKind::LabDropped { account: "kct-a".into() }]);
