@@ -57,6 +57,13 @@ async function signed(code, options) {
   return page;
 }
 const api = (page, path, body) => page.eval(`fetch(${JSON.stringify(path)}).then((a) => a.json())`);
+/// The bookings that somebody has after something was done, and had not before.
+async function made(page, who, act) {
+  const open = () => api(page, `/api/v1/bookings?person=${who}&open=true`);
+  const before = (await open()).map((b) => b.id);
+  await act();
+  return (await open()).filter((b) => !before.includes(b.id));
+}
 
 await part("before signing in", async () => {
   const page = await browser.page();
@@ -178,6 +185,25 @@ await part("the keyboard alone", async () => {
   await amy.loading(() => amy.key("Enter", "Enter", "\r"));
   check("and books", (await api(amy, "/api/v1/bookings?person=amy&open=true")).some((b) => b.server === "late"), await amy.eval("document.body.innerText.slice(0, 500)"));
 });
+/// A finger that moves over free time scrolls the week and picks nothing; its tap picks an hour.
+async function fingers(page) {
+  await page.touched();
+  await page.go(week);
+  const free = `.day:nth-of-type(2) .free a[data-server="one"]`, left = `document.querySelector("#week .scroll").scrollLeft`;
+  const start = () => page.eval(`document.querySelector("#f-start").value + " " + document.querySelector("form.book").elements.starts_at.value`);
+  const middle = async () => { const box = await page.place(free); return [250, box.y + box.height / 2]; };
+  const [x, y] = await middle(), [began, before] = [await page.eval(left), await start()];
+  check("there is room to scroll", began > 0 && (await page.eval(`document.elementFromPoint(${x}, ${y}).matches(${JSON.stringify(`${free}, ${free} *`)})`)), began);
+  await page.swipe(x, y, began > 150 ? 150 : -150);
+  await page.until("the week under the finger", `Math.abs(${left} - ${began}) > 50`);
+  check("a finger that scrolls picks nothing", (await start()) === before && !(await page.eval(`!!document.querySelector(".mark")`)), await start());
+  await page.tap(...(await middle()));
+  await page.until("the tapped hour in the form", `(() => { const f = document.querySelector("form.book").elements;
+    return f.server.value === "one" && f.ends_at.value - f.starts_at.value === 3600 && document.activeElement.value === "book"; })()`);
+  const button = await page.place("form.book button[value=book]");
+  const own = await made(page, "amy", () => page.loading(() => page.tap(button.x + button.width / 2, button.y + button.height / 2)));
+  check("and a tap books it", own.length === 1 && own[0].server === "one" && own[0].window.ends - own[0].window.starts === 3600, own);
+}
 await part("dark, Chinese, a phone", async () => {
   const page = await signed(codes[1], { width: 390, height: 844, dark: true, lang: "zh-CN" });
   check("Chinese by the browser's word", (await page.eval("document.documentElement.lang")).startsWith("zh") && /[\u4e00-\u9fff]/.test(await page.eval("document.body.innerText")));
@@ -191,6 +217,7 @@ await part("dark, Chinese, a phone", async () => {
   await look(page, "phone-en-dark-booking");
   const small = await page.eval(`[...document.querySelectorAll("button, .button, select, input:not([type=hidden])")].filter((e) => e.getBoundingClientRect().height < 24).map((e) => e.outerHTML.slice(0, 120))`);
   check("what is touched is large enough", small.length === 0, small);
+  await fingers(page);
 });
 await part("somebody in two courses chooses one", async () => {
   const dan = await signed(codes[6]);
