@@ -76,6 +76,17 @@ await part("before signing in", async () => {
   await look(page, "sign-in-refused");
 });
 
+/// The countdown loses a second by itself. Seconds are shown in the last quarter of an hour; what somebody has touched is
+/// not fetched anew meanwhile.
+async function counts(page) {
+  const shown = (more) => `((t) => { const [, m, s] = /(\\d+) min (\\d+) s$/.exec(t) ?? []; const left = m * 60 + +s; return ${more} ? left : null; })(
+    document.querySelector("#slots .active [data-until]").textContent)`;
+  await page.eval(`document.querySelector("#slots").dataset.touched = "yes";
+    document.querySelector("#slots .active [data-until]").dataset.until = Math.floor(Date.now() / 1000) + 300`);
+  const left = await page.until("the seconds of the countdown", shown("left > 0 && left <= 300"));
+  const next = await page.until("the countdown's next second", shown(`left > 0 && left !== ${left}`));
+  check("it counts down", next < left, `${left}, then ${next}`);
+}
 let amy, tea;
 await part("a student at a desk", async () => {
   amy = await signed(codes[0]);
@@ -83,12 +94,10 @@ await part("a student at a desk", async () => {
   const text = await amy.eval("document.body.innerText");
   check("the running slot counts down", /ends in|left/i.test(text) && (await amy.eval(`!!document.querySelector(".slot.active [data-until]")`)), text.slice(0, 400));
   check("how to connect is shown", text.includes(`kubecamp book ssh ${booking}`));
-  const before = await amy.eval(`document.querySelector("[data-until]").textContent`);
   check("what others wrote is text", !(await amy.eval(`[...document.querySelectorAll("script")].some((s) => !s.src)`)) && text.includes("new disk <script>"));
   await look(amy, "week");
   check("seven days of every server", (await amy.eval(`document.querySelectorAll(".day").length`)) === 7 && (await amy.eval(`document.querySelectorAll(".day:first-of-type .line").length`)) >= 4);
-  const count = await amy.until("the countdown's next second", `(() => { const t = document.querySelector("[data-until]").textContent; return t !== ${JSON.stringify(before)} || !/second|\\ds/.test(t) ? t : null; })()`);
-  check("the countdown is text", count.length > 3);
+  await counts(amy);
 });
 await part("booking by drag", async () => {
   const free = `.day:nth-of-type(4) .free a[data-server="two"]`;
