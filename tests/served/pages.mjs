@@ -99,15 +99,26 @@ await part("a student at a desk", async () => {
   check("seven days of every server", (await amy.eval(`document.querySelectorAll(".day").length`)) === 7 && (await amy.eval(`document.querySelectorAll(".day:first-of-type .line").length`)) >= 4);
   await counts(amy);
 });
+/// The moments at two shares of a free stretch, and the steps of the raster, half an hour long, that they lie in.
+async function times(page, selector, from, to = from) {
+  const [first, ...at] = await page.eval(`(() => {
+    const free = document.querySelector(${JSON.stringify(selector)}), day = free.closest(".day").dataset;
+    const box = free.getBoundingClientRect(), track = free.closest(".track").getBoundingClientRect();
+    const at = (share) => +day.starts + ((box.x + box.width * share - track.x) / track.width) * day.units * 300;
+    return [+free.dataset.starts, at(${from}), at(${to})];
+  })()`);
+  const line = (round, t) => first + round((t - first) / 1800) * 1800;
+  return { at, starts: line(Math.floor, at[0]), ends: line(Math.ceil, at[1]) };
+}
 await part("booking by drag", async () => {
-  const free = `.day:nth-of-type(4) .free a[data-server="two"]`;
+  const free = `.day:nth-of-type(4) .free a[data-server="two"]`, want = await times(amy, free, 0.1, 0.2);
   await amy.drag(free, 0.1, 0.2);
   const start = await amy.eval(`document.querySelector("#f-start").value`), server = await amy.eval(`document.querySelector("#f-server").value`);
   check("the form is filled", server === "two" && /^\d{4}-\d\d-\d\dT\d\d:(00|30)$/.test(start), `${server} ${start}`);
   await amy.eval(`document.querySelector("#f-layout").value = "2x4c8g"`);
-  await amy.loading(() => amy.click(`form.book button[value=book]`));
-  const all = await api(amy, "/api/v1/bookings?person=amy&open=true");
-  check("the drag is booked", all.some((b) => b.server === "two" && b.layout === "2x4c8g" && b.window.ends > b.window.starts) && all.length === 3, all.length);
+  const own = await made(amy, "amy", () => amy.loading(() => amy.click(`form.book button[value=book]`)));
+  const spans = own.length === 1 && own[0].window.starts === want.starts && own[0].window.ends === want.ends;
+  check("the drag is booked", spans && own[0].server === "two" && own[0].layout === "2x4c8g", [want, own]);
   await look(amy, "booked");
 });
 await part("a click, and a cancel", async () => {
@@ -115,15 +126,18 @@ await part("a click, and a cancel", async () => {
   const now = Math.floor(Date.now() / 1000);
   const shown = await api(amy, `/api/v1/week?from=${now}&to=${now + 86400}`);
   check("the week answers", shown.servers.length === 4, JSON.stringify(shown).slice(0, 200));
-  await amy.click(`.day:nth-of-type(5) .free a[data-server="one"]`, 0.3);
-  await amy.loading(() => amy.click(`form.book button[value=book]`));
-  check("a click books an hour", (await api(amy, "/api/v1/bookings?person=amy&open=true")).length === 4);
-  // The same time on the same server once more: taken, by oneself.
+  const free = `.day:nth-of-type(5) .free a[data-server="one"]`, { at: [clicked] } = await times(amy, free, 0.3);
+  await amy.click(free, 0.3);
+  const own = await made(amy, "amy", () => amy.loading(() => amy.click(`form.book button[value=book]`)));
+  const { starts, ends } = own[0]?.window ?? {};
+  check("a click books an hour", own.length === 1 && own[0].server === "one" && ends - starts === 3600, own);
+  check("that which was clicked", starts <= clicked && clicked < ends, [clicked, own]);
   const taken = await amy.eval(`document.querySelector(".day:nth-of-type(5) .own a").getAttribute("href")`);
   await amy.go(url + taken);
   await look(amy, "booking");
   await amy.loading(() => amy.click(`form[action$="/cancel"] button`));
-  check("it is cancelled", (await api(amy, "/api/v1/bookings?person=amy&open=true")).length === 3);
+  const left = (await api(amy, "/api/v1/bookings?person=amy&open=true")).map((b) => b.id);
+  check("it is cancelled", taken.endsWith(own[0].id) && left.length === 3 && !left.includes(own[0].id), [taken, left]);
 });
 await part("extend, and what a second tab says", async () => {
   await amy.go(`${url}/keys`);
