@@ -67,7 +67,7 @@ if (document.querySelector("[data-live]")) {
   setInterval(() => { if (!document.hidden) later(); }, 60000); // the line of this moment moves, and an event may have been missed
 }
 
-// A drag over free time, or a click into it, fills the form.
+// A drag over free time, or a click into it, fills the form. A finger that moves scrolls the week; its tap is a click.
 const local = (seconds) => {
   const f = new Intl.DateTimeFormat("en-CA", { timeZone: body.zone, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const p = Object.fromEntries(f.formatToParts(new Date(seconds * 1000)).map((x) => [x.type, x.value]));
@@ -109,27 +109,39 @@ function chosen() {
 }
 function paint() {
   const [from, to] = chosen(), col = (t) => Math.round((t - drag.day) / 300);
-  if (!drag.mark) { drag.mark = document.createElement("li"); drag.track.append(drag.mark); }
+  if (!drag.mark) {
+    document.querySelectorAll(".mark").forEach((m) => m.remove());
+    drag.mark = document.createElement("li");
+    drag.track.append(drag.mark);
+  }
   drag.mark.className = `mark s${col(from)} e${col(to)}`;
 }
 addEventListener("pointerdown", (event) => {
   const free = event.target.closest(".free a[data-starts]");
   if (!free || !form || event.button) return;
   const day = free.closest(".day").dataset, d = free.dataset;
-  document.querySelectorAll(".mark").forEach((m) => m.remove());
   const track = free.closest(".track"), fits = raster(d, track);
   drag = { track, day: +day.starts, units: +day.units, ends: +d.ends, server: d.server, x: event.clientX, ...fits };
   drag.from = drag.to = moment(event);
 });
 addEventListener("pointermove", (event) => {
-  if (!drag) return;
+  if (!drag || event.pointerType === "touch") return;
   drag.to = moment(event);
   drag.moved = drag.moved || Math.abs(event.clientX - drag.x) > 6;
   if (drag.moved) paint();
 });
-addEventListener("pointercancel", () => { drag = null; });
+addEventListener("pointercancel", () => {
+  drag?.mark?.remove();
+  drag = null;
+});
 addEventListener("dragstart", (event) => { if (drag) event.preventDefault(); });
-addEventListener("pointerup", () => {
+let tapped = false;
+function toForm() {
+  tapped = false;
+  form.scrollIntoView({ block: "center" });
+  form.querySelector("button[value=book]").focus({ preventScroll: true });
+}
+addEventListener("pointerup", (event) => {
   if (!drag) return;
   const [from, to] = chosen();
   paint();
@@ -141,12 +153,15 @@ addEventListener("pointerup", () => {
   form.elements.starts_at.value = from;
   form.elements.ends_at.value = to;
   drag = null;
-  form.scrollIntoView({ block: "center" });
-  form.querySelector("button[value=book]").focus({ preventScroll: true });
+  // A tap's click comes later and goes to what is below the finger by then: that must not be a button of the form.
+  tapped = event.pointerType === "touch";
+  if (!tapped) toForm();
 });
 // A pointer has filled the form already; the keyboard follows the link.
 addEventListener("click", (event) => {
-  if (form && event.detail && event.target.closest && event.target.closest(".free a[data-starts]")) event.preventDefault();
+  if (!form || !event.detail || !event.target.closest?.(".free a[data-starts]")) return;
+  event.preventDefault();
+  if (tapped) toForm();
 });
 if (form) for (const name of ["start", "end"]) form.elements[name].addEventListener("input", () => {
   form.elements.starts_at.value = form.elements.ends_at.value = "";

@@ -15,6 +15,7 @@ mod repeats;
 pub mod scenarios;
 mod served;
 mod steady;
+mod teacher;
 mod told;
 mod versions;
 pub mod walks;

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Somebody who is signed in with a cookie.
-struct Browser<'a> {
+pub struct Browser<'a> {
     hub: &'a Hub,
     cookie: String,
     csrf: String,
@@ -29,7 +29,7 @@ fn field(page: &str, name: &str) -> String {
 }
 
 impl<'a> Browser<'a> {
-    async fn sign_in(hub: &'a Hub, login: &str) -> Self {
+    pub async fn sign_in(hub: &'a Hub, login: &str) -> Self {
         let link = hub.desk.make_link(&Caller::Console, NOW, &login.parse().unwrap()).await.unwrap();
         let session = hub.desk.use_link(NOW, &link.text, "browser").await.unwrap();
         let cookie = format!("kubecamp={}", session.text.expose());
@@ -43,13 +43,13 @@ impl<'a> Browser<'a> {
         request.header(header::COOKIE, &self.cookie)
     }
 
-    async fn page(&self, path: &str) -> String {
+    pub async fn page(&self, path: &str) -> String {
         let answer = self.ask(Method::GET, path).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         answer.text().await.unwrap()
     }
 
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+    pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Response {
         let fields: Vec<(&str, &str)> = fields.iter().copied().chain([("csrf", self.csrf.as_str())]).collect();
         self.send(path, &fields).await
     }

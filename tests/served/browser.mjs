@@ -123,6 +123,11 @@ class Page {
     for (let n = 1; n <= 5; n++) await this.mouse("mouseMoved", x(from + ((to - from) * n) / 5), y, 1);
     await this.mouse("mouseReleased", x(to), y);
   }
+  /// From now on there are fingers too.
+  touched() { return this.send("Emulation.setTouchEmulationEnabled", { enabled: true, maxTouchPoints: 1 }); }
+  /// A finger is put down there and moves sideways: to the right by so many pixels, or to the left.
+  swipe(x, y, by) { return this.send("Input.synthesizeScrollGesture", { x, y, xDistance: by, gestureSourceType: "touch" }); }
+  tap(x, y) { return this.send("Input.synthesizeTapGesture", { x, y, gestureSourceType: "touch" }); }
   async key(key, code = key, text) {
     const codes = { Tab: 9, Enter: 13 };
     await this.send("Input.dispatchKeyEvent", { type: "keyDown", key, code, windowsVirtualKeyCode: codes[key], text });

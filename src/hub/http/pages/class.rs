@@ -5,6 +5,7 @@ use super::{
     super::{Answer, AppState, Form, Refused, Session},
     Civil,
     failure::Trouble,
+    reasons::{Piece, reasons},
     visit::{Visit, go},
     week::shift,
 };
@@ -59,7 +60,7 @@ pub(super) struct Line {
     pub when: Option<String>,
     pub utc: Option<String>,
     pub server: Option<String>,
-    pub why: String,
+    pub why: Vec<Piece>,
 }
 
 impl ClassForm {
@@ -108,7 +109,7 @@ fn wish_of(text: &str, civil: &Civil) -> Result<Wish, Problem> {
     Ok(Wish { within: window.map_err(|why| Problem::new(Code::BookWindow, why))? })
 }
 
-fn line(row: &ClassRow, civil: &Civil) -> Line {
+pub(super) fn line(row: &ClassRow, civil: &Civil) -> Line {
     let slot = row.slot();
     Line {
         round: row.round,
@@ -116,7 +117,7 @@ fn line(row: &ClassRow, civil: &Civil) -> Line {
         when: slot.map(|(_, window)| civil.span(window)),
         utc: slot.map(|(_, window)| civil.utc(window)),
         server: slot.map(|(server, _)| server.to_string()),
-        why: row.why.clone(),
+        why: reasons(&row.why, civil.lang),
     }
 }
 

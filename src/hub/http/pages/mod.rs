@@ -13,6 +13,7 @@ mod failure;
 mod home;
 mod keys;
 mod lang;
+mod reasons;
 mod refusals;
 mod row;
 mod sign_in;

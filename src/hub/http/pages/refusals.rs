@@ -11,11 +11,14 @@ const JOINED: &str = "; ";
 const FORGOTTEN: &str = "its agent knows nothing of booking ";
 
 /// English sentences with gaps, each with the Chinese one; in the order of the file.
-static CHINESE: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
-    let text = draw::file("words/zh-refusals.txt");
+static CHINESE: LazyLock<Vec<(String, String)>> = LazyLock::new(|| catalogue("words/zh-refusals.txt"));
+
+/// The sentences of a file, each with the Chinese one.
+pub(super) fn catalogue(file: &str) -> Vec<(String, String)> {
+    let text = draw::file(file);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split_once(" = ")).map(|(en, zh)| (en.to_owned(), zh.to_owned())).collect()
-});
+}
 
 /// What a refusal says, in this language; none where the pages know the sentence in English only.
 ///
@@ -74,7 +77,7 @@ fn chinese(what: &str) -> Option<String> {
 }
 
 /// What stands in the gaps of a sentence, when the text is made from it.
-fn gaps<'a>(sentence: &'a str, text: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+pub(super) fn gaps<'a>(sentence: &'a str, text: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
     let mut parts = sentence.split('{').peekable();
     let mut rest = text.strip_prefix(parts.next()?)?;
     let mut found = vec![];

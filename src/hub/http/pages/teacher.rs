@@ -50,8 +50,8 @@ pub(super) struct Machine {
     /// Its clock against the hub's, seconds.
     pub skew: i64,
     pub occupant: Option<String>,
-    /// Who holds it now and how that stands.
-    pub holder: Option<(String, String)>,
+    /// Who holds it now and how that stands; on a shared one several do.
+    pub holders: Vec<(String, String)>,
 }
 
 /// `GET /teacher`.
@@ -104,9 +104,9 @@ pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> M
         Health::Away => "health_out",
         Health::Quarantined => "health_in_quarantine",
     };
-    let now = bookings
+    let held = bookings
         .iter()
-        .find(|b| b.server.as_ref() == Some(&server.id) && b.state.is_live() && b.window.holds(visit.now));
+        .filter(|b| b.server.as_ref() == Some(&server.id) && b.state.is_live() && b.window.holds(visit.now));
     Machine {
         id: server.id.to_string(),
         size: format!("{} CPU, {} GiB", server.cores, server.memory.0 >> 30),
@@ -118,7 +118,7 @@ pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> M
         silent: server.is_silent(visit.now),
         skew: server.clock_offset,
         occupant: server.occupant.as_ref().map(ToString::to_string),
-        holder: now.map(|b| (b.person.to_string(), words.get(state_key(b.state)).to_owned())),
+        holders: held.map(|b| (b.person.to_string(), words.get(state_key(b.state)).to_owned())).collect(),
     }
 }
 

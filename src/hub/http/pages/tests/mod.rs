@@ -1,6 +1,7 @@
 //! Weeks and pages from made-up servers: what is shown, escaped, and how fast.
 
 mod courses;
+mod plans;
 mod slots;
 
 use super::{
@@ -386,25 +387,28 @@ fn a_server_whose_agent_was_never_heard_says_so() {
 fn a_class_plan_renders_in_both_languages() {
     let civil = civil("Asia/Shanghai", Lang::En);
     let window = Window { starts: at("2026-11-24T06:00:00Z"), ends: at("2026-11-24T08:00:00Z") };
-    let line = |person: &str, when: Option<String>| class::Line {
+    let line = |person: &str, when: Option<String>, lang| class::Line {
         round: 1,
         person: person.into(),
         utc: when.as_ref().map(|_| civil.utc(window)),
         server: when.as_ref().map(|_| "one".into()),
         when,
-        why: "had <0.0 h>".into(),
+        why: reasons::reasons("had 1.5 h before; by <lot>", lang),
     };
     let form = class::ClassForm { wishes: "amy: </textarea><script>".into(), ..class::ClassForm::default() };
-    let values = class::ClassView {
-        form,
+    let values = |lang| class::ClassView {
+        form: form.clone(),
         courses: vec!["k8s".into()],
         layouts: vec!["1x4c12g".into()],
-        rows: vec![line("amy", Some(civil.span(window))), line("bob", None)],
+        rows: vec![line("amy", Some(civil.span(window)), lang), line("bob", None, lang)],
         ..class::ClassView::default()
     };
-    for (lang, left, zone) in
-        [(Lang::En, "gets no slot", "Times are in UTC."), (Lang::Zh, "未分到时段", "时间所用时区：UTC。")]
-    {
+    let chinese = "此前已有 1.5 小时；<span lang=\"en\">by &lt;lot&gt;</span>";
+    for (lang, left, zone, why) in [
+        (Lang::En, "gets no slot", "Times are in UTC.", "had 1.5 h before; by &lt;lot&gt;"),
+        (Lang::Zh, "未分到时段", "时间所用时区：UTC。", chinese),
+    ] {
+        let values = values(lang);
         let text = page(lang, Some("Tea"), &values, "class.html");
         assert!(
             text.contains(left)
@@ -414,7 +418,7 @@ fn a_class_plan_renders_in_both_languages() {
             "{text}"
         );
         assert!(text.contains("value=\"book\"") && text.contains("amy: &lt;/textarea&gt;&lt;script&gt;"), "{text}");
-        assert!(!text.contains("<script>") && text.contains("had &lt;0.0 h&gt;"), "{text}");
+        assert!(!text.contains("<script>") && text.contains(&format!("<td>{why}</td>")), "{text}");
     }
 }
 

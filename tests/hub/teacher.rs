@@ -1,0 +1,146 @@
+//! What a teacher reads on their pages, and what an admin changes there.
+
+use kubecamp::hub::{
+    desk::{Caller, Report, Step},
+    domain::{Health, Mode},
+};
+use reqwest::{StatusCode, header};
+
+use super::{
+    pages::Browser,
+    served::Hub,
+    world::{NOW, agent, at, because, book, clerk, healthy, server, who, wish},
+};
+
+/// The rest of a table's row that begins so.
+fn row<'a>(page: &'a str, head: &str) -> &'a str {
+    let after = page.split(&format!("<th scope=\"row\">{head}")).nth(1);
+    after.and_then(|rest| rest.split("</tr>").next()).unwrap_or_else(|| panic!("there is no {head}: {page}"))
+}
+
+/// Where a button leads; none where it is not there.
+fn leads(page: &str, button: &str) -> Option<String> {
+    let (before, _) = page.split_once(&format!("\">{button}</a>"))?;
+    Some(before.rsplit_once("href=\"")?.1.replace("&amp;", "&"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_server_shows_all_who_hold_it_now() {
+    let hub = Hub::start().await;
+    server(&hub.desk, "two", Mode::Shared, 16, 64).await;
+    for (login, from) in [("amy", 0), ("bob", 30), ("cem", 60)] {
+        hub.desk.book(&who(login), NOW, None, &wish(Some("two"), from, 120)).await.unwrap();
+    }
+    book(&hub.desk, "dan", 0, 60).await;
+    hub.set_now(at(45));
+    let page = Browser::sign_in(&hub, "tea").await.page("/teacher").await;
+    let (one, two) = (row(&page, "one<"), row(&page, "two<"));
+    assert!(two.contains("<td>amy, booked<br>bob, booked</td>"), "{two}");
+    assert!(one.contains("<td>dan, booked</td>"), "{one}");
+    healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teacher_sees_who_never_came() {
+    let hub = Hub::start().await;
+    let (booking, one) = (book(&hub.desk, "amy", 0, 60).await.id, "one".parse().unwrap());
+    let tea = Browser::sign_in(&hub, "tea").await;
+    let below = |page: &str| {
+        let section = page.split("<h2>No-shows</h2>").nth(1).and_then(|rest| rest.split("</section>").next());
+        section.unwrap().to_owned()
+    };
+    let before = below(&tea.page("/teacher").await);
+    assert!(before.contains("None.") && !before.contains("<li>"), "{before}");
+    for (number, step) in [(1, Step::Arming), (2, Step::Active)] {
+        let report = Report { number, booking: booking.clone(), account: None, step, moment: NOW, note: None };
+        hub.desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
+    }
+    clerk(&hub.desk).settle(at(15)).await.unwrap();
+    hub.set_now(at(16));
+    let page = tea.page("/teacher").await;
+    let after = below(&page);
+    assert!(after.contains(&format!("<li><a href=\"/booking/{booking}\">amy, one, ")), "{after}");
+    assert!(after.matches("<li>").count() == 1 && !after.contains("None."), "{after}");
+    // The last columns: what is ahead, and no-shows.
+    for (head, missed) in [("amy <small>", 1), ("red <small>", 1), ("bob <small>", 0), ("blue <small>", 0)] {
+        let line = row(&page, head);
+        assert!(line.ends_with(&format!("<td>0</td><td>{missed}</td>")), "{head}: {line}");
+    }
+    healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_clears_a_quarantine_by_a_form_that_a_teacher_does_not_get() {
+    let hub = Hub::start().await;
+    let (console, one) = (Caller::Console, "one".parse().unwrap());
+    hub.desk.set_health(&console, NOW, None, &one, Health::Quarantined, "a process is left").await.unwrap();
+    hub.admin().await;
+    let (tea, ann) = (Browser::sign_in(&hub, "tea").await, Browser::sign_in(&hub, "root-ann").await);
+    let path = "/teacher/server/one";
+    for (viewer, may_clear) in [(&tea, false), (&ann, true)] {
+        let page = viewer.page("/teacher").await;
+        let line = row(&page, "one<");
+        let badge = "<span class=\"badge quarantined\">quarantined</span><br>a process is left</td>";
+        assert!(line.contains(badge), "{line}");
+        assert_eq!(line.contains(&format!("action=\"{path}\"")), may_clear, "{line}");
+        assert_eq!(line.contains("value=\"healthy\">Clear</button>"), may_clear, "{line}");
+        assert_eq!(page.contains("An admin can take servers out of use"), !may_clear, "{page}");
+    }
+    let health = async || hub.desk.server(&console, NOW, &one).await.unwrap().health;
+    let fields = [("health", "healthy"), ("reason", "looked after")];
+    assert_eq!(tea.post(path, &fields).await.status(), StatusCode::FORBIDDEN);
+    let unsaid = ann.post(path, &[("health", "healthy"), ("reason", " ")]).await;
+    assert!(unsaid.status().is_client_error() && health().await == Health::Quarantined, "{}", unsaid.status());
+    let cleared = ann.post(path, &fields).await;
+    assert_eq!(cleared.status(), StatusCode::SEE_OTHER);
+    assert_eq!(cleared.headers()[header::LOCATION], "/teacher#servers");
+    assert_eq!(health().await, Health::Healthy);
+    let page = ann.page("/teacher").await;
+    let line = row(&page, "one<");
+    assert!(
+        line.contains("<span class=\"badge healthy\">healthy</span></td>") && line.contains("value=\"away\""),
+        "{line}"
+    );
+    let audit = ann.page("/teacher/audit?about=server:one").await;
+    assert!(audit.contains("<td>person:root-ann</td><td>server.health</td><td>server:one</td>"), "{audit}");
+    assert!(audit.contains("<td>looked after</td>"), "{audit}");
+    healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_tells_who_did_what_and_why() {
+    let hub = Hub::start().await;
+    let (id, other) = (book(&hub.desk, "amy", 60, 120).await.id, book(&hub.desk, "bob", 180, 240).await.id);
+    hub.desk.cancel(&who("tea"), NOW, None, &id, &because("fire drill")).await.unwrap();
+    let tea = Browser::sign_in(&hub, "tea").await;
+    let page = tea.page(&format!("/teacher/audit?about=booking:{id}")).await;
+    let lines: Vec<&str> = page.split("<tr><td>").skip(1).collect();
+    let about = format!("<td><a href=\"/booking/{id}\">booking:{id}</a></td>");
+    let given_up = format!("<td>person:tea</td><td>booking.cancel</td>{about}<td>booked → cancelled</td>");
+    assert!(lines[0].contains(&format!("{given_up}<td>fire drill</td></tr>")), "{page}");
+    assert!(lines[1].contains(&format!("<td>person:amy</td><td>booking.new</td>{about}<td>booked</td>")), "{page}");
+    assert!(lines.len() == 2 && !page.contains(other.as_str()), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_read_page_by_page() {
+    let hub = Hub::start().await;
+    for hour in 1..=60 {
+        book(&hub.desk, "bob", hour * 60, hour * 60 + 30).await;
+    }
+    let numbers = |page: &str| -> Vec<i64> {
+        let lines = page.split("<tr><td>").skip(1);
+        lines.map(|line| line.split("</td>").next().unwrap().parse().unwrap()).collect()
+    };
+    let tea = Browser::sign_in(&hub, "tea").await;
+    let first = tea.page("/teacher/audit?by=person:bob").await;
+    assert_eq!((numbers(&first).len(), leads(&first, "Newer")), (50, None));
+    let older = leads(&first, "Older").unwrap();
+    assert_eq!(older, "/teacher/audit?page=2&about=&by=person:bob");
+    let second = tea.page(&older).await;
+    assert_eq!((numbers(&second).len(), leads(&second, "Older")), (10, None));
+    let all = [numbers(&first), numbers(&second)].concat();
+    assert!(all.is_sorted_by(|newer, older| newer > older), "{all:?}");
+    let back = tea.page(&leads(&second, "Newer").unwrap()).await;
+    assert_eq!(numbers(&back), numbers(&first));
+}
