@@ -125,3 +125,36 @@ pub async fn a_class_is_given_what_its_notice_allows(desk: Desk) {
     assert_eq!(first(&ClassRequest { reason: Some("exam".into()), ..want }).await, Some(at(30)));
     healthy(&desk).await;
 }
+
+/// Somebody's hours of another lab are no less than those that the plan would give.
+pub async fn what_somebody_has_ahead_counts_when_a_class_chooses(desk: Desk) {
+    camp(&desk, &generous()).await;
+    // One hour within the plan's time, and one after it.
+    for from in [300, 2880] {
+        let other = BookRequest { layout: Some("3x2c4g".parse().unwrap()), ..wish(Some("one"), from, from + 60) };
+        desk.book(&who("amy"), NOW, None, &other).await.unwrap();
+    }
+    let wishes =
+        |login: &str| StudentWishes { person: login.parse().unwrap(), wishes: vec![Wish { within: window(60, 120) }] };
+    let want = ClassRequest {
+        course: "k8s".parse().unwrap(),
+        layout: "1x4c12g".parse().unwrap(),
+        minutes: 60,
+        slots: 1,
+        within: window(60, 1440),
+        wishes: vec![wishes("amy"), wishes("dan")],
+        reason: None,
+        seen: None,
+    };
+    let row = async |now, login: &str| {
+        let plan = desk.plan_class(&who("tea"), now, &want).await.unwrap();
+        plan.rows.into_iter().find(|row| row.person.as_str() == login).unwrap()
+    };
+    assert_eq!(row(NOW, "dan").await.given.unwrap().window, window(60, 120));
+    // In the midst of the first slot its first half is in the recent use, and counts once.
+    for now in [NOW, at(330)] {
+        let amy = row(now, "amy").await;
+        assert!(amy.why.starts_with("had 2.0 h before"), "{}", amy.why);
+    }
+    healthy(&desk).await;
+}

@@ -71,6 +71,7 @@ scenarios! {
         a_class_is_planned_and_booked,
         only_the_plan_that_was_seen_is_booked,
         a_class_is_given_what_its_notice_allows,
+        what_somebody_has_ahead_counts_when_a_class_chooses,
     }
     course {
         the_waitlist_is_fair_and_offers_lapse,
