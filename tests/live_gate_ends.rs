@@ -1,5 +1,5 @@
 //! Ends of slots with a real sshd and the real agent: what services of the system would start again, what lives in
-//! namespaces of its own, and hand-overs without a hub.
+//! namespaces of its own, hand-overs without a hub, and slots beside each other.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use kubecamp::hub::gate::SlotState;
+use kubecamp::hub::gate::{Slot, SlotState};
 
 use crate::{
     live_gate::{Client, TURN, WHOLE},
@@ -176,4 +176,50 @@ async fn live_gate_three_holders_follow_each_other_without_a_hub() {
     gate.plan(2, &[]);
     gate.start_hub();
     gate.by("the reports", wall() + 10.0, |g| ["1", "2", "3"].iter().all(|id| g.states(id) == WHOLE));
+}
+
+/// Whether somebody's shell has its terminal still, and what they left to run in the background runs on.
+fn works_on(gate: &Gate, who: &str) -> bool {
+    gate.processes(who).iter().any(|p| p.contains('+') && p.ends_with("bash"))
+        && gate.commands(who).iter().any(|line| line == "sleep 1000")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_gate_the_end_of_a_slot_leaves_the_one_beside_it() {
+    let _turn = TURN.lock().await;
+    let mut gate = Gate::new("beside");
+    let starts = soon(3.0);
+    let first = gate.slot("1", "a", starts, starts + 9);
+    let second = Slot { place: 1, ..gate.slot("2", "b", starts, starts + 21) };
+    gate.certify(&first, "a");
+    gate.certify(&second, "b");
+    gate.plan(1, &[first.clone(), second.clone()]);
+    gate.start_hub();
+    gate.start_agent();
+    let ends = first.ends as f64;
+    let shells = ["a", "b"].map(|who| {
+        gate.by("the login", ends, |g| g.gets_in(who, Some(who)));
+        let stay = gate.run(who, Some(who), "setsid sleep 1000 >/dev/null 2>&1 & echo ok");
+        assert!(stay.status.success(), "{stay:?}\n{}", gate.logs());
+        let mut shell = gate.ssh(who, Some(who), &["-tt"], &["exec bash --norc -i"]);
+        Client(shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    });
+    let [mut ended, mut goes_on] = shells;
+    gate.by("both at work", ends, |g| works_on(g, "a") && works_on(g, "b"));
+    assert!(wall() < ends, "the slot was too short for this machine");
+
+    gate.by("the end", ends + 5.0, |g| wall() >= ends && g.processes("a").is_empty());
+    assert!(!gate.gets_in("a", Some("a")), "in after the end");
+    gate.by("the end of the shell", wall() + 5.0, |_| ended.0.try_wait().unwrap().is_some());
+    assert!(works_on(&gate, "b"), "{:?}\n{}", gate.commands("b"), gate.logs());
+    assert!(goes_on.0.try_wait().unwrap().is_none(), "the connection is the same");
+    assert!(gate.gets_in("b", Some("b")), "{}", gate.logs());
+    gate.by("the reports", second.ends as f64, |g| g.states("1") == WHOLE);
+    assert_eq!(gate.states("2"), [SlotState::Arming, SlotState::Active]);
+
+    let ends = second.ends as f64;
+    assert!(wall() < ends, "the slot was too short for this machine");
+    gate.by("the other end", ends + 5.0, |g| wall() >= ends && g.processes("b").is_empty());
+    assert!(!gate.gets_in("b", Some("b")), "in after the end");
+    gate.by("the other reports", wall() + 10.0, |g| g.states("2") == WHOLE);
 }

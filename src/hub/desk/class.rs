@@ -9,7 +9,7 @@ use crate::{
     hub::{
         domain::{
             Ask, Booking, ClassPlan, CourseId, Epoch, Free, Group, PersonId, Policy, State, Student, Window, Wish,
-            plan_class,
+            plan_class, used_after,
         },
         store::{Listing, Tx},
     },
@@ -119,7 +119,7 @@ fn checked(want: &ClassRequest) -> Result<ClassRequest, Problem> {
 /// Somebody of the class, and what they have within the plan's time already.
 async fn student(tx: &mut Tx, want: &ClassRequest, policy: &Policy, person: PersonId) -> Result<Student, Problem> {
     let now = tx.now();
-    let used = rules::recent_use(tx, &person, now).await?;
+    let used = rules::recent_use(tx, &person, now).await? + has_beside(tx, want, &person).await?;
     let own = Listing { person: Some(person.clone()), within: Some(want.within), ..Listing::default() };
     let own = tx.bookings(&own).await?;
     let taken = own.iter().filter(|b| b.state.is_live()).map(|b| b.window).collect();
@@ -134,6 +134,17 @@ async fn student(tx: &mut Tx, want: &ClassRequest, policy: &Policy, person: Pers
     let wishes = want.wishes.iter().filter(|w| w.person == person).flat_map(|w| w.wishes.clone()).collect();
     let labs = tx.labs_of(&person).await?;
     Ok(Student { person, wishes, used, taken, has, room, labs })
+}
+
+/// Seconds of somebody's slots that are not over and not as the plan asks, whenever they are: who holds hours of another lab
+/// has had more than who holds nothing. What of them has passed is in the recent use.
+async fn has_beside(tx: &mut Tx, want: &ClassRequest, person: &PersonId) -> Result<i64, Problem> {
+    let now = tx.now();
+    let ahead = Window { starts: now, ends: Epoch::LAST };
+    let own = Listing { person: Some(person.clone()), within: Some(ahead), open: true, ..Listing::default() };
+    let own = tx.bookings(&own).await?;
+    let beside = own.iter().filter(|b| b.state.is_live() && !is_met_by(want, b));
+    Ok(used_after(&beside.map(Booking::counted).collect::<Vec<_>>(), now))
 }
 
 /// Whether a booking is what the plan would give: one that holds its place for certain, or took place.

@@ -23,7 +23,7 @@ pub struct Student {
     pub person: PersonId,
     /// Times they would like, best first.
     pub wishes: Vec<Wish>,
-    /// Seconds they used in the last seven days.
+    /// Seconds they used in the last seven days, and those that they have ahead beside `has`.
     #[serde(default)]
     pub used: i64,
     /// Windows in which they hold something already.
@@ -96,9 +96,9 @@ pub struct ClassPlan {
 
 /// Gives each student as many slots of `ask.length` within `ask.within` as are missing to `slots`.
 ///
-/// In each round everybody chooses once who has no slot for it already: who had least (recent use and what the plan gave)
-/// first, then who has fewest wishes that can still be met, then by login. Each gets the best wish that is still free, else
-/// the next free slot.
+/// In each round everybody chooses once who has no slot for it already: who had least (recent use, what is theirs ahead and
+/// what the plan gave) first, then who has fewest wishes that can still be met, then by login. Each gets the best wish that
+/// is still free, else the next free slot.
 pub fn plan_class(
     grounds: &[Ground],
     policy: &Policy,

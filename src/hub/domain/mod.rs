@@ -34,7 +34,7 @@ pub use ids::{BookingId, CourseId, GroupId, PersonId, SeriesId, ServerId};
 pub use opening::OpeningHours;
 pub use people::{Course, Group, Person, Role};
 pub use policy::Policy;
-pub use quota::{ROLLING, Use, most_in_any_week, used_before};
+pub use quota::{ROLLING, Use, most_in_any_week, used_after, used_before};
 pub use saved_lab::{Beginning, SavedLab};
 pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots, nearest};
 pub use server::{HANGS, Health, Maintenance, Mode, Server, WARN_OFFSET, host_and_port};

@@ -40,6 +40,12 @@ pub fn used_before(uses: &[Use], now: Epoch) -> i64 {
     seconds_in(&windows, Window { starts: now - ROLLING, ends: now })
 }
 
+/// The seconds used from a moment on.
+pub fn used_after(uses: &[Use], now: Epoch) -> i64 {
+    let windows: Vec<Window> = uses.iter().filter_map(|u| u.window()).collect();
+    seconds_in(&windows, Window { starts: now, ends: Epoch::LAST })
+}
+
 fn seconds_in(windows: &[Window], range: Window) -> i64 {
     windows.iter().filter_map(|w| w.common(range)).map(Window::length).sum()
 }

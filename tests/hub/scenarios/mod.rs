@@ -3,6 +3,7 @@
 mod agent;
 mod answers;
 mod booking;
+mod classes;
 mod course;
 mod gifts;
 mod labs;
@@ -66,6 +67,12 @@ scenarios! {
         what_is_offered_has_room_for_the_lab_that_would_run_there,
         who_waits_for_what_a_server_has_not_keeps_nobody_from_extending_there,
     }
+    classes {
+        a_class_is_planned_and_booked,
+        only_the_plan_that_was_seen_is_booked,
+        a_class_is_given_what_its_notice_allows,
+        what_somebody_has_ahead_counts_when_a_class_chooses,
+    }
     course {
         the_waitlist_is_fair_and_offers_lapse,
         nobody_is_quicker_than_who_waits,
@@ -75,9 +82,6 @@ scenarios! {
         who_declines_an_offer_leaves_it_to_the_next_at_once,
         nobody_waits_for_everything,
         a_wait_keeps_to_the_notice_and_its_offer_need_not,
-        a_class_is_planned_and_booked,
-        only_the_plan_that_was_seen_is_booked,
-        a_class_is_given_what_its_notice_allows,
         links_work_once_and_signatures_sign_in,
         keys_are_ones_own_matter,
         servers_and_groups_go_when_nobody_needs_them,

@@ -95,6 +95,9 @@ fn quotas_roll() {
     let around = Window { starts: Epoch(1_000_000_000 + 3 * day), ends: Epoch(1_000_000_000 + 3 * day + 3600) };
     assert_eq!(most_in_any_week(&uses, around), 3 * 3600);
     assert_eq!(used_before(&uses, Epoch(1_000_000_000 + 9 * day)), 3 * 3600);
+    // In the midst of one what is past is in the one sum, and what is ahead in the other.
+    let half = Epoch(1_000_000_000 + 3 * day + 900);
+    assert_eq!((used_before(&uses, half), used_after(&uses, half)), (3600 + 900, 2700 + 2 * 3600));
 }
 
 #[test]

@@ -180,7 +180,7 @@ async fn a_disk_that_fills_up_during_a_save_is_quarantined_and_throws_nothing_aw
             assert_eq!(post.agent.ledger().slots["1"].state(), SlotState::Quarantined, "{when}, killed: {killed}");
             assert!(!post.is_open("kct-a") && !post.is_open("kct-b"), "{when}, killed: {killed}");
             let server = post.sim.at();
-            assert!(server.processes.is_empty() && server.labs.contains("kct-a"), "{when}, killed: {killed}");
+            assert!(server.processes.is_empty() && server.labs.contains_key("kct-a"), "{when}, killed: {killed}");
             assert!(!server.did.contains(&"reset kct-a".to_owned()), "{when}, killed: {killed}");
         };
         kept(&post, "while it is full");

@@ -1,5 +1,6 @@
 //! The agent over a server that exists only here: its clocks, doors, processes and labs.
 
+mod beside;
 mod came;
 mod deaths;
 mod given;

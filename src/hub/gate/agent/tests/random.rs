@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::sim::{Death, Post, slot};
-use crate::hub::gate::{SlotState, Wanted, agent::Halted};
+use crate::hub::gate::{Slot, SlotState, Wanted, agent::Halted};
 
 /// What befalls the agent.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ fn blow() -> impl Strategy<Value = Blow> {
     ]
 }
 
-/// Lengths and pauses, whose account, in turns.
+/// Lengths and pauses, and whose account.
 fn slots() -> impl Strategy<Value = Vec<(i64, i64, bool)>> {
     proptest::collection::vec((5i64..120, 0i64..60, any::<bool>()), 1..6)
 }
@@ -51,18 +51,26 @@ async fn begin(post: &mut Post, mortal: Option<(usize, Death)>) -> Result<(), Ha
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever happens, nobody is in outside of a slot, no lab meets another, and states only go forward.
+    /// Whatever happens, nobody is in outside of a slot, no lab meets another in its place, and states only go forward;
+    /// in turns on one place, or beside each other where each account has its own.
     #[test]
-    fn nobody_is_in_outside_of_a_slot(lengths in slots(), blows in proptest::collection::vec(blow(), 1..24)) {
+    fn nobody_is_in_outside_of_a_slot(
+        lengths in slots(),
+        beside in any::<bool>(),
+        blows in proptest::collection::vec(blow(), 1..24),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut at = 20;
+            let mut free_from = [20, 20];
             let mut slots = vec![];
             for (i, (length, pause, whose)) in lengths.iter().enumerate() {
                 let account = if *whose { "kct-a" } else { "kct-b" };
-                slots.push(slot(&i.to_string(), account, at, at + length));
-                at += length + pause;
+                let place = u32::from(beside && !*whose);
+                let starts = free_from[place as usize];
+                slots.push(Slot { place, ..slot(&i.to_string(), account, starts, starts + length) });
+                free_from[place as usize] += length + pause;
             }
+            let at = free_from[0].max(free_from[1]);
             let mut post = Post::new();
             let (mut now, mut revision) = (0, 1);
             let mut alive = post.plan(revision, &slots).map(|taken| taken.unwrap());

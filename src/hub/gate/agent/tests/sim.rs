@@ -40,8 +40,8 @@ pub struct Server {
     pub absent: BTreeSet<String>,
     /// Principals by which somebody came in, and was gone at once.
     pub let_in: BTreeSet<String>,
-    /// Labs that run, by account.
-    pub labs: BTreeSet<String>,
+    /// Labs that run, by account, and the place of each.
+    pub labs: BTreeMap<String, u32>,
     pub saved: BTreeSet<String>,
     /// Labs whose machines were stopped since their slots could not be ended.
     pub stopped: BTreeSet<String>,
@@ -246,7 +246,7 @@ impl HandOver for Sim {
     }
 
     fn saves(&self, slot: &Slot) -> bool {
-        self.at().labs.contains(&slot.account)
+        self.at().labs.contains_key(&slot.account)
     }
 
     async fn save(&self, slot: &Slot) -> Result<(), Problem> {
@@ -279,11 +279,11 @@ impl HandOver for Sim {
         self.does("arm", &slot.account)?;
         let mut server = self.at();
         server.stopped.remove(&slot.account);
-        let other = server.labs.iter().find(|a| **a != slot.account).cloned();
-        if let Some(other) = other {
-            server.wrongs.push(format!("{} was armed beside {other}", slot.account));
+        let other = server.labs.iter().find(|(account, place)| **account != slot.account && **place == slot.place);
+        if let Some(other) = other.map(|(account, _)| account.clone()) {
+            server.wrongs.push(format!("{} was armed in the place of {other}", slot.account));
         }
-        server.labs.insert(slot.account.clone());
+        server.labs.insert(slot.account.clone(), slot.place);
         Ok(())
     }
 
@@ -302,7 +302,7 @@ impl HandOver for Sim {
     }
 
     fn reach(&self) -> BTreeMap<String, Reach> {
-        self.at().labs.iter().map(|account| (account.clone(), Reach::default())).collect()
+        self.at().labs.keys().map(|account| (account.clone(), Reach::default())).collect()
     }
 
     fn kept(&self) -> BTreeMap<String, Option<Kept>> {

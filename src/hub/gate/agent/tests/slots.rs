@@ -16,7 +16,7 @@ async fn two_slots_one_after_the_other() {
     let mut post = Post::new();
     post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
     post.until(99).await.unwrap();
-    assert!(!post.is_open("kct-a") && post.sim.at().labs.contains("kct-a"), "armed before the start, and shut");
+    assert!(!post.is_open("kct-a") && post.sim.at().labs.contains_key("kct-a"), "armed before the start, and shut");
     post.until(100).await.unwrap();
     assert_eq!(post.sim.at().doors["kct-a"], "expiry-time=\"20260921141640Z\" slot-1-kct-a");
     post.until(199).await.unwrap();
@@ -324,7 +324,7 @@ async fn a_lab_is_reached_while_its_slot_is_open() {
     post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 210, 300)]).unwrap().unwrap();
     let reaching = |post: &Post| post.sim.at().reaching.iter().cloned().collect::<Vec<_>>();
     post.until(99).await.unwrap();
-    assert!(post.sim.at().labs.contains("kct-a") && reaching(&post).is_empty(), "it is up, and nobody's yet");
+    assert!(post.sim.at().labs.contains_key("kct-a") && reaching(&post).is_empty(), "it is up, and nobody's yet");
     post.until(100).await.unwrap();
     assert_eq!(reaching(&post), ["kct-a"]);
     post.reborn(None).unwrap();
