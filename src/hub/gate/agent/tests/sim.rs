@@ -161,7 +161,10 @@ impl World for Sim {
         self.does(if line.is_empty() { "shut" } else { "open" }, account)?;
         let mut server = self.at();
         server.doors.insert(account.into(), line.into());
-        server.check();
+        // Of two that a restart left open, one is shut before the other, at the same time.
+        if !line.is_empty() {
+            server.check();
+        }
         Ok(())
     }
 
