@@ -214,11 +214,11 @@ async fn live_gate_the_end_of_a_slot_leaves_the_one_beside_it() {
     assert!(works_on(&gate, "b"), "{:?}\n{}", gate.commands("b"), gate.logs());
     assert!(goes_on.0.try_wait().unwrap().is_none(), "the connection is the same");
     assert!(gate.gets_in("b", Some("b")), "{}", gate.logs());
-    gate.by("the reports", second.ends as f64, |g| g.states("1") == WHOLE);
-    assert_eq!(gate.states("2"), [SlotState::Arming, SlotState::Active]);
-
     let ends = second.ends as f64;
+    gate.by("the reports", ends - 2.0, |g| g.states("1") == WHOLE);
+    let states = gate.states("2");
     assert!(wall() < ends, "the slot was too short for this machine");
+    assert_eq!(states, [SlotState::Arming, SlotState::Active]);
     gate.by("the other end", ends + 5.0, |g| wall() >= ends && g.processes("b").is_empty());
     assert!(!gate.gets_in("b", Some("b")), "in after the end");
     gate.by("the other reports", wall() + 10.0, |g| g.states("2") == WHOLE);

@@ -56,6 +56,9 @@ const HEARD: &str = "heard";
 const CAP_SYS_RESOURCE: u32 = 24;
 
 impl Facts {
+    /// The fact that names each certificate authority that a node trusts.
+    pub const CA: &str = "ca";
+
     /// Gathers the facts of a host.
     pub async fn gather(viewer: &Viewer) -> Result<Self, Problem> {
         let exit = viewer.read(SCRIPT).await.map_err(|p| p.during("gathering its facts"))?;
@@ -124,6 +127,12 @@ impl Facts {
     /// A number; 0 when absent or not a number.
     pub fn number(&self, key: &str) -> u64 {
         self.get(key).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether a node trusts none of the certificate authorities of another, its control plane; one that cannot tell does.
+    pub fn trusts_none_of(&self, control_plane: &Self) -> bool {
+        let its = self.all(Self::CA);
+        !its.is_empty() && !its.iter().any(|ca| control_plane.all(Self::CA).contains(ca))
     }
 
     /// Whether these are the assumptions of [`Facts::assumed`].

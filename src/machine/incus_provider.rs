@@ -364,7 +364,7 @@ impl Provider for IncusProvider {
         let (incus, name) = (&self.place.incus, &instance.name);
         let mut gone = incus.delete_instance(name).await;
         // The start that a killed run had asked for ended since it was looked at.
-        if gone.is_err() && incus.instance(name).await?.is_some_and(|now| now.status == "Running") {
+        if gone.is_err() && incus.instance(name).await.ok().flatten().is_some_and(|now| now.status == "Running") {
             incus.stop(name, None).await.map_err(|p| p.on(node))?;
             gone = incus.delete_instance(name).await;
         }

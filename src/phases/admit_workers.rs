@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{CA_STEP, INIT, KUBECTL, is_new},
+    control_plane::{CA_STEP, INIT, KUBECTL, is_new, joined_another},
     join_workers::has_joined,
     values::{CA, IDENTITIES},
 };
@@ -77,7 +77,9 @@ fn quiet() -> Step {
 /// Whether a worker's facts show that it needs no identity: the very things that its own check looks at. Nobody has joined a
 /// new cluster.
 fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
-    !is_new(view) && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
+    !is_new(view)
+        && !joined_another(view, node)
+        && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
 }
 
 fn names(view: &View<'_>) -> String {
@@ -189,6 +191,26 @@ mod tests {
             assert!(patched.iter().all(|line| line.contains(" patch node worker-2 --subresource=status ")), "{called}");
             let at = |what: &str| called.lines().position(|line| line.contains(what));
             assert!(!wanted || at(" create ") < at(" patch "), "{called}");
+        }
+    }
+
+    #[test]
+    fn who_joined_a_cluster_that_is_gone_has_not_joined_this_one() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let [cp, worker] = ["cp", "worker-1"].map(|name| name.parse::<NodeId>().unwrap());
+        let joined = "joined=yes\nunit.kubelet=active\n";
+        for (here, there, wanted) in [
+            ("lab=lab\nca=A\n", "ca=A\n", true),
+            // While an authority is replaced both are there.
+            ("lab=lab\nca=B\nca=A\n", "ca=A\n", true),
+            ("lab=lab\nca=B\n", "ca=A\n", false),
+            ("lab=lab\n", "", true),
+            ("", "ca=A\n", false),
+        ] {
+            let of = |node: &NodeId, facts: &str| (node.clone(), Facts::parse(facts));
+            let fleet = [of(&cp, here), of(&worker, &format!("{joined}{there}"))].into();
+            let view = View { lab: &lab, node: &cp, fleet: &fleet, host: None };
+            assert_eq!(is_joined(&view, &worker), wanted, "{here} and {there}");
         }
     }
 

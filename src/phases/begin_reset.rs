@@ -6,7 +6,10 @@ use super::reset_host::{Records, Scripts};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::{scan, script::unpacked},
+    host::{
+        scan,
+        script::{at_rest, unpacked},
+    },
 };
 
 /// Marks the host as one that is being reset, once nothing of an earlier run is at work on it.
@@ -56,14 +59,14 @@ impl BeginReset {
         let text = scripts.text();
         // Marks of what `up` found out about a lab that is about to go: they would mislead the next `up`.
         let change = format!(
-            "{text}{} || exit 1\nrm -rf /run/kubecamp/verified $KC/images $KC/binaries $KC/spared $KC/begun\nbegin_reset\n{}\
+            "{text}{} || exit 1\nours || exit 0\nrm -rf /run/kubecamp/verified $KC/images $KC/binaries $KC/spared $KC/begun\nbegin_reset\n{}\
              scan() {{\n{}\n}}\nscan_begun\ntrue",
             unpacked(),
             record.as_deref().unwrap_or_default(),
             scan::SCRIPT
         );
         let has_record = if record.is_some() { "[ -s $KC/before ]" } else { "true" };
-        let check = format!("{text}! ours || {{ [ -e $KC/resetting ] && {has_record}; }}");
+        let check = format!("{text}{} && {{ ! ours || {{ [ -e $KC/resetting ] && {has_record}; }}; }}", at_rest());
         Step::script("begin", "note that the host is being reset", Check::Before(check), change)
     }
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::drain::DRAINED;
 use crate::{
-    core::{PhaseId, Problem},
+    core::{NodeId, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
     host::{Cgroup, Facts, template},
 };
@@ -37,6 +37,14 @@ pub(super) fn is_new(view: &View<'_>) -> bool {
     view.fleet.get(&view.lab.control_plane().name).is_some_and(|facts| facts.get("lab").is_none())
 }
 
+/// Whether a worker has joined another cluster than the one that is on the control plane's host: the one before a reset that
+/// did not reach it.
+pub(super) fn joined_another(view: &View<'_>, worker: &NodeId) -> bool {
+    let here = view.fleet.get(&view.lab.control_plane().name);
+    let there = view.fleet.get(worker).filter(|facts| facts.yes("joined"));
+    here.zip(there).is_some_and(|(here, there)| there.trusts_none_of(here))
+}
+
 /// Values of `kubeadm/common.yaml.tera` from a host's facts.
 fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
     json!({
@@ -49,7 +57,7 @@ fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
 }
 
 /// The address of a node, or a problem that says it has none.
-pub fn address_of(view: &View<'_>, node: &crate::core::NodeId) -> Result<String, Problem> {
+pub fn address_of(view: &View<'_>, node: &NodeId) -> Result<String, Problem> {
     let facts = view.fleet.get(node);
     if facts.is_some_and(Facts::is_assumed) {
         return Ok("address-of-the-machine".to_owned());

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{address_of, is_new},
+    control_plane::{address_of, is_new, joined_another},
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Phase for JoinWorkers {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let cp = &view.lab.control_plane().name;
         let values = json!({"node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
-        let step = join(view.node, &values, is_new(view))?;
+        let step = join(view.node, &values, is_new(view) || joined_another(view, view.node))?;
         Ok(vec![step.needs(Need::Value(cp.clone(), &IDENTITIES)).needs(Need::Value(cp.clone(), &CA))])
     }
 }

@@ -2,17 +2,11 @@
 # with another bundle puts its programs in the place of running ones, which go on as they were.
 fresh() {
   shown=$(systemctl show -p MainPID -p NeedDaemonReload kubecamp-containerd kubelet) || return 1
-  running=
   for line in $shown; do
     case $line in
       NeedDaemonReload=yes) return 1 ;;
       MainPID=0) ;;
-      MainPID=*) running="$running /proc/${line#*=}/exe" ;;
+      MainPID=*) case $(readlink "/proc/${line#*=}/exe") in *'/containerd (deleted)' | *'/kubelet (deleted)') return 1 ;; esac ;;
     esac
   done
-  [ "$running" ] || return 0
-  case $(readlink $running 2>/dev/null) in
-    *'/containerd (deleted)'* | *'/kubelet (deleted)'*) return 1 ;;
-    *) return 0 ;;
-  esac
 }

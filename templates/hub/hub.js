@@ -125,7 +125,7 @@ addEventListener("pointerdown", (event) => {
   drag.from = drag.to = moment(event);
 });
 addEventListener("pointermove", (event) => {
-  if (!drag || event.pointerType === "touch") return;
+  if (!drag || event.pointerType !== "mouse") return;
   drag.to = moment(event);
   drag.moved = drag.moved || Math.abs(event.clientX - drag.x) > 6;
   if (drag.moved) paint();
@@ -154,7 +154,7 @@ addEventListener("pointerup", (event) => {
   form.elements.ends_at.value = to;
   drag = null;
   // A tap's click comes later and goes to what is below the finger by then: that must not be a button of the form.
-  tapped = event.pointerType === "touch";
+  tapped = event.pointerType !== "mouse";
   if (!tapped) toForm();
 });
 // A pointer has filled the form already; the keyboard follows the link.

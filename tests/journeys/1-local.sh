@@ -67,11 +67,16 @@ say "and plan says so"
 exits 0 kc plan
 has '^0 steps would change something'
 
-say "an image that somebody removed comes back"
+say "an image that somebody removed comes back, and no program runs on that was replaced"
 ctr='/opt/kubecamp/bin/ctr -a /run/kubecamp/containerd.sock -n k8s.io'
 exits 0 kc ssh worker-1 -- "$ctr images rm $image && ! $ctr images ls -q | grep -qxF $image"
+exits 0 kc ssh worker-2 -- 'for p in /usr/local/bin/kubelet /opt/kubecamp/bin/containerd; do cp -p $p $p.new && mv $p.new $p || exit 1; done'
 exits 0 kc up --local --yes --plain "${roomy[@]}"
 exits 0 kc ssh worker-1 -- "$ctr images ls -q | grep -xF $image"
+for unit in kubelet kubecamp-containerd; do
+  exits 0 kc ssh worker-2 -- "readlink /proc/\$(systemctl show -p MainPID --value $unit)/exe"
+  has '/\(kubelet\|containerd\)$'
+done
 say "and none is cleared away when the disk fills up"
 kept() { kc ssh "$1" -- 'crictl images -o json' | python3 -c "import json,sys; all=json.load(sys.stdin)['images']; sys.exit(not (len(all) > 3 and {i['pinned'] for i in all} == {True}))"; }
 for node in cp worker-1; do ok "all images of $node are pinned" wait_for 30 kept $node; done

@@ -223,7 +223,9 @@ fn in_short(said: &OciDistributionError) -> String {
     let text = match said {
         OciDistributionError::ServerError { code, message, .. } => format!("it answers {code}: {}", message.trim()),
         OciDistributionError::RegistryError { envelope, .. } => envelope.to_string(),
-        OciDistributionError::UnauthorizedError { .. } => "it answers 401: not authorized".to_owned(),
+        OciDistributionError::UnauthorizedError { .. } => {
+            "it answers 401, and a mirror must let everybody pull".to_owned()
+        }
         other => other.to_string(),
     };
     let line = text.lines().next().unwrap_or_default();

@@ -137,13 +137,14 @@ async fn student(tx: &mut Tx, want: &ClassRequest, policy: &Policy, person: Pers
 }
 
 /// Seconds of somebody's slots that are not over and not as the plan asks, whenever they are: who holds hours of another lab
-/// has had more than who holds nothing. What of them has passed is in the recent use.
+/// has had more than who holds nothing. What of them has passed is in the recent use; an offer is nothing yet.
 async fn has_beside(tx: &mut Tx, want: &ClassRequest, person: &PersonId) -> Result<i64, Problem> {
     let now = tx.now();
     let ahead = Window { starts: now, ends: Epoch::LAST };
     let own = Listing { person: Some(person.clone()), within: Some(ahead), open: true, ..Listing::default() };
     let own = tx.bookings(&own).await?;
-    let beside = own.iter().filter(|b| b.state.is_live() && !is_met_by(want, b));
+    let holds = |b: &&Booking| b.state.is_live() && b.state != State::Offered;
+    let beside = own.iter().filter(|b| holds(b) && !is_met_by(want, b));
     Ok(used_after(&beside.map(Booking::counted).collect::<Vec<_>>(), now))
 }
 

@@ -7,10 +7,7 @@ use crate::{
 };
 
 /// What a cluster cannot do without, in `/etc/kubernetes/pki`, and the fact that tells of it.
-const AUTHORITY: &[(&str, &str)] = &[("ca.crt", CA), ("ca.key", "ca.key")];
-
-/// The fact that names each certificate authority that a node trusts.
-const CA: &str = "ca";
+const AUTHORITY: &[(&str, &str)] = &[("ca.crt", Facts::CA), ("ca.key", "ca.key")];
 
 /// Where etcd keeps all that is in a cluster.
 const DATA: &str = "/var/lib/etcd/member";
@@ -28,11 +25,11 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     if joined.is_empty() && !facts.all("leftover").iter().any(|path| path == DATA) {
         return None;
     }
-    let is_gone = |fact: &str| if fact == CA { facts.all(CA).is_empty() } else { facts.get(fact).is_none() };
+    let is_gone = |fact: &str| if fact == Facts::CA { facts.all(fact).is_empty() } else { facts.get(fact).is_none() };
     let gone: Vec<_> = AUTHORITY.iter().filter(|(_, fact)| is_gone(fact)).map(|(file, _)| *file).collect();
     let what = if !gone.is_empty() {
         format!("the certificate authority of its cluster is gone: no {} in /etc/kubernetes/pki", gone.join(" and no "))
-    } else if !joined.is_empty() && joined.iter().all(|worker| is_others(worker, facts)) {
+    } else if !joined.is_empty() && joined.iter().all(|worker| worker.trusts_none_of(facts)) {
         "its certificate authority, /etc/kubernetes/pki/ca.crt, is not the one that the workers have joined".to_owned()
     } else {
         return None;
@@ -43,10 +40,4 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     );
     let copy = "If you have a copy of /etc/kubernetes, put it back and run the same command again.";
     Some(Problem::new(Code::ClusterLost, what).on(control_plane).hint(anew).hint(copy))
-}
-
-/// Whether a worker trusts none of the control plane's authorities; one that cannot tell does.
-fn is_others(worker: &Facts, control_plane: &Facts) -> bool {
-    let its = worker.all(CA);
-    !its.is_empty() && !its.iter().any(|ca| control_plane.all(CA).contains(ca))
 }

@@ -281,6 +281,7 @@ fn stored(file: &Path) -> Result<Option<String>, Problem> {
 fn unreadable(file: &Path) -> Problem {
     Problem::new(Code::GateHandOver, format!("what {} says of a lab cannot be read", file.display()))
         .hint("Where a newer kubecamp wrote it, enroll the server with that one again; then clear the quarantine.")
+        .hint("Where it is damaged, put a copy of it back, or give the lab up as the guide of the gate says.")
 }
 
 /// The process that holds the lab's lock, when it is one of ours in a group of its own.

@@ -150,7 +150,12 @@ async fn take(state: &AppState, caller: &Caller, server: &ServerId, number: i64,
         ReportKind::LabDropped { account } => desk.lab(caller, now, server, number, account, None).await?,
         _ => {}
     }
-    let Some(told) = told(report, number)? else { return Ok(()) };
+    // A time that cannot be must not keep back all that comes after it, either.
+    let told = told(report, number).unwrap_or_else(|why| {
+        tracing::warn!(%server, number, why, "a report was set aside");
+        None
+    });
+    let Some(told) = told else { return Ok(()) };
     let answers = desk.report(caller, now, server, &[told]).await?;
     for why in answers.iter().filter_map(|a| a.why.as_ref()) {
         tracing::warn!(%server, number, why, "a report was set aside");
@@ -159,8 +164,8 @@ async fn take(state: &AppState, caller: &Caller, server: &ServerId, number: i64,
 }
 
 /// A report on a booking, as the desk takes it.
-fn told(report: &gate::Report, number: i64) -> Answer<Option<Told>> {
-    let moment = Epoch::try_from(report.at).map_err(|why| bad(&why))?;
+fn told(report: &gate::Report, number: i64) -> Result<Option<Told>, String> {
+    let moment = Epoch::try_from(report.at)?;
     let (booking, account, step, note) = match &report.kind {
         ReportKind::State { booking, account, state, reason, detail } => {
             (booking, account.clone(), step_of(*state, *reason), detail.join("; "))
