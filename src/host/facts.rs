@@ -85,8 +85,8 @@ impl Facts {
         for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
             let value = value.trim().to_owned();
             match key {
-                "addr" | "ca" | "kubelet" | "leftover" | "listen" | "mac" | "remains" | "resolver" | "route"
-                | "silent" => {
+                "addr" | "ca" | "kubelet" | "leftover" | "listen" | "listen.udp" | "mac" | "remains" | "resolver"
+                | "route" | "silent" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {

@@ -64,7 +64,7 @@ fi
 caps=$(awk '/^CapBnd:/{print $2}' /proc/1/status)
 p caps "$caps"
 p nofile "$(ulimit -Hn)"
-for t in iptables nft conntrack ip mount modprobe tar gzip zstd sha256sum flock systemctl socat ethtool curl bash setpriv; do has $t && p "tool.$t" yes; done
+for t in iptables nft ipset conntrack ip mount modprobe tar gzip zstd sha256sum flock systemctl socat ethtool curl bash setpriv; do has $t && p "tool.$t" yes; done
 p iptables.version "$(iptables --version 2>/dev/null)"
 
 # Addresses: one line per global IPv4 address; the default route's source is the one other hosts see.
@@ -78,8 +78,11 @@ done
 # Only what is reached without a gateway.
 ip -4 route show 2>/dev/null | awk '($1 ~ /^[0-9]/ || $1 == "default") && $2 == "dev"{print "route=" ($1 == "default" ? "0.0.0.0/0" : $1) " " $3}'
 
-# Listening TCP ports that Kubernetes wants, with their program where we may see it.
-if has ss; then ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u; fi
+# Listening TCP ports that Kubernetes wants, with their program where we may see it, and the UDP ports.
+if has ss; then
+  ss -Hltnp 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen=" n " " $6}' | sort -u
+  [ -e $lab ] || ss -Hlun 2>/dev/null | awk '{n=$4; sub(".*:","",n); print "listen.udp=" n}' | sort -u
+fi
 
 # A firewall of the host itself, by the name of whoever drives it. Rules that end in one which turns all else away are
 # those of some clouds' images and of Red Hat's iptables-services; docker's and libvirt's name a link. Rules of iptables-legacy

@@ -595,7 +595,7 @@ impl State {
              addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\nmtu=1500\ncores=2\nmemory=4294967296\n\
              disk.total=32212254720\ndisk.free=20000000000\ncgroup=v2\ncgroup.controllers=cpuset cpu io memory pids\n\
              now={now}\nmodule.overlay=yes\nmodule.vxlan=loadable\nmodule.br_netfilter=loadable\nmodule.ip_vs=loadable\nmodule.ip_vs_rr=loadable\nresolver=192.0.2.1\n\
-             tool.iptables=yes\ntool.nft=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\n\
+             tool.iptables=yes\ntool.nft=yes\ntool.ipset=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\n\
              tool.sha256sum=yes\ntool.bash=yes\nkube_proxy={}\n{}end=yes\n",
             self.system.facts(),
             self.kube_proxy(),

@@ -4,6 +4,7 @@ use super::{Claim, Findings};
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
     host::{Cgroup, Facts},
+    phases::flannel::VXLAN,
     profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
 };
 
@@ -89,6 +90,10 @@ fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
     // Without nft, reset could not remove the tables that kube-proxy makes.
     if lab.profile().proxy.mode == ProxyMode::Nftables && !facts.yes("tool.nft") {
         missing.push("nft");
+    }
+    // Without ipset, neither reset nor its proof could see the sets that kube-proxy makes with the one of its image.
+    if lab.profile().proxy.mode == ProxyMode::Ipvs && !facts.yes("tool.ipset") {
+        missing.push("ipset");
     }
     if !missing.is_empty() {
         let debian = is_debian(facts);
@@ -258,6 +263,11 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
             let name = by.split('"').nth(1).map(|n| format!(" by {n}")).unwrap_or_default();
             found.problems.push(Problem::new(Code::HostPort, format!("port {port} is taken{name}")));
         }
+    }
+    let carries = lab.profile().network.cni == Cni::Flannel && lab.nodes().len() > 1;
+    if carries && facts.all("listen.udp").iter().any(|port| *port == VXLAN.to_string()) {
+        let what = format!("UDP port {VXLAN} is taken, in which flannel carries pods' traffic");
+        found.problems.push(Problem::new(Code::HostPort, what));
     }
 }
 

@@ -13,7 +13,7 @@ fn good(n: u8) -> String {
         "os.id=debian\nos.version=13\narch=x86_64\ninit=systemd\nhostname=h{n}\nmachine_id=m{n}\nmac=eth0 00:00:00:00:00:0{n}\n\
          addr=eth0 192.0.2.{n}/24\nroute.source=192.0.2.{n}\ncores=2\nmemory=4294967296\ndisk.total=32212254720\ndisk.free=20000000000\n\
          cgroup=v2\ncgroup.controllers=cpu cpuset memory pids\nkernel=6.12.0-x\nheard=1000\nnow=1000.0\nmodule.overlay=yes\nmodule.vxlan=yes\nmodule.br_netfilter=yes\nresolver=192.0.2.1\n\
-         tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\ntool.nft=yes\n"
+         tool.iptables=yes\ntool.ip=yes\ntool.mount=yes\ntool.systemctl=yes\ntool.flock=yes\ntool.sha256sum=yes\ntool.bash=yes\ntool.nft=yes\ntool.ipset=yes\n"
     )
 }
 
@@ -67,6 +67,7 @@ fn each_fault_has_its_code() {
         ("swap=1073741824", Code::HostSwap),
         ("listen=6443 users:((\"nginx\",pid=1))", Code::HostPort),
         ("listen=2381 users:((\"etcd\",pid=1))", Code::HostPort),
+        ("listen.udp=8472", Code::HostPort),
         ("leftover=/etc/kubernetes/admin.conf", Code::HostLeftovers),
         ("kubelet=/etc/systemd/system/kubelet.service", Code::HostLeftovers),
         ("unit.kubelet=active", Code::HostLeftovers),
@@ -100,6 +101,7 @@ fn a_fault_of_its_own_kind_has_a_hint_of_its_own() {
         (ProxyMode::Nftables, "kernel=4.18.0", "kernel=6.12.0-x", Code::HostKernel, iptables),
         (ProxyMode::Ipvs, "", "module.ip_vs=yes\n", Code::HostKernel, iptables),
         (ProxyMode::Ipvs, "", "module.ip_vs_rr=yes\n", Code::HostKernel, iptables),
+        (ProxyMode::Ipvs, "", "tool.ipset=yes\n", Code::HostTools, "apt-get install ipset"),
         (ProxyMode::Iptables, "module.overlay=", "module.overlay=yes", Code::HostKernel, Code::HostKernel.hint()),
         (ProxyMode::Iptables, "", "addr=eth0 192.0.2.1/24\n", Code::HostNetwork, "an IPv4 address"),
         (ProxyMode::Iptables, "swap=9\nswap.on=/dev/zram0 ", "module.ip_vs=yes", Code::HostSwap, "zram-generator.conf"),
