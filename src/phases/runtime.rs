@@ -20,6 +20,9 @@ pub struct Runtime {
     pub bundle: Arc<Bundle>,
 }
 
+/// Where containerd looks for what each registry's images are fetched from, as its configuration says.
+const REGISTRIES: &str = "/etc/kubecamp/registries";
+
 /// The socket of the lab's containerd.
 pub const SOCKET: &str = "/run/kubecamp/containerd.sock";
 
@@ -41,7 +44,7 @@ impl Phase for Runtime {
             ("/etc/crictl.yaml".to_owned(), template::text("node/crictl.yaml")?),
         ];
         for mirror in &view.lab.profile().mirrors {
-            files.push((format!("/etc/kubecamp/registries/{}/hosts.toml", mirror.registry), hosts_toml(mirror)?));
+            files.push((format!("{REGISTRIES}/{}/hosts.toml", mirror.registry), hosts_toml(mirror)?));
         }
         let same: Vec<_> = files.iter().map(|(path, text)| script::has(path, text)).collect();
         let puts: String = files.iter().map(|(path, text)| script::put(path, 0o644, text)).collect();
@@ -147,6 +150,10 @@ mod tests {
         let images = kept("k8s/pause:3", all.iter());
         let values = json!({"pause": "k8s/pause:3", "images": images, "restrict_oom": true, "systemd_cgroup": true});
         let text = template::render("node/containerd.toml.tera", &values).unwrap();
+        assert!(
+            text.contains(&format!("config_path = \"{REGISTRIES}\"\n")),
+            "the mirrors are where they are looked for"
+        );
         let (_, pinned) = text.split_once(".pinned_images]\n").unwrap();
         let (pinned, _) = pinned.split_once("\n\n[").unwrap();
         assert_eq!(

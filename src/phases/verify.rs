@@ -369,4 +369,42 @@ mod tests {
         assert!(String::from_utf8_lossy(&out.stdout).ends_with("nftables"), "{out:?}");
         assert_eq!(told.join().unwrap(), ["GET /proxyMode HTTP/1.0", "Host: kubecamp"]);
     }
+
+    /// Whether this function of the script holds, with another port in the place of its own.
+    fn holds(function: &str, own: &str, port: u16) -> bool {
+        let text = template::text("node/reach.sh").unwrap().replace(&format!("/{own}\""), &format!("/{port}\""));
+        let script = format!("MODE=nftables DNS=127.0.0.1 DEADLINE=0\n{text}\n{function}");
+        std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+    }
+
+    #[test]
+    fn another_mode_than_the_one_asked_for_is_no_proof() {
+        for (says, right) in [("nftables", true), ("iptables", false), ("", false)] {
+            let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            let told = std::thread::spawn(move || {
+                use std::io::{BufRead, BufReader, Write};
+                let (mut one, _) = server.accept().unwrap();
+                BufReader::new(&one).lines().take_while(|l| !l.as_ref().unwrap().is_empty()).for_each(drop);
+                write!(one, "HTTP/1.0 200 OK\r\n\r\n{says}").unwrap();
+            });
+            assert_eq!(holds("mode_is", "10249", port), right, "{says}");
+            told.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_address_is_none() {
+        for (answers, right) in [(1, true), (0, false)] {
+            let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            let told = std::thread::spawn(move || {
+                let mut query = [0; 512];
+                let (_, from) = server.recv_from(&mut query).unwrap();
+                server.send_to(&[query[0], query[1], 0x81, 0x80, 0, 1, 0, answers], from).unwrap();
+            });
+            assert_eq!(holds("answer_dns", "53", port), right, "{answers}");
+            told.join().unwrap();
+        }
+    }
 }

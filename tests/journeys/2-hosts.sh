@@ -39,7 +39,7 @@ exits 0 inside kubectl -- get nodes --no-headers
 [ "$(printf '%s\n' "$OUT" | grep -c ' Ready ')" = 3 ] && say "ok: three nodes Ready" || { say "FAILED: $OUT"; bad=$((bad + 1)); }
 say "the lab remembers the key that up was told of"
 exits 0 inside ssh cp -- true
-! grep -rq 'correct horse' "$KUBECAMP_HOME/data/labs/team7" && say "ok: the password is in no file" || { say "FAILED: the password is in a file"; bad=$((bad + 1)); }
+ok "the password is in no file" lacks 'correct horse' "$KUBECAMP_HOME/data"
 ! grep -rq "$(kc ssh --name plain cp -- "cat /etc/kubernetes/pki/ca.key" | sed -n 2p)" "$KUBECAMP_HOME/data/labs/team7/runs" && say "ok: no key in a log" || bad=$((bad + 1))
 mine=$(kc ssh --name plain worker-1 -- "base64 -w0 /var/lib/kubelet/pki/kubelet-client-current.pem | tail -c 120 | head -c 80")
 [ ${#mine} = 80 ] && ! grep -rq "$mine" "$KUBECAMP_HOME/data/labs/team7/runs" && say "ok: nor a worker's" || { say "FAILED: a worker's key is in a log"; bad=$((bad + 1)); }
@@ -67,6 +67,10 @@ has 'proven to be'
 say "reset then up, the bridge network and iptables mode, on Debian 12"
 ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" --cni bridge --proxy-mode iptables ||
   kc ssh --name plain cp -- "journalctl -u kubecamp-routes --no-pager | tail -n 12"
+exits 0 inside status -o json
+has '"proxy_mode": "iptables"'
+exits 0 kc ssh --name plain worker-1 -- 'iptables-save -t nat | grep -e "-A KUBE-SERVICES"'
+has '^-A KUBE-SERVICES'
 exits 0 inside kubectl -- get pods -A -o wide --no-headers
 printf '%s\n' "$OUT" | grep -q flannel && { say "FAILED: flannel runs"; bad=$((bad + 1)); }
 exits 0 inside reset --yes --plain "${common[@]}"

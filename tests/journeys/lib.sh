@@ -23,6 +23,8 @@ exits() {
   if [ "$got" = "$want" ]; then say "ok: exit $got: ${*##*/}"; else say "FAILED: exit $got, not $want: $*"; printf '%s\n' "$OUT" | tail -n 20; bad=$((bad + 1)); fi
 }
 has() { if printf '%s\n' "$OUT" | grep -q -- "$1"; then say "ok: says '$1'"; else say "FAILED: does not say '$1':"; printf '%s\n' "$OUT" | tail -n 20; bad=$((bad + 1)); fi; }
+# lacks TEXT PATH: it can be read, and does not hold that.
+lacks() { grep -rqF -- "$1" "$2"; [ $? = 1 ]; }
 wait_for() { # wait_for SECONDS COMMAND...
   local end=$((SECONDS + $1)); shift
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || return 1; sleep 0.3; done
