@@ -1,6 +1,6 @@
 //! kubecamp brings up Kubernetes training labs over SSH or on local machines, and gives the machines back clean.
 //!
-//! The rooms, lowest first; a room imports only lower ones (`tests/rooms.rs` checks it).
+//! The rooms; each imports only those of a smaller number (`docs/design/0001-house.md`; `tests/rooms.rs` checks it).
 
 pub mod bundle;
 pub mod cli;

@@ -1,5 +1,5 @@
 //! Belongs: ids, secrets, problems, events, shell quoting: the words that every room speaks.
-//! Never: I/O, async, anything that knows a host.
+//! Never: async, the network, anything that knows a host; of files only reading what a `Blob` or a YAML text is.
 //! Start here: `problem.rs`, then `event.rs`.
 
 mod arch;

@@ -11,7 +11,6 @@ use reqwest::{StatusCode, header};
 use tokio::{fs, io::AsyncWriteExt};
 use tokio_util::bytes::Bytes;
 
-use super::probe::Answer;
 use crate::core::{Code, NodeId, Problem, Report, digest};
 
 /// How often a download is tried in a row that comes no further.
@@ -31,6 +30,17 @@ pub struct Piece {
     pub etag: Option<String>,
     /// The bytes.
     pub bytes: BoxStream<'static, io::Result<Bytes>>,
+}
+
+/// What a site says when it is asked for something small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Here it is.
+    Has,
+    /// Something else, as "not found" or the page of a hotel's network.
+    HasNot,
+    /// Nothing.
+    Silent,
 }
 
 /// Why one attempt failed.

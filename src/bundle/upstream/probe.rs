@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::{
     Job, Mirrors,
-    download::Downloads,
+    download::{Answer, Downloads},
     registry::Registry,
     releases::{Release, flannel_cni_image, releases},
 };
@@ -17,17 +17,6 @@ use crate::bundle::{
 const ANSWER: Duration = Duration::from_secs(8);
 /// How often one is asked within that time: a token that could not be had is no answer of a registry.
 const TIMES: usize = 2;
-
-/// What a site says when it is asked for something small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// Here it is.
-    Has,
-    /// Something else, as "not found" or the page of a hotel's network.
-    HasNot,
-    /// Nothing.
-    Silent,
-}
 
 /// Sites that a bundle cannot be fetched from now.
 #[derive(Debug, Default)]

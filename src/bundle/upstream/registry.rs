@@ -15,9 +15,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    download::{Downloads, Miss, Piece},
+    download::{Answer, Downloads, Miss, Piece},
     mirrors::Mirrors,
-    probe::Answer,
 };
 use crate::{
     bundle::{

@@ -130,11 +130,6 @@ impl State {
         Self::LIVE.contains(&self)
     }
 
-    /// Whether the agent is at work on it: after a restart these are driven on first.
-    pub const fn is_underway(self) -> bool {
-        matches!(self, Arming | Ending | Saving | Resetting)
-    }
-
     /// Whether its server's agent has begun it and has not told its end yet.
     pub const fn is_begun(self) -> bool {
         matches!(self, Arming | Active | Ending | Saving | Resetting)

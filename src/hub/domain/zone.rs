@@ -99,11 +99,6 @@ impl Zone {
             _ => time,
         }
     }
-
-    /// The zone for jiff.
-    pub fn time_zone(&self) -> &TimeZone {
-        &self.0
-    }
 }
 
 /// The date and time of a text as `2026-11-24T14:00`. None where an offset or a zone stands behind it: taken as a local

@@ -61,14 +61,6 @@ impl Incus {
         }
         Ok(named)
     }
-
-    /// Deletes the image with this alias; returns whether there was one.
-    pub async fn delete_image(&self, alias: &str) -> Result<bool, Problem> {
-        match self.image(alias).await? {
-            Some(fingerprint) => self.delete(&format!("/images/{fingerprint}")).await,
-            None => Ok(false),
-        }
-    }
 }
 
 /// Whether Incus refused an image because it has it.

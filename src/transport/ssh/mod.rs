@@ -1,4 +1,5 @@
-//! Belongs: SSH with russh: which host, its key, our keys, commands, tunnels; all of russh stays in this folder.
+//! Belongs: SSH with russh: which host, its key, our keys, commands, tunnels; all of russh but its keys and
+//! certificates stays in this folder.
 //! Never: what a command means; asking the user other than through `Ask`.
 //! Start here: `SshTarget` in `target.rs`, then `SshTransport` in `transport.rs`.
 
