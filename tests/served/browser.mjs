@@ -125,9 +125,18 @@ class Page {
   }
   /// From now on there are fingers too.
   touched() { return this.send("Emulation.setTouchEmulationEnabled", { enabled: true, maxTouchPoints: 1 }); }
-  /// A finger is put down there and moves sideways: to the right by so many pixels, or to the left.
-  swipe(x, y, by) { return this.send("Input.synthesizeScrollGesture", { x, y, xDistance: by, gestureSourceType: "touch" }); }
-  tap(x, y) { return this.send("Input.synthesizeTapGesture", { x, y, gestureSourceType: "touch" }); }
+  touch(type, ...touchPoints) { return this.send("Input.dispatchTouchEvent", { type, touchPoints }); }
+  /// A finger is put down there and moves sideways: to the right by so many pixels, or to the left. The browser's own gestures
+  /// (`Input.synthesizeScrollGesture`) come as touches here and scroll nothing.
+  async swipe(x, y, by) {
+    await this.touch("touchStart", { x, y });
+    for (let n = 1; n <= 10; n++) await this.touch("touchMove", { x: x + (by * n) / 10, y });
+    await this.touch("touchEnd");
+  }
+  async tap(x, y) {
+    await this.touch("touchStart", { x, y });
+    await this.touch("touchEnd");
+  }
   async key(key, code = key, text) {
     const codes = { Tab: 9, Enter: 13 };
     await this.send("Input.dispatchKeyEvent", { type: "keyDown", key, code, windowsVirtualKeyCode: codes[key], text });

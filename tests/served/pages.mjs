@@ -219,6 +219,9 @@ async function fingers(page) {
   check("there is room to scroll", began > 0 && (await page.eval(`document.elementFromPoint(${x}, ${y}).matches(${JSON.stringify(`${free}, ${free} *`)})`)), began);
   await page.swipe(x, y, began > 150 ? 150 : -150);
   await page.until("the week under the finger", `Math.abs(${left} - ${began}) > 50`);
+  // It rolls on for a moment, and a tap would only stop it.
+  await page.eval(`new Promise((done) => { let was, still = 0; const look = () => { const now = ${left}; still = now === was ? still + 1 : 0; was = now;
+    if (still > 20) done(true); else requestAnimationFrame(look); }; look(); })`);
   check("a finger that scrolls picks nothing", (await start()) === before && !(await page.eval(`!!document.querySelector(".mark")`)), await start());
   await page.tap(...(await middle()));
   await page.until("the tapped hour in the form", `(() => { const f = document.querySelector("form.book").elements;
