@@ -67,7 +67,7 @@ has 'proven to be'
 say "reset then up, the bridge network and iptables mode, on Debian 12"
 ok "up with bridge" inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" --cni bridge --proxy-mode iptables ||
   kc ssh --name plain cp -- "journalctl -u kubecamp-routes --no-pager | tail -n 12"
-exits 0 inside status -o json
+exits 0 inside status -o json "${common[@]}"
 has '"proxy_mode": "iptables"'
 exits 0 kc ssh --name plain worker-1 -- 'iptables-save -t nat | grep -e "-A KUBE-SERVICES"'
 has '^-A KUBE-SERVICES'
@@ -81,7 +81,7 @@ say "ipvs where the kernel has it; it is refused where there is none"
 grep -qs '^ip_vs ' /proc/modules || { modprobe -a ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh 2>/dev/null && loaded=yes; }
 if kc ssh --name plain cp -- 'for m in ip_vs ip_vs_rr; do [ -d /sys/module/$m ] || modprobe -n $m || exit 1; done' >/dev/null 2>&1; then
   ok "up in ipvs mode" inside up --plain "${hosts[@]}" "${common[@]}" "${roomy[@]}" --cni flannel --proxy-mode ipvs
-  exits 0 inside status -o json
+  exits 0 inside status -o json "${common[@]}"
   has '"proxy_mode": "ipvs"'
   exits 0 kc ssh --name plain worker-1 -- "grep '^TCP .* rr' /proc/net/ip_vs"
   exits 0 inside reset --yes --plain "${common[@]}"
