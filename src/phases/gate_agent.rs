@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, Enrolment, FOLDER, PROGRAM};
+use super::gate_host::{self, Enrolment, FOLDER, PROGRAM, is_there, upload};
 use crate::{
     core::{Blob, PhaseId, Problem},
-    engine::{Change, Check, Phase, Step, Upload, View},
+    engine::{Change, Check, Phase, Step, View},
     host::{script, template},
 };
 
@@ -108,14 +108,6 @@ fn start() -> Result<Vec<Step>, Problem> {
     ))?;
     let change = gate_host::script(&format!("start_agent && {sum} > /run/kubecamp-agent.config"))?;
     Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)])
-}
-
-fn upload(what: &str, blob: Blob, to: &str, mode: u32) -> Upload {
-    Upload { what: what.into(), blob, to: to.into(), mode, have: String::new(), then: String::new() }
-}
-
-fn is_there(blob: &Blob, to: &str) -> String {
-    format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256())
 }
 
 impl Enrolment {

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::{
     core::{Blob, Code, Problem, Secret, shell::quote},
+    engine::Upload,
     host::template,
     machine::Wanted,
     profile::Mirror,
@@ -79,6 +80,16 @@ pub(super) const INCLUDE: (u32, u32) = (8, 2);
 /// A script of the gate: its functions, then `text`.
 pub(super) fn script(text: &str) -> Result<String, Problem> {
     Ok(format!("{}\n{text}", template::text("gate/lib.sh")?))
+}
+
+/// A file for the server.
+pub(super) fn upload(what: &str, blob: Blob, to: &str, mode: u32) -> Upload {
+    Upload { what: what.into(), blob, to: to.into(), mode, have: String::new(), then: String::new() }
+}
+
+/// Shell text that is true where the file at `to` has these bytes.
+pub(super) fn is_there(blob: &Blob, to: &str) -> String {
+    format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256())
 }
 
 /// `OpenSSH_9.2p1 Debian-2+deb12u10` is (9, 2).

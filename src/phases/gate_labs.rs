@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, Enrolment, GateMachines, HOME, PROGRAM};
+use super::gate_host::{self, Enrolment, GateMachines, HOME, PROGRAM, is_there, upload};
 use crate::{
     core::{Blob, PhaseId, Problem},
-    engine::{Change, Check, Phase, Step, Upload, View},
+    engine::{Change, Check, Phase, Step, View},
 };
 
 /// Makes a server ready for labs: their bundle is there, and packages, engine, images are as after a first lab, so that
@@ -33,17 +33,16 @@ impl Phase for GateLabs {
             Check::Script(format!("[ -d {HOME} ]")),
             gate_host::script(&format!("mkdir -p -m 700 {HOME}"))?,
         );
-        let bundle = labs.bundle.clone().zip(labs.bundle_at()).map(|(bundle, at)| upload(bundle, at));
+        let bundle = labs.bundle.clone().zip(labs.bundle_at()).map(|(blob, at)| bundle(blob, &at));
         let trial = trial(labs, self.0.agent()?.sha256())?;
         Ok([Some(folder), bundle, Some(trial)].into_iter().flatten().collect())
     }
 }
 
-fn upload(blob: Blob, to: String) -> Step {
-    let check = format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256());
-    let file = Upload { what: "bundle".into(), blob, to, mode: 0o600, have: String::new(), then: String::new() };
-    let put = Change::Upload { files: vec![file], then: String::new() };
-    Step::new("bundle", "upload the labs' bundle", Check::Script(check), put).limit(1800)
+fn bundle(blob: Blob, to: &str) -> Step {
+    let check = Check::Script(is_there(&blob, to));
+    let put = Change::Upload { files: vec![upload("bundle", blob, to, 0o600)], then: String::new() };
+    Step::new("bundle", "upload the labs' bundle", check, put).limit(1800)
 }
 
 /// A lab on one machine, up and down again, by the program of this digest that the agent is: another program, or the same one
