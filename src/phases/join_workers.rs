@@ -34,7 +34,9 @@ impl Phase for JoinWorkers {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let cp = &view.lab.control_plane().name;
         let values = json!({"node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
-        let step = join(view.node, &values, is_new(view) || joined_another(view, view.node))?;
+        // In a new cluster, or in one that is not this: what the worker has of a cluster does not count.
+        let anew = is_new(view) || joined_another(view, view.node);
+        let step = join(view.node, &values, anew)?;
         Ok(vec![step.needs(Need::Value(cp.clone(), &IDENTITIES)).needs(Need::Value(cp.clone(), &CA))])
     }
 }
@@ -49,11 +51,11 @@ pub(super) fn has_joined() -> String {
 
 /// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
 ///
-/// In a new cluster the kubelet's file tells: a worker that a reset did not reach has joined one that is gone.
-fn join(node: &NodeId, values: &serde_json::Value, is_new: bool) -> Result<Step, Problem> {
+/// Where it joins `anew` the kubelet's file tells: a worker that a reset did not reach has joined a cluster that is gone.
+fn join(node: &NodeId, values: &serde_json::Value, anew: bool) -> Result<Step, Problem> {
     let config = template::render("kubeadm/join.yaml.tera", values)?;
     let conf = template::render("kubeadm/kubelet.conf.tera", values)?;
-    let here = if is_new { " && grep -qF \"$KC_CA\" $kube/kubelet.conf" } else { "" };
+    let here = if anew { " && grep -qF \"$KC_CA\" $kube/kubelet.conf" } else { "" };
     let change = format!(
         "LIMIT={JOIN_LIMIT} NODE={node}\n{}joined() {{ {JOINED}{here}; }}\n\
          conf() {{ fill \"$KC_CA\" <<'KC_END'\n{conf}KC_END\n}}\n\
@@ -63,7 +65,7 @@ fn join(node: &NodeId, values: &serde_json::Value, is_new: bool) -> Result<Step,
         template::text("node/join.sh")?
     );
     let check = format!("{}{} && kubelet_runs", template::text("host/kubelet.sh")?, has_joined());
-    let done_if = if is_new { Check::Never } else { Check::Script(check) };
+    let done_if = if anew { Check::Never } else { Check::Script(check) };
     Ok(Step::script("join", "run kubeadm join", done_if, change).limit(280))
 }
 
@@ -127,9 +129,9 @@ mod tests {
         }
 
         /// Runs the join's script; gives also how programs were called.
-        fn join_as(&self, node: &str, is_new: bool) -> (Output, String) {
+        fn join_as(&self, node: &str, anew: bool) -> (Output, String) {
             let values = json!({"node": node, "lab": "lab", "address": "192.0.2.2", "api": "192.0.2.1"});
-            let step = join(&node.parse().unwrap(), &values, is_new).unwrap();
+            let step = join(&node.parse().unwrap(), &values, anew).unwrap();
             let Change::Script(text) = step.change else { panic!("the join is a script") };
             let root: &Path = self.0.path();
             let mut text = format!("KC_IDENTITIES='{SECRETS}'\nKC_CA=LS0tLS1C\n{text}");
