@@ -359,25 +359,14 @@ async fn pack(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::{
-        bundle::{DEFAULT_KUBERNETES, upstream::fake::Fake},
-        core::{EventKind, Quiet},
+        bundle::{
+            DEFAULT_KUBERNETES,
+            upstream::fake::{Fake, Notes},
+        },
+        core::Quiet,
     };
-
-    /// Keeps the notes.
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-
-    impl Report for Notes {
-        fn event(&self, kind: EventKind) {
-            if let EventKind::Note { text, .. } = kind {
-                self.0.lock().unwrap().push(text);
-            }
-        }
-    }
 
     #[tokio::test]
     async fn one_site_that_does_not_answer_is_enough_for_modules() {

@@ -17,6 +17,8 @@ use crate::core::{Code, NodeId, Problem, Report, digest};
 const ATTEMPTS: u32 = 6;
 /// How many times longer than else is waited for a server that has too many requests and does not say how long.
 const CROWDED: u32 = 10;
+/// The shortest wait that is told.
+const NOTICED: Duration = Duration::from_secs(1);
 /// The longest wait that a server may ask for.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -120,13 +122,13 @@ impl Downloads {
     ///
     /// # Errors
     /// `KC-DOWNLOAD`.
-    pub async fn text(&self, url: &str) -> Result<String, Problem> {
+    pub async fn text(&self, url: &str, report: &dyn Report) -> Result<String, Problem> {
         let fetch = || async {
             let failed = |e: reqwest::Error| Miss::of(url, e, None);
             let answer = accepted(url, self.client.get(url).send().await.map_err(failed)?)?;
             answer.text().await.map_err(failed)
         };
-        self.again(&shown(url), fetch).await
+        self.again(&shown(url), report, fetch).await
     }
 
     /// The text at `url`, asked for once; else whether there was an answer at all.
@@ -231,7 +233,7 @@ impl Downloads {
         let most = AtomicU64::new(part.size().await);
         let joined = AtomicBool::new(false);
         let (most, joined) = (&most, &joined);
-        let filled = self.again(from, || async {
+        let filled = self.again(from, report, || async {
             let offset = part.size().await;
             let etag = fs::read_to_string(&part.etag).await.ok();
             let piece = open(offset, etag).await?;
@@ -251,8 +253,9 @@ impl Downloads {
         filled.await.map(|()| joined.load(Ordering::Relaxed))
     }
 
-    /// Tries `work` a few times, waiting longer each time; one that came further begins that anew.
-    pub async fn again<T, R>(&self, from: &str, work: impl Fn() -> R) -> Result<T, Problem>
+    /// Tries `work` a few times, waiting longer each time; one that came further begins that anew. A wait that a person
+    /// would notice is told.
+    pub async fn again<T, R>(&self, from: &str, report: &dyn Report, work: impl Fn() -> R) -> Result<T, Problem>
     where
         R: Future<Output = Result<T, Miss>>,
     {
@@ -272,6 +275,10 @@ impl Downloads {
             if attempt == ATTEMPTS {
                 let what = format!("{from} could not be downloaded in {ATTEMPTS} attempts");
                 return Err(Problem::new(Code::Download, what).because(problem));
+            }
+            if longer >= NOTICED {
+                let text = format!("{}: trying again in {} s", problem.what, longer.as_secs());
+                report.note(&NodeId::here(), &text);
             }
             tokio::time::sleep(longer).await;
             wait *= 2;

@@ -19,8 +19,20 @@ use super::{
 };
 use crate::{
     bundle::{catalogue::catalogue, manifest::Origins, versions::Versions},
-    core::Arch,
+    core::{Arch, EventKind, Report},
 };
+
+/// A report that keeps the notes.
+#[derive(Default)]
+pub struct Notes(pub Mutex<Vec<String>>);
+
+impl Report for Notes {
+    fn event(&self, kind: EventKind) {
+        if let EventKind::Note { text, .. } = kind {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+}
 
 /// What the server knows and saw.
 #[derive(Default)]

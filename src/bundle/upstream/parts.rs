@@ -98,7 +98,7 @@ impl Fetch<'_> {
     async fn release(&self, release: &Release) -> Result<Here, Problem> {
         let mirrors = &self.job.mirrors;
         let sums_url = mirrors.url(&release.sums);
-        let sums = self.downloads.text(&sums_url).await?;
+        let sums = self.downloads.text(&sums_url, self.report).await?;
         let sha256 = release.digest_in(&sums).ok_or_else(|| {
             let what = format!("{} holds no checksum of {}", shown(&sums_url), release.file_name());
             Problem::new(Code::Download, what)

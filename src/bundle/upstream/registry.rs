@@ -69,13 +69,14 @@ impl<'a> Registry<'a> {
     pub async fn pull(&self, image: &str, arch: Arch, report: &dyn Report) -> Result<Pulled, Problem> {
         let reference = self.reference(image)?;
         let from = self.mirrors.image(image);
-        let (mut manifest, mut digest) = self.manifest(&from, &reference).await?;
+        let (mut manifest, mut digest) = self.manifest(&from, &reference, report).await?;
         let mut parsed = parse(&from, &manifest)?;
         let is_of_a_list = parsed["manifests"].is_array();
         if let Some(list) = parsed["manifests"].as_array() {
             digest = for_platform(list, arch)
                 .ok_or_else(|| Problem::new(Code::Download, format!("{from} does not exist for {arch}")))?;
-            (manifest, _) = self.manifest(&from, &reference.clone_with_digest(digest.clone())).await?;
+            let own = reference.clone_with_digest(digest.clone());
+            (manifest, _) = self.manifest(&from, &own, report).await?;
             check_digest(&from, &manifest, &digest)?;
             parsed = parse(&from, &manifest)?;
         } else {
@@ -112,9 +113,14 @@ impl<'a> Registry<'a> {
         })
     }
 
-    async fn manifest(&self, from: &str, reference: &Reference) -> Result<(Vec<u8>, String), Problem> {
+    async fn manifest(
+        &self,
+        from: &str,
+        reference: &Reference,
+        report: &dyn Report,
+    ) -> Result<(Vec<u8>, String), Problem> {
         let ask = || async { self.manifest_once(reference).await.map_err(|e| miss(from, e)) };
-        self.downloads.again(from, ask).await
+        self.downloads.again(from, report, ask).await
     }
 
     async fn manifest_once(&self, reference: &Reference) -> Result<(Vec<u8>, String), OciDistributionError> {

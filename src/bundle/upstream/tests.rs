@@ -7,7 +7,7 @@ use std::{
 use super::{
     Job, Mirrors,
     download::Downloads,
-    fake::{Fake, noise},
+    fake::{Fake, Notes, noise},
     make, silent,
 };
 use crate::{
@@ -197,7 +197,7 @@ async fn no_problem_tells_a_mirrors_password() {
         let file = downloads.file(&url, "file", &digest, &Quiet).await.unwrap_err();
         let mut told = vec![file.to_string()];
         if path != "/other" {
-            told.push(downloads.text(&url).await.unwrap_err().to_string());
+            told.push(downloads.text(&url, &Quiet).await.unwrap_err().to_string());
         }
         for told in told {
             assert!(told.contains(&fake.url(path)) && !told.contains("pa55word") && !told.contains('@'), "{told}");
@@ -320,10 +320,13 @@ async fn who_asks_for_a_wait_gets_it() {
         fake.answer_first(path, &format!("{busy}\r\nretry-after: 1"), "");
     }
     let begin = std::time::Instant::now();
-    downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &Quiet).await.unwrap();
+    let notes = Notes::default();
+    downloads.file(&fake.url("/file"), "file", &sha256(&bytes), &notes).await.unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(1));
-    assert_eq!(downloads.text(&fake.url("/text")).await.unwrap(), "text");
+    assert_eq!(downloads.text(&fake.url("/text"), &notes).await.unwrap(), "text");
     assert!(begin.elapsed() >= Duration::from_secs(2));
+    let waits = ["/file", "/text"].map(|path| format!("{} could not be read: trying again in 1 s", fake.url(path)));
+    assert_eq!(*notes.0.lock().unwrap(), waits, "a screen that stands still says why");
 }
 
 #[tokio::test]
@@ -418,7 +421,7 @@ async fn what_does_not_exist_is_asked_once() {
     let problem = make(&job(&fake, folder.path()), &Quiet).await.unwrap_err();
     assert_eq!(problem.code, Code::Download);
     let downloads = Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap();
-    downloads.text(&fake.url("/none")).await.unwrap_err();
+    downloads.text(&fake.url("/none"), &Quiet).await.unwrap_err();
     assert_eq!(fake.requests("/none").len(), 1);
 }
 
