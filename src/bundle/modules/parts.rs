@@ -84,7 +84,7 @@ pub async fn make(job: &Job, report: &dyn Report) -> Result<Vec<Part>, Problem> 
     for recipe in &all {
         step(report);
         let outputs = builder.build(recipe, report).await?;
-        built.extend(outputs.into_iter().map(|(name, file)| (output_name(recipe, name), (file, recipe.origin()))));
+        built.extend(outputs.into_iter().map(|(name, file)| (output_name(recipe, name), (file, recipe.provenance()))));
     }
     step(report);
     built.insert("pause".to_owned(), (pause(&builder, report).await?, "kubecamp".to_owned()));
@@ -108,15 +108,20 @@ fn output_name(recipe: &Recipe, output: String) -> String {
 }
 
 /// Tells each recipe which replacements concern it: one of a module that some recipe is about leaves the others, and what
-/// was built of them, alone.
+/// was built of them, alone. Of two that take programs from versions of one module, it concerns the one whose programs
+/// the folder has.
 fn replace_in(all: &mut [Recipe], replace: &[(String, PathBuf)]) {
     let is_about = |recipe: &Recipe, module: &str| {
         let staged = recipe.staging.is_some() && module.starts_with("k8s.io/");
         staged || recipe.requires.iter().any(|(m, _)| *m == module)
     };
     for (module, folder) in replace {
-        let direct = all.iter().any(|recipe| is_about(recipe, module));
-        for recipe in all.iter_mut().filter(|recipe| !direct || is_about(recipe, module)) {
+        let about = |recipe: &Recipe| is_about(recipe, module);
+        let has = |recipe: &Recipe| about(recipe) && recipe.has_programs(module, folder);
+        let (some_about, some_has) = (all.iter().any(about), all.iter().any(has));
+        // Where the folder has nobody's programs, Go says what it lacks.
+        let concerns = |recipe: &Recipe| if some_has { has(recipe) } else { !some_about || about(recipe) };
+        for recipe in all.iter_mut().filter(|recipe| concerns(recipe)) {
             recipe.replaced.push((module.clone(), folder.clone()));
         }
     }
@@ -213,8 +218,10 @@ fn image_of(name: &str) -> (Vec<(String, String)>, Start) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::bundle::DEFAULT_KUBERNETES;
+    use crate::bundle::{DEFAULT_KUBERNETES, modules::recipe::Main};
 
     #[test]
     fn a_replacement_reaches_the_recipes_that_it_concerns() {
@@ -222,6 +229,9 @@ mod tests {
             let mut all = recipes(&Versions::of(DEFAULT_KUBERNETES).unwrap(), Arch::Amd64);
             let count = all.len();
             replace_in(&mut all, &[(module.to_owned(), PathBuf::from("/x"))]);
+            assert!(
+                all.iter().all(|r| r.provenance().ends_with(&format!(", replaced: {module}")) != r.replaced.is_empty())
+            );
             let names: Vec<_> = all.iter().filter(|r| !r.replaced.is_empty()).map(|r| r.name).collect();
             (names.len() == count, names)
         };
@@ -229,6 +239,27 @@ mod tests {
         assert_eq!(replaced("k8s.io/kube-proxy").1, ["kubernetes"]);
         assert_eq!(replaced("go.etcd.io/etcd/etcdctl/v3").1, ["etcd"]);
         assert!(replaced("golang.org/x/net").0);
+    }
+
+    #[test]
+    fn a_replacement_is_of_the_version_whose_programs_it_has() {
+        const CNI: &str = "github.com/containernetworking/plugins";
+        let replaced = |folder: &Path| {
+            let mut all = recipes(&Versions::of(DEFAULT_KUBERNETES).unwrap(), Arch::Amd64);
+            replace_in(&mut all, &[(CNI.to_owned(), folder.to_owned())]);
+            all.into_iter().filter(|r| !r.replaced.is_empty()).map(|r| r.name).collect::<Vec<_>>()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(replaced(folder.path()), ["cni", "cni-flannel"], "Go says what an empty folder lacks");
+        fs::create_dir_all(folder.path().join("plugins/meta/flannel")).unwrap();
+        assert_eq!(replaced(folder.path()), ["cni-flannel"], "a version of before that plugin was moved away");
+        fs::remove_dir(folder.path().join("plugins/meta/flannel")).unwrap();
+        let all = recipes(&Versions::of(DEFAULT_KUBERNETES).unwrap(), Arch::Amd64);
+        let Main::Packages(programs) = &all.iter().find(|r| r.name == "cni").unwrap().main else { panic!() };
+        for (package, _) in programs {
+            fs::create_dir_all(folder.path().join(package.strip_prefix(CNI).unwrap().trim_start_matches('/'))).unwrap();
+        }
+        assert_eq!(replaced(folder.path()), ["cni"]);
     }
 
     #[test]

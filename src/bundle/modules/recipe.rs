@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     bundle::{catalogue::CNI_PLUGINS, versions::Versions},
@@ -78,6 +78,25 @@ impl Recipe {
     pub fn origin(&self) -> String {
         let (module, version) = &self.requires[0];
         format!("{module}@{version}")
+    }
+
+    /// Whether `folder`, a tree of `module`, has what it compiles of that module.
+    pub fn has_programs(&self, module: &str, folder: &Path) -> bool {
+        let Main::Packages(list) = &self.main else { return false };
+        let below = |package: &str| package.strip_prefix(module).map(|rest| folder.join(rest.trim_start_matches('/')));
+        let mut own = list.iter().filter_map(|(package, _)| below(package)).peekable();
+        own.peek().is_some() && own.all(|package| package.is_dir())
+    }
+
+    /// Where its outputs come from, for the manifest: a user's folder is not the release that its version names.
+    pub fn provenance(&self) -> String {
+        match &self.replaced[..] {
+            [] => self.origin(),
+            some => {
+                let modules: Vec<&str> = some.iter().map(|(module, _)| module.as_str()).collect();
+                format!("{}, replaced: {}", self.origin(), modules.join(" "))
+            }
+        }
     }
 }
 

@@ -127,7 +127,11 @@ fn listing(bundle: &Bundle, wide: bool) -> String {
         rows.push(row.iter().map(|cell| printable(cell)).collect());
     }
     let kubernetes = printable(&manifest.kubernetes);
-    format!("Kubernetes {kubernetes} for {}, id {}\n{}", manifest.arch, bundle.id(), table(&rows))
+    let patched = match manifest.replaced.join(", ") {
+        none if none.is_empty() => none,
+        modules => format!(", patched: {}", printable(&modules)),
+    };
+    format!("Kubernetes {kubernetes} for {}, id {}{patched}\n{}", manifest.arch, bundle.id(), table(&rows))
 }
 
 #[cfg(test)]
@@ -166,9 +170,15 @@ mod tests {
         };
         let packed = part.pack(folder.path(), &[]).unwrap();
         let (arch, source) = (Arch::Amd64, Origins::Modules);
-        write(Title { kubernetes: "v1\x1b[1m".into(), arch, source, replaced: vec![] }, vec![packed], &out).unwrap();
+        let replaced = vec!["k8s.io/\x1b[7mx".into(), "b".into()];
+        write(Title { kubernetes: "v1\x1b[1m".into(), arch, source, replaced }, vec![packed], &out).unwrap();
         let text = listing(&Bundle::open(&out).unwrap(), true);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'), "{text:?}");
         assert_eq!(text.lines().count(), 3, "{text}");
+        let title = text.lines().next().unwrap();
+        assert!(
+            title.contains(", patched: k8s.io/") && title.ends_with(", b"),
+            "nobody takes it for the release: {title}"
+        );
     }
 }
