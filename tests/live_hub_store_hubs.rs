@@ -1,0 +1,51 @@
+//! What hubs on one PostgreSQL do to each other, and what the database itself may be set to.
+
+use std::time::{Duration, Instant};
+
+use kubecamp::{
+    core::Code,
+    hub::{desk::Desk, store::Store},
+};
+use sqlx::PgPool;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    hub::world::{NOW, camp, generous, healthy, who, wish},
+    support::postgres::Postgres,
+};
+
+/// Sets something for all connections to a database that are made from now on.
+async fn set(url: &str, what: &str) {
+    let pool = PgPool::connect(url).await.unwrap();
+    let text = format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {what}', current_database()); END $$");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_a_hub_that_stands_still_in_mid_transaction_stops_nobody_for_long() {
+    let mut postgres = Postgres::start();
+    let url = postgres.empty().await;
+    // As some who sell databases have it: longer than anybody wants to wait.
+    set(&url, "idle_in_transaction_session_timeout = 86400000").await;
+    let desk = Desk::new(Store::open(&url).await.unwrap());
+    camp(&desk, &generous()).await;
+    let still = Store::open(&url).await.unwrap();
+    let mut tx = still.write("console", NOW).await.unwrap();
+    tx.lock_server(&"one".parse().unwrap()).await.unwrap();
+    let began = Instant::now();
+    let booking = wish(Some("one"), 60, 120);
+    let told = timeout(Duration::from_secs(35), desk.book(&who("amy"), NOW, None, &booking)).await;
+    let told = told.expect("who wants what is locked is told before the request is given up");
+    assert!(told.as_ref().err().is_none_or(|refused| refused.problem.code == Code::HubBusy), "{told:?}");
+    sleep(Duration::from_secs(32).saturating_sub(began.elapsed())).await;
+    let booking = wish(Some("one"), 180, 240);
+    let booked = timeout(Duration::from_secs(5), desk.book(&who("bob"), NOW, None, &booking)).await;
+    booked.expect("nothing is locked any more").unwrap();
+    let settled = still.settle(tx, Ok(()), &mut 0).await;
+    assert!(settled.is_some_and(|settled| settled.is_err()), "it is undone, and who did it hears so");
+    drop(still.read(NOW).await.unwrap());
+    still.close().await;
+    healthy(&desk).await;
+    desk.close().await;
+}
