@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use kubecamp::{
     core::Code,
-    hub::{desk::Desk, store::Store},
+    hub::{desk::Desk, domain::Mode, store::Store},
 };
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    hub::world::{NOW, camp, generous, healthy, who, wish},
+    hub::world::{NOW, camp, generous, healthy, server, who, wish},
     support::postgres::Postgres,
 };
 
@@ -48,4 +48,31 @@ async fn live_hub_store_a_hub_that_stands_still_in_mid_transaction_stops_nobody_
     still.close().await;
     healthy(&desk).await;
     desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_one_person_books_once_whatever_isolation_the_database_is_set_to() {
+    let mut postgres = Postgres::start();
+    let url = postgres.empty().await;
+    set(&url, "default_transaction_isolation = \"repeatable read\"").await;
+    let one = Desk::new(Store::open(&url).await.unwrap());
+    let other = Desk::new(Store::open(&url).await.unwrap());
+    camp(&one, &generous()).await;
+    server(&one, "two", Mode::Exclusive, 8, 32).await;
+    for round in 0..20 {
+        let book = async |desk: &Desk, server: &str| {
+            let booking = wish(Some(server), round * 120, round * 120 + 60);
+            desk.book(&who("amy"), NOW, None, &booking).await.map_err(|refused| refused.problem.code)
+        };
+        let both = tokio::join!(book(&one, "one"), book(&other, "two"));
+        let lost = match both {
+            (Ok(_), Err(code)) | (Err(code), Ok(_)) => code,
+            both => panic!("{round}: {both:?}"),
+        };
+        assert_eq!(lost, Code::BookOwn, "{round}");
+    }
+    healthy(&one).await;
+    for desk in [one, other] {
+        desk.close().await;
+    }
 }

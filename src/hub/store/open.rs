@@ -179,7 +179,12 @@ impl Store {
     pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
         let begun = match &self.pools {
             Pools::Sqlite { writer, .. } => Self::begin(writer, actor, now).await,
-            Pools::Postgres(pool) => pool.begin().await.map(|tx| Tx::postgres(tx, actor, now)).map_err(problem),
+            Pools::Postgres(pool) => {
+                // Said each time: somebody may have set another one for the whole database, by which a row that was locked
+                // would be read as it was before.
+                let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+                pool.begin_with(begin).await.map(|tx| Tx::postgres(tx, actor, now)).map_err(problem)
+            }
         };
         self.pulse.note(begun)
     }
