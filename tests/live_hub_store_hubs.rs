@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use kubecamp::{
     core::Code,
-    hub::{desk::Desk, domain::Mode, store::Store},
+    hub::{
+        desk::{Desk, Edit},
+        domain::Mode,
+        store::Store,
+    },
 };
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    hub::world::{NOW, camp, generous, healthy, server, who, wish},
+    hub::world::{NOW, at, book, camp, generous, healthy, server, who, wish},
     support::postgres::Postgres,
 };
 
@@ -75,4 +79,38 @@ async fn live_hub_store_one_person_books_once_whatever_isolation_the_database_is
     for desk in [one, other] {
         desk.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_who_extends_what_is_moved_meanwhile_is_told_so() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let booking = book(&desk, "amy", 60, 120).await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    let mut moves = pool.begin().await.unwrap();
+    for step in [
+        "SELECT 1 FROM servers WHERE id IN ('one', 'two') ORDER BY id FOR UPDATE",
+        "UPDATE bookings SET server = 'two', version = version + 1",
+    ] {
+        sqlx::query(step).execute(&mut *moves).await.unwrap();
+    }
+    let (extends, id) = (desk.clone(), booking.id.clone());
+    let extended =
+        tokio::spawn(async move { extends.extend(&who("amy"), NOW, None, &id, at(180), &Edit::default()).await });
+    let waits = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), waits).await.expect("it waits for the server");
+    moves.commit().await.unwrap();
+    let refused = extended.await.unwrap().unwrap_err();
+    assert!(refused.code == Code::BookStale && refused.what.contains("moved"), "{refused}");
+    let after = desk.booking(&who("amy"), NOW, &booking.id).await.unwrap();
+    assert_eq!(after.window, booking.window, "nothing of it was changed");
+    pool.close().await;
+    desk.close().await;
 }
