@@ -7,6 +7,7 @@ use kubecamp::{
     hub::{
         desk::{Desk, Edit},
         domain::Mode,
+        http::Clock,
         store::Store,
     },
 };
@@ -112,5 +113,17 @@ async fn live_hub_store_who_extends_what_is_moved_meanwhile_is_told_so() {
     let after = desk.booking(&who("amy"), NOW, &booking.id).await.unwrap();
     assert_eq!(after.window, booking.window, "nothing of it was changed");
     pool.close().await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_the_clock_of_the_database_is_read() {
+    let mut postgres = Postgres::start();
+    let (desk, _) = postgres.fresh().await;
+    let clock = Clock::system();
+    let before = clock.now();
+    let theirs = desk.clock(NOW).await.unwrap().expect("it has one of its own");
+    // It rounds to whole seconds, and this one cuts off.
+    assert!(before <= theirs && theirs <= clock.now() + 1, "{before} {theirs}");
     desk.close().await;
 }
