@@ -14,6 +14,7 @@ mod live_gate;
 mod live_gate_ends;
 mod live_hub;
 mod live_hub_store;
+mod live_hub_store_hubs;
 mod live_machine;
 mod live_reset;
 mod live_ssh;

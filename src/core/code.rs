@@ -101,6 +101,7 @@ codes! {
     HubListen = "KC-HUB-LISTEN", Preflight, "The hub cannot listen there.", "Give an address that is free; outside of loopback add --tls-cert and --tls-key, or --behind-proxy.";
     HubNewer = "KC-HUB-NEWER", Preflight, "The database was made by a newer kubecamp.", "Use that version, or restore the backup from before the upgrade.";
     HubBackup = "KC-HUB-BACKUP", Preflight, "No copy of the hub's database could be made, so its tables are as they were.", "Install postgresql-client of the server's version or newer, or make a copy yourself and add --backed-up.";
+    HubClock = "KC-HUB-CLOCK", Preflight, "The hub's clock differs too much from its database's.", "Switch on time synchronisation on both computers: timedatectl set-ntp true.";
     ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
     HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";

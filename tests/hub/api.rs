@@ -287,6 +287,20 @@ async fn a_hub_without_its_database_is_not_healthy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_may_not_go_by_its_clock_is_not_healthy() {
+    let hub = Hub::start().await;
+    assert_eq!(hub.desk.clock(NOW).await.unwrap(), None, "a file has no other clock than the hub");
+    hub.site.rounds.begin();
+    assert_eq!(hub.get("/healthz", "").await["status"], "ok");
+    assert!(!hub.site.rounds.compare(NOW, NOW - 2400, NOW));
+    let (status, code, body) = refused(hub.ask(Method::GET, "/healthz", "").send().await.unwrap()).await;
+    assert_eq!((status, code.as_str()), (503, "KC-HUB-CLOCK"));
+    assert_eq!(body["detail"], "the hub's clock is 2400 s ahead of its database's");
+    assert!(hub.site.rounds.compare(NOW, NOW, NOW));
+    assert_eq!(hub.get("/healthz", "").await["status"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_much_waits() {
     let hub = Hub::with(&Policy::default(), 2).await;
     let mut codes = vec![];

@@ -25,6 +25,7 @@ pub struct Hub {
     pub desk: Desk,
     pub client: Client,
     pub stop: CancellationToken,
+    pub site: Arc<Site>,
     now: Arc<AtomicI64>,
     _folder: tempfile::TempDir,
 }
@@ -45,7 +46,8 @@ impl Hub {
         let mut site = Site::new(None, false, false, rate);
         site.keys = Some(GateKeys::in_folder(&folder.path().join("keys")).unwrap());
         let clock = Clock::new(move || Epoch(clock.load(Ordering::SeqCst)));
-        let state = AppState { desk: desk.clone(), clock, site: Arc::new(site) };
+        let site = Arc::new(site);
+        let state = AppState { desk: desk.clone(), clock, site: Arc::clone(&site) };
         let listen: Listen = "127.0.0.1:0".parse().unwrap();
         let serving = Serving::bind(&listen, None).await.unwrap();
         let base = format!("http://{}", serving.listen);
@@ -53,7 +55,7 @@ impl Hub {
         tokio::spawn(serve(serving, state, stop.clone()));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { base, desk, client, stop, now, _folder: folder }
+        Self { base, desk, client, stop, site, now, _folder: folder }
     }
 
     pub fn set_now(&self, now: Epoch) {

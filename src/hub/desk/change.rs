@@ -31,13 +31,19 @@ impl Edit {
     }
 }
 
+/// A booking that is to be changed, with its server locked; refused where it left that one meanwhile.
 pub(super) async fn load(tx: &mut Tx, id: &BookingId, edit: &Edit) -> Result<Booking, Problem> {
     let booking = tx.booking(id).await?;
     let fresh = match &booking.server {
         // What is over needs no lock, and its server may be gone.
         Some(server) if !booking.state.is_final() => {
             tx.lock_server(server).await?;
-            tx.booking(id).await?
+            let fresh = tx.booking(id).await?;
+            // On its way to another one: what is locked here is not where it is now.
+            if fresh.server != booking.server {
+                return Err(Problem::new(Code::BookStale, format!("booking {id} was moved in between")));
+            }
+            fresh
         }
         _ => booking,
     };

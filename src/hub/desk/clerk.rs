@@ -1,4 +1,4 @@
-use super::{Caller, Desk, rules, transaction::transact, waitlist};
+use super::{Caller, Desk, agent::REFUSE_OFFSET, rules, transaction::transact, waitlist};
 use crate::{
     core::{Code, Problem},
     hub::{
@@ -178,11 +178,13 @@ impl Desk {
     }
 }
 
-/// Whether all is known here that a booking's agent did until a moment, or there is no agent that was ever heard.
+/// Whether all is known here that a booking's agent did until a moment, or there is no agent that was ever heard. Where the two
+/// clocks differ widely nobody knows which of them is wrong, and by this one that moment may be yet to come.
 async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem> {
     let Some(server) = &b.server else { return Ok(true) };
-    let (seen, now) = (tx.server(server).await?.seen, tx.now());
-    Ok(seen.is_none_or(|seen| until <= seen && seen + TOLD <= now))
+    let (server, now) = (tx.server(server).await?, tx.now());
+    let is_alike = server.clock_offset.abs() <= REFUSE_OFFSET;
+    Ok(server.seen.is_none_or(|seen| is_alike && until <= seen && seen + TOLD <= now))
 }
 
 /// What a booking becomes by the passing of time alone, with action and reason.

@@ -255,6 +255,11 @@ impl Desk {
         self.store.read(now).await?.last_event().await
     }
 
+    /// What the clock of the database says; none where it is this computer's.
+    pub async fn clock(&self, now: Epoch) -> Result<Option<Epoch>, Problem> {
+        self.store.glance(now).await?.clock().await
+    }
+
     /// Whether the hub can keep anything at this moment.
     pub async fn writable(&self, now: Epoch) -> Result<(), Problem> {
         self.store.writable(now).await

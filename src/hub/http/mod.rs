@@ -12,6 +12,7 @@ mod metrics;
 pub mod pages;
 mod refusal;
 mod room;
+mod rounds;
 mod server;
 mod session;
 mod state;

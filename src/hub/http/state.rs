@@ -8,6 +8,7 @@ use super::{
     limit::Limiter,
     metrics::Metrics,
     room::{Room, most_connections},
+    rounds::Rounds,
 };
 use crate::{
     core::{Code, Problem},
@@ -131,6 +132,8 @@ pub struct Site {
     pub(super) streams: Arc<Room>,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
+    /// How the clerk's rounds go, for `/healthz`.
+    pub rounds: Rounds,
     /// The newest event's number; wakes the event streams.
     pub newest: watch::Sender<i64>,
     /// The keys of the gate; none where this hub has no gate.
@@ -155,6 +158,7 @@ impl Site {
             connections,
             streams: Room::for_streams(connections),
             metrics: Metrics::default(),
+            rounds: Rounds::default(),
             newest: watch::Sender::new(0),
             keys: None,
             stop: CancellationToken::new(),

@@ -23,6 +23,10 @@ pub(super) enum Kind {
     Locked,
     /// Two transactions were in each other's way: the same one may succeed at once.
     Crossed,
+    /// Somebody else kept something locked for longer than anybody waits.
+    Kept,
+    /// The hub stood still in the midst of a transaction, and the database has undone it.
+    Undone,
     /// No space is left.
     Full,
     Other,
@@ -63,6 +67,8 @@ impl Fault for sqlx::Error {
             Some("23503") => Kind::Unknown,
             Some("53100") => Kind::Full,
             Some("40001" | "40P01") => Kind::Crossed,
+            Some("55P03") => Kind::Kept,
+            Some("25P03") => Kind::Undone,
             _ => Kind::Other,
         }
     }
@@ -90,6 +96,8 @@ fn told(kind: Kind, error: impl Fault) -> Problem {
         }
         Kind::Late => (Code::HubDatabase, "no connection to the database was free in time, or could be made"),
         Kind::Locked => (Code::HubBusy, "another program keeps the database locked"),
+        Kind::Kept => (Code::HubBusy, "another hub or program keeps locked in the database what it needs"),
+        Kind::Undone => (Code::HubBusy, "the hub stood still in the midst of it, so that nothing was changed"),
         Kind::Full => (Code::HubFull, "the database has no space left"),
         Kind::Crossed | Kind::Other => (Code::HubDatabase, "the database refused a request"),
     };
@@ -169,6 +177,12 @@ mod tests {
     }
 
     #[test]
+    fn who_has_waited_long_does_not_wait_again() {
+        let passing = |code| is_passing(&problem(sqlx::Error::Database(Box::new(Told(code)))));
+        assert_eq!(["40001", "40P01", "55P03", "25P03"].map(passing), [true, true, false, false]);
+    }
+
+    #[test]
     fn a_full_disk_is_told_apart_from_a_broken_one() {
         let lite = |code| problem(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).code;
         assert_eq!(
@@ -177,6 +191,7 @@ mod tests {
         );
         let post = |code| problem(sqlx::Error::Database(Box::new(Told(code)))).code;
         assert_eq!(["53100", "53200"].map(post), [Code::HubFull, Code::HubDatabase]);
+        assert_eq!(["55P03", "25P03"].map(post), [Code::HubBusy; 2]);
         let looked = |code, no_space| {
             judged(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None), || no_space).code
         };

@@ -6,10 +6,7 @@ use std::{
 };
 
 use rusqlite::Connection;
-use sqlx::{
-    Connection as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{Connection as _, PgPool, postgres::PgConnectOptions};
 
 use super::{
     backup::backup,
@@ -17,7 +14,7 @@ use super::{
     editions::{edition, edition_of_postgres, for_postgres, for_sqlite, newest, upgrade, upgrade_postgres},
     error::{absent, is_passing, problem},
     file,
-    postgres::{address, reach},
+    postgres::{KEPT_ALIVE, OF_HUBS, address, bind, pool, reach},
     presence::{Presence, hold_for_upgrade},
     pulse::Pulse,
     sqlite::{Shelf, connect},
@@ -63,7 +60,7 @@ enum Pools {
     Postgres(PgPool),
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const RETRIES: u32 = 30;
 pub(super) const AGAIN: Duration = Duration::from_millis(250);
 
@@ -154,6 +151,7 @@ impl Store {
         let unread = |e| Problem::new(Code::HubInvalid, "the address of the database cannot be read").because(e);
         let options = PgConnectOptions::from_str(url).map_err(unread)?;
         let mut first = reach(&options).await?;
+        bind(&mut first, KEPT_ALIVE).await.map_err(problem)?;
         if who == Who::Guest && edition_of_postgres(&mut first).await? == 0 {
             return Err(absent(&address(&options)));
         }
@@ -164,10 +162,12 @@ impl Store {
             (Some(had), Backups::In(folder)) => Some(dump(&mut first, &options, had, folder).await?),
             _ => None,
         };
-        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
-        let pool = pool.connect_with(options.clone()).await.map_err(problem)?;
         let before = copy.iter().map(|copy| format!("the copy from before is {}", copy.display()));
-        upgrade_postgres(&pool).await.map_err(|failed| failed.detail(before))?;
+        // Hubs that start at the same time wait for each other, however long the tables take.
+        let patient = pool(options.clone(), 1, KEPT_ALIVE).await?;
+        upgrade_postgres(&patient).await.map_err(|failed| failed.detail(before))?;
+        patient.close().await;
+        let pool = pool(options.clone(), 16, OF_HUBS).await?;
         first.close().await.map_err(problem)?;
         let present =
             if who == Who::Hub { Some(Arc::new(Presence::take(options, known, pool.clone()).await?)) } else { None };
@@ -179,7 +179,12 @@ impl Store {
     pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
         let begun = match &self.pools {
             Pools::Sqlite { writer, .. } => Self::begin(writer, actor, now).await,
-            Pools::Postgres(pool) => pool.begin().await.map(|tx| Tx::postgres(tx, actor, now)).map_err(problem),
+            Pools::Postgres(pool) => {
+                // Said each time: somebody may have set another one for the whole database, by which a row that was locked
+                // would be read as it was before.
+                let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+                pool.begin_with(begin).await.map(|tx| Tx::postgres(tx, actor, now)).map_err(problem)
+            }
         };
         self.pulse.note(begun)
     }

@@ -10,6 +10,7 @@ use super::{
     editions::{edition_of_postgres, newer},
     error::problem,
     open::AGAIN,
+    postgres::{KEPT_ALIVE, bind},
 };
 use crate::core::{Code, Problem};
 
@@ -138,6 +139,8 @@ fn changed(tables: &str) -> Problem {
 /// A connection that shares the lock, and the edition of the tables by then; none where somebody has it alone.
 async fn share(options: &PgConnectOptions) -> Result<Option<(PgConnection, i64)>, Problem> {
     let mut on = PgConnection::connect_with(options).await.map_err(problem)?;
+    // Of a hub that is gone without a word others may change the tables soon.
+    bind(&mut on, KEPT_ALIVE).await.map_err(problem)?;
     if !holds(&mut on, SHARE).await.map_err(problem)? {
         return Ok(None);
     }

@@ -198,6 +198,14 @@ impl Tx {
         }
     }
 
+    /// What the database's own clock says; none where it is this computer's.
+    pub async fn clock(&mut self) -> Result<Option<Epoch>, Problem> {
+        let On::Postgres(on) = self.on() else { return Ok(None) };
+        let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)";
+        let seconds: i64 = sqlx::query_scalar(sql).fetch_one(on).await.map_err(problem)?;
+        Ok(Some(Epoch(seconds)))
+    }
+
     /// Locks the row that a statement finds, on PostgreSQL; on SQLite the whole database is locked already.
     pub(super) async fn lock(&mut self, sql: &'static str, id: &str) -> Result<(), Problem> {
         let reading = self.reading;

@@ -129,6 +129,7 @@ scenarios! {
     }
     outages {
         what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran,
+        what_a_clock_that_is_off_makes_due_is_left_as_it_is,
     }
     people {
         the_last_admin_stays,

@@ -1,14 +1,14 @@
-//! What is done here while hub and agent do not hear of each other.
+//! What is done here while hub and agent do not hear of each other, or do not agree on what time it is.
 
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Edit, Report, Step},
+        desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
         domain::State,
     },
 };
 
-use super::{acknowledge, state};
+use super::{acknowledge, report, state};
 use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window};
 
 pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
@@ -56,5 +56,27 @@ pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: De
     acknowledge(&desk, 190).await;
     let after = desk.cancel(&who("cem"), at(191), None, &heard.id, &plain).await.unwrap();
     assert_eq!((after.state, after.window), (State::Cancelled, heard.window));
+    healthy(&desk).await;
+}
+
+pub async fn what_a_clock_that_is_off_makes_due_is_left_as_it_is(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (clerk, one) = (clerk(&desk), "one".parse().unwrap());
+    let (unbegun, open) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 180).await);
+    acknowledge(&desk, 0).await;
+    for (step, number) in [Step::Arming, Step::Active].into_iter().zip(1..) {
+        assert_eq!(report(&desk, number, &open, step, 90).await, Taken::Applied);
+    }
+    let states = async || (state(&desk, &unbegun).await, state(&desk, &open).await);
+    // The hub's clock is hours ahead, and by its time the agent is heard right now.
+    let beat = Heartbeat { revision: 0, clock: at(1), tick_age: None };
+    let heard = desk.heartbeat(&agent("one"), at(130), &one, &beat).await.unwrap();
+    assert!(!heard.may_arm && heard.clock_offset == -129 * 60, "{heard:?}");
+    clerk.settle(at(130) + 4).await.unwrap();
+    assert_eq!(states().await, (State::Booked, State::Active));
+    let beat = Heartbeat { clock: at(131), ..beat };
+    assert!(desk.heartbeat(&agent("one"), at(131), &one, &beat).await.unwrap().may_arm);
+    clerk.settle(at(131) + 4).await.unwrap();
+    assert_eq!(states().await, (State::Cancelled, State::NoShow));
     healthy(&desk).await;
 }

@@ -1,10 +1,12 @@
 use std::{
     fs,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +30,10 @@ use crate::{
 
 /// How long the end of the hub waits for each thing that was told to stop.
 const LAST_STEP: Duration = Duration::from_secs(10);
+/// A round of the clerk that takes longer is given up: what it has done by then stays, the rest is due in the next one.
+const ROUND: Duration = Duration::from_secs(60);
+/// Each so many rounds the hub's clock is compared with its database's, and each round while they differ.
+const COMPARED: u64 = 60;
 
 /// `kubecamp hub serve`: the API, the pages and the clerk, until it is told to stop.
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
@@ -145,21 +151,53 @@ async fn run(serving: Serving, state: AppState, stop: CancellationToken) {
 /// Lets the clerk do its round each second.
 async fn settle(clerk: Clerk, state: AppState, stop: CancellationToken) {
     let mut pulse = pulse();
-    for round in 0u64.. {
+    for number in 0u64.. {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = pulse.tick() => {}
         }
-        let now = state.now();
-        match clerk.settle(now).await {
-            Ok(done) => state.site.metrics.ticked(now, done),
-            Err(problem) => tracing::error!(%problem, "clerk"),
-        }
-        if round % 3600 == 0
-            && let Err(problem) = clerk.tidy(now).await
-        {
-            tracing::error!(%problem, "clerk");
-        }
+        state.site.rounds.begin();
+        bounded("clerk", ROUND, round(&clerk, &state, number)).await;
+    }
+}
+
+/// A round of the clerk, which goes by the clock: by a wrong one it would take slots away for good.
+async fn round(clerk: &Clerk, state: &AppState, number: u64) {
+    if (number % COMPARED == 0 || state.site.rounds.are_halted())
+        && let Err(problem) = compare(state).await
+    {
+        tracing::error!(%problem, "clerk");
+    }
+    if state.site.rounds.are_halted() {
+        return;
+    }
+    let now = state.now();
+    match clerk.settle(now).await {
+        Ok(done) => state.site.metrics.ticked(now, done),
+        Err(problem) => tracing::error!(%problem, "clerk"),
+    }
+    if number % 3600 == 0
+        && let Err(problem) = clerk.tidy(now).await
+    {
+        tracing::error!(%problem, "clerk");
+    }
+}
+
+/// Compares the hub's clock with its database's, where that has one of its own.
+async fn compare(state: &AppState) -> Result<(), Problem> {
+    let before = state.now();
+    if let Some(theirs) = state.desk.clock(before).await? {
+        state.site.rounds.compare(before, theirs, state.now());
+    }
+    Ok(())
+}
+
+/// Does some work as long as it may take: neither what hangs nor what fails keeps the next from being begun.
+async fn bounded(what: &str, limit: Duration, work: impl Future<Output = ()>) {
+    match tokio::time::timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => tracing::error!(what, "it failed in the midst of its work, and begins anew"),
+        Err(_) => tracing::error!(what, "it took more than {} s, and begins anew", limit.as_secs()),
     }
 }
 
@@ -171,13 +209,15 @@ async fn send_hooks(clerk: Clerk, state: AppState, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = pulse.tick() => {}
         }
-        let sent = tokio::select! {
-            () = stop.cancelled() => return,
-            sent = clerk.send_hooks(state.now()) => sent,
+        let sends = async {
+            match clerk.send_hooks(state.now()).await {
+                Ok(arrived) => state.site.metrics.sent(arrived),
+                Err(problem) => tracing::error!(%problem, "webhooks"),
+            }
         };
-        match sent {
-            Ok(arrived) => state.site.metrics.sent(arrived),
-            Err(problem) => tracing::error!(%problem, "webhooks"),
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = bounded("webhooks", ROUND, sends) => {}
         }
     }
 }
@@ -280,11 +320,11 @@ fn log(format: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, time::Duration};
 
     use clap::Parser;
 
-    use super::{admin_link_command, is_private};
+    use super::{admin_link_command, bounded, is_private};
     use crate::{
         cli::args::{Args, Command, HubCommand, ServeArgs},
         core::Code,
@@ -316,6 +356,12 @@ mod tests {
             let args: Vec<&str> = ["--listen", "0.0.0.0:80"].into_iter().chain(more.split_whitespace()).collect();
             assert_eq!(code(&args), want, "{more}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_hangs_or_fails_comes_to_an_end() {
+        bounded("test", Duration::from_millis(10), std::future::pending()).await;
+        bounded("test", Duration::from_secs(60), async { "x".parse::<u8>().map(drop).unwrap() }).await;
     }
 
     #[test]

@@ -1,4 +1,6 @@
-use std::{collections::VecDeque, convert::Infallible, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, panic::AssertUnwindSafe, sync::atomic::Ordering, time::Duration,
+};
 
 use axum::{
     extract::State,
@@ -8,7 +10,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures::stream;
+use futures::{FutureExt, stream};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
 use utoipa::IntoParams;
@@ -26,6 +28,8 @@ use crate::{
 
 /// A stream ends then, and the client comes again with its last number; so nobody listens for ever.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// A look for new events that takes longer is given up.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// From where.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -140,11 +144,14 @@ pub(in crate::hub::http) async fn watch_events(state: AppState) {
         if state.site.newest.receiver_count() == 0 {
             continue;
         }
-        match state.desk.last_event(state.now()).await {
-            Ok(newest) => {
+        let look = AssertUnwindSafe(state.desk.last_event(state.now())).catch_unwind();
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(Ok(Ok(newest))) => {
                 state.site.newest.send_if_modified(|old| std::mem::replace(old, newest) != newest);
             }
-            Err(problem) => tracing::warn!(%problem, "events"),
+            Ok(Ok(Err(problem))) => tracing::warn!(%problem, "events"),
+            Ok(Err(_)) => tracing::error!("a look for new events failed; the next one follows"),
+            Err(_) => tracing::warn!("a look for new events took more than {} s", LOOK.as_secs()),
         }
     }
 }

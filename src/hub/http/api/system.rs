@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use axum::{
     Extension, Json,
@@ -42,6 +42,7 @@ pub(super) async fn healthz(State(state): State<AppState>) -> Answer<Json<Health
     let away = |problem| Refused::with(StatusCode::SERVICE_UNAVAILABLE, problem);
     state.desk.last_event(state.now()).await.map_err(away)?;
     state.desk.writable(state.now()).await.map_err(away)?;
+    state.site.rounds.are_well(Instant::now()).map_err(away)?;
     Ok(Json(Healthy { status: "ok", version: env!("CARGO_PKG_VERSION") }))
 }
 
