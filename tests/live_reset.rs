@@ -64,7 +64,9 @@ impl Camp {
     async fn scan(&self) -> Vec<String> {
         let text = self.sh(scan::SCRIPT).await;
         // The kernel is shared with whatever else runs on this machine.
-        let shared = |line: &str| line.starts_with("sysctl\t") && !line.starts_with("sysctl\tnet.");
+        let shared = |line: &str| {
+            line.starts_with("module\t") || (line.starts_with("sysctl\t") && !line.starts_with("sysctl\tnet."))
+        };
         text.lines().filter(|l| !shared(l)).map(str::to_owned).collect()
     }
 

@@ -111,4 +111,44 @@ mod tests {
         let with_block = format!("{BEFORE}# kubecamp begin\n192.0.2.1 cp\n# kubecamp end\n");
         assert_eq!(hosts_after(&with_block), (BEFORE.to_owned(), String::new()));
     }
+
+    /// What is unloaded, in order, on a host that had overlay before any lab, where the record says these words first.
+    fn unloaded(head: &str, container: &str, listener: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, modules, links, log] = ["kubecamp", "modules", "netlink", "log"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("before"), format!("{head}module\toverlay\n")).unwrap();
+        std::fs::write(own.join("manifest"), "dir\tabsent\t/opt/kubecamp\n").unwrap();
+        std::fs::write(&links, format!("sk Eth Pid Groups Rmem\n0 15 1 00000001 0\n0 12 7 {listener} 0\n")).unwrap();
+        let loaded = "overlay 1 0 - Live 0x0\nip_vs_rr 1 0 - Live 0x0\nip_vs 1 1 ip_vs_rr, Live 0x0\n\
+            nf_conntrack_netlink 1 0 - Live 0x0\nnf_conntrack 1 2 nf_conntrack_netlink,ip_vs, Live 0x0\n\
+            br_netfilter 1 0 - Live 0x0\nnft_ct 1 1 - Live 0x0\nxt_comment 1 0 - Live 0x0\nsnd 1 0 - Live 0x0\n";
+        std::fs::write(&modules, loaded).unwrap();
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = [("/var/lib/kubecamp", &own), ("/proc/modules", &modules), ("/proc/net/netlink", &links)]
+            .iter()
+            .fold(host + &restore, |text, (path, to)| text.replace(path, &to.display().to_string()));
+        let script = format!(
+            "CONTROL=no NODES= CONTAINER={container}\n{functions}\nM={} L={}\nothers_forward() {{ return 1; }}\n\
+             timeout() {{ shift; \"$@\"; }}\n\
+             rmmod() {{ awk -v m=\"$1\" '$1 == m {{ next }} index(\",\" $4, \",\" m \",\") {{ $3-- }} {{ print }}' $M > $M.new\n\
+             mv $M.new $M; echo \"$1\" >> $L; }}\nremove_modules",
+            modules.display(),
+            log.display()
+        );
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        std::fs::read_to_string(&log).unwrap_or_default().trim_end().replace('\n', " ")
+    }
+
+    #[test]
+    fn modules_that_came_and_are_idle_go_one_after_the_other() {
+        let (third, nobody) = ("scan\t3\n", "00000000");
+        assert_eq!(unloaded(third, "no", nobody), "ip_vs_rr nf_conntrack_netlink xt_comment ip_vs nf_conntrack");
+        assert_eq!(unloaded(third, "no", "00000007"), "ip_vs_rr xt_comment ip_vs", "somebody hears of connections");
+        assert_eq!(unloaded(third, "yes", nobody), "", "they are the computer's below");
+        for earlier in ["scan\t2\n", ""] {
+            assert_eq!(unloaded(earlier, "no", nobody), "", "any of them may have been there");
+        }
+    }
 }

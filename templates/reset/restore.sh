@@ -182,6 +182,7 @@ lab_value() {
       kernel.keys.root_maxkeys=1000000 | kernel.keys.root_maxbytes=25000000) return 0 ;;
     # kube-proxy gives so many for each core.
     net.netfilter.nf_conntrack_max=*) [ $(($2 % 32768)) = 0 ] ;;
+    net.netfilter.nf_conntrack_buckets=*) [ $(($2 % 8192)) = 0 ] ;;
     *) return 1 ;;
   esac
 }
@@ -211,10 +212,32 @@ restore_settings() {
     if [ -z "$old" ]; then echo; else printf '%s\n' "$old"; fi > "/proc/sys/$(echo "$key" | tr . /)" 2>/dev/null || spare sysctl "$key" 'the kernel refuses'
   done
 }
-modules() { manifest | sed -n "s/^module${TAB}absent$TAB//p" | backwards | while read -r m; do [ -d "/sys/module/$m" ] && grep -qs "^$m " /proc/modules && echo "$m"; done; }
+up_loaded() { manifest | sed -n "s/^module${TAB}absent$TAB//p" | backwards | while read -r m; do [ -d "/sys/module/$m" ] && grep -qs "^$m " /proc/modules && echo "$m"; done; }
+# What rules, sets, servers and mounts of a cluster brought along, and nothing uses any more. Only such whose every use the
+# kernel counts: br_netfilter and vxlan work without being counted, and the manifest has them where `up` loaded them. Whoever
+# listens to conntrack's events is not counted either. A container's modules are those of the computer below.
+idle_modules() {
+  [ "$CONTAINER" != yes ] && [ -s "$KC/before" ] && looked_at 3 || return 0
+  awk -v record="$KC/before" '
+    BEGIN {
+      while ((getline line < record) > 0) was[line] = 1
+      while ((getline line < "/proc/net/netlink") > 0) { split(line, w, " "); if (w[2] == 12 && w[4] !~ /^0+$/) heard = 1 }
+    }
+    heard && $1 == "nf_conntrack_netlink" { next }
+    $3 == 0 && $1 ~ /^(ip_vs.*|ip_set.*|xt_.*|nft_.*|nf_nat|nf_conntrack|nf_conntrack_netlink|overlay)$/ && !(("module\t" $1) in was) { print $1 }' /proc/modules 2>/dev/null
+}
+modules() { up_loaded; idle_modules; }
 remove_modules() {
   others_forward && return 0
   # A module in use stays: it is no residue, only memory.
-  modules | while read -r m; do timeout 10 modprobe -r "$m" 2>/dev/null || timeout 10 rmmod "$m" 2>/dev/null; done
+  up_loaded | while read -r m; do timeout 10 modprobe -r "$m" 2>/dev/null || timeout 10 rmmod "$m" 2>/dev/null; done
+  # One that goes lets go of those that it used. Not by modprobe, which would take what was there before along.
+  tried=
+  for round in 1 2 3 4 5 6 7 8; do
+    idle=$(idle_modules)
+    [ -n "$idle" ] && [ "$idle" != "$tried" ] || break
+    for m in $idle; do timeout 10 rmmod "$m" 2>/dev/null; done
+    tried=$idle
+  done
   true
 }
