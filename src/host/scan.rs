@@ -256,6 +256,7 @@ mod tests {
             "path /etc/systemd/system/kubelet.service.kc-part",
             "path /opt/cni/bin/bridge.kc-part.4712",
             "block /etc/hosts",
+            "apparmor cri-containerd.apparmor.d",
             "content ffff  /etc/hosts",
             "sysctl net.ipv4.ip_forward = 1",
             "unit swap.target masked",

@@ -171,6 +171,7 @@ impl Traces {
             "nft" => is_empty_base(thing),
             "content" => spared(kind, thing.split_once("  ").map_or(thing, |(_, path)| path)),
             "netns" => spared(kind, thing),
+            "apparmor" => self.container || spared(kind, thing),
             "mount" => thing.strip_prefix("/run/netns/").is_some_and(|pin| spared("netns", pin)),
             "sysctl" => {
                 let key = setting(thing);
@@ -196,9 +197,10 @@ impl Traces {
         }
     }
 
-    /// Whether a setting is new in `now` only since the version that made the record `before` did not look at it.
+    /// Whether a thing is new in `now` only since the version that made the record `before` did not look at it.
     pub fn was_not_looked_at(&self, before: &Scan, now: &Scan, kind: &str, thing: &str) -> bool {
-        before.version() < now.version() && self.is_unknown_setting(before, kind, thing)
+        let is_new_kind = kind == "apparmor" && before.version() < 3;
+        before.version() < now.version() && (is_new_kind || self.is_unknown_setting(before, kind, thing))
     }
 
     /// Whether a setting is there only since the kernel has a module that it had not, as conntrack's since kube-proxy ran. A
@@ -252,7 +254,7 @@ impl Traces {
     pub fn is_certain(&self, kind: &str, thing: &str) -> bool {
         match kind {
             "path" => self.is_lab_path(thing),
-            "block" => true,
+            "block" | "apparmor" => true,
             "link" => is_lab_link(thing),
             "address" => thing.split(' ').next().is_some_and(is_lab_link),
             "route" => {
@@ -404,6 +406,21 @@ mod tests {
         assert_eq!(found(first, &[]), of(forward, swap));
         assert_eq!(found(first, &[swap]), of(&format!("{forward} {swap}"), ""), "up set it");
         assert_eq!(found(&format!("scan\t2\n{first}"), &[]), of(&format!("{forward} {swap}"), ""), "it was looked at");
+    }
+
+    #[test]
+    fn kinds_that_an_earlier_version_did_not_list_are_only_told() {
+        let found = |version: u32, traces: &Traces| {
+            let before = Scan::parse(&format!("scan\t{version}\nlink\tlo\n"));
+            let now = Scan::parse("scan\t3\nlink\tlo\napparmor\tcri-containerd.apparmor.d\n");
+            let found = before.differences(&now, traces);
+            (found.residues.len(), found.others.len())
+        };
+        let traces = Traces::default();
+        assert_eq!((found(1, &traces), found(2, &traces), found(3, &traces)), ((0, 1), (0, 1), (1, 0)));
+        assert_eq!(found(3, &Traces { container: true, ..Traces::default() }), (0, 0), "it is the computer's below");
+        let spared = [("apparmor".to_owned(), "cri-containerd.apparmor.d".to_owned())].into();
+        assert_eq!(found(3, &Traces { spared, ..Traces::default() }), (0, 0));
     }
 
     #[test]

@@ -151,4 +151,74 @@ mod tests {
             assert_eq!(unloaded(earlier, "no", nobody), "", "any of them may have been there");
         }
     }
+
+    /// What was written to have a profile removed, and what is spared, where this program runs.
+    fn profile_after(head: &str, comm: &str, container: &str, refused: bool) -> (String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |path: &str| dir.path().join(path);
+        for folder in ["kubecamp", "security/apparmor", "proc/7"] {
+            std::fs::create_dir_all(below(folder)).unwrap();
+        }
+        std::fs::write(below("kubecamp/before"), head).unwrap();
+        let loaded = "docker-default (enforce)\ncri-containerd.apparmor.d (enforce)\n";
+        std::fs::write(below("security/apparmor/profiles"), loaded).unwrap();
+        std::fs::write(below("proc/7/comm"), format!("{comm}\n")).unwrap();
+        let remove = below("security/apparmor/.remove");
+        if refused {
+            std::fs::create_dir(&remove).unwrap();
+        }
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions =
+            [("/var/lib/kubecamp", "kubecamp"), ("/sys/kernel/security", "security"), ("/proc/[0-9]", "proc/[0-9]")]
+                .iter()
+                .fold(host + &restore, |text, (path, to)| text.replace(path, &below(to).display().to_string()));
+        let script = format!("CONTROL=no NODES= CONTAINER={container}\n{functions}\nremove_profiles");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        (text(remove), text(below("kubecamp/spared")))
+    }
+
+    #[test]
+    fn the_profile_of_containers_goes_unless_somebody_may_use_it() {
+        const NAME: &str = "cri-containerd.apparmor.d";
+        let gone = || (NAME.to_owned(), String::new());
+        let left = |spared: &str| (String::new(), spared.to_owned());
+        let spared = format!("apparmor\t{NAME}\n");
+        let third = "scan\t3\n";
+        assert_eq!(profile_after(third, "sshd", "no", false), gone());
+        assert_eq!(profile_after("", "sshd", "no", false), gone(), "the record is lost");
+        assert_eq!(profile_after(third, "containerd-shim", "no", false), left(&spared));
+        assert_eq!(profile_after(third, "sshd", "no", true), left(&spared), "the kernel refuses");
+        assert_eq!(profile_after(third, "sshd", "yes", false), left(""), "it is the computer's below");
+        assert_eq!(profile_after("scan\t2\n", "sshd", "no", false), left(""), "it may have been there");
+        assert_eq!(profile_after(&format!("{third}{spared}"), "sshd", "no", false), left(""), "it was there");
+    }
+
+    #[test]
+    fn what_cni_noted_of_the_labs_pods_goes_before_their_names_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |path: &str| dir.path().join(path);
+        let pod = "kubecamp/containerd/io.containerd.grpc.v1.cri/sandboxes/77aa";
+        for folder in ["cni/results", "cni/cache/results", pod] {
+            std::fs::create_dir_all(below(folder)).unwrap();
+        }
+        let was = below("cni/results/podman-77aa-eth0");
+        std::fs::write(below("kubecamp/before"), format!("path\t{}\n", was.display())).unwrap();
+        let results = ["cni-loopback-77aa-lo", "cni-loopback-5e5e-lo", "k8s-pod-network-77aa-eth0", "podman-77aa-eth0"];
+        for result in results {
+            std::fs::write(below("cni/results").join(result), "{}").unwrap();
+        }
+        std::fs::write(below("cni/cache/results/cni-loopback-77aa-lo"), "{}").unwrap();
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = [("/var/lib/kubecamp", "kubecamp"), ("/var/lib/cni", "cni")]
+            .iter()
+            .fold(host + &restore, |text, (path, to)| text.replace(path, &below(to).display().to_string()));
+        let script = format!("CONTROL=no NODES=\n{functions}\nfree_images");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success() && !below("kubecamp/containerd").exists(), "{out:?}");
+        let there: Vec<_> = results.iter().filter(|result| below("cni/results").join(result).exists()).collect();
+        assert_eq!(there, [&"cni-loopback-5e5e-lo", &"podman-77aa-eth0"]);
+        assert!(!below("cni/cache/results/cni-loopback-77aa-lo").exists());
+    }
 }

@@ -17,7 +17,7 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
 {
   # The version of this list. Raise it with each thing that is listed more: a record of an earlier one says nothing of that, and
   # reset must not take it for the lab's. `Traces` knows that of settings; a new folder needs the same there and in `had`.
-  # The third lists modules.
+  # The third lists modules and profiles of AppArmor.
   printf 'scan\t3\n'
   # What is in the kernel alone goes with the next start.
   printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
@@ -95,6 +95,7 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
     net/netfilter/nf_conntrack_tcp_be_liberal vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes) |
     sed 's/:/ = /; y/\/\t/. /' | say sysctl
   awk '{print $1}' /proc/modules 2>/dev/null | say module
+  awk '$1 ~ /^cri-containerd/ {print $1}' /sys/kernel/security/apparmor/profiles 2>/dev/null | say apparmor
   awk 'NR > 1 {print $1}' /proc/swaps | say swap
   find /etc/systemd/system /run/systemd/system -maxdepth 1 -lname /dev/null -printf '%f masked\n' 2>/dev/null | say unit
   for d in /usr/lib/systemd/system /lib/systemd/system; do

@@ -37,6 +37,11 @@ remains() {
   [ -n "$(in_kernel)" ]
 }
 ours() { traces || { [ "$KNOWN" = yes ] && remains; }; }
+# of_pod RESULT: whether what CNI noted is of a pod of the lab, whatever its network is called: a lab may have another CNI by now.
+of_pod() {
+  for d in "$KC"/containerd/io.containerd.*/sandboxes/*; do case $1 in *-"${d##*/}"-*) return 0 ;; esac; done
+  return 1
+}
 # Mount points under the given folders that we may unmount, the last made first.
 mounts_under() {
   awk '{ line[NR] = $2 } END { for (i = NR; i; i--) print line[i] }' /proc/self/mounts | while IFS= read -r raw; do

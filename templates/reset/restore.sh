@@ -130,8 +130,10 @@ take_block() {
   if [ -s "$KC/before" ] || [ "$1" != absent ]; then spare content "$2" 'edited by others since'; fi
 }
 files_left() { [ -n "$(each left)" ]; }
+# Of pods that were killed, where the folder was there before the lab. Once the images are gone nothing tells whose they are.
+results() { for r in /var/lib/cni/results/* /var/lib/cni/cache/results/*; do [ -f "$r" ] && of_pod "${r##*/}" && ! had path "$r" && echo "$r"; done; }
 # The gigabytes go first: into a full disk no file could be put back.
-free_images() { for d in "$KC/containerd" "$KC/incoming"; do had path "$d" || remove_tree "$d"; done; }
+free_images() { results | while IFS= read -r r; do rm -f "$r"; done; for d in "$KC/containerd" "$KC/incoming"; do had path "$d" || remove_tree "$d"; done; }
 restore_files() {
   free_images
   each give_back
@@ -142,6 +144,7 @@ restore_files() {
 # --- what programs of the cluster make by themselves
 # Folders that were there before keep what was in them.
 made() {
+  results
   for d in /run/flannel /run/kubernetes /run/kubecamp /var/log/pods /var/log/containers /opt/kubecamp /etc/kubecamp $(etcd) \
     /var/lib/kubelet /etc/kubernetes /usr/libexec/kubernetes /var/lib/kubecamp/containerd /var/lib/kubecamp/incoming; do
     if had path "$d"; then for e in "$d"/* "$d"/.[!.]*; do { [ -e "$e" ] || [ -L "$e" ]; } && ! had path "$e" && echo "$e"; done
@@ -160,8 +163,23 @@ hollow() {
     [ -d "$d" ] && [ ! -L "$d" ] && [ -s "$KC/before" ] && ! had path "$d" && [ -z "$(find "$d" ! -type d 2>/dev/null | head -n 1)" ] && echo "$d"
   done
 }
-made_left() { [ -n "$(made; hollow)" ]; }
+# The profile that containerd loads for its containers. Whatever ran in one that goes would run on without.
+profiles() {
+  [ "$CONTAINER" != yes ] && looked_at 3 || return 0
+  awk '$1 ~ /^cri-containerd/ {print $1}' /sys/kernel/security/apparmor/profiles 2>/dev/null | while IFS= read -r p; do
+    had apparmor "$p" || grep -qsxF "apparmor$TAB$p" "$KC/spared" || echo "$p"
+  done
+}
+remove_profiles() {
+  profiles | while IFS= read -r p; do
+    # The lab's own has been stopped.
+    if grep -qs '^containerd' /proc/[0-9]*/comm; then spare apparmor "$p" 'another containerd may use it'
+    else { printf %s "$p" > /sys/kernel/security/apparmor/.remove; } 2>/dev/null || spare apparmor "$p" 'the kernel refuses'; fi
+  done
+}
+made_left() { [ -n "$(made; hollow; profiles)" ]; }
 remove_made() {
+  remove_profiles
   made | while IFS= read -r e; do remove_tree "$e"; done
   hollow | while IFS= read -r d; do find "$d" -xdev -depth -type d -empty -delete 2>/dev/null; done
   true
