@@ -64,7 +64,9 @@ impl Camp {
     async fn scan(&self) -> Vec<String> {
         let text = self.sh(scan::SCRIPT).await;
         // The kernel is shared with whatever else runs on this machine.
-        let shared = |line: &str| line.starts_with("sysctl\t") && !line.starts_with("sysctl\tnet.");
+        let shared = |line: &str| {
+            line.starts_with("module\t") || (line.starts_with("sysctl\t") && !line.starts_with("sysctl\tnet."))
+        };
         text.lines().filter(|l| !shared(l)).map(str::to_owned).collect()
     }
 
@@ -274,11 +276,14 @@ async fn a_host_that_never_was_in_a_lab_is_not_touched() {
 #[tokio::test]
 async fn live_reset_spares_what_others_set_and_wrote_meanwhile() {
     let camp = Camp::start().await;
+    camp.sh("mkdir -p /var/lib/cni/results").await;
     camp.up().await;
-    // The end of our block is lost, and a friend has come below it; so has a container in a CNI network of theirs.
+    // The end of our block is lost, and a friend has come below it; so has a container in a CNI network of theirs. A pod of
+    // the lab was killed beside it.
     camp.sh(
         "echo 2 > /proc/sys/net/ipv4/conf/all/arp_ignore\n\
-         ip netns add cni-5e5e; mkdir -p /var/lib/cni/results\n\
+         ip netns add cni-5e5e; mkdir -p /var/lib/kubecamp/containerd/io.containerd.grpc.v1.cri/sandboxes/77aa\n\
+         for id in 5e5e 77aa; do echo '{}' > /var/lib/cni/results/cni-loopback-$id-lo; done\n\
          echo '{\"sandbox\":\"/var/run/netns/cni-5e5e\"}' > /var/lib/cni/results/podman-5e-eth0\n\
          grep -v '^# kubecamp end$' /etc/hosts > /run/hosts; echo '192.0.2.8 friend-2' >> /run/hosts; cat /run/hosts > /etc/hosts",
     )
@@ -290,6 +295,7 @@ async fn live_reset_spares_what_others_set_and_wrote_meanwhile() {
         assert!(camp.said(&format!("left alone: {kept}")), "{:#?}", camp.notes.lock().unwrap());
     }
     camp.sh("ip netns exec cni-5e5e true").await;
+    assert_eq!(camp.sh("ls /var/lib/cni/results").await, "cni-loopback-5e5e-lo\npodman-5e-eth0");
     assert_eq!(camp.sh("cat /etc/hosts").await, "127.0.0.1 localhost\n192.0.2.7 friend\n\n192.0.2.8 friend-2");
 }
 

@@ -25,6 +25,18 @@ const LIMIT: Duration = Duration::from_secs(600);
 const NETNS: &str = "kc-live-vm";
 const GATEWAY: &str = "10.116.0.1";
 
+/// Notes the modules of a machine as `up` does before anything else.
+const RECORD: &str = "mkdir -p /var/lib/kubecamp && { printf 'scan\\t3\\n'; awk '{print \"module\\t\" $1}' /proc/modules; } > /var/lib/kubecamp/before";
+
+/// Unloads what came since, and shows what did not go.
+const UNLOAD: &str = concat!(
+    "CONTAINER=no CONTROL=no NODES=\n",
+    include_str!("../templates/reset/host.sh"),
+    include_str!("../templates/reset/restore.sh"),
+    "remove_modules; rm -rf /var/lib/kubecamp\n",
+    "for m in ip_vs ip_vs_rr nf_conntrack xt_set ip_set ip_set_hash_ip; do [ ! -e /sys/module/$m ] || echo $m; done"
+);
+
 /// A network namespace with a tap device, and the machine in it; both are gone when the test ends.
 struct Bench {
     dir: tempfile::TempDir,
@@ -199,9 +211,13 @@ async fn live_machine_vm_boots_by_uefi_and_a_copy_of_it_is_another_machine() {
     assert!(size > 5500, "the root has {size} MiB of a disk of 6144");
     // What kubeadm's nodes load; ip_vs is what a container can only have from its computer's kernel.
     let modules = "for m in ip_vs ip_vs_rr overlay br_netfilter vxlan nf_conntrack dummy xt_set ip_set_hash_ip; do modprobe $m || exit 1; done";
+    ask(&link, RECORD).await;
     ask(&link, modules).await;
     assert_eq!(ask(&link, "lsmod | grep -c '^ip_vs '").await, "1");
     assert_eq!(ask(&link, "sysctl -qw net.ipv4.vs.conntrack=1 && cat /proc/sys/net/ipv4/vs/conntrack").await, "1");
+    // And what reset unloads again, since they are new and nothing uses them.
+    let gone = link.exec(&Cmd::script(UNLOAD), Io::default()).await.unwrap();
+    assert!(gone.ok() && gone.text().is_empty(), "still loaded: {gone:?}");
     assert_eq!(ask(&link, "stat -fc %T /sys/fs/cgroup; findmnt -no PROPAGATION /").await, "cgroup2fs\nshared");
     ask(&link, "echo before >/root/mark").await;
     link.close().await;

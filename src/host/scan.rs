@@ -119,7 +119,8 @@ impl Scan {
             }
             let holds_others = || traces.is_folder_of_others(kind, thing, &after.new_paths(self));
             let ours = traces.may_be_new(kind, thing) && !holds_others() && !after.is_in_others_bridge(kind, thing);
-            let ours = ours && !traces.was_not_looked_at(self, after, kind, thing);
+            let told = || traces.came_with_a_module(self, kind, thing);
+            let ours = ours && !traces.was_not_looked_at(self, after, kind, thing) && !told();
             let to = if ours { &mut found.residues } else { &mut found.others };
             to.push(Difference { kind: kind.clone(), thing: thing.clone(), now: true });
         }
@@ -255,6 +256,7 @@ mod tests {
             "path /etc/systemd/system/kubelet.service.kc-part",
             "path /opt/cni/bin/bridge.kc-part.4712",
             "block /etc/hosts",
+            "apparmor cri-containerd.apparmor.d",
             "content ffff  /etc/hosts",
             "sysctl net.ipv4.ip_forward = 1",
             "unit swap.target masked",

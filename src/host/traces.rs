@@ -27,6 +27,9 @@ pub struct Traces {
 /// The kind of the line that says which version of the script made a scan.
 pub(super) const VERSION: &str = "scan";
 
+/// Beginnings of settings that are there only while the kernel has a module.
+const OF_MODULES: &[&str] = &["net.netfilter.", "net.ipv4.vs.", "net.bridge."];
+
 /// Folders that only Kubernetes, its runtime and kubecamp use.
 const FOLDERS: &[&str] = &[
     "/etc/kubernetes",
@@ -161,18 +164,21 @@ impl Traces {
         let spared = |kind: &str, thing: &str| self.spared.contains(&(kind.to_owned(), thing.to_owned()));
         match kind {
             // Which tools there are is no state; packages are upgraded by timers, and `up` installs none.
-            "tool" | "packages" | "boot" | VERSION | super::scan::FAILED => true,
+            // Modules come with whatever needs them; reset unloads those that nothing uses any more.
+            "tool" | "packages" | "boot" | "module" | VERSION | super::scan::FAILED => true,
             // DHCP renews addresses and routes with new lifetimes.
             "route" => thing.contains("proto dhcp") || thing.contains("proto ra"),
             "nft" => is_empty_base(thing),
             "content" => spared(kind, thing.split_once("  ").map_or(thing, |(_, path)| path)),
             "netns" => spared(kind, thing),
+            "apparmor" => self.container || spared(kind, thing),
             "mount" => thing.strip_prefix("/run/netns/").is_some_and(|pin| spared("netns", pin)),
             "sysctl" => {
                 let key = setting(thing);
                 spared(kind, key)
                     || (self.container && !key.starts_with("net."))
-                    || (self.container && key == "net.netfilter.nf_conntrack_max")
+                    || (self.container
+                        && matches!(key, "net.netfilter.nf_conntrack_max" | "net.netfilter.nf_conntrack_buckets"))
             }
             _ => false,
         }
@@ -191,14 +197,22 @@ impl Traces {
         }
     }
 
-    /// Whether a setting is new in `now` only since the version that made the record `before` did not look at it. What `up` sets
-    /// itself is in the manifest.
+    /// Whether a thing is new in `now` only since the version that made the record `before` did not look at it.
     pub fn was_not_looked_at(&self, before: &Scan, now: &Scan, kind: &str, thing: &str) -> bool {
+        let is_new_kind = kind == "apparmor" && before.version() < 3;
+        before.version() < now.version() && (is_new_kind || self.is_unknown_setting(before, kind, thing))
+    }
+
+    /// Whether a setting is there only since the kernel has a module that it had not, as conntrack's since kube-proxy ran. A
+    /// module that somebody uses stays.
+    pub fn came_with_a_module(&self, before: &Scan, kind: &str, thing: &str) -> bool {
+        OF_MODULES.iter().any(|of| thing.starts_with(of)) && self.is_unknown_setting(before, kind, thing)
+    }
+
+    /// Whether the record lacks a setting altogether. What `up` sets itself is in the manifest.
+    fn is_unknown_setting(&self, before: &Scan, kind: &str, thing: &str) -> bool {
         let name = setting(thing);
-        kind == "sysctl"
-            && before.version() < now.version()
-            && !self.recorded.contains(name)
-            && before.settings().all(|known| known != name)
+        kind == "sysctl" && !self.recorded.contains(name) && before.settings().all(|known| known != name)
     }
 
     /// Whether a thing that was there and is not can have been taken by the lab or its reset.
@@ -240,7 +254,7 @@ impl Traces {
     pub fn is_certain(&self, kind: &str, thing: &str) -> bool {
         match kind {
             "path" => self.is_lab_path(thing),
-            "block" => true,
+            "block" | "apparmor" => true,
             "link" => is_lab_link(thing),
             "address" => thing.split(' ').next().is_some_and(is_lab_link),
             "route" => {
@@ -392,5 +406,42 @@ mod tests {
         assert_eq!(found(first, &[]), of(forward, swap));
         assert_eq!(found(first, &[swap]), of(&format!("{forward} {swap}"), ""), "up set it");
         assert_eq!(found(&format!("scan\t2\n{first}"), &[]), of(&format!("{forward} {swap}"), ""), "it was looked at");
+    }
+
+    #[test]
+    fn kinds_that_an_earlier_version_did_not_list_are_only_told() {
+        let found = |version: u32, traces: &Traces| {
+            let before = Scan::parse(&format!("scan\t{version}\nlink\tlo\n"));
+            let now = Scan::parse("scan\t3\nlink\tlo\napparmor\tcri-containerd.apparmor.d\n");
+            let found = before.differences(&now, traces);
+            (found.residues.len(), found.others.len())
+        };
+        let traces = Traces::default();
+        assert_eq!((found(1, &traces), found(2, &traces), found(3, &traces)), ((0, 1), (0, 1), (1, 0)));
+        assert_eq!(found(3, &Traces { container: true, ..Traces::default() }), (0, 0), "it is the computer's below");
+        let spared = [("apparmor".to_owned(), "cri-containerd.apparmor.d".to_owned())].into();
+        assert_eq!(found(3, &Traces { spared, ..Traces::default() }), (0, 0));
+    }
+
+    #[test]
+    fn what_a_module_brought_is_only_told() {
+        let new = ["net.ipv4.vs.conntrack", "net.netfilter.nf_conntrack_max", "net.bridge.bridge-nf-call-iptables"];
+        let found = |known: &str, now: &str, recorded: &[&str]| {
+            let recorded = recorded.iter().map(|name| (*name).to_owned()).collect();
+            let traces = Traces { recorded, ..Traces::default() };
+            let before = Scan::parse(&format!("scan\t3\nmodule\toverlay\n{known}"));
+            let now = Scan::parse(&format!("scan\t3\nmodule\toverlay\nmodule\tip_vs\n{now}"));
+            let found = before.differences(&now, &traces);
+            (found.residues.len(), found.others.len())
+        };
+        for name in new {
+            let line = |value: u32| format!("sysctl\t{name} = {value}\n");
+            assert_eq!(found("", &line(1), &[]), (0, 1), "{name}");
+            assert_eq!(found("", &line(1), &[name]), (1, 0), "up set {name}");
+            // It was there with another value, which is gone.
+            assert_eq!(found(&line(0), &line(1), &[]), (1, 1), "{name}");
+        }
+        assert_eq!(found("", "sysctl\tvm.panic_on_oom = 1\n", &[]), (1, 0), "it needs no module");
+        assert_eq!(found("module\tdummy\n", "", &[]), (0, 0), "modules come and go");
     }
 }

@@ -79,8 +79,9 @@ impl Claim {
     }
 }
 
-/// Lines of a scan that each machine has of its own: network identity, its last start, and files that its engine writes.
-const OWN: &str = "^\\(address\\|route\\|rule\\|link\\|netns\\|boot\\|content\t[0-9a-f]*  /etc/hosts$\\|content\t[0-9a-f]*  /etc/resolv.conf$\\)";
+/// Lines of a scan that each machine has of its own: network identity, its last start, modules, and files that its engine
+/// writes.
+const OWN: &str = "^\\(address\\|route\\|rule\\|link\\|netns\\|boot\\|module\\|content\t[0-9a-f]*  /etc/hosts$\\|content\t[0-9a-f]*  /etc/resolv.conf$\\)";
 
 /// The scan comes before the lab's name: a run killed in between scans again, on a host still untouched. A prepared machine
 /// was scanned before it was filled; only what is its own is seen anew.

@@ -111,4 +111,114 @@ mod tests {
         let with_block = format!("{BEFORE}# kubecamp begin\n192.0.2.1 cp\n# kubecamp end\n");
         assert_eq!(hosts_after(&with_block), (BEFORE.to_owned(), String::new()));
     }
+
+    /// What is unloaded, in order, on a host that had overlay before any lab, where the record says these words first.
+    fn unloaded(head: &str, container: &str, listener: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, modules, links, log] = ["kubecamp", "modules", "netlink", "log"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("before"), format!("{head}module\toverlay\n")).unwrap();
+        std::fs::write(own.join("manifest"), "dir\tabsent\t/opt/kubecamp\n").unwrap();
+        std::fs::write(&links, format!("sk Eth Pid Groups Rmem\n0 15 1 00000001 0\n0 12 7 {listener} 0\n")).unwrap();
+        let loaded = "overlay 1 0 - Live 0x0\nip_vs_rr 1 0 - Live 0x0\nip_vs 1 1 ip_vs_rr, Live 0x0\n\
+            nf_conntrack_netlink 1 0 - Live 0x0\nnf_conntrack 1 2 nf_conntrack_netlink,ip_vs, Live 0x0\n\
+            br_netfilter 1 0 - Live 0x0\nnft_ct 1 1 - Live 0x0\nxt_comment 1 0 - Live 0x0\nsnd 1 0 - Live 0x0\n";
+        std::fs::write(&modules, loaded).unwrap();
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = [("/var/lib/kubecamp", &own), ("/proc/modules", &modules), ("/proc/net/netlink", &links)]
+            .iter()
+            .fold(host + &restore, |text, (path, to)| text.replace(path, &to.display().to_string()));
+        let script = format!(
+            "CONTROL=no NODES= CONTAINER={container}\n{functions}\nM={} L={}\nothers_forward() {{ return 1; }}\n\
+             timeout() {{ shift; \"$@\"; }}\n\
+             rmmod() {{ awk -v m=\"$1\" '$1 == m {{ next }} index(\",\" $4, \",\" m \",\") {{ $3-- }} {{ print }}' $M > $M.new\n\
+             mv $M.new $M; echo \"$1\" >> $L; }}\nremove_modules",
+            modules.display(),
+            log.display()
+        );
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        std::fs::read_to_string(&log).unwrap_or_default().trim_end().replace('\n', " ")
+    }
+
+    #[test]
+    fn modules_that_came_and_are_idle_go_one_after_the_other() {
+        let (third, nobody) = ("scan\t3\n", "00000000");
+        assert_eq!(unloaded(third, "no", nobody), "ip_vs_rr nf_conntrack_netlink xt_comment ip_vs nf_conntrack");
+        assert_eq!(unloaded(third, "no", "00000007"), "ip_vs_rr xt_comment ip_vs", "somebody hears of connections");
+        assert_eq!(unloaded(third, "yes", nobody), "", "they are the computer's below");
+        for earlier in ["scan\t2\n", ""] {
+            assert_eq!(unloaded(earlier, "no", nobody), "", "any of them may have been there");
+        }
+    }
+
+    /// What was written to have a profile removed, and what is spared, where this program runs.
+    fn profile_after(head: &str, comm: &str, container: &str, refused: bool) -> (String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |path: &str| dir.path().join(path);
+        for folder in ["kubecamp", "security/apparmor", "proc/7"] {
+            std::fs::create_dir_all(below(folder)).unwrap();
+        }
+        std::fs::write(below("kubecamp/before"), head).unwrap();
+        let loaded = "docker-default (enforce)\ncri-containerd.apparmor.d (enforce)\n";
+        std::fs::write(below("security/apparmor/profiles"), loaded).unwrap();
+        std::fs::write(below("proc/7/comm"), format!("{comm}\n")).unwrap();
+        let remove = below("security/apparmor/.remove");
+        if refused {
+            std::fs::create_dir(&remove).unwrap();
+        }
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions =
+            [("/var/lib/kubecamp", "kubecamp"), ("/sys/kernel/security", "security"), ("/proc/[0-9]", "proc/[0-9]")]
+                .iter()
+                .fold(host + &restore, |text, (path, to)| text.replace(path, &below(to).display().to_string()));
+        let script = format!("CONTROL=no NODES= CONTAINER={container}\n{functions}\nremove_profiles");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        (text(remove), text(below("kubecamp/spared")))
+    }
+
+    #[test]
+    fn the_profile_of_containers_goes_unless_somebody_may_use_it() {
+        const NAME: &str = "cri-containerd.apparmor.d";
+        let gone = || (NAME.to_owned(), String::new());
+        let left = |spared: &str| (String::new(), spared.to_owned());
+        let spared = format!("apparmor\t{NAME}\n");
+        let third = "scan\t3\n";
+        assert_eq!(profile_after(third, "sshd", "no", false), gone());
+        assert_eq!(profile_after("", "sshd", "no", false), gone(), "the record is lost");
+        assert_eq!(profile_after(third, "containerd-shim", "no", false), left(&spared));
+        assert_eq!(profile_after(third, "sshd", "no", true), left(&spared), "the kernel refuses");
+        assert_eq!(profile_after(third, "sshd", "yes", false), left(""), "it is the computer's below");
+        assert_eq!(profile_after("scan\t2\n", "sshd", "no", false), left(""), "it may have been there");
+        assert_eq!(profile_after(&format!("{third}{spared}"), "sshd", "no", false), left(""), "it was there");
+    }
+
+    #[test]
+    fn what_cni_noted_of_the_labs_pods_goes_before_their_names_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |path: &str| dir.path().join(path);
+        let pod = "kubecamp/containerd/io.containerd.grpc.v1.cri/sandboxes/77aa";
+        for folder in ["cni/results", "cni/cache/results", pod] {
+            std::fs::create_dir_all(below(folder)).unwrap();
+        }
+        let was = below("cni/results/podman-77aa-eth0");
+        std::fs::write(below("kubecamp/before"), format!("path\t{}\n", was.display())).unwrap();
+        let results = ["cni-loopback-77aa-lo", "cni-loopback-5e5e-lo", "k8s-pod-network-77aa-eth0", "podman-77aa-eth0"];
+        for result in results {
+            std::fs::write(below("cni/results").join(result), "{}").unwrap();
+        }
+        std::fs::write(below("cni/cache/results/cni-loopback-77aa-lo"), "{}").unwrap();
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = [("/var/lib/kubecamp", "kubecamp"), ("/var/lib/cni", "cni")]
+            .iter()
+            .fold(host + &restore, |text, (path, to)| text.replace(path, &below(to).display().to_string()));
+        let script = format!("CONTROL=no NODES=\n{functions}\nfree_images");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        assert!(out.status.success() && !below("kubecamp/containerd").exists(), "{out:?}");
+        let there: Vec<_> = results.iter().filter(|result| below("cni/results").join(result).exists()).collect();
+        assert_eq!(there, [&"cni-loopback-5e5e-lo", &"podman-77aa-eth0"]);
+        assert!(!below("cni/cache/results/cni-loopback-77aa-lo").exists());
+    }
 }

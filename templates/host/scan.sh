@@ -17,7 +17,8 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
 {
   # The version of this list. Raise it with each thing that is listed more: a record of an earlier one says nothing of that, and
   # reset must not take it for the lab's. `Traces` knows that of settings; a new folder needs the same there and in `had`.
-  printf 'scan\t2\n'
+  # The third lists modules and profiles of AppArmor.
+  printf 'scan\t3\n'
   # What is in the kernel alone goes with the next start.
   printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
   # Files and folders where Kubernetes and its friends put things.
@@ -90,9 +91,11 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
   (cd /proc/sys && grep -s -H '' net/ipv4/ip_forward net/ipv4/conf/all/forwarding net/ipv4/conf/all/route_localnet net/bridge/bridge-nf-call-iptables net/bridge/bridge-nf-call-ip6tables \
     net/ipv4/vs/conntrack net/ipv4/vs/conn_reuse_mode net/ipv4/vs/expire_nodest_conn net/ipv4/vs/expire_quiescent_template \
     net/ipv4/conf/all/arp_ignore net/ipv4/conf/all/arp_announce net/ipv4/ip_local_reserved_ports fs/inotify/max_user_instances fs/inotify/max_user_watches \
-    net/netfilter/nf_conntrack_max net/netfilter/nf_conntrack_tcp_timeout_established net/netfilter/nf_conntrack_tcp_timeout_close_wait \
+    net/netfilter/nf_conntrack_max net/netfilter/nf_conntrack_buckets net/netfilter/nf_conntrack_tcp_timeout_established net/netfilter/nf_conntrack_tcp_timeout_close_wait \
     net/netfilter/nf_conntrack_tcp_be_liberal vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes) |
     sed 's/:/ = /; y/\/\t/. /' | say sysctl
+  awk '{print $1}' /proc/modules 2>/dev/null | say module
+  awk '$1 ~ /^cri-containerd/ {print $1}' /sys/kernel/security/apparmor/profiles 2>/dev/null | say apparmor
   awk 'NR > 1 {print $1}' /proc/swaps | say swap
   find /etc/systemd/system /run/systemd/system -maxdepth 1 -lname /dev/null -printf '%f masked\n' 2>/dev/null | say unit
   for d in /usr/lib/systemd/system /lib/systemd/system; do

@@ -5,6 +5,9 @@ TAB='	'
 has() { command -v "$1" >/dev/null 2>&1; }
 # had KIND THING: whether the record from before `up` knows it. What was there before is never touched.
 had() { grep -qxF "$1$TAB$2" "$KC/before" 2>/dev/null; }
+# looked_at VERSION: whether the record was made by that version of the scan or a later one: an earlier one says nothing of what
+# that began to list. A lost record is no earlier one.
+looked_at() { [ ! -s "$KC/before" ] || { version=$(sed -n "s/^scan$TAB//p" "$KC/before"); [ "${version:-1}" -ge "$1" ]; }; }
 # The folder that kubeadm makes on a control plane; on a worker an etcd is somebody else's.
 etcd() { [ "$CONTROL" != yes ] || echo /var/lib/etcd; }
 # What is left alone although it differs: others changed it meanwhile. `prove_clean` reads it.
@@ -34,6 +37,11 @@ remains() {
   [ -n "$(in_kernel)" ]
 }
 ours() { traces || { [ "$KNOWN" = yes ] && remains; }; }
+# of_pod RESULT: whether what CNI noted is of a pod of the lab, whatever its network is called: a lab may have another CNI by now.
+of_pod() {
+  for d in "$KC"/containerd/io.containerd.*/sandboxes/*; do case $1 in *-"${d##*/}"-*) return 0 ;; esac; done
+  return 1
+}
 # Mount points under the given folders that we may unmount, the last made first.
 mounts_under() {
   awk '{ line[NR] = $2 } END { for (i = NR; i; i--) print line[i] }' /proc/self/mounts | while IFS= read -r raw; do

@@ -26,11 +26,6 @@ of_others() {
   done
   return $theirs
 }
-# of_pod RESULT: whether it is of a pod of the lab, whatever its network is called: a lab may have another CNI by now.
-of_pod() {
-  for d in "$KC"/containerd/io.containerd.*/sandboxes/*; do case $1 in *-"${d##*/}"-*) return 0 ;; esac; done
-  return 1
-}
 noted() { grep -qsxF "netns$TAB$1" "$KC/spared"; }
 new_pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "${n##*/}"; done; }
 pins() { new_pins | while read -r n; do of_others "$n" || echo "/run/netns/$n"; done; }

@@ -130,8 +130,10 @@ take_block() {
   if [ -s "$KC/before" ] || [ "$1" != absent ]; then spare content "$2" 'edited by others since'; fi
 }
 files_left() { [ -n "$(each left)" ]; }
+# Of pods that were killed, where the folder was there before the lab. Once the images are gone nothing tells whose they are.
+results() { for r in /var/lib/cni/results/* /var/lib/cni/cache/results/*; do [ -f "$r" ] && of_pod "${r##*/}" && ! had path "$r" && echo "$r"; done; }
 # The gigabytes go first: into a full disk no file could be put back.
-free_images() { for d in "$KC/containerd" "$KC/incoming"; do had path "$d" || remove_tree "$d"; done; }
+free_images() { results | while IFS= read -r r; do rm -f "$r"; done; for d in "$KC/containerd" "$KC/incoming"; do had path "$d" || remove_tree "$d"; done; }
 restore_files() {
   free_images
   each give_back
@@ -142,6 +144,7 @@ restore_files() {
 # --- what programs of the cluster make by themselves
 # Folders that were there before keep what was in them.
 made() {
+  results
   for d in /run/flannel /run/kubernetes /run/kubecamp /var/log/pods /var/log/containers /opt/kubecamp /etc/kubecamp $(etcd) \
     /var/lib/kubelet /etc/kubernetes /usr/libexec/kubernetes /var/lib/kubecamp/containerd /var/lib/kubecamp/incoming; do
     if had path "$d"; then for e in "$d"/* "$d"/.[!.]*; do { [ -e "$e" ] || [ -L "$e" ]; } && ! had path "$e" && echo "$e"; done
@@ -160,8 +163,23 @@ hollow() {
     [ -d "$d" ] && [ ! -L "$d" ] && [ -s "$KC/before" ] && ! had path "$d" && [ -z "$(find "$d" ! -type d 2>/dev/null | head -n 1)" ] && echo "$d"
   done
 }
-made_left() { [ -n "$(made; hollow)" ]; }
+# The profile that containerd loads for its containers. Whatever ran in one that goes would run on without.
+profiles() {
+  [ "$CONTAINER" != yes ] && looked_at 3 || return 0
+  awk '$1 ~ /^cri-containerd/ {print $1}' /sys/kernel/security/apparmor/profiles 2>/dev/null | while IFS= read -r p; do
+    had apparmor "$p" || grep -qsxF "apparmor$TAB$p" "$KC/spared" || echo "$p"
+  done
+}
+remove_profiles() {
+  profiles | while IFS= read -r p; do
+    # The lab's own has been stopped.
+    if grep -qs '^containerd' /proc/[0-9]*/comm; then spare apparmor "$p" 'another containerd may use it'
+    else { printf %s "$p" > /sys/kernel/security/apparmor/.remove; } 2>/dev/null || spare apparmor "$p" 'the kernel refuses'; fi
+  done
+}
+made_left() { [ -n "$(made; hollow; profiles)" ]; }
 remove_made() {
+  remove_profiles
   made | while IFS= read -r e; do remove_tree "$e"; done
   hollow | while IFS= read -r d; do find "$d" -xdev -depth -type d -empty -delete 2>/dev/null; done
   true
@@ -182,6 +200,7 @@ lab_value() {
       kernel.keys.root_maxkeys=1000000 | kernel.keys.root_maxbytes=25000000) return 0 ;;
     # kube-proxy gives so many for each core.
     net.netfilter.nf_conntrack_max=*) [ $(($2 % 32768)) = 0 ] ;;
+    net.netfilter.nf_conntrack_buckets=*) [ $(($2 % 8192)) = 0 ] ;;
     *) return 1 ;;
   esac
 }
@@ -211,10 +230,32 @@ restore_settings() {
     if [ -z "$old" ]; then echo; else printf '%s\n' "$old"; fi > "/proc/sys/$(echo "$key" | tr . /)" 2>/dev/null || spare sysctl "$key" 'the kernel refuses'
   done
 }
-modules() { manifest | sed -n "s/^module${TAB}absent$TAB//p" | backwards | while read -r m; do [ -d "/sys/module/$m" ] && grep -qs "^$m " /proc/modules && echo "$m"; done; }
+up_loaded() { manifest | sed -n "s/^module${TAB}absent$TAB//p" | backwards | while read -r m; do [ -d "/sys/module/$m" ] && grep -qs "^$m " /proc/modules && echo "$m"; done; }
+# What rules, sets, servers and mounts of a cluster brought along, and nothing uses any more. Only such whose every use the
+# kernel counts: br_netfilter and vxlan work without being counted, and the manifest has them where `up` loaded them. Whoever
+# listens to conntrack's events is not counted either. A container's modules are those of the computer below.
+idle_modules() {
+  [ "$CONTAINER" != yes ] && [ -s "$KC/before" ] && looked_at 3 || return 0
+  awk -v record="$KC/before" '
+    BEGIN {
+      while ((getline line < record) > 0) was[line] = 1
+      while ((getline line < "/proc/net/netlink") > 0) { split(line, w, " "); if (w[2] == 12 && w[4] !~ /^0+$/) heard = 1 }
+    }
+    heard && $1 == "nf_conntrack_netlink" { next }
+    $3 == 0 && $1 ~ /^(ip_vs.*|ip_set.*|xt_.*|nft_.*|nf_nat|nf_conntrack|nf_conntrack_netlink|overlay)$/ && !(("module\t" $1) in was) { print $1 }' /proc/modules 2>/dev/null
+}
+modules() { up_loaded; idle_modules; }
 remove_modules() {
   others_forward && return 0
   # A module in use stays: it is no residue, only memory.
-  modules | while read -r m; do timeout 10 modprobe -r "$m" 2>/dev/null || timeout 10 rmmod "$m" 2>/dev/null; done
+  up_loaded | while read -r m; do timeout 10 modprobe -r "$m" 2>/dev/null || timeout 10 rmmod "$m" 2>/dev/null; done
+  # One that goes lets go of those that it used. Not by modprobe, which would take what was there before along.
+  tried=
+  for round in 1 2 3 4 5 6 7 8; do
+    idle=$(idle_modules)
+    [ -n "$idle" ] && [ "$idle" != "$tried" ] || break
+    for m in $idle; do timeout 10 rmmod "$m" 2>/dev/null; done
+    tried=$idle
+  done
   true
 }
