@@ -12,6 +12,7 @@ mod pages;
 pub mod processes;
 mod quiet;
 mod repeats;
+mod retried;
 pub mod scenarios;
 mod served;
 mod steady;
