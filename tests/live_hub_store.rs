@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use tokio::process::Command;
 
 use crate::{
-    hub::{closed, crash, edges, hammer, processes, quotas, scenarios, walks, world::NOW},
+    hub::{closed, crash, edges, fuzz, hammer, pages, processes, quotas, scenarios, served::Hub, walks, world::NOW},
     support::postgres::Postgres,
 };
 
@@ -112,6 +112,15 @@ async fn live_hub_store_quotas_of_many_at_once() {
             desk.close().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_no_request_breaks_the_hub() {
+    let mut postgres = Postgres::start();
+    let hub = Hub::on(&postgres.empty().await).await;
+    fuzz::no_request_breaks(&hub).await;
+    let hub = Hub::on(&postgres.empty().await).await;
+    pages::no_form_breaks(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
