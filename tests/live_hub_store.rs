@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use tokio::process::Command;
 
 use crate::{
-    hub::{closed, crash, edges, hammer, processes, scenarios, walks, world::NOW},
+    hub::{closed, crash, edges, fuzz, hammer, pages, processes, quotas, scenarios, served::Hub, walks, world::NOW},
     support::postgres::Postgres,
 };
 
@@ -91,6 +91,36 @@ async fn live_hub_store_two_hubs_on_one_database() {
     hammer::a_yes_at_once_is_one(&desk, &other).await;
     desk.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_quotas_of_many_at_once() {
+    let mut postgres = Postgres::start();
+    for of_a_person in [false, true] {
+        let (desk, url) = postgres.fresh().await;
+        let mut desks = vec![desk];
+        for _ in 0..3 {
+            desks.push(Desk::new(Store::open(&url).await.unwrap()));
+        }
+        if of_a_person {
+            quotas::of_a_person(&desks).await;
+        } else {
+            quotas::of_a_group(&desks).await;
+        }
+        assert_eq!(postgres.deadlocks(), 0, "servers before people before groups");
+        for desk in desks {
+            desk.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_no_request_breaks_the_hub() {
+    let mut postgres = Postgres::start();
+    let hub = Hub::on(&postgres.empty().await).await;
+    fuzz::no_request_breaks(&hub).await;
+    let hub = Hub::on(&postgres.empty().await).await;
+    pages::no_form_breaks(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,19 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{args_book::HubAt, clock::own_zone, output, settings::Places};
+use super::{
+    args_book::HubAt,
+    clock::own_zone,
+    hub_answer::{Answer, is_harmless_twice, is_in_doubt},
+    output,
+    settings::Places,
+};
 use crate::{
     core::{Code, Problem, Secret, shell::printable},
     hub::{domain::Free, gate::is_readable_on_the_way, http::ProblemBody},
@@ -19,8 +25,13 @@ use crate::{
 const TRIES: u32 = 6;
 /// A wait that is longer than this, in seconds, is the user's to decide about.
 const PATIENCE: u64 = 30;
+/// So often what does no harm twice is sent anew when its answer was lost or the hub's database failed: either is back in
+/// seconds, as a rule.
+const ANEW: u32 = 4;
+/// The wait before that, in seconds.
+const PAUSE: u64 = 1;
 
-/// How long one request may take.
+/// How long one request may take; after as long none is sent anew.
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// What is kept of a login, in `hub.json` beside the settings, mode 0600.
@@ -217,21 +228,38 @@ impl HubClient {
         }
     }
 
-    /// The status and body of an answer, after as many tries as the hub's limit of requests asks for.
-    async fn answer(&self, mut request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Problem> {
-        let mut tries = 1;
+    /// The status and body of an answer, after as many tries as the hub's limit of requests asks for, and some more where
+    /// what was asked may be done although no answer came.
+    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Problem> {
+        let mut request = request.build().map_err(|e| self.unreached(e))?;
+        let (began, is_harmless) = (Instant::now(), is_harmless_twice(&request));
+        let (mut tries, mut anew) = (1, 0);
         loop {
             let again = request.try_clone();
-            let answer = request.send().await.map_err(|e| self.unreached(e))?;
-            let (status, wait) = (answer.status(), too_early(&answer));
-            let bytes = answer.bytes().await.map_err(|e| self.unreached(e))?;
-            let (Some(next), Some(seconds), true) = (again, wait, tries < TRIES) else {
-                return Ok((status, bytes.to_vec()));
+            let outcome = self.try_once(request).await;
+            let wait = outcome.as_ref().ok().and_then(|answer| answer.wait);
+            let may_anew = is_harmless && anew < ANEW && began.elapsed() < LIMIT;
+            let (next, seconds, why) = match (again, wait) {
+                (Some(next), Some(seconds)) if tries < TRIES => {
+                    tries += 1;
+                    (next, seconds, "The hub has many requests from this address")
+                }
+                (Some(next), None) if may_anew && is_in_doubt(&outcome, anew > 0) => {
+                    anew += 1;
+                    (next, PAUSE, "The hub's answer was lost or its database failed")
+                }
+                _ => return outcome.map(|answer| (answer.status, answer.bytes)).map_err(|e| self.unreached(e)),
             };
-            output::say(&format!("The hub has many requests from this address; the next try is in {seconds} s."));
+            output::say(&format!("{why}; the next try is in {seconds} s."));
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            (request, tries) = (next, tries + 1);
+            request = next;
         }
+    }
+
+    async fn try_once(&self, request: reqwest::Request) -> Result<Answer, reqwest::Error> {
+        let answer = self.client.execute(request).await?;
+        let (status, wait) = (answer.status(), too_early(&answer));
+        Ok(Answer { status, wait, bytes: answer.bytes().await?.to_vec() })
     }
 
     fn unreached(&self, error: reqwest::Error) -> Problem {

@@ -24,7 +24,7 @@ const ROUNDS: i64 = 8;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What everybody got. Nobody is waited for in vain: whoever does not come to an end is counted.
-async fn all_of<T>(what: &str, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+pub(super) async fn all_of<T>(what: &str, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
     let each: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
     let Ok(answers) = tokio::time::timeout(LIMIT, futures::future::join_all(tasks)).await else {
         let open = each.iter().filter(|t| !t.is_finished()).count();

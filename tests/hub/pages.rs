@@ -602,15 +602,19 @@ async fn sound(answer: Response, what: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_form_breaks_a_page() {
-    let hub = Hub::start().await;
+    no_form_breaks(&Hub::start().await).await;
+}
+
+/// Fills in the pages of a hub as no honest browser does.
+pub async fn no_form_breaks(hub: &Hub) {
     let booking = book(&hub.desk, "amy", 60, 120).await.id.to_string();
     hub.admin().await;
     let (amy, tea, ann) = (
-        Browser::sign_in(&hub, "amy").await,
-        Browser::sign_in(&hub, "tea").await,
-        Browser::sign_in(&hub, "root-ann").await,
+        Browser::sign_in(hub, "amy").await,
+        Browser::sign_in(hub, "tea").await,
+        Browser::sign_in(hub, "root-ann").await,
     );
-    let nobody = Browser { hub: &hub, cookie: "kubecamp=kct_wrong".into(), csrf: "0".into() };
+    let nobody = Browser { hub, cookie: "kubecamp=kct_wrong".into(), csrf: "0".into() };
     let known = [booking.as_str(), "one", "amy", "bob", "k8s", "red"];
     let seed = 20_261_125;
     let mut rng = StdRng::seed_from_u64(seed);

@@ -35,11 +35,20 @@ impl Hub {
         Self::with(&generous(), 0).await
     }
 
+    /// As [`Hub::start`], on a database of the caller's, which is empty.
+    pub async fn on(url: &str) -> Self {
+        Self::serve(url, tempfile::tempdir().unwrap(), &generous(), 0).await
+    }
+
     /// A hub with `amy`, `bob`, `cem` (red), `dan` (blue) and the teacher `tea`, and the server `one`.
     pub async fn with(policy: &Policy, rate: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
-        let desk = Desk::new(store);
+        let url = format!("sqlite://{}", folder.path().join("hub.db").display());
+        Self::serve(&url, folder, policy, rate).await
+    }
+
+    async fn serve(url: &str, folder: tempfile::TempDir, policy: &Policy, rate: u32) -> Self {
+        let desk = Desk::new(Store::open(url).await.unwrap());
         camp(&desk, policy).await;
         let now = Arc::new(AtomicI64::new(NOW.0));
         let clock = Arc::clone(&now);
