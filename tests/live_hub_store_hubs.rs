@@ -1,16 +1,20 @@
 //! What hubs on one PostgreSQL do to each other, and what the database itself may be set to.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use kubecamp::{
-    core::Code,
+    core::{Code, Secret},
     hub::{
         desk::{Desk, Edit},
         domain::Mode,
         http::Clock,
-        store::Store,
+        store::{Delivery, Store},
     },
 };
+use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
@@ -125,5 +129,60 @@ async fn live_hub_store_the_clock_of_the_database_is_read() {
     let theirs = desk.clock(NOW).await.unwrap().expect("it has one of its own");
     // It rounds to whole seconds, and this one cuts off.
     assert!(before <= theirs && theirs <= clock.now() + 1, "{before} {theirs}");
+    desk.close().await;
+}
+
+/// A change of some rows by the clerk, again where the database asks for it.
+async fn deliver(store: &Store, due: &[Delivery]) {
+    loop {
+        let mut tx = store.write("clerk", NOW).await.unwrap();
+        let mut noted = Ok(());
+        for one in due {
+            noted = noted.and(tx.delivered(one.event.id, one.hook, None, None).await);
+        }
+        if let Some(settled) = store.settle(tx, noted, &mut 0).await {
+            return settled.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_two_hubs_send_what_a_webhook_is_told_in_its_order() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    let stores = [Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap()];
+    let mut tx = stores[0].write("console", NOW).await.unwrap();
+    tx.add_hook("http://127.0.0.1:9/", &Secret::new("kcw_x")).await.unwrap();
+    stores[0].settle(tx, Ok(()), &mut 0).await.unwrap().unwrap();
+    let sent = Arc::new(Mutex::new(vec![]));
+    let takers = stores.clone().map(|store| {
+        let sent = sent.clone();
+        tokio::spawn(async move {
+            while sent.lock().unwrap().len() < 60 {
+                let mut tx = store.write("clerk", NOW).await.unwrap();
+                let due = tx.take_deliveries(25, 60).await;
+                let Some(due) = store.settle(tx, due, &mut 0).await else { continue };
+                let due = due.unwrap();
+                for one in &due {
+                    sleep(Duration::from_millis(2)).await;
+                    sent.lock().unwrap().push(one.event.id);
+                }
+                deliver(&store, &due).await;
+            }
+        })
+    });
+    // Events come while others are taken.
+    for _ in 0..60 {
+        let mut tx = stores[1].write("console", NOW).await.unwrap();
+        tx.tell("server.changed", "server:one".to_owned(), None, None, json!({}));
+        stores[1].settle(tx, Ok(()), &mut 0).await.unwrap().unwrap();
+    }
+    let both = timeout(Duration::from_secs(60), futures::future::join_all(takers)).await;
+    assert!(both.expect("all are sent").iter().all(Result::is_ok));
+    let sent = sent.lock().unwrap().clone();
+    assert!(sent.len() == 60 && sent.windows(2).all(|two| two[0] < two[1]), "{sent:?}");
+    for store in &stores {
+        store.close().await;
+    }
     desk.close().await;
 }

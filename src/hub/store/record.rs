@@ -11,6 +11,17 @@ use crate::{
     hub::domain::{Epoch, PersonId, ServerId},
 };
 
+/// Deliveries `d` that are due at `$1`, with their hook `h`. None that comes after one which a hub has taken and not tried yet:
+/// that would arrive first. What was tried and refused holds up nothing.
+macro_rules! due {
+    () => {
+        " FROM deliveries AS d JOIN hooks AS h ON h.id = d.hook \
+         LEFT JOIN (SELECT hook, min(event) AS event FROM deliveries \
+                    WHERE done IS NULL AND tries = 0 AND next_try > $1 GROUP BY hook) AS taken ON taken.hook = d.hook \
+         WHERE h.active = 1 AND d.done IS NULL AND d.next_try <= $1 AND (taken.event IS NULL OR d.event < taken.event) "
+    };
+}
+
 /// What is about to be written down.
 pub(super) struct NewAudit {
     pub action: String,
@@ -260,18 +271,22 @@ impl Tx {
 
     /// Whether any delivery is due.
     pub async fn has_deliveries(&mut self) -> Result<bool, Problem> {
-        let sql = "SELECT event FROM deliveries WHERE done IS NULL AND next_try <= $1 LIMIT 1";
+        let sql = concat!("SELECT d.event", due!(), "LIMIT 1");
         Ok(self.one(sql, args![self.now]).await?.is_some())
     }
 
     /// Deliveries that are due, at most `each` of a hook, so that one with many leaves room for the others; they are kept
-    /// from other hubs until `lease` seconds from now.
+    /// from other hubs until `lease` seconds from now, and so is what comes after them.
     pub async fn take_deliveries(&mut self, each: i64, lease: i64) -> Result<Vec<Delivery>, Problem> {
-        let sql = "SELECT d.hook, h.url, h.secret, d.tries, e.id, e.moment, e.kind, e.subject, e.person, e.server, e.payload \
-                   FROM (SELECT hook, event, tries, row_number() OVER (PARTITION BY hook ORDER BY event) AS place \
-                         FROM deliveries WHERE done IS NULL AND next_try <= $1) AS d \
-                   JOIN hooks AS h ON h.id = d.hook JOIN events AS e ON e.id = d.event \
-                   WHERE d.place <= $2 ORDER BY e.id LIMIT 200";
+        // One hub after the other: what is committed while another one takes could be taken before what that one has.
+        self.lock("SELECT pg_advisory_xact_lock(hashtext($1))", "kubecamp-deliveries").await?;
+        let sql = concat!(
+            "SELECT t.hook, t.url, t.secret, t.tries, e.id, e.moment, e.kind, e.subject, e.person, e.server, e.payload \
+             FROM (SELECT d.hook, d.event, d.tries, h.url, h.secret, \
+                   row_number() OVER (PARTITION BY d.hook ORDER BY d.event) AS place",
+            due!(),
+            ") AS t JOIN events AS e ON e.id = t.event WHERE t.place <= $2 ORDER BY e.id LIMIT 200"
+        );
         let now = self.now;
         let rows = self.all(sql, args![now, each]).await?;
         let mut due = vec![];
@@ -321,5 +336,37 @@ mod tests {
         assert!(tx.drop_hook(hook).await.unwrap());
         tx.delivered(due[0].event.id, hook, Some("it is away".to_owned()), Some(Epoch(1))).await.unwrap();
         assert!(!tx.has_deliveries().await.unwrap());
+        // As where an event was told in the very moment of the removal.
+        tx.run("UPDATE deliveries SET done = NULL, next_try = 0", vec![]).await.unwrap();
+        assert!(!tx.has_deliveries().await.unwrap());
+        assert!(tx.take_deliveries(25, 60).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_delivery_that_is_under_way_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let mut tx = store.write("console", Epoch(1)).await.unwrap();
+        let hook = tx.add_hook("http://127.0.0.1:9/", &Secret::new("kcw_x")).await.unwrap();
+        for _ in 0..60 {
+            tx.tell("server.changed", "server:one".to_owned(), None, None, serde_json::json!({}));
+        }
+        tx.flush_records().await.unwrap();
+        let mut last = 0;
+        for many in [25, 25, 10] {
+            assert!(tx.has_deliveries().await.unwrap());
+            let due = tx.take_deliveries(25, 60).await.unwrap();
+            assert!(!tx.has_deliveries().await.unwrap() && tx.take_deliveries(25, 60).await.unwrap().is_empty());
+            let ids: Vec<i64> = due.iter().map(|one| one.event.id).collect();
+            assert!(ids.len() == many && ids[0] > last && ids.is_sorted(), "{ids:?}");
+            last = ids[many - 1];
+            // What was tried and refused comes again later, and holds up nobody.
+            tx.delivered(ids[0], hook, Some("it answered 500".to_owned()), Some(Epoch(11))).await.unwrap();
+            for id in &ids[1..] {
+                tx.delivered(*id, hook, None, None).await.unwrap();
+            }
+        }
+        tx.now = Epoch(11);
+        assert_eq!(tx.take_deliveries(25, 60).await.unwrap().len(), 3);
     }
 }
