@@ -174,6 +174,7 @@ async fn each_residue_is_named_and_the_record_kept_until_it_is_gone() {
     camp.sh("echo x > /var/lib/kubelet/held; chattr +i /var/lib/kubelet/held\n\
          cp /bin/sleep /run/etcd; /run/etcd 1000 </dev/null >/dev/null 2>&1 & echo $! > /run/etcd.pid\n\
          ip netns exec cni-9f9f sleep 1000 </dev/null >/dev/null 2>&1 &\n\
+         mkdir -p /etc/iptables; iptables-legacy-save > /etc/iptables/rules.v4\n\
          nft add table inet theirs; echo their.conf > /etc/sysctl.d/60-theirs.conf; ip link add br-theirs type bridge")
         .await;
     let failed = camp.reset(Records::new()).await.unwrap_err().into_vec();
@@ -183,10 +184,14 @@ async fn each_residue_is_named_and_the_record_kept_until_it_is_gone() {
         "path /var/lib/kubelet is there and was not",
         "path /var/lib/kubelet/held is there and was not",
         "process etcd /run/etcd 1000  is there and was not",
+        "saved /etc/iptables/rules.v4 is there and was not",
     ];
     assert_eq!(failed[0].detail, wanted);
     assert!(camp.said("nft inet theirs is new"), "{:#?}", camp.notes.lock().unwrap());
-    camp.sh("test -s /var/lib/kubecamp/before; chattr -i /var/lib/kubelet/held; kill -9 $(cat /run/etcd.pid)").await;
+    // The kernel has none of the cluster's any more: saved anew, neither has the file.
+    camp.sh("test -s /var/lib/kubecamp/before; chattr -i /var/lib/kubelet/held; kill -9 $(cat /run/etcd.pid)\n\
+         grep -q KUBE-SERVICES /etc/iptables/rules.v4 && iptables-legacy-save > /etc/iptables/rules.v4")
+        .await;
     camp.reset(Records::new()).await.unwrap_or_else(|p| panic!("{p}"));
     let after = camp.scan().await;
     let new: Vec<_> = after.iter().filter(|l| !before.contains(l)).map(|l| l.split('\t').next().unwrap()).collect();

@@ -15,6 +15,7 @@ use crate::{
 /// The script that prints facts; see `templates/host/facts.sh`.
 const SCRIPT: &str = concat!(
     include_str!("../../templates/host/remains.sh"),
+    include_str!("../../templates/host/saved.sh"),
     include_str!("../../templates/host/kubelet.sh"),
     include_str!("../../templates/host/kube-proxy.sh"),
     include_str!("../../templates/host/proxy-rules.sh"),
@@ -86,7 +87,7 @@ impl Facts {
             let value = value.trim().to_owned();
             match key {
                 "addr" | "ca" | "kubelet" | "leftover" | "listen" | "listen.udp" | "mac" | "remains" | "resolver"
-                | "route" | "silent" => {
+                | "route" | "saved" | "silent" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Traces, traces::setting};
 
-/// The script that prints a scan; see the file.
-pub const SCRIPT: &str = include_str!("../../templates/host/scan.sh");
+/// The script that prints a scan; see the files.
+pub const SCRIPT: &str =
+    concat!(include_str!("../../templates/host/saved.sh"), include_str!("../../templates/host/scan.sh"));
 
 /// The kind of a line that says which tool failed.
 pub const FAILED: &str = "failed";
@@ -257,6 +258,7 @@ mod tests {
             "path /opt/cni/bin/bridge.kc-part.4712",
             "block /etc/hosts",
             "apparmor cri-containerd.apparmor.d",
+            "saved /etc/iptables/rules.v4",
             "content ffff  /etc/hosts",
             "sysctl net.ipv4.ip_forward = 1",
             "unit swap.target masked",

@@ -199,7 +199,7 @@ impl Traces {
 
     /// Whether a thing is new in `now` only since the version that made the record `before` did not look at it.
     pub fn was_not_looked_at(&self, before: &Scan, now: &Scan, kind: &str, thing: &str) -> bool {
-        let is_new_kind = kind == "apparmor" && before.version() < 3;
+        let is_new_kind = matches!(kind, "apparmor" | "saved") && before.version() < 3;
         before.version() < now.version() && (is_new_kind || self.is_unknown_setting(before, kind, thing))
     }
 
@@ -254,7 +254,7 @@ impl Traces {
     pub fn is_certain(&self, kind: &str, thing: &str) -> bool {
         match kind {
             "path" => self.is_lab_path(thing),
-            "block" | "apparmor" => true,
+            "block" | "apparmor" | "saved" => true,
             "link" => is_lab_link(thing),
             "address" => thing.split(' ').next().is_some_and(is_lab_link),
             "route" => {
@@ -421,6 +421,39 @@ mod tests {
         assert_eq!(found(3, &Traces { container: true, ..Traces::default() }), (0, 0), "it is the computer's below");
         let spared = [("apparmor".to_owned(), "cri-containerd.apparmor.d".to_owned())].into();
         assert_eq!(found(3, &Traces { spared, ..Traces::default() }), (0, 0));
+    }
+
+    #[test]
+    fn saved_rules_and_profiles_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |path: &str| format!("{}{path}", dir.path().display());
+        for folder in ["/etc/iptables", "/etc/sysconfig", "/apparmor"] {
+            std::fs::create_dir_all(below(folder)).unwrap();
+        }
+        let theirs = "*filter\n-A INPUT -m comment --comment \"jump KUBE-SERVICES\" -j ACCEPT\nCOMMIT\n";
+        let files = [
+            ("/etc/iptables/rules.v4", "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n", true),
+            ("/etc/iptables/rules.v6", theirs, false),
+            ("/etc/sysconfig/iptables", "*filter\n:FLANNEL-FWD - [0:0]\nCOMMIT\n", true),
+            ("/etc/sysconfig/nftables.conf", "table ip nat {\n\tchain KUBE-SERVICES {\n\t}\n}\n", true),
+            ("/etc/nftables.conf", "flush ruleset\ntable ip kube-proxy {\n}\n", true),
+        ];
+        for (path, text, _) in files {
+            std::fs::write(below(path), text).unwrap();
+        }
+        std::fs::write(below("/apparmor/profiles"), "docker-default (enforce)\ncri-containerd.apparmor.d (enforce)\n")
+            .unwrap();
+        let script = crate::host::scan::SCRIPT.replace("/sys/kernel/security/", &below("/"));
+        let script = ["/etc/iptables/", "/etc/sysconfig/", "/etc/nftables.conf"]
+            .iter()
+            .fold(script, |script, path| script.replace(path, &below(path)));
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let scan = Scan::parse(&String::from_utf8_lossy(&out.stdout));
+        for (path, _, wanted) in files {
+            assert_eq!(scan.saw("saved", &below(path)), wanted, "{path}");
+        }
+        assert!(scan.saw("apparmor", "cri-containerd.apparmor.d") && !scan.saw("apparmor", "docker-default"));
+        assert!(scan.version() >= 3);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub struct PreparedImage {
 
 /// Texts that become part of the image, or decide what does.
 const PARTS: &[&str] = &[
+    "host/saved.sh",
     "host/scan.sh",
     "host/lib.sh",
     "node/containerd.toml.tera",

@@ -175,37 +175,51 @@ impl Task for Prove {
 const GONE: &str = "What is gone and was there is not kubecamp's, and no reset brings it back: do so yourself, as by loading your \
     saved rules. If it is to stay away, delete its line from /var/lib/kubecamp/before on the host. Then run kubecamp reset again.";
 
+/// The way out where rules were saved while the lab was up: the file is the user's, and no reset writes it.
+const SAVED: &str = "The rules of the cluster were saved while it was up, and the next start of the host would load them. The kernel \
+    has them no more: save its rules anew (netfilter-persistent save, or service iptables save), or take the cluster's out of the \
+    file. Then run kubecamp reset again.";
+
 fn residue(found: &[Difference]) -> Problem {
     let what = match found.len() {
         1 => "the host is not as it was before up: 1 residue".to_owned(),
         n => format!("the host is not as it was before up: {n} residues"),
     };
     let problem = Problem::new(Code::ResetResidue, what).detail(found.iter().map(Difference::to_string));
-    let (new, gone) = (found.iter().any(|one| one.now), found.iter().any(|one| !one.now));
-    let problem = if new && gone { problem.hint(Code::ResetResidue.hint()) } else { problem };
-    if gone { problem.hint(GONE) } else { problem }
+    let saved = found.iter().any(|one| one.now && one.kind == "saved");
+    let new = found.iter().any(|one| one.now && one.kind != "saved");
+    let gone = found.iter().any(|one| !one.now);
+    let hints = [(new && (saved || gone), Code::ResetResidue.hint()), (saved, SAVED), (gone, GONE)];
+    hints.into_iter().filter(|(says, _)| *says).fold(problem, |problem, (_, hint)| problem.hint(hint))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path, process::Command};
 
-    use super::{GONE, residue};
+    use super::{GONE, SAVED, residue};
     use crate::{
         core::Code,
         host::{scan::Difference, template},
     };
 
     #[test]
-    fn what_is_gone_has_a_way_out() {
-        let hints = |nows: &[bool]| {
-            let one = |now: &bool| Difference { kind: "nft".into(), thing: "inet mine".into(), now: *now };
-            residue(&nows.iter().map(one).collect::<Vec<_>>()).all_hints()
+    fn what_is_gone_and_what_was_saved_has_a_way_out() {
+        let hints = |all: &[(&str, bool)]| {
+            let one = |(kind, now): &(&str, bool)| Difference {
+                kind: (*kind).to_owned(),
+                thing: "inet mine".to_owned(),
+                now: *now,
+            };
+            residue(&all.iter().map(one).collect::<Vec<_>>()).all_hints()
         };
         let again = Code::ResetResidue.hint();
-        assert_eq!(hints(&[true]), [again]);
-        assert_eq!(hints(&[false]), [GONE]);
-        assert_eq!(hints(&[true, false]), [again, GONE]);
+        let (new, gone, saved) = (("nft", true), ("nft", false), ("saved", true));
+        assert_eq!(hints(&[new]), [again]);
+        assert_eq!(hints(&[gone]), [GONE]);
+        assert_eq!(hints(&[new, gone]), [again, GONE]);
+        assert_eq!(hints(&[saved]), [SAVED]);
+        assert_eq!(hints(&[saved, new, gone]), [again, SAVED, GONE]);
     }
 
     /// Whether `call` ends well on a host below `root`, where kubecamp's folder is a mount point or is none.

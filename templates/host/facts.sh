@@ -98,6 +98,7 @@ if [ ! -e $lab ]; then
 fi
 # What an earlier cluster left, and whose. In the kernel a lab's own would be found too.
 [ -e $lab ] || in_kernel | head -n 12 | while IFS= read -r left; do p remains "$left"; done
+[ -e $lab ] || saved_rules | while IFS= read -r file; do p saved "$file"; done
 for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd/member /var/lib/kubelet/config.yaml /etc/cni/net.d /opt/cni/bin /var/lib/rancher /etc/rancher /var/snap/microk8s /var/lib/k0s; do
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done

@@ -17,7 +17,7 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
 {
   # The version of this list. Raise it with each thing that is listed more: a record of an earlier one says nothing of that, and
   # reset must not take it for the lab's. `Traces` knows that of settings; a new folder needs the same there and in `had`.
-  # The third lists modules and profiles of AppArmor.
+  # The third lists modules, profiles of AppArmor, and where rules were saved.
   printf 'scan\t3\n'
   # What is in the kernel alone goes with the next start.
   printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
@@ -70,6 +70,7 @@ shown() { [ -z "$out" ] || printf '%s\n' "$out"; }
   for t in iptables-legacy-save ip6tables-legacy-save $nft; do
     have $t $t && see $t && shown | sed 's/ \[[0-9:]*\]$//' | awk '/^\*/ { table = substr($0, 2) } /^-A/ || /^:[^ ]* -$/ || (/^:/ && $2 != "ACCEPT") { print table " " $0 }' | say "$t"
   done
+  saved_rules | say saved
   have ipset ipset && see ipset list -n && shown | say ipset
   awk 'NR > 3 && /^(TCP|UDP|SCTP)/ {print $1, $2}' /proc/net/ip_vs 2>/dev/null | say ipvs
 

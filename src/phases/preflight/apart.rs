@@ -155,8 +155,9 @@ fn filtered(lab: &Lab, facts: &Facts) -> Option<Problem> {
         // Flannel lets pods through by a rule at the end, which comes too late there.
         "iptables" | "iptables-legacy" => format!(
             "On the host: {}{by} -I INPUT -s {pods} -j ACCEPT && {by} -I FORWARD -s {pods} -j ACCEPT && \
-             {by} -I FORWARD -d {pods} -j ACCEPT; and save them, since a restart forgets them: netfilter-persistent save, or \
-             service iptables save.",
+             {by} -I FORWARD -d {pods} -j ACCEPT; and save them, since a restart forgets them, but none of the lab's, which would \
+             come back after its reset: {by}-save | grep -v 'KUBE-\\|FLANNEL-\\|CNI-' > /etc/iptables/rules.v4, on Red Hat's \
+             /etc/sysconfig/iptables.",
             with(format!("{by} -I INPUT -p udp --dport {VXLAN} -j ACCEPT && "))
         ),
         _ => format!("{} And let in what comes from pods, {pods}.", open_what(lab)),
@@ -219,7 +220,9 @@ mod tests {
                 ["INPUT -s", "FORWARD -s", "FORWARD -d"].map(|to| format!("{by} -I {to} 10.244.0.0/16 -j ACCEPT"));
             let pods = pods.join(" && ");
             assert!(hint("3x2c4g", Cni::Flannel, by).starts_with(&format!("On the host: {port}{pods}; and save them")));
-            assert!(hint("3x2c4g", Cni::Bridge, by).starts_with(&format!("On the host: {pods}; and save them")));
+            let bridge = hint("3x2c4g", Cni::Bridge, by);
+            assert!(bridge.starts_with(&format!("On the host: {pods}; and save them")));
+            assert!(bridge.contains(&format!(": {by}-save | grep -v 'KUBE-\\|FLANNEL-\\|CNI-' > ")), "{bridge}");
         }
         let other = hint("1x4c12g", Cni::Bridge, "nftables");
         assert!(other.ends_with("And let in what comes from pods, 10.244.0.0/16."), "{other}");

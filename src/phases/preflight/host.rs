@@ -215,9 +215,21 @@ fn leftovers(facts: &Facts, found: &mut Findings) {
     if !kernel.is_empty() {
         let what = "the kernel still has links, chains or tables of another cluster";
         let problem = Problem::new(Code::HostLeftovers, what).detail(kernel.iter().cloned());
-        found.problems.push(problem.hint("kubeadm reset leaves them; a restart of the host takes them away."));
+        found.problems.push(problem.hint(gone_with_a_restart(facts.all("saved"))));
     }
     found.problems.extend(other_kubelet(facts));
+}
+
+/// How what is in the kernel goes, where these files bring some of it back at each start.
+fn gone_with_a_restart(saved: &[String]) -> String {
+    if saved.is_empty() {
+        return "kubeadm reset leaves them; a restart of the host takes them away.".to_owned();
+    }
+    format!(
+        "Each start of the host loads rules of a cluster from {}: take those out there first (KUBE-, FLANNEL-, CNI-, \
+         kube-proxy). Then a restart of the host takes all of it away.",
+        saved.join(" and ")
+    )
 }
 
 /// A kubelet that something else installed: its drop-ins would win over the lab's unit, and reset would take its unit.

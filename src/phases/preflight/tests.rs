@@ -372,6 +372,20 @@ fn a_stale_link_is_a_leftover_and_no_clash_of_networks() {
 }
 
 #[test]
+fn a_restart_alone_does_not_take_away_what_it_loads_anew() {
+    let hint = |saved: &str| {
+        let facts = Facts::parse(&format!("{}remains=chain KUBE-SERVICES\n{saved}", good(1)));
+        let fleet = [("cp".parse().unwrap(), facts)].into();
+        let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, Allowances::default());
+        assert_eq!(found.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostLeftovers]);
+        found.problems[0].all_hints().remove(0)
+    };
+    assert!(hint("").ends_with("a restart of the host takes them away."));
+    let files = "saved=/etc/iptables/rules.v4\nsaved=/etc/iptables/rules.v6\n";
+    assert!(hint(files).contains(" from /etc/iptables/rules.v4 and /etc/iptables/rules.v6: "));
+}
+
+#[test]
 fn name_servers_that_pods_have_no_way_to_are_warned_about() {
     let warned = |servers: &[&str]| -> Vec<Code> {
         let lines: String = servers.iter().map(|server| format!("resolver={server}\n")).collect();
