@@ -19,7 +19,9 @@ use sqlx::PgPool;
 use tokio::process::Command;
 
 use crate::{
-    hub::{closed, crash, edges, fuzz, hammer, pages, processes, quotas, scenarios, served::Hub, walks, world::NOW},
+    hub::{
+        closed, crash, edges, fuzz, hammer, kept, pages, processes, quotas, scenarios, served::Hub, walks, world::NOW,
+    },
     support::postgres::Postgres,
 };
 
@@ -432,7 +434,15 @@ async fn live_hub_store_killed_at_each_edge() {
 async fn live_hub_store_database_killed_under_load() {
     let mut postgres = Postgres::start();
     let (desk, _) = postgres.fresh().await;
-    hammer::answered_is_kept(&desk, || postgres.end(), || postgres.begin()).await;
+    kept::answered_is_kept(&desk, || postgres.end(), || postgres.begin()).await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_hub_store_database_killed_at_each_edge() {
+    let mut postgres = Postgres::start();
+    let (desk, url) = postgres.fresh().await;
+    edges::database_killed_at_each(&desk, &url, || postgres.end(), || postgres.begin()).await;
     desk.close().await;
 }
 

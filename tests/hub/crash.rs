@@ -19,16 +19,17 @@ pub(super) const ROUND: &str = "KUBECAMP_TEST_CRASH_ROUND";
 const STEPS: [Step; 7] =
     [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
 
+/// One of the ignored tests as a process of its own, which is read.
+pub(super) fn child(test: &str, url: &str, round: usize) -> Command {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    child.env(DATABASE, url).env(ROUND, round.to_string()).stdout(Stdio::piped());
+    child
+}
+
 /// Runs one of the ignored tests as a process, and kills it as soon as it has printed so many lines about its changes.
 pub(super) fn killed_after(test: &str, url: &str, round: usize, lines: usize) {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-        .env(DATABASE, url)
-        .env(ROUND, round.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = child(test, url, round).stderr(Stdio::null()).spawn().unwrap();
     let told = BufReader::new(child.stdout.take().unwrap()).lines();
     let seen = told.map_while(Result::ok).filter(|line| line.starts_with("chang")).take(lines).count();
     child.kill().unwrap();

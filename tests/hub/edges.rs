@@ -1,17 +1,26 @@
 //! kill -9 around the steps of a slot that its straight life never takes: the waitlist, gifts, moves, delays, no-shows,
 //! quarantine, an account that is closed.
 
-use std::{collections::BTreeMap, env};
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead, BufReader, Write},
+    process::{ChildStdin, Stdio},
+    time::{Duration, Instant},
+};
 
-use kubecamp::hub::{
-    clerk::Clerk,
-    desk::{Caller, Desk, Edit, NewPerson, NewServer, Report, Step},
-    domain::{Booking, BookingId, CourseId, Free, Mode, Role, ServerId, State},
-    store::{Listing, Store},
+use kubecamp::{
+    core::{Code, Problem},
+    hub::{
+        clerk::Clerk,
+        desk::{Caller, Desk, Edit, NewPerson, NewServer, Report, Step},
+        domain::{Booking, BookingId, CourseId, Free, Mode, PersonId, Role, ServerId, State},
+        store::{Listing, Store},
+    },
 };
 
 use super::{
-    crash::{DATABASE, ROUND, killed_after},
+    crash::{DATABASE, ROUND, child, killed_after},
     world::{NOW, at, clerk, generous, healthy, new_server, person, who, window, wish},
 };
 
@@ -34,6 +43,14 @@ const EDGES: [&str; 15] = [
     "account closed",
 ];
 
+/// Those at which the database is killed once more, and right after.
+const ONCE_MORE: [&str; 7] = ["lapsed", "accepted", "extended", "given", "moved", "no-show", "quarantined"];
+
+/// Set where the child outlives its database, and goes on when it is told so.
+const LASTS: &str = "KUBECAMP_TEST_CRASH_LASTS";
+/// The test that is the child.
+const CHILD: &str = "hub::edges::child_on_all_edges";
+
 /// A course of one round, with its own people and servers: what a killed round leaves open is in no later one's way.
 async fn camp_of(desk: &Desk, round: usize) {
     let (course, group): (CourseId, _) = (format!("c{round}").parse().unwrap(), format!("g{round}"));
@@ -55,10 +72,14 @@ pub async fn killed_at_each(desk: &Desk, url: &str) {
     let rounds = 2 * EDGES.len() + 1;
     for round in 1..=rounds {
         camp_of(desk, round).await;
-        killed_after("hub::edges::child_on_all_edges", url, round, round);
+        killed_after(CHILD, url, round, round);
         healthy(desk).await;
     }
-    // A hub that starts again drives on what lies open: nothing is kept for somebody for ever.
+    comes_to_its_end(desk, rounds).await;
+}
+
+/// A hub that starts again drives on what lies open: nothing is kept for somebody for ever.
+async fn comes_to_its_end(desk: &Desk, rounds: usize) {
     clerk(desk).settle(at(1_000_000)).await.unwrap();
     healthy(desk).await;
     let all = desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
@@ -68,7 +89,82 @@ pub async fn killed_at_each(desk: &Desk, url: &str) {
     }
 }
 
-#[ignore = "run by the test above, as the process that is killed"]
+/// As above, and what is killed is the database: its hub lives on, and asks again by the same key for what had no answer.
+pub async fn database_killed_at_each(desk: &Desk, url: &str, end: impl Fn() + Sync, begin: impl Fn()) {
+    for round in 1..=2 {
+        camp_of(desk, round).await;
+        let mut hub = child(CHILD, url, round);
+        let mut hub = hub.env(LASTS, "1").stdin(Stdio::piped()).spawn().unwrap();
+        let mut go_on = hub.stdin.take().unwrap();
+        let (mut kills, mut repeats) = (0, 0);
+        for line in BufReader::new(hub.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            let Some((what, edge)) = line.split_once(' ') else { continue };
+            let once_more = round == 2 && ONCE_MORE.contains(&edge);
+            match what {
+                "again" => repeats += 1,
+                "changing" if round == 1 || once_more => {
+                    killed_in_the_midst(&mut go_on, kills, &end);
+                    begin();
+                    kills += 1;
+                }
+                "changed" if once_more => {
+                    end();
+                    begin();
+                    writeln!(go_on).unwrap();
+                }
+                "changing" | "changed" if edge != "all" => writeln!(go_on).unwrap(),
+                _ => {}
+            }
+        }
+        assert!(hub.wait().unwrap().success(), "round {round}: the hub did not go on");
+        assert_eq!(kills, if round == 1 { EDGES.len() } else { ONCE_MORE.len() });
+        // Where it was dead before anything was asked there was no answer for sure.
+        assert!(repeats >= kills.div_ceil(3), "round {round}: {repeats} repeats for {kills} kills");
+        healthy(desk).await;
+    }
+    comes_to_its_end(desk, 2).await;
+}
+
+/// Kills the database when the child goes on: each third time before that, else about at the same time.
+fn killed_in_the_midst(go_on: &mut ChildStdin, kills: usize, end: &(impl Fn() + Sync)) {
+    if kills.is_multiple_of(3) {
+        end();
+        writeln!(go_on).unwrap();
+        // Until the hub has asked once in vain.
+        std::thread::sleep(Duration::from_millis(100));
+        return;
+    }
+    std::thread::scope(|both| {
+        both.spawn(end);
+        // It takes some milliseconds to find all of its processes, and a change takes no more.
+        std::thread::sleep(Duration::from_micros(u64::from(rand::random::<u8>()) * 48));
+        writeln!(go_on).unwrap();
+    });
+}
+
+/// Lets the parent say when the child goes on.
+fn is_told_to_go_on() {
+    if env::var_os(LASTS).is_some() {
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+    }
+}
+
+/// What is answered in the end, however often the database is gone meanwhile.
+#[expect(clippy::print_stdout, reason = "the parent counts these lines")]
+async fn lasting<T>(mut ask: impl AsyncFnMut() -> Result<T, Problem>) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(problem) if problem.code == Code::HubDatabase && began.elapsed() < Duration::from_secs(60) => {
+                println!("\nagain {}", problem.code);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome.unwrap(),
+        }
+    }
+}
+
+#[ignore = "run by the tests above, as the process that is killed, or whose database is"]
 #[expect(clippy::print_stdout, reason = "the parent counts these lines")]
 #[tokio::test]
 async fn child_on_all_edges() {
@@ -82,8 +178,10 @@ async fn child_on_all_edges() {
     for edge in EDGES {
         hub.prepare(edge).await;
         println!("\nchanging {edge}");
+        is_told_to_go_on();
         hub.go(edge).await;
         println!("\nchanged {edge}");
+        is_told_to_go_on();
         hub.check(edge).await;
     }
     println!("\nchanged all");
@@ -116,8 +214,9 @@ impl Hub {
             self.told += 1;
             let (number, booking, moment) = (self.told, self.ids[of].clone(), at(minute));
             let note = (*step == Step::Refused).then(|| "there is no key".to_owned());
-            let report = Report { number, booking, account: None, step: *step, moment, note };
-            self.desk.report(&Caller::Agent(server.clone()), moment, &server, &[report]).await.unwrap();
+            let report = [Report { number, booking, account: None, step: *step, moment, note }];
+            let agent = Caller::Agent(server.clone());
+            lasting(async || self.desk.report(&agent, moment, &server, &report).await).await;
         }
     }
 
@@ -126,7 +225,7 @@ impl Hub {
     }
 
     async fn settle(&self, minute: i64) {
-        self.clerk.settle(at(minute)).await.unwrap();
+        lasting(async || self.clerk.settle(at(minute)).await).await;
     }
 
     /// What comes before an edge and is none of these.
@@ -167,24 +266,26 @@ impl Hub {
 
     async fn go(&mut self, edge: &str) {
         let (plain, a, b) = (Edit::default(), who(&self.name('a')), who(&self.name('b')));
-        let slot = self.ids["slot"].clone();
+        let (slot, key) = (self.ids["slot"].clone(), Some(edge));
         match edge {
             "cancelled" => {
-                let c = who(&self.name('c'));
-                self.desk.cancel(&c, at(1), None, &self.ids["taken"], &plain).await.unwrap();
+                let (c, taken) = (who(&self.name('c')), self.ids["taken"].clone());
+                lasting(async || self.desk.cancel(&c, at(1), key, &taken, &plain).await).await;
             }
             "offered" => self.settle(2).await,
             "lapsed" => self.settle(12).await,
-            "accepted" => drop(self.desk.accept(&a, at(13), None, &slot).await.unwrap()),
-            "extended" => drop(self.desk.extend(&a, at(14), None, &slot, at(330), &plain).await.unwrap()),
+            "accepted" => drop(lasting(async || self.desk.accept(&a, at(13), key, &slot).await).await),
+            "extended" => {
+                lasting(async || self.desk.extend(&a, at(14), key, &slot, at(330), &plain).await).await;
+            }
             "given" => {
                 let to = self.name('b').parse().unwrap();
-                self.desk.give(&a, at(15), None, &slot, &to, &plain).await.unwrap();
+                lasting(async || self.desk.give(&a, at(15), key, &slot, &to, &plain).await).await;
             }
             "refused" => self.report("slot", &[Step::Refused], 16).await,
             "moved" => {
                 let to = Free { server: self.name('y').parse().unwrap(), window: window(240, 330), lab: None };
-                self.desk.move_to(&b, at(17), None, &slot, &to, &plain).await.unwrap();
+                lasting(async || self.desk.move_to(&b, at(17), key, &slot, &to, &plain).await).await;
             }
             "delayed" => self.settle(120).await,
             "armed late" => self.report("next", &[Step::Arming], 130).await,
@@ -193,7 +294,7 @@ impl Hub {
             "quarantined" => self.report("dirty", &[Step::Quarantined], 147).await,
             "waits in vain" => {
                 let wish = wish(Some(&self.name('y')), 420, 450);
-                let waits = self.desk.wait(&b, at(148), None, &wish).await.unwrap();
+                let waits = lasting(async || self.desk.wait(&b, at(148), key, &wish).await).await;
                 self.ids.insert("in vain", waits.id);
             }
             _ => self.close_account().await,
@@ -202,11 +303,18 @@ impl Hub {
 
     /// Closes the account of who has a slot that was given and moved, another one, and a wait.
     async fn close_account(&self) {
-        let id = self.name('b').parse().unwrap();
-        let there = self.desk.person(&Caller::Console, at(150), &id).await.unwrap();
-        let (name, role) = (there.name, Role::Student);
-        let out = NewPerson { id, name, role, active: Some(false), zone: None, keys: vec![] };
-        self.desk.put_person(&Caller::Console, at(150), &out, Some(there.version)).await.unwrap();
+        let id: PersonId = self.name('b').parse().unwrap();
+        lasting(async || -> Result<(), Problem> {
+            let there = self.desk.person(&Caller::Console, at(150), &id).await?;
+            if !there.active {
+                // It was closed without an answer: what is left of it the clerk ends.
+                return self.clerk.settle(at(150)).await.map(drop);
+            }
+            let (name, role) = (there.name, Role::Student);
+            let out = NewPerson { id: id.clone(), name, role, active: Some(false), zone: None, keys: vec![] };
+            self.desk.put_person(&Caller::Console, at(150), &out, Some(there.version)).await.map(drop)
+        })
+        .await;
     }
 
     /// That an edge led where it leads: else nothing was killed there.

@@ -1,21 +1,18 @@
 //! Many at once: one winner for each window, no request lost; and the proof that these tests would see a mistake.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kubecamp::{
     core::{Code, Problem, Problems},
     hub::{
-        desk::{Caller, Desk, Edit, Report, Step, Taken, WeeklyRequest},
+        desk::{Caller, Desk, Edit, WeeklyRequest},
         domain::{Booking, BookingId, GroupId, Health, Mode, Person, PersonId, ServerId, State, Weekly},
         store::{Listing, Store},
     },
 };
-use tokio::{
-    sync::{Barrier, mpsc::UnboundedSender},
-    task::JoinHandle,
-};
+use tokio::{sync::Barrier, task::JoinHandle};
 
-use super::world::{NOW, agent, camp, clerk, generous, healthy, person, server, who, window, wish};
+use super::world::{NOW, camp, clerk, generous, healthy, person, server, who, window, wish};
 
 const CLIENTS: usize = 64;
 const ROUNDS: i64 = 8;
@@ -33,7 +30,7 @@ pub(super) async fn all_of<T>(what: &str, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
     answers.into_iter().map(Result::unwrap).collect()
 }
 
-async fn crowd(desk: &Desk) {
+pub(super) async fn crowd(desk: &Desk) {
     camp(desk, &generous()).await;
     for n in 0..CLIENTS {
         person(desk, &format!("s{n}"), Some("red")).await;
@@ -420,112 +417,4 @@ pub async fn without_constraint_the_mutant_is_seen(desk: &Desk, url: &str) {
     assert!(found.wrong.iter().any(|w| w.contains("overlap")), "{:#?}", found.wrong);
     let all = desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
     assert_eq!(all.len(), 3 + won);
-}
-
-/// What an agent tells of a slot that ends well, and what the slot is then.
-const LIFE: [(Step, State); 6] = [
-    (Step::Arming, State::Arming),
-    (Step::Active, State::Active),
-    (Step::Ending, State::Ending),
-    (Step::Saving, State::Saving),
-    (Step::Resetting, State::Resetting),
-    (Step::Done, State::Done),
-];
-
-/// A booking that somebody was answered with, and its state then.
-type Answered = (BookingId, State);
-
-/// An agent that walks slots to their end, and people whom the clerk makes offers, until the database is gone.
-async fn at_work(desk: &Desk, n: i64, tell: &UnboundedSender<Answered>) -> Result<(), Problem> {
-    let server: ServerId = "two".parse().unwrap();
-    let (dan, cem, plain) = (who("dan"), who("cem"), Edit::default());
-    // Beyond all numbers of the rounds before.
-    let mut number = desk.audit(&Caller::Console, NOW, None, None, 1).await?[0].id * 100;
-    let mut slot = n * 100;
-    loop {
-        slot += 1;
-        let from = slot * 120 % 39_960;
-        let (first, second) = (wish(Some("two"), from, from + 30), wish(Some("two"), from + 60, from + 90));
-        let made = desk.book(&dan, NOW, None, &first).await.map_err(|refusal| refusal.problem)?;
-        tell.send((made.id.clone(), made.state)).unwrap();
-        // What the agent had begun when the database died last it brings to its end first.
-        let begun = desk.server(&Caller::Console, NOW, &server).await?.occupant;
-        for booking in begun.into_iter().chain([made.id]) {
-            for (step, state) in LIFE {
-                number += 1;
-                let report = Report { number, booking: booking.clone(), account: None, step, moment: NOW, note: None };
-                let taken = desk.report(&agent("two"), NOW, &server, &[report]).await?[0].taken;
-                if taken == Taken::Applied {
-                    tell.send((booking.clone(), state)).unwrap();
-                }
-            }
-        }
-        let held = desk.book(&dan, NOW, None, &second).await.map_err(|refusal| refusal.problem)?;
-        tell.send((held.id.clone(), held.state)).unwrap();
-        let waits = desk.wait(&cem, NOW, None, &second).await?;
-        tell.send((waits.id.clone(), waits.state)).unwrap();
-        let gone = desk.cancel(&dan, NOW, None, &held.id, &plain).await?;
-        tell.send((gone.id, gone.state)).unwrap();
-        clerk(desk).settle(NOW).await?;
-        let offer = desk.booking(&Caller::Console, NOW, &waits.id).await?;
-        assert_eq!(offer.state, State::Offered);
-        tell.send((offer.id, offer.state)).unwrap();
-        let gone = desk.cancel(&cem, NOW, None, &waits.id, &plain).await?;
-        tell.send((gone.id, gone.state)).unwrap();
-    }
-}
-
-/// Books on until the database is gone.
-async fn book_on(desk: &Desk, client: usize, n: i64, tell: &UnboundedSender<Answered>) {
-    for slot in 0..i64::MAX {
-        let from = (n * 300 + slot) * 90 % 40_000 / 30 * 30;
-        match desk.book(&who(&format!("s{client}")), NOW, None, &wish(Some("one"), from, from + 30)).await {
-            Ok(booking) => tell.send((booking.id, booking.state)).unwrap(),
-            Err(r) if r.problem.code == Code::HubDatabase => return,
-            Err(_) => {}
-        }
-    }
-}
-
-/// Whatever was answered with yes before the database died is there after it came back: bookings, and what agent and
-/// clerk did beside them. Of what was under way without an answer there is one step more, or none.
-pub async fn answered_is_kept(desk: &Desk, end: impl Fn(), begin: impl Fn()) {
-    crowd(desk).await;
-    server(desk, "two", Mode::Exclusive, 8, 32).await;
-    let two: Option<ServerId> = "two".parse().ok();
-    for n in 0..3 {
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let mut tasks: Vec<_> = (0..8)
-            .map(|client| {
-                let (desk, tell) = (desk.clone(), tell.clone());
-                tokio::spawn(async move { book_on(&desk, client, n, &tell).await })
-            })
-            .collect();
-        let working = desk.clone();
-        tasks.push(tokio::spawn(async move {
-            let over = at_work(&working, n, &tell).await.unwrap_err();
-            assert_eq!(over.code, Code::HubDatabase, "{over}");
-        }));
-        let (mut kept, mut worked) = (BTreeMap::new(), 0);
-        while kept.len() < 20 || worked < 12 {
-            let (id, state) = told.recv().await.unwrap();
-            worked += usize::from(state != State::Booked);
-            kept.insert(id, state);
-        }
-        end();
-        for task in tasks {
-            task.await.unwrap();
-        }
-        while let Some((id, state)) = told.recv().await {
-            kept.insert(id, state);
-        }
-        begin();
-        for (id, answered) in kept {
-            let booking = desk.booking(&Caller::Console, NOW, &id).await.unwrap();
-            // With those on the other server nobody has to do.
-            let is_next = booking.server == two && answered.may_become(booking.state);
-            assert!(booking.state == answered || is_next, "{id}: {answered}, then {}", booking.state);
-        }
-        healthy(desk).await;
-    }
 }

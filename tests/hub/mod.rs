@@ -7,6 +7,7 @@ pub mod crash;
 pub mod edges;
 pub mod fuzz;
 pub mod hammer;
+pub mod kept;
 mod memory;
 pub mod pages;
 pub mod processes;
