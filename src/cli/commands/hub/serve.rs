@@ -163,7 +163,7 @@ async fn settle(clerk: Clerk, state: AppState, stop: CancellationToken) {
 
 /// A round of the clerk, which goes by the clock: by a wrong one it would take slots away for good.
 async fn round(clerk: &Clerk, state: &AppState, number: u64) {
-    if (number % COMPARED == 0 || state.site.rounds.are_halted())
+    if (number.is_multiple_of(COMPARED) || state.site.rounds.are_halted())
         && let Err(problem) = compare(state).await
     {
         tracing::error!(%problem, "clerk");
@@ -176,7 +176,7 @@ async fn round(clerk: &Clerk, state: &AppState, number: u64) {
         Ok(done) => state.site.metrics.ticked(now, done),
         Err(problem) => tracing::error!(%problem, "clerk"),
     }
-    if number % 3600 == 0
+    if number.is_multiple_of(3600)
         && let Err(problem) = clerk.tidy(now).await
     {
         tracing::error!(%problem, "clerk");
