@@ -19,6 +19,7 @@ pub mod scenarios;
 pub mod served;
 mod steady;
 mod teacher;
+mod times;
 mod told;
 mod versions;
 pub mod walks;

@@ -38,7 +38,7 @@ fn message(from: &mut UnixStream) -> Option<(String, Vec<u8>)> {
         bytes.push(byte[0]);
     }
     let head = String::from_utf8(bytes.clone()).unwrap();
-    let length = value(&head, "content-length").map_or(0, |text| text.parse().unwrap());
+    let length = value(&head, "content-length").map_or(0usize, |text| text.parse().unwrap());
     let mut body = vec![0; length];
     from.read_exact(&mut body).ok()?;
     bytes.extend(body);
