@@ -96,7 +96,7 @@ impl Camp {
     }
 
     fn leave(remove_accounts: bool) -> Vec<Box<dyn Phase>> {
-        flows::unenroll(GateLeave { group: GROUP.into(), remove_accounts })
+        flows::unenroll(GateLeave { group: None, remove_accounts, found: Arc::default() })
     }
 }
 
@@ -153,9 +153,22 @@ async fn live_gate_enrolment_comes_and_goes() {
     .await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     camp.sh(&format!("[ ! -e {former} ] && [ -e /etc/ssh/sshd_config.d/00-kubecamp.conf ]")).await;
-    // Closed accounts stay, and are closed.
+    // Accounts of another group would be left open beside it.
+    let other = Enrolment { group: "kct-enroll-h".into(), ..camp.with() };
+    let problems = camp.flow(&flows::enroll(other)).await.err().unwrap();
+    assert_eq!(problems.iter().next().unwrap().code, Code::GateHost);
+    camp.sh("! getent group kct-enroll-h").await;
+    let (again, heard) = camp.flow(&flows::enroll(camp.with())).await.unwrap();
+    assert_eq!(again.changed, 0, "{heard:?}");
+    camp.sh(&format!(
+        "setsid -f setpriv --reuid {STUDENT} --clear-groups sleep 1000 >/dev/null 2>&1\n\
+         for i in $(seq 100); do pgrep -U {STUDENT} && exit 0; sleep 0.1; done; exit 1"
+    ))
+    .await;
+    // Closed accounts stay, and are closed, whatever the name of their group.
     camp.flow(&Camp::leave(false)).await.unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(camp.sh(&format!("getent shadow {STUDENT} | cut -d: -f8")).await, "1");
+    camp.sh(&format!("! pgrep -r D,R,S,T -U {STUDENT}")).await;
     camp.sh("! pgrep -f 'kubecamp-agen[t] agent'").await;
     let (again, heard) = camp.flow(&Camp::leave(false)).await.unwrap();
     assert_eq!(again.changed, 0, "{heard:?}");

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     core::{Blob, Code, Problem, Secret, shell::quote},
-    engine::Upload,
+    engine::{Upload, View},
     host::template,
     machine::Wanted,
     profile::Mirror,
@@ -63,6 +63,8 @@ pub(super) const FOLDER: &str = "/etc/kubecamp-gate";
 pub(super) const PROGRAM: &str = "/usr/local/sbin/kubecamp-agent";
 /// kubecamp's home for the labs on the server.
 pub(super) const HOME: &str = "/var/lib/kubecamp-gate/home";
+/// The students' group where nobody names another one.
+pub(super) const STUDENTS: &str = "kubecamp-students";
 /// How long before its start a lab is brought up, in seconds: an `up` that makes machines anew takes minutes.
 const LEAD: u32 = 600;
 /// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
@@ -80,6 +82,16 @@ pub(super) const INCLUDE: (u32, u32) = (8, 2);
 /// A script of the gate: its functions, then `text`.
 pub(super) fn script(text: &str) -> Result<String, Problem> {
     Ok(format!("{}\n{text}", template::text("gate/lib.sh")?))
+}
+
+/// The group that a function of the gate's scripts finds on the host; none where it finds none, and in a plan without one.
+pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<String>, Problem> {
+    let Some(viewer) = view.host else { return Ok(None) };
+    let said = viewer.read(&script(text)?).await?.text();
+    let name = said.lines().next().unwrap_or_default().trim();
+    // What a host prints is not trusted to be a name.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    Ok((!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned()))
 }
 
 /// A file for the server.

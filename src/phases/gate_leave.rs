@@ -1,18 +1,22 @@
+use std::sync::{Arc, OnceLock};
+
 use async_trait::async_trait;
 
-use super::gate_host::{self, DROP_IN};
+use super::gate_host::{self, DROP_IN, STUDENTS};
 use crate::{
-    core::{PhaseId, Problem, shell::quote},
+    core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
     host::template,
 };
 
 /// Takes the gate off a server: accounts closed, agent stopped, every file as it was.
 pub struct GateLeave {
-    /// The group of students' accounts.
-    pub group: String,
+    /// The group of students' accounts; none is the one that the server is enrolled with.
+    pub group: Option<String>,
     /// Whether their accounts and homes are removed; else they are closed.
     pub remove_accounts: bool,
+    /// Which group it is, once the server was asked.
+    pub found: Arc<OnceLock<String>>,
 }
 
 #[async_trait]
@@ -25,10 +29,12 @@ impl Phase for GateLeave {
         "take the gate off"
     }
 
-    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let functions = template::text("gate/leave.sh")?;
         let script = |text: &str| gate_host::script(&format!("{functions}\n{text}"));
-        let words = format!("{} {}", quote(&self.group), if self.remove_accounts { "yes" } else { "no" });
+        let installed = gate_host::group_on(view, &format!("{functions}\nenrolled_group")).await?;
+        let group = self.group_of(installed)?;
+        let words = format!("{} {}", quote(&group), if self.remove_accounts { "yes" } else { "no" });
         Ok(vec![
             Step::script("agent", "stop the agent", Check::Script(script("! agent_runs")?), script("stop_agent")?),
             Step::script(
@@ -58,6 +64,22 @@ impl Phase for GateLeave {
     }
 }
 
+impl GateLeave {
+    /// Whose accounts are closed. The gate's own word counts: it is these that only the gate keeps out, and a command that
+    /// names others would leave them open.
+    fn group_of(&self, installed: Option<String>) -> Result<String, Problem> {
+        let group = match (installed, &self.group) {
+            (Some(installed), Some(named)) if installed != *named => {
+                let what = format!("the students of this server are the group {installed}, not {named}");
+                return Err(Problem::new(Code::Usage, what).hint("Leave --group out."));
+            }
+            (Some(installed), _) => installed,
+            (None, named) => named.clone().unwrap_or_else(|| STUDENTS.to_owned()),
+        };
+        Ok(self.found.get_or_init(|| group).clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +96,42 @@ mod tests {
         let script = format!("KC={root}\n{}\ngate_back", template::text("gate/leave.sh").unwrap());
         assert!(std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success());
         assert!(!dir.path().join("ours").exists() && dir.path().join("theirs").exists());
+    }
+
+    #[test]
+    fn the_group_is_the_one_that_the_server_is_enrolled_with() {
+        let of = |named: Option<&str>, installed: Option<&str>| {
+            let found = Arc::default();
+            let leave =
+                GateLeave { group: named.map(str::to_owned), remove_accounts: false, found: Arc::clone(&found) };
+            let group = leave.group_of(installed.map(str::to_owned));
+            assert_eq!(found.get(), group.as_ref().ok(), "what stays is told by its name");
+            group.map_err(|p| p.code)
+        };
+        assert_eq!(of(None, Some("lab-students")), Ok("lab-students".to_owned()));
+        assert_eq!(of(Some("lab-students"), Some("lab-students")), Ok("lab-students".to_owned()));
+        assert_eq!(of(Some("other"), Some("lab-students")), Err(Code::Usage));
+        assert_eq!(of(Some("other"), None), Ok("other".to_owned()));
+        assert_eq!(of(None, None), Ok(STUDENTS.to_owned()));
+    }
+
+    #[test]
+    fn of_an_enrolment_that_broke_off_the_group_that_it_made_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = |installed: &str, manifest: &str| {
+            std::fs::write(dir.path().join("manifest"), manifest).unwrap();
+            let script = format!(
+                "KC={}\n{}\ninstalled_group() {{ echo '{installed}'; }}\nenrolled_group",
+                dir.path().display(),
+                template::text("gate/leave.sh").unwrap()
+            );
+            let ran = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            String::from_utf8(ran.stdout).unwrap().trim_end().to_owned()
+        };
+        let made = "tree\tabsent\t/x\ngroup\tabsent\tours\n";
+        assert_eq!(found("", made), "ours");
+        assert_eq!(found("theirs", made), "theirs");
+        assert_eq!(found("", "tree\tabsent\t/x\ngroup\tabsent\tou"), "", "a full disk cut that off");
     }
 
     #[test]

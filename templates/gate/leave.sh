@@ -16,6 +16,12 @@ forget_later() { # forget_later ACCOUNT
     [ ! -d "$ROOT/var/spool/$d" ] || find "$ROOT/var/spool/$d" -maxdepth 1 -type f -user "$u" -delete
   done
 }
+# The group whose accounts are closed; of an enrolment that broke off, or an end of it, the one that it made.
+enrolled_group() {
+  g=$(installed_group)
+  [ -n "$g" ] || [ ! -e "$KC/manifest" ] || g=$(while IFS='	' read -r kind _ thing; do [ "$kind" != group ] || echo "$thing"; done < "$KC/manifest" | tail -n 1)
+  echo "$g"
+}
 # Takes the gate off a host. Students' accounts first: without the gate their own authorized_keys would count again.
 close_accounts() { # close_accounts GROUP REMOVE
   for f in /etc/kubecamp-gate/principals/*; do [ -f "$f" ] && : > "$f"; done

@@ -27,4 +27,6 @@ stop_agent() {
   p=$(agent_pid) && kill -TERM "$p" && { i=0; while kill -0 "$p" 2>/dev/null && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done; kill -KILL "$p" 2>/dev/null; }
   rm -f /run/kubecamp-agent.pid; true
 }
+# The group that this server is enrolled with.
+installed_group() { sed -n 's/^group: "\(.*\)"$/\1/p' /etc/kubecamp-gate/agent.yaml 2>/dev/null | head -n 1; }
 students() { getent group "$1" | cut -d: -f4 | tr ',' '\n' | grep -v '^$'; }

@@ -1,6 +1,6 @@
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -84,24 +84,26 @@ pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Pro
         false => "closes the accounts of its members and keeps their homes",
     };
     let hears = hub.as_ref().map(|hub| format!(" The hub {} sells no more time of {}.", hub.hub(), args.server));
+    let group = args.group.as_ref().map_or("its group of students".to_owned(), |group| format!("the group {group}"));
     let question = format!(
-        "Unenroll takes the gate off {}, ends whatever members of the group {} run there, removes their labs, and \
+        "Unenroll takes the gate off {}, ends whatever members of {group} run there, removes their labs, and \
          {accounts}.{}\nGo on?",
         args.host,
-        args.group,
         hears.unwrap_or_default()
     );
     confirm(cx.global.yes, &question).await?;
-    let stays = what_stays(&args.group, args.remove_accounts);
     let (at, server) = (hub.as_ref(), &args.server);
     let mut told = on_sale::untold(at, server);
     // Before the gate goes: nobody is to get a slot that nothing opens. But not where the server lets nobody in, as one
     // that was mistyped: its gate stays, and so do its bookings.
     let tell = async { told = on_sale::end(at, server).await };
-    let flow = flows::unenroll(GateLeave { group: args.group, remove_accounts: args.remove_accounts });
+    let found: Arc<OnceLock<String>> = Arc::default();
+    let leave = GateLeave { group: args.group, remove_accounts: args.remove_accounts, found: Arc::clone(&found) };
+    let flow = flows::unenroll(leave);
     let ended = carry_out(cx, "hub-unenroll", &args.host, server, &args.connect, tell, &flow, &[], "").await;
     output::say(&told);
     ended?;
+    let stays = what_stays(found.get().map_or("", String::as_str), args.remove_accounts);
     output::say(&format!("{} has no gate any more. {stays}", args.host));
     Ok(())
 }
