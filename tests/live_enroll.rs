@@ -182,6 +182,21 @@ async fn live_gate_enrolment_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn live_gate_what_was_changed_in_sshds_own_file_meanwhile_stays() {
+    let camp = Camp::start().await;
+    let file = "/etc/ssh/sshd_config";
+    camp.sh(&format!("sed -i '/^[[:space:]]*Include/d; /^[[:space:]]*PasswordAuthentication/d' {file}")).await;
+    let before = camp.sh(SNAPSHOT).await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    assert!(camp.sh(&format!("head -n 1 {file}")).await.ends_with("/00-kubecamp.conf"));
+    camp.sh(&format!("sed -i '2i PasswordAuthentication no' {file}")).await;
+    camp.flow(&Camp::leave(true)).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(camp.sh(&format!("head -n 1 {file}")).await, "PasswordAuthentication no");
+    camp.sh(&format!("sed -i 1d {file}")).await;
+    assert!(camp.sh(SNAPSHOT).await == before, "only that line was another");
+}
+
+#[tokio::test]
 async fn live_gate_enrolment_that_sshd_refuses_is_taken_back() {
     let camp = Camp::start().await;
     let wrong = Enrolment { permit_open: vec!["nonsense".into()], ..camp.with() };

@@ -103,8 +103,7 @@ fn door(text: &str) -> Result<Step, Problem> {
          back() {{ rm -f {DROP_IN}; [ -z \"$kept\" ] || mv -f \"$kept\" {DROP_IN}; \
          [ ! -e $KC/drop-in.former ] || mv -f $KC/drop-in.former {FORMER_DROP_IN}; kc_die \"$1\"; }}\n\
          kept=; [ ! -e {DROP_IN} ] || {{ kept=$KC/drop-in.before; cp -a {DROP_IN} $kept || exit 1; }}\n\
-         {include} || {{ kc_keep /etc/ssh/sshd_config; {{ echo 'Include {DROP_IN}'; cat /etc/ssh/sshd_config; }} > /etc/ssh/sshd_config.kc-part && \
-         chmod --reference=/etc/ssh/sshd_config /etc/ssh/sshd_config.kc-part && mv -f /etc/ssh/sshd_config.kc-part /etc/ssh/sshd_config || exit 1; }}\n\
+         {include} || {{ kc_record line absent /etc/ssh/sshd_config; rewrite /etc/ssh/sshd_config with_include || exit 1; }}\n\
          {put}\
          {moved} || mv -f {FORMER_DROP_IN} $KC/drop-in.former || back 'the drop-in of before cannot be moved'\n\
          \"$SSHD\" -t || back 'sshd refuses the gate'\n\

@@ -99,6 +99,36 @@ mod tests {
     }
 
     #[test]
+    fn of_sshds_file_the_gates_line_goes_and_nothing_else() {
+        use std::{fs, os::unix::fs::PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        let file = dir.path().join("etc/ssh/sshd_config");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::create_dir(dir.path().join("kept")).unwrap();
+        // As an older kubecamp has it.
+        fs::write(dir.path().join("kept/0123"), "Port 22\nPasswordAuthentication yes").unwrap();
+        let run = |what: &str| {
+            let (lib, leave) = (template::text("gate/lib.sh").unwrap(), template::text("gate/leave.sh").unwrap());
+            let script = format!("{lib}\nKC={root}\n{leave}\n{what}");
+            assert!(std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success());
+        };
+        for record in ["line\tabsent", "file\tkept:0123"] {
+            fs::write(dir.path().join("manifest"), format!("{record}\t{}\n", file.display())).unwrap();
+            fs::write(&file, "Port 22\nPasswordAuthentication yes").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            run(&format!("rewrite {} with_include", file.display()));
+            let with = fs::read_to_string(&file).unwrap();
+            assert_eq!(with, format!("Include {DROP_IN}\nPort 22\nPasswordAuthentication yes"));
+            fs::write(&file, with.replace(" yes", " no")).unwrap();
+            run("gate_back");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "Port 22\nPasswordAuthentication no", "{record}");
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no part is left");
+        }
+    }
+
+    #[test]
     fn the_group_is_the_one_that_the_server_is_enrolled_with() {
         let of = |named: Option<&str>, installed: Option<&str>| {
             let found = Arc::default();

@@ -73,7 +73,10 @@ gate_back() {
   # A last line that a full disk cut off is of nothing that was done, and may name a folder above what it was about.
   { if [ -z "$(tail -c 1 "$KC/manifest")" ]; then cat "$KC/manifest"; else sed '$d' "$KC/manifest"; fi; } |
     awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' | while IFS='	' read -r kind before thing; do
+    # An older kubecamp kept all of sshd's file for its one line: what was changed there since must stay.
+    case $before:$thing in kept:*/etc/ssh/sshd_config) kind=line ;; esac
     case $kind in
+      line) [ ! -f "$thing" ] || rewrite "$thing" without_include ;;
       file) rm -f "$thing.kc-part"
         case $before in
           kept:*) [ ! -e "$KC/kept/${before#kept:}" ] || { cp -a "$KC/kept/${before#kept:}" "$thing.kc-part" && mv -fT "$thing.kc-part" "$thing"; } ;;

@@ -27,6 +27,17 @@ stop_agent() {
   p=$(agent_pid) && kill -TERM "$p" && { i=0; while kill -0 "$p" 2>/dev/null && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done; kill -KILL "$p" 2>/dev/null; }
   rm -f /run/kubecamp-agent.pid; true
 }
+# rewrite FILE COMMAND...: the file becomes what the command makes of it, or stays as it was, as where the disk is full. Its
+# owner, its mode and a link to it stay.
+rewrite() {
+  real=$(readlink -f "$1") && shift || return 1
+  cp -a "$real" "$real.kc-part" && "$@" "$real" > "$real.kc-part" && mv -f "$real.kc-part" "$real"
+  s=$?; rm -f "$real.kc-part"; return $s
+}
+# The one line that sshd's own file may get.
+INCLUDE='Include /etc/ssh/sshd_config.d/00-kubecamp.conf'
+with_include() { echo "$INCLUDE" && cat "$1"; }
+without_include() { sed "\|^$INCLUDE\$|d" "$1"; }
 # The group that this server is enrolled with.
 installed_group() { sed -n 's/^group: "\(.*\)"$/\1/p' /etc/kubecamp-gate/agent.yaml 2>/dev/null | head -n 1; }
 students() { getent group "$1" | cut -d: -f4 | tr ',' '\n' | grep -v '^$'; }
