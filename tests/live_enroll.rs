@@ -106,6 +106,10 @@ async fn live_gate_enrolment_comes_and_goes() {
     // A rule of the server's own about the same account.
     let own = format!("Match User {STUDENT}\\n    AuthorizedKeysFile .ssh/authorized_keys\\n");
     camp.sh(&format!("mkdir -p /etc/ssh/sshd_config.d && printf '{own}' > /etc/ssh/sshd_config.d/10-own.conf")).await;
+    // What is meant for whoever else is there.
+    let all = "AllowGroups nobody-else\\nAllowUsers nobody-else\\nForceCommand /bin/false\\n\
+               ChrootDirectory /var/empty\\nDisableForwarding yes\\n";
+    camp.sh(&format!("printf '{all}' > /etc/ssh/sshd_config.d/05-all.conf")).await;
     let before = camp.sh(SNAPSHOT).await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     let (again, heard) = camp.flow(&flows::enroll(camp.with())).await.unwrap();
@@ -123,6 +127,11 @@ async fn live_gate_enrolment_comes_and_goes() {
         "permitopen 10.0.0.2:22",
         "permituserrc no",
         "allowagentforwarding no",
+        "allowusers *",
+        &format!("allowgroups {GROUP}"),
+        "forcecommand none",
+        "chrootdirectory none",
+        "disableforwarding no",
     ] {
         assert!(student.lines().any(|l| l == line), "{line}\n{student}");
     }

@@ -23,6 +23,7 @@ impl Phase for GateGroup {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         self.refuse_another(view).await?;
+        gate_host::lets_students_in(view, &self.0.group).await?;
         let group = self.0.group_word();
         let check = format!(
             "getent group {group} >/dev/null && [ -d {FOLDER}/principals ] && [ -d /var/lib/kubecamp-gate/state ]"
@@ -80,10 +81,20 @@ mod tests {
         }
     }
 
-    /// How the phase takes a server whose own files say this.
-    async fn asked(said: &str) -> Result<Vec<Step>, Problem> {
+    #[tokio::test]
+    async fn a_server_whose_sshd_lets_no_student_in_is_refused() {
+        assert!(asked("", "port 22\ndenyusers games\n").await.is_ok());
+        let refused = asked("", "port 22\ndenygroups ours\n").await.err().unwrap();
+        assert_eq!((refused.code, refused.detail), (Code::GateHost, vec!["denygroups ours".to_owned()]));
+    }
+
+    /// How the phase takes a server whose own files, and whose sshd, say this.
+    async fn asked(said: &str, sshd: &str) -> Result<Vec<Step>, Problem> {
         let node: NodeId = "s1".parse().unwrap();
-        let link = ScriptedTransport::new().on("id -u", Reply::ok("root")).on("installed_group", Reply::ok(said));
+        let link = ScriptedTransport::new()
+            .on("id -u", Reply::ok("root"))
+            .on("\"$SSHD\" -T", Reply::ok(sshd))
+            .on("installed_group", Reply::ok(said));
         let host = Host::open(node.clone(), Arc::new(link), None).await.unwrap();
         let (viewer, fleet) = (Viewer::new(&host), BTreeMap::new());
         let lab = Lab::new("s1".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
@@ -94,9 +105,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_with_another_group_is_refused() {
         for said in ["", "ours\n", "$(reboot)\n"] {
-            assert_eq!(asked(said).await.ok().map(|steps| steps.len()), Some(1), "{said:?}");
+            assert_eq!(asked(said, "").await.ok().map(|steps| steps.len()), Some(1), "{said:?}");
         }
-        let refused = asked("theirs\n").await.err().unwrap();
+        let refused = asked("theirs\n", "").await.err().unwrap();
         assert_eq!(refused.code, Code::GateHost);
         assert!(refused.to_string().contains("theirs") && refused.all_hints()[0].contains("--group theirs"));
     }

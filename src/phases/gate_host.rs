@@ -94,6 +94,30 @@ pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<Strin
     Ok((!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned()))
 }
 
+/// Refuses a host whose sshd keeps students out by lists that no block of the gate's can undo.
+pub(super) async fn lets_students_in(view: &View<'_>, group: &str) -> Result<(), Problem> {
+    let Some(viewer) = view.host else { return Ok(()) };
+    let said = viewer.read(&script("\"$SSHD\" -T")?).await?.text();
+    let Some(line) = said.lines().find(|line| shuts_out(line, group)) else { return Ok(()) };
+    Err(Problem::new(Code::GateHost, "the server's sshd may keep students out, whatever the gate says")
+        .on(view.node)
+        .detail([line])
+        .hint("Say it in sshd_config by names, or in a Match block for others than students; then enroll again."))
+}
+
+/// Whether a line of `sshd -T` keeps out more than accounts that it names. Where a list of who may come in asks for
+/// addresses, somebody meant it, and the gate's own would let students in from anywhere.
+fn shuts_out(line: &str, group: &str) -> bool {
+    let Some((key, value)) = line.split_once(' ') else { return false };
+    let pattern = |more: &str| value.contains(|c: char| "*?!".contains(c) || more.contains(c));
+    match key.to_ascii_lowercase().as_str() {
+        "denyusers" => pattern("@"),
+        "denygroups" => pattern("") || value == group,
+        "allowusers" => value.contains('@'),
+        _ => false,
+    }
+}
+
 /// A file for the server.
 pub(super) fn upload(what: &str, blob: Blob, to: &str, mode: u32) -> Upload {
     Upload { what: what.into(), blob, to: to.into(), mode, have: String::new(), then: String::new() }
@@ -220,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn lists_that_name_others_keep_no_student_out() {
+        for fine in ["denyusers root", "denygroups games", "allowusers ann", "allowgroups x*", "port 22", "usedns", ""]
+        {
+            assert!(!shuts_out(fine, "g"), "{fine}");
+        }
+        for bad in ["denyusers *", "DenyUsers amy@192.0.2.7", "denygroups g", "denygroups st?dents", "allowusers ann@*"]
+        {
+            assert!(shuts_out(bad, "g"), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_drop_in_fits_the_version() {
         let text = |openssh| {
             sshd_drop_in("g", "/ca", "/p", &["10.0.0.2:22".into()], &["192.0.2.0/24".into()], openssh).unwrap()
@@ -232,6 +268,12 @@ mod tests {
         assert!(text((9, 2)).contains("    AuthorizedPrincipalsFile /p/%u\n"));
         assert!(text((9, 2)).contains("    AllowTcpForwarding local\n    PermitOpen 10.0.0.2:22\n"));
         assert!(text((9, 2)).ends_with("Match all\n"), "what the host's own file says next counts for everybody again");
+        // What the server says for everybody.
+        for line in
+            ["AllowUsers *", "AllowGroups g", "ForceCommand none", "ChrootDirectory none", "DisableForwarding no"]
+        {
+            assert!(text((9, 2)).contains(&format!("    {line}\n")), "{line}");
+        }
         let closed = sshd_drop_in("g", "/ca", "/p", &[], &[], (9, 2)).unwrap();
         assert!(closed.contains("    AllowTcpForwarding no\n") && !closed.contains("PermitOpen"));
     }
