@@ -25,6 +25,9 @@ const SNAPSHOT: &str = "find /etc /usr/local /root/.ssh /var/lib -xdev \\( -type
     find /etc -xdev -type f ! -path '/etc/*-' ! -path '/etc/sub?id' ! -name .pwd.lock -exec sha256sum {} + | sort; \
     sed 's/^/subuid /' /etc/subuid | sort; sed 's/^/subgid /' /etc/subgid | sort";
 
+/// Takes any configuration.
+const AGENT: &str = "#!/bin/sh\ncase $* in *--check*|--version) exit ;; esac\nwhile :; do sleep 1; done\n";
+
 struct Camp {
     host: Arc<Host>,
     files: tempfile::TempDir,
@@ -42,7 +45,7 @@ impl Camp {
         let files = tempfile::tempdir().unwrap();
         // Stands for the agent, and lives as one.
         let program = files.path().join("program");
-        fs::write(&program, "#!/bin/sh\nwhile :; do sleep 1; done\n").unwrap();
+        fs::write(&program, AGENT).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let camp = Self { host, files, _sandbox: sandbox };
         camp.sh("mkdir -p /run/sshd && /usr/sbin/sshd -o PidFile=/run/sshd.pid && mkdir -p -m 700 /root/.ssh && echo '# mine' > /root/.ssh/authorized_keys")
@@ -151,7 +154,7 @@ async fn live_gate_enrolment_comes_and_goes() {
     // A newer program is the one that runs, with the token of before.
     let agent = "cat /run/kubecamp-agent.pid";
     let older = camp.sh(agent).await;
-    fs::write(camp.files.path().join("program"), "#!/bin/sh\n# newer\nwhile :; do sleep 1; done\n").unwrap();
+    fs::write(camp.files.path().join("program"), format!("{AGENT}# newer\n")).unwrap();
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     assert_ne!(camp.sh(agent).await, older);
     // A server of before has the rules under a name that is read later; two of them would both count.
@@ -203,6 +206,35 @@ async fn live_gate_what_was_changed_in_sshds_own_file_meanwhile_stays() {
     assert_eq!(camp.sh(&format!("head -n 1 {file}")).await, "PasswordAuthentication no");
     camp.sh(&format!("sed -i 1d {file}")).await;
     assert!(camp.sh(SNAPSHOT).await == before, "only that line was another");
+}
+
+#[tokio::test]
+async fn live_gate_what_works_is_replaced_by_nothing_that_does_not() {
+    let camp = Camp::start().await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    let files = "ls -A /etc/kubecamp-gate && sha256sum /etc/kubecamp-gate/agent.yaml /etc/ssh/sshd_config.d/00-kubecamp.conf && \
+                 cat /run/kubecamp-agent.pid && kill -0 $(cat /run/kubecamp-agent.pid)";
+    let program = "ls /usr/local/sbin && sha256sum /usr/local/sbin/kubecamp-agent";
+    let before = (camp.sh(files).await, camp.sh(program).await);
+    let other = || Enrolment { more: "lead: 61\n".into(), hub_ca: Some("another".into()), ..camp.with() };
+    // For another CPU, say.
+    fs::write(camp.files.path().join("program"), "#!/bin/sh\nexit 126\n").unwrap();
+    let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
+    assert!(problems.to_string().contains("does not run on the server"), "{problems}");
+    assert_eq!((camp.sh(files).await, camp.sh(program).await), before);
+    // One that does not know a key of the configuration.
+    let old = AGENT.replace("exit ;;", "[ $1 = --version ]; exit ;;");
+    fs::write(camp.files.path().join("program"), old).unwrap();
+    let refused = async || {
+        let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
+        assert!(problems.to_string().contains("the agent refuses its new configuration"), "{problems}");
+    };
+    refused().await;
+    assert_eq!(camp.sh(files).await, before.0);
+    camp.sh("echo before > /etc/kubecamp-gate/hub_ca.pem").await;
+    refused().await;
+    assert_eq!(camp.sh("cd /etc/kubecamp-gate && cat hub_ca.pem && rm hub_ca.pem").await, "before");
+    assert_eq!(camp.sh(files).await, before.0);
 }
 
 #[tokio::test]

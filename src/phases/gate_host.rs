@@ -169,7 +169,7 @@ impl Enrolment {
     }
 
     /// The agent's configuration, YAML; JSON's strings are YAML's too.
-    pub(super) fn agent_yaml(&self, openssh: (u32, u32)) -> String {
+    pub fn agent_yaml(&self, openssh: (u32, u32)) -> String {
         let hub_ca = self.hub_ca.as_ref().map(|_| format!("hub-ca: {FOLDER}/hub_ca.pem\n")).unwrap_or_default();
         format!(
             "server: {}\nhub: {}\ntoken-file: {FOLDER}/token\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}{}",
