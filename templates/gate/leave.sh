@@ -85,8 +85,7 @@ gate_back() {
       tree) rm -rf --one-file-system "$thing" ;;
       dir) rmdir "$thing" 2>/dev/null ;;
       block)
-        [ -f "$thing" ] && sed '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' "$thing" > "$thing.kc-part" && cat "$thing.kc-part" > "$thing"
-        rm -f "$thing.kc-part"
+        [ ! -f "$thing" ] || rewrite "$thing" without_block
         [ "$before" != absent ] || [ -s "$thing" ] || rm -f "$thing" ;;
       group) [ -n "$(students "$thing")" ] || groupdel "$thing" 2>/dev/null ;;
     esac

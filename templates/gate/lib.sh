@@ -38,6 +38,30 @@ rewrite() {
 INCLUDE='Include /etc/ssh/sshd_config.d/00-kubecamp.conf'
 with_include() { echo "$INCLUDE" && cat "$1"; }
 without_include() { sed "\|^$INCLUDE\$|d" "$1"; }
+# The gate's block in a file of keys. It comes first: of two lines with one key sshd takes the first, and that of a cloud image
+# may let nobody in.
+with_block() { printf '# kubecamp-gate begin\n%s\n# kubecamp-gate end\n' "$key" && without_block "$1"; }
+without_block() { sed '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' "$1"; }
+# Whether this key is let in by its file, in the block or by a line of the admin's own, and no other one by the block.
+lets_in() { # lets_in FILE KEY
+  KEY=$2 awk '
+    BEGIN { split(ENVIRON["KEY"], of, " ") }
+    $0 == "# kubecamp-gate begin" { inside = 1; next }
+    $0 == "# kubecamp-gate end" { inside = 0; next }
+    inside { lines++ }
+    !/^[ \t]*#/ { for (i = 1; i <= NF; i++) if ($i == of[2]) {
+      if (!seen++) plain = i == 2 && $1 == of[1]
+      if (inside) own++
+      break } }
+    END { exit !(plain && lines + 0 == own + 0) }' "$1" 2>/dev/null
+}
+# Files that have a block of the gate's, as the manifest says, but for this one: those of admins who were named before.
+former_blocks() { # former_blocks FILE
+  [ -e "$KC/manifest" ] || return 0
+  while IFS='	' read -r kind _ thing; do
+    [ "$kind" != block ] || [ "$(readlink -f "$thing")" = "$(readlink -f "$1")" ] || ! grep -qs '^# kubecamp-gate begin$' "$thing" || echo "$thing"
+  done < "$KC/manifest"
+}
 # The group that this server is enrolled with.
 installed_group() { sed -n 's/^group: "\(.*\)"$/\1/p' /etc/kubecamp-gate/agent.yaml 2>/dev/null | head -n 1; }
 students() { getent group "$1" | cut -d: -f4 | tr ',' '\n' | grep -v '^$'; }
