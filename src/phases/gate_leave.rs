@@ -36,7 +36,7 @@ impl Phase for GateLeave {
         let group = self.group_of(installed)?;
         let words = format!("{} {}", quote(&group), if self.remove_accounts { "yes" } else { "no" });
         Ok(vec![
-            Step::script("agent", "stop the agent", Check::Script(script("! agent_runs")?), script("stop_agent")?),
+            Step::script("agent", "stop the agent", Check::Script(script("agent_ended")?), script("stop_agent")?),
             Step::script(
                 "accounts",
                 "close the students' accounts",
@@ -56,7 +56,7 @@ impl Phase for GateLeave {
                 Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e /etc/kubecamp-gate ]"))?),
                 script(
                     "forget_rules; gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
-                     if has_systemd; then systemctl daemon-reload; fi\n\
+                     if has_systemd; then systemctl daemon-reload; systemctl reset-failed kubecamp-agent 2>/dev/null; fi\n\
                      rm -f /run/kubecamp-agent.config /var/log/kubecamp-agent.log; rm -rf \"$KC\"",
                 )?,
             ),
@@ -96,6 +96,25 @@ mod tests {
         let script = format!("KC={root}\n{}\ngate_back", template::text("gate/leave.sh").unwrap());
         assert!(std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success());
         assert!(!dir.path().join("ours").exists() && dir.path().join("theirs").exists());
+    }
+
+    #[test]
+    fn an_agent_that_only_waits_to_be_started_has_not_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        let ended = |state: &str, enabled: bool| {
+            let script = format!(
+                "{}\nWANTED={}\nhas_systemd() {{ true; }}\nsystemctl() {{ case $* in show*) echo {state} ;; *) {enabled} ;; esac; }}\nagent_ended",
+                template::text("gate/lib.sh").unwrap(),
+                link.display()
+            );
+            std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+        };
+        assert!(ended("inactive", false) && ended("failed", false));
+        // Between two tries; stopped, until the server begins anew.
+        assert!(!ended("activating", false) && !ended("active", false) && !ended("inactive", true));
+        std::os::unix::fs::symlink("/nonexistent", &link).unwrap();
+        assert!(!ended("inactive", false), "what starts it is still there");
     }
 
     #[test]

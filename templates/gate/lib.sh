@@ -1,6 +1,8 @@
 # Sent after host/lib.sh. The gate has a manifest of its own: resetting a lab on the same host must leave it alone.
 KC=/var/lib/kubecamp-gate
 UNIT=/etc/systemd/system/kubecamp-agent.service
+# What starts it with the server.
+WANTED=/etc/systemd/system/multi-user.target.wants/kubecamp-agent.service
 has() { command -v "$1" >/dev/null 2>&1; }
 has_systemd() { [ -d /run/systemd/system ]; }
 SSHD=$(command -v sshd || echo /usr/sbin/sshd)
@@ -15,6 +17,12 @@ reload_sshd() {
 }
 agent_pid() { p=$(cat /run/kubecamp-agent.pid 2>/dev/null) && grep -qs kubecamp-agent "/proc/$p/cmdline" && echo "$p"; }
 agent_runs() { if has_systemd; then systemctl is-active -q kubecamp-agent; else [ -n "$(agent_pid)" ]; fi; }
+# Whether it has ended for good. One that systemd is about to start again, or starts with the server, has not.
+agent_ended() {
+  has_systemd || { [ -z "$(agent_pid)" ]; return; }
+  case $(systemctl show -p ActiveState --value kubecamp-agent) in inactive|failed) ;; *) return 1 ;; esac
+  [ ! -L "$WANTED" ] && ! systemctl -q is-enabled kubecamp-agent 2>/dev/null
+}
 start_agent() {
   if has_systemd; then systemctl daemon-reload && systemctl enable -q kubecamp-agent && systemctl restart kubecamp-agent && return; return 1; fi
   stop_agent
@@ -23,7 +31,7 @@ start_agent() {
   i=0; while [ -z "$(agent_pid)" ] && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done; [ -n "$(agent_pid)" ]
 }
 stop_agent() {
-  if has_systemd; then timeout 20 systemctl disable -q --now kubecamp-agent 2>/dev/null; fi
+  if has_systemd; then timeout 20 systemctl disable -q --now kubecamp-agent 2>/dev/null; rm -f "$WANTED"; fi
   p=$(agent_pid) && kill -TERM "$p" && { i=0; while kill -0 "$p" 2>/dev/null && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done; kill -KILL "$p" 2>/dev/null; }
   rm -f /run/kubecamp-agent.pid; true
 }
