@@ -25,6 +25,9 @@ const SNAPSHOT: &str = "find /etc /usr/local /root/.ssh /var/lib -xdev \\( -type
     find /etc -xdev -type f ! -path '/etc/*-' ! -path '/etc/sub?id' ! -name .pwd.lock -exec sha256sum {} + | sort; \
     sed 's/^/subuid /' /etc/subuid | sort; sed 's/^/subgid /' /etc/subgid | sort";
 
+/// Takes any configuration.
+const AGENT: &str = "#!/bin/sh\ncase $* in *--check*|--version) exit ;; esac\nwhile :; do sleep 1; done\n";
+
 struct Camp {
     host: Arc<Host>,
     files: tempfile::TempDir,
@@ -42,7 +45,7 @@ impl Camp {
         let files = tempfile::tempdir().unwrap();
         // Stands for the agent, and lives as one.
         let program = files.path().join("program");
-        fs::write(&program, "#!/bin/sh\nwhile :; do sleep 1; done\n").unwrap();
+        fs::write(&program, AGENT).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let camp = Self { host, files, _sandbox: sandbox };
         camp.sh("mkdir -p /run/sshd && /usr/sbin/sshd -o PidFile=/run/sshd.pid && mkdir -p -m 700 /root/.ssh && echo '# mine' > /root/.ssh/authorized_keys")
@@ -96,7 +99,7 @@ impl Camp {
     }
 
     fn leave(remove_accounts: bool) -> Vec<Box<dyn Phase>> {
-        flows::unenroll(GateLeave { group: GROUP.into(), remove_accounts })
+        flows::unenroll(GateLeave { group: None, remove_accounts, found: Arc::default() })
     }
 }
 
@@ -106,6 +109,10 @@ async fn live_gate_enrolment_comes_and_goes() {
     // A rule of the server's own about the same account.
     let own = format!("Match User {STUDENT}\\n    AuthorizedKeysFile .ssh/authorized_keys\\n");
     camp.sh(&format!("mkdir -p /etc/ssh/sshd_config.d && printf '{own}' > /etc/ssh/sshd_config.d/10-own.conf")).await;
+    // What is meant for whoever else is there.
+    let all = "AllowGroups nobody-else\\nAllowUsers nobody-else\\nForceCommand /bin/false\\n\
+               ChrootDirectory /var/empty\\nDisableForwarding yes\\n";
+    camp.sh(&format!("printf '{all}' > /etc/ssh/sshd_config.d/05-all.conf")).await;
     let before = camp.sh(SNAPSHOT).await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     let (again, heard) = camp.flow(&flows::enroll(camp.with())).await.unwrap();
@@ -123,6 +130,11 @@ async fn live_gate_enrolment_comes_and_goes() {
         "permitopen 10.0.0.2:22",
         "permituserrc no",
         "allowagentforwarding no",
+        "allowusers *",
+        &format!("allowgroups {GROUP}"),
+        "forcecommand none",
+        "chrootdirectory none",
+        "disableforwarding no",
     ] {
         assert!(student.lines().any(|l| l == line), "{line}\n{student}");
     }
@@ -142,7 +154,7 @@ async fn live_gate_enrolment_comes_and_goes() {
     // A newer program is the one that runs, with the token of before.
     let agent = "cat /run/kubecamp-agent.pid";
     let older = camp.sh(agent).await;
-    fs::write(camp.files.path().join("program"), "#!/bin/sh\n# newer\nwhile :; do sleep 1; done\n").unwrap();
+    fs::write(camp.files.path().join("program"), format!("{AGENT}# newer\n")).unwrap();
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     assert_ne!(camp.sh(agent).await, older);
     // A server of before has the rules under a name that is read later; two of them would both count.
@@ -153,9 +165,22 @@ async fn live_gate_enrolment_comes_and_goes() {
     .await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
     camp.sh(&format!("[ ! -e {former} ] && [ -e /etc/ssh/sshd_config.d/00-kubecamp.conf ]")).await;
-    // Closed accounts stay, and are closed.
+    // Accounts of another group would be left open beside it.
+    let other = Enrolment { group: "kct-enroll-h".into(), ..camp.with() };
+    let problems = camp.flow(&flows::enroll(other)).await.err().unwrap();
+    assert_eq!(problems.iter().next().unwrap().code, Code::GateHost);
+    camp.sh("! getent group kct-enroll-h").await;
+    let (again, heard) = camp.flow(&flows::enroll(camp.with())).await.unwrap();
+    assert_eq!(again.changed, 0, "{heard:?}");
+    camp.sh(&format!(
+        "setsid -f setpriv --reuid {STUDENT} --clear-groups sleep 1000 >/dev/null 2>&1\n\
+         for i in $(seq 100); do pgrep -U {STUDENT} && exit 0; sleep 0.1; done; exit 1"
+    ))
+    .await;
+    // Closed accounts stay, and are closed, whatever the name of their group.
     camp.flow(&Camp::leave(false)).await.unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(camp.sh(&format!("getent shadow {STUDENT} | cut -d: -f8")).await, "1");
+    camp.sh(&format!("! pgrep -r D,R,S,T -U {STUDENT}")).await;
     camp.sh("! pgrep -f 'kubecamp-agen[t] agent'").await;
     let (again, heard) = camp.flow(&Camp::leave(false)).await.unwrap();
     assert_eq!(again.changed, 0, "{heard:?}");
@@ -166,6 +191,50 @@ async fn live_gate_enrolment_comes_and_goes() {
     let new: Vec<_> = after.lines().filter(|l| !before.lines().any(|b| b == *l)).collect();
     let gone: Vec<_> = before.lines().filter(|l| !after.lines().any(|a| a == *l)).collect();
     assert!(new.is_empty() && gone.is_empty(), "new {new:#?}\ngone {gone:#?}");
+}
+
+#[tokio::test]
+async fn live_gate_what_was_changed_in_sshds_own_file_meanwhile_stays() {
+    let camp = Camp::start().await;
+    let file = "/etc/ssh/sshd_config";
+    camp.sh(&format!("sed -i '/^[[:space:]]*Include/d; /^[[:space:]]*PasswordAuthentication/d' {file}")).await;
+    let before = camp.sh(SNAPSHOT).await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    assert!(camp.sh(&format!("head -n 1 {file}")).await.ends_with("/00-kubecamp.conf"));
+    camp.sh(&format!("sed -i '2i PasswordAuthentication no' {file}")).await;
+    camp.flow(&Camp::leave(true)).await.unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(camp.sh(&format!("head -n 1 {file}")).await, "PasswordAuthentication no");
+    camp.sh(&format!("sed -i 1d {file}")).await;
+    assert!(camp.sh(SNAPSHOT).await == before, "only that line was another");
+}
+
+#[tokio::test]
+async fn live_gate_what_works_is_replaced_by_nothing_that_does_not() {
+    let camp = Camp::start().await;
+    camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+    let files = "ls -A /etc/kubecamp-gate && sha256sum /etc/kubecamp-gate/agent.yaml /etc/ssh/sshd_config.d/00-kubecamp.conf && \
+                 cat /run/kubecamp-agent.pid && kill -0 $(cat /run/kubecamp-agent.pid)";
+    let program = "ls /usr/local/sbin && sha256sum /usr/local/sbin/kubecamp-agent";
+    let before = (camp.sh(files).await, camp.sh(program).await);
+    let other = || Enrolment { more: "lead: 61\n".into(), hub_ca: Some("another".into()), ..camp.with() };
+    // For another CPU, say.
+    fs::write(camp.files.path().join("program"), "#!/bin/sh\nexit 126\n").unwrap();
+    let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
+    assert!(problems.to_string().contains("does not run on the server"), "{problems}");
+    assert_eq!((camp.sh(files).await, camp.sh(program).await), before);
+    // One that does not know a key of the configuration.
+    let old = AGENT.replace("exit ;;", "[ $1 = --version ]; exit ;;");
+    fs::write(camp.files.path().join("program"), old).unwrap();
+    let refused = async || {
+        let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
+        assert!(problems.to_string().contains("the agent refuses its new configuration"), "{problems}");
+    };
+    refused().await;
+    assert_eq!(camp.sh(files).await, before.0);
+    camp.sh("echo before > /etc/kubecamp-gate/hub_ca.pem").await;
+    refused().await;
+    assert_eq!(camp.sh("cd /etc/kubecamp-gate && cat hub_ca.pem && rm hub_ca.pem").await, "before");
+    assert_eq!(camp.sh(files).await, before.0);
 }
 
 #[tokio::test]

@@ -173,6 +173,22 @@ async fn live_gate_a_hub_that_is_down_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn live_gate_what_the_server_says_of_all_others_keeps_no_holder_out() {
+    let _turn = TURN.lock().await;
+    let own = "AllowGroups nobody-else\nAllowUsers nobody-else\nForceCommand /bin/false\n\
+               ChrootDirectory /var/empty\nDisableForwarding yes\n";
+    let mut gate = Gate::beside("others", own);
+    let now = soon(0.0);
+    let slot = gate.slot("1", "a", now - 10, now + 600);
+    gate.certify(&slot, "cert");
+    gate.plan(1, std::slice::from_ref(&slot));
+    gate.start_hub();
+    gate.start_agent();
+    gate.by("the login", wall() + 15.0, |g| g.gets_in("a", Some("cert")));
+    assert_eq!(gate.run("a", Some("cert"), "echo in").stdout, b"in\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn live_gate_only_the_right_certificate_opens() {
     let _turn = TURN.lock().await;
     let mut gate = Gate::new("right");

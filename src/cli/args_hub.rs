@@ -83,9 +83,9 @@ pub struct UnenrollArgs {
     /// The server's name at the hub.
     #[arg(long, value_name = "NAME")]
     pub server: LabName,
-    /// The group of students' accounts.
-    #[arg(long, value_name = "GROUP", default_value = "kubecamp-students")]
-    pub group: String,
+    /// The group of students' accounts; that of the enrolment by default.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
     /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
     #[arg(long)]
     pub remove_accounts: bool,

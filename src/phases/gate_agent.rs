@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::gate_host::{self, Enrolment, FOLDER, PROGRAM, is_there, upload};
 use crate::{
-    core::{Blob, PhaseId, Problem},
+    core::{Blob, PhaseId, Problem, shell::quote},
     engine::{Change, Check, Phase, Step, View},
     host::{script, template},
 };
@@ -60,8 +60,14 @@ impl Phase for GateAgent {
 impl GateAgent {
     fn program(&self) -> Result<Vec<Step>, Problem> {
         let program = self.with.agent()?;
-        let (check, own) = (is_there(&program, PROGRAM), format!("chown root:root {PROGRAM}"));
-        let put = Change::Upload { files: vec![upload("kubecamp", program, PROGRAM, 0o755)], then: own };
+        let (check, part) = (is_there(&program, PROGRAM), format!("{PROGRAM}.kc-part"));
+        // One that does not run would replace an agent that does.
+        let own = format!(
+            "chown root:root {part} && timeout 30 {part} --version >/dev/null || {{ rm -f {part}; \
+             kc_die 'this kubecamp does not run on the server: name the --program for its CPU'; }}\n\
+             mv -f {part} {PROGRAM}"
+        );
+        let put = Change::Upload { files: vec![upload("kubecamp", program, &part, 0o755)], then: own };
         Ok(vec![
             // Before anything is replaced.
             Step::script(
@@ -80,11 +86,10 @@ impl GateAgent {
         let put = Change::Upload { files: vec![upload("token", token, TOKEN, 0o600)], then: own };
         let config = self.with.agent_yaml(openssh);
         let unit = template::text("gate/agent.service")?;
-        let hub_ca = self.with.hub_ca.as_deref().map(|pem| script::put(&format!("{FOLDER}/hub_ca.pem"), 0o644, pem));
         let files = format!(
             "{}{}{}if has_systemd; then\n{}fi; true",
+            self.with.sound(&config),
             script::put(&format!("{FOLDER}/user_ca.pub"), 0o644, &format!("{}\n", self.with.user_ca.trim())),
-            hub_ca.unwrap_or_default(),
             script::put(&format!("{FOLDER}/agent.yaml"), 0o644, &config),
             script::put("/etc/systemd/system/kubecamp-agent.service", 0o644, &unit),
         );
@@ -111,6 +116,21 @@ fn start() -> Result<Vec<Step>, Problem> {
 }
 
 impl Enrolment {
+    /// Shell text that ends where the program does not take the configuration, with the files of before: an agent that cannot
+    /// begin puts everybody out. What the configuration names must be there for that, so the hub's authority comes first.
+    fn sound(&self, config: &str) -> String {
+        let (ca, new) = (format!("{FOLDER}/hub_ca.pem"), format!("{FOLDER}/agent.yaml.new"));
+        let before = format!("{ca}.before");
+        let put = self.hub_ca.as_deref().map(|pem| script::put(&ca, 0o644, pem)).unwrap_or_default();
+        format!(
+            "rm -f {before}; [ ! -e {ca} ] || cp -a {ca} {before} || exit 1\n\
+             {put}printf %s {} > {new} && timeout 60 {PROGRAM} agent --check --config {new} >/dev/null || {{ rm -f {new}; \
+             if [ -e {before} ]; then mv -f {before} {ca}; else rm -f {ca}; fi; kc_die 'the agent refuses its new configuration; that of before stays'; }}\n\
+             rm -f {new} {before}\n",
+            quote(config)
+        )
+    }
+
     /// A check that the server has the files of this enrolment, as they are now: an authority's certificate may be another
     /// one under the same name.
     fn are_there(&self, config: &str, unit: &str) -> String {

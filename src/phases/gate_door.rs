@@ -49,7 +49,8 @@ impl GateDoor {
     fn admin(&self) -> Result<Step, Problem> {
         let (admin, key) = (quote(&self.0.admin), quote(self.0.admin_key.trim()));
         let find = format!("home=$(getent passwd {admin} | cut -d: -f6); file=$home/.ssh/authorized_keys\n");
-        let check = format!("{find}grep -qxF {key} \"$file\"");
+        let check =
+            gate_host::script(&format!("{find}lets_in \"$file\" {key} && [ -z \"$(former_blocks \"$file\")\" ]"))?;
         let change = gate_host::script(&format!(
             "{find}[ -n \"$home\" ] || kc_die 'there is no user {admin} for the break-glass key'\n\
              may=$(\"$SSHD\" -T -C user={admin},host=localhost,addr=127.0.0.1 2>/dev/null | sed -n 's/^permitrootlogin //p')\n\
@@ -65,13 +66,11 @@ impl GateDoor {
 }
 
 /// Shell text that writes `$file` anew with a key in the gate's block, or leaves it as it was, as where the disk is full: other
-/// keys of the admin are in it. Its owner, its mode and a link to it stay.
+/// keys of the admin are in it. Then the blocks of admins who were named before go.
 fn with_key(key: &str) -> String {
     format!(
-        "real=$(readlink -f \"$file\") && cp -a \"$real\" \"$real.kc-part\" && \
-         {{ sed -e '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' -e '$a\\' \"$real\" && \
-         printf '# kubecamp-gate begin\\n%s\\n# kubecamp-gate end\\n' {key}; }} > \"$real.kc-part\" && \
-         mv -f \"$real.kc-part\" \"$real\"; s=$?; rm -f \"$real.kc-part\"; exit $s"
+        "key={key}\nlets_in \"$file\" \"$key\" || rewrite \"$file\" with_block || exit 1\n\
+         former_blocks \"$file\" | {{ bad=0; while read -r other; do rewrite \"$other\" without_block || bad=1; done; exit $bad; }}"
     )
 }
 
@@ -103,8 +102,7 @@ fn door(text: &str) -> Result<Step, Problem> {
          back() {{ rm -f {DROP_IN}; [ -z \"$kept\" ] || mv -f \"$kept\" {DROP_IN}; \
          [ ! -e $KC/drop-in.former ] || mv -f $KC/drop-in.former {FORMER_DROP_IN}; kc_die \"$1\"; }}\n\
          kept=; [ ! -e {DROP_IN} ] || {{ kept=$KC/drop-in.before; cp -a {DROP_IN} $kept || exit 1; }}\n\
-         {include} || {{ kc_keep /etc/ssh/sshd_config; {{ echo 'Include {DROP_IN}'; cat /etc/ssh/sshd_config; }} > /etc/ssh/sshd_config.kc-part && \
-         chmod --reference=/etc/ssh/sshd_config /etc/ssh/sshd_config.kc-part && mv -f /etc/ssh/sshd_config.kc-part /etc/ssh/sshd_config || exit 1; }}\n\
+         {include} || {{ kc_record line absent /etc/ssh/sshd_config; rewrite /etc/ssh/sshd_config with_include || exit 1; }}\n\
          {put}\
          {moved} || mv -f {FORMER_DROP_IN} $KC/drop-in.former || back 'the drop-in of before cannot be moved'\n\
          \"$SSHD\" -t || back 'sshd refuses the gate'\n\
@@ -152,8 +150,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         let own = "ssh-ed25519 AAAA own";
         let write = |before: &str| {
-            let text = format!("file={}\n{before}\n{}", link.display(), with_key("'ssh-ed25519 BBBB glass'"));
-            let done = Command::new("sh").arg("-c").arg(text).status().unwrap().success();
+            let done = lets_in(&link, Path::new("/nonexistent"), before);
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left there");
             (done, fs::read_to_string(&file).unwrap())
         };
@@ -164,9 +161,60 @@ mod tests {
         }
         let block = "# kubecamp-gate begin\nssh-ed25519 BBBB glass\n# kubecamp-gate end\n";
         for _ in 0..2 {
-            assert_eq!(write(""), (true, format!("{own}\n{block}")));
+            assert_eq!(write(""), (true, format!("{block}{own}")));
         }
         assert!(link.is_symlink());
+    }
+
+    /// Whether the change that lets the key B in by this file goes well; `before` is shell text for a worse world.
+    fn lets_in(file: &Path, manifests: &Path, before: &str) -> bool {
+        let text = format!("KC={}\nfile={}\n{before}\n{}", manifests.display(), file.display(), with_key(GLASS));
+        Command::new("sh").arg("-c").arg(gate_host::script(&text).unwrap()).status().unwrap().success()
+    }
+
+    const GLASS: &str = "'ssh-ed25519 BBBB glass'";
+
+    #[test]
+    fn the_break_glass_key_is_the_only_one_of_the_block_and_the_first_line_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("authorized_keys");
+        let (a, b) = ("ssh-ed25519 AAAA older", "ssh-ed25519 BBBB mine");
+        let block = |key: &str| format!("# kubecamp-gate begin\n{key}\n# kubecamp-gate end\n");
+        let new = block("ssh-ed25519 BBBB glass");
+        let cloud = format!("no-pty,command=\"echo Please login as ubuntu\" {b}\n");
+        for (before, after) in [
+            (format!("{b}\n"), format!("{b}\n")),
+            (format!("{b}\n{cloud}"), format!("{b}\n{cloud}")),
+            (format!("{a}\n{new}"), format!("{a}\n{new}")),
+            // The older key is the gate's, and goes.
+            (format!("{b}\n{}", block(a)), format!("{new}{b}\n")),
+            (format!("{}{b}\n", block(a)), format!("{new}{b}\n")),
+            // sshd takes the first line with the key.
+            (format!("{cloud}{b}\n"), format!("{new}{cloud}{b}\n")),
+            (format!("{cloud}{new}"), format!("{new}{cloud}")),
+            (format!("#{b}\n"), format!("{new}#{b}\n")),
+        ] {
+            fs::write(&file, &before).unwrap();
+            assert!(lets_in(&file, Path::new("/nonexistent"), ""));
+            assert_eq!(fs::read_to_string(&file).unwrap(), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn an_admin_who_was_named_before_is_let_in_by_the_gate_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let [new, former, own] = ["new", "former", "own"].map(|name| dir.path().join(name));
+        let block = "# kubecamp-gate begin\nssh-ed25519 AAAA older\n# kubecamp-gate end\n";
+        fs::write(&new, "").unwrap();
+        for file in [&former, &own] {
+            fs::write(file, format!("{block}ssh-ed25519 CCCC theirs\n")).unwrap();
+        }
+        let record = |file: &Path| format!("block\tabsent\t{}\n", file.display());
+        fs::write(dir.path().join("manifest"), format!("{}{}", record(&former), record(&new))).unwrap();
+        assert!(lets_in(&new, dir.path(), ""));
+        assert!(fs::read_to_string(&new).unwrap().contains("BBBB glass"));
+        assert_eq!(fs::read_to_string(&former).unwrap(), "ssh-ed25519 CCCC theirs\n");
+        assert!(fs::read_to_string(&own).unwrap().starts_with(block), "nobody says that this one is the gate's");
     }
 
     #[test]

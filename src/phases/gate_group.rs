@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::gate_host::{self, Enrolment, FOLDER};
 use crate::{
-    core::{PhaseId, Problem},
+    core::{Code, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
 };
 
@@ -21,7 +21,9 @@ impl Phase for GateGroup {
         "make the students' group"
     }
 
-    async fn steps(&self, _: &View<'_>) -> Result<Vec<Step>, Problem> {
+    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        self.refuse_another(view).await?;
+        gate_host::lets_students_in(view, &self.0.group).await?;
         let group = self.0.group_word();
         let check = format!(
             "getent group {group} >/dev/null && [ -d {FOLDER}/principals ] && [ -d /var/lib/kubecamp-gate/state ]"
@@ -32,5 +34,81 @@ impl Phase for GateGroup {
              chown root:root {FOLDER} {FOLDER}/principals && chmod 755 {FOLDER} {FOLDER}/principals && chmod 700 /var/lib/kubecamp-gate"
         ))?;
         Ok(vec![Step::script("group", "make the students' group and folders", Check::Script(check), change)])
+    }
+}
+
+impl GateGroup {
+    /// Members of a group that the gate leaves would come in by their own keys, at any time.
+    async fn refuse_another(&self, view: &View<'_>) -> Result<(), Problem> {
+        let Some(other) = gate_host::group_on(view, "installed_group").await?.filter(|it| *it != self.0.group) else {
+            return Ok(());
+        };
+        Err(Problem::new(Code::GateHost, format!("the server's students are the members of the group {other}"))
+            .on(view.node)
+            .hint(format!("Name that one: --group {other}."))
+            .hint("Or close their accounts first: kubecamp hub unenroll, then enroll with the other group."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        core::{NodeId, Secret},
+        host::{Host, Viewer},
+        profile::{self, Lab},
+        transport::{Reply, ScriptedTransport},
+    };
+
+    fn with(group: &str) -> Enrolment {
+        Enrolment {
+            server: "s1".into(),
+            hub: "https://hub.example.org".into(),
+            token: Secret::new("kct_x"),
+            user_ca: "ssh-ed25519 AAAA".into(),
+            plan_key: "ssh-ed25519 AAAA".into(),
+            hub_ca: None,
+            admin_key: "ssh-ed25519 AAAA".into(),
+            admin: "root".into(),
+            program: "kubecamp".into(),
+            group: group.into(),
+            permit_open: vec![],
+            exempt: vec![],
+            labs: None,
+            more: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_sshd_lets_no_student_in_is_refused() {
+        assert!(asked("", "port 22\ndenyusers games\n").await.is_ok());
+        let refused = asked("", "port 22\ndenygroups ours\n").await.err().unwrap();
+        assert_eq!((refused.code, refused.detail), (Code::GateHost, vec!["denygroups ours".to_owned()]));
+    }
+
+    /// How the phase takes a server whose own files, and whose sshd, say this.
+    async fn asked(said: &str, sshd: &str) -> Result<Vec<Step>, Problem> {
+        let node: NodeId = "s1".parse().unwrap();
+        let link = ScriptedTransport::new()
+            .on("id -u", Reply::ok("root"))
+            .on("\"$SSHD\" -T", Reply::ok(sshd))
+            .on("installed_group", Reply::ok(said));
+        let host = Host::open(node.clone(), Arc::new(link), None).await.unwrap();
+        let (viewer, fleet) = (Viewer::new(&host), BTreeMap::new());
+        let lab = Lab::new("s1".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
+        let view = View { lab: &lab, node: &node, fleet: &fleet, host: Some(&viewer) };
+        GateGroup(Arc::new(with("ours"))).steps(&view).await
+    }
+
+    #[tokio::test]
+    async fn a_server_with_another_group_is_refused() {
+        for said in ["", "ours\n", "$(reboot)\n"] {
+            assert_eq!(asked(said, "").await.ok().map(|steps| steps.len()), Some(1), "{said:?}");
+        }
+        let refused = asked("theirs\n", "").await.err().unwrap();
+        assert_eq!(refused.code, Code::GateHost);
+        assert!(refused.to_string().contains("theirs") && refused.all_hints()[0].contains("--group theirs"));
     }
 }

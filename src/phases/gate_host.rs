@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     core::{Blob, Code, Problem, Secret, shell::quote},
-    engine::Upload,
+    engine::{Upload, View},
     host::template,
     machine::Wanted,
     profile::Mirror,
@@ -63,6 +63,8 @@ pub(super) const FOLDER: &str = "/etc/kubecamp-gate";
 pub(super) const PROGRAM: &str = "/usr/local/sbin/kubecamp-agent";
 /// kubecamp's home for the labs on the server.
 pub(super) const HOME: &str = "/var/lib/kubecamp-gate/home";
+/// The students' group where nobody names another one.
+pub(super) const STUDENTS: &str = "kubecamp-students";
 /// How long before its start a lab is brought up, in seconds: an `up` that makes machines anew takes minutes.
 const LEAD: u32 = 600;
 /// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
@@ -80,6 +82,40 @@ pub(super) const INCLUDE: (u32, u32) = (8, 2);
 /// A script of the gate: its functions, then `text`.
 pub(super) fn script(text: &str) -> Result<String, Problem> {
     Ok(format!("{}\n{text}", template::text("gate/lib.sh")?))
+}
+
+/// The group that a function of the gate's scripts finds on the host; none where it finds none, and in a plan without one.
+pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<String>, Problem> {
+    let Some(viewer) = view.host else { return Ok(None) };
+    let said = viewer.read(&script(text)?).await?.text();
+    let name = said.lines().next().unwrap_or_default().trim();
+    // What a host prints is not trusted to be a name.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    Ok((!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned()))
+}
+
+/// Refuses a host whose sshd keeps students out by lists that no block of the gate's can undo.
+pub(super) async fn lets_students_in(view: &View<'_>, group: &str) -> Result<(), Problem> {
+    let Some(viewer) = view.host else { return Ok(()) };
+    let said = viewer.read(&script("\"$SSHD\" -T")?).await?.text();
+    let Some(line) = said.lines().find(|line| shuts_out(line, group)) else { return Ok(()) };
+    Err(Problem::new(Code::GateHost, "the server's sshd may keep students out, whatever the gate says")
+        .on(view.node)
+        .detail([line])
+        .hint("Say it in sshd_config by names, or in a Match block for others than students; then enroll again."))
+}
+
+/// Whether a line of `sshd -T` keeps out more than accounts that it names. Where a list of who may come in asks for
+/// addresses, somebody meant it, and the gate's own would let students in from anywhere.
+fn shuts_out(line: &str, group: &str) -> bool {
+    let Some((key, value)) = line.split_once(' ') else { return false };
+    let pattern = |more: &str| value.contains(|c: char| "*?!".contains(c) || more.contains(c));
+    match key.to_ascii_lowercase().as_str() {
+        "denyusers" => pattern("@"),
+        "denygroups" => pattern("") || value == group,
+        "allowusers" => value.contains('@'),
+        _ => false,
+    }
 }
 
 /// A file for the server.
@@ -133,7 +169,7 @@ impl Enrolment {
     }
 
     /// The agent's configuration, YAML; JSON's strings are YAML's too.
-    pub(super) fn agent_yaml(&self, openssh: (u32, u32)) -> String {
+    pub fn agent_yaml(&self, openssh: (u32, u32)) -> String {
         let hub_ca = self.hub_ca.as_ref().map(|_| format!("hub-ca: {FOLDER}/hub_ca.pem\n")).unwrap_or_default();
         format!(
             "server: {}\nhub: {}\ntoken-file: {FOLDER}/token\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}{}",
@@ -208,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn lists_that_name_others_keep_no_student_out() {
+        for fine in ["denyusers root", "denygroups games", "allowusers ann", "allowgroups x*", "port 22", "usedns", ""]
+        {
+            assert!(!shuts_out(fine, "g"), "{fine}");
+        }
+        for bad in ["denyusers *", "DenyUsers amy@192.0.2.7", "denygroups g", "denygroups st?dents", "allowusers ann@*"]
+        {
+            assert!(shuts_out(bad, "g"), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_drop_in_fits_the_version() {
         let text = |openssh| {
             sshd_drop_in("g", "/ca", "/p", &["10.0.0.2:22".into()], &["192.0.2.0/24".into()], openssh).unwrap()
@@ -220,6 +268,12 @@ mod tests {
         assert!(text((9, 2)).contains("    AuthorizedPrincipalsFile /p/%u\n"));
         assert!(text((9, 2)).contains("    AllowTcpForwarding local\n    PermitOpen 10.0.0.2:22\n"));
         assert!(text((9, 2)).ends_with("Match all\n"), "what the host's own file says next counts for everybody again");
+        // What the server says for everybody.
+        for line in
+            ["AllowUsers *", "AllowGroups g", "ForceCommand none", "ChrootDirectory none", "DisableForwarding no"]
+        {
+            assert!(text((9, 2)).contains(&format!("    {line}\n")), "{line}");
+        }
         let closed = sshd_drop_in("g", "/ca", "/p", &[], &[], (9, 2)).unwrap();
         assert!(closed.contains("    AllowTcpForwarding no\n") && !closed.contains("PermitOpen"));
     }

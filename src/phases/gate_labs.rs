@@ -39,6 +39,15 @@ impl Phase for GateLabs {
     }
 }
 
+/// Shell text that installs nft where there is none. A new server has no lists of packages, or its timers load them just now:
+/// for the lists apt-get itself waits for nobody. What cannot be loaded may be there in lists of before.
+const NFT: &str = "has nft || {\n\
+    apt() { DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 \"$@\" </dev/null; }\n\
+    i=0; while ! said=$(apt update 2>&1); do\n\
+    case $said in *'Could not get lock'*) ;; *) echo \"$said\" >&2; break ;; esac\n\
+    i=$((i + 1)); [ $i -lt 200 ] || break; sleep 3; done\n\
+    apt install --yes --no-install-recommends nftables; }";
+
 fn bundle(blob: Blob, to: &str) -> Step {
     let check = Check::Script(is_there(&blob, to));
     let put = Change::Upload { files: vec![upload("bundle", blob, to, 0o600)], then: String::new() };
@@ -54,7 +63,7 @@ fn trial(labs: &GateMachines, program: &str) -> Result<Step, Problem> {
     let outbound = if labs.outbound { " --outbound" } else { "" };
     let mark = format!("{} {sum} {program}{outbound}", labs.kind);
     let change = gate_host::script(&format!(
-        "command -v nft >/dev/null || apt-get install -yq --no-install-recommends nftables </dev/null || exit 1\n\
+        "{NFT} || exit 1\n\
          KUBECAMP_HOME={HOME}; export KUBECAMP_HOME\n\
          {kubecamp} up --local --allow-undersized --layout 1x4c12g --machines {}{outbound}{bundle} </dev/null || exit 1\n\
          {kubecamp} down </dev/null || exit 1\n\
@@ -77,6 +86,29 @@ mod tests {
             (Check::Script(check), Change::Script(change)) => (check, change),
             _ => panic!("the trial is a script with a check"),
         }
+    }
+
+    #[test]
+    fn what_installs_nft_loads_the_lists_once_nobody_else_does() {
+        use std::{fs, os::unix::fs::PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let (sham, log) = (dir.path().join("apt-get"), dir.path().join("log"));
+        let ran = |there: bool, update: &str| {
+            fs::write(&log, "").unwrap();
+            let text =
+                format!("#!/bin/sh\necho \"$4\" >>{0}\n[ \"$4\" != update ] || {{ {update}; }}\n", log.display());
+            fs::write(&sham, text).unwrap();
+            fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
+            let world = format!("PATH={}:$PATH; has() {{ {there}; }}; sleep() {{ :; }}", dir.path().display());
+            let text = gate_host::script(&format!("{world}\n{NFT} || exit 1")).unwrap();
+            assert!(std::process::Command::new("sh").arg("-c").arg(text).status().unwrap().success());
+            fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(ran(true, "true").is_empty(), "there is nothing to do");
+        let held =
+            format!("[ $(grep -c update {}) = 3 ] || {{ echo 'E: Could not get lock /x'; exit 100; }}", log.display());
+        assert_eq!(ran(false, &held), ["update", "update", "update", "install"]);
+        assert_eq!(ran(false, "echo 'E: no network'; exit 100"), ["update", "install"]);
     }
 
     #[test]

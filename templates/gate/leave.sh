@@ -16,6 +16,12 @@ forget_later() { # forget_later ACCOUNT
     [ ! -d "$ROOT/var/spool/$d" ] || find "$ROOT/var/spool/$d" -maxdepth 1 -type f -user "$u" -delete
   done
 }
+# The group whose accounts are closed; of an enrolment that broke off, or an end of it, the one that it made.
+enrolled_group() {
+  g=$(installed_group)
+  [ -n "$g" ] || [ ! -e "$KC/manifest" ] || g=$(while IFS='	' read -r kind _ thing; do [ "$kind" != group ] || echo "$thing"; done < "$KC/manifest" | tail -n 1)
+  echo "$g"
+}
 # Takes the gate off a host. Students' accounts first: without the gate their own authorized_keys would count again.
 close_accounts() { # close_accounts GROUP REMOVE
   for f in /etc/kubecamp-gate/principals/*; do [ -f "$f" ] && : > "$f"; done
@@ -67,7 +73,10 @@ gate_back() {
   # A last line that a full disk cut off is of nothing that was done, and may name a folder above what it was about.
   { if [ -z "$(tail -c 1 "$KC/manifest")" ]; then cat "$KC/manifest"; else sed '$d' "$KC/manifest"; fi; } |
     awk '{ line[NR] = $0 } END { for (i = NR; i; i--) print line[i] }' | while IFS='	' read -r kind before thing; do
+    # An older kubecamp kept all of sshd's file for its one line: what was changed there since must stay.
+    case $before:$thing in kept:*/etc/ssh/sshd_config) kind=line ;; esac
     case $kind in
+      line) [ ! -f "$thing" ] || rewrite "$thing" without_include ;;
       file) rm -f "$thing.kc-part"
         case $before in
           kept:*) [ ! -e "$KC/kept/${before#kept:}" ] || { cp -a "$KC/kept/${before#kept:}" "$thing.kc-part" && mv -fT "$thing.kc-part" "$thing"; } ;;
@@ -76,8 +85,7 @@ gate_back() {
       tree) rm -rf --one-file-system "$thing" ;;
       dir) rmdir "$thing" 2>/dev/null ;;
       block)
-        [ -f "$thing" ] && sed '/^# kubecamp-gate begin$/,/^# kubecamp-gate end$/d' "$thing" > "$thing.kc-part" && cat "$thing.kc-part" > "$thing"
-        rm -f "$thing.kc-part"
+        [ ! -f "$thing" ] || rewrite "$thing" without_block
         [ "$before" != absent ] || [ -s "$thing" ] || rm -f "$thing" ;;
       group) [ -n "$(students "$thing")" ] || groupdel "$thing" 2>/dev/null ;;
     esac

@@ -364,6 +364,25 @@ fn a_damaged_sign_in_is_told_and_not_taken_for_none() {
 }
 
 #[test]
+fn a_configuration_that_the_agent_would_not_read_is_refused_before_anybody_is_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str, text: &str| {
+        fs::write(home.path().join(name), text).unwrap();
+        home.path().join(name).display().to_string()
+    };
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPgQFc8zDQmswu6VtXXF9tinN/YQnqJ0ftWy5q5ssAmI\n";
+    let key = at("admin.pub", key);
+    for more in ["evict_limit: 60\n", "group: others\n", "poll: 1\n"] {
+        let more = at("more.yaml", more);
+        let hub = ["--yes", "hub", "enroll", "root@127.0.0.1:1", "--server", "one", "--hub", "https://127.0.0.1:1"];
+        let files = ["--admin-key", &key, "--agent-config", &more];
+        let ended = kubecamp(home.path(), &[hub.as_slice(), files.as_slice()].concat()).output().unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(2) && told.contains("KC-GATE-CONFIG"), "{told}");
+    }
+}
+
+#[test]
 fn a_link_is_told_by_the_address_that_people_open() {
     let home = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", home.path().join("hub.sock").display());

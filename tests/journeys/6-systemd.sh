@@ -164,6 +164,8 @@ ok "a full minute has passed since she was proven out" wait_for 65 on_server "[ 
 ok "cron had begun jobs of amy, and begins none any more" [ "$(cron_ran)" -ge 1 -a "$(cron_ran --since "@$((out + 1))")" = 0 ] || on_server 'journalctl -t CRON -n 20 --no-pager'
 
 say "the gate is taken off, with its engine; the Incus of the packages, which that does not use, may run"
+# Stopped by hand it would come back with the server.
+exits 0 on_server 'systemctl stop kubecamp-agent'
 exits 0 as ann --yes --plain hub unenroll "root@$address" --server one --identity "$root_key"
-exits 0 on_server '[ ! -e /var/lib/kubecamp-gate ] && ! systemctl cat kubecamp-agent 2>/dev/null && ! systemctl list-units --all --no-legend | grep kubecamp-agent && ! pgrep -a incusd | grep -e "--group root" && [ -z "$(ls /run/netns)" ]'
+exits 0 on_server '[ ! -e /var/lib/kubecamp-gate ] && [ ! -L /etc/systemd/system/multi-user.target.wants/kubecamp-agent.service ] && ! systemctl cat kubecamp-agent 2>/dev/null && ! systemctl list-units --all --no-legend | grep kubecamp-agent && ! pgrep -a incusd | grep -e "--group root" && [ -z "$(ls /run/netns)" ]'
 finish

@@ -56,6 +56,11 @@ pub struct Gate {
 impl Gate {
     /// A server; its accounts are `kct-NAME-a`, `-b` and `-c`.
     pub fn new(name: &'static str) -> Self {
+        Self::beside(name, "")
+    }
+
+    /// A server whose sshd has lines of its own before the gate's.
+    pub fn beside(name: &'static str, own: &str) -> Self {
         clean(name);
         let dir = tempfile::tempdir().unwrap();
         // sshd reads principals as the one who comes.
@@ -69,7 +74,7 @@ impl Gate {
         fs::write(at("50-kubecamp.conf"), drop_in).unwrap();
         // Without the gate, what a student plants in the home folder would count.
         let config =
-            format!("Include {}\nAuthorizedKeysFile .ssh/authorized_keys {}", at("50-kubecamp.conf"), at("admin"));
+            format!("{own}Include {}\nAuthorizedKeysFile .ssh/authorized_keys {}", at("50-kubecamp.conf"), at("admin"));
         must("groupadd", &["--force", &group(name)]);
         for who in STUDENTS {
             let account = format!("kct-{name}-{who}");

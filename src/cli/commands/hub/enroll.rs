@@ -1,6 +1,6 @@
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -30,7 +30,10 @@ use crate::{
     engine::{Crew, Journal, Lock, Mode, Phase, Run, run_flow},
     flows,
     host::Host,
-    hub::gate::{self, agent::LEAST_POLL},
+    hub::gate::{
+        self,
+        agent::{Config, LEAST_POLL},
+    },
     inventory,
     phases::{Enrolment, GateLeave, GateMachines},
     profile::{self, Lab, Mirror},
@@ -54,7 +57,7 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         args.admin
     );
     confirm(cx.global.yes, &question).await?;
-    let with = enrolment(&args, files, hub.as_ref()).await?;
+    let with = enrolment(&args, &files, hub.as_ref()).await?;
     let hide = [with.token.clone()];
     let flow = flows::enroll(with);
     let (host, server, connect) = (&args.host, &args.server, &args.connect);
@@ -84,24 +87,26 @@ pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Pro
         false => "closes the accounts of its members and keeps their homes",
     };
     let hears = hub.as_ref().map(|hub| format!(" The hub {} sells no more time of {}.", hub.hub(), args.server));
+    let group = args.group.as_ref().map_or("its group of students".to_owned(), |group| format!("the group {group}"));
     let question = format!(
-        "Unenroll takes the gate off {}, ends whatever members of the group {} run there, removes their labs, and \
+        "Unenroll takes the gate off {}, ends whatever members of {group} run there, removes their labs, and \
          {accounts}.{}\nGo on?",
         args.host,
-        args.group,
         hears.unwrap_or_default()
     );
     confirm(cx.global.yes, &question).await?;
-    let stays = what_stays(&args.group, args.remove_accounts);
     let (at, server) = (hub.as_ref(), &args.server);
     let mut told = on_sale::untold(at, server);
     // Before the gate goes: nobody is to get a slot that nothing opens. But not where the server lets nobody in, as one
     // that was mistyped: its gate stays, and so do its bookings.
     let tell = async { told = on_sale::end(at, server).await };
-    let flow = flows::unenroll(GateLeave { group: args.group, remove_accounts: args.remove_accounts });
+    let found: Arc<OnceLock<String>> = Arc::default();
+    let leave = GateLeave { group: args.group, remove_accounts: args.remove_accounts, found: Arc::clone(&found) };
+    let flow = flows::unenroll(leave);
     let ended = carry_out(cx, "hub-unenroll", &args.host, server, &args.connect, tell, &flow, &[], "").await;
     output::say(&told);
     ended?;
+    let stays = what_stays(found.get().map_or("", String::as_str), args.remove_accounts);
     output::say(&format!("{} has no gate any more. {stays}", args.host));
     Ok(())
 }
@@ -172,29 +177,30 @@ impl Files {
         if args.machines.is_some() && more.as_ref().is_some_and(machines) {
             found.push(Problem::new(Code::Usage, "--machines and --agent-config both say how machines are made"));
         }
-        ok(more.as_deref().map(check_poll), &mut found);
         ok(args.bundle.as_deref().map(Bundle::open), &mut found);
         if let Err(problems) = profile::with_mirrors(&frame(), mirrors_of(&args.mirror)) {
             found.extend(problems.into_vec());
         }
         Problems::check(found)?;
         let (admin_key, program) = (admin_key.unwrap_or_default(), program.unwrap_or_default());
-        Ok(Self { token, user_ca, plan_key, admin_key, admin_file, hub_ca, more, program })
+        let files = Self { token, user_ca, plan_key, admin_key, admin_file, hub_ca, more, program };
+        check(&draft(args, &files).agent_yaml((9, 2)))?;
+        Ok(files)
     }
 }
 
-/// What is looked at of an agent's configuration before it is on the server; all of it the agent reads there.
-#[derive(Deserialize)]
-struct More {
-    #[serde(default)]
-    poll: Option<u64>,
-}
-
-/// Refuses an agent that asks the hub too often for no-shows to be found.
-fn check_poll(more: &str) -> Result<(), Problem> {
-    let more = serde_yaml::from_str_with_options::<More>(more, serde_yaml::options! { with_snippet: false });
-    let poll = more.ok().and_then(|more| more.poll);
-    let Some(short) = poll.filter(|poll| *poll < LEAST_POLL) else { return Ok(()) };
+/// Refuses a configuration that the agent would not read, which ends slots that run there, and one that asks the hub too often
+/// for no-shows to be found.
+fn check(config: &str) -> Result<(), Problem> {
+    let read = Config::parse(config, "what --agent-config makes").map_err(|p| {
+        p.hint(
+            "Correct that file: it has keys of the agent's configuration, and none that hub enroll writes by itself.",
+        )
+    })?;
+    let short = read.poll;
+    if short >= LEAST_POLL {
+        return Ok(());
+    }
     let what = format!("--agent-config has a poll of {short} s, with which the hub finds nobody to be a no-show");
     let hint = format!("Leave it out, which means 5, or use {LEAST_POLL} or more.");
     Err(Problem::new(Code::GateConfig, what).hint(hint))
@@ -223,8 +229,36 @@ struct MadeToken {
     token: String,
 }
 
+/// What the server is enrolled with, as far as the command line says it. Any key stands for those that the hub is asked for.
+fn draft(args: &EnrollArgs, files: &Files) -> Enrolment {
+    let insecure = if args.insecure { "insecure: true\n" } else { "" };
+    let or_any = |key: &Option<String>| key.clone().unwrap_or_else(|| files.admin_key.clone());
+    Enrolment {
+        server: args.server.to_string(),
+        hub: args.hub.clone(),
+        token: Secret::new(""),
+        user_ca: or_any(&files.user_ca),
+        plan_key: or_any(&files.plan_key),
+        hub_ca: files.hub_ca.clone(),
+        admin_key: files.admin_key.clone(),
+        admin: args.admin.clone(),
+        program: files.program.clone(),
+        group: args.group.clone(),
+        permit_open: args.permit_open.clone(),
+        exempt: args.exempt.clone(),
+        labs: args.machines.map(|kind| GateMachines {
+            kind,
+            bundle: None,
+            outbound: args.outbound,
+            mirrors: mirrors_of(&args.mirror),
+            keep: args.keep_labs,
+        }),
+        more: format!("{insecure}{}", files.more.as_deref().unwrap_or_default()),
+    }
+}
+
 /// What the server is enrolled with; the hub is asked for what no file was named for.
-async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> Result<Enrolment, Problem> {
+async fn enrolment(args: &EnrollArgs, files: &Files, hub: Option<&HubClient>) -> Result<Enrolment, Problem> {
     let asked = || {
         let what = "nobody is signed in at the hub, so it cannot be asked for its keys and the agent's token";
         hub.ok_or_else(|| {
@@ -233,7 +267,7 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
                 .hint("Or name --token-file, --user-ca and --plan-key.")
         })
     };
-    let (user_ca, plan_key) = match (files.user_ca, files.plan_key) {
+    let (user_ca, plan_key) = match (files.user_ca.clone(), files.plan_key.clone()) {
         (Some(user_ca), Some(plan_key)) => (user_ca, plan_key),
         (user_ca, plan_key) => {
             let keys: GateKeys = asked()?.get("/api/v1/gate").await?;
@@ -245,7 +279,7 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
     }
     // Before a token is made that nobody would use.
     let bundle = args.bundle.as_deref().map(blob).transpose()?;
-    let token = match files.token {
+    let token = match files.token.clone() {
         Some(token) => token,
         None => {
             let path = format!("/api/v1/servers/{}/agent-token", args.server);
@@ -253,29 +287,11 @@ async fn enrolment(args: &EnrollArgs, files: Files, hub: Option<&HubClient>) -> 
             Secret::new(made.token)
         }
     };
-    let insecure = if args.insecure { "insecure: true\n" } else { "" };
-    Ok(Enrolment {
-        server: args.server.to_string(),
-        hub: args.hub.clone(),
-        token,
-        user_ca,
-        plan_key,
-        hub_ca: files.hub_ca,
-        admin_key: files.admin_key,
-        admin: args.admin.clone(),
-        program: files.program,
-        group: args.group.clone(),
-        permit_open: args.permit_open.clone(),
-        exempt: args.exempt.clone(),
-        labs: args.machines.map(|kind| GateMachines {
-            kind,
-            bundle,
-            outbound: args.outbound,
-            mirrors: mirrors_of(&args.mirror),
-            keep: args.keep_labs,
-        }),
-        more: format!("{insecure}{}", files.more.unwrap_or_default()),
-    })
+    let mut with = draft(args, files);
+    if let Some(labs) = &mut with.labs {
+        labs.bundle = bundle;
+    }
+    Ok(Enrolment { token, user_ca, plan_key, ..with })
 }
 
 /// The mirrors as a profile names them: each registry once, its endpoints in their order.
@@ -395,13 +411,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_that_asks_too_often_is_refused() {
-        for good in ["", "poll: 4\n", "lead: 900\n", "commands:\n  limit: 1\n", "poll: soon\n"] {
-            assert!(check_poll(good).is_ok(), "{good:?}");
+    fn what_the_agent_would_not_read_is_refused_and_one_that_asks_too_often() {
+        let key = gate::HubKey::generate("plan").unwrap().public_line().unwrap();
+        let with = |more: &str| check(&format!("server: s1\nplan-key: {key}\ngroup: kubecamp-students\n{more}"));
+        for good in ["", "poll: 4\n", "lead: 900\n", "commands:\n  limit: 1\n"] {
+            assert!(with(good).is_ok(), "{good:?}");
         }
-        for bad in ["poll: 1\n", "lead: 900\npoll: 3\ncommands: {reset: [a, b]}\n", "{poll: 0}"] {
-            let refused = check_poll(bad).unwrap_err();
+        for bad in ["poll: 1\n", "lead: 900\npoll: 3\ncommands: {reset: [a, b]}\n"] {
+            let refused = with(bad).unwrap_err();
             assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("4 or more"), "{bad:?}");
+        }
+        for bad in ["poll: soon\n", "poll: 0\n", "evict_limit: 60\n", "group: x\n", "lead\n", "- lead\n"] {
+            let refused = with(bad).unwrap_err();
+            assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("that file"), "{bad:?}");
         }
     }
 

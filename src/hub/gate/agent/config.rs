@@ -165,13 +165,22 @@ fn home() -> PathBuf {
     "/var/lib/kubecamp-gate/home".into()
 }
 
+fn wrong(from: &str) -> Problem {
+    Problem::new(Code::GateConfig, format!("{from} is not a configuration of the agent"))
+}
+
 impl Config {
     /// Reads the file.
     pub fn load(file: &Path) -> Result<Self, Problem> {
-        let wrong =
-            || Problem::new(Code::GateConfig, format!("{} is not a configuration of the agent", file.display()));
-        let text = fs::read_to_string(file).map_err(|e| wrong().because(e))?;
-        let config: Self = serde_yaml::from_str_with_options(&text, serde_yaml::options! { with_snippet: false })
+        let from = file.display().to_string();
+        let text = fs::read_to_string(file).map_err(|e| wrong(&from).because(e))?;
+        Self::parse(&text, &from)
+    }
+
+    /// Reads a text; `from` says where it is from.
+    pub fn parse(text: &str, from: &str) -> Result<Self, Problem> {
+        let wrong = || wrong(from);
+        let config: Self = serde_yaml::from_str_with_options(text, serde_yaml::options! { with_snippet: false })
             .map_err(|e| wrong().because(e))?;
         public_key(&config.plan_key).map_err(|e| wrong().because(e))?;
         let no_time = config.poll == 0 || config.hand_over_limit == 0;
