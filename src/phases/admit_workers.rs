@@ -194,6 +194,19 @@ mod tests {
         }
     }
 
+    /// Which the controller manager gives it by then.
+    #[test]
+    fn no_worker_is_registered_with_the_pod_network_of_the_control_plane() {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.nodes.reverse();
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let (node, fleet) = ("cp".parse().unwrap(), Default::default());
+        let script = register(&View { lab: &lab, node: &node, fleet: &fleet, host: None }, KUBECTL);
+        let given: Vec<_> = script.lines().filter_map(|line| line.strip_prefix("  podCIDR: ")).collect();
+        assert_eq!(given, ["10.244.1.0/24", "10.244.2.0/24"], "{script}");
+        assert_eq!(lab.pod_cidr_of(&node).unwrap().to_string(), "10.244.0.0/24");
+    }
+
     #[test]
     fn who_joined_a_cluster_that_is_gone_has_not_joined_this_one() {
         let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();

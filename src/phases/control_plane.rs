@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -65,6 +67,19 @@ pub fn address_of(view: &View<'_>, node: &NodeId) -> Result<String, Problem> {
     facts.and_then(Facts::address).map(|ip| ip.to_string()).ok_or_else(|| Facts::no_address().on(node))
 }
 
+/// A name of the API server in the form in which kubeadm takes it into the certificate; it refuses all of its work for one
+/// that is neither an address nor a name of DNS. Without it clients do as well: the kubeconfig says by which name to know the
+/// server.
+fn san(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| {
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(is_plain)
+    };
+    let is_name = name.len() <= 253 && name.split('.').all(is_label);
+    (is_name || name.parse::<IpAddr>().is_ok()).then_some(name)
+}
+
 #[async_trait]
 impl Phase for ControlPlane {
     fn id(&self) -> PhaseId {
@@ -81,7 +96,8 @@ impl Phase for ControlPlane {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let address = address_of(view, view.node)?;
-        let mut names: Vec<_> = self.extra_names.iter().filter(|n| **n != address).cloned().collect();
+        let mut names: Vec<_> =
+            self.extra_names.iter().filter_map(|name| san(name)).filter(|name| *name != address).collect();
         names.push(view.node.to_string());
         names.sort();
         names.dedup();
@@ -195,6 +211,31 @@ mod tests {
             );
             assert_eq!(std::fs::read_to_string(dir.path().join("did")).unwrap_or_default(), called);
             assert!(!mark.exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_kubeadm_refuses_is_not_in_the_certificate() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let node = lab.control_plane().name.clone();
+        let fleet = [(node.clone(), Facts::parse("addr=eth0 192.0.2.1/24\n"))].into();
+        for (given, names) in [
+            ("lab_cp", "cp"),
+            ("Lab.Example.org.", "cp lab.example.org"),
+            ("2001:db8::1", "2001:db8::1 cp"),
+            ("192.0.2.1", "cp"),
+            ("a..b", "cp"),
+            ("lab-.example.org", "cp"),
+            ("CP", "cp"),
+        ] {
+            let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
+            let mut steps = ControlPlane { extra_names: vec![given.into()] }.steps(&view).await.unwrap();
+            let Change::Script(text) = steps.remove(0).change else { panic!("it is a script") };
+            let (_, sans) = text.split_once("  certSANs:\n").unwrap();
+            let sans: Vec<_> = sans.lines().map_while(|line| line.strip_prefix("  - ")).collect();
+            let quoted = names.split(' ').map(|name| format!("\"{name}\""));
+            let wanted: Vec<_> = ["localhost".to_owned(), "127.0.0.1".to_owned()].into_iter().chain(quoted).collect();
+            assert_eq!(sans, wanted, "{given}");
         }
     }
 

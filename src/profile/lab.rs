@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Cidr, Layout, NodeSpec, Profile, Role, Size, draft};
+use super::{Cidr, Cni, Layout, NodeSpec, Profile, Role, Size, draft};
 use crate::core::{Code, LabName, NodeId, Problem, Problems};
 
 /// The version of the stored form; a reader refuses another one.
@@ -122,9 +122,18 @@ impl Lab {
         self.nodes().iter().filter(|node| node.role == Role::Worker)
     }
 
-    /// The /24 of the pod network that the node has with the bridge CNI: that of its place in the profile.
+    /// The /24 of the pod network that the node has.
+    ///
+    /// With flannel the control plane has the first one, wherever the profile names it: the controller manager gives a Node
+    /// without one the first that is free, and the control plane's is made before the workers' are. With the bridge CNI nobody
+    /// else gives any out, and each node has that of its place in the profile: labs that are up have it so in their files.
     pub fn pod_cidr_of(&self, node: &NodeId) -> Option<Cidr> {
-        let index = self.nodes().iter().position(|spec| spec.name == *node)?;
+        let place = self.nodes().iter().position(|spec| spec.name == *node)?;
+        let index = match self.profile.network.cni {
+            Cni::Flannel if place == self.control_plane => 0,
+            Cni::Flannel if place < self.control_plane => place + 1,
+            Cni::Flannel | Cni::Bridge => place,
+        };
         self.pod_cidr().part(24, index as u64)
     }
 
@@ -204,6 +213,24 @@ mod tests {
         assert_eq!(lab.pod_cidr_of(&NodeId::here()), None);
         assert_eq!(lab.api_service_ip().to_string(), "10.96.0.1");
         assert_eq!(lab.dns_service_ip().to_string(), "10.96.0.10");
+    }
+
+    #[test]
+    fn the_control_plane_has_the_first_pod_network_of_flannel_wherever_it_is_named() {
+        for (cni, first, wanted) in [
+            (Cni::Flannel, 0, ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]),
+            (Cni::Flannel, 1, ["10.244.0.0/24", "10.244.2.0/24", "10.244.1.0/24"]),
+            (Cni::Flannel, 2, ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]),
+            (Cni::Bridge, 2, ["10.244.2.0/24", "10.244.0.0/24", "10.244.1.0/24"]),
+        ] {
+            let mut profile = load("3x2c4g").unwrap();
+            profile.network.cni = cni;
+            profile.nodes.rotate_right(first);
+            let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+            assert_eq!(lab.nodes()[first].name.as_str(), "cp");
+            let pods = ["cp", "worker-1", "worker-2"].map(|node| lab.pod_cidr_of(&node.parse().unwrap()).unwrap());
+            assert_eq!(pods.map(|cidr| cidr.to_string()), wanted, "{cni:?} {first}");
+        }
     }
 
     #[test]
