@@ -43,6 +43,7 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
     if *claim == Claim::Free {
         leftovers(facts, &mut found);
         ports(lab, node, facts, &mut found);
+        servers(lab, facts, &mut found);
     }
     networks(lab, facts, &mut found);
     names(facts, &mut found);
@@ -281,6 +282,21 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
         let what = format!("UDP port {VXLAN} is taken, in which flannel carries pods' traffic");
         found.problems.push(Problem::new(Code::HostPort, what));
     }
+}
+
+/// Virtual servers of others, as keepalived's, which kube-proxy would not spare: at its start it empties the whole list in
+/// nftables mode, and takes what is no Service of the cluster in ipvs mode.
+fn servers(lab: &Lab, facts: &Facts, found: &mut Findings) {
+    let (count, mode) = (facts.number("ipvs.foreign"), lab.profile().proxy.mode);
+    // With this link they are those of a cluster of before, and told as its left-overs.
+    let is_clusters = facts.all("remains").iter().any(|left| left == "link kube-ipvs0");
+    if count == 0 || mode == ProxyMode::Iptables || is_clusters {
+        return;
+    }
+    let are = if count == 1 { "1 virtual server is".to_owned() } else { format!("{count} virtual servers are") };
+    let what = format!("{are} on the host (/proc/net/ip_vs), which kube-proxy removes when it starts in {mode} mode");
+    let hint = "Take --proxy-mode iptables, which leaves them alone, or a host without such servers.";
+    found.problems.push(Problem::new(Code::HostNetwork, what).hint(hint));
 }
 
 fn networks(lab: &Lab, facts: &Facts, found: &mut Findings) {

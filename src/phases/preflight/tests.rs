@@ -221,6 +221,36 @@ fn twins_are_named() {
     }
 }
 
+/// Only iptables mode leaves them alone; where a lab is they may be its own.
+#[test]
+fn virtual_servers_of_others_keep_a_lab_away_that_would_remove_them() {
+    let found = |mode, words: &str| -> Vec<Problem> {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.proxy.mode = mode;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let facts = Facts::parse(&format!("{}module.ip_vs=yes\nmodule.ip_vs_rr=yes\n{words}\n", good(1)));
+        let owner = Owner { id: LabId::new("aaaa"), known: true };
+        from_facts(&lab, &owner, &[("cp".parse().unwrap(), facts)].into(), Arch::Amd64, Allowances::default()).problems
+    };
+    for mode in [ProxyMode::Nftables, ProxyMode::Ipvs, ProxyMode::Iptables] {
+        let refused = (mode != ProxyMode::Iptables).then_some(Code::HostNetwork);
+        for (words, code) in [
+            ("ipvs.foreign=0", None),
+            ("ipvs.foreign=1", refused),
+            ("ipvs.foreign=3", refused),
+            ("ipvs.foreign=3\nlab=lab\nlab.id=aaaa", None),
+            ("ipvs.foreign=3\nlab=other\nlab.id=bbbb", Some(Code::HostTaken)),
+            ("ipvs.foreign=3\nremains=link kube-ipvs0", Some(Code::HostLeftovers)),
+        ] {
+            let codes: Vec<_> = found(mode, words).iter().map(|p| p.code).collect();
+            assert_eq!(codes, Vec::from_iter(code), "{mode} {words}");
+        }
+    }
+    let told = found(ProxyMode::Nftables, "ipvs.foreign=3").remove(0);
+    assert!(told.what.starts_with("3 virtual servers are ") && told.what.ends_with(" in nftables mode"), "{told}");
+    assert!(told.all_hints()[0].contains("--proxy-mode iptables"), "{told}");
+}
+
 /// Every host that loads the modules of such tunnels has these links.
 #[test]
 fn links_without_an_address_make_no_twins() {
