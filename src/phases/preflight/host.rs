@@ -24,6 +24,10 @@ const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "pids"];
 const NO_ZRAM: &str = "It is zram, which is made at each start: touch /etc/systemd/zram-generator.conf, since an empty one \
                        switches it off, or remove the package zram-tools or zram-config; then swapoff -a.";
 
+/// What to do about a kernel that lacks what flannel needs.
+const WHOLE_KERNEL: &str =
+    "Install the distribution's whole kernel (linux-modules-extra, kernel-modules), or take --cni bridge.";
+
 /// Distributions whose family is known to work, as /etc/os-release names them.
 const SYSTEMS: &[&str] =
     &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
@@ -168,13 +172,20 @@ fn modules(lab: &Lab, facts: &Facts, found: &mut Findings) {
     let lacks = |module: &str| facts.get(&format!("module.{module}")).is_none() && !facts.is_assumed();
     if lab.profile().network.cni == Cni::Flannel && lab.nodes().len() > 1 && lacks("vxlan") {
         let what = "the kernel has no vxlan, and no such module can be loaded: flannel carries pods' traffic in it";
-        let problem = Problem::new(Code::HostKernel, what).hint(
-            "Install the distribution's whole kernel (linux-modules-extra, kernel-modules), or take --cni bridge.",
-        );
+        let problem = Problem::new(Code::HostKernel, what).hint(WHOLE_KERNEL);
         let to = if facts.yes("modules.listed") { &mut found.problems } else { &mut found.warnings };
         to.push(problem);
     }
-    if lacks("br_netfilter") {
+    // Built in it shows as /proc/sys/net/bridge, in a container too, so that nobody need guess.
+    if lacks("br_netfilter") && lab.profile().network.cni == Cni::Flannel {
+        let what = "the kernel has no br_netfilter, and no such module can be loaded: flannel ends where it is missing";
+        let hint = if facts.is_container() {
+            "A container loads no modules: load it on the computer below (modprobe br_netfilter), or take --cni bridge."
+        } else {
+            WHOLE_KERNEL
+        };
+        found.problems.push(Problem::new(Code::HostKernel, what).hint(hint));
+    } else if lacks("br_netfilter") {
         let what =
             "the kernel has no br_netfilter: a pod that asks a Service gets no answer from a pod on the same node";
         found.warnings.push(Problem::new(Code::HostKernel, what));

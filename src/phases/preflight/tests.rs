@@ -81,6 +81,7 @@ fn each_fault_has_its_code() {
         ("kernel=5.10.0", Code::HostKernel),
         ("cgroup.controllers=cpu cpuset pids", Code::HostCgroup),
         ("modules.listed=yes\nmodule.vxlan=", Code::HostKernel),
+        ("module.br_netfilter=", Code::HostKernel),
         ("resolver=127.0.0.1", Code::HostNames),
         ("resolver=::1", Code::HostNames),
         ("disk.free=1000", Code::HostDisk),
@@ -443,7 +444,32 @@ fn what_pods_will_lack_is_warned_about() {
     assert_eq!(warned(""), []);
     assert_eq!(warned("no resolver"), [Code::HostNames]);
     assert_eq!(warned("silent=192.0.2.1"), [Code::HostNames]);
-    assert_eq!(warned("module.br_netfilter="), [Code::HostKernel]);
     // In a container nobody can tell.
     assert_eq!(warned("module.vxlan="), [Code::HostKernel]);
+}
+
+/// flannel looks for it at its start, and ends.
+#[test]
+fn a_kernel_without_br_netfilter_carries_no_flannel() {
+    let found = |cni, words: &str| {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.network.cni = cni;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let facts = Facts::parse(&format!("{}module.br_netfilter=\n{words}\n", good(1)));
+        let fleet = [("cp".parse().unwrap(), facts)].into();
+        from_facts(&lab, &Owner::new(), &fleet, Arch::Amd64, Allowances::default())
+    };
+    for (words, hint) in [
+        ("", "linux-modules-extra"),
+        ("modules.listed=yes", "linux-modules-extra"),
+        ("container=yes", "on the computer below (modprobe br_netfilter)"),
+    ] {
+        let flannel = found(Cni::Flannel, words);
+        assert_eq!(flannel.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostKernel], "{words}");
+        let told = flannel.problems[0].all_hints().remove(0);
+        assert!(told.contains(hint) && told.ends_with("or take --cni bridge."), "{told}");
+        let bridge = found(Cni::Bridge, words);
+        assert!(bridge.problems.is_empty(), "{words}: {:?}", bridge.problems);
+        assert_eq!(bridge.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [Code::HostKernel], "{words}");
+    }
 }
