@@ -46,6 +46,27 @@ fn a_kubectl_for_another_cpu_is_not_run() {
     assert!(fs::read_dir(home.path().join("cache/bin")).unwrap().count() == 1);
 }
 
+/// As an earlier kubecamp may have copied it from a control plane where somebody else is root.
+#[test]
+fn a_kubeconfig_that_names_a_program_is_not_used() {
+    let home = tempfile::tempdir().unwrap();
+    let touched = home.path().join("touched");
+    let user = serde_json::json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "touch",
+        "args": [touched],
+        "interactiveMode": "Never",
+    }});
+    let conf = serde_json::json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": "x", "user": user}]});
+    fs::write(lab(home.path(), "team7", None).join("kubeconfig"), conf.to_string()).unwrap();
+    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "kubectl", "get", "nodes"]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
+    for word in ["KC-LOCAL-FILE", "hint: Run kubecamp --name team7 up again"] {
+        assert!(said.err.contains(word), "{}", said.err);
+    }
+    assert!(!touched.exists());
+}
+
 #[test]
 fn a_damaged_lab_hides_none_of_the_others() {
     let home = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::Read,
+    io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -90,19 +90,28 @@ impl Bundle {
     }
 
     /// Writes the member of this name to `to` as a program, whole or not at all; false where the bundle has none.
+    ///
+    /// # Errors
+    /// `KC-BUNDLE-BROKEN` when its bytes are not those of the manifest, `KC-LOCAL-FILE` when it cannot be written.
     pub fn unpack(&self, name: &str, to: &Path) -> Result<bool, Problem> {
         let Some(member) = self.member(name) else { return Ok(false) };
-        let unpack = || -> std::io::Result<()> {
+        let unpack = || -> io::Result<bool> {
             let folder = to.parent().unwrap_or(Path::new("."));
             std::fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            std::io::copy(&mut self.plain(member).open()?, &mut file)?;
+            if !copy_whole(&self.plain(member), &mut file)? {
+                return Ok(false);
+            }
             file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
             file.persist(to)?;
-            Ok(())
+            Ok(true)
         };
         let fail = |e| Problem::new(Code::LocalFile, format!("cannot unpack {name} to {}", to.display())).because(e);
-        unpack().map(|()| true).map_err(fail)
+        if unpack().map_err(fail)? {
+            return Ok(true);
+        }
+        let what = format!("{}: the bytes of `{name}` were altered", self.path.display());
+        Err(Problem::new(Code::BundleBroken, what))
     }
 
     /// Whether it holds Kubernetes `kubernetes` for `arch`.
@@ -126,6 +135,23 @@ impl Bundle {
     fn offset(&self, member: &Member) -> u64 {
         // A member of another bundle has no place here; reading at the end fails like a cut file.
         self.offsets.get(&member.stored.path).copied().unwrap_or(u64::MAX)
+    }
+}
+
+/// Copies a blob, and says whether it has the length and digest that it claims; never goes far beyond that length. What
+/// cannot be decompressed is not as it was made, and only a failure to write is an error.
+fn copy_whole(blob: &Blob, to: &mut impl Write) -> io::Result<bool> {
+    let mut from = blob.open()?.take(blob.size().saturating_add(1));
+    let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0u64, vec![0; 1 << 18]);
+    loop {
+        let n = match from.read(&mut buffer) {
+            Ok(0) => return Ok(size == blob.size() && hex::encode(hasher.finalize()) == blob.sha256()),
+            Ok(n) => n,
+            Err(_) => return Ok(false),
+        };
+        hasher.update(&buffer[..n]);
+        to.write_all(&buffer[..n])?;
+        size += n as u64;
     }
 }
 

@@ -272,3 +272,33 @@ fn a_verified_file_is_believed_until_it_changes() {
     let changed = Bundle::open(&path).unwrap().verify_once(&memory, &Quiet);
     assert_eq!(changed.unwrap_err().code, Code::BundleBroken);
 }
+
+#[test]
+fn a_program_is_unpacked_as_the_manifest_says_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, to) = (folder.path().join("changed.bundle"), folder.path().join("bin/kubelet"));
+    let unpack = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        Bundle::open(&file).unwrap().unpack("kubelet", &to)
+    };
+    let packed = |content: &[u8]| {
+        let (plain, packed) = (folder.path().join("plain"), folder.path().join("packed"));
+        fs::write(&plain, content).unwrap();
+        super::write::compress(&plain, &packed).unwrap();
+        fs::read(packed).unwrap()
+    };
+    let (good, other) = (packed(b"a program"), packed(b"b program"));
+    assert_eq!(good.len(), other.len());
+    let at = SMALL.windows(good.len()).position(|bytes| bytes == good).unwrap();
+    let with_stored = |stored: &[u8]| [&SMALL[..at], stored, &SMALL[at + good.len()..]].concat();
+    let longer = with_manifest(|m| m.members[1].plain.size = 8);
+    let shorter = with_manifest(|m| m.members[1].plain.size = 10);
+    let digest = with_manifest(|m| m.members[1].plain.sha256 = "0".repeat(64));
+    for bytes in [with_stored(&other), with_stored(&vec![0; good.len()]), longer, shorter, digest] {
+        assert_eq!(unpack(&bytes).unwrap_err().code, Code::BundleBroken);
+        assert_eq!(fs::read_dir(to.parent().unwrap()).unwrap().count(), 0, "no part is left");
+    }
+    assert!(unpack(&with_stored(&good)).unwrap());
+    assert_eq!(fs::read(&to).unwrap(), b"a program");
+    assert!(!Bundle::open(&file).unwrap().unpack("kubectl", &to).unwrap());
+}

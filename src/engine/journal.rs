@@ -198,9 +198,7 @@ fn key(problem: &Problem) -> (Code, Option<NodeId>, String) {
 }
 
 fn redact(kind: &mut EventKind, secrets: &[Secret]) {
-    let clean = |text: &mut String| {
-        *text = secrets.iter().fold(printable(text), |t, s| s.redact(&t));
-    };
+    let clean = |text: &mut String| *text = shown(text, secrets);
     match kind {
         EventKind::Output { line, .. } => clean(line),
         EventKind::Note { text, .. } => clean(text),
@@ -210,9 +208,17 @@ fn redact(kind: &mut EventKind, secrets: &[Secret]) {
 }
 
 fn redact_problem(problem: &mut Problem, secrets: &[Secret]) {
-    for text in std::iter::once(&mut problem.what).chain(&mut problem.detail) {
-        *text = secrets.iter().fold(printable(text), |t, s| s.redact(&t));
+    let hints = problem.hints.iter_mut().map(|hint| &mut hint.0);
+    for text in std::iter::once(&mut problem.what).chain(&mut problem.detail).chain(hints) {
+        *text = shown(text, secrets);
     }
+}
+
+/// The text as it may be shown. Of a secret that holds what is escaped nothing is found any more after that; and a host may
+/// have sent the escaped form itself.
+fn shown(text: &str, secrets: &[Secret]) -> String {
+    let raw = secrets.iter().fold(text.to_owned(), |t, s| s.redact(&t));
+    secrets.iter().fold(printable(&raw), |t, s| Secret::new(printable(s.expose())).redact(&s.redact(&t)))
 }
 
 fn new_run_id() -> RunId {
@@ -300,5 +306,28 @@ mod tests {
         assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2]);
         let EventKind::Output { line, .. } = &events[0].kind else { panic!() };
         assert_eq!(line, "token [redacted] \\x1b[2J");
+    }
+
+    #[test]
+    fn a_secret_with_characters_that_are_escaped_is_redacted_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path(), vec![]).unwrap();
+        let word = "pa\tss\u{202e}word";
+        journal.hide(&Secret::new(word));
+        let on = NodeId::here();
+        journal.event(EventKind::Output { on: on.clone(), line: format!("sudo: {word}\x07") });
+        journal.note(&on, &format!("sent as {}", printable(word)));
+        let told = journal.failure(Problem::new(Code::Sudo, format!("no {word}")).hint(format!("Do not type {word}.")));
+        assert_eq!(
+            (told.what.as_str(), told.all_hints()),
+            ("no [redacted]", vec!["Do not type [redacted].".to_owned()])
+        );
+        let text = fs::read_to_string(journal.path().unwrap()).unwrap();
+        let events = parse_journal(&text);
+        assert_eq!(events.len(), 3);
+        let EventKind::Output { line, .. } = &events[0].kind else { panic!() };
+        assert_eq!(line, "sudo: [redacted]\\x07");
+        assert!(text.contains("sent as [redacted]") && text.contains("Do not type [redacted]."), "{text}");
+        assert!(!text.contains("word"), "{text}");
     }
 }

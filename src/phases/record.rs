@@ -68,9 +68,14 @@ impl Claim {
     pub fn problem(&self, asking: &LabName) -> Option<Problem> {
         let Self::Other(name) = self else { return None };
         let problem = |what: String| Problem::new(Code::HostTaken, what);
-        if name != asking.as_str() {
-            let reset = format!("Reset it first, where that lab was made: kubecamp reset --name {name}.");
-            return Some(problem(format!("the host belongs to the lab {name}")).hint(reset));
+        // The host says it, and what is to be typed may hold nothing that a shell would run.
+        let Ok(other) = name.parse::<LabName>() else {
+            let what = format!("the host belongs to another lab, by a name that no lab can have: {name}");
+            return Some(problem(what).hint("Ask who uses the host, and use another one."));
+        };
+        if other != *asking {
+            let reset = format!("Reset it first, where that lab was made: kubecamp reset --name {other}.");
+            return Some(problem(format!("the host belongs to the lab {other}")).hint(reset));
         }
         let what = format!("the host belongs to another lab that is called {name} too: its id is not that of this one");
         Some(problem(what).hint("Ask who uses the host, and use another one, or have that lab reset first.").hint(
@@ -136,6 +141,20 @@ mod tests {
     use std::{fs, process::Command};
 
     use super::*;
+
+    #[test]
+    fn a_command_to_type_has_no_words_of_the_host() {
+        let hints = |name: &str| {
+            let found = Claim::Other(name.to_owned()).problem(&"lab".parse().unwrap()).unwrap();
+            assert_eq!(found.code, Code::HostTaken);
+            found.all_hints().concat()
+        };
+        assert!(hints("team7").contains("kubecamp reset --name team7."));
+        assert!(hints("lab").contains("kubecamp up --take-over"));
+        for name in ["x; rm -rf ~", "x\x1b[2J", "", "-h", "Team"] {
+            assert!(!hints(name).contains("kubecamp") && !hints(name).contains(';'), "{name}: {}", hints(name));
+        }
+    }
 
     #[test]
     fn a_record_is_on_the_disk_before_it_has_its_name() {

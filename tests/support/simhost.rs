@@ -20,6 +20,10 @@ const LIB: &str = include_str!("../../templates/host/lib.sh");
 pub const IDENTITIES: &str = "worker-1=bWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmUgbWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmUg worker-2=b3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIA==";
 pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 
+/// A certificate and a key in admin.conf, as base64 of PEM.
+const CERTIFICATE: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tClRVbEoKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=";
+const KEY: &str = "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpUVWxKCi0tLS0tRU5EIFJTQSBQUklWQVRFIEtFWS0tLS0tCg==";
+
 /// A step as a host sees it: its name, words of its change, words of its check.
 type Known = (&'static str, &'static str, &'static str);
 
@@ -420,10 +424,22 @@ impl State {
             return Some(Reply::ok(self.scan()));
         }
         if script.contains("cat /etc/kubernetes/admin.conf") {
-            let conf = "clusters:\n- cluster:\n    server: https://192.0.2.1:6443\n";
-            return Some(if self.done.contains("init") { Reply::ok(conf) } else { Reply::fail(1, "no such file") });
+            let there = self.done.contains("init");
+            return Some(if there { Reply::ok(self.admin_conf()) } else { Reply::fail(1, "no such file") });
         }
         script.contains("echo 'KC-DONE ").then(|| Reply::ok(self.probe(script)))
+    }
+
+    /// The administrator's kubeconfig as kubeadm writes it, in a cluster that has the lab's name.
+    fn admin_conf(&self) -> String {
+        let lab = self.facts.lines().rev().find_map(|line| line.strip_prefix("lab=")).unwrap_or_default();
+        format!(
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {CERTIFICATE}\n    server: \
+             https://192.0.2.1:6443\n  name: {lab}\ncontexts:\n- context:\n    cluster: {lab}\n    user: \
+             kubernetes-admin\n  name: kubernetes-admin@{lab}\ncurrent-context: kubernetes-admin@{lab}\nkind: \
+             Config\npreferences: {{}}\nusers:\n- name: kubernetes-admin\n  user:\n    client-certificate-data: \
+             {CERTIFICATE}\n    client-key-data: {KEY}\n"
+        )
     }
 
     /// What the tries of the doors of other nodes say.

@@ -177,7 +177,7 @@ impl Api {
 }
 
 /// Whether kubectl asks nobody for this, or somebody else than the lab's API server.
-fn asks_another(args: &[OsString]) -> bool {
+pub(super) fn asks_another(args: &[OsString]) -> bool {
     // What follows `--` is for a program in a pod.
     let mut words = args.iter().map(|arg| arg.to_str().unwrap_or_default()).take_while(|word| *word != "--").peekable();
     words.peek().is_none_or(|first| OFFLINE.contains(first))

@@ -6,15 +6,39 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, detour::Detour};
+use super::{
+    Context,
+    detour::{Detour, asks_another},
+};
 use crate::{
     bundle::{Bundle, Cache},
     cli::{args::KubectlArgs, store::Where},
     core::{Arch, Code, Problem, Problems},
     profile::Lab,
 };
+
+/// What a kubeconfig may have.
+const OF_A_FILE: [&str; 8] =
+    ["apiVersion", "clusters", "contexts", "current-context", "extensions", "kind", "preferences", "users"];
+
+/// What a kubeconfig may have of a user: not `exec` and `auth-provider`, by which kubectl runs programs, nor `tokenFile`,
+/// whose content it sends to the server.
+const OF_A_USER: [&str; 11] = [
+    "as",
+    "as-groups",
+    "as-uid",
+    "as-user-extra",
+    "client-certificate",
+    "client-certificate-data",
+    "client-key",
+    "client-key-data",
+    "password",
+    "token",
+    "username",
+];
 
 /// `kubecamp kubectl`: the bundle's own kubectl with the lab's kubeconfig, from within the network namespace where
 /// the lab's machines are, or through SSH where hosts let nothing else in. Passes on its exit code.
@@ -26,6 +50,9 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
         return Err(Problem::new(Code::LabUnknown, "the lab has no kubeconfig yet")
             .hint("Run kubecamp up first.")
             .into());
+    }
+    if !asks_another(&args.args) {
+        must_be_harmless(&kubeconfig, &lab)?;
     }
     let mut command = Command::new(program);
     command.args(&args.args);
@@ -44,6 +71,42 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
     };
     command.env("KUBECONFIG", kubeconfig);
     Err(become_in(netns.as_deref(), command).into())
+}
+
+/// Refuses a kubeconfig by which kubectl would do more on this computer than ask a server. An earlier kubecamp copied it from
+/// the control plane, where others can be root; contexts and users that kubectl itself wrote into it are the user's own.
+fn must_be_harmless(kubeconfig: &Path, lab: &Lab) -> Result<(), Problem> {
+    let text = fs::read_to_string(kubeconfig).map_err(|e| {
+        Problem::new(Code::LocalFile, format!("cannot read the lab's kubeconfig {}", kubeconfig.display())).because(e)
+    })?;
+    if is_harmless(&text) {
+        return Ok(());
+    }
+    let what = format!("the lab's kubeconfig {} may have kubectl run a program", kubeconfig.display());
+    Err(Problem::new(Code::LocalFile, what)
+        .hint(format!("Run kubecamp{} up again, which writes it anew.", lab.name().flag()))
+        .hint("For a kubeconfig of your own that you trust: kubecamp kubectl -- --kubeconfig FILE get nodes."))
+}
+
+fn is_harmless(text: &str) -> bool {
+    if text.trim().is_empty() {
+        return true;
+    }
+    let user = |entry: &Value| {
+        let of_a_user = |user: &Value| user.is_null() || user.as_object().is_some_and(|user| known(user, &OF_A_USER));
+        entry.as_object().is_some_and(|entry| known(entry, &["name", "user"]))
+            && entry.get("user").is_none_or(of_a_user)
+    };
+    let Ok(Value::Object(file)) = serde_yaml::from_str::<Value>(text) else { return false };
+    known(&file, &OF_A_FILE)
+        && match file.get("users") {
+            None | Some(Value::Null) => true,
+            Some(users) => users.as_array().is_some_and(|users| users.iter().all(user)),
+        }
+}
+
+fn known(map: &Map<String, Value>, keys: &[&str]) -> bool {
+    map.keys().all(|key| keys.contains(&key.as_str()))
 }
 
 /// Becomes a program, in a network namespace where one is given: whoever signals this process means the program. It returns
@@ -139,4 +202,42 @@ fn foreign(lab: &Lab, its: Arch, here: Arch) -> Problem {
             "For one here make the same version's bundle: kubecamp bundle build --kubernetes {}.",
             lab.profile().kubernetes
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: \"team7\"\n  cluster:\n    server: \
+        \"https://192.0.2.1:6443\"\n    certificate-authority-data: LS0tCg==\nusers:\n- name: kubernetes-admin\n  user:\n    \
+        client-certificate-data: LS0tCg==\n    client-key-data: LS0tCg==\ncontexts: []\ncurrent-context: \"x\"\n";
+
+    #[test]
+    fn a_kubeconfig_that_runs_a_program_or_sends_off_a_file_is_refused() {
+        let user = |more: &str| OURS.replace("  user:\n", &format!("  user:\n    {more}\n"));
+        let own = "- {name: jane, user: {client-certificate: jane.crt, client-key: jane.key}}";
+        let users = OURS.replace("users:\n", &format!("users:\n{own}\n- {{name: x, user: {{}}}}\n- name: y\n"));
+        let context = OURS.replace("contexts: []", "contexts: [{name: x, context: {cluster: team7, namespace: web}}]");
+        let none = "apiVersion: v1\nclusters: null\ncontexts: null\ncurrent-context: \"\"\nkind: Config\npreferences: {}\nusers: null\n";
+        for text in ["", "\n", OURS, none, &user("token: abc"), &users, &context] {
+            assert!(is_harmless(text), "{text}");
+        }
+        for text in [
+            "[",
+            "more: 1",
+            "users: [x]",
+            "users: {name: x}",
+            &user("exec: {command: sh}"),
+            &user("\"ex\\x65c\": {command: sh}"),
+            &user("!!binary ZXhlYw==: {command: sh}"),
+            &user("<<: {exec: {command: sh}}"),
+            &user("auth-provider: {name: gcp}"),
+            &user("tokenFile: /home/user/.ssh/id_ed25519"),
+            &OURS.replace("users:\n", "users:\n- {name: other, user: {exec: {command: sh}}}\n"),
+            &format!("{OURS}users: [{{name: kubernetes-admin, user: {{exec: {{command: sh}}}}}}]\n"),
+            &format!("{OURS}---\n{OURS}"),
+        ] {
+            assert!(!is_harmless(text), "{text}");
+        }
+    }
 }

@@ -463,6 +463,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_host_says_of_itself_is_only_text() {
+        let facts = "lab=lab\nos.name=\x1b]52;c;eA==\x07\nkernel=\u{202e}x\nroute.source=\x1b[2J\n";
+        let said = "\x1b[2Jiptables\nNODE cp v1\x1b]0;x\x07 True\n\nAPI answers\n";
+        let mut cp = line("cp", facts, said);
+        cp.machine = Some(Hardware::of(&Facts::parse(facts)));
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::of(dir.path(), &"lab".parse().unwrap());
+        judge(std::slice::from_mut(&mut cp), &store, &State::new(Where::Local));
+        let text = text(&[cp], true);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for shown in ["\\x1b[2Jiptables", "v1\\x1b]0;x\\x07", "\\x1b]52;c;eA==\\x07", "\\u{202e}x"] {
+            assert!(text.contains(shown), "{text}");
+        }
+        assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{text}");
+    }
+
+    #[test]
     fn a_machine_that_does_not_run_comes_with_what_starts_it() {
         let problem = asleep(&"team7".parse().unwrap(), &"cp".parse().unwrap());
         assert!(problem.all_hints()[0].contains("kubecamp up --name team7"), "{problem}");

@@ -123,6 +123,19 @@ pub enum ReportKind {
     },
 }
 
+impl ReportKind {
+    /// The booking that it is about; none where it is about an account or the server.
+    pub fn booking(&self) -> Option<&str> {
+        match self {
+            Self::State { booking, .. }
+            | Self::Seen { booking, .. }
+            | Self::Missed { booking }
+            | Self::Refused { booking, .. } => Some(booking),
+            _ => None,
+        }
+    }
+}
+
 /// The body of `POST /api/v1/agent/events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Events {

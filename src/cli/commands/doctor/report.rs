@@ -3,7 +3,7 @@ use serde::Serialize;
 use super::{computer, lab};
 use crate::{
     cli::{args::DoctorArgs, commands::Context, exit_code, output},
-    core::{Code, NodeId, Problem, Problems},
+    core::{Code, NodeId, Problem, Problems, shell::printable},
     render::{count, table},
 };
 
@@ -84,12 +84,11 @@ fn text(found: &[Finding], wide: bool) -> String {
             Level::Problem => "PROBLEM",
         };
         let code = finding.code.map_or_else(|| "-".to_owned(), |c| c.to_string());
-        let found = crate::core::shell::printable(&finding.found);
-        rows.push(output::columns(wide, [state, finding.on.as_str(), &finding.check, &found], [code]));
+        rows.push(output::columns(wide, [state, finding.on.as_str(), &finding.check, &finding.found], [code]));
     }
     let mut hints: Vec<String> = vec![];
     for finding in found.iter().filter(|f| f.level != Level::Ok) {
-        for line in finding.hints.iter().map(|h| format!("hint: {}: {h}\n", finding.check)) {
+        for line in finding.hints.iter().map(|h| format!("hint: {}: {}\n", finding.check, printable(h))) {
             if !hints.contains(&line) {
                 hints.push(line);
             }
@@ -108,7 +107,7 @@ mod tests {
     fn warnings_have_hints_and_only_problems_count() {
         let node = "cp".parse().unwrap();
         let small = Problem::new(Code::MachineCapacity, "too small");
-        let port = Problem::new(Code::HostPort, "port 6443 is taken\x1b[2J").on(&node);
+        let port = Problem::new(Code::HostPort, "port 6443 is taken\x1b[2J").on(&node).hint("Stop x\x1b[2J.");
         let mut found = vec![Finding::ok("cores", "2"), Finding::of(Level::Warning, "machines", &small)];
         assert_eq!(code_of(&found), 0);
         found.push(Finding::of(Level::Problem, "preflight", &port));
@@ -116,6 +115,7 @@ mod tests {
         let text = text(&found, true);
         assert!(text.contains("PROBLEM  cp    preflight  port 6443 is taken\\x1b[2J  KC-HOST-PORT"), "{text}");
         assert!(text.contains(&format!("hint: machines: {}\n", Code::MachineCapacity.hint())), "{text}");
+        assert!(text.contains("hint: preflight: Stop x\\x1b[2J.\n") && !text.contains('\x1b'), "{text}");
         assert!(text.ends_with("1 problem, 1 warning\n"), "{text}");
     }
 }

@@ -280,10 +280,7 @@ impl Agent {
         let ledger = self.ledger();
         let Some(plan) = &self.plan else { return Ok(()) };
         let gone = |booking: &str| plan.slot(booking).is_none();
-        let told = |booking: &str| {
-            let text = format!("{booking:?}");
-            !ledger.queue.iter().any(|r| format!("{:?}", r.kind).contains(&text))
-        };
+        let told = |booking: &str| !ledger.queue.iter().any(|r| r.kind.booking() == Some(booking));
         let over = ledger.slots.values().filter(|h| h.is_over()).map(|h| h.slot.booking.clone());
         let bookings: Vec<_> = over.chain(ledger.missed.clone()).filter(|b| gone(b) && told(b)).collect();
         bookings.into_iter().try_for_each(|booking| self.write(Entry::Forgotten { booking }))

@@ -1,7 +1,10 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::fs::fchown},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, fchown},
+    },
     path::{Path, PathBuf},
 };
 
@@ -35,11 +38,14 @@ impl Home {
     }
 
     /// Reads a file of `folder`, which is in the home, or the home itself when empty; none where there is none to read.
+    ///
+    /// Root reads here what becomes the owner's: one that is somebody else's, or stands elsewhere too, is not read.
     pub fn read(&self, folder: &str, name: &str) -> Option<String> {
         let folder = self.folder(folder, false).ok()?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&folder, name, flags, Mode::empty()).ok()?);
-        if !file.metadata().ok()?.is_file() {
+        let found = file.metadata().ok()?;
+        if !found.is_file() || found.uid() != self.uid || found.nlink() != 1 {
             return None;
         }
         let mut bytes = vec![];
@@ -132,7 +138,7 @@ impl Home {
 mod tests {
     use std::{
         fs,
-        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+        os::unix::fs::{PermissionsExt, chown, symlink},
     };
 
     use super::*;
@@ -164,6 +170,30 @@ mod tests {
         assert!(!other.path().join("config").exists());
         let stranger = Home { path: dir.path().to_owned(), uid: meta.uid() + 1, gid: meta.gid() };
         assert!(stranger.put("", "lab.txt", "x").is_err());
+    }
+
+    #[test]
+    fn what_is_not_the_owners_alone_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = fs::metadata(dir.path()).unwrap();
+        let home = Home { path: dir.path().to_owned(), uid: meta.uid(), gid: meta.gid() };
+        let (file, twin) = (dir.path().join("config"), dir.path().join("twin"));
+        fs::write(&file, "Host a\n").unwrap();
+        let stranger = Home { path: dir.path().to_owned(), uid: meta.uid() + 1, gid: meta.gid() };
+        assert_eq!(stranger.read("", "config"), None);
+        let stays = || {
+            assert_eq!(home.read("", "config"), None);
+            assert!(!home.begin_with("", "config", "Include x").unwrap());
+            assert_eq!(fs::read_to_string(&file).unwrap(), "Host a\n");
+        };
+        fs::hard_link(&file, &twin).unwrap();
+        stays();
+        fs::remove_file(&twin).unwrap();
+        assert_eq!(home.read("", "config").as_deref(), Some("Host a\n"));
+        // Only root can give a file away.
+        if chown(&file, Some(meta.uid() + 1), None).is_ok() {
+            stays();
+        }
     }
 
     #[test]
