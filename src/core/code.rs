@@ -117,7 +117,7 @@ codes! {
     HostLeftovers = "KC-HOST-LEFTOVERS", Preflight, "A host has left-overs of another cluster.", "Run kubecamp reset for it, or kubeadm reset and remove what is named.";
     HostNames = "KC-HOST-NAMES", Preflight, "A host cannot resolve names.", "Check /etc/resolv.conf on it.";
     HostApart = "KC-HOST-APART", Preflight, "Two hosts cannot reach each other.", "Open between all hosts TCP 6443 and 10250 and the pod network's traffic (security group, firewall).";
-    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's, or do not lead to the other hosts as its CNI needs.", "Choose other CIDRs in the profile.";
+    HostNetwork = "KC-HOST-NETWORK", Preflight, "A host's networks overlap the lab's, or do not lead to the other hosts as its CNI needs, or carry virtual servers that kube-proxy would remove.", "Choose other CIDRs in the profile.";
     HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
     ClusterLost = "KC-CLUSTER-LOST", Preflight, "The lab's cluster is there, and the certificate authority that it was made with is not.", "Run kubecamp reset, then kubecamp up.";

@@ -7,6 +7,10 @@ use crate::core::{Secret, shell::quote};
 /// Functions that every change may use; see the file.
 const LIB: &str = include_str!("../../templates/host/lib.sh");
 
+/// Puts the host's proxy out of the way of scripts that ask a cluster, by the shell's own word; the library does so by itself.
+const NO_PROXY: &str =
+    "unset http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY";
+
 /// Exit status of a change that could not get the step lock: an earlier one still runs.
 pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
 
@@ -79,14 +83,19 @@ fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) 
     )
 }
 
+/// Wraps what only reads: it asks the cluster itself, and no proxy.
+pub(super) fn reading(text: &str) -> String {
+    format!("{NO_PROXY}\n{text}")
+}
+
 /// One script that evaluates several checks and prints `KC-DONE n` for each that holds; `None` without checks.
 pub fn probe<'a>(checks: impl IntoIterator<Item = (usize, &'a str)>) -> Option<String> {
     let lines: String = checks
         .into_iter()
         .map(|(i, check)| format!("(\n{check}\n) </dev/null >/dev/null 2>&1 && echo 'KC-DONE {i}'\n"))
         .collect();
-    (!lines.is_empty())
-        .then(|| format!("LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH\n{lines}true"))
+    let paths = "LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH";
+    (!lines.is_empty()).then(|| reading(&format!("{paths}\n{lines}true")))
 }
 
 /// Shell text that writes `content` to `path` with `mode`, remembering what was there.
@@ -145,6 +154,28 @@ mod tests {
         let scan = crate::host::scan::SCRIPT;
         assert!(scan.contains(&format!("find {LOCKS} ")) && scan.contains(&format!("'{}/", LOCKS.replace('.', "\\."))));
         assert!(crate::host::Traces::default().is_certain("path", LOCKS));
+    }
+
+    #[test]
+    fn no_question_to_a_cluster_goes_through_the_hosts_proxy() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |script: &str| {
+            let mut sh = std::process::Command::new("sh");
+            sh.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            for name in NO_PROXY.split(' ').skip(1) {
+                sh.env(name, "http://proxy.example:3128/'$x");
+            }
+            let out = sh.arg("-c").arg(script.replace(LOCKS, &dir.path().display().to_string())).output().unwrap();
+            assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+            String::from_utf8(out.stdout).unwrap()
+        };
+        assert_eq!(told("env | grep -ic '_proxy='"), "10\n");
+        for script in [change("env", &[], MINUTE), beside("env", &[]), reading("env")] {
+            let env = told(&script).to_lowercase();
+            assert!(env.contains("path=") && !env.contains("_proxy"), "{env}");
+        }
+        let checks = [(0, "env | grep -i _proxy"), (1, "! env | grep -i _proxy")];
+        assert_eq!(told(&probe(checks).unwrap()), "KC-DONE 1\n");
     }
 
     /// What is left of a hosts file whose lines these are; `<` and `>` are our marks.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Host;
+use super::{Host, script::reading};
 use crate::{
     core::{NodeId, Problem},
     transport::{Exit, Io},
@@ -31,7 +31,23 @@ impl Viewer {
 
     /// Runs a reading script as root.
     pub async fn read(&self, script: &str) -> Result<Exit, Problem> {
-        let read = self.0.root(script, Duration::from_secs(60), Io::default()).await;
+        let read = self.0.root(&reading(script), Duration::from_secs(60), Io::default()).await;
         read.map_err(|e| e.problem().during("reading its state").on(self.0.node()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::transport::{Reply, ScriptedTransport};
+
+    #[tokio::test]
+    async fn what_is_read_is_not_asked_of_the_hosts_proxy() {
+        let link = ScriptedTransport::new().on("id -u", Reply::ok("root")).on("kubectl", Reply::ok(""));
+        let host = Host::open("cp".parse().unwrap(), Arc::new(link.clone()), None).await.unwrap();
+        Viewer::new(&host).read("kubectl get nodes").await.unwrap();
+        assert_eq!(link.ran().pop().unwrap().input, reading("kubectl get nodes"));
     }
 }

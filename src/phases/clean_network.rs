@@ -121,6 +121,18 @@ mod tests {
         assert_eq!(run("pins_of_others"), [""; 0]);
     }
 
+    #[test]
+    fn routes_to_other_nodes_pods_go_and_those_of_links_stay() {
+        let sham = "PODS=10.244.0.0/16\nhad() { [ \"$*\" = 'route 10.244.7.0/24 via 192.0.2.9 dev eth0' ]; }\nip() { cat <<'END'\n\
+            10.244.1.0/24 via 192.0.2.9 dev eth0 proto kernel \n10.244.2.0/24 via 192.0.2.9 dev eth0 linkdown \n\
+            10.244.7.0/24 via 192.0.2.9 dev eth0 \n10.244.9.0/24 dev mine proto kernel scope link src 10.244.9.1 \n\
+            local 10.244.9.1 dev mine table local proto kernel scope host src 10.244.9.1 \nEND\n}\n";
+        let script = format!("{sham}{}\nroutes", template::text("reset/network.sh").unwrap());
+        let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let ours = "10.244.1.0/24 via 192.0.2.9 dev eth0 proto kernel\n10.244.2.0/24 via 192.0.2.9 dev eth0\n";
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), ours);
+    }
+
     /// Most kernels that tests run on have no ipvs.
     #[test]
     fn virtual_servers_of_the_cluster_go_and_no_others() {

@@ -216,6 +216,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_gate_installs_and_asks_may_go_through_the_servers_proxy() {
+        let text = crate::host::script::beside(&script("env").unwrap(), &[]);
+        let mut sh = std::process::Command::new("sh");
+        let proxies = [("https_proxy", "http://proxy.example:3128/'$x y"), ("NO_PROXY", "localhost,127.0.0.1")];
+        let out = sh.arg("-c").arg(text).env_remove("no_proxy").envs(proxies).output().unwrap();
+        let env = String::from_utf8(out.stdout).unwrap();
+        for (name, value) in proxies {
+            assert!(env.lines().any(|line| line == format!("{name}={value}")), "{env}");
+        }
+        assert!(out.stderr.is_empty() && !env.contains("no_proxy="), "{env}");
+    }
+
+    #[test]
     fn labs_have_their_lines_in_the_agents_configuration() {
         let (bundle, mirrors) = (Some(Blob::from_bytes(*b"abc")), vec![]);
         let labs = GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors, keep: None };

@@ -217,6 +217,23 @@ mod tests {
         assert_eq!((out.status.code(), said.as_str()), (Some(1), "kubecamp-routes: Nexthop has invalid gateway.\n"));
     }
 
+    /// It takes away what is neither its own nor the kernel's.
+    #[test]
+    fn systemd_networkd_leaves_the_routes_alone() {
+        let route = json!({"node": "worker-1", "pods": "10.244.1.0/24", "via": "192.0.2.9"});
+        let values = json!({"routes": [route], "subnet": "10.244.0.0/24", "pod_cidr": "10.244.0.0/16"});
+        let unit = template::render("cni/routes.service.tera", &values).unwrap();
+        let routes: Vec<_> = unit.lines().filter(|line| line.contains("ip route ")).collect();
+        assert_eq!(
+            routes,
+            [
+                "ExecStart=/bin/sh -c 'exec ip route replace 10.244.1.0/24 via 192.0.2.9 proto kernel'",
+                // Also one that an earlier version made without.
+                "ExecStop=-/bin/sh -c 'exec ip route del 10.244.1.0/24 via 192.0.2.9'",
+            ]
+        );
+    }
+
     /// As docker leaves it where it switched forwarding on, and as it is once kube-proxy is there.
     #[test]
     fn pods_reach_each_other_where_the_kernel_drops_what_no_rule_accepts() {

@@ -41,7 +41,7 @@ const PARTS: &[&str] = &[
     "host/scan.sh",
     "host/lib.sh",
     "node/containerd.toml.tera",
-    "node/containerd.service",
+    "node/containerd.service.tera",
     "node/kubelet.service",
     "node/crictl.yaml",
 ];

@@ -9,7 +9,7 @@ use crate::{
     bundle::Bundle,
     core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
-    host::{Cgroup, script, template},
+    host::{Cgroup, Facts, script, template},
     profile::Mirror,
 };
 
@@ -39,7 +39,7 @@ impl Phase for Runtime {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let mut files = vec![
             ("/etc/kubecamp/containerd.toml".to_owned(), self.config(view)?),
-            ("/etc/systemd/system/kubecamp-containerd.service".to_owned(), template::text("node/containerd.service")?),
+            ("/etc/systemd/system/kubecamp-containerd.service".to_owned(), unit(view.facts())?),
             ("/etc/systemd/system/kubelet.service".to_owned(), template::text("node/kubelet.service")?),
             ("/etc/crictl.yaml".to_owned(), template::text("node/crictl.yaml")?),
         ];
@@ -79,6 +79,11 @@ impl Runtime {
         });
         template::render("node/containerd.toml.tera", &values)
     }
+}
+
+/// containerd's unit. Who may not lower scores of the OOM killer does not ask systemd to.
+fn unit(facts: &Facts) -> Result<String, Problem> {
+    template::render("node/containerd.service.tera", &json!({"lower_oom": facts.has_sys_resource()}))
 }
 
 /// The images that are kept besides the pause image, each once: of two equal keys in its configuration containerd dies.
@@ -141,6 +146,19 @@ mod tests {
         assert!(is_fresh("main=0; mv new kubelet", "no"), "the next one is the new one");
         assert!(!is_fresh("", "yes"), "its unit was replaced");
         assert!(!is_fresh("systemctl() { return 1; }", "no"), "nobody can tell");
+    }
+
+    #[test]
+    fn pods_inherit_the_limits_of_any_service() {
+        for (caps, lines) in [
+            ("caps=000001ffffffffff", &["TasksMax=infinity", "OOMScoreAdjust=-999"][..]),
+            ("caps=000001fffeffffff", &["TasksMax=infinity"][..]),
+        ] {
+            let text = unit(&Facts::parse(caps)).unwrap();
+            let (_, limits) = text.split_once("\nLimitNOFILE=1024:524288\n").unwrap();
+            let (limits, _) = limits.split_once("\n\n[Install]\nWantedBy=").unwrap();
+            assert_eq!(limits.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), lines, "{caps}");
+        }
     }
 
     #[test]

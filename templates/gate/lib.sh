@@ -1,5 +1,9 @@
 # Sent after host/lib.sh. The gate has a manifest of its own: resetting a lab on the same host must leave it alone.
 KC=/var/lib/kubecamp-gate
+# The server's proxy, which host/lib.sh puts away: packages are loaded through it, and the agent may find its hub there.
+for kc_v in http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY; do
+  eval "[ -z \"\$KC_$kc_v\" ] || export $kc_v=\"\$KC_$kc_v\""
+done
 UNIT=/etc/systemd/system/kubecamp-agent.service
 # What starts it with the server.
 WANTED=/etc/systemd/system/multi-user.target.wants/kubecamp-agent.service

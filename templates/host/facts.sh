@@ -99,6 +99,8 @@ fi
 # What an earlier cluster left, and whose. In the kernel a lab's own would be found too.
 [ -e $lab ] || in_kernel | head -n 12 | while IFS= read -r left; do p remains "$left"; done
 [ -e $lab ] || saved_rules | while IFS= read -r file; do p saved "$file"; done
+# Virtual servers of others, as keepalived's: those of a lab would be found too.
+[ -e $lab ] || [ ! -r /proc/net/ip_vs ] || p ipvs.foreign "$(awk 'NR > 3 && /^(TCP|UDP|SCTP|FWM)/ {n++} END {print n + 0}' /proc/net/ip_vs)"
 for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes/manifests/etcd.yaml /var/lib/etcd/member /var/lib/kubelet/config.yaml /etc/cni/net.d /opt/cni/bin /var/lib/rancher /etc/rancher /var/snap/microk8s /var/lib/k0s; do
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done

@@ -1,5 +1,10 @@
 # Sent before every change. Records in /var/lib/kubecamp what was there before, so that reset can put it back.
 LC_ALL=C; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
+# No part of a cluster lies behind the host's proxy: kubectl would look for the API server there, and kubeadm would write the
+# proxy into its pods. What needs one, as the gate's packages, finds it in KC_ and its name.
+for kc_v in http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY; do
+  eval "[ -z \"\$$kc_v\" ] || KC_$kc_v=\$$kc_v"; unset "$kc_v"
+done
 umask 022
 KC=/var/lib/kubecamp
 kc_die() { echo "$*" >&2; exit 1; }

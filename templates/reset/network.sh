@@ -30,8 +30,9 @@ noted() { grep -qsxF "netns$TAB$1" "$KC/spared"; }
 new_pins() { for n in /run/netns/cni-*; do [ -e "$n" ] && ! had netns "${n##*/}" && echo "${n##*/}"; done; }
 pins() { new_pins | while read -r n; do of_others "$n" || echo "/run/netns/$n"; done; }
 pins_of_others() { new_pins | while read -r n; do of_others "$n" && ! noted "$n" && echo "$n"; done; }
+# Those of a link's own network go with the link. The lab's routes to other nodes are the kernel's by their name, too.
 routes() {
-  ip -4 route show table all root "$PODS" 2>/dev/null | grep -v '^local\|^broadcast\|proto kernel' | sed 's/ *$//; s/ linkdown//' |
+  ip -4 route show table all root "$PODS" 2>/dev/null | grep -v '^local\|^broadcast\|proto kernel scope link' | sed 's/ *$//; s/ linkdown//' |
     while IFS= read -r r; do had route "$r" || echo "$r"; done
 }
 remove_links() {

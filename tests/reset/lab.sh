@@ -32,7 +32,7 @@ ip netns add cni-1a2b; ip link add veth1a2b3c4d type veth peer name eth0 netns c
 ip netns add cni-9f9f; ip link add veth9f9f9f9f type veth peer name eth0 netns cni-9f9f
 ip link add kube-ipvs0 type bridge; ip addr add 10.96.0.1/32 dev kube-ipvs0
 ip link add flannel.1 type vxlan id 1 dstport 8472 dev br-mine 2>/dev/null || ip link add flannel.1 type bridge
-ip route add 10.244.1.0/24 via 192.0.2.9
+ip route add 10.244.1.0/24 via 192.0.2.9 proto kernel; ip route add 10.244.2.0/24 via 192.0.2.9
 nft -f - <<'END'
 table ip kube-proxy {
   chain service-A {

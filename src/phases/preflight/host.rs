@@ -24,6 +24,10 @@ const CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "pids"];
 const NO_ZRAM: &str = "It is zram, which is made at each start: touch /etc/systemd/zram-generator.conf, since an empty one \
                        switches it off, or remove the package zram-tools or zram-config; then swapoff -a.";
 
+/// What to do about a kernel that lacks what flannel needs.
+const WHOLE_KERNEL: &str =
+    "Install the distribution's whole kernel (linux-modules-extra, kernel-modules), or take --cni bridge.";
+
 /// Distributions whose family is known to work, as /etc/os-release names them.
 const SYSTEMS: &[&str] =
     &["debian", "ubuntu", "rhel", "centos", "rocky", "almalinux", "fedora", "ol", "openeuler", "anolis"];
@@ -43,6 +47,7 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
     if *claim == Claim::Free {
         leftovers(facts, &mut found);
         ports(lab, node, facts, &mut found);
+        servers(lab, facts, &mut found);
     }
     networks(lab, facts, &mut found);
     names(facts, &mut found);
@@ -167,13 +172,20 @@ fn modules(lab: &Lab, facts: &Facts, found: &mut Findings) {
     let lacks = |module: &str| facts.get(&format!("module.{module}")).is_none() && !facts.is_assumed();
     if lab.profile().network.cni == Cni::Flannel && lab.nodes().len() > 1 && lacks("vxlan") {
         let what = "the kernel has no vxlan, and no such module can be loaded: flannel carries pods' traffic in it";
-        let problem = Problem::new(Code::HostKernel, what).hint(
-            "Install the distribution's whole kernel (linux-modules-extra, kernel-modules), or take --cni bridge.",
-        );
+        let problem = Problem::new(Code::HostKernel, what).hint(WHOLE_KERNEL);
         let to = if facts.yes("modules.listed") { &mut found.problems } else { &mut found.warnings };
         to.push(problem);
     }
-    if lacks("br_netfilter") {
+    // Built in it shows as /proc/sys/net/bridge, in a container too, so that nobody need guess.
+    if lacks("br_netfilter") && lab.profile().network.cni == Cni::Flannel {
+        let what = "the kernel has no br_netfilter, and no such module can be loaded: flannel ends where it is missing";
+        let hint = if facts.is_container() {
+            "A container loads no modules: load it on the computer below (modprobe br_netfilter), or take --cni bridge."
+        } else {
+            WHOLE_KERNEL
+        };
+        found.problems.push(Problem::new(Code::HostKernel, what).hint(hint));
+    } else if lacks("br_netfilter") {
         let what =
             "the kernel has no br_netfilter: a pod that asks a Service gets no answer from a pod on the same node";
         found.warnings.push(Problem::new(Code::HostKernel, what));
@@ -281,6 +293,21 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
         let what = format!("UDP port {VXLAN} is taken, in which flannel carries pods' traffic");
         found.problems.push(Problem::new(Code::HostPort, what));
     }
+}
+
+/// Virtual servers of others, as keepalived's, which kube-proxy would not spare: at its start it empties the whole list in
+/// nftables mode, and takes what is no Service of the cluster in ipvs mode.
+fn servers(lab: &Lab, facts: &Facts, found: &mut Findings) {
+    let (count, mode) = (facts.number("ipvs.foreign"), lab.profile().proxy.mode);
+    // With this link they are those of a cluster of before, and told as its left-overs.
+    let is_clusters = facts.all("remains").iter().any(|left| left == "link kube-ipvs0");
+    if count == 0 || mode == ProxyMode::Iptables || is_clusters {
+        return;
+    }
+    let are = if count == 1 { "1 virtual server is".to_owned() } else { format!("{count} virtual servers are") };
+    let what = format!("{are} on the host (/proc/net/ip_vs), which kube-proxy removes when it starts in {mode} mode");
+    let hint = "Take --proxy-mode iptables, which leaves them alone, or a host without such servers.";
+    found.problems.push(Problem::new(Code::HostNetwork, what).hint(hint));
 }
 
 fn networks(lab: &Lab, facts: &Facts, found: &mut Findings) {

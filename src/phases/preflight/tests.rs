@@ -81,6 +81,7 @@ fn each_fault_has_its_code() {
         ("kernel=5.10.0", Code::HostKernel),
         ("cgroup.controllers=cpu cpuset pids", Code::HostCgroup),
         ("modules.listed=yes\nmodule.vxlan=", Code::HostKernel),
+        ("module.br_netfilter=", Code::HostKernel),
         ("resolver=127.0.0.1", Code::HostNames),
         ("resolver=::1", Code::HostNames),
         ("disk.free=1000", Code::HostDisk),
@@ -219,6 +220,36 @@ fn twins_are_named() {
         assert_eq!(told, [(Code::HostTwin, format!("worker-1 and worker-2 have the same {word}").as_str())]);
         assert!(matches!(&found[0].all_hints()[..], [only] if only.contains(hint)), "{}", found[0]);
     }
+}
+
+/// Only iptables mode leaves them alone; where a lab is they may be its own.
+#[test]
+fn virtual_servers_of_others_keep_a_lab_away_that_would_remove_them() {
+    let found = |mode, words: &str| -> Vec<Problem> {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.proxy.mode = mode;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let facts = Facts::parse(&format!("{}module.ip_vs=yes\nmodule.ip_vs_rr=yes\n{words}\n", good(1)));
+        let owner = Owner { id: LabId::new("aaaa"), known: true };
+        from_facts(&lab, &owner, &[("cp".parse().unwrap(), facts)].into(), Arch::Amd64, Allowances::default()).problems
+    };
+    for mode in [ProxyMode::Nftables, ProxyMode::Ipvs, ProxyMode::Iptables] {
+        let refused = (mode != ProxyMode::Iptables).then_some(Code::HostNetwork);
+        for (words, code) in [
+            ("ipvs.foreign=0", None),
+            ("ipvs.foreign=1", refused),
+            ("ipvs.foreign=3", refused),
+            ("ipvs.foreign=3\nlab=lab\nlab.id=aaaa", None),
+            ("ipvs.foreign=3\nlab=other\nlab.id=bbbb", Some(Code::HostTaken)),
+            ("ipvs.foreign=3\nremains=link kube-ipvs0", Some(Code::HostLeftovers)),
+        ] {
+            let codes: Vec<_> = found(mode, words).iter().map(|p| p.code).collect();
+            assert_eq!(codes, Vec::from_iter(code), "{mode} {words}");
+        }
+    }
+    let told = found(ProxyMode::Nftables, "ipvs.foreign=3").remove(0);
+    assert!(told.what.starts_with("3 virtual servers are ") && told.what.ends_with(" in nftables mode"), "{told}");
+    assert!(told.all_hints()[0].contains("--proxy-mode iptables"), "{told}");
 }
 
 /// Every host that loads the modules of such tunnels has these links.
@@ -413,7 +444,32 @@ fn what_pods_will_lack_is_warned_about() {
     assert_eq!(warned(""), []);
     assert_eq!(warned("no resolver"), [Code::HostNames]);
     assert_eq!(warned("silent=192.0.2.1"), [Code::HostNames]);
-    assert_eq!(warned("module.br_netfilter="), [Code::HostKernel]);
     // In a container nobody can tell.
     assert_eq!(warned("module.vxlan="), [Code::HostKernel]);
+}
+
+/// flannel looks for it at its start, and ends.
+#[test]
+fn a_kernel_without_br_netfilter_carries_no_flannel() {
+    let found = |cni, words: &str| {
+        let mut profile = profile::load("3x2c4g").unwrap();
+        profile.network.cni = cni;
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let facts = Facts::parse(&format!("{}module.br_netfilter=\n{words}\n", good(1)));
+        let fleet = [("cp".parse().unwrap(), facts)].into();
+        from_facts(&lab, &Owner::new(), &fleet, Arch::Amd64, Allowances::default())
+    };
+    for (words, hint) in [
+        ("", "linux-modules-extra"),
+        ("modules.listed=yes", "linux-modules-extra"),
+        ("container=yes", "on the computer below (modprobe br_netfilter)"),
+    ] {
+        let flannel = found(Cni::Flannel, words);
+        assert_eq!(flannel.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::HostKernel], "{words}");
+        let told = flannel.problems[0].all_hints().remove(0);
+        assert!(told.contains(hint) && told.ends_with("or take --cni bridge."), "{told}");
+        let bridge = found(Cni::Bridge, words);
+        assert!(bridge.problems.is_empty(), "{words}: {:?}", bridge.problems);
+        assert_eq!(bridge.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [Code::HostKernel], "{words}");
+    }
 }
