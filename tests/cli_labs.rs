@@ -13,15 +13,24 @@ const VERSION: &str = "v1.36.3";
 
 /// Writes the folder of a lab on a host that nobody can reach.
 fn lab(home: &Path, name: &str, bundle: Option<&Path>) -> PathBuf {
-    let folder = home.join("data/labs").join(name);
-    let lab = Lab::new(name.parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
     let hosts = serde_json::json!([["cp", {"address": "127.0.0.1", "user": "root", "port": 1}]]);
     let bundle = bundle.map(|file| file.display().to_string());
-    let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle});
+    lab_of(home, name, "1x4c12g", &serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle}))
+}
+
+/// Writes the folder of a lab of this layout with this state.
+fn lab_of(home: &Path, name: &str, layout: &str, state: &serde_json::Value) -> PathBuf {
+    let folder = home.join("data/labs").join(name);
+    let lab = Lab::new(name.parse().unwrap(), kubecamp::profile::load(layout).unwrap()).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
     fs::write(folder.join("state.json"), state.to_string()).unwrap();
     folder
+}
+
+/// The state of a lab on machines of an engine that does not run.
+fn asleep(home: &Path) -> serde_json::Value {
+    serde_json::json!({"format": 1, "place": "local", "engine": {"private": home.join("nix")}, "bundle": null})
 }
 
 #[test]
@@ -146,4 +155,41 @@ fn status_of_a_host_out_of_reach_says_why_and_what_to_do() {
     assert!(nodes[0]["state"] == "unreachable" && nodes[0]["reached"] == false, "{}", said.out);
     assert!(nodes[0]["problem"].as_str().unwrap().contains("KC-HOST-UNREACHABLE"), "{}", said.out);
     assert!(nodes[0]["hints"].as_array().is_some_and(|hints| !hints.is_empty()), "{}", said.out);
+}
+
+/// The commonest sight after a restart of the computer.
+#[test]
+fn status_shows_machines_whose_engine_does_not_run() {
+    let home = tempfile::tempdir().unwrap();
+    lab_of(home.path(), "team7", "3x2c4g", &asleep(home.path()));
+    let said = cli_words::kubecamp(home.path(), &["status", "--name", "team7"]);
+    assert_eq!((said.code, said.out.matches("not running").count()), (0, 3), "{}{}", said.out, said.err);
+    assert_eq!(said.err.matches("KC-ENGINE-START").count(), 1, "{}", said.err);
+    assert!(said.err.contains("kubecamp up --name team7"), "{}", said.err);
+    let said = cli_words::kubecamp(home.path(), &["status", "--name", "team7", "-o", "json"]);
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, nodes.len()), (0, 3), "{}", said.out);
+    for node in nodes {
+        assert!(node["state"] == "not running" && node["hints"][0].as_str().unwrap().contains("team7"), "{node}");
+    }
+}
+
+#[test]
+fn status_of_a_host_that_cannot_be_resolved_hides_none_of_the_others() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("config");
+    fs::write(&config, "Host odd\n  ProxyCommand nc %h %p\n").unwrap();
+    let hosts = serde_json::json!([
+        ["cp", {"address": "127.0.0.1", "user": "root", "port": 1}],
+        ["worker-1", {"address": "odd"}],
+        ["worker-2", {"address": "127.0.0.1", "user": "root", "port": 2}],
+    ]);
+    let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": null});
+    lab_of(home.path(), "lab", "3x2c4g", &state);
+    let said = cli_words::kubecamp(home.path(), &["status", "-F", config.to_str().unwrap()]);
+    assert_eq!((said.code, said.out.matches("unreachable").count()), (0, 3), "{}{}", said.out, said.err);
+    let row = said.out.lines().find(|line| line.starts_with("worker-1")).unwrap();
+    assert!(row.contains("odd"), "{row}");
+    assert!(said.err.contains("KC-HOST-SPEC on worker-1") && said.err.contains("ProxyCommand"), "{}", said.err);
+    assert!(said.err.contains("KC-HOST-UNREACHABLE on cp"), "{}", said.err);
 }

@@ -10,6 +10,7 @@ mod detour;
 mod doctor;
 mod hub;
 mod kubectl;
+mod labs;
 mod login;
 mod logout;
 mod machine;
@@ -168,13 +169,29 @@ impl Context {
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &Connect::of(connect, &state.login)).await,
+            Where::Local => Ok(self.machine_targets(lab, state).await?),
+        }
+    }
+
+    /// The same of each node by itself, for who reports what there is.
+    async fn each_target(&self, lab: &Lab, state: &State, connect: &ConnectArgs) -> Result<targets::Found, Problem> {
+        match &state.place {
+            Where::Hosts(hosts) => {
+                Ok(targets::of_each_host(&self.store, hosts, &Connect::of(connect, &state.login)).await)
+            }
             Where::Local => {
-                let mut machines = self.machines(lab, state).await?;
-                // A stopped one keeps its address, and would look like a host that does not answer.
-                machines.retain(|m| m.state == MachineState::Running);
-                Ok(targets::of_machines(&self.store, &machines)?)
+                let targets = self.machine_targets(lab, state).await?;
+                Ok(targets.into_iter().map(|(node, target)| (node, Ok(target))).collect())
             }
         }
+    }
+
+    /// How to log in to the lab's machines that run.
+    async fn machine_targets(&self, lab: &Lab, state: &State) -> Result<Vec<(NodeId, SshTarget)>, Problem> {
+        let mut machines = self.machines(lab, state).await?;
+        // A stopped one keeps its address, and would look like a host that does not answer.
+        machines.retain(|m| m.state == MachineState::Running);
+        targets::of_machines(&self.store, &machines)
     }
 
     /// How to log in to one node, asking no other machine; `None` when it has no machine.
