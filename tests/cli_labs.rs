@@ -174,6 +174,22 @@ fn status_shows_machines_whose_engine_does_not_run() {
     }
 }
 
+/// What is hinted at is typed, and then means the lab that was asked about.
+#[test]
+fn hints_name_the_lab_that_was_asked_about() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "team7", None);
+    lab_of(home.path(), "local", "1x4c12g", &asleep(home.path()));
+    for (args, hint) in [
+        (&["machine", "make", "--name", "team7", "--layout", "1x4c12g"][..], "kubecamp --name team7 down."),
+        (&["kubectl", "--name", "team7", "get", "nodes"], "kubecamp --name team7 up"),
+        (&["up", "--name", "local", "--host", "root@127.0.0.1:1"], "kubecamp --name local down."),
+    ] {
+        let said = cli_words::kubecamp(home.path(), args);
+        assert!(said.code == 2 && said.err.contains(hint), "{args:?}: {}", said.err);
+    }
+}
+
 #[test]
 fn status_of_a_host_that_cannot_be_resolved_hides_none_of_the_others() {
     let home = tempfile::tempdir().unwrap();

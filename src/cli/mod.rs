@@ -10,6 +10,7 @@ mod ask;
 mod clock;
 mod commands;
 mod exit;
+mod hints;
 mod hub_answer;
 mod hub_client;
 mod output;

@@ -24,7 +24,7 @@ mod ssh;
 mod status;
 mod up;
 
-use std::sync::Arc;
+use std::{ffi::OsStr, sync::Arc};
 
 pub use book::class_plan;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::{Args, Command, ConnectArgs, Global},
     ask::Terminal,
+    hints::for_lab,
     output::{self, Show},
     settings::Places,
     stop::Stop,
@@ -63,9 +64,19 @@ pub(super) struct Context {
 pub(super) async fn run(args: Args) -> Result<u8, Problems> {
     let places = Places::from_env();
     let store = Store::of(&places.labs, &args.global.name);
+    output::problems_of(flag_of(&args.global.name, std::env::var_os("KUBECAMP_LAB").as_deref()));
     let stop = Stop::listen();
     let cx = Context { global: args.global, places, store, cancel: stop.first().clone(), stop: Arc::clone(&stop) };
     stop.unless_now(command(&cx, args.command)).await
+}
+
+/// The flag that names the lab in what is to be typed; `of_env` is the lab that is meant without one.
+fn flag_of(lab: &LabName, of_env: Option<&OsStr>) -> String {
+    match of_env.filter(|name| !name.is_empty()) {
+        Some(name) if name != lab.as_str() => format!(" --name {lab}"),
+        // Also where the variable names it: the next terminal may not have that.
+        _ => lab.flag(),
+    }
 }
 
 async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
@@ -122,8 +133,10 @@ impl Context {
     /// Ends a run in its journal, which has every problem then, and says where its time went; a failed one says also where
     /// its log is and how to go on.
     fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
+        let flag = self.global.name.flag();
         let ended = ended.map_err(|problems| {
-            let told: Vec<_> = problems.into_vec().into_iter().map(|p| run.journal.failure(p)).collect();
+            let named = problems.into_vec().into_iter().map(|p| for_lab(p, &flag));
+            let told: Vec<_> = named.map(|p| run.journal.failure(p)).collect();
             Problems::from(told)
         });
         run.ended(match &ended {
@@ -316,6 +329,15 @@ mod tests {
         assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it was reset meanwhile");
         cx.store.forget().unwrap();
         assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it is gone");
+    }
+
+    #[test]
+    fn hints_mean_the_lab_that_was_named_whatever_the_environment_says() {
+        let flag = |lab: &str, of_env: Option<&str>| flag_of(&lab.parse().unwrap(), of_env.map(OsStr::new));
+        assert_eq!([flag("lab", None), flag("lab", Some("")), flag("lab", Some("lab"))], ["", "", ""]);
+        assert_eq!(flag("lab", Some("team7")), " --name lab");
+        assert_eq!(flag("team7", None), " --name team7");
+        assert_eq!(flag("team7", Some("team7")), " --name team7");
     }
 
     #[test]
