@@ -55,6 +55,37 @@ fn a_kubectl_for_another_cpu_is_not_run() {
     assert!(fs::read_dir(home.path().join("cache/bin")).unwrap().count() == 1);
 }
 
+/// The wrong kubectl would be run silently, or a problem told of a program that the user never asked for.
+#[test]
+fn a_kubectl_is_had_also_where_the_labs_bundle_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(lab(home.path(), "lab", Some(Path::new("/gone.bundle"))).join("kubeconfig"), "").unwrap();
+    let with_path = |folder: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+        command.env_clear().env("PATH", home.path().join(folder)).env("KUBECAMP_HOME", home.path());
+        command.current_dir(home.path()).args(["kubectl", "version"]).stdin(std::process::Stdio::null());
+        let out = command.output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let (code, err) = with_path("none");
+    assert!(code == 2 && err.contains("KC-LOCAL-FILE") && err.contains("/gone.bundle"), "{err}");
+    assert!(err.contains("up --bundle FILE") && !err.contains("--yes"), "{err}");
+    let own = home.path().join("bin/kubectl");
+    fs::create_dir(home.path().join("bin")).unwrap();
+    fs::write(&own, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (_, err) = with_path("bin");
+    assert!(err.contains("the lab's kubectl, v1.36.3") && err.contains(&own.display().to_string()), "{err}");
+    // The usual bundle of the same version is as good.
+    let arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
+    let bundles = home.path().join("cache/bundles");
+    fs::create_dir_all(&bundles).unwrap();
+    tiny_bundle(&bundles.join(format!("kubecamp-{VERSION}-{arch}.bundle")), VERSION, arch);
+    let (_, err) = with_path("bin");
+    assert!(!err.contains("at hand"), "{err}");
+    assert_eq!(fs::read_dir(home.path().join("cache/bin")).unwrap().count(), 1);
+}
+
 #[test]
 fn a_damaged_lab_hides_none_of_the_others() {
     let home = tempfile::tempdir().unwrap();

@@ -1,6 +1,9 @@
 use std::{
-    fs, io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    env, fs, io,
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -11,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, detour::Detour};
 use crate::{
     bundle::{Bundle, Cache},
-    cli::{args::KubectlArgs, store::Where},
+    cli::{args::KubectlArgs, output, store::Where},
     core::{Arch, Code, Problem, Problems},
     profile::Lab,
 };
@@ -104,17 +107,21 @@ fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(70)
 }
 
-/// kubectl of the lab's own version, unpacked from the bundle once; the user's where there is no bundle.
+/// kubectl of the lab's own version, unpacked from the bundle once: from that which the lab was made from, else from the
+/// usual one of its version; the user's where there is no bundle.
 fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Problem> {
     let cache = Cache::new(&cx.places.cache);
     let arch = super::up::this_arch()?;
     let usual = cache.bundle(&lab.profile().kubernetes, arch);
-    let Ok(mut opened) = Bundle::open(bundle.unwrap_or(&usual)) else { return Ok("kubectl".into()) };
-    if opened.manifest().arch != arch {
+    let opened = match Bundle::open(bundle.unwrap_or(&usual)) {
+        Ok(opened) if opened.manifest().arch == arch => opened,
         // That of the lab's hosts does not run here; the same version's for this computer may be at hand.
-        let its = opened.manifest().arch;
-        opened = Bundle::open(&usual).map_err(|_| foreign(lab, its, arch))?;
-    }
+        Ok(other) => Bundle::open(&usual).map_err(|_| foreign(lab, other.manifest().arch, arch))?,
+        Err(problem) => match Bundle::open(&usual) {
+            Ok(same) => same,
+            Err(_) => return users_own(lab, problem),
+        },
+    };
     let Some(member) = opened.member("kubectl") else { return Ok("kubectl".into()) };
     let blob = opened.plain(member);
     let to = cx.places.cache.join("bin").join(format!("kubectl-{}", &blob.sha256()[..16]));
@@ -122,6 +129,27 @@ fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Pr
         opened.unpack("kubectl", &to)?;
     }
     Ok(to)
+}
+
+/// The kubectl of the user's `PATH` instead of the one that a bundle would have, which has this `problem`. Nobody knows its
+/// version, so that it is said which one the lab asks for.
+fn users_own(lab: &Lab, problem: Problem) -> Result<PathBuf, Problem> {
+    let version = &lab.profile().kubernetes;
+    let is_program =
+        |file: &PathBuf| fs::metadata(file).is_ok_and(|of| of.is_file() && of.permissions().mode() & 0o111 != 0);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
+    if let Some(own) = folders.into_iter().map(|folder| folder.join("kubectl")).find(is_program) {
+        output::say(&format!(
+            "note: no bundle with the lab's kubectl, {version}, is at hand: {} is run",
+            own.display()
+        ));
+        return Ok(own);
+    }
+    let flag = lab.name().flag();
+    Err(problem
+        .hint(format!("Make the bundle of its version: kubecamp bundle build --kubernetes {version}."))
+        .hint(format!("Or name another: kubecamp{flag} up --bundle FILE.")))
 }
 
 /// The problem that the lab's kubectl is for the hosts' CPU, which is not this computer's.
