@@ -63,11 +63,16 @@ pub(super) fn become_in(netns: Option<&Path>, mut command: Command) -> Problem {
         )?;
         Ok(())
     };
-    let error = match netns.map(enter) {
-        Some(Err(error)) => error,
-        _ => command.exec(),
-    };
-    cannot_run(&name, error)
+    match netns.map(|netns| (netns, enter(netns))) {
+        Some((netns, Err(error))) => shut_out(netns, error),
+        _ => cannot_run(&name, command.exec()),
+    }
+}
+
+/// The problem that the namespace of the lab's machines cannot be entered: the program was never tried.
+fn shut_out(netns: &Path, error: io::Error) -> Problem {
+    let what = format!("the lab's machines are in the network namespace {}, which cannot be entered", netns.display());
+    Problem::new(Code::LocalRoot, what).because(error).hint("Run the same command with sudo.")
 }
 
 /// Runs a program to its end with this process's terminal, while other tasks work for it.
@@ -98,7 +103,8 @@ fn name_of(command: &Command) -> String {
 }
 
 fn cannot_run(name: &str, error: io::Error) -> Problem {
-    Problem::new(Code::LocalTools, format!("{name} could not be run")).because(error)
+    let problem = Problem::new(Code::LocalTools, format!("{name} could not be run")).because(error);
+    if name == "ssh" { problem.hint("Install the OpenSSH client, as the package openssh-client.") } else { problem }
 }
 
 /// The exit code to pass on; that of a signal is as shells have it.
@@ -167,4 +173,24 @@ fn foreign(lab: &Lab, its: Arch, here: Arch) -> Problem {
             "For one here make the same version's bundle: kubecamp bundle build --kubernetes {}.",
             lab.profile().kubernetes
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_cannot_be_entered_lacks_no_program() {
+        let problem = become_in(Some(Path::new("/nope")), Command::new("kubectl"));
+        assert!(problem.code == Code::LocalRoot && problem.what.contains("/nope"), "{problem}");
+        assert!(problem.all_hints()[0].contains("sudo"), "{problem:?}");
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_to_be_installed() {
+        for (name, word) in [("ssh", "openssh-client"), ("kubectl", "Install what is named")] {
+            let hints = cannot_run(name, io::ErrorKind::NotFound.into()).all_hints();
+            assert!(hints[0].contains(word), "{hints:?}");
+        }
+    }
 }
