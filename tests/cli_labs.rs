@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kubecamp::{core::Arch, profile::Lab};
+use kubecamp::{
+    core::{Arch, Event},
+    profile::Lab,
+};
 
 use crate::{cli_words, support::tiny_bundle::tiny_bundle};
 
@@ -239,4 +242,19 @@ fn status_of_a_host_that_cannot_be_resolved_hides_none_of_the_others() {
     assert!(row.contains("odd"), "{row}");
     assert!(said.err.contains("KC-HOST-SPEC on worker-1") && said.err.contains("ProxyCommand"), "{}", said.err);
     assert!(said.err.contains("KC-HOST-UNREACHABLE on cp"), "{}", said.err);
+}
+
+#[test]
+fn a_result_beside_events_is_none_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let bundle = home.path().join("a.bundle");
+    tiny_bundle(&bundle, VERSION, Arch::Amd64);
+    let verify = ["bundle", "verify", bundle.to_str().unwrap()];
+    let said = cli_words::kubecamp(home.path(), &verify);
+    assert!(said.code == 0 && said.out.contains("every digest is right"), "{}{}", said.out, said.err);
+    let said = cli_words::kubecamp(home.path(), &[&verify[..], &["--output-events", "ndjson"]].concat());
+    assert!(said.code == 0 && said.err.contains("every digest is right"), "{}{}", said.out, said.err);
+    for line in said.out.lines() {
+        serde_json::from_str::<Event>(line).unwrap();
+    }
 }

@@ -57,7 +57,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     let places = LocalPlaces { at, suite: args.suite, kind: args.machines, outbound: args.outbound, ..places };
     let made = carry_out(cx, places, packages, tenant, user, &run).await;
     let machines = cx.end(&run, made)?;
-    output::data(&machines_text(&machines));
+    cx.result(&machines_text(&machines));
     next(cx, &machines);
     Ok(())
 }

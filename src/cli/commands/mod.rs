@@ -130,6 +130,14 @@ impl Context {
         Arc::new(Journal::unkept(vec![show.listener(self.global.verbose)]))
     }
 
+    /// Writes the result of a command that tells events. They are data too, and the only data where they are asked for.
+    fn result(&self, text: &str) {
+        match self.global.output_events {
+            Some(_) => output::say(text.trim_end()),
+            None => output::data(text),
+        }
+    }
+
     /// Ends a run in its journal, which has every problem then, and says where its time went; a failed one says also where
     /// its log is and how to go on.
     fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
