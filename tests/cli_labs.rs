@@ -258,3 +258,30 @@ fn a_result_beside_events_is_none_of_them() {
         serde_json::from_str::<Event>(line).unwrap();
     }
 }
+
+#[test]
+fn an_empty_variable_is_as_good_as_none_and_a_wrong_one_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let with = |name: &str, value: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("KUBECAMP_HOME", home.path()).env(name, value);
+        let out = command.current_dir(home.path()).args(args).stdin(std::process::Stdio::null()).output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    for name in ["KUBECAMP_LAB", "KUBECAMP_HUB", "KUBECAMP_HUB_CA", "KUBECAMP_DATABASE"] {
+        let (code, err) = with(name, "", &["completions", "bash"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{name}");
+        let (_, err) = with(name, "", &["book", "ls"]);
+        assert!(!err.contains("KC-USAGE: invalid value"), "{name}: {err}");
+    }
+    let (code, err) = with("KUBECAMP_LAB", "Bad Name", &["status"]);
+    assert!(code == 2 && err.contains("Bad Name") && err.contains("variable KUBECAMP_LAB"), "{err}");
+    let (_, err) = with("KUBECAMP_LAB", "team7", &["status", "--name", "Bad Name"]);
+    assert!(err.contains("Bad Name") && !err.contains("KUBECAMP_LAB"), "{err}");
+    // A folder beside is one for the next command in another folder, too.
+    lab(&home.path().join("here"), "lab", None);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+    command.env_clear().env("KUBECAMP_HOME", "here").current_dir(home.path()).args(["status", "--all", "-o", "json"]);
+    let labs: Vec<serde_json::Value> = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert!(Path::new(labs[0]["folder"].as_str().unwrap()).is_absolute(), "{labs:?}");
+}
