@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kubecamp::{core::Arch, profile::Lab};
+use kubecamp::{
+    core::{Arch, Event},
+    profile::Lab,
+};
 
 use crate::{cli_words, support::tiny_bundle::tiny_bundle};
 
@@ -13,15 +16,24 @@ const VERSION: &str = "v1.36.3";
 
 /// Writes the folder of a lab on a host that nobody can reach.
 fn lab(home: &Path, name: &str, bundle: Option<&Path>) -> PathBuf {
-    let folder = home.join("data/labs").join(name);
-    let lab = Lab::new(name.parse().unwrap(), kubecamp::profile::load("1x4c12g").unwrap()).unwrap();
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
     let hosts = serde_json::json!([["cp", {"address": "127.0.0.1", "user": "root", "port": 1}]]);
     let bundle = bundle.map(|file| file.display().to_string());
-    let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle});
+    lab_of(home, name, "1x4c12g", &serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle}))
+}
+
+/// Writes the folder of a lab of this layout with this state.
+fn lab_of(home: &Path, name: &str, layout: &str, state: &serde_json::Value) -> PathBuf {
+    let folder = home.join("data/labs").join(name);
+    let lab = Lab::new(name.parse().unwrap(), kubecamp::profile::load(layout).unwrap()).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
     fs::write(folder.join("state.json"), state.to_string()).unwrap();
     folder
+}
+
+/// The state of a lab on machines of an engine that does not run.
+fn asleep(home: &Path) -> serde_json::Value {
+    serde_json::json!({"format": 1, "place": "local", "engine": {"private": home.join("nix")}, "bundle": null})
 }
 
 #[test]
@@ -65,6 +77,37 @@ fn a_kubeconfig_that_names_a_program_is_not_used() {
         assert!(said.err.contains(word), "{}", said.err);
     }
     assert!(!touched.exists());
+}
+
+/// The wrong kubectl would be run silently, or a problem told of a program that the user never asked for.
+#[test]
+fn a_kubectl_is_had_also_where_the_labs_bundle_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(lab(home.path(), "lab", Some(Path::new("/gone.bundle"))).join("kubeconfig"), "").unwrap();
+    let with_path = |folder: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+        command.env_clear().env("PATH", home.path().join(folder)).env("KUBECAMP_HOME", home.path());
+        command.current_dir(home.path()).args(["kubectl", "version"]).stdin(std::process::Stdio::null());
+        let out = command.output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let (code, err) = with_path("none");
+    assert!(code == 2 && err.contains("KC-LOCAL-FILE") && err.contains("/gone.bundle"), "{err}");
+    assert!(err.contains("up --bundle FILE") && !err.contains("--yes"), "{err}");
+    let own = home.path().join("bin/kubectl");
+    fs::create_dir(home.path().join("bin")).unwrap();
+    fs::write(&own, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (_, err) = with_path("bin");
+    assert!(err.contains("the lab's kubectl, v1.36.3") && err.contains(&own.display().to_string()), "{err}");
+    // The usual bundle of the same version is as good.
+    let arch = if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 };
+    let bundles = home.path().join("cache/bundles");
+    fs::create_dir_all(&bundles).unwrap();
+    tiny_bundle(&bundles.join(format!("kubecamp-{VERSION}-{arch}.bundle")), VERSION, arch);
+    let (_, err) = with_path("bin");
+    assert!(!err.contains("at hand"), "{err}");
+    assert_eq!(fs::read_dir(home.path().join("cache/bin")).unwrap().count(), 1);
 }
 
 #[test]
@@ -167,4 +210,99 @@ fn status_of_a_host_out_of_reach_says_why_and_what_to_do() {
     assert!(nodes[0]["state"] == "unreachable" && nodes[0]["reached"] == false, "{}", said.out);
     assert!(nodes[0]["problem"].as_str().unwrap().contains("KC-HOST-UNREACHABLE"), "{}", said.out);
     assert!(nodes[0]["hints"].as_array().is_some_and(|hints| !hints.is_empty()), "{}", said.out);
+}
+
+/// The commonest sight after a restart of the computer.
+#[test]
+fn status_shows_machines_whose_engine_does_not_run() {
+    let home = tempfile::tempdir().unwrap();
+    lab_of(home.path(), "team7", "3x2c4g", &asleep(home.path()));
+    let said = cli_words::kubecamp(home.path(), &["status", "--name", "team7"]);
+    assert_eq!((said.code, said.out.matches("not running").count()), (0, 3), "{}{}", said.out, said.err);
+    assert_eq!(said.err.matches("KC-ENGINE-START").count(), 1, "{}", said.err);
+    assert!(said.err.contains("kubecamp up --name team7"), "{}", said.err);
+    let said = cli_words::kubecamp(home.path(), &["status", "--name", "team7", "-o", "json"]);
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, nodes.len()), (0, 3), "{}", said.out);
+    for node in nodes {
+        assert!(node["state"] == "not running" && node["hints"][0].as_str().unwrap().contains("team7"), "{node}");
+    }
+}
+
+/// What is hinted at is typed, and then means the lab that was asked about.
+#[test]
+fn hints_name_the_lab_that_was_asked_about() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "team7", None);
+    lab_of(home.path(), "local", "1x4c12g", &asleep(home.path()));
+    for (args, hint) in [
+        (&["machine", "make", "--name", "team7", "--layout", "1x4c12g"][..], "kubecamp --name team7 down."),
+        (&["kubectl", "--name", "team7", "get", "nodes"], "kubecamp --name team7 up"),
+        (&["up", "--name", "local", "--host", "root@127.0.0.1:1"], "kubecamp --name local down."),
+    ] {
+        let said = cli_words::kubecamp(home.path(), args);
+        assert!(said.code == 2 && said.err.contains(hint), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn status_of_a_host_that_cannot_be_resolved_hides_none_of_the_others() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("config");
+    fs::write(&config, "Host odd\n  ProxyCommand nc %h %p\n").unwrap();
+    let hosts = serde_json::json!([
+        ["cp", {"address": "127.0.0.1", "user": "root", "port": 1}],
+        ["worker-1", {"address": "odd"}],
+        ["worker-2", {"address": "127.0.0.1", "user": "root", "port": 2}],
+    ]);
+    let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": null});
+    lab_of(home.path(), "lab", "3x2c4g", &state);
+    let said = cli_words::kubecamp(home.path(), &["status", "-F", config.to_str().unwrap()]);
+    assert_eq!((said.code, said.out.matches("unreachable").count()), (0, 3), "{}{}", said.out, said.err);
+    let row = said.out.lines().find(|line| line.starts_with("worker-1")).unwrap();
+    assert!(row.contains("odd"), "{row}");
+    assert!(said.err.contains("KC-HOST-SPEC on worker-1") && said.err.contains("ProxyCommand"), "{}", said.err);
+    assert!(said.err.contains("KC-HOST-UNREACHABLE on cp"), "{}", said.err);
+}
+
+#[test]
+fn a_result_beside_events_is_none_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let bundle = home.path().join("a.bundle");
+    tiny_bundle(&bundle, VERSION, Arch::Amd64);
+    let verify = ["bundle", "verify", bundle.to_str().unwrap()];
+    let said = cli_words::kubecamp(home.path(), &verify);
+    assert!(said.code == 0 && said.out.contains("every digest is right"), "{}{}", said.out, said.err);
+    let said = cli_words::kubecamp(home.path(), &[&verify[..], &["--output-events", "ndjson"]].concat());
+    assert!(said.code == 0 && said.err.contains("every digest is right"), "{}{}", said.out, said.err);
+    for line in said.out.lines() {
+        serde_json::from_str::<Event>(line).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none_and_a_wrong_one_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let with = |name: &str, value: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("KUBECAMP_HOME", home.path()).env(name, value);
+        let out = command.current_dir(home.path()).args(args).stdin(std::process::Stdio::null()).output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    for name in ["KUBECAMP_LAB", "KUBECAMP_HUB", "KUBECAMP_HUB_CA", "KUBECAMP_DATABASE"] {
+        let (code, err) = with(name, "", &["completions", "bash"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{name}");
+        let (_, err) = with(name, "", &["book", "ls"]);
+        assert!(!err.contains("KC-USAGE: invalid value"), "{name}: {err}");
+    }
+    let (code, err) = with("KUBECAMP_LAB", "Bad Name", &["status"]);
+    assert!(code == 2 && err.contains("Bad Name") && err.contains("variable KUBECAMP_LAB"), "{err}");
+    let (_, err) = with("KUBECAMP_LAB", "team7", &["status", "--name", "Bad Name"]);
+    assert!(err.contains("Bad Name") && !err.contains("KUBECAMP_LAB"), "{err}");
+    // A folder beside is one for the next command in another folder, too.
+    lab(&home.path().join("here"), "lab", None);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubecamp"));
+    command.env_clear().env("KUBECAMP_HOME", "here").current_dir(home.path()).args(["status", "--all", "-o", "json"]);
+    let labs: Vec<serde_json::Value> = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert!(Path::new(labs[0]["folder"].as_str().unwrap()).is_absolute(), "{labs:?}");
 }

@@ -69,6 +69,14 @@ fn runs_are_those_of_a_lab_that_there_is() {
     fs::create_dir(lab.join("runs")).unwrap();
     fs::write(lab.join("runs/r.ndjson"), event).unwrap();
     assert_eq!(kubecamp(home.path(), &["run", "list"]).code, 0);
+    // Programs get the steps where they are asked for, and the array of phases as ever where they are not.
+    let shown = |args: &[&str]| -> serde_json::Value {
+        let said = kubecamp(home.path(), &[&["run", "show", "-o", "json"][..], args].concat());
+        serde_json::from_str(&said.out).unwrap()
+    };
+    assert!(shown(&[]).is_array());
+    let whole = shown(&["--steps"]);
+    assert!(whole["run"] == "r" && whole["outcome"].is_null() && whole["steps"].is_array(), "{whole}");
 }
 
 /// What stands in the files that people copy: its commands exist, and the schema that they name can be had.

@@ -10,6 +10,7 @@ mod ask;
 mod clock;
 mod commands;
 mod exit;
+mod hints;
 mod hub_answer;
 mod hub_client;
 mod output;
@@ -72,7 +73,7 @@ pub fn main() -> ExitCode {
 
 /// Reads the command line. From then on problems are told as the command writes its data.
 fn parse() -> Result<args::Args, clap::Error> {
-    let matches = args::Args::command().try_get_matches()?;
+    let matches = usage::without_empty_variables(args::Args::command()).try_get_matches()?;
     if usage::wants_json(&matches) {
         output::problems_as_json();
     }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     io::{self, IsTerminal, Write},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::hub_client::Near;
+use super::{hints::for_lab, hub_client::Near};
 use crate::{
     core::{Code, Event, Problem, Problems},
     render::{Bars, Plain, ndjson, problems_text},
@@ -123,11 +123,21 @@ pub fn problems_as_json() {
     FOR_PROGRAMS.store(true, Ordering::Relaxed);
 }
 
+/// The flag that names the lab; a process works on one, and so has this.
+static LAB: OnceLock<String> = OnceLock::new();
+
+/// From here on what problems hint at names this lab where a command would mean another one without.
+pub fn problems_of(flag: String) {
+    let _ = LAB.set(flag);
+}
+
 /// Writes problems to standard error.
 pub fn problems(problems: &Problems) {
+    let flag = LAB.get().map_or("", String::as_str);
+    let problems: Problems = problems.iter().map(|problem| for_lab(problem.clone(), flag)).collect::<Vec<_>>().into();
     let text = match FOR_PROGRAMS.load(Ordering::Relaxed) {
-        true => problems_json(problems),
-        false => problems_text(problems),
+        true => problems_json(&problems),
+        false => problems_text(&problems),
     };
     let _ = io::stderr().write_all(text.as_bytes());
 }

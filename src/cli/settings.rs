@@ -59,7 +59,11 @@ impl Config {
 impl Places {
     /// From the environment: `KUBECAMP_HOME` for all of them, else XDG's variables, else the home folder.
     pub fn from_env() -> Self {
-        let var = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let var = |name| {
+            let path = PathBuf::from(env::var_os(name).filter(|v| !v.is_empty())?);
+            // What is kept of these paths is read in other folders, too.
+            Some(std::path::absolute(&path).unwrap_or(path))
+        };
         let home = env::home_dir().unwrap_or_else(|| PathBuf::from("/root"));
         let config = match var("KUBECAMP_HOME") {
             Some(all) => all.join("config"),

@@ -21,22 +21,35 @@ pub struct Connect {
     pub accept_new_host_keys: bool,
 }
 
+/// How to log in to each node, or why nobody can know that.
+pub type Found = Vec<(NodeId, Result<SshTarget, Problem>)>;
+
 /// How to log in to the hosts that the user named; every problem of every host at once.
 pub async fn of_hosts(
     store: &Store,
     hosts: &[(NodeId, HostEntry)],
     connect: &Connect,
 ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
-    let keyring = Arc::new(Keyring::new(Arc::new(Terminal)));
     let (mut targets, mut found) = (vec![], vec![]);
-    for (node, entry) in hosts {
-        match of_host(store, entry, connect, &keyring).await {
-            Ok(target) => targets.push((node.clone(), target)),
-            Err(problem) => found.push(problem.on(node)),
+    for (node, target) in of_each_host(store, hosts, connect).await {
+        match target {
+            Ok(target) => targets.push((node, target)),
+            Err(problem) => found.push(problem),
         }
     }
     Problems::check(found)?;
     Ok(targets)
+}
+
+/// The same of each host by itself: one that cannot be resolved hides none of the others.
+pub async fn of_each_host(store: &Store, hosts: &[(NodeId, HostEntry)], connect: &Connect) -> Found {
+    let keyring = Arc::new(Keyring::new(Arc::new(Terminal)));
+    let mut found = vec![];
+    for (node, entry) in hosts {
+        let target = of_host(store, entry, connect, &keyring).await;
+        found.push((node.clone(), target.map_err(|problem| problem.on(node))));
+    }
+    found
 }
 
 async fn of_host(

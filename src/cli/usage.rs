@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 
 use clap::{
-    ArgMatches, Command, CommandFactory, Parser,
+    Arg, ArgMatches, Command, CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -14,7 +14,8 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
     let mut lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty());
     let what = lines.next().map_or("the command line cannot be read", |l| l.strip_prefix("error: ").unwrap_or(l));
     let (mut problem, mut tips) = (Problem::new(Code::Usage, what.trim_end_matches(':')), vec![]);
-    let meant = command(given);
+    let given: Vec<_> = given.into_iter().collect();
+    let meant = command(given.iter().copied());
     for line in lines {
         match line.trim_start() {
             line if line.starts_with("For more information") => {}
@@ -25,6 +26,7 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
             _ => problem = problem.detail([line.strip_prefix("  ").unwrap_or(line)]),
         }
     }
+    tips.extend(of_environment(error, &given));
     tips.extend(apart(&problem.what));
     let help = format!("See {} --help.", meant.name);
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
@@ -69,6 +71,34 @@ pub fn help(error: &clap::Error) -> Option<String> {
 fn help_of(command: &str) -> Option<String> {
     let asked = Args::try_parse_from(command.split(' ').chain(["-h"])).err()?;
     (asked.kind() == ErrorKind::DisplayHelp).then(|| asked.render().to_string())
+}
+
+/// The command with only those variables of the environment that say something: an empty one is as good as none, as in other
+/// programs.
+pub fn without_empty_variables(command: Command) -> Command {
+    let says_nothing = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if says_nothing(&arg) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// What to mend where the value that cannot be used is no word of the command line, but a variable of the environment.
+fn of_environment(error: &clap::Error, given: &[&OsStr]) -> Option<String> {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = arg.split_whitespace().next()?.strip_prefix("--")?;
+    let names = |word: &str| word.strip_prefix("--").and_then(|word| word.split('=').next()) == Some(flag);
+    if error.kind() != ErrorKind::ValueValidation || given.iter().filter_map(|word| word.to_str()).any(names) {
+        return None;
+    }
+    let variable = variable_of(&Args::command(), flag)?;
+    Some(format!("The environment says so: mend the variable {variable}, or unset it."))
+}
+
+/// The variable of the environment that stands for a flag.
+fn variable_of(command: &Command, flag: &str) -> Option<String> {
+    let of_env = command.get_arguments().filter(|arg| arg.get_long() == Some(flag)).find_map(Arg::get_env);
+    let own = of_env.map(|name| name.to_string_lossy().into_owned());
+    own.or_else(|| command.get_subcommands().find_map(|inner| variable_of(inner, flag)))
 }
 
 /// What to write where a time stands apart from its date.

@@ -124,7 +124,7 @@ codes! {
     HostScan = "KC-HOST-SCAN", Step, "A tool that shows a host's state failed, so the host cannot be recorded.", "Run the tool named on the host and mend it, then run the same command again.";
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";
-    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks packages that the command needs.", "Run it with --yes to have them installed.";
+    LocalTools = "KC-LOCAL-TOOLS", Preflight, "This computer lacks programs or packages that the command needs.", "Install what is named.";
     LocalRoot = "KC-LOCAL-ROOT", Preflight, "Something on this computer needs root: packages, the node image or the private machine engine.", "Run with sudo, or install and start Incus for your user.";
     // Connect
     HostUnreachable = "KC-HOST-UNREACHABLE", Connect, "A host does not answer.", "Check address, port, power and firewall: ssh -v to it.";
@@ -251,5 +251,10 @@ mod tests {
             assert!(code.meaning().ends_with('.') && code.hint().ends_with('.'), "{text}");
             assert_eq!(text.parse(), Ok(*code));
         }
+    }
+
+    #[test]
+    fn no_hint_of_all_commands_names_a_flag_of_some() {
+        assert!(Code::ALL.iter().all(|code| !code.hint().contains("--yes")), "few commands ask anything");
     }
 }

@@ -46,9 +46,10 @@ impl Tenant {
 /// The problem of machines that carry the lab's name and are another lab's.
 pub(super) fn taken(lab: &LabName, machines: Vec<String>) -> Problem {
     let what = format!("this computer's Incus has machines of another lab that is called {lab} too");
-    Problem::new(Code::HostTaken, what)
-        .detail(machines)
-        .hint("Choose another --name. If they are yours and the lab's folder is lost: kubecamp up --local --take-over.")
+    Problem::new(Code::HostTaken, what).detail(machines).hint(format!(
+        "Choose another --name. If they are yours and the lab's folder is lost: kubecamp{} up --local --take-over.",
+        lab.flag()
+    ))
 }
 
 /// The name of a machine at the provider.

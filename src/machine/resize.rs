@@ -49,9 +49,10 @@ impl Resize {
 
 fn shrinks(instance: &Instance, spec: &MachineSpec, has: Bytes) -> Problem {
     let what = format!("machine {} has a disk of {has}, and none can shrink to {}", instance.name, spec.disk);
-    Problem::new(Code::LabDiffers, what)
-        .on(&spec.node)
-        .hint("Ask for a disk no smaller than that, or remove the lab's machines first: kubecamp down.")
+    Problem::new(Code::LabDiffers, what).on(&spec.node).hint(format!(
+        "Ask for a disk no smaller than that, or remove the lab's machines first: kubecamp{} down.",
+        spec.lab.flag()
+    ))
 }
 
 /// Whether a limit is what is wanted, also in other words: somebody may have written `4GiB` by hand.

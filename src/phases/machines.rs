@@ -120,7 +120,7 @@ fn same_kind(machines: &[Machine], kind: Kind) -> Result<(), Problem> {
         format!("machine {} exists as {is}, not as what --machines asks for", other.name),
     )
     .on(&other.node)
-    .hint("Leave --machines out, or remove the lab's machines first: kubecamp down."))
+    .hint(format!("Leave --machines out, or remove the lab's machines first: kubecamp{} down.", other.lab.flag())))
 }
 
 #[async_trait]

@@ -78,9 +78,13 @@ impl Claim {
             return Some(problem(format!("the host belongs to the lab {other}")).hint(reset));
         }
         let what = format!("the host belongs to another lab that is called {name} too: its id is not that of this one");
-        Some(problem(what).hint("Ask who uses the host, and use another one, or have that lab reset first.").hint(
-            "If that lab is yours and its folder is lost: kubecamp up --take-over with the same hosts, then kubecamp reset.",
-        ))
+        let flag = asking.flag();
+        let lost = format!(
+            "If that lab is yours and its folder is lost: kubecamp{flag} up --take-over with the same hosts, then \
+             kubecamp{flag} reset."
+        );
+        let problem = problem(what).hint("Ask who uses the host, and use another one, or have that lab reset first.");
+        Some(problem.hint(lost))
     }
 }
 

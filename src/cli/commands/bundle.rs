@@ -33,7 +33,7 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
             });
             verified.await.map_err(|e| Problem::new(Code::Internal, "verifying ended badly").because(e))??;
             let members = count(bundle.members().count() as u64, "member");
-            output::data(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
+            cx.result(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
             Ok(())
         }
     }
@@ -78,7 +78,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         Err(_) => (Outcome::Failed, 0, 0),
     };
     journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
-    output::data(&format!("{}\n", built?.path.display()));
+    cx.result(&format!("{}\n", built?.path.display()));
     Ok(())
 }
 

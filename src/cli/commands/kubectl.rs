@@ -1,6 +1,9 @@
 use std::{
-    fs, io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    env, fs, io,
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -15,7 +18,7 @@ use super::{
 };
 use crate::{
     bundle::{Bundle, Cache},
-    cli::{args::KubectlArgs, store::Where},
+    cli::{args::KubectlArgs, output, store::Where},
     core::{Arch, Code, Problem, Problems},
     profile::Lab,
 };
@@ -123,11 +126,16 @@ pub(super) fn become_in(netns: Option<&Path>, mut command: Command) -> Problem {
         )?;
         Ok(())
     };
-    let error = match netns.map(enter) {
-        Some(Err(error)) => error,
-        _ => command.exec(),
-    };
-    cannot_run(&name, error)
+    match netns.map(|netns| (netns, enter(netns))) {
+        Some((netns, Err(error))) => shut_out(netns, error),
+        _ => cannot_run(&name, command.exec()),
+    }
+}
+
+/// The problem that the namespace of the lab's machines cannot be entered: the program was never tried.
+fn shut_out(netns: &Path, error: io::Error) -> Problem {
+    let what = format!("the lab's machines are in the network namespace {}, which cannot be entered", netns.display());
+    Problem::new(Code::LocalRoot, what).because(error).hint("Run the same command with sudo.")
 }
 
 /// Runs a program to its end with this process's terminal, while other tasks work for it.
@@ -158,7 +166,8 @@ fn name_of(command: &Command) -> String {
 }
 
 fn cannot_run(name: &str, error: io::Error) -> Problem {
-    Problem::new(Code::LocalTools, format!("{name} could not be run")).because(error)
+    let problem = Problem::new(Code::LocalTools, format!("{name} could not be run")).because(error);
+    if name == "ssh" { problem.hint("Install the OpenSSH client, as the package openssh-client.") } else { problem }
 }
 
 /// The exit code to pass on; that of a signal is as shells have it.
@@ -167,17 +176,21 @@ fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(70)
 }
 
-/// kubectl of the lab's own version, unpacked from the bundle once; the user's where there is no bundle.
+/// kubectl of the lab's own version, unpacked from the bundle once: from that which the lab was made from, else from the
+/// usual one of its version; the user's where there is no bundle.
 fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Problem> {
     let cache = Cache::new(&cx.places.cache);
     let arch = super::up::this_arch()?;
     let usual = cache.bundle(&lab.profile().kubernetes, arch);
-    let Ok(mut opened) = Bundle::open(bundle.unwrap_or(&usual)) else { return Ok("kubectl".into()) };
-    if opened.manifest().arch != arch {
+    let opened = match Bundle::open(bundle.unwrap_or(&usual)) {
+        Ok(opened) if opened.manifest().arch == arch => opened,
         // That of the lab's hosts does not run here; the same version's for this computer may be at hand.
-        let its = opened.manifest().arch;
-        opened = Bundle::open(&usual).map_err(|_| foreign(lab, its, arch))?;
-    }
+        Ok(other) => Bundle::open(&usual).map_err(|_| foreign(lab, other.manifest().arch, arch))?,
+        Err(problem) => match Bundle::open(&usual) {
+            Ok(same) => same,
+            Err(_) => return users_own(lab, problem),
+        },
+    };
     let Some(member) = opened.member("kubectl") else { return Ok("kubectl".into()) };
     let blob = opened.plain(member);
     let to = cx.places.cache.join("bin").join(format!("kubectl-{}", &blob.sha256()[..16]));
@@ -185,6 +198,27 @@ fn program(cx: &Context, lab: &Lab, bundle: Option<&Path>) -> Result<PathBuf, Pr
         opened.unpack("kubectl", &to)?;
     }
     Ok(to)
+}
+
+/// The kubectl of the user's `PATH` instead of the one that a bundle would have, which has this `problem`. Nobody knows its
+/// version, so that it is said which one the lab asks for.
+fn users_own(lab: &Lab, problem: Problem) -> Result<PathBuf, Problem> {
+    let version = &lab.profile().kubernetes;
+    let is_program =
+        |file: &PathBuf| fs::metadata(file).is_ok_and(|of| of.is_file() && of.permissions().mode() & 0o111 != 0);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
+    if let Some(own) = folders.into_iter().map(|folder| folder.join("kubectl")).find(is_program) {
+        output::say(&format!(
+            "note: no bundle with the lab's kubectl, {version}, is at hand: {} is run",
+            own.display()
+        ));
+        return Ok(own);
+    }
+    let flag = lab.name().flag();
+    Err(problem
+        .hint(format!("Make the bundle of its version: kubecamp bundle build --kubernetes {version}."))
+        .hint(format!("Or name another: kubecamp{flag} up --bundle FILE.")))
 }
 
 /// The problem that the lab's kubectl is for the hosts' CPU, which is not this computer's.
@@ -238,6 +272,21 @@ mod tests {
             &format!("{OURS}---\n{OURS}"),
         ] {
             assert!(!is_harmless(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_entered_lacks_no_program() {
+        let problem = become_in(Some(Path::new("/nope")), Command::new("kubectl"));
+        assert!(problem.code == Code::LocalRoot && problem.what.contains("/nope"), "{problem}");
+        assert!(problem.all_hints()[0].contains("sudo"), "{problem:?}");
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_to_be_installed() {
+        for (name, word) in [("ssh", "openssh-client"), ("kubectl", "Install what is named")] {
+            let hints = cannot_run(name, io::ErrorKind::NotFound.into()).all_hints();
+            assert!(hints[0].contains(word), "{hints:?}");
         }
     }
 }

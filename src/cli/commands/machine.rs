@@ -110,12 +110,7 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
         let (changed, unchanged) = (u64::from(outcome == Outcome::Changed), u64::from(outcome == Outcome::AlreadyDone));
         journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
     }
-    let text = status_text(&status, &machines?);
-    // Events are data too, and the only data where they are asked for.
-    match cx.global.output_events {
-        Some(_) => output::say(text.trim_end()),
-        None => output::data(&text),
-    }
+    cx.result(&status_text(&status, &machines?));
     Ok(())
 }
 

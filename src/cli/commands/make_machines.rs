@@ -57,7 +57,7 @@ pub(super) async fn make(cx: &Context, args: MakeArgs) -> Result<(), Problems> {
     let places = LocalPlaces { at, suite: args.suite, kind: args.machines, outbound: args.outbound, ..places };
     let made = carry_out(cx, places, packages, tenant, user, &run).await;
     let machines = cx.end(&run, made)?;
-    output::data(&machines_text(&machines));
+    cx.result(&machines_text(&machines));
     next(cx, &machines);
     Ok(())
 }
@@ -74,7 +74,8 @@ fn wanted(cx: &Context, args: &MakeArgs, known: Option<(Lab, State)>) -> Result<
         Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state)),
         Some((old, _)) => {
             let what = format!("the lab {} exists as {} on other machines", old.name(), old.layout());
-            Err(Problem::new(Code::LabDiffers, what).hint("Remove it first: kubecamp down.").into())
+            let hint = format!("Remove it first: kubecamp{} down.", old.name().flag());
+            Err(Problem::new(Code::LabDiffers, what).hint(hint).into())
         }
         None => {
             if !args.allow_undersized {

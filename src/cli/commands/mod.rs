@@ -10,6 +10,7 @@ mod detour;
 mod doctor;
 mod hub;
 mod kubectl;
+mod labs;
 mod login;
 mod logout;
 mod machine;
@@ -23,7 +24,7 @@ mod ssh;
 mod status;
 mod up;
 
-use std::sync::Arc;
+use std::{ffi::OsStr, sync::Arc};
 
 pub use book::class_plan;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::{Args, Command, ConnectArgs, Global},
     ask::Terminal,
+    hints::for_lab,
     output::{self, Show},
     settings::Places,
     stop::Stop,
@@ -62,9 +64,19 @@ pub(super) struct Context {
 pub(super) async fn run(args: Args) -> Result<u8, Problems> {
     let places = Places::from_env();
     let store = Store::of(&places.labs, &args.global.name);
+    output::problems_of(flag_of(&args.global.name, std::env::var_os("KUBECAMP_LAB").as_deref()));
     let stop = Stop::listen();
     let cx = Context { global: args.global, places, store, cancel: stop.first().clone(), stop: Arc::clone(&stop) };
     stop.unless_now(command(&cx, args.command)).await
+}
+
+/// The flag that names the lab in what is to be typed; `of_env` is the lab that is meant without one.
+fn flag_of(lab: &LabName, of_env: Option<&OsStr>) -> String {
+    match of_env.filter(|name| !name.is_empty()) {
+        Some(name) if name != lab.as_str() => format!(" --name {lab}"),
+        // Also where the variable names it: the next terminal may not have that.
+        _ => lab.flag(),
+    }
 }
 
 async fn command(cx: &Context, command: Command) -> Result<u8, Problems> {
@@ -118,11 +130,21 @@ impl Context {
         Arc::new(Journal::unkept(vec![show.listener(self.global.verbose)]))
     }
 
+    /// Writes the result of a command that tells events. They are data too, and the only data where they are asked for.
+    fn result(&self, text: &str) {
+        match self.global.output_events {
+            Some(_) => output::say(text.trim_end()),
+            None => output::data(text),
+        }
+    }
+
     /// Ends a run in its journal, which has every problem then, and says where its time went; a failed one says also where
     /// its log is and how to go on.
     fn end<T>(&self, run: &Run, ended: Result<T, Problems>) -> Result<T, Problems> {
+        let flag = self.global.name.flag();
         let ended = ended.map_err(|problems| {
-            let told: Vec<_> = problems.into_vec().into_iter().map(|p| run.journal.failure(p)).collect();
+            let named = problems.into_vec().into_iter().map(|p| for_lab(p, &flag));
+            let told: Vec<_> = named.map(|p| run.journal.failure(p)).collect();
             Problems::from(told)
         });
         run.ended(match &ended {
@@ -168,13 +190,29 @@ impl Context {
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
             Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &Connect::of(connect, &state.login)).await,
+            Where::Local => Ok(self.machine_targets(lab, state).await?),
+        }
+    }
+
+    /// The same of each node by itself, for who reports what there is.
+    async fn each_target(&self, lab: &Lab, state: &State, connect: &ConnectArgs) -> Result<targets::Found, Problem> {
+        match &state.place {
+            Where::Hosts(hosts) => {
+                Ok(targets::of_each_host(&self.store, hosts, &Connect::of(connect, &state.login)).await)
+            }
             Where::Local => {
-                let mut machines = self.machines(lab, state).await?;
-                // A stopped one keeps its address, and would look like a host that does not answer.
-                machines.retain(|m| m.state == MachineState::Running);
-                Ok(targets::of_machines(&self.store, &machines)?)
+                let targets = self.machine_targets(lab, state).await?;
+                Ok(targets.into_iter().map(|(node, target)| (node, Ok(target))).collect())
             }
         }
+    }
+
+    /// How to log in to the lab's machines that run.
+    async fn machine_targets(&self, lab: &Lab, state: &State) -> Result<Vec<(NodeId, SshTarget)>, Problem> {
+        let mut machines = self.machines(lab, state).await?;
+        // A stopped one keeps its address, and would look like a host that does not answer.
+        machines.retain(|m| m.state == MachineState::Running);
+        targets::of_machines(&self.store, &machines)
     }
 
     /// How to log in to one node, asking no other machine; `None` when it has no machine.
@@ -299,6 +337,15 @@ mod tests {
         assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it was reset meanwhile");
         cx.store.forget().unwrap();
         assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it is gone");
+    }
+
+    #[test]
+    fn hints_mean_the_lab_that_was_named_whatever_the_environment_says() {
+        let flag = |lab: &str, of_env: Option<&str>| flag_of(&lab.parse().unwrap(), of_env.map(OsStr::new));
+        assert_eq!([flag("lab", None), flag("lab", Some("")), flag("lab", Some("lab"))], ["", "", ""]);
+        assert_eq!(flag("lab", Some("team7")), " --name lab");
+        assert_eq!(flag("team7", None), " --name team7");
+        assert_eq!(flag("team7", Some("team7")), " --name team7");
     }
 
     #[test]

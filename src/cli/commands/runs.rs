@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     cli::{args::RunCommand, output},
-    core::{Code, Event, EventKind, Outcome, Problem, Timestamp},
+    core::{Code, Event, EventKind, NodeId, Outcome, PhaseId, Problem, StepId, Timestamp},
     engine::read_journal,
-    render::{phase_times, summary_text, table, took},
+    render::{PhaseTime, phase_times, summary_text, table, took},
 };
 
 /// One past run.
@@ -25,6 +25,26 @@ struct Past {
     unchanged: u64,
     millis: u64,
     log: PathBuf,
+}
+
+/// One past run with all of its steps.
+#[derive(Serialize)]
+struct Whole {
+    run: String,
+    flow: String,
+    outcome: Option<Outcome>,
+    phases: Vec<PhaseTime>,
+    steps: Vec<StepTime>,
+}
+
+/// A step of a run; without an outcome it was under way when the run was cut off.
+#[derive(Serialize)]
+struct StepTime {
+    phase: PhaseId,
+    step: StepId,
+    on: NodeId,
+    outcome: Option<Outcome>,
+    millis: u64,
 }
 
 /// `kubecamp run`.
@@ -49,9 +69,18 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
                 return Err(unknown(cx, &name));
             }
             let events = read(&folder, &name)?;
-            output::value(output, &phase_times(&events), |wide| {
-                let summary = summary_text(&events, wide);
-                if steps { format!("{summary}\n{}", step_text(&events)) } else { summary }
+            if !steps {
+                return output::value(output, &phase_times(&events), |wide| summary_text(&events, wide));
+            }
+            let whole = Whole {
+                flow: flow(&events),
+                outcome: ended(&events).map(|(outcome, ..)| outcome),
+                phases: phase_times(&events),
+                steps: step_times(&events),
+                run: name,
+            };
+            output::value(output, &whole, |wide| {
+                format!("{}\n{}", summary_text(&events, wide), step_text(&whole.steps))
             })
         }
     }
@@ -86,20 +115,18 @@ fn read(folder: &Path, name: &str) -> Result<Vec<Event>, Problem> {
 
 fn past(folder: &Path, run: &str) -> Option<Past> {
     let events = read(folder, run).ok()?;
-    let first = events.first()?;
-    let flow = events.iter().find_map(|e| match &e.kind {
-        EventKind::RunStarted { flow, .. } => Some(flow.clone()),
-        _ => None,
-    });
-    let ended = events.iter().rev().find_map(|e| match &e.kind {
-        EventKind::RunEnded { outcome, changed, unchanged, millis } => Some((*outcome, *changed, *unchanged, *millis)),
-        _ => None,
-    });
-    let (changed, unchanged, millis) = ended.map_or((0, 0, 0), |(_, c, u, m)| (c, u, m));
+    let (first, last) = (events.first()?, events.last()?);
+    let ended = ended(&events);
+    let counted = |wanted: Outcome| {
+        let is = |e: &&Event| matches!(e.kind, EventKind::StepEnded { outcome, .. } if outcome == wanted);
+        events.iter().filter(is).count() as u64
+    };
+    // One that was killed could not say what it had done, and had done it all the same.
+    let so_far = || (counted(Outcome::Changed), counted(Outcome::AlreadyDone), millis_between(first, last));
+    let (changed, unchanged, millis) = ended.map_or_else(so_far, |(_, c, u, m)| (c, u, m));
     Some(Past {
         run: run.to_owned(),
-        // Its line may be one that a full disk cut off.
-        flow: flow.unwrap_or_else(|| "unknown".to_owned()),
+        flow: flow(&events),
         at: first.at,
         outcome: ended.map(|(o, ..)| o),
         changed,
@@ -107,6 +134,27 @@ fn past(folder: &Path, run: &str) -> Option<Past> {
         millis,
         log: folder.join(format!("{run}.ndjson")),
     })
+}
+
+/// The flow of a run; its line may be one that a full disk cut off.
+fn flow(events: &[Event]) -> String {
+    let flow = events.iter().find_map(|e| match &e.kind {
+        EventKind::RunStarted { flow, .. } => Some(flow.clone()),
+        _ => None,
+    });
+    flow.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// How a run ended: its outcome, how many steps changed something, how many were found done, how long it took.
+fn ended(events: &[Event]) -> Option<(Outcome, u64, u64, u64)> {
+    events.iter().rev().find_map(|e| match &e.kind {
+        EventKind::RunEnded { outcome, changed, unchanged, millis } => Some((*outcome, *changed, *unchanged, *millis)),
+        _ => None,
+    })
+}
+
+fn millis_between(first: &Event, last: &Event) -> u64 {
+    u64::try_from(last.at.as_millisecond() - first.at.as_millisecond()).unwrap_or(0)
 }
 
 fn listing(all: &[Past], wide: bool) -> String {
@@ -129,20 +177,39 @@ fn listing(all: &[Past], wide: bool) -> String {
     table(&rows)
 }
 
-/// Every step that changed something, failed or was stopped, in the order in which they ended.
-fn step_text(events: &[Event]) -> String {
-    let mut rows = vec![["NODE", "STEP", "RESULT", "TOOK"].map(str::to_owned).to_vec()];
+/// Every step of a run in the order in which they ended, then those that were cut off.
+fn step_times(events: &[Event]) -> Vec<StepTime> {
+    let (mut times, mut open) = (vec![], vec![]);
     for event in events {
-        if let EventKind::StepEnded { phase, step, on, outcome, millis } = &event.kind
-            && *outcome != Outcome::AlreadyDone
-        {
-            let result = match outcome {
-                Outcome::Failed => "failed",
-                Outcome::Skipped => "stopped",
-                Outcome::Changed | Outcome::AlreadyDone => "changed",
-            };
-            rows.push(vec![on.to_string(), format!("{phase}/{step}"), result.into(), took(*millis)]);
+        match &event.kind {
+            EventKind::StepStarted { phase, step, on, .. } => open.push((phase, step, on, event)),
+            EventKind::StepEnded { phase, step, on, outcome, millis } => {
+                open.retain(|(of, its, node, _)| (*of, *its, *node) != (phase, step, on));
+                let (phase, step, on) = (phase.clone(), step.clone(), on.clone());
+                times.push(StepTime { phase, step, on, outcome: Some(*outcome), millis: *millis });
+            }
+            _ => {}
         }
+    }
+    for (phase, step, on, began) in open {
+        let millis = events.last().map_or(0, |last| millis_between(began, last));
+        times.push(StepTime { phase: phase.clone(), step: step.clone(), on: on.clone(), outcome: None, millis });
+    }
+    times
+}
+
+/// The steps that changed something, failed, were stopped or cut off.
+fn step_text(steps: &[StepTime]) -> String {
+    let mut rows = vec![["NODE", "STEP", "RESULT", "TOOK"].map(str::to_owned).to_vec()];
+    for StepTime { phase, step, on, outcome, millis } in steps {
+        let result = match outcome {
+            Some(Outcome::AlreadyDone) => continue,
+            Some(Outcome::Changed) => "changed",
+            Some(Outcome::Failed) => "failed",
+            Some(Outcome::Skipped) => "stopped",
+            None => "did not end",
+        };
+        rows.push(vec![on.to_string(), format!("{phase}/{step}"), result.into(), took(*millis)]);
     }
     table(&rows)
 }
@@ -162,6 +229,35 @@ mod tests {
         let problem = runs(&cx, show).unwrap_err();
         assert_eq!((problem.code, problem.what.as_str()), (Code::Usage, "the lab lab has no run nope"));
         assert!(problem.all_hints()[0].starts_with("kubecamp run list --name lab"), "{problem}");
+    }
+
+    /// The log of a run that was killed in the midst of its third step.
+    const KILLED: &str = r#"{"run":"r","seq":1,"at":"2026-11-23T17:45:00Z","kind":{"type":"run-started","flow":"up","lab":"lab","nodes":["cp"],"phases":["kernel"]}}
+{"run":"r","seq":2,"at":"2026-11-23T17:45:01Z","kind":{"type":"step-started","phase":"kernel","step":"modules","on":"cp","title":"load modules"}}
+{"run":"r","seq":3,"at":"2026-11-23T17:45:03Z","kind":{"type":"step-ended","phase":"kernel","step":"modules","on":"cp","outcome":"changed","millis":2000}}
+{"run":"r","seq":4,"at":"2026-11-23T17:45:03Z","kind":{"type":"step-ended","phase":"kernel","step":"found","on":"cp","outcome":"already-done","millis":0}}
+{"run":"r","seq":5,"at":"2026-11-23T17:45:04Z","kind":{"type":"step-started","phase":"kernel","step":"sysctl","on":"cp","title":"set"}}
+{"run":"r","seq":6,"at":"2026-11-23T17:45:09Z","kind":{"type":"output","on":"cp","line":"x"}}
+"#;
+
+    #[test]
+    fn a_run_that_was_killed_shows_what_it_had_done() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("r.ndjson"), KILLED).unwrap();
+        let past = past(dir.path(), "r").unwrap();
+        let told = (past.flow.as_str(), past.outcome, past.changed, past.unchanged, past.millis);
+        assert_eq!(told, ("up", None, 1, 1, 9000));
+        assert!(listing(&[past], false).contains("did not end"));
+        let steps = step_times(&read(dir.path(), "r").unwrap());
+        let told: Vec<_> = steps.iter().map(|s| (s.step.to_string(), s.outcome, s.millis)).collect();
+        let wanted = [
+            ("modules".to_owned(), Some(Outcome::Changed), 2000),
+            ("found".to_owned(), Some(Outcome::AlreadyDone), 0),
+            ("sysctl".to_owned(), None, 5000),
+        ];
+        assert_eq!(told, wanted);
+        let text = step_text(&steps);
+        assert!(text.contains("kernel/sysctl") && text.contains("did not end") && !text.contains("found"), "{text}");
     }
 
     #[test]

@@ -1,19 +1,19 @@
-use std::path::PathBuf;
-
+use futures::future::join_all;
 use serde::Serialize;
 
-use super::{Context, sudo_password};
+use super::{Context, labs, sudo_password};
 use crate::{
     cli::{
         args::StatusArgs,
         output::{self, Format},
         store::{State, Store, Where},
+        targets::Found,
     },
     core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
     phases::Records,
-    profile::{Cni, Lab, ProxyMode},
+    profile::Lab,
     render::table,
     transport::SshTarget,
 };
@@ -65,6 +65,11 @@ impl NodeStatus {
             hints: vec![],
             seen: Seen::default(),
         }
+    }
+
+    /// A node of which this keeps anybody from seeing more.
+    fn kept_back(self, problem: &Problem) -> Self {
+        Self { problem: Some(problem.what.clone()), hints: problem.all_hints(), ..self }
     }
 
     /// The state of a node that was reached. `answers` says whether an API server told of the lab's nodes, `was_reset`
@@ -126,42 +131,6 @@ impl Hardware {
     }
 }
 
-#[derive(Serialize)]
-struct LabLine {
-    lab: String,
-    layout: String,
-    kubernetes: String,
-    place: String,
-    cni: Cni,
-    proxy_mode: ProxyMode,
-    clean: bool,
-    /// Whether it is clean because it was reset, rather than because it never came up.
-    reset: bool,
-    folder: PathBuf,
-}
-
-impl LabLine {
-    fn of(name: &LabName, lab: &Lab, state: State, store: &Store) -> Self {
-        let reset = store.was_reset(&state);
-        let place = match state.place {
-            Where::Local => "local".to_owned(),
-            Where::Hosts(hosts) => hosts.iter().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
-        };
-        Self {
-            // What --name takes: its folder's, also where that was moved.
-            lab: name.to_string(),
-            layout: lab.layout().to_string(),
-            kubernetes: lab.profile().kubernetes.clone(),
-            place,
-            cni: lab.profile().network.cni,
-            proxy_mode: lab.profile().proxy.mode,
-            clean: state.clean,
-            reset,
-            folder: store.folder().to_owned(),
-        }
-    }
-}
-
 /// Read on each node: what it is by itself, and on the control plane what the API server says of all.
 const SCRIPT: &str = "curl -s -m 2 http://127.0.0.1:10249/proxyMode 2>/dev/null || \
     timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/10249; printf \"GET /proxyMode HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' 2>/dev/null | tail -n 1; echo; \
@@ -172,18 +141,23 @@ const SCRIPT: &str = "curl -s -m 2 http://127.0.0.1:10249/proxyMode 2>/dev/null 
 /// `kubecamp status`.
 pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problems> {
     if args.all {
-        return all(cx, &args);
+        return labs::list(cx, args.output);
     }
     let (lab, state) = cx.store.need(&cx.global.name)?;
-    let targets = cx.targets(&lab, &state, &args.connect).await?;
+    let (targets, engine) = match cx.each_target(&lab, &state, &args.connect).await {
+        // Machines of an engine that does not run do not run either, and that is what was asked.
+        Err(problem) if problem.code == Code::EngineStart => (vec![], Some(problem)),
+        targets => (targets?, None),
+    };
     let password = sudo_password(&args.connect).await?;
-    let (mut lines, mut found) = (vec![], vec![]);
-    for node in lab.nodes() {
-        let target = targets.iter().find(|(n, _)| *n == node.name);
-        let (line, problems) = look(lab.name(), &node.name, target, &password).await;
-        lines.push(line);
-        found.extend(problems);
+    let each = lab.nodes().iter().map(|node| look(&lab, &state, &node.name, &targets, &password));
+    let (mut lines, mut found): (Vec<_>, Vec<_>) = join_all(each).await.into_iter().unzip();
+    if let Some(problem) = engine {
+        // It is one for all of them.
+        lines = lines.into_iter().map(|line: NodeStatus| line.kept_back(&problem)).collect();
+        found = vec![vec![problem]];
     }
+    let mut found: Vec<Problem> = found.into_iter().flatten().collect();
     found.extend(judge(&mut lines, &cx.store, &state));
     output::value(args.output, &lines, |wide| text(&lines, wide))?;
     if let (Format::Table | Format::Wide, Err(problems)) = (args.output, Problems::check(found)) {
@@ -216,20 +190,26 @@ fn judge(lines: &mut [NodeStatus], store: &Store, state: &State) -> Option<Probl
 
 /// One node as it is, and what kept us from seeing it.
 async fn look(
-    lab: &LabName,
+    lab: &Lab,
+    state: &State,
     node: &NodeId,
-    target: Option<&(NodeId, SshTarget)>,
+    targets: &Found,
     password: &SudoPassword,
 ) -> (NodeStatus, Vec<Problem>) {
-    let host = target.map_or_else(|| "no machine".to_owned(), |(_, t)| t.name());
-    let mut line = NodeStatus::unseen(node.clone(), host);
-    let Some(target) = target else {
-        let problem = asleep(lab, node);
-        line.problem = Some(problem.what.clone());
-        line.hints = problem.all_hints();
-        return (line, vec![problem]);
+    let target = match targets.iter().find(|(of, _)| of == node) {
+        None => {
+            let problem = asleep(lab.name(), node);
+            return (NodeStatus::unseen(node.clone(), "no machine".to_owned()).kept_back(&problem), vec![problem]);
+        }
+        Some((_, Err(problem))) => {
+            let line = NodeStatus { state: "unreachable", ..NodeStatus::unseen(node.clone(), named(state, node)) };
+            return (line.kept_back(problem), vec![problem.clone()]);
+        }
+        Some((_, Ok(target))) => target,
     };
-    let seen = match Crew::muster(std::slice::from_ref(target), Some(password), None).await {
+    let mut line = NodeStatus::unseen(node.clone(), target.name());
+    let target = [(node.clone(), target.clone())];
+    let seen = match Crew::muster(&target, Some(password), None).await {
         Ok(crew) => {
             let seen = read(&mut line, &crew).await;
             crew.dismiss().await;
@@ -248,6 +228,12 @@ async fn look(
     line.problem = Some(problems.to_string());
     line.hints = problems.iter().flat_map(Problem::all_hints).collect();
     (line, problems.into_vec())
+}
+
+/// A host as the user named it.
+fn named(state: &State, node: &NodeId) -> String {
+    let Where::Hosts(hosts) = &state.place else { return "no machine".to_owned() };
+    hosts.iter().find(|(of, _)| of == node).map_or_else(|| "no host".to_owned(), |(_, host)| host.to_string())
 }
 
 /// Reads what the host is by itself, and what the API server on it says.
@@ -338,40 +324,6 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
     table(&rows)
 }
 
-fn all(cx: &Context, args: &StatusArgs) -> Result<(), Problems> {
-    Store::must_list(&cx.places.labs)?;
-    let (mut labs, mut damaged) = (vec![], vec![]);
-    for name in Store::all(&cx.places.labs) {
-        let store = Store::of(&cx.places.labs, &name);
-        match store.load() {
-            Ok(Some((lab, state))) => labs.push(LabLine::of(&name, &lab, state, &store)),
-            Ok(None) => {}
-            // It hides none of the others.
-            Err(problem) => damaged.push(problem),
-        }
-    }
-    output::value(args.output, &labs, |wide| labs_text(&labs, wide))?;
-    Problems::check(damaged)
-}
-
-fn labs_text(labs: &[LabLine], wide: bool) -> String {
-    let heading = ["LAB", "LAYOUT", "KUBERNETES", "STATE", "WHERE"];
-    let mut rows = vec![output::columns(wide, heading, ["CNI", "PROXY", "FOLDER"])];
-    rows.extend(labs.iter().map(|l| {
-        let state = match (l.clean, l.reset) {
-            (true, true) => "reset",
-            (true, false) => "clean",
-            (false, _) => "in use",
-        };
-        output::columns(
-            wide,
-            [l.lab.as_str(), &l.layout, &l.kubernetes, state, &l.place],
-            [&l.cni.to_string(), &l.proxy_mode.to_string(), &l.folder.display().to_string()],
-        )
-    }));
-    table(&rows)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -445,21 +397,6 @@ mod tests {
         let [Some(problem), _] = told((NODE, silent), (NODE, mode)) else { panic!("it is no problem") };
         assert!(problem.code == Code::VerifyFailed && problem.on.is_some(), "{problem}");
         assert!(problem.all_hints()[0].starts_with("kubecamp --name team7 up mends"), "{:?}", problem.hints);
-    }
-
-    #[test]
-    fn a_lab_that_was_reset_is_shown_among_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let name: LabName = "lab".parse().unwrap();
-        let (store, lab) =
-            (Store::of(dir.path(), &name), Lab::new(name.clone(), profile::load("1x4c12g").unwrap()).unwrap());
-        let shown = |clean| {
-            let state = State { clean, ..State::new(Where::Hosts(vec![])) };
-            labs_text(&[LabLine::of(&name, &lab, state, &store)], false)
-        };
-        assert!(shown(true).contains("clean") && shown(false).contains("in use"), "{}", shown(true));
-        store.keep_records(&Default::default()).unwrap();
-        assert!(shown(true).contains("reset") && shown(false).contains("in use"), "{}", shown(true));
     }
 
     #[test]

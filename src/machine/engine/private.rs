@@ -304,7 +304,9 @@ impl Engine {
     /// Starts the daemon. Machines that outlived a killed daemon keep running: it joins them in their namespaces.
     async fn launch(&self, begun: &OnceLock<Begun>, turn: &Turn) -> Result<(), Problem> {
         let program = DAEMONS.iter().find(|p| Path::new(p).exists()).ok_or_else(|| {
-            Problem::new(Code::LocalTools, "the program incusd is not installed").detail(["package incus-base"])
+            Problem::new(Code::LocalTools, "the program incusd is not installed")
+                .detail(["package incus-base"])
+                .hint("kubecamp up --local --yes installs it.")
         })?;
         let holder = Process::from_file(&self.dir.join("holder.pid")).filter(|_| self.netns.exists());
         match (holder, self.daemon()) {

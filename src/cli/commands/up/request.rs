@@ -71,7 +71,12 @@ impl Request {
         {
             let what = format!("the lab {} exists with another profile or on other hosts", lab.name());
             let found = differences((old, &state.place), (&lab, &place));
-            return Err(Problem::new(Code::LabDiffers, what).detail(found).into());
+            let problem = Problem::new(Code::LabDiffers, what).detail(found);
+            // Its machines would stay after a reset, and hosts would leave them behind.
+            let moves = state.place == Where::Local && place != Where::Local;
+            let flag = lab.name().flag();
+            let down = format!("Remove its machines first: kubecamp{flag} down. Or choose another --name.");
+            return Err(if moves { problem.hint(down) } else { problem }.into());
         }
         let login = match place {
             Where::Local => Login::default(),
@@ -449,6 +454,18 @@ mod tests {
         assert_eq!(problems.iter().next().unwrap().detail, ["network.cni: flannel, asked bridge"]);
         // It is so already.
         asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
+    }
+
+    #[test]
+    fn a_lab_on_machines_comes_to_hosts_after_down_and_not_after_reset() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "1x4c12g", false);
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        cx.store.save(&lab, &State { place: Where::Local, ..state }).unwrap();
+        let problems = asked(&cx, &["--host", "192.0.2.1"]).err().unwrap();
+        let problem = problems.iter().next().unwrap();
+        assert_eq!(problem.code, Code::LabDiffers);
+        assert!(problem.all_hints()[0].contains("kubecamp down."), "{problem:?}");
     }
 
     #[test]
