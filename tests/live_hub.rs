@@ -218,6 +218,8 @@ fn live_hub_the_slot_decides_who_comes_in() {
     let dug = camp
         .ssh("amy", "setsid sleep 1001 >/dev/null 2>&1 & nohup sleep 1002 >/dev/null 2>&1 & echo kept > kept; echo ok");
     assert_eq!(text(&dug.stdout), "ok\n", "{}", text(&dug.stderr));
+    let uid: u32 = text(&camp.ssh("amy", "id -u").stdout).trim().parse().unwrap();
+    assert!((50_000..100_000).contains(&uid), "{uid} is no id that the agent gives");
 
     // What was fetched is enough for plain ssh and scp, as long as the slot lasts.
     let (key, config) = (camp.file("amy/id_ed25519"), camp.file("slot.conf"));

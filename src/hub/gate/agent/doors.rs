@@ -3,7 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 
 use super::{Agent, Entry, Halted, Held, Ledger, Now, Remains, Step};
-use crate::hub::gate::SlotState;
+use crate::{
+    core::Problem,
+    hub::gate::{Slot, SlotState},
+};
 
 /// Minutes before the end at which the holder is told.
 const WARNINGS: [u32; 3] = [1, 5, 15];
@@ -33,8 +36,10 @@ impl Agent {
         }
     }
 
-    /// Writes down that slots end now, and goes on shutting the doors that are not `shut` yet.
-    pub(super) async fn shut_doors(&mut self, now: Now, shut: &BTreeSet<String>) -> Result<(), Halted> {
+    /// Writes down that slots end now, and goes on shutting the doors that are not `shut` yet; `boot` is the boot clock in
+    /// milliseconds.
+    pub(super) async fn shut_doors(&mut self, now: Now, boot: i64, shut: &BTreeSet<String>) -> Result<(), Halted> {
+        let mut stuck = vec![];
         for held in self.ledger().slots.into_values() {
             let booking = held.slot.booking.clone();
             let reason = self.why_end(&held, now);
@@ -49,7 +54,24 @@ impl Agent {
             let done = if shut.contains(&booking) { Ok(()) } else { self.world.set_principals(&held.slot.account, "") };
             match done {
                 Ok(()) => self.write(Entry::Done { booking, step: Step::Shut })?,
-                Err(problem) => self.trouble(&booking, problem.to_string()),
+                Err(problem) => stuck.push((held.slot, problem)),
+            }
+        }
+        self.put_out(stuck, boot).await
+    }
+
+    /// Ends what runs in slots that are over and whose doors do not shut, as on a disk that became read-only: nobody stays
+    /// for as long as that lasts, and past the limit it is a quarantine.
+    async fn put_out(&mut self, stuck: Vec<(Slot, Problem)>, boot: i64) -> Result<(), Halted> {
+        // Who comes in anew by such a door is met at the next tick.
+        let ended = join_all(stuck.iter().map(|(slot, _)| self.world.evict(&slot.account))).await;
+        for ((slot, problem), ended) in stuck.into_iter().zip(ended) {
+            let since = *self.ending.entry(slot.booking.clone()).or_insert(boot);
+            let mut detail = lines(&problem);
+            detail.extend(ended.err().iter().flat_map(lines));
+            self.trouble(&slot.booking, problem.to_string());
+            if boot - since > self.limits.evict * 1000 {
+                self.write(Entry::Failed { booking: slot.booking, step: Step::Shut, detail })?;
             }
         }
         Ok(())
@@ -198,6 +220,6 @@ impl Agent {
 }
 
 /// A problem as lines for a report.
-pub(super) fn lines(problem: &crate::core::Problem) -> Vec<String> {
+pub(super) fn lines(problem: &Problem) -> Vec<String> {
     problem.to_string().lines().map(|l| crate::core::shell::printable(l.trim())).take(10).collect()
 }

@@ -14,9 +14,11 @@ const REVIVE_AGAIN: i64 = 60_000;
 impl Agent {
     /// Ends what ran in slots whose door is shut, those of several people side by side.
     pub(super) async fn end_all(&mut self, reading: &Reading) -> Result<(), Halted> {
-        let due = |h: &Held| h.state() == SlotState::Ending && h.next > Some(Step::Shut);
-        let held: Vec<_> = self.ledger().slots.into_values().filter(due).collect();
+        let is_ending = |h: &Held| h.state() == SlotState::Ending;
+        let mut held: Vec<_> = self.ledger().slots.into_values().filter(is_ending).collect();
+        // For how long a door has not been shut counts too.
         self.ending.retain(|booking, _| held.iter().any(|h| h.slot.booking == *booking));
+        held.retain(|h| h.next > Some(Step::Shut));
         for h in &held {
             self.ending.entry(h.slot.booking.clone()).or_insert(reading.boot);
         }

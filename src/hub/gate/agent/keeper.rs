@@ -301,7 +301,7 @@ impl Agent {
         self.books().settle()?;
         self.remember_time()?;
         self.follow_plan()?;
-        self.shut_doors(now, &shut).await?;
+        self.shut_doors(now, reading.boot, &shut).await?;
         self.keep_doors(lost);
         self.end_all(&reading).await?;
         self.halt_failed(reading.boot).await;

@@ -149,8 +149,11 @@ impl Ledger {
                 self.with(booking, |h| (h.failed, h.failed_at) = (Some(*step), revision));
             }
             Entry::Cleared { booking, .. } => self.with(booking, |held| {
-                held.failed = None;
-                (held.next, held.begun) = (Some(Step::Evict), false);
+                // A door that did not shut is shut before anything else: it may be open still.
+                (held.next, held.begun) = match held.failed.take() {
+                    Some(Step::Shut) => (Some(Step::Shut), true),
+                    _ => (Some(Step::Evict), false),
+                };
             }),
             Entry::Warned { booking, minutes } => self.with(booking, |h| {
                 h.warned.insert(*minutes);

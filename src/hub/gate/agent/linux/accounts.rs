@@ -23,6 +23,13 @@ pub(super) struct Owner {
 /// The lowest user id of people; everything below belongs to the system.
 const FIRST_PERSON: u32 = 1000;
 const NOBODY: u32 = 65534;
+
+/// Ids for new accounts, first and last, the best first. `useradd` would begin with 1000, as do those who run a program of a
+/// pod: on a server whose container machines share its ids, the two could not be told apart. These are below those that
+/// `useradd` hands out for user namespaces, from 100000 on, and beyond 16 bits; a server that is a container with no more ids
+/// than that has the others, which neither systemd nor usual images use.
+const RANGES: [(u32, u32); 2] = [(70_000, 99_999), (50_000, 59_999)];
+
 /// What `getent` ends with where all sources were asked and none knows the name; it ends otherwise, or not at all, where
 /// something failed.
 const NOT_FOUND: i32 = 2;
@@ -124,25 +131,9 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
         if run("getent", &["group", group]).await.is_err() {
             run("groupadd", &["--system", "--force", group]).await?;
         }
-        // `*` rather than the default `!`: sshd without PAM takes the latter for a locked account.
-        let made = run(
-            "useradd",
-            &[
-                "--create-home",
-                "--key",
-                "HOME_MODE=0700",
-                "--shell",
-                "/bin/bash",
-                "--groups",
-                group,
-                "--password",
-                "*",
-                "--comment",
-                "kubecamp",
-                name,
-            ],
-        )
-        .await;
+        let words = new_account(root, name, group);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let made = run("useradd", &words).await;
         if let Err(problem) = made
             && anywhere(root, name).await?.is_none()
         {
@@ -167,6 +158,44 @@ pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner
         run("usermod", &["--expiredate", "", "--shell", "/bin/bash", name]).await?;
     }
     Ok(owner)
+}
+
+/// The words by which `useradd` makes an account.
+fn new_account(root: &Path, name: &str, group: &str) -> Vec<String> {
+    // `*` rather than the default `!`: sshd without PAM takes the latter for a locked account.
+    let fixed = ["--create-home", "--shell", "/bin/bash", "--password", "*", "--comment", "kubecamp"];
+    let mut keys = vec!["HOME_MODE=0700".to_owned()];
+    if let Some((first, last)) = RANGES.into_iter().find(|range| is_free(root, *range)) {
+        for kind in ["UID", "GID"] {
+            keys.extend([format!("{kind}_MIN={first}"), format!("{kind}_MAX={last}")]);
+        }
+    }
+    let keys = keys.into_iter().flat_map(|key| ["--key".to_owned(), key]);
+    let own = ["--groups", group, name].map(str::to_owned);
+    fixed.map(str::to_owned).into_iter().chain(keys).chain(own).collect()
+}
+
+/// Whether a server has all ids of a range, and handed none of them out for user namespaces.
+fn is_free(root: &Path, (first, last): (u32, u32)) -> bool {
+    let (first, last) = (u64::from(first), u64::from(last));
+    let has_all = |map: &str| {
+        let table = text(&root.join("proc/self").join(map));
+        table.lines().any(|line| {
+            let mut fields = line.split_whitespace();
+            let inside = fields.next().and_then(|f| f.parse::<u64>().ok());
+            let count = fields.nth(1).and_then(|f| f.parse::<u64>().ok());
+            inside.zip(count).is_some_and(|(inside, count)| inside <= first && last < inside.saturating_add(count))
+        })
+    };
+    let hands_out = |file: &str| {
+        let table = text(&root.join("etc").join(file));
+        table.lines().any(|line| {
+            let mut fields = line.split(':').skip(1).map(|f| f.trim().parse::<u64>().ok());
+            let range = fields.next().flatten().zip(fields.next().flatten());
+            range.is_some_and(|(from, count)| from <= last && first < from.saturating_add(count))
+        })
+    };
+    has_all("uid_map") && has_all("gid_map") && !hands_out("subuid") && !hands_out("subgid")
 }
 
 /// Whether an account is in a group of /etc/group below `root`, be it as its own.
@@ -259,6 +288,39 @@ mod tests {
         assert!(is_member(root.path(), &owner, "kubecamp-students") && !is_member(root.path(), &owner, "x"));
         let own_group = Owner { name: "q".into(), gid: 990, ..owner };
         assert!(is_member(root.path(), &own_group, "kubecamp-students"));
+    }
+
+    #[test]
+    fn new_accounts_have_ids_that_no_pod_is_likely_to_use() {
+        let root = tempfile::tempdir().unwrap();
+        let ids = || {
+            let words = new_account(root.path(), "kct-a", "students");
+            assert_eq!(words[words.len() - 3..], ["--groups", "students", "kct-a"]);
+            let keys = words.windows(2).filter(|w| w[0] == "--key").map(|w| w[1].clone());
+            keys.collect::<Vec<_>>().join(" ")
+        };
+        let set = |name: &str, text: &str| {
+            let file = root.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        assert_eq!(ids(), "HOME_MODE=0700", "what cannot be known is left to the server");
+        for map in ["proc/self/uid_map", "proc/self/gid_map"] {
+            set(map, "         0          0 4294967295\n");
+        }
+        let best = "HOME_MODE=0700 UID_MIN=70000 UID_MAX=99999 GID_MIN=70000 GID_MAX=99999";
+        assert_eq!(ids(), best);
+        set("etc/subuid", "amy:100000:65536\nbob:165536:65536\n");
+        assert_eq!(ids(), best);
+        let next = "HOME_MODE=0700 UID_MIN=50000 UID_MAX=59999 GID_MIN=50000 GID_MAX=59999";
+        set("etc/subgid", "root:99999:1000000000\n");
+        assert_eq!(ids(), next);
+        set("etc/subgid", "");
+        // A container of a server's user without privileges.
+        set("proc/self/gid_map", "0 100000 65536\n");
+        assert_eq!(ids(), next);
+        set("etc/subuid", "amy:1000:60000\n");
+        assert_eq!(ids(), "HOME_MODE=0700");
     }
 
     #[test]

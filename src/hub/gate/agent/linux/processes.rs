@@ -14,12 +14,17 @@ pub(super) struct Process {
     pub stopped: bool,
     /// Its arguments, which sshd uses to say whom it serves.
     pub title: String,
+    /// Whether it runs in a container machine: whatever ids it has there, it is its lab's and ends with that.
+    pub inside: bool,
 }
 
 /// How long the killing may take before what is left is reported and tried again: other doors must not wait for a
 /// process that hangs in the kernel.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(15);
+
+/// What an engine calls the control group of a container machine.
+const PAYLOAD: &str = "/lxc.payload.";
 
 impl Process {
     fn read(proc: &Path, pid: i32) -> Option<Self> {
@@ -39,7 +44,8 @@ impl Process {
             _ => vec![],
         };
         let title = String::from_utf8_lossy(&title).split('\0').next().unwrap_or_default().trim().to_owned();
-        Some(Self { pid, name: field("Name:")?.to_owned(), uids, stopped: matches!(state, 'T' | 't'), title })
+        let inside = is_inside(proc, pid);
+        Some(Self { pid, name: field("Name:")?.to_owned(), uids, stopped: matches!(state, 'T' | 't'), title, inside })
     }
 
     /// All that live.
@@ -50,6 +56,10 @@ impl Process {
 
     /// Whether it is the account's.
     pub fn is_of(&self, owner: &Owner) -> bool {
+        !self.inside && self.has_id_of(owner)
+    }
+
+    fn has_id_of(&self, owner: &Owner) -> bool {
         self.uids.iter().any(|uid| owner.owns(*uid))
     }
 
@@ -59,8 +69,35 @@ impl Process {
         let rest = self.title.strip_prefix("sshd: ").or_else(|| self.title.strip_prefix("sshd-session: "));
         let rest = rest.or_else(|| self.title.strip_prefix("sshd-auth: "));
         let rest = rest.and_then(|r| r.strip_prefix(owner.name.as_str()));
-        self.uids[0] == 0 && rest.is_some_and(|r| r.is_empty() || r.starts_with(" [") || r.starts_with('@'))
+        // Root in a machine can call a process anything.
+        self.uids[0] == 0
+            && !self.inside
+            && rest.is_some_and(|r| r.is_empty() || r.starts_with(" [") || r.starts_with('@'))
     }
+}
+
+/// Whether a process runs in a container machine, by its control group: the engine's lie right below the first process's own,
+/// where only root makes one or moves a process to. What somebody makes further down, in a group that is theirs, is none.
+fn is_inside(proc: &Path, pid: i32) -> bool {
+    let table = |pid: i32| text(&proc.join(pid.to_string()).join("cgroup"));
+    let own = table(pid);
+    if !own.contains(PAYLOAD) {
+        return false;
+    }
+    let first = table(1);
+    let (Some(own), Some(first)) = (control_group(&own), control_group(&first)) else { return false };
+    let base = first.strip_suffix("/init.scope").unwrap_or(first).trim_end_matches('/');
+    own.strip_prefix(base).is_some_and(|rest| rest.starts_with(PAYLOAD))
+}
+
+/// The control group that a process is in: of version 2, or of version 1 where that counts processes.
+fn control_group(table: &str) -> Option<&str> {
+    let of = |wanted: &str| {
+        let fields = table.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let mut paths = fields.filter(|(names, _)| names.split(',').any(|name| name == wanted)).map(|(_, path)| path);
+        paths.next()
+    };
+    of("pids").or_else(|| of(""))
 }
 
 /// Sends a signal to a process, if the number still means the one that was looked at.
@@ -79,12 +116,9 @@ fn signal(proc: &Path, seen: &Process, owner: &Owner, signal: Signal) {
 /// Ends every process of the account and sshd's processes for it; gives what could not be ended.
 pub(super) async fn evict(proc: &Path, owner: &Owner) -> std::io::Result<Vec<Process>> {
     kill_slice(owner.uid);
-    let mine = || -> std::io::Result<Vec<Process>> {
-        Ok(Process::all(proc)?.into_iter().filter(|p| p.is_of(owner) || p.serves(owner)).collect())
-    };
     // Stopped first: what is stopped starts nothing new while the others are being ended.
     for _ in 0..8 {
-        let running: Vec<_> = mine()?.into_iter().filter(|p| p.is_of(owner) && !p.stopped).collect();
+        let running: Vec<_> = Process::all(proc)?.into_iter().filter(|p| p.is_of(owner) && !p.stopped).collect();
         if running.is_empty() {
             break;
         }
@@ -92,12 +126,17 @@ pub(super) async fn evict(proc: &Path, owner: &Owner) -> std::io::Result<Vec<Pro
     }
     let began = std::time::Instant::now();
     loop {
-        let left = mine()?;
+        let all = Process::all(proc)?;
+        // Where a pod in a machine happens to have the account's id, only what is the account's is ended, one by one.
+        let is_shared = all.iter().any(|p| p.inside && p.has_id_of(owner));
+        let left: Vec<_> = all.into_iter().filter(|p| p.is_of(owner) || p.serves(owner)).collect();
         if left.is_empty() || began.elapsed() > PATIENCE {
             return Ok(left);
         }
         // One call of the kernel reaches all of a user's processes at once, forks in the midst included.
-        kill_all_of(owner).await;
+        if !is_shared {
+            kill_all_of(owner).await;
+        }
         left.iter().for_each(|p| signal(proc, p, owner, Signal::KILL));
         tokio::time::sleep(PAUSE).await;
     }
@@ -157,6 +196,43 @@ mod tests {
         };
         assert_eq!(pids(&|p| p.is_of(&owner())), [10, 11, 12, 14]);
         assert_eq!(pids(&|p| p.serves(&owner())), [16, 17]);
+    }
+
+    #[test]
+    fn what_runs_in_a_container_machine_is_nobodys_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path();
+        let groups = |pid: i32, table: &str| fs::write(proc.join(format!("{pid}/cgroup")), table).unwrap();
+        for pid in 1..=9 {
+            fake(proc, pid, "S", "1007\t1007\t1007\t1007", "", 1);
+        }
+        fake(proc, 10, "S", "0\t0\t0\t0", "sshd: kct-a [priv]", 1);
+        let own = || {
+            let all = Process::all(proc).unwrap();
+            let own = all.iter().filter(|p| p.is_of(&owner()) || p.serves(&owner()));
+            let mut pids: Vec<_> = own.map(|p| p.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        groups(1, "0::/init.scope\n");
+        groups(2, "0::/lxc.payload.gate-amy_cp/kubepods.slice/x\n");
+        groups(3, "0::/user.slice/user-1007.slice/session-1.scope\n");
+        // As the account can call a group of its own.
+        groups(4, "0::/user.slice/user-1007.slice/user@1007.service/lxc.payload.gate-amy_cp\n");
+        groups(5, "1:name=mine:/lxc.payload.x\n0::/\n");
+        groups(6, "0::/system.slice/x.service\n");
+        groups(10, "0::/lxc.payload.gate-amy_cp/ssh.service\n");
+        assert_eq!(own(), [1, 3, 4, 5, 6, 7, 8, 9]);
+        // A server that is a container itself, and sees its own group from outside.
+        groups(1, "0::/lxc.payload.s1/init.scope\n");
+        groups(2, "0::/lxc.payload.s1/lxc.payload.gate-amy_cp/x\n");
+        groups(3, "0::/lxc.payload.s1/user.slice/user-1007.slice\n");
+        assert_eq!(own(), [1, 3, 4, 5, 6, 7, 8, 9, 10]);
+        // Version 1.
+        groups(1, "9:name=systemd:/init.scope\n8:pids:/init.scope\n0::/\n");
+        groups(2, "9:name=systemd:/\n8:pids:/lxc.payload.gate-amy_cp\n0::/\n");
+        groups(3, "9:name=systemd:/lxc.payload.x\n8:pids:/user.slice\n0::/\n");
+        assert_eq!(own(), [1, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

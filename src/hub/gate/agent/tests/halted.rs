@@ -8,7 +8,7 @@ fn stops(post: &Post) -> usize {
 
 #[tokio::test]
 async fn the_machines_of_a_slot_that_cannot_be_ended_are_stopped_and_kept() {
-    for what in ["evict", "clear", "cut", "save", "reset", "prove"] {
+    for what in ["shut", "evict", "clear", "cut", "save", "reset", "prove"] {
         let mut post = Post::new();
         let slots = [slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 900)];
         post.plan(1, &slots).unwrap().unwrap();
@@ -30,6 +30,34 @@ async fn the_machines_of_a_slot_that_cannot_be_ended_are_stopped_and_kept() {
         assert_eq!(post.agent.ledger().slots["1"].state(), SlotState::Done, "{what}");
         assert!(post.is_open("kct-b") && stops(&post) == 2, "{what}");
     }
+}
+
+/// As on a disk that became read-only in the midst of a slot.
+#[tokio::test]
+async fn whoever_is_in_is_put_out_though_the_door_does_not_shut() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 900)]).unwrap().unwrap();
+    post.until(99).await.unwrap();
+    post.sim.at().broken.insert("shut kct-a".into());
+    for second in 100..140 {
+        post.until(second).await.unwrap();
+        assert!(post.is_open("kct-a") && !post.sim.at().processes.contains_key("kct-a"), "{second}");
+        let state = post.agent.ledger().slots["1"].state();
+        let wanted = if second <= 105 { SlotState::Ending } else { SlotState::Quarantined };
+        assert!(state == wanted || second == 106, "{second} {state:?}");
+    }
+    // Cleared before the disk is mended: the door is shut first of all, and that fails once more.
+    let mut plan = Plan::new("s1", 2, T0, T0 + 10_000);
+    (plan.slots, plan.cleared) = (vec![slot("2", "kct-b", 110, 900)], vec!["1".into()]);
+    post.give(&plan).unwrap().unwrap();
+    post.until(160).await.unwrap();
+    assert_eq!(post.agent.ledger().slots["1"].state(), SlotState::Quarantined);
+    post.sim.at().broken.clear();
+    plan.revision = 3;
+    post.give(&plan).unwrap().unwrap();
+    post.until(170).await.unwrap();
+    assert_eq!(post.agent.ledger().slots["1"].state(), SlotState::Done);
+    assert!(!post.is_open("kct-a") && post.is_open("kct-b"));
 }
 
 #[tokio::test]
