@@ -147,6 +147,41 @@ async fn live_gate_what_would_start_again_and_what_lives_apart_is_gone() {
     gate.by("the others' end", wall() + 5.0, |_| others.iter_mut().all(|o| o.0.try_wait().unwrap().is_some()));
 }
 
+/// Clients that name an account again and again, and prove nothing.
+fn callers(gate: &Gate, who: &str) -> Vec<Client> {
+    let options = "-F none -o BatchMode=yes -o PubkeyAuthentication=no -o StrictHostKeyChecking=no \
+                   -o UserKnownHostsFile=/dev/null";
+    let (port, account) = (gate.sshd.port, gate.account(who));
+    let line = format!("while :; do ssh {options} -p {port} {account}@127.0.0.1 true; done");
+    let call = |_| {
+        let mut caller = gate.inside("sh");
+        caller.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Client(caller.spawn().unwrap())
+    };
+    (0..6).map(call).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_gate_who_only_names_an_account_does_not_hold_up_its_end() {
+    let _turn = TURN.lock().await;
+    let mut gate = Gate::new("named");
+    let starts = soon(3.0);
+    let slot = gate.slot("1", "a", starts, starts + 8);
+    gate.certify(&slot, "cert");
+    gate.plan(1, std::slice::from_ref(&slot));
+    gate.start_hub();
+    gate.start_agent();
+    let ends = slot.ends as f64;
+    gate.by("the login", ends - 2.0, |g| g.gets_in("a", Some("cert")));
+    let stay = gate.run("a", Some("cert"), "setsid sleep 1000 >/dev/null 2>&1 & echo ok");
+    assert!(stay.status.success(), "{stay:?}\n{}", gate.logs());
+    let mut others = callers(&gate, "a");
+    // Longer than an end may be tried: a quarantine would have come.
+    gate.by("the reports", ends + 40.0, |g| g.states("1") == WHOLE);
+    assert!(others.iter_mut().all(|other| other.0.try_wait().unwrap().is_none()), "they call on");
+    assert!(!gate.commands("a").iter().any(|line| line == "sleep 1000"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn live_gate_three_holders_follow_each_other_without_a_hub() {
     let _turn = TURN.lock().await;

@@ -14,6 +14,8 @@ pub(super) struct Process {
     pub stopped: bool,
     /// Its arguments, which sshd uses to say whom it serves.
     pub title: String,
+    /// When it began, in milliseconds of the boot clock; known of sshd's own only, and else 0.
+    pub began: i64,
     /// Whether it runs in a container machine: whatever ids it has there, it is its lab's and ends with that.
     pub inside: bool,
 }
@@ -44,8 +46,10 @@ impl Process {
             _ => vec![],
         };
         let title = String::from_utf8_lossy(&title).split('\0').next().unwrap_or_default().trim().to_owned();
-        let inside = is_inside(proc, pid);
-        Some(Self { pid, name: field("Name:")?.to_owned(), uids, stopped: matches!(state, 'T' | 't'), title, inside })
+        let is_sshd = title.starts_with("sshd");
+        let began = is_sshd.then(|| began(&text(&folder.join("stat")))).flatten().unwrap_or_default();
+        let (name, stopped) = (field("Name:")?.to_owned(), matches!(state, 'T' | 't'));
+        Some(Self { pid, name, uids, stopped, title, began, inside: is_inside(proc, pid) })
     }
 
     /// All that live.
@@ -74,6 +78,24 @@ impl Process {
             && !self.inside
             && rest.is_some_and(|r| r.is_empty() || r.starts_with(" [") || r.starts_with('@'))
     }
+
+    /// Whether it is a session of the account, or may become one; `shut` is since when the door is, by the boot clock in
+    /// milliseconds. sshd names a connection after whom it asks for before anything is proven: one that began when the door
+    /// was shut is let in no more, and anybody can begin another as often as one is ended.
+    pub fn counts(&self, owner: &Owner, shut: Option<i64>) -> bool {
+        match self.serves(owner) {
+            true => shut.is_none_or(|since| self.began <= since),
+            false => self.is_of(owner),
+        }
+    }
+}
+
+/// When a process began, in milliseconds of the boot clock, by its `stat` (proc_pid_stat(5), the 22nd field): in hundredths of
+/// a second on every CPU that kubecamp knows.
+pub(super) fn began(stat: &str) -> Option<i64> {
+    // The name is in brackets, and may be of brackets and blanks itself.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse::<i64>().ok()?.checked_mul(10)
 }
 
 /// Whether a process runs in a container machine, by its control group: the engine's lie right below the first process's own,
@@ -113,8 +135,8 @@ fn signal(proc: &Path, seen: &Process, owner: &Owner, signal: Signal) {
     }
 }
 
-/// Ends every process of the account and sshd's processes for it; gives what could not be ended.
-pub(super) async fn evict(proc: &Path, owner: &Owner) -> std::io::Result<Vec<Process>> {
+/// Ends every process of the account and sshd's processes for it; gives what could not be ended and [counts](Process::counts).
+pub(super) async fn evict(proc: &Path, owner: &Owner, shut: Option<i64>) -> std::io::Result<Vec<Process>> {
     kill_slice(owner.uid);
     // Stopped first: what is stopped starts nothing new while the others are being ended.
     for _ in 0..8 {
@@ -129,15 +151,17 @@ pub(super) async fn evict(proc: &Path, owner: &Owner) -> std::io::Result<Vec<Pro
         let all = Process::all(proc)?;
         // Where a pod in a machine happens to have the account's id, only what is the account's is ended, one by one.
         let is_shared = all.iter().any(|p| p.inside && p.has_id_of(owner));
-        let left: Vec<_> = all.into_iter().filter(|p| p.is_of(owner) || p.serves(owner)).collect();
+        let own: Vec<_> = all.into_iter().filter(|p| p.is_of(owner) || p.serves(owner)).collect();
+        let left: Vec<_> = own.iter().filter(|p| p.counts(owner, shut)).cloned().collect();
         if left.is_empty() || began.elapsed() > PATIENCE {
+            own.iter().for_each(|p| signal(proc, p, owner, Signal::KILL));
             return Ok(left);
         }
         // One call of the kernel reaches all of a user's processes at once, forks in the midst included.
         if !is_shared {
             kill_all_of(owner).await;
         }
-        left.iter().for_each(|p| signal(proc, p, owner, Signal::KILL));
+        own.iter().for_each(|p| signal(proc, p, owner, Signal::KILL));
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -196,6 +220,36 @@ mod tests {
         };
         assert_eq!(pids(&|p| p.is_of(&owner())), [10, 11, 12, 14]);
         assert_eq!(pids(&|p| p.serves(&owner())), [16, 17]);
+    }
+
+    #[test]
+    fn who_only_names_the_account_when_its_door_is_shut_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path();
+        let root = "0\t0\t0\t0";
+        fake(proc, 10, "S", "1007\t1007\t1007\t1007", "bash", 1);
+        for (pid, uids, title) in [
+            (11, root, "sshd: kct-a [priv]"),
+            (12, root, "sshd: kct-a [priv]"),
+            // For a moment it has the id of whom it asks for, to read the principals as they would.
+            (13, "0\t1007\t0\t1007", "sshd-session: kct-a [priv]"),
+            (14, root, "sshd: kct-a [priv]"),
+            (15, "1007\t1007\t1007\t1007", "sshd: kct-a [priv]"),
+        ] {
+            fake(proc, pid, "S", uids, title, 1);
+        }
+        for (pid, ticks) in [(10, 900), (11, 500), (12, 501), (13, 900), (15, 900)] {
+            let stat = format!("{pid} (sshd) S {}{ticks} 0\n", "0 ".repeat(18));
+            fs::write(proc.join(format!("{pid}/stat")), stat).unwrap();
+        }
+        let counting = |shut: Option<i64>| {
+            let all = Process::all(proc).unwrap();
+            let mut pids: Vec<_> = all.iter().filter(|p| p.counts(&owner(), shut)).map(|p| p.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        assert_eq!(counting(None), [10, 11, 12, 13, 14, 15], "the door may be open");
+        assert_eq!(counting(Some(5_009)), [10, 11, 14, 15], "of 14 nobody can say when it began");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     accounts::{self, Owner},
     later,
     logins::Logins,
-    processes::{self, Process},
+    processes::{self, Process, began},
     reach::Rules,
     sockets::{self, Socket},
     strewn,
@@ -49,6 +49,8 @@ pub struct Linux {
     clocks: Box<dyn Fn() -> Reading + Send + Sync>,
     owners: Mutex<BTreeMap<String, Owner>>,
     flows: Mutex<BTreeMap<String, BTreeSet<Socket>>>,
+    /// Since when doors were seen to be shut, by the boot clock in milliseconds.
+    shut: Mutex<BTreeMap<String, i64>>,
     logins: Logins,
     /// The rules of before, and when they were last seen to be the server's.
     rules: Mutex<Option<(Rules, Instant)>>,
@@ -70,6 +72,7 @@ impl Linux {
             clocks: Box::new(clocks),
             owners: Mutex::default(),
             flows: Mutex::default(),
+            shut: Mutex::default(),
             logins: Logins::default(),
             rules: Mutex::default(),
         }
@@ -111,12 +114,26 @@ impl Linux {
     fn file(&self, account: &str) -> PathBuf {
         self.places.principals.join(account)
     }
+
+    /// Since when an account's door is known to be shut, by the boot clock in milliseconds; none where it may be open.
+    fn shut_since(&self, account: &str) -> Option<i64> {
+        let is_shut = match fs::read(self.file(account)) {
+            Ok(text) => text.trim_ascii().is_empty(),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        let mut shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_shut {
+            shut.remove(account);
+            return None;
+        }
+        // The clock is read after the file: what begins later than that finds no principal.
+        Some(*shut.entry(account.to_owned()).or_insert_with(boot_clock))
+    }
 }
 
 fn read_clocks() -> Reading {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let boot = boot.tv_sec * 1000 + boot.tv_nsec / 1_000_000;
+    let boot = boot_clock();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let first = fs::read_to_string("/proc/1/stat").ok().and_then(|stat| began(&stat));
     Reading {
@@ -127,12 +144,10 @@ fn read_clocks() -> Reading {
     }
 }
 
-/// When a process began, in milliseconds of the boot clock, by its `stat` (proc_pid_stat(5), the 22nd field): in hundredths of
-/// a second on every CPU that kubecamp knows.
-fn began(stat: &str) -> Option<i64> {
-    // The name is in brackets, and may be of brackets and blanks itself.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19)?.parse::<i64>().ok()?.checked_mul(10)
+/// The server's boot clock in milliseconds, as processes have it.
+fn boot_clock() -> i64 {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    boot.tv_sec * 1000 + boot.tv_nsec / 1_000_000
 }
 
 /// The line of a principals file that lets a slot in until its end.
@@ -181,6 +196,8 @@ impl World for Linux {
         if !is_account(account) {
             return Err(cannot("name a principals file", &file));
         }
+        // Also where it is shut anew: somebody else may have opened it meanwhile.
+        self.shut.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
         if line.is_empty() && fs::symlink_metadata(&file).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
             return Ok(());
         }
@@ -239,7 +256,7 @@ impl World for Linux {
         let Some(owner) = self.owner(account).await? else { return Ok(()) };
         let open = sockets::of(&self.places.net, &[&owner]).into_iter().map(|(_, socket)| socket);
         self.flows.lock().unwrap_or_else(PoisonError::into_inner).entry(account.to_owned()).or_default().extend(open);
-        let left = processes::evict(Path::new("/proc"), &owner).await;
+        let left = processes::evict(Path::new("/proc"), &owner, self.shut_since(account)).await;
         let left = left.map_err(|e| cannot("read", Path::new("/proc")).because(e))?;
         if left.is_empty() {
             return Ok(());
@@ -304,6 +321,9 @@ impl World for Linux {
         for process in all {
             // sshd takes a comer's id for a moment to read the principals: that is no process of theirs.
             if let Some(owner) = owners.iter().find(|o| process.serves(o)) {
+                if !process.counts(owner, self.shut_since(&owner.name)) {
+                    continue;
+                }
                 let line = format!("{} {}", process.pid, process.title);
                 found.entry(owner.name.clone()).or_default().sessions.push(line);
             } else if let Some(owner) = owners.iter().find(|o| process.is_of(o)) {
@@ -359,6 +379,29 @@ mod tests {
         world.set_principals("kct-a", "").unwrap();
         assert!(world.principals().unwrap().is_empty());
         assert!(world.set_principals("../kct-a", "slot-1").is_err());
+    }
+
+    #[test]
+    fn since_when_a_door_is_shut() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(dir.path());
+        let before = boot_clock();
+        let first = world.shut_since("kct-a").unwrap();
+        assert!(first >= before && world.shut_since("kct-a") == Some(first));
+        world.set_principals("kct-a", "slot-1-kct-a").unwrap();
+        assert_eq!(world.shut_since("kct-a"), None);
+        std::thread::sleep(Duration::from_millis(2));
+        world.set_principals("kct-a", "").unwrap();
+        let second = world.shut_since("kct-a").unwrap();
+        assert!(second > first && world.shut_since("kct-a") == Some(second));
+        // By somebody else's hand, and shut again before anybody looks.
+        fs::write(dir.path().join("kct-a"), "slot-1-kct-a\n").unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        world.set_principals("kct-a", "").unwrap();
+        assert!(world.shut_since("kct-a").unwrap() > second);
+        // What cannot be read is not known to be shut.
+        fs::create_dir(dir.path().join("kct-b")).unwrap();
+        assert_eq!(world.shut_since("kct-b"), None);
     }
 
     #[test]
