@@ -42,6 +42,9 @@ struct Kept {
     /// Whether this hub is asked by plain HTTP on purpose.
     #[serde(default)]
     insecure: bool,
+    /// The certificates of this hub's own authority, in PEM; none where the system's authorities vouch for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
 }
 
 impl Kept {
@@ -58,6 +61,7 @@ pub struct HubClient {
     hub: String,
     token: Option<Secret>,
     insecure: bool,
+    ca: Option<String>,
     file: PathBuf,
 }
 
@@ -93,9 +97,12 @@ impl HubClient {
             return Err(wrong("is plain HTTP to another computer: whoever is on the way reads your token")
                 .hint("Use https://, or --insecure where the network itself is trusted."));
         }
-        if let Some(file) = &at.hub_ca {
-            let pem = fs::read(file).map_err(|e| wrong("has no readable --hub-ca").because(e))?;
-            let all = reqwest::Certificate::from_pem_bundle(&pem);
+        let named = at.hub_ca.as_ref().map(fs::read).transpose();
+        let named = named.map_err(|e| wrong("has no readable --hub-ca").because(e))?;
+        let of_login = || kept.as_ref().filter(|k| k.is_of(&hub)).and_then(|k| k.ca.clone());
+        let ca = named.map(|pem| certificates(&String::from_utf8_lossy(&pem))).or_else(of_login);
+        if let Some(pem) = &ca {
+            let all = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
             let all = all.map_err(|e| wrong("has no sound --hub-ca").because(e))?;
             if all.is_empty() {
                 return Err(wrong("has a --hub-ca without any certificate")
@@ -107,7 +114,7 @@ impl HubClient {
         let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
         // A token goes to the hub that gave it and to no other.
         let token = named.or_else(|| kept.filter(|k| k.is_of(&hub)).map(|k| k.token)).map(Secret::new);
-        Ok(Self { client, base, hub, token, insecure, file })
+        Ok(Self { client, base, hub, token, insecure, ca, file })
     }
 
     /// As [`HubClient::new`]; none where no hub is named and no login is kept.
@@ -150,7 +157,8 @@ impl HubClient {
         let fail = |e: std::io::Error| {
             Problem::new(Code::LocalFile, format!("cannot write {}", self.file.display())).because(e)
         };
-        let kept = Kept { hub: self.hub.clone(), token: token.to_owned(), insecure: self.insecure };
+        let (hub, ca) = (self.hub.clone(), self.ca.clone());
+        let kept = Kept { hub, token: token.to_owned(), insecure: self.insecure, ca };
         let text = serde_json::to_string(&kept)
             .map_err(|e| Problem::new(Code::Internal, "the login cannot be written").because(e))?;
         let folder = self.file.parent().unwrap_or(Path::new("."));
@@ -274,6 +282,7 @@ impl HubClient {
             // What `openssl req -x509` makes unless it is told otherwise.
             Some(_) if says("CaUsedAsEndEntity") => problem
                 .hint("Its certificate is an authority's own: make one with `basicConstraints=critical,CA:FALSE`."),
+            Some(_) if says("UnknownIssuer") => problem.hint("Name its authority: --hub-ca FILE."),
             _ => problem,
         }
     }
@@ -295,6 +304,13 @@ impl HubClient {
             }
         })
     }
+}
+
+/// The certificates of a PEM file: whatever else is in it, as a private key, is not kept.
+fn certificates(pem: &str) -> String {
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    let each = pem.split(begin).skip(1).filter_map(|part| part.split(end).next());
+    each.map(|body| format!("{begin}{body}{end}\n")).collect()
 }
 
 /// An address as it is kept and compared. People write that of one hub in several ways: with capitals, with the port
@@ -395,7 +411,7 @@ mod tests {
     fn a_login_is_known_however_its_hub_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let signed_in = |kept: &str, hub: &str| {
-            let kept = Kept { hub: kept.to_owned(), token: "kct_x".to_owned(), insecure: false };
+            let kept = Kept { hub: kept.to_owned(), token: "kct_x".to_owned(), insecure: false, ca: None };
             fs::write(dir.path().join("hub.json"), serde_json::to_string(&kept).unwrap()).unwrap();
             client(dir.path(), hub).unwrap().is_signed_in()
         };
@@ -416,6 +432,28 @@ mod tests {
         }
         assert!(signed_in("unix:/run/hub.sock", "unix:/run/hub.sock"));
         assert!(!signed_in("unix:/run/hub.sock", "unix:/run/Hub.sock"));
+    }
+
+    /// The certificate of an authority that signs nothing.
+    const CA: &str = include_str!("../../tests/support/authority.pem");
+
+    #[test]
+    fn the_authority_of_a_login_is_kept_for_its_hub_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let hub = "https://hub.example.org";
+        let file = dir.path().join("ca.pem");
+        fs::write(&file, format!("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n{CA}")).unwrap();
+        let places = Places { config: dir.path().join("config.yaml"), ..Places::from_env() };
+        let at = HubAt { hub: Some(hub.to_owned()), hub_ca: Some(file), insecure: false };
+        HubClient::new(&places, &at).unwrap().keep("kct_x").unwrap();
+        assert_eq!(client(dir.path(), hub).unwrap().ca.as_deref(), Some(CA));
+        assert_eq!(client(dir.path(), "https://other.example.org").unwrap().ca, None);
+        let kept = fs::read_to_string(dir.path().join("hub.json")).unwrap();
+        assert!(!kept.contains("PRIVATE KEY"), "{kept}");
+        // A login of an earlier version kept none.
+        fs::write(dir.path().join("hub.json"), r#"{"hub": "https://hub.example.org", "token": "kct_x"}"#).unwrap();
+        assert!(client(dir.path(), hub).unwrap().is_signed_in());
     }
 
     #[test]

@@ -14,12 +14,16 @@ pub(super) fn check_not_over(booking: &Booking, now: Epoch) -> Result<(), Proble
     let ahead = matches!(booking.state, State::Booked | State::Delayed | State::Arming);
     let past = matches!(booking.state, State::Ending | State::Saving | State::Resetting | State::Done);
     let cut_short = booking.ended_by.is_some();
-    if !(past || cut_short || (ahead && now >= booking.window.ends)) {
-        return Ok(());
-    }
-    let when =
-        if cut_short { "it was ended early".into() } else { format!("it ended {}", moment(booking.window.ends)) };
-    Err(Problem::new(Code::BookOver, format!("slot {} is over: {when}", booking.id)))
+    let why = match booking.state {
+        State::NoShow => "nobody came in time".to_owned(),
+        State::Cancelled => "it was cancelled".to_owned(),
+        State::Quarantined => "its server is in quarantine".to_owned(),
+        _ if cut_short => "it was ended early".to_owned(),
+        _ if past || (ahead && now >= booking.window.ends) => format!("it ended {}", moment(booking.window.ends)),
+        _ => return Ok(()),
+    };
+    let problem = Problem::new(Code::BookOver, format!("slot {} is over: {why}", booking.id));
+    Err(problem.detail(booking.note.clone()))
 }
 
 /// Refuses a slot whose door is not open yet, and says when it begins and with what. As with its end, a slot that runs
@@ -89,6 +93,16 @@ mod tests {
         assert!(over(&booking(State::Booked), 2000).is_some() && over(&booking(State::Saving), 10).is_some());
         assert!(over(&booking(State::Booked), 1999).is_none());
         assert!(over(&booking(State::Active), 9999).is_none(), "the hub's word counts, not the clock here");
+        for (state, why) in [
+            (State::NoShow, "nobody came in time"),
+            (State::Cancelled, "it was cancelled"),
+            (State::Quarantined, "its server is in quarantine"),
+        ] {
+            let noted = Booking { note: Some("the disk is full".to_owned()), ..booking(state) };
+            let problem = check_not_over(&noted, Epoch(1500)).unwrap_err();
+            assert_eq!((problem.code, problem.what), (Code::BookOver, format!("slot b1 is over: {why}")));
+            assert_eq!(problem.detail, ["the disk is full"]);
+        }
         let given_back = Booking { ended_by: Some(crate::hub::domain::Who::Holder), ..booking(State::Active) };
         assert_eq!(over(&given_back, 1500).unwrap().1, "slot b1 is over: it was ended early");
     }

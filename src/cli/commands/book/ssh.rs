@@ -65,8 +65,24 @@ async fn running(client: &HubClient) -> Result<Booking, Problem> {
     let me: Person = client.get("/api/v1/me").await?;
     let params = [("person", Some(me.id.to_string())), ("open", Some("true".to_owned()))];
     let all: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
-    let none = || Problem::new(Code::BookState, "you have no slot").hint("kubecamp book free shows what can be had.");
-    current(all).ok_or_else(none)
+    match current(all) {
+        Some(booking) => Ok(booking),
+        None => Err(no_slot(last(client.find("/api/v1/bookings", &params[..1]).await?).as_ref())),
+    }
+}
+
+/// The problem that no slot runs or comes. The `last` one says why, where there was one.
+fn no_slot(last: Option<&Booking>) -> Problem {
+    let problem = Problem::new(Code::BookOver, "you have no slot").hint("kubecamp book free shows what can be had.");
+    match last.and_then(|booking| check_not_over(booking, booking.window.ends).err()) {
+        Some(over) => problem.detail([format!("the last one: {}", over.what)]),
+        None => problem,
+    }
+}
+
+/// Of one's bookings, the one that ended last.
+fn last(all: Vec<Booking>) -> Option<Booking> {
+    all.into_iter().filter(|booking| booking.state != State::Waitlisted).max_by_key(|booking| booking.window.ends)
 }
 
 /// Of one's bookings, earliest first, the one that runs, else the first that has a certificate.
@@ -97,5 +113,11 @@ mod tests {
         assert_eq!(chosen(&[("b0", 10, State::Ending), later]).as_deref(), Some("b2"));
         assert_eq!(chosen(&[delayed, ("b2", 9000, State::Active)]).as_deref(), Some("b2"));
         assert_eq!(chosen(&[("b0", 10, State::Waitlisted)]), None);
+        let all =
+            [("b1", 1000, State::Done), ("b2", 2000, State::NoShow), ("b3", 9000, State::Waitlisted)].map(booking);
+        let problem = no_slot(last(Vec::from(all)).as_ref());
+        assert_eq!(problem.code, Code::BookOver, "as where a slot is named that is over");
+        assert!(problem.detail[0].contains("slot b2 is over: nobody came"), "{problem}");
+        assert_eq!((no_slot(None).code, no_slot(None).detail.len()), (Code::BookOver, 0));
     }
 }
