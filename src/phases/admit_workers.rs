@@ -80,7 +80,7 @@ fn quiet() -> Step {
 fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
     !is_new(view)
         && !joined_another(view, node)
-        && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet"))
+        && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet") && f.moved_from().is_none())
 }
 
 fn names(view: &View<'_>) -> String {
@@ -310,6 +310,9 @@ mod tests {
             ("lab=lab\nca=B\nca=A\n", "ca=A\n", true),
             ("lab=lab\nca=B\n", "ca=A\n", false),
             ("lab=lab\n", "", true),
+            ("lab=lab\n", "addr=eth0 192.0.2.2/24\nnode.ip=192.0.2.2\n", true),
+            // It begins with what it has, at its new address.
+            ("lab=lab\n", "addr=eth0 192.0.2.9/24\nnode.ip=192.0.2.2\n", false),
             ("", "ca=A\n", false),
         ] {
             let of = |node: &NodeId, facts: &str| (node.clone(), Facts::parse(facts));

@@ -260,6 +260,26 @@ async fn a_cluster_without_its_authority_is_refused_and_not_made_anew() {
 }
 
 #[tokio::test]
+async fn an_address_that_changed_stops_a_control_plane_and_no_worker() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("worker-1").more_facts("node.ip=192.0.2.77\n");
+    camp.host("worker-1").undo("join");
+    camp.up().await.good();
+    assert_eq!((steps_of(&camp.world, "cp"), steps_of(&camp.world, "worker-1")), (vec!["admit"], vec!["join"]));
+    camp.world.forget();
+    camp.host("worker-1").more_facts("node.ip=192.0.2.2\n");
+    camp.host("cp").more_facts("node.ip=192.0.2.77\n");
+    for seen in [camp.up().await, camp.plan().await] {
+        assert_eq!((seen.codes(), exit(&seen)), (vec![("cp", Code::ClusterMoved)], 3));
+    }
+    camp.host("cp").more_facts("addr=eth0 192.0.2.77/24\nnode.ip=192.0.2.1\n");
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), []);
+}
+
+#[tokio::test]
 async fn a_worker_without_its_configuration_joins_anew() {
     let camp = Camp::new();
     camp.up().await.good();
