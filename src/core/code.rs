@@ -121,6 +121,7 @@ codes! {
     HostCgroup = "KC-HOST-CGROUP", Preflight, "A host lacks a cgroup controller.", "Boot it with the controller enabled.";
     HostTaken = "KC-HOST-TAKEN", Preflight, "A host belongs to another kubecamp lab.", "Reset that lab first.";
     ClusterLost = "KC-CLUSTER-LOST", Preflight, "The lab's cluster is there, and the certificate authority that it was made with is not.", "Run kubecamp reset, then kubecamp up.";
+    ClusterMoved = "KC-CLUSTER-MOVED", Preflight, "The control plane of the lab's cluster has another address than the one that it was made with.", "Give the host its old address back, or run kubecamp reset, then kubecamp up.";
     HostScan = "KC-HOST-SCAN", Step, "A tool that shows a host's state failed, so the host cannot be recorded.", "Run the tool named on the host and mend it, then run the same command again.";
     MachineCapacity = "KC-MACHINE-CAPACITY", Preflight, "This computer cannot hold the layout's machines.", "Choose a smaller --layout, or use cloud hosts.";
     MachineKind = "KC-MACHINE-KIND", Preflight, "Virtual machines were asked for and cannot be made on this computer.", "Use --machines container, or mend what is named: KVM, the module vhost_vsock, Incus with its qemu driver.";

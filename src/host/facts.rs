@@ -179,15 +179,23 @@ impl Facts {
         self.all("addr").iter().filter_map(parse).collect()
     }
 
-    /// The address that other hosts see: the source of the default route, else the one that the connection came in
-    /// on, else the first.
+    /// The address that other hosts see: the one that it has in its lab, else the source of the default route, else the one
+    /// that the connection came in on, else the first.
     ///
+    /// A default route may move, as by a VPN or from a cable to the air, and a lab that works is not to follow it.
     /// VirtualBox gives every guest 10.0.2.15 on its default route (kubernetes/kubernetes#33562); preflight finds
     /// two hosts with one address and says so.
     pub fn address(&self) -> Option<Ipv4Addr> {
         let own: Vec<_> = self.addresses().into_iter().filter(|a| !is_container_link(&a.link)).collect();
-        let known = |key| self.get(key).and_then(|v| v.parse().ok()).filter(|ip| own.iter().any(|a| a.ip == *ip));
-        known("route.source").or_else(|| known("peer.address")).or_else(|| own.first().map(|a| a.ip))
+        let known =
+            |key| self.get(key).and_then(|v| v.parse::<Ipv4Addr>().ok()).filter(|ip| own.iter().any(|a| a.ip == *ip));
+        let first = || own.first().map(|a| a.ip);
+        ["node.ip", "route.source", "peer.address"].into_iter().find_map(known).or_else(first)
+    }
+
+    /// The address that it had in its lab, where it has another one by now.
+    pub fn moved_from(&self) -> Option<Ipv4Addr> {
+        self.get("node.ip")?.parse::<Ipv4Addr>().ok().filter(|ip| self.address() != Some(*ip))
     }
 
     /// The problem of a host that has no such address.

@@ -49,22 +49,31 @@ pub(super) fn has_joined() -> String {
     format!("{JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ]")
 }
 
+/// A function of the shell, `at_home`: whether the kubelet says that it is reached at ADDRESS, or nothing of that. By the
+/// shell itself, since every `up` asks.
+const AT_HOME: &str = "at_home() {\nIFS= read -r told < /var/lib/kubelet/kubeadm-flags.env\ncase \"$told \" in *\"--node-ip=$ADDRESS\"[!0-9.]*) ;; *--node-ip=*) return 1 ;; esac\n}\n";
+
 /// Runs kubeadm join, or only starts the kubelet where an earlier join needs no more.
 ///
 /// Where it joins `anew` the kubelet's file tells: a worker that a reset did not reach has joined a cluster that is gone.
 fn join(node: &NodeId, values: &serde_json::Value, anew: bool) -> Result<Step, Problem> {
     let config = template::render("kubeadm/join.yaml.tera", values)?;
+    let address = values["address"].as_str().unwrap_or_default();
     let conf = template::render("kubeadm/kubelet.conf.tera", values)?;
     let here = if anew { " && grep -qF \"$KC_CA\" $kube/kubelet.conf" } else { "" };
     let change = format!(
-        "LIMIT={JOIN_LIMIT} NODE={node}\n{}joined() {{ {JOINED}{here}; }}\n\
+        "LIMIT={JOIN_LIMIT} NODE={node} ADDRESS={address}\n{}{AT_HOME}joined() {{ {JOINED}{here}; }}\n\
          conf() {{ fill \"$KC_CA\" <<'KC_END'\n{conf}KC_END\n}}\n\
          mkdir -p $run && trap 'rm -f $c $out' EXIT || exit 1\n\
          cat > $c <<'KC_END' || exit 1\n{config}KC_END\n\
          join",
         template::text("node/join.sh")?
     );
-    let check = format!("{}{} && kubelet_runs", template::text("host/kubelet.sh")?, has_joined());
+    let check = format!(
+        "ADDRESS={address}\n{AT_HOME}{}{} && at_home && kubelet_runs",
+        template::text("host/kubelet.sh")?,
+        has_joined()
+    );
     let done_if = if anew { Check::Never } else { Check::Script(check) };
     Ok(Step::script("join", "run kubeadm join", done_if, change).limit(280))
 }
@@ -85,8 +94,8 @@ mod tests {
     const SECRETS: &str = "worker-10=b3RoZXJz worker-1=bWluZSBhbG9uZQ==";
 
     /// Programs that do what they do everywhere, and those that only note how they are called.
-    const REAL: &[&str] = &["base64", "cat", "date", "grep", "ln", "mkdir", "rm", "timeout"];
-    const SHAM: &[&str] = &["bash", "journalctl", "kubeadm", "sed", "sleep", "systemctl"];
+    const REAL: &[&str] = &["base64", "cat", "date", "grep", "ln", "mkdir", "rm", "sed", "timeout"];
+    const SHAM: &[&str] = &["bash", "journalctl", "kubeadm", "sleep", "systemctl"];
 
     /// A host that is a folder.
     struct Sham(tempfile::TempDir);
@@ -200,6 +209,31 @@ mod tests {
         let (out, called) = host.join();
         assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
         assert!(!called.contains("kubeadm") && host.has(CONF), "{called}");
+    }
+
+    #[test]
+    fn a_node_whose_address_changed_goes_on_at_the_new_one() {
+        let flags = |told: &str| format!("KUBELET_KUBEADM_ARGS=\"--v=2 {told} --x=y\"\n");
+        for (told, holds) in [
+            ("--node-ip=192.0.2.2", true),
+            ("--v=3", true),
+            ("--node-ip=192.0.2.20", false),
+            ("--node-ip=10.0.0.2", false),
+        ] {
+            let host = Sham::new();
+            host.put(CONF, "apiVersion: v1\n");
+            host.put(CERTIFICATE, "x");
+            host.put(FLAGS, &flags(told));
+            let root = host.0.path();
+            let check = format!("ADDRESS=192.0.2.2\n{AT_HOME}at_home")
+                .replace("/var/lib", &format!("{}/var/lib", root.display()));
+            assert_eq!(Command::new("/bin/sh").arg("-c").arg(check).status().unwrap().success(), holds, "{told}");
+            let (out, called) = host.join();
+            assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
+            assert!(!called.contains("kubeadm") && called.contains("sed -i ") != holds, "{called}");
+            let kept = if holds { told } else { "--node-ip=192.0.2.2" };
+            assert_eq!(fs::read_to_string(root.join(FLAGS)).unwrap(), flags(kept));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
+    admit_workers::restore,
     control_plane::{ASK, KUBECTL, is_new},
     flannel::VXLAN,
     images::image_of,
@@ -144,9 +145,9 @@ fn ready(view: &View<'_>) -> Step {
     };
     let mut change = wait(&is_ready(view, false), 150);
     // Of a new lab CoreDNS shows that they work, and they say so themselves seconds later. In an old one a student may have
-    // broken them, for which nobody shall wait long.
+    // broken them, for which nobody shall wait long, or deleted a node, for which one would wait in vain.
     if !is_new(view) {
-        change = format!("{change}\n{}", wait(&is_ready(view, true), 60));
+        change = format!("{}{change}\n{}", restore(view), wait(&is_ready(view, true), 60));
     }
     let check = is_ready(view, true);
     // What was waited for needs no second look, and a new lab no first one.

@@ -1,5 +1,5 @@
-# Joins this node. Variables: NODE, its name; KC_IDENTITIES and KC_CA; LIMIT, the seconds after which a kubeadm join is
-# taken for hung. Functions: joined, conf, which writes the kubelet's kubeconfig.
+# Joins this node. Variables: NODE, its name; ADDRESS; KC_IDENTITIES and KC_CA; LIMIT, the seconds after which a kubeadm join
+# is taken for hung. Functions: joined, at_home, conf, which writes the kubelet's kubeconfig.
 run=/run/kubecamp; c=$run/join.yaml out=$run/join.out
 kube=/etc/kubernetes; pki=/var/lib/kubelet/pki flags=/var/lib/kubelet/kubeadm-flags.env
 umask 077
@@ -37,6 +37,8 @@ clean() { systemctl stop kubelet; rm -f $kube/kubelet.conf $kube/bootstrap-kubel
 try() { : > $out; identify && timeout "$LIMIT" kubeadm join --config $c --skip-phases=preflight >$out 2>&1; code=$?; cat $out; return $code; }
 join() {
   if joined; then
+    # Where its address changed, the API server would go on asking the old one for logs.
+    at_home || sed -i "s/--node-ip=[0-9.]*/--node-ip=$ADDRESS/" $flags || return 1
     start_kubelet && kubelet_answers && steady && rm -f $kube/bootstrap-kubelet.conf && return 0
     evidence 'the kubelet does not run with what an earlier join left, so the node joins anew'
   fi

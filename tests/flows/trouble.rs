@@ -6,7 +6,7 @@ use kubecamp::{
 };
 
 use super::camp::{Camp, Seen, steps_of, steps_of_cp};
-use crate::support::simhost::{CA, IDENTITIES, Login, System, Trouble};
+use crate::support::simhost::{CA, Did, IDENTITIES, Login, System, Trouble};
 
 fn exit(seen: &Seen) -> u8 {
     exit_code(Problems::from(seen.problems.clone()).class())
@@ -166,7 +166,7 @@ async fn a_lab_of_an_earlier_version_gets_its_id() {
     camp.host("worker-1").undo("baseline");
     camp.world.forget();
     camp.up().await.good();
-    assert_eq!(camp.world.changes(), [("worker-1".parse().unwrap(), crate::support::simhost::Did::Change("baseline"))]);
+    assert_eq!(camp.world.changes(), [("worker-1".parse().unwrap(), Did::Change("baseline"))]);
 }
 
 #[tokio::test]
@@ -226,6 +226,21 @@ async fn a_stopped_kubelet_is_started_by_the_next_run() {
     }
 }
 
+/// Nothing on any host tells of that: its kubelet runs on.
+#[tokio::test]
+async fn a_node_that_somebody_deleted_is_made_again_and_no_more() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("cp").undo("ready");
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), [("cp".parse().unwrap(), Did::Change("ready"))]);
+    let ran = camp.host("cp").link.ran();
+    let made: Vec<_> = ran.iter().filter(|r| r.input.contains("\nagain worker-1 <<'KC_END'\n")).collect();
+    assert_eq!(made.len(), 1, "a new lab has all of its nodes");
+    assert!(made[0].input.contains("get nodes,pods -A -o wide"), "{}", made[0].input);
+}
+
 #[tokio::test]
 async fn a_cluster_without_its_authority_is_refused_and_not_made_anew() {
     let camp = Camp::new();
@@ -242,6 +257,26 @@ async fn a_cluster_without_its_authority_is_refused_and_not_made_anew() {
     assert_eq!(camp.world.changes(), []);
     camp.reset(&[]).await.good();
     camp.up().await.good();
+}
+
+#[tokio::test]
+async fn an_address_that_changed_stops_a_control_plane_and_no_worker() {
+    let camp = Camp::new();
+    camp.up().await.good();
+    camp.world.forget();
+    camp.host("worker-1").more_facts("node.ip=192.0.2.77\n");
+    camp.host("worker-1").undo("join");
+    camp.up().await.good();
+    assert_eq!((steps_of(&camp.world, "cp"), steps_of(&camp.world, "worker-1")), (vec!["admit"], vec!["join"]));
+    camp.world.forget();
+    camp.host("worker-1").more_facts("node.ip=192.0.2.2\n");
+    camp.host("cp").more_facts("node.ip=192.0.2.77\n");
+    for seen in [camp.up().await, camp.plan().await] {
+        assert_eq!((seen.codes(), exit(&seen)), (vec![("cp", Code::ClusterMoved)], 3));
+    }
+    camp.host("cp").more_facts("addr=eth0 192.0.2.77/24\nnode.ip=192.0.2.1\n");
+    camp.up().await.good();
+    assert_eq!(camp.world.changes(), []);
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ impl Hardware {
     fn of(facts: &Facts) -> Self {
         let text = |key: &str| facts.get(key).map(str::to_owned);
         Self {
-            address: text("route.source"),
+            address: facts.address().map(|ip| ip.to_string()),
             os: text("os.name"),
             kernel: text("kernel"),
             cores: facts.number("cores"),

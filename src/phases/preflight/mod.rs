@@ -75,7 +75,7 @@ pub fn from_facts(
         found.problems.extend(one.problems.into_iter().map(|p| p.on(&node.name)));
         found.warnings.extend(one.warnings.into_iter().map(|p| p.on(&node.name)));
         if claim == Claim::Ours && node.name == lab.control_plane().name {
-            found.problems.extend(cluster::lost(lab, fleet));
+            found.problems.extend(cluster::lost(lab, fleet).into_iter().chain(cluster::moved(lab, fleet)));
         }
     }
     if let Some(small) = fleet::too_small(lab, fleet) {
