@@ -178,6 +178,7 @@ codes! {
     GateLink = "KC-GATE-LINK", Connect, "The hub does not answer the agent, or refuses it.", "Check the hub's address and the agent's token; the plan at hand stays in force.";
     GateState = "KC-GATE-STATE", Step, "The agent cannot read or write its own state.", "Check the disk of the server.";
     GateAccount = "KC-GATE-ACCOUNT", Step, "An account on a server cannot be that of a student.", "Look at it with id NAME, or give the person another account name.";
+    GateProgram = "KC-GATE-PROGRAM", Step, "A program of a server failed or did not answer, so the agent cannot say what it asked for.", "See the line of that program; the agent asks again by itself. Where accounts come from a directory, see that the server reaches it.";
     GateHandOver = "KC-GATE-HAND-OVER", Step, "A lab could not be saved, reset or brought up on its server.", "Look at the server, mend the cause, then clear the quarantine.";
     GatePlan = "KC-GATE-PLAN", Verify, "A plan was refused: it is not the hub's, not this server's, too old, too long or unsound.", "Check the hub's plan key in the agent's configuration; enrol the server again if the hub was set up anew.";
     GateNotEmpty = "KC-GATE-NOT-EMPTY", Verify, "Something of a slot's holder still runs on the server after the slot's end.", "Look at the processes named; restart the server if they cannot be ended.";

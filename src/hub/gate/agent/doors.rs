@@ -1,15 +1,22 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 
 use super::{Agent, Entry, Halted, Held, Ledger, Now, Remains, Step};
 use crate::{
-    core::Problem,
+    core::{Code, Problem},
     hub::gate::{Slot, SlotState},
 };
 
 /// Minutes before the end at which the holder is told.
 const WARNINGS: [u32; 3] = [1, 5, 15];
+
+/// How long a tick waits for what the server says of accounts: a directory that is slow is heard at a later one.
+const ASKED: Duration = Duration::from_secs(1);
 
 impl Agent {
     /// Takes the principals away of slots that end now, before anything is written down: no slow disk and no death at
@@ -116,23 +123,35 @@ impl Agent {
 
     /// Opens the doors of slots that start now and whose lab is up.
     pub(super) async fn open_doors(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
-        for held in self.ledger().slots.into_values() {
-            let (booking, account) = (held.slot.booking.clone(), &held.slot.account);
-            let due = held.failed.is_none() && held.next == Some(Step::Open) && now.early >= held.slot.starts * 1000;
-            if !due {
-                continue;
-            }
+        let is_due = |h: &Held| h.failed.is_none() && h.next == Some(Step::Open) && now.early >= h.slot.starts * 1000;
+        let mut due = vec![];
+        for held in self.ledger().slots.into_values().filter(is_due) {
+            let booking = held.slot.booking.clone();
             if let Some(why) = doubt.map(str::to_owned).or_else(|| self.no_disk()) {
                 self.refuse(&booking, why)?;
                 continue;
             }
             if !held.begun {
-                self.write(Entry::Begin { booking: booking.clone(), step: Step::Open, reason: None })?;
+                self.write(Entry::Begin { booking, step: Step::Open, reason: None })?;
             }
-            if let Err(problem) = self.world.ensure_account(account).await {
-                self.end_work(&booking).await;
-                self.write(Entry::NotOpened { booking, detail: lines(&problem) })?;
-                continue;
+            due.push(held);
+        }
+        self.ask(&due).await;
+        for held in due {
+            let (booking, account) = (held.slot.booking.clone(), &held.slot.account);
+            match self.answer(&booking).await {
+                Some(Ok(())) => {}
+                // Nobody has said that the account is none: it is asked again, until the slot's end.
+                Some(Err(problem)) if problem.code == Code::GateProgram => {
+                    self.refuse(&booking, problem.to_string())?;
+                    continue;
+                }
+                Some(Err(problem)) => {
+                    self.end_work(&booking).await;
+                    self.write(Entry::NotOpened { booking, detail: lines(&problem) })?;
+                    continue;
+                }
+                None => continue,
             }
             match self.world.set_principals(account, &self.world.principals_line(&held.slot)) {
                 Ok(()) => {
@@ -143,6 +162,41 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// Has the accounts of slots that are to open looked at, beside the ticks: other doors wait a moment for that, once.
+    async fn ask(&mut self, due: &[Held]) {
+        self.asking.retain(|booking, task| {
+            let is_due = due.iter().any(|h| h.slot.booking == *booking);
+            if !is_due {
+                task.abort();
+            }
+            is_due
+        });
+        let before = self.asking.len();
+        for held in due {
+            let (world, account) = (Arc::clone(&self.world), held.slot.account.clone());
+            let ask = || tokio::spawn(async move { world.ensure_account(&account).await });
+            self.asking.entry(held.slot.booking.clone()).or_insert_with(ask);
+        }
+        if self.asking.len() == before {
+            return;
+        }
+        let until = Instant::now() + ASKED;
+        tokio::task::yield_now().await;
+        while self.asking.values().any(|task| !task.is_finished()) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether a slot's account can be let in; none while that is not known.
+    async fn answer(&mut self, booking: &str) -> Option<Result<(), Problem>> {
+        if !self.asking.get(booking)?.is_finished() {
+            return None;
+        }
+        let ended = self.asking.remove(booking)?.await;
+        let by_itself = |e| Err(Problem::new(Code::Internal, "a look at an account ended by itself").because(e));
+        Some(ended.unwrap_or_else(by_itself))
     }
 
     /// Tells holders how many minutes are left; after an extension again.

@@ -47,6 +47,8 @@ pub struct Agent {
     pub(super) wall: Epoch,
     /// Work on labs that takes long, beside the ticks.
     pub(super) work: BTreeMap<String, (Step, JoinHandle<Result<(), Problem>>)>,
+    /// Looks at the accounts of slots that are to open, by booking.
+    pub(super) asking: BTreeMap<String, JoinHandle<Result<(), Problem>>>,
     /// Since when, by the boot clock in milliseconds, a slot is being ended.
     pub(super) ending: BTreeMap<String, i64>,
     /// How far the machines of quarantined slots are stopped.
@@ -108,6 +110,7 @@ impl Agent {
             limits,
             wall: 0,
             work: BTreeMap::new(),
+            asking: BTreeMap::new(),
             ending: BTreeMap::new(),
             halting: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -429,7 +432,7 @@ impl Agent {
 
     /// Until the next boundary, at most a second: clocks are set and plans come at any time.
     fn until_next(&self, now: Now) -> Duration {
-        let busy = !self.work.is_empty() || !self.ending.is_empty();
+        let busy = !self.work.is_empty() || !self.asking.is_empty() || !self.ending.is_empty();
         let mut wait = if busy { 50 } else { 1000 };
         for slot in self.plan.iter().chain(&self.unkept).flat_map(|p| &p.slots) {
             for (moment, clock) in [
@@ -474,6 +477,7 @@ fn is_same_door(a: &Slot, b: &Slot) -> bool {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.work.values().for_each(|(_, task)| task.abort());
+        self.asking.values().for_each(JoinHandle::abort);
         self.retiring.iter().for_each(|(_, task)| task.abort());
         for halt in self.halting.values() {
             if let Halt::Runs(task) = halt {

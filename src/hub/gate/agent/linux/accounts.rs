@@ -122,7 +122,8 @@ pub(super) fn person(owner: Owner) -> Result<Owner, Problem> {
     Ok(owner)
 }
 
-/// Makes the account if there is none, and refuses one that is more than a student's.
+/// Makes the account if there is none, and refuses one that is more than a student's. What could not be asked is
+/// [`Code::GateProgram`], which says nothing of the account.
 pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner, Problem> {
     if !is_account(name) {
         return Err(unfit(name, "its name cannot be one".into()));
@@ -238,7 +239,7 @@ pub(super) async fn run(program: &str, args: &[&str]) -> Result<String, Problem>
 }
 
 fn failed(program: &str, why: &str) -> Problem {
-    Problem::new(Code::GateAccount, format!("{program} failed: {why}"))
+    Problem::new(Code::GateProgram, format!("{program} failed: {why}"))
 }
 
 /// What a program wrote, where it says that it did what it should.
@@ -335,7 +336,7 @@ mod tests {
         assert_eq!(says(0, "kct-a:*:7001:7001::/home/kct-a:/bin/bash\n").unwrap().unwrap().uid, 7001);
         // An unknown database, a failure, a signal; and what is no line of an account.
         for (raw, text) in [(1 << 8, ""), (3 << 8, ""), (9, ""), (0, ""), (0, "kct-a\n")] {
-            assert_eq!(says(raw, text).unwrap_err().code, Code::GateAccount, "{raw} {text}");
+            assert_eq!(says(raw, text).unwrap_err().code, Code::GateProgram, "{raw} {text}");
         }
     }
 
@@ -343,7 +344,7 @@ mod tests {
     async fn groups_are_asked_of_all_sources_and_silence_is_no_answer() {
         assert!(belongs("root", "root").await.unwrap());
         assert!(!belongs("root", "kubecamp-students").await.unwrap());
-        assert_eq!(belongs("kct-nobody-of-this-name", "root").await.unwrap_err().code, Code::GateAccount);
+        assert_eq!(belongs("kct-nobody-of-this-name", "root").await.unwrap_err().code, Code::GateProgram);
         // 7041 has no name, which is no matter.
         assert!(has_group("1007 7041 990\n", "kubecamp-students:x:990:\n"));
         assert!(!has_group("1007 7041 9900\n", "kubecamp-students:x:990:\n") && !has_group("1007\n", ""));

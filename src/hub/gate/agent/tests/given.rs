@@ -56,6 +56,34 @@ async fn a_slot_that_comes_back_while_its_place_is_cleared_begins_anew() {
     }
 }
 
+/// Its lab is up, and at its start a directory of accounts does not answer.
+#[tokio::test]
+async fn an_account_that_cannot_be_asked_about_is_asked_about_again() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 100, 200), slot("2", "kct-b", 240, 300)]).unwrap().unwrap();
+    post.until(90).await.unwrap();
+    post.sim.at().broken.insert("ask kct-a".into());
+    post.until(120).await.unwrap();
+    assert!(!post.is_open("kct-a"));
+    post.sim.at().broken.clear();
+    post.until(122).await.unwrap();
+    assert!(post.is_open("kct-a"));
+    // To the end of the slot, where it never does.
+    post.until(230).await.unwrap();
+    post.sim.at().broken.insert("ask kct-b".into());
+    post.until(400).await.unwrap();
+    post.hear().unwrap();
+    assert_eq!(post.states("1"), WHOLE);
+    assert_eq!(post.states("2").last(), Some(&SlotState::Done));
+    assert!(!post.sim.at().did.contains(&"open kct-b".to_owned()));
+    let told = |of: &str| {
+        let refused = |k: &&ReportKind| matches!(k, ReportKind::Refused { booking, .. } if booking == of);
+        post.told.iter().filter(refused).count()
+    };
+    assert_eq!((told("1"), told("2")), (1, 1));
+    post.right();
+}
+
 #[tokio::test]
 async fn who_is_given_a_slot_that_cannot_begin_hears_why_too() {
     let mut post = Post::new();

@@ -52,7 +52,7 @@ pub struct Server {
     /// Accounts that reach the machines of their labs.
     pub reaching: BTreeSet<String>,
     pub warned: Vec<String>,
-    /// What fails, as `save kct-a`; with `hang`, making an account comes to no end.
+    /// What fails, as `save kct-a`, or with `ask kct-a` what says whose an account is; with `hang`, making one comes to no end.
     pub broken: BTreeSet<String>,
     /// Effects in order.
     pub did: Vec<String>,
@@ -174,6 +174,9 @@ impl World for Sim {
 
     async fn ensure_account(&self, account: &str) -> Result<(), Problem> {
         self.does("account", account)?;
+        if self.at().broken.contains(&format!("ask {account}")) {
+            return Err(Problem::new(Code::GateProgram, "id failed: it took too long"));
+        }
         let hangs = self.at().broken.contains("hang");
         if hangs { std::future::pending().await } else { Ok(()) }
     }
