@@ -158,7 +158,7 @@ async fn the_page_of_a_slot_gives_its_certificate_as_a_file() {
     let hub = Hub::start().await;
     let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
     let (known, other, host) = (line("laptop"), line("desk"), line("root@one"));
-    hub.desk.set_own_keys(&who("amy"), NOW, std::slice::from_ref(&known), None).await.unwrap();
+    hub.desk.set_own_keys(&who("amy"), NOW, std::slice::from_ref(&known), None, None).await.unwrap();
     let hosts = std::slice::from_ref(&host);
     hub.desk.set_host_keys(&Caller::Console, NOW, &"one".parse().unwrap(), hosts).await.unwrap();
     let id = book(&hub.desk, "amy", 60, 120).await.id;

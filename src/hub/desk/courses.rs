@@ -3,10 +3,11 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk, Edit,
+    sign_in::{end_of_lost_keys, hash},
     transaction::{transact, transact_once},
 };
 use crate::{
-    core::{Code, Problem},
+    core::{Code, Problem, Secret},
     hub::{
         domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone},
         store::{Hook, Listing, Tx},
@@ -234,12 +235,12 @@ impl Desk {
         key: Option<&str>,
         new: &NewPerson,
     ) -> Result<Person, Problem> {
-        self.write_person(caller, now, key, new, None).await
+        self.write_person(caller, now, key, new, None, None).await
     }
 
     /// Adds somebody, or changes them when `version` is the one that the caller has seen.
     ///
-    /// Somebody who is made inactive loses all tokens. Only an admin makes teachers and admins, and the last active admin
+    /// Somebody who is made inactive loses all tokens, and who loses a key those for programs. Only an admin makes teachers and admins, and the last active admin
     /// stays one.
     pub async fn put_person(
         &self,
@@ -248,7 +249,19 @@ impl Desk {
         new: &NewPerson,
         version: Option<i64>,
     ) -> Result<Person, Problem> {
-        self.write_person(caller, now, None, new, version).await
+        self.write_person(caller, now, None, new, version, None).await
+    }
+
+    /// As [`Self::put_person`], by somebody who is signed in with `token`: that one stays when they lose a key.
+    pub async fn put_person_with(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        new: &NewPerson,
+        version: Option<i64>,
+        token: &Secret,
+    ) -> Result<Person, Problem> {
+        self.write_person(caller, now, None, new, version, Some(token)).await
     }
 
     async fn write_person(
@@ -258,9 +271,11 @@ impl Desk {
         key: Option<&str>,
         new: &NewPerson,
         version: Option<i64>,
+        token: Option<&Secret>,
     ) -> Result<Person, Problem> {
         caller.needs_teacher()?;
         let new = new.checked()?;
+        let by = token.map(|token| hash(token.expose()));
         if new.role != Role::Student {
             caller.needs_admin()?;
         }
@@ -296,6 +311,8 @@ impl Desk {
                     tx.change_person(&row).await?;
                     if !active || there.role != new.role {
                         tx.revoke_all(&new.id, None).await?;
+                    } else {
+                        end_of_lost_keys(&mut tx, &there, &row, by.as_deref()).await?;
                     }
                 }
             }
@@ -310,20 +327,25 @@ impl Desk {
 
     /// Replaces one's own SSH keys, when `version` is the one that the caller has seen; none does so in any case.
     ///
-    /// What is booked gets the new keys too: the plans of those servers are made anew.
+    /// What is booked gets the new keys too: the plans of those servers are made anew. Where a key goes the tokens for
+    /// programs end, but not `token`, by which the caller is signed in.
     pub async fn set_own_keys(
         &self,
         caller: &Caller,
         now: Epoch,
         keys: &[String],
         version: Option<i64>,
+        token: Option<&Secret>,
     ) -> Result<Person, Problem> {
         let id = caller.person().ok_or_else(|| Problem::new(Code::HubDenied, "only people have SSH keys"))?;
         let keys = plain_keys(id, keys)?;
+        let by = token.map(|token| hash(token.expose()));
         transact!(self, caller, now, |tx| {
             let there = tx.person(id).await?;
             let version = version.unwrap_or(there.version);
-            tx.change_person(&Person { keys: keys.clone(), version, ..there }).await?;
+            let next = Person { keys: keys.clone(), version, ..there.clone() };
+            tx.change_person(&next).await?;
+            end_of_lost_keys(&mut tx, &there, &next, by.as_deref()).await?;
             tx.person(id).await
         })
     }
@@ -365,7 +387,7 @@ impl Desk {
         now: Epoch,
         key: Option<&str>,
         url: &str,
-    ) -> Result<(i64, crate::core::Secret), Problem> {
+    ) -> Result<(i64, Secret), Problem> {
         caller.needs_admin()?;
         // What is parsed is not what is kept: line breaks are dropped in parsing.
         let plain = !url.chars().any(|c| c.is_control() || c.is_whitespace());

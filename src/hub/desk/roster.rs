@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, NewPerson, transaction::transact_once};
+use super::{Caller, Desk, NewPerson, sign_in::end_of_lost_keys, transaction::transact_once};
 use crate::{
     core::{At, Code, Problem, Problems, shell::printable},
     hub::{
@@ -93,6 +93,7 @@ async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result
             done.same += 1;
         } else {
             tx.change_person(&next).await?;
+            end_of_lost_keys(tx, &old, &next, None).await?;
             done.changed += 1;
         }
         left.extend(others.into_iter().map(|of| (&person.id, of)));

@@ -8,7 +8,7 @@ use super::{Caller, Desk, transaction::transact};
 use crate::{
     core::{Code, Problem, Secret},
     hub::{
-        domain::{Epoch, PersonId, Role, ServerId},
+        domain::{Epoch, Person, PersonId, Role, ServerId},
         store::{TokenKind, TokenRow, Tx},
     },
 };
@@ -49,8 +49,23 @@ pub(super) fn random_text(prefix: &str) -> Secret {
     Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())))
 }
 
-fn hash(text: &str) -> String {
+pub(super) fn hash(text: &str) -> String {
     hex::encode(Sha256::digest(text))
+}
+
+/// Ends what a key that somebody has no more may have signed in, but not the token of hash `but`, which asks for it.
+///
+/// By which key a token was had is not kept, and one makes others: so all of them end.
+pub(super) async fn end_of_lost_keys(
+    tx: &mut Tx,
+    there: &Person,
+    next: &Person,
+    but: Option<&str>,
+) -> Result<(), Problem> {
+    if there.keys.iter().all(|key| next.keys.contains(key)) {
+        return Ok(());
+    }
+    tx.revoke_sign_ins(&there.id, but, "an SSH key was removed").await
 }
 
 fn unknown() -> Problem {
@@ -245,6 +260,8 @@ impl Desk {
         let signature = SshSig::from_pem(signature).ok();
         transact!(self, Caller::Clerk, now, |tx| {
             let Some(person) = tx.take_challenge(challenge).await? else { return Ok(Err(unknown())) };
+            // Whoever takes the key away at this moment waits, and ends this token too.
+            tx.lock_person(&person).await?;
             let known = tx.find_person(&person).await?.filter(|p| p.active);
             let keys = known.map(|p| p.keys).unwrap_or_default();
             let good = signature.as_ref().is_some_and(|s| keys.iter().any(|key| signed(key, challenge, s)));

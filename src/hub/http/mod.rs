@@ -10,6 +10,7 @@ mod guard;
 mod limit;
 mod metrics;
 pub mod pages;
+mod patient;
 mod refusal;
 mod room;
 mod rounds;

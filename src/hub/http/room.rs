@@ -6,7 +6,7 @@ use std::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Connections at a time, where the system lets a process have that many; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 2048;
+const MOST_CONNECTIONS: usize = 4096;
 /// Open files for all else: the database, webhooks, the listener, files that are read.
 const FOR_ALL_ELSE: usize = 64;
 /// Event streams of one person: a few pages in each of a few browsers, and programs.
@@ -46,9 +46,10 @@ impl Room {
         Self::new((connections / 2).max(1), STREAMS_EACH)
     }
 
-    /// Of connections by the addresses that they come from: a class behind one address fits, and leaves room.
+    /// Of connections by the addresses that they come from: a class of hundreds behind one address
+    /// fits, and several addresses together do not take all.
     pub fn for_addresses(connections: usize) -> Arc<Self> {
-        Self::new(connections, (connections / 2).max(1))
+        Self::new(connections, (connections / 4).max(1))
     }
 
     pub fn enter(self: &Arc<Self>, who: &str) -> Result<Place, Full> {
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_rest() {
-        assert_eq!([Some(200), Some(1024), Some(1 << 20), None].map(within), [136, 960, 2048, 2048]);
+        assert_eq!([Some(200), Some(1024), Some(1 << 20), None].map(within), [136, 960, 4096, 4096]);
         assert_eq!(within(Some(20)), 16);
     }
 }

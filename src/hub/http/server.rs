@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AppState, Refused, api, app,
     guard::{Peer, network_of},
+    patient::Patient,
     room::{Full, Place, Room},
     tls,
 };
@@ -154,6 +155,7 @@ pub async fn serve(serving: Serving, state: AppState, stop: CancellationToken) {
         addresses: (!site.behind_proxy).then(|| Room::for_addresses(site.connections)),
         told: Room::new(MOST_TOLD, MOST_TOLD),
         patience: if site.behind_proxy { PROXY_PATIENCE } else { HEADER_PATIENCE },
+        unread: site.unread,
     };
     let permits = Arc::new(Semaphore::new(site.connections));
     let graceful = GracefulShutdown::new();
@@ -204,6 +206,8 @@ struct Hall {
     told: Arc<Room>,
     /// With clients that ask nothing.
     patience: Duration,
+    /// With clients that read nothing.
+    unread: Duration,
 }
 
 impl Hall {
@@ -216,6 +220,8 @@ impl Hall {
                 Err(_) => return,
             },
         };
+        // Around the socket itself: under TLS too what counts is what the client takes.
+        let stream = Box::new(Patient::new(stream, self.unread));
         attend(stream, peer, self.tls.clone(), router, graceful, self.patience, (permit, place));
     }
 }
@@ -347,9 +353,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_reads_no_answer_leaves_the_place_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        // A proxy's connections may be idle for long: it is not for that reason that this one ends.
+        let site = Site { connections: 1, unread: Duration::from_millis(500), ..Site::new(None, false, true, 0) };
+        let (addr, stop, served) = open(folder.path(), site).await;
+        let mut deaf = TcpStream::connect(addr).await.unwrap();
+        // More than the system keeps for a client that does not read.
+        let asked = "GET /api/v1/openapi.json HTTP/1.1\r\nhost: hub\r\n\r\n".repeat(600);
+        deaf.write_all(asked.as_bytes()).await.unwrap();
+        let mut next = TcpStream::connect(addr).await.unwrap();
+        next.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let heard = timeout(PROXY_PATIENCE / 3, next.read_to_string(&mut answer)).await;
+        assert!(heard.is_ok() && answer.starts_with("HTTP/1.1 200 "), "the place is still taken: {answer}");
+        drop(deaf);
+        stop.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn one_address_does_not_take_all_connections() {
         let folder = tempfile::tempdir().unwrap();
-        let site = Site { connections: 8, ..Site::new(None, false, false, 0) };
+        let site = Site { connections: 16, ..Site::new(None, false, false, 0) };
         let (addr, stop, served) = open(folder.path(), site).await;
         let ask = async || {
             let mut stream = TcpStream::connect(addr).await.unwrap();

@@ -1,4 +1,4 @@
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -14,6 +14,9 @@ use crate::{
     core::{Code, Problem},
     hub::{desk::Desk, domain::Epoch, gate::HubKey, private},
 };
+
+/// A client that takes nothing of its answer for so long is let go: it holds a connection that others need.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where handlers get the time from; tests have one of their own.
 #[derive(Clone)]
@@ -128,6 +131,8 @@ pub struct Site {
     pub sign_ins: Limiter,
     /// Connections that it holds at a time.
     pub(super) connections: usize,
+    /// How long a client may take nothing of what it asked for.
+    pub(super) unread: Duration,
     /// Event streams, by person.
     pub(super) streams: Arc<Room>,
     /// Counters for `/metrics`.
@@ -156,6 +161,7 @@ impl Site {
             // database: nobody guesses a code or a signature.
             sign_ins: Limiter::new(if rate == 0 { 0.0 } else { 2.0 }, 200.0),
             connections,
+            unread: UNREAD_PATIENCE,
             streams: Room::for_streams(connections),
             metrics: Metrics::default(),
             rounds: Rounds::default(),

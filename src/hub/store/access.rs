@@ -151,6 +151,22 @@ impl Tx {
         Ok(count)
     }
 
+    /// Revokes the API tokens of a person, with the reason; the one of hash `but` stays.
+    pub async fn revoke_sign_ins(&mut self, person: &PersonId, but: Option<&str>, reason: &str) -> Result<(), Problem> {
+        let sql = "UPDATE tokens SET revoked = $2 WHERE person = $1 AND kind = 'api' AND revoked IS NULL \
+                   AND (expires IS NULL OR expires > $2) AND (CAST($3 AS TEXT) IS NULL OR hash <> $3) RETURNING id";
+        let gone = self.all(sql, args![person.to_string(), self.now, but.map(str::to_owned)]).await?;
+        self.note_revoked(&gone, reason)
+    }
+
+    fn note_revoked(&mut self, gone: &[Row], reason: &str) -> Result<(), Problem> {
+        for row in gone {
+            let id = row.text("id")?;
+            self.note("token.revoke", format!("token:{id}"), Some(reason.to_owned()), serde_json::Value::Null);
+        }
+        Ok(())
+    }
+
     /// Revokes the tokens that a server's agent had before the one of this hash.
     pub async fn revoke_agents_before(&mut self, server: &ServerId, hash: &str, made: Epoch) -> Result<u64, Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE server = $1 AND kind = 'agent' AND revoked IS NULL \

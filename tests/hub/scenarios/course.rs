@@ -304,15 +304,15 @@ pub async fn keys_are_ones_own_matter(desk: Desk) {
     let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
     let mine = [line("me@laptop"), line("me@desk")];
     let keys = [mine[0].clone(), mine[1].clone(), format!(" {} ", mine[0])];
-    let after = desk.set_own_keys(&who("amy"), NOW, &keys, Some(1)).await.unwrap();
+    let after = desk.set_own_keys(&who("amy"), NOW, &keys, Some(1), None).await.unwrap();
     assert_eq!((after.keys.len(), after.version, after.name.as_str()), (2, 2, "AMY"));
     assert!(after.keys.iter().all(|k| k.ends_with(" amy")), "{:?}", after.keys);
     let long = [format!("ssh-rsa {}", "A".repeat(5000))];
-    let refused = desk.set_own_keys(&who("amy"), NOW, &long, None).await.err().unwrap();
+    let refused = desk.set_own_keys(&who("amy"), NOW, &long, None, None).await.err().unwrap();
     assert!(refused.code == Code::HubInvalid && refused.what.contains("longer than 4096"), "{refused}");
     assert!(desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision > before, "the agent hears of it");
     let code = async |caller: &Caller, keys: &[String], version| {
-        desk.set_own_keys(caller, NOW, keys, version).await.err().map(|p| p.code)
+        desk.set_own_keys(caller, NOW, keys, version, None).await.err().map(|p| p.code)
     };
     assert_eq!(code(&who("amy"), &mine, Some(1)).await, Some(Code::BookStale));
     assert_eq!(code(&who("amy"), &["ssh-ed25519 nonsense".into()], None).await, Some(Code::HubInvalid));

@@ -1,14 +1,18 @@
 //! Who may do what, and that somebody always may.
 
+use std::{fs, process::Command};
+
 use kubecamp::{
-    core::Code,
+    core::{Code, Secret},
     hub::{
         desk::{Caller, Desk, NewPerson},
         domain::{Policy, Role},
+        gate::HubKey,
+        store::TokenKind,
     },
 };
 
-use crate::hub::world::{NOW, book, camp, healthy, who};
+use crate::hub::world::{NOW, at, book, camp, healthy, who};
 
 fn admin(login: &str) -> NewPerson {
     let id = login.parse().unwrap();
@@ -66,5 +70,51 @@ pub async fn who_joins_another_group_of_a_course_leaves_the_one_before(desk: Des
         let groups = desk.person(&console, NOW, &amy).await.unwrap().groups;
         assert_eq!(groups.iter().map(|g| g.as_str()).collect::<Vec<_>>().join(","), wanted, "{group}");
     }
+    healthy(&desk).await;
+}
+
+pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let (amy, folder) = (who("amy"), tempfile::tempdir().unwrap());
+    let (key, text) = (folder.path().join("key"), folder.path().join("text"));
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output().unwrap();
+    assert!(made.status.success());
+    let lost = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let kept = HubKey::generate("desk").unwrap().public_line().unwrap();
+    desk.set_own_keys(&amy, NOW, std::slice::from_ref(&lost), None, None).await.unwrap();
+    let challenge = desk.challenge(NOW, &"amy".parse().unwrap(), None).await.unwrap();
+    fs::write(&text, &challenge.text).unwrap();
+    let sign = ["-Y", "sign", "-n", "kubecamp-login", "-f"];
+    assert!(Command::new("ssh-keygen").args(sign).arg(&key).arg(&text).output().unwrap().status.success());
+    let signed = fs::read_to_string(text.with_extension("sig")).unwrap();
+    let by_key = desk.answer(NOW, &challenge.text, &signed, "laptop", "192.0.2.1").await.unwrap().text;
+    let script = desk.make_token(&amy, NOW, TokenKind::Api, "script").await.unwrap().text;
+    let link = desk.make_link(&who("tea"), NOW, &"amy".parse().unwrap()).await.unwrap();
+    let session = desk.use_link(NOW, &link.text, "browser").await.unwrap().text;
+    let good = async |token: &Secret| match desk.caller_of(at(1), token).await {
+        Ok(caller) => caller == amy,
+        Err(problem) if problem.code == Code::HubSignIn => false,
+        Err(problem) => panic!("{problem}"),
+    };
+
+    desk.set_own_keys(&amy, NOW, &[lost, kept.clone()], None, Some(&session)).await.unwrap();
+    assert!(good(&by_key).await && good(&script).await, "one more key ends nothing");
+    desk.set_own_keys(&amy, NOW, std::slice::from_ref(&kept), None, Some(&session)).await.unwrap();
+    assert!(!good(&by_key).await && !good(&script).await && good(&session).await);
+    let audit = desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap();
+    let ended: Vec<_> = audit.iter().filter(|row| row.action == "token.revoke").collect();
+    assert_eq!(ended.len(), 2);
+    assert!(ended.iter().all(|row| row.reason.as_deref() == Some("an SSH key was removed")), "{ended:?}");
+
+    let (own, other) = (
+        desk.make_token(&amy, NOW, TokenKind::Api, "own").await.unwrap().text,
+        desk.make_token(&amy, NOW, TokenKind::Api, "other").await.unwrap().text,
+    );
+    desk.set_own_keys(&amy, NOW, &[], None, Some(&own)).await.unwrap();
+    assert!(good(&own).await && !good(&other).await, "by which it was asked for stays");
+    let there = desk.set_own_keys(&amy, NOW, &[kept], None, Some(&own)).await.unwrap();
+    let row = NewPerson { id: there.id, name: there.name, role: there.role, active: None, zone: None, keys: vec![] };
+    desk.put_person(&who("tea"), NOW, &row, Some(there.version)).await.unwrap();
+    assert!(!good(&own).await && good(&session).await, "a teacher takes keys away too");
     healthy(&desk).await;
 }

@@ -43,7 +43,8 @@ pub(super) async fn set_keys(
     version: IfMatch,
     ApiJson(new): ApiJson<NewKeys>,
 ) -> Answer<Response> {
-    let outcome = state.desk.set_own_keys(&session.caller, state.now(), &new.keys, version.0).await;
+    let token = Some(&session.token);
+    let outcome = state.desk.set_own_keys(&session.caller, state.now(), &new.keys, version.0, token).await;
     matched(outcome, version).map(|p| tagged(&p))
 }
 
@@ -103,7 +104,7 @@ pub(super) async fn change(
     if new.id != id {
         return Err(Problem::new(Code::HubInvalid, format!("the body is of {}, the address of {id}", new.id)).into());
     }
-    let outcome = state.desk.put_person(&session.caller, state.now(), &new, version.0).await;
+    let outcome = state.desk.put_person_with(&session.caller, state.now(), &new, version.0, &session.token).await;
     matched(outcome, version).map(|p| tagged(&p))
 }
 

@@ -45,7 +45,8 @@ pub(super) async fn save(
     let visit = Visit::of(&state, &session, &headers, "/keys").await?;
     let lines = form.keys.lines().map(str::trim).filter(|l| !l.is_empty());
     let keys: Vec<String> = lines.map(str::to_owned).collect();
-    match state.desk.set_own_keys(&visit.caller, visit.now, &keys, form.version.parse().ok()).await {
+    let (version, token) = (form.version.parse().ok(), Some(&session.token));
+    match state.desk.set_own_keys(&visit.caller, visit.now, &keys, version, token).await {
         Ok(_) => Ok(go("/keys")),
         Err(problem) if matches!(problem.code.class(), Class::Connect | Class::Internal) => Err(problem.into()),
         Err(problem) => {
