@@ -47,12 +47,18 @@ pub(super) fn joined_another(view: &View<'_>, worker: &NodeId) -> bool {
     here.zip(there).is_some_and(|(here, there)| there.trusts_none_of(here))
 }
 
-/// Values of `kubeadm/common.yaml.tera` from a host's facts.
+/// Who moves a host's processes between its cgroups.
+pub(super) fn cgroup_driver(facts: &Facts) -> &'static str {
+    if facts.cgroup() == Cgroup::V2 { "systemd" } else { "cgroupfs" }
+}
+
+/// Values of `kubeadm/common.yaml.tera` from a host's facts. kube-proxy's are for all nodes, and one that is a container keeps
+/// those of a kernel that it may not change.
 fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
     json!({
-        "cgroup_driver": if facts.cgroup() == Cgroup::V2 { "systemd" } else { "cgroupfs" },
+        "cgroup_driver": cgroup_driver(facts),
         "cgroup_v1": facts.cgroup() == Cgroup::V1,
-        "container": facts.is_container(),
+        "container": view.fleet.values().any(Facts::is_container),
         "proxy_mode": view.lab.profile().proxy.mode,
         "pod_cidr": view.lab.profile().network.pods,
     })
@@ -236,6 +242,21 @@ mod tests {
             let quoted = names.split(' ').map(|name| format!("\"{name}\""));
             let wanted: Vec<_> = ["localhost".to_owned(), "127.0.0.1".to_owned()].into_iter().chain(quoted).collect();
             assert_eq!(sans, wanted, "{given}");
+        }
+    }
+
+    /// The workers' kube-proxy has the same configuration.
+    #[tokio::test]
+    async fn a_container_among_the_nodes_keeps_kube_proxy_from_the_kernels_limits() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let node = lab.control_plane().name.clone();
+        for (cp, worker, wanted) in [("no", "no", false), ("yes", "no", true), ("no", "yes", true)] {
+            let facts = |is: &str| Facts::parse(&format!("addr=eth0 192.0.2.1/24\ncontainer={is}\n"));
+            let fleet = [(node.clone(), facts(cp)), ("worker-1".parse().unwrap(), facts(worker))].into();
+            let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
+            let mut steps = ControlPlane { extra_names: vec![] }.steps(&view).await.unwrap();
+            let Change::Script(text) = steps.remove(0).change else { panic!("it is a script") };
+            assert_eq!(text.contains("\nconntrack:\n"), wanted, "{cp} {worker}");
         }
     }
 

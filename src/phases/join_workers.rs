@@ -2,13 +2,13 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{address_of, is_new, joined_another},
+    control_plane::{address_of, cgroup_driver, is_new, joined_another},
     values::{CA, IDENTITIES},
 };
 use crate::{
     core::{NodeId, PhaseId, Problem},
     engine::{Check, Need, Phase, Step, View},
-    host::template,
+    host::{Cgroup, Facts, template},
 };
 
 /// Joins the workers, all at once, as soon as they are admitted.
@@ -33,12 +33,29 @@ impl Phase for JoinWorkers {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         let cp = &view.lab.control_plane().name;
-        let values = json!({"node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?});
+        let values = json!({
+            "node": view.node, "lab": view.lab.name(), "address": address_of(view, view.node)?, "api": address_of(view, cp)?,
+            "patch": patch(view.facts())?,
+        });
         // In a new cluster, or in one that is not this: what the worker has of a cluster does not count.
         let anew = is_new(view) || joined_another(view, view.node);
         let step = join(view.node, &values, anew)?;
         Ok(vec![step.needs(Need::Value(cp.clone(), &IDENTITIES)).needs(Need::Value(cp.clone(), &CA))])
     }
+}
+
+/// Where systemd-resolved has the name servers themselves; what /etc/resolv.conf names then is on the host's loopback.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
+/// What of the kubelet's configuration depends on its host, which need not be like the control plane's.
+fn patch(facts: &Facts) -> Result<String, Problem> {
+    let resolv_conf = if facts.get("resolv.conf") == Some(RESOLVED) { RESOLVED } else { "/etc/resolv.conf" };
+    template::render(
+        "kubeadm/kubelet-patch.yaml.tera",
+        &json!({
+            "resolv_conf": resolv_conf, "cgroup_driver": cgroup_driver(facts), "cgroup_v1": facts.cgroup() == Cgroup::V1,
+        }),
+    )
 }
 
 /// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.
@@ -58,14 +75,16 @@ const AT_HOME: &str = "at_home() {\nIFS= read -r told < /var/lib/kubelet/kubeadm
 /// Where it joins `anew` the kubelet's file tells: a worker that a reset did not reach has joined a cluster that is gone.
 fn join(node: &NodeId, values: &serde_json::Value, anew: bool) -> Result<Step, Problem> {
     let config = template::render("kubeadm/join.yaml.tera", values)?;
-    let address = values["address"].as_str().unwrap_or_default();
+    let of = |key: &str| values[key].as_str().unwrap_or_default();
+    let (address, patch) = (of("address"), of("patch"));
     let conf = template::render("kubeadm/kubelet.conf.tera", values)?;
     let here = if anew { " && grep -qF \"$KC_CA\" $kube/kubelet.conf" } else { "" };
     let change = format!(
         "LIMIT={JOIN_LIMIT} NODE={node} ADDRESS={address}\n{}{AT_HOME}joined() {{ {JOINED}{here}; }}\n\
          conf() {{ fill \"$KC_CA\" <<'KC_END'\n{conf}KC_END\n}}\n\
-         mkdir -p $run && trap 'rm -f $c $out' EXIT || exit 1\n\
+         mkdir -p $run/patches && trap 'rm -rf $c $out $run/patches' EXIT || exit 1\n\
          cat > $c <<'KC_END' || exit 1\n{config}KC_END\n\
+         cat > $run/patches/kubeletconfiguration+merge.yaml <<'KC_END' || exit 1\n{patch}KC_END\n\
          join",
         template::text("node/join.sh")?
     );
@@ -88,7 +107,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::engine::Change;
+    use crate::{
+        engine::Change,
+        profile::{self, Lab},
+    };
 
     /// Another node's, and this one's: the words `mine alone`.
     const SECRETS: &str = "worker-10=b3RoZXJz worker-1=bWluZSBhbG9uZQ==";
@@ -173,6 +195,31 @@ mod tests {
         let conf = fs::read_to_string(file(CONF)).unwrap();
         assert!(conf.contains("certificate-authority-data: LS0tLS1C\n"), "{conf}");
         assert!(!host.has("run/kubecamp/join.yaml") && !host.has("run/kubecamp/join.out"));
+        assert!(!host.has("run/kubecamp/patches"), "kubeadm join alone reads it");
+    }
+
+    #[tokio::test]
+    async fn a_worker_joins_with_what_its_own_host_is() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let [cp, worker] = ["cp", "worker-1"].map(|name| name.parse::<NodeId>().unwrap());
+        let (old, resolved) =
+            ("cgroup=v1\nresolv.conf=/etc/resolv.conf\n", format!("cgroup=v2\nresolv.conf={RESOLVED}\n"));
+        for (here, there, wanted) in [
+            (&*resolved, old, "resolvConf: /etc/resolv.conf\ncgroupDriver: cgroupfs\nfailCgroupV1: false\n"),
+            (old, &*resolved, "resolvConf: /run/systemd/resolve/resolv.conf\ncgroupDriver: systemd\n"),
+            (old, "resolv.conf=/x; reboot\n", "resolvConf: /etc/resolv.conf\ncgroupDriver: systemd\n"),
+        ] {
+            let facts = |words: &str, n: u8| Facts::parse(&format!("{words}addr=eth0 192.0.2.{n}/24\n"));
+            let fleet = [(cp.clone(), facts(here, 1)), (worker.clone(), facts(there, 2))].into();
+            let view = View { lab: &lab, node: &worker, fleet: &fleet, host: None };
+            let [step] = <[Step; 1]>::try_from(JoinWorkers.steps(&view).await.unwrap()).ok().unwrap();
+            let Change::Script(text) = step.change else { panic!("the join is a script") };
+            let (_, patch) =
+                text.split_once("> $run/patches/kubeletconfiguration+merge.yaml <<'KC_END' || exit 1\n").unwrap();
+            let (patch, _) = patch.split_once("KC_END\n").unwrap();
+            assert!(patch.starts_with('#') && patch.ends_with(&format!("\n{wanted}")), "{patch}");
+            assert!(text.contains("\npatches:\n  directory: /run/kubecamp/patches\n"), "{text}");
+        }
     }
 
     #[test]

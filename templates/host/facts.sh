@@ -105,6 +105,7 @@ for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes
   if [ -d "$f" ]; then [ -n "$(ls -A "$f" 2>/dev/null)" ] && p leftover "$f"; elif [ -e "$f" ]; then p leftover "$f"; fi
 done
 [ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ] && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ] && p joined yes
+p resolv.conf "$conf"
 # The address at which its kubelet was told to be reached.
 [ -e $lab ] && read_first /var/lib/kubelet/kubeadm-flags.env >/dev/null && case $first in *--node-ip=*) first=${first##*--node-ip=}; p node.ip "${first%%[!0-9.]*}" ;; esac
 # The certificate authorities that this node trusts, each by the line of its certificate that has the serial number, and
