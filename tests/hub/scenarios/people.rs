@@ -140,3 +140,12 @@ pub async fn of_too_many_tokens_the_one_ends_that_was_out_of_use_longest(desk: D
     assert_eq!(ended, [&format!("token:{}", made[1].row.id)]);
     healthy(&desk).await;
 }
+
+pub async fn nobody_is_called_as_what_every_server_has(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    for name in ["root", "crontabs", "atjobs", "tabs"] {
+        let new = NewPerson { role: Role::Student, ..admin(name) };
+        assert_eq!(desk.put_person(&Caller::Console, NOW, &new, None).await.unwrap_err().code, Code::HubInvalid);
+    }
+    healthy(&desk).await;
+}
