@@ -76,8 +76,8 @@ fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
     Ok(keys)
 }
 
-/// Accounts that every Linux has; a person of this name would get into them.
-const RESERVED: [&str; 22] = [
+/// Names that a Linux has already; a person of this name would get into what is there.
+const RESERVED: [&str; 25] = [
     "root",
     "daemon",
     "bin",
@@ -100,6 +100,10 @@ const RESERVED: [&str; 22] = [
     "messagebus",
     "admin",
     "kubecamp",
+    // Folders of cron and at, where those of people are by their names.
+    "crontabs",
+    "atjobs",
+    "tabs",
 ];
 
 /// Refuses a change after which nobody could manage the hub.

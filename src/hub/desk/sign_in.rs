@@ -20,6 +20,8 @@ const LINK_LIFE: i64 = 15 * 60;
 const CHALLENGE_LIFE: i64 = 5 * 60;
 const SESSION_LIFE: i64 = 12 * 3600;
 const API_LIFE: i64 = 90 * 86_400;
+/// API tokens that one person may have; a program that signs in each time must not fill the database.
+const MOST_API: i64 = 50;
 /// So many failures as a person from one client lock wrong tries from there out.
 const FAILURES: i64 = 5;
 /// So many from wherever lock wrong tries out wherever they come from.
@@ -90,6 +92,14 @@ async fn make(
     Ok(MadeToken { text, row })
 }
 
+/// Makes an API token; of too many the one ends that was out of use for longest, since to refuse would keep its owner out.
+async fn make_api(tx: &mut Tx, person: &PersonId, label: &str) -> Result<MadeToken, Problem> {
+    // Who makes several at once does so one after another, and none goes past the most.
+    tx.lock_person(person).await?;
+    tx.keep_api_tokens(person, MOST_API - 1, "there were too many").await?;
+    make(tx, TokenKind::Api, Some(person), None, label, Some(API_LIFE)).await
+}
+
 impl Desk {
     /// Who a token is: a person of an API token or session, or a server's agent. Feeds and links are none.
     pub async fn caller_of(&self, now: Epoch, token: &Secret) -> Result<Caller, Problem> {
@@ -154,7 +164,8 @@ impl Desk {
         Ok(id)
     }
 
-    /// Makes a token for scripts (90 days) or a calendar feed (until revoked; the last one ends). For oneself only.
+    /// Makes a token for scripts (90 days, of 50 the one ends that was used least lately) or a calendar feed (until revoked;
+    /// the last one ends). For oneself only.
     pub async fn make_token(
         &self,
         caller: &Caller,
@@ -165,7 +176,7 @@ impl Desk {
         let person = caller.person().ok_or_else(|| Problem::new(Code::HubDenied, "only people have tokens"))?;
         transact!(self, caller, now, |tx| {
             match kind {
-                TokenKind::Api => make(&mut tx, kind, Some(person), None, label, Some(API_LIFE)).await,
+                TokenKind::Api => make_api(&mut tx, person, label).await,
                 TokenKind::Feed => {
                     tx.revoke_all(person, Some(kind)).await?;
                     make(&mut tx, kind, Some(person), None, label, None).await
@@ -270,7 +281,7 @@ impl Desk {
                 return failed(&mut tx, &person, client).await.map(Err);
             }
             tx.forget_failures(&person).await?;
-            make(&mut tx, TokenKind::Api, Some(&person), None, label, Some(API_LIFE)).await.map(Ok)
+            make_api(&mut tx, &person, label).await.map(Ok)
         })?
     }
 }

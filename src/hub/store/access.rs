@@ -159,6 +159,16 @@ impl Tx {
         self.note_revoked(&gone, reason)
     }
 
+    /// Revokes API tokens of a person, those first that nobody has used for longest, until there are `most`.
+    pub async fn keep_api_tokens(&mut self, person: &PersonId, most: i64, reason: &str) -> Result<(), Problem> {
+        // SQLite takes no OFFSET without a LIMIT.
+        let sql = "UPDATE tokens SET revoked = $2 WHERE hash IN (SELECT hash FROM tokens WHERE person = $1 \
+                   AND kind = 'api' AND revoked IS NULL AND (expires IS NULL OR expires > $2) \
+                   ORDER BY COALESCE(used, created) DESC, created DESC, hash LIMIT 1000000 OFFSET $3) RETURNING id";
+        let gone = self.all(sql, args![person.to_string(), self.now, most]).await?;
+        self.note_revoked(&gone, reason)
+    }
+
     fn note_revoked(&mut self, gone: &[Row], reason: &str) -> Result<(), Problem> {
         for row in gone {
             let id = row.text("id")?;

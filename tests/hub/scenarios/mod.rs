@@ -136,6 +136,8 @@ scenarios! {
         who_is_added_twice_under_one_key_keeps_what_they_hold,
         who_joins_another_group_of_a_course_leaves_the_one_before,
         who_takes_a_key_away_ends_what_it_signed_in,
+        of_too_many_tokens_the_one_ends_that_was_out_of_use_longest,
+        nobody_is_called_as_what_every_server_has,
     }
     places {
         a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot,

@@ -118,3 +118,34 @@ pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
     assert!(!good(&own).await && good(&session).await, "a teacher takes keys away too");
     healthy(&desk).await;
 }
+
+pub async fn of_too_many_tokens_the_one_ends_that_was_out_of_use_longest(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let (amy, mut made) = (who("amy"), vec![]);
+    for minute in 0..50 {
+        made.push(desk.make_token(&amy, at(minute), TokenKind::Api, "script").await.unwrap());
+    }
+    let feed = desk.make_token(&amy, NOW, TokenKind::Feed, "calendar").await.unwrap();
+    assert_eq!(desk.caller_of(at(50), &made[0].text).await.unwrap(), amy);
+    let last = desk.make_token(&amy, at(51), TokenKind::Api, "script").await.unwrap();
+    assert_eq!(desk.caller_of(at(51), &made[1].text).await.unwrap_err().code, Code::HubSignIn);
+    for kept in [&made[0], &made[2], &last] {
+        assert_eq!(desk.caller_of(at(51), &kept.text).await.unwrap(), amy);
+    }
+    let tokens = desk.tokens(&amy, at(51), &"amy".parse().unwrap()).await.unwrap();
+    assert_eq!(tokens.iter().filter(|row| row.kind == TokenKind::Api).count(), 50);
+    assert!(tokens.iter().any(|row| row.id == feed.row.id), "others do not count");
+    let audit = desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap();
+    let ended: Vec<_> = audit.iter().filter(|row| row.action == "token.revoke").map(|row| &row.subject).collect();
+    assert_eq!(ended, [&format!("token:{}", made[1].row.id)]);
+    healthy(&desk).await;
+}
+
+pub async fn nobody_is_called_as_what_every_server_has(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    for name in ["root", "crontabs", "atjobs", "tabs"] {
+        let new = NewPerson { role: Role::Student, ..admin(name) };
+        assert_eq!(desk.put_person(&Caller::Console, NOW, &new, None).await.unwrap_err().code, Code::HubInvalid);
+    }
+    healthy(&desk).await;
+}
