@@ -342,9 +342,15 @@ impl Labs for Bare {
     async fn is_unwanted(&self, _: &Slot) -> Result<bool, Problem> {
         Ok(false)
     }
-    async fn hand(&self, _: &Slot, _: &LabName, _: &[Machine], trouble: Option<&Problem>) -> Result<(), Problem> {
+    async fn hand(
+        &self,
+        _: &Slot,
+        _: &LabName,
+        _: &[Machine],
+        trouble: Option<&Problem>,
+    ) -> Result<Vec<Problem>, Problem> {
         assert!(trouble.is_none(), "{trouble:?}");
-        Ok(())
+        Ok(vec![])
     }
 }
 

@@ -164,7 +164,10 @@ impl Agent {
                         self.found_up.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, problem.to_string());
                     }
-                    Ok(Ok(())) => drop(self.troubles.remove(&booking)),
+                    Ok(Ok(())) => {
+                        self.troubles.remove(&booking);
+                        self.heed_home(&booking);
+                    }
                     Err(ended) => {
                         self.found_up.insert(booking.clone(), boot + REVIVE_AGAIN);
                         self.trouble(&booking, format!("starting the lab again ended by itself: {ended}"));
@@ -197,6 +200,17 @@ impl Agent {
         Ok(())
     }
 
+    /// Tells what a holder's home did not take when their lab was last handed over: they may not find it there.
+    fn heed_home(&mut self, booking: &str) {
+        let account = self.books().ledger().slots.get(booking).map(|h| h.slot.account.clone());
+        let Some(account) = account else { return };
+        let what = format!("the home of {account}");
+        match self.hand.lacking(&account) {
+            Some(why) => self.trouble(&what, why),
+            None => drop(self.troubles.remove(&what)),
+        }
+    }
+
     /// Writes down how work ended; gives the next step.
     async fn collect(&mut self, booking: &str) -> Result<Option<Step>, Halted> {
         let Some((step, task)) = self.work.remove(booking) else { return Ok(None) };
@@ -206,6 +220,7 @@ impl Agent {
             .unwrap_or_else(|e| Err(Problem::new(Code::Internal, "the work on a lab stopped by itself").because(e)));
         match ended {
             Ok(()) => {
+                self.heed_home(booking);
                 self.write(Entry::Done { booking: booking.to_owned(), step })?;
                 Ok(step.next())
             }

@@ -58,6 +58,11 @@ pub trait HandOver: Send + Sync {
         Ok(())
     }
 
+    /// What could not be put into a holder's home as their lab was handed over, if anything: they have the lab all the same.
+    fn lacking(&self, _account: &str) -> Option<String> {
+        None
+    }
+
     /// What tells one run of all machines here from the next: where it has changed they were ended, whoever's they are. Asked
     /// often; none where nothing runs, or nobody can tell.
     fn era(&self) -> Option<String> {

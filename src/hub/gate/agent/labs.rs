@@ -48,14 +48,14 @@ pub trait Labs: Send + Sync {
     }
 
     /// Lets the slot's holder into the lab's machines, from the account and with the key of the plan; `trouble` says why
-    /// the lab does not work as it should.
+    /// the lab does not work as it should. Gives what the holder's home does not take, which keeps them from nothing.
     async fn hand(
         &self,
         slot: &Slot,
         lab: &LabName,
         machines: &[Machine],
         trouble: Option<&Problem>,
-    ) -> Result<(), Problem>;
+    ) -> Result<Vec<Problem>, Problem>;
 }
 
 /// kubecamp's own program, in a home of the gate's own.
@@ -255,16 +255,17 @@ impl Labs for Program {
         lab: &LabName,
         machines: &[Machine],
         trouble: Option<&Problem>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Vec<Problem>, Problem> {
         let folder = self.folder(lab);
         let let_in = welcome::let_in(&folder.join("key"), machines, slot).await;
         // Who broke the lab may have broken that too, and is told so.
         if trouble.is_none() {
             let_in?;
         }
-        welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?;
+        let lacking = welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?;
         let known = self.known(lab)?;
-        welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())
+        welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())?;
+        Ok(lacking)
     }
 }
 

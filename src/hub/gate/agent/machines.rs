@@ -36,6 +36,8 @@ pub struct Machines {
     source: Source,
     /// The folder that remembers the ways to the labs.
     ways: PathBuf,
+    /// What could not be put into homes, by account.
+    lacking: Mutex<BTreeMap<String, String>>,
     /// How many machines the labs have that are being made.
     making: Making,
     /// Held by who looks whether there is room: two that look at once would both find the room of one.
@@ -61,8 +63,8 @@ impl Drop for Room<'_> {
     }
 }
 
-fn entries(making: &Making) -> MutexGuard<'_, BTreeMap<LabName, u64>> {
-    making.lock().unwrap_or_else(PoisonError::into_inner)
+fn entries<K, V>(of: &Mutex<BTreeMap<K, V>>) -> MutexGuard<'_, BTreeMap<K, V>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a new machine takes of the disk until its lab is up, at the least; all of its own disk may come to be used.
@@ -117,7 +119,8 @@ impl Machines {
     /// Labs of another maker, in machines of another provider; the ways to them are remembered in the folder `ways`.
     pub fn of(labs: Arc<dyn Labs>, source: Source, ways: PathBuf) -> Self {
         let (making, looking) = (Making::default(), tokio::sync::Mutex::default());
-        Self { labs, source, ways, making, looking, limit: HAND_OVER_LIMIT, engine: None }
+        let lacking = Mutex::default();
+        Self { labs, source, ways, lacking, making, looking, limit: HAND_OVER_LIMIT, engine: None }
     }
 
     /// The same, whose saving, resetting and proving may each take so long.
@@ -198,7 +201,8 @@ impl Machines {
             return self.labs.up(lab, layout).await.map(|()| None);
         };
         // A lab of another layout cannot become this one.
-        if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await? {
+        // A wish that cannot be looked for stays, and counts when it can.
+        if known.layout().to_string() != layout || self.labs.is_unwanted(slot).await.unwrap_or(false) {
             return self.begin_anew(slot, lab, layout, &known).await;
         }
         // Nobody has had it yet: its making was cut off. It goes on whatever room there is, and counts for who asks meanwhile.
@@ -233,7 +237,13 @@ impl Machines {
             Problem::new(Code::GateHandOver, format!("the lab of {} is gone as soon as it is up", slot.account))
         })?;
         way(&ground, &machines).await?.keep(&self.ways, &slot.account)?;
-        self.labs.hand(slot, lab, &machines, trouble).await
+        let lacking = self.labs.hand(slot, lab, &machines, trouble).await?;
+        let text: Vec<_> = lacking.iter().map(ToString::to_string).collect();
+        match text.is_empty() {
+            true => entries(&self.lacking).remove(&slot.account),
+            false => entries(&self.lacking).insert(slot.account.clone(), text.join("\n")),
+        };
+        Ok(())
     }
 
     /// Whether the slot's holder ever had the lab that is there.
@@ -428,6 +438,10 @@ impl HandOver for Machines {
             ended => ended.err(),
         };
         self.give(slot, &lab, trouble.as_ref()).await
+    }
+
+    fn lacking(&self, account: &str) -> Option<String> {
+        entries(&self.lacking).get(account).cloned()
     }
 
     fn era(&self) -> Option<String> {

@@ -22,6 +22,9 @@ const KUBECTL_MARK: &str = "kubectl.sha256";
 /// The line of the account's ssh configuration that names the lab's own.
 const INCLUDE: &str = "Include lab_config";
 
+/// The gate's own folder in a home, for what cannot be put where programs look for it.
+const ASIDE: &str = ".kubecamp";
+
 /// The file of the home whose being there asks for a fresh lab.
 const ANEW: &str = "fresh-lab";
 
@@ -83,28 +86,70 @@ async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), P
     Err(Problem::new(Code::GateHandOver, what).on(&machine.node).detail(exit.tail(3)))
 }
 
+/// What is put into the home of a lab's holder, and what is said of the lab there.
+struct Goods<'a> {
+    slot: &'a Slot,
+    machines: &'a [Machine],
+    kubeconfig: String,
+    key: String,
+    kept: u32,
+    trouble: Option<&'a Problem>,
+}
+
 /// Puts the way to the lab into the account's home: kubeconfig, the lab's key, the machines' names for ssh, and a page
-/// that says so, and for how many days the lab is kept unused.
+/// that says so, and for how many days the lab is kept unused. It is help and not the door, so what the home does not take is
+/// told, and keeps nobody out: its holder may have anything there.
 pub(super) async fn furnish(
     slot: &Slot,
     folder: &Path,
     machines: &[Machine],
     kept: u32,
     trouble: Option<&Problem>,
-) -> Result<(), Problem> {
-    let home = Home::of(&slot.account).await?;
+) -> Result<Vec<Problem>, Problem> {
     let read = |name: &str| {
         let file = folder.join(name);
         fs::read_to_string(&file)
             .map_err(|e| Problem::new(Code::GateHandOver, format!("the lab has no {}", file.display())).because(e))
     };
-    home.put(".kube", "config", &read("kubeconfig")?)?;
-    home.put(".ssh", "lab_key", &read("key")?)?;
-    home.put(".ssh", "lab_known_hosts", &known_hosts(machines))?;
-    home.put(".ssh", "lab_config", &ssh_config(machines))?;
+    let goods = Goods { slot, machines, kubeconfig: read("kubeconfig")?, key: read("key")?, kept, trouble };
+    Ok(match Home::of(&slot.account).await {
+        Ok(home) => put_in(&home, &goods),
+        Err(problem) => vec![problem],
+    })
+}
+
+/// Puts everything into a home; gives what it did not take where it belongs.
+fn put_in(home: &Home, goods: &Goods<'_>) -> Vec<Problem> {
+    let mut lacking = vec![];
+    let kubectl = match home.put(".kube", "config", &goods.kubeconfig) {
+        Ok(()) => "kubectl".to_owned(),
+        Err(problem) => {
+            lacking.push(problem);
+            lacking.extend(home.put(ASIDE, "config", &goods.kubeconfig).err());
+            format!("kubectl --kubeconfig ~/{ASIDE}/config")
+        }
+    };
+    let put_ssh = |folder: &str| -> Result<(), Problem> {
+        home.put(folder, "lab_key", &goods.key)?;
+        home.put(folder, "lab_known_hosts", &known_hosts(goods.machines))?;
+        home.put(folder, "lab_config", &ssh_config(goods.machines, folder))
+    };
     // First of all: after a `Host` line it would count for that host only.
-    let ssh = if home.begin_with(".ssh", "config", INCLUDE)? { "ssh" } else { "ssh -F ~/.ssh/lab_config" };
-    home.put("", "lab.txt", &page(slot, machines, kept, trouble, ssh))
+    let ssh = match put_ssh(".ssh").and_then(|()| home.begin_with(".ssh", "config", INCLUDE)) {
+        Ok(true) => "ssh".to_owned(),
+        Ok(false) => "ssh -F ~/.ssh/lab_config".to_owned(),
+        Err(problem) => {
+            lacking.push(problem);
+            lacking.extend(put_ssh(ASIDE).err());
+            format!("ssh -F ~/{ASIDE}/lab_config")
+        }
+    };
+    let text = page(goods, &kubectl, &ssh, &lacking);
+    if let Err(problem) = home.put("", "lab.txt", &text) {
+        lacking.push(problem);
+        lacking.extend(home.put(ASIDE, "lab.txt", &text).err());
+    }
+    lacking
 }
 
 fn addressed(machines: &[Machine]) -> impl Iterator<Item = (&Machine, String)> {
@@ -118,36 +163,43 @@ fn known_hosts(machines: &[Machine]) -> String {
     addressed(machines).map(lines).collect()
 }
 
-fn ssh_config(machines: &[Machine]) -> String {
+fn ssh_config(machines: &[Machine], folder: &str) -> String {
     let host = |(machine, address): (&Machine, String)| {
         format!(
-            "Host {}\n    HostName {address}\n    User root\n    IdentityFile ~/.ssh/lab_key\n    IdentitiesOnly yes\n    \
-             UserKnownHostsFile ~/.ssh/lab_known_hosts\n",
+            "Host {}\n    HostName {address}\n    User root\n    IdentityFile ~/{folder}/lab_key\n    IdentitiesOnly yes\n    \
+             UserKnownHostsFile ~/{folder}/lab_known_hosts\n",
             machine.node
         )
     };
     addressed(machines).map(host).collect()
 }
 
-fn page(slot: &Slot, machines: &[Machine], kept: u32, trouble: Option<&Problem>, ssh: &str) -> String {
-    let layout = slot.layout.as_deref().unwrap_or_default();
-    let how_long = match kept {
+/// The page of a lab, with the words by which kubectl and ssh find it, and what the home does not take.
+fn page(goods: &Goods<'_>, kubectl: &str, ssh: &str, lacking: &[Problem]) -> String {
+    let layout = goods.slot.layout.as_deref().unwrap_or_default();
+    let how_long = match goods.kept {
         0 => String::new(),
         days => format!(" After {days} days without one here it is removed."),
     };
     let mut text = format!(
         "Your lab on this server, {layout}: it runs during your slots, and is kept between them.{how_long}\n\n"
     );
-    let names: Vec<_> = addressed(machines).map(|(machine, _)| machine.node.to_string()).collect();
-    for (machine, address) in addressed(machines) {
+    let names: Vec<_> = addressed(goods.machines).map(|(machine, _)| machine.node.to_string()).collect();
+    for (machine, address) in addressed(goods.machines) {
         text.push_str(&format!("  {:<12} {address}\n", machine.node));
     }
-    text.push_str("\nFrom here:\n  kubectl get nodes\n");
+    text.push_str(&format!("\nFrom here:\n  {kubectl} get nodes\n"));
     names.iter().take(1).for_each(|name| text.push_str(&format!("  {ssh} {name}\n")));
     text.push_str(&format!("\nTo have a fresh lab in your next slot in place of this one:\n  touch ~/{ANEW}\n"));
-    if let Some(problem) = trouble {
+    if let Some(problem) = goods.trouble {
         text.push_str(&format!(
             "\nIt did not come up as it should, nor did its snapshot, and is yours as it is:\n{problem}\n"
+        ));
+    }
+    if !lacking.is_empty() {
+        let lines: String = lacking.iter().map(|problem| format!("{problem}\n")).collect();
+        text.push_str(&format!(
+            "\nWhat your home did not take; a link, or a file where a folder should be, is left as it is:\n{lines}"
         ));
     }
     text
@@ -171,6 +223,8 @@ pub(super) fn kubectl(home: &Path, bundle: Option<&Path>, lab: Option<&Lab>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
     use super::*;
     use crate::machine::{Kind, State};
 
@@ -191,9 +245,8 @@ mod tests {
         assert_eq!(run(&[two, one]), format!("lab\n{one}\n{two}\n"));
     }
 
-    #[test]
-    fn the_way_to_each_machine_is_told() {
-        let machine = |node: &str, address: Option<&str>| Machine {
+    fn machine(node: &str, address: Option<&str>) -> Machine {
+        Machine {
             name: format!("gate-amy-{node}"),
             lab: "gate-amy".parse().unwrap(),
             node: node.parse().unwrap(),
@@ -202,18 +255,60 @@ mod tests {
             address: address.map(|a| a.parse().unwrap()),
             netns: None,
             host_keys: vec!["ssh-ed25519 AAAA".into()],
-        };
+        }
+    }
+
+    fn goods<'a>(slot: &'a Slot, machines: &'a [Machine]) -> Goods<'a> {
+        Goods { slot, machines, kubeconfig: "the way".into(), key: "the key".into(), kept: 60, trouble: None }
+    }
+
+    #[test]
+    fn what_a_home_does_not_take_is_put_aside_and_told() {
+        let (dir, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (at, meta) = (|name: &str| dir.path().join(name), fs::metadata(dir.path()).unwrap());
+        let home = Home::at(dir.path(), meta.uid(), meta.gid());
+        let (slot, machines) = (Slot::new("1", "amy", 0, 10), [machine("cp", Some("10.115.0.2"))]);
+        // As with dotfiles that are kept elsewhere.
+        symlink(theirs.path(), at(".ssh")).unwrap();
+        fs::write(at(".kube"), "theirs").unwrap();
+        fs::create_dir(at("lab.txt")).unwrap();
+        let lacking = put_in(&home, &goods(&slot, &machines));
+        assert_eq!(lacking.len(), 3, "{lacking:?}");
+        assert_eq!(fs::read_to_string(at(".kubecamp/config")).unwrap(), "the way");
+        assert_eq!(fs::read_to_string(at(".kubecamp/lab_key")).unwrap(), "the key");
+        let config = fs::read_to_string(at(".kubecamp/lab_config")).unwrap();
+        assert!(config.contains("IdentityFile ~/.kubecamp/lab_key\n"), "{config}");
+        let text = fs::read_to_string(at(".kubecamp/lab.txt")).unwrap();
+        let ways = "  kubectl --kubeconfig ~/.kubecamp/config get nodes\n  ssh -F ~/.kubecamp/lab_config cp\n";
+        assert!(text.contains(ways) && text.contains("KC-GATE-ACCOUNT: cannot write "), "{text}");
+        assert!(fs::read_dir(theirs.path()).unwrap().next().is_none() && fs::read(at(".kube")).unwrap() == b"theirs");
+        // All of it goes where it belongs again, and where nothing is taken all of it is told.
+        fs::remove_file(at(".ssh")).unwrap();
+        fs::remove_file(at(".kube")).unwrap();
+        fs::remove_dir(at("lab.txt")).unwrap();
+        assert!(put_in(&home, &goods(&slot, &machines)).is_empty());
+        assert!(fs::read_to_string(at("lab.txt")).unwrap().contains("\n  kubectl get nodes\n  ssh cp\n"));
+        let stranger = Home::at(dir.path(), meta.uid() + 1, meta.gid());
+        assert_eq!(put_in(&stranger, &goods(&slot, &machines)).len(), 6);
+    }
+
+    #[test]
+    fn the_way_to_each_machine_is_told() {
         let machines = [machine("cp", Some("10.115.0.2")), machine("worker-1", None)];
         assert_eq!(known_hosts(&machines), "10.115.0.2 ssh-ed25519 AAAA\n");
-        let config = ssh_config(&machines);
+        let config = ssh_config(&machines, ".ssh");
         assert!(config.starts_with("Host cp\n    HostName 10.115.0.2\n    User root\n"), "{config}");
         assert!(config.contains("\n    UserKnownHostsFile ~/.ssh/lab_known_hosts\n") && !config.contains("worker-1"));
         let slot = Slot { layout: Some("2x4c8g".into()), ..Slot::new("1", "amy", 0, 10) };
-        let text = page(&slot, &machines, 60, None, "ssh");
+        let goods = goods(&slot, &machines);
+        let text = page(&goods, "kubectl", "ssh", &[]);
         assert!(text.contains("After 60 days without one here it is removed.\n"), "{text}");
-        assert!(text.contains("  cp           10.115.0.2\n") && text.contains("  ssh cp\n"), "{text}");
+        assert!(
+            text.contains("  cp           10.115.0.2\n") && text.contains("\n  kubectl get nodes\n  ssh cp\n"),
+            "{text}"
+        );
         let trouble = Problem::new(Code::GateHandOver, "etcd is gone");
-        let broken = page(&slot, &machines, 0, Some(&trouble), "ssh -F x");
+        let broken = page(&Goods { kept: 0, trouble: Some(&trouble), ..goods }, "kubectl", "ssh -F x", &[]);
         assert!(
             broken.contains("as it is:\nKC-GATE-HAND-OVER: etcd is gone") && !broken.contains("removed"),
             "{broken}"

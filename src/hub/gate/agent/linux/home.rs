@@ -37,6 +37,12 @@ impl Home {
         Ok(Self { path: path.into(), uid: owner.uid, gid: owner.gid })
     }
 
+    /// For tests: a home of other ids than an account's.
+    #[cfg(test)]
+    pub fn at(path: &Path, uid: u32, gid: u32) -> Self {
+        Self { path: path.to_owned(), uid, gid }
+    }
+
     /// Reads a file of `folder`, which is in the home, or the home itself when empty; none where there is none to read.
     ///
     /// Root reads here what becomes the owner's: one that is somebody else's, or stands elsewhere too, is not read.

@@ -8,6 +8,8 @@ use crate::{
     profile::{self, Lab},
 };
 
+mod homes;
+
 /// Machines that exist only here: their state, and what was done to them.
 #[derive(Default)]
 struct Shelf {
@@ -21,6 +23,7 @@ struct Shelf {
     /// Whether those say that the engine hangs.
     hangs: Mutex<bool>,
     unwanted: Mutex<bool>,
+    lacking: Mutex<Vec<Problem>>,
     /// What is free of the machines' disk, in GiB.
     free: Mutex<Option<u64>>,
     ways: Folder,
@@ -165,11 +168,11 @@ impl Labs for Shelf {
         _: &LabName,
         machines: &[Machine],
         trouble: Option<&Problem>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Vec<Problem>, Problem> {
         let nodes: Vec<_> = machines.iter().map(|m| m.node.to_string()).collect();
         let why = trouble.map(|p| format!(" although {}", p.what)).unwrap_or_default();
         self.say(format!("hand {}{why}", nodes.join(" ")));
-        Ok(())
+        Ok(self.lacking.lock().unwrap().clone())
     }
 }
 
