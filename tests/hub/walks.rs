@@ -17,8 +17,8 @@ use kubecamp::{
         gate::{
             Accepted, Events, Heartbeat, HeartbeatAnswer, Report, ReportKind, SignedPlan, Slot, SlotState,
             agent::{
-                Agent, Commands, Config, HttpLink, HubLink, Journal, Ledger, Line, Link, Reach, Reading, Remains,
-                World, principals_line, serve,
+                Agent, Cleared, Commands, Config, HttpLink, HubLink, Journal, Ledger, Line, Link, Reach, Reading,
+                Remains, World, principals_line, serve,
             },
         },
         http::Clock,
@@ -116,8 +116,8 @@ impl World for Bare {
         Ok(())
     }
 
-    async fn clear(&self, _: &str) -> Result<(), Problem> {
-        Ok(())
+    async fn clear(&self, _: &str) -> Result<Cleared, Problem> {
+        Ok(Cleared::Whole)
     }
 
     async fn cut_flows(&self, _: &str) -> Result<(), Problem> {

@@ -6,7 +6,7 @@ use std::{
 
 use futures::future::join_all;
 
-use super::{Agent, Entry, Halted, Held, Ledger, Now, Remains, Step};
+use super::{Agent, Entry, Halted, Held, Ledger, Now, Remains, Step, ending::Since};
 use crate::{
     core::{Code, Problem},
     hub::gate::{Slot, SlotState},
@@ -73,7 +73,7 @@ impl Agent {
         // Who comes in anew by such a door is met at the next tick.
         let ended = join_all(stuck.iter().map(|(slot, _)| self.world.evict(&slot.account))).await;
         for ((slot, problem), ended) in stuck.into_iter().zip(ended) {
-            let since = *self.ending.entry(slot.booking.clone()).or_insert(boot);
+            let since = self.ending.entry(slot.booking.clone()).or_insert(Since::at(boot)).began;
             let mut detail = lines(&problem);
             detail.extend(ended.err().iter().flat_map(lines));
             self.trouble(&slot.booking, problem.to_string());

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 
-use super::{Agent, Entry, Halted, HandOver, Held, Reading, Step, doors::lines};
+use super::{Agent, Cleared, Entry, Halted, HandOver, Held, Reading, Step, doors::lines};
 use crate::{
     core::{Code, Problem},
     hub::gate::{Slot, SlotState},
@@ -10,6 +10,32 @@ use crate::{
 
 /// Between two tries to start a lab again that was open before a restart, milliseconds.
 const REVIVE_AGAIN: i64 = 60_000;
+
+/// How long an end may take in which something goes on being removed, milliseconds: nobody's million files keep a place for ever.
+const LONGEST: i64 = 900_000;
+
+/// Since when a slot is being ended, by the boot clock in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    /// When that began.
+    pub began: i64,
+    /// When something was removed last, with more to come.
+    advanced: i64,
+}
+
+impl Since {
+    /// From now on.
+    pub fn at(boot: i64) -> Self {
+        Self { began: boot, advanced: boot }
+    }
+}
+
+/// Why an end goes on at the next tick.
+struct Rest {
+    problem: Problem,
+    /// Whether this tick has brought it further.
+    advances: bool,
+}
 
 impl Agent {
     /// Ends what ran in slots whose door is shut, those of several people side by side.
@@ -20,24 +46,29 @@ impl Agent {
         self.ending.retain(|booking, _| held.iter().any(|h| h.slot.booking == *booking));
         held.retain(|h| h.next > Some(Step::Shut));
         for h in &held {
-            self.ending.entry(h.slot.booking.clone()).or_insert(reading.boot);
+            self.ending.entry(h.slot.booking.clone()).or_insert(Since::at(reading.boot));
         }
         let this = &*self;
         let ended = join_all(held.iter().map(|h| this.end_one(h, reading.boot))).await;
         for (h, ended) in held.iter().zip(ended) {
             match ended? {
-                Some(problem) => self.trouble(&h.slot.booking, problem.to_string()),
+                Some(Rest { problem, advances }) => {
+                    self.trouble(&h.slot.booking, problem.to_string());
+                    if let Some(since) = self.ending.get_mut(&h.slot.booking).filter(|_| advances) {
+                        since.advanced = reading.boot;
+                    }
+                }
                 None => drop(self.troubles.remove(&h.slot.booking)),
             }
         }
         Ok(())
     }
 
-    /// Goes as far as it gets; what did not work is tried at the next tick, until the limit.
-    async fn end_one(&self, held: &Held, boot: i64) -> Result<Option<Problem>, Halted> {
+    /// Goes as far as it gets; what did not work is tried at the next tick, until the limit. What goes on being removed is
+    /// not stuck, and has a longer one.
+    async fn end_one(&self, held: &Held, boot: i64) -> Result<Option<Rest>, Halted> {
         let (booking, account) = (&held.slot.booking, &held.slot.account);
-        let since = self.ending.get(booking).copied().unwrap_or(boot);
-        let late = boot - since > self.limits.evict * 1000;
+        let since = self.ending.get(booking).copied().unwrap_or(Since::at(boot));
         let mut begun = held.begun;
         for step in [Step::Evict, Step::Clear, Step::Cut, Step::ProveEmpty] {
             if held.next > Some(step) {
@@ -46,24 +77,40 @@ impl Agent {
             if !begun {
                 self.write(Entry::Begin { booking: booking.clone(), step, reason: None })?;
             }
-            begun = false;
+            let again = std::mem::take(&mut begun);
+            let whole = |()| Cleared::Whole;
             let tried = match step {
-                Step::Evict => self.world.evict(account).await,
-                Step::Clear => self.world.clear(account).await,
-                Step::Cut => self.cut(account).await,
-                _ => self.prove_empty(account).await,
+                Step::Evict => self.world.evict(account).await.map(whole),
+                Step::Clear => self.clear(account, again).await,
+                Step::Cut => self.cut(account).await.map(whole),
+                _ => self.prove_empty(account).await.map(whole),
             };
-            match tried {
-                Ok(()) => self.write(Entry::Done { booking: booking.clone(), step })?,
-                Err(problem) if late => {
-                    let detail = lines(&problem);
-                    self.write(Entry::Failed { booking: booking.clone(), step, detail })?;
-                    return Ok(Some(problem));
+            let (problem, advances, late) = match tried {
+                Ok(Cleared::Whole) => {
+                    self.write(Entry::Done { booking: booking.clone(), step })?;
+                    continue;
                 }
-                Err(problem) => return Ok(Some(problem)),
+                Ok(Cleared::Partly) => {
+                    let what = format!("what {account} left is still being removed");
+                    (Problem::new(Code::GateNotEmpty, what), true, boot - since.began > LONGEST)
+                }
+                Err(problem) => (problem, false, boot - since.advanced > self.limits.evict * 1000),
+            };
+            if late {
+                let detail = lines(&problem);
+                self.write(Entry::Failed { booking: booking.clone(), step, detail })?;
             }
+            return Ok(Some(Rest { problem, advances }));
         }
         Ok(None)
+    }
+
+    /// Removes what is left; where that takes several ticks, what came back meanwhile is ended at each of them.
+    async fn clear(&self, account: &str, again: bool) -> Result<Cleared, Problem> {
+        if again {
+            self.world.evict(account).await?;
+        }
+        self.world.clear(account).await
     }
 
     /// Nothing of the account's connections goes on, to the lab's machines neither.
@@ -81,6 +128,7 @@ impl Agent {
             return self.world.cut_flows(account).await;
         }
         self.world.evict(account).await?;
+        // What it does not get done is found below: at this step nobody's files are many any more.
         self.world.clear(account).await?;
         self.world.cut_flows(account).await?;
         let left = self.left_of(account).await?;

@@ -10,7 +10,8 @@ use russh::keys::PublicKey;
 use tokio::task::JoinHandle;
 
 use super::{
-    Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, halting::Halt, journal,
+    Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, ending::Since, halting::Halt,
+    journal,
 };
 use crate::{
     core::Problem,
@@ -49,8 +50,8 @@ pub struct Agent {
     pub(super) work: BTreeMap<String, (Step, JoinHandle<Result<(), Problem>>)>,
     /// Looks at the accounts of slots that are to open, by booking.
     pub(super) asking: BTreeMap<String, JoinHandle<Result<(), Problem>>>,
-    /// Since when, by the boot clock in milliseconds, a slot is being ended.
-    pub(super) ending: BTreeMap<String, i64>,
+    /// Since when a slot is being ended.
+    pub(super) ending: BTreeMap<String, Since>,
     /// How far the machines of quarantined slots are stopped.
     pub(super) halting: BTreeMap<String, Halt>,
     /// What was told already, so that it is told once.

@@ -40,4 +40,4 @@ pub use reach::Reach;
 pub use serve::{Link, serve};
 pub use shut::shut_all;
 pub use time::{Anchor, LARGEST_SKEW, Now, Reading, Timeline};
-pub use world::{Remains, World};
+pub use world::{Cleared, Remains, World};

@@ -19,6 +19,10 @@ use crate::{
 const KUBECTL: &str = "/usr/local/bin/kubectl";
 const KUBECTL_MARK: &str = "kubectl.sha256";
 
+/// Around the holder's own keys in the authorized_keys of a machine.
+const BEGIN: &str = "# kubecamp begin";
+const END: &str = "# kubecamp end";
+
 /// The line of the account's ssh configuration that names the lab's own.
 const INCLUDE: &str = "Include lab_config";
 
@@ -43,28 +47,34 @@ pub(super) async fn heed(slot: &Slot) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`.
+/// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`; one that they have taken
+/// away at the hub since counts no more.
 pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<(), Problem> {
     // One that sshd would not take is no reason to keep the others out.
     let lines: Vec<_> = slot.keys().map(str::trim).filter(|line| public_key(line).is_ok()).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
     let script = take_keys("/root/.ssh", &lines);
     let each = machines.iter().map(|machine| on_machine(key, machine, &script));
     join_all(each).await.into_iter().collect()
 }
 
-/// Adds those of the lines to the authorized_keys in `folder` that are not there yet.
+/// Has the block of the gate in the authorized_keys of `folder` hold these lines; all outside of it stays. Of one that is not
+/// ended nobody knows where it ends: its lines stay too. The file is replaced whole: what is cut off, as on a full disk, would
+/// keep the lab's own key out.
 fn take_keys(folder: &str, lines: &[&str]) -> String {
     let folder = quote(folder);
+    let block = match lines {
+        [] => String::new(),
+        lines => format!(" && printf '%s\\n' '{BEGIN}' {} '{END}'", join(lines)),
+    };
     format!(
         "umask 077; mkdir -p {folder}; f={folder}/authorized_keys\n\
-         for line in {}; do\n\
-         \x20 grep -qxF -e \"$line\" \"$f\" 2>/dev/null && continue\n\
-         \x20 {{ [ ! -s \"$f\" ] || [ -z \"$(tail -c 1 \"$f\")\" ] || echo; printf '%s\\n' \"$line\"; }} >> \"$f\" || exit 1\n\
-         done",
-        join(lines)
+         {{ touch \"$f\" && awk '\n\
+         \x20 !inside && $0 == \"{BEGIN}\" {{ inside = 1; held = \"\"; next }}\n\
+         \x20 inside && $0 == \"{END}\" {{ inside = 0; next }}\n\
+         \x20 inside {{ held = held $0 \"\\n\"; next }}\n\
+         \x20 {{ print }}\n\
+         \x20 END {{ if (inside) printf \"%s\", held }}\n\
+         ' \"$f\"{block}; }} > \"$f.kubecamp\" && mv \"$f.kubecamp\" \"$f\""
     )
 }
 
@@ -223,26 +233,37 @@ pub(super) fn kubectl(home: &Path, bundle: Option<&Path>, lab: Option<&Lab>) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
     use crate::machine::{Kind, State};
 
     #[test]
-    fn every_key_is_taken_once_and_what_is_there_stays() {
+    fn the_holders_keys_are_those_of_now_and_what_else_is_there_stays() {
         let dir = tempfile::tempdir().unwrap();
         let (folder, file) = (dir.path().join(".ssh"), dir.path().join(".ssh/authorized_keys"));
         let run = |lines: &[&str]| {
             let script = take_keys(folder.to_str().unwrap(), lines);
             assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success(), "{script}");
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no part is left");
             fs::read_to_string(&file).unwrap()
         };
-        let (one, two) = ("ssh-ed25519 AAAAone amy", "ssh-ed25519 AAAAtwo amy's $HOME");
-        assert_eq!(run(&[one]), format!("{one}\n"));
+        let (one, two) = ("ssh-ed25519 AAAAone amy", "ssh-ed25519 AAAAtwo amy's $HOME \\n");
+        let block = |keys: &str| format!("{BEGIN}\n{keys}{END}\n");
+        assert_eq!(run(&[]), "");
+        assert_eq!(run(&[one]), block(&format!("{one}\n")));
         // The lab's own key, whose line nobody ended.
-        fs::write(&file, format!("lab\n{one}")).unwrap();
-        assert_eq!(run(&[one, two]), format!("lab\n{one}\n{two}\n"));
-        assert_eq!(run(&[two, one]), format!("lab\n{one}\n{two}\n"));
+        fs::write(&file, "lab").unwrap();
+        assert_eq!(run(&[one, two]), format!("lab\n{}", block(&format!("{one}\n{two}\n"))));
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}a friend's\n")).unwrap();
+        assert_eq!(run(&[two]), format!("lab\na friend's\n{}", block(&format!("{two}\n"))));
+        assert_eq!(run(&[two]), format!("lab\na friend's\n{}", block(&format!("{two}\n"))));
+        assert_eq!(run(&[]), "lab\na friend's\n");
+        // A block that is not ended.
+        fs::write(&file, format!("{BEGIN}\n{one}\nlab\n")).unwrap();
+        assert_eq!(run(&[two]), format!("{one}\nlab\n{}", block(&format!("{two}\n"))));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     fn machine(node: &str, address: Option<&str>) -> Machine {

@@ -29,6 +29,15 @@ impl Remains {
     }
 }
 
+/// How far [`World::clear`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleared {
+    /// To its end: nothing is left that it looks for.
+    Whole,
+    /// Some of it went, and there was no time for the rest.
+    Partly,
+}
+
 /// The server as the agent sees and changes it. Every call may be repeated.
 #[async_trait]
 pub trait World: Send + Sync {
@@ -58,8 +67,8 @@ pub trait World: Send + Sync {
     async fn evict(&self, account: &str) -> Result<(), Problem>;
 
     /// Removes what would start processes of the account later (linger, cron, at, its user manager), and what it left
-    /// outside of its home: files, shared memory, queues.
-    async fn clear(&self, account: &str) -> Result<(), Problem>;
+    /// outside of its home: files, shared memory, queues. What there is no time for goes at the next call.
+    async fn clear(&self, account: &str) -> Result<Cleared, Problem>;
 
     /// Closes what the kernel still has of the account's connections, and cuts their flows as far as there is time.
     async fn cut_flows(&self, account: &str) -> Result<(), Problem>;

@@ -1,17 +1,20 @@
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::mount::{UnmountFlags, unmount};
-use tokio::process::Command;
+use tokio::{io::AsyncReadExt, process::Command};
 
 use super::accounts::{Owner, run};
-use crate::core::{Code, Problem, shell::printable};
+use crate::{
+    core::{Code, Problem, shell::printable},
+    hub::gate::agent::Cleared,
+};
 
 /// Folders below the root to which everybody may write. Homes are not among them: they stay, for their owners only.
 const OPEN: &[&str] =
@@ -23,11 +26,17 @@ const TABLES: [(&str, &str); 3] = [("shm", "-m"), ("sem", "-s"), ("msg", "-q")];
 /// How long one look may take: other doors must not wait for somebody's million files, which go in several ticks.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long one look goes on that removes something, which may be so in many ticks.
+const ENOUGH: Duration = Duration::from_secs(1);
+
+/// What is kept of what `find` prints: whether it is anything is what counts.
+const KEPT: usize = 4096;
+
 /// How many of System V IPC one program removes.
 const PIECE: usize = 1000;
 
 /// Removes what the account left outside of its home: files, shared memory, queues, mounts.
-pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<(), Problem> {
+pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<Cleared, Problem> {
     if root == Path::new("/") {
         let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
         for mount in mounts(&String::from_utf8_lossy(&table), owner) {
@@ -37,7 +46,10 @@ pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<(), Problem> {
     }
     // `find` goes by descriptors: nobody can lead it elsewhere by swapping a folder for a link meanwhile. It fails also
     // for what is not ours to remove; what counts is what is found afterwards.
-    find(root, owner, &["-delete"]).await?;
+    let removed = look(root, owner, &["-delete", "-print"]).await?;
+    if !removed.is_whole {
+        return if removed.out.is_empty() { Err(too_many(owner)) } else { Ok(Cleared::Partly) };
+    }
     // Folders of the account with files of others in them.
     let full = ["-type", "d", "-not", "-empty", "-execdir", "chown", "-h", "root:root", "--", "{}", "+"];
     find(root, owner, &full).await?;
@@ -46,7 +58,7 @@ pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<(), Problem> {
     let _ = tokio::time::timeout(PATIENCE, remove_ipc(&found)).await;
     let left = left(root, owner).await?;
     if left.is_empty() {
-        return Ok(());
+        return Ok(Cleared::Whole);
     }
     Err(Problem::new(Code::GateNotEmpty, format!("what {} left cannot be removed", owner.name)).detail(left))
 }
@@ -60,29 +72,68 @@ pub(super) async fn left(root: &Path, owner: &Owner) -> Result<Vec<String>, Prob
     Ok(lines)
 }
 
-/// Runs `find` over the account's files outside of its home; what it prints.
+/// What a program printed, of which the first counts, and whether it came to its end.
+#[derive(Debug, Default)]
+struct Look {
+    out: Vec<u8>,
+    is_whole: bool,
+}
+
+/// Looks through the account's files outside of its home to the end; what `find` prints.
 async fn find(root: &Path, owner: &Owner, then: &[&str]) -> Result<String, Problem> {
+    let look = look(root, owner, then).await?;
+    if look.is_whole { Ok(String::from_utf8_lossy(&look.out).into_owned()) } else { Err(too_many(owner)) }
+}
+
+fn too_many(owner: &Owner) -> Problem {
+    unseen(owner, "there are too many for one look")
+}
+
+fn unseen(owner: &Owner, why: &str) -> Problem {
+    Problem::new(Code::GateNotEmpty, format!("files of {} outside of its home cannot be looked for: {why}", owner.name))
+}
+
+/// Runs `find` over the account's files outside of its home, for as long as there is time.
+async fn look(root: &Path, owner: &Owner, then: &[&str]) -> Result<Look, Problem> {
     let own = root.join(format!("run/user/{}", owner.uid));
     let folders: Vec<PathBuf> = OPEN.iter().map(|folder| root.join(folder)).chain([own]).collect();
     // Links among them lead to others of them. Without any folder it would look through its own.
     let folders: Vec<PathBuf> =
         folders.into_iter().filter(|f| fs::symlink_metadata(f).is_ok_and(|m| m.is_dir())).collect();
     if folders.is_empty() {
-        return Ok(String::new());
+        return Ok(Look { is_whole: true, ..Look::default() });
     }
-    let failed = |why: &str| {
-        let what = format!("files of {} outside of its home cannot be looked for: {why}", owner.name);
-        Problem::new(Code::GateNotEmpty, what)
-    };
     let mut command = Command::new("find");
     command.args(folders).args(["-mindepth", "1", "-xdev"]).args(ids(owner)).args(then);
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
-    command.current_dir("/").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    match tokio::time::timeout(PATIENCE, command.output()).await {
-        Err(_) => Err(failed("there are too many for one look")),
-        Ok(Err(e)) => Err(failed("find cannot be run").because(e)),
-        Ok(Ok(out)) => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+    command.current_dir("/");
+    hear(command, PATIENCE, ENOUGH).await.map_err(|e| unseen(owner, "find cannot be run").because(e))
+}
+
+/// Runs a program, which is ended when `patience` is over, or `enough` where it has printed something.
+async fn hear(mut command: Command, patience: Duration, enough: Duration) -> io::Result<Look> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut look = Look::default();
+    let Some(mut pipe) = child.stdout.take() else { return Ok(look) };
+    let (began, mut piece) = (Instant::now(), [0; KEPT]);
+    loop {
+        let limit = if look.out.is_empty() { patience } else { enough };
+        let left = limit.saturating_sub(began.elapsed());
+        // One that prints without a pause is always there to be read.
+        if left.is_zero() {
+            return Ok(look);
+        }
+        match tokio::time::timeout(left, pipe.read(&mut piece)).await {
+            Err(_) => return Ok(look),
+            Ok(read) => match read? {
+                0 => break,
+                length => look.out.extend(piece[..length].iter().take(KEPT - look.out.len())),
+            },
+        }
     }
+    look.is_whole = tokio::time::timeout(patience, child.wait()).await.is_ok();
+    Ok(look)
 }
 
 /// The account's ids as a test of `find`, those in its user namespaces too.
@@ -187,14 +238,33 @@ mod tests {
         }
         symlink(at("home/a"), at("tmp/dug/home")).unwrap();
         symlink(at("home"), at("var/lock")).unwrap();
-        clear(root.path(), &owner(uid + 1)).await.unwrap();
+        assert_eq!(clear(root.path(), &owner(uid + 1)).await.unwrap(), Cleared::Whole);
         assert!(at("tmp/dug/in/file").exists() && left(root.path(), &owner(uid + 1)).await.unwrap().is_empty());
         assert_eq!(left(root.path(), &owner(uid)).await.unwrap().len(), 1);
         clear(root.path(), &owner(uid)).await.unwrap();
         assert!(!at("tmp/dug").exists() && !at("dev/shm/memory").exists() && at("tmp").exists());
         assert!(!at(&format!("run/user/{uid}/x")).exists() && at(&format!("run/user/{uid}")).exists());
         assert!(at("home/a/kept").exists(), "no link is followed");
-        clear(root.path(), &owner(uid)).await.unwrap();
+        assert_eq!(clear(root.path(), &owner(uid)).await.unwrap(), Cleared::Whole);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_removes_something_is_short_and_says_so() {
+        let long = Duration::from_secs(60);
+        let run = async |line: &str, patience: Duration, enough: Duration| {
+            let mut command = Command::new("sh");
+            command.args(["-c", line]);
+            hear(command, patience, enough).await.unwrap()
+        };
+        let short = Duration::from_millis(200);
+        let whole = run("echo one; echo two", long, long).await;
+        assert!(whole.is_whole && whole.out == b"one\ntwo\n", "{whole:?}");
+        let removes = run("while :; do echo gone; done", long, short).await;
+        assert!(!removes.is_whole && (1..=KEPT).contains(&removes.out.len()));
+        let pauses = run("echo gone; exec sleep 50", long, short).await;
+        assert!(!pauses.is_whole && !pauses.out.is_empty());
+        let finds_none = run("exec sleep 50", short, long).await;
+        assert!(!finds_none.is_whole && finds_none.out.is_empty());
     }
 
     #[tokio::test]

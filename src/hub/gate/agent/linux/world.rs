@@ -24,7 +24,7 @@ use crate::{
     core::{Code, Problem},
     hub::gate::{
         Epoch, Slot,
-        agent::{Reach, Reading, Remains, World},
+        agent::{Cleared, Reach, Reading, Remains, World},
         is_account,
     },
 };
@@ -265,13 +265,13 @@ impl World for Linux {
         Err(Problem::new(Code::GateNotEmpty, format!("processes of {account} cannot be ended")).detail(lines))
     }
 
-    async fn clear(&self, account: &str) -> Result<(), Problem> {
+    async fn clear(&self, account: &str) -> Result<Cleared, Problem> {
         match self.owner(account).await? {
             Some(owner) => {
                 later::clear(Path::new("/"), &owner).await?;
                 strewn::clear(Path::new("/"), &owner).await
             }
-            None => Ok(()),
+            None => Ok(Cleared::Whole),
         }
     }
 

@@ -60,6 +60,38 @@ async fn whoever_is_in_is_put_out_though_the_door_does_not_shut() {
     assert!(!post.is_open("kct-a") && post.is_open("kct-b"));
 }
 
+/// Somebody left a million files: an end that goes on removing them is none that is stuck.
+#[tokio::test]
+async fn what_takes_long_to_remove_costs_time_and_not_the_server() {
+    let post = async || {
+        let mut post = Post::new();
+        post.plan(1, &[slot("1", "kct-a", 0, 100), slot("2", "kct-b", 110, 900)]).unwrap().unwrap();
+        post.sim.at().broken.insert("more kct-a".into());
+        post.until(150).await.unwrap();
+        assert!(!post.is_open("kct-a") && !post.is_open("kct-b"), "nobody gets the place meanwhile");
+        post
+    };
+    let state = |post: &Post| post.agent.ledger().slots["1"].state();
+    let mut goes = post().await;
+    assert_eq!(state(&goes), SlotState::Ending);
+    goes.sim.at().broken.clear();
+    goes.until(170).await.unwrap();
+    assert!(state(&goes) == SlotState::Done && goes.is_open("kct-b"));
+
+    let mut stuck = post().await;
+    stuck.sim.at().broken.insert("clear kct-a".into());
+    stuck.until(154).await.unwrap();
+    assert_eq!(state(&stuck), SlotState::Ending);
+    stuck.until(157).await.unwrap();
+    assert_eq!(state(&stuck), SlotState::Quarantined);
+
+    let mut endless = post().await;
+    endless.until(990).await.unwrap();
+    assert_eq!(state(&endless), SlotState::Ending);
+    endless.until(1010).await.unwrap();
+    assert!(state(&endless) == SlotState::Quarantined && !endless.is_open("kct-b"));
+}
+
 #[tokio::test]
 async fn machines_that_do_not_stop_are_stopped_again_later() {
     let mut post = Post::new();

@@ -10,8 +10,8 @@ use crate::{
     hub::gate::{
         HubKey, Plan, ReportKind, Slot, SlotState,
         agent::{
-            Agent, Entry, Halted, HandOver, Ink, InkError, Journal, Kept, Limits, Reach, Reading, Remains, World,
-            principals_line,
+            Agent, Cleared, Entry, Halted, HandOver, Ink, InkError, Journal, Kept, Limits, Reach, Reading, Remains,
+            World, principals_line,
         },
     },
 };
@@ -52,7 +52,7 @@ pub struct Server {
     /// Accounts that reach the machines of their labs.
     pub reaching: BTreeSet<String>,
     pub warned: Vec<String>,
-    /// What fails, as `save kct-a`, or with `ask kct-a` what says whose an account is; with `hang`, making one comes to no end.
+    /// What fails, as `save kct-a`, or `ask kct-a`: what says whose an account is; with `hang`, making one comes to no end.
     pub broken: BTreeSet<String>,
     /// Effects in order.
     pub did: Vec<String>,
@@ -193,14 +193,17 @@ impl World for Sim {
         Ok(())
     }
 
-    async fn clear(&self, account: &str) -> Result<(), Problem> {
+    async fn clear(&self, account: &str) -> Result<Cleared, Problem> {
         self.does("clear", account)?;
         let mut server = self.at();
+        if server.broken.contains(&format!("more {account}")) {
+            return Ok(Cleared::Partly);
+        }
         server.cron.remove(account);
         if !server.broken.contains(&format!("files {account}")) {
             server.files.remove(account);
         }
-        Ok(())
+        Ok(Cleared::Whole)
     }
 
     async fn left_behind(&self, account: &str) -> Result<Vec<String>, Problem> {
