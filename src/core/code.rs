@@ -104,9 +104,9 @@ codes! {
     HubClock = "KC-HUB-CLOCK", Preflight, "The hub's clock differs too much from its database's.", "Switch on time synchronisation on both computers: timedatectl set-ntp true.";
     ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
-    HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";
+    HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space under /var/lib.";
     HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 8, 9 or 10; 8 is too old for proxy mode nftables.";
-    HostArch = "KC-HOST-ARCH", Preflight, "A host's CPU is not supported or not the bundle's.", "Build the bundle for it: kubecamp bundle build --arch.";
+    HostArch = "KC-HOST-ARCH", Preflight, "The CPU of a host, or of this computer, is not supported.", "Use one with an amd64 or arm64 CPU.";
     HostKernel = "KC-HOST-KERNEL", Preflight, "A host's kernel lacks something that the lab needs.", "Use the distribution's stock kernel.";
     HostTools = "KC-HOST-TOOLS", Preflight, "A host lacks a program that the lab needs.", "Install the package named with the host's package manager.";
     HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";
