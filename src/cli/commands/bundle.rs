@@ -40,8 +40,11 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
 }
 
 fn open(cx: &Context, file: Option<PathBuf>) -> Result<Bundle, Problem> {
-    let arch = this_arch()?;
-    let path = file.unwrap_or_else(|| Cache::new(&cx.places.cache).bundle(DEFAULT_KUBERNETES, arch));
+    // One that was named and is not there is a slip, which no build mends.
+    if let Some(named) = file {
+        return Bundle::open(&named);
+    }
+    let path = Cache::new(&cx.places.cache).bundle(DEFAULT_KUBERNETES, this_arch()?);
     if !path.exists() {
         return Err(Problem::new(Code::BundleFormat, format!("there is no bundle {}", path.display()))
             .hint("Build it: kubecamp bundle build."));
