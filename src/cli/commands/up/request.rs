@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
+    asked::{lab_of, place_of, with_hosts},
     differs::differences,
-    largest_layout,
     room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
 };
@@ -19,10 +19,9 @@ use crate::{
     core::{Arch, Code, NodeId, Problem, Problems},
     engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
-    inventory::{self, HostEntry},
     machine::{Choice, Engine, EngineAt, Packages, Tenant},
     phases::{FetchBundle, LocalPlaces, Owner, machines_left, must_be_ours, settle},
-    profile::{self, Lab, Layout, Profile},
+    profile::Lab,
     transport::SshTarget,
 };
 
@@ -258,97 +257,6 @@ fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
     cx.store.key()
 }
 
-/// Where the nodes are to be: as the command line says, its hosts still to come, else where the lab is known to be.
-fn place_of(args: &UpArgs, known: Option<&State>) -> Result<Where, Problem> {
-    let named = !args.host.is_empty() || args.hosts.is_some();
-    match known {
-        _ if args.local => Ok(Where::Local),
-        _ if named => Ok(Where::Hosts(vec![])),
-        Some(state) => Ok(state.place.clone()),
-        None => Err(Problem::new(Code::Usage, "nothing says where the lab's nodes are")
-            .hint("Use --local for machines on this computer, or --host once per node, or --hosts FILE.")),
-    }
-}
-
-/// The lab that is asked for: one that is known keeps its profile unless another is named, and a flag for a single key
-/// changes that key alone.
-fn lab_of(cx: &Context, args: &UpArgs, known: Option<&Lab>) -> Result<Lab, Problems> {
-    let (name, mut profile) = match known {
-        Some(lab) if args.layout.is_none() && args.profile.is_none() => (lab.name().clone(), lab.profile().clone()),
-        _ => (cx.global.name.clone(), profile_of(args)?),
-    };
-    if let Some(mode) = args.proxy_mode {
-        profile.proxy.mode = mode;
-    }
-    if let Some(cni) = args.cni {
-        profile.network.cni = cni;
-    }
-    if let Some(version) = &args.kubernetes {
-        profile.kubernetes.clone_from(version);
-    }
-    Lab::new(name, profile)
-}
-
-fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
-    let hosts = match &args.hosts {
-        Some(file) => inventory::load(file)?.hosts.len(),
-        None => args.host.len(),
-    };
-    let name = match (&args.profile, args.layout) {
-        (Some(name), _) => name.clone(),
-        (None, Some(layout)) => layout.to_string(),
-        (None, None) if args.local => largest_layout()?.to_string(),
-        (None, None) => match hosts {
-            1 => "1x4c12g".to_owned(),
-            2 => "2x4c8g".to_owned(),
-            _ => "3x2c4g".to_owned(),
-        },
-    };
-    profile::load(&name)
-}
-
-/// The place with its hosts as the lab's nodes: those named now, or those of a lab that was reset, which may have
-/// another profile by now.
-fn with_hosts(place: Where, args: &UpArgs, lab: &Lab, clean: bool) -> Result<Where, Problems> {
-    match place {
-        Where::Hosts(hosts) if hosts.is_empty() => assign(lab, hosts_of(args)?),
-        // Another profile for a lab that is up is refused as such, whatever its hosts.
-        Where::Hosts(hosts) if clean => assign(lab, remembered(hosts, lab)),
-        place => Ok(place),
-    }
-}
-
-fn hosts_of(args: &UpArgs) -> Result<Vec<HostEntry>, Problems> {
-    match &args.hosts {
-        Some(file) => Ok(inventory::load(file)?.hosts),
-        None => inventory::entries(&args.host),
-    }
-}
-
-/// The hosts that a lab had, each the node that it was where the profile still has all of these.
-fn remembered(hosts: Vec<(NodeId, HostEntry)>, lab: &Lab) -> Vec<HostEntry> {
-    let same = hosts.iter().all(|(node, _)| lab.node(node).is_some());
-    hosts.into_iter().map(|(node, host)| HostEntry { node: same.then_some(node), ..host }).collect()
-}
-
-fn assign(lab: &Lab, hosts: Vec<HostEntry>) -> Result<Where, Problems> {
-    let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
-    let given = hosts.len();
-    let assigned = inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts);
-    // Another layout is no way out where none that is shipped has so many nodes.
-    let fits_none = lab.layout().is_shipped() && Layout::SHIPPED.iter().all(|layout| layout.nodes as usize != given);
-    let own_profile = format!(
-        "No shipped layout has {given} nodes. Write a profile of your own: kubecamp profile show {} > my.yaml, change \
-         layout and nodes there, and give it with --profile my.yaml.",
-        lab.layout()
-    );
-    let own = |problem: Problem| match problem.code {
-        Code::HostCount if fits_none => problem.hint(own_profile.as_str()),
-        _ => problem,
-    };
-    assigned.map_err(|problems| problems.into_vec().into_iter().map(own).collect::<Vec<_>>().into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -359,8 +267,9 @@ mod tests {
     use super::*;
     use crate::{
         cli::args::{Args, Command},
+        inventory::HostEntry,
         machine::{FakeIncus, Kind},
-        profile::{Cni, ProxyMode},
+        profile::{self, Cni, ProxyMode},
     };
 
     /// A context whose lab has this layout on hosts of the user's.
