@@ -49,7 +49,7 @@ fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
     let name = match (&args.profile, args.layout) {
         (Some(name), _) => name.clone(),
         (None, Some(layout)) => layout.to_string(),
-        (None, None) if args.local => largest_layout()?.to_string(),
+        (None, None) if args.local => largest_layout(args.allow_undersized)?.to_string(),
         (None, None) => match hosts {
             1 => "1x4c12g".to_owned(),
             2 => "2x4c8g".to_owned(),
