@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
-    asked::{lab_of, place_of, with_hosts},
+    asked::{lab_of, must_concern, place_of, with_hosts},
     differs::differences,
     room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
@@ -50,8 +50,9 @@ impl Request {
         let known = cx.store.load()?;
         let (known_lab, known_state) = (known.as_ref().map(|(lab, _)| lab), known.as_ref().map(|(_, state)| state));
         let place = place_of(&args, known_state)?;
+        must_concern(&args, &place)?;
         let lab = lab_of(cx, &args, known_lab)?;
-        let place = with_hosts(place, &args, &lab, known_state.is_some_and(|state| state.clean))?;
+        let place = with_hosts(place, &args, &lab, known_state)?;
         // A lab keeps the bundle that it was made from, perhaps a patched one, for as long as its Kubernetes stays.
         let remembered = args.bundle.is_none();
         if remembered {
@@ -350,6 +351,43 @@ mod tests {
                 assert!(problem.code == Code::LabDiffers && problem.detail[0].contains(left), "{problem}");
                 assert!(problem.all_hints()[0].contains("kubecamp down --name lab"), "{problem}");
             }
+        }
+    }
+
+    #[test]
+    fn a_flag_for_nodes_of_another_kind_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "1x4c12g", true);
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        let on_hosts = [&["--outbound"][..], &["--machines", "vm"]];
+        let local = [&["--identity", "/key"][..], &["--local", "--jump", "192.0.2.9"]];
+        for (place, lines) in [(state.place.clone(), on_hosts), (Where::Local, local)] {
+            cx.store.save(&lab, &State { place, ..state.clone() }).unwrap();
+            for words in lines {
+                let problems = asked(&cx, words).err().unwrap();
+                let problem = problems.iter().next().unwrap();
+                let flag = words.iter().rfind(|word| word.starts_with("--")).unwrap();
+                assert!(problem.code == Code::Usage && problem.what.starts_with(flag), "{words:?}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_of_another_count_name_the_lab_whose_layout_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "2x4c8g", false);
+        for (words, named) in
+            [(&["--host", "192.0.2.9"][..], true), (&["--host", "a", "--layout", "3x2c4g"][..], false)]
+        {
+            let problems = asked(&cx, words).err().unwrap();
+            let problem = problems.iter().next().unwrap();
+            assert_eq!(problem.code, Code::HostCount, "{words:?}");
+            let hint = &problem.all_hints()[0];
+            assert_eq!(
+                hint.contains("The lab lab was made with layout 2x4c8g: give a new one a --name"),
+                named,
+                "{hint}"
+            );
         }
     }
 
