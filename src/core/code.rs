@@ -84,6 +84,7 @@ codes! {
     HostCount = "KC-HOST-COUNT", Input, "The number of hosts differs from the layout's nodes.", "Give one --host for each node, or choose another --layout.";
     LabUnknown = "KC-LAB-UNKNOWN", Input, "There is no lab of this name.", "kubecamp status --all lists the labs.";
     LabDiffers = "KC-LAB-DIFFERS", Input, "The lab exists with another profile or other hosts.", "Reset it first, or choose another --name.";
+    LabNotUp = "KC-LAB-NOT-UP", Input, "The lab is known, and its cluster is not there.", "Run kubecamp up first.";
     LabNewer = "KC-LAB-NEWER", Input, "The lab was written by a newer kubecamp.", "Use that version for this lab; nothing is damaged.";
     LocalFile = "KC-LOCAL-FILE", Input, "A file or folder on this computer cannot be read or written.", "Check the path and its permissions.";
     BookWindow = "KC-BOOK-WINDOW", Input, "A time window is empty, too long or not possible.", "Give a start before the end, no longer than the course allows.";
