@@ -124,6 +124,7 @@ impl Request {
     /// Which engine makes the machines, and which packages this computer lacks: for machines always, for a bundle where
     /// one must be built.
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
+        let packages = Choice::packages(self.args.machines)?;
         let places = LocalPlaces { at: self.engine.take(), ..cx.local_places() };
         let engine = settle(&places, self.lab.name()).await?;
         must_be_ours(&places, self.lab.name(), &self.tenant()).await?;
@@ -138,7 +139,7 @@ impl Request {
         }
         self.engine = Some(engine);
         let bundle = fetch.lacking_packages().await?;
-        self.packages = Choice::packages(self.args.machines)?.and(bundle);
+        self.packages = packages.and(bundle);
         if self.args.outbound {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
         }
