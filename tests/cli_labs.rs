@@ -303,6 +303,27 @@ fn a_result_beside_events_is_none_of_them() {
 }
 
 #[test]
+fn what_a_check_finds_is_read_by_scripts_too() {
+    let home = tempfile::tempdir().unwrap();
+    let bundle = home.path().join("a.bundle");
+    tiny_bundle(&bundle, VERSION, Arch::Amd64);
+    let json = |args: &[&str]| -> serde_json::Value {
+        let said = cli_words::kubecamp(home.path(), &[args, &["-o", "json"]].concat());
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let whole = json(&["bundle", "verify", bundle.to_str().unwrap()]);
+    assert!(
+        whole["kubernetes"] == VERSION && whole["arch"] == "amd64" && whole["members"].as_u64() > Some(0),
+        "{whole}"
+    );
+    let good = json(&["profile", "check", "3x2c4g"]);
+    assert_eq!(good["nodes"], serde_json::json!(["cp", "worker-1", "worker-2"]), "{good}");
+    let engine = json(&["machine", "engine", "status"]);
+    assert!(engine["running"] == false && engine["traces"] == serde_json::json!([]), "{engine}");
+}
+
+#[test]
 fn an_empty_variable_is_as_good_as_none_and_a_wrong_one_is_named() {
     let home = tempfile::tempdir().unwrap();
     let with = |name: &str, value: &str, args: &[&str]| {
