@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// The command line, a profile or a hosts file is wrong; nothing was touched.
+    /// The command line, a profile, a hosts file or another file on this computer is wrong.
     Input,
     /// A host or this computer does not fit; nothing was changed there.
     Preflight,
