@@ -278,7 +278,11 @@ fn a_wrong_bundle_is_refused_before_anything_else() {
         home.refuses(&[&[command, "--bundle", &foreign], UNREACHABLE].concat(), 4, &["KC-HOST-UNREACHABLE"]);
     }
     assert_eq!(fs::read_dir(verified).unwrap().count(), 1, "what was read through is not read again");
-    home.refuses(&["bundle", "inspect", "/nope"], 5, &["there is no bundle /nope"]);
+    for verb in ["inspect", "verify"] {
+        let ended = home.refuses(&["bundle", verb, "/nope"], 2, &["KC-LOCAL-FILE", "cannot read /nope"]);
+        assert!(!ended.err.contains("bundle build"), "{}", ended.err);
+        home.refuses(&["bundle", verb], 5, &["KC-BUNDLE-FORMAT", "hint: Build it: kubecamp bundle build."]);
+    }
     home.refuses(&["bundle", "verify", &altered], 5, &["KC-BUNDLE-BROKEN", "the stored bytes of `kubelet`"]);
 }
 

@@ -196,6 +196,28 @@ fn a_node_that_the_lab_has_not_got_is_told_with_those_that_it_has() {
     }
 }
 
+#[test]
+fn who_takes_cp_for_scp_is_told_how_to_have_a_file_of_a_node() {
+    let home = tempfile::tempdir().unwrap();
+    lab(home.path(), "team7", None);
+    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "cp", "cp:/etc/hosts", "."]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
+    assert!(said.err.contains("kubecamp --name team7 ssh cp -- cat /etc/hosts > FILE"), "{}", said.err);
+    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "cp", "nope:/etc/hosts", "."]);
+    assert!(said.code == 2 && said.err.contains("hint: Write it as cp:/root/file."), "{}", said.err);
+}
+
+#[test]
+fn a_lab_that_is_not_up_is_not_called_unknown() {
+    let home = tempfile::tempdir().unwrap();
+    // Without its bundle, too: that is not what is missing first.
+    lab(home.path(), "team7", Some(Path::new("/gone.bundle")));
+    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "kubectl", "get", "nodes"]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
+    assert!(said.err.contains("KC-LAB-NOT-UP: the lab team7 was reset"), "{}", said.err);
+    assert!(said.err.contains("hint: Run kubecamp --name team7 up first."), "{}", said.err);
+}
+
 /// It reports, and what it reports of is no failure of it.
 #[test]
 fn status_of_a_host_out_of_reach_says_why_and_what_to_do() {
@@ -278,6 +300,27 @@ fn a_result_beside_events_is_none_of_them() {
     for line in said.out.lines() {
         serde_json::from_str::<Event>(line).unwrap();
     }
+}
+
+#[test]
+fn what_a_check_finds_is_read_by_scripts_too() {
+    let home = tempfile::tempdir().unwrap();
+    let bundle = home.path().join("a.bundle");
+    tiny_bundle(&bundle, VERSION, Arch::Amd64);
+    let json = |args: &[&str]| -> serde_json::Value {
+        let said = cli_words::kubecamp(home.path(), &[args, &["-o", "json"]].concat());
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let whole = json(&["bundle", "verify", bundle.to_str().unwrap()]);
+    assert!(
+        whole["kubernetes"] == VERSION && whole["arch"] == "amd64" && whole["members"].as_u64() > Some(0),
+        "{whole}"
+    );
+    let good = json(&["profile", "check", "3x2c4g"]);
+    assert_eq!(good["nodes"], serde_json::json!(["cp", "worker-1", "worker-2"]), "{good}");
+    let engine = json(&["machine", "engine", "status"]);
+    assert!(engine["running"] == false && engine["traces"] == serde_json::json!([]), "{engine}");
 }
 
 #[test]

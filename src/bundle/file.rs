@@ -120,14 +120,15 @@ impl Bundle {
     /// `KC-BUNDLE-ARCH` or `KC-BUNDLE-VERSION`.
     pub fn check_fits(&self, kubernetes: &str, arch: Arch) -> Result<(), Problem> {
         let (path, has) = (self.path.display(), &self.manifest);
+        let right = format!("kubecamp bundle build --kubernetes {kubernetes} --arch {arch}");
         if has.arch != arch {
             let what = format!("{path} is for {}, the hosts are {arch}", has.arch);
-            return Err(Problem::new(Code::BundleArch, what)
-                .hint(format!("Build the right one: kubecamp bundle build --arch {arch}.")));
+            return Err(Problem::new(Code::BundleArch, what).hint(format!("Build the right one: {right}.")));
         }
         if has.kubernetes != kubernetes {
             let what = format!("{path} holds Kubernetes {}, the profile asks for {kubernetes}", has.kubernetes);
-            return Err(Problem::new(Code::BundleVersion, what));
+            return Err(Problem::new(Code::BundleVersion, what)
+                .hint(format!("Build the right one: {right}. Or change the profile.")));
         }
         Ok(())
     }

@@ -251,8 +251,13 @@ fn a_bundle_for_another_cpu_or_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = Bundle::open(&make(folder.path())).unwrap();
     bundle.check_fits("v1.36.3", Arch::Amd64).unwrap();
-    assert_eq!(bundle.check_fits("v1.36.3", Arch::Arm64).unwrap_err().code, Code::BundleArch);
-    assert_eq!(bundle.check_fits("v1.35.4", Arch::Amd64).unwrap_err().code, Code::BundleVersion);
+    for (kubernetes, arch, code) in
+        [("v1.36.3", Arch::Arm64, Code::BundleArch), ("v1.35.4", Arch::Amd64, Code::BundleVersion)]
+    {
+        let problem = bundle.check_fits(kubernetes, arch).unwrap_err();
+        let build = format!("kubecamp bundle build --kubernetes {kubernetes} --arch {arch}.");
+        assert!(problem.code == code && problem.all_hints()[0].contains(&build), "{problem:?}");
+    }
 }
 
 #[test]

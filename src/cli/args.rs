@@ -266,6 +266,9 @@ pub enum BundleCommand {
     Verify {
         /// The bundle's file; none for the default version's in the cache.
         file: Option<PathBuf>,
+        /// How the result is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
     },
 }
 
@@ -342,7 +345,11 @@ pub enum EngineCommand {
     /// Stop it and its machines, after a question; nothing of it stays but its folder.
     Stop,
     /// Say how it is.
-    Status,
+    Status {
+        /// How that is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -363,6 +370,9 @@ pub enum ProfileCommand {
     Check {
         /// The file.
         file: String,
+        /// How the result is written.
+        #[arg(long, short, default_value = "table")]
+        output: Format,
     },
     /// Write the JSON Schema of profiles to standard output, for an editor.
     Schema,

@@ -24,8 +24,11 @@ pub const fn exit_code(class: Class) -> u8 {
 /// What each exit code means, in the order of the reference.
 pub const MEANINGS: &[(u8, &str)] = &[
     (0, "It worked; nothing had to be done, or all of it is done."),
-    (2, "The command line, a profile or a hosts file is wrong; nothing was touched."),
-    (3, "A host or this computer does not fit; nothing was changed."),
+    (
+        2,
+        "The command line, a profile, a hosts file or another file on this computer is wrong; where a run had begun, the same command goes on.",
+    ),
+    (3, "A host or this computer does not fit; no host that does not fit was changed."),
     (4, "A host or a hub could not be reached or did not let us in, or a hub cannot write."),
     (5, "A bundle or a download is broken, missing or of the wrong kind."),
     (6, "The engine of local machines failed."),

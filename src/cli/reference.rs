@@ -112,6 +112,23 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
+/// Scripts read what a read tells.
+#[test]
+fn every_read_writes_json_too() {
+    let root = Args::command();
+    let reads = ["plan", "status", "doctor", "inspect", "verify", "check", "list", "ls", "free", "health", "audit"];
+    let (mut open, mut found) = (vec![&root], 0);
+    while let Some(command) = open.pop() {
+        if !command.has_subcommands() && reads.contains(&command.get_name()) {
+            let has = command.get_arguments().any(|arg| arg.get_long() == Some("output"));
+            assert!(has, "{} has no -o", command.get_name());
+            found += 1;
+        }
+        open.extend(command.get_subcommands());
+    }
+    assert!(found > 15, "{found}");
+}
+
 /// A hint that names a command, a flag or a profile key which does not exist helps nobody.
 #[test]
 fn hints_name_only_what_exists() {

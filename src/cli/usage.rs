@@ -6,7 +6,7 @@ use clap::{
 };
 
 use super::{args::Args, output::Format};
-use crate::core::{Code, Problem};
+use crate::core::{Code, Problem, shell::join};
 
 /// What the parser of the command line says, in the form of every other problem.
 pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsStr>) -> Problem {
@@ -28,6 +28,7 @@ pub fn problem<'a>(error: &clap::Error, given: impl IntoIterator<Item = &'a OsSt
     }
     tips.extend(of_environment(error, &given));
     tips.extend(apart(&problem.what));
+    tips.extend(without_dashes(&problem.what, &meant, &given));
     let help = format!("See {} --help.", meant.name);
     tips.into_iter().chain([help]).fold(problem, Problem::hint)
 }
@@ -101,9 +102,30 @@ fn variable_of(command: &Command, flag: &str) -> Option<String> {
     own.or_else(|| command.get_subcommands().find_map(|inner| variable_of(inner, flag)))
 }
 
+/// The word that the parser did not expect.
+fn unexpected(what: &str) -> Option<&str> {
+    what.strip_prefix("unexpected argument '")?.split('\'').next()
+}
+
+/// What to write where a command for a node stands without the dashes before it.
+fn without_dashes(what: &str, meant: &Meant, given: &[&OsStr]) -> Option<String> {
+    let word = unexpected(what)?;
+    if !meant.passes_on || word.starts_with('-') {
+        return None;
+    }
+    // The same word may be the node's name.
+    let whole = |before: &[&OsStr]| {
+        let words = std::iter::once(OsStr::new("kubecamp")).chain(before.iter().copied());
+        Args::try_parse_from(words).is_ok()
+    };
+    let at = (1..given.len()).find(|&at| given[at].to_str() == Some(word) && whole(&given[..at]))?;
+    let words = |part: &[&OsStr]| join(part.iter().map(|word| word.to_string_lossy()));
+    Some(format!("A command stands after --: kubecamp {} -- {}.", words(&given[..at]), words(&given[at..])))
+}
+
 /// What to write where a time stands apart from its date.
 fn apart(what: &str) -> Option<String> {
-    let word = what.strip_prefix("unexpected argument '")?.split('\'').next()?;
+    let word = unexpected(what)?;
     let time = word.contains(':') && word.bytes().all(|b| b.is_ascii_digit() || b == b':');
     time.then(|| format!("Write date and time as one, as 2026-12-01T{word}."))
 }
@@ -198,6 +220,17 @@ mod tests {
             ["Write date and time as one, as 2026-12-01T14:00.", "See kubecamp book new --help."]
         );
         assert_eq!(said("book new 14:00 soon").all_hints(), ["See kubecamp book new --help."]);
+    }
+
+    #[test]
+    fn a_command_for_a_node_is_told_to_stand_after_dashes() {
+        for (line, meant) in [
+            ("ssh worker-1 hostname", "kubecamp ssh worker-1 -- hostname."),
+            ("--name team7 ssh cp cp -r a b", "kubecamp --name team7 ssh cp -- cp -r a b."),
+        ] {
+            assert_eq!(said(line).all_hints()[0], format!("A command stands after --: {meant}"), "{line}");
+        }
+        assert!(!said("book new 14:00 soon").all_hints()[0].contains("--:"), "it passes nothing on");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// The command line, a profile or a hosts file is wrong; nothing was touched.
+    /// The command line, a profile, a hosts file or another file on this computer is wrong.
     Input,
     /// A host or this computer does not fit; nothing was changed there.
     Preflight,
@@ -84,6 +84,7 @@ codes! {
     HostCount = "KC-HOST-COUNT", Input, "The number of hosts differs from the layout's nodes.", "Give one --host for each node, or choose another --layout.";
     LabUnknown = "KC-LAB-UNKNOWN", Input, "There is no lab of this name.", "kubecamp status --all lists the labs.";
     LabDiffers = "KC-LAB-DIFFERS", Input, "The lab exists with another profile or other hosts.", "Reset it first, or choose another --name.";
+    LabNotUp = "KC-LAB-NOT-UP", Input, "The lab is known, and its cluster is not there.", "Run kubecamp up first.";
     LabNewer = "KC-LAB-NEWER", Input, "The lab was written by a newer kubecamp.", "Use that version for this lab; nothing is damaged.";
     LocalFile = "KC-LOCAL-FILE", Input, "A file or folder on this computer cannot be read or written.", "Check the path and its permissions.";
     BookWindow = "KC-BOOK-WINDOW", Input, "A time window is empty, too long or not possible.", "Give a start before the end, no longer than the course allows.";
@@ -104,9 +105,9 @@ codes! {
     HubClock = "KC-HUB-CLOCK", Preflight, "The hub's clock differs too much from its database's.", "Switch on time synchronisation on both computers: timedatectl set-ntp true.";
     ServerClock = "KC-SERVER-CLOCK", Preflight, "A server's clock differs too much from the hub's.", "Switch on time synchronisation there: timedatectl set-ntp true.";
     HostTooSmall = "KC-HOST-TOO-SMALL", Preflight, "A host is smaller than its layout asks.", "Use larger hosts, a smaller layout, or --allow-undersized.";
-    HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space, or use --allow-undersized where it is only smaller than the layout.";
+    HostDisk = "KC-HOST-DISK", Preflight, "A host lacks disk space.", "Free some space under /var/lib.";
     HostOs = "KC-HOST-OS", Preflight, "A host's operating system is not supported.", "Use Debian 12 or 13, Ubuntu 22.04 or 24.04, or a RHEL-like 8, 9 or 10; 8 is too old for proxy mode nftables.";
-    HostArch = "KC-HOST-ARCH", Preflight, "A host's CPU is not supported or not the bundle's.", "Build the bundle for it: kubecamp bundle build --arch.";
+    HostArch = "KC-HOST-ARCH", Preflight, "The CPU of a host, or of this computer, is not supported.", "Use one with an amd64 or arm64 CPU.";
     HostKernel = "KC-HOST-KERNEL", Preflight, "A host's kernel lacks something that the lab needs.", "Use the distribution's stock kernel.";
     HostTools = "KC-HOST-TOOLS", Preflight, "A host lacks a program that the lab needs.", "Install the package named with the host's package manager.";
     HostInit = "KC-HOST-INIT", Preflight, "A host does not run systemd.", "Use a machine that boots with systemd.";

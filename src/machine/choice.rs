@@ -91,9 +91,11 @@ impl Choice {
     }
 
     /// The packages that this computer needs for such machines. Those for virtual machines are among them only where
-    /// nothing speaks against KVM yet; virtual machines that cannot be had are refused here, before anything is done.
+    /// nothing speaks against KVM yet. A system without such packages is refused here, before anything is done, and so are
+    /// virtual machines that cannot be had.
     pub fn packages(wanted: Wanted) -> Result<Packages, Problem> {
         let packages = Packages::here();
+        packages.check_system()?;
         match (wanted, prospects()) {
             (Wanted::Container, _) => Ok(packages),
             (_, Ok(())) => Ok(packages.and(Packages::for_vms())),

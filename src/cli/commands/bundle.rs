@@ -3,6 +3,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::Serialize;
+
 use super::{Context, up::this_arch};
 use crate::{
     bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
@@ -11,9 +13,32 @@ use crate::{
         output,
         settings::Config,
     },
-    core::{Class, Code, EventKind, Outcome, Problem, Problems, Report, shell::printable},
+    core::{Arch, Class, Code, EventKind, Outcome, Problem, Problems, Report, shell::printable},
     render::{count, table},
 };
+
+/// A bundle whose digests are all right.
+#[derive(Serialize)]
+struct Whole<'a> {
+    file: &'a Path,
+    id: &'a str,
+    kubernetes: &'a str,
+    arch: Arch,
+    members: usize,
+}
+
+impl<'a> Whole<'a> {
+    fn of(bundle: &'a Bundle) -> Self {
+        let manifest = bundle.manifest();
+        Self {
+            file: bundle.path(),
+            id: bundle.id(),
+            kubernetes: &manifest.kubernetes,
+            arch: manifest.arch,
+            members: bundle.members().count(),
+        }
+    }
+}
 
 /// `kubecamp bundle`.
 pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), Problems> {
@@ -23,7 +48,7 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
             let bundle = open(cx, file)?;
             Ok(output::value(output, bundle.manifest(), |wide| listing(&bundle, wide))?)
         }
-        BundleCommand::Verify { file } => {
+        BundleCommand::Verify { file, output } => {
             let bundle = open(cx, file)?;
             let (journal, bundle) = (cx.unkept_journal(), Arc::new(bundle));
             // Aside, so that Ctrl-C is heard meanwhile.
@@ -32,16 +57,20 @@ pub(super) async fn bundle(cx: &Context, command: BundleCommand) -> Result<(), P
                 move || bundle.verify(&*journal)
             });
             verified.await.map_err(|e| Problem::new(Code::Internal, "verifying ended badly").because(e))??;
-            let members = count(bundle.members().count() as u64, "member");
-            cx.result(&format!("{}: {members}, every digest is right\n", bundle.path().display()));
-            Ok(())
+            let whole = Whole::of(&bundle);
+            let members = count(whole.members as u64, "member");
+            let text = format!("{}: {members}, every digest is right\n", whole.file.display());
+            Ok(cx.value(output, &whole, &text)?)
         }
     }
 }
 
 fn open(cx: &Context, file: Option<PathBuf>) -> Result<Bundle, Problem> {
-    let arch = this_arch()?;
-    let path = file.unwrap_or_else(|| Cache::new(&cx.places.cache).bundle(DEFAULT_KUBERNETES, arch));
+    // One that was named and is not there is a slip, which no build mends.
+    if let Some(named) = file {
+        return Bundle::open(&named);
+    }
+    let path = Cache::new(&cx.places.cache).bundle(DEFAULT_KUBERNETES, this_arch()?);
     if !path.exists() {
         return Err(Problem::new(Code::BundleFormat, format!("there is no bundle {}", path.display()))
             .hint("Build it: kubecamp bundle build."));
@@ -137,10 +166,7 @@ fn listing(bundle: &Bundle, wide: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        bundle::{Audience, Kind, Origins, Part, Title, write},
-        core::Arch,
-    };
+    use crate::bundle::{Audience, Kind, Origins, Part, Title, write};
 
     #[test]
     fn a_bundle_goes_into_a_folder_that_is_there() {

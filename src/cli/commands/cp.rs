@@ -6,6 +6,7 @@ use crate::{
     core::{Blob, Code, NodeId, Problem, Problems, Report, shell::quote},
     engine::Journal,
     host::Host,
+    profile::Lab,
     transport::{Io, LinkError, SshTransport},
 };
 
@@ -15,9 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// `kubecamp cp`: a file to a node, verified on arrival; skipped when it is there already.
 pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
-    let (node, path) = args.to.split_once(':').filter(|(_, path)| path.starts_with('/')).ok_or_else(|| {
-        Problem::new(Code::Usage, format!("`{}` is not NODE:/PATH", args.to)).hint("Write it as cp:/root/file.")
-    })?;
+    let (node, path) = on_node(&args.to).ok_or_else(|| not_on_node(&lab, &args))?;
     let node: NodeId =
         node.parse().map_err(|e| Problem::new(Code::Usage, "the node's name is not valid").because(e))?;
     must_have(&lab, &node)?;
@@ -39,6 +38,25 @@ pub(super) async fn cp(cx: &Context, args: CpArgs) -> Result<(), Problems> {
     let ended = cx.stop.unless_stopped(put).await;
     host.close().await;
     ended
+}
+
+/// A place on a node: its name, and the path there.
+fn on_node(text: &str) -> Option<(&str, &str)> {
+    text.split_once(':').filter(|(_, path)| path.starts_with('/'))
+}
+
+/// The problem that the target is no place on a node; scp would copy from one as well.
+fn not_on_node(lab: &Lab, args: &CpArgs) -> Problem {
+    let problem = Problem::new(Code::Usage, format!("`{}` is not NODE:/PATH", args.to));
+    let from = args.from.to_str().and_then(on_node);
+    match from.filter(|(node, _)| lab.nodes().iter().any(|known| known.name.as_str() == *node)) {
+        Some((node, path)) => problem.hint(format!(
+            "It copies to nodes only. From one: kubecamp{} ssh {node} -- cat {} > FILE.",
+            lab.name().flag(),
+            quote(path)
+        )),
+        None => problem.hint("Write it as cp:/root/file."),
+    }
 }
 
 /// The file to be copied.

@@ -47,13 +47,12 @@ const OF_A_USER: [&str; 11] = [
 /// the lab's machines are, or through SSH where hosts let nothing else in. Passes on its exit code.
 pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
-    let program = program(cx, &lab, state.bundle.as_deref())?;
     let kubeconfig = cx.store.file("kubeconfig");
     if !kubeconfig.exists() {
-        return Err(Problem::new(Code::LabUnknown, "the lab has no kubeconfig yet")
-            .hint("Run kubecamp up first.")
-            .into());
+        let what = format!("the lab {} was reset, or did not come up yet: it has no kubeconfig", lab.name());
+        return Err(Problem::new(Code::LabNotUp, what).into());
     }
+    let program = program(cx, &lab, state.bundle.as_deref())?;
     if !asks_another(&args.args) {
         must_be_harmless(&kubeconfig, &lab)?;
     }

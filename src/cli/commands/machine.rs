@@ -91,7 +91,7 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
         EngineCommand::Start { outbound } => start(cx, &engine, outbound, &journal).await,
         // Nothing of it is worth waiting for: Ctrl-C ends it at once, and another stop ends what is left.
         EngineCommand::Stop => engine.stop(&*journal).await,
-        EngineCommand::Status => Ok(()),
+        EngineCommand::Status { .. } => Ok(()),
     };
     let status = engine.status().await;
     let machines = match &done {
@@ -99,7 +99,7 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
         // Whoever looks for it makes what the engine still lacks. Who reads events hears why, too.
         Err(problem) => Err(journal.failure(problem.clone())),
     };
-    if !matches!(command, EngineCommand::Status) {
+    if !matches!(command, EngineCommand::Status { .. }) {
         let changed = (was.running, was.outbound) != (status.running, status.outbound) || was.traces != status.traces;
         let outcome = match (&done, changed) {
             (Err(problem), _) if problem.code.class() == Class::Cancelled => Outcome::Skipped,
@@ -110,7 +110,11 @@ async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
         let (changed, unchanged) = (u64::from(outcome == Outcome::Changed), u64::from(outcome == Outcome::AlreadyDone));
         journal.event(EventKind::RunEnded { outcome, changed, unchanged, millis: journal.millis() });
     }
-    cx.result(&status_text(&status, &machines?));
+    let text = status_text(&status, &machines?);
+    match command {
+        EngineCommand::Status { output } => cx.value(output, &status, &text)?,
+        _ => cx.result(&text),
+    }
     Ok(())
 }
 

@@ -68,7 +68,10 @@ fn wanted(cx: &Context, args: &MakeArgs, known: Option<(Lab, State)>) -> Result<
         // Judged as any that is to be made: an older version may have taken what this one does not.
         (Some((lab, _)), None) => Lab::new(lab.name().clone(), lab.profile().clone())?,
         (_, Some(layout)) => Lab::new(cx.global.name.clone(), profile::load(&layout.to_string())?)?,
-        (None, None) => Lab::new(cx.global.name.clone(), profile::load(&up::largest_layout()?.to_string())?)?,
+        (None, None) => {
+            let layout = up::largest_layout(args.allow_undersized)?;
+            Lab::new(cx.global.name.clone(), profile::load(&layout.to_string())?)?
+        }
     };
     match known {
         Some((old, state)) if old.nodes() == lab.nodes() && state.place == Where::Local => Ok((old, state)),

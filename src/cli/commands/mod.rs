@@ -27,13 +27,14 @@ mod up;
 use std::{ffi::OsStr, sync::Arc};
 
 pub use book::class_plan;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     args::{Args, Command, ConnectArgs, Global},
     ask::Terminal,
     hints::for_lab,
-    output::{self, Show},
+    output::{self, Format, Show},
     settings::Places,
     stop::Stop,
     store::{Login, State, Store, Where},
@@ -136,6 +137,15 @@ impl Context {
             Some(_) => output::say(text.trim_end()),
             None => output::data(text),
         }
+    }
+
+    /// The same of a result that is asked for as `format`, and else is this text.
+    fn value<T: Serialize>(&self, format: Format, value: &T, text: &str) -> Result<(), Problem> {
+        if self.global.output_events.is_some() {
+            self.result(text);
+            return Ok(());
+        }
+        output::value(format, value, |_| text.to_owned())
     }
 
     /// Ends a run in its journal, which has every problem then, and says where its time went; a failed one says also where

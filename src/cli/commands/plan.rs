@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     cli::{args::PlanArgs, output},
-    core::{NodeId, Problems},
+    core::{Arch, NodeId, Problems},
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows::{self, LocalResult},
     host::Facts,
+    profile::Lab,
     render::{count, table},
 };
 
@@ -39,7 +40,7 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
 async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalResult) -> Result<(), Problems> {
     if request.is_local() && result.machines.get().is_none() {
         let Some(bundle) = result.bundle.get() else {
-            without_bundle();
+            output::say(&without_bundle(&run.lab, this_arch()?));
             return Ok(());
         };
         output::say(match result.provider.get() {
@@ -61,7 +62,7 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
         if let Some(bundle) = site.bundle(result).await? {
             return site.flow(&bundle).await;
         }
-        without_bundle();
+        output::say(&without_bundle(&run.lab, site.arch()?));
         Ok(())
     };
     let ended = ended.await;
@@ -77,8 +78,12 @@ fn after_machines(mut step: Planned) -> Planned {
     step
 }
 
-fn without_bundle() {
-    output::say("The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build.");
+/// Why a plan ends before the hosts, and what builds the bundle that the lab asks for.
+fn without_bundle(lab: &Lab, arch: Arch) -> String {
+    format!(
+        "The steps on the hosts depend on the bundle, which is not built yet: kubecamp bundle build --kubernetes {} --arch {arch}.",
+        lab.profile().kubernetes
+    )
 }
 
 fn plan_text(planned: &[Planned], wide: bool) -> String {
@@ -105,6 +110,14 @@ fn plan_text(planned: &[Planned], wide: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_without_a_bundle_says_how_to_build_the_one_it_needs() {
+        let mut profile = crate::profile::load("1x4c12g").unwrap();
+        profile.kubernetes = "v1.35.4".into();
+        let text = without_bundle(&Lab::new("lab".parse().unwrap(), profile).unwrap(), Arch::Arm64);
+        assert!(text.ends_with("kubecamp bundle build --kubernetes v1.35.4 --arch arm64."), "{text}");
+    }
 
     #[test]
     fn a_wide_plan_names_what_is_done_already_too() {

@@ -6,7 +6,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Code, Problem, Problems},
-    profile::{self, Cni, ProxyMode},
+    profile::{self, Cni, Profile, ProxyMode},
     render::{count, table},
 };
 
@@ -22,6 +22,14 @@ struct Line {
     service_cidr: String,
 }
 
+/// A profile whose file was checked.
+#[derive(Serialize)]
+struct Good {
+    file: String,
+    nodes: Vec<String>,
+    kubernetes: String,
+}
+
 /// `kubecamp profile`.
 pub(super) fn profile(command: ProfileCommand) -> Result<(), Problems> {
     match command {
@@ -34,21 +42,28 @@ pub(super) fn profile(command: ProfileCommand) -> Result<(), Problems> {
                 .ok_or_else(|| Problem::new(Code::ProfileUnknown, format!("no shipped profile is called {name}")))?;
             output::data(&text);
         }
-        ProfileCommand::Check { file } => {
+        ProfileCommand::Check { file, output } => {
             let profile = profile::load(&file)?;
-            let nodes = count(profile.nodes.len() as u64, "node");
-            output::data(&format!("{file}: {nodes}, Kubernetes {}, good\n", profile.kubernetes));
+            let good = Good { file, nodes: names(&profile), kubernetes: profile.kubernetes };
+            let nodes = count(good.nodes.len() as u64, "node");
+            output::value(output, &good, |_| {
+                format!("{}: {nodes}, Kubernetes {}, good\n", good.file, good.kubernetes)
+            })?;
         }
         ProfileCommand::Schema => output::value(Format::Json, &profile::schema(), |_| String::new())?,
     }
     Ok(())
 }
 
+fn names(profile: &Profile) -> Vec<String> {
+    profile.nodes.iter().map(|n| n.name.to_string()).collect()
+}
+
 fn line(name: &str) -> Result<Line, Problems> {
     let profile = profile::load(name)?;
     Ok(Line {
         name: name.to_owned(),
-        nodes: profile.nodes.iter().map(|n| n.name.to_string()).collect(),
+        nodes: names(&profile),
         kubernetes: profile.kubernetes,
         cni: profile.network.cni,
         proxy_mode: profile.proxy.mode,

@@ -32,6 +32,8 @@ const FOR_VMS: [&str; 6] = ["qemu-system-x86", "qemu-utils", "ovmf", "mtools", "
 const FROM_BACKPORTS: [&str; 2] = ["incus-", "qemu-system-x86"];
 /// The apt source that is added on Debian 12, whose own release has no Incus.
 const BACKPORTS: &str = "/etc/apt/sources.list.d/kubecamp-backports.sources";
+/// What installs packages.
+const APT_GET: &str = "/usr/bin/apt-get";
 /// How long another apt is waited for, and how long between two tries.
 const OTHERS_LIMIT: Duration = Duration::from_secs(600);
 const OTHERS_PAUSE: Duration = Duration::from_secs(3);
@@ -60,6 +62,16 @@ impl OsRelease {
         };
         Self { id: value("ID"), codename: value("VERSION_CODENAME") }
     }
+
+    /// Debian and Ubuntu do, and what is made of them: it has apt and a release that mirrors know.
+    fn must_suit(&self, has_apt: bool) -> Result<(), Problem> {
+        if matches!(self.id.as_str(), "debian" | "ubuntu") || (has_apt && !self.codename.is_empty()) {
+            return Ok(());
+        }
+        let id = if self.id.is_empty() { "another system" } else { self.id.as_str() };
+        let what = format!("local machines need Debian or Ubuntu, and this computer runs {id}");
+        Err(Problem::new(Code::LocalTools, what).hint("Use hosts over SSH instead: kubecamp up --host."))
+    }
 }
 
 /// The packages that local machines need on this computer.
@@ -75,6 +87,14 @@ impl Packages {
     pub fn here() -> Self {
         let needed = NEEDED.iter().map(|n| (*n).to_owned()).collect();
         Self { os: OsRelease::here(), sources: Sources::here(), needed }
+    }
+
+    /// Refuses a computer whose packages are not Debian's: neither the engine's nor those of the node image can be had there.
+    ///
+    /// # Errors
+    /// `KC-LOCAL-TOOLS`.
+    pub fn check_system(&self) -> Result<(), Problem> {
+        self.os.must_suit(Path::new(APT_GET).exists())
     }
 
     /// What virtual machines need too, for [`Packages::and`].
@@ -122,10 +142,9 @@ impl Packages {
         if missing.is_empty() {
             return Ok(());
         }
-        if !Path::new("/usr/bin/apt-get").exists() {
+        if !Path::new(APT_GET).exists() {
             return Err(Problem::new(Code::LocalTools, "packages are missing and this computer has no apt")
-                .detail([missing.join(" ")])
-                .hint("Install Incus and these tools with this distribution's package manager, then start Incus."));
+                .detail([missing.join(" ")]));
         }
         if !geteuid().is_root() {
             return Err(Problem::new(Code::LocalRoot, "installing packages needs root").detail([missing.join(" ")]));
@@ -260,6 +279,20 @@ mod tests {
         let os = OsRelease::parse(&format!("NAME=\"Debian\"\nID=debian\nVERSION_CODENAME={codename}\n"));
         let line = format!("deb [signed-by=/k.gpg] http://mirror.example/debian {codename} main");
         Packages { os, sources: Sources::parse(&line, ""), needed: vec![] }
+    }
+
+    #[test]
+    fn a_system_without_packages_of_debian_is_refused() {
+        let suits = |text: &str, has_apt| OsRelease::parse(text).must_suit(has_apt);
+        for apt in [false, true] {
+            let refused = suits("ID=fedora\nVERSION_ID=42\n", apt).unwrap_err();
+            assert!(refused.code == Code::LocalTools && refused.what.ends_with("runs fedora"), "{refused}");
+            assert!(refused.all_hints()[0].contains("--host"), "{refused:?}");
+        }
+        for good in ["ID=debian\n", "ID=ubuntu\nVERSION_CODENAME=noble\n", "ID=kali\nVERSION_CODENAME=kali-rolling\n"] {
+            assert!(suits(good, true).is_ok(), "{good}");
+        }
+        assert!(suits("", false).is_err());
     }
 
     #[test]

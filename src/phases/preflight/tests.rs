@@ -124,6 +124,21 @@ fn a_fault_of_its_own_kind_has_a_hint_of_its_own() {
 }
 
 #[test]
+fn a_hint_names_no_way_that_leads_nowhere() {
+    for (fact, way_out) in [("disk.free=1000", "under /var/lib"), ("arch=riscv64", "amd64 or arm64")] {
+        let nodes = ["cp", "worker-1", "worker-2"].iter().zip(1..);
+        let fleet = nodes.map(|(n, i)| (n.parse().unwrap(), Facts::parse(&format!("{}{fact}\n", good(i))))).collect();
+        let allow = Allowances { undersized: true, ..Allowances::default() };
+        let found = from_facts(&lab(), &Owner::new(), &fleet, Arch::Amd64, allow).problems;
+        assert_eq!(found.len(), 3, "{fact} is refused all the same: {found:?}");
+        for problem in found {
+            let hint = problem.all_hints().join(" ");
+            assert!(hint.contains(way_out) && !hint.contains("--a"), "{hint}");
+        }
+    }
+}
+
+#[test]
 fn hosts_may_be_asked_at_different_times() {
     let asked = |now: fn(u8) -> u32| codes(move |i| format!("heard={}\nnow={}.25\n", 900 + 60 * u32::from(i), now(i)));
     assert_eq!(asked(|i| 1000 + 60 * u32::from(i)), []);

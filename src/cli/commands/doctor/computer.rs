@@ -22,7 +22,7 @@ pub(super) async fn findings(cx: &Context) -> Vec<Finding> {
     let places = cx.local_places();
     let free = Capacity::here(&places.engine);
     let room = format!("{} cores, {} of memory free, {} of disk free", free.cores, free.memory, free.disk);
-    let size = largest_layout().map(|layout| format!("{room}: holds machines of {layout}"));
+    let size = largest_layout(false).map(|layout| format!("{room}: holds machines of {layout}"));
     let mut found = vec![
         Finding::look(Level::Warning, "size", size.map_err(|p| p.detail([room]))),
         Finding::look(Level::Warning, "packages", packages().await),

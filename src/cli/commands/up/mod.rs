@@ -2,6 +2,7 @@
 //! Never: what a phase knows.
 //! Start here: `carry_out.rs`.
 
+mod asked;
 mod carry_out;
 mod check_bundle;
 mod differs;

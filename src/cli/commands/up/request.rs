@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
+    asked::{lab_of, must_concern, place_of, with_hosts},
     differs::differences,
-    largest_layout,
     room::{disk_after_build, disk_must_hold, must_hold},
     this_arch,
 };
@@ -19,10 +19,9 @@ use crate::{
     core::{Arch, Code, NodeId, Problem, Problems},
     engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
-    inventory::{self, HostEntry},
     machine::{Choice, Engine, EngineAt, Packages, Tenant},
     phases::{FetchBundle, LocalPlaces, Owner, machines_left, must_be_ours, settle},
-    profile::{self, Lab, Layout, Profile},
+    profile::Lab,
     transport::SshTarget,
 };
 
@@ -51,8 +50,9 @@ impl Request {
         let known = cx.store.load()?;
         let (known_lab, known_state) = (known.as_ref().map(|(lab, _)| lab), known.as_ref().map(|(_, state)| state));
         let place = place_of(&args, known_state)?;
+        must_concern(&args, &place)?;
         let lab = lab_of(cx, &args, known_lab)?;
-        let place = with_hosts(place, &args, &lab, known_state.is_some_and(|state| state.clean))?;
+        let place = with_hosts(place, &args, &lab, known_state)?;
         // A lab keeps the bundle that it was made from, perhaps a patched one, for as long as its Kubernetes stays.
         let remembered = args.bundle.is_none();
         if remembered {
@@ -124,6 +124,7 @@ impl Request {
     /// Which engine makes the machines, and which packages this computer lacks: for machines always, for a bundle where
     /// one must be built.
     pub(in crate::cli::commands) async fn find_packages(&mut self, cx: &Context) -> Result<(), Problem> {
+        let packages = Choice::packages(self.args.machines)?;
         let places = LocalPlaces { at: self.engine.take(), ..cx.local_places() };
         let engine = settle(&places, self.lab.name()).await?;
         must_be_ours(&places, self.lab.name(), &self.tenant()).await?;
@@ -138,7 +139,7 @@ impl Request {
         }
         self.engine = Some(engine);
         let bundle = fetch.lacking_packages().await?;
-        self.packages = Choice::packages(self.args.machines)?.and(bundle);
+        self.packages = packages.and(bundle);
         if self.args.outbound {
             self.packages = self.packages.clone().and(Engine::outbound_packages());
         }
@@ -258,97 +259,6 @@ fn key(cx: &Context, mode: Mode) -> Result<(PathBuf, String), Problem> {
     cx.store.key()
 }
 
-/// Where the nodes are to be: as the command line says, its hosts still to come, else where the lab is known to be.
-fn place_of(args: &UpArgs, known: Option<&State>) -> Result<Where, Problem> {
-    let named = !args.host.is_empty() || args.hosts.is_some();
-    match known {
-        _ if args.local => Ok(Where::Local),
-        _ if named => Ok(Where::Hosts(vec![])),
-        Some(state) => Ok(state.place.clone()),
-        None => Err(Problem::new(Code::Usage, "nothing says where the lab's nodes are")
-            .hint("Use --local for machines on this computer, or --host once per node, or --hosts FILE.")),
-    }
-}
-
-/// The lab that is asked for: one that is known keeps its profile unless another is named, and a flag for a single key
-/// changes that key alone.
-fn lab_of(cx: &Context, args: &UpArgs, known: Option<&Lab>) -> Result<Lab, Problems> {
-    let (name, mut profile) = match known {
-        Some(lab) if args.layout.is_none() && args.profile.is_none() => (lab.name().clone(), lab.profile().clone()),
-        _ => (cx.global.name.clone(), profile_of(args)?),
-    };
-    if let Some(mode) = args.proxy_mode {
-        profile.proxy.mode = mode;
-    }
-    if let Some(cni) = args.cni {
-        profile.network.cni = cni;
-    }
-    if let Some(version) = &args.kubernetes {
-        profile.kubernetes.clone_from(version);
-    }
-    Lab::new(name, profile)
-}
-
-fn profile_of(args: &UpArgs) -> Result<Profile, Problems> {
-    let hosts = match &args.hosts {
-        Some(file) => inventory::load(file)?.hosts.len(),
-        None => args.host.len(),
-    };
-    let name = match (&args.profile, args.layout) {
-        (Some(name), _) => name.clone(),
-        (None, Some(layout)) => layout.to_string(),
-        (None, None) if args.local => largest_layout()?.to_string(),
-        (None, None) => match hosts {
-            1 => "1x4c12g".to_owned(),
-            2 => "2x4c8g".to_owned(),
-            _ => "3x2c4g".to_owned(),
-        },
-    };
-    profile::load(&name)
-}
-
-/// The place with its hosts as the lab's nodes: those named now, or those of a lab that was reset, which may have
-/// another profile by now.
-fn with_hosts(place: Where, args: &UpArgs, lab: &Lab, clean: bool) -> Result<Where, Problems> {
-    match place {
-        Where::Hosts(hosts) if hosts.is_empty() => assign(lab, hosts_of(args)?),
-        // Another profile for a lab that is up is refused as such, whatever its hosts.
-        Where::Hosts(hosts) if clean => assign(lab, remembered(hosts, lab)),
-        place => Ok(place),
-    }
-}
-
-fn hosts_of(args: &UpArgs) -> Result<Vec<HostEntry>, Problems> {
-    match &args.hosts {
-        Some(file) => Ok(inventory::load(file)?.hosts),
-        None => inventory::entries(&args.host),
-    }
-}
-
-/// The hosts that a lab had, each the node that it was where the profile still has all of these.
-fn remembered(hosts: Vec<(NodeId, HostEntry)>, lab: &Lab) -> Vec<HostEntry> {
-    let same = hosts.iter().all(|(node, _)| lab.node(node).is_some());
-    hosts.into_iter().map(|(node, host)| HostEntry { node: same.then_some(node), ..host }).collect()
-}
-
-fn assign(lab: &Lab, hosts: Vec<HostEntry>) -> Result<Where, Problems> {
-    let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
-    let given = hosts.len();
-    let assigned = inventory::assign(&lab.layout().to_string(), &nodes, hosts).map(Where::Hosts);
-    // Another layout is no way out where none that is shipped has so many nodes.
-    let fits_none = lab.layout().is_shipped() && Layout::SHIPPED.iter().all(|layout| layout.nodes as usize != given);
-    let own_profile = format!(
-        "No shipped layout has {given} nodes. Write a profile of your own: kubecamp profile show {} > my.yaml, change \
-         layout and nodes there, and give it with --profile my.yaml.",
-        lab.layout()
-    );
-    let own = |problem: Problem| match problem.code {
-        Code::HostCount if fits_none => problem.hint(own_profile.as_str()),
-        _ => problem,
-    };
-    assigned.map_err(|problems| problems.into_vec().into_iter().map(own).collect::<Vec<_>>().into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -359,8 +269,9 @@ mod tests {
     use super::*;
     use crate::{
         cli::args::{Args, Command},
+        inventory::HostEntry,
         machine::{FakeIncus, Kind},
-        profile::{Cni, ProxyMode},
+        profile::{self, Cni, ProxyMode},
     };
 
     /// A context whose lab has this layout on hosts of the user's.
@@ -441,6 +352,43 @@ mod tests {
                 assert!(problem.code == Code::LabDiffers && problem.detail[0].contains(left), "{problem}");
                 assert!(problem.all_hints()[0].contains("kubecamp down --name lab"), "{problem}");
             }
+        }
+    }
+
+    #[test]
+    fn a_flag_for_nodes_of_another_kind_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "1x4c12g", true);
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        let on_hosts = [&["--outbound"][..], &["--machines", "vm"]];
+        let local = [&["--identity", "/key"][..], &["--local", "--jump", "192.0.2.9"]];
+        for (place, lines) in [(state.place.clone(), on_hosts), (Where::Local, local)] {
+            cx.store.save(&lab, &State { place, ..state.clone() }).unwrap();
+            for words in lines {
+                let problems = asked(&cx, words).err().unwrap();
+                let problem = problems.iter().next().unwrap();
+                let flag = words.iter().rfind(|word| word.starts_with("--")).unwrap();
+                assert!(problem.code == Code::Usage && problem.what.starts_with(flag), "{words:?}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_of_another_count_name_the_lab_whose_layout_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = with_lab(dir.path(), "2x4c8g", false);
+        for (words, named) in
+            [(&["--host", "192.0.2.9"][..], true), (&["--host", "a", "--layout", "3x2c4g"][..], false)]
+        {
+            let problems = asked(&cx, words).err().unwrap();
+            let problem = problems.iter().next().unwrap();
+            assert_eq!(problem.code, Code::HostCount, "{words:?}");
+            let hint = &problem.all_hints()[0];
+            assert_eq!(
+                hint.contains("The lab lab was made with layout 2x4c8g: give a new one a --name"),
+                named,
+                "{hint}"
+            );
         }
     }
 

@@ -2,6 +2,7 @@ use std::{os::unix::fs::MetadataExt, path::Path};
 
 use crate::{
     cli::{
+        output,
         settings::{Places, can_write},
         store::{Store, Where},
     },
@@ -21,15 +22,31 @@ pub(in crate::cli::commands) fn this_arch() -> Result<Arch, Problem> {
         .ok_or_else(|| Problem::new(Code::HostArch, format!("there are no bundles for {}", std::env::consts::ARCH)))
 }
 
-/// The shipped layout with the most nodes that this computer holds.
-pub(in crate::cli::commands) fn largest_layout() -> Result<Layout, Problem> {
+/// The shipped layout with the most nodes that this computer holds; where it holds none and that is allowed, the one that
+/// asks for least, with a warning.
+pub(in crate::cli::commands) fn largest_layout(allow_undersized: bool) -> Result<Layout, Problem> {
     let (cores, memory) = this_computer();
-    Layout::largest_that_fits(cores, memory).ok_or_else(|| {
-        Problem::new(
-            Code::MachineCapacity,
-            format!("{} and {memory} do not hold any of the layouts", count(cores.into(), "core")),
-        )
-    })
+    let layout = chosen_layout(cores, memory, allow_undersized)?;
+    if !layout.fits(cores, memory) {
+        let has = count(cores.into(), "core");
+        output::say(&format!(
+            "warning: this computer has {has} and {memory}, too little for machines of layout {layout}"
+        ));
+    }
+    Ok(layout)
+}
+
+fn chosen_layout(cores: u32, memory: Bytes, allow_undersized: bool) -> Result<Layout, Problem> {
+    let [.., least] = Layout::SHIPPED;
+    match Layout::largest_that_fits(cores, memory) {
+        Some(layout) => Ok(layout),
+        None if allow_undersized => Ok(least),
+        None => {
+            let what = format!("{} and {memory} do not hold any of the layouts", count(cores.into(), "core"));
+            Err(Problem::new(Code::MachineCapacity, what)
+                .hint(format!("Go on all the same with --layout {least} --allow-undersized, or use hosts: --host.")))
+        }
+    }
 }
 
 /// Refuses a lab whose machines this computer cannot hold beside those of its other labs, before anything is made.
@@ -159,6 +176,19 @@ mod tests {
         assert_eq!(size(2, 24), "");
         assert!(size(2, 6).starts_with("this computer has 2 cores and 6GiB"));
         assert!(size(1, 24).starts_with("this computer has 1 core and 24GiB"));
+    }
+
+    #[test]
+    fn a_small_computer_gets_the_least_layout_where_that_is_allowed() {
+        let chosen = |cores, gib, allow| chosen_layout(cores, Bytes::gib(gib), allow).map(|layout| layout.to_string());
+        assert_eq!(chosen(4, 16, false).unwrap(), chosen(4, 16, true).unwrap(), "one that fits is not changed");
+        for (cores, gib) in [(1, 64), (2, 8)] {
+            assert_eq!(chosen(cores, gib, true).unwrap(), "3x2c4g");
+            let refused = chosen(cores, gib, false).unwrap_err();
+            let hint = &refused.all_hints()[0];
+            assert!(hint.contains("--layout 3x2c4g --allow-undersized") && hint.contains("--host"), "{hint}");
+            assert_eq!(refused.code, Code::MachineCapacity);
+        }
     }
 
     #[test]

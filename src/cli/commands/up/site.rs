@@ -70,7 +70,7 @@ impl<'a> Site<'a> {
 
     /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU, or where that
     /// did not come another host's. Of hosts with a CPU that no bundle is for, preflight tells.
-    fn arch(&self) -> Result<Arch, Problem> {
+    pub(in crate::cli::commands) fn arch(&self) -> Result<Arch, Problem> {
         if let Some(arch) = self.request.bundle_arch {
             return Ok(arch);
         }
