@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(Command::new("/bin/sh").arg("-c").arg(check).status().unwrap().success(), holds, "{told}");
             let (out, called) = host.join();
             assert!(out.status.success() && called.contains("systemctl restart kubelet"), "{out:?}\n{called}");
-            assert!(!called.contains("kubeadm") && called.contains("sed -i ") != holds, "{called}");
+            assert!(!called.contains("kubeadm join") && called.contains("sed -i ") != holds, "{called}");
             let kept = if holds { told } else { "--node-ip=192.0.2.2" };
             assert_eq!(fs::read_to_string(root.join(FLAGS)).unwrap(), flags(kept));
         }
