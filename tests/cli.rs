@@ -186,7 +186,11 @@ fn an_unknown_lab() {
     for args in [&["status"][..], &["reset", "--yes"], &["down", "--yes"], &["ssh", "cp"], &["kubectl", "get", "nodes"]]
     {
         let all = [&["--name", "team9"], args].concat();
-        home.refuses(&all, 2, &["KC-LAB-UNKNOWN", "no lab called team9", "There is none yet: kubecamp --name team9 up"]);
+        home.refuses(
+            &all,
+            2,
+            &["KC-LAB-UNKNOWN", "no lab called team9", "There is none yet: kubecamp --name team9 up"],
+        );
     }
     let all = home.run(&["status", "--all", "-o", "json"]);
     assert_eq!((all.code, all.out.trim()), (0, "[]"));
