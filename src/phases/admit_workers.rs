@@ -129,17 +129,18 @@ fn object(view: &View<'_>, name: &NodeId, more: &str) -> String {
 ///
 /// A kubelet makes its own only once, when it starts. Of one that is there again it says how it is, as before, so the object
 /// must have what the kubelet gave it: the cluster's own pods ask for its labels. What users gave it is gone. Where flannel's
-/// pods are reached each of them notes on the Node at its own start, and no other time.
+/// pods are reached each of them notes on the Node at its own start, and no other time: the others need that note.
 pub(super) fn restore(view: &View<'_>) -> String {
     let anew = match view.lab.profile().network.cni {
         Cni::Flannel => format!(
-            "{KUBECTL} -n kube-flannel delete pods --field-selector \"spec.nodeName=$1\" --timeout=30s >/dev/null 2>&1"
+            "{KUBECTL} -n kube-flannel delete pods --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1; noted \"$1\""
         ),
         Cni::Bridge => "true".to_owned(),
     };
     // Of a silent API server nobody knows what it lacks; what cannot be made the wait for it tells.
     let again = format!(
-        "there=\" $({ASK} get nodes -o 'jsonpath={{range .items[*]}}{{.metadata.name}} {{end}}' 2>/dev/null) \" || there=\n\
+        "noted() {{ end=$(($(date +%s) + 60)); until [ -n \"$({ASK} get node \"$1\" -o 'jsonpath={{.metadata.annotations.flannel\\.alpha\\.coreos\\.com/public-ip}}' 2>/dev/null)\" ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done; }}\n\
+         there=\" $({ASK} get nodes -o 'jsonpath={{range .items[*]}}{{.metadata.name}} {{end}}' 2>/dev/null) \" || there=\n\
          again() {{\n\
          case $there in '' | *\" $1 \"*) return 0 ;; esac\n\
          {KUBECTL} create --validate=false -f - >/dev/null && {anew}\n}}\n"
@@ -271,7 +272,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path().display();
             let sham = format!(
-                "kubectl() {{ shift 2; case $* in *' get nodes '*) {answer} ;; create*) cat >> {root}/made ;; \
+                "kubectl() {{ shift 2; case $* in *' get nodes '*) {answer} ;; *' get node '*) echo x ;; create*) cat >> {root}/made ;; \
                  *) echo \"$*\" >> {root}/did ;; esac; }}\n"
             );
             let out = std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).output().unwrap();
@@ -293,7 +294,7 @@ mod tests {
                 "{objects}"
             );
             let restarted = |node: &str| {
-                format!("-n kube-flannel delete pods --field-selector spec.nodeName={node} --timeout=30s\n")
+                format!("-n kube-flannel delete pods --field-selector spec.nodeName={node} --wait=false\n")
             };
             assert_eq!(read("did"), made.iter().map(|(node, _)| restarted(node)).collect::<String>());
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    core::{Blob, Code, PhaseId, Problem, StepId, shell::quote},
+    core::{Blob, Code, NodeId, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
     host::{Facts, template},
     profile::{Cni, Lab},
@@ -85,7 +85,7 @@ impl Verify {
 /// Whether what a host shows is the proof of what runs there now: pods restarted since then, in another mode perhaps,
 /// are proven anew. So is a lab after something was mended that its pods cannot do without.
 fn is_proven(facts: &Facts, stamp: &str) -> bool {
-    let broken = facts.yes("rules.missing") || facts.yes("bridge.missing");
+    let broken = facts.yes("rules.missing") || facts.yes("bridge.missing") || facts.moved_from().is_some();
     !broken && facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
 }
 
@@ -134,6 +134,29 @@ fn is_ready(view: &View<'_>, schedulers: bool) -> String {
     )
 }
 
+/// Whether a node has another address than it had in its lab.
+fn has_moved(view: &View<'_>) -> bool {
+    view.fleet.values().any(|facts| facts.moved_from().is_some())
+}
+
+/// Shell text that starts kube-proxy anew where a worker's address changed: it asks for that once, when it starts, and has the
+/// ports of Services (`NodePort`) on that address alone.
+fn follow(view: &View<'_>) -> String {
+    let moved = |node: &NodeId| {
+        let facts = view.fleet.get(node)?;
+        facts.moved_from().and(facts.address()).map(|address| format!("follow {node} {address}\n"))
+    };
+    let all: String = view.lab.workers().filter_map(|worker| moved(&worker.name)).collect();
+    if all.is_empty() {
+        return all;
+    }
+    format!(
+        "follow() {{\n\
+         end=$(($(date +%s) + 60)); until [ \"$({ASK} get node \"$1\" -o 'jsonpath={{.status.addresses[?(@.type==\"InternalIP\")].address}}' 2>/dev/null)\" = \"$2\" ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done\n\
+         {KUBECTL} -n kube-system delete pods -l k8s-app=kube-proxy --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1\n}}\n{all}"
+    )
+}
+
 /// Every node Ready, and what the cluster itself runs.
 fn ready(view: &View<'_>) -> Step {
     let wait = |check: &str, seconds: u32| {
@@ -147,11 +170,11 @@ fn ready(view: &View<'_>) -> Step {
     // Of a new lab CoreDNS shows that they work, and they say so themselves seconds later. In an old one a student may have
     // broken them, for which nobody shall wait long, or deleted a node, for which one would wait in vain.
     if !is_new(view) {
-        change = format!("{}{change}\n{}", restore(view), wait(&is_ready(view, true), 60));
+        change = format!("{}{}{change}\n{}", restore(view), follow(view), wait(&is_ready(view, true), 60));
     }
     let check = is_ready(view, true);
     // What was waited for needs no second look, and a new lab no first one.
-    let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
+    let done_if = if is_new(view) || has_moved(view) { Check::Never } else { Check::Before(check) };
     let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
         .limit(280)
         .fails_as(Code::VerifyFailed);
@@ -223,7 +246,9 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
         apart(view.lab),
     );
     let check = format!("{}[ \"$(cat {MARK})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
-    let mut step = Step::script("reach", "reach a pod on every node through its Service", Check::Script(check), change);
+    // What each host noted is of the way to the address of before.
+    let done_if = if has_moved(view) { Check::Never } else { Check::Script(check) };
+    let mut step = Step::script("reach", "reach a pod on every node through its Service", done_if, change);
     // Not to wait for the probe of a worker that failed.
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
@@ -340,6 +365,24 @@ mod tests {
         }
         let mode = failure("2x4c8g", Cni::Flannel, "mode_is");
         assert!(!mode.iter().any(|line| line.contains("8472")), "its mode comes from the node itself: {mode:?}");
+    }
+
+    #[test]
+    fn a_lab_is_proven_anew_at_a_workers_new_address() {
+        for (now, is_new) in [("192.0.2.2", false), ("192.0.2.9", true)] {
+            let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+            let facts = Facts::parse(&format!("lab=lab\naddr=eth0 {now}/24\nnode.ip=192.0.2.2\n"));
+            let [cp, worker] = ["cp", "worker-1"].map(|name| name.parse::<NodeId>().unwrap());
+            let fleet = [(cp.clone(), Facts::parse("lab=lab\n")), (worker, facts)].into();
+            let view = View { lab: &lab, node: &cp, fleet: &fleet, host: None };
+            let step = ready(&view);
+            let Change::Script(change) = step.change else { panic!("it is a script") };
+            assert_eq!(change.contains("\nfollow worker-1 192.0.2.9\n"), is_new, "{change}");
+            assert_eq!(matches!(step.done_if, Check::Never), is_new);
+            assert_eq!(matches!(reach(&view, "stamp").unwrap().done_if, Check::Never), is_new);
+            let proof = format!("lab=lab\nkube_proxy=1\nverified=stamp 1\naddr=eth0 {now}/24\nnode.ip=192.0.2.2\n");
+            assert_eq!(is_proven(&Facts::parse(&proof), "stamp"), !is_new);
+        }
     }
 
     #[test]
