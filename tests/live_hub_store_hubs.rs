@@ -46,7 +46,10 @@ async fn live_hub_store_a_hub_that_stands_still_in_mid_transaction_stops_nobody_
     let booking = wish(Some("one"), 60, 120);
     let told = timeout(Duration::from_secs(35), desk.book(&who("amy"), NOW, None, &booking)).await;
     let told = told.expect("who wants what is locked is told before the request is given up");
-    assert!(told.as_ref().err().is_none_or(|refused| refused.problem.code == Code::HubBusy), "{told:?}");
+    let refused =
+        told.expect_err("a lock is waited for no longer than twenty seconds, and the idle one ends at thirty");
+    assert_eq!(refused.problem.code, Code::HubBusy, "{refused:?}");
+    assert!((18..28).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     sleep(Duration::from_secs(32).saturating_sub(began.elapsed())).await;
     let booking = wish(Some("one"), 180, 240);
     let booked = timeout(Duration::from_secs(5), desk.book(&who("bob"), NOW, None, &booking)).await;

@@ -8,7 +8,7 @@ use crate::{
     hub::domain::Epoch,
 };
 
-/// The clerk begins a round each second, and gives one up after a minute: with none for longer than this it stands still.
+/// The clerk does a round each second, and gives one up after a minute: with none done for longer than this it stands still.
 const STANDS_STILL: Duration = Duration::from_secs(120);
 /// With clocks that differ by more than this the hub does nothing by its own, seconds.
 const MOST_APART: i64 = 30;
@@ -19,7 +19,8 @@ pub struct Rounds(Mutex<Seen>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
-    begun: Option<Instant>,
+    /// When the last round was done; before that, when the first one began.
+    done: Option<Instant>,
     /// By how much the hub's clock is ahead of its database's, where that is too much.
     ahead: Option<i64>,
 }
@@ -27,7 +28,12 @@ struct Seen {
 impl Rounds {
     /// Notes that a round begins. Before the first nobody expects any.
     pub fn begin(&self) {
-        self.seen().begun = Some(Instant::now());
+        self.seen().done.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that a round went through: one that hangs or fails each time is begun again and again.
+    pub fn done(&self) {
+        self.seen().done = Some(Instant::now());
     }
 
     /// Compares what the database's clock said with the hub's own before and after it was asked; whether the hub may go by its
@@ -55,7 +61,7 @@ impl Rounds {
         if let Some(ahead) = seen.ahead {
             return Err(apart(ahead));
         }
-        match seen.begun.map(|begun| now.saturating_duration_since(begun)) {
+        match seen.done.map(|done| now.saturating_duration_since(done)) {
             Some(since) if since > STANDS_STILL => {
                 let what = format!("the hub has done nothing by itself for {} s", since.as_secs());
                 Err(Problem::new(Code::HubBusy, what).hint("Look at the hub's log, and start it anew."))
@@ -88,8 +94,11 @@ mod tests {
         assert_eq!(code(&rounds, 9999), None, "a hub without one");
         rounds.begin();
         assert_eq!([0, 115, 125].map(|seconds| code(&rounds, seconds)), [None, None, Some(Code::HubBusy)]);
+        let begun = rounds.seen().done;
         rounds.begin();
-        assert_eq!(code(&rounds, 0), None);
+        assert_eq!(rounds.seen().done, begun, "one that is only begun has done nothing");
+        rounds.done();
+        assert!(rounds.seen().done > begun && code(&rounds, 0).is_none());
     }
 
     #[test]

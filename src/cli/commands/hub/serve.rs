@@ -32,8 +32,6 @@ use crate::{
 const LAST_STEP: Duration = Duration::from_secs(10);
 /// A round of the clerk that takes longer is given up: what it has done by then stays, the rest is due in the next one.
 const ROUND: Duration = Duration::from_secs(60);
-/// Each so many rounds the hub's clock is compared with its database's, and each round while they differ.
-const COMPARED: u64 = 60;
 
 /// `kubecamp hub serve`: the API, the pages and the clerk, until it is told to stop.
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<(), Problems> {
@@ -161,14 +159,15 @@ async fn settle(clerk: Clerk, state: AppState, stop: CancellationToken) {
     }
 }
 
-/// A round of the clerk, which goes by the clock: by a wrong one it would take slots away for good.
+/// A round of the clerk, which goes by the clock: by a wrong one it would take slots away for good, and a clock may jump from
+/// one second to the next. Nor does it go by one that nobody could compare.
 async fn round(clerk: &Clerk, state: &AppState, number: u64) {
-    if (number.is_multiple_of(COMPARED) || state.site.rounds.are_halted())
-        && let Err(problem) = compare(state).await
-    {
+    if let Err(problem) = compare(state).await {
         tracing::error!(%problem, "clerk");
+        return;
     }
     if state.site.rounds.are_halted() {
+        state.site.rounds.done();
         return;
     }
     let now = state.now();
@@ -181,6 +180,7 @@ async fn round(clerk: &Clerk, state: &AppState, number: u64) {
     {
         tracing::error!(%problem, "clerk");
     }
+    state.site.rounds.done();
 }
 
 /// Compares the hub's clock with its database's, where that has one of its own.
