@@ -106,6 +106,17 @@ has veth
 exits 0 kc up --local --yes --plain "${roomy[@]}"
 has 'done in .*: 0 steps changed something'
 
+say "a node that somebody deleted is there again, with its pod network and flannel's note on the way to it"
+exits 0 kc kubectl -- get node worker-1 -o 'jsonpath={.spec.podCIDR}'
+pods=$OUT
+exits 0 kc kubectl -- delete node worker-1
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+exits 0 kc kubectl -- get node worker-1 -o 'jsonpath={.spec.podCIDR} {.metadata.annotations}'
+has "^$pods .*public-ip"
+exits 0 kc kubectl -- wait --for=condition=Ready node/worker-1 --timeout=60s
+exits 0 kc up --local --yes --plain "${roomy[@]}"
+has 'done in .*: 0 steps changed something'
+
 say "a reset that is killed while it drains, then up: pods go to the workers again"
 "$KUBECAMP" reset --yes --plain >"$KUBECAMP_HOME/broken.log" 2>&1 & pid=$!
 cordoned() { kc kubectl -- get nodes | grep -q SchedulingDisabled; }
