@@ -52,29 +52,38 @@ pub(super) async fn heed(slot: &Slot) -> Result<(), Problem> {
 pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<(), Problem> {
     // One that sshd would not take is no reason to keep the others out.
     let lines: Vec<_> = slot.keys().map(str::trim).filter(|line| public_key(line).is_ok()).collect();
-    let script = take_keys("/root/.ssh", &lines);
+    let script = take_keys("/root/.ssh", &slot.account, &lines);
     let each = machines.iter().map(|machine| on_machine(key, machine, &script));
     join_all(each).await.into_iter().collect()
 }
 
-/// Has the block of the gate in the authorized_keys of `folder` hold these lines; all outside of it stays. Of one that is not
-/// ended nobody knows where it ends: its lines stay too. The file is replaced whole: what is cut off, as on a full disk, would
-/// keep the lab's own key out.
-fn take_keys(folder: &str, lines: &[&str]) -> String {
-    let folder = quote(folder);
-    let block = match lines {
-        [] => String::new(),
-        lines => format!(" && printf '%s\\n' '{BEGIN}' {} '{END}'", join(lines)),
+/// Has the block of the gate in the authorized_keys of `folder` hold these lines; all outside of it stays, but for lines of
+/// the same keys under the holder's account, and while there is no block for any under it: an earlier agent put those there
+/// without one. Of a block that is not ended nobody knows where it ends: its lines stay too. The file is replaced whole: what
+/// is cut off, as on a full disk, would keep the lab's own key out.
+fn take_keys(folder: &str, account: &str, lines: &[&str]) -> String {
+    let (folder, account) = (quote(folder), quote(account));
+    let (wanted, block) = match lines {
+        [] => (":".to_owned(), String::new()),
+        lines => (format!("printf '%s\\n' {}", join(lines)), format!(" && echo '{BEGIN}' && wanted && echo '{END}'")),
     };
     format!(
         "umask 077; mkdir -p {folder}; f={folder}/authorized_keys\n\
-         {{ touch \"$f\" && awk '\n\
+         wanted() {{ {wanted}; }}\n\
+         content() {{\n\
+         \x20 wanted | awk -v who={account} '\n\
+         \x20 from == \"new\" {{ wanted[$2] = 1; next }}\n\
+         \x20 from == \"look\" {{ if ($0 == \"{BEGIN}\") begun = 1; next }}\n\
          \x20 !inside && $0 == \"{BEGIN}\" {{ inside = 1; held = \"\"; next }}\n\
          \x20 inside && $0 == \"{END}\" {{ inside = 0; next }}\n\
          \x20 inside {{ held = held $0 \"\\n\"; next }}\n\
+         \x20 NF == 3 && $3 == who && $1 ~ /^(ssh|ecdsa|sk)-/ && (!begun || $2 in wanted) {{ next }}\n\
          \x20 {{ print }}\n\
          \x20 END {{ if (inside) printf \"%s\", held }}\n\
-         ' \"$f\"{block}; }} > \"$f.kubecamp\" && mv \"$f.kubecamp\" \"$f\""
+         \x20 ' from=new - from=look \"$f\" from=old \"$f\"{block}\n\
+         }}\n\
+         [ -e \"$f\" ] || touch \"$f\"\n\
+         content > \"$f.kubecamp\" && mv \"$f.kubecamp\" \"$f\""
     )
 }
 
@@ -243,7 +252,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (folder, file) = (dir.path().join(".ssh"), dir.path().join(".ssh/authorized_keys"));
         let run = |lines: &[&str]| {
-            let script = take_keys(folder.to_str().unwrap(), lines);
+            let script = take_keys(folder.to_str().unwrap(), "amy", lines);
             assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success(), "{script}");
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no part is left");
             fs::read_to_string(&file).unwrap()
@@ -264,6 +273,14 @@ mod tests {
         fs::write(&file, format!("{BEGIN}\n{one}\nlab\n")).unwrap();
         assert_eq!(run(&[two]), format!("{one}\nlab\n{}", block(&format!("{two}\n"))));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        // What an earlier agent added without a block: of one that is taken away, and of one that is not.
+        let (old, friend) = ("ssh-ed25519 AAAAold amy", "ssh-ed25519 AAAAold amy@home");
+        fs::write(&file, format!("lab\n{old}\n{one}\n{friend}")).unwrap();
+        assert_eq!(run(&[one]), format!("lab\n{friend}\n{}", block(&format!("{one}\n"))));
+        // Later ones are somebody's own, but for those that are in the block.
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}{old}\n{one}\n")).unwrap();
+        assert_eq!(run(&[one]), format!("lab\n{friend}\n{old}\n{}", block(&format!("{one}\n"))));
     }
 
     fn machine(node: &str, address: Option<&str>) -> Machine {
