@@ -166,12 +166,16 @@ impl Agent {
 
     /// Has the accounts of slots that are to open looked at, beside the ticks: other doors wait a moment for that, once.
     async fn ask(&mut self, due: &[Held]) {
+        let ledger = self.ledger();
         self.asking.retain(|booking, task| {
             let is_due = due.iter().any(|h| h.slot.booking == *booking);
-            if !is_due {
+            let opens = |h: &Held| h.failed.is_none() && h.next == Some(Step::Open);
+            // Where only the time is in doubt one that works goes on: it may be making the account.
+            let is_kept = is_due || (!task.is_finished() && ledger.slots.get(booking).is_some_and(opens));
+            if !is_kept {
                 task.abort();
             }
-            is_due
+            is_kept
         });
         let before = self.asking.len();
         for held in due {

@@ -48,7 +48,7 @@ pub trait Labs: Send + Sync {
     }
 
     /// Lets the slot's holder into the lab's machines, from the account and with the key of the plan; `trouble` says why
-    /// the lab does not work as it should. Gives what the holder's home does not take, which keeps them from nothing.
+    /// the lab does not work as it should. Gives what the holder's home or a machine does not take, which keeps them from nothing.
     async fn hand(
         &self,
         slot: &Slot,
@@ -259,10 +259,11 @@ impl Labs for Program {
         let folder = self.folder(lab);
         let let_in = welcome::let_in(&folder.join("key"), machines, slot).await;
         // Who broke the lab may have broken that too, and is told so.
-        if trouble.is_none() {
-            let_in?;
-        }
-        let lacking = welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?;
+        let mut lacking = match let_in {
+            Err(problem) if trouble.is_none() => return Err(problem),
+            let_in => let_in.unwrap_or_default(),
+        };
+        lacking.extend(welcome::furnish(slot, &folder, machines, self.keep_labs, trouble).await?);
         let known = self.known(lab)?;
         welcome::kubectl(&self.home, self.bundle.as_deref(), known.as_ref())?;
         Ok(lacking)

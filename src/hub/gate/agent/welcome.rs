@@ -48,37 +48,54 @@ pub(super) async fn heed(slot: &Slot) -> Result<(), Problem> {
 }
 
 /// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`; one that they have taken
-/// away at the hub since counts no more.
-pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<(), Problem> {
+/// away at the hub since counts no more. Gives which machines keep such a key, and let the holder in with the others.
+pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<Vec<Problem>, Problem> {
     // One that sshd would not take is no reason to keep the others out.
     let lines: Vec<_> = slot.keys().map(str::trim).filter(|line| public_key(line).is_ok()).collect();
-    let script = take_keys("/root/.ssh", &lines);
+    let script = take_keys("/root/.ssh", &slot.account, &lines);
     let each = machines.iter().map(|machine| on_machine(key, machine, &script));
-    join_all(each).await.into_iter().collect()
+    let kept: Vec<Option<Problem>> = join_all(each).await.into_iter().collect::<Result<_, _>>()?;
+    Ok(kept.into_iter().flatten().collect())
 }
 
-/// Has the block of the gate in the authorized_keys of `folder` hold these lines; all outside of it stays. Of one that is not
-/// ended nobody knows where it ends: its lines stay too. The file is replaced whole: what is cut off, as on a full disk, would
-/// keep the lab's own key out.
-fn take_keys(folder: &str, lines: &[&str]) -> String {
-    let folder = quote(folder);
-    let block = match lines {
-        [] => String::new(),
-        lines => format!(" && printf '%s\\n' '{BEGIN}' {} '{END}'", join(lines)),
+/// Has the block of the gate in the authorized_keys of `folder` hold these lines; all outside of it stays, but for lines of
+/// the same keys under the holder's account, and while there is no block for any under it: an earlier agent put those there
+/// without one. Of a block that is not ended nobody knows where it ends: its lines stay too.
+///
+/// The file is replaced whole: what is cut off, as on a full disk, would keep the lab's own key out. A file that is right is
+/// not touched; one that cannot be written and lets the holder in all the same is told on standard output.
+fn take_keys(folder: &str, account: &str, lines: &[&str]) -> String {
+    let (folder, account) = (quote(folder), quote(account));
+    let (wanted, block) = match lines {
+        [] => (":".to_owned(), String::new()),
+        lines => (format!("printf '%s\\n' {}", join(lines)), format!(" && echo '{BEGIN}' && wanted && echo '{END}'")),
     };
     format!(
         "umask 077; mkdir -p {folder}; f={folder}/authorized_keys\n\
-         {{ touch \"$f\" && awk '\n\
+         wanted() {{ {wanted}; }}\n\
+         content() {{\n\
+         \x20 wanted | awk -v who={account} '\n\
+         \x20 from == \"new\" {{ wanted[$2] = 1; next }}\n\
+         \x20 from == \"look\" {{ if ($0 == \"{BEGIN}\") begun = 1; next }}\n\
          \x20 !inside && $0 == \"{BEGIN}\" {{ inside = 1; held = \"\"; next }}\n\
          \x20 inside && $0 == \"{END}\" {{ inside = 0; next }}\n\
          \x20 inside {{ held = held $0 \"\\n\"; next }}\n\
+         \x20 NF == 3 && $3 == who && $1 ~ /^(ssh|ecdsa|sk)-/ && (!begun || $2 in wanted) {{ next }}\n\
          \x20 {{ print }}\n\
          \x20 END {{ if (inside) printf \"%s\", held }}\n\
-         ' \"$f\"{block}; }} > \"$f.kubecamp\" && mv \"$f.kubecamp\" \"$f\""
+         \x20 ' from=new - from=look \"$f\" from=old \"$f\"{block}\n\
+         }}\n\
+         [ -e \"$f\" ] || touch \"$f\"\n\
+         if content | cmp -s - \"$f\"; then :\n\
+         elif content > \"$f.kubecamp\" && mv \"$f.kubecamp\" \"$f\"; then :\n\
+         else\n\
+         \x20 rm -f \"$f.kubecamp\"\n\
+         \x20 wanted | {{ while IFS= read -r line; do grep -qxF -e \"$line\" \"$f\" || exit 1; done; }} && echo \"it stays as it is\"\n\
+         fi"
     )
 }
 
-async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), Problem> {
+async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<Option<Problem>, Problem> {
     let mut target = SshTarget::new("root", machine.address.map(|a| a.to_string()).unwrap_or_default(), 22);
     target.identities = vec![Identity::File(key.to_owned())];
     target.identities_only = true;
@@ -89,11 +106,12 @@ async fn on_machine(key: &Path, machine: &Machine, script: &str) -> Result<(), P
     let ran = link.exec(&Cmd::script(script), Io::default()).await;
     link.close().await;
     let exit = ran.map_err(|e| e.problem().on(&machine.node))?;
-    if exit.ok() {
-        return Ok(());
+    let problem = |what: &str| Problem::new(Code::GateHandOver, what).on(&machine.node).detail(exit.tail(3));
+    match (exit.ok(), exit.text().is_empty()) {
+        (true, true) => Ok(None),
+        (true, false) => Ok(Some(problem("the keys of its holder there cannot be changed"))),
+        (false, _) => Err(problem("the machine does not take its holder's key")),
     }
-    let what = "the machine does not take its holder's key";
-    Err(Problem::new(Code::GateHandOver, what).on(&machine.node).detail(exit.tail(3)))
 }
 
 /// What is put into the home of a lab's holder, and what is said of the lab there.
@@ -243,7 +261,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (folder, file) = (dir.path().join(".ssh"), dir.path().join(".ssh/authorized_keys"));
         let run = |lines: &[&str]| {
-            let script = take_keys(folder.to_str().unwrap(), lines);
+            let script = take_keys(folder.to_str().unwrap(), "amy", lines);
             assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success(), "{script}");
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no part is left");
             fs::read_to_string(&file).unwrap()
@@ -264,6 +282,40 @@ mod tests {
         fs::write(&file, format!("{BEGIN}\n{one}\nlab\n")).unwrap();
         assert_eq!(run(&[two]), format!("{one}\nlab\n{}", block(&format!("{two}\n"))));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        // What an earlier agent added without a block: of one that is taken away, and of one that is not.
+        let (old, friend) = ("ssh-ed25519 AAAAold amy", "ssh-ed25519 AAAAold amy@home");
+        fs::write(&file, format!("lab\n{old}\n{one}\n{friend}")).unwrap();
+        assert_eq!(run(&[one]), format!("lab\n{friend}\n{}", block(&format!("{one}\n"))));
+        // Later ones are somebody's own, but for those that are in the block.
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}{old}\n{one}\n")).unwrap();
+        assert_eq!(run(&[one]), format!("lab\n{friend}\n{old}\n{}", block(&format!("{one}\n"))));
+    }
+
+    #[test]
+    fn keys_are_written_only_where_they_change_and_those_that_are_there_are_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().to_str().unwrap(), dir.path().join("authorized_keys"));
+        let run = |lines: &[&str]| {
+            let script = take_keys(folder, "amy", lines);
+            let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            (out.status.success(), !out.stdout.is_empty())
+        };
+        let (one, two) = ("ssh-ed25519 AAAAone amy", "ssh-ed25519 AAAAtwo amy");
+        fs::write(&file, "lab\n").unwrap();
+        assert_eq!(run(&[one, two]), (true, false));
+        // As on a full disk, or where the holder forbids that the file changes.
+        let part = dir.path().join("authorized_keys.kubecamp");
+        fs::create_dir(&part).unwrap();
+        let (text, inode) = (fs::read_to_string(&file).unwrap(), fs::metadata(&file).unwrap().ino());
+        assert_eq!(run(&[one, two]), (true, false), "nothing changes");
+        assert_eq!(run(&[one]), (true, true), "it is there, with one that should not be");
+        assert_eq!(run(&[]), (true, true));
+        assert!(!run(&[one, "ssh-ed25519 AAAAnew amy"]).0);
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        fs::remove_dir(&part).unwrap();
+        assert_eq!(run(&[one, two]), (true, false));
+        assert_eq!(fs::metadata(&file).unwrap().ino(), inode, "it is not replaced");
     }
 
     fn machine(node: &str, address: Option<&str>) -> Machine {

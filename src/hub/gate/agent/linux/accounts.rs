@@ -1,4 +1,4 @@
-use std::{fs, path::Path, process::Output};
+use std::{fs, io, path::Path, process::Output};
 
 use tokio::process::Command;
 
@@ -36,6 +36,9 @@ const NOT_FOUND: i32 = 2;
 
 /// The day on which closed accounts ended, as `templates/gate/leave.sh` writes it.
 const CLOSED: &str = "1";
+
+/// Programs that write the tables of accounts: one that is killed in its midst leaves locks there, or half an account.
+const WRITERS: &[&str] = &["groupadd", "useradd", "usermod"];
 
 /// Groups whose members can become root, or reach what root guards.
 const MIGHTY: &[&str] = &[
@@ -251,21 +254,50 @@ fn succeeded(program: &str, out: &Output) -> Result<String, Problem> {
     Err(failed(program, &out.status.to_string()).detail([wrote]))
 }
 
-/// Runs a program of the system to its end, however that comes.
+/// Runs a program of the system to its end, however that comes. One that takes too long, or that nobody waits for any more, is
+/// ended; one that writes the tables of accounts ends by itself.
 async fn output(program: &str, args: &[&str]) -> Result<Output, Problem> {
     let mut command = Command::new(program);
-    command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    command.args(args).stdin(std::process::Stdio::null());
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
-    match tokio::time::timeout(std::time::Duration::from_secs(15), command.output()).await {
+    match tokio::time::timeout(std::time::Duration::from_secs(15), ended(command, WRITERS.contains(&program))).await {
         Err(_) => Err(failed(program, "it took too long")),
         Ok(Err(e)) => Err(failed(program, "it cannot be run").because(e)),
         Ok(Ok(out)) => Ok(out),
     }
 }
 
+/// What a program wrote at its end, to which it comes also where this call is dropped, if it is spared.
+async fn ended(mut command: Command, is_spared: bool) -> io::Result<Output> {
+    if !is_spared {
+        return command.kill_on_drop(true).output().await;
+    }
+    // Beside this call: with its pipes closed it would be ended by its next word.
+    let task = tokio::spawn(async move { command.output().await });
+    task.await.unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_makes_accounts_ends_by_itself_when_nobody_waits_for_it() {
+        use std::time::Duration;
+        let dir = tempfile::tempdir().unwrap();
+        let (begun, made) = (dir.path().join("begun"), dir.path().join("made"));
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo > begun; sleep 1; echo it is made && echo > made"]).current_dir(dir.path());
+        let task = tokio::spawn(ended(command, true));
+        let end = tokio::time::Instant::now() + Duration::from_secs(30);
+        for file in [begun, made] {
+            while !file.exists() {
+                assert!(tokio::time::Instant::now() < end, "{} does not come", file.display());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            task.abort();
+        }
+    }
 
     #[test]
     fn accounts_and_their_subordinate_ids() {

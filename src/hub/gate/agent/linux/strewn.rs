@@ -29,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long one look goes on that removes something, which may be so in many ticks.
 const ENOUGH: Duration = Duration::from_secs(1);
 
+/// How `find` prints what it removed. It writes to a pipe by blocks of 4096 bytes, of which the last is lost where it is cut
+/// off: lines this wide fill one with every eighth file, so that also a slow disk's progress is seen.
+const REMOVED: &str = "%512p\n";
+
 /// What is kept of what `find` prints: whether it is anything is what counts.
 const KEPT: usize = 4096;
 
@@ -46,7 +50,7 @@ pub(super) async fn clear(root: &Path, owner: &Owner) -> Result<Cleared, Problem
     }
     // `find` goes by descriptors: nobody can lead it elsewhere by swapping a folder for a link meanwhile. It fails also
     // for what is not ours to remove; what counts is what is found afterwards.
-    let removed = look(root, owner, &["-delete", "-print"]).await?;
+    let removed = look(root, owner, &["-delete", "-printf", REMOVED]).await?;
     if !removed.is_whole {
         return if removed.out.is_empty() { Err(too_many(owner)) } else { Ok(Cleared::Partly) };
     }
@@ -265,6 +269,23 @@ mod tests {
         assert!(!pauses.is_whole && !pauses.out.is_empty());
         let finds_none = run("exec sleep 50", short, long).await;
         assert!(!finds_none.is_whole && finds_none.out.is_empty());
+    }
+
+    #[tokio::test]
+    async fn few_files_that_a_slow_find_removed_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (10..20).map(|n| n.to_string()).collect();
+        names.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // Nobody empties it: `find` waits at the last file for ever, as for a disk.
+        let _full = fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+        let mut command = Command::new("find");
+        command.current_dir(dir.path()).args(&names).args(["-delete", "-printf", REMOVED]);
+        command.args(["-name", "19", "-fprintf", "fifo", "%200000p"]);
+        let removes = hear(command, Duration::from_secs(60), Duration::from_secs(1)).await.unwrap();
+        assert!(!removes.is_whole && !removes.out.is_empty(), "{removes:?}");
+        assert!(!dir.path().join("17").exists());
     }
 
     #[tokio::test]

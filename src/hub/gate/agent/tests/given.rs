@@ -98,3 +98,27 @@ async fn who_is_given_a_slot_that_cannot_begin_hears_why_too() {
         assert_eq!(refused, count, "revision {revision}");
     }
 }
+
+/// As where the hub's clock and the server's are about as far apart as may be, while `useradd` is at work.
+#[tokio::test]
+async fn an_account_that_is_being_made_is_not_begun_anew_while_the_time_is_in_doubt() {
+    let mut post = Post::new();
+    post.plan(1, &[slot("1", "kct-a", 100, 300)]).unwrap().unwrap();
+    post.until(90).await.unwrap();
+    post.sim.at().broken.insert("hang".into());
+    post.until(105).await.unwrap();
+    let asked = |post: &Post| post.sim.at().did.iter().filter(|did| *did == "account kct-a").count();
+    let before = asked(&post);
+    for (ahead, until) in [(31_000, 110), (0, 115)] {
+        let reading = post.agent.clocks();
+        post.agent.measured(&reading, ahead);
+        post.until(until).await.unwrap();
+        assert!(post.agent.asking.contains_key("1"), "{ahead}");
+        assert_eq!(asked(&post), before, "{ahead}");
+    }
+    // The plan takes the slot away.
+    post.plan(2, &[]).unwrap().unwrap();
+    post.until(120).await.unwrap();
+    assert!(post.agent.asking.is_empty());
+    post.right();
+}
