@@ -39,7 +39,7 @@ pub struct EnrollArgs {
     #[arg(long, value_name = "USER", default_value = "root")]
     pub admin: String,
     /// The group of students' accounts.
-    #[arg(long, value_name = "GROUP", default_value = "kubecamp-students")]
+    #[arg(long, value_name = "GROUP", default_value = "kubecamp-students", value_parser = parse_group)]
     pub group: String,
     /// HOST:PORT that students may reach through the server; may be repeated.
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_word)]
@@ -84,7 +84,7 @@ pub struct UnenrollArgs {
     #[arg(long, value_name = "NAME")]
     pub server: LabName,
     /// The group of students' accounts; that of the enrolment by default.
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     pub group: Option<String>,
     /// Remove the students' accounts with their homes, and the group; else they are closed and kept.
     #[arg(long)]
@@ -145,9 +145,43 @@ fn parse_word(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.chars().all(plain) { Ok(text.to_owned()) } else { Err("this is not an address".into()) }
 }
 
+/// A group's name that is one word, and no pattern, in sshd's configuration, and itself in the agent's.
+fn parse_group(text: &str) -> Result<String, String> {
+    let other = |c: char| c.is_control() || c.is_whitespace() || "\"'\\#*?!,:".contains(c);
+    if text.is_empty() || text.starts_with('-') || text.contains(other) {
+        Err("this is not a group's name".into())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_site;
+    use super::{parse_group, parse_site};
+
+    #[test]
+    fn a_groups_name_is_one_word_and_no_pattern() {
+        for good in ["kubecamp-students", "students@corp.example", "étudiants", "lab_1", "$(reboot)"] {
+            assert_eq!(parse_group(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "-x",
+            "domain users",
+            "a\nb",
+            "a\u{1b}b",
+            "a\"b",
+            "CORP\\students",
+            "*",
+            "a,b",
+            "a:b",
+            "#a",
+            "!a",
+            "a'b",
+        ] {
+            assert!(parse_group(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_hubs_address_is_one_that_a_browser_opens() {

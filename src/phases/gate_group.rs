@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::gate_host::{self, Enrolment, FOLDER};
 use crate::{
-    core::{Code, PhaseId, Problem},
+    core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
 };
 
@@ -45,7 +45,7 @@ impl GateGroup {
         };
         Err(Problem::new(Code::GateHost, format!("the server's students are the members of the group {other}"))
             .on(view.node)
-            .hint(format!("Name that one: --group {other}."))
+            .hint(format!("Name that one: --group {}.", quote(&other)))
             .hint("Or close their accounts first: kubecamp hub unenroll, then enroll with the other group."))
     }
 }
@@ -104,11 +104,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_with_another_group_is_refused() {
-        for said in ["", "ours\n", "$(reboot)\n"] {
+        for said in ["", "\n", "ours\n"] {
             assert_eq!(asked(said, "").await.ok().map(|steps| steps.len()), Some(1), "{said:?}");
         }
-        let refused = asked("theirs\n", "").await.err().unwrap();
-        assert_eq!(refused.code, Code::GateHost);
-        assert!(refused.to_string().contains("theirs") && refused.all_hints()[0].contains("--group theirs"));
+        // Whatever is said there is said: a name that is not seen would leave its accounts open.
+        let named = [
+            ("theirs\n", "--group theirs."),
+            ("students@corp.example\n", "--group students@corp.example."),
+            ("$(reboot)\n", "--group '$(reboot)'."),
+            ("étudiants\n", "--group 'étudiants'."),
+        ];
+        for (said, hint) in named {
+            let refused = asked(said, "").await.err().unwrap();
+            assert_eq!(refused.code, Code::GateHost, "{said:?}");
+            assert!(refused.to_string().contains(said.trim()) && refused.all_hints()[0].contains(hint), "{said:?}");
+        }
+        for said in ["-x\n", "a\u{1b}[2Jb\n", "a\"b\n", "CORP\\\\students\n"] {
+            assert_eq!(asked(said, "").await.err().map(|refused| refused.code), Some(Code::GateHost), "{said:?}");
+        }
     }
 }

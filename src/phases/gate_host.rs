@@ -85,13 +85,22 @@ pub(super) fn script(text: &str) -> Result<String, Problem> {
 }
 
 /// The group that a function of the gate's scripts finds on the host; none where it finds none, and in a plan without one.
+/// What cannot be a name is refused: taken for none, another group would stand in for it, and the real one be left open.
 pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<String>, Problem> {
     let Some(viewer) = view.host else { return Ok(None) };
     let said = viewer.read(&script(text)?).await?.text();
     let name = said.lines().next().unwrap_or_default().trim();
-    // What a host prints is not trusted to be a name.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    Ok((!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned()))
+    if name.is_empty() {
+        return Ok(None);
+    }
+    // A shell takes any other as one word, once it is quoted; these two are not themselves in the agent's configuration.
+    if name.starts_with('-') || name.contains(|c: char| c.is_control() || "\"\\".contains(c)) {
+        return Err(Problem::new(Code::GateHost, "the group that the server is enrolled with has no name of a group")
+            .on(view.node)
+            .detail([name])
+            .hint("See group in /etc/kubecamp-gate/agent.yaml on the server."));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 /// Refuses a host whose sshd keeps students out by lists that no block of the gate's can undo.

@@ -159,6 +159,7 @@ mod tests {
         };
         assert_eq!(of(None, Some("lab-students")), Ok("lab-students".to_owned()));
         assert_eq!(of(Some("lab-students"), Some("lab-students")), Ok("lab-students".to_owned()));
+        assert_eq!(of(None, Some("students@corp.example")), Ok("students@corp.example".to_owned()));
         assert_eq!(of(Some("other"), Some("lab-students")), Err(Code::Usage));
         assert_eq!(of(Some("other"), None), Ok("other".to_owned()));
         assert_eq!(of(None, None), Ok(STUDENTS.to_owned()));

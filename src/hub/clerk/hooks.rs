@@ -66,11 +66,13 @@ impl Clerk {
 
     async fn send_in_order(&self, now: Epoch, began: Instant, due: Vec<Delivery>) -> Result<usize, Problem> {
         let mut arrived = 0;
-        for one in due {
+        for (place, one) in due.iter().enumerate() {
             if began.elapsed() > ROUND {
+                // At once: a slow receiver would else have one round a minute.
+                self.desk.return_deliveries(now, &due[place..], now).await?;
                 break;
             }
-            let (error, away) = match self.send(now, &one).await {
+            let (error, away) = match self.send(now, one).await {
                 Ok(()) => (None, false),
                 Err(Unsent::Refused(why)) => (Some(why), false),
                 Err(Unsent::Away(why)) => (Some(why), true),
@@ -78,9 +80,11 @@ impl Clerk {
             arrived += usize::from(error.is_none());
             let wait = (10i64 << one.tries.clamp(0, 20)).min(LONGEST_WAIT);
             let next = (error.is_some() && one.tries + 1 < MOST_TRIES).then(|| now + wait);
-            self.desk.delivered(now, &one, error, next).await?;
-            // The next would wait as long for nothing; it is due again soon, and no try of it is counted.
+            self.desk.delivered(now, one, error, next).await?;
+            // The next would wait as long for nothing; it is due again soon, and no try of it is counted. It comes with the
+            // one that failed, unless that has failed so often that it waits for long.
             if away {
+                self.desk.return_deliveries(now, &due[place + 1..], one.until.min(now + wait)).await?;
                 break;
             }
         }
@@ -107,6 +111,45 @@ impl Clerk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::{desk::Desk, store::Store};
+
+    /// A clerk with thirty events for a webhook at `url`.
+    async fn with_events(folder: &tempfile::TempDir, url: &str) -> Clerk {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let mut tx = store.write("console", Epoch(1)).await.unwrap();
+        tx.add_hook(url, &Secret::new("kcw_x")).await.unwrap();
+        for _ in 0..30 {
+            tx.tell("server.changed", "server:one".to_owned(), None, None, serde_json::json!({}));
+        }
+        store.settle(tx, Ok(()), &mut 0).await.unwrap().unwrap();
+        Clerk::new(Desk::new(store), reqwest::Client::builder().no_proxy().build().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_a_round_has_no_time_for_the_next_one_sends() {
+        let folder = tempfile::tempdir().unwrap();
+        let clerk = with_events(&folder, "http://127.0.0.1:9/").await;
+        let due = clerk.desk.take_deliveries(Epoch(2)).await.unwrap();
+        assert!(due.len() == 25 && clerk.desk.take_deliveries(Epoch(2)).await.unwrap().is_empty());
+        let long_ago = Instant::now().checked_sub(ROUND + Duration::from_secs(1)).unwrap();
+        assert_eq!(clerk.send_in_order(Epoch(2), long_ago, due).await.unwrap(), 0);
+        let again = clerk.desk.take_deliveries(Epoch(3)).await.unwrap();
+        assert!(again.len() == 25 && again.iter().all(|one| one.tries == 0));
+    }
+
+    #[tokio::test]
+    async fn one_lost_connection_holds_up_the_others_as_long_as_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        // Nobody listens there any more.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let clerk = with_events(&folder, &format!("http://127.0.0.1:{port}/")).await;
+        assert_eq!(clerk.send_hooks(Epoch(2)).await.unwrap(), 0);
+        assert!(clerk.desk.take_deliveries(Epoch(11)).await.unwrap().is_empty());
+        let again = clerk.desk.take_deliveries(Epoch(12)).await.unwrap();
+        let tries: Vec<i64> = again.iter().map(|one| one.tries).collect();
+        assert!(tries.len() == 25 && tries[0] == 1 && tries[1..].iter().all(|many| *many == 0), "{tries:?}");
+    }
 
     #[test]
     fn everybodys_webhook_is_first_in_turn() {

@@ -161,6 +161,19 @@ impl Desk {
         transact!(self, Caller::Clerk, now, |tx| tx.take_deliveries(25, 60).await)
     }
 
+    /// Gives back deliveries that were taken and not tried; they are due again at `at`.
+    pub(in crate::hub) async fn return_deliveries(
+        &self,
+        now: Epoch,
+        untried: &[Delivery],
+        at: Epoch,
+    ) -> Result<(), Problem> {
+        if untried.is_empty() {
+            return Ok(());
+        }
+        transact!(self, Caller::Clerk, now, |tx| tx.return_deliveries(untried, at).await)
+    }
+
     /// Notes how a delivery went.
     pub(in crate::hub) async fn delivered(
         &self,

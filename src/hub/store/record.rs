@@ -108,6 +108,8 @@ pub struct Delivery {
     pub secret: Secret,
     /// How often it was tried.
     pub tries: i64,
+    /// Until when other hubs leave it alone.
+    pub until: Epoch,
     /// What to send.
     pub event: EventRow,
 }
@@ -293,12 +295,25 @@ impl Tx {
         for row in &rows {
             let (event, hook) = (event_row(row)?, row.int("hook")?);
             let sql = "UPDATE deliveries SET next_try = $3 WHERE event = $1 AND hook = $2 AND done IS NULL AND next_try <= $4";
-            if self.run(sql, args![event.id, hook, now + lease, now]).await? == 1 {
+            let until = now + lease;
+            if self.run(sql, args![event.id, hook, until, now]).await? == 1 {
                 let (url, secret) = (row.text("url")?, Secret::new(row.text("secret")?));
-                due.push(Delivery { hook, url, secret, tries: row.int("tries")?, event });
+                due.push(Delivery { hook, url, secret, tries: row.int("tries")?, until, event });
             }
         }
         Ok(due)
+    }
+
+    /// Gives back deliveries that were taken and not tried: they are due again at `at`, and hold up what comes after them no
+    /// longer than that.
+    pub async fn return_deliveries(&mut self, untried: &[Delivery], at: Epoch) -> Result<(), Problem> {
+        for one in untried {
+            // One whose time was over may be another hub's by now.
+            let sql =
+                "UPDATE deliveries SET next_try = $4 WHERE event = $1 AND hook = $2 AND done IS NULL AND next_try = $3";
+            self.run(sql, args![one.event.id, one.hook, one.until, at]).await?;
+        }
+        Ok(())
     }
 
     /// Notes how a delivery went: `error` none is done, else it is tried again at `next`, or given up without one.
@@ -340,6 +355,33 @@ mod tests {
         tx.run("UPDATE deliveries SET done = NULL, next_try = 0", vec![]).await.unwrap();
         assert!(!tx.has_deliveries().await.unwrap());
         assert!(tx.take_deliveries(25, 60).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_a_round_took_and_did_not_try_holds_up_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let mut tx = store.write("console", Epoch(1)).await.unwrap();
+        let hook = tx.add_hook("http://127.0.0.1:9/", &Secret::new("kcw_x")).await.unwrap();
+        for _ in 0..40 {
+            tx.tell("server.changed", "server:one".to_owned(), None, None, serde_json::json!({}));
+        }
+        tx.flush_records().await.unwrap();
+        let due = tx.take_deliveries(25, 60).await.unwrap();
+        for one in &due[..10] {
+            tx.delivered(one.event.id, hook, None, None).await.unwrap();
+        }
+        tx.return_deliveries(&due[10..], Epoch(12)).await.unwrap();
+        tx.now = Epoch(11);
+        assert!(!tx.has_deliveries().await.unwrap(), "nothing goes before them");
+        tx.now = Epoch(12);
+        let next = tx.take_deliveries(25, 60).await.unwrap();
+        let ids = |all: &[Delivery]| all.iter().map(|one| one.event.id).collect::<Vec<i64>>();
+        assert_eq!((next.len(), &ids(&next)[..15]), (25, &ids(&due[10..])[..]));
+        assert!(next.iter().all(|one| one.tries == 0));
+        // Who took them first has them no more.
+        tx.return_deliveries(&due[10..], Epoch(12)).await.unwrap();
+        assert!(!tx.has_deliveries().await.unwrap());
     }
 
     #[tokio::test]
