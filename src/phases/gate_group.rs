@@ -83,7 +83,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_sshd_lets_no_student_in_is_refused() {
-        assert!(asked("", "port 22\ndenyusers games\n").await.is_ok());
+        assert!(asked("", "port 22\ndenyusers games\ndenygroups games\ndefault-group users\n").await.is_ok());
+        let default = asked("", "denygroups games\ndenygroups users\ndefault-group users\n").await.err().unwrap();
+        assert_eq!(default.detail, ["denygroups users"]);
         let refused = asked("", "port 22\ndenygroups ours\n").await.err().unwrap();
         assert_eq!((refused.code, refused.detail), (Code::GateHost, vec!["denygroups ours".to_owned()]));
     }

@@ -106,8 +106,11 @@ pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<Strin
 /// Refuses a host whose sshd keeps students out by lists that no block of the gate's can undo.
 pub(super) async fn lets_students_in(view: &View<'_>, group: &str) -> Result<(), Problem> {
     let Some(viewer) = view.host else { return Ok(()) };
-    let said = viewer.read(&script("\"$SSHD\" -T")?).await?.text();
-    let Some(line) = said.lines().find(|line| shuts_out(line, group)) else { return Ok(()) };
+    let said = viewer.read(&script("\"$SSHD\" -T; default_group | sed 's/^/default-group /'")?).await?.text();
+    // The accounts that the agent makes may have it besides the students' own.
+    let default = said.lines().filter_map(|line| line.strip_prefix("default-group "));
+    let groups: Vec<&str> = default.chain([group]).collect();
+    let Some(line) = said.lines().find(|line| shuts_out(line, &groups)) else { return Ok(()) };
     Err(Problem::new(Code::GateHost, "the server's sshd may keep students out, whatever the gate says")
         .on(view.node)
         .detail([line])
@@ -116,12 +119,12 @@ pub(super) async fn lets_students_in(view: &View<'_>, group: &str) -> Result<(),
 
 /// Whether a line of `sshd -T` keeps out more than accounts that it names. Where a list of who may come in asks for
 /// addresses, somebody meant it, and the gate's own would let students in from anywhere.
-fn shuts_out(line: &str, group: &str) -> bool {
+fn shuts_out(line: &str, groups: &[&str]) -> bool {
     let Some((key, value)) = line.split_once(' ') else { return false };
     let pattern = |more: &str| value.contains(|c: char| "*?!".contains(c) || more.contains(c));
     match key.to_ascii_lowercase().as_str() {
         "denyusers" => pattern("@"),
-        "denygroups" => pattern("") || value == group,
+        "denygroups" => pattern("") || groups.contains(&value),
         "allowusers" => value.contains('@'),
         _ => false,
     }
@@ -269,11 +272,33 @@ mod tests {
     fn lists_that_name_others_keep_no_student_out() {
         for fine in ["denyusers root", "denygroups games", "allowusers ann", "allowgroups x*", "port 22", "usedns", ""]
         {
-            assert!(!shuts_out(fine, "g"), "{fine}");
+            assert!(!shuts_out(fine, &["g", "users"]), "{fine}");
         }
         for bad in ["denyusers *", "DenyUsers amy@192.0.2.7", "denygroups g", "denygroups st?dents", "allowusers ann@*"]
         {
-            assert!(shuts_out(bad, "g"), "{bad}");
+            assert!(shuts_out(bad, &["g"]), "{bad}");
+        }
+        assert!(shuts_out("denygroups users", &["users", "g"]));
+    }
+
+    #[test]
+    fn new_accounts_are_in_a_default_group_where_they_get_none_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let defs = dir.path().join("login.defs");
+        let group = |says: &str| {
+            std::fs::write(&defs, says).unwrap();
+            let script = format!(
+                "{}\nLOGIN_DEFS={}\nuseradd() {{ printf 'GROUP=100\\nHOME=/home\\n'; }}\n\
+                 getent() {{ [ \"$*\" = 'group 100' ] && echo users:x:100:; }}\ndefault_group",
+                template::text("gate/lib.sh").unwrap(),
+                defs.display()
+            );
+            let ran = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        assert_eq!(group("UMASK 022\nUSERGROUPS_ENAB yes\n"), "");
+        for none in ["USERGROUPS_ENAB no\n", "# USERGROUPS_ENAB yes\n", ""] {
+            assert_eq!(group(none), "users\n", "{none:?}");
         }
     }
 

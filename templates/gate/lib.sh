@@ -76,4 +76,10 @@ former_blocks() { # former_blocks FILE
 }
 # The group that this server is enrolled with.
 installed_group() { sed -n 's/^group: "\(.*\)"$/\1/p' /etc/kubecamp-gate/agent.yaml 2>/dev/null | head -n 1; }
+# The group that a new account gets, where it gets none of its own.
+LOGIN_DEFS=/etc/login.defs
+default_group() {
+  ! grep -qsi '^[[:space:]]*USERGROUPS_ENAB[[:space:]]\{1,\}yes' "$LOGIN_DEFS" || return 0
+  g=$(useradd -D 2>/dev/null | sed -n 's/^GROUP=//p'); [ -z "$g" ] || getent group "$g" | cut -d: -f1
+}
 students() { getent group "$1" | cut -d: -f4 | tr ',' '\n' | grep -v '^$'; }
