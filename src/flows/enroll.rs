@@ -33,7 +33,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{Blob, NodeId, Secret},
+        core::{Blob, NodeId},
         engine::View,
         machine::Wanted,
         phases::GateMachines,
@@ -43,20 +43,9 @@ mod tests {
     fn with(program: &std::path::Path) -> Enrolment {
         let bundle = Some(Blob::from_bytes(*b"abc"));
         Enrolment {
-            server: "s1".into(),
-            hub: "https://hub.example.org".into(),
-            token: Secret::new("kct_x"),
-            user_ca: "ssh-ed25519 AAAA".into(),
-            plan_key: "ssh-ed25519 AAAA".into(),
-            hub_ca: None,
-            admin_key: "ssh-ed25519 AAAA".into(),
-            admin: "root".into(),
             program: program.to_owned(),
-            group: "kubecamp-students".into(),
-            permit_open: vec![],
-            exempt: vec![],
             labs: Some(GateMachines { kind: Wanted::Vm, bundle, outbound: false, mirrors: vec![], keep: None }),
-            more: String::new(),
+            ..Enrolment::sample()
         }
     }
 

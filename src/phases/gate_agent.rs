@@ -149,27 +149,11 @@ impl Enrolment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Secret;
 
     #[test]
     fn another_certificate_of_the_hubs_authority_is_put_there() {
         let there = |hub_ca: Option<&str>| {
-            let with = Enrolment {
-                server: "s1".into(),
-                hub: "https://hub.example.org".into(),
-                token: Secret::new("kct_x"),
-                user_ca: "ssh-ed25519 AAAA".into(),
-                plan_key: "ssh-ed25519 AAAA".into(),
-                hub_ca: hub_ca.map(str::to_owned),
-                admin_key: "ssh-ed25519 AAAA".into(),
-                admin: "root".into(),
-                program: "kubecamp".into(),
-                group: "kubecamp-students".into(),
-                permit_open: vec![],
-                exempt: vec![],
-                labs: None,
-                more: String::new(),
-            };
+            let with = Enrolment { hub_ca: hub_ca.map(str::to_owned), ..Enrolment::sample() };
             with.are_there(&with.agent_yaml((9, 2)), "[Unit]")
         };
         assert!(there(Some("old")) != there(Some("new")) && there(Some("new")).contains("/hub_ca.pem"));

@@ -56,29 +56,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{NodeId, Secret},
+        core::NodeId,
         host::{Host, Viewer},
         profile::{self, Lab},
         transport::{Reply, ScriptedTransport},
     };
 
     fn with(group: &str) -> Enrolment {
-        Enrolment {
-            server: "s1".into(),
-            hub: "https://hub.example.org".into(),
-            token: Secret::new("kct_x"),
-            user_ca: "ssh-ed25519 AAAA".into(),
-            plan_key: "ssh-ed25519 AAAA".into(),
-            hub_ca: None,
-            admin_key: "ssh-ed25519 AAAA".into(),
-            admin: "root".into(),
-            program: "kubecamp".into(),
-            group: group.into(),
-            permit_open: vec![],
-            exempt: vec![],
-            labs: None,
-            more: String::new(),
-        }
+        Enrolment { group: group.into(), ..Enrolment::sample() }
     }
 
     #[tokio::test]

@@ -201,6 +201,29 @@ impl Enrolment {
     }
 }
 
+#[cfg(test)]
+impl Enrolment {
+    /// A server whose agent makes no labs, for tests.
+    pub(crate) fn sample() -> Self {
+        Self {
+            server: "s1".into(),
+            hub: "https://hub.example.org".into(),
+            token: Secret::new("kct_x"),
+            user_ca: "ssh-ed25519 AAAA".into(),
+            plan_key: "ssh-ed25519 AAAA".into(),
+            hub_ca: None,
+            admin_key: "ssh-ed25519 AAAA".into(),
+            admin: "root".into(),
+            program: "kubecamp".into(),
+            group: "kubecamp-students".into(),
+            permit_open: vec![],
+            exempt: vec![],
+            labs: None,
+            more: String::new(),
+        }
+    }
+}
+
 impl GateMachines {
     /// Where their bundle goes. Each has a file of its own: labs that exist find theirs by its path.
     pub(super) fn bundle_at(&self) -> Option<String> {
