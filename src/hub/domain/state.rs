@@ -106,6 +106,8 @@ const STEPS: &[(State, State, &[Who])] = &[
 
 impl State {
     /// All states, in the order of a slot's life.
+    ///
+    /// Queries list those for which a method below says yes: `store/states.rs` has the lists, and a test that they agree.
     pub const ALL: [Self; 13] = [
         Waitlisted,
         Offered,
@@ -130,9 +132,34 @@ impl State {
         Self::LIVE.contains(&self)
     }
 
+    /// Whether its place is the holder's, and its server's agent has yet to begin it.
+    pub const fn is_unbegun(self) -> bool {
+        matches!(self, Booked | Delayed)
+    }
+
+    /// Whether it holds a place and has not begun: unbegun, or an offer of it.
+    pub const fn is_ahead(self) -> bool {
+        matches!(self, Offered | Booked | Delayed)
+    }
+
+    /// Whether its server opens for its holder, now or later.
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Booked | Delayed | Arming | Active)
+    }
+
+    /// Whether there is something of it to be ended: it is neither over nor ends already.
+    pub const fn is_endable(self) -> bool {
+        matches!(self, Waitlisted | Offered | Booked | Delayed | Arming | Active)
+    }
+
     /// Whether its server's agent has begun it and has not told its end yet.
     pub const fn is_begun(self) -> bool {
         matches!(self, Arming | Active | Ending | Saving | Resetting)
+    }
+
+    /// Whether it was given up: by somebody, or by its holder's staying away.
+    pub const fn is_given_up(self) -> bool {
+        matches!(self, Cancelled | NoShow)
     }
 
     /// Whether nothing can happen to it any more.

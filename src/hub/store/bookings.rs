@@ -4,18 +4,17 @@ use serde_json::{Value, json};
 
 use super::{
     record::NewAudit,
+    states::states,
     tx::{Row, Tx},
     value::args,
 };
 use crate::{
     core::{Code, Problem},
-    hub::domain::{
-        Booking, BookingId, Calendar, Epoch, GroupId, Held, PersonId, SeriesId, ServerId, State, Use, Who, Window,
-    },
+    hub::domain::{Booking, BookingId, Epoch, GroupId, PersonId, SeriesId, ServerId, State, Use, Who, Window},
 };
 
 /// That a booking left somebody or a server, in the audit.
-const LEFT: &str = "booking.left";
+pub(super) const LEFT: &str = "booking.left";
 
 /// Which bookings are wanted; a field that is none does not narrow.
 #[derive(Debug, Clone, Default)]
@@ -67,12 +66,13 @@ fn booking(row: &Row) -> Result<Booking, Problem> {
 }
 
 /// The booking that a note of [`LEFT`] is about; none where it is written as no booking is any more, long ago.
-fn as_it_left(row: &Row) -> Result<Option<Booking>, Problem> {
+pub(super) fn as_it_left(row: &Row) -> Result<Option<Booking>, Problem> {
     let detail: Value = row.json("detail")?;
     Ok(serde_json::from_value(detail["booking"].clone()).ok())
 }
 
-fn opt<T: ToString>(value: Option<&T>) -> Option<String> {
+/// A value that may be none, as a statement takes it.
+pub(super) fn opt<T: ToString>(value: Option<&T>) -> Option<String> {
     value.map(ToString::to_string)
 }
 
@@ -251,8 +251,9 @@ impl Tx {
                     $by,
                     " AND (CAST($1 AS TEXT) IS NULL OR person = $1) AND (CAST($2 AS TEXT) IS NULL OR server = $2) \
                      AND (CAST($3 AS TEXT) IS NULL OR grp = $3) AND (CAST($4 AS TEXT) IS NULL OR state = $4) \
-                     AND busy_until > $5 AND starts < $6 \
-                     AND ($7 = 0 OR state NOT IN ('done', 'cancelled', 'no-show', 'quarantined')) ORDER BY starts, id"
+                     AND busy_until > $5 AND starts < $6 AND ($7 = 0 OR state NOT IN ",
+                    states!(is_final),
+                    ") ORDER BY starts, id"
                 )
             };
         }
@@ -287,30 +288,26 @@ impl Tx {
     /// some time from now on, its agent refused, or their holder was told so. Which of them are in truth is for the rules
     /// to say.
     pub async fn doubtful(&mut self) -> Result<Vec<Booking>, Problem> {
-        let sql = "SELECT * FROM bookings WHERE state IN ('booked', 'delayed') AND ends > $1 AND (refused IS NOT NULL \
-                   OR stranded IS NOT NULL OR server IN (SELECT id FROM servers WHERE health <> 'healthy') \
-                   OR server IN (SELECT server FROM maintenance WHERE ends > $1)) ORDER BY starts, id";
+        let sql = concat!(
+            "SELECT * FROM bookings WHERE state IN ",
+            states!(is_unbegun),
+            " AND ends > $1 AND (refused IS NOT NULL OR stranded IS NOT NULL \
+             OR server IN (SELECT id FROM servers WHERE health <> 'healthy') \
+             OR server IN (SELECT server FROM maintenance WHERE ends > $1)) ORDER BY starts, id"
+        );
         let now = self.now;
         self.all(sql, args![now]).await?.iter().map(booking).collect()
-    }
-
-    /// Whether a place is not clear yet for a booking of it, or its holder not out of another one on the same server: what
-    /// has begun there is not over, and an agent begins nothing before.
-    pub async fn is_held_up(&mut self, wants: &Booking) -> Result<bool, Problem> {
-        let (Some(server), Some(place)) = (&wants.server, wants.place) else { return Ok(false) };
-        let sql = "SELECT id FROM bookings WHERE server = $1 AND (place = $2 OR person = $3) AND id <> $4 \
-                   AND state IN ('arming', 'active', 'ending', 'saving', 'resetting') LIMIT 1";
-        let values = args![server.to_string(), i64::from(place), wants.person.to_string(), wants.id.to_string()];
-        Ok(self.one(sql, values).await?.is_some())
     }
 
     /// What people whose account is closed hold or wait for and nobody has ended yet, by start. It is looked for person by
     /// person, as few are out: nobody else's bookings are read.
     pub async fn of_closed(&mut self) -> Result<Vec<Booking>, Problem> {
-        let sql = "SELECT b.* FROM people AS p CROSS JOIN bookings AS b WHERE p.active = 0 AND b.person = p.id \
-                   AND b.starts > $1 AND b.ends > $2 AND b.ended_by IS NULL \
-                   AND b.state IN ('waitlisted', 'offered', 'booked', 'delayed', 'arming', 'active') \
-                   ORDER BY b.starts, b.id";
+        let sql = concat!(
+            "SELECT b.* FROM people AS p CROSS JOIN bookings AS b WHERE p.active = 0 AND b.person = p.id \
+             AND b.starts > $1 AND b.ends > $2 AND b.ended_by IS NULL AND b.state IN ",
+            states!(is_endable),
+            " ORDER BY b.starts, b.id"
+        );
         // No slot is longer than a week.
         let values = args![self.now - 8 * 86_400, self.now];
         self.all(sql, values).await?.iter().map(booking).collect()
@@ -322,28 +319,6 @@ impl Tx {
         self.all(sql, args![id.to_string()]).await?.iter().map(booking).collect()
     }
 
-    /// What is taken on a server in a window: live bookings, and what was given up but not confirmed by its agent.
-    pub async fn held(&mut self, server: &ServerId, window: Window) -> Result<Calendar, Problem> {
-        let sql = "SELECT id AS booking, place, layout, starts, busy_until FROM bookings WHERE server = $1 \
-                   AND busy_until > $2 AND starts < $3 AND state IN \
-                   ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting')";
-        let values = || args![server.to_string(), window.starts, window.ends];
-        let mut rows = self.all(sql, values()).await?;
-        let holds = "SELECT h.booking, h.place, h.layout, h.starts, h.busy_until FROM holds AS h JOIN servers AS s \
-                     ON s.id = h.server WHERE h.server = $1 AND h.busy_until > $2 AND h.starts < $3 AND s.acked < h.revision";
-        rows.extend(self.all(holds, values()).await?);
-        rows.iter()
-            .map(|row| {
-                Ok(Held {
-                    booking: row.parse("booking")?,
-                    place: u32::try_from(row.int("place")?).unwrap_or(0),
-                    layout: row.parse("layout")?,
-                    busy: Window { starts: row.epoch("starts")?, ends: row.epoch("busy_until")? },
-                })
-            })
-            .collect()
-    }
-
     /// When somebody holds slots that touch a window, by start; a wait is none. `except` is not looked at.
     pub async fn windows_of(
         &mut self,
@@ -351,73 +326,21 @@ impl Tx {
         within: Window,
         except: Option<&BookingId>,
     ) -> Result<Vec<Window>, Problem> {
-        let sql = "SELECT starts, ends FROM bookings WHERE person = $1 AND ends > $2 AND starts < $3 AND state IN \
-                   ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') \
-                   AND (CAST($4 AS TEXT) IS NULL OR id <> $4) ORDER BY starts";
+        let sql = concat!(
+            "SELECT starts, ends FROM bookings WHERE person = $1 AND ends > $2 AND starts < $3 AND state IN ",
+            states!(is_live),
+            " AND (CAST($4 AS TEXT) IS NULL OR id <> $4) ORDER BY starts"
+        );
         let rows = self.all(sql, args![person.to_string(), within.starts, within.ends, opt(except)]).await?;
         rows.iter().map(|row| Ok(Window { starts: row.epoch("starts")?, ends: row.epoch("ends")? })).collect()
     }
 
-    /// Keeps a window from being sold again until the server's agent has confirmed a plan without it.
-    ///
-    /// Where no agent was ever given a plan that could hold it, there is nothing to wait for; an offer is in none.
-    pub async fn hold(&mut self, gone: &Booking, from: Epoch) -> Result<(), Problem> {
-        if gone.state == State::Offered {
-            return Ok(());
-        }
-        let (Some(server), Some(place)) = (&gone.server, gone.place) else { return Ok(()) };
-        let sql = "INSERT INTO holds (booking, server, place, layout, starts, busy_until, revision) \
-                   SELECT $1, id, $3, $4, $5, $6, revision FROM servers WHERE id = $2 AND issued > 0";
-        let values = args![
-            gone.id.to_string(),
-            server.to_string(),
-            i64::from(place),
-            gone.layout.to_string(),
-            from.max(gone.window.starts),
-            gone.busy_until,
-        ];
-        self.run(sql, values).await.map(drop)
-    }
-
-    /// Whether a place that touches a window was given up at a moment or after it, on one server or on any.
-    pub async fn is_given_up_since(
-        &mut self,
-        window: Window,
-        moment: Epoch,
-        on: Option<&ServerId>,
-    ) -> Result<bool, Problem> {
-        // No slot is longer than a week: what is long over is not read.
-        let sql = "SELECT 1 AS n FROM bookings WHERE state IN ('cancelled', 'no-show') AND place IS NOT NULL \
-                   AND (CAST($4 AS TEXT) IS NULL OR server = $4) AND busy_until > $1 AND starts < $2 AND since >= $3 \
-                   AND starts > $5 LIMIT 1";
-        let longest = window.starts - 8 * 86_400;
-        let gone = args![window.starts, window.ends, moment, opt(on), longest];
-        if self.one(sql, gone).await?.is_some() {
-            return Ok(true);
-        }
-        // What was ended early ends earlier by now: the audit knows.
-        let sql = "SELECT 1 AS n FROM bookings AS b WHERE b.updated >= $1 AND b.busy_until >= $1 AND b.starts < $2 \
-                   AND (CAST($3 AS TEXT) IS NULL OR b.server = $3) AND EXISTS (SELECT 1 FROM audit AS a \
-                   WHERE a.subject = 'booking:' || b.id AND a.moment >= $1 AND \
-                   a.action IN ('booking.release', 'booking.cancel', 'clerk.closed')) LIMIT 1";
-        if self.one(sql, args![moment, window.ends, opt(on)]).await?.is_some() {
-            return Ok(true);
-        }
-        // What was moved away is noted with the server that it left.
-        let sql = "SELECT a.detail AS detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
-                   AND a.action = $1 AND a.moment >= $2 AND s.removed IS NULL AND (CAST($3 AS TEXT) IS NULL OR s.id = $3)";
-        for row in self.all(sql, args![LEFT, moment, opt(on)]).await? {
-            if as_it_left(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Who holds a booking on a server that begins at a moment or after it.
     pub async fn holders_from(&mut self, server: &ServerId, from: Epoch) -> Result<BTreeSet<PersonId>, Problem> {
-        let sql = "SELECT DISTINCT person FROM bookings WHERE server = $1 AND starts >= $2 \
-                   AND state IN ('offered', 'booked', 'delayed')";
+        let sql = concat!(
+            "SELECT DISTINCT person FROM bookings WHERE server = $1 AND starts >= $2 AND state IN ",
+            states!(is_ahead)
+        );
         self.all(sql, args![server.to_string(), from]).await?.iter().map(|row| row.parse("person")).collect()
     }
 
@@ -430,9 +353,12 @@ impl Tx {
         except: Option<&BookingId>,
         series: Option<&SeriesId>,
     ) -> Result<i64, Problem> {
-        let sql = "SELECT count(DISTINCT coalesce(series, id)) AS n FROM bookings WHERE person = $1 AND busy_until > $2 \
-                   AND state IN ('offered', 'booked', 'delayed') AND (CAST($3 AS TEXT) IS NULL OR id <> $3) \
-                   AND (CAST($4 AS TEXT) IS NULL OR series IS NULL OR series <> $4)";
+        let sql = concat!(
+            "SELECT count(DISTINCT coalesce(series, id)) AS n FROM bookings WHERE person = $1 AND busy_until > $2 \
+             AND state IN ",
+            states!(is_ahead),
+            " AND (CAST($3 AS TEXT) IS NULL OR id <> $3) AND (CAST($4 AS TEXT) IS NULL OR series IS NULL OR series <> $4)"
+        );
         let row = self.one(sql, args![person.to_string(), from, opt(except), opt(series)]).await?;
         row.map_or(Ok(0), |row| row.int("n"))
     }
@@ -463,15 +389,5 @@ impl Tx {
             }
         }
         Ok(uses)
-    }
-
-    /// Two live bookings of one place that overlap: always none, unless somebody changed the database by hand.
-    pub async fn overlaps(&mut self) -> Result<Vec<(BookingId, BookingId)>, Problem> {
-        let sql = "SELECT a.id AS one, b.id AS two FROM bookings AS a JOIN bookings AS b ON a.server = b.server \
-                   AND a.place = b.place AND a.id < b.id AND a.starts < b.busy_until AND b.starts < a.busy_until \
-                   WHERE a.state IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting') \
-                   AND b.state IN ('offered', 'booked', 'delayed', 'arming', 'active', 'ending', 'saving', 'resetting')";
-        let rows = self.all(sql, vec![]).await?;
-        rows.iter().map(|r| Ok((r.parse("one")?, r.parse("two")?))).collect()
     }
 }

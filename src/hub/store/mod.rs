@@ -12,12 +12,14 @@ mod file;
 mod labs;
 mod open;
 mod people;
+mod places;
 mod postgres;
 mod presence;
 mod pulse;
 mod record;
 mod servers;
 mod sqlite;
+mod states;
 mod tx;
 mod value;
 

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
+    states::states,
     tx::{Row, Tx},
     value::{Arg, args},
 };
@@ -209,20 +210,30 @@ impl Tx {
 
     /// Locks the servers whose plans name any of these people, by name; before several of them are changed.
     pub async fn lock_servers_of_people(&mut self, ids: &[&PersonId]) -> Result<(), Problem> {
-        let sql = "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings WHERE person IN \
-                   (SELECT jsonb_array_elements_text(CAST(CAST($1 AS TEXT) AS JSONB))) \
-                   AND state IN ('booked', 'delayed', 'arming', 'active')) ORDER BY id FOR UPDATE";
+        let sql = concat!(
+            "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings WHERE person IN \
+             (SELECT jsonb_array_elements_text(CAST(CAST($1 AS TEXT) AS JSONB))) AND state IN ",
+            states!(is_usable),
+            ") ORDER BY id FOR UPDATE"
+        );
         self.lock(sql, &json!(ids).to_string()).await
     }
 
     /// Changes somebody; `next.version` is the version that was read. The plans that name them are made anew.
     pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
         // Servers before people and by name, as everywhere; an update alone takes them in any order.
-        let locked = "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings \
-                      WHERE person = $1 AND state IN ('booked', 'delayed', 'arming', 'active')) ORDER BY id FOR UPDATE";
+        let locked = concat!(
+            "SELECT 1 FROM servers WHERE id IN (SELECT server FROM bookings WHERE person = $1 AND state IN ",
+            states!(is_usable),
+            ") ORDER BY id FOR UPDATE"
+        );
         self.lock(locked, next.id.as_str()).await?;
-        let plans = "UPDATE servers SET revision = revision + 1 WHERE id IN (SELECT server FROM bookings \
-                     WHERE person = $1 AND state IN ('booked', 'delayed', 'arming', 'active'))";
+        let plans = concat!(
+            "UPDATE servers SET revision = revision + 1 WHERE id IN (SELECT server FROM bookings \
+             WHERE person = $1 AND state IN ",
+            states!(is_usable),
+            ")"
+        );
         self.run(plans, args![next.id.to_string()]).await?;
         let sql = "UPDATE people SET name = $2, role = $3, active = $4, zone = $5, keys = $6, version = version + 1 \
                    WHERE id = $1 AND version = $7";
