@@ -76,6 +76,19 @@ pub(super) fn opt<T: ToString>(value: Option<&T>) -> Option<String> {
     value.map(ToString::to_string)
 }
 
+/// Refuses a step that the table of states does not have for `who`, and any change of what is over.
+fn check_step(before: &Booking, to: State, who: Who) -> Result<(), Problem> {
+    let (id, state) = (&before.id, before.state);
+    if (state == to && !state.is_final()) || state.may_become_by(to, who) {
+        return Ok(());
+    }
+    let what = match state == to {
+        true => format!("booking {id} is {state}"),
+        false => format!("booking {id} is {state} and cannot become {to}"),
+    };
+    Err(Problem::new(Code::BookState, what))
+}
+
 impl Tx {
     /// Adds a booking in its first state.
     pub async fn add_booking(&mut self, new: &Booking, action: &str, reason: Option<String>) -> Result<(), Problem> {
@@ -127,17 +140,19 @@ impl Tx {
         action: &str,
         reason: Option<String>,
     ) -> Result<Booking, Problem> {
+        check_step(before, next.state, who)?;
         if next.state != before.state {
-            if !before.state.may_become_by(next.state, who) {
-                let what = format!("booking {} is {} and cannot become {}", before.id, before.state, next.state);
-                return Err(Problem::new(Code::BookState, what));
-            }
             next.since = self.now;
-        } else if before.state.is_final() {
-            return Err(Problem::new(Code::BookState, format!("booking {} is {}", before.id, before.state)));
         }
         next.version = before.version + 1;
         next.updated = self.now;
+        self.overwrite(before, &next).await?;
+        self.written(Some(before), &next, action, reason).await?;
+        Ok(next)
+    }
+
+    /// Writes a booking over its row, unless that is not as it was `before` any more.
+    async fn overwrite(&mut self, before: &Booking, next: &Booking) -> Result<(), Problem> {
         let sql = "UPDATE bookings SET server = $4, place = $5, person = $6, grp = $7, starts = $8, ends = $9, \
                    busy_until = $10, state = $11, since = $12, version = $13, updated = $14, offer_until = $15, \
                    came = $16, charged = $17, lapses = $18, note = $19, course = $20, \
@@ -172,8 +187,7 @@ impl Tx {
         if self.run(sql, values).await? != 1 {
             return Err(Problem::new(Code::BookStale, format!("booking {} was changed in between", before.id)));
         }
-        self.written(Some(before), &next, action, reason).await?;
-        Ok(next)
+        Ok(())
     }
 
     async fn written(
