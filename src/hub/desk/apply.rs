@@ -12,13 +12,52 @@ use crate::{
     },
 };
 
+/// What becomes of a report.
+enum Outcome {
+    /// It changed the booking.
+    Applied,
+    /// It was known already.
+    Known,
+    /// It does not fit the booking, for this reason.
+    SetAside(String),
+}
+
 /// Makes of a booking what its server's agent did with it.
 pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
-    let number = report.number;
-    let answer = |taken, why: Option<String>| Reported { number, taken, why };
+    let (taken, why) = match outcome(tx, server, report).await? {
+        Outcome::Applied => (Taken::Applied, None),
+        Outcome::Known => (Taken::Known, None),
+        Outcome::SetAside(why) => {
+            let detail = json!({ "server": server.id, "step": report.step, "number": report.number });
+            tx.note("agent.set-aside", format!("booking:{}", report.booking), Some(why.clone()), detail);
+            (Taken::SetAside, Some(why))
+        }
+    };
+    Ok(Reported { number: report.number, taken, why })
+}
+
+async fn outcome(tx: &mut Tx, server: &Server, report: &Report) -> Result<Outcome, Problem> {
     if report.step == Step::Done {
         proven(tx, server, report).await?;
     }
+    let booking = match booking_of(tx, server, report).await? {
+        Ok(booking) => booking,
+        Err(why) => return Ok(Outcome::SetAside(why)),
+    };
+    if report.step == Step::Done {
+        tx.vacate(&server.id, &booking.id).await?;
+    }
+    match (report.step, report.step.state()) {
+        (Step::Missed, _) if booking.state.is_begun() => lost(tx, server, &booking).await,
+        (Step::Withdrawn, _) if is_back(&booking) => came_back(tx, server, &booking, report).await,
+        (Step::Quarantined, _) => quarantined(tx, server, report, booking).await,
+        (_, Some(to)) => moved_on(tx, server, report, booking, to).await,
+        (_, None) => told(tx, report, &booking).await,
+    }
+}
+
+/// The booking that a report is about, or why the report is set aside: it is of another server, or of somebody else by now.
+async fn booking_of(tx: &mut Tx, server: &Server, report: &Report) -> Result<Result<Booking, String>, Problem> {
     let booking = match tx.booking(&report.booking).await {
         Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
         Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
@@ -26,89 +65,83 @@ pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Resu
             if report.step == Step::Quarantined {
                 unclean(tx, server, report).await?;
             }
-            let why = format!("booking {} is not of server {}", report.booking, server.id);
-            return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+            return Ok(Err(format!("booking {} is not of server {}", report.booking, server.id)));
         }
     };
     // What the server did for who gave it away, before it heard of that, is nothing of who has it now: for them it begins
     // anew. A place that cannot be proven clean is nobody's, though.
     let former = report.account.as_deref().filter(|of| *of != booking.person.as_str());
-    if let Some(former) = former.filter(|_| report.step != Step::Quarantined) {
-        let why = format!("booking {} is not of {former:.64} any more", booking.id);
-        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
+    match former.filter(|_| report.step != Step::Quarantined) {
+        Some(former) => Ok(Err(format!("booking {} is not of {former:.64} any more", booking.id))),
+        None => Ok(Ok(booking)),
     }
-    if report.step == Step::Done {
-        tx.vacate(&server.id, &booking.id).await?;
-    }
-    if report.step == Step::Missed && booking.state.is_begun() {
-        lost(tx, server, &booking).await?;
-        return Ok(answer(Taken::Applied, None));
-    }
-    let Some(to) = report.step.state() else {
-        let applied = told(tx, report, &booking).await?;
-        return Ok(answer(if applied { Taken::Applied } else { Taken::Known }, None));
-    };
-    match to {
-        State::Quarantined if booking.state.is_final() && booking.state != to => unclean(tx, server, report).await?,
-        State::Quarantined => quarantine(tx, server, report).await?,
-        _ => {}
-    }
+}
+
+/// Moves a booking on to the state that its agent brought it to.
+async fn moved_on(
+    tx: &mut Tx,
+    server: &Server,
+    report: &Report,
+    booking: Booking,
+    to: State,
+) -> Result<Outcome, Problem> {
     if booking.state == to || booking.state.is_after(to) {
-        return Ok(answer(Taken::Known, None));
+        return Ok(Outcome::Known);
     }
-    if report.step == Step::Withdrawn && booking.state == State::Arming && booking.ended_by.is_none() {
-        came_back(tx, server, &booking, report).await?;
-        return Ok(answer(Taken::Applied, None));
+    if let Some(why) = obstacle(tx, server, &booking, to).await? {
+        return Ok(Outcome::SetAside(why));
     }
-    // A door that is open is open, whatever was thought of its arming here.
-    let opened = to == State::Active && is_unbegun(&booking);
-    if !opened && !booking.state.may_become_by(to, Who::Agent) {
-        let why = format!("booking {} is {} and cannot become {to}", booking.id, booking.state);
-        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, Some(why))));
-    }
-    let refused = match to {
-        State::Arming => cannot_arm(tx, server, &booking).await?,
-        State::Active if opened => cannot_occupy(tx, server, &booking).await?,
-        _ => None,
-    };
-    if refused.is_some() {
-        return Ok(set_aside(tx, server, report, answer(Taken::SetAside, refused)));
-    }
-    let booking = if opened {
+    let booking = if is_opened_unarmed(&booking, to) {
         let armed = tx.change_booking(&booking, armed(&booking, report), Who::Agent, "agent.arming", None).await?;
         tx.happened(report.moment);
         armed
     } else {
         booking
     };
-    let mut next = match to {
-        State::Arming => armed(&booking, report),
-        _ => Booking { state: to, refused: None, ..booking.clone() },
-    };
-    // What never opened does not count, whoever's doing it was.
-    if (booking.state, to) == (State::Arming, State::Ending) {
-        next.charged = 0;
-    }
-    if (booking.state, to) == (State::Active, State::Ending) {
-        cut_short(&mut next, report.moment);
-    }
-    if report.note.is_some() {
-        next.note.clone_from(&report.note);
-    }
-    let action = format!("agent.{to}");
-    let after = tx.change_booking(&booking, next, Who::Agent, &action, report.note.clone()).await?;
+    let next = stepped(&booking, report, to);
+    let after = tx.change_booking(&booking, next, Who::Agent, &format!("agent.{to}"), report.note.clone()).await?;
     tx.happened(report.moment);
     if (booking.state, to) == (State::Saving, State::Resetting) {
         tx.lab_saved(&server.id, &booking.person).await?;
     }
-    if report.step == Step::NotOpened || (is_unbegun(&booking) && to == State::Quarantined) {
+    if report.step == Step::NotOpened || (booking.state.is_unbegun() && to == State::Quarantined) {
         rehouse::strand(tx, &after, report.note.clone()).await?;
     }
-    Ok(answer(Taken::Applied, None))
+    Ok(Outcome::Applied)
 }
 
-fn is_unbegun(booking: &Booking) -> bool {
-    matches!(booking.state, State::Booked | State::Delayed)
+/// Whether a door is open whose arming was not taken note of here. It is open all the same, whatever was thought of that.
+fn is_opened_unarmed(booking: &Booking, to: State) -> bool {
+    to == State::Active && booking.state.is_unbegun()
+}
+
+/// Why a booking cannot come to a state; none where it can, and then it is its server's occupant from its arming on.
+async fn obstacle(tx: &mut Tx, server: &Server, booking: &Booking, to: State) -> Result<Option<String>, Problem> {
+    if is_opened_unarmed(booking, to) {
+        return cannot_occupy(tx, server, booking).await;
+    }
+    if !booking.state.may_become_by(to, Who::Agent) {
+        return Ok(Some(format!("booking {} is {} and cannot become {to}", booking.id, booking.state)));
+    }
+    if to == State::Arming { cannot_arm(tx, server, booking).await } else { Ok(None) }
+}
+
+/// A booking after a step of its agent.
+fn stepped(booking: &Booking, report: &Report, to: State) -> Booking {
+    let mut next = match to {
+        State::Arming => armed(booking, report),
+        _ => Booking { state: to, refused: None, ..booking.clone() },
+    };
+    match (booking.state, to) {
+        // What never opened does not count, whoever's doing it was.
+        (State::Arming, State::Ending) => next.charged = 0,
+        (State::Active, State::Ending) => cut_short(&mut next, report.moment),
+        _ => {}
+    }
+    if report.note.is_some() {
+        next.note.clone_from(&report.note);
+    }
+    next
 }
 
 /// A booking as its agent begins it.
@@ -139,22 +172,27 @@ fn cut_short(next: &mut Booking, moment: Epoch) {
     next.charged = (next.charged - lost).max(0);
 }
 
+/// Whether a slot whose arming was ended by a plan is its holder's again.
+fn is_back(booking: &Booking) -> bool {
+    booking.state == State::Arming && booking.ended_by.is_none()
+}
+
 /// Has a slot begin anew whose arming the agent ended by a plan in which it was somebody else's, or missing. The hub had not
 /// heard of the arming then, and by now the slot is theirs again for whom it was armed: the agent sees that in its next plan.
 /// As if the hub had never heard of that arming, it occupies nothing: it may be given up, given away or moved before its agent
 /// tells that the place is clear, and the agent itself begins nothing there before.
-async fn came_back(tx: &mut Tx, server: &Server, booking: &Booking, report: &Report) -> Result<(), Problem> {
+async fn came_back(tx: &mut Tx, server: &Server, booking: &Booking, report: &Report) -> Result<Outcome, Problem> {
     let next = Booking { state: State::Booked, ..booking.clone() };
     let why = "it was taken from its holder while it was armed, and is theirs again: it begins anew".to_owned();
     tx.vacate(&server.id, &booking.id).await?;
     tx.change_booking(booking, next, Who::Agent, "agent.withdrawn", Some(why)).await?;
     tx.happened(report.moment);
-    Ok(())
+    Ok(Outcome::Applied)
 }
 
-/// Notes what an agent tells of a booking without moving it on in its life; whether that was new.
-async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<bool, Problem> {
-    let unbegun = is_unbegun(booking);
+/// Notes what an agent tells of a booking without moving it on in its life.
+async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<Outcome, Problem> {
+    let unbegun = booking.state.is_unbegun();
     let (mut next, why) = (booking.clone(), report.note.clone());
     match report.step {
         Step::LoggedIn if booking.came.is_none() && !booking.state.is_final() => {
@@ -174,9 +212,9 @@ async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<bool, P
             let reason = "the server did not start it; it does not count".to_owned();
             tx.change_booking(booking, next, Who::Clerk, "agent.missed", Some(reason)).await?;
         }
-        _ => return Ok(false),
+        _ => return Ok(Outcome::Known),
     }
-    Ok(true)
+    Ok(Outcome::Applied)
 }
 
 /// Makes the booking the server's occupant, or says why it cannot be.
@@ -211,11 +249,22 @@ async fn cannot_occupy(tx: &mut Tx, server: &Server, booking: &Booking) -> Resul
 
 /// Ends a slot that the agent had begun and knows nothing of any more: its journal is gone, as after a reinstallation. What
 /// became of the place nobody can prove.
-async fn lost(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<(), Problem> {
+async fn lost(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Outcome, Problem> {
     let why = format!("its agent knows nothing of booking {} any more, as after a reinstallation", booking.id);
     close(tx, server, why.clone()).await?;
     let next = Booking { state: State::Quarantined, refused: None, note: Some(why.clone()), ..booking.clone() };
-    tx.change_booking(booking, next, Who::Agent, "agent.quarantined", Some(why)).await.map(drop)
+    tx.change_booking(booking, next, Who::Agent, "agent.quarantined", Some(why)).await?;
+    Ok(Outcome::Applied)
+}
+
+/// Takes note of a place that could not be proven clean, whatever its booking has become here.
+async fn quarantined(tx: &mut Tx, server: &Server, report: &Report, booking: Booking) -> Result<Outcome, Problem> {
+    if booking.state.is_final() && booking.state != State::Quarantined {
+        unclean(tx, server, report).await?;
+    } else {
+        quarantine(tx, server, report).await?;
+    }
+    moved_on(tx, server, report, booking, State::Quarantined).await
 }
 
 async fn quarantine(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Problem> {
@@ -247,10 +296,4 @@ async fn proven(tx: &mut Tx, server: &Server, report: &Report) -> Result<(), Pro
         tx.note_clean(&server.id, &report.booking);
     }
     Ok(())
-}
-
-fn set_aside(tx: &mut Tx, server: &Server, report: &Report, answer: Reported) -> Reported {
-    let detail = json!({ "server": server.id, "step": report.step, "number": report.number });
-    tx.note("agent.set-aside", format!("booking:{}", report.booking), answer.why.clone(), detail);
-    answer
 }
