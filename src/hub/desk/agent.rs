@@ -166,7 +166,7 @@ impl Desk {
             let mut later = tx.holders_from(server, within.ends).await?;
             let closed: BTreeSet<BookingId> = tx.of_closed().await?.into_iter().map(|b| b.id).collect();
             let is_shut = |b: &Booking| row.health != Health::Healthy || closed.contains(&b.id);
-            let unlet = |b: &Booking| matches!(b.state, State::Booked | State::Delayed) && is_shut(b);
+            let unlet = |b: &Booking| b.state.is_unbegun() && is_shut(b);
             later.extend(all.iter().filter(|b| unlet(b)).map(|b| b.person.clone()));
             all.retain(|b| !unlet(b));
             let within = Window { starts: now - QUARANTINED_SINCE, ..within };

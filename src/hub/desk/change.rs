@@ -76,11 +76,6 @@ fn has_a_say(caller: &Caller, booking: &Booking) -> bool {
     caller.is_teacher() || caller.person() == Some(&booking.person)
 }
 
-/// Whether a booking of a recurrence can be given up with the others.
-fn is_ahead(booking: &Booking) -> bool {
-    matches!(booking.state, State::Offered | State::Booked | State::Delayed)
-}
-
 /// What a holder reads beside a slot that was taken from them. Who gives one up themselves knows why: that stays in the audit.
 fn for_holder(who: Who, edit: &Edit) -> Option<String> {
     edit.reason.clone().filter(|_| who != Who::Holder)
@@ -104,7 +99,7 @@ async fn give_up(
     let mut gone = vec![];
     for before in all {
         let who = caller.over(&before, edit.reason.as_deref())?;
-        if !is_ahead(&before) || may_run_unheard(tx, &before).await? {
+        if !before.state.is_ahead() || may_run_unheard(tx, &before).await? {
             continue;
         }
         let reason = edit.reason.clone();
@@ -136,7 +131,7 @@ async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> 
 /// heard once, and is silent. Cancelled it would count as nothing, whatever its agent tells later.
 pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Problem> {
     let now = tx.now();
-    if !matches!(b.state, State::Booked | State::Delayed) || b.window.starts > now {
+    if !b.state.is_unbegun() || b.window.starts > now {
         return Ok(false);
     }
     let Some(server) = &b.server else { return Ok(false) };
@@ -253,7 +248,7 @@ impl Desk {
     /// What of a recurrence has not begun and can be given up by the caller, by start.
     pub async fn series_ahead(&self, caller: &Caller, now: Epoch, id: &SeriesId) -> Result<Vec<Booking>, Problem> {
         let mut all = self.store.read(now).await?.series(id).await?;
-        all.retain(|b| has_a_say(caller, b) && is_ahead(b));
+        all.retain(|b| has_a_say(caller, b) && b.state.is_ahead());
         Ok(all)
     }
 
@@ -299,7 +294,7 @@ impl Desk {
             let before = load(&mut tx, id, edit).await?;
             let who = caller.over(&before, edit.reason.as_deref())?;
             // Its server begins it some minutes early; by the clock it has begun also where its server is late.
-            let due = matches!(before.state, State::Booked | State::Delayed) && before.window.starts <= now;
+            let due = before.state.is_unbegun() && before.window.starts <= now;
             if due || before.state.is_begun() {
                 let what = format!("booking {id} has begun and can no longer be given away");
                 return Err(Problem::new(Code::BookState, what));

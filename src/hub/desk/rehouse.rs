@@ -42,7 +42,7 @@ pub struct Elsewhere {
 
 /// Whether a booking can still begin.
 pub(super) fn is_ahead(b: &Booking, now: Epoch) -> bool {
-    matches!(b.state, State::Booked | State::Delayed) && b.window.ends > now
+    b.state.is_unbegun() && b.window.ends > now
 }
 
 /// Why a server does not take a booking that has not begun: it is out of use or in maintenance then, or its agent

@@ -210,7 +210,7 @@ impl Desk {
             }
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
             let (out, heard) = (there.health != Health::Healthy, there.is_heard(now));
-            let over = |b: &Booking| matches!(b.state, State::Booked | State::Delayed) && b.window.ends <= now;
+            let over = |b: &Booking| b.state.is_unbegun() && b.window.ends <= now;
             let (ended, open): (Vec<Booking>, Vec<Booking>) =
                 tx.bookings(&want).await?.into_iter().partition(|b| out && (over(b) || (b.state.is_begun() && !heard)));
             if !open.is_empty() {

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, net::Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Booking, BookingId, CourseId, Epoch, OpeningHours, ServerId, State, Window, Zone};
+use super::{Booking, BookingId, CourseId, Epoch, OpeningHours, ServerId, Window, Zone};
 use crate::{
     core::{Bytes, Code, Problem},
     profile::{DISK_FLOOR, HOST_KEEPS, Layout},
@@ -187,8 +187,7 @@ impl Server {
 
     /// Whether a booking is on it and has not begun.
     fn awaits(&self, booking: &Booking) -> bool {
-        let ahead = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
-        ahead && booking.server.as_ref() == Some(&self.id)
+        booking.state.is_ahead() && booking.server.as_ref() == Some(&self.id)
     }
 
     /// Refuses a server on which no lab could ever run: nothing could be booked there, and nobody would know why.

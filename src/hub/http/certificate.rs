@@ -6,7 +6,7 @@ use crate::{
     core::{Code, Problem},
     hub::{
         desk::Caller,
-        domain::{Booking, BookingId, Epoch, State},
+        domain::{BookingId, Epoch},
         gate::{self, Extras},
     },
 };
@@ -34,11 +34,6 @@ pub(super) fn keys_of(state: &AppState) -> Answer<&GateKeys> {
     state.site.keys.as_ref().ok_or_else(|| none().into())
 }
 
-/// Whether a booking is in a state in which it has a certificate: its server opens for it, or is open.
-pub(super) fn is_usable(booking: &Booking) -> bool {
-    matches!(booking.state, State::Booked | State::Delayed | State::Arming | State::Active)
-}
-
 /// Certifies a public key for one's own slot; the API and the slot's page give it by the same rules.
 pub(super) async fn certify(state: &AppState, caller: &Caller, id: &BookingId, key: &str) -> Answer<Certificate> {
     let now = state.now();
@@ -46,7 +41,7 @@ pub(super) async fn certify(state: &AppState, caller: &Caller, id: &BookingId, k
     if caller.person() != Some(&booking.person) {
         return Err(Problem::new(Code::HubDenied, format!("booking {id} is not yours")).into());
     }
-    let (true, Some(server)) = (is_usable(&booking), &booking.server) else {
+    let (true, Some(server)) = (booking.state.is_usable(), &booking.server) else {
         return Err(Problem::new(Code::BookState, format!("booking {id} is {}", booking.state)).into());
     };
     is_public(key)?;

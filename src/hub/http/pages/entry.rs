@@ -7,10 +7,7 @@ use russh::keys::HashAlg;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{
-        Answer, ApiPath, AppState, Form,
-        certificate::{certify, is_usable},
-    },
+    super::{Answer, ApiPath, AppState, Form, certificate::certify},
     visit::Visit,
 };
 use crate::{
@@ -45,7 +42,7 @@ impl Entry {
         let lasts = booking.window.ends > visit.now && booking.ended_by.is_none();
         let holder = visit.person.as_ref().filter(|person| person.id == booking.person);
         let (true, true, Some(holder), Some(server), Some(_)) =
-            (is_usable(booking), lasts, holder, server, state.site.keys.as_ref())
+            (booking.state.is_usable(), lasts, holder, server, state.site.keys.as_ref())
         else {
             return Ok(None);
         };

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{super::certificate::is_usable, Civil, Words, refusals::noted, week::health_key};
+use super::{Civil, Words, refusals::noted, week::health_key};
 use crate::hub::{
     desk::Caller,
     domain::{Beginning, Booking, Epoch, Policy, SavedLab, Server, State},
@@ -117,12 +117,12 @@ impl Slot {
             state_text: words.get(state_key(booking.state)).to_owned(),
             countdown: countdown(booking, see),
             note: booking.note.as_ref().map(|note| noted(&see.civil.zone.told(note), see.civil.lang)),
-            moved: booking.moves > 0 && booking.note.is_some() && is_ahead(booking.state),
+            moved: booking.moves > 0 && booking.note.is_some() && booking.state.is_unbegun(),
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),
             stands: stands(booking).map(|key| words.get(key).to_owned()),
             can: can(booking, policy, own, see),
-            connect: server.filter(|_| is_usable(booking) && own).map(|_| connect(booking)),
+            connect: server.filter(|_| booking.state.is_usable() && own).map(|_| connect(booking)),
         }
     }
 }
@@ -149,11 +149,6 @@ pub(super) fn beginning(begins: &Beginning, words: &Words) -> String {
     }
 }
 
-/// Whether it holds its place and has not begun.
-fn is_ahead(state: State) -> bool {
-    matches!(state, State::Booked | State::Delayed)
-}
-
 /// The catalogue's key of what its state does not say.
 fn stands(booking: &Booking) -> Option<&'static str> {
     match booking.state {
@@ -165,15 +160,14 @@ fn stands(booking: &Booking) -> Option<&'static str> {
 
 /// With which lab a slot begins; once it has begun, its lab is the saved one.
 fn lab(booking: &Booking, see: &Look<'_>) -> Option<String> {
-    let unbegun = matches!(booking.state, State::Offered | State::Booked | State::Delayed);
-    let server = booking.server.as_ref().filter(|_| unbegun)?;
+    let server = booking.server.as_ref().filter(|_| booking.state.is_ahead())?;
     let labs: Vec<SavedLab> = see.labs.iter().filter(|lab| lab.person == booking.person).cloned().collect();
     Some(beginning(&Beginning::of(&labs, server, booking.layout)?, Words::of(see.civil.lang)))
 }
 
 /// What is known against its taking place: its server is out of use, or the agent there refuses it.
 fn trouble(booking: &Booking, server: Option<&Server>, see: &Look<'_>) -> Option<String> {
-    let (unbegun, words) = (is_ahead(booking.state), Words::of(see.civil.lang));
+    let (unbegun, words) = (booking.state.is_unbegun(), Words::of(see.civil.lang));
     let out = |s: &Server| {
         let note = s.health_note.as_deref().unwrap_or_default();
         health_key(s.health).map(|key| format!("{}: {}", s.id, words.say(key, &[("why", note)])))
