@@ -13,8 +13,8 @@ use crate::{
     core::{Class, Code, Problem},
     hub::{
         domain::{
-            Ask, Booking, BookingId, Epoch, Free, Ground, Mode, NEAR, SeriesId, Server, State, Window, alternatives,
-            around, find_place, nearest,
+            Ask, Booking, BookingId, Epoch, Free, Ground, Mode, NEAR, Policy, SeriesId, Server, State, Window,
+            alternatives, around, find_place, nearest,
         },
         store::Tx,
     },
@@ -239,6 +239,32 @@ struct Found {
     layout: Layout,
 }
 
+/// Why a wish passed by the servers that were looked at.
+#[derive(Default)]
+struct Passed {
+    /// What is said where no server takes it.
+    why: Option<Problem>,
+    /// Those whose time is taken, each with the lab that would run there.
+    taken: Vec<(Ground, Layout)>,
+}
+
+impl Passed {
+    /// Nothing is booked there at that time: this is said only where nothing else is to be said.
+    fn out_of_time(&mut self, problem: Problem) {
+        self.why = self.why.take().or(Some(problem));
+    }
+
+    /// The server has no place for it.
+    fn without_place(&mut self, problem: Problem, ground: Ground, layout: Layout) {
+        if problem.code == Code::BookConflict {
+            self.taken.push((ground, layout));
+        }
+        // What is only taken can be waited for, whatever else is silent.
+        let kept = self.why.take().filter(|why| why.code == Code::BookConflict && problem.code == Code::ServerSilent);
+        self.why = kept.or(Some(problem));
+    }
+}
+
 /// Looks for the first server that takes a wish, by every rule, beginning where the saved lab is.
 ///
 /// A transaction that only reads gives the `survey` it has made; one that writes reads under the server's lock.
@@ -250,25 +276,17 @@ async fn seek(
     series: Option<&SeriesId>,
     survey: Option<&Survey>,
 ) -> Result<Found, Problem> {
-    let now = tx.now();
-    let policy = &standing.course.policy;
-    let (mut why, mut taken) = (None, vec![]);
-    let as_override = wish.reason.is_some();
+    let (now, as_override) = (tx.now(), wish.reason.is_some());
     let servers = match survey {
         Some(survey) => survey.servers(wish.server.as_ref())?,
         None => servers(tx, wish).await?,
     };
     let by_name = candidates(servers, standing, wish)?;
     let mut locks = Locks::new(&by_name);
+    let mut passed = Passed::default();
     for (server, layout) in preferred(by_name, &standing.labs) {
-        // Only the raster is a server's own, by the clock of its zone: another one may be on it.
-        let in_time = if as_override {
-            policy.shape(&server, now, wish.window)
-        } else {
-            policy.allows(&server, now, wish.window)
-        };
-        if let Err(problem) = in_time {
-            why = why.or(Some(problem));
+        if let Err(problem) = in_time(&standing.course.policy, &server, now, wish) {
+            passed.out_of_time(problem);
             continue;
         }
         let ground = match survey {
@@ -278,32 +296,46 @@ async fn seek(
                 rules::ground(tx, server, wish.window).await?
             }
         };
-        let place = match on(now, &ground, wish.window, layout, as_override) {
-            Ok(place) => place,
-            Err(problem) => {
-                if problem.code == Code::BookConflict {
-                    taken.push((ground, layout));
-                }
-                // What is only taken can be waited for, whatever else is silent.
-                let kept =
-                    why.filter(|why: &Problem| why.code == Code::BookConflict && problem.code == Code::ServerSilent);
-                why = kept.or(Some(problem));
-                continue;
+        match on(now, &ground, wish.window, layout, as_override) {
+            Err(problem) => passed.without_place(problem, ground, layout),
+            Ok(place) => {
+                may_have(tx, standing, wish, series).await?;
+                return Ok(Found { server: ground.server, place, layout });
             }
-        };
-        let person = &standing.person.id;
-        rules::lock(tx, standing).await?;
-        rules::not_twice(tx, person, wish.window, None).await?;
-        if !as_override {
-            rules::not_too_many(tx, policy, person, now, None, series).await?;
-            rules::within_quota(tx, policy, person, standing.group.as_ref(), wish.window, None).await?;
         }
-        return Ok(Found { server: ground.server, place, layout });
     }
-    if let Some(own) = own_slot(tx, standing, &taken, wish.window, as_override).await? {
+    if let Some(own) = own_slot(tx, standing, &passed.taken, wish.window, as_override).await? {
         return Err(rules::twice(&own));
     }
-    Err(why.unwrap_or_else(|| Problem::new(Code::Internal, "a wish was looked at on no server")))
+    Err(passed.why.unwrap_or_else(|| Problem::new(Code::Internal, "a wish was looked at on no server")))
+}
+
+/// Refuses a wish at a time at which nothing is booked on a server by the course's rules. Only the raster is a server's own,
+/// by the clock of its zone: another one may be on it.
+fn in_time(policy: &Policy, server: &Server, now: Epoch, wish: &BookRequest) -> Result<(), Problem> {
+    // A teacher who says why keeps to what a slot can be at all.
+    match wish.reason.is_some() {
+        true => policy.shape(server, now, wish.window),
+        false => policy.allows(server, now, wish.window),
+    }
+}
+
+/// Refuses somebody who may not have a place that is free: by what they hold at that time or ahead, or by a quota. Locks the
+/// person, then the group.
+async fn may_have(
+    tx: &mut Tx,
+    standing: &Standing,
+    wish: &BookRequest,
+    series: Option<&SeriesId>,
+) -> Result<(), Problem> {
+    let (person, policy, now) = (&standing.person.id, &standing.course.policy, tx.now());
+    rules::lock(tx, standing).await?;
+    rules::not_twice(tx, person, wish.window, None).await?;
+    if wish.reason.is_some() {
+        return Ok(());
+    }
+    rules::not_too_many(tx, policy, person, now, None, series).await?;
+    rules::within_quota(tx, policy, person, standing.group.as_ref(), wish.window, None).await
 }
 
 /// The slot that somebody holds themselves, where nothing else is in the way on one of the servers whose time is taken:
