@@ -69,9 +69,9 @@ impl Desk {
             let booking = tx.booking(&booking.id).await?;
             match due(&mut tx, &booking).await? {
                 None => Ok(false),
-                Some((next, action, reason)) => {
+                Some(Due { next, action, reason }) => {
                     let freed = booking.state.is_live() && !next.state.is_live();
-                    tx.change_booking(&booking, next, Who::Clerk, action, Some(reason)).await?;
+                    tx.change_booking(&booking, next, Who::Clerk, action, Some(reason.to_owned())).await?;
                     if freed {
                         tx.hold(&booking, booking.window.starts).await?;
                     }
@@ -200,65 +200,78 @@ async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem
     Ok(server.seen.is_none_or(|seen| is_alike && until <= seen && seen + TOLD <= now))
 }
 
-/// What a booking becomes by the passing of time alone, with action and reason.
-async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, String)>, Problem> {
-    let now = tx.now();
-    let to = |state, action, reason: &str| {
-        Ok(Some((Booking { state, offer_until: None, ..b.clone() }, action, reason.to_owned())))
-    };
-    match b.state {
-        State::Waitlisted if b.window.starts <= now => {
-            to(State::Cancelled, "clerk.wait-over", "nothing became free before its start")
-        }
-        State::Offered if b.window.starts <= now => {
-            to(State::Cancelled, "clerk.offer-over", "the offer was not taken before its start")
-        }
-        State::Offered if b.offer_until.is_none_or(|until| until <= now) => {
-            let (server, place, busy_until) = (b.wished.clone(), None, b.window.ends);
-            let next = Booking {
-                state: State::Waitlisted,
-                offer_until: None,
-                server,
-                place,
-                busy_until,
-                lapses: b.lapses + 1,
-                ..b.clone()
-            };
-            Ok(Some((next, "clerk.lapse", "the offer was not taken in time".into())))
-        }
-        State::Booked | State::Delayed if b.window.ends <= now => {
-            // While hub and agent did not hear of each other all of it may have taken place.
-            if now < b.window.ends + AWAITED && !is_told(tx, b, b.window.ends).await? {
-                return Ok(None);
-            }
-            to(State::Cancelled, "clerk.never-began", "the server did not start it; it does not count")
-        }
-        State::Booked if b.window.starts <= now => {
-            let Some(server) = &b.server else { return Ok(None) };
-            let server = tx.server(server).await?;
-            let other = match server.mode {
-                Mode::Exclusive => server.occupant.is_some_and(|o| o != b.id),
-                Mode::Shared => tx.is_held_up(b).await?,
-            };
-            if other {
-                to(State::Delayed, "clerk.delay", "the server is still being cleared after the last slot")
-            } else {
-                Ok(None)
-            }
-        }
-        State::Active if b.came.is_none() => {
-            let patience = i64::from(tx.course(&b.course).await?.policy.no_show) * 60;
-            // Who got the server late has the same time to come.
-            let late = b.window.starts.max(b.since) + patience;
-            if now < late || now >= b.window.ends {
-                return Ok(None);
-            }
-            // While hub and agent did not hear of each other somebody may have come, and be at work.
-            if !is_told(tx, b, late).await? {
-                return Ok(None);
-            }
-            to(State::NoShow, "clerk.no-show", "nobody logged in")
-        }
-        _ => Ok(None),
+/// What a booking becomes by the passing of time alone.
+struct Due {
+    next: Booking,
+    action: &'static str,
+    reason: &'static str,
+}
+
+impl Due {
+    fn to(state: State, b: &Booking, action: &'static str, reason: &'static str) -> Self {
+        Self { next: Booking { state, offer_until: None, ..b.clone() }, action, reason }
     }
+}
+
+/// What has become of a booking by now; none where its time has not come.
+async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
+    let now = tx.now();
+    let begins = b.window.starts <= now;
+    Ok(match b.state {
+        State::Waitlisted if begins => {
+            Some(Due::to(State::Cancelled, b, "clerk.wait-over", "nothing became free before its start"))
+        }
+        State::Offered if begins => {
+            Some(Due::to(State::Cancelled, b, "clerk.offer-over", "the offer was not taken before its start"))
+        }
+        State::Offered if b.offer_until.is_none_or(|until| until <= now) => Some(lapsed(b)),
+        State::Booked | State::Delayed if b.window.ends <= now => never_began(tx, b).await?,
+        State::Booked if begins => held_up(tx, b).await?,
+        State::Active if b.came.is_none() => stayed_away(tx, b).await?,
+        _ => None,
+    })
+}
+
+/// An offer that nobody took goes back to the wait that it was.
+fn lapsed(b: &Booking) -> Due {
+    let (server, place, busy_until, lapses) = (b.wished.clone(), None, b.window.ends, b.lapses + 1);
+    let due = Due::to(State::Waitlisted, b, "clerk.lapse", "the offer was not taken in time");
+    Due { next: Booking { server, place, busy_until, lapses, ..due.next }, ..due }
+}
+
+/// A slot is over that nobody here saw begin.
+async fn never_began(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
+    // While hub and agent did not hear of each other all of it may have taken place.
+    if tx.now() < b.window.ends + AWAITED && !is_told(tx, b, b.window.ends).await? {
+        return Ok(None);
+    }
+    let reason = "the server did not start it; it does not count";
+    Ok(Some(Due::to(State::Cancelled, b, "clerk.never-began", reason)))
+}
+
+/// A slot begins whose place is not clear yet.
+async fn held_up(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
+    let Some(server) = &b.server else { return Ok(None) };
+    let server = tx.server(server).await?;
+    let is_held_up = match server.mode {
+        Mode::Exclusive => server.occupant.is_some_and(|o| o != b.id),
+        Mode::Shared => tx.is_held_up(b).await?,
+    };
+    let reason = "the server is still being cleared after the last slot";
+    Ok(is_held_up.then(|| Due::to(State::Delayed, b, "clerk.delay", reason)))
+}
+
+/// A slot is open whose holder did not come in time.
+async fn stayed_away(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
+    let (now, patience) = (tx.now(), i64::from(tx.course(&b.course).await?.policy.no_show) * 60);
+    // Who got the server late has the same time to come.
+    let late = b.window.starts.max(b.since) + patience;
+    if now < late || now >= b.window.ends {
+        return Ok(None);
+    }
+    // While hub and agent did not hear of each other somebody may have come, and be at work.
+    if !is_told(tx, b, late).await? {
+        return Ok(None);
+    }
+    Ok(Some(Due::to(State::NoShow, b, "clerk.no-show", "nobody logged in")))
 }
