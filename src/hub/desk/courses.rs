@@ -48,6 +48,20 @@ impl NewPerson {
         }
         Ok(Self { name: name.to_owned(), keys: plain_keys(&self.id, &self.keys)?, ..self.clone() })
     }
+
+    /// Somebody as they are said to be, without groups, in a version.
+    fn in_version(&self, version: i64) -> Person {
+        Person {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            role: self.role,
+            active: self.active.unwrap_or(true),
+            zone: self.zone.clone().unwrap_or_else(Zone::utc),
+            keys: self.keys.clone(),
+            groups: vec![],
+            version,
+        }
+    }
 }
 
 /// An RSA key of 16384 bits is shorter. The plan of a server has the keys of each slot in it, and agents take none of more
@@ -115,6 +129,20 @@ async fn keep_an_admin(tx: &mut Tx, there: &Person, next: &Person) -> Result<(),
     let what = format!("{} is the last active admin, and nobody could manage the hub then", there.id);
     Err(Problem::new(Code::HubDenied, what)
         .hint("Make somebody else an admin first: kubecamp hub user set LOGIN --role admin."))
+}
+
+/// Changes somebody, and ends what signed them in where they are out, are somebody else by role, or lose a key; but not the
+/// token of hash `but`, which asks for it, where they only lose a key.
+async fn change(tx: &mut Tx, caller: &Caller, there: &Person, next: &Person, but: Option<&str>) -> Result<(), Problem> {
+    if there.role != Role::Student {
+        caller.needs_admin()?;
+    }
+    keep_an_admin(tx, there, next).await?;
+    tx.change_person(next).await?;
+    if next.active && there.role == next.role {
+        return end_of_lost_keys(tx, there, next, but).await;
+    }
+    tx.revoke_all(&next.id, None).await.map(drop)
 }
 
 impl Desk {
@@ -283,47 +311,24 @@ impl Desk {
         if new.role != Role::Student {
             caller.needs_admin()?;
         }
-        let active = new.active.unwrap_or(true);
         let person = transact_once!(self, caller, now, key, ("person", &new), |tx| {
-            let mut row = Person {
-                id: new.id.clone(),
-                name: new.name.clone(),
-                role: new.role,
-                active,
-                zone: new.zone.clone().unwrap_or_else(Zone::utc),
-                keys: new.keys.clone(),
-                groups: vec![],
-                version: 1,
-            };
             match (tx.find_person(&new.id).await?, version) {
                 (None, Some(_)) => {
                     return Err(Problem::new(Code::BookStale, format!("there is no {} to be changed", new.id)));
                 }
-                (None, None) => tx.add_person(&row).await?,
+                (None, None) => tx.add_person(&new.in_version(1)).await?,
                 (Some(there), None) => {
-                    return Err(Problem::new(
-                        Code::HubExists,
-                        format!("{} exists already, as {}", there.id, there.name),
-                    ));
+                    let what = format!("{} exists already, as {}", there.id, there.name);
+                    return Err(Problem::new(Code::HubExists, what));
                 }
                 (Some(there), Some(version)) => {
-                    if there.role != Role::Student {
-                        caller.needs_admin()?;
-                    }
-                    row.version = version;
-                    keep_an_admin(&mut tx, &there, &row).await?;
-                    tx.change_person(&row).await?;
-                    if !active || there.role != new.role {
-                        tx.revoke_all(&new.id, None).await?;
-                    } else {
-                        end_of_lost_keys(&mut tx, &there, &row, by.as_deref()).await?;
-                    }
+                    change(&mut tx, caller, &there, &new.in_version(version), by.as_deref()).await?;
                 }
             }
             tx.person(&new.id).await
         })?;
         // Who is added holds nothing; who was let in since then shall keep what they hold when it is asked once more.
-        if !active && version.is_some() {
+        if new.active == Some(false) && version.is_some() {
             self.end_all_of(caller, now, &new.id).await?;
         }
         Ok(person)
