@@ -67,6 +67,40 @@ impl Held {
         self.is_open() || (self.failed.is_none() && self.next == Some(Step::Open))
     }
 
+    /// Goes by a newer plan; its holder is warned anew where it lasts longer.
+    fn follow(&mut self, slot: &Slot) {
+        // It was given away while it was armed, and is over for who had it; or was given back since.
+        if self.is_over() {
+            *self = Self::new(slot.clone());
+        }
+        if slot.ends > self.slot.ends {
+            self.warned.clear();
+        }
+        self.slot = slot.clone();
+    }
+
+    /// A step begins; where a reason is given, that is why it ended.
+    fn begin(&mut self, step: Step, reason: Option<Reason>) {
+        (self.next, self.begun) = (Some(step), true);
+        self.opened |= step == Step::Open;
+        self.reason = reason.or(self.reason);
+    }
+
+    /// It ends without having been opened.
+    fn not_opened(&mut self) {
+        (self.next, self.begun) = (Some(Step::Shut), true);
+        self.reason = Some(Reason::NotOpened);
+    }
+
+    /// An admin looked after it: its end is done and proven once more.
+    fn cleared(&mut self) {
+        // A door that did not shut is shut before anything else: it may be open still.
+        (self.next, self.begun) = match self.failed.take() {
+            Some(Step::Shut) => (Some(Step::Shut), true),
+            _ => (Some(Step::Evict), false),
+        };
+    }
+
     /// The step after this one. A lab whose door never opened is not saved: the one of the slot before is newer than
     /// what came up only in part.
     fn after(&self, step: Step) -> Option<Step> {
@@ -124,56 +158,25 @@ impl Ledger {
             Entry::Time { anchor } => self.anchor = Some(anchor.clone()),
             Entry::Taken { slot } => {
                 self.idle.remove(&slot.account);
-                let held = self.slots.entry(slot.booking.clone()).or_insert_with(|| Held::new(slot.clone()));
-                // It was given away while it was armed, and is over for who had it; or was given back since.
-                if held.is_over() {
-                    *held = Held::new(slot.clone());
-                }
-                if slot.ends > held.slot.ends {
-                    held.warned.clear();
-                }
-                held.slot = slot.clone();
+                self.slots.entry(slot.booking.clone()).or_insert_with(|| Held::new(slot.clone())).follow(slot);
             }
-            Entry::Begin { booking, step, reason } => self.with(booking, |held| {
-                (held.next, held.begun) = (Some(*step), true);
-                held.opened |= *step == Step::Open;
-                held.reason = reason.or(held.reason);
-            }),
+            Entry::Begin { booking, step, reason } => self.with(booking, |held| held.begin(*step, *reason)),
             Entry::Done { booking, step } => self.with(booking, |h| (h.next, h.begun) = (h.after(*step), false)),
-            Entry::NotOpened { booking, .. } => self.with(booking, |held| {
-                (held.next, held.begun) = (Some(Step::Shut), true);
-                held.reason = Some(Reason::NotOpened);
-            }),
+            Entry::NotOpened { booking, .. } => self.with(booking, Held::not_opened),
             Entry::Failed { booking, step, .. } => {
                 let revision = self.revision;
                 self.with(booking, |h| (h.failed, h.failed_at) = (Some(*step), revision));
             }
-            Entry::Cleared { booking, .. } => self.with(booking, |held| {
-                // A door that did not shut is shut before anything else: it may be open still.
-                (held.next, held.begun) = match held.failed.take() {
-                    Some(Step::Shut) => (Some(Step::Shut), true),
-                    _ => (Some(Step::Evict), false),
-                };
-            }),
+            Entry::Cleared { booking, .. } => self.with(booking, Held::cleared),
             Entry::Warned { booking, minutes } => self.with(booking, |h| {
                 h.warned.insert(*minutes);
             }),
             Entry::Seen { booking } => self.with(booking, |h| h.seen = true),
-            Entry::Missed { booking } => {
-                self.missed.insert(booking.clone());
-            }
-            Entry::LabKept { account, kept } => {
-                self.labs.insert(account.clone(), kept.clone());
-            }
-            Entry::LabDropped { account } => {
-                self.labs.remove(account);
-            }
-            Entry::LabIdle { account } => {
-                self.idle.insert(account.clone(), line.at);
-            }
-            Entry::LabAwaited { account } | Entry::LabRetired { account } => {
-                self.idle.remove(account);
-            }
+            Entry::Missed { booking } => drop(self.missed.insert(booking.clone())),
+            Entry::LabKept { account, kept } => drop(self.labs.insert(account.clone(), kept.clone())),
+            Entry::LabDropped { account } => drop(self.labs.remove(account)),
+            Entry::LabIdle { account } => drop(self.idle.insert(account.clone(), line.at)),
+            Entry::LabAwaited { account } | Entry::LabRetired { account } => drop(self.idle.remove(account)),
             Entry::Acknowledged { upto } => self.queue.retain(|r| r.seq > *upto),
             Entry::Forgotten { booking } => {
                 self.slots.remove(booking);
@@ -181,6 +184,12 @@ impl Ledger {
             }
             Entry::Refused { .. } | Entry::Stray { .. } => {}
         }
+        let report = self.report(line);
+        self.queue.extend(report);
+    }
+
+    /// What the hub is to hear of a line that was added last.
+    fn report(&self, line: &Line) -> Option<Report> {
         let held = match &line.entry {
             Entry::Begin { booking, .. }
             | Entry::Done { booking, .. }
@@ -189,8 +198,7 @@ impl Ledger {
             | Entry::Seen { booking } => self.slots.get(booking),
             _ => None,
         };
-        let report = line.report(held.map(|h| h.slot.account.as_str()), held.and_then(|h| h.reason));
-        self.queue.extend(report);
+        line.report(held.map(|h| h.slot.account.as_str()), held.and_then(|h| h.reason))
     }
 
     fn with(&mut self, booking: &str, change: impl FnOnce(&mut Held)) {
