@@ -136,6 +136,11 @@ impl Agent {
         self.books().write(self.wall, entry)
     }
 
+    /// The revision of the plan that it works by.
+    pub fn revision(&self) -> u64 {
+        self.books().ledger().revision
+    }
+
     /// What the agent knows.
     pub fn ledger(&self) -> Ledger {
         self.books().ledger().clone()

@@ -30,6 +30,21 @@ struct Outgoing {
     refused: Option<String>,
 }
 
+impl Outgoing {
+    /// By what the agent knows now; `refused` is why the plan that came last was not taken.
+    fn of(agent: &Agent, refused: Option<String>) -> Self {
+        Self {
+            revision: agent.revision(),
+            ahead: agent.timeline().ahead(),
+            holding: agent.holding(),
+            came: agent.came(),
+            queue: agent.queue(),
+            renew: agent.wants_plan(),
+            refused,
+        }
+    }
+}
+
 /// What the courier brings.
 enum News {
     Plan(SignedPlan),
@@ -63,40 +78,24 @@ pub async fn serve(
     }
     let (tell, told) = watch::channel(Outgoing::default());
     let (bring, mut brought) = mpsc::channel(16);
+    let mut inbox = Inbox { say, said: BTreeMap::new(), was_lost: false, refused: None };
     // When the last tick ended, by the boot clock. Apart from what is told: that wakes the courier where it changes.
     let ticked = Arc::new(AtomicI64::new(world.read_clocks().boot));
     let courier = link.map(|link| tokio::spawn(courier(link, world, Arc::clone(&ticked), told, bring)));
-    let (mut said, mut was_lost, mut refused) = (BTreeMap::new(), false, None);
     let ended = loop {
         let wait = match agent.tick().await {
             Ok(wait) => wait,
             Err(halted) => break Err(halted),
         };
         ticked.store(agent.clocks().boot, Relaxed);
-        let ledger = agent.ledger();
-        let out = Outgoing {
-            revision: ledger.revision,
-            ahead: agent.timeline().ahead(),
-            holding: agent.holding(),
-            came: agent.came(),
-            queue: agent.queue(),
-            renew: agent.wants_plan(),
-            refused: refused.clone(),
-        };
+        let out = Outgoing::of(&agent, inbox.refused.clone());
         tell.send_if_modified(|old| std::mem::replace(old, out.clone()) != out);
-        if *agent.troubles() != said {
-            said.clone_from(agent.troubles());
-            said.iter().for_each(|(what, why)| say(&format!("{what}: {why}")));
-        }
+        inbox.say_troubles(agent.troubles());
         tokio::select! {
             () = cancel.cancelled() => break Ok(()),
             () = tokio::time::sleep(wait) => {}
             Some(news) = brought.recv(), if courier.is_some() => {
-                // All of it: one for each tick would leave a plan no room where ticks are slow.
-                let mut next = Some(news);
-                let taken = std::iter::from_fn(|| next.take().or_else(|| brought.try_recv().ok()))
-                    .try_for_each(|news| take(&mut agent, news, &mut was_lost, &mut refused, say));
-                if let Err(halted) = taken {
+                if let Err(halted) = inbox.take_all(&mut agent, news, &mut brought) {
                     break Err(halted);
                 }
             }
@@ -108,39 +107,64 @@ pub async fn serve(
     ended
 }
 
-fn take(
-    agent: &mut Agent,
-    news: News,
-    was_lost: &mut bool,
-    refused: &mut Option<String>,
-    say: &(dyn Fn(&str) + Send + Sync),
-) -> Result<(), Halted> {
-    match news {
-        News::Plan(signed) => {
-            let outcome = agent.accept(&signed)?;
-            *refused = outcome.as_ref().err().map(|problem| match problem.detail.is_empty() {
-                true => problem.what.clone(),
-                false => problem.detail.join("; "),
-            });
-            if let Err(problem) = outcome {
-                say(&problem.to_string());
-            }
+/// Where the news comes in, and what was said of it: each thing is said once.
+struct Inbox<'a> {
+    say: &'a (dyn Fn(&str) + Send + Sync),
+    /// The troubles that were said last.
+    said: BTreeMap<String, String>,
+    /// Whether the hub was not reached when it was asked last.
+    was_lost: bool,
+    /// Why the plan that came last was not taken.
+    refused: Option<String>,
+}
+
+impl Inbox<'_> {
+    /// Says all troubles, where they are not those that were said last.
+    fn say_troubles(&mut self, troubles: &BTreeMap<String, String>) {
+        if *troubles != self.said {
+            self.said.clone_from(troubles);
+            self.said.iter().for_each(|(what, why)| (self.say)(&format!("{what}: {why}")));
         }
-        News::Clock { reading, ahead } => {
-            if ahead.abs() > 2000 {
-                say(&format!("the clock here differs from the hub's by {ahead} ms"));
-            }
-            agent.measured(&reading, ahead);
-        }
-        News::Acknowledged(upto) => agent.acknowledged(upto)?,
-        News::Lost(problem) => {
-            if !std::mem::replace(was_lost, true) {
-                say(&format!("{problem}\nthe plan at hand stays in force"));
-            }
-        }
-        News::Found => *was_lost = false,
     }
-    Ok(())
+
+    /// Hands the agent all that was brought: one of them for each tick would leave a plan no room where ticks are slow.
+    fn take_all(&mut self, agent: &mut Agent, first: News, brought: &mut mpsc::Receiver<News>) -> Result<(), Halted> {
+        let mut next = Some(first);
+        while let Some(news) = next {
+            self.take(agent, news)?;
+            next = brought.try_recv().ok();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, agent: &mut Agent, news: News) -> Result<(), Halted> {
+        match news {
+            News::Plan(signed) => {
+                let outcome = agent.accept(&signed)?;
+                self.refused = outcome.as_ref().err().map(|problem| match problem.detail.is_empty() {
+                    true => problem.what.clone(),
+                    false => problem.detail.join("; "),
+                });
+                if let Err(problem) = outcome {
+                    (self.say)(&problem.to_string());
+                }
+            }
+            News::Clock { reading, ahead } => {
+                if ahead.abs() > 2000 {
+                    (self.say)(&format!("the clock here differs from the hub's by {ahead} ms"));
+                }
+                agent.measured(&reading, ahead);
+            }
+            News::Acknowledged(upto) => agent.acknowledged(upto)?,
+            News::Lost(problem) => {
+                if !std::mem::replace(&mut self.was_lost, true) {
+                    (self.say)(&format!("{problem}\nthe plan at hand stays in force"));
+                }
+            }
+            News::Found => self.was_lost = false,
+        }
+        Ok(())
+    }
 }
 
 /// Asks and tells in turns; new reports go at once while the hub answers.
