@@ -6,7 +6,7 @@ use std::{
 
 use futures::future::join_all;
 
-use super::{Agent, Entry, Halted, Held, Ledger, Now, Remains, Step, ending::Since};
+use super::{Agent, Entry, Halted, Held, Now, Remains, Step, ending::Since};
 use crate::{
     core::{Code, Problem},
     hub::gate::{Slot, SlotState},
@@ -23,10 +23,7 @@ impl Agent {
     /// the journal may lengthen a slot. Gives the bookings whose door is shut.
     pub(super) fn take_principals(&mut self, now: Now) -> BTreeSet<String> {
         let mut shut = BTreeSet::new();
-        for held in self.ledger().slots.into_values() {
-            if self.why_end(&held, now).is_none() {
-                continue;
-            }
+        for held in self.slots_that(|h| self.why_end(h, now).is_some()) {
             match self.world.set_principals(&held.slot.account, "") {
                 Ok(()) => drop(shut.insert(held.slot.booking)),
                 Err(problem) => self.trouble(&held.slot.booking, problem.to_string()),
@@ -47,7 +44,7 @@ impl Agent {
     /// milliseconds.
     pub(super) async fn shut_doors(&mut self, now: Now, boot: i64, shut: &BTreeSet<String>) -> Result<(), Halted> {
         let mut stuck = vec![];
-        for held in self.ledger().slots.into_values() {
+        for held in self.slots_that(|h| !h.is_over()) {
             let booking = held.slot.booking.clone();
             let reason = self.why_end(&held, now);
             if reason.is_some() {
@@ -91,8 +88,7 @@ impl Agent {
             Err(problem) => return self.trouble("principals", problem.to_string()),
         };
         self.troubles.remove("principals");
-        let ledger = self.ledger();
-        let open: Vec<_> = ledger.slots.values().filter(|h| h.is_open() && !lost).collect();
+        let open = self.slots_that(|h| h.is_open() && !lost);
         for account in found.keys().filter(|a| !open.iter().any(|h| h.slot.account == **a)) {
             if let Err(problem) = self.world.set_principals(account, "") {
                 self.trouble(account, problem.to_string());
@@ -112,7 +108,7 @@ impl Agent {
     /// written down first.
     pub(super) async fn keep_reach(&mut self, now: Now, lost: bool) {
         let open = |h: &Held| !lost && h.is_open() && self.why_end(h, now).is_none();
-        self.reaching = self.ledger().slots.into_values().filter(open).map(|h| h.slot.account).collect();
+        self.reaching = self.slots_that(open).into_iter().map(|h| h.slot.account).collect();
         let labs = self.hand.reach();
         let set = self.world.set_reach(&labs, &self.reaching).await;
         match set {
@@ -125,7 +121,7 @@ impl Agent {
     pub(super) async fn open_doors(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
         let is_due = |h: &Held| h.failed.is_none() && h.next == Some(Step::Open) && now.early >= h.slot.starts * 1000;
         let mut due = vec![];
-        for held in self.ledger().slots.into_values().filter(is_due) {
+        for held in self.slots_that(is_due) {
             let booking = held.slot.booking.clone();
             if let Some(why) = doubt.map(str::to_owned).or_else(|| self.no_disk()) {
                 self.refuse(&booking, why)?;
@@ -166,12 +162,11 @@ impl Agent {
 
     /// Has the accounts of slots that are to open looked at, beside the ticks: other doors wait a moment for that, once.
     async fn ask(&mut self, due: &[Held]) {
-        let ledger = self.ledger();
+        let opening = self.slots_that(|h| h.failed.is_none() && h.next == Some(Step::Open));
         self.asking.retain(|booking, task| {
-            let is_due = due.iter().any(|h| h.slot.booking == *booking);
-            let opens = |h: &Held| h.failed.is_none() && h.next == Some(Step::Open);
+            let is_in = |slots: &[Held]| slots.iter().any(|h| h.slot.booking == *booking);
             // Where only the time is in doubt one that works goes on: it may be making the account.
-            let is_kept = is_due || (!task.is_finished() && ledger.slots.get(booking).is_some_and(opens));
+            let is_kept = is_in(due) || (!task.is_finished() && is_in(&opening));
             if !is_kept {
                 task.abort();
             }
@@ -205,7 +200,7 @@ impl Agent {
 
     /// Tells holders how many minutes are left; after an extension again.
     pub(super) async fn tell(&mut self, now: Now) -> Result<(), Halted> {
-        for held in self.ledger().slots.into_values().filter(Held::is_open) {
+        for held in self.slots_that(Held::is_open) {
             let left = held.slot.ends * 1000 - now.late;
             let Some(minutes) = WARNINGS.into_iter().find(|m| left <= i64::from(*m) * 60_000) else { continue };
             if left <= 0 || held.warned.iter().any(|told| *told <= minutes) {
@@ -224,9 +219,9 @@ impl Agent {
 
     /// Sees who came, and ends whatever an account runs outside of its slots.
     pub(super) async fn sweep(&mut self, lost: bool) -> Result<(), Halted> {
-        let ledger = self.ledger();
+        let slots = self.slots_that(|_| true);
         let mut accounts: BTreeSet<String> = self.world.accounts().into_iter().collect();
-        accounts.extend(ledger.slots.values().map(|h| h.slot.account.clone()));
+        accounts.extend(slots.iter().map(|h| h.slot.account.clone()));
         let remains = match self.world.remains(&accounts.iter().cloned().collect::<Vec<_>>()) {
             Ok(remains) => remains,
             Err(problem) => {
@@ -237,11 +232,11 @@ impl Agent {
         self.troubles.remove("processes");
         self.strays.retain(|a| remains.contains_key(a));
         if !lost {
-            self.see(&ledger, &remains).await?;
+            self.see(&slots, &remains).await?;
         }
         let mut strays = vec![];
         for account in remains.iter().filter(|(_, left)| !left.processes.is_empty()).map(|(account, _)| account) {
-            let of = || ledger.slots.values().filter(|h| h.slot.account == *account);
+            let of = || slots.iter().filter(|h| h.slot.account == *account);
             // The end of a slot ends them itself, and counts how long it takes.
             if of().any(|h| (h.is_open() && !lost) || h.state() == SlotState::Ending) {
                 continue;
@@ -261,8 +256,8 @@ impl Agent {
     }
 
     /// Notes which holders came: something of theirs runs, or they were let in and are gone before anybody looked.
-    async fn see(&self, ledger: &Ledger, remains: &BTreeMap<String, Remains>) -> Result<(), Halted> {
-        let awaited: Vec<_> = ledger.slots.values().filter(|h| h.is_open() && !h.seen).collect();
+    async fn see(&self, slots: &[Held], remains: &BTreeMap<String, Remains>) -> Result<(), Halted> {
+        let awaited: Vec<_> = slots.iter().filter(|h| h.is_open() && !h.seen).collect();
         for Held { slot, .. } in awaited {
             let runs = remains.get(&slot.account).is_some_and(|left| !left.processes.is_empty());
             if runs || self.world.was_let_in(&slot.principal).await {

@@ -41,7 +41,7 @@ impl Agent {
     /// Ends what ran in slots whose door is shut, those of several people side by side.
     pub(super) async fn end_all(&mut self, reading: &Reading) -> Result<(), Halted> {
         let is_ending = |h: &Held| h.state() == SlotState::Ending;
-        let mut held: Vec<_> = self.ledger().slots.into_values().filter(is_ending).collect();
+        let mut held = self.slots_that(is_ending);
         // For how long a door has not been shut counts too.
         self.ending.retain(|booking, _| held.iter().any(|h| h.slot.booking == *booking));
         held.retain(|h| h.next > Some(Step::Shut));
@@ -150,7 +150,7 @@ impl Agent {
             let step = h.next.filter(|s| matches!(s, Step::Arm | Step::Save | Step::Reset | Step::ProveClean));
             step.filter(|_| h.failed.is_none()).map(|step| (h.slot.clone(), step, h.begun))
         };
-        let due: Vec<_> = self.ledger().slots.values().filter_map(labs).collect();
+        let due: Vec<_> = self.books().ledger().slots.values().filter_map(labs).collect();
         for (slot, step, mut begun) in due {
             let mut step = Some(step);
             // Several steps in one go, as long as each is quick.
@@ -183,7 +183,7 @@ impl Agent {
             return;
         }
         self.era = era;
-        for held in self.ledger().slots.into_values().filter(Held::has_lab) {
+        for held in self.slots_that(Held::has_lab) {
             self.found_up.entry(held.slot.booking).or_insert(0);
         }
     }
@@ -192,7 +192,7 @@ impl Agent {
     /// open or open soon; by the boot clock in milliseconds. The end of a slot ends that too. One that does not come up is
     /// tried again: what it needs of the server may be up later than the agent.
     pub(super) async fn revive(&mut self, boot: i64) {
-        let up: Vec<Slot> = self.ledger().slots.into_values().filter(Held::has_lab).map(|h| h.slot).collect();
+        let up: Vec<Slot> = self.slots_that(Held::has_lab).into_iter().map(|h| h.slot).collect();
         for slot in up {
             let booking = slot.booking.clone();
             let works = self.work.contains_key(&booking);

@@ -28,8 +28,8 @@ impl Agent {
     /// Stops the machines of labs whose slots are quarantined: nobody goes on in them beside other holders while an admin
     /// is awaited, and nothing of them is thrown away. A new process does it once more.
     pub(super) async fn halt_failed(&mut self, boot: i64) {
-        let failed = self.ledger().slots.into_values().filter(|h| h.failed.is_some());
-        let failed: Vec<Slot> = failed.map(|h| h.slot).collect();
+        let failed = self.slots_that(|h| h.failed.is_some());
+        let failed: Vec<Slot> = failed.into_iter().map(|h| h.slot).collect();
         let is_cleared = |booking: &String| !failed.iter().any(|slot| slot.booking == *booking);
         let cleared: Vec<String> = self.halting.keys().filter(|booking| is_cleared(booking)).cloned().collect();
         for booking in cleared {

@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -10,12 +10,11 @@ use russh::keys::PublicKey;
 use tokio::task::JoinHandle;
 
 use super::{
-    Entry, Halted, HandOver, Held, Journal, Ledger, Now, Reading, Step, Timeline, World, ending::Since, halting::Halt,
-    journal,
+    Entry, Halted, HandOver, Held, Journal, Now, Reading, Step, Timeline, World, ending::Since, halting::Halt, journal,
 };
 use crate::{
     core::Problem,
-    hub::gate::{Came, Epoch, Plan, Reason, Report, ReportKind, SignedPlan, Slot, SlotState, Wanted, plan::refused},
+    hub::gate::{Epoch, Plan, Reason, SignedPlan, Slot, SlotState, Wanted, plan::refused},
 };
 
 /// How long things may take.
@@ -128,24 +127,6 @@ impl Agent {
         }
     }
 
-    pub(super) fn books(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn write(&self, entry: Entry) -> Result<(), Halted> {
-        self.books().write(self.wall, entry)
-    }
-
-    /// The revision of the plan that it works by.
-    pub fn revision(&self) -> u64 {
-        self.books().ledger().revision
-    }
-
-    /// What the agent knows.
-    pub fn ledger(&self) -> Ledger {
-        self.books().ledger().clone()
-    }
-
     /// Its clocks.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
@@ -156,43 +137,14 @@ impl Agent {
         self.world.read_clocks()
     }
 
-    /// Reports that the hub has not taken yet, the oldest first.
-    pub fn queue(&self) -> Vec<Report> {
-        self.books().to_tell().take(200).cloned().collect()
-    }
-
     /// Whether half of the plan's life is over, or there is none.
     pub fn wants_plan(&self) -> bool {
         self.plan.as_ref().is_none_or(|p| self.wall >= p.issued_at + (p.expires_at - p.issued_at) / 2)
     }
 
-    /// Slots that hold a place.
-    pub fn holding(&self) -> Vec<(String, SlotState)> {
-        let books = self.books();
-        books.ledger().slots.values().filter(|h| !h.is_over()).map(|h| (h.slot.booking.clone(), h.state())).collect()
-    }
-
-    /// Open slots whose holders came.
-    pub fn came(&self) -> Vec<Came> {
-        let books = self.books();
-        let ledger = books.ledger();
-        let told = |booking: &str| {
-            let of = |r: &&Report| matches!(&r.kind, ReportKind::Seen { booking: seen, .. } if seen == booking);
-            ledger.queue.iter().find(of).map(|r| r.at)
-        };
-        let seen = ledger.slots.values().filter(|h| h.is_open() && h.seen).map(|h| &h.slot);
-        seen.map(|s| Came { booking: s.booking.clone(), at: told(&s.booking).unwrap_or(s.starts) }).collect()
-    }
-
     /// What goes wrong and is tried again, by what it concerns.
     pub fn troubles(&self) -> &BTreeMap<String, String> {
         &self.troubles
-    }
-
-    /// The hub has every report up to this one.
-    pub fn acknowledged(&mut self, upto: u64) -> Result<(), Halted> {
-        let known = self.books().ledger().queue.first().is_some_and(|r| r.seq <= upto);
-        if known { self.write(Entry::Acknowledged { upto }) } else { Ok(()) }
     }
 
     /// The wall clock was found to be so many milliseconds ahead of the hub's.
@@ -347,7 +299,7 @@ impl Agent {
     /// Takes over new ends of slots that are not yet ending, and what an admin cleared.
     fn follow_plan(&self) -> Result<(), Halted> {
         let Some(plan) = &self.plan else { return Ok(()) };
-        for held in self.ledger().slots.into_values() {
+        for held in self.slots_that(|h| !h.is_over()) {
             let booking = held.slot.booking.clone();
             let cleared = held.failed.is_some() && plan.revision > held.failed_at && plan.cleared.contains(&booking);
             if cleared {
@@ -375,27 +327,19 @@ impl Agent {
     /// Takes slots whose lab must be brought up, once their place is free.
     async fn take_new(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
         let Some(plan) = self.valid_plan(now) else { return Ok(()) };
-        // One that was given up is in a plan only where it has begun.
-        let given_up = |s: &Slot| matches!(s.wanted, Wanted::Released | Wanted::Overridden);
         let mut due: Vec<Slot> =
-            plan.slots.iter().filter(|s| s.wanted == Wanted::Open || given_up(s)).cloned().collect();
+            plan.slots.iter().filter(|s| s.wanted == Wanted::Open || is_given_up(s)).cloned().collect();
         due.sort_by_key(|s| s.starts);
         for slot in due {
-            let ledger = self.ledger();
-            // What was given away while it was armed is over for who had it, and begins anew for who has it now.
-            // So it does where it was given back meanwhile.
-            let is_back = |h: &Held| h.was_taken_away() && !given_up(&slot) && now.late < slot.ends * 1000;
-            let is_known = |h: &Held| !h.is_over() || (is_same_door(&slot, &h.slot) && !is_back(h));
-            if ledger.slots.get(&slot.booking).is_some_and(is_known) || ledger.missed.contains(&slot.booking) {
+            if self.has_had(&slot, now) {
                 continue;
             }
             // The journal in which it had begun is gone, as after a reinstallation, or it never began.
-            if given_up(&slot) || now.late >= slot.ends * 1000 {
+            if is_given_up(&slot) || now.late >= slot.ends * 1000 {
                 self.write(Entry::Missed { booking: slot.booking })?;
                 continue;
             }
-            let taken = |h: &Held| !h.is_over() && (h.slot.place == slot.place || h.slot.account == slot.account);
-            if now.early < (slot.starts - self.limits.lead) * 1000 || ledger.slots.values().any(taken) {
+            if now.early < (slot.starts - self.limits.lead) * 1000 || self.is_in_use(&slot) {
                 continue;
             }
             if let Some(why) = doubt.map(str::to_owned).or_else(|| self.no_disk()) {
@@ -416,6 +360,23 @@ impl Agent {
             self.write(Entry::Taken { slot })?;
         }
         Ok(())
+    }
+
+    /// Whether a slot was taken or missed already, and does not begin anew.
+    fn has_had(&self, slot: &Slot, now: Now) -> bool {
+        // What was given away while it was armed is over for who had it, and begins anew for who has it now.
+        // So it does where it was given back meanwhile.
+        let is_back = |h: &Held| h.was_taken_away() && !is_given_up(slot) && now.late < slot.ends * 1000;
+        let is_known = |h: &Held| !h.is_over() || (is_same_door(slot, &h.slot) && !is_back(h));
+        let books = self.books();
+        let ledger = books.ledger();
+        ledger.slots.get(&slot.booking).is_some_and(is_known) || ledger.missed.contains(&slot.booking)
+    }
+
+    /// Whether another slot that is not over has the place or the account.
+    fn is_in_use(&self, slot: &Slot) -> bool {
+        let taken = |h: &Held| !h.is_over() && (h.slot.place == slot.place || h.slot.account == slot.account);
+        self.books().ledger().slots.values().any(taken)
     }
 
     /// A door opens only when that can be written down, and by the newest plan.
@@ -468,6 +429,11 @@ fn ends_by(plan: &Plan, held: &Held, now: Now) -> Option<Reason> {
             Wanted::Open => (now.late >= slot.ends * 1000).then_some(Reason::Over),
         },
     }
+}
+
+/// Whether a slot was given up before its end: such a one is in a plan only where it has begun.
+fn is_given_up(slot: &Slot) -> bool {
+    matches!(slot.wanted, Wanted::Released | Wanted::Overridden)
 }
 
 /// Whether two plans say the same of every slot.

@@ -2,6 +2,7 @@
 //! Never: deciding who gets which slot.
 //! Start here: `keeper.rs`, which is one tick; then `world.rs`, what it can do to a server.
 
+mod books;
 mod child;
 mod config;
 mod courier;
