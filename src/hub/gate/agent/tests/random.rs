@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::sim::{Death, Post, slot};
-use crate::hub::gate::{Slot, SlotState, Wanted, agent::Halted};
+use crate::{
+    core::Problem,
+    hub::gate::{Slot, SlotState, Wanted, agent::Halted},
+};
 
 /// What befalls the agent.
 #[derive(Debug, Clone)]
@@ -42,10 +45,124 @@ fn after_restart(ahead: i64) -> i64 {
     if ahead > -182_000 { 0 } else { ahead }
 }
 
-/// A process that begins looks at its doors before it hears of anything else.
-async fn begin(post: &mut Post, mortal: Option<(usize, Death)>) -> Result<(), Halted> {
-    post.reborn(mortal)?;
-    post.agent.tick().await.map(drop)
+/// Slots that follow each other on their places, and when the last of them ends: in turns on one place, or `beside` each
+/// other where each account has its own.
+fn laid_out(lengths: &[(i64, i64, bool)], beside: bool) -> (Vec<Slot>, i64) {
+    let mut free_from = [20, 20];
+    let mut slots = vec![];
+    for (i, (length, pause, whose)) in lengths.iter().enumerate() {
+        let account = if *whose { "kct-a" } else { "kct-b" };
+        let place = u32::from(beside && !*whose);
+        let starts = free_from[place as usize];
+        slots.push(Slot { place, ..slot(&i.to_string(), account, starts, starts + length) });
+        free_from[place as usize] += length + pause;
+    }
+    (slots, free_from[0].max(free_from[1]))
+}
+
+/// An agent with its slots, and what has befallen it.
+struct Life {
+    post: Post,
+    slots: Vec<Slot>,
+    /// In true seconds after the start of the test.
+    now: i64,
+    revision: u64,
+    alive: Result<(), Halted>,
+}
+
+impl Life {
+    fn new(slots: Vec<Slot>) -> Self {
+        let mut post = Post::new();
+        let alive = post.plan(1, &slots).map(|taken| taken.unwrap());
+        Self { post, slots, now: 0, revision: 1, alive }
+    }
+
+    /// A process that begins looks at its doors before it hears of anything else.
+    async fn begin(&mut self, mortal: Option<(usize, Death)>) {
+        self.alive = self.post.reborn(mortal);
+        if self.alive.is_ok() {
+            self.alive = self.post.agent.tick().await.map(drop);
+        }
+    }
+
+    async fn until(&mut self, second: i64) {
+        let alive = self.post.until(second).await;
+        self.alive = self.alive.and(alive);
+    }
+
+    /// The hub's next plan.
+    fn plan(&mut self) -> Result<Result<(), Problem>, Halted> {
+        self.revision += 1;
+        self.post.plan(self.revision, &self.slots)
+    }
+
+    async fn suffer(&mut self, blow: Blow) {
+        if self.alive.is_err() {
+            self.post.sim.pass(300);
+            self.begin(None).await;
+        }
+        match blow {
+            Blow::Pass(seconds) => {
+                self.now += seconds;
+                self.until(self.now).await;
+            }
+            Blow::Kill(lines, how) => {
+                let how = [Death::Before, Death::Torn, Death::After][usize::from(how)];
+                self.begin(Some((lines, how))).await;
+            }
+            Blow::Clock(ahead) => self.post.sim.at().wall_ahead = ahead * 1000,
+            Blow::Restart(down) => {
+                let ahead = after_restart(self.post.sim.at().wall_ahead);
+                self.post.sim.at().wall_ahead = ahead;
+                self.post.sim.restart(down * 1000);
+                self.post.sim.at().labs.clear();
+                self.now += down;
+                self.begin(None).await;
+            }
+            Blow::Take(which) => {
+                if let Some(slot) = self.slots.get_mut(which) {
+                    slot.wanted = Wanted::Cancelled;
+                }
+                let taken = self.plan().map(drop);
+                self.alive = self.alive.and(taken);
+            }
+            Blow::Labs(true) => self.post.sim.at().broken.clear(),
+            Blow::Labs(false) => drop(self.post.sim.at().broken.insert("arm kct-a".into())),
+            Blow::Hear => {
+                let heard = self.post.hear();
+                self.alive = self.alive.and(heard);
+            }
+        }
+        self.post.right();
+    }
+
+    /// Leaves it alone with a right clock until the last slot, which ends at `second`, is long over.
+    async fn rest(&mut self, second: i64) {
+        self.post.sim.at().wall_ahead = 0;
+        self.post.sim.at().broken.clear();
+        self.post.reborn(None).unwrap();
+        self.plan().unwrap().unwrap();
+        let reading = self.post.agent.clocks();
+        self.post.agent.measured(&reading, 0);
+        self.post.until(second.max(self.now) + 200).await.unwrap();
+        self.post.hear().unwrap();
+        self.post.right();
+    }
+
+    /// Everything came to its end: panics if anything of anybody is left, or the states of a slot went backwards.
+    fn must_be_over(&self) {
+        let server = self.post.sim.at();
+        assert!(server.doors.values().all(String::is_empty) && server.processes.is_empty() && server.cron.is_empty());
+        assert!(server.labs.is_empty());
+        drop(server);
+        for (booking, held) in self.post.agent.ledger().slots {
+            assert_eq!(held.state(), SlotState::Done, "{booking}");
+        }
+        for i in 0..self.slots.len() {
+            let states = self.post.states(&i.to_string());
+            assert!(states.windows(2).all(|w| w[0] <= w[1]), "{i} went {states:?}");
+        }
+    }
 }
 
 proptest! {
@@ -61,78 +178,13 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut free_from = [20, 20];
-            let mut slots = vec![];
-            for (i, (length, pause, whose)) in lengths.iter().enumerate() {
-                let account = if *whose { "kct-a" } else { "kct-b" };
-                let place = u32::from(beside && !*whose);
-                let starts = free_from[place as usize];
-                slots.push(Slot { place, ..slot(&i.to_string(), account, starts, starts + length) });
-                free_from[place as usize] += length + pause;
-            }
-            let at = free_from[0].max(free_from[1]);
-            let mut post = Post::new();
-            let (mut now, mut revision) = (0, 1);
-            let mut alive = post.plan(revision, &slots).map(|taken| taken.unwrap());
+            let (slots, at) = laid_out(&lengths, beside);
+            let mut life = Life::new(slots);
             for blow in blows {
-                if alive.is_err() {
-                    post.sim.pass(300);
-                    alive = begin(&mut post, None).await;
-                }
-                match blow {
-                    Blow::Pass(seconds) => {
-                        now += seconds;
-                        alive = alive.and(post.until(now).await);
-                    }
-                    Blow::Kill(lines, how) => {
-                        let how = [Death::Before, Death::Torn, Death::After][usize::from(how)];
-                        alive = begin(&mut post, Some((lines, how))).await;
-                    }
-                    Blow::Clock(ahead) => post.sim.at().wall_ahead = ahead * 1000,
-                    Blow::Restart(down) => {
-                        let ahead = after_restart(post.sim.at().wall_ahead);
-                        post.sim.at().wall_ahead = ahead;
-                        post.sim.restart(down * 1000);
-                        post.sim.at().labs.clear();
-                        now += down;
-                        alive = begin(&mut post, None).await;
-                    }
-                    Blow::Take(which) => {
-                        revision += 1;
-                        if let Some(slot) = slots.get_mut(which) {
-                            slot.wanted = Wanted::Cancelled;
-                        }
-                        alive = alive.and(post.plan(revision, &slots).map(drop));
-                    }
-                    Blow::Labs(true) => post.sim.at().broken.clear(),
-                    Blow::Labs(false) => drop(post.sim.at().broken.insert("arm kct-a".into())),
-                    Blow::Hear => alive = alive.and(post.hear()),
-                }
-                post.right();
+                life.suffer(blow).await;
             }
-            // Left alone with a right clock, everything comes to its end.
-            post.sim.at().wall_ahead = 0;
-            post.sim.at().broken.clear();
-            post.reborn(None).unwrap();
-            revision += 1;
-            post.plan(revision, &slots).unwrap().unwrap();
-            let reading = post.agent.clocks();
-            post.agent.measured(&reading, 0);
-            let last: Result<(), Halted> = post.until(at.max(now) + 200).await;
-            last.unwrap();
-            post.hear().unwrap();
-            post.right();
-            let server = post.sim.at();
-            assert!(server.doors.values().all(String::is_empty) && server.processes.is_empty() && server.cron.is_empty());
-            assert!(server.labs.is_empty());
-            drop(server);
-            for (booking, held) in post.agent.ledger().slots {
-                assert_eq!(held.state(), SlotState::Done, "{booking}");
-            }
-            for i in 0..slots.len() {
-                let states = post.states(&i.to_string());
-                assert!(states.windows(2).all(|w| w[0] <= w[1]), "{i} went {states:?}");
-            }
+            life.rest(at).await;
+            life.must_be_over();
         });
     }
 }
