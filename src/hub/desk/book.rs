@@ -7,6 +7,7 @@ use super::{
     rules::{self, Standing},
     taken::Survey,
     transaction::transact_once,
+    turn::Mine,
     wish::BookRequest,
 };
 use crate::{
@@ -47,24 +48,7 @@ impl Desk {
     ) -> Result<Booking, Refusal> {
         let wish = wish.stated()?;
         let wish: &BookRequest = &wish;
-        let mut looked = false;
-        let turn = loop {
-            let seen = self.turn.booked();
-            if let Some(refusal) = self.refused_at_once(caller, now, key, wish).await? {
-                return Err(refusal);
-            }
-            // A teacher's reason goes past the waitlist as past other rules.
-            let person = wish.person.as_ref().or(caller.person());
-            if wish.reason.is_none() && self.ask_who_waits(now, wish.window, person, wish.server.as_ref()).await? {
-                continue;
-            }
-            let turn = self.turn.wait().await;
-            // Once is enough: nobody shall look for ever while others book.
-            if looked || self.turn.booked() == seen {
-                break turn;
-            }
-            looked = true;
-        };
+        let turn = self.turn_to_book(caller, now, key, wish).await?;
         let mut sold = None;
         let outcome = async {
             transact_once!(self, caller, now, key, ("book", wish), |tx| {
@@ -88,6 +72,35 @@ impl Desk {
                     _ => Err(problem.into()),
                 }
             }
+        }
+    }
+
+    /// Waits until it is somebody's turn to book, with nobody asked before them any more; or says at once why they cannot
+    /// have what they wish.
+    async fn turn_to_book(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        wish: &BookRequest,
+    ) -> Result<Mine<'_>, Refusal> {
+        let mut looked = false;
+        loop {
+            let seen = self.turn.booked();
+            if let Some(refusal) = self.refused_at_once(caller, now, key, wish).await? {
+                return Err(refusal);
+            }
+            // A teacher's reason goes past the waitlist as past other rules.
+            let person = wish.person.as_ref().or(caller.person());
+            if wish.reason.is_none() && self.ask_who_waits(now, wish.window, person, wish.server.as_ref()).await? {
+                continue;
+            }
+            let turn = self.turn.wait().await;
+            // Once is enough: nobody shall look for ever while others book.
+            if looked || self.turn.booked() == seen {
+                return Ok(turn);
+            }
+            looked = true;
         }
     }
 
