@@ -24,7 +24,7 @@ pub use blob::{Blob, digest};
 pub use code::{Class, Code};
 pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
 pub use host_spec::{BadPort, HostForm, HostSpec, bracketed};
-pub use ids::{BadId, LabId, LabName, NodeId, PhaseId, RunId, StepId};
+pub use ids::{BadId, LabId, LabName, NodeId, PhaseId, RunId, StepId, is_label};
 pub use nearest::nearest;
 pub use problem::{At, Hint, Problem, Problems};
 pub use secret::Secret;
