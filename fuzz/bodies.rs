@@ -11,7 +11,7 @@ use std::{
 use kubecamp::{
     bundle::Bundle,
     cli,
-    core::{Bytes, Code, LabName, NodeId, Quiet, shell::quote},
+    core::{Bytes, Code, HostSpec, LabName, NodeId, Quiet, shell::quote},
     engine::parse_journal,
     host::{Facts, Traces, scan::Scan},
     hub::{
@@ -119,7 +119,9 @@ pub fn known_hosts(bytes: &[u8]) {
 /// A host as a user writes it: what is read is written and read back the same.
 pub fn host_spec(bytes: &[u8]) {
     let text = text(bytes);
+    let parts = HostSpec::split(&text);
     if let Ok(spec) = Spec::parse(&text) {
+        assert_eq!((spec.user.as_deref(), spec.host.as_str(), Ok(spec.port)), (parts.user, parts.host, parts.port()));
         assert!(!spec.host.starts_with('-') && !spec.host.contains(char::is_whitespace));
         assert_eq!(Spec::parse(&spec.to_string()).expect("a written host reads back"), spec);
     }

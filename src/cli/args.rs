@@ -3,12 +3,13 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub use super::args_book::{
-    BookCommand, CancelArgs, ChangeArgs, HubArgs, HubAt, LoginArgs, LogoutArgs, OneOrAll, SlotSshArgs, WishArgs,
+    BookCommand, CancelArgs, ChangeArgs, FreeArgs, HubArgs, HubAt, LoginArgs, LogoutArgs, LsArgs, OneOrAll,
+    SlotSshArgs, WishArgs,
 };
 pub use super::args_hub::{AgentArgs, EnrollArgs, UnenrollArgs};
 pub use super::args_hub_api::{
-    AdminLinkArgs, AuditArgs, CopyArgs, CourseCommand, GroupCommand, PersonChange, ServeArgs, ServerChange,
-    ServerCommand, TokenCommand, UserCommand,
+    AdminLinkArgs, AuditArgs, CopyArgs, CourseCommand, GroupCommand, MaintenanceArgs, NewServerArgs, PersonChange,
+    ServeArgs, ServerChange, ServerCommand, TokenCommand, UserCommand,
 };
 use super::output::Format;
 use crate::{

@@ -165,56 +165,64 @@ pub struct SlotSshArgs {
     pub hub: HubArgs,
 }
 
+/// Which bookings are listed.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct LsArgs {
+    /// Everybody's.
+    #[arg(long)]
+    pub all: bool,
+    /// Also those that are over.
+    #[arg(long)]
+    pub past: bool,
+    /// On this server.
+    #[arg(long, value_name = "SERVER")]
+    pub server: Option<ServerId>,
+    /// The time zone of what is shown; this computer's by default.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<Zone>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// Which free slots are looked for.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct FreeArgs {
+    /// How long, as 90m, 2h or 1h30m.
+    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+    pub minutes: u32,
+    /// On which server; any that fits by default.
+    #[arg(long, value_name = "SERVER")]
+    pub server: Option<ServerId>,
+    /// The lab, as 2x4c8g.
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<Layout>,
+    /// A label that the server must have; may be repeated.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default, with the step that runs
+    /// where it can be booked.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// The time zone of --from and of what is shown; this computer's by default.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<Zone>,
+    /// How many, 1 to 200.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub most: u16,
+    /// In which course, for somebody who is in several.
+    #[arg(long, value_name = "COURSE")]
+    pub course: Option<CourseId>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum BookCommand {
     /// List your bookings.
     #[command(alias = "list")]
-    Ls {
-        /// Everybody's.
-        #[arg(long)]
-        all: bool,
-        /// Also those that are over.
-        #[arg(long)]
-        past: bool,
-        /// On this server.
-        #[arg(long, value_name = "SERVER")]
-        server: Option<ServerId>,
-        /// The time zone of what is shown; this computer's by default.
-        #[arg(long, value_name = "ZONE")]
-        zone: Option<Zone>,
-        #[command(flatten)]
-        hub: HubArgs,
-    },
+    Ls(LsArgs),
     /// List free slots, earliest first.
-    Free {
-        /// How long, as 90m, 2h or 1h30m.
-        #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
-        minutes: u32,
-        /// On which server; any that fits by default.
-        #[arg(long, value_name = "SERVER")]
-        server: Option<ServerId>,
-        /// The lab, as 2x4c8g.
-        #[arg(long, value_name = "LAYOUT")]
-        layout: Option<Layout>,
-        /// A label that the server must have; may be repeated.
-        #[arg(long, value_name = "LABEL")]
-        label: Vec<String>,
-        /// From when on: 14:00 for today, 2026-11-24T14:00, or with Z or an offset; now by default, with the step that runs
-        /// where it can be booked.
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// The time zone of --from and of what is shown; this computer's by default.
-        #[arg(long, value_name = "ZONE")]
-        zone: Option<Zone>,
-        /// How many, 1 to 200.
-        #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
-        most: u16,
-        /// In which course, for somebody who is in several.
-        #[arg(long, value_name = "COURSE")]
-        course: Option<CourseId>,
-        #[command(flatten)]
-        hub: HubArgs,
-    },
+    Free(FreeArgs),
     /// Book a slot.
     New {
         #[command(flatten)]
@@ -293,7 +301,9 @@ impl BookCommand {
     /// The time zone that is named for it.
     pub fn zone(&self) -> Option<&Zone> {
         match self {
-            Self::Ls { zone, .. } | Self::Free { zone, .. } | Self::Move { zone, .. } => zone.as_ref(),
+            Self::Ls(LsArgs { zone, .. }) | Self::Free(FreeArgs { zone, .. }) | Self::Move { zone, .. } => {
+                zone.as_ref()
+            }
             Self::New { wish, .. } | Self::Wait(wish) => wish.zone.as_ref(),
             _ => None,
         }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use super::{args::ConnectArgs, args_book::HubAt};
-use crate::{core::LabName, machine::Wanted, profile::Mirror};
+use crate::{core::LabName, machine::Wanted, phases::gate_paths, profile::Mirror};
 
 /// What a server is enrolled with.
 #[derive(Debug, Clone, ClapArgs)]
@@ -99,7 +99,7 @@ pub struct UnenrollArgs {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct AgentArgs {
     /// Its configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/kubecamp-gate/agent.yaml")]
+    #[arg(long, value_name = "FILE", default_value = gate_paths::CONFIG)]
     pub config: PathBuf,
     /// Read the configuration, say what is wrong with it, and end.
     #[arg(long)]

@@ -244,6 +244,73 @@ pub enum CourseCommand {
     },
 }
 
+/// A new server.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct NewServerArgs {
+    /// Its name.
+    pub server: ServerId,
+    /// Where SSH reaches it.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub address: String,
+    /// Cores.
+    #[arg(long, value_name = "NUMBER")]
+    pub cores: u32,
+    /// Memory, as 32GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Bytes,
+    /// Disk for the machines of labs, as 200GiB: each needs 30GiB. By default it is not looked at.
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<Bytes>,
+    /// exclusive: one holder at a time; shared: several labs at once, each counting its memory and one machine's cores.
+    #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = parse_mode)]
+    pub mode: Mode,
+    /// Opening hours, as "mon-fri 08:00-22:00".
+    #[arg(long, value_name = "HOURS", default_value = "always")]
+    pub opening: OpeningHours,
+    /// The zone of the opening hours and of the raster.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub zone: Zone,
+    /// Minutes that stay free after each booking.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    pub buffer: u32,
+    /// A word that a booking can ask for; may be repeated.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// Only for this course.
+    #[arg(long, value_name = "COURSE")]
+    pub course: Option<CourseId>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// When a server is closed for work on it, or which of such times are listed or ended.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct MaintenanceArgs {
+    /// The server.
+    #[arg(required_unless_present_any = ["list", "end"])]
+    pub server: Option<ServerId>,
+    /// From when: 14:00 for today, 2026-11-24T14:00, or with Z or an offset.
+    #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
+    pub from: Option<String>,
+    /// Until when, written the same way.
+    #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
+    pub to: Option<String>,
+    /// The time zone of --from and --to; this computer's by default.
+    #[arg(long, value_name = "ZONE", conflicts_with_all = ["list", "end"])]
+    pub zone: Option<Zone>,
+    /// Why; shown to people.
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["list", "end"])]
+    pub reason: Option<String>,
+    /// List what is ahead, of the server or of all.
+    #[arg(long, conflicts_with_all = ["from", "to", "reason", "end"])]
+    pub list: bool,
+    /// End the maintenance of this number, one of the server where that is named too.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["from", "to", "reason"])]
+    pub end: Option<i64>,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// List the servers.
@@ -253,42 +320,7 @@ pub enum ServerCommand {
         hub: HubArgs,
     },
     /// Add a server.
-    Add {
-        /// Its name.
-        server: ServerId,
-        /// Where SSH reaches it.
-        #[arg(long, value_name = "HOST[:PORT]")]
-        address: String,
-        /// Cores.
-        #[arg(long, value_name = "NUMBER")]
-        cores: u32,
-        /// Memory, as 32GiB.
-        #[arg(long, value_name = "SIZE")]
-        memory: Bytes,
-        /// Disk for the machines of labs, as 200GiB: each needs 30GiB. By default it is not looked at.
-        #[arg(long, value_name = "SIZE")]
-        disk: Option<Bytes>,
-        /// exclusive: one holder at a time; shared: several labs at once, each counting its memory and one machine's cores.
-        #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = parse_mode)]
-        mode: Mode,
-        /// Opening hours, as "mon-fri 08:00-22:00".
-        #[arg(long, value_name = "HOURS", default_value = "always")]
-        opening: OpeningHours,
-        /// The zone of the opening hours and of the raster.
-        #[arg(long, value_name = "ZONE", default_value = "UTC")]
-        zone: Zone,
-        /// Minutes that stay free after each booking.
-        #[arg(long, value_name = "MINUTES", default_value_t = 10)]
-        buffer: u32,
-        /// A word that a booking can ask for; may be repeated.
-        #[arg(long, value_name = "LABEL")]
-        label: Vec<String>,
-        /// Only for this course.
-        #[arg(long, value_name = "COURSE")]
-        course: Option<CourseId>,
-        #[command(flatten)]
-        hub: HubArgs,
-    },
+    Add(NewServerArgs),
     /// Change a server; what is not named stays as it is.
     Set {
         /// The server.
@@ -319,31 +351,7 @@ pub enum ServerCommand {
         hub: HubArgs,
     },
     /// Close a server for a while, list when servers are closed, or open one again.
-    Maintenance {
-        /// The server.
-        #[arg(required_unless_present_any = ["list", "end"])]
-        server: Option<ServerId>,
-        /// From when: 14:00 for today, 2026-11-24T14:00, or with Z or an offset.
-        #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
-        from: Option<String>,
-        /// Until when, written the same way.
-        #[arg(long, value_name = "TIME", required_unless_present_any = ["list", "end"])]
-        to: Option<String>,
-        /// The time zone of --from and --to; this computer's by default.
-        #[arg(long, value_name = "ZONE", conflicts_with_all = ["list", "end"])]
-        zone: Option<Zone>,
-        /// Why; shown to people.
-        #[arg(long, value_name = "TEXT", required_unless_present_any = ["list", "end"])]
-        reason: Option<String>,
-        /// List what is ahead, of the server or of all.
-        #[arg(long, conflicts_with_all = ["from", "to", "reason", "end"])]
-        list: bool,
-        /// End the maintenance of this number, one of the server where that is named too.
-        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["from", "to", "reason"])]
-        end: Option<i64>,
-        #[command(flatten)]
-        hub: HubArgs,
-    },
+    Maintenance(MaintenanceArgs),
     /// Make the token of a server's agent; the one before ends when this one is first used.
     Token {
         /// The server.

@@ -17,8 +17,12 @@ use super::{
     settings::Places,
 };
 use crate::{
-    core::{Code, Problem, Secret, shell::printable},
-    hub::{domain::Free, gate::is_readable_on_the_way, http::ProblemBody},
+    core::{Code, Problem, Secret},
+    hub::{
+        domain::Free,
+        gate::{HubAddress, NoClient, foreign_line, is_readable_on_the_way},
+        http::ProblemBody,
+    },
 };
 
 /// So often a request is sent that the hub refuses for coming too early; it has done nothing then.
@@ -77,20 +81,12 @@ impl HubClient {
         let asked = at.hub.clone().or_else(|| kept.as_ref().map(|k| k.hub.clone())).ok_or_else(none)?;
         let wrong = |why: &str| Problem::new(Code::Usage, format!("--hub {asked} {why}"));
         let hub = plain(&asked);
-        let mut builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        let base = match hub.strip_prefix("unix:") {
-            Some(path) => {
-                builder = builder.unix_socket(path).no_proxy();
-                "http://hub".to_owned()
-            }
-            None if hub.starts_with("http://") || hub.starts_with("https://") => hub.trim_end_matches('/').to_owned(),
-            None => {
-                let problem = wrong("is neither https://NAME, http://NAME nor unix:/PATH");
-                return Err(match meant(&hub) {
-                    Some(url) => problem.hint(format!("Did you mean {url}?")),
-                    None => problem,
-                });
-            }
+        let Some(address) = HubAddress::parse(&hub) else {
+            let problem = wrong("is neither https://NAME, http://NAME nor unix:/PATH");
+            return Err(match meant(&hub) {
+                Some(url) => problem.hint(format!("Did you mean {url}?")),
+                None => problem,
+            });
         };
         let insecure = at.insecure || kept.as_ref().is_some_and(|k| k.insecure && k.is_of(&hub));
         if !insecure && is_readable_on_the_way(&hub) {
@@ -101,16 +97,13 @@ impl HubClient {
         let named = named.map_err(|e| wrong("has no readable --hub-ca").because(e))?;
         let of_login = || kept.as_ref().filter(|k| k.is_of(&hub)).and_then(|k| k.ca.clone());
         let ca = named.map(|pem| certificates(&String::from_utf8_lossy(&pem))).or_else(of_login);
-        if let Some(pem) = &ca {
-            let all = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-            let all = all.map_err(|e| wrong("has no sound --hub-ca").because(e))?;
-            if all.is_empty() {
-                return Err(wrong("has a --hub-ca without any certificate")
-                    .hint("Name a PEM file; its first line is -----BEGIN CERTIFICATE-----."));
-            }
-            builder = builder.tls_certs_merge(all);
-        }
-        let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
+        let client = address.client(LIMIT, ca.as_deref().map(str::as_bytes)).map_err(|why| match why {
+            NoClient::Damaged(e) => wrong("has no sound --hub-ca").because(e),
+            NoClient::NoCertificate => wrong("has a --hub-ca without any certificate")
+                .hint("Name a PEM file; its first line is -----BEGIN CERTIFICATE-----."),
+            NoClient::Unbuilt(e) => wrong("cannot be asked").because(e),
+        })?;
+        let base = address.base().to_owned();
         let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
         // A token goes to the hub that gave it and to no other.
         let token = named.or_else(|| kept.filter(|k| k.is_of(&hub)).map(|k| k.token)).map(Secret::new);
@@ -297,11 +290,7 @@ impl HubClient {
         }
         Err(match serde_json::from_slice::<ProblemBody>(&bytes) {
             Ok(body) => problem_of(body),
-            Err(_) => {
-                let line = String::from_utf8_lossy(&bytes);
-                let line: String = printable(line.lines().next().unwrap_or_default()).chars().take(200).collect();
-                Problem::new(Code::HubAway, format!("the hub answers {status}")).detail([line])
-            }
+            Err(_) => Problem::new(Code::HubAway, format!("the hub answers {status}")).detail([foreign_line(&bytes)]),
         })
     }
 }

@@ -14,15 +14,12 @@ pub struct BadId {
 }
 
 /// The rule of a DNS label (RFC 1123) that begins with a letter: valid as host name, Incus instance and folder.
-fn check_label(what: &'static str, given: &str, max: usize) -> Result<(), BadId> {
-    let bytes = given.as_bytes();
-    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
-    let good = !bytes.is_empty()
-        && bytes.len() <= max
-        && bytes[0].is_ascii_lowercase()
-        && bytes[bytes.len() - 1] != b'-'
-        && bytes.iter().all(inner);
-    if good { Ok(()) } else { Err(BadId { what, given: given.to_owned(), max }) }
+pub fn is_label(text: &str, max: usize) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    text.len() <= max
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.bytes().all(inner)
 }
 
 macro_rules! label {
@@ -42,8 +39,11 @@ macro_rules! label {
         impl FromStr for $name {
             type Err = BadId;
             fn from_str(text: &str) -> Result<Self, BadId> {
-                check_label($what, text, $max)?;
-                Ok(Self(text.to_owned()))
+                if is_label(text, $max) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(BadId { what: $what, given: text.to_owned(), max: $max })
+                }
             }
         }
 

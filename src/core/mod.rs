@@ -10,6 +10,7 @@ mod code;
 mod event;
 #[cfg(test)]
 mod event_page;
+mod host_spec;
 mod ids;
 mod nearest;
 mod problem;
@@ -22,7 +23,8 @@ pub use arch::Arch;
 pub use blob::{Blob, digest};
 pub use code::{Class, Code};
 pub use event::{Event, EventKind, Outcome, Quiet, Report, Timestamp};
-pub use ids::{BadId, LabId, LabName, NodeId, PhaseId, RunId, StepId};
+pub use host_spec::{BadPort, HostForm, HostSpec, bracketed};
+pub use ids::{BadId, LabId, LabName, NodeId, PhaseId, RunId, StepId, is_label};
 pub use nearest::nearest;
 pub use problem::{At, Hint, Problem, Problems};
 pub use secret::Secret;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::core::NodeId;
+use crate::core::{NodeId, bracketed};
 
 /// The hosts of a lab, as a hosts file lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -73,11 +73,7 @@ impl fmt::Display for HostEntry {
             write!(f, "{user}@")?;
         }
         // Brackets also without a port: what is written here is read by ssh's rules again, which ask for them.
-        if self.address.contains(':') {
-            write!(f, "[{}]", self.address)?;
-        } else {
-            f.write_str(&self.address)?;
-        }
+        f.write_str(&bracketed(&self.address))?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }

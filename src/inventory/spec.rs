@@ -1,7 +1,7 @@
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use super::HostEntry;
-use crate::core::{Code, Problem, Problems};
+use crate::core::{BadPort, Code, HostForm, HostSpec, Problem, Problems};
 
 /// A host written as `[user@]address[:port]`.
 ///
@@ -20,44 +20,26 @@ impl FromStr for Spec {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = |why: &str| format!("`{text}` is not a host: {why}");
-        // The last @, as in SSH: a user of a Windows domain may have one in its name.
-        let (user, rest) = match text.rsplit_once('@') {
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, text),
-        };
-        if user.is_some_and(|user| !is_user(user)) {
+        let spec = HostSpec::split(text);
+        if spec.user.is_some_and(|user| !is_user(user)) {
             return Err(bad("the part before @ is not a user name"));
         }
-        let (address, port) = split_port(rest).map_err(bad)?;
-        if !is_address(address) {
+        match spec.form {
+            HostForm::Unclosed => return Err(bad("its [ has no ]")),
+            HostForm::Bracketed if spec.host.parse::<Ipv6Addr>().is_err() => {
+                return Err(bad("only IPv6 addresses stand in brackets"));
+            }
+            _ => {}
+        }
+        let port = spec.port().map_err(|why| match why {
+            BadPort::NoColon => bad("after ] only :port may follow"),
+            BadPort::NoNumber => bad("its port is not a number from 1 to 65535"),
+        })?;
+        if !is_address(spec.host) {
             return Err(bad("write it as root@192.0.2.10 or ubuntu@example.org:2222"));
         }
-        Ok(Self { user: user.map(str::to_owned), address: address.to_owned(), port })
+        Ok(Self { user: spec.user.map(str::to_owned), address: spec.host.to_owned(), port })
     }
-}
-
-fn split_port(rest: &str) -> Result<(&str, Option<u16>), &'static str> {
-    if rest.parse::<Ipv6Addr>().is_ok() {
-        return Ok((rest, None));
-    }
-    if let Some(inside) = rest.strip_prefix('[') {
-        let (address, after) = inside.split_once(']').ok_or("its [ has no ]")?;
-        address.parse::<Ipv6Addr>().map_err(|_| "only IPv6 addresses stand in brackets")?;
-        return match after.strip_prefix(':') {
-            Some(port) => Ok((address, Some(read_port(port)?))),
-            None if after.is_empty() => Ok((address, None)),
-            None => Err("after ] only :port may follow"),
-        };
-    }
-    match rest.rsplit_once(':') {
-        Some((address, port)) => Ok((address, Some(read_port(port)?))),
-        None => Ok((rest, None)),
-    }
-}
-
-fn read_port(text: &str) -> Result<u16, &'static str> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|port| *port > 0 && digits).ok_or("its port is not a number from 1 to 65535")
 }
 
 /// Whether a text can be a user name; a leading hyphen is refused since ssh would read an option.

@@ -2,14 +2,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, Enrolment, FOLDER, PROGRAM, is_there, upload};
+use super::{
+    gate_host::{self, Enrolment, is_there, upload},
+    gate_paths::{CONFIG, FOLDER, HUB_CA, MANIFEST, PROGRAM, STARTED, TOKEN, UNIT, USER_CA},
+};
 use crate::{
     core::{Blob, PhaseId, Problem, shell::quote},
     engine::{Change, Check, Phase, Step, View},
     host::{script, template},
 };
-
-const TOKEN: &str = "/etc/kubecamp-gate/token";
 
 /// Puts the agent on the server: program, token, configuration, unit.
 pub struct GateAgent {
@@ -73,7 +74,7 @@ impl GateAgent {
             Step::script(
                 "record",
                 "note what was there before",
-                Check::Script(format!("grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest")),
+                Check::Script(format!("grep -q {PROGRAM} {MANIFEST}")),
                 gate_host::script(&format!("kc_record file absent {TOKEN}; kc_keep {PROGRAM}"))?,
             ),
             Step::new("program", "upload the agent", Check::Script(check), put).limit(300),
@@ -89,9 +90,9 @@ impl GateAgent {
         let files = format!(
             "{}{}{}if has_systemd; then\n{}fi; true",
             self.with.sound(&config),
-            script::put(&format!("{FOLDER}/user_ca.pub"), 0o644, &format!("{}\n", self.with.user_ca.trim())),
-            script::put(&format!("{FOLDER}/agent.yaml"), 0o644, &config),
-            script::put("/etc/systemd/system/kubecamp-agent.service", 0o644, &unit),
+            script::put(USER_CA, 0o644, &format!("{}\n", self.with.user_ca.trim())),
+            script::put(CONFIG, 0o644, &config),
+            script::put(UNIT, 0o644, &unit),
         );
         Ok(vec![
             Step::new("token", "upload the agent's token", Check::Script(check), put),
@@ -108,10 +109,8 @@ impl GateAgent {
 fn start() -> Result<Vec<Step>, Problem> {
     // The program too: a newer one is to run, though the server knows the token and all else already.
     let sum = format!("cat {FOLDER}/* {PROGRAM} 2>/dev/null | sha256sum");
-    let check = gate_host::script(&format!(
-        "agent_runs && [ \"$(cat /run/kubecamp-agent.config 2>/dev/null)\" = \"$({sum})\" ]"
-    ))?;
-    let change = gate_host::script(&format!("start_agent && {sum} > /run/kubecamp-agent.config"))?;
+    let check = gate_host::script(&format!("agent_runs && [ \"$(cat {STARTED} 2>/dev/null)\" = \"$({sum})\" ]"))?;
+    let change = gate_host::script(&format!("start_agent && {sum} > {STARTED}"))?;
     Ok(vec![Step::script("start", "start the agent", Check::Script(check), change)])
 }
 
@@ -119,9 +118,8 @@ impl Enrolment {
     /// Shell text that ends where the program does not take the configuration, with the files of before: an agent that cannot
     /// begin puts everybody out. What the configuration names must be there for that, so the hub's authority comes first.
     fn sound(&self, config: &str) -> String {
-        let (ca, new) = (format!("{FOLDER}/hub_ca.pem"), format!("{FOLDER}/agent.yaml.new"));
-        let before = format!("{ca}.before");
-        let put = self.hub_ca.as_deref().map(|pem| script::put(&ca, 0o644, pem)).unwrap_or_default();
+        let (ca, new, before) = (HUB_CA, format!("{CONFIG}.new"), format!("{HUB_CA}.before"));
+        let put = self.hub_ca.as_deref().map(|pem| script::put(ca, 0o644, pem)).unwrap_or_default();
         format!(
             "rm -f {before}; [ ! -e {ca} ] || cp -a {ca} {before} || exit 1\n\
              {put}printf %s {} > {new} && timeout 60 {PROGRAM} agent --check --config {new} >/dev/null || {{ rm -f {new}; \
@@ -134,14 +132,13 @@ impl Enrolment {
     /// A check that the server has the files of this enrolment, as they are now: an authority's certificate may be another
     /// one under the same name.
     fn are_there(&self, config: &str, unit: &str) -> String {
-        let hub_ca =
-            self.hub_ca.as_deref().map(|pem| format!(" && {}", script::has(&format!("{FOLDER}/hub_ca.pem"), pem)));
+        let hub_ca = self.hub_ca.as_deref().map(|pem| format!(" && {}", script::has(HUB_CA, pem)));
         format!(
             "{} && {}{} && {{ [ ! -d /run/systemd/system ] || {}; }}",
-            script::has(&format!("{FOLDER}/agent.yaml"), config),
-            script::has(&format!("{FOLDER}/user_ca.pub"), &format!("{}\n", self.user_ca.trim())),
+            script::has(CONFIG, config),
+            script::has(USER_CA, &format!("{}\n", self.user_ca.trim())),
             hub_ca.unwrap_or_default(),
-            script::has("/etc/systemd/system/kubecamp-agent.service", unit),
+            script::has(UNIT, unit),
         )
     }
 }

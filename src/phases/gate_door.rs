@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, DROP_IN, Enrolment, FORMER_DROP_IN, INCLUDE};
+use super::{
+    gate_host::{self, Enrolment, INCLUDE},
+    gate_paths::{DROP_IN, FORMER_DROP_IN, LOADED, MANIFEST},
+};
 use crate::{
     core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
@@ -95,7 +98,7 @@ fn is_moved(former: &str, manifest: &str) -> String {
 /// A drop-in that sshd refuses is taken back before anybody notices.
 fn door(text: &str) -> Result<Step, Problem> {
     let include = includes("/etc/ssh/sshd_config");
-    let moved = is_moved(FORMER_DROP_IN, "/var/lib/kubecamp-gate/manifest");
+    let moved = is_moved(FORMER_DROP_IN, MANIFEST);
     let change = gate_host::script(&format!(
         "[ -x \"$SSHD\" ] || kc_die 'there is no sshd'; mkdir -p /run/sshd\n\
          \"$SSHD\" -t || kc_die 'sshd refuses its configuration as it was before'\n\
@@ -110,10 +113,7 @@ fn door(text: &str) -> Result<Step, Problem> {
          rm -f \"$KC/drop-in.before\" \"$KC/drop-in.former\"; cp {DROP_IN} $KC/drop-in.loaded",
         put = script::put(DROP_IN, 0o644, text)
     ))?;
-    let check = format!(
-        "{} && {include} && {moved} && cmp -s {DROP_IN} /var/lib/kubecamp-gate/drop-in.loaded",
-        script::has(DROP_IN, text)
-    );
+    let check = format!("{} && {include} && {moved} && cmp -s {DROP_IN} {LOADED}", script::has(DROP_IN, text));
     Ok(Step::script("sshd", "make sshd ask for the slot", Check::Script(check), change))
 }
 
@@ -231,6 +231,6 @@ mod tests {
         assert!(!moved());
         let step = door("Match all\n").unwrap();
         let Check::Script(check) = &step.done_if else { panic!("no script") };
-        assert!(check.contains(&is_moved(FORMER_DROP_IN, "/var/lib/kubecamp-gate/manifest")), "{check}");
+        assert!(check.contains(&is_moved(FORMER_DROP_IN, MANIFEST)), "{check}");
     }
 }

@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, Enrolment, FOLDER};
+use super::{
+    gate_host::{self, Enrolment},
+    gate_paths::{FOLDER, KEPT, PRINCIPALS, STATE},
+};
 use crate::{
     core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
@@ -25,13 +28,11 @@ impl Phase for GateGroup {
         self.refuse_another(view).await?;
         gate_host::lets_students_in(view, &self.0.group).await?;
         let group = self.0.group_word();
-        let check = format!(
-            "getent group {group} >/dev/null && [ -d {FOLDER}/principals ] && [ -d /var/lib/kubecamp-gate/state ]"
-        );
+        let check = format!("getent group {group} >/dev/null && [ -d {PRINCIPALS} ] && [ -d {STATE} ]");
         let change = gate_host::script(&format!(
             "getent group {group} >/dev/null || {{ kc_record group absent {group}; groupadd --system {group} || exit 1; }}\n\
-             kc_tree {FOLDER} && mkdir -p {FOLDER}/principals /var/lib/kubecamp-gate/state || exit 1\n\
-             chown root:root {FOLDER} {FOLDER}/principals && chmod 755 {FOLDER} {FOLDER}/principals && chmod 700 /var/lib/kubecamp-gate"
+             kc_tree {FOLDER} && mkdir -p {PRINCIPALS} {STATE} || exit 1\n\
+             chown root:root {FOLDER} {PRINCIPALS} && chmod 755 {FOLDER} {PRINCIPALS} && chmod 700 {KEPT}"
         ))?;
         Ok(vec![Step::script("group", "make the students' group and folders", Check::Script(check), change)])
     }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::gate_paths::{CONFIG, HOME, HUB_CA, PRINCIPALS, TOKEN, USER_CA};
 use crate::{
     core::{Blob, Code, Problem, Secret, shell::quote},
     engine::{Upload, View},
@@ -58,19 +59,10 @@ pub struct GateMachines {
     pub keep: Option<u32>,
 }
 
-/// The agent's folder of configuration.
-pub(super) const FOLDER: &str = "/etc/kubecamp-gate";
-pub(super) const PROGRAM: &str = "/usr/local/sbin/kubecamp-agent";
-/// kubecamp's home for the labs on the server.
-pub(super) const HOME: &str = "/var/lib/kubecamp-gate/home";
 /// The students' group where nobody names another one.
 pub(super) const STUDENTS: &str = "kubecamp-students";
 /// How long before its start a lab is brought up, in seconds: an `up` that makes machines anew takes minutes.
 const LEAD: u32 = 600;
-/// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
-pub(super) const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-kubecamp.conf";
-/// Where an earlier kubecamp had it: what that says goes on counting for whom the new one does not match.
-pub(super) const FORMER_DROP_IN: &str = "/etc/ssh/sshd_config.d/50-kubecamp.conf";
 
 /// The first OpenSSH release whose principals files know `expiry-time` in UTC.
 const EXPIRY_TIME: (u32, u32) = (9, 1);
@@ -98,7 +90,7 @@ pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<Strin
         return Err(Problem::new(Code::GateHost, "the group that the server is enrolled with has no name of a group")
             .on(view.node)
             .detail([name])
-            .hint("See group in /etc/kubecamp-gate/agent.yaml on the server."));
+            .hint(format!("See group in {CONFIG} on the server.")));
     }
     Ok(Some(name.to_owned()))
 }
@@ -173,18 +165,17 @@ impl Enrolment {
 
     /// The drop-in on an enrolled server.
     pub(super) fn drop_in(&self, openssh: (u32, u32)) -> Result<String, Problem> {
-        let (ca, principals) = (format!("{FOLDER}/user_ca.pub"), format!("{FOLDER}/principals"));
         // A forward opens its connection as the holder, who reaches the own lab's machines only, and no network of labs.
         let any = ["any".to_owned()];
         let open = if self.labs.is_some() && self.permit_open.is_empty() { &any[..] } else { &self.permit_open[..] };
-        sshd_drop_in(&self.group, &ca, &principals, open, &self.exempt, openssh)
+        sshd_drop_in(&self.group, USER_CA, PRINCIPALS, open, &self.exempt, openssh)
     }
 
     /// The agent's configuration, YAML; JSON's strings are YAML's too.
     pub fn agent_yaml(&self, openssh: (u32, u32)) -> String {
-        let hub_ca = self.hub_ca.as_ref().map(|_| format!("hub-ca: {FOLDER}/hub_ca.pem\n")).unwrap_or_default();
+        let hub_ca = self.hub_ca.as_ref().map(|_| format!("hub-ca: {HUB_CA}\n")).unwrap_or_default();
         format!(
-            "server: {}\nhub: {}\ntoken-file: {FOLDER}/token\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}{}",
+            "server: {}\nhub: {}\ntoken-file: {TOKEN}\n{hub_ca}plan-key: {}\ngroup: {}\nexpiry-time: {}\n{}{}",
             json!(self.server),
             json!(self.hub),
             json!(self.plan_key.trim()),

@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, Enrolment, GateMachines, HOME, PROGRAM, is_there, upload};
+use super::{
+    gate_host::{self, Enrolment, GateMachines, is_there, upload},
+    gate_paths::{HOME, PROGRAM},
+};
 use crate::{
     core::{Blob, PhaseId, Problem},
     engine::{Change, Check, Phase, Step, View},

@@ -2,7 +2,10 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 
-use super::gate_host::{self, DROP_IN, STUDENTS};
+use super::{
+    gate_host::{self, STUDENTS},
+    gate_paths::{DROP_IN, FOLDER, LOG, STARTED},
+};
 use crate::{
     core::{Code, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
@@ -53,12 +56,12 @@ impl Phase for GateLeave {
             Step::script(
                 "files",
                 "restore files and sshd",
-                Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e /etc/kubecamp-gate ]"))?),
-                script(
+                Check::Script(script(&format!("[ ! -e $KC ] && [ ! -e {DROP_IN} ] && [ ! -e {FOLDER} ]"))?),
+                script(&format!(
                     "forget_rules; gate_back; reload_sshd || kc_die 'sshd refuses its configuration'\n\
                      if has_systemd; then systemctl daemon-reload; systemctl reset-failed kubecamp-agent 2>/dev/null; fi\n\
-                     rm -f /run/kubecamp-agent.config /var/log/kubecamp-agent.log; rm -rf \"$KC\"",
-                )?,
+                     rm -f {STARTED} {LOG}; rm -rf \"$KC\"",
+                ))?,
             ),
         ])
     }

@@ -10,7 +10,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use crate::{
-    core::{Code, LabName, PhaseId, Problem, Report},
+    core::{Code, LabName, PhaseId, Problem, Report, bracketed},
     engine::{Change, Check, Phase, Step, Task, View},
     host::Viewer,
 };
@@ -83,7 +83,7 @@ fn for_here(conf: &str, lab: &LabName, server: &str) -> Option<String> {
     let authority = pem(&conf, ("clusters", "cluster"), lab.as_str(), "certificate-authority-data", "CERTIFICATE")?;
     let certificate = pem(&conf, ("users", "user"), ADMIN, "client-certificate-data", "CERTIFICATE")?;
     let key = pem(&conf, ("users", "user"), ADMIN, "client-key-data", "PRIVATE KEY")?;
-    let host = if server.contains(':') { format!("[{server}]") } else { server.to_owned() };
+    let host = bracketed(server);
     // Quoted, since a lab may be called `no`.
     let [server, cluster, context] =
         [format!("https://{host}:6443"), lab.to_string(), format!("{ADMIN}@{lab}")].map(|text| json!(text).to_string());

@@ -17,6 +17,8 @@ mod gate_group;
 mod gate_host;
 mod gate_labs;
 mod gate_leave;
+/// Where the gate has its files on a server.
+pub mod gate_paths;
 mod images;
 mod images_later;
 mod join_workers;

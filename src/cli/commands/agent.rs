@@ -111,6 +111,19 @@ async fn shut(file: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        hub::gate::HubKey,
+        phases::gate_paths::{HOME, PRINCIPALS, STATE},
+    };
+
+    #[test]
+    fn an_agent_that_is_told_of_no_places_takes_those_of_an_enrolment() {
+        let key = HubKey::generate("plan").unwrap().public_line().unwrap();
+        let text = format!("server: s1\nplan-key: {key}\nmachines: {{kind: vm}}\n");
+        let config = Config::parse(&text, "a test").unwrap();
+        assert_eq!((config.principals.as_path(), config.state.as_path()), (Path::new(PRINCIPALS), Path::new(STATE)));
+        assert_eq!(config.machines.unwrap().home, Path::new(HOME));
+    }
 
     #[test]
     fn doors_have_one_keeper_whatever_its_configuration_and_state() {

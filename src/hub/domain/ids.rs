@@ -3,6 +3,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::core::is_label;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:tt) => {
         $(#[$doc])*
@@ -21,7 +23,7 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
-                if is_name(text, $max) {
+                if is_label(text, $max) {
                     Ok(Self(text.to_owned()))
                 } else {
                     // Letters of any script are shown, blanks and marks that nobody sees are not.
@@ -54,14 +56,6 @@ macro_rules! id {
             }
         }
     };
-}
-
-fn is_name(text: &str, max: usize) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    text.len() <= max
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && !text.ends_with('-')
-        && text.bytes().all(inner)
 }
 
 id!(

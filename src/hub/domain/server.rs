@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Booking, BookingId, CourseId, Epoch, OpeningHours, ServerId, Window, Zone};
 use crate::{
-    core::{Bytes, Code, Problem},
+    core::{Bytes, Code, HostForm, HostSpec, Problem},
     profile::{DISK_FLOOR, HOST_KEEPS, Layout},
 };
 
@@ -240,29 +240,27 @@ impl Server {
 
 /// Whether ssh can be given this as where to go: a host name or address, with a port where it is not 22.
 fn is_address(text: &str) -> bool {
-    let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0);
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return true;
-    }
-    if let Some((host, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return host.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(port));
-    }
-    let (host, good) = text.split_once(':').map_or((text, true), |(host, rest)| (host, port(rest)));
+    let spec = HostSpec::split(text);
+    let is_host = match spec.form {
+        HostForm::Plain => is_host_name(spec.host),
+        HostForm::Bare => true,
+        HostForm::Bracketed => spec.host.parse::<Ipv6Addr>().is_ok(),
+        HostForm::Unclosed => false,
+    };
+    is_host && spec.user.is_none() && spec.port().is_ok()
+}
+
+fn is_host_name(text: &str) -> bool {
     // A name that begins with `-` would be an option of ssh.
-    let begins = host.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let begins = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
-    good && begins && host.len() <= 253 && host.bytes().all(plain)
+    begins && text.len() <= 253 && text.bytes().all(plain)
 }
 
 /// Host and port of an address: `host`, `host:port`, `[address]:port`, or an IPv6 address alone.
 pub fn host_and_port(address: &str) -> (&str, &str) {
-    if let Some((host, rest)) = address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host, rest.strip_prefix(':').unwrap_or("22"));
-    }
-    match address.split_once(':') {
-        Some((host, port)) if !port.contains(':') => (host, port),
-        _ => (address, "22"),
-    }
+    let spec = HostSpec::split(address);
+    (spec.host, spec.behind.strip_prefix(':').unwrap_or("22"))
 }
 
 /// The disk that the machines of a layout need.

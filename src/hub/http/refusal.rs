@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -6,12 +6,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder},
+};
 
 use crate::{
     core::{Class, Code, Problem, Problems},
     hub::{desk::Refusal, domain::Free},
 };
+
+/// The media type of a refusal (RFC 9457).
+const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What handlers answer with.
 pub type Answer<T> = Result<T, Refused>;
@@ -149,12 +155,21 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// As the document of the API has it, for each route that may refuse.
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name())));
+        let response = ResponseBuilder::new().content(MEDIA_TYPE, body).build();
+        BTreeMap::from([("4XX".to_owned(), RefOr::T(response))])
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = self.status();
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -170,7 +185,16 @@ impl IntoResponse for Refused {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_refusal_of_the_document_is_a_problem() {
+        let schema = json!({ "$ref": "#/components/schemas/ProblemBody" });
+        let written = serde_json::to_value(Refused::responses()).unwrap();
+        assert_eq!(written, json!({ "4XX": { "content": { "application/problem+json": { "schema": schema } } } }));
+    }
 
     #[test]
     fn a_full_disk_has_a_status_of_its_own_and_keeps_its_evidence() {

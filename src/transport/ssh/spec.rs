@@ -1,6 +1,6 @@
 use std::{fmt, net::Ipv6Addr};
 
-use crate::core::{Code, Problem, shell::printable};
+use crate::core::{BadPort, Code, HostForm, HostSpec, Problem, bracketed, shell::printable};
 
 /// A host as the user writes it: `[user@]host[:port]`, an IPv6 address in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,37 +20,25 @@ impl Spec {
             let what = format!("`{}` is not a host: {why}", printable(text));
             Problem::new(Code::HostSpec, what)
         };
-        let (user, rest) = match text.rsplit_once('@') {
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, text),
-        };
-        if user.is_some_and(|user| !is_user(user)) {
+        let spec = HostSpec::split(text);
+        if spec.user.is_some_and(|user| !is_user(user)) {
             return Err(bad("the user name before @ is not one"));
         }
-        let (host, port) = match rest.strip_prefix('[') {
-            Some(inner) => {
-                let (host, after) = inner.split_once(']').ok_or_else(|| bad("a ] is missing"))?;
-                is_v6(host).then_some(()).ok_or_else(|| bad("there is no IPv6 address in the brackets"))?;
-                let port = after.strip_prefix(':');
-                if port.is_none() && !after.is_empty() {
-                    return Err(bad("only :port may follow the brackets"));
-                }
-                (host, port)
-            }
-            None if rest.matches(':').count() > 1 => {
+        match spec.form {
+            HostForm::Unclosed => return Err(bad("a ] is missing")),
+            HostForm::Bracketed if !is_v6(spec.host) => return Err(bad("there is no IPv6 address in the brackets")),
+            HostForm::Bare | HostForm::Plain if spec.host.contains(':') => {
+                let rest = format!("{}{}", spec.host, spec.behind);
                 return Err(bad("an IPv6 address needs brackets").hint(format!("Write it as [{rest}].")));
             }
-            None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
-        };
-        if !rest.starts_with('[') && !is_host(host) {
-            return Err(bad("the host name is not one"));
+            HostForm::Plain if !is_host(spec.host) => return Err(bad("the host name is not one")),
+            _ => {}
         }
-        let number = |port: &str| {
-            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-            port.parse().ok().filter(|&p: &u16| digits && p > 0).ok_or_else(|| bad("the port is not 1 to 65535"))
-        };
-        let port = port.map(number).transpose()?;
-        Ok(Self { user: user.map(str::to_owned), host: host.to_owned(), port })
+        let port = spec.port().map_err(|why| match why {
+            BadPort::NoColon => bad("only :port may follow the brackets"),
+            BadPort::NoNumber => bad("the port is not 1 to 65535"),
+        })?;
+        Ok(Self { user: spec.user.map(str::to_owned), host: spec.host.to_owned(), port })
     }
 }
 
@@ -59,11 +47,7 @@ impl fmt::Display for Spec {
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?
-        } else {
-            f.write_str(&self.host)?
-        }
+        f.write_str(&bracketed(&self.host))?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }

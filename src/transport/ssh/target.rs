@@ -7,7 +7,7 @@ use std::{
 
 use russh::keys::PrivateKey;
 
-use crate::transport::Keyring;
+use crate::{core::bracketed, transport::Keyring};
 
 /// A private key to log in with.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ impl SshTarget {
     /// `user@host` or `user@host:port`, as people write it.
     pub fn name(&self) -> String {
         let Self { user, address, port, .. } = self;
-        let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        let address = bracketed(address);
         if *port == 22 { format!("{user}@{address}") } else { format!("{user}@{address}:{port}") }
     }
 

@@ -167,7 +167,7 @@ fn place(address: &str, account: &str) -> Result<(String, u16), Problem> {
         text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':')
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
     };
-    let (host, port) = host_and_port(address.rsplit('@').next().unwrap_or(address));
+    let (host, port) = host_and_port(address);
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     match port {
         Some(port) if name(host, b".:-_") && name(account, b".-_") => Ok((host.to_owned(), port)),

@@ -16,7 +16,7 @@ use self::show::{bookings, frees, losses, none_free, plan_text, remarks, unserve
 use super::Context;
 use crate::{
     cli::{
-        args::{BookCommand, CancelArgs, ChangeArgs, HubArgs, OneOrAll, WishArgs},
+        args::{BookCommand, CancelArgs, ChangeArgs, FreeArgs, HubArgs, LsArgs, OneOrAll, WishArgs},
         clock::{own_zone, tell_in},
         hub_client::HubClient,
         output::{self, Format},
@@ -26,8 +26,8 @@ use crate::{
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{
-            Beginning, Booking, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly, Window,
-            Zone,
+            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly,
+            Window, Zone,
         },
         http::Clock,
     },
@@ -40,70 +40,69 @@ pub(super) async fn book(cx: &Context, command: BookCommand) -> Result<u8, Probl
     }
     match command {
         BookCommand::Ssh(args) => return ssh::ssh(cx, args).await,
-        BookCommand::Ls { all, past, server, hub, .. } => {
-            let client = HubClient::new(&cx.places, &hub.at)?;
-            let me = client.get::<Person>("/api/v1/me").await?.id;
-            let person = (!all).then(|| me.to_string());
-            let (open, server) = ((!past).then(|| "true".to_owned()), server.map(|s| s.to_string()));
-            let params = [("person", person.clone()), ("open", open), ("server", server.clone())];
-            let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
-            bookings(hub.output, &found)?;
-            remarks(&found, &me);
-            say_held_up(&client, &found, &me).await;
-            if !all && !past {
-                let now = Epoch(jiff::Timestamp::now().as_second());
-                let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
-                // The data is written: what fails here is no failure.
-                losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await.unwrap_or_default(), now);
-            }
-        }
-        BookCommand::Free { minutes, server, layout, label, from, zone, most, course, hub } => {
-            let from = when::told(from.as_deref(), zone.as_ref())?;
-            let params = [
-                ("minutes", Some(minutes.to_string())),
-                ("server", server.map(|s| s.to_string())),
-                ("layout", layout.map(|l| l.to_string())),
-                ("labels", Some(label.join(",")).filter(|l| !l.is_empty())),
-                ("from", from.map(|f| f.0.to_string())),
-                ("most", Some(most.to_string())),
-                ("course", course.map(|c| c.to_string())),
-            ];
-            let found: Vec<Free> = HubClient::new(&cx.places, &hub.at)?.find("/api/v1/free", &params).await?;
-            frees(hub.output, &found)?;
-            if found.is_empty() {
-                output::say(&none_free(minutes, from, Clock::system().now()));
-            }
-        }
+        BookCommand::Ls(args) => list(cx, args).await?,
+        BookCommand::Free(args) => free(cx, args).await?,
         BookCommand::New { wish, weeks } => new(cx, wish, weeks).await?,
-        BookCommand::Wait(wish) => {
-            let (request, _) = request(&wish)?;
-            let waits = one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await;
-            waits.map_err(|problem| late(problem, &wish))?;
-            output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
-        }
+        BookCommand::Wait(wish) => wait(cx, &wish).await?,
         BookCommand::Cancel(change) => cancel(cx, change).await?,
         BookCommand::Release(change) => release(cx, &change).await?,
-        BookCommand::Give { change, to } => {
-            act(cx, &change, "give", json!({ "to": to, "reason": change.reason })).await?;
-        }
-        BookCommand::Extend { change, by } => {
-            let client = HubClient::new(&cx.places, &change.hub.at)?;
-            let before: Booking = client.get(&format!("/api/v1/bookings/{}", change.id)).await?;
-            let ends = before.window.ends + i64::from(by) * 60;
-            // What was looked at is what is changed: two of them do not add up by accident.
-            let change = ChangeArgs { seen: change.seen.or(Some(before.version)), ..change };
-            act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await?;
-        }
+        BookCommand::Give { change, to } => give(cx, &change, &to).await?,
+        BookCommand::Extend { change, by } => extend(cx, change, by).await?,
         BookCommand::Move { change, start, server, zone } => {
             relocate(cx, &change, start.as_deref(), server, zone.as_ref()).await?;
         }
-        BookCommand::Accept { id, hub } => {
-            one(cx, &hub, Method::POST, &format!("/api/v1/bookings/{id}/accept"), &json!({}), None).await?;
-        }
+        BookCommand::Accept { id, hub } => accept(cx, &id, &hub).await?,
         BookCommand::Ics { hub } => ics(cx, &hub).await?,
         BookCommand::Plan { file, book, reason, hub } => plan(cx, &file, book, reason, &hub).await?,
     }
     Ok(0)
+}
+
+async fn list(cx: &Context, args: LsArgs) -> Result<(), Problem> {
+    let LsArgs { all, past, server, zone: _, hub } = args;
+    let client = HubClient::new(&cx.places, &hub.at)?;
+    let me = client.get::<Person>("/api/v1/me").await?.id;
+    let person = (!all).then(|| me.to_string());
+    let (open, server) = ((!past).then(|| "true".to_owned()), server.map(|s| s.to_string()));
+    let params = [("person", person.clone()), ("open", open), ("server", server.clone())];
+    let found: Vec<Booking> = client.find("/api/v1/bookings", &params).await?;
+    bookings(hub.output, &found)?;
+    remarks(&found, &me);
+    say_held_up(&client, &found, &me).await;
+    if !all && !past {
+        let now = Epoch(jiff::Timestamp::now().as_second());
+        let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
+        // The data is written: what fails here is no failure.
+        losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await.unwrap_or_default(), now);
+    }
+    Ok(())
+}
+
+async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
+    let from = when::told(args.from.as_deref(), args.zone.as_ref())?;
+    let params = [
+        ("minutes", Some(args.minutes.to_string())),
+        ("server", args.server.map(|s| s.to_string())),
+        ("layout", args.layout.map(|l| l.to_string())),
+        ("labels", Some(args.label.join(",")).filter(|l| !l.is_empty())),
+        ("from", from.map(|f| f.0.to_string())),
+        ("most", Some(args.most.to_string())),
+        ("course", args.course.map(|c| c.to_string())),
+    ];
+    let found: Vec<Free> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/free", &params).await?;
+    frees(args.hub.output, &found)?;
+    if found.is_empty() {
+        output::say(&none_free(args.minutes, from, Clock::system().now()));
+    }
+    Ok(())
+}
+
+async fn wait(cx: &Context, wish: &WishArgs) -> Result<(), Problem> {
+    let (request, _) = request(wish)?;
+    let waits = one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await;
+    waits.map_err(|problem| late(problem, wish))?;
+    output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
+    Ok(())
 }
 
 async fn cancel(cx: &Context, change: CancelArgs) -> Result<(), Problem> {
@@ -133,6 +132,23 @@ async fn release(cx: &Context, change: &ChangeArgs) -> Result<(), Problem> {
     }
     remarks(std::slice::from_ref(&after), &after.person);
     Ok(())
+}
+
+async fn give(cx: &Context, change: &ChangeArgs, to: &PersonId) -> Result<(), Problem> {
+    act(cx, change, "give", json!({ "to": to, "reason": change.reason })).await.map(drop)
+}
+
+async fn extend(cx: &Context, change: ChangeArgs, by: u32) -> Result<(), Problem> {
+    let client = HubClient::new(&cx.places, &change.hub.at)?;
+    let before: Booking = client.get(&format!("/api/v1/bookings/{}", change.id)).await?;
+    let ends = before.window.ends + i64::from(by) * 60;
+    // What was looked at is what is changed: two of them do not add up by accident.
+    let change = ChangeArgs { seen: change.seen.or(Some(before.version)), ..change };
+    act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await.map(drop)
+}
+
+async fn accept(cx: &Context, id: &BookingId, hub: &HubArgs) -> Result<(), Problem> {
+    one(cx, hub, Method::POST, &format!("/api/v1/bookings/{id}/accept"), &json!({}), None).await.map(drop)
 }
 
 async fn act(cx: &Context, change: &ChangeArgs, verb: &str, body: Value) -> Result<Booking, Problem> {

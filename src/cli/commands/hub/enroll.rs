@@ -1,7 +1,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use reqwest::Method;
@@ -12,32 +11,26 @@ use super::{
     super::{
         Context, first_line,
         login::{key_file, public_half},
-        sudo_password,
     },
+    gate_run::{GateRun, frame},
     on_sale,
 };
 use crate::{
     bundle::Bundle,
     cli::{
-        args::{ConnectArgs, EnrollArgs, HubAt, UnenrollArgs},
+        args::{EnrollArgs, HubAt, UnenrollArgs},
         ask::confirm,
         hub_client::HubClient,
-        output::{self, Show},
-        store::{Login, Store},
-        targets::{self, Connect},
+        output,
     },
-    core::{Blob, Code, EventKind, LabName, NodeId, Problem, Problems, Report, Secret},
-    engine::{Crew, Journal, Lock, Mode, Phase, Run, run_flow},
+    core::{Blob, Code, LabName, Problem, Problems, Secret},
     flows,
-    host::Host,
     hub::gate::{
         self,
         agent::{Config, LEAST_POLL},
     },
-    inventory,
     phases::{Enrolment, GateLeave, GateMachines},
-    profile::{self, Lab, Mirror},
-    transport::Io,
+    profile::{self, Mirror},
 };
 
 /// Every public key by which the server's sshd proves itself.
@@ -60,8 +53,16 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
     let with = enrolment(&args, &files, hub.as_ref()).await?;
     let hide = [with.token.clone()];
     let flow = flows::enroll(with);
-    let (host, server, connect) = (&args.host, &args.server, &args.connect);
-    let shown = carry_out(cx, "hub-enroll", host, server, connect, async {}, &flow, &hide, HOST_KEYS).await?;
+    let run = GateRun {
+        flow: "hub-enroll",
+        host: &args.host,
+        server: &args.server,
+        connect: &args.connect,
+        phases: &flow,
+        secrets: &hide,
+        look: HOST_KEYS,
+    };
+    let shown = run.carry_out(cx, async {}).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
     if let Some(hub) = &hub
         && let Some(said) = on_sale::begin(hub, &args.server).await
@@ -103,7 +104,16 @@ pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Pro
     let found: Arc<OnceLock<String>> = Arc::default();
     let leave = GateLeave { group: args.group, remove_accounts: args.remove_accounts, found: Arc::clone(&found) };
     let flow = flows::unenroll(leave);
-    let ended = carry_out(cx, "hub-unenroll", &args.host, server, &args.connect, tell, &flow, &[], "").await;
+    let run = GateRun {
+        flow: "hub-unenroll",
+        host: &args.host,
+        server,
+        connect: &args.connect,
+        phases: &flow,
+        secrets: &[],
+        look: "",
+    };
+    let ended = run.carry_out(cx, tell).await;
     output::say(&told);
     ended?;
     let stays = what_stays(found.get().map_or("", String::as_str), args.remove_accounts);
@@ -334,76 +344,6 @@ fn public_line(file: &Path) -> Result<String, Problem> {
     let text = read(file)?;
     gate::public_key(&text).map_err(|p| p.detail([format!("in {}", file.display())]))?;
     Ok(text.trim().to_owned())
-}
-
-/// What a script says on a host; nothing where it fails, since nothing depends on it.
-async fn look(host: &Host, script: &str) -> String {
-    match host.root(script, Duration::from_secs(30), Io::default()).await {
-        Ok(exit) if exit.ok() => exit.text(),
-        _ => String::new(),
-    }
-}
-
-/// The smallest layout, for what only needs one.
-fn frame() -> String {
-    profile::Layout::SHIPPED[0].to_string()
-}
-
-/// Runs a flow on one server, once that let us in and what is to be done by then is done, and then a script that only
-/// looks; what that says. The engine's runs are about labs; here the lab is only a frame with one node.
-#[expect(clippy::too_many_arguments, reason = "what the two commands differ in")]
-async fn carry_out(
-    cx: &Context,
-    flow: &str,
-    host: &str,
-    server: &LabName,
-    connect: &ConnectArgs,
-    first: impl Future<Output = ()>,
-    phases: &[Box<dyn Phase>],
-    hide: &[Secret],
-    then: &str,
-) -> Result<String, Problems> {
-    let entries = inventory::entries(&[host])?;
-    let store = Store::of(&cx.places.labs.with_file_name("servers"), server);
-    let lab = Lab::new(server.clone(), profile::load(&frame())?)?;
-    let node: NodeId =
-        server.as_str().parse().map_err(|e: crate::core::BadId| Problem::new(Code::Usage, e.to_string()))?;
-    let hosts: Vec<_> = entries.into_iter().map(|entry| (node.clone(), entry)).collect();
-    let _lock = Lock::take(store.folder())?;
-    cx.stop.in_order();
-    let show = Show::choose(cx.global.plain, cx.global.output_events.is_some());
-    let journal = Arc::new(Journal::create(&store.file("runs"), vec![show.listener(cx.global.verbose)])?);
-    hide.iter().for_each(|secret| journal.hide(secret));
-    let run = Run::new(lab, Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
-    let nodes = [node];
-    journal.event(EventKind::RunStarted {
-        flow: flow.into(),
-        lab: server.clone(),
-        nodes: nodes.to_vec(),
-        phases: std::iter::once(Crew::CONNECT).chain(phases.iter().map(|p| p.id())).collect(),
-    });
-    let meet = async {
-        let targets = targets::of_hosts(&store, &hosts, &Connect::of(connect, &Login::default())).await?;
-        let password = sudo_password(connect).await?;
-        let met = Crew::muster(&targets, Some(&password), Some(&journal)).await;
-        if let Some(password) = password.known() {
-            journal.hide(password);
-        }
-        met
-    };
-    let work = async {
-        let crew = cx.stop.unless_stopped(meet).await?;
-        first.await;
-        let ended = run_flow(&run, phases, &nodes, &crew.hosts, &crew.fleet).await;
-        let mut shown = String::new();
-        if let (Ok(()), Some(host), false) = (&ended, crew.hosts.values().next(), then.is_empty()) {
-            shown = look(host, then).await;
-        }
-        crew.dismiss().await;
-        ended.map(|()| shown)
-    };
-    let ended = work.await;
-    cx.end(&run, ended)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Start here: `enroll.rs`.
 
 mod enroll;
+mod gate_run;
+mod maintenance;
 mod manage;
 mod on_sale;
 mod rules;

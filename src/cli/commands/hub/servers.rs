@@ -2,18 +2,18 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{super::Context, manage::rows};
+use super::{super::Context, maintenance};
 use crate::{
     cli::{
-        args::{HubArgs, ServerChange, ServerCommand},
+        args::{HubArgs, NewServerArgs, ServerChange, ServerCommand},
         clock::{local, own_zone, zoned},
         hub_client::HubClient,
-        output, when,
+        output,
     },
-    core::{Code, Problem, shell::printable},
+    core::{Problem, shell::printable},
     hub::{
         desk::NewServer,
-        domain::{Booking, Course, Epoch, Health, Maintenance, Server, ServerId, State, Window, Zone},
+        domain::{Booking, Course, Epoch, Health, Server, ServerId, State, Window},
         http::Clock,
     },
     render::{count, table},
@@ -83,111 +83,114 @@ fn show(hub: &HubArgs, server: &Server) -> Result<(), Problem> {
 /// `kubecamp hub server`.
 pub(super) async fn server(cx: &Context, command: ServerCommand) -> Result<(), Problem> {
     match command {
-        ServerCommand::List { hub } => {
-            let all: Vec<Server> = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/servers").await?;
-            output::value(hub.output, &all, |wide| shown(&all, wide))
-        }
-        ServerCommand::Add {
-            server,
-            address,
-            cores,
-            memory,
-            disk,
-            mode,
-            opening,
-            zone,
-            buffer,
-            label,
-            course,
-            hub,
-        } => {
-            let labels = label.into_iter().collect();
-            let buffer = i64::from(buffer) * 60;
-            let new =
-                NewServer { id: server, address, course, cores, memory, disk, labels, opening, zone, buffer, mode };
-            let client = HubClient::new(&cx.places, &hub.at)?;
-            let made: Server = client.send(Method::POST, "/api/v1/servers", &new, None).await?;
-            show(&hub, &made)?;
-            say_doubts(&client, &made).await;
-            if made.is_strange() {
-                let id = &made.id;
-                output::say(&format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in."));
-                output::say(&format!("kubecamp hub enroll HOST --server {id} --hub {}", client.hub()));
-            }
-            Ok(())
-        }
-        ServerCommand::Set { server, change, hub } => {
-            let (client, path) = (HubClient::new(&cx.places, &hub.at)?, format!("/api/v1/servers/{server}"));
-            let there: Server = client.get(&path).await?;
-            let seen = there.version;
-            let after: Changed = client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?;
-            show(&hub, &after.server)?;
-            say_doubts(&client, &after.server).await;
-            if after.outside > 0 {
-                let (outside, id) = (after.outside, &after.server.id);
-                let outside = count(outside as u64, "booking");
-                output::say(&format!("Outside of the opening hours of {id}, and left as booked: {outside}."));
-            }
-            if after.foreign > 0 {
-                let (foreign, id) = (count(after.foreign as u64, "booking"), &after.server.id);
-                output::say(&format!("Ahead on {id} of other courses, and left as booked: {foreign}."));
-            }
-            if after.outside > 0 || after.foreign > 0 {
-                let id = &after.server.id;
-                output::say(&format!(
-                    "Cancel those that cannot take place: kubecamp book ls --all --server {id}; book cancel."
-                ));
-            }
-            Ok(())
-        }
-        ServerCommand::Remove { server, hub } => {
-            let path = format!("/api/v1/servers/{server}");
-            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
-            output::say(&format!(
-                "Server {server} is removed. While its gate stands it lets nobody in: kubecamp hub unenroll takes it off."
-            ));
-            Ok(())
-        }
-        ServerCommand::Health { server, health, reason, hub } => {
-            let client = HubClient::new(&cx.places, &hub.at)?;
-            // Before: a moment later the hub has moved some.
-            let hit = if health != Health::Healthy { hit(&client, &server).await? } else { vec![] };
-            let (path, body) =
-                (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
-            show(&hub, &client.send(Method::POST, &path, &body, None).await?)?;
-            hit.iter().for_each(|line| output::say(line));
-            Ok(())
-        }
-        ServerCommand::Maintenance { list: true, server, hub, .. } => closed(cx, &hub, server.as_ref()).await,
-        ServerCommand::Maintenance { end: Some(number), server, hub, .. } => {
-            let client = HubClient::new(&cx.places, &hub.at)?;
-            if let Some(server) = &server {
-                must_be_of(server, number, &ahead(&client).await?)?;
-            }
-            let path = format!("/api/v1/maintenance/{number}");
-            client.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
-            output::say(&format!("Maintenance {number} is over."));
-            Ok(())
-        }
-        ServerCommand::Maintenance { server, from, to, zone, reason, hub, .. } => {
-            // The command line asks for all four where it neither lists nor ends.
-            let server = server.map(|s| s.to_string()).unwrap_or_default();
-            let window = between(&from.unwrap_or_default(), &to.unwrap_or_default(), zone.as_ref())?;
-            close(cx, &hub, &server, &json!({ "window": window, "reason": reason })).await
-        }
-        ServerCommand::Token { server, hub } => {
-            let path = format!("/api/v1/servers/{server}/agent-token");
-            let made: Value = HubClient::new(&cx.places, &hub.at)?.secret(&path, &json!({})).await?;
-            output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))
-        }
-        ServerCommand::Keys { hub } => {
-            let keys: Value = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/gate").await?;
-            let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
-            output::value(hub.output, &keys, |_| {
-                table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
-            })
-        }
+        ServerCommand::List { hub } => list(cx, &hub).await,
+        ServerCommand::Add(args) => add(cx, args).await,
+        ServerCommand::Set { server, change, hub } => set(cx, &server, change, &hub).await,
+        ServerCommand::Remove { server, hub } => remove(cx, &server, &hub).await,
+        ServerCommand::Health { server, health, reason, hub } => set_health(cx, &server, health, &reason, &hub).await,
+        ServerCommand::Maintenance(args) => maintenance::maintenance(cx, args).await,
+        ServerCommand::Token { server, hub } => token(cx, &server, &hub).await,
+        ServerCommand::Keys { hub } => keys(cx, &hub).await,
     }
+}
+
+async fn list(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
+    let all: Vec<Server> = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/servers").await?;
+    output::value(hub.output, &all, |wide| shown(&all, wide))
+}
+
+async fn add(cx: &Context, args: NewServerArgs) -> Result<(), Problem> {
+    let new = NewServer {
+        id: args.server,
+        address: args.address,
+        course: args.course,
+        cores: args.cores,
+        memory: args.memory,
+        disk: args.disk,
+        labels: args.label.into_iter().collect(),
+        opening: args.opening,
+        zone: args.zone,
+        buffer: i64::from(args.buffer) * 60,
+        mode: args.mode,
+    };
+    let client = HubClient::new(&cx.places, &args.hub.at)?;
+    let made: Server = client.send(Method::POST, "/api/v1/servers", &new, None).await?;
+    show(&args.hub, &made)?;
+    say_doubts(&client, &made).await;
+    if made.is_strange() {
+        let id = &made.id;
+        output::say(&format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in."));
+        output::say(&format!("kubecamp hub enroll HOST --server {id} --hub {}", client.hub()));
+    }
+    Ok(())
+}
+
+async fn set(cx: &Context, server: &ServerId, change: ServerChange, hub: &HubArgs) -> Result<(), Problem> {
+    let (client, path) = (HubClient::new(&cx.places, &hub.at)?, format!("/api/v1/servers/{server}"));
+    let there: Server = client.get(&path).await?;
+    let seen = there.version;
+    let after: Changed = client.send(Method::PUT, &path, &changed(there, change), Some(seen)).await?;
+    show(hub, &after.server)?;
+    say_doubts(&client, &after.server).await;
+    left_as_booked(&after).iter().for_each(|line| output::say(line));
+    Ok(())
+}
+
+/// Which bookings a change left where they no longer belong.
+fn left_as_booked(after: &Changed) -> Vec<String> {
+    let (mut lines, id) = (vec![], &after.server.id);
+    if after.outside > 0 {
+        let outside = count(after.outside as u64, "booking");
+        lines.push(format!("Outside of the opening hours of {id}, and left as booked: {outside}."));
+    }
+    if after.foreign > 0 {
+        let foreign = count(after.foreign as u64, "booking");
+        lines.push(format!("Ahead on {id} of other courses, and left as booked: {foreign}."));
+    }
+    if !lines.is_empty() {
+        let cancel = format!("kubecamp book ls --all --server {id}; book cancel");
+        lines.push(format!("Cancel those that cannot take place: {cancel}."));
+    }
+    lines
+}
+
+async fn remove(cx: &Context, server: &ServerId, hub: &HubArgs) -> Result<(), Problem> {
+    let path = format!("/api/v1/servers/{server}");
+    HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+    output::say(&format!(
+        "Server {server} is removed. While its gate stands it lets nobody in: kubecamp hub unenroll takes it off."
+    ));
+    Ok(())
+}
+
+async fn set_health(
+    cx: &Context,
+    server: &ServerId,
+    health: Health,
+    reason: &str,
+    hub: &HubArgs,
+) -> Result<(), Problem> {
+    let client = HubClient::new(&cx.places, &hub.at)?;
+    // Before: a moment later the hub has moved some.
+    let hit = if health != Health::Healthy { hit(&client, server).await? } else { vec![] };
+    let (path, body) = (format!("/api/v1/servers/{server}/health"), json!({ "health": health, "reason": reason }));
+    show(hub, &client.send(Method::POST, &path, &body, None).await?)?;
+    hit.iter().for_each(|line| output::say(line));
+    Ok(())
+}
+
+async fn token(cx: &Context, server: &ServerId, hub: &HubArgs) -> Result<(), Problem> {
+    let path = format!("/api/v1/servers/{server}/agent-token");
+    let made: Value = HubClient::new(&cx.places, &hub.at)?.secret(&path, &json!({})).await?;
+    output::value(hub.output, &made, |_| format!("{}\n", made["token"].as_str().unwrap_or_default()))
+}
+
+async fn keys(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
+    let keys: Value = HubClient::new(&cx.places, &hub.at)?.get("/api/v1/gate").await?;
+    let line = |name: &str| keys[name].as_str().unwrap_or_default().to_owned();
+    output::value(hub.output, &keys, |_| {
+        table(&[vec!["user CA".to_owned(), line("user_ca")], vec!["plan key".to_owned(), line("plan_key")]])
+    })
 }
 
 /// Says of a server what the hub takes, and hardly anybody means. It is only told: what fails here is no failure.
@@ -236,28 +239,8 @@ fn changed(there: Server, to: ServerChange) -> NewServer {
     }
 }
 
-/// The time of a maintenance. One that ends before it begins the hub would refuse too, but in words for programs.
-fn between(from: &str, to: &str, zone: Option<&Zone>) -> Result<Window, Problem> {
-    Window::new(when::noted(from, zone)?, when::noted(to, zone)?).map_err(|why| {
-        Problem::new(Code::BookWindow, when::zone(zone).told(&why))
-            .hint("Give the earlier time as --from and the later one as --to.")
-    })
-}
-
-async fn close(cx: &Context, hub: &HubArgs, server: &str, body: &Value) -> Result<(), Problem> {
-    let path = format!("/api/v1/servers/{server}/maintenance");
-    let made: Value = HubClient::new(&cx.places, &hub.at)?.send(Method::POST, &path, body, None).await?;
-    output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
-    let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    if booked > 0 {
-        let booked = count(booked as u64, "booking");
-        output::say(&format!("In that time: {booked}. The hub moves each now to {ELSEWHERE}."));
-    }
-    Ok(())
-}
-
 /// Where the hub moves what a server does not take.
-const ELSEWHERE: &str = "a server that is free then; where none is, it stays and its holder is told";
+pub(super) const ELSEWHERE: &str = "a server that is free then; where none is, it stays and its holder is told";
 
 /// What it means for those who have booked a server that it goes out of use.
 async fn hit(client: &HubClient, server: &ServerId) -> Result<Vec<String>, Problem> {
@@ -279,36 +262,6 @@ fn hit_lines(server: &ServerId, all: &[Booking]) -> Vec<String> {
         lines.push(format!("{} there now: what has begun goes on to its end.", count(running as u64, "slot")));
     }
     lines
-}
-
-/// When servers are closed from now on.
-async fn ahead(client: &HubClient) -> Result<Vec<Maintenance>, Problem> {
-    let ahead = Window { starts: Clock::system().now(), ends: Epoch::LAST };
-    let params = [("from", Some(ahead.starts.0.to_string())), ("to", Some(ahead.ends.0.to_string()))];
-    client.find("/api/v1/maintenance", &params).await
-}
-
-/// Refuses to end another server's maintenance than that of the one named. Of a number that is not there the hub tells.
-fn must_be_of(server: &ServerId, number: i64, all: &[Maintenance]) -> Result<(), Problem> {
-    match all.iter().find(|m| m.id == number && m.server != *server) {
-        None => Ok(()),
-        Some(other) => {
-            let what = format!("maintenance {number} is one of {}, and not of {server}", other.server);
-            Err(Problem::new(Code::HubInvalid, what).hint("See kubecamp hub server maintenance --list."))
-        }
-    }
-}
-
-/// Lists when servers are closed from now on.
-async fn closed(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<(), Problem> {
-    let mut all = ahead(&HubClient::new(&cx.places, &hub.at)?).await?;
-    all.retain(|m| server.is_none_or(|s| m.server == *s));
-    let row = |m: &Maintenance| {
-        let reason = printable(&m.reason).to_string();
-        vec![m.id.to_string(), m.server.to_string(), local(m.window.starts), local(m.window.ends), reason]
-    };
-    let from = zoned("FROM");
-    output::value(hub.output, &all, |_| rows(&["NUMBER", "SERVER", &from, "TO", "WHY"], &all, row))
 }
 
 #[cfg(test)]
@@ -418,24 +371,5 @@ mod tests {
         assert_eq!(more(&server), ["k8s", "gpu,ssd", "10m", "a fan\\x1b"]);
         let (plain, wide) = (shown(std::slice::from_ref(&server), false), shown(std::slice::from_ref(&server), true));
         assert!(!plain.contains("gpu") && wide.contains("gpu,ssd") && wide.contains("WHY"), "{wide}");
-    }
-
-    #[test]
-    fn maintenance_is_made_listed_or_ended() {
-        let (from, to) = ("2026-11-24T14:00:00Z", "2026-11-24T16:00:00Z");
-        assert!(parsed(&["maintenance", "one", "--from", from, "--to", to, "--reason", "disk"]).is_ok());
-        let local = ["maintenance", "one", "--from", "08:00", "--to", "2026-12-01T18:00", "--zone", "Asia/Shanghai"];
-        assert!(parsed(&[local.as_slice(), &["--reason", "disk"]].concat()).is_ok());
-        assert!(parsed(&["maintenance", "--list"]).is_ok() && parsed(&["maintenance", "one", "--list"]).is_ok());
-        assert!(parsed(&["maintenance", "--end", "3"]).is_ok());
-        assert!(parsed(&["maintenance", "one", "--end", "3"]).is_ok(), "it is checked to be one of that server");
-        let berlin: Zone = "Europe/Berlin".parse().unwrap();
-        assert_eq!(between("2026-11-24T15:00", to, Some(&berlin)).unwrap().length(), 2 * 3600);
-        let turned = between("2026-11-24T18:00", from, Some(&berlin)).unwrap_err();
-        assert_eq!(turned.code, Code::BookWindow);
-        assert_eq!(turned.what, "2026-11-24 18:00 is not before 2026-11-24 15:00 (Europe/Berlin)");
-        for bad in [&["maintenance", "one"][..], &["maintenance", "--end", "3", "--list"]] {
-            assert!(parsed(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -6,8 +6,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::Config;
 use crate::{
-    core::{Code, Problem, Secret, shell::printable},
-    hub::gate::{Accepted, Events, Heartbeat, HeartbeatAnswer, SignedPlan, is_readable_on_the_way},
+    core::{Code, Problem, Secret},
+    hub::gate::{
+        Accepted, Events, Heartbeat, HeartbeatAnswer, HubAddress, NoClient, SignedPlan, foreign_line,
+        is_readable_on_the_way,
+    },
 };
 
 /// The way to the hub. The agent does its work without it.
@@ -46,26 +49,16 @@ impl HttpLink {
                 .hint("Use https://, or add `insecure: true` where the network itself is trusted."));
         }
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        let base = match hub.strip_prefix("unix:") {
-            Some(path) => {
-                builder = builder.unix_socket(path).no_proxy();
-                "http://hub".to_owned()
-            }
-            None if hub.starts_with("http://") || hub.starts_with("https://") => hub.trim_end_matches('/').to_owned(),
-            None => return Err(wrong("is neither https://..., http://... nor unix:/path")),
-        };
-        if let Some(file) = &config.hub_ca {
-            let pem = std::fs::read(file).map_err(|e| wrong("has no readable hub-ca").because(e))?;
-            let all = reqwest::Certificate::from_pem_bundle(&pem);
-            let all = all.map_err(|e| wrong("has no sound hub-ca").because(e))?;
-            if all.is_empty() {
-                return Err(wrong("has a hub-ca without any certificate"));
-            }
-            builder = builder.tls_certs_merge(all);
-        }
-        let client = builder.build().map_err(|e| wrong("cannot be asked").because(e))?;
-        Ok(Some(Self { client, base, token: config.token()? }))
+        let address =
+            HubAddress::parse(hub).ok_or_else(|| wrong("is neither https://..., http://... nor unix:/path"))?;
+        let authority = config.hub_ca.as_ref().map(std::fs::read).transpose();
+        let authority = authority.map_err(|e| wrong("has no readable hub-ca").because(e))?;
+        let client = address.client(LIMIT, authority.as_deref()).map_err(|why| match why {
+            NoClient::Damaged(e) => wrong("has no sound hub-ca").because(e),
+            NoClient::NoCertificate => wrong("has a hub-ca without any certificate"),
+            NoClient::Unbuilt(e) => wrong("cannot be asked").because(e),
+        })?;
+        Ok(Some(Self { client, base: address.base().to_owned(), token: config.token()? }))
     }
 
     async fn ask<B: Serialize, T: DeserializeOwned>(
@@ -90,11 +83,8 @@ impl HttpLink {
             }
         }
         if status != StatusCode::OK {
-            let text = String::from_utf8_lossy(&bytes);
-            let line: String = printable(text.lines().next().unwrap_or_default()).chars().take(200).collect();
-            return Err(
-                Problem::new(Code::GateLink, format!("the hub answers {method} {path} with {status}")).detail([line])
-            );
+            let what = format!("the hub answers {method} {path} with {status}");
+            return Err(Problem::new(Code::GateLink, what).detail([foreign_line(&bytes)]));
         }
         serde_json::from_slice(&bytes).map_err(|e| lost().detail(["its answer cannot be read"]).because(e))
     }

@@ -10,7 +10,7 @@ use crate::{
         domain::{BookingId, Epoch, Health, Person, PlanSlot, Role, ServerId, ServerPlan, State as Stage, Who},
         gate::{self, Accepted, Events, Heartbeat, HeartbeatAnswer, Reason, ReportKind, SignedPlan, SlotState, Wanted},
         http::{
-            Answer, ApiJson, ApiPath, AppState, ProblemBody, Refused, Session,
+            Answer, ApiJson, ApiPath, AppState, Refused, Session,
             certificate::{Certificate, certify, keys_of},
         },
     },
@@ -40,7 +40,7 @@ pub(super) struct PublicKeys {
 /// The public keys that `kubecamp hub enroll` puts on a server.
 #[utoipa::path(get, operation_id = "gate_keys", path = "/api/v1/gate", tag = "gate", responses(
     (status = 200, body = PublicKeys),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn keys(State(state): State<AppState>, _session: Session) -> Answer<Json<PublicKeys>> {
     let keys = keys_of(&state)?;
@@ -50,7 +50,7 @@ pub(super) async fn keys(State(state): State<AppState>, _session: Session) -> An
 /// The signed plan of the agent's server for the next 72 hours; its text is a `Plan` as JSON.
 #[utoipa::path(get, operation_id = "agent_plan", path = "/api/v1/agent/plan", tag = "gate", responses(
     (status = 200, body = SignedPlan),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn plan(State(state): State<AppState>, session: Session) -> Answer<Json<SignedPlan>> {
     let (server, now) = (own_server(&session)?, state.now());
@@ -119,7 +119,7 @@ fn numbered(report: Value) -> Answer<Numbered> {
 /// What an agent did, oldest first; each number is taken once. What this hub does not know is set aside.
 #[utoipa::path(post, operation_id = "agent_events", path = "/api/v1/agent/events", tag = "gate", request_body = Events, responses(
     (status = 200, body = Accepted),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn events(
     State(state): State<AppState>,
@@ -213,7 +213,7 @@ fn step_of(state: SlotState, reason: Option<Reason>) -> Step {
 /// That an agent lives, by which plan it works, and what its clock says. One that hangs counts as not heard.
 #[utoipa::path(post, operation_id = "agent_heartbeat", path = "/api/v1/agent/heartbeat", tag = "gate", request_body = Heartbeat, responses(
     (status = 200, body = HeartbeatAnswer),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn heartbeat(
     State(state): State<AppState>,
@@ -248,7 +248,7 @@ pub(super) struct WantCertificate {
 #[utoipa::path(post, operation_id = "booking_certificate", path = "/api/v1/bookings/{id}/certificate", tag = "gate", params(("id" = BookingId, Path)),
     request_body = WantCertificate, responses(
     (status = 200, body = Certificate),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn certificate(
     State(state): State<AppState>,

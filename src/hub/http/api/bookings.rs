@@ -2,11 +2,11 @@ use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::reply::{created, matched, tagged, window};
+use super::reply::{changed, created, tagged, window};
 use crate::hub::{
     desk::{BookRequest, Edit, Elsewhere, Placed, WeeklyRequest},
     domain::{Booking, BookingId, Epoch, Free, GroupId, PersonId, SeriesId, ServerId, State as Stage, Window},
-    http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, OnceKey, ProblemBody, Session},
+    http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, OnceKey, Refused, Session},
     store::Listing,
 };
 
@@ -73,7 +73,7 @@ fn seen(edit: Edit, version: IfMatch) -> Edit {
 /// Bookings by start. Notes are for the holder and for teachers.
 #[utoipa::path(get, operation_id = "bookings_list", path = "/api/v1/bookings", tag = "bookings", params(Which), responses(
     (status = 200, body = Vec<Booking>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn list(
     State(state): State<AppState>,
@@ -100,7 +100,7 @@ pub(super) async fn list(
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 characters; a repeat gets the first answer")),
     responses(
         (status = 201, body = Booking, headers(("ETag" = String), ("Location" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn book(
     State(state): State<AppState>,
@@ -115,7 +115,7 @@ pub(super) async fn book(
 /// One booking.
 #[utoipa::path(get, operation_id = "bookings_one", path = "/api/v1/bookings/{id}", tag = "bookings", params(("id" = BookingId, Path)), responses(
     (status = 200, body = Booking, headers(("ETag" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn one(
     State(state): State<AppState>,
@@ -130,7 +130,7 @@ pub(super) async fn one(
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn cancel(
     State(state): State<AppState>,
@@ -142,7 +142,7 @@ pub(super) async fn cancel(
 ) -> Answer<Response> {
     let edit = seen(edit, version);
     let outcome = state.desk.cancel(&session.caller, state.now(), key.as_deref(), &id, &edit).await;
-    matched(outcome, version).map(|b| tagged(&b))
+    changed(outcome, version)
 }
 
 /// Ends a running slot now; what was not used does not count. One that has not begun is cancelled.
@@ -150,7 +150,7 @@ pub(super) async fn cancel(
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn release(
     State(state): State<AppState>,
@@ -162,7 +162,7 @@ pub(super) async fn release(
 ) -> Answer<Response> {
     let edit = seen(edit, version);
     let outcome = state.desk.release(&session.caller, state.now(), key.as_deref(), &id, &edit).await;
-    matched(outcome, version).map(|b| tagged(&b))
+    changed(outcome, version)
 }
 
 /// Moves a slot's end back, when the time after it is free and nobody waits for it; a hint says how far it can go.
@@ -170,7 +170,7 @@ pub(super) async fn release(
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn extend(
     State(state): State<AppState>,
@@ -182,7 +182,7 @@ pub(super) async fn extend(
 ) -> Answer<Response> {
     let edit = Edit { version: version.0, reason: more.reason };
     let outcome = state.desk.extend(&session.caller, state.now(), key.as_deref(), &id, more.ends, &edit).await;
-    matched(outcome, version).map(|b| tagged(&b))
+    changed(outcome, version)
 }
 
 /// Gives a booked slot to somebody of the same course.
@@ -190,7 +190,7 @@ pub(super) async fn extend(
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn give(
     State(state): State<AppState>,
@@ -202,7 +202,7 @@ pub(super) async fn give(
 ) -> Answer<Response> {
     let edit = Edit { version: version.0, reason: gift.reason };
     let outcome = state.desk.give(&session.caller, state.now(), key.as_deref(), &id, &gift.to, &edit).await;
-    matched(outcome, version).map(|b| tagged(&b))
+    changed(outcome, version)
 }
 
 /// Says yes to an offer from the waitlist.
@@ -210,7 +210,7 @@ pub(super) async fn give(
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn accept(
     State(state): State<AppState>,
@@ -221,7 +221,7 @@ pub(super) async fn accept(
 ) -> Answer<Response> {
     let edit = seen(Edit::default(), version);
     let outcome = state.desk.accept_as_seen(&session.caller, state.now(), key.as_deref(), &id, &edit).await;
-    matched(outcome, version).map(|b| tagged(&b))
+    changed(outcome, version)
 }
 
 /// Where a slot is looked for.
@@ -238,7 +238,7 @@ pub(super) struct NearTo {
     params(("id" = BookingId, Path), ("starts" = Option<Epoch>, Query, description = "nearest to which start; none is its own")),
     responses(
         (status = 200, body = Elsewhere),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn alternatives(
     State(state): State<AppState>,
@@ -254,7 +254,7 @@ pub(super) async fn alternatives(
     params(("id" = BookingId, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Booking, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn relocate(
     State(state): State<AppState>,
@@ -267,7 +267,7 @@ pub(super) async fn relocate(
     let edit = Edit { version: version.0, reason: to.reason };
     let to = Free { server: to.server, window: to.window, lab: None };
     let outcome = state.desk.move_to(&session.caller, state.now(), key.as_deref(), &id, &to, &edit).await;
-    matched(outcome, version).map(|b| tagged(&b))
+    changed(outcome, version)
 }
 
 /// Joins the waitlist for a slot; when it becomes free it is offered for a few minutes.
@@ -275,7 +275,7 @@ pub(super) async fn relocate(
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Booking, headers(("ETag" = String), ("Location" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn wait(
     State(state): State<AppState>,
@@ -292,7 +292,7 @@ pub(super) async fn wait(
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Vec<Placed>),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn series(
     State(state): State<AppState>,
@@ -310,7 +310,7 @@ pub(super) async fn series(
         ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Vec<Booking>),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn cancel_series(
     State(state): State<AppState>,

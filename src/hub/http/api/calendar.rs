@@ -11,7 +11,7 @@ use crate::{
     hub::{
         desk::Caller,
         domain::{Booking, Epoch, Role, ServerId, State as Stage, Window},
-        http::{Answer, ApiPath, AppState, ProblemBody, Refused},
+        http::{Answer, ApiPath, AppState, Refused},
         store::Listing,
     },
 };
@@ -37,7 +37,7 @@ async fn owner(state: &AppState, feed: &str) -> Result<Caller, Refused> {
 #[utoipa::path(get, operation_id = "calendar_of_person", path = "/calendar/{feed}/slots.ics", tag = "calendar", security(()), params(("feed" = String, Path)), responses(
     (status = 200, body = String, content_type = "text/calendar"),
     (status = 304, description = "It did not change."),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn of_person(
     State(state): State<AppState>,
@@ -62,7 +62,7 @@ pub(super) async fn of_person(
     responses(
         (status = 200, body = String, content_type = "text/calendar"),
         (status = 304, description = "It did not change."),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn of_server(
     State(state): State<AppState>,

@@ -73,7 +73,7 @@ fn crowded(full: Full) -> Refused {
     params(From, ("Last-Event-ID" = Option<i64>, Header, description = "the stream goes on after this event")),
     responses(
         (status = 200, body = EventRow, content_type = "text/event-stream"),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
         (status = 503, body = ProblemBody, content_type = "application/problem+json"),
     ))]
 pub(super) async fn stream_of(

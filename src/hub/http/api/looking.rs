@@ -7,7 +7,7 @@ use crate::{
     hub::{
         desk::{Checkup, ClassRequest, FreeRequest, Week},
         domain::{Booking, ClassPlan, CourseId, Epoch, Free, PersonId, SavedLab, ServerId},
-        http::{Answer, ApiJson, ApiQuery, AppState, OnceKey, ProblemBody, Session},
+        http::{Answer, ApiJson, ApiQuery, AppState, OnceKey, Refused, Session},
         store::AuditRow,
     },
     profile::Layout,
@@ -42,7 +42,7 @@ pub(super) struct Search {
 /// The first free slots that fit and overlap none of one's own, earliest first; at one start with a saved lab before others.
 #[utoipa::path(get, operation_id = "looking_free", path = "/api/v1/free", tag = "bookings", params(Search), responses(
     (status = 200, body = Vec<Free>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn free(
     State(state): State<AppState>,
@@ -79,7 +79,7 @@ pub(super) struct Whose {
 /// Where saved labs are: a lab stays on the server that it was made on. One's own, or anybody's for a teacher.
 #[utoipa::path(get, operation_id = "looking_labs", path = "/api/v1/labs", tag = "bookings", params(Whose), responses(
     (status = 200, body = Vec<SavedLab>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn labs(
     State(state): State<AppState>,
@@ -92,7 +92,7 @@ pub(super) async fn labs(
 /// Everything that a table of a week shows: servers, opening hours, maintenance, bookings, who waits.
 #[utoipa::path(get, operation_id = "looking_week", path = "/api/v1/week", tag = "bookings", params(Span), responses(
     (status = 200, body = Week),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn week(
     State(state): State<AppState>,
@@ -105,7 +105,7 @@ pub(super) async fn week(
 /// A fair table for a class; nothing is booked. The same wishes give the same table. For teachers.
 #[utoipa::path(post, operation_id = "looking_plan_class", path = "/api/v1/class-plans", tag = "classes", request_body = ClassRequest, responses(
     (status = 200, body = ClassPlan),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn plan_class(
     State(state): State<AppState>,
@@ -120,7 +120,7 @@ pub(super) async fn plan_class(
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Vec<Booking>),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn book_class(
     State(state): State<AppState>,
@@ -148,7 +148,7 @@ pub(super) struct Rows {
 /// Who did what, newest first. Students see their own doing only.
 #[utoipa::path(get, operation_id = "looking_audit", path = "/api/v1/audit", tag = "system", params(Rows), responses(
     (status = 200, body = Vec<AuditRow>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn audit(
     State(state): State<AppState>,
@@ -162,7 +162,7 @@ pub(super) async fn audit(
 /// Checks all records against each other, and that the database can be written. For admins.
 #[utoipa::path(get, operation_id = "looking_doctor", path = "/api/v1/doctor", tag = "system", responses(
     (status = 200, body = Checkup),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn doctor(State(state): State<AppState>, session: Session) -> Answer<Json<Checkup>> {
     let found = state.desk.doctor(&session.caller, state.now()).await?;

@@ -2,13 +2,13 @@ use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::reply::{created, matched, tagged};
+use super::reply::{changed, created, tagged};
 use crate::{
     core::{Code, Problem},
     hub::{
         desk::{Imported, NewPerson},
         domain::{Course, CourseId, Group, GroupId, Person, PersonId, Policy},
-        http::{Answer, ApiJson, ApiPath, ApiText, AppState, IfMatch, OnceKey, ProblemBody, Session},
+        http::{Answer, ApiJson, ApiPath, ApiText, AppState, IfMatch, OnceKey, Refused, Session},
         store::Hook,
     },
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Oneself.
 #[utoipa::path(get, operation_id = "people_me", path = "/api/v1/me", tag = "people", responses(
     (status = 200, body = Person, headers(("ETag" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn me(State(state): State<AppState>, session: Session) -> Answer<Response> {
     Ok(tagged(&state.desk.person(&session.caller, state.now(), session.person()?).await?))
@@ -35,7 +35,7 @@ pub(super) struct NewKeys {
     params(("If-Match" = Option<String>, Header)),
     responses(
         (status = 200, body = Person, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn set_keys(
     State(state): State<AppState>,
@@ -45,13 +45,13 @@ pub(super) async fn set_keys(
 ) -> Answer<Response> {
     let token = Some(&session.token);
     let outcome = state.desk.set_own_keys(&session.caller, state.now(), &new.keys, version.0, token).await;
-    matched(outcome, version).map(|p| tagged(&p))
+    changed(outcome, version)
 }
 
 /// Everybody. For teachers.
 #[utoipa::path(get, operation_id = "people_list", path = "/api/v1/people", tag = "people", responses(
     (status = 200, body = Vec<Person>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn list(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<Person>>> {
     Ok(Json(state.desk.people(&session.caller, state.now()).await?))
@@ -62,7 +62,7 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Person, headers(("ETag" = String), ("Location" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn add(
     State(state): State<AppState>,
@@ -77,7 +77,7 @@ pub(super) async fn add(
 /// Somebody: oneself, or anybody for a teacher.
 #[utoipa::path(get, operation_id = "people_one", path = "/api/v1/people/{id}", tag = "people", params(("id" = PersonId, Path)), responses(
     (status = 200, body = Person, headers(("ETag" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn one(
     State(state): State<AppState>,
@@ -92,7 +92,7 @@ pub(super) async fn one(
     params(("id" = PersonId, Path), ("If-Match" = Option<String>, Header)),
     responses(
         (status = 200, body = Person, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn change(
     State(state): State<AppState>,
@@ -105,13 +105,13 @@ pub(super) async fn change(
         return Err(Problem::new(Code::HubInvalid, format!("the body is of {}, the address of {id}", new.id)).into());
     }
     let outcome = state.desk.put_person_with(&session.caller, state.now(), &new, version.0, &session.token).await;
-    matched(outcome, version).map(|p| tagged(&p))
+    changed(outcome, version)
 }
 
 /// All groups with their members.
 #[utoipa::path(get, operation_id = "people_groups", path = "/api/v1/groups", tag = "people", responses(
     (status = 200, body = Vec<Group>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn groups(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<Group>>> {
     Ok(Json(state.desk.groups(&session.caller, state.now()).await?))
@@ -128,7 +128,7 @@ pub(super) struct NewGroup {
 /// Adds a group to a course. For teachers.
 #[utoipa::path(put, operation_id = "people_put_group", path = "/api/v1/groups/{id}", tag = "people", request_body = NewGroup, params(("id" = GroupId, Path)), responses(
     (status = 200, body = Group),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn put_group(
     State(state): State<AppState>,
@@ -142,7 +142,7 @@ pub(super) async fn put_group(
 /// Removes a group whose members hold nothing by it. For teachers.
 #[utoipa::path(delete, operation_id = "people_drop_group", path = "/api/v1/groups/{id}", tag = "people", params(("id" = GroupId, Path)), responses(
     (status = 204),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn drop_group(
     State(state): State<AppState>,
@@ -158,7 +158,7 @@ pub(super) async fn drop_group(
     params(("id" = GroupId, Path), ("person" = PersonId, Path)),
     responses(
         (status = 200, body = Group),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn join(
     State(state): State<AppState>,
@@ -173,7 +173,7 @@ pub(super) async fn join(
     params(("id" = GroupId, Path), ("person" = PersonId, Path)),
     responses(
         (status = 200, body = Group),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn leave(
     State(state): State<AppState>,
@@ -186,7 +186,7 @@ pub(super) async fn leave(
 /// All courses with their rules.
 #[utoipa::path(get, operation_id = "people_courses", path = "/api/v1/courses", tag = "people", responses(
     (status = 200, body = Vec<Course>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn courses(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<Course>>> {
     Ok(Json(state.desk.courses(&session.caller, state.now()).await?))
@@ -206,7 +206,7 @@ pub(super) struct NewCourse {
 /// One course with its rules.
 #[utoipa::path(get, operation_id = "people_course", path = "/api/v1/courses/{id}", tag = "people", params(("id" = CourseId, Path)), responses(
     (status = 200, body = Course, headers(("ETag" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn course(
     State(state): State<AppState>,
@@ -221,7 +221,7 @@ pub(super) async fn course(
     params(("id" = CourseId, Path), ("If-Match" = Option<String>, Header)),
     responses(
         (status = 200, body = Course, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn put_course(
     State(state): State<AppState>,
@@ -232,7 +232,7 @@ pub(super) async fn put_course(
 ) -> Answer<Response> {
     let (caller, now) = (&session.caller, state.now());
     let outcome = state.desk.put_course(caller, now, &id, &new.title, &new.policy, version.0).await;
-    matched(outcome, version).map(|c| tagged(&c))
+    changed(outcome, version)
 }
 
 /// Imports students from a CSV: login, name, group, and if wanted zone and SSH key. All lines or none. For teachers.
@@ -241,7 +241,7 @@ pub(super) async fn put_course(
     request_body(content = String, content_type = "text/csv"),
     responses(
         (status = 200, body = Imported),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn roster(
     State(state): State<AppState>,
@@ -274,7 +274,7 @@ pub(super) struct MadeHook {
 /// All webhooks. For admins.
 #[utoipa::path(get, operation_id = "people_hooks", path = "/api/v1/hooks", tag = "system", responses(
     (status = 200, body = Vec<Hook>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn hooks(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<Hook>>> {
     Ok(Json(state.desk.hooks(&session.caller, state.now()).await?))
@@ -285,7 +285,7 @@ pub(super) async fn hooks(State(state): State<AppState>, session: Session) -> An
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = MadeHook),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn add_hook(
     State(state): State<AppState>,
@@ -300,7 +300,7 @@ pub(super) async fn add_hook(
 /// Removes a webhook. For admins.
 #[utoipa::path(delete, operation_id = "people_drop_hook", path = "/api/v1/hooks/{id}", tag = "system", params(("id" = i64, Path)), responses(
     (status = 204),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn drop_hook(
     State(state): State<AppState>,

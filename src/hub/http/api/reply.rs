@@ -55,6 +55,11 @@ pub(super) fn matched<T>(outcome: Result<T, Problem>, seen: IfMatch) -> Answer<T
     })
 }
 
+/// A value that was changed, with its ETag; `412` where it had another version than `If-Match` says.
+pub(super) fn changed<T: Versioned>(outcome: Result<T, Problem>, seen: IfMatch) -> Answer<Response> {
+    matched(outcome, seen).map(|value| tagged(&value))
+}
+
 /// The window of two parameters.
 pub(super) fn window(from: Epoch, to: Epoch) -> Answer<Window> {
     Window::new(from, to).map_err(|why| Problem::new(Code::BookWindow, why).into())

@@ -12,14 +12,14 @@ use crate::{
     hub::{
         desk::{Misfits, NewServer},
         domain::{Health, Maintenance, Server, ServerId, Window},
-        http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, NoOnceKey, OnceKey, ProblemBody, Session},
+        http::{Answer, ApiJson, ApiPath, ApiQuery, AppState, IfMatch, NoOnceKey, OnceKey, Refused, Session},
     },
 };
 
 /// All servers, by name.
 #[utoipa::path(get, operation_id = "servers_list", path = "/api/v1/servers", tag = "servers", responses(
     (status = 200, body = Vec<Server>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn list(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<Server>>> {
     Ok(Json(state.desk.servers(&session.caller, state.now()).await?))
@@ -30,7 +30,7 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Server, headers(("ETag" = String), ("Location" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn add(
     State(state): State<AppState>,
@@ -45,7 +45,7 @@ pub(super) async fn add(
 /// One server.
 #[utoipa::path(get, operation_id = "servers_one", path = "/api/v1/servers/{id}", tag = "servers", params(("id" = ServerId, Path)), responses(
     (status = 200, body = Server, headers(("ETag" = String))),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn one(
     State(state): State<AppState>,
@@ -75,7 +75,7 @@ impl Versioned for Changed {
     params(("id" = ServerId, Path), ("If-Match" = Option<String>, Header)),
     responses(
         (status = 200, body = Changed, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn change(
     State(state): State<AppState>,
@@ -98,7 +98,7 @@ pub(super) async fn change(
     params(("id" = ServerId, Path), ("If-Match" = Option<String>, Header)),
     responses(
         (status = 204),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn remove(
     State(state): State<AppState>,
@@ -125,7 +125,7 @@ pub(super) struct NewHealth {
     params(("id" = ServerId, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = Server, headers(("ETag" = String))),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn health(
     State(state): State<AppState>,
@@ -163,7 +163,7 @@ pub(super) struct Added {
     params(("id" = ServerId, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = Added),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn add_maintenance(
     State(state): State<AppState>,
@@ -181,7 +181,7 @@ pub(super) async fn add_maintenance(
 /// Maintenance that touches a window.
 #[utoipa::path(get, operation_id = "servers_maintenance", path = "/api/v1/maintenance", tag = "servers", params(Span), responses(
     (status = 200, body = Vec<Maintenance>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn maintenance(
     State(state): State<AppState>,
@@ -194,7 +194,7 @@ pub(super) async fn maintenance(
 /// Ends a maintenance before its time. For admins.
 #[utoipa::path(delete, operation_id = "servers_drop_maintenance", path = "/api/v1/maintenance/{number}", tag = "servers", params(("number" = i64, Path)), responses(
     (status = 204),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn drop_maintenance(
     State(state): State<AppState>,
@@ -210,7 +210,7 @@ pub(super) async fn drop_maintenance(
 /// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "servers_agent_token", path = "/api/v1/servers/{id}/agent-token", tag = "servers", params(("id" = ServerId, Path)), responses(
     (status = 201, body = Made),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn agent_token(
     State(state): State<AppState>,
@@ -235,7 +235,7 @@ pub(super) struct HostKeys {
     params(("id" = ServerId, Path)),
     responses(
         (status = 200, body = HostKeys),
-        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+        Refused,
     ))]
 pub(super) async fn set_host_keys(
     State(state): State<AppState>,

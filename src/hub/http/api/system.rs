@@ -49,7 +49,7 @@ pub(super) async fn healthz(State(state): State<AppState>) -> Answer<Json<Health
 /// Counters in Prometheus' text format; without a token only from the hub's own computer, else for admins.
 #[utoipa::path(get, operation_id = "system_metrics", path = "/metrics", tag = "system", security((), ("token" = []), ("cookie" = [])), responses(
     (status = 200, body = String, content_type = "text/plain"),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn metrics(
     State(state): State<AppState>,

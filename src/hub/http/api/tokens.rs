@@ -7,7 +7,7 @@ use crate::{
     hub::{
         desk::{Challenge, MadeToken},
         domain::PersonId,
-        http::{Answer, ApiJson, ApiPath, AppState, Client, NoOnceKey, ProblemBody, Refused, Session},
+        http::{Answer, ApiJson, ApiPath, AppState, Client, NoOnceKey, Refused, Session},
         store::{TokenKind, TokenRow},
     },
 };
@@ -55,7 +55,7 @@ pub(super) struct NewToken {
 /// One's own tokens; never their text.
 #[utoipa::path(get, operation_id = "tokens_list", path = "/api/v1/tokens", tag = "tokens", responses(
     (status = 200, body = Vec<TokenRow>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn list(State(state): State<AppState>, session: Session) -> Answer<Json<Vec<TokenRow>>> {
     Ok(Json(state.desk.tokens(&session.caller, state.now(), session.person()?).await?))
@@ -66,7 +66,7 @@ pub(super) async fn list(State(state): State<AppState>, session: Session) -> Ans
 /// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_add", path = "/api/v1/tokens", tag = "tokens", request_body = NewToken, responses(
     (status = 201, body = Made),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn add(
     State(state): State<AppState>,
@@ -81,7 +81,7 @@ pub(super) async fn add(
 /// Revokes a token: one's own, or anybody's for an admin.
 #[utoipa::path(delete, operation_id = "tokens_revoke", path = "/api/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn revoke(
     State(state): State<AppState>,
@@ -100,7 +100,7 @@ pub(super) async fn revoke(
 /// It takes no Idempotency-Key, since only the link's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_link", path = "/api/v1/people/{id}/link", tag = "sign-in", params(("id" = PersonId, Path)), responses(
     (status = 201, body = Made),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn link(
     State(state): State<AppState>,
@@ -115,7 +115,7 @@ pub(super) async fn link(
 /// Somebody's tokens. For teachers and for oneself.
 #[utoipa::path(get, operation_id = "tokens_of_person", path = "/api/v1/people/{id}/tokens", tag = "tokens", params(("id" = PersonId, Path)), responses(
     (status = 200, body = Vec<TokenRow>),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn of_person(
     State(state): State<AppState>,
@@ -165,7 +165,7 @@ fn counted(state: &AppState, client: &str) -> Result<(), Refused> {
 /// Something to sign with one's SSH key. It does not tell whether there is such a person.
 #[utoipa::path(post, operation_id = "tokens_challenge", path = "/api/v1/sign-in/challenge", tag = "sign-in", security(()), request_body = Asking, responses(
     (status = 200, body = Challenge),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn challenge(
     State(state): State<AppState>,
@@ -183,7 +183,7 @@ pub(super) async fn challenge(
 /// It takes no Idempotency-Key, since only the token's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_answer", path = "/api/v1/sign-in/answer", tag = "sign-in", security(()), request_body = Signed, responses(
     (status = 200, body = Made),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn answer(
     State(state): State<AppState>,
@@ -201,7 +201,7 @@ pub(super) async fn answer(
 /// It takes no Idempotency-Key, since only the session's hash is kept.
 #[utoipa::path(post, operation_id = "tokens_use_link", path = "/api/v1/sign-in/link", tag = "sign-in", security(()), request_body = Link, responses(
     (status = 200, body = Made),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn use_link(
     State(state): State<AppState>,
@@ -216,7 +216,7 @@ pub(super) async fn use_link(
 /// Ends the token or session that is used right now.
 #[utoipa::path(post, operation_id = "tokens_sign_out", path = "/api/v1/sign-out", tag = "sign-in", responses(
     (status = 204),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(super) async fn sign_out(State(state): State<AppState>, session: Session) -> Answer<StatusCode> {
     state.desk.sign_out(&session.caller, state.now(), &session.token).await?;
