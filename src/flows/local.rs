@@ -6,8 +6,8 @@ use std::{
 use crate::{
     bundle::Bundle,
     engine::Phase,
-    machine::{Machine, Packages, Tenant},
-    phases::{FetchBundle, LocalPackages, LocalPlaces, MachineEngine, Machines, PreparedImage, ProviderSlot},
+    machine::{LocalPlaces, Machine, Packages, Tenant},
+    phases::{FetchBundle, LocalPackages, MachineEngine, Machines, PreparedImage, ProviderSlot},
 };
 
 /// What happens on the user's own computer before any host is touched.

@@ -1,4 +1,4 @@
-//! Belongs: machines that kubecamp makes itself: the Provider trait, Incus, the private engine, node images.
+//! Belongs: machines that kubecamp makes itself: the Provider trait, Incus, the private engine, node images, where a lab has its own.
 //! Never: phases, SSH, Kubernetes.
 //! Start here: `Provider` in `provider.rs`.
 
@@ -10,6 +10,7 @@ mod incus;
 mod incus_provider;
 mod kvm;
 mod ownership;
+mod places;
 mod probe;
 mod provider;
 mod resize;
@@ -27,4 +28,7 @@ pub use incus_provider::IncusProvider;
 pub(crate) use incus_provider::tests::Fake as FakeIncus;
 pub use kvm::Kvm;
 pub use ownership::Tenant;
+pub use places::{
+    LocalPlaces, machines_left, must_be_ours, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
+};
 pub use provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State};

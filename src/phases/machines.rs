@@ -3,12 +3,12 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::local_places::{LocalPlaces, node_image, place_of, private};
 use crate::{
     core::{Code, LabName, NodeId, PhaseId, Problem, Quiet, Report},
     engine::{Change, Check, Phase, Step, Task, View},
     machine::{
-        Choice, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, Place, Provider, State, Tenant, Wanted,
+        Choice, EngineAt, ImageRef, IncusProvider, Kind, LocalPlaces, Machine, MachineSpec, Place, Provider, State,
+        Tenant, Wanted, place_of,
     },
     profile::Lab,
 };
@@ -102,7 +102,7 @@ struct StartEngine {
 impl StartEngine {
     async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
         let choice = Choice::make(self.places.kind, &place, &self.places.kvm(), report).await?;
-        let provider = IncusProvider::new(place, node_image(&self.places, choice.kind)?, choice.why);
+        let provider = IncusProvider::new(place, self.places.node_image(choice.kind)?, choice.why);
         if self.places.kind != Wanted::Auto {
             same_kind(&provider.list(Some(&self.lab)).await?, choice.kind)?;
         }
@@ -128,7 +128,7 @@ impl Task for StartEngine {
     async fn done(&self) -> Result<bool, Problem> {
         let Some(place) = place_of(&self.places, &self.lab).await? else { return Ok(false) };
         // The user's own Incus has the way out that its user gave it.
-        if self.places.outbound && place.netns.is_some() && !private(&self.places).outbound() {
+        if self.places.outbound && place.netns.is_some() && !self.places.private_engine().outbound() {
             return Ok(false);
         }
         self.keep(place, &Quiet).await?;
@@ -140,7 +140,7 @@ impl Task for StartEngine {
         if let Some(at @ EngineAt::Incus(_)) = &self.places.at {
             return Err(at.absent());
         }
-        let engine = private(&self.places);
+        let engine = self.places.private_engine();
         let place = engine.start(report).await?;
         if self.places.outbound {
             engine.open_outbound(report).await?;
@@ -158,7 +158,7 @@ struct BuildImage {
 impl Task for BuildImage {
     async fn done(&self) -> Result<bool, Problem> {
         match self.provider.get() {
-            Some(provider) => Ok(node_image(&self.places, provider.kind())?.file().exists()),
+            Some(provider) => Ok(self.places.node_image(provider.kind())?.file().exists()),
             None => Ok(false),
         }
     }
@@ -245,14 +245,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{machine::FakeIncus, phases::local_places::tests::places};
+    use crate::machine::FakeIncus;
 
     #[tokio::test]
     async fn no_other_engine_is_started_for_machines_of_an_incus_that_is_away() {
         let home = tempfile::tempdir().unwrap();
         let at = EngineAt::Incus(home.path().join("none.socket"));
         let (lab, provider) = ("lab".parse().unwrap(), ProviderSlot::default());
-        let start = StartEngine { lab, places: places(home.path(), Some(at)), provider };
+        let start = StartEngine { lab, places: LocalPlaces::sample(home.path(), Some(at)), provider };
         assert!(!start.done().await.unwrap());
         let problem = start.run(&Quiet).await.unwrap_err();
         assert!(problem.code == Code::EngineStart && problem.what.contains("none.socket"), "{problem}");

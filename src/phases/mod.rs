@@ -24,7 +24,6 @@ mod kernel;
 mod kube_proxy;
 mod kubeconfig;
 mod local_packages;
-mod local_places;
 mod machines;
 mod names;
 mod pod_network;
@@ -63,9 +62,6 @@ pub use kernel::Kernel;
 pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
-pub use local_places::{
-    LocalPlaces, machines_left, must_be_ours, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
-};
 pub use machines::{MachineEngine, Machines, ProviderSlot};
 pub use names::Names;
 pub use pod_network::PodNetwork;
