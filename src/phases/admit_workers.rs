@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::{NodeId, PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::{Facts, script},
+    host::{Facts, fact, script},
     profile::Cni,
 };
 
@@ -63,7 +63,7 @@ const QUIET: &str = "quiet";
 
 /// Whether a worker's kubelet runs on, and its files are gone.
 fn returns(view: &View<'_>, node: &NodeId) -> bool {
-    !is_new(view) && view.fleet.get(node).is_some_and(|f| !f.yes("joined") && f.yes("unit.kubelet"))
+    !is_new(view) && view.fleet.get(node).is_some_and(|f| !f.yes(fact::JOINED) && f.runs("kubelet"))
 }
 
 /// It would say once more that its node is ready, after [`retire`] took that back. One whose join a killed run had begun, and
@@ -80,7 +80,7 @@ fn quiet() -> Step {
 fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
     !is_new(view)
         && !joined_another(view, node)
-        && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet") && f.moved_from().is_none())
+        && view.fleet.get(node).is_some_and(|f| f.yes(fact::JOINED) && f.runs("kubelet") && f.moved_from().is_none())
 }
 
 fn names(view: &View<'_>) -> String {
@@ -172,7 +172,7 @@ pub(super) fn restore(view: &View<'_>) -> String {
 /// Takes back that workers which join anew are ready: kubeadm refuses a node that is, and the API server misses a kubelet only
 /// after most of a minute. Their Node objects stay, with the labels, taints and pods that users gave them.
 fn retire(view: &View<'_>) -> String {
-    let is_lost = |node: &NodeId| view.fleet.get(node).is_some_and(|facts| !facts.yes("joined"));
+    let is_lost = |node: &NodeId| view.fleet.get(node).is_some_and(|facts| !facts.yes(fact::JOINED));
     let lost: Vec<_> = view.lab.workers().filter(|w| is_lost(&w.name)).map(|w| w.name.as_str()).collect();
     if lost.is_empty() {
         return String::new();

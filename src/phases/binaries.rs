@@ -103,7 +103,7 @@ impl Phase for Binaries {
             let Some(install) = &member.install else { continue };
             let to = place(&member.name, install);
             wanted.push_str(&format!("{} {} {to}\n", member.plain.sha256, member.plain.size));
-            files.push(self.upload(member, to, view.facts().yes("tool.zstd")));
+            files.push(self.upload(member, to, view.facts().has_tool("zstd")));
         }
         let put = Change::Upload { files, then: verify(&wanted) };
         let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120);

@@ -7,7 +7,7 @@ use super::drain::DRAINED;
 use crate::{
     core::{NodeId, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
-    host::{Cgroup, Facts, template},
+    host::{Cgroup, Facts, fact, template},
 };
 
 /// Runs kubeadm init on the control plane.
@@ -36,14 +36,14 @@ pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
 
 /// Whether there was no lab on the control plane's host when the run began: then nothing of it is worth being looked for.
 pub(super) fn is_new(view: &View<'_>) -> bool {
-    view.fleet.get(&view.lab.control_plane().name).is_some_and(|facts| facts.get("lab").is_none())
+    view.fleet.get(&view.lab.control_plane().name).is_some_and(|facts| facts.get(fact::LAB).is_none())
 }
 
 /// Whether a worker has joined another cluster than the one that is on the control plane's host: the one before a reset that
 /// did not reach it.
 pub(super) fn joined_another(view: &View<'_>, worker: &NodeId) -> bool {
     let here = view.fleet.get(&view.lab.control_plane().name);
-    let there = view.fleet.get(worker).filter(|facts| facts.yes("joined"));
+    let there = view.fleet.get(worker).filter(|facts| facts.yes(fact::JOINED));
     here.zip(there).is_some_and(|(here, there)| there.trusts_none_of(here))
 }
 
@@ -118,7 +118,7 @@ impl Phase for ControlPlane {
         let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;
         let config = format!("{init}{common}");
         let mut steps = vec![certificates(&config), start()];
-        if view.facts().yes("drained") {
+        if view.facts().yes(fact::DRAINED) {
             steps.push(uncordon());
         }
         Ok(steps)

@@ -46,7 +46,7 @@ impl Phase for Drain {
         );
         // For the API server a node stays Ready for 40 seconds without its kubelet, which facts show at once; of hosts
         // that did not come only the API server tells.
-        let has_none = |w: &&NodeSpec| view.fleet.get(&w.name).is_some_and(|facts| !facts.yes("unit.kubelet"));
+        let has_none = |w: &&NodeSpec| view.fleet.get(&w.name).is_some_and(|facts| !facts.runs("kubelet"));
         let stopped: Vec<_> = view.lab.workers().filter(has_none).map(|w| w.name.as_str()).collect();
         // The dead ones come last: until then they are where pods of the others would go, and nothing starts there.
         let change = format!(

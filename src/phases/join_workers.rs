@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::{NodeId, PhaseId, Problem},
     engine::{Check, Need, Phase, Step, View},
-    host::{Cgroup, Facts, template},
+    host::{Cgroup, Facts, fact, template},
 };
 
 /// Joins the workers, all at once, as soon as they are admitted.
@@ -49,7 +49,7 @@ const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What of the kubelet's configuration depends on its host, which need not be like the control plane's.
 fn patch(facts: &Facts) -> Result<String, Problem> {
-    let resolv_conf = if facts.get("resolv.conf") == Some(RESOLVED) { RESOLVED } else { "/etc/resolv.conf" };
+    let resolv_conf = if facts.get(fact::RESOLV_CONF) == Some(RESOLVED) { RESOLVED } else { "/etc/resolv.conf" };
     template::render(
         "kubeadm/kubelet-patch.yaml.tera",
         &json!({

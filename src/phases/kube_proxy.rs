@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::{Code, PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::template,
+    host::{fact, template},
 };
 
 /// Starts kube-proxy as soon as its image is there: pods reach the API server through it. On any node it is started anew where
@@ -54,7 +54,7 @@ fn daemonset(view: &View<'_>) -> Step {
 
 /// Whether kube-proxy ran when the run began and its rules were gone, so that nobody asks for them otherwise.
 fn lost_rules(view: &View<'_>) -> bool {
-    view.facts().yes("rules.missing")
+    view.facts().yes(fact::RULES_MISSING)
 }
 
 /// In nftables mode kube-proxy does not notice that its table is gone until something else changes.

@@ -5,7 +5,7 @@ use super::{control_plane::address_of, runtime::SOCKET, verify::MARK};
 use crate::{
     core::{Code, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
-    host::{script, template},
+    host::{fact, script, template},
     profile::{Cidr, Cni},
 };
 
@@ -44,7 +44,7 @@ impl Phase for PodNetwork {
             Cni::Bridge => bridge(view, subnet)?,
         };
         // Without a kubelet nobody would make the pods anew.
-        if view.facts().yes("bridge.missing") && view.facts().yes("unit.kubelet") {
+        if view.facts().yes(fact::BRIDGE_MISSING) && view.facts().runs("kubelet") {
             steps.push(loose_pods());
         }
         Ok(steps)
@@ -101,7 +101,7 @@ fn flannel(view: &View<'_>, subnet: Cidr) -> Result<Step, Problem> {
 
 /// Nothing runs for this network: a bridge on each node, and one route to every other node's pods.
 fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
-    let mtu = view.facts().number("mtu").max(1280);
+    let mtu = view.facts().number(fact::MTU).max(1280);
     let text = template::render("cni/bridge.conflist.tera", &json!({"subnet": subnet, "mtu": mtu}))?;
     let config = Step::script(
         "cni-config",

@@ -4,7 +4,7 @@ use crate::{
     core::{Code, LabId, LabName, PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
     host::{
-        Facts,
+        Facts, fact,
         scan::{self, FAILED},
         script::{self, UNSEEN},
     },
@@ -46,8 +46,8 @@ impl Owner {
 
     /// Whose the host is, as it says itself.
     pub fn claim(&self, lab: &LabName, facts: &Facts) -> Claim {
-        let Some(name) = facts.get("lab") else { return Claim::Free };
-        let ours = name == lab.as_str() && self.tenant(false).is_its(facts.get("lab.id"));
+        let Some(name) = facts.get(fact::LAB) else { return Claim::Free };
+        let ours = name == lab.as_str() && self.tenant(false).is_its(facts.get(fact::LAB_ID));
         if ours { Claim::Ours } else { Claim::Other(name.to_owned()) }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     bundle::Bundle,
     core::{Blob, Code, NodeId, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
-    host::{Facts, template},
+    host::{Facts, fact, template},
     profile::{Cni, Lab},
 };
 
@@ -85,8 +85,9 @@ impl Verify {
 /// Whether what a host shows is the proof of what runs there now: pods restarted since then, in another mode perhaps,
 /// are proven anew. So is a lab after something was mended that its pods cannot do without.
 fn is_proven(facts: &Facts, stamp: &str) -> bool {
-    let broken = facts.yes("rules.missing") || facts.yes("bridge.missing") || facts.moved_from().is_some();
-    !broken && facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
+    let broken = facts.yes(fact::RULES_MISSING) || facts.yes(fact::BRIDGE_MISSING) || facts.moved_from().is_some();
+    !broken
+        && facts.get(fact::KUBE_PROXY).is_some_and(|now| facts.get(fact::VERIFIED) == Some(&format!("{stamp} {now}")))
 }
 
 /// What [`is_ready`] asks, a line for each node, lease, DaemonSet, Deployment and pod. A student may have one of the same
