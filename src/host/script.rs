@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::core::{Secret, shell::quote};
 
 /// Functions that every change may use; see the file.
-const LIB: &str = include_str!("../../templates/host/lib.sh");
+pub(crate) const LIB: &str = include_str!("../../templates/host/lib.sh");
 
 /// The variables that tell programs of a proxy, with spaces between; a test says that templates name the same.
 const PROXIES: &str =
@@ -188,6 +188,23 @@ mod tests {
             ("node/kubelet.service", &format!("\nUnsetEnvironment={PROXIES}\n")),
         ] {
             assert!(crate::host::template::text(name).unwrap().contains(line), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_asked_at_once_and_not_for_ever() {
+        for (seconds, comes_at, asked, ended) in
+            [(60, 1, 1, true), (60, 3, 3, true), (0, 3, 1, false), (2, 9, 3, false)]
+        {
+            // A second goes by with each pause.
+            let shams = "now=0 n=0; date() { echo $now; }; sleep() { now=$((now + 1)); }";
+            let script = format!(
+                "{LIB}\n{shams}\nis_there() {{ n=$((n + 1)); [ $n -ge $1 ]; }}\n\
+                 kc_wait {seconds} is_there {comes_at}; echo $? $n"
+            );
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            let wanted = format!("{} {asked}\n", u8::from(!ended));
+            assert_eq!(String::from_utf8(out.stdout).unwrap(), wanted, "{seconds} {comes_at}");
         }
     }
 

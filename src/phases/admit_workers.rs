@@ -133,13 +133,13 @@ fn object(view: &View<'_>, name: &NodeId, more: &str) -> String {
 pub(super) fn restore(view: &View<'_>) -> String {
     let anew = match view.lab.profile().network.cni {
         Cni::Flannel => format!(
-            "{KUBECTL} -n kube-flannel delete pods --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1; noted \"$1\""
+            "{KUBECTL} -n kube-flannel delete pods --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1; kc_wait 60 noted \"$1\""
         ),
         Cni::Bridge => "true".to_owned(),
     };
     // Of a silent API server nobody knows what it lacks; what cannot be made the wait for it tells.
     let again = format!(
-        "noted() {{ end=$(($(date +%s) + 60)); until [ -n \"$({ASK} get node \"$1\" -o 'jsonpath={{.metadata.annotations.flannel\\.alpha\\.coreos\\.com/public-ip}}' 2>/dev/null)\" ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done; }}\n\
+        "noted() {{ [ -n \"$({ASK} get node \"$1\" -o 'jsonpath={{.metadata.annotations.flannel\\.alpha\\.coreos\\.com/public-ip}}' 2>/dev/null)\" ]; }}\n\
          there=\" $({ASK} get nodes -o 'jsonpath={{range .items[*]}}{{.metadata.name}} {{end}}' 2>/dev/null) \" || there=\n\
          again() {{\n\
          case $there in '' | *\" $1 \"*) return 0 ;; esac\n\
@@ -275,7 +275,11 @@ mod tests {
                 "kubectl() {{ shift 2; case $* in *' get nodes '*) {answer} ;; *' get node '*) echo x ;; create*) cat >> {root}/made ;; \
                  *) echo \"$*\" >> {root}/did ;; esac; }}\n"
             );
-            let out = std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).output().unwrap();
+            let out = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(format!("{}{sham}{text}", script::LIB))
+                .output()
+                .unwrap();
             assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
             let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap_or_default();
             let objects = read("made");

@@ -158,7 +158,7 @@ mod tests {
         let wanted = format!("0 1 {root}/bin/new\n0 1 {root}/bin/deep/er\n0 1 {root}/old\n");
         std::fs::write(dir.path().join("old"), "old").unwrap();
         assert!(!runs(&text(kept(&wanted))));
-        let lib = include_str!("../../templates/host/lib.sh");
+        let lib = crate::host::script::LIB;
         for _ in 0..2 {
             assert!(runs(&text(format!("{lib}\n{}", keep(&wanted)))));
             assert!(runs(&text(kept(&wanted))));

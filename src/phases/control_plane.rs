@@ -162,7 +162,7 @@ fn start() -> Step {
          kubeadm init phase \"$@\" --config /etc/kubernetes/kubecamp/init.yaml || exit 1\n\
          done\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
-         end=$(($(date +%s) + {STARTS})); until {ASK} get --raw /readyz >/dev/null 2>&1 || [ $(date +%s) -ge $end ]; do sleep 0.5; done; whole && exit 0\nfi\n\
+         kc_wait {STARTS} {ASK} get --raw /readyz >/dev/null 2>&1; whole && exit 0\nfi\n\
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::Change,
+        host::script::LIB,
         profile::{self, Lab},
     };
 
@@ -293,7 +294,7 @@ mod tests {
         }
         // Each question takes the ten seconds that it may.
         let sham = format!(
-            "kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
+            "{LIB}kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
              date() {{ echo $(($(wc -l <{root}/asked) * 10)); }}\n\
              kubeadm() {{ :; }}\nsystemctl() {{ :; }}\nsleep() {{ :; }}\n"
         );
@@ -315,7 +316,7 @@ mod tests {
         }
         // It makes what is asked for; everything else is as it must be.
         let sham = format!(
-            "kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
+            "{LIB}kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
              systemctl() {{ :; }}\nkubectl() {{ echo ' kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info '; }}\n"
         );
         for (gone, words) in [

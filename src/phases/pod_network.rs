@@ -69,7 +69,7 @@ fn loose_pods() -> Step {
          bad=; for id in $({crictl} pods -q --state ready); do\n\
          ! grep -qxF \"$id\" {LOOSE} || {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
          [ ! \"$bad\" ] || exit 1\n\
-         end=$(($(date +%s) + 60)); until [ -e {BRIDGE} ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done\n\
+         kc_wait 60 [ -e {BRIDGE} ]\n\
          rm -f {LOOSE}"
     );
     Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)
@@ -171,7 +171,12 @@ mod tests {
             for (path, name) in [(BRIDGE, "cni0"), (MARK, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
                 text = text.replace(path, &format!("{root}/{name}"));
             }
-            std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).status().unwrap().success()
+            std::process::Command::new("sh")
+                .arg("-c")
+                .arg(format!("{}{sham}{text}", script::LIB))
+                .status()
+                .unwrap()
+                .success()
         };
         assert!(!runs(&check) && !runs(&change));
         assert!(file("cni0").exists() && !file("web").exists() && !runs(&check), "one of them still hangs loose");

@@ -152,8 +152,8 @@ fn follow(view: &View<'_>) -> String {
         return all;
     }
     format!(
-        "follow() {{\n\
-         end=$(($(date +%s) + 60)); until [ \"$({ASK} get node \"$1\" -o 'jsonpath={{.status.addresses[?(@.type==\"InternalIP\")].address}}' 2>/dev/null)\" = \"$2\" ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done\n\
+        "is_at() {{ [ \"$({ASK} get node \"$1\" -o 'jsonpath={{.status.addresses[?(@.type==\"InternalIP\")].address}}' 2>/dev/null)\" = \"$2\" ]; }}\n\
+         follow() {{\nkc_wait 60 is_at \"$1\" \"$2\"\n\
          {KUBECTL} -n kube-system delete pods -l k8s-app=kube-proxy --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1\n}}\n{all}"
     )
 }
