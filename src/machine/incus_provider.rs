@@ -25,8 +25,8 @@ use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report, Timestamp};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
-/// Seconds that a machine gets to end by itself where its disk matters.
-const GRACE: u32 = 30;
+/// How long a machine gets to end by itself where its disk matters, in whole seconds.
+const GRACE: Duration = Duration::from_secs(30);
 /// Lines of its console that a machine which did not come up is shown with.
 const CONSOLE_TAIL: usize = 8;
 /// How long a list waits for a machine that was asked for its host keys.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{
@@ -52,7 +54,9 @@ impl Phase for AdmitWorkers {
         let script = format!("{}{registers}", sign(view));
         let title = "sign the workers' certificates and register them";
         // Longer than kubeadm init may take, which says more where both come to no end.
-        let step = Step::script("admit", title, Check::Never, script).limit(310).gives(&[&IDENTITIES, &CA]);
+        let step = Step::script("admit", title, Check::Never, script)
+            .limit(Duration::from_secs(310))
+            .gives(&[&IDENTITIES, &CA]);
         let step = step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)));
         let back = view.lab.workers().filter(|w| returns(view, &w.name));
         Ok(vec![back.fold(step, |step, w| step.needs(Need::After(w.name.clone(), StepId::new(QUIET))))])

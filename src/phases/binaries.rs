@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -106,7 +106,8 @@ impl Phase for Binaries {
             files.push(self.upload(member, to, view.facts().has_tool("zstd")));
         }
         let put = Change::Upload { files, then: verify(&wanted) };
-        let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120);
+        let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put)
+            .limit(Duration::from_secs(120));
         let first = Need::After(view.lab.control_plane().name.clone(), install.id.clone());
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),

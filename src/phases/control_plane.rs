@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -166,7 +166,7 @@ fn start() -> Step {
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
-    Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(300)
+    Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(Duration::from_secs(300))
 }
 
 /// Takes back what a reset that was broken off did to the workers first: nothing would ever start there.

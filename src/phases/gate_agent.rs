@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -76,7 +76,7 @@ impl GateAgent {
                 Check::Script(format!("grep -q {PROGRAM} /var/lib/kubecamp-gate/manifest")),
                 gate_host::script(&format!("kc_record file absent {TOKEN}; kc_keep {PROGRAM}"))?,
             ),
-            Step::new("program", "upload the agent", Check::Script(check), put).limit(300),
+            Step::new("program", "upload the agent", Check::Script(check), put).limit(Duration::from_secs(300)),
         ])
     }
 

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -126,7 +126,7 @@ fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
         more => format!("upload and import {} images", more.len()),
     };
     let change = Change::Upload { files, then: String::new() };
-    Step::new(id, title, Check::Script(check), change).limit(300)
+    Step::new(id, title, Check::Script(check), change).limit(Duration::from_secs(300))
 }
 
 #[cfg(test)]

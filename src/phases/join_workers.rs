@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -94,7 +96,7 @@ fn join(node: &NodeId, values: &serde_json::Value, anew: bool) -> Result<Step, P
         has_joined()
     );
     let done_if = if anew { Check::Never } else { Check::Script(check) };
-    Ok(Step::script("join", "run kubeadm join", done_if, change).limit(280))
+    Ok(Step::script("join", "run kubeadm join", done_if, change).limit(Duration::from_secs(280)))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -177,7 +177,7 @@ fn ready(view: &View<'_>) -> Step {
     // What was waited for needs no second look, and a new lab no first one.
     let done_if = if is_new(view) || has_moved(view) { Check::Never } else { Check::Before(check) };
     let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
-        .limit(280)
+        .limit(Duration::from_secs(280))
         .fails_as(Code::VerifyFailed);
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
@@ -231,7 +231,7 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
     );
     let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
-        .limit(140)
+        .limit(Duration::from_secs(140))
         .fails_as(Code::VerifyFailed))
 }
 
@@ -254,7 +254,10 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
     for worker in view.lab.workers() {
         step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
     }
-    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES)).limit(140).fails_as(Code::VerifyFailed))
+    Ok(step
+        .needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES))
+        .limit(Duration::from_secs(140))
+        .fails_as(Code::VerifyFailed))
 }
 
 fn clear(view: &View<'_>) -> Step {
