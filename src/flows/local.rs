@@ -3,6 +3,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use super::prepared;
 use crate::{
     bundle::Bundle,
     engine::Phase,
@@ -50,6 +51,7 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
             cache,
             provider: Arc::clone(&result.provider),
             key: with.key.clone(),
+            flow: prepared,
             name: Arc::clone(&result.image),
         }),
         Box::new(Machines {
