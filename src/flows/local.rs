@@ -7,8 +7,8 @@ use super::prepared;
 use crate::{
     bundle::Bundle,
     engine::Phase,
-    machine::{LocalPlaces, Machine, Packages, Tenant},
-    phases::{FetchBundle, LocalPackages, MachineEngine, Machines, PreparedImage, ProviderSlot},
+    machine::{LocalPlaces, Machine, Packages, ProviderSlot, Tenant},
+    phases::{FetchBundle, LocalPackages, MachineEngine, Machines, PreparedImage},
 };
 
 /// What happens on the user's own computer before any host is touched.

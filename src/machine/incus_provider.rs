@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -41,6 +42,9 @@ const SHOW_KEYS: &str = "cat /etc/ssh/ssh_host_*_key.pub";
 
 /// The host key that nearly every machine has.
 const USUAL_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
+
+/// What makes the machines of a run, once it was found or started.
+pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
 
 /// Machines made by one Incus, the user's or a private one.
 pub struct IncusProvider {

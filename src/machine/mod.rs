@@ -23,9 +23,9 @@ pub use engine::{
     users_incus,
 };
 pub use image::{NodeImage, Recipe};
-pub use incus_provider::IncusProvider;
 #[cfg(test)]
 pub(crate) use incus_provider::tests::Fake as FakeIncus;
+pub use incus_provider::{IncusProvider, ProviderSlot};
 pub use kvm::Kvm;
 pub use ownership::Tenant;
 pub use places::{

@@ -8,12 +8,11 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::ProviderSlot;
 use crate::{
     bundle::{Bundle, Cache},
     core::{Blob, Bytes, Code, EventKind, LabId, NodeId, PhaseId, Problem, Problems, Quiet, Report},
     engine::{Change, Check, Crew, Journal, Lock, Mode, Phase, Run, Step, Task, View, run_flow},
-    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider, Tenant},
+    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider, ProviderSlot, Tenant},
     profile::{self, Lab},
     transport::{HostKeyPolicy, Identity, SshTarget},
 };
