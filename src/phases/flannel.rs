@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     control_plane::{ASK, KUBECTL, UNAPPLIED, address_of},
-    images::{IMPORT_FLANNEL, image_of},
+    images::IMPORT_FLANNEL,
 };
 use crate::{
     bundle::Bundle,
@@ -39,7 +39,7 @@ impl Phase for Flannel {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let image = image_of(&self.bundle, "flannel")?;
+        let image = self.bundle.image("flannel")?;
         let address = address_of(view, view.node)?;
         let values = json!({
             "pod_cidr": view.lab.pod_cidr(), "backend": "vxlan", "image": image, "api": address,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     bundle::{Bundle, Kind, Member},
-    core::{Code, NodeId, PhaseId, Problem, StepId, shell::quote},
+    core::{NodeId, PhaseId, Problem, StepId, shell::quote},
     engine::{Change, Check, Need, Phase, Step, Upload, View},
 };
 
@@ -30,12 +30,6 @@ const FIRST: &[&str] = &["pause", "etcd", "kube-apiserver", "kube-controller-man
 pub(super) const IMPORT_KUBE_PROXY: &str = "import-kube-proxy";
 pub(super) const IMPORT_FLANNEL: &str = "import-flannel";
 pub(super) const IMPORT_COREDNS: &str = "import-coredns";
-
-/// The reference of one of the bundle's images, as `registry.k8s.io/pause:3.10`.
-pub fn image_of<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a str, Problem> {
-    let image = bundle.member(name).and_then(|m| m.images.first());
-    image.map(String::as_str).ok_or_else(|| Problem::new(Code::BundleFormat, format!("the bundle has no image {name}")))
-}
 
 const CTR: &str = "/opt/kubecamp/bin/ctr -a /run/kubecamp/containerd.sock -n k8s.io";
 const DONE: &str = "/var/lib/kubecamp/images";

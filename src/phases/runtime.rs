@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use reqwest::Url;
 use serde_json::json;
 
-use super::images::image_of;
 use crate::{
     bundle::Bundle,
     core::{Code, PhaseId, Problem, shell::quote},
@@ -70,7 +69,7 @@ impl Phase for Runtime {
 impl Runtime {
     fn config(&self, view: &View<'_>) -> Result<String, Problem> {
         let facts = view.facts();
-        let pause = image_of(&self.bundle, "pause")?;
+        let pause = self.bundle.image("pause")?;
         let values = json!({
             "pause": pause,
             "images": kept(pause, self.bundle.members().flat_map(|m| &m.images)),

@@ -7,7 +7,6 @@ use super::{
     admit_workers::restore,
     control_plane::{ASK, KUBECTL, is_new},
     flannel::VXLAN,
-    images::image_of,
     values::PROBES,
 };
 use crate::{
@@ -67,7 +66,7 @@ impl Verify {
     }
 
     fn probes(&self, view: &View<'_>) -> Result<Step, Problem> {
-        let image = image_of(&self.bundle, "coredns")?;
+        let image = self.bundle.image("coredns")?;
         let nodes: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
         let manifest = template::render("node/probe.yaml.tera", &json!({"nodes": nodes, "image": image}))?;
         // Of what is no Service nothing is printed. Probes that a run left which was killed are made anew.
