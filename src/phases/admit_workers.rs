@@ -3,8 +3,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{ASK, CA_STEP, INIT, KUBECTL, is_new, joined_another},
-    join_workers::has_joined,
+    cluster::{ASK, KUBECTL, has_joined, is_new, joined_another},
+    steps,
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -47,9 +47,9 @@ impl Phase for AdmitWorkers {
         }
         // What users changed in a lab that was there before is looked after by kubeadm init's own step.
         let (first, registers) = if is_new(view) {
-            (CA_STEP, register_early(view))
+            (steps::CA, register_early(view))
         } else {
-            (INIT, format!("{}register || exit 1\n{}", register(view, KUBECTL), retire(view)))
+            (steps::INIT, format!("{}register || exit 1\n{}", register(view, KUBECTL), retire(view)))
         };
         let script = format!("{}{registers}", sign(view));
         let title = "sign the workers' certificates and register them";

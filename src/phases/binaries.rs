@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::images::before;
+use super::cluster::uploads_before;
 use crate::{
     bundle::{Bundle, Kind, Member},
     core::{PhaseId, Problem, shell::quote},
@@ -111,7 +111,7 @@ impl Phase for Binaries {
         let first = Need::After(view.lab.control_plane().name.clone(), install.id.clone());
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),
-            if view.is_control_plane() || before(view).is_none() { install } else { install.needs(first) },
+            if view.is_control_plane() || uploads_before(view).is_none() { install } else { install.needs(first) },
         ])
     }
 }

@@ -3,9 +3,12 @@ use std::{net::IpAddr, time::Duration};
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::drain::DRAINED;
+use super::{
+    cluster::{ASK, DRAINED, KUBECTL, UNAPPLIED, address_of, cgroup_driver},
+    steps::{CA, INIT},
+};
 use crate::{
-    core::{NodeId, PhaseId, Problem},
+    core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
     host::{Cgroup, Facts, fact, template},
 };
@@ -16,41 +19,8 @@ pub struct ControlPlane {
     pub extra_names: Vec<String>,
 }
 
-/// kubectl as the cluster's administrator, on the control plane.
-pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
-
-/// The same for a question that somebody waits for: an API server that takes a connection and never answers would hold it up
-/// for as long as its step may take. Not for what waits by itself, as `delete` and `drain`.
-pub(super) const ASK: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s";
-
 /// How long a control plane that is there may need until its API server answers, as after a reboot, in seconds.
 const STARTS: u32 = 90;
-
-/// The step after which there is a CA to sign with, and the one after which kubeadm init is through.
-pub(super) const CA_STEP: &str = "ca";
-pub(super) const INIT: &str = "init";
-
-/// Beginning of the names of files that say what a new control plane has not got yet: nobody needs to ask the API server
-/// whether it has it. Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
-pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
-
-/// Whether there was no lab on the control plane's host when the run began: then nothing of it is worth being looked for.
-pub(super) fn is_new(view: &View<'_>) -> bool {
-    view.fleet.get(&view.lab.control_plane().name).is_some_and(|facts| facts.get(fact::LAB).is_none())
-}
-
-/// Whether a worker has joined another cluster than the one that is on the control plane's host: the one before a reset that
-/// did not reach it.
-pub(super) fn joined_another(view: &View<'_>, worker: &NodeId) -> bool {
-    let here = view.fleet.get(&view.lab.control_plane().name);
-    let there = view.fleet.get(worker).filter(|facts| facts.yes(fact::JOINED));
-    here.zip(there).is_some_and(|(here, there)| there.trusts_none_of(here))
-}
-
-/// Who moves a host's processes between its cgroups.
-pub(super) fn cgroup_driver(facts: &Facts) -> &'static str {
-    if facts.cgroup() == Cgroup::V2 { "systemd" } else { "cgroupfs" }
-}
 
 /// Values of `kubeadm/common.yaml.tera` from a host's facts. kube-proxy's are for all nodes, and one that is a container keeps
 /// those of a kernel that it may not change.
@@ -62,15 +32,6 @@ fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
         "proxy_mode": view.lab.profile().proxy.mode,
         "pod_cidr": view.lab.profile().network.pods,
     })
-}
-
-/// The address of a node, or a problem that says it has none.
-pub fn address_of(view: &View<'_>, node: &NodeId) -> Result<String, Problem> {
-    let facts = view.fleet.get(node);
-    if facts.is_some_and(Facts::is_assumed) {
-        return Ok("address-of-the-machine".to_owned());
-    }
-    facts.and_then(Facts::address).map(|ip| ip.to_string()).ok_or_else(|| Facts::no_address().on(node))
 }
 
 /// A name of the API server in the form in which kubeadm takes it into the certificate; it refuses all of its work for one
@@ -136,7 +97,7 @@ fn certificates(config: &str) -> Step {
         "[ -s /etc/kubernetes/pki/ca.crt ] && [ -s /etc/kubernetes/pki/ca.key ] && [ \"$(cat /etc/kubernetes/kubecamp/init.yaml)\" = '{}' ]",
         config.trim_end().replace('\'', r"'\''")
     );
-    Step::script(CA_STEP, "make the cluster's certificate authority", Check::Script(check), change)
+    Step::script(CA, "make the cluster's certificate authority", Check::Script(check), change)
 }
 
 fn start() -> Step {

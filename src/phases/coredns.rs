@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{ASK, KUBECTL, UNAPPLIED},
-    images::IMPORT_COREDNS,
+    cluster::{ASK, KUBECTL, UNAPPLIED},
+    steps::IMPORT_COREDNS,
 };
 use crate::{
     core::{PhaseId, Problem, StepId},

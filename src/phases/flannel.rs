@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{ASK, KUBECTL, UNAPPLIED, address_of},
-    images::IMPORT_FLANNEL,
+    cluster::{ASK, KUBECTL, UNAPPLIED, address_of},
+    steps::IMPORT_FLANNEL,
 };
 use crate::{
     bundle::Bundle,
@@ -14,9 +14,6 @@ use crate::{
     host::template,
     profile::Cni,
 };
-
-/// The UDP port in which it carries pods' traffic between nodes, by VXLAN.
-pub(super) const VXLAN: u16 = 8472;
 
 /// Runs flannel's daemon on every node.
 pub struct Flannel {

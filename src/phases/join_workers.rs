@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{address_of, cgroup_driver, is_new, joined_another},
+    cluster::{JOINED, address_of, cgroup_driver, has_joined, is_new, joined_another},
+    steps::JOIN,
     values::{CA, IDENTITIES},
 };
 use crate::{
@@ -60,14 +61,6 @@ fn patch(facts: &Facts) -> Result<String, Problem> {
     )
 }
 
-/// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.
-const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
-
-/// Shell text that is true where kubeadm join has seen the kubelet well, too: until then it keeps what the kubelet begins with.
-pub(super) fn has_joined() -> String {
-    format!("{JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ]")
-}
-
 /// A function of the shell, `at_home`: whether the kubelet says that it is reached at ADDRESS, or nothing of that. By the
 /// shell itself, since every `up` asks.
 const AT_HOME: &str = "at_home() {\nIFS= read -r told < /var/lib/kubelet/kubeadm-flags.env\ncase \"$told \" in *\"--node-ip=$ADDRESS\"[!0-9.]*) ;; *--node-ip=*) return 1 ;; esac\n}\n";
@@ -96,7 +89,7 @@ fn join(node: &NodeId, values: &serde_json::Value, anew: bool) -> Result<Step, P
         has_joined()
     );
     let done_if = if anew { Check::Never } else { Check::Script(check) };
-    Ok(Step::script("join", "run kubeadm join", done_if, change).limit(Duration::from_secs(280)))
+    Ok(Step::script(JOIN, "run kubeadm join", done_if, change).limit(Duration::from_secs(280)))
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{ASK, INIT, UNAPPLIED},
-    images::IMPORT_KUBE_PROXY,
-    runtime::SOCKET,
+    cluster::{ASK, SOCKET, UNAPPLIED},
+    steps::{IMPORT_KUBE_PROXY, INIT},
 };
 use crate::{
     core::{Code, PhaseId, Problem, StepId},

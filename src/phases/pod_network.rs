@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{control_plane::address_of, runtime::SOCKET, verify::MARK};
+use super::cluster::{PROVEN, SOCKET, address_of};
 use crate::{
     core::{Code, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
@@ -64,7 +64,7 @@ fn loose_pods() -> Step {
     let check = format!("{loose}{{ [ ! -s {LOOSE} ] && [ -e {BRIDGE} ]; }} || [ -z \"$(loose)\" ]");
     // The first pod that comes makes the bridge: who hangs loose is written down before, for a run that comes to no end here.
     let change = format!(
-        "{loose}rm -f {MARK}\n\
+        "{loose}rm -f {PROVEN}\n\
          [ -s {LOOSE} ] || {{ mkdir -p /run/kubecamp && loose > {LOOSE}.new && mv {LOOSE}.new {LOOSE}; }} || exit 1\n\
          bad=; for id in $({crictl} pods -q --state ready); do\n\
          ! grep -qxF \"$id\" {LOOSE} || {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
@@ -168,7 +168,7 @@ mod tests {
         );
         let runs = |text: &str| {
             let mut text = text.to_owned();
-            for (path, name) in [(BRIDGE, "cni0"), (MARK, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
+            for (path, name) in [(BRIDGE, "cni0"), (PROVEN, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
                 text = text.replace(path, &format!("{root}/{name}"));
             }
             std::process::Command::new("sh")

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::control_plane::{ASK, KUBECTL, is_new};
+use super::cluster::{ASK, KUBECTL, is_new};
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use reqwest::Url;
 use serde_json::json;
 
+use super::cluster::SOCKET;
 use crate::{
     bundle::Bundle,
     core::{Code, PhaseId, Problem, shell::quote},
@@ -21,9 +22,6 @@ pub struct Runtime {
 
 /// Where containerd looks for what each registry's images are fetched from, as its configuration says.
 const REGISTRIES: &str = "/etc/kubecamp/registries";
-
-/// The socket of the lab's containerd.
-pub const SOCKET: &str = "/run/kubecamp/containerd.sock";
 
 #[async_trait]
 impl Phase for Runtime {

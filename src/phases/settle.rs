@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::images::IMPORT_COREDNS;
+use super::steps::IMPORT_COREDNS;
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},

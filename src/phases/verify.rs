@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{
     admit_workers::restore,
-    control_plane::{ASK, KUBECTL, is_new},
-    flannel::VXLAN,
+    cluster::{ASK, KUBECTL, PROVEN, VXLAN, is_new},
+    steps,
     values::PROBES,
 };
 use crate::{
@@ -24,8 +24,7 @@ pub struct Verify {
     pub bundle: Arc<Bundle>,
 }
 
-/// Holds the stamp of what was verified on a host, and by which kube-proxy; gone after a reboot.
-pub(super) const MARK: &str = "/run/kubecamp/verified";
+const REACH: &str = "reach";
 
 #[async_trait]
 impl Phase for Verify {
@@ -179,7 +178,7 @@ fn ready(view: &View<'_>) -> Step {
         .limit(Duration::from_secs(280))
         .fails_as(Code::VerifyFailed);
     for worker in view.lab.workers() {
-        step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new(steps::JOIN)));
     }
     step
 }
@@ -241,17 +240,17 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
          until_true ok && continue\n\
          [ ! -e /etc/kubernetes/admin.conf ] || {ASK} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
          apart; kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
-         mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {MARK}",
+         mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {PROVEN}",
         prelude(view, 120)?,
         apart(view.lab),
     );
-    let check = format!("{}[ \"$(cat {MARK})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
+    let check = format!("{}[ \"$(cat {PROVEN})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
     // What each host noted is of the way to the address of before.
     let done_if = if has_moved(view) { Check::Never } else { Check::Script(check) };
-    let mut step = Step::script("reach", "reach a pod on every node through its Service", done_if, change);
+    let mut step = Step::script(REACH, "reach a pod on every node through its Service", done_if, change);
     // Not to wait for the probe of a worker that failed.
     for worker in view.lab.workers() {
-        step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new(steps::JOIN)));
     }
     Ok(step
         .needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES))
@@ -263,7 +262,7 @@ fn clear(view: &View<'_>) -> Step {
     let change = format!("{KUBECTL} delete ns kubecamp-verify --wait=false --ignore-not-found");
     let mut step = Step::script("clear", "remove the probes", Check::Never, change);
     for worker in view.lab.workers() {
-        step = step.needs(Need::Step(worker.name.clone(), StepId::new("reach")));
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new(REACH)));
     }
     step
 }

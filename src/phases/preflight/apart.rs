@@ -10,7 +10,7 @@ use super::Findings;
 use crate::{
     core::{Code, NodeId, Problem},
     host::{Facts, Host, Viewer, fact},
-    phases::flannel::VXLAN,
+    phases::cluster::VXLAN,
     profile::{Cni, Lab},
 };
 

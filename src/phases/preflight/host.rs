@@ -4,7 +4,7 @@ use super::{Claim, Findings};
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
     host::{Cgroup, Facts, fact},
-    phases::flannel::VXLAN,
+    phases::cluster::VXLAN,
     profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
 };
 
