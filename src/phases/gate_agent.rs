@@ -51,7 +51,7 @@ impl Phase for GateAgent {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         match self.part {
             AgentPart::Program => self.program(),
-            AgentPart::Files => self.files(super::gate_door::openssh(view).await?),
+            AgentPart::Files => self.files(gate_host::openssh(view).await?),
             AgentPart::Start => start(),
         }
     }

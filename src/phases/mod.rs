@@ -29,6 +29,7 @@ mod local_packages;
 mod machine_engine;
 mod machines;
 mod names;
+mod node_objects;
 mod pod_network;
 pub mod preflight;
 mod prepared_image;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    admit_workers::restore,
     cluster::{ASK, KUBECTL, PROVEN, VXLAN, is_new},
+    node_objects::restore,
     steps,
     values::PROBES,
 };
