@@ -20,10 +20,15 @@ use crate::{
 /// a join asks for. The host has little else to do then, and workers can start their kubelets meanwhile.
 pub struct AdmitWorkers;
 
+impl AdmitWorkers {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("admit-workers");
+}
+
 #[async_trait]
 impl Phase for AdmitWorkers {
     fn id(&self) -> PhaseId {
-        PhaseId::new("admit-workers")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -83,10 +83,15 @@ impl Binaries {
     }
 }
 
+impl Binaries {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("binaries");
+}
+
 #[async_trait]
 impl Phase for Binaries {
     fn id(&self) -> PhaseId {
-        PhaseId::new("binaries")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

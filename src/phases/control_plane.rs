@@ -47,10 +47,15 @@ fn san(name: &str) -> Option<String> {
     (is_name || name.parse::<IpAddr>().is_ok()).then_some(name)
 }
 
+impl ControlPlane {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("control-plane");
+}
+
 #[async_trait]
 impl Phase for ControlPlane {
     fn id(&self) -> PhaseId {
-        PhaseId::new("control-plane")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

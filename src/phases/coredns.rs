@@ -12,10 +12,15 @@ use crate::{
 /// Starts CoreDNS after kube-proxy and the pod network: it reaches the API server only through both.
 pub struct CoreDns;
 
+impl CoreDns {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("coredns");
+}
+
 #[async_trait]
 impl Phase for CoreDns {
     fn id(&self) -> PhaseId {
-        PhaseId::new("coredns")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -21,10 +21,15 @@ pub struct Flannel {
     pub bundle: Arc<Bundle>,
 }
 
+impl Flannel {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("flannel");
+}
+
 #[async_trait]
 impl Phase for Flannel {
     fn id(&self) -> PhaseId {
-        PhaseId::new("flannel")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

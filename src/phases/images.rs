@@ -24,10 +24,15 @@ pub struct Images {
 
 const IMPORT: &str = "import";
 
+impl Images {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("images");
+}
+
 #[async_trait]
 impl Phase for Images {
     fn id(&self) -> PhaseId {
-        PhaseId::new("images")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

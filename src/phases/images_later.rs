@@ -22,10 +22,15 @@ pub struct ImagesLater {
     pub bundle: Arc<Bundle>,
 }
 
+impl ImagesLater {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("images-later");
+}
+
 #[async_trait]
 impl Phase for ImagesLater {
     fn id(&self) -> PhaseId {
-        PhaseId::new("images-later")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

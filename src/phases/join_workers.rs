@@ -20,10 +20,15 @@ pub struct JoinWorkers;
 /// What a join attempt may take before it is taken for hung: one of seven hung until kubeadm's own four minutes.
 const JOIN_LIMIT: u32 = 90;
 
+impl JoinWorkers {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("join-workers");
+}
+
 #[async_trait]
 impl Phase for JoinWorkers {
     fn id(&self) -> PhaseId {
-        PhaseId::new("join-workers")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

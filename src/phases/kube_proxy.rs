@@ -14,10 +14,15 @@ use crate::{
 /// its rules are gone.
 pub struct KubeProxy;
 
+impl KubeProxy {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("kube-proxy");
+}
+
 #[async_trait]
 impl Phase for KubeProxy {
     fn id(&self) -> PhaseId {
-        PhaseId::new("kube-proxy")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -24,10 +24,15 @@ const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
 /// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
 const VXLAN_OVERHEAD: u32 = 50;
 
+impl PodNetwork {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("pod-network");
+}
+
 #[async_trait]
 impl Phase for PodNetwork {
     fn id(&self) -> PhaseId {
-        PhaseId::new("pod-network")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -45,10 +45,15 @@ fn change(claim: &str, scan: &str) -> String {
     )
 }
 
+impl Record {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("record");
+}
+
 #[async_trait]
 impl Phase for Record {
     fn id(&self) -> PhaseId {
-        PhaseId::new("record")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -23,10 +23,15 @@ pub struct Runtime {
 /// Where containerd looks for what each registry's images are fetched from, as its configuration says.
 const REGISTRIES: &str = "/etc/kubecamp/registries";
 
+impl Runtime {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("runtime");
+}
+
 #[async_trait]
 impl Phase for Runtime {
     fn id(&self) -> PhaseId {
-        PhaseId::new("runtime")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -26,10 +26,15 @@ pub struct Verify {
 
 const REACH: &str = "reach";
 
+impl Verify {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("verify");
+}
+
 #[async_trait]
 impl Phase for Verify {
     fn id(&self) -> PhaseId {
-        PhaseId::new("verify")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
