@@ -1,5 +1,5 @@
-//! Belongs: one file per phase: which steps a node needs for one part of a flow.
-//! Never: another phase's work (its names and places may be used), doing a step, the order of phases.
+//! Belongs: one file per phase: which steps a node needs for one part of a flow; what several share, as `cluster.rs` and `steps.rs`.
+//! Never: anything of another phase's file, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
 mod admit_workers;
