@@ -75,6 +75,17 @@ impl Bundle {
         self.members().find(|m| m.name == name)
     }
 
+    /// The reference of one of its images, as `registry.k8s.io/pause:3.10`.
+    ///
+    /// # Errors
+    /// `KC-BUNDLE-FORMAT` where it has no image of this name.
+    pub fn image(&self, name: &str) -> Result<&str, Problem> {
+        let image = self.member(name).and_then(|m| m.images.first());
+        image
+            .map(String::as_str)
+            .ok_or_else(|| Problem::new(Code::BundleFormat, format!("the bundle has no image {name}")))
+    }
+
     /// The compressed bytes of `member`, read from the bundle file.
     pub fn stored(&self, member: &Member) -> Blob {
         let (file, at, size) = (Arc::clone(&self.file), self.offset(member), member.stored.size);

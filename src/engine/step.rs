@@ -187,8 +187,8 @@ impl Step {
 
     /// Sets how long the change may take.
     #[must_use]
-    pub fn limit(mut self, seconds: u64) -> Self {
-        self.limit = Duration::from_secs(seconds);
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 

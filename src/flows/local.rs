@@ -3,11 +3,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use super::prepared;
 use crate::{
     bundle::Bundle,
     engine::Phase,
-    machine::{Machine, Packages, Tenant},
-    phases::{FetchBundle, LocalPackages, LocalPlaces, MachineEngine, Machines, PreparedImage, ProviderSlot},
+    machine::{LocalPlaces, Machine, Packages, ProviderSlot, Tenant},
+    phases::{FetchBundle, LocalPackages, MachineEngine, Machines, PreparedImage},
 };
 
 /// What happens on the user's own computer before any host is touched.
@@ -50,6 +51,7 @@ pub fn local(with: Local, result: &LocalResult) -> Vec<Box<dyn Phase>> {
             cache,
             provider: Arc::clone(&result.provider),
             key: with.key.clone(),
+            flow: prepared,
             name: Arc::clone(&result.image),
         }),
         Box::new(Machines {

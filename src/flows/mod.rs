@@ -4,10 +4,12 @@
 
 mod enroll;
 mod local;
+mod prepared;
 mod reset;
 mod up;
 
 pub use enroll::{enroll, unenroll};
 pub use local::{Local, LocalResult, bare_machines, local};
+pub use prepared::prepared;
 pub use reset::reset;
 pub use up::{UP, Up, up};

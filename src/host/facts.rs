@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Viewer;
+use super::{Viewer, fact};
 use crate::{
     core::{Arch, Code, Problem},
     profile::{Cidr, NodeSpec},
@@ -50,28 +50,31 @@ pub struct Facts {
     many: BTreeMap<String, Vec<String>>,
 }
 
-/// When the facts came, by this computer's clock.
+/// When the facts came, by this computer's clock. This and the two below are not in the script.
 const HEARD: &str = "heard";
+
+/// The address that the connection came in on.
+const PEER: &str = "peer.address";
+
+/// That there is no host yet.
+const ASSUMED: &str = "assumed";
 
 /// Bit of CAP_SYS_RESOURCE in a capability mask (capabilities(7)).
 const CAP_SYS_RESOURCE: u32 = 24;
 
 impl Facts {
-    /// The fact that names each certificate authority that a node trusts.
-    pub const CA: &str = "ca";
-
     /// Gathers the facts of a host.
     pub async fn gather(viewer: &Viewer) -> Result<Self, Problem> {
         let exit = viewer.read(SCRIPT).await.map_err(|p| p.during("gathering its facts"))?;
         let mut facts = Self::parse(&exit.text());
         // Client address and port, server address and port.
         if let Some(address) = viewer.peer().split_whitespace().nth(2) {
-            facts.single.insert("peer.address".to_owned(), address.to_owned());
+            facts.single.insert(PEER.to_owned(), address.to_owned());
         }
         // After parsing, since the host's own word for it must not count.
         let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         facts.single.insert(HEARD.to_owned(), here.as_secs_f64().to_string());
-        if facts.get("end") != Some("yes") {
+        if facts.get(fact::END) != Some("yes") {
             return Err(Problem::new(Code::StepFailed, "the facts script did not end")
                 .on(viewer.node())
                 .detail(exit.tail(3))
@@ -85,14 +88,10 @@ impl Facts {
         let mut facts = Self::default();
         for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
             let value = value.trim().to_owned();
-            match key {
-                "addr" | "ca" | "kubelet" | "leftover" | "listen" | "listen.udp" | "mac" | "remains" | "resolver"
-                | "route" | "saved" | "silent" => {
-                    facts.many.entry(key.to_owned()).or_default().push(value);
-                }
-                _ => {
-                    facts.single.insert(key.to_owned(), value);
-                }
+            if fact::MANY.contains(&key) {
+                facts.many.entry(key.to_owned()).or_default().push(value);
+            } else {
+                facts.single.insert(key.to_owned(), value);
             }
         }
         facts
@@ -130,42 +129,62 @@ impl Facts {
         self.get(key).and_then(|v| v.parse().ok()).unwrap_or(0)
     }
 
+    /// Whether a program is there.
+    pub fn has_tool(&self, program: &str) -> bool {
+        self.yes(&fact::tool(program))
+    }
+
+    /// Whether the kernel has a module, built in or to be loaded.
+    pub fn has_module(&self, name: &str) -> bool {
+        self.get(&fact::module(name)).is_some()
+    }
+
+    /// How a service is: `active`, or `activating` as one that systemd starts again and again; `None` where it does not run.
+    pub fn unit(&self, service: &str) -> Option<&str> {
+        self.get(&fact::unit(service))
+    }
+
+    /// Whether a service runs, and not only now and then.
+    pub fn runs(&self, service: &str) -> bool {
+        self.yes(&fact::unit(service))
+    }
+
     /// Whether a node trusts none of the certificate authorities of another, its control plane; one that cannot tell does.
     pub fn trusts_none_of(&self, control_plane: &Self) -> bool {
-        let its = self.all(Self::CA);
-        !its.is_empty() && !its.iter().any(|ca| control_plane.all(Self::CA).contains(ca))
+        let its = self.all(fact::CA);
+        !its.is_empty() && !its.iter().any(|ca| control_plane.all(fact::CA).contains(ca))
     }
 
     /// Whether these are the assumptions of [`Facts::assumed`].
     pub fn is_assumed(&self) -> bool {
-        self.yes("assumed")
+        self.yes(ASSUMED)
     }
 
     /// By how many seconds its clock is ahead of this computer's; hosts are asked one after the other where each needs
     /// an answer from the user first, so that only these can be compared.
     pub fn clock_ahead(&self) -> Option<f64> {
         let number = |key| self.get(key)?.parse::<f64>().ok();
-        Some(number("now")? - number(HEARD)?)
+        Some(number(fact::NOW)? - number(HEARD)?)
     }
 
     /// CPU architecture, when it is one that bundles exist for.
     pub fn arch(&self) -> Option<Arch> {
-        self.get("arch").and_then(Arch::from_uname)
+        self.get(fact::ARCH).and_then(Arch::from_uname)
     }
 
     /// cgroup hierarchy.
     pub fn cgroup(&self) -> Cgroup {
-        if self.get("cgroup") == Some("v1") { Cgroup::V1 } else { Cgroup::V2 }
+        if self.get(fact::CGROUP) == Some("v1") { Cgroup::V1 } else { Cgroup::V2 }
     }
 
     /// Whether the host is a container on a kernel that it shares.
     pub fn is_container(&self) -> bool {
-        self.yes("container")
+        self.yes(fact::CONTAINER)
     }
 
     /// Whether root on it may raise resource limits and lower OOM scores.
     pub fn has_sys_resource(&self) -> bool {
-        let mask = self.get("caps").and_then(|c| u64::from_str_radix(c, 16).ok());
+        let mask = self.get(fact::CAPS).and_then(|c| u64::from_str_radix(c, 16).ok());
         mask.is_none_or(|m| m & (1 << CAP_SYS_RESOURCE) != 0)
     }
 
@@ -176,7 +195,7 @@ impl Facts {
             let (ip, prefix) = cidr.split_once('/')?;
             Some(Address { link: link.to_owned(), ip: ip.parse().ok()?, prefix: prefix.parse().ok()? })
         };
-        self.all("addr").iter().filter_map(parse).collect()
+        self.all(fact::ADDR).iter().filter_map(parse).collect()
     }
 
     /// The address that other hosts see: the one that it has in its lab, else the source of the default route, else the one
@@ -190,12 +209,12 @@ impl Facts {
         let known =
             |key| self.get(key).and_then(|v| v.parse::<Ipv4Addr>().ok()).filter(|ip| own.iter().any(|a| a.ip == *ip));
         let first = || own.first().map(|a| a.ip);
-        ["node.ip", "route.source", "peer.address"].into_iter().find_map(known).or_else(first)
+        [fact::NODE_IP, fact::ROUTE_SOURCE, PEER].into_iter().find_map(known).or_else(first)
     }
 
     /// The address that it had in its lab, where it has another one by now.
     pub fn moved_from(&self) -> Option<Ipv4Addr> {
-        self.get("node.ip")?.parse::<Ipv4Addr>().ok().filter(|ip| self.address() != Some(*ip))
+        self.get(fact::NODE_IP)?.parse::<Ipv4Addr>().ok().filter(|ip| self.address() != Some(*ip))
     }
 
     /// The problem of a host that has no such address.
@@ -212,14 +231,14 @@ impl Facts {
             Cidr::around(ip.parse().ok()?, prefix.parse().ok()?)
         };
         let own = self.addresses().into_iter().filter_map(|a| Cidr::around(a.ip, a.prefix));
-        own.chain(self.all("route").iter().filter_map(routed)).collect()
+        own.chain(self.all(fact::ROUTE).iter().filter_map(routed)).collect()
     }
 
     /// The host's own name, when it is made of the characters of host names only: it is a stranger's word, and goes
     /// into scripts for other hosts.
     pub fn hostname(&self) -> Option<&str> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-        self.get("hostname").filter(|name| name.len() <= 253 && name.chars().all(plain))
+        self.get(fact::HOSTNAME).filter(|name| name.len() <= 253 && name.chars().all(plain))
     }
 
     /// The interface that carries `ip`.

@@ -2,6 +2,7 @@
 //! Never: the order of work, other hosts.
 //! Start here: `Host` in `session.rs`, then `facts.rs`.
 
+pub mod fact;
 mod facts;
 pub mod scan;
 pub mod script;

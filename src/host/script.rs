@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::core::{Secret, shell::quote};
 
 /// Functions that every change may use; see the file.
-const LIB: &str = include_str!("../../templates/host/lib.sh");
+pub(crate) const LIB: &str = include_str!("../../templates/host/lib.sh");
 
-/// Puts the host's proxy out of the way of scripts that ask a cluster, by the shell's own word; the library does so by itself.
-const NO_PROXY: &str =
-    "unset http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY";
+/// The variables that tell programs of a proxy, with spaces between; a test says that templates name the same.
+const PROXIES: &str =
+    "http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY";
 
 /// Exit status of a change that could not get the step lock: an earlier one still runs.
 pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
@@ -83,9 +83,10 @@ fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) 
     )
 }
 
-/// Wraps what only reads: it asks the cluster itself, and no proxy.
+/// Wraps what only reads: it asks the cluster itself, and no proxy of the host's. The library, which comes with changes, puts
+/// that out of the way by itself.
 pub(super) fn reading(text: &str) -> String {
-    format!("{NO_PROXY}\n{text}")
+    format!("unset {PROXIES}\n{text}")
 }
 
 /// One script that evaluates several checks and prints `KC-DONE n` for each that holds; `None` without checks.
@@ -162,7 +163,7 @@ mod tests {
         let told = |script: &str| {
             let mut sh = std::process::Command::new("sh");
             sh.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-            for name in NO_PROXY.split(' ').skip(1) {
+            for name in PROXIES.split(' ') {
                 sh.env(name, "http://proxy.example:3128/'$x");
             }
             let out = sh.arg("-c").arg(script.replace(LOCKS, &dir.path().display().to_string())).output().unwrap();
@@ -176,6 +177,35 @@ mod tests {
         }
         let checks = [(0, "env | grep -i _proxy"), (1, "! env | grep -i _proxy")];
         assert_eq!(told(&probe(checks).unwrap()), "KC-DONE 1\n");
+    }
+
+    #[test]
+    fn templates_know_the_same_variables_of_a_proxy() {
+        let each = format!("\nfor kc_v in {PROXIES}; do\n");
+        for (name, line) in [
+            ("host/lib.sh", &each),
+            ("gate/lib.sh", &each),
+            ("node/kubelet.service", &format!("\nUnsetEnvironment={PROXIES}\n")),
+        ] {
+            assert!(crate::host::template::text(name).unwrap().contains(line), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_asked_at_once_and_not_for_ever() {
+        for (seconds, comes_at, asked, ended) in
+            [(60, 1, 1, true), (60, 3, 3, true), (0, 3, 1, false), (2, 9, 3, false)]
+        {
+            // A second goes by with each pause.
+            let shams = "now=0 n=0; date() { echo $now; }; sleep() { now=$((now + 1)); }";
+            let script = format!(
+                "{LIB}\n{shams}\nis_there() {{ n=$((n + 1)); [ $n -ge $1 ]; }}\n\
+                 kc_wait {seconds} is_there {comes_at}; echo $? $n"
+            );
+            let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            let wanted = format!("{} {asked}\n", u8::from(!ended));
+            assert_eq!(String::from_utf8(out.stdout).unwrap(), wanted, "{seconds} {comes_at}");
+        }
     }
 
     /// What is left of a hosts file whose lines these are; `<` and `>` are our marks.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -25,8 +26,8 @@ use crate::core::{Bytes, Code, LabName, NodeId, Problem, Report, Timestamp};
 
 /// How long a machine may take from its start until sshd answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
-/// Seconds that a machine gets to end by itself where its disk matters.
-const GRACE: u32 = 30;
+/// How long a machine gets to end by itself where its disk matters, in whole seconds.
+const GRACE: Duration = Duration::from_secs(30);
 /// Lines of its console that a machine which did not come up is shown with.
 const CONSOLE_TAIL: usize = 8;
 /// How long a list waits for a machine that was asked for its host keys.
@@ -41,6 +42,9 @@ const SHOW_KEYS: &str = "cat /etc/ssh/ssh_host_*_key.pub";
 
 /// The host key that nearly every machine has.
 const USUAL_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
+
+/// What makes the machines of a run, once it was found or started.
+pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
 
 /// Machines made by one Incus, the user's or a private one.
 pub struct IncusProvider {

@@ -1,4 +1,4 @@
-//! Belongs: machines that kubecamp makes itself: the Provider trait, Incus, the private engine, node images.
+//! Belongs: machines that kubecamp makes itself: the Provider trait, Incus, the private engine, node images, where a lab has its own.
 //! Never: phases, SSH, Kubernetes.
 //! Start here: `Provider` in `provider.rs`.
 
@@ -10,6 +10,7 @@ mod incus;
 mod incus_provider;
 mod kvm;
 mod ownership;
+mod places;
 mod probe;
 mod provider;
 mod resize;
@@ -22,9 +23,12 @@ pub use engine::{
     users_incus,
 };
 pub use image::{NodeImage, Recipe};
-pub use incus_provider::IncusProvider;
 #[cfg(test)]
 pub(crate) use incus_provider::tests::Fake as FakeIncus;
+pub use incus_provider::{IncusProvider, ProviderSlot};
 pub use kvm::Kvm;
 pub use ownership::Tenant;
+pub use places::{
+    LocalPlaces, machines_left, must_be_ours, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
+};
 pub use provider::{ImageRef, Kind, Machine, MachineSpec, Provider, State};

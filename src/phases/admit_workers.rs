@@ -1,15 +1,17 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{ASK, CA_STEP, INIT, KUBECTL, is_new, joined_another},
-    join_workers::has_joined,
+    cluster::{KUBECTL, has_joined, is_new, joined_another},
+    node_objects::object,
+    steps,
     values::{CA, IDENTITIES},
 };
 use crate::{
     core::{NodeId, PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::{Facts, script},
-    profile::Cni,
+    host::{fact, script},
 };
 
 /// Signs on the control plane what the workers' kubelets show the API server, and registers the workers there.
@@ -18,10 +20,15 @@ use crate::{
 /// a join asks for. The host has little else to do then, and workers can start their kubelets meanwhile.
 pub struct AdmitWorkers;
 
+impl AdmitWorkers {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("admit-workers");
+}
+
 #[async_trait]
 impl Phase for AdmitWorkers {
     fn id(&self) -> PhaseId {
-        PhaseId::new("admit-workers")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -45,14 +52,16 @@ impl Phase for AdmitWorkers {
         }
         // What users changed in a lab that was there before is looked after by kubeadm init's own step.
         let (first, registers) = if is_new(view) {
-            (CA_STEP, register_early(view))
+            (steps::CA, register_early(view))
         } else {
-            (INIT, format!("{}register || exit 1\n{}", register(view, KUBECTL), retire(view)))
+            (steps::INIT, format!("{}register || exit 1\n{}", register(view, KUBECTL), retire(view)))
         };
         let script = format!("{}{registers}", sign(view));
         let title = "sign the workers' certificates and register them";
         // Longer than kubeadm init may take, which says more where both come to no end.
-        let step = Step::script("admit", title, Check::Never, script).limit(310).gives(&[&IDENTITIES, &CA]);
+        let step = Step::script("admit", title, Check::Never, script)
+            .limit(Duration::from_secs(310))
+            .gives(&[&IDENTITIES, &CA]);
         let step = step.beside().needs(Need::Step(view.node.clone(), StepId::new(first)));
         let back = view.lab.workers().filter(|w| returns(view, &w.name));
         Ok(vec![back.fold(step, |step, w| step.needs(Need::After(w.name.clone(), StepId::new(QUIET))))])
@@ -63,7 +72,7 @@ const QUIET: &str = "quiet";
 
 /// Whether a worker's kubelet runs on, and its files are gone.
 fn returns(view: &View<'_>, node: &NodeId) -> bool {
-    !is_new(view) && view.fleet.get(node).is_some_and(|f| !f.yes("joined") && f.yes("unit.kubelet"))
+    !is_new(view) && view.fleet.get(node).is_some_and(|f| !f.yes(fact::JOINED) && f.runs("kubelet"))
 }
 
 /// It would say once more that its node is ready, after [`retire`] took that back. One whose join a killed run had begun, and
@@ -80,7 +89,7 @@ fn quiet() -> Step {
 fn is_joined(view: &View<'_>, node: &NodeId) -> bool {
     !is_new(view)
         && !joined_another(view, node)
-        && view.fleet.get(node).is_some_and(|f| f.yes("joined") && f.yes("unit.kubelet") && f.moved_from().is_none())
+        && view.fleet.get(node).is_some_and(|f| f.yes(fact::JOINED) && f.runs("kubelet") && f.moved_from().is_none())
 }
 
 fn names(view: &View<'_>) -> String {
@@ -117,62 +126,10 @@ fn register(view: &View<'_>, kubectl: &str) -> String {
     )
 }
 
-/// A Node object with its pod network, and more lines of its metadata.
-fn object(view: &View<'_>, name: &NodeId, more: &str) -> String {
-    let pods = view.lab.pod_cidr_of(name).map(|c| c.to_string()).unwrap_or_default();
-    format!(
-        "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: \"{name}\"\n{more}spec:\n  podCIDR: {pods}\n  podCIDRs: [{pods}]\n"
-    )
-}
-
-/// Shell text that makes the Node objects again which somebody deleted while their kubelets run on.
-///
-/// A kubelet makes its own only once, when it starts. Of one that is there again it says how it is, as before, so the object
-/// must have what the kubelet gave it: the cluster's own pods ask for its labels. What users gave it is gone. Where flannel's
-/// pods are reached each of them notes on the Node at its own start, and no other time: the others need that note.
-pub(super) fn restore(view: &View<'_>) -> String {
-    let anew = match view.lab.profile().network.cni {
-        Cni::Flannel => format!(
-            "{KUBECTL} -n kube-flannel delete pods --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1; noted \"$1\""
-        ),
-        Cni::Bridge => "true".to_owned(),
-    };
-    // Of a silent API server nobody knows what it lacks; what cannot be made the wait for it tells.
-    let again = format!(
-        "noted() {{ end=$(($(date +%s) + 60)); until [ -n \"$({ASK} get node \"$1\" -o 'jsonpath={{.metadata.annotations.flannel\\.alpha\\.coreos\\.com/public-ip}}' 2>/dev/null)\" ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done; }}\n\
-         there=\" $({ASK} get nodes -o 'jsonpath={{range .items[*]}}{{.metadata.name}} {{end}}' 2>/dev/null) \" || there=\n\
-         again() {{\n\
-         case $there in '' | *\" $1 \"*) return 0 ;; esac\n\
-         {KUBECTL} create --validate=false -f - >/dev/null && {anew}\n}}\n"
-    );
-    let one = |node: &NodeId| {
-        let (mut more, mut taints) = (format!("kubernetes.io/hostname: \"{node}\""), "");
-        for domain in ["", "beta."] {
-            more.push_str(&format!(", {domain}kubernetes.io/os: linux"));
-            if let Some(arch) = view.fleet.get(node).and_then(Facts::arch) {
-                more.push_str(&format!(", {domain}kubernetes.io/arch: {arch}"));
-            }
-        }
-        // As kubeadm marks it.
-        if view.lab.control_plane().name == *node {
-            let marks =
-                ["node-role.kubernetes.io/control-plane", "node.kubernetes.io/exclude-from-external-load-balancers"];
-            more.extend(marks.map(|mark| format!(", {mark}: \"\"")));
-            if view.lab.nodes().len() > 1 {
-                taints = "  taints: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]\n";
-            }
-        }
-        let attach = "volumes.kubernetes.io/controller-managed-attach-detach: \"true\"";
-        let more = format!("  labels: {{{more}}}\n  annotations: {{{attach}}}\n");
-        format!("again {node} <<'KC_END'\n{}{taints}KC_END\n", object(view, node, &more))
-    };
-    view.lab.nodes().iter().fold(again, |text, node| text + &one(&node.name))
-}
-
 /// Takes back that workers which join anew are ready: kubeadm refuses a node that is, and the API server misses a kubelet only
 /// after most of a minute. Their Node objects stay, with the labels, taints and pods that users gave them.
 fn retire(view: &View<'_>) -> String {
-    let is_lost = |node: &NodeId| view.fleet.get(node).is_some_and(|facts| !facts.yes("joined"));
+    let is_lost = |node: &NodeId| view.fleet.get(node).is_some_and(|facts| !facts.yes(fact::JOINED));
     let lost: Vec<_> = view.lab.workers().filter(|w| is_lost(&w.name)).map(|w| w.name.as_str()).collect();
     if lost.is_empty() {
         return String::new();
@@ -209,6 +166,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::Change,
+        host::Facts,
         profile::{self, Lab},
     };
 
@@ -251,53 +209,6 @@ mod tests {
         let given: Vec<_> = script.lines().filter_map(|line| line.strip_prefix("  podCIDR: ")).collect();
         assert_eq!(given, ["10.244.1.0/24", "10.244.2.0/24"], "{script}");
         assert_eq!(lab.pod_cidr_of(&node).unwrap().to_string(), "10.244.0.0/24");
-    }
-
-    #[test]
-    fn a_node_that_somebody_deleted_is_there_again_as_its_kubelet_made_it() {
-        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
-        let [cp, worker] = ["cp", "worker-1"].map(|name| name.parse::<NodeId>().unwrap());
-        let facts = Facts::parse("arch=x86_64\n");
-        let fleet = [(cp.clone(), facts.clone()), (worker, facts)].into();
-        let text = restore(&View { lab: &lab, node: &cp, fleet: &fleet, host: None });
-        let taint = "  taints: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]\n";
-        for (answer, made) in [
-            ("printf '%s ' cp worker-1", ""),
-            ("printf '%s ' cp worker-10", "worker-1=10.244.1.0/24"),
-            ("printf '%s ' worker-1", "cp=10.244.0.0/24"),
-            ("true", "cp=10.244.0.0/24 worker-1=10.244.1.0/24"),
-            ("false", ""),
-        ] {
-            let made: Vec<_> = made.split_whitespace().map(|one| one.split_once('=').unwrap()).collect();
-            let dir = tempfile::tempdir().unwrap();
-            let root = dir.path().display();
-            let sham = format!(
-                "kubectl() {{ shift 2; case $* in *' get nodes '*) {answer} ;; *' get node '*) echo x ;; create*) cat >> {root}/made ;; \
-                 *) echo \"$*\" >> {root}/did ;; esac; }}\n"
-            );
-            let out = std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).output().unwrap();
-            assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
-            let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap_or_default();
-            let objects = read("made");
-            assert_eq!(objects.matches("kind: Node\n").count(), made.len(), "{answer}: {objects}");
-            for (node, pods) in &made {
-                let labels = format!(
-                    "  labels: {{kubernetes.io/hostname: \"{node}\", kubernetes.io/os: linux, kubernetes.io/arch: amd64, "
-                );
-                let wanted = [format!("  name: \"{node}\"\n"), labels, format!("  podCIDRs: [{pods}]\n")];
-                assert!(wanted.iter().all(|line| objects.contains(line.as_str())), "{answer}: {objects}");
-            }
-            let is_marked = made.iter().any(|(node, _)| *node == "cp");
-            assert_eq!(
-                (objects.contains(taint), objects.contains(", node-role.")),
-                (is_marked, is_marked),
-                "{objects}"
-            );
-            let restarted = |node: &str| {
-                format!("-n kube-flannel delete pods --field-selector spec.nodeName={node} --wait=false\n")
-            };
-            assert_eq!(read("did"), made.iter().map(|(node, _)| restarted(node)).collect::<String>());
-        }
     }
 
     #[test]

@@ -2,7 +2,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::reset_host::{Records, Scripts};
+use super::{
+    cluster::PROVEN,
+    reset_host::{Records, Scripts},
+    steps::DRAIN,
+};
 use crate::{
     core::{PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
@@ -39,7 +43,7 @@ impl Phase for BeginReset {
             return Ok(vec![begin]);
         }
         // A control plane that is not there or fails has nothing to drain with, and its workers are cleaned all the same.
-        Ok(vec![begin.needs(Need::After(cp.clone(), StepId::new("drain")))])
+        Ok(vec![begin.needs(Need::After(cp.clone(), StepId::new(DRAIN)))])
     }
 }
 
@@ -59,7 +63,7 @@ impl BeginReset {
         let text = scripts.text();
         // Marks of what `up` found out about a lab that is about to go: they would mislead the next `up`.
         let change = format!(
-            "{text}{} || exit 1\nours || exit 0\nrm -rf /run/kubecamp/verified $KC/images $KC/binaries $KC/spared $KC/begun\nbegin_reset\n{}\
+            "{text}{} || exit 1\nours || exit 0\nrm -rf {PROVEN} $KC/images $KC/binaries $KC/spared $KC/begun\nbegin_reset\n{}\
              scan() {{\n{}\n}}\nscan_begun\ntrue",
             unpacked(),
             record.as_deref().unwrap_or_default(),

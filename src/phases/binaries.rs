@@ -1,8 +1,8 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::images::before;
+use super::cluster::uploads_before;
 use crate::{
     bundle::{Bundle, Kind, Member},
     core::{PhaseId, Problem, shell::quote},
@@ -83,10 +83,15 @@ impl Binaries {
     }
 }
 
+impl Binaries {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("binaries");
+}
+
 #[async_trait]
 impl Phase for Binaries {
     fn id(&self) -> PhaseId {
-        PhaseId::new("binaries")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -103,14 +108,15 @@ impl Phase for Binaries {
             let Some(install) = &member.install else { continue };
             let to = place(&member.name, install);
             wanted.push_str(&format!("{} {} {to}\n", member.plain.sha256, member.plain.size));
-            files.push(self.upload(member, to, view.facts().yes("tool.zstd")));
+            files.push(self.upload(member, to, view.facts().has_tool("zstd")));
         }
         let put = Change::Upload { files, then: verify(&wanted) };
-        let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put).limit(120);
+        let install = Step::new("install", "upload the programs", Check::Script(verified(&wanted)), put)
+            .limit(Duration::from_secs(120));
         let first = Need::After(view.lab.control_plane().name.clone(), install.id.clone());
         Ok(vec![
             Step::script("keep", "remember files that will be replaced", Check::Script(kept(&wanted)), keep(&wanted)),
-            if view.is_control_plane() || before(view).is_none() { install } else { install.needs(first) },
+            if view.is_control_plane() || uploads_before(view).is_none() { install } else { install.needs(first) },
         ])
     }
 }
@@ -158,7 +164,7 @@ mod tests {
         let wanted = format!("0 1 {root}/bin/new\n0 1 {root}/bin/deep/er\n0 1 {root}/old\n");
         std::fs::write(dir.path().join("old"), "old").unwrap();
         assert!(!runs(&text(kept(&wanted))));
-        let lib = include_str!("../../templates/host/lib.sh");
+        let lib = crate::host::script::LIB;
         for _ in 0..2 {
             assert!(runs(&text(format!("{lib}\n{}", keep(&wanted)))));
             assert!(runs(&text(kept(&wanted))));

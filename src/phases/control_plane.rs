@@ -1,13 +1,16 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::drain::DRAINED;
+use super::{
+    cluster::{ASK, DRAINED, KUBECTL, UNAPPLIED, address_of, cgroup_driver},
+    steps::{CA, INIT},
+};
 use crate::{
-    core::{NodeId, PhaseId, Problem},
+    core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
-    host::{Cgroup, Facts, template},
+    host::{Cgroup, Facts, fact, template},
 };
 
 /// Runs kubeadm init on the control plane.
@@ -16,41 +19,8 @@ pub struct ControlPlane {
     pub extra_names: Vec<String>,
 }
 
-/// kubectl as the cluster's administrator, on the control plane.
-pub const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
-
-/// The same for a question that somebody waits for: an API server that takes a connection and never answers would hold it up
-/// for as long as its step may take. Not for what waits by itself, as `delete` and `drain`.
-pub(super) const ASK: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s";
-
 /// How long a control plane that is there may need until its API server answers, as after a reboot, in seconds.
 const STARTS: u32 = 90;
-
-/// The step after which there is a CA to sign with, and the one after which kubeadm init is through.
-pub(super) const CA_STEP: &str = "ca";
-pub(super) const INIT: &str = "init";
-
-/// Beginning of the names of files that say what a new control plane has not got yet: nobody needs to ask the API server
-/// whether it has it. Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
-pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
-
-/// Whether there was no lab on the control plane's host when the run began: then nothing of it is worth being looked for.
-pub(super) fn is_new(view: &View<'_>) -> bool {
-    view.fleet.get(&view.lab.control_plane().name).is_some_and(|facts| facts.get("lab").is_none())
-}
-
-/// Whether a worker has joined another cluster than the one that is on the control plane's host: the one before a reset that
-/// did not reach it.
-pub(super) fn joined_another(view: &View<'_>, worker: &NodeId) -> bool {
-    let here = view.fleet.get(&view.lab.control_plane().name);
-    let there = view.fleet.get(worker).filter(|facts| facts.yes("joined"));
-    here.zip(there).is_some_and(|(here, there)| there.trusts_none_of(here))
-}
-
-/// Who moves a host's processes between its cgroups.
-pub(super) fn cgroup_driver(facts: &Facts) -> &'static str {
-    if facts.cgroup() == Cgroup::V2 { "systemd" } else { "cgroupfs" }
-}
 
 /// Values of `kubeadm/common.yaml.tera` from a host's facts. kube-proxy's are for all nodes, and one that is a container keeps
 /// those of a kernel that it may not change.
@@ -62,15 +32,6 @@ fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
         "proxy_mode": view.lab.profile().proxy.mode,
         "pod_cidr": view.lab.profile().network.pods,
     })
-}
-
-/// The address of a node, or a problem that says it has none.
-pub fn address_of(view: &View<'_>, node: &NodeId) -> Result<String, Problem> {
-    let facts = view.fleet.get(node);
-    if facts.is_some_and(Facts::is_assumed) {
-        return Ok("address-of-the-machine".to_owned());
-    }
-    facts.and_then(Facts::address).map(|ip| ip.to_string()).ok_or_else(|| Facts::no_address().on(node))
 }
 
 /// A name of the API server in the form in which kubeadm takes it into the certificate; it refuses all of its work for one
@@ -86,10 +47,15 @@ fn san(name: &str) -> Option<String> {
     (is_name || name.parse::<IpAddr>().is_ok()).then_some(name)
 }
 
+impl ControlPlane {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("control-plane");
+}
+
 #[async_trait]
 impl Phase for ControlPlane {
     fn id(&self) -> PhaseId {
-        PhaseId::new("control-plane")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -118,7 +84,7 @@ impl Phase for ControlPlane {
         let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;
         let config = format!("{init}{common}");
         let mut steps = vec![certificates(&config), start()];
-        if view.facts().yes("drained") {
+        if view.facts().yes(fact::DRAINED) {
             steps.push(uncordon());
         }
         Ok(steps)
@@ -136,7 +102,7 @@ fn certificates(config: &str) -> Step {
         "[ -s /etc/kubernetes/pki/ca.crt ] && [ -s /etc/kubernetes/pki/ca.key ] && [ \"$(cat /etc/kubernetes/kubecamp/init.yaml)\" = '{}' ]",
         config.trim_end().replace('\'', r"'\''")
     );
-    Step::script(CA_STEP, "make the cluster's certificate authority", Check::Script(check), change)
+    Step::script(CA, "make the cluster's certificate authority", Check::Script(check), change)
 }
 
 fn start() -> Step {
@@ -162,11 +128,11 @@ fn start() -> Step {
          kubeadm init phase \"$@\" --config /etc/kubernetes/kubecamp/init.yaml || exit 1\n\
          done\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
-         end=$(($(date +%s) + {STARTS})); until {ASK} get --raw /readyz >/dev/null 2>&1 || [ $(date +%s) -ge $end ]; do sleep 0.5; done; whole && exit 0\nfi\n\
+         kc_wait {STARTS} {ASK} get --raw /readyz >/dev/null 2>&1; whole && exit 0\nfi\n\
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
          kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
-    Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(300)
+    Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(Duration::from_secs(300))
 }
 
 /// Takes back what a reset that was broken off did to the workers first: nothing would ever start there.
@@ -187,6 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::Change,
+        host::script::LIB,
         profile::{self, Lab},
     };
 
@@ -293,7 +260,7 @@ mod tests {
         }
         // Each question takes the ten seconds that it may.
         let sham = format!(
-            "kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
+            "{LIB}kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
              date() {{ echo $(($(wc -l <{root}/asked) * 10)); }}\n\
              kubeadm() {{ :; }}\nsystemctl() {{ :; }}\nsleep() {{ :; }}\n"
         );
@@ -315,7 +282,7 @@ mod tests {
         }
         // It makes what is asked for; everything else is as it must be.
         let sham = format!(
-            "kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
+            "{LIB}kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
              systemctl() {{ :; }}\nkubectl() {{ echo ' kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info '; }}\n"
         );
         for (gone, words) in [

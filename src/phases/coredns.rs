@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{ASK, KUBECTL, UNAPPLIED},
-    images::IMPORT_COREDNS,
+    cluster::{ASK, KUBECTL, UNAPPLIED},
+    steps::IMPORT_COREDNS,
 };
 use crate::{
     core::{PhaseId, Problem, StepId},
@@ -12,10 +12,15 @@ use crate::{
 /// Starts CoreDNS after kube-proxy and the pod network: it reaches the API server only through both.
 pub struct CoreDns;
 
+impl CoreDns {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("coredns");
+}
+
 #[async_trait]
 impl Phase for CoreDns {
     fn id(&self) -> PhaseId {
-        PhaseId::new("coredns")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

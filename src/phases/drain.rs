@@ -1,6 +1,9 @@
 use async_trait::async_trait;
 
-use super::control_plane::KUBECTL;
+use super::{
+    cluster::{DRAINED, KUBECTL},
+    steps::DRAIN,
+};
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
@@ -10,10 +13,6 @@ use crate::{
 /// Asks the workers' pods to end while there still is a cluster that can tell them; best effort, in seconds. Where no
 /// kubelet would end them, they are only forgotten.
 pub struct Drain;
-
-/// Names the workers that a reset has cordoned and nobody else before it: `up` lets pods go there again, where the reset is
-/// broken off. It is there, and empty, before the first of them is.
-pub(super) const DRAINED: &str = "/var/lib/kubecamp/drained";
 
 /// How long all pods together may take to end, in seconds.
 const LIMIT: u32 = 25;
@@ -46,7 +45,7 @@ impl Phase for Drain {
         );
         // For the API server a node stays Ready for 40 seconds without its kubelet, which facts show at once; of hosts
         // that did not come only the API server tells.
-        let has_none = |w: &&NodeSpec| view.fleet.get(&w.name).is_some_and(|facts| !facts.yes("unit.kubelet"));
+        let has_none = |w: &&NodeSpec| view.fleet.get(&w.name).is_some_and(|facts| !facts.runs("kubelet"));
         let stopped: Vec<_> = view.lab.workers().filter(has_none).map(|w| w.name.as_str()).collect();
         // The dead ones come last: until then they are where pods of the others would go, and nothing starts there.
         let change = format!(
@@ -69,7 +68,7 @@ impl Phase for Drain {
         if !stopped.is_empty() {
             title.push_str(&format!(", not waiting for pods where no kubelet runs: {}", stopped.join(", ")));
         }
-        Ok(vec![Step::script("drain", title, Check::Before(nothing), change)])
+        Ok(vec![Step::script(DRAIN, title, Check::Before(nothing), change)])
     }
 }
 

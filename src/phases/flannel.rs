@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{ASK, KUBECTL, UNAPPLIED, address_of},
-    images::{IMPORT_FLANNEL, image_of},
+    cluster::{ASK, KUBECTL, UNAPPLIED, address_of},
+    steps::IMPORT_FLANNEL,
 };
 use crate::{
     bundle::Bundle,
@@ -15,19 +15,21 @@ use crate::{
     profile::Cni,
 };
 
-/// The UDP port in which it carries pods' traffic between nodes, by VXLAN.
-pub(super) const VXLAN: u16 = 8472;
-
 /// Runs flannel's daemon on every node.
 pub struct Flannel {
     /// Names the image.
     pub bundle: Arc<Bundle>,
 }
 
+impl Flannel {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("flannel");
+}
+
 #[async_trait]
 impl Phase for Flannel {
     fn id(&self) -> PhaseId {
-        PhaseId::new("flannel")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -39,7 +41,7 @@ impl Phase for Flannel {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let image = image_of(&self.bundle, "flannel")?;
+        let image = self.bundle.image("flannel")?;
         let address = address_of(view, view.node)?;
         let values = json!({
             "pod_cidr": view.lab.pod_cidr(), "backend": "vxlan", "image": image, "api": address,

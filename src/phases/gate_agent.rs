@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -52,7 +52,7 @@ impl Phase for GateAgent {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         match self.part {
             AgentPart::Program => self.program(),
-            AgentPart::Files => self.files(super::gate_door::openssh(view).await?),
+            AgentPart::Files => self.files(gate_host::openssh(view).await?),
             AgentPart::Start => start(),
         }
     }
@@ -77,7 +77,7 @@ impl GateAgent {
                 Check::Script(format!("grep -q {PROGRAM} {MANIFEST}")),
                 gate_host::script(&format!("kc_record file absent {TOKEN}; kc_keep {PROGRAM}"))?,
             ),
-            Step::new("program", "upload the agent", Check::Script(check), put).limit(300),
+            Step::new("program", "upload the agent", Check::Script(check), put).limit(Duration::from_secs(300)),
         ])
     }
 

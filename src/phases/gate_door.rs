@@ -7,29 +7,13 @@ use super::{
     gate_paths::{DROP_IN, FORMER_DROP_IN, LOADED, MANIFEST},
 };
 use crate::{
-    core::{Code, PhaseId, Problem, shell::quote},
+    core::{PhaseId, Problem, shell::quote},
     engine::{Check, Phase, Step, View},
     host::script,
 };
 
 /// Lets the admin's break-glass key in, then makes sshd ask the agent's principals files for students.
 pub struct GateDoor(pub Arc<Enrolment>);
-
-/// The OpenSSH release of the host; too old a one cannot be a gate. In a plan without the host, any.
-pub(super) async fn openssh(view: &View<'_>) -> Result<(u32, u32), Problem> {
-    let Some(viewer) = view.host else { return Ok((9, 2)) };
-    let exit = viewer.read("ssh -V 2>&1").await?;
-    let refuse = |why: String| {
-        Problem::new(Code::GateHost, format!("the server cannot be a gate: {why}"))
-            .on(view.node)
-            .hint("Use a server with OpenSSH 8.2 or newer: Debian 11, Ubuntu 20.04, RHEL 9 or later.")
-    };
-    match gate_host::version(&exit.text()) {
-        Some(version) if version >= INCLUDE => Ok(version),
-        Some((major, minor)) => Err(refuse(format!("its OpenSSH {major}.{minor} is too old"))),
-        None => Err(refuse("it has no OpenSSH".into())),
-    }
-}
 
 #[async_trait]
 impl Phase for GateDoor {
@@ -42,7 +26,7 @@ impl Phase for GateDoor {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let text = self.0.drop_in(openssh(view).await?)?;
+        let text = self.0.drop_in(gate_host::openssh(view).await?)?;
         Ok(vec![self.admin()?, door(&text)?])
     }
 }

@@ -69,7 +69,7 @@ const EXPIRY_TIME: (u32, u32) = (9, 1);
 /// The first that knows `PerSourcePenaltyExemptList`.
 const PENALTIES: (u32, u32) = (9, 8);
 /// The first that knows `Include`, which the drop-in needs.
-pub(super) const INCLUDE: (u32, u32) = (8, 2);
+const INCLUDE: (u32, u32) = (8, 2);
 
 /// A script of the gate: its functions, then `text`.
 pub(super) fn script(text: &str) -> Result<String, Problem> {
@@ -132,8 +132,24 @@ pub(super) fn is_there(blob: &Blob, to: &str) -> String {
     format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256())
 }
 
+/// The OpenSSH release of the host; too old a one cannot be a gate. In a plan without the host, any.
+pub(super) async fn openssh(view: &View<'_>) -> Result<(u32, u32), Problem> {
+    let Some(viewer) = view.host else { return Ok((9, 2)) };
+    let exit = viewer.read("ssh -V 2>&1").await?;
+    let refuse = |why: String| {
+        Problem::new(Code::GateHost, format!("the server cannot be a gate: {why}"))
+            .on(view.node)
+            .hint("Use a server with OpenSSH 8.2 or newer: Debian 11, Ubuntu 20.04, RHEL 9 or later.")
+    };
+    match version(&exit.text()) {
+        Some(version) if version >= INCLUDE => Ok(version),
+        Some((major, minor)) => Err(refuse(format!("its OpenSSH {major}.{minor} is too old"))),
+        None => Err(refuse("it has no OpenSSH".into())),
+    }
+}
+
 /// `OpenSSH_9.2p1 Debian-2+deb12u10` is (9, 2).
-pub(super) fn version(text: &str) -> Option<(u32, u32)> {
+fn version(text: &str) -> Option<(u32, u32)> {
     let rest = text.split("OpenSSH_").nth(1)?;
     let mut numbers = rest.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

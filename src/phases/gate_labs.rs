@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -54,7 +54,7 @@ const NFT: &str = "has nft || {\n\
 fn bundle(blob: Blob, to: &str) -> Step {
     let check = Check::Script(is_there(&blob, to));
     let put = Change::Upload { files: vec![upload("bundle", blob, to, 0o600)], then: String::new() };
-    Step::new("bundle", "upload the labs' bundle", check, put).limit(1800)
+    Step::new("bundle", "upload the labs' bundle", check, put).limit(Duration::from_secs(1800))
 }
 
 /// A lab on one machine, up and down again, by the program of this digest that the agent is: another program, or the same one
@@ -76,7 +76,8 @@ fn trial(labs: &GateMachines, program: &str) -> Result<Step, Problem> {
     // What was tried with a way out works without one too.
     let check =
         format!("case \"$(cat {HOME}/tried 2>/dev/null)\" in '{mark}'|'{mark} --outbound') ;; *) false ;; esac");
-    Ok(Step::script("trial", "make a lab once and remove it", Check::Script(check), change).limit(3600))
+    Ok(Step::script("trial", "make a lab once and remove it", Check::Script(check), change)
+        .limit(Duration::from_secs(3600)))
 }
 
 #[cfg(test)]

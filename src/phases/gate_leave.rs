@@ -1,4 +1,7 @@
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -52,7 +55,7 @@ impl Phase for GateLeave {
                 Check::Script(script("[ -z \"$(labs_left)\" ]")?),
                 script("remove_labs")?,
             )
-            .limit(900),
+            .limit(Duration::from_secs(900)),
             Step::script(
                 "files",
                 "restore files and sshd",

@@ -2,48 +2,37 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::{
+    cluster::uploads_before,
+    image_import::{import, is_of_static_pods},
+};
 use crate::{
-    bundle::{Bundle, Kind, Member},
-    core::{Code, NodeId, PhaseId, Problem, StepId, shell::quote},
-    engine::{Change, Check, Need, Phase, Step, Upload, View},
+    bundle::{Bundle, Member},
+    core::{PhaseId, Problem, StepId},
+    engine::{Need, Phase, Step, View},
 };
 
 /// Imports the container images that a node needs before anything else: on the control plane those of the static
 /// pods, on a worker all.
 ///
-/// The control plane has the longest way to go, so one worker goes beside it and the others after that one: the user's
-/// uplink is shared, and so are the cores of machines on one computer.
+/// Of the workers one goes beside the control plane and the others after that one: the user's uplink is shared, and so are the
+/// cores of machines on one computer.
 pub struct Images {
     /// Where they come from.
     pub bundle: Arc<Bundle>,
 }
 
-/// The worker whose uploads come before this one's, whether they all come or not; `None` for that worker.
-pub(super) fn before<'a>(view: &View<'a>) -> Option<&'a NodeId> {
-    view.lab.workers().map(|w| &w.name).next().filter(|first| *first != view.node)
+const IMPORT: &str = "import";
+
+impl Images {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("images");
 }
-
-/// Images of the static pods, without which kubeadm init cannot begin.
-const FIRST: &[&str] = &["pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-
-/// Steps of [`later`]; a pod that finds its image missing is retried only after ten seconds.
-pub(super) const IMPORT_KUBE_PROXY: &str = "import-kube-proxy";
-pub(super) const IMPORT_FLANNEL: &str = "import-flannel";
-pub(super) const IMPORT_COREDNS: &str = "import-coredns";
-
-/// The reference of one of the bundle's images, as `registry.k8s.io/pause:3.10`.
-pub fn image_of<'a>(bundle: &'a Bundle, name: &str) -> Result<&'a str, Problem> {
-    let image = bundle.member(name).and_then(|m| m.images.first());
-    image.map(String::as_str).ok_or_else(|| Problem::new(Code::BundleFormat, format!("the bundle has no image {name}")))
-}
-
-const CTR: &str = "/opt/kubecamp/bin/ctr -a /run/kubecamp/containerd.sock -n k8s.io";
-const DONE: &str = "/var/lib/kubecamp/images";
 
 #[async_trait]
 impl Phase for Images {
     fn id(&self) -> PhaseId {
-        PhaseId::new("images")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -52,132 +41,12 @@ impl Phase for Images {
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         if view.is_control_plane() {
-            return Ok(vec![import(
-                "import",
-                members(&self.bundle, |m| FIRST.contains(&m.name.as_str())),
-                &self.bundle,
-            )]);
+            return Ok(vec![import(IMPORT, &self.bundle, is_of_static_pods)]);
         }
-        let step = import("import", members(&self.bundle, Member::for_workers), &self.bundle);
-        Ok(vec![match before(view) {
-            Some(other) => step.needs(Need::After(other.clone(), StepId::new("import"))),
+        let step = import(IMPORT, &self.bundle, Member::for_workers);
+        Ok(vec![match uploads_before(view) {
+            Some(other) => step.needs(Need::After(other.clone(), StepId::new(IMPORT))),
             None => step,
         }])
-    }
-}
-
-/// Images that are needed on the control plane only once the API server runs, in the order in which their pods start:
-/// the pod network before CoreDNS, whose pods need it. The last step takes what else the bundle holds.
-pub(super) fn later(bundle: &Bundle) -> Vec<Step> {
-    let named = |m: &Member, name: &str| m.name == name;
-    let rest = |m: &Member| !FIRST.contains(&m.name.as_str()) && !named(m, "kube-proxy") && !named(m, "flannel");
-    vec![
-        import(IMPORT_KUBE_PROXY, members(bundle, |m| named(m, "kube-proxy")), bundle),
-        import(IMPORT_FLANNEL, members(bundle, |m| named(m, "flannel")), bundle),
-        import(IMPORT_COREDNS, members(bundle, rest), bundle),
-    ]
-}
-
-fn members(bundle: &Bundle, wanted: impl Fn(&Member) -> bool) -> Vec<&Member> {
-    bundle.members().filter(|m| m.kind == Kind::Image && wanted(m)).collect()
-}
-
-/// A check that containerd knows all of the quoted references.
-fn known(refs: &str) -> String {
-    format!(
-        "have=$({CTR} images ls -q) && for r in {refs}; do printf '%s\\n' \"$have\" | grep -qxF \"$r\" || exit 1; done"
-    )
-}
-
-/// A check that one image was imported and is still there.
-fn have(mark: &str, refs: &str) -> String {
-    format!("[ -e {mark} ] && {}", known(refs))
-}
-
-/// Imports an uploaded image. The CRI plugin gives it its labels and a reference by its digest, and keeps it as its
-/// configuration says. The mark does not stand in its way: it stays where somebody removed the image. What a killed run had
-/// begun goes on at the host, and takes the file away at its end while this one waits for it: then all is done.
-fn bring(mark: &str, have: &str) -> String {
-    format!(
-        "[ -e \"$KC_FILE\" ] || {{ ( {have} ) && exit 0; }}\n\
-         {CTR} images import \"$KC_FILE\" >/dev/null || exit 1\n\
-         mkdir -p {DONE} && : > {mark} && rm -f \"$KC_FILE\""
-    )
-}
-
-/// One step that uploads and imports `members`; each is imported while the next is under way.
-fn import(id: &'static str, members: Vec<&Member>, bundle: &Bundle) -> Step {
-    let (mut files, mut marks, mut refs) = (vec![], vec![], vec![]);
-    for member in members {
-        // containerd reads zstd by itself and checks every layer's digest.
-        let blob = bundle.stored(member);
-        let mark = format!("{DONE}/{}", &blob.sha256()[..24]);
-        let names = member.images.iter().map(|r| quote(r)).collect::<Vec<_>>().join(" ");
-        let to = format!("/var/lib/kubecamp/incoming/{}.tar.zst", member.name);
-        let have = have(&mark, &names);
-        let then = bring(&mark, &have);
-        files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
-        marks.push(format!("[ -e {mark} ]"));
-        refs.push(names);
-    }
-    let check = format!("{} && {}", marks.join(" && "), known(&refs.join(" ")));
-    let title = match files.as_slice() {
-        [one] => format!("upload and import the image of {}", one.what),
-        more => format!("upload and import {} images", more.len()),
-    };
-    let change = Change::Upload { files, then: String::new() };
-    Step::new(id, title, Check::Script(check), change).limit(300)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, path::Path, process::Command};
-
-    use super::*;
-    use crate::profile::{self, Lab};
-
-    /// What ctr does, with a containerd that is one file: the names of its images.
-    const SHAM: &str = "list=$(dirname \"$0\")/list\ncase $2 in\n\
-        import) cat \"$3\" >> \"$list\" ;;\nls) cat \"$list\" ;;\nesac\n";
-
-    #[test]
-    fn one_worker_imports_beside_the_control_plane() {
-        let lab = Lab::new("lab".parse().unwrap(), profile::load("3x2c4g").unwrap()).unwrap();
-        let fleet = Default::default();
-        let before = |node: &str| {
-            let node = node.parse().unwrap();
-            before(&View { lab: &lab, node: &node, fleet: &fleet, host: None }).map(NodeId::to_string)
-        };
-        assert_eq!((before("worker-1"), before("worker-2")), (None, Some("worker-1".to_owned())));
-    }
-
-    fn runs(root: &Path, text: &str) -> bool {
-        let text = text.replace(CTR, &format!("sh {}/ctr", root.display()));
-        let text = text.replace(DONE, &root.join("done").display().to_string());
-        let script = format!("KC_FILE={}/file\n{text}", root.display());
-        Command::new("sh").arg("-c").arg(script).status().unwrap().success()
-    }
-
-    #[test]
-    fn an_image_comes_back_whether_it_or_its_mark_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        fs::write(root.join("ctr"), SHAM).unwrap();
-        let (mark, refs) = (format!("{DONE}/0123"), "registry.k8s.io/pause:3.10 registry.k8s.io/pause:3");
-        let have = have(&mark, refs);
-        let bring = bring(&mark, &have);
-        for gone in ["list", "done/0123", "list"] {
-            let _ = fs::remove_file(root.join(gone));
-            // containerd has a list, if only an empty one.
-            fs::File::options().create(true).append(true).open(root.join("list")).unwrap();
-            fs::write(root.join("file"), refs.replace(' ', "\n") + "\n").unwrap();
-            assert!(!runs(root, &have), "{gone}");
-            assert!(runs(root, &bring) && runs(root, &have), "{gone}");
-            assert!(!root.join("file").exists());
-        }
-        // A killed run's import ended while this one waited for the lock that both take.
-        assert!(runs(root, &bring), "it is there, though its file is gone");
-        fs::remove_file(root.join("done/0123")).unwrap();
-        assert!(!runs(root, &bring), "neither it nor its file is there");
     }
 }

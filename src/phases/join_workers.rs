@@ -1,14 +1,17 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    control_plane::{address_of, cgroup_driver, is_new, joined_another},
+    cluster::{JOINED, address_of, cgroup_driver, has_joined, is_new, joined_another},
+    steps::JOIN,
     values::{CA, IDENTITIES},
 };
 use crate::{
     core::{NodeId, PhaseId, Problem},
     engine::{Check, Need, Phase, Step, View},
-    host::{Cgroup, Facts, template},
+    host::{Cgroup, Facts, fact, template},
 };
 
 /// Joins the workers, all at once, as soon as they are admitted.
@@ -17,10 +20,15 @@ pub struct JoinWorkers;
 /// What a join attempt may take before it is taken for hung: one of seven hung until kubeadm's own four minutes.
 const JOIN_LIMIT: u32 = 90;
 
+impl JoinWorkers {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("join-workers");
+}
+
 #[async_trait]
 impl Phase for JoinWorkers {
     fn id(&self) -> PhaseId {
-        PhaseId::new("join-workers")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -49,21 +57,13 @@ const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What of the kubelet's configuration depends on its host, which need not be like the control plane's.
 fn patch(facts: &Facts) -> Result<String, Problem> {
-    let resolv_conf = if facts.get("resolv.conf") == Some(RESOLVED) { RESOLVED } else { "/etc/resolv.conf" };
+    let resolv_conf = if facts.get(fact::RESOLV_CONF) == Some(RESOLVED) { RESOLVED } else { "/etc/resolv.conf" };
     template::render(
         "kubeadm/kubelet-patch.yaml.tera",
         &json!({
             "resolv_conf": resolv_conf, "cgroup_driver": cgroup_driver(facts), "cgroup_v1": facts.cgroup() == Cgroup::V1,
         }),
     )
-}
-
-/// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.
-const JOINED: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ -e /var/lib/kubelet/pki/kubelet-client-current.pem ] && [ -s /var/lib/kubelet/kubeadm-flags.env ]";
-
-/// Shell text that is true where kubeadm join has seen the kubelet well, too: until then it keeps what the kubelet begins with.
-pub(super) fn has_joined() -> String {
-    format!("{JOINED} && [ ! -e /etc/kubernetes/bootstrap-kubelet.conf ]")
 }
 
 /// A function of the shell, `at_home`: whether the kubelet says that it is reached at ADDRESS, or nothing of that. By the
@@ -94,7 +94,7 @@ fn join(node: &NodeId, values: &serde_json::Value, anew: bool) -> Result<Step, P
         has_joined()
     );
     let done_if = if anew { Check::Never } else { Check::Script(check) };
-    Ok(Step::script("join", "run kubeadm join", done_if, change).limit(280))
+    Ok(Step::script(JOIN, "run kubeadm join", done_if, change).limit(Duration::from_secs(280)))
 }
 
 #[cfg(test)]

@@ -22,10 +22,15 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("fs.inotify.max_user_watches", "524288"),
 ];
 
+impl Kernel {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("kernel");
+}
+
 #[async_trait]
 impl Phase for Kernel {
     fn id(&self) -> PhaseId {
-        PhaseId::new("kernel")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

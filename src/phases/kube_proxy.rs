@@ -1,24 +1,28 @@
 use async_trait::async_trait;
 
 use super::{
-    control_plane::{ASK, INIT, UNAPPLIED},
-    images::IMPORT_KUBE_PROXY,
-    runtime::SOCKET,
+    cluster::{ASK, SOCKET, UNAPPLIED},
+    steps::{IMPORT_KUBE_PROXY, INIT},
 };
 use crate::{
     core::{Code, PhaseId, Problem, StepId},
     engine::{Check, Need, Phase, Step, View},
-    host::template,
+    host::{fact, template},
 };
 
 /// Starts kube-proxy as soon as its image is there: pods reach the API server through it. On any node it is started anew where
 /// its rules are gone.
 pub struct KubeProxy;
 
+impl KubeProxy {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("kube-proxy");
+}
+
 #[async_trait]
 impl Phase for KubeProxy {
     fn id(&self) -> PhaseId {
-        PhaseId::new("kube-proxy")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -54,7 +58,7 @@ fn daemonset(view: &View<'_>) -> Step {
 
 /// Whether kube-proxy ran when the run began and its rules were gone, so that nobody asks for them otherwise.
 fn lost_rules(view: &View<'_>) -> bool {
-    view.facts().yes("rules.missing")
+    view.facts().yes(fact::RULES_MISSING)
 }
 
 /// In nftables mode kube-proxy does not notice that its table is gone until something else changes.

@@ -26,10 +26,15 @@ pub struct Kubeconfig {
     pub server: String,
 }
 
+impl Kubeconfig {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("kubeconfig");
+}
+
 #[async_trait]
 impl Phase for Kubeconfig {
     fn id(&self) -> PhaseId {
-        PhaseId::new("kubeconfig")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

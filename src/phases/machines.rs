@@ -3,47 +3,12 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::local_places::{LocalPlaces, node_image, place_of, private};
 use crate::{
-    core::{Code, LabName, NodeId, PhaseId, Problem, Quiet, Report},
+    core::{Code, NodeId, PhaseId, Problem, Report},
     engine::{Change, Check, Phase, Step, Task, View},
-    machine::{
-        Choice, EngineAt, ImageRef, IncusProvider, Kind, Machine, MachineSpec, Place, Provider, State, Tenant, Wanted,
-    },
+    machine::{ImageRef, Machine, MachineSpec, Provider, ProviderSlot, State, Tenant},
     profile::Lab,
 };
-
-/// What makes the machines, found or started.
-pub type ProviderSlot = Arc<OnceLock<Arc<IncusProvider>>>;
-
-/// Finds the user's Incus or starts the private engine, and gets the node image ready there.
-pub struct MachineEngine {
-    /// Where engine and images are kept.
-    pub places: LocalPlaces,
-    /// The provider, once it is there.
-    pub provider: ProviderSlot,
-}
-
-#[async_trait]
-impl Phase for MachineEngine {
-    fn id(&self) -> PhaseId {
-        PhaseId::new("machine-engine")
-    }
-
-    fn title(&self) -> &'static str {
-        "get the machine engine and its node image ready"
-    }
-
-    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let lab = view.lab.name().clone();
-        let engine = StartEngine { lab, places: self.places.clone(), provider: Arc::clone(&self.provider) };
-        let image = BuildImage { places: self.places.clone(), provider: Arc::clone(&self.provider) };
-        Ok(vec![
-            Step::new("engine", "find Incus or start a private one", Check::Never, Change::Task(Arc::new(engine))),
-            Step::new("image", "get the node image ready", Check::Never, Change::Task(Arc::new(image))),
-        ])
-    }
-}
 
 /// Makes the lab's machines.
 pub struct Machines {
@@ -91,84 +56,6 @@ fn specs(lab: &Lab, tenant: &Tenant, key: &str, image: &ImageRef) -> Vec<Machine
         image: image.clone(),
     };
     lab.nodes().iter().map(spec).collect()
-}
-
-struct StartEngine {
-    lab: LabName,
-    places: LocalPlaces,
-    provider: ProviderSlot,
-}
-
-impl StartEngine {
-    async fn keep(&self, place: Place, report: &dyn Report) -> Result<(), Problem> {
-        let choice = Choice::make(self.places.kind, &place, &self.places.kvm(), report).await?;
-        let provider = IncusProvider::new(place, node_image(&self.places, choice.kind)?, choice.why);
-        if self.places.kind != Wanted::Auto {
-            same_kind(&provider.list(Some(&self.lab)).await?, choice.kind)?;
-        }
-        let _ = self.provider.set(Arc::new(provider));
-        Ok(())
-    }
-}
-
-/// Refuses a kind that is asked for where the lab's machines are of the other: they stay what they are.
-fn same_kind(machines: &[Machine], kind: Kind) -> Result<(), Problem> {
-    let Some(other) = machines.iter().find(|m| m.kind != kind) else { return Ok(()) };
-    let is = if other.kind == Kind::Vm { "a virtual machine" } else { "a container" };
-    Err(Problem::new(
-        Code::LabDiffers,
-        format!("machine {} exists as {is}, not as what --machines asks for", other.name),
-    )
-    .on(&other.node)
-    .hint(format!("Leave --machines out, or remove the lab's machines first: kubecamp{} down.", other.lab.flag())))
-}
-
-#[async_trait]
-impl Task for StartEngine {
-    async fn done(&self) -> Result<bool, Problem> {
-        let Some(place) = place_of(&self.places, &self.lab).await? else { return Ok(false) };
-        // The user's own Incus has the way out that its user gave it.
-        if self.places.outbound && place.netns.is_some() && !private(&self.places).outbound() {
-            return Ok(false);
-        }
-        self.keep(place, &Quiet).await?;
-        Ok(true)
-    }
-
-    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        // Another engine would make them a second time.
-        if let Some(at @ EngineAt::Incus(_)) = &self.places.at {
-            return Err(at.absent());
-        }
-        let engine = private(&self.places);
-        let place = engine.start(report).await?;
-        if self.places.outbound {
-            engine.open_outbound(report).await?;
-        }
-        self.keep(place, report).await
-    }
-}
-
-struct BuildImage {
-    places: LocalPlaces,
-    provider: ProviderSlot,
-}
-
-#[async_trait]
-impl Task for BuildImage {
-    async fn done(&self) -> Result<bool, Problem> {
-        match self.provider.get() {
-            Some(provider) => Ok(node_image(&self.places, provider.kind())?.file().exists()),
-            None => Ok(false),
-        }
-    }
-
-    async fn run(&self, report: &dyn Report) -> Result<(), Problem> {
-        match self.provider.get() {
-            Some(provider) => provider.prepare(report).await,
-            None => Err(Problem::new(Code::Internal, "the image came before the engine")),
-        }
-    }
 }
 
 struct Make {
@@ -245,19 +132,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{machine::FakeIncus, phases::local_places::tests::places};
-
-    #[tokio::test]
-    async fn no_other_engine_is_started_for_machines_of_an_incus_that_is_away() {
-        let home = tempfile::tempdir().unwrap();
-        let at = EngineAt::Incus(home.path().join("none.socket"));
-        let (lab, provider) = ("lab".parse().unwrap(), ProviderSlot::default());
-        let start = StartEngine { lab, places: places(home.path(), Some(at)), provider };
-        assert!(!start.done().await.unwrap());
-        let problem = start.run(&Quiet).await.unwrap_err();
-        assert!(problem.code == Code::EngineStart && problem.what.contains("none.socket"), "{problem}");
-        assert!(!home.path().join("engine").exists());
-    }
+    use crate::machine::{FakeIncus, Kind};
 
     fn machine(address: Option<&str>, keys: &[&str]) -> Machine {
         let json = json!({"name": "lab-cp", "lab": "lab", "node": "cp", "kind": "container",
@@ -318,15 +193,5 @@ mod tests {
             assert_eq!(make.machines.get().is_some(), wanted == Ok(true));
             assert!(fake.requests().iter().all(|asked| asked.starts_with("GET ")), "{:?}", fake.requests());
         }
-    }
-
-    #[test]
-    fn machines_stay_what_they_are() {
-        let machines = [machine(None, &[])];
-        same_kind(&machines, Kind::Container).unwrap();
-        same_kind(&[], Kind::Vm).unwrap();
-        let problem = same_kind(&machines, Kind::Vm).unwrap_err();
-        assert_eq!(problem.code, Code::LabDiffers);
-        assert!(problem.what.contains("lab-cp exists as a container"), "{}", problem.what);
     }
 }

@@ -1,11 +1,12 @@
-//! Belongs: one file per phase: which steps a node needs for one part of a flow.
-//! Never: another phase's work (its names and places may be used), doing a step, the order of phases.
+//! Belongs: one file per phase: which steps a node needs for one part of a flow; what several share, as `cluster.rs` and `steps.rs`.
+//! Never: anything of another phase's file, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
 mod admit_workers;
 mod begin_reset;
 mod binaries;
 mod clean_network;
+mod cluster;
 mod control_plane;
 mod coredns;
 mod drain;
@@ -19,6 +20,7 @@ mod gate_labs;
 mod gate_leave;
 /// Where the gate has its files on a server.
 pub mod gate_paths;
+mod image_import;
 mod images;
 mod images_later;
 mod join_workers;
@@ -26,9 +28,11 @@ mod kernel;
 mod kube_proxy;
 mod kubeconfig;
 mod local_packages;
-mod local_places;
+mod machine_engine;
 mod machines;
 mod names;
+mod node_objects;
+mod owner;
 mod pod_network;
 pub mod preflight;
 mod prepared_image;
@@ -38,6 +42,8 @@ mod record;
 mod reset_host;
 mod restore_files;
 mod runtime;
+mod settle;
+mod steps;
 mod stop_cluster;
 mod sudo_user;
 mod values;
@@ -65,19 +71,19 @@ pub use kernel::Kernel;
 pub use kube_proxy::KubeProxy;
 pub use kubeconfig::Kubeconfig;
 pub use local_packages::LocalPackages;
-pub use local_places::{
-    LocalPlaces, machines_left, must_be_ours, no_engine, place_of, provider_in, running_places, settle, sleeping_engine,
-};
-pub use machines::{MachineEngine, Machines, ProviderSlot};
+pub use machine_engine::MachineEngine;
+pub use machines::Machines;
 pub use names::Names;
+pub use owner::{Claim, Owner};
 pub use pod_network::PodNetwork;
 pub use prepared_image::{PreparedImage, remove_unfinished};
 pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
-pub use record::{Claim, Owner, Record};
+pub use record::Record;
 pub use reset_host::Records;
 pub use restore_files::RestoreFiles;
 pub use runtime::Runtime;
+pub use settle::Settle;
 pub use stop_cluster::StopCluster;
 pub use sudo_user::SudoUser;
 pub use verify::Verify;

@@ -10,10 +10,15 @@ use crate::{
 /// A node that cannot resolve its own name is not broken but slow: kubelet and kubeadm wait ten seconds at a time.
 pub struct Names;
 
+impl Names {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("names");
+}
+
 #[async_trait]
 impl Phase for Names {
     fn id(&self) -> PhaseId {
-        PhaseId::new("names")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

@@ -1,11 +1,11 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{control_plane::address_of, runtime::SOCKET, verify::MARK};
+use super::cluster::{PROVEN, SOCKET, address_of};
 use crate::{
     core::{Code, PhaseId, Problem},
     engine::{Check, Phase, Step, View},
-    host::{script, template},
+    host::{fact, script, template},
     profile::{Cidr, Cni},
 };
 
@@ -24,10 +24,15 @@ const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
 /// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
 const VXLAN_OVERHEAD: u32 = 50;
 
+impl PodNetwork {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("pod-network");
+}
+
 #[async_trait]
 impl Phase for PodNetwork {
     fn id(&self) -> PhaseId {
-        PhaseId::new("pod-network")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -44,7 +49,7 @@ impl Phase for PodNetwork {
             Cni::Bridge => bridge(view, subnet)?,
         };
         // Without a kubelet nobody would make the pods anew.
-        if view.facts().yes("bridge.missing") && view.facts().yes("unit.kubelet") {
+        if view.facts().yes(fact::BRIDGE_MISSING) && view.facts().runs("kubelet") {
             steps.push(loose_pods());
         }
         Ok(steps)
@@ -64,12 +69,12 @@ fn loose_pods() -> Step {
     let check = format!("{loose}{{ [ ! -s {LOOSE} ] && [ -e {BRIDGE} ]; }} || [ -z \"$(loose)\" ]");
     // The first pod that comes makes the bridge: who hangs loose is written down before, for a run that comes to no end here.
     let change = format!(
-        "{loose}rm -f {MARK}\n\
+        "{loose}rm -f {PROVEN}\n\
          [ -s {LOOSE} ] || {{ mkdir -p /run/kubecamp && loose > {LOOSE}.new && mv {LOOSE}.new {LOOSE}; }} || exit 1\n\
          bad=; for id in $({crictl} pods -q --state ready); do\n\
          ! grep -qxF \"$id\" {LOOSE} || {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
          [ ! \"$bad\" ] || exit 1\n\
-         end=$(($(date +%s) + 60)); until [ -e {BRIDGE} ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done\n\
+         kc_wait 60 [ -e {BRIDGE} ]\n\
          rm -f {LOOSE}"
     );
     Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)
@@ -101,7 +106,7 @@ fn flannel(view: &View<'_>, subnet: Cidr) -> Result<Step, Problem> {
 
 /// Nothing runs for this network: a bridge on each node, and one route to every other node's pods.
 fn bridge(view: &View<'_>, subnet: Cidr) -> Result<Vec<Step>, Problem> {
-    let mtu = view.facts().number("mtu").max(1280);
+    let mtu = view.facts().number(fact::MTU).max(1280);
     let text = template::render("cni/bridge.conflist.tera", &json!({"subnet": subnet, "mtu": mtu}))?;
     let config = Step::script(
         "cni-config",
@@ -168,10 +173,15 @@ mod tests {
         );
         let runs = |text: &str| {
             let mut text = text.to_owned();
-            for (path, name) in [(BRIDGE, "cni0"), (MARK, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
+            for (path, name) in [(BRIDGE, "cni0"), (PROVEN, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
                 text = text.replace(path, &format!("{root}/{name}"));
             }
-            std::process::Command::new("sh").arg("-c").arg(format!("{sham}{text}")).status().unwrap().success()
+            std::process::Command::new("sh")
+                .arg("-c")
+                .arg(format!("{}{sham}{text}", script::LIB))
+                .status()
+                .unwrap()
+                .success()
         };
         assert!(!runs(&check) && !runs(&change));
         assert!(file("cni0").exists() && !file("web").exists() && !runs(&check), "one of them still hangs loose");

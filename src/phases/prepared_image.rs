@@ -8,12 +8,11 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Binaries, Images, ImagesLater, Owner, ProviderSlot, Record, Runtime, images::IMPORT_COREDNS};
 use crate::{
     bundle::{Bundle, Cache},
-    core::{Blob, Bytes, Code, EventKind, LabId, NodeId, PhaseId, Problem, Problems, Quiet, Report, StepId},
-    engine::{Change, Check, Crew, Journal, Lock, Mode, Need, Phase, Run, Step, Task, View, run_flow},
-    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider, Tenant},
+    core::{Blob, Bytes, Code, EventKind, LabId, NodeId, PhaseId, Problem, Problems, Quiet, Report},
+    engine::{Change, Check, Crew, Journal, Lock, Mode, Phase, Run, Step, Task, View, run_flow},
+    machine::{ImageRef, IncusProvider, Machine, MachineSpec, Provider, ProviderSlot, Tenant},
     profile::{self, Lab},
     transport::{HostKeyPolicy, Identity, SshTarget},
 };
@@ -21,7 +20,7 @@ use crate::{
 /// Makes, once for each bundle, a machine with binaries and images already in it, and keeps it as the start of all
 /// later machines.
 ///
-/// It runs the very phases that `up` runs on hosts; on a machine made from it `up` finds them done.
+/// The phases of its flow are those that `up` runs on hosts; on a machine made from it `up` finds them done.
 pub struct PreparedImage {
     /// The bundle that goes into it.
     pub bundle: Arc<OnceLock<Arc<Bundle>>>,
@@ -31,6 +30,8 @@ pub struct PreparedImage {
     pub provider: ProviderSlot,
     /// The private key file and the public line to work on the machine with.
     pub key: (PathBuf, String),
+    /// What is run on the machine before it is kept.
+    pub flow: fn(&Arc<Bundle>) -> Vec<Box<dyn Phase>>,
     /// Where the image's name is put, for the machines.
     pub name: Arc<OnceLock<String>>,
 }
@@ -83,6 +84,7 @@ impl Phase for PreparedImage {
             cache: self.cache.clone(),
             provider: Arc::clone(&self.provider),
             key: self.key.clone(),
+            flow: self.flow,
             name: Arc::clone(&self.name),
         };
         let title = "install binaries and images once, for all machines";
@@ -95,6 +97,7 @@ struct Prepare {
     cache: Cache,
     provider: ProviderSlot,
     key: (PathBuf, String),
+    flow: fn(&Arc<Bundle>) -> Vec<Box<dyn Phase>>,
     name: Arc<OnceLock<String>>,
 }
 
@@ -227,15 +230,7 @@ impl Prepare {
         });
         let journal = Arc::new(Journal::unkept(vec![listener]));
         let run = Run::new(lab, Mode::Apply, journal, CancellationToken::new());
-        let phases: Vec<Box<dyn Phase>> = vec![
-            Box::new(Record { owner: Owner::new() }),
-            Box::new(Binaries { bundle: Arc::clone(bundle) }),
-            Box::new(Runtime { bundle: Arc::clone(bundle) }),
-            Box::new(Images { bundle: Arc::clone(bundle) }),
-            Box::new(ImagesLater { bundle: Arc::clone(bundle) }),
-            Box::new(Settle),
-        ];
-        let nodes = [node];
+        let (phases, nodes) = ((self.flow)(bundle), [node]);
         let ended = {
             let mut flow = Box::pin(run_flow(&run, &phases, &nodes, &crew.hosts, &crew.fleet));
             loop {
@@ -305,27 +300,6 @@ impl Task for Prepare {
     }
 }
 
-/// Leaves the machine unclaimed, its containerd stopped, and a mark that says so.
-struct Settle;
-
-#[async_trait]
-impl Phase for Settle {
-    fn id(&self) -> PhaseId {
-        PhaseId::new("settle")
-    }
-
-    fn title(&self) -> &'static str {
-        "stop containerd"
-    }
-
-    async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
-        let change = "systemctl stop kubecamp-containerd && touch /var/lib/kubecamp/prepared && rm -f /var/lib/kubecamp/lab && sync";
-        // The last of the steps that run aside, one after the other.
-        let images = Need::Step(view.node.clone(), StepId::new(IMPORT_COREDNS));
-        Ok(vec![Step::script("settle", "leave the machine unclaimed", Check::Never, change).needs(images)])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -367,6 +341,7 @@ mod tests {
             cache: Cache::new(folder),
             provider: Arc::new(slot),
             key: Default::default(),
+            flow: |_| vec![],
             name: Arc::default(),
         }
     }

@@ -50,7 +50,7 @@ impl Phase for ProveClean {
         };
         Ok(vec![
             Step::new("prove", "compare the host with its record", Check::Never, Change::Task(Arc::new(task)))
-                .limit(120),
+                .limit(Duration::from_secs(120)),
             forget(view, &self.records)?.needs(Need::Step(view.node.clone(), StepId::new("prove"))),
         ])
     }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::control_plane::{ASK, KUBECTL, is_new};
+use super::cluster::{ASK, KUBECTL, is_new};
 use crate::{
     core::{PhaseId, Problem},
     engine::{Check, Phase, Step, View},
@@ -9,10 +9,15 @@ use crate::{
 /// Makes kube-proxy's configuration say the profile's mode; that of a new lab was made with it.
 pub struct SetProxyMode;
 
+impl SetProxyMode {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("proxy-mode");
+}
+
 #[async_trait]
 impl Phase for SetProxyMode {
     fn id(&self) -> PhaseId {
-        PhaseId::new("proxy-mode")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {

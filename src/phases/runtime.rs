@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use reqwest::Url;
 use serde_json::json;
 
-use super::images::image_of;
+use super::cluster::SOCKET;
 use crate::{
     bundle::Bundle,
     core::{Code, PhaseId, Problem, shell::quote},
@@ -23,13 +23,15 @@ pub struct Runtime {
 /// Where containerd looks for what each registry's images are fetched from, as its configuration says.
 const REGISTRIES: &str = "/etc/kubecamp/registries";
 
-/// The socket of the lab's containerd.
-pub const SOCKET: &str = "/run/kubecamp/containerd.sock";
+impl Runtime {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("runtime");
+}
 
 #[async_trait]
 impl Phase for Runtime {
     fn id(&self) -> PhaseId {
-        PhaseId::new("runtime")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -70,7 +72,7 @@ impl Phase for Runtime {
 impl Runtime {
     fn config(&self, view: &View<'_>) -> Result<String, Problem> {
         let facts = view.facts();
-        let pause = image_of(&self.bundle, "pause")?;
+        let pause = self.bundle.image("pause")?;
         let values = json!({
             "pause": pause,
             "images": kept(pause, self.bundle.members().flat_map(|m| &m.images)),

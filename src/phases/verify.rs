@@ -1,20 +1,19 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
 
 use super::{
-    admit_workers::restore,
-    control_plane::{ASK, KUBECTL, is_new},
-    flannel::VXLAN,
-    images::image_of,
+    cluster::{ASK, KUBECTL, PROVEN, VXLAN, is_new},
+    node_objects::restore,
+    steps,
     values::PROBES,
 };
 use crate::{
     bundle::Bundle,
     core::{Blob, Code, NodeId, PhaseId, Problem, StepId, shell::quote},
     engine::{Check, Need, Phase, Step, View},
-    host::{Facts, template},
+    host::{Facts, fact, template},
     profile::{Cni, Lab},
 };
 
@@ -25,13 +24,17 @@ pub struct Verify {
     pub bundle: Arc<Bundle>,
 }
 
-/// Holds the stamp of what was verified on a host, and by which kube-proxy; gone after a reboot.
-pub(super) const MARK: &str = "/run/kubecamp/verified";
+const REACH: &str = "reach";
+
+impl Verify {
+    /// Its id.
+    pub const ID: PhaseId = PhaseId::new("verify");
+}
 
 #[async_trait]
 impl Phase for Verify {
     fn id(&self) -> PhaseId {
-        PhaseId::new("verify")
+        Self::ID
     }
 
     fn title(&self) -> &'static str {
@@ -67,7 +70,7 @@ impl Verify {
     }
 
     fn probes(&self, view: &View<'_>) -> Result<Step, Problem> {
-        let image = image_of(&self.bundle, "coredns")?;
+        let image = self.bundle.image("coredns")?;
         let nodes: Vec<_> = view.lab.nodes().iter().map(|n| n.name.as_str()).collect();
         let manifest = template::render("node/probe.yaml.tera", &json!({"nodes": nodes, "image": image}))?;
         // Of what is no Service nothing is printed. Probes that a run left which was killed are made anew.
@@ -85,8 +88,9 @@ impl Verify {
 /// Whether what a host shows is the proof of what runs there now: pods restarted since then, in another mode perhaps,
 /// are proven anew. So is a lab after something was mended that its pods cannot do without.
 fn is_proven(facts: &Facts, stamp: &str) -> bool {
-    let broken = facts.yes("rules.missing") || facts.yes("bridge.missing") || facts.moved_from().is_some();
-    !broken && facts.get("kube_proxy").is_some_and(|now| facts.get("verified") == Some(&format!("{stamp} {now}")))
+    let broken = facts.yes(fact::RULES_MISSING) || facts.yes(fact::BRIDGE_MISSING) || facts.moved_from().is_some();
+    !broken
+        && facts.get(fact::KUBE_PROXY).is_some_and(|now| facts.get(fact::VERIFIED) == Some(&format!("{stamp} {now}")))
 }
 
 /// What [`is_ready`] asks, a line for each node, lease, DaemonSet, Deployment and pod. A student may have one of the same
@@ -151,8 +155,8 @@ fn follow(view: &View<'_>) -> String {
         return all;
     }
     format!(
-        "follow() {{\n\
-         end=$(($(date +%s) + 60)); until [ \"$({ASK} get node \"$1\" -o 'jsonpath={{.status.addresses[?(@.type==\"InternalIP\")].address}}' 2>/dev/null)\" = \"$2\" ] || [ $(date +%s) -ge $end ]; do sleep 0.5; done\n\
+        "is_at() {{ [ \"$({ASK} get node \"$1\" -o 'jsonpath={{.status.addresses[?(@.type==\"InternalIP\")].address}}' 2>/dev/null)\" = \"$2\" ]; }}\n\
+         follow() {{\nkc_wait 60 is_at \"$1\" \"$2\"\n\
          {KUBECTL} -n kube-system delete pods -l k8s-app=kube-proxy --field-selector \"spec.nodeName=$1\" --wait=false >/dev/null 2>&1\n}}\n{all}"
     )
 }
@@ -176,10 +180,10 @@ fn ready(view: &View<'_>) -> Step {
     // What was waited for needs no second look, and a new lab no first one.
     let done_if = if is_new(view) || has_moved(view) { Check::Never } else { Check::Before(check) };
     let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
-        .limit(280)
+        .limit(Duration::from_secs(280))
         .fails_as(Code::VerifyFailed);
     for worker in view.lab.workers() {
-        step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new(steps::JOIN)));
     }
     step
 }
@@ -230,7 +234,7 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
     );
     let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
-        .limit(140)
+        .limit(Duration::from_secs(140))
         .fails_as(Code::VerifyFailed))
 }
 
@@ -241,26 +245,29 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
          until_true ok && continue\n\
          [ ! -e /etc/kubernetes/admin.conf ] || {ASK} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
          apart; kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
-         mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {MARK}",
+         mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {PROVEN}",
         prelude(view, 120)?,
         apart(view.lab),
     );
-    let check = format!("{}[ \"$(cat {MARK})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
+    let check = format!("{}[ \"$(cat {PROVEN})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
     // What each host noted is of the way to the address of before.
     let done_if = if has_moved(view) { Check::Never } else { Check::Script(check) };
-    let mut step = Step::script("reach", "reach a pod on every node through its Service", done_if, change);
+    let mut step = Step::script(REACH, "reach a pod on every node through its Service", done_if, change);
     // Not to wait for the probe of a worker that failed.
     for worker in view.lab.workers() {
-        step = step.needs(Need::Step(worker.name.clone(), StepId::new("join")));
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new(steps::JOIN)));
     }
-    Ok(step.needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES)).limit(140).fails_as(Code::VerifyFailed))
+    Ok(step
+        .needs(Need::Value(view.lab.control_plane().name.clone(), &PROBES))
+        .limit(Duration::from_secs(140))
+        .fails_as(Code::VerifyFailed))
 }
 
 fn clear(view: &View<'_>) -> Step {
     let change = format!("{KUBECTL} delete ns kubecamp-verify --wait=false --ignore-not-found");
     let mut step = Step::script("clear", "remove the probes", Check::Never, change);
     for worker in view.lab.workers() {
-        step = step.needs(Need::Step(worker.name.clone(), StepId::new("reach")));
+        step = step.needs(Need::Step(worker.name.clone(), StepId::new(REACH)));
     }
     step
 }

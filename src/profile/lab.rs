@@ -124,9 +124,11 @@ impl Lab {
 
     /// The /24 of the pod network that the node has.
     ///
-    /// With flannel the control plane has the first one, wherever the profile names it: the controller manager gives a Node
-    /// without one the first that is free, and the control plane's is made before the workers' are. With the bridge CNI nobody
-    /// else gives any out, and each node has that of its place in the profile: labs that are up have it so in their files.
+    /// With flannel the control plane has the first one, wherever the profile names it: flannel takes the network that is on the
+    /// Node, the controller manager gives a Node without one the first that is free, and the control plane's is made before the
+    /// workers' are. With the bridge CNI the control plane's Node gets one in the same way, but nobody reads it there: the plugin
+    /// takes its network from the file that kubecamp writes on the node, and the routes go by the same. So each node has that of
+    /// its place in the profile: labs that are up have it so in their files.
     pub fn pod_cidr_of(&self, node: &NodeId) -> Option<Cidr> {
         let place = self.nodes().iter().position(|spec| spec.name == *node)?;
         let index = match self.profile.network.cni {

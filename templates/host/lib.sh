@@ -8,6 +8,11 @@ done
 umask 022
 KC=/var/lib/kubecamp
 kc_die() { echo "$*" >&2; exit 1; }
+# kc_wait SECONDS COMMAND...: asks again and again until the command goes well, but no longer than that; fails where it did not.
+kc_wait() {
+  kc_end=$(($(date +%s) + $1)); shift
+  until "$@"; do [ "$(date +%s)" -lt "$kc_end" ] || return 1; sleep 0.5; done
+}
 # A program costs a busy host milliseconds to start, and there are hundreds of these: the shell's own words do it.
 # kc_record KIND BEFORE THING: one line, once per thing. What cannot be recorded or kept is not done: the change ends here,
 # whoever calls. So what a full disk cut off is of nothing that was done, and goes.

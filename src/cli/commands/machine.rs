@@ -11,8 +11,10 @@ use crate::{
     },
     core::{Class, EventKind, LabName, Outcome, Problem, Problems, Report},
     engine::Journal,
-    machine::{Choice, Engine, EngineAt, EngineStatus, Kind, Machine, Provider, State, Wanted},
-    phases::{provider_in, running_places, sleeping_engine},
+    machine::{
+        Choice, Engine, EngineAt, EngineStatus, Kind, Machine, Provider, State, Wanted, provider_in, running_places,
+        sleeping_engine,
+    },
     render::table,
 };
 

@@ -11,8 +11,8 @@ use crate::{
     core::{Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Mode, Phase, Run, run_flow},
     flows::{self, LocalResult},
-    machine::{Choice, Engine, Machine, Packages, Recipe, Tenant},
-    phases::{LocalPlaces, Owner, SudoUser, must_be_ours, settle},
+    machine::{Choice, Engine, LocalPlaces, Machine, Packages, Recipe, Tenant, must_be_ours, settle},
+    phases::{Owner, SudoUser},
     profile::{self, Lab},
     render::table,
 };

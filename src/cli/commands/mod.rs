@@ -44,8 +44,9 @@ use crate::{
     core::{Class, Code, LabName, NodeId, Outcome, Problem, Problems, Secret},
     engine::{Journal, Lock, Run, read_journal},
     host::SudoPassword,
-    machine::{IncusProvider, Machine, Provider, State as MachineState, Wanted},
-    phases::{LocalPlaces, no_engine, place_of, provider_in},
+    machine::{
+        IncusProvider, LocalPlaces, Machine, Provider, State as MachineState, Wanted, no_engine, place_of, provider_in,
+    },
     profile::Lab,
     render::{phase_times, summary_text},
     transport::SshTarget,

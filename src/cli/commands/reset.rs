@@ -14,8 +14,8 @@ use crate::{
     engine::{Crew, Mode, Run, run_flow},
     flows,
     host::Facts,
-    machine::{IncusProvider, Provider},
-    phases::{LocalPlaces, Owner, Records, place_of, provider_in, remove_unfinished, sleeping_engine},
+    machine::{IncusProvider, LocalPlaces, Provider, place_of, provider_in, sleeping_engine},
+    phases::{Owner, Records, remove_unfinished},
     profile::Lab,
 };
 

@@ -31,8 +31,8 @@ const POOL: &str = "kubecamp";
 pub(super) const BRIDGE: &str = "kcbr0";
 /// The longest path that a Unix socket can have, less `/incus/unix.socket`.
 const LONGEST: usize = 85;
-/// Seconds that machines get to end by themselves.
-const GRACE: u32 = 10;
+/// How long machines get to end by themselves, in whole seconds.
+const GRACE: Duration = Duration::from_secs(10);
 /// How long the daemon may take until it answers.
 const READY: Duration = Duration::from_secs(60);
 /// How long a start may take from its turn on: what a slow computer needs to clear what is half-started, for [`READY`],
@@ -399,7 +399,7 @@ impl Engine {
         let running = machines.iter().filter(|m| m.status != "Stopped");
         let all = futures::future::join_all(running.map(|m| incus.stop(&m.name, Some(GRACE))));
         // An Incus that hangs must not hold up the end of everything.
-        tokio::time::timeout(Duration::from_secs(u64::from(2 * GRACE)), all).await.ok();
+        tokio::time::timeout(2 * GRACE, all).await.ok();
     }
 }
 

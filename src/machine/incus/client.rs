@@ -15,7 +15,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// How long an operation may take unless the caller knows better.
 const OPERATION_LIMIT: Duration = Duration::from_secs(300);
 /// How long one request waits for an operation before it asks again.
-const WAIT_SLICE: u64 = 30;
+const WAIT_SLICE: Duration = Duration::from_secs(30);
 
 /// A client of one Incus. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -158,7 +158,7 @@ impl Incus {
             return Ok(envelope.metadata);
         }
         let id = envelope.operation.rsplit('/').next().unwrap_or_default().to_owned();
-        let wait = format!("/operations/{id}/wait?timeout={WAIT_SLICE}");
+        let wait = format!("/operations/{id}/wait?timeout={}", WAIT_SLICE.as_secs());
         let end = Instant::now() + OPERATION_LIMIT;
         while Instant::now() < end {
             let request = self.request(Method::GET, &wait).timeout(REQUEST_LIMIT);

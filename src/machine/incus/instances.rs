@@ -59,11 +59,11 @@ impl Incus {
         }
     }
 
-    /// Stops an instance at once, or with `grace` seconds to end by itself before that.
-    pub async fn stop(&self, name: &str, grace: Option<u32>) -> Result<(), Problem> {
+    /// Stops an instance at once, or with a time to end by itself before that, in whole seconds.
+    pub async fn stop(&self, name: &str, grace: Option<Duration>) -> Result<(), Problem> {
         let path = format!("/instances/{name}/state");
-        if let Some(seconds) = grace {
-            let body = json!({"action": "stop", "timeout": seconds, "force": false});
+        if let Some(grace) = grace {
+            let body = json!({"action": "stop", "timeout": grace.as_secs(), "force": false});
             if when_free(|| self.send(Method::PUT, &path, &body)).await.is_ok() {
                 return Ok(());
             }

@@ -9,8 +9,8 @@ use futures::future::join_all;
 use super::Findings;
 use crate::{
     core::{Code, NodeId, Problem},
-    host::{Facts, Host, Viewer},
-    phases::flannel::VXLAN,
+    host::{Facts, Host, Viewer, fact},
+    phases::cluster::VXLAN,
     profile::{Cni, Lab},
 };
 
@@ -43,7 +43,7 @@ pub(super) async fn look(lab: &Lab, hosts: &BTreeMap<NodeId, Arc<Host>>, fleet: 
     let doors = doors(lab, fleet);
     let tries = hosts
         .iter()
-        .filter_map(|(node, host)| Some((host, fleet.get(node).filter(|f| f.yes("tool.bash"))?)))
+        .filter_map(|(node, host)| Some((host, fleet.get(node).filter(|f| f.has_tool("bash"))?)))
         .map(|(host, facts)| {
             let others: Vec<_> = doors.iter().filter(|d| d.node != *host.node()).cloned().collect();
             async move { one(lab, host, facts, &others).await }
@@ -142,7 +142,7 @@ fn open_what(lab: &Lab) -> String {
 /// A firewall on the host itself: whether it lets VXLAN in, and pods ask the API server and each other, cannot be tried
 /// before somebody listens. To firewalld pods are of no zone that it trusts, on whatever link they come.
 fn filtered(lab: &Lab, facts: &Facts) -> Option<Problem> {
-    let by = facts.get("firewall")?;
+    let by = facts.get(fact::FIREWALL)?;
     let pods = lab.pod_cidr();
     let tunnel = lab.nodes().len() > 1 && lab.profile().network.cni == Cni::Flannel;
     let with = |port: String| if tunnel { port } else { String::new() };

@@ -2,12 +2,12 @@ use std::collections::BTreeMap;
 
 use crate::{
     core::{Code, NodeId, Problem},
-    host::Facts,
+    host::{Facts, fact},
     profile::Lab,
 };
 
 /// What a cluster cannot do without, in `/etc/kubernetes/pki`, and the fact that tells of it.
-const AUTHORITY: &[(&str, &str)] = &[("ca.crt", Facts::CA), ("ca.key", "ca.key")];
+const AUTHORITY: &[(&str, &str)] = &[("ca.crt", fact::CA), ("ca.key", fact::CA_KEY)];
 
 /// Where etcd keeps all that is in a cluster.
 const DATA: &str = "/var/lib/etcd/member";
@@ -21,12 +21,12 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     let control_plane = &lab.control_plane().name;
     let facts = fleet.get(control_plane)?;
     let joined: Vec<_> =
-        lab.workers().filter_map(|worker| fleet.get(&worker.name)).filter(|worker| worker.yes("joined")).collect();
-    if joined.is_empty() && !facts.all("leftover").iter().any(|path| path == DATA) {
+        lab.workers().filter_map(|worker| fleet.get(&worker.name)).filter(|worker| worker.yes(fact::JOINED)).collect();
+    if joined.is_empty() && !facts.all(fact::LEFTOVER).iter().any(|path| path == DATA) {
         return None;
     }
-    let is_gone = |fact: &str| if fact == Facts::CA { facts.all(fact).is_empty() } else { facts.get(fact).is_none() };
-    let gone: Vec<_> = AUTHORITY.iter().filter(|(_, fact)| is_gone(fact)).map(|(file, _)| *file).collect();
+    let is_gone = |key: &str| if key == fact::CA { facts.all(key).is_empty() } else { facts.get(key).is_none() };
+    let gone: Vec<_> = AUTHORITY.iter().filter(|(_, key)| is_gone(key)).map(|(file, _)| *file).collect();
     let what = if !gone.is_empty() {
         format!("the certificate authority of its cluster is gone: no {} in /etc/kubernetes/pki", gone.join(" and no "))
     } else if !joined.is_empty() && joined.iter().all(|worker| worker.trusts_none_of(facts)) {

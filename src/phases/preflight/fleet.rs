@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use crate::{
     core::{Bytes, Code, NodeId, Problem},
-    host::Facts,
+    host::{Facts, fact},
     profile::{Cidr, Cni, Lab, Size, shortfalls},
 };
 
@@ -24,9 +24,9 @@ pub(super) fn too_small(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Pr
     for node in lab.nodes() {
         let Some(facts) = fleet.get(&node.name).filter(|f| !f.is_assumed()) else { continue };
         let have = Size {
-            cores: u32::try_from(facts.number("cores")).unwrap_or(u32::MAX),
-            memory: Bytes(facts.number("memory")),
-            disk: Bytes(facts.number("disk.total")),
+            cores: u32::try_from(facts.number(fact::CORES)).unwrap_or(u32::MAX),
+            memory: Bytes(facts.number(fact::MEMORY)),
+            disk: Bytes(facts.number(fact::DISK_TOTAL)),
         };
         for short in shortfalls(&node.size(), &have) {
             rows.push(format!("{:<14} {:<8} {:>8} {:>8}", node.name, short.what, short.have_text(), short.want_text()));
@@ -60,7 +60,10 @@ pub(super) fn twins(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
 fn is_one_host(a: &Facts, b: &Facts) -> bool {
     let same = |key: &str| a.get(key) == b.get(key);
     let everywhere = a.address().is_some() && a.address() == b.address();
-    everywhere && same("machine_id") && same("hostname") && ["mac", "addr"].iter().all(|key| a.all(key) == b.all(key))
+    everywhere
+        && same(fact::MACHINE_ID)
+        && same(fact::HOSTNAME)
+        && [fact::MAC, fact::ADDR].iter().all(|key| a.all(key) == b.all(key))
 }
 
 fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
@@ -72,14 +75,14 @@ fn clones(hosts: &[(&NodeId, &Facts)]) -> Vec<Problem> {
                 nodes.push(node);
             }
         };
-        for (what, key) in [("machine-id", "machine_id"), ("host name", "hostname")] {
+        for (what, key) in [("machine-id", fact::MACHINE_ID), ("host name", fact::HOSTNAME)] {
             if let Some(value) = facts.get(key) {
                 note(what, value.to_owned());
             }
         }
         // Links of tunnels, as gretap0, have none, which the kernel shows as zeros.
         let is_real = |mac: &&str| mac.chars().any(|c| c != '0' && c != ':');
-        for mac in facts.all("mac").iter().filter_map(|m| m.split_whitespace().nth(1)).filter(is_real) {
+        for mac in facts.all(fact::MAC).iter().filter_map(|m| m.split_whitespace().nth(1)).filter(is_real) {
             note("MAC address", mac.to_owned());
         }
         if let Some(ip) = facts.address() {

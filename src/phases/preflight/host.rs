@@ -3,8 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Claim, Findings};
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
-    host::{Cgroup, Facts},
-    phases::flannel::VXLAN,
+    host::{Cgroup, Facts, fact},
+    phases::cluster::VXLAN,
     profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
 };
 
@@ -56,14 +56,14 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
 
 fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
     // openEuler writes its id with a capital.
-    let id = &facts.get("os.id").unwrap_or("unknown").to_lowercase();
-    let like = facts.get("os.like").unwrap_or_default();
+    let id = &facts.get(fact::OS_ID).unwrap_or("unknown").to_lowercase();
+    let like = facts.get(fact::OS_LIKE).unwrap_or_default();
     let known = SYSTEMS.contains(&id.as_str()) || like.split_whitespace().any(|l| SYSTEMS.contains(&l));
-    let name = facts.get("os.name").unwrap_or(id);
+    let name = facts.get(fact::OS_NAME).unwrap_or(id);
     if !known {
         found.problems.push(Problem::new(Code::HostOs, format!("{name} is not supported")));
     }
-    let version = facts.get("os.version").and_then(|v| v.split('.').next()).and_then(|v| v.parse::<u32>().ok());
+    let version = facts.get(fact::OS_VERSION).and_then(|v| v.split('.').next()).and_then(|v| v.parse::<u32>().ok());
     let too_old = match (id.as_str(), version) {
         ("debian", Some(v)) => v < 12,
         ("ubuntu", Some(v)) => v < 22,
@@ -73,13 +73,13 @@ fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
     if too_old {
         found.problems.push(Problem::new(Code::HostOs, format!("{name} is too old")));
     }
-    if facts.get("init") != Some("systemd") {
-        let init = facts.get("init").unwrap_or("unknown");
+    if facts.get(fact::INIT) != Some("systemd") {
+        let init = facts.get(fact::INIT).unwrap_or("unknown");
         found.problems.push(Problem::new(Code::HostInit, format!("process 1 is {init}, not systemd")));
     }
     match facts.arch() {
         None => {
-            let arch = facts.get("arch").unwrap_or("unknown");
+            let arch = facts.get(fact::ARCH).unwrap_or("unknown");
             found.problems.push(Problem::new(Code::HostArch, format!("the CPU {arch} is not supported")));
         }
         Some(arch) if arch != bundle_arch => {
@@ -91,13 +91,13 @@ fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
 }
 
 fn tools(lab: &Lab, facts: &Facts, found: &mut Findings) {
-    let mut missing: Vec<_> = TOOLS.iter().filter(|t| !facts.yes(&format!("tool.{t}"))).copied().collect();
+    let mut missing: Vec<_> = TOOLS.iter().filter(|t| !facts.has_tool(t)).copied().collect();
     // Without nft, reset could not remove the tables that kube-proxy makes.
-    if lab.profile().proxy.mode == ProxyMode::Nftables && !facts.yes("tool.nft") {
+    if lab.profile().proxy.mode == ProxyMode::Nftables && !facts.has_tool("nft") {
         missing.push("nft");
     }
     // Without ipset, neither reset nor its proof could see the sets that kube-proxy makes with the one of its image.
-    if lab.profile().proxy.mode == ProxyMode::Ipvs && !facts.yes("tool.ipset") {
+    if lab.profile().proxy.mode == ProxyMode::Ipvs && !facts.has_tool("ipset") {
         missing.push("ipset");
     }
     if !missing.is_empty() {
@@ -131,14 +131,14 @@ fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
     match lab.profile().proxy.mode {
         ProxyMode::Ipvs => modules.extend(["ip_vs", "ip_vs_rr"]),
         ProxyMode::Nftables if kernel_version(facts) < (5, 13) => {
-            let kernel = facts.get("kernel").unwrap_or("unknown");
+            let kernel = facts.get(fact::KERNEL).unwrap_or("unknown");
             let hint = "Take --proxy-mode iptables, which works with older ones.";
             say(format!("proxy mode nftables needs Linux 5.13, this is {kernel}"), hint);
         }
         _ => {}
     }
     for module in modules {
-        if facts.get(&format!("module.{module}")).is_none() {
+        if !facts.has_module(module) {
             // The other ones are those of a proxy mode.
             let hint = if module == "overlay" {
                 Code::HostKernel.hint()
@@ -148,7 +148,7 @@ fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
             say(format!("the kernel has no {module}, and no such module can be loaded"), hint);
         }
     }
-    let have = facts.get("cgroup.controllers").unwrap_or_default();
+    let have = facts.get(fact::CGROUP_CONTROLLERS).unwrap_or_default();
     let missing: Vec<_> = CONTROLLERS
         .iter()
         .filter(|c| !have.split_whitespace().any(|h| h == **c || h.split(',').any(|p| p == **c)))
@@ -158,22 +158,22 @@ fn kernel(lab: &Lab, facts: &Facts, found: &mut Findings) {
         let version = if facts.cgroup() == Cgroup::V2 { "v2" } else { "v1" };
         found.problems.push(Problem::new(Code::HostCgroup, format!("cgroup {version} lacks {}", missing.join(", "))));
     }
-    if facts.number("swap") > 0 && !facts.is_container() {
-        let what = format!("{} MiB of swap are on", facts.number("swap") / MIB);
+    if facts.number(fact::SWAP) > 0 && !facts.is_container() {
+        let what = format!("{} MiB of swap are on", facts.number(fact::SWAP) / MIB);
         let problem = Problem::new(Code::HostSwap, what);
         // No line in /etc/fstab stands for it.
-        let zram = facts.get("swap.on").is_some_and(|on| on.contains("/dev/zram"));
+        let zram = facts.get(fact::SWAP_ON).is_some_and(|on| on.contains("/dev/zram"));
         found.problems.push(if zram { problem.hint(NO_ZRAM) } else { problem });
     }
 }
 
 /// Modules without which the lab comes up, or seems to, and then pods do not reach each other.
 fn modules(lab: &Lab, facts: &Facts, found: &mut Findings) {
-    let lacks = |module: &str| facts.get(&format!("module.{module}")).is_none() && !facts.is_assumed();
+    let lacks = |module: &str| !facts.has_module(module) && !facts.is_assumed();
     if lab.profile().network.cni == Cni::Flannel && lab.nodes().len() > 1 && lacks("vxlan") {
         let what = "the kernel has no vxlan, and no such module can be loaded: flannel carries pods' traffic in it";
         let problem = Problem::new(Code::HostKernel, what).hint(WHOLE_KERNEL);
-        let to = if facts.yes("modules.listed") { &mut found.problems } else { &mut found.warnings };
+        let to = if facts.yes(fact::MODULES_LISTED) { &mut found.problems } else { &mut found.warnings };
         to.push(problem);
     }
     // Built in it shows as /proc/sys/net/bridge, in a container too, so that nobody need guess.
@@ -193,13 +193,13 @@ fn modules(lab: &Lab, facts: &Facts, found: &mut Findings) {
 }
 
 fn kernel_version(facts: &Facts) -> (u32, u32) {
-    let mut parts = facts.get("kernel").unwrap_or_default().split(['.', '-']).map_while(|p| p.parse().ok());
+    let mut parts = facts.get(fact::KERNEL).unwrap_or_default().split(['.', '-']).map_while(|p| p.parse().ok());
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 fn disk(facts: &Facts, claim: &Claim, found: &mut Findings) {
     let needed = if *claim == Claim::Ours { FREE_DISK_AGAIN } else { FREE_DISK };
-    let free = facts.number("disk.free");
+    let free = facts.number(fact::DISK_FREE);
     if free < needed {
         let what = format!("{} MiB are free under /var/lib, {} are needed", free / MIB, needed / MIB);
         found.problems.push(Problem::new(Code::HostDisk, what));
@@ -209,7 +209,7 @@ fn disk(facts: &Facts, claim: &Claim, found: &mut Findings) {
 fn leftovers(facts: &Facts, found: &mut Findings) {
     // CNI configuration alone may be podman's, or what kubeadm reset left: the lab's containerd has a folder of its own.
     let clusters: Vec<_> = facts
-        .all("leftover")
+        .all(fact::LEFTOVER)
         .iter()
         .filter(|l| !matches!(l.as_str(), "/etc/cni/net.d" | "/opt/cni/bin"))
         .cloned()
@@ -217,17 +217,17 @@ fn leftovers(facts: &Facts, found: &mut Findings) {
     let others = ["k3s", "k3s-agent", "kubelet"]
         .iter()
         // One that is started again and again is there too.
-        .filter(|u| facts.get(&format!("unit.{u}")).is_some())
+        .filter(|u| facts.unit(u).is_some())
         .map(|u| format!("{u}.service runs"));
     let all: Vec<_> = clusters.into_iter().chain(others).collect();
     if !all.is_empty() {
         found.problems.push(Problem::new(Code::HostLeftovers, "the host has parts of another cluster").detail(all));
     }
-    let kernel = facts.all("remains");
+    let kernel = facts.all(fact::REMAINS);
     if !kernel.is_empty() {
         let what = "the kernel still has links, chains or tables of another cluster";
         let problem = Problem::new(Code::HostLeftovers, what).detail(kernel.iter().cloned());
-        found.problems.push(problem.hint(gone_with_a_restart(facts.all("saved"))));
+        found.problems.push(problem.hint(gone_with_a_restart(facts.all(fact::SAVED))));
     }
     found.problems.extend(other_kubelet(facts));
 }
@@ -246,7 +246,7 @@ fn gone_with_a_restart(saved: &[String]) -> String {
 
 /// A kubelet that something else installed: its drop-ins would win over the lab's unit, and reset would take its unit.
 fn other_kubelet(facts: &Facts) -> Option<Problem> {
-    let units: Vec<_> = facts.all("kubelet").iter().map(|l| l.split_once(' ').unwrap_or((l, ""))).collect();
+    let units: Vec<_> = facts.all(fact::OTHER_KUBELET).iter().map(|l| l.split_once(' ').unwrap_or((l, ""))).collect();
     if units.is_empty() {
         return None;
     }
@@ -271,8 +271,8 @@ fn other_kubelet(facts: &Facts) -> Option<Problem> {
 }
 
 fn is_debian(facts: &Facts) -> bool {
-    matches!(facts.get("os.id"), Some("debian" | "ubuntu"))
-        || facts.get("os.like").unwrap_or_default().contains("debian")
+    matches!(facts.get(fact::OS_ID), Some("debian" | "ubuntu"))
+        || facts.get(fact::OS_LIKE).unwrap_or_default().contains("debian")
 }
 
 fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
@@ -281,7 +281,7 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
         // 2381 is where etcd tells its metrics and health, on the loopback.
         wanted.extend([6443, 2379, 2380, 2381, 10257, 10259]);
     }
-    for line in facts.all("listen") {
+    for line in facts.all(fact::LISTEN) {
         let (port, by) = line.split_once(' ').unwrap_or((line, ""));
         if port.parse().is_ok_and(|p: u16| wanted.contains(&p)) {
             let name = by.split('"').nth(1).map(|n| format!(" by {n}")).unwrap_or_default();
@@ -289,7 +289,7 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
         }
     }
     let carries = lab.profile().network.cni == Cni::Flannel && lab.nodes().len() > 1;
-    if carries && facts.all("listen.udp").iter().any(|port| *port == VXLAN.to_string()) {
+    if carries && facts.all(fact::LISTEN_UDP).iter().any(|port| *port == VXLAN.to_string()) {
         let what = format!("UDP port {VXLAN} is taken, in which flannel carries pods' traffic");
         found.problems.push(Problem::new(Code::HostPort, what));
     }
@@ -298,9 +298,9 @@ fn ports(lab: &Lab, node: &NodeSpec, facts: &Facts, found: &mut Findings) {
 /// Virtual servers of others, as keepalived's, which kube-proxy would not spare: at its start it empties the whole list in
 /// nftables mode, and takes what is no Service of the cluster in ipvs mode.
 fn servers(lab: &Lab, facts: &Facts, found: &mut Findings) {
-    let (count, mode) = (facts.number("ipvs.foreign"), lab.profile().proxy.mode);
+    let (count, mode) = (facts.number(fact::IPVS_FOREIGN), lab.profile().proxy.mode);
     // With this link they are those of a cluster of before, and told as its left-overs.
-    let is_clusters = facts.all("remains").iter().any(|left| left == "link kube-ipvs0");
+    let is_clusters = facts.all(fact::REMAINS).iter().any(|left| left == "link kube-ipvs0");
     if count == 0 || mode == ProxyMode::Iptables || is_clusters {
         return;
     }
@@ -326,7 +326,7 @@ fn networks(lab: &Lab, facts: &Facts, found: &mut Findings) {
 
 /// Where pods' questions go. The host's own name needs no look: `up` writes it into /etc/hosts.
 fn names(facts: &Facts, found: &mut Findings) {
-    let servers = facts.all("resolver");
+    let servers = facts.all(fact::RESOLVER);
     let itself = |s: &&String| s.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if let Some(server) = servers.iter().find(itself) {
         let what =
@@ -349,7 +349,7 @@ fn names(facts: &Facts, found: &mut Findings) {
         ));
     }
     // Asked only where no lab is yet; no reason to refuse, since a lab may live without any.
-    let silent = facts.all("silent");
+    let silent = facts.all(fact::SILENT);
     if !silent.is_empty() {
         // Three are asked at most; CoreDNS goes on to one that answers.
         let so = if silent.len() >= servers.len().min(3) {

@@ -12,8 +12,7 @@ use crate::{
         settings::{Config, can_write},
     },
     core::{Code, Problem, Quiet},
-    machine::{Capacity, Choice, Engine, Wanted},
-    phases::running_places,
+    machine::{Capacity, Choice, Engine, Wanted, running_places},
 };
 
 /// What machines on this computer, and bundles built on it, need. Where it lacks, hosts over SSH may still do, so most

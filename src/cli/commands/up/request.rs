@@ -19,8 +19,8 @@ use crate::{
     core::{Arch, Code, NodeId, Problem, Problems},
     engine::{Mode, Phase, Run, run_flow},
     flows::{self, Local, LocalResult, Up},
-    machine::{Choice, Engine, EngineAt, Packages, Tenant},
-    phases::{FetchBundle, LocalPlaces, Owner, machines_left, must_be_ours, settle},
+    machine::{Choice, Engine, EngineAt, LocalPlaces, Packages, Tenant, machines_left, must_be_ours, settle},
+    phases::{FetchBundle, Owner},
     profile::Lab,
     transport::SshTarget,
 };

@@ -13,8 +13,7 @@ use super::{HandOver, Kept, Labs, MachinesConfig, Program, Reach};
 use crate::{
     core::{Blob, Bytes, Code, GIB, LabName, Problem},
     hub::gate::{Slot, public_key},
-    machine::{Engine, EngineAt, Machine, Place, Provider, State},
-    phases::{LocalPlaces, no_engine, place_of, provider_in},
+    machine::{Engine, EngineAt, LocalPlaces, Machine, Place, Provider, State, no_engine, place_of, provider_in},
     profile::{self, Lab},
 };
 

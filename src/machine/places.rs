@@ -1,12 +1,10 @@
 use std::path::PathBuf;
 
-use crate::{
-    core::{LabName, Problem},
-    machine::{
-        Engine, EngineAt, IncusProvider, Kind, NodeImage, Place, Provider, Recipe, Tenant, Wanted, check_environment,
-        users_incus,
-    },
+use super::{
+    Engine, EngineAt, IncusProvider, Kind, NodeImage, Place, Provider, Recipe, Tenant, Wanted, check_environment,
+    users_incus,
 };
+use crate::core::{LabName, Problem};
 
 /// Where the parts of the local machines are kept, and what they run.
 #[derive(Debug, Clone)]
@@ -29,6 +27,22 @@ impl LocalPlaces {
     /// The file that remembers whether KVM works.
     pub fn kvm(&self) -> PathBuf {
         self.images.with_file_name("kvm.json")
+    }
+
+    /// The private engine: the lab's own where it is in one.
+    pub fn private_engine(&self) -> Engine {
+        match &self.at {
+            Some(EngineAt::Private(dir)) => Engine::new(dir),
+            _ => Engine::new(&self.engine),
+        }
+    }
+
+    /// The node image that machines begin as.
+    ///
+    /// # Errors
+    /// `KC-ENGINE-IMAGE` where there is none for this computer's CPU, or of this release.
+    pub fn node_image(&self, kind: Kind) -> Result<NodeImage, Problem> {
+        Ok(NodeImage::new(&self.images, Recipe::here(self.suite.as_deref())?.of_kind(kind)))
     }
 }
 
@@ -66,7 +80,7 @@ pub async fn place_of(places: &LocalPlaces, lab: &LabName) -> Result<Option<Plac
 pub async fn settle(places: &LocalPlaces, lab: &LabName) -> Result<EngineAt, Problem> {
     match &places.at {
         Some(at) => Ok(at.clone()),
-        None => Ok(place_of(places, lab).await?.map_or_else(|| private(places).at(), |place| place.at())),
+        None => Ok(place_of(places, lab).await?.map_or_else(|| places.private_engine().at(), |place| place.at())),
     }
 }
 
@@ -83,17 +97,9 @@ pub async fn must_be_ours(places: &LocalPlaces, lab: &LabName, tenant: &Tenant) 
     }
 }
 
-/// The private engine: the lab's own where it is in one.
-pub(super) fn private(places: &LocalPlaces) -> Engine {
-    match &places.at {
-        Some(EngineAt::Private(dir)) => Engine::new(dir),
-        _ => Engine::new(&places.engine),
-    }
-}
-
 /// The problem that the engine of the lab's machines does not run.
 pub fn no_engine(places: &LocalPlaces, lab: &LabName) -> Problem {
-    let at = places.at.clone().unwrap_or_else(|| private(places).at());
+    let at = places.at.clone().unwrap_or_else(|| places.private_engine().at());
     match at {
         EngineAt::Incus(_) => at.absent(),
         // The engine alone would leave them stopped.
@@ -111,7 +117,7 @@ pub fn sleeping_engine(places: &LocalPlaces) -> Result<Option<Engine>, Problem> 
     if let Some(at @ EngineAt::Incus(_)) = &places.at {
         return Err(at.absent());
     }
-    let engine = private(places);
+    let engine = places.private_engine();
     Ok(engine.has_disks().then_some(engine))
 }
 
@@ -130,18 +136,22 @@ pub async fn machines_left(
     Ok(Some(all.into_iter().map(|machine| machine.name).filter(|name| !others.contains(name)).collect()))
 }
 
-/// The node image that machines begin as.
-pub(super) fn node_image(places: &LocalPlaces, kind: Kind) -> Result<NodeImage, Problem> {
-    Ok(NodeImage::new(&places.images, Recipe::here(places.suite.as_deref())?.of_kind(kind)))
-}
-
 /// The provider over a place that runs, for machines that exist, of whatever kind.
 pub fn provider_in(place: Place, places: &LocalPlaces) -> Result<IncusProvider, Problem> {
-    Ok(IncusProvider::new(place, node_image(places, Kind::Container)?, "no new machines"))
+    Ok(IncusProvider::new(place, places.node_image(Kind::Container)?, "no new machines"))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+impl LocalPlaces {
+    /// Places in a folder, for machines that are containers, for tests.
+    pub(crate) fn sample(home: &std::path::Path, at: Option<EngineAt>) -> Self {
+        let (engine, images) = (home.join("engine"), home.join("images"));
+        Self { engine, at, images, suite: None, kind: Wanted::Container, outbound: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
     use serde_json::json;
 
     use super::*;
@@ -149,11 +159,6 @@ pub(super) mod tests {
         core::{Code, LabId},
         machine::FakeIncus,
     };
-
-    pub(in crate::phases) fn places(home: &std::path::Path, at: Option<EngineAt>) -> LocalPlaces {
-        let (engine, images) = (home.join("engine"), home.join("images"));
-        LocalPlaces { engine, at, images, suite: None, kind: Wanted::Container, outbound: false }
-    }
 
     #[tokio::test]
     async fn a_labs_machines_are_looked_for_where_they_were_made_and_nowhere_else() {
@@ -168,13 +173,13 @@ pub(super) mod tests {
         ]);
         let at = fake.provider(&home, Kind::Container).at();
         assert_eq!(at, EngineAt::Incus(home.path().join("unix.socket")));
-        let known = places(home.path(), Some(at.clone()));
+        let known = LocalPlaces::sample(home.path(), Some(at.clone()));
         assert_eq!(place_of(&known, &lab).await.unwrap().unwrap().at(), at);
         assert_eq!(settle(&known, &lab).await.unwrap(), at);
 
         // In a private engine that does not run: this Incus is not asked.
         let asked = fake.requests().len();
-        let known = places(home.path(), Some(EngineAt::Private(home.path().join("engine"))));
+        let known = LocalPlaces::sample(home.path(), Some(EngineAt::Private(home.path().join("engine"))));
         assert!(place_of(&known, &lab).await.unwrap().is_none());
         assert_eq!(fake.requests().len(), asked);
         let problem = no_engine(&known, &lab);
@@ -200,7 +205,7 @@ pub(super) mod tests {
             ("GET /instances?recursion=1", all),
         ]);
         let at = fake.provider(&home, Kind::Container).at();
-        let (at, lab) = (places(home.path(), Some(at)), "lab".parse().unwrap());
+        let (at, lab) = (LocalPlaces::sample(home.path(), Some(at)), "lab".parse().unwrap());
         let tenant = |id: &'static str, known, takes_over| Tenant { id: LabId::new(id), known, takes_over };
         // Also where the lab is known here: its first `up` ended before it made any, and somebody else was faster then.
         for known in [false, true] {
@@ -217,7 +222,7 @@ pub(super) mod tests {
     #[test]
     fn only_an_own_engine_that_holds_machines_is_started_for_them() {
         let home = tempfile::tempdir().unwrap();
-        let users = places(home.path(), Some(EngineAt::Incus(home.path().join("none.socket"))));
+        let users = LocalPlaces::sample(home.path(), Some(EngineAt::Incus(home.path().join("none.socket"))));
         assert_eq!(sleeping_engine(&users).err().map(|p| p.code), Some(Code::EngineStart));
         let other = home.path().join("other");
         std::fs::create_dir_all(other.join("incus/disks")).unwrap();
