@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(sleeping_engine(&users).err().map(|p| p.code), Some(Code::EngineStart));
         let other = home.path().join("other");
         std::fs::create_dir_all(other.join("incus/disks")).unwrap();
-        let found = |at| sleeping_engine(&places(home.path(), at)).unwrap().map(|engine| engine.at());
+        let found = |at| sleeping_engine(&LocalPlaces::sample(home.path(), at)).unwrap().map(|engine| engine.at());
         assert_eq!(found(Some(EngineAt::Private(other.clone()))), Some(Engine::new(&other).at()));
         // Nothing was ever made in this one: it need not be started to remove nothing.
         assert_eq!((found(None), home.path().join("engine").exists()), (None, false));

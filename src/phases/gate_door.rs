@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    gate_host::{self, Enrolment, INCLUDE},
+    gate_host::{self, Enrolment},
     gate_paths::{DROP_IN, FORMER_DROP_IN, LOADED, MANIFEST},
 };
 use crate::{
