@@ -129,6 +129,7 @@ scenarios! {
     }
     outages {
         what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran,
+        what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran,
         what_a_clock_that_is_off_makes_due_is_left_as_it_is,
     }
     people {

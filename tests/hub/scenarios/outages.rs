@@ -53,9 +53,42 @@ pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: De
     clerk.settle(at(102)).await.unwrap();
     assert_eq!(state(&desk, &unused).await, State::Cancelled);
     // An agent that is heard would have told that it began.
-    acknowledge(&desk, 190).await;
-    let after = desk.cancel(&who("cem"), at(191), None, &heard.id, &plain).await.unwrap();
+    acknowledge(&desk, 191).await;
+    let after = desk.cancel(&who("cem"), at(191) + 15, None, &heard.id, &plain).await.unwrap();
     assert_eq!((after.state, after.window), (State::Cancelled, heard.window));
+    healthy(&desk).await;
+}
+
+/// An outage that has just begun is one: nobody has the rest of a slot for nothing by a cancel in its first minutes.
+pub async fn what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (clerk, plain, one) = (clerk(&desk), Edit::default(), "one".parse().unwrap());
+    let (used, unused) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    acknowledge(&desk, 0).await;
+    let after = desk.cancel(&who("amy"), at(1), None, &used.id, &plain).await.unwrap();
+    assert_eq!((after.state, after.window, after.charged), (State::Booked, window(0, 1), 60));
+    let steps = [
+        (Step::Arming, 0),
+        (Step::Active, 0),
+        (Step::LoggedIn, 1),
+        (Step::Ending, 5),
+        (Step::Saving, 5),
+        (Step::Resetting, 6),
+        (Step::Done, 7),
+    ];
+    for ((step, minute), number) in steps.into_iter().zip(1..) {
+        let told = Report { number, booking: used.id.clone(), step, moment: at(minute), note: None, account: None };
+        desk.report(&agent("one"), at(8), &one, &[told]).await.unwrap();
+    }
+    let after = desk.booking(&Caller::Console, at(8), &used.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 60));
+    // What its agent has not begun counts as nothing as soon as it is heard.
+    acknowledge(&desk, 90).await;
+    let after = desk.cancel(&who("bob"), at(90) + 16, None, &unused.id, &plain).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Booked, 16));
+    acknowledge(&desk, 91).await;
+    clerk.settle(at(92)).await.unwrap();
+    assert_eq!(state(&desk, &unused).await, State::Cancelled);
     healthy(&desk).await;
 }
 
