@@ -200,6 +200,14 @@ async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem
     Ok(server.seen.is_none_or(|seen| is_alike && until <= seen && seen + TOLD <= now))
 }
 
+/// Whether an offer that lapses now could have been accepted: on a silent server nobody can, and who waits for it had no turn. They
+/// are asked as if for the first time when it is heard again.
+async fn could_be_taken(tx: &mut Tx, offer: &Booking) -> Result<bool, Problem> {
+    let Some(server) = &offer.server else { return Ok(true) };
+    let now = tx.now();
+    Ok(tx.server(server).await?.is_told(now, offer.window.starts).is_ok())
+}
+
 /// What a booking becomes by the passing of time alone, with action and reason.
 async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, String)>, Problem> {
     let now = tx.now();
@@ -221,7 +229,7 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<(Booking, &'static str, 
                 server,
                 place,
                 busy_until,
-                lapses: b.lapses + 1,
+                lapses: if could_be_taken(tx, b).await? { b.lapses + 1 } else { 0 },
                 ..b.clone()
             };
             Ok(Some((next, "clerk.lapse", "the offer was not taken in time".into())))

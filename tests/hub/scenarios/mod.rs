@@ -131,6 +131,7 @@ scenarios! {
         what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran,
         what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran,
         what_a_clock_that_is_off_makes_due_is_left_as_it_is,
+        what_could_not_be_taken_is_offered_again_when_its_server_is_back,
     }
     people {
         the_last_admin_stays,

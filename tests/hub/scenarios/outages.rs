@@ -9,7 +9,7 @@ use kubecamp::{
 };
 
 use super::{acknowledge, report, state};
-use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, window, wish};
 
 pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -111,5 +111,27 @@ pub async fn what_a_clock_that_is_off_makes_due_is_left_as_it_is(desk: Desk) {
     assert!(desk.heartbeat(&agent("one"), at(131), &one, &beat).await.unwrap().may_arm);
     clerk.settle(at(131) + 4).await.unwrap();
     assert_eq!(states().await, (State::Cancelled, State::NoShow));
+    healthy(&desk).await;
+}
+
+/// Nobody can take what is offered on a server that is silent, so who is asked then has had no turn.
+pub async fn what_could_not_be_taken_is_offered_again_when_its_server_is_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let clerk = clerk(&desk);
+    let taken = book(&desk, "dan", 30, 60).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 30, 60)).await.unwrap();
+    acknowledge(&desk, 0).await;
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    acknowledge(&desk, 1).await;
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    let yes = async |minute| desk.accept(&who("amy"), at(minute), None, &amy.id).await;
+    assert_eq!(yes(11).await.unwrap_err().code, Code::ServerSilent);
+    let lapsed = clerk.settle(at(12)).await.unwrap();
+    assert_eq!((lapsed.settled, lapsed.offered), (1, 0));
+    let waits = desk.booking(&who("amy"), at(12), &amy.id).await.unwrap();
+    assert_eq!((waits.state, waits.lapses), (State::Waitlisted, 0));
+    acknowledge(&desk, 15).await;
+    assert_eq!(clerk.settle(at(15)).await.unwrap().offered, 1);
+    assert_eq!(yes(16).await.unwrap().state, State::Booked);
     healthy(&desk).await;
 }
