@@ -65,6 +65,7 @@ scenarios! {
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,
         what_is_offered_has_room_for_the_lab_that_would_run_there,
+        a_free_slot_says_which_limit_keeps_it_from_whom,
         who_waits_for_what_a_server_has_not_keeps_nobody_from_extending_there,
     }
     classes {
