@@ -284,7 +284,8 @@ impl Hub {
             }
             "refused" => self.report("slot", &[Step::Refused], 16).await,
             "moved" => {
-                let to = Free { server: self.name('y').parse().unwrap(), window: window(240, 330), lab: None };
+                let to =
+                    Free { server: self.name('y').parse().unwrap(), window: window(240, 330), lab: None, limit: None };
                 lasting(async || self.desk.move_to(&b, at(17), key, &slot, &to, &plain).await).await;
             }
             "delayed" => self.settle(120).await,

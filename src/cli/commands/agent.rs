@@ -1,4 +1,8 @@
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use russh::keys::PublicKey;
 
@@ -8,8 +12,8 @@ use crate::{
     core::{Code, Problem, Problems},
     engine::Lock,
     hub::gate::agent::{
-        Agent, Bare, Config, HandOver, HttpLink, HubLink, Journal, Link, Linux, Machines, Program, World, serve,
-        shut_all,
+        Agent, Bare, Config, HandOver, HttpLink, HubLink, Journal, Link, Linux, Machines, MachinesConfig, Program,
+        World, drop_unused_bundles, serve, shut_all,
     },
 };
 
@@ -47,6 +51,7 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
     let world: Arc<dyn World> = Arc::new(Linux::new(config.places()));
     let hand: Arc<dyn HandOver> = match &config.machines {
         Some(machines) => {
+            tidy(machines.clone());
             // Doors do not wait for an engine that hangs.
             let labs = Program::here(machines);
             if let Ok(Err(problem)) = tokio::time::timeout(SETTLES, labs.settle_way_out()).await {
@@ -66,6 +71,14 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
     // Only tests halt an agent in its midst.
     let _ = serve(agent, world, link, &output::say, &cx.cancel).await;
     Ok(())
+}
+
+/// Removes bundles that no lab of the server needs any more, beside the agent's work: files of gigabytes take their time.
+fn tidy(machines: MachinesConfig) {
+    tokio::task::spawn_blocking(move || match drop_unused_bundles(&machines, SystemTime::now()) {
+        Ok(gone) => gone.iter().for_each(|file| output::say(&format!("removed {}: no lab needs it", file.display()))),
+        Err(problem) => output::say(&problem.to_string()),
+    });
 }
 
 fn ready(file: &Path) -> Result<Ready, Problem> {

@@ -128,7 +128,7 @@ async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> 
 }
 
 /// Whether a slot whose hour has come may take place, or have taken place, without the hub's having heard of it: its agent was
-/// heard once, and is silent. Cancelled it would count as nothing, whatever its agent tells later.
+/// heard once, and not right now: an outage may have begun. Cancelled it would count as nothing, whatever its agent tells later.
 pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Problem> {
     let now = tx.now();
     if !b.state.is_unbegun() || b.window.starts > now {
@@ -136,7 +136,7 @@ pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Pr
     }
     let Some(server) = &b.server else { return Ok(false) };
     // One that was ended so stays until its agent has told, who may be heard before that.
-    Ok(b.ended_by.is_some() || tx.server(server).await?.is_silent(now))
+    Ok(b.ended_by.is_some() || tx.server(server).await?.is_out_of_touch(now))
 }
 
 /// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already. One that
@@ -165,7 +165,7 @@ pub(super) fn ended(before: &Booking, now: Epoch, who: Who, unheard: bool) -> Op
 }
 
 impl Desk {
-    /// Gives a slot up before it begins, or leaves the waitlist. One that may run on a silent server ends now, and counts until
+    /// Gives a slot up before it begins, or leaves the waitlist. One that may run on a server that is not heard ends now, and counts until
     /// then if its agent tells that it took place.
     pub async fn cancel(
         &self,

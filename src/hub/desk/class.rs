@@ -156,7 +156,7 @@ fn is_met_by(want: &ClassRequest, b: &Booking) -> bool {
 }
 
 fn slot_of(b: &Booking) -> Option<Free> {
-    Some(Free { server: b.server.clone()?, window: b.window, lab: None })
+    Some(Free { server: b.server.clone()?, window: b.window, lab: None, limit: None })
 }
 
 async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {

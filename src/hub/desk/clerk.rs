@@ -200,6 +200,14 @@ async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem
     Ok(server.seen.is_none_or(|seen| is_alike && until <= seen && seen + TOLD <= now))
 }
 
+/// Whether an offer that lapses now could have been accepted: on a silent server nobody can, and who waits for it had no turn. They
+/// are asked as if for the first time when it is heard again.
+async fn could_be_taken(tx: &mut Tx, offer: &Booking) -> Result<bool, Problem> {
+    let Some(server) = &offer.server else { return Ok(true) };
+    let now = tx.now();
+    Ok(tx.server(server).await?.is_told(now, offer.window.starts).is_ok())
+}
+
 /// What a booking becomes by the passing of time alone.
 struct Due {
     next: Booking,
@@ -224,7 +232,7 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
         State::Offered if begins => {
             Some(Due::to(State::Cancelled, b, "clerk.offer-over", "the offer was not taken before its start"))
         }
-        State::Offered if b.offer_until.is_none_or(|until| until <= now) => Some(lapsed(b)),
+        State::Offered if b.offer_until.is_none_or(|until| until <= now) => Some(lapsed(tx, b).await?),
         State::Booked | State::Delayed if b.window.ends <= now => never_began(tx, b).await?,
         State::Booked if begins => held_up(tx, b).await?,
         State::Active if b.came.is_none() => stayed_away(tx, b).await?,
@@ -233,10 +241,11 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
 }
 
 /// An offer that nobody took goes back to the wait that it was.
-fn lapsed(b: &Booking) -> Due {
-    let (server, place, busy_until, lapses) = (b.wished.clone(), None, b.window.ends, b.lapses + 1);
+async fn lapsed(tx: &mut Tx, b: &Booking) -> Result<Due, Problem> {
+    let lapses = if could_be_taken(tx, b).await? { b.lapses + 1 } else { 0 };
+    let (server, place, busy_until) = (b.wished.clone(), None, b.window.ends);
     let due = Due::to(State::Waitlisted, b, "clerk.lapse", "the offer was not taken in time");
-    Due { next: Booking { server, place, busy_until, lapses, ..due.next }, ..due }
+    Ok(Due { next: Booking { server, place, busy_until, lapses, ..due.next }, ..due })
 }
 
 /// A slot is over that nobody here saw begin.

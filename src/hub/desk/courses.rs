@@ -3,7 +3,7 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk, Edit,
-    sign_in::{end_of_lost_keys, hash},
+    sign_in::{end_of_lost_keys, hash, is_signed_in_still},
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -351,6 +351,7 @@ impl Desk {
         let by = token.map(|token| hash(token.expose()));
         transact!(self, caller, now, |tx| {
             let there = tx.person(id).await?;
+            is_signed_in_still(&mut tx, by.as_deref()).await?;
             let version = version.unwrap_or(there.version);
             let next = Person { keys: keys.clone(), version, ..there.clone() };
             tx.change_person(&next).await?;

@@ -166,7 +166,8 @@ impl Desk {
     }
 
     /// The first free slots that fit and overlap none that the person holds, earliest first. What could never be had is
-    /// refused as a booking would be; none found means that all is taken or closed.
+    /// refused as a booking would be; none found means that all is taken or closed. Each that a limit
+    /// of the person's own keeps from them says which one.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
         if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
@@ -199,7 +200,9 @@ impl Desk {
         let labs = meant(&standing.labs, want.layout, layout);
         let own = tx.windows_of(person, within, None).await?;
         let ask = Ask { layout, length, within, labs: &labs, apart: &own };
-        Ok(free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200)))
+        let mut found = free_slots(&grounds, &standing.course.policy, now, ask, want.most.min(200));
+        rules::note_limits(&mut tx, &standing, &mut found).await?;
+        Ok(found)
     }
 
     /// The table of a week, or of any window of up to 35 days.

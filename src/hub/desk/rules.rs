@@ -4,8 +4,8 @@ use crate::{
     core::{Code, Problem},
     hub::{
         domain::{
-            Booking, BookingId, Course, CourseId, Epoch, Ground, GroupId, Person, PersonId, Policy, ROLLING, Role,
-            SavedLab, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
+            Booking, BookingId, Course, CourseId, Epoch, Free, Ground, GroupId, Person, PersonId, Policy, ROLLING,
+            Role, SavedLab, SeriesId, Server, State, Use, Window, most_in_any_week, used_before,
         },
         store::{Listing, Tx},
     },
@@ -177,27 +177,65 @@ pub(super) async fn within_quota(
     window: Window,
     except: Option<&BookingId>,
 ) -> Result<(), Problem> {
-    let wide = Window { starts: window.starts - ROLLING, ends: window.ends + ROLLING };
-    let own = Use { starts: window.starts, seconds: window.length() };
-    let most = |uses: Vec<(BookingId, Use)>| {
-        let mut uses: Vec<Use> = uses.into_iter().filter(|(id, _)| Some(id) != except).map(|(_, u)| u).collect();
-        uses.push(own);
-        most_in_any_week(&uses, window)
-    };
-    let hours = |seconds: i64| format!("{:.1}", seconds as f64 / 3600.0);
-    let used = most(tx.uses_of_person(person, wide).await?);
-    if used > i64::from(policy.person_hours) * 3600 {
-        let what =
-            format!("{person} would have {} h in seven days, and {} are allowed", hours(used), policy.person_hours);
-        return Err(Problem::new(Code::BookQuota, what));
-    }
+    Hours::of_person(tx, policy, person, window).await?.have_room(window, except)?;
     let Some(group) = group else { return Ok(()) };
     tx.lock_group(group).await?;
-    let used = most(tx.uses_of_group(group, wide).await?);
-    if used > i64::from(policy.group_hours) * 3600 {
-        let what =
-            format!("group {group} would have {} h in seven days, and {} are allowed", hours(used), policy.group_hours);
-        return Err(Problem::new(Code::BookGroupQuota, what));
+    Hours::of_group(tx, policy, group, window).await?.have_room(window, except)
+}
+
+/// What counts of somebody's hours, or of a group's, in all seven days that touch a window, and how many are allowed.
+struct Hours {
+    whose: String,
+    uses: Vec<(BookingId, Use)>,
+    allowed: u32,
+    /// As what more is refused.
+    code: Code,
+}
+
+impl Hours {
+    async fn of_person(tx: &mut Tx, policy: &Policy, person: &PersonId, window: Window) -> Result<Self, Problem> {
+        let uses = tx.uses_of_person(person, window.wider(ROLLING)).await?;
+        Ok(Self { whose: person.to_string(), uses, allowed: policy.person_hours, code: Code::BookQuota })
+    }
+
+    async fn of_group(tx: &mut Tx, policy: &Policy, group: &GroupId, window: Window) -> Result<Self, Problem> {
+        let uses = tx.uses_of_group(group, window.wider(ROLLING)).await?;
+        Ok(Self { whose: format!("group {group}"), uses, allowed: policy.group_hours, code: Code::BookGroupQuota })
+    }
+
+    /// Refuses what would go over them in any seven days; `except` is not counted.
+    fn have_room(&self, window: Window, except: Option<&BookingId>) -> Result<(), Problem> {
+        let wide = window.wider(ROLLING);
+        let near = |of: &Use| of.starts < wide.ends && of.starts + of.seconds > wide.starts;
+        let others = self.uses.iter().filter(|(id, of)| Some(id) != except && near(of)).map(|(_, of)| *of);
+        let uses: Vec<Use> = others.chain([Use { starts: window.starts, seconds: window.length() }]).collect();
+        let used = most_in_any_week(&uses, window);
+        if used <= i64::from(self.allowed) * 3600 {
+            return Ok(());
+        }
+        let (whose, hours) = (&self.whose, used as f64 / 3600.0);
+        let what = format!("{whose} would have {hours:.1} h in seven days, and {} are allowed", self.allowed);
+        Err(Problem::new(self.code, what))
+    }
+}
+
+/// Notes of free slots of one length, by start, which of the person's own limits keeps them from the person, in the words in which
+/// they would be refused.
+pub(super) async fn note_limits(tx: &mut Tx, standing: &Standing, found: &mut [Free]) -> Result<(), Problem> {
+    let (Some(first), Some(last)) = (found.first(), found.last()) else { return Ok(()) };
+    let all = Window { starts: first.window.starts, ends: last.window.ends };
+    let (policy, person, now) = (&standing.course.policy, &standing.person.id, tx.now());
+    let ahead = match not_too_many(tx, policy, person, now, None, None).await {
+        Err(problem) if is_rule(problem.code) => Some(problem.what),
+        asked => asked.map(|()| None)?,
+    };
+    let mut hours = vec![Hours::of_person(tx, policy, person, all).await?];
+    if let Some(group) = &standing.group {
+        hours.push(Hours::of_group(tx, policy, group, all).await?);
+    }
+    for free in found {
+        let over = || hours.iter().find_map(|of| of.have_room(free.window, None).err()).map(|problem| problem.what);
+        free.limit = ahead.clone().or_else(over);
     }
     Ok(())
 }

@@ -70,6 +70,15 @@ pub(super) async fn end_of_lost_keys(
     tx.revoke_sign_ins(&there.id, but, "an SSH key was removed").await
 }
 
+/// Refuses what is asked for by a token, of hash `by`, that has ended since its request was let in: such a request may take half a
+/// minute to be read, and what was to be kept out by the token's end would come back by it.
+///
+/// Who ends it at this moment changes the row of whose it is: that is to be locked before, or read and then changed as it was.
+pub(super) async fn is_signed_in_still(tx: &mut Tx, by: Option<&str>) -> Result<(), Problem> {
+    let Some(by) = by else { return Ok(()) };
+    tx.token(by).await?.map(drop).ok_or_else(unknown)
+}
+
 fn unknown() -> Problem {
     Problem::new(Code::HubSignIn, "this sign-in is not valid")
 }
@@ -173,8 +182,35 @@ impl Desk {
         kind: TokenKind,
         label: &str,
     ) -> Result<MadeToken, Problem> {
+        self.write_token(caller, now, kind, label, None).await
+    }
+
+    /// As [`Self::make_token`], by somebody who is signed in with `token`; none is made by one that has ended.
+    pub async fn make_token_with(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        kind: TokenKind,
+        label: &str,
+        token: &Secret,
+    ) -> Result<MadeToken, Problem> {
+        self.write_token(caller, now, kind, label, Some(token)).await
+    }
+
+    async fn write_token(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        kind: TokenKind,
+        label: &str,
+        token: Option<&Secret>,
+    ) -> Result<MadeToken, Problem> {
         let person = caller.person().ok_or_else(|| Problem::new(Code::HubDenied, "only people have tokens"))?;
+        let by = token.map(|token| hash(token.expose()));
         transact!(self, caller, now, |tx| {
+            // Whoever takes a key away at this moment waits, and ends what is made here; or has ended `by` too.
+            tx.lock_person(person).await?;
+            is_signed_in_still(&mut tx, by.as_deref()).await?;
             match kind {
                 TokenKind::Api => make_api(&mut tx, person, label).await,
                 TokenKind::Feed => {

@@ -49,6 +49,9 @@ pub struct Free {
     /// With which lab it begins; none where no saved lab has to do with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lab: Option<Beginning>,
+    /// Which limit of who asks keeps it from them, in words; none where none does, or only what is free was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
 }
 
 impl Ground {
@@ -192,7 +195,7 @@ pub fn free_slots(grounds: &[Ground], policy: &Policy, now: Epoch, ask: Ask<'_>,
         let (server, lab) = (&ground.server.id, ask.begins(&ground.server.id));
         let search = Search::new(ground, policy, now, ask);
         let starts = search.later(ask.within.starts).take(most);
-        found.extend(starts.map(|window| Free { server: server.clone(), window, lab: lab.clone() }));
+        found.extend(starts.map(|window| Free { server: server.clone(), window, lab: lab.clone(), limit: None }));
     }
     let key = |f: &Free| (f.window.starts, Beginning::rank(f.lab.as_ref()));
     found.sort_by(|a, b| (key(a), &a.server).cmp(&(key(b), &b.server)));
@@ -228,7 +231,7 @@ pub fn alternatives(
         let (server, lab) = (&ground.server.id, ask.begins(&ground.server.id));
         let search = Search::new(ground, policy, now, ask);
         let both = search.later(wish).take(most).chain(search.earlier(wish).take(most));
-        found.extend(both.map(|window| Free { server: server.clone(), window, lab: lab.clone() }));
+        found.extend(both.map(|window| Free { server: server.clone(), window, lab: lab.clone(), limit: None }));
     }
     nearest(&mut found, wish, most);
     found

@@ -13,6 +13,9 @@ use crate::{
 pub const WARN_OFFSET: i64 = 2;
 /// An agent that was not heard for longer is silent, seconds.
 const SILENT: i64 = 120;
+/// An agent tells what it has begun within so many seconds, as it reports at least so often; one that was not heard for longer may
+/// be out of touch, though it is not silent yet.
+const TELLS: i64 = 15;
 /// On a silent server is booked only what begins later than this from now, seconds: it may be heard again by then. What was
 /// booked before stays, as its agent may have it in its plan.
 const HEARD_AGAIN: i64 = 3600;
@@ -117,6 +120,11 @@ impl Server {
     /// hangs is not heard either: see [`HANGS`].
     pub fn is_silent(&self, now: Epoch) -> bool {
         self.seen.is_some_and(|at| now - at > SILENT)
+    }
+
+    /// Whether its agent was heard before, and too long ago for the hub to know what it has begun by now.
+    pub fn is_out_of_touch(&self, now: Epoch) -> bool {
+        self.seen.is_some_and(|at| now - at > TELLS)
     }
 
     /// Whether its agent was heard lately: it is alive, and tells what becomes of its slots.

@@ -5,6 +5,7 @@
 mod access;
 mod backup;
 mod bookings;
+mod copies;
 mod dump;
 mod editions;
 mod error;

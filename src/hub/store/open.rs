@@ -1,5 +1,5 @@
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,6 +10,7 @@ use sqlx::{Connection as _, PgPool, postgres::PgConnectOptions};
 
 use super::{
     backup::backup,
+    copies::Copied,
     dump::{Backups, dump},
     editions::{edition, edition_of_postgres, for_postgres, for_sqlite, newest, upgrade, upgrade_postgres},
     error::{absent, is_passing, problem},
@@ -36,7 +37,7 @@ pub struct Store {
     /// What keeps others from changing a PostgreSQL's tables under a hub, as long as there is a clone.
     present: Option<Arc<Presence>>,
     /// The copy that was made before its tables were changed.
-    backup: Option<PathBuf>,
+    pub(super) copied: Option<Copied>,
 }
 
 /// Who opens a database.
@@ -101,11 +102,6 @@ impl Store {
             .hint("To make new ones stop all hubs first."))
     }
 
-    /// The copy that was made of it when it was opened, where its tables were of an older edition.
-    pub fn backup(&self) -> Option<&Path> {
-        self.backup.as_deref()
-    }
-
     async fn open_as(url: &str, who: Who, backups: Backups<'_>) -> Result<Self, Problem> {
         if let Some(path) = url.strip_prefix("sqlite://") {
             return Self::open_sqlite(&file::place(path)?, who).await.map_err(file::hinted);
@@ -141,10 +137,11 @@ impl Store {
             Ok(())
         })?;
         drop(quiet);
+        let copied = copy.map(|copy| Copied::of_sqlite(copy, path, newest(&editions)));
         let writer = Shelf::new(path, vec![first], 1, PATIENCE);
         let readers = Shelf::new(path, vec![], READERS, PATIENCE);
         let pools = Pools::Sqlite { writer, readers };
-        Ok(Self { pools, pulse: Pulse::default(), _alone: alone, present: None, backup: copy })
+        Ok(Self { pools, pulse: Pulse::default(), _alone: alone, present: None, copied })
     }
 
     async fn open_postgres(url: &str, who: Who, backups: Backups<'_>) -> Result<Self, Problem> {
@@ -167,12 +164,13 @@ impl Store {
         let patient = pool(options.clone(), 1, KEPT_ALIVE).await?;
         upgrade_postgres(&patient).await.map_err(|failed| failed.detail(before))?;
         patient.close().await;
+        let copied = copy.map(|copy| Copied::of_postgres(copy, known));
         let pool = pool(options.clone(), 16, OF_HUBS).await?;
         first.close().await.map_err(problem)?;
         let present =
             if who == Who::Hub { Some(Arc::new(Presence::take(options, known, pool.clone()).await?)) } else { None };
         let pools = Pools::Postgres(pool);
-        Ok(Self { pools, pulse: Pulse::default(), _alone: None, present, backup: copy })
+        Ok(Self { pools, pulse: Pulse::default(), _alone: None, present, copied })
     }
 
     /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.

@@ -3,7 +3,7 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, Misfits, NewServer, WeeklyRequest},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, FreeRequest, Misfits, NewServer, WeeklyRequest},
         domain::{Epoch, Free, Health, Mode, Policy, State, Weekly},
     },
 };
@@ -294,5 +294,44 @@ pub async fn who_waits_for_what_a_server_has_not_keeps_nobody_from_extending_the
     // Of any server, and so of this one, somebody else is asked first.
     desk.wait(&who("dan"), NOW, None, &wish(None, 150, 180)).await.unwrap();
     assert_eq!(extend(180).await.unwrap_err().code, Code::BookWaiting);
+    healthy(&desk).await;
+}
+
+/// What is free and kept from somebody by their own limits says so, as a booking of it would.
+pub async fn a_free_slot_says_which_limit_keeps_it_from_whom(desk: Desk) {
+    camp(&desk, &Policy { open_ahead: 2, person_hours: 3, group_hours: 4, ..Policy::default() }).await;
+    let day = 1440;
+    let free = async |login: &str, minutes: u32, from: i64| {
+        let want = FreeRequest {
+            person: None,
+            course: None,
+            server: None,
+            labels: [].into(),
+            layout: Some("1x4c12g".parse().unwrap()),
+            minutes,
+            within: window(from, from + 240),
+            running: false,
+            most: 1,
+        };
+        let found = desk.free(&who(login), NOW, &want).await.unwrap().remove(0);
+        let named = BookRequest { window: found.window, ..wish(Some(found.server.as_str()), 0, 30) };
+        let refused = desk.wait(&who(login), NOW, None, &named).await.unwrap_err();
+        match &found.limit {
+            // It is not waited for: it is free, or kept by that very limit.
+            Some(limit) => assert_eq!(refused.what, *limit),
+            None => assert_eq!(refused.code, Code::BookState),
+        }
+        found.limit.unwrap_or_default()
+    };
+    let first = book(&desk, "amy", 60, 180).await;
+    assert_eq!(free("amy", 60, 240).await, "");
+    assert_eq!(free("amy", 120, 240).await, "amy would have 4.0 h in seven days, and 3 are allowed");
+    assert_eq!(free("amy", 120, 8 * day).await, "", "that is another week");
+    assert_eq!(free("bob", 180, 240).await, "group red would have 5.0 h in seven days, and 4 are allowed");
+    assert_eq!(free("dan", 180, 240).await, "", "he is in another group");
+    book(&desk, "amy", 8 * day, 8 * day + 30).await;
+    assert_eq!(free("amy", 30, 240).await, "amy has 2 bookings ahead, and 2 are allowed");
+    desk.cancel(&who("amy"), NOW, None, &first.id, &Edit::default()).await.unwrap();
+    assert_eq!(free("amy", 120, 240).await, "");
     healthy(&desk).await;
 }

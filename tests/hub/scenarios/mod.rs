@@ -65,6 +65,7 @@ scenarios! {
         nobody_waits_for_hours_that_never_open,
         work_that_has_just_ended_is_not_offered_again,
         what_is_offered_has_room_for_the_lab_that_would_run_there,
+        a_free_slot_says_which_limit_keeps_it_from_whom,
         who_waits_for_what_a_server_has_not_keeps_nobody_from_extending_there,
     }
     classes {
@@ -129,7 +130,9 @@ scenarios! {
     }
     outages {
         what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran,
+        what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran,
         what_a_clock_that_is_off_makes_due_is_left_as_it_is,
+        what_could_not_be_taken_is_offered_again_when_its_server_is_back,
     }
     people {
         the_last_admin_stays,

@@ -9,7 +9,7 @@ use kubecamp::{
 };
 
 use super::{acknowledge, report, state};
-use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, window, wish};
 
 pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -53,9 +53,42 @@ pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: De
     clerk.settle(at(102)).await.unwrap();
     assert_eq!(state(&desk, &unused).await, State::Cancelled);
     // An agent that is heard would have told that it began.
-    acknowledge(&desk, 190).await;
-    let after = desk.cancel(&who("cem"), at(191), None, &heard.id, &plain).await.unwrap();
+    acknowledge(&desk, 191).await;
+    let after = desk.cancel(&who("cem"), at(191) + 15, None, &heard.id, &plain).await.unwrap();
     assert_eq!((after.state, after.window), (State::Cancelled, heard.window));
+    healthy(&desk).await;
+}
+
+/// An outage that has just begun is one: nobody has the rest of a slot for nothing by a cancel in its first minutes.
+pub async fn what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (clerk, plain, one) = (clerk(&desk), Edit::default(), "one".parse().unwrap());
+    let (used, unused) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    acknowledge(&desk, 0).await;
+    let after = desk.cancel(&who("amy"), at(1), None, &used.id, &plain).await.unwrap();
+    assert_eq!((after.state, after.window, after.charged), (State::Booked, window(0, 1), 60));
+    let steps = [
+        (Step::Arming, 0),
+        (Step::Active, 0),
+        (Step::LoggedIn, 1),
+        (Step::Ending, 5),
+        (Step::Saving, 5),
+        (Step::Resetting, 6),
+        (Step::Done, 7),
+    ];
+    for ((step, minute), number) in steps.into_iter().zip(1..) {
+        let told = Report { number, booking: used.id.clone(), step, moment: at(minute), note: None, account: None };
+        desk.report(&agent("one"), at(8), &one, &[told]).await.unwrap();
+    }
+    let after = desk.booking(&Caller::Console, at(8), &used.id).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Done, 60));
+    // What its agent has not begun counts as nothing as soon as it is heard.
+    acknowledge(&desk, 90).await;
+    let after = desk.cancel(&who("bob"), at(90) + 16, None, &unused.id, &plain).await.unwrap();
+    assert_eq!((after.state, after.charged), (State::Booked, 16));
+    acknowledge(&desk, 91).await;
+    clerk.settle(at(92)).await.unwrap();
+    assert_eq!(state(&desk, &unused).await, State::Cancelled);
     healthy(&desk).await;
 }
 
@@ -78,5 +111,27 @@ pub async fn what_a_clock_that_is_off_makes_due_is_left_as_it_is(desk: Desk) {
     assert!(desk.heartbeat(&agent("one"), at(131), &one, &beat).await.unwrap().may_arm);
     clerk.settle(at(131) + 4).await.unwrap();
     assert_eq!(states().await, (State::Cancelled, State::NoShow));
+    healthy(&desk).await;
+}
+
+/// Nobody can take what is offered on a server that is silent, so who is asked then has had no turn.
+pub async fn what_could_not_be_taken_is_offered_again_when_its_server_is_back(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let clerk = clerk(&desk);
+    let taken = book(&desk, "dan", 30, 60).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 30, 60)).await.unwrap();
+    acknowledge(&desk, 0).await;
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    acknowledge(&desk, 1).await;
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    let yes = async |minute| desk.accept(&who("amy"), at(minute), None, &amy.id).await;
+    assert_eq!(yes(11).await.unwrap_err().code, Code::ServerSilent);
+    let lapsed = clerk.settle(at(12)).await.unwrap();
+    assert_eq!((lapsed.settled, lapsed.offered), (1, 0));
+    let waits = desk.booking(&who("amy"), at(12), &amy.id).await.unwrap();
+    assert_eq!((waits.state, waits.lapses), (State::Waitlisted, 0));
+    acknowledge(&desk, 15).await;
+    assert_eq!(clerk.settle(at(15)).await.unwrap().offered, 1);
+    assert_eq!(yes(16).await.unwrap().state, State::Booked);
     healthy(&desk).await;
 }

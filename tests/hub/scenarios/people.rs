@@ -112,6 +112,15 @@ pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
     );
     desk.set_own_keys(&amy, NOW, &[], None, Some(&own)).await.unwrap();
     assert!(good(&own).await && !good(&other).await, "by which it was asked for stays");
+    // What was asked for by a token that ended while its request was read brings nothing of it back.
+    for kind in [TokenKind::Api, TokenKind::Feed] {
+        let late = desk.make_token_with(&amy, NOW, kind, "late", &other).await.unwrap_err();
+        assert_eq!(late.code, Code::HubSignIn, "{kind:?}");
+    }
+    let late = desk.set_own_keys(&amy, NOW, std::slice::from_ref(&kept), None, Some(&other)).await.unwrap_err();
+    assert_eq!((late.code, desk.tokens(&amy, NOW, &"amy".parse().unwrap()).await.unwrap().len()), (Code::HubSignIn, 2));
+    let third = desk.make_token_with(&amy, NOW, TokenKind::Api, "third", &own).await.unwrap().text;
+    assert!(good(&third).await);
     let there = desk.set_own_keys(&amy, NOW, &[kept], None, Some(&own)).await.unwrap();
     let row = NewPerson { id: there.id, name: there.name, role: there.role, active: None, zone: None, keys: vec![] };
     desk.put_person(&who("tea"), NOW, &row, Some(there.version)).await.unwrap();

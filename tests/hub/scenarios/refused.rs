@@ -32,7 +32,7 @@ async fn now(desk: &Desk, booking: &Booking) -> Booking {
 pub async fn what_an_agent_refuses_is_told_and_can_be_moved(desk: Desk) {
     camp(&desk, &generous()).await;
     let booking = book(&desk, "amy", 60, 120).await;
-    let to = Free { server: "one".parse().unwrap(), window: window(150, 210), lab: None };
+    let to = Free { server: "one".parse().unwrap(), window: window(150, 210), lab: None, limit: None };
     let edit = Edit::default();
     let early = desk.move_to(&who("amy"), NOW, None, &booking.id, &to, &edit).await.unwrap_err();
     assert_eq!(early.code, Code::BookState, "nothing is known against its server");

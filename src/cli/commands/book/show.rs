@@ -101,17 +101,23 @@ fn remark(b: &Booking, me: &PersonId) -> Option<String> {
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
-    // Who has no saved lab has nothing to choose by.
-    let labs = all.iter().any(|f| f.lab.is_some());
-    output::value(format, &all, |_| {
-        let mut rows = vec![heading(&["STARTS", "ENDS", "SERVER"])];
-        rows.extend(all.iter().map(|f| vec![local(f.window.starts), local(f.window.ends), f.server.to_string()]));
-        if labs {
-            let column = std::iter::once("LAB".to_owned()).chain(all.iter().map(|f| dash(f.lab.as_ref())));
-            rows.iter_mut().zip(column).for_each(|(row, lab)| row.push(lab));
-        }
-        table(&rows)
-    })
+    output::value(format, &all, |_| table(&free_rows(all)))
+}
+
+fn free_rows(all: &[Free]) -> Vec<Vec<String>> {
+    let mut rows = vec![heading(&["STARTS", "ENDS", "SERVER"])];
+    rows.extend(all.iter().map(|f| vec![local(f.window.starts), local(f.window.ends), f.server.to_string()]));
+    // Who has no saved lab has nothing to choose by, and whom no limit keeps from anything nothing to read.
+    let labs = all.iter().any(|f| f.lab.is_some()).then(|| all.iter().map(|f| dash(f.lab.as_ref())).collect());
+    let limit = |f: &Free| f.limit.as_deref().map_or_else(|| "-".to_owned(), told);
+    let limits = all.iter().any(|f| f.limit.is_some()).then(|| all.iter().map(limit).collect());
+    let columns: [(&str, Option<Vec<String>>); 2] = [("LAB", labs), ("LIMIT", limits)];
+    for (name, column) in columns {
+        let Some(column) = column else { continue };
+        let column = std::iter::once(name.to_owned()).chain(column);
+        rows.iter_mut().zip(column).for_each(|(row, text)| row.push(text));
+    }
+    rows
 }
 
 /// Says that there is nothing to list, and what may be why.
@@ -160,6 +166,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hub::domain::Beginning;
 
     fn booking(more: &serde_json::Value) -> Booking {
         let mut all = json!({
@@ -202,6 +209,22 @@ mod tests {
         assert!(
             told(Some(1_795_467_600)).contains(": all is closed") && told(None).contains("from now: all is closed")
         );
+    }
+
+    #[test]
+    fn a_free_slot_says_which_limit_keeps_it_from_who_asks() {
+        let free = |more: serde_json::Value| -> Free {
+            let mut all = json!({ "server": "one", "window": { "starts": 1_795_467_600, "ends": 1_795_474_800 } });
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(all).unwrap()
+        };
+        let ends = |all: &[Free]| free_rows(all).into_iter().map(|row| row[2..].join("|")).collect::<Vec<_>>();
+        assert_eq!(ends(&[free(json!({}))]), ["SERVER", "one"]);
+        let limit = free(json!({ "limit": "amy has 3 bookings ahead, and 3 are allowed" }));
+        let lines = ["SERVER|LIMIT", "one|-", "one|amy has 3 bookings ahead, and 3 are allowed"];
+        assert_eq!(ends(&[free(json!({})), limit.clone()]), lines);
+        let saved = Free { lab: Some(Beginning::Saved), ..limit };
+        assert_eq!(ends(&[saved])[0], "SERVER|LAB|LIMIT");
     }
 
     #[test]

@@ -301,10 +301,14 @@ fn copied_to(folder: Option<&Path>) -> Backups<'_> {
     folder.map_or(Backups::Made, Backups::In)
 }
 
-/// Says where the database is as it was before its tables were changed.
+/// Says where the database is as it was before its tables were changed, and which older copies went for that one.
 fn tell_of_copy(store: &Store) {
     if let Some(copy) = store.backup() {
         output::say(&format!("The database's tables were brought up to date. As it was before: {}", copy.display()));
+    }
+    let gone: Vec<_> = store.removed_backups().iter().map(|copy| copy.display().to_string()).collect();
+    if !gone.is_empty() {
+        output::say(&format!("The newest three copies of before stay. Removed: {}", gone.join(", ")));
     }
 }
 

@@ -130,7 +130,7 @@ fn of_two_servers_that_are_free_the_one_with_the_saved_lab_is_given() {
 fn who_has_a_slot_gets_what_is_missing_and_nobody_more_than_allowed() {
     let mut amy = student("amy", 0, &[9]);
     let window = window("2026-11-23T14:00:00Z", "2026-11-23T15:00:00Z");
-    (amy.has, amy.taken) = (vec![Free { server: "b".parse().unwrap(), window, lab: None }], vec![window]);
+    (amy.has, amy.taken) = (vec![Free { server: "b".parse().unwrap(), window, lab: None, limit: None }], vec![window]);
     let mut bob = student("bob", 0, &[9]);
     bob.room = Some(1);
     let table = plan(&[amy, bob], 2);

@@ -3,6 +3,7 @@
 //! Start here: `keeper.rs`, which is one tick; then `world.rs`, what it can do to a server.
 
 mod books;
+mod bundles;
 mod child;
 mod config;
 mod courier;
@@ -27,6 +28,7 @@ mod time;
 mod welcome;
 mod world;
 
+pub use bundles::drop_unused_bundles;
 pub use config::{Bare, Config, LEAST_POLL, MachinesConfig};
 pub use courier::{HttpLink, HubLink};
 pub use entry::{Entry, Line, Step};

@@ -265,7 +265,7 @@ pub(super) async fn relocate(
     ApiJson(to): ApiJson<Relocation>,
 ) -> Answer<Response> {
     let edit = Edit { version: version.0, reason: to.reason };
-    let to = Free { server: to.server, window: to.window, lab: None };
+    let to = Free { server: to.server, window: to.window, lab: None, limit: None };
     let outcome = state.desk.move_to(&session.caller, state.now(), key.as_deref(), &id, &to, &edit).await;
     changed(outcome, version)
 }

@@ -74,7 +74,7 @@ pub(super) async fn add(
     _no_key: NoOnceKey,
     ApiJson(new): ApiJson<NewToken>,
 ) -> Answer<(StatusCode, Json<Made>)> {
-    let made = state.desk.make_token(&session.caller, state.now(), new.kind, &new.label).await?;
+    let made = state.desk.make_token_with(&session.caller, state.now(), new.kind, &new.label, &session.token).await?;
     Ok((StatusCode::CREATED, Json(Made::with_url(&made, &state))))
 }
 

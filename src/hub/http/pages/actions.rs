@@ -127,7 +127,7 @@ impl ChangeForm {
         let server = self.server.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
         let window = Window::new(moment(&self.starts)?, self.end()?);
         let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
-        Ok(Free { server, window, lab: None })
+        Ok(Free { server, window, lab: None, limit: None })
     }
 }
 

@@ -113,7 +113,8 @@ pub(super) async fn make_calendar(
     Form(session, _): Form<Nothing>,
 ) -> Answer<Response> {
     let visit = Visit::of(&state, &session, &headers, "/calendar").await?;
-    let made = state.desk.make_token(&visit.caller, visit.now, TokenKind::Feed, "calendar").await?;
+    let made =
+        state.desk.make_token_with(&visit.caller, visit.now, TokenKind::Feed, "calendar", &session.token).await?;
     let link = format!("{}/calendar/{}/slots.ics", site_of(&state, &headers), made.text.expose());
     visit.page("calendar.html", &Calendar { link: Some(link) })
 }

@@ -36,7 +36,7 @@ fn plan(servers: &[Server], students: &[Student], length: i64, within: Window) -
 fn rows() -> Vec<ClassRow> {
     let (one, two, day) = (server("one"), server("two"), hours(8, 20));
     let away = Server { health: Health::Away, ..server("one") };
-    let held = Free { server: one.id.clone(), window: hours(14, 15), lab: None };
+    let held = Free { server: one.id.clone(), window: hours(14, 15), lab: None, limit: None };
     let has = Student { has: vec![held], taken: vec![hours(14, 15)], ..student("amy", 0, &[]) };
     let full = Student { room: Some(1), ..student("bob", 0, &[9]) };
     let later = [student("cem", 3600, &[9, 12]), student("dan", 7200, &[]), student("eve", 10_800, &[9])];
