@@ -69,7 +69,7 @@ pub use local_places::{
 pub use machines::{MachineEngine, Machines, ProviderSlot};
 pub use names::Names;
 pub use pod_network::PodNetwork;
-pub use prepared_image::{PreparedImage, remove_unfinished};
+pub use prepared_image::{PreparedImage, is_prepared, remove_unfinished};
 pub use prove_clean::ProveClean;
 pub use proxy_mode::SetProxyMode;
 pub use record::{Claim, Owner, Record};

@@ -90,6 +90,28 @@ impl Phase for PreparedImage {
     }
 }
 
+/// Whether a machine of `lab` that begins as a prepared image has all that a phase of `up` would bring.
+pub fn is_prepared(phase: &PhaseId, lab: &Lab) -> bool {
+    match phase.as_str() {
+        "binaries" | "images" | "images-later" => true,
+        // The profile's mirrors are written on each machine.
+        "runtime" => lab.profile().mirrors.is_empty(),
+        _ => false,
+    }
+}
+
+/// The phases that fill the image, the first of `up` that need a bundle among them.
+fn filling(bundle: &Arc<Bundle>) -> Vec<Box<dyn Phase>> {
+    vec![
+        Box::new(Record { owner: Owner::new() }),
+        Box::new(Binaries { bundle: Arc::clone(bundle) }),
+        Box::new(Runtime { bundle: Arc::clone(bundle) }),
+        Box::new(Images { bundle: Arc::clone(bundle) }),
+        Box::new(ImagesLater { bundle: Arc::clone(bundle) }),
+        Box::new(Settle),
+    ]
+}
+
 struct Prepare {
     bundle: Arc<OnceLock<Arc<Bundle>>>,
     cache: Cache,
@@ -227,15 +249,7 @@ impl Prepare {
         });
         let journal = Arc::new(Journal::unkept(vec![listener]));
         let run = Run::new(lab, Mode::Apply, journal, CancellationToken::new());
-        let phases: Vec<Box<dyn Phase>> = vec![
-            Box::new(Record { owner: Owner::new() }),
-            Box::new(Binaries { bundle: Arc::clone(bundle) }),
-            Box::new(Runtime { bundle: Arc::clone(bundle) }),
-            Box::new(Images { bundle: Arc::clone(bundle) }),
-            Box::new(ImagesLater { bundle: Arc::clone(bundle) }),
-            Box::new(Settle),
-        ];
-        let nodes = [node];
+        let (phases, nodes) = (filling(bundle), [node]);
         let ended = {
             let mut flow = Box::pin(run_flow(&run, &phases, &nodes, &crew.hosts, &crew.fleet));
             loop {
@@ -449,6 +463,25 @@ mod tests {
             assert!(is_of_none(old, &ids), "{old}");
         }
         assert!(!is_of_none("of-somebody-else", &ids), "nobody else's image is touched");
+    }
+
+    #[test]
+    fn what_fills_the_image_is_known_to_plans() {
+        let dir = tempfile::tempdir().unwrap();
+        let phases = filling(bundle(dir.path()).get().unwrap());
+        let cache = Cache::new(dir.path());
+        let _turn = Lock::take(&lock_folder(&cache)).unwrap();
+        let mut lab = preparation(&cache).unwrap();
+        let brought = |lab: &Lab| -> Vec<_> {
+            phases.iter().map(|phase| phase.id()).filter(|id| is_prepared(id, lab)).map(|id| id.to_string()).collect()
+        };
+        // Each machine is claimed anew, and nothing is settled there.
+        assert_eq!(brought(&lab), ["binaries", "runtime", "images", "images-later"]);
+        let mut profile = lab.profile().clone();
+        profile.mirrors =
+            vec![profile::Mirror { registry: "docker.io".into(), endpoints: vec!["https://m.example".into()] }];
+        lab = Lab::new(lab.name().clone(), profile).unwrap();
+        assert_eq!(brought(&lab), ["binaries", "images", "images-later"]);
     }
 
     /// One that is missing would silently not count.
