@@ -87,7 +87,7 @@ impl Facts {
             let value = value.trim().to_owned();
             match key {
                 "addr" | "ca" | "kubelet" | "leftover" | "listen" | "listen.udp" | "mac" | "remains" | "resolver"
-                | "route" | "saved" | "silent" => {
+                | "route" | "saved" | "setting" | "silent" => {
                     facts.many.entry(key.to_owned()).or_default().push(value);
                 }
                 _ => {

@@ -32,7 +32,7 @@ const UP: &[Known] = &[
     ("baseline", "/var/lib/kubecamp/lab.part", "[ -s /var/lib/kubecamp/before ] && echo"),
     ("etc-hosts", "kc_block /etc/hosts", "/^# kubecamp begin$/"),
     ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
-    ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
+    ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/99-zz-kubecamp.conf"),
     ("keep", "kc_keep \"$path\"", "!($0 in known)"),
     ("install", "> /var/lib/kubecamp/binaries.part", "case $known in"),
     ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
