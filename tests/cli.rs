@@ -435,6 +435,25 @@ fn packages_are_listed_and_not_installed_unasked() {
     assert_eq!(home.labs(), [""; 0].map(PathBuf::from));
 }
 
+/// A computer on which nothing is installed: what installs it names the lab that was asked about, for programs too.
+#[test]
+fn the_doctors_hints_name_the_lab() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let shim = home.file("dpkg-query", b"#!/bin/sh\n");
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", home.0.path().display());
+    for (args, words) in [
+        (&["doctor", "-o", "json"][..], "kubecamp up "),
+        (&["doctor", "-o", "json", "--name", "team7"], "kubecamp --name team7 up "),
+        (&["doctor", "--name", "team7"], "kubecamp --name team7 up "),
+    ] {
+        let out = home.command(args).env("PATH", &path).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(text.contains(words), "{args:?}: {text}");
+    }
+}
+
 /// Stopping the engine ends machines: asked for where something of it runs, and only there.
 #[test]
 fn stopping_the_engine_asks_first() {
