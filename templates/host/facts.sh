@@ -113,6 +113,10 @@ p resolv.conf "$conf"
 [ -s /etc/kubernetes/pki/ca.crt ] && awk '/^-----BEGIN CERT/{getline; print "ca=" $0}' /etc/kubernetes/pki/ca.crt
 [ -s /etc/kubernetes/pki/ca.key ] && p ca.key yes
 [ -e /var/lib/kubecamp/drained ] && p drained yes
+# The network of its own pods, by the address that they know this host by.
+[ -e $lab ] && [ -r /run/flannel/subnet.env ] && while IFS== read -r key value; do
+  [ "$key" != FLANNEL_SUBNET ] || p pods "$value"
+done < /run/flannel/subnet.env
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
