@@ -136,7 +136,13 @@ fn a_plan_says_that_it_assumes_new_machines() {
     let assumed = |on: &str| steps.iter().filter(|s| s["on"] == on).map(|s| s["assumed"].clone()).collect::<Vec<_>>();
     assert!(!assumed("cp").is_empty() && assumed("cp").iter().all(|a| a == true), "{}", ended.out);
     assert!(assumed("here").iter().all(|a| a == false), "{}", ended.out);
-    // A prepared image may have brought what a step would bring: that is known once the machine is made.
+    // What the machines' image brings is not to do there.
+    let image = ["binaries", "runtime", "images", "images-later"];
+    let brought = |step: &serde_json::Value| image.iter().any(|phase| step["phase"] == *phase);
+    assert!(image.iter().all(|phase| steps.iter().any(|step| step["phase"] == *phase)), "{}", ended.out);
+    for step in steps.iter().filter(|step| step["on"] == "cp") {
+        assert_eq!(step["done"], brought(step), "{step}");
+    }
     let waits = |step: &serde_json::Value| step["depends_on"].as_array().unwrap().iter().any(|on| on == "here/make");
     assert!(steps.iter().all(|step| waits(step) == (step["on"] == "cp")), "{}", ended.out);
     assert!(steps.iter().any(|step| step["on"] == "here" && step["step"] == "make"), "{}", ended.out);
@@ -427,6 +433,25 @@ fn packages_are_listed_and_not_installed_unasked() {
         assert!(err.contains(word), "{err}");
     }
     assert_eq!(home.labs(), [""; 0].map(PathBuf::from));
+}
+
+/// A computer on which nothing is installed: what installs it names the lab that was asked about, for programs too.
+#[test]
+fn the_doctors_hints_name_the_lab() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let shim = home.file("dpkg-query", b"#!/bin/sh\n");
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", home.0.path().display());
+    for (args, words) in [
+        (&["doctor", "-o", "json"][..], "kubecamp up "),
+        (&["doctor", "-o", "json", "--name", "team7"], "kubecamp --name team7 up "),
+        (&["doctor", "--name", "team7"], "kubecamp --name team7 up "),
+    ] {
+        let out = home.command(args).env("PATH", &path).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(text.contains(words), "{args:?}: {text}");
+    }
 }
 
 /// Stopping the engine ends machines: asked for where something of it runs, and only there.

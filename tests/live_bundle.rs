@@ -9,7 +9,7 @@ use std::{
 };
 
 use kubecamp::{
-    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Mirrors, Source, build},
+    bundle::{Asked, BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Mirrors, Source, build},
     core::{Arch, Quiet},
 };
 
@@ -25,6 +25,7 @@ fn a_real_bundle_comes_out_of_go_modules() {
         out: None,
         cache: Cache::new(cache),
         mirrors: Mirrors::default(),
+        asked: Asked::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let built = runtime.block_on(build(request, &Quiet)).map_err(|e| e.to_string()).unwrap();

@@ -6,12 +6,13 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use super::{
     Bundle, Cache,
     manifest::{FORMAT, Origins},
     modules,
-    upstream::{self, Mirrors},
+    upstream::{self, Mirrors, Silence},
     versions::{Versions, known_beside},
     write::{self, Packed, Part, Title},
 };
@@ -37,6 +38,8 @@ pub struct BuildRequest {
     pub cache: Cache,
     /// Where downloads come from instead.
     pub mirrors: Mirrors,
+    /// What sites said when they were asked; requests for one bundle that share it ask them once.
+    pub asked: Asked,
 }
 
 impl BuildRequest {
@@ -46,6 +49,10 @@ impl BuildRequest {
         if self.replace.is_empty() { usual } else { usual.with_extension("patched.bundle") }
     }
 }
+
+/// What the sites of a bundle answered, the same for all its clones.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Arc<OnceCell<Silence>>);
 
 /// Where the parts of a bundle should come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,7 +253,7 @@ enum Way {
     /// Built.
     Modules,
     /// Left to kubecamp, and these did not answer, or not with what is needed.
-    Silent(upstream::Silence),
+    Silent(Silence),
 }
 
 impl Way {
@@ -255,9 +262,9 @@ impl Way {
             _ if !request.replace.is_empty() => Self::Modules,
             Source::Modules => Self::Modules,
             Source::Upstream => Self::Upstream,
-            Source::Auto => match upstream::silent(fetch).await {
+            Source::Auto => match request.asked.0.get_or_init(|| upstream::silent(fetch)).await {
                 silence if silence.is_none() => Self::Upstream,
-                silence => Self::Silent(silence),
+                silence => Self::Silent(silence.clone()),
             },
         }
     }
@@ -381,6 +388,7 @@ mod tests {
             out: None,
             cache: Cache::new(folder.path()),
             mirrors,
+            asked: Asked::default(),
         };
         let notes = Notes::default();
         let chosen =
@@ -420,6 +428,33 @@ mod tests {
         let chosen = choose(&offline, versions.clone(), folder.path(), || false, &notes).await.unwrap();
         assert!(matches!(chosen, Recipe::Modules(_)), "who is offline hears what building needs");
         assert!(Code::Download.hint().contains("kubecamp bundle build --source modules"));
+    }
+
+    #[tokio::test]
+    async fn sites_are_asked_once_for_packages_and_build() {
+        let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+        let versions = Versions::of(DEFAULT_KUBERNETES).unwrap();
+        fake.publish(&versions, Arch::Amd64);
+        let request = BuildRequest {
+            kubernetes: DEFAULT_KUBERNETES.to_owned(),
+            arch: Arch::Amd64,
+            source: Source::Auto,
+            replace: vec![],
+            out: None,
+            cache: Cache::new(folder.path()),
+            mirrors: fake.mirrors(),
+            asked: Asked::default(),
+        };
+        assert!(lacking_packages(&request).await.unwrap().is_empty(), "upstream needs none");
+        let seen = || fake.state.lock().unwrap().seen.len();
+        let before = seen();
+        let again = BuildRequest { asked: request.asked.clone(), ..request };
+        let chosen = choose(&again, versions.clone(), folder.path(), || false, &Quiet).await.unwrap();
+        assert!(matches!(chosen, Recipe::Upstream(_)) && before > 0 && seen() == before);
+        // Another run asks anew.
+        let other = BuildRequest { asked: Asked::default(), ..again };
+        choose(&other, versions, folder.path(), || false, &Quiet).await.unwrap();
+        assert!(seen() > before);
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ mod verify;
 mod versions;
 mod write;
 
-pub use build::{BuildRequest, Built, Source, build, lacking_packages, silent_sites};
+pub use build::{Asked, BuildRequest, Built, Source, build, lacking_packages, silent_sites};
 pub use cache::Cache;
 pub use file::Bundle;
 pub use manifest::{Audience, Content, FORMAT, Kind, Manifest, Member, Origins, Stored};

@@ -21,6 +21,9 @@ pub const fn exit_code(class: Class) -> u8 {
     }
 }
 
+/// The exit code of what SIGTERM stopped, as of a program that takes no care of it: 128 and the signal's number.
+pub const TERMINATED: u8 = 143;
+
 /// What each exit code means, in the order of the reference.
 pub const MEANINGS: &[(u8, &str)] = &[
     (0, "It worked; nothing had to be done, or all of it is done."),
@@ -45,6 +48,7 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (14, "A slot has not begun, or is over."),
     (70, "A defect of kubecamp."),
     (130, "The user said no, or pressed Ctrl-C."),
+    (TERMINATED, "SIGTERM stopped it, otherwise as Ctrl-C does."),
 ];
 
 #[cfg(test)]

@@ -131,10 +131,19 @@ pub fn problems_of(flag: String) {
     let _ = LAB.set(flag);
 }
 
+/// A problem whose hints name this process's lab where a command would mean another one without.
+fn of_lab(problem: &Problem) -> Problem {
+    for_lab(problem.clone(), LAB.get().map_or("", String::as_str))
+}
+
+/// What to do about a problem, for data that tells of it.
+pub fn hints(problem: &Problem) -> Vec<String> {
+    of_lab(problem).all_hints()
+}
+
 /// Writes problems to standard error.
 pub fn problems(problems: &Problems) {
-    let flag = LAB.get().map_or("", String::as_str);
-    let problems: Problems = problems.iter().map(|problem| for_lab(problem.clone(), flag)).collect::<Vec<_>>().into();
+    let problems: Problems = problems.iter().map(of_lab).collect::<Vec<_>>().into();
     let text = match FOR_PROGRAMS.load(Ordering::Relaxed) {
         true => problems_json(&problems),
         false => problems_text(&problems),
@@ -218,6 +227,14 @@ mod tests {
         assert_eq!(first["hints"], json!([Code::BookConflict.hint()]));
         assert_eq!(first["alternatives"][0]["window"], free[0]["window"]);
         assert_eq!((&second["hints"], second.get("alternatives")), (&json!(["Go."]), None));
+    }
+
+    #[test]
+    fn data_tells_the_same_hints_as_problems_do() {
+        // No lab was named in this process, so they are as they were written.
+        let code = Problem::new(Code::ClusterLost, "gone");
+        assert_eq!(hints(&code), [Code::ClusterLost.hint()]);
+        assert_eq!(hints(&code.hint("kubecamp up --name x.")), ["kubecamp up --name x."]);
     }
 
     #[test]

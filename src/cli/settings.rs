@@ -115,6 +115,9 @@ mod tests {
         };
         let good = read("mirrors:\n  sites:\n    https://dl.k8s.io: https://m.example/k8s\n").unwrap();
         assert_eq!(good.mirrors.url("https://dl.k8s.io/x"), "https://m.example/k8s/x");
+        // As an editor of Windows writes it.
+        let same = read("\u{feff}mirrors:\r\n  sites:\r\n    https://dl.k8s.io: https://m.example/k8s\r\n").unwrap();
+        assert_eq!(same.mirrors, good.mirrors);
         for text in ["mirrors:\n  sites:\n    dl.k8s.io: https://m.example/k8s\n", "mirrors: [a]\n", "mirror: {}\n"] {
             let refused = read(text).unwrap_err();
             assert!(refused.code == Code::Usage && refused.all_hints()[0].contains("slow-links"), "{refused}");

@@ -9,7 +9,11 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{ask, exit::exit_code, output};
+use super::{
+    ask,
+    exit::{TERMINATED, exit_code},
+    output,
+};
 use crate::core::{Class, Code, Problem, Problems};
 
 /// How long what is to end at once may take before it is ended.
@@ -24,6 +28,8 @@ pub struct Stop {
     /// Cancelled when nothing more is waited for.
     now: CancellationToken,
     in_order: AtomicBool,
+    /// SIGTERM came, and no Ctrl-C before it.
+    terminated: AtomicBool,
     /// Another program has the terminal.
     handed_over: AtomicBool,
 }
@@ -40,12 +46,13 @@ impl Stop {
                 let stop = Arc::clone(&stop);
                 tokio::spawn(async move {
                     while pressed.recv().await.is_some() {
-                        stop.pressed();
+                        stop.pressed(kind);
                         if stop.now.is_cancelled() {
                             // A thread that is busy, or waits for a pipe that nobody reads, never sees it.
-                            std::thread::spawn(|| {
+                            let code = stop.exit_code(Class::Cancelled);
+                            std::thread::spawn(move || {
                                 std::thread::sleep(PATIENCE);
-                                std::process::exit(i32::from(exit_code(Class::Cancelled)));
+                                std::process::exit(i32::from(code));
                             });
                         }
                     }
@@ -55,9 +62,13 @@ impl Stop {
         stop
     }
 
-    fn pressed(&self) {
+    fn pressed(&self, kind: SignalKind) {
         if self.handed_over.load(Ordering::SeqCst) {
             return;
+        }
+        // Before anything ends by it.
+        if kind == SignalKind::terminate() && !self.first.is_cancelled() {
+            self.terminated.store(true, Ordering::SeqCst);
         }
         if !self.in_order.load(Ordering::SeqCst) || self.first.is_cancelled() {
             // First this: who sees a question unanswered must find the command ended already.
@@ -76,6 +87,14 @@ impl Stop {
     /// From now on Ctrl-C is for another program, which has the terminal and whose end is waited for.
     pub fn hand_over(&self) {
         self.handed_over.store(true, Ordering::SeqCst);
+    }
+
+    /// How to exit with a problem of this class, by what stopped it.
+    pub fn exit_code(&self, class: Class) -> u8 {
+        match class {
+            Class::Cancelled if self.terminated.load(Ordering::SeqCst) => TERMINATED,
+            class => exit_code(class),
+        }
     }
 
     /// The first Ctrl-C.
@@ -122,18 +141,32 @@ mod tests {
     #[tokio::test]
     async fn one_ends_a_look_and_two_a_run() {
         let look = Stop::default();
-        look.pressed();
+        look.pressed(SignalKind::interrupt());
         assert_eq!(code(look.unless_now(forever()).await), Some(Code::Cancelled));
         let run = Stop::default();
         run.in_order();
-        run.pressed();
+        run.pressed(SignalKind::interrupt());
         assert_eq!(code(run.unless_stopped(forever()).await), Some(Code::Cancelled));
         assert_eq!(code(run.unless_now(async { Ok(()) }).await), None, "it goes on to its end");
-        run.pressed();
+        run.pressed(SignalKind::interrupt());
         assert_eq!(code(run.unless_now(forever()).await), Some(Code::Cancelled));
         let other = Stop::default();
         other.hand_over();
-        other.pressed();
+        other.pressed(SignalKind::terminate());
         assert!(!other.first.is_cancelled() && !other.now.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_tells_the_signal_that_came_first() {
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        for (signals, code) in [(&[interrupt][..], 130), (&[terminate], 143), (&[terminate, interrupt], 143)] {
+            let stop = Stop::default();
+            signals.iter().for_each(|kind| stop.pressed(*kind));
+            assert_eq!((stop.exit_code(Class::Cancelled), stop.exit_code(Class::Connect)), (code, 4));
+        }
+        let stop = Stop::default();
+        stop.in_order();
+        [interrupt, terminate].into_iter().for_each(|kind| stop.pressed(kind));
+        assert_eq!(stop.exit_code(Class::Cancelled), 130);
     }
 }

@@ -10,6 +10,6 @@ mod up;
 
 pub use enroll::{enroll, unenroll};
 pub use local::{Local, LocalResult, bare_machines, local};
-pub use prepared::prepared;
+pub use prepared::{is_prepared, prepared};
 pub use reset::reset;
 pub use up::{UP, Up, up};

@@ -67,6 +67,8 @@ facts! {
     RESOLV_CONF = "resolv.conf";
     /// The address at which the lab's kubelet was told to be reached.
     NODE_IP = "node.ip";
+    /// The network of the host's own pods, by the address that they know it by, as flannel has it.
+    PODS = "pods";
     /// Whether the key of the cluster's certificate authority is there: `yes`.
     CA_KEY = "ca.key";
     /// Whether a reset has drained the workers: `yes`.
@@ -114,6 +116,8 @@ facts! {
     ROUTE = "route";
     /// A file from which rules of an earlier cluster come back at each start.
     SAVED = "saved";
+    /// A line of /etc/sysctl.conf that sets what the lab sets: its number, the key, the value.
+    SETTING = "setting";
     /// A name server that does not answer.
     SILENT = "silent";
 }

@@ -234,6 +234,12 @@ impl Facts {
         own.chain(self.all(fact::ROUTE).iter().filter_map(routed)).collect()
     }
 
+    /// The network of its own pods, as flannel has it there.
+    pub fn pod_network(&self) -> Option<Cidr> {
+        let (gateway, prefix) = self.get(fact::PODS)?.split_once('/')?;
+        Cidr::around(gateway.parse().ok()?, prefix.parse().ok()?)
+    }
+
     /// The host's own name, when it is made of the characters of host names only: it is a stranger's word, and goes
     /// into scripts for other hosts.
     pub fn hostname(&self) -> Option<&str> {

@@ -185,6 +185,23 @@ colour: blue
     }
 
     #[test]
+    fn files_of_other_systems_are_read() {
+        let example =
+            "# mine\nhosts:\n  - address: root@192.0.2.10\n    node: cp\n    labels: {rack: a}\n  - 'lab-vm-3'\n";
+        let hosts = parse(example, "unix").unwrap().hosts;
+        for text in [example.replace('\n', "\r\n"), format!("\u{feff}{example}")] {
+            assert_eq!(parse(&text, "other").unwrap().hosts, hosts, "{text:?}");
+        }
+        let both = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(parse(&both(example), "both").unwrap().hosts, hosts);
+        assert_eq!(told(&both(MISTAKES)), told(MISTAKES));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts.yaml");
+        std::fs::write(&path, both(example)).unwrap();
+        assert_eq!(load(&path).unwrap().hosts, hosts);
+    }
+
+    #[test]
     fn what_is_no_hosts_file_is_refused() {
         for (text, expected) in [
             ("", "1:1 KC-HOSTS-FILE the hosts file is empty"),

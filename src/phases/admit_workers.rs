@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     cluster::{KUBECTL, has_joined, is_new, joined_another},
-    node_objects::object,
+    node_objects::{object, pods_of},
     steps,
     values::{CA, IDENTITIES},
 };
@@ -117,7 +117,8 @@ fn sign(view: &View<'_>) -> String {
 /// A function of the shell, `register`, that makes the workers' Node objects, each with the pod network that its place in
 /// the profile gives it: foreseeable, and flannel finds it when it starts.
 fn register(view: &View<'_>, kubectl: &str) -> String {
-    let nodes: String = view.lab.workers().map(|w| object(view, &w.name, "")).collect();
+    let pods = |node: &NodeId| if is_new(view) { view.lab.pod_cidr_of(node) } else { pods_of(view, node) };
+    let nodes: String = view.lab.workers().map(|w| object(&w.name, pods(&w.name), "")).collect();
     // Nodes that are there already are refused one by one and stay as they are; the look at the end says what counts.
     format!(
         "register() {{\n\
@@ -209,6 +210,24 @@ mod tests {
         let given: Vec<_> = script.lines().filter_map(|line| line.strip_prefix("  podCIDR: ")).collect();
         assert_eq!(given, ["10.244.1.0/24", "10.244.2.0/24"], "{script}");
         assert_eq!(lab.pod_cidr_of(&node).unwrap().to_string(), "10.244.0.0/24");
+    }
+
+    /// An earlier version gave them to the nodes as the profile names these.
+    #[test]
+    fn workers_of_a_lab_that_is_there_are_registered_with_the_pod_networks_of_their_hosts() {
+        let mut profile = profile::load("2x4c8g").unwrap();
+        profile.nodes.reverse();
+        let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
+        let [cp, worker] = ["cp", "worker-1"].map(|name| name.parse::<NodeId>().unwrap());
+        let given = |of_cp: Facts, of_worker: &str| {
+            let noted = Facts::parse(&format!("lab=lab\npods={of_worker}\n"));
+            let fleet = [(cp.clone(), of_cp), (worker.clone(), noted)].into();
+            let text = register(&View { lab: &lab, node: &cp, fleet: &fleet, host: None }, KUBECTL);
+            text.lines().filter_map(|line| line.strip_prefix("  podCIDR: ")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(given(Facts::parse("lab=lab\npods=10.244.1.1/24\n"), "10.244.0.1/24"), ["10.244.0.0/24"]);
+        // Of a new lab no host says anything that counts.
+        assert_eq!(given(Facts::parse("arch=x86_64\n"), "10.244.7.1/24"), ["10.244.1.0/24"]);
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Task for Fetch {
 mod tests {
     use super::*;
     use crate::{
-        bundle::{Cache, DEFAULT_KUBERNETES, Mirrors, Source},
+        bundle::{Asked, Cache, DEFAULT_KUBERNETES, Mirrors, Source},
         core::Arch,
     };
 
@@ -139,6 +139,7 @@ mod tests {
             out: None,
             cache: Cache::new(folder.path()),
             mirrors: Mirrors::default(),
+            asked: Asked::default(),
         };
         for (named, hint) in [
             (false, format!("Make it anew: kubecamp bundle build --kubernetes {DEFAULT_KUBERNETES} --arch arm64.")),

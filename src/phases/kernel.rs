@@ -11,10 +11,15 @@ use crate::{
 pub struct Kernel;
 
 const MODULES_FILE: &str = "/etc/modules-load.d/kubecamp.conf";
-const SYSCTL_FILE: &str = "/etc/sysctl.d/90-kubecamp.conf";
+/// A start of the host reads these files by their names: behind 99-sysctl.conf, which is often a link to /etc/sysctl.conf.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/99-zz-kubecamp.conf";
+/// Where earlier versions had it.
+const EARLIER_FILE: &str = "/etc/sysctl.d/90-kubecamp.conf";
 
+/// Settings that pods need, each with its value, or for inotify its least one.
+///
 /// inotify limits: the default of 128 instances is used up by a few pods (kubernetes/kubernetes#104303).
-const SYSCTLS: &[(&str, &str)] = &[
+pub(super) const SYSCTLS: &[(&str, &str)] = &[
     ("net.ipv4.ip_forward", "1"),
     ("net.bridge.bridge-nf-call-iptables", "1"),
     ("net.bridge.bridge-nf-call-ip6tables", "1"),
@@ -62,7 +67,6 @@ fn modules_step(modules: &[&str]) -> Step {
 }
 
 fn sysctl_step() -> Step {
-    let content: String = SYSCTLS.iter().map(|(k, v)| format!("{k} = {v}\n")).collect();
     // A kernel without bridge netfilter has no such key: there its bridged packets never meet iptables.
     let live: String = SYSCTLS
         .iter()
@@ -86,7 +90,79 @@ fn sysctl_step() -> Step {
             _ => format!("kc_sysctl {k} {v} 2>/dev/null\n"),
         })
         .collect();
-    let check = format!("{}{live}", script::has(SYSCTL_FILE, &content));
-    let change = format!("{}{set}true", script::put(SYSCTL_FILE, 0o644, &content));
+    let check = format!("{}{live}", is_kept());
+    let change = format!("{}{set}true", keep());
     Step::script("sysctls", "switch on forwarding, raise inotify limits", Check::Script(check), change)
+}
+
+fn content() -> String {
+    SYSCTLS.iter().map(|(k, v)| format!("{k} = {v}\n")).collect()
+}
+
+/// A check that the next start of the host will set the same, by one file alone.
+fn is_kept() -> String {
+    let earlier = format!("[ -e {EARLIER_FILE} ] && grep -qs '^file\t.*\t{EARLIER_FILE}$' /var/lib/kubecamp/manifest");
+    format!("{} && ! {{ {earlier}; }}", script::has(SYSCTL_FILE, &content()))
+}
+
+/// Writes that file; what an earlier version put on the host under another name goes, and its record stays: reset brings back
+/// what was there before.
+fn keep() -> String {
+    format!(
+        "{}if kc_known file {EARLIER_FILE}; then rm -f {EARLIER_FILE}; fi\n",
+        script::put(SYSCTL_FILE, 0o644, &content())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command};
+
+    use super::*;
+
+    fn runs(root: &Path, script: &str) -> bool {
+        let text = format!("{}\n{script}", include_str!("../../templates/host/lib.sh"));
+        let text = ["/etc/sysctl.d", "/var/lib/kubecamp"]
+            .iter()
+            .fold(text, |text, path| text.replace(path, &format!("{}{path}", root.display())));
+        Command::new("sh").arg("-c").arg(text).status().unwrap().success()
+    }
+
+    #[test]
+    fn the_settings_outlive_a_restart_whatever_the_distribution_sets() {
+        let name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
+        assert!(["99-sysctl.conf", "99-kubernetes-cri.conf"].iter().all(|other| name(SYSCTL_FILE).as_str() > *other));
+        assert!(name(EARLIER_FILE).as_str() < "99-sysctl.conf");
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_version_gives_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let at = |path: &str| root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(at("/etc/sysctl.d")).unwrap();
+        let earlier = script::put(EARLIER_FILE, 0o644, &content());
+        assert!(runs(root, &earlier) && !runs(root, &is_kept()));
+        for _ in 0..2 {
+            assert!(runs(root, &keep()) && runs(root, &is_kept()));
+            assert!(at(SYSCTL_FILE).exists() && !at(EARLIER_FILE).exists());
+        }
+        // A write that was cut off before it took the other away.
+        fs::write(at(EARLIER_FILE), "").unwrap();
+        assert!(!runs(root, &is_kept()) && runs(root, &keep()) && runs(root, &is_kept()));
+        let manifest = fs::read_to_string(at("/var/lib/kubecamp/manifest")).unwrap();
+        let files: Vec<_> = manifest.lines().filter(|line| line.starts_with("file\tabsent\t")).collect();
+        assert_eq!(files.len(), 2, "reset knows both: {manifest}");
+    }
+
+    #[test]
+    fn somebody_elses_file_of_that_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let theirs = root.join(EARLIER_FILE.trim_start_matches('/'));
+        fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+        fs::write(&theirs, "theirs").unwrap();
+        assert!(runs(root, &keep()) && runs(root, &is_kept()));
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+    }
 }

@@ -140,8 +140,13 @@ fn files_of_other_systems_are_read() {
     let profile = parse(&text, "unix").unwrap();
     assert_eq!(parse(&text.replace('\n', "\r\n"), "crlf").unwrap(), profile);
     assert_eq!(parse(&format!("\u{feff}{text}"), "bom").unwrap(), profile);
+    assert_eq!(parse(&format!("\u{feff}{}", text.replace('\n', "\r\n")), "both").unwrap(), profile);
     let crlf = changed("v1.36.3", "v9.9.9").replace('\n', "\r\n");
     assert!(refused(&crlf).starts_with("13:13 "));
+    // No editor counts the mark as a column.
+    let bare = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    let misspelt = bare.trim_start().replacen("layout:", "lay:", 1);
+    assert_eq!(refused(&format!("\u{feff}{misspelt}")), refused(&misspelt));
 }
 
 #[test]

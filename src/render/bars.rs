@@ -7,6 +7,12 @@ use crate::core::{Event, EventKind, NodeId, Outcome, PhaseId, shell::printable};
 
 /// How often what moves is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
+/// How long the overall bar is where there is room for it, in columns, and the least that still shows something.
+const BAR: std::ops::RangeInclusive<usize> = 5..=30;
+/// What is kept of a line for its message, as `reset my-lab`, in columns.
+const MESSAGE: usize = 12;
+/// The columns of a terminal that does not tell how many it has.
+const USUAL: usize = 80;
 
 /// A line per host and an overall one, moving while a run goes on.
 pub struct Bars {
@@ -18,6 +24,8 @@ pub struct Bars {
     phases: Vec<PhaseId>,
     /// How many of the phases each node has behind it.
     passed: BTreeMap<NodeId, u64>,
+    /// How wide the terminal is.
+    columns: Box<dyn Fn() -> usize + Send>,
     width: usize,
     verbose: bool,
     /// How many have the screen for themselves now.
@@ -29,14 +37,18 @@ pub struct Bars {
 impl Bars {
     /// Bars on standard error. With `verbose`, steps found done and remote output stand above them too.
     pub fn new(verbose: bool) -> Self {
-        Self::on(ProgressDrawTarget::stderr, verbose)
+        Self::on(ProgressDrawTarget::stderr, columns_of_stderr, verbose)
     }
 
-    fn on(target: impl Fn() -> ProgressDrawTarget + Send + 'static, verbose: bool) -> Self {
+    fn on(
+        target: impl Fn() -> ProgressDrawTarget + Send + 'static,
+        columns: impl Fn() -> usize + Send + 'static,
+        verbose: bool,
+    ) -> Self {
         let all = MultiProgress::with_draw_target(target());
         let whole = all.add(ProgressBar::new(0));
         // Of how much is known only when the run begins.
-        whole.set_style(style("{spinner} {elapsed_precise} {msg}"));
+        whole.set_style(style("{spinner} {elapsed_precise} {wide_msg}"));
         whole.enable_steady_tick(TICK);
         Self {
             target: Box::new(target),
@@ -45,6 +57,7 @@ impl Bars {
             nodes: BTreeMap::new(),
             phases: vec![],
             passed: BTreeMap::new(),
+            columns: Box::new(columns),
             width: 4,
             verbose,
             hidden: 0,
@@ -87,14 +100,15 @@ impl Bars {
     pub fn event(&mut self, event: &Event) {
         match &event.kind {
             EventKind::RunStarted { flow, lab, nodes, phases } => {
-                self.width = nodes.iter().map(|n| n.as_str().len()).max().unwrap_or(4);
+                let longest = nodes.iter().map(|n| n.as_str().len()).max().unwrap_or(4);
+                self.width = longest.min((self.columns)() / 2);
                 self.whole.set_message(format!("{flow} {lab}"));
                 self.phases.clone_from(phases);
                 self.passed = nodes.iter().map(|n| (n.clone(), 0)).collect();
                 let whole = self.lanes().count() * phases.len();
                 if whole > 0 {
                     self.whole.set_length(whole as u64);
-                    self.whole.set_style(style("{spinner} {elapsed_precise} [{bar:30}] {pos}/{len} {msg}"));
+                    self.fit();
                 }
                 for node in nodes {
                     self.node(node);
@@ -146,6 +160,14 @@ impl Bars {
         let here = self.passed.get(&NodeId::here()).copied().unwrap_or(0);
         let whole = self.lanes().map(|on| self.passed.get(on).copied().unwrap_or(0).max(here)).sum();
         self.whole.set_position(whole);
+        self.fit();
+    }
+
+    /// Makes the overall line as long as the terminal is wide now.
+    fn fit(&self) {
+        if let Some(steps) = self.whole.length().filter(|steps| *steps > 0) {
+            self.whole.set_style(style(&whole_template((self.columns)(), steps)));
+        }
     }
 
     fn node(&mut self, on: &NodeId) -> &ProgressBar {
@@ -153,7 +175,7 @@ impl Bars {
         self.nodes.entry(on.clone()).or_insert_with(|| {
             let bar = all.insert_before(whole, ProgressBar::new_spinner());
             bar.set_style(style("{spinner} {prefix} {wide_msg}"));
-            bar.set_prefix(format!("{:<width$}", on.as_str()));
+            bar.set_prefix(format!("{:<width$.width$}", on.as_str()));
             bar.enable_steady_tick(TICK);
             bar
         })
@@ -175,6 +197,19 @@ impl Bars {
         self.each().for_each(ProgressBar::finish_and_clear);
         self.line(&ended_text(outcome, changed, unchanged, millis));
     }
+}
+
+/// The overall line's template on a terminal of so many columns: the bar gives way first, then the message.
+fn whole_template(columns: usize, steps: u64) -> String {
+    let counts = format!("{steps}/{steps}");
+    let room = columns.saturating_sub("s 00:00:00 []  ".len() + counts.len() + MESSAGE).min(*BAR.end());
+    let bar = if BAR.contains(&room) { format!("[{{bar:{room}}}] ") } else { String::new() };
+    format!("{{spinner}} {{elapsed_precise}} {bar}{{pos}}/{{len}} {{wide_msg}}")
+}
+
+fn columns_of_stderr() -> usize {
+    let told = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if told == 0 { USUAL } else { told }
 }
 
 /// A template that does not parse is a defect of ours; the default still shows something.
@@ -200,28 +235,32 @@ mod tests {
     };
 
     use indicatif::TermLike;
+    use unicode_width::UnicodeWidthStr;
 
     use super::*;
     use crate::core::{Code, Problem, RunId, StepId};
 
     /// A terminal that keeps what is written to it.
     #[derive(Debug, Clone, Default)]
-    struct Paper(Arc<Mutex<String>>);
+    struct Paper {
+        text: Arc<Mutex<String>>,
+        columns: u16,
+    }
 
     impl Paper {
         fn add(&self, text: &str) -> io::Result<()> {
-            self.0.lock().unwrap().push_str(text);
+            self.text.lock().unwrap().push_str(text);
             Ok(())
         }
 
         fn take(&self) -> String {
-            std::mem::take(&mut self.0.lock().unwrap())
+            std::mem::take(&mut self.text.lock().unwrap())
         }
     }
 
     impl TermLike for Paper {
         fn width(&self) -> u16 {
-            100
+            self.columns
         }
         fn move_cursor_up(&self, _: usize) -> io::Result<()> {
             Ok(())
@@ -256,13 +295,14 @@ mod tests {
 
     impl Shown {
         fn new(nodes: &[&str], phases: &[&'static str]) -> Self {
-            Self::with(nodes, phases, false)
+            Self::with(nodes, phases, 100, false)
         }
 
-        fn with(nodes: &[&str], phases: &[&'static str], verbose: bool) -> Self {
-            let paper = Paper::default();
+        fn with(nodes: &[&str], phases: &[&'static str], columns: u16, verbose: bool) -> Self {
+            let paper = Paper { columns, ..Paper::default() };
             let screen = paper.clone();
-            let bars = Bars::on(move || ProgressDrawTarget::term_like(Box::new(screen.clone())), verbose);
+            let target = move || ProgressDrawTarget::term_like(Box::new(screen.clone()));
+            let bars = Bars::on(target, move || columns.into(), verbose);
             let mut shown = Self { bars, paper };
             assert!(!shown.drawn().contains('['), "nothing is known yet, so there is nothing to be full");
             shown.event(EventKind::RunStarted {
@@ -370,7 +410,7 @@ mod tests {
     #[test]
     fn verbose_tells_above_the_bars_what_was_done_and_said() {
         for verbose in [false, true] {
-            let mut shown = Shown::with(&["cp"], &["connect"], verbose);
+            let mut shown = Shown::with(&["cp"], &["connect"], 100, verbose);
             let on: NodeId = "cp".parse().unwrap();
             shown.paper.take();
             shown.event(EventKind::Output { on: on.clone(), line: "[init] Using".into() });
@@ -379,6 +419,36 @@ mod tests {
             let told = shown.paper.take();
             assert_eq!(told.contains("cp | [init] Using"), verbose, "{told}");
             assert_eq!(told.contains("cp: control-plane/init was done already"), verbose, "{told}");
+        }
+    }
+
+    #[test]
+    fn the_bar_gives_way_to_what_is_said() {
+        let bar = |columns, steps| {
+            let template = whole_template(columns, steps);
+            assert!(template.ends_with("{pos}/{len} {wide_msg}"), "{template}");
+            template.split_once("{bar:").map(|(_, rest)| rest.split('}').next().unwrap().parse::<usize>().unwrap())
+        };
+        assert_eq!((bar(200, 51), bar(100, 51), bar(62, 51)), (Some(30), Some(30), Some(30)));
+        assert_eq!((bar(61, 51), bar(40, 51), bar(37, 51)), (Some(29), Some(8), Some(5)));
+        assert_eq!((bar(36, 51), bar(0, 51), bar(40, 1000)), (None, None, None));
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal_is_wide() {
+        for columns in [24, 36, 40, 60, 100] {
+            let long = "a-worker-with-a-long-name-there";
+            let mut shown = Shown::with(&["cp", long], &["connect", "a", "b", "c", "d"], columns, false);
+            for on in ["cp", long] {
+                shown.begin(on, "connect");
+                let what = "a title that does not end before a terminal's edge, however wide it is, and wider".into();
+                shown.event(EventKind::Progress { on: on.parse().unwrap(), what, done: 1, total: 2 });
+            }
+            shown.bars.each().for_each(ProgressBar::disable_steady_tick);
+            // Each line is filled up to the edge: one that goes beyond it takes another.
+            let drawn = shown.drawn();
+            assert_eq!(drawn.width(), 3 * usize::from(columns), "{columns}: {drawn}");
+            assert!(drawn.contains("0/10"), "{columns}: {drawn}");
         }
     }
 

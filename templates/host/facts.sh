@@ -113,6 +113,10 @@ p resolv.conf "$conf"
 [ -s /etc/kubernetes/pki/ca.crt ] && awk '/^-----BEGIN CERT/{getline; print "ca=" $0}' /etc/kubernetes/pki/ca.crt
 [ -s /etc/kubernetes/pki/ca.key ] && p ca.key yes
 [ -e /var/lib/kubecamp/drained ] && p drained yes
+# The network of its own pods, by the address that they know this host by.
+[ -e $lab ] && [ -r /run/flannel/subnet.env ] && while IFS== read -r key value; do
+  [ "$key" != FLANNEL_SUBNET ] || p pods "$value"
+done < /run/flannel/subnet.env
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
@@ -167,6 +171,11 @@ done
 grep -qsw overlay /proc/filesystems && p module.overlay yes
 [ -e /proc/net/ip_vs ] && p module.ip_vs yes
 [ -w /proc/sys/net/ipv4/ip_forward ] && p sysctl.writable yes
+# What `sysctl --system` sets after all else: number of the line, key, value.
+[ -r /etc/sysctl.conf ] && awk -F= '/^[ \t]*[^#; \t]/ && NF > 1 {
+  key = $1; value = $2; gsub(/[ \t]/, "", key); sub(/^-/, "", key); gsub("/", ".", key); gsub(/[ \t\r]/, "", value)
+  if (key ~ /^(net[.]ipv4[.]ip_forward|net[.]bridge[.]bridge-nf-call-ip6?tables|fs[.]inotify[.].*)$/) print NR, key, value
+}' /etc/sysctl.conf 2>/dev/null | while IFS= read -r s; do p setting "$s"; done
 [ -w /proc/sys/net/netfilter/nf_conntrack_max ] && p conntrack.writable yes
 [ -e /dev/kmsg ] && p kmsg yes
 for one in $asked; do wait "${one%%:*}" || p silent "${one#*:}"; done

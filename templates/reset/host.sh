@@ -26,7 +26,7 @@ forgotten() { [ ! -e "$KC.gone" ] && { [ ! -e "$KC" ] || emptied; }; }
 traces() {
   [ ! -e "$KC" ] || emptied || return 0
   for t in /opt/kubecamp /etc/kubecamp /run/kubecamp /etc/systemd/system/kubecamp-containerd.service \
-    /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf; do [ -e "$t" ] && return 0; done
+    /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/99-zz-kubecamp.conf /etc/sysctl.d/90-kubecamp.conf; do [ -e "$t" ] && return 0; done
   grep -qs kubecamp /etc/systemd/system/kubelet.service || grep -qs '^# kubecamp begin' /etc/hosts
 }
 # KNOWN says that the lab's folder knows this host: then what any cluster leaves is taken for the lab's.

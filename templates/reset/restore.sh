@@ -7,9 +7,9 @@ builtin() {
   for d in /etc/cni /etc/cni/net.d /opt/cni /opt/cni/bin /opt/kubecamp /opt/kubecamp/bin /etc/kubecamp /etc/kubecamp/cni /etc/kubecamp/cni/net.d; do printf 'dir\tabsent\t%s\n' $d; done
   for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes $(etcd) /opt/kubecamp /etc/kubecamp; do printf 'tree\tabsent\t%s\n' $d; done
   for p in $PLUGINS; do printf 'file\tabsent\t/opt/cni/bin/%s\n' $p; done
-  # Earlier versions put their CNI configuration into /etc/cni/net.d.
+  # Earlier versions put their CNI configuration into /etc/cni/net.d, and their settings into 90-kubecamp.conf.
   for f in /usr/local/bin/kubeadm /usr/local/bin/kubelet /usr/local/bin/kubectl /usr/local/bin/crictl /etc/crictl.yaml \
-    /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/90-kubecamp.conf /etc/modules-load.d/kubecamp.conf \
+    /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/99-zz-kubecamp.conf /etc/sysctl.d/90-kubecamp.conf /etc/modules-load.d/kubecamp.conf \
     /etc/systemd/system/kubecamp-containerd.service /etc/systemd/system/kubecamp-routes.service /etc/systemd/system/kubelet.service; do
     printf 'file\tabsent\t%s\n' $f
   done

@@ -9,7 +9,7 @@ kc_block /etc/hosts; printf '# kubecamp begin\n10.0.0.1 cp\n# kubecamp end\n' >>
 kc_dirs /etc/kubecamp/cni/net.d; echo '{}' | kc_put /etc/kubecamp/cni/net.d/10-kubecamp.conflist 644
 # Where earlier versions had it.
 echo '{}' | kc_put /etc/cni/net.d/10-kubecamp.conflist 644
-echo 'net.ipv4.ip_forward = 1' | kc_put /etc/sysctl.d/90-kubecamp.conf 644
+for f in 99-zz-kubecamp.conf 90-kubecamp.conf; do echo 'net.ipv4.ip_forward = 1' | kc_put /etc/sysctl.d/$f 644; done
 echo overlay | kc_put /etc/modules-load.d/kubecamp.conf 644
 echo 'kubecamp' | kc_put /etc/kubecamp/containerd.toml 644
 for l in /etc/systemd/system/*.wants/kubelet.service; do [ ! -L "$l" ] || kc_keep "$l"; done

@@ -32,7 +32,7 @@ const UP: &[Known] = &[
     ("baseline", "/var/lib/kubecamp/lab.part", "[ -s /var/lib/kubecamp/before ] && echo"),
     ("etc-hosts", "kc_block /etc/hosts", "/^# kubecamp begin$/"),
     ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
-    ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/90-kubecamp.conf"),
+    ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/99-zz-kubecamp.conf"),
     ("keep", "kc_keep \"$path\"", "!($0 in known)"),
     ("install", "> /var/lib/kubecamp/binaries.part", "case $known in"),
     ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
@@ -493,8 +493,11 @@ impl State {
         }
         let (name, ..) = UP.iter().find(tail).unwrap_or_else(|| panic!("no step is known by its check\n{check}"));
         if *name == "image" {
-            let marks = check.split("[ -e ").skip(1).filter_map(|m| m.split_once(' ')).map(|(mark, _)| mark);
-            return marks.into_iter().all(|mark| self.done.contains(mark) && !self.removed.contains(mark));
+            let marks = check.split("read -r was < ").skip(1).filter_map(|words| {
+                let (place, image) = words.split_once(" && [ \"$was\" = ")?;
+                Some(format!("{place} {}", image.split_once(' ')?.0))
+            });
+            return marks.into_iter().all(|mark| self.done.contains(&mark) && !self.removed.contains(&mark));
         }
         self.done.contains(*name)
     }
@@ -553,12 +556,17 @@ impl State {
             }
             "probes" => return Reply::ok("KC-OUT probes=10.96.0.21 10.96.0.22 10.96.0.23\n"),
             "image" => {
-                let mark = body.split(": > ").nth(1).and_then(|m| m.split_whitespace().next()).unwrap();
-                if body.contains(&format!("[ -e {mark} ] ||")) && self.removed.contains(mark) {
+                let (_, noted) = body.split_once("mkdir -p /var/lib/kubecamp/images && echo ").unwrap();
+                let (image, rest) = noted.split_once(" > ").unwrap();
+                let place = rest.split_whitespace().next().unwrap();
+                let mark = format!("{place} {image}");
+                if body.contains(&format!("[ -e {place} ] ||")) && self.removed.contains(&mark) {
                     return Reply::fail(1, "ctr: image: not found");
                 }
-                self.removed.remove(mark);
-                self.done.insert(mark.to_owned());
+                self.removed.remove(&mark);
+                // The name is the new one's.
+                self.done.retain(|did| !did.starts_with(&format!("{place} ")));
+                self.done.insert(mark);
             }
             "baseline" => {
                 let claim =

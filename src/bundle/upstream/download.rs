@@ -11,6 +11,7 @@ use reqwest::{StatusCode, header};
 use tokio::{fs, io::AsyncWriteExt};
 use tokio_util::bytes::Bytes;
 
+use super::login;
 use crate::core::{Code, NodeId, Problem, Report, digest};
 
 /// How often a download is tried in a row that comes no further.
@@ -66,12 +67,18 @@ impl Miss {
         let what = format!("{} could not be read", shown(url));
         let problem = Problem::new(Code::Download, what).because(e.without_url());
         match status {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Self::Final(problem.hint(login::HINT)),
             Some(StatusCode::TOO_MANY_REQUESTS) => Self::Later(problem, wait),
             Some(StatusCode::SERVICE_UNAVAILABLE) if wait.is_some() => Self::Later(problem, wait),
-            Some(status) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Self::Final(problem),
+            Some(status) if status.is_client_error() && !is_passing(status) => Self::Final(problem),
             _ => Self::Again(problem),
         }
     }
+}
+
+/// Whether the same request may get another answer soon.
+pub fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// The answer, unless it is a refusal.
@@ -136,6 +143,13 @@ impl Downloads {
         let none = |e: reqwest::Error| if e.is_status() { Answer::HasNot } else { Answer::Silent };
         let answer = self.client.get(url).send().await.and_then(reqwest::Response::error_for_status);
         answer.map_err(none)?.text().await.map_err(none)
+    }
+
+    /// How `url` answers, asked for once, and what it wants of whoever asks; none where no answer comes.
+    pub async fn challenge(&self, url: &str) -> Option<(StatusCode, Option<String>)> {
+        let answer = self.client.get(url).send().await.ok()?;
+        let challenge = answer.headers().get(header::WWW_AUTHENTICATE);
+        Some((answer.status(), challenge.and_then(|text| text.to_str().ok()).map(str::to_owned)))
     }
 
     /// The file at `url`, whose digest must be `sha256`; `name` is what progress and the cache call it.

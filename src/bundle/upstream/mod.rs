@@ -6,6 +6,7 @@ mod archive;
 mod download;
 #[cfg(test)]
 pub(super) mod fake;
+mod login;
 mod mirrors;
 mod parts;
 mod probe;

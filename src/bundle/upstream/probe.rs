@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(8);
 const TIMES: usize = 2;
 
 /// Sites that a bundle cannot be fetched from now.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Silence {
     /// Those that did not answer.
     pub silent: Vec<String>,

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     download::{Answer, Downloads, Miss, Piece},
+    login::{self, Login},
     mirrors::Mirrors,
 };
 use crate::{
@@ -119,8 +120,32 @@ impl<'a> Registry<'a> {
         reference: &Reference,
         report: &dyn Report,
     ) -> Result<(Vec<u8>, String), Problem> {
-        let ask = || async { self.manifest_once(reference).await.map_err(|e| miss(from, e)) };
+        let login = &Login::default();
+        let ask = || async move {
+            match self.manifest_once(reference).await {
+                Ok(manifest) => Ok(manifest),
+                Err(e) => Err(self.missed(from, reference, e, login).await),
+            }
+        };
         self.downloads.again(from, report, ask).await
+    }
+
+    /// What a registry's answer means for further attempts; one that lets nobody in is asked whether it may yet.
+    async fn missed(&self, from: &str, reference: &Reference, e: OciDistributionError, login: &Login) -> Miss {
+        let wants_token = matches!(e, OciDistributionError::UnauthorizedError { .. });
+        match miss(from, e) {
+            Miss::Again(problem) if wants_token => {
+                let registry = reference.resolve_registry();
+                let is_plain = self.mirrors.plain_hosts().iter().any(|host| host == registry);
+                let base = format!("{}://{registry}", if is_plain { "http" } else { "https" });
+                if login.is_wanted(&base, reference, self.downloads).await {
+                    Miss::Final(problem.hint(login::HINT))
+                } else {
+                    Miss::Again(problem)
+                }
+            }
+            other => other,
+        }
     }
 
     async fn manifest_once(&self, reference: &Reference) -> Result<(Vec<u8>, String), OciDistributionError> {
@@ -143,6 +168,7 @@ impl<'a> Registry<'a> {
         let total = descriptor["size"].as_u64();
         let name = from.rsplit('/').next().unwrap_or(from).replace(':', "-");
         let digest = digest.as_str();
+        let login = &Login::default();
         let open = move |offset: u64, _| async move {
             let ask = |offset| self.client.pull_blob_stream_partial(reference, digest, offset, None);
             let (asked, begun) = match ask(offset).await {
@@ -150,10 +176,11 @@ impl<'a> Registry<'a> {
                 Err(e) if offset > 0 && is_refusal(&e) => (ask(0).await, 0),
                 asked => (asked, offset),
             };
-            Ok(match asked.map_err(|e| miss(from, e))? {
-                BlobResponse::Full(s) => piece(false, total, s.stream.boxed()),
-                BlobResponse::Partial(s) => piece(begun == offset, total, s.stream.boxed()),
-            })
+            match asked {
+                Ok(BlobResponse::Full(s)) => Ok(piece(false, total, s.stream.boxed())),
+                Ok(BlobResponse::Partial(s)) => Ok(piece(begun == offset, total, s.stream.boxed())),
+                Err(e) => Err(self.missed(from, reference, e, login).await),
+            }
         };
         self.downloads.resume(from, &name, sha256, report, open).await
     }
@@ -205,8 +232,9 @@ fn must_be_for(image: &str, registry: &str, config: &[u8], arch: Arch) -> Result
 
 /// What a registry's answer means for further attempts.
 fn miss(from: &str, e: OciDistributionError) -> Miss {
-    let (refused, crowded) = (is_refusal(&e), is_crowded(&e));
+    let (refused, crowded, denied) = (is_refusal(&e), is_crowded(&e), is_denial(&e));
     let problem = Problem::new(Code::Download, format!("{from} could not be pulled"));
+    let problem = if denied { problem.hint(login::HINT) } else { problem };
     let problem = match e {
         // Its own text would name the address a second time.
         OciDistributionError::RequestError(e) => problem.because(e.without_url()),
@@ -244,6 +272,17 @@ fn is_crowded(e: &OciDistributionError) -> bool {
             envelope.errors.iter().any(|e| matches!(e.code, OciErrorCode::Toomanyrequests))
         }
         OciDistributionError::ServerError { code, .. } => *code == 429,
+        _ => false,
+    }
+}
+
+/// Whether the registry knows the client well enough, and lets only others have this.
+fn is_denial(e: &OciDistributionError) -> bool {
+    match e {
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|e| matches!(e.code, OciErrorCode::Denied | OciErrorCode::Unauthorized))
+        }
+        OciDistributionError::ServerError { code, .. } => *code == 403,
         _ => false,
     }
 }

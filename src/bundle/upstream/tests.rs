@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bundle::{
-        BuildRequest, Built, Bundle, Cache, DEFAULT_KUBERNETES, Kind, Origins, Source, build, versions::Versions,
+        Asked, BuildRequest, Built, Bundle, Cache, DEFAULT_KUBERNETES, Kind, Origins, Source, build, versions::Versions,
     },
     core::{Arch, Code, Quiet},
 };
@@ -41,6 +41,7 @@ fn request(fake: &Fake, cache: &Path, source: Source) -> BuildRequest {
         out: None,
         cache: Cache::new(cache),
         mirrors: fake.mirrors(),
+        asked: Asked::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Context, up::this_arch};
 use crate::{
-    bundle::{BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
+    bundle::{Asked, BuildRequest, Bundle, Cache, DEFAULT_KUBERNETES, Source, build},
     cli::{
         args::{BuildArgs, BundleCommand},
         output,
@@ -93,6 +93,7 @@ async fn make(cx: &Context, args: BuildArgs) -> Result<(), Problems> {
         out: args.out,
         mirrors: Config::load(&cx.places)?.mirrors,
         cache: Cache::new(&cx.places.cache),
+        asked: Asked::default(),
     };
     let journal = cx.unkept_journal();
     cx.stop.in_order();

@@ -62,14 +62,16 @@ pub(super) struct Context {
     pub stop: Arc<Stop>,
 }
 
-/// Runs the command; the number is the exit code of a command that passes another program's on.
-pub(super) async fn run(args: Args) -> Result<u8, Problems> {
+/// Runs the command; a number alone is the exit code of a command that passes another program's on, that with problems how to
+/// exit with them.
+pub(super) async fn run(args: Args) -> Result<u8, (u8, Problems)> {
     let places = Places::from_env();
     let store = Store::of(&places.labs, &args.global.name);
     output::problems_of(flag_of(&args.global.name, std::env::var_os("KUBECAMP_LAB").as_deref()));
     let stop = Stop::listen();
     let cx = Context { global: args.global, places, store, cancel: stop.first().clone(), stop: Arc::clone(&stop) };
-    stop.unless_now(command(&cx, args.command)).await
+    let ended = stop.unless_now(command(&cx, args.command)).await;
+    ended.map_err(|problems| (stop.exit_code(problems.class()), problems))
 }
 
 /// The flag that names the lab in what is to be typed; `of_env` is the lab that is meant without one.

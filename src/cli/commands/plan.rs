@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     cli::{args::PlanArgs, output},
-    core::{Arch, NodeId, Problems},
+    core::{Arch, NodeId, Problem, Problems},
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows::{self, LocalResult},
     host::Facts,
+    machine::Provider,
     profile::Lab,
     render::{count, table},
 };
@@ -32,7 +33,9 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
         request.prepare(cx, &run, &result, this_arch()?).await?;
     }
     plan_hosts(cx, &request, &run, &result).await?;
-    let planned: Vec<_> = run.summary().planned.into_iter().map(after_machines).collect();
+    let from_image = begin_as_image(&request, &result).await?;
+    let planned = run.summary().planned.into_iter();
+    let planned: Vec<_> = planned.map(|step| after_machines(step, &run.lab, from_image)).collect();
     output::value(args.output, &planned, |wide| plan_text(&planned, wide))?;
     Ok(())
 }
@@ -70,10 +73,21 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
     ended
 }
 
-/// A step on a machine that is still to be made waits for that: its image may have brought what the step would bring.
-fn after_machines(mut step: Planned) -> Planned {
+/// Whether none of the lab's machines is there yet, so that each will begin as the prepared image.
+async fn begin_as_image(request: &Request, result: &LocalResult) -> Result<bool, Problem> {
+    match result.provider.get() {
+        Some(provider) => Ok(provider.list(Some(request.lab.name())).await?.is_empty()),
+        // Where no engine runs, a lab that nobody knows has none.
+        None => Ok(request.is_new()),
+    }
+}
+
+/// A step on a machine that is still to be made waits for that. It is done then where the image brings what the step
+/// would; a machine that is there already may be of another image.
+fn after_machines(mut step: Planned, lab: &Lab, from_image: bool) -> Planned {
     if step.assumed {
         step.depends_on.insert(0, format!("{}/make", NodeId::here()));
+        step.done = from_image && is_prepared(&step.phase, lab);
     }
     step
 }
@@ -89,7 +103,11 @@ fn without_bundle(lab: &Lab, arch: Arch) -> String {
 fn plan_text(planned: &[Planned], wide: bool) -> String {
     let mut rows = vec![output::columns(wide, ["NODE", "PHASE", "STEP", "CHANGE"], ["STATE", "WHAT"])];
     for step in planned {
-        let mut change = if step.done { "nothing: done already".to_owned() } else { step.title.clone() };
+        let mut change = match (step.done, step.assumed) {
+            (true, false) => "nothing: done already".to_owned(),
+            (true, true) => "nothing: the machines' image brings it".to_owned(),
+            _ => step.title.clone(),
+        };
         if !step.done && !step.depends_on.is_empty() {
             let needs: BTreeSet<_> = step.depends_on.iter().cloned().collect();
             change.push_str(&format!(" (depends on {})", needs.into_iter().collect::<Vec<_>>().join(", ")));
@@ -117,6 +135,31 @@ mod tests {
         profile.kubernetes = "v1.35.4".into();
         let text = without_bundle(&Lab::new("lab".parse().unwrap(), profile).unwrap(), Arch::Arm64);
         assert!(text.ends_with("kubecamp bundle build --kubernetes v1.35.4 --arch arm64."), "{text}");
+    }
+
+    #[test]
+    fn what_the_machines_image_brings_is_not_to_do() {
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let step = |phase: &'static str, assumed| Planned {
+            phase: crate::core::PhaseId::new(phase),
+            on: "cp".parse().unwrap(),
+            step: crate::core::StepId::new("step"),
+            title: "upload it".to_owned(),
+            done: false,
+            depends_on: vec![],
+            assumed,
+        };
+        let done = |phase, assumed, from_image| after_machines(step(phase, assumed), &lab, from_image).done;
+        assert!(done("binaries", true, true) && done("images", true, true));
+        assert!(!done("binaries", true, false), "a machine that is there may be of another image");
+        assert!(!done("binaries", false, true) && !done("control-plane", true, true));
+        let text =
+            plan_text(&["images", "control-plane"].map(|phase| after_machines(step(phase, true), &lab, true)), false);
+        assert!(
+            text.contains("nothing: the machines' image brings it\n") && text.contains("(depends on here/make)"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n1 step would change something, 1 is done already\n"), "{text}");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl NodeStatus {
 
     /// A node of which this keeps anybody from seeing more.
     fn kept_back(self, problem: &Problem) -> Self {
-        Self { problem: Some(problem.what.clone()), hints: problem.all_hints(), ..self }
+        Self { problem: Some(problem.what.clone()), hints: output::hints(problem), ..self }
     }
 
     /// The state of a node that was reached. `answers` says whether an API server told of the lab's nodes, `was_reset`
@@ -226,7 +226,7 @@ async fn look(
         false => "unreachable",
     };
     line.problem = Some(problems.to_string());
-    line.hints = problems.iter().flat_map(Problem::all_hints).collect();
+    line.hints = problems.iter().flat_map(output::hints).collect();
     (line, problems.into_vec())
 }
 

@@ -8,6 +8,9 @@ use crate::core::{Code, Problem};
 /// A longer file is none of ours; it is refused before it is read.
 const LONGEST: u64 = 1 << 20;
 
+/// How text in UTF-16 begins, as Windows writes it at times.
+const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+
 /// The text of an opened file that a user wrote: a `what`, as `profile`, called `name`.
 ///
 /// # Errors
@@ -20,7 +23,11 @@ pub fn text<R: Read>(file: io::Result<R>, what: &str, name: &str, bad: Code) -> 
     if bytes.len() as u64 > LONGEST {
         return Err(Problem::new(bad, format!("{name} is longer than 1 MiB: that is no {what}")));
     }
-    String::from_utf8(bytes).map_err(|e| Problem::new(bad, format!("{name} is not UTF-8 text")).because(e))
+    let wide = UTF_16.iter().any(|mark| bytes.starts_with(mark));
+    String::from_utf8(bytes).map_err(|e| {
+        let problem = Problem::new(bad, format!("{name} is not UTF-8 text")).because(e);
+        if wide { problem.hint("It is UTF-16, as `>` of PowerShell writes it: save it as UTF-8.") } else { problem }
+    })
 }
 
 /// A problem of YAML that is not as it should be, without what its reader says to those who program with it.
@@ -50,7 +57,11 @@ mod tests {
         assert_eq!(read(&vec![b'x'; 1 << 20]).unwrap().len(), 1 << 20);
         let endless = text(Ok(io::repeat(b'x')), "profile", "a.yaml", Code::ProfileSyntax).unwrap_err();
         assert!(endless.code == Code::ProfileSyntax && endless.what.contains("that is no profile"), "{endless}");
-        assert!(read(b"\xff\xfe").unwrap_err().what.contains("UTF-8"));
+        for (bytes, wide) in [(&b"\xff\xfel\0"[..], true), (b"\xfe\xff\0l", true), (b"l\xff\xfe", false)] {
+            let problem = read(bytes).unwrap_err();
+            assert!(problem.what.contains("UTF-8"), "{problem}");
+            assert_eq!(problem.hints.iter().any(|hint| hint.0.contains("UTF-16")), wide, "{problem}");
+        }
         let gone: io::Result<io::Empty> = Err(io::ErrorKind::NotFound.into());
         assert_eq!(text(gone, "profile", "a.yaml", Code::ProfileSyntax).unwrap_err().code, Code::LocalFile);
     }

@@ -4,7 +4,7 @@ use super::{Claim, Findings};
 use crate::{
     core::{Arch, Code, GIB, MIB, Problem},
     host::{Cgroup, Facts, fact},
-    phases::cluster::VXLAN,
+    phases::{cluster::VXLAN, kernel::SYSCTLS},
     profile::{Cidr, Cni, Lab, NodeSpec, ProxyMode},
 };
 
@@ -51,7 +51,28 @@ pub(super) fn problems(lab: &Lab, node: &NodeSpec, facts: &Facts, claim: &Claim,
     }
     networks(lab, facts, &mut found);
     names(facts, &mut found);
+    settings(facts, &mut found);
     found
+}
+
+/// Settings of the lab that a line of /etc/sysctl.conf takes back: `sysctl --system` applies that file after all others.
+fn settings(facts: &Facts, found: &mut Findings) {
+    for (key, wanted) in SYSCTLS {
+        let sets = |set: &&String| set.split_whitespace().nth(1) == Some(*key);
+        let Some(set) = facts.all(fact::SETTING).iter().rev().find(sets) else { continue };
+        let (line, value) = (set.split_whitespace().next().unwrap_or("?"), set.split_whitespace().nth(2).unwrap_or(""));
+        let is_less = match (value.parse::<u64>(), wanted.parse::<u64>()) {
+            (Ok(value), Ok(wanted)) => value < wanted,
+            _ => true,
+        };
+        if is_less {
+            let what = format!(
+                "/etc/sysctl.conf:{line} sets {key} to {value}, and the lab needs {wanted}: `sysctl --system` takes that line last"
+            );
+            let hint = format!("Take line {line} out of /etc/sysctl.conf.");
+            found.warnings.push(Problem::new(Code::HostKernel, what).hint(hint));
+        }
+    }
 }
 
 fn system(facts: &Facts, bundle_arch: Arch, found: &mut Findings) {
@@ -369,4 +390,31 @@ fn is_clusters(link: &str) -> bool {
 
 fn overlaps(cidr: Cidr, ip: Ipv4Addr, prefix: u8) -> bool {
     Cidr::around(ip, prefix).is_some_and(|c| c.overlaps(cidr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_takes_a_setting_back_is_named() {
+        let warned = |text: &str| {
+            let mut found = Findings::default();
+            settings(&Facts::parse(text), &mut found);
+            assert!(found.problems.is_empty());
+            found.warnings.into_iter().map(|w| (w.code, w.what)).collect::<Vec<_>>()
+        };
+        let found = warned("setting=7 net.ipv4.ip_forward 0\nsetting=9 fs.inotify.max_user_watches 8192\n");
+        assert!(found.iter().all(|(code, _)| *code == Code::HostKernel));
+        for (what, words) in found.iter().zip([
+            "/etc/sysctl.conf:7 sets net.ipv4.ip_forward to 0, and the lab needs 1",
+            "/etc/sysctl.conf:9 sets fs.inotify.max_user_watches to 8192, and the lab needs 524288",
+        ]) {
+            assert!(what.1.starts_with(words), "{}", what.1);
+        }
+        assert_eq!(found.len(), 2);
+        let none = "setting=1 net.ipv4.ip_forward 0\nsetting=2 net.ipv4.ip_forward 1\n\
+                    setting=3 fs.inotify.max_user_instances 8192\nsetting=4 kernel.panic 0\n";
+        assert_eq!(warned(none), []);
+    }
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::report::{Finding, Level};
 use crate::{
-    bundle::{BuildRequest, Cache, DEFAULT_KUBERNETES, Source, check_go, missing_tools, silent_sites},
+    bundle::{Asked, BuildRequest, Cache, DEFAULT_KUBERNETES, Source, check_go, missing_tools, silent_sites},
     cli::{
         commands::{
             Context,
@@ -91,6 +91,7 @@ async fn bundle(cx: &Context) -> Vec<Finding> {
             out: None,
             mirrors: Config::load(&cx.places)?.mirrors,
             cache,
+            asked: Asked::default(),
         };
         Ok((arch, file, silent_sites(&request).await?))
     };

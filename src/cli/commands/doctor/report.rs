@@ -49,7 +49,7 @@ impl Finding {
             check: check.to_owned(),
             found,
             code: Some(problem.code),
-            hints: problem.all_hints(),
+            hints: output::hints(problem),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     this_arch,
 };
 use crate::{
-    bundle::{BuildRequest, Bundle, Cache, Source},
+    bundle::{Asked, BuildRequest, Bundle, Cache, Source},
     cli::{
         args::UpArgs,
         commands::Context,
@@ -43,6 +43,8 @@ pub(in crate::cli::commands) struct Request {
     pub(super) remembered: bool,
     /// The CPU that the bundle is for which the user or the lab names.
     pub(super) bundle_arch: Option<Arch>,
+    /// What the sites of a bundle that is still to be made answered.
+    asked: Asked,
 }
 
 impl Request {
@@ -88,9 +90,21 @@ impl Request {
         };
         let owner = known.as_ref().map_or_else(Owner::new, |(_, state)| state.owner());
         let engine = known.as_ref().and_then(|(_, state)| state.engine.clone()).filter(|_| place == Where::Local);
-        let (packages, bundle_arch) = (Packages::here(), None);
-        let mut request =
-            Self { args, lab, place, login, owner, engine, must_hold_all, packages, known, remembered, bundle_arch };
+        let (packages, bundle_arch, asked) = (Packages::here(), None, Asked::default());
+        let mut request = Self {
+            args,
+            lab,
+            place,
+            login,
+            owner,
+            engine,
+            must_hold_all,
+            packages,
+            known,
+            remembered,
+            bundle_arch,
+            asked,
+        };
         request.bundle_arch = request.check_bundle()?;
         Ok(request)
     }
@@ -184,6 +198,7 @@ impl Request {
                 out: None,
                 mirrors: Config::load(&cx.places)?.mirrors,
                 cache: Cache::new(&cx.places.cache),
+                asked: self.asked.clone(),
             },
             slot: Arc::clone(&result.bundle),
         })
