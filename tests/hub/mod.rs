@@ -1,6 +1,7 @@
 //! The hub's desk: scenarios that hold on either database; here on SQLite, in `live_hub_store.rs` on PostgreSQL.
 
 mod api;
+mod camp;
 pub mod closed;
 mod command;
 pub mod crash;
@@ -14,13 +15,11 @@ pub mod processes;
 mod quiet;
 pub mod quotas;
 mod repeats;
-mod retried;
 pub mod scenarios;
 pub mod served;
 mod steady;
 mod teacher;
 mod times;
-mod told;
 mod versions;
 pub mod walks;
 pub mod world;

@@ -12,8 +12,9 @@ use kubecamp::{
 use std::{fs, process::Command};
 
 use super::{acknowledge, report, state};
-use crate::hub::world::{
-    NOW, agent, at, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
+use crate::hub::{
+    camp::key_pair,
+    world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish},
 };
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
@@ -226,10 +227,7 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     assert_eq!(desk.caller_of(at(2), &machine.text).await.unwrap_err().code, Code::HubSignIn);
 
     let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output().unwrap();
-    assert!(made.status.success());
-    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let (key, public) = key_pair(folder.path(), "key");
     let known = NewPerson {
         id: amy.clone(),
         name: "Amy".into(),
