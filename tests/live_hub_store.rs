@@ -20,7 +20,8 @@ use tokio::process::Command;
 
 use crate::{
     hub::{
-        closed, crash, edges, fuzz, hammer, kept, pages, processes, quotas, scenarios, served::Hub, walks, world::NOW,
+        closed, crash, edges, fuzz, hammer, kept, pages::odd_form, processes, quotas, scenarios, served::Hub, walks,
+        world::NOW,
     },
     support::postgres::Postgres,
 };
@@ -122,7 +123,7 @@ async fn live_hub_store_no_request_breaks_the_hub() {
     let hub = Hub::on(&postgres.empty().await).await;
     fuzz::no_request_breaks(&hub).await;
     let hub = Hub::on(&postgres.empty().await).await;
-    pages::no_form_breaks(&hub).await;
+    odd_form::no_form_breaks(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

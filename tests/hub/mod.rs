@@ -1,6 +1,7 @@
 //! The hub's desk: scenarios that hold on either database; here on SQLite, in `live_hub_store.rs` on PostgreSQL.
 
 mod api;
+mod browser;
 mod camp;
 pub mod closed;
 mod command;
@@ -18,7 +19,6 @@ mod repeats;
 pub mod scenarios;
 pub mod served;
 mod steady;
-mod teacher;
 mod times;
 mod versions;
 pub mod walks;
