@@ -15,12 +15,10 @@ pub mod pages;
 pub mod processes;
 mod quiet;
 pub mod quotas;
-mod repeats;
 pub mod scenarios;
 pub mod served;
 mod steady;
 mod times;
-mod versions;
 pub mod walks;
 pub mod world;
 
