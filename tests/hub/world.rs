@@ -4,8 +4,8 @@ use kubecamp::{
     core::Bytes,
     hub::{
         clerk::Clerk,
-        desk::{BookRequest, Caller, Desk, Edit, NewPerson, NewServer},
-        domain::{Booking, Epoch, Mode, OpeningHours, Policy, Role, Window, Zone},
+        desk::{BookRequest, Caller, Desk, Edit, FreeRequest, NewPerson, NewServer, WeeklyRequest},
+        domain::{Booking, Epoch, Mode, OpeningHours, Policy, Role, Weekly, Window, Zone},
     },
 };
 
@@ -38,6 +38,27 @@ pub fn wish(server: Option<&str>, from: i64, to: i64) -> BookRequest {
         window: window(from, to),
         reason: None,
     }
+}
+
+/// A search for an hour on this server or any, inside of this window.
+pub fn search(server: Option<&str>, layout: Option<&str>, within: Window, most: usize) -> FreeRequest {
+    FreeRequest {
+        person: None,
+        course: None,
+        server: server.map(|name| name.parse().unwrap()),
+        labels: [].into(),
+        layout: layout.map(|layout| layout.parse().unwrap()),
+        minutes: 60,
+        within,
+        running: false,
+        most,
+    }
+}
+
+/// A wish for the server one in so many weeks, from and to what the clocks of this zone show in the first.
+pub fn weekly(zone: &str, starts: &str, ends: &str, weeks: u16) -> WeeklyRequest {
+    let (zone, starts, ends) = (zone.parse().unwrap(), starts.parse().unwrap(), ends.parse().unwrap());
+    WeeklyRequest { first: wish(Some("one"), 0, 30), weekly: Weekly { zone, starts, ends, weeks } }
 }
 
 pub fn because(reason: &str) -> Edit {

@@ -1,8 +1,8 @@
 //! The page of a slot, and what the first page tells of slots.
 
 use kubecamp::hub::{
-    desk::{Caller, Edit, WeeklyRequest},
-    domain::{State, Weekly},
+    desk::{Caller, Edit},
+    domain::State,
     gate::HubKey,
     store::Listing,
 };
@@ -12,7 +12,7 @@ use russh::keys::{Certificate, HashAlg, PublicKey};
 use crate::hub::{
     browser::{Browser, field},
     served::Hub,
-    world::{NOW, at, because, book, clerk, healthy, who, wish},
+    world::{NOW, at, because, book, clerk, healthy, weekly, who, wish},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,13 +105,7 @@ async fn the_page_of_a_slot_gives_its_certificate_as_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recurrence_is_given_up_on_the_page_of_any_of_its_slots() {
     let hub = Hub::start().await;
-    let weekly = Weekly {
-        zone: "UTC".parse().unwrap(),
-        starts: "2026-11-23T09:00:00".parse().unwrap(),
-        ends: "2026-11-23T10:00:00".parse().unwrap(),
-        weeks: 3,
-    };
-    let request = WeeklyRequest { first: wish(Some("one"), 60, 120), weekly };
+    let request = weekly("UTC", "2026-11-23T09:00:00", "2026-11-23T10:00:00", 3);
     let made = hub.desk.book_weekly(&who("amy"), NOW, None, &request).await.unwrap();
     let (amy, bob) = (Browser::sign_in(&hub, "amy").await, Browser::sign_in(&hub, "bob").await);
     let path = format!("/booking/{}", made[1].booking.id);
