@@ -1,7 +1,7 @@
 //! What a teacher reads on their pages, and what an admin changes there.
 
 use kubecamp::hub::{
-    desk::{Caller, Report, Step},
+    desk::{Caller, Step},
     domain::{Health, Mode, Policy},
     store::Listing,
 };
@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode, header};
 use crate::hub::{
     browser::{Browser, field},
     served::Hub,
-    world::{NOW, agent, at, because, book, clerk, generous, healthy, server, who, wish},
+    world::{NOW, at, because, book, clerk, generous, healthy, reports, server, who, wish},
 };
 
 /// The rest of a table's row that begins so.
@@ -130,7 +130,7 @@ async fn a_shared_server_shows_all_who_hold_it_now() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_teacher_sees_who_never_came() {
     let hub = Hub::start().await;
-    let (booking, one) = (book(&hub.desk, "amy", 0, 60).await.id, "one".parse().unwrap());
+    let booking = book(&hub.desk, "amy", 0, 60).await;
     let tea = Browser::sign_in(&hub, "tea").await;
     let below = |page: &str| {
         let section = page.split("<h2>No-shows</h2>").nth(1).and_then(|rest| rest.split("</section>").next());
@@ -138,15 +138,12 @@ async fn a_teacher_sees_who_never_came() {
     };
     let before = below(&tea.page("/teacher").await);
     assert!(before.contains("None.") && !before.contains("<li>"), "{before}");
-    for (number, step) in [(1, Step::Arming), (2, Step::Active)] {
-        let report = Report { number, booking: booking.clone(), account: None, step, moment: NOW, note: None };
-        hub.desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
-    }
+    reports(&hub.desk, 1, &booking, &[Step::Arming, Step::Active], 0).await;
     clerk(&hub.desk).settle(at(15)).await.unwrap();
     hub.set_now(at(16));
     let page = tea.page("/teacher").await;
     let after = below(&page);
-    assert!(after.contains(&format!("<li><a href=\"/booking/{booking}\">amy, one, ")), "{after}");
+    assert!(after.contains(&format!("<li><a href=\"/booking/{}\">amy, one, ", booking.id)), "{after}");
     assert!(after.matches("<li>").count() == 1 && !after.contains("None."), "{after}");
     // The last columns: what is ahead, and no-shows.
     for (head, missed) in [("amy <small>", 1), ("red <small>", 1), ("bob <small>", 0), ("blue <small>", 0)] {

@@ -8,8 +8,10 @@ use kubecamp::{
     },
 };
 
-use super::{WHOLE, acknowledge, report, reports, revision, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+use super::{acknowledge, revision, state};
+use crate::hub::world::{
+    NOW, WHOLE, agent, at, book, camp, clerk, generous, healthy, report, reports, server, who, wish,
+};
 
 pub async fn a_slot_lives_from_booked_to_done(desk: Desk) {
     camp(&desk, &generous()).await;

@@ -9,9 +9,8 @@ use kubecamp::{
     },
 };
 
-use super::{WHOLE, report};
 use crate::hub::world::{
-    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, search, server, who, window, wish,
+    NOW, WHOLE, agent, at, book, camp, clerk, generous, healthy, new_server, report, search, server, who, window, wish,
 };
 
 pub async fn a_taken_slot_is_refused_with_three_alternatives(desk: Desk) {

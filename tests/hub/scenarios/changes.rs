@@ -8,8 +8,9 @@ use kubecamp::{
     },
 };
 
-use super::{report, reports};
-use crate::hub::world::{NOW, agent, at, because, book, camp, generous, healthy, new_server, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, because, book, camp, generous, healthy, new_server, report, reports, who, window, wish,
+};
 
 pub async fn a_holder_extends_gives_away_and_gives_back(desk: Desk) {
     camp(&desk, &Policy { person_hours: 3, ..Policy::default() }).await;

@@ -12,10 +12,13 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, reports, state};
+use super::{acknowledge, state};
 use crate::hub::{
     camp::key_pair,
-    world::{NOW, agent, at, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish},
+    world::{
+        NOW, agent, at, book, camp, clerk, generous, healthy, person, report, reports, server, server_with, who,
+        window, wish,
+    },
 };
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {

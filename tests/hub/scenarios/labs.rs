@@ -8,8 +8,9 @@ use kubecamp::{
     },
 };
 
-use super::{report, reports};
-use crate::hub::world::{NOW, agent, at, camp, clerk, generous, healthy, search, server, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, camp, clerk, generous, healthy, report, reports, search, server, who, window, wish,
+};
 
 /// The camp with a second server like the first.
 async fn two_servers(desk: &Desk) {

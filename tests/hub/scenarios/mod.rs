@@ -22,7 +22,7 @@ mod waits;
 use std::{future::Future, pin::Pin};
 
 use kubecamp::hub::{
-    desk::{Caller, Desk, Heartbeat, Report, Step, Taken},
+    desk::{Caller, Desk, Heartbeat},
     domain::{Booking, State},
 };
 
@@ -178,25 +178,6 @@ scenarios! {
         who_lets_an_offer_lapse_keeps_the_time_from_nobody,
         what_is_left_early_is_offered_to_who_let_an_offer_lapse,
         who_waits_is_told_what_keeps_it_from_them,
-    }
-}
-
-/// Reports one step at this minute, with this number.
-async fn report(desk: &Desk, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
-    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None, account: None };
-    let server = booking.server.clone().unwrap();
-    let caller = Caller::Agent(server.clone());
-    desk.report(&caller, at(minute), &server, &[one]).await.unwrap()[0].taken
-}
-
-/// The steps of a slot that takes place from its start to its end.
-const WHOLE: [Step; 7] =
-    [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
-
-/// Reports these steps at this minute, numbered from the first on; the hub takes each of them.
-async fn reports(desk: &Desk, first: i64, booking: &Booking, steps: &[Step], minute: i64) {
-    for (step, number) in steps.iter().zip(first..) {
-        assert_eq!(report(desk, number, booking, *step, minute).await, Taken::Applied, "{step:?}");
     }
 }
 

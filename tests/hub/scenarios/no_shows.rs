@@ -8,8 +8,8 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, reports, revision, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+use super::{acknowledge, revision, state};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, report, reports, server, who, wish};
 
 pub async fn a_no_show_is_released_but_not_resold_before_the_agent_knows(desk: Desk) {
     camp(&desk, &generous()).await;

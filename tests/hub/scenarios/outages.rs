@@ -8,8 +8,8 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, reports, state};
-use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, who, window};
+use super::{acknowledge, state};
+use crate::hub::world::{agent, at, book, camp, clerk, generous, healthy, reports, who, window};
 
 pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
     camp(&desk, &generous()).await;

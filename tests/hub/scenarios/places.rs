@@ -8,8 +8,10 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, reports, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, new_server, who, window, wish};
+use super::{acknowledge, state};
+use crate::hub::world::{
+    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, report, reports, who, window, wish,
+};
 
 pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: Desk) {
     camp(&desk, &generous()).await;

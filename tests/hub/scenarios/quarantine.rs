@@ -9,8 +9,8 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, reports, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+use super::{acknowledge, state};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, report, reports, server, who, wish};
 
 pub async fn a_quarantined_server_loses_its_bookings_to_another(desk: Desk) {
     camp(&desk, &generous()).await;

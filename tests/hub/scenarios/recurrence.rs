@@ -9,8 +9,7 @@ use kubecamp::{
     },
 };
 
-use super::report;
-use crate::hub::world::{NOW, at, because, book, camp, generous, healthy, weekly, who, window};
+use crate::hub::world::{NOW, at, because, book, camp, generous, healthy, report, weekly, who, window};
 
 pub async fn weekly_is_all_or_nothing(desk: Desk) {
     camp(&desk, &Policy { open_ahead: 1, ..Policy::default() }).await;

@@ -8,8 +8,10 @@ use kubecamp::{
     },
 };
 
-use super::{report, reports, state};
-use crate::hub::world::{NOW, at, camp, clerk, generous, healthy, new_server, search, server, who, window, wish};
+use super::state;
+use crate::hub::world::{
+    NOW, at, camp, clerk, generous, healthy, new_server, report, reports, search, server, who, window, wish,
+};
 
 pub async fn shared_servers_hold_as_many_labs_as_fit(desk: Desk) {
     camp(&desk, &generous()).await;

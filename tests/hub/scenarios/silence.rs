@@ -8,8 +8,8 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, reports, revision};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, wish};
+use super::{acknowledge, revision};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, report, reports, who, wish};
 
 pub async fn clocks_that_are_off_arm_nothing(desk: Desk) {
     camp(&desk, &generous()).await;
