@@ -285,6 +285,7 @@ fn a_result_beside_events_is_none_of_them() {
     assert!(said.code == 0 && said.out.contains("every digest is right"), "{}{}", said.out, said.err);
     let said = kubecamp(home.path(), &[&verify[..], &["--output-events", "ndjson"]].concat());
     assert!(said.code == 0 && said.err.contains("every digest is right"), "{}{}", said.out, said.err);
+    assert!(!said.out.contains("every digest is right"), "{}", said.out);
     for line in said.out.lines() {
         serde_json::from_str::<Event>(line).unwrap();
     }

@@ -66,7 +66,9 @@ fn runs_are_those_of_a_lab_that_there_is() {
 #[test]
 fn shipped_profiles_name_only_what_there_is() {
     let home = tempfile::tempdir().unwrap();
-    for name in kubecamp::profile::shipped() {
+    let shipped = kubecamp::profile::shipped();
+    assert!(!shipped.is_empty());
+    for name in shipped {
         let text = kubecamp(home.path(), &["profile", "show", &name]).out;
         let mut commands =
             text.split("kubecamp ").skip(1).map(|rest| rest.split(['\n', ',', '>']).next().unwrap()).peekable();
