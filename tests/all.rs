@@ -4,8 +4,6 @@
 
 mod any_bytes;
 mod cli;
-mod cli_labs;
-mod cli_words;
 mod flows;
 mod hub;
 mod live_bundle;

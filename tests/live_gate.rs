@@ -86,7 +86,7 @@ fn dig_in(gate: &Gate, cert: &str) -> Vec<Client> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "the figures are what is looked at with --nocapture")]
-async fn live_gate_a_slot_from_its_start_to_its_end() {
+async fn live_gate_a_slot_opens_at_its_start_and_leaves_nothing_after_its_end() {
     let _turn = TURN.lock().await;
     let mut gate = Gate::new("whole");
     let starts = soon(4.0);
@@ -343,7 +343,7 @@ async fn live_gate_each_warning_comes_to_the_terminal() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "the figures are what is looked at with --nocapture")]
-async fn live_gate_an_agent_killed_again_and_again() {
+async fn live_gate_an_agent_killed_again_and_again_keeps_to_the_slot() {
     let _turn = TURN.lock().await;
     let mut gate = Gate::new("killed");
     gate.start_hub();

@@ -20,13 +20,14 @@ use tokio::process::Command;
 
 use crate::{
     hub::{
-        closed, crash, edges, fuzz, hammer, kept, pages, processes, quotas, scenarios, served::Hub, walks, world::NOW,
+        closed, crash, edges, fuzz, hammer, kept, pages::odd_form, processes, quotas, scenarios, served::Hub, walks,
+        world::NOW,
     },
     support::postgres::Postgres,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_every_scenario() {
+async fn live_hub_store_keeps_what_every_scenario_promises() {
     let mut postgres = Postgres::start();
     let mut failed = vec![];
     for (name, scenario) in scenarios::all() {
@@ -38,7 +39,7 @@ async fn live_hub_store_every_scenario() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_hammer() {
+async fn live_hub_store_holds_when_everybody_comes_at_once() {
     let mut postgres = Postgres::start();
     let (desk, _) = postgres.fresh().await;
     hammer::one_winner_per_window(&desk).await;
@@ -80,7 +81,7 @@ async fn live_hub_store_hammer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_two_hubs_on_one_database() {
+async fn live_hub_store_holds_when_everybody_comes_to_two_hubs() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     let other = Desk::new(Store::open(&url).await.unwrap());
@@ -96,7 +97,7 @@ async fn live_hub_store_two_hubs_on_one_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_quotas_of_many_at_once() {
+async fn live_hub_store_quotas_hold_with_many_at_once() {
     let mut postgres = Postgres::start();
     for of_a_person in [false, true] {
         let (desk, url) = postgres.fresh().await;
@@ -122,7 +123,7 @@ async fn live_hub_store_no_request_breaks_the_hub() {
     let hub = Hub::on(&postgres.empty().await).await;
     fuzz::no_request_breaks(&hub).await;
     let hub = Hub::on(&postgres.empty().await).await;
-    pages::no_form_breaks(&hub).await;
+    odd_form::no_form_breaks(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -415,7 +416,7 @@ async fn live_hub_store_what_cannot_be_copied_is_not_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_killed_at_any_moment() {
+async fn live_hub_store_is_healthy_after_a_kill_at_any_moment() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     crash::killed_in_a_loop(&desk, &url, 12).await;
@@ -423,7 +424,7 @@ async fn live_hub_store_killed_at_any_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_killed_at_each_edge() {
+async fn live_hub_store_is_healthy_after_a_kill_at_each_edge() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     edges::killed_at_each(&desk, &url).await;
@@ -431,7 +432,7 @@ async fn live_hub_store_killed_at_each_edge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_database_killed_under_load() {
+async fn live_hub_store_keeps_what_was_answered_when_its_database_is_killed() {
     let mut postgres = Postgres::start();
     let (desk, _) = postgres.fresh().await;
     kept::answered_is_kept(&desk, || postgres.end(), || postgres.begin()).await;
@@ -439,7 +440,7 @@ async fn live_hub_store_database_killed_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_hub_store_database_killed_at_each_edge() {
+async fn live_hub_store_is_healthy_after_a_kill_of_its_database_at_each_edge() {
     let mut postgres = Postgres::start();
     let (desk, url) = postgres.fresh().await;
     edges::database_killed_at_each(&desk, &url, || postgres.end(), || postgres.begin()).await;

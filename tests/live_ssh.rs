@@ -52,7 +52,7 @@ async fn commands_run_and_report() {
 }
 
 #[tokio::test]
-async fn much_output_and_input_at_once() {
+async fn much_output_and_input_pass_at_once() {
     let server = Sshd::start();
     let link = connect(&server).await;
     let exit = link.exec(&Cmd::new("head -c 40000000 /dev/zero; head -c 30000000 /dev/zero >&2"), Io::default()).await;
@@ -67,7 +67,7 @@ async fn much_output_and_input_at_once() {
 }
 
 #[tokio::test]
-async fn twenty_commands_at_once_with_ten_sessions() {
+async fn twenty_commands_at_once_take_turns_in_ten_sessions() {
     let server = Sshd::with(Setup { config: "MaxSessions 10".into(), ..Setup::default() });
     let link = connect(&server).await;
     for _ in 0..3 {

@@ -73,7 +73,7 @@ fn keygen(server: &Sshd, name: &str, args: &[&str]) -> PathBuf {
 }
 
 #[tokio::test]
-async fn keys_of_every_type() {
+async fn keys_of_every_type_let_one_in() {
     let server = Sshd::start();
     let kinds: [(&str, &[&str]); 4] = [
         ("rsa", &["-t", "rsa", "-b", "3072", "-N", ""]),
@@ -145,7 +145,7 @@ async fn a_server_that_does_not_wait_for_a_pass_phrase_is_asked_anew() {
 }
 
 #[tokio::test]
-async fn a_wrong_missing_or_broken_key() {
+async fn a_wrong_missing_or_broken_key_is_refused_and_told_apart() {
     let server = Sshd::start();
     let wrong = keygen(&server, "wrong", &["-t", "ed25519", "-N", ""]);
     let mut target = server.target();
@@ -325,7 +325,7 @@ async fn the_known_type_of_host_key_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_a_known_authority() {
+async fn a_host_is_known_by_a_certificate_of_a_known_authority() {
     let ca = tempfile::tempdir().unwrap();
     let at = |name: &str| ca.path().join(name).display().to_string();
     must("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &at("ca")]);
@@ -348,7 +348,7 @@ async fn a_certificate_of_a_known_authority() {
 }
 
 #[tokio::test]
-async fn through_a_jump_host_with_both_keys_checked() {
+async fn behind_a_jump_host_both_keys_are_checked() {
     let (gate, inner) = (Sshd::start(), Sshd::start());
     let mut target = inner.target();
     target.jump = vec![gate.target()];
@@ -365,7 +365,7 @@ async fn through_a_jump_host_with_both_keys_checked() {
 }
 
 #[tokio::test]
-async fn an_alias_of_ssh_config_with_a_jump() {
+async fn an_alias_of_ssh_config_is_reached_by_its_jump_host() {
     let (gate, inner) = (Sshd::start(), Sshd::start());
     let config = gate.file("ssh_config");
     let entry = |name: &str, server: &Sshd, more: &str| {
@@ -387,7 +387,7 @@ async fn an_alias_of_ssh_config_with_a_jump() {
 }
 
 #[tokio::test]
-async fn hosts_that_cannot_be_reached() {
+async fn why_a_host_cannot_be_reached_is_told() {
     let server = Sshd::start();
     let mut target = server.target();
     target.connect_timeout = Duration::from_millis(300);

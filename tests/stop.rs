@@ -228,7 +228,7 @@ fn at_a_terminal_while(home: &Path, args: &[&str], words: &str, answer: &str, me
 }
 
 #[test]
-fn a_question_at_a_terminal() {
+fn a_question_at_a_terminal_goes_on_with_a_yes_alone() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), 1);
     for (answer, word) in
@@ -261,7 +261,7 @@ fn what_another_run_did_while_a_question_was_open_is_not_undone() {
 }
 
 #[test]
-fn a_secret_question_at_a_terminal() {
+fn a_secret_answer_at_a_terminal_is_not_shown() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), 1);
     let args = ["status", "--ask-sudo-password"];

@@ -14,7 +14,7 @@ const HOST: &[&str] = &[
     "mounts",
     "ipvs",
     "links",
-    "rules",
+    "rules-out",
     "ipsets",
     "files",
     "made",

@@ -1,12 +1,12 @@
 //! An account is closed, and the hub is killed before all is given up that it held.
 
 use kubecamp::hub::{
-    desk::{Desk, Report, Step},
+    desk::{Desk, Step},
     domain::{BookingId, Person, PersonId, State, Who},
     store::Store,
 };
 
-use super::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, wish};
+use super::world::{NOW, agent, at, book, camp, clerk, generous, healthy, reports, who, wish};
 
 /// Whether somebody's account is open; nothing else follows, as in a hub that ends right then.
 async fn set_active(url: &str, id: &PersonId, active: bool) {
@@ -22,10 +22,7 @@ pub async fn what_a_closed_account_left_ends(desk: &Desk, url: &str) {
     camp(desk, &generous()).await;
     let (one, amy) = ("one".parse().unwrap(), "amy".parse().unwrap());
     let running = book(desk, "amy", 0, 60).await;
-    for (number, step) in [(1, Step::Arming), (2, Step::Active), (3, Step::LoggedIn)] {
-        let report = Report { number, booking: running.id.clone(), step, moment: NOW, note: None, account: None };
-        desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
-    }
+    reports(desk, 1, &running, &[Step::Arming, Step::Active, Step::LoggedIn], 0).await;
     let ahead = book(desk, "amy", 120, 180).await;
     let others = book(desk, "dan", 240, 300).await;
     let waits = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();

@@ -7,17 +7,15 @@ use std::{
 };
 
 use kubecamp::hub::{
-    desk::{Caller, Desk, Edit, Heartbeat, Report, Step},
+    desk::{Caller, Desk, Edit, Heartbeat, Report},
     store::Store,
 };
 
-use super::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, wish};
+use super::world::{NOW, WHOLE, agent, at, book, camp, clerk, generous, healthy, who, wish};
 
 pub(super) const DATABASE: &str = "KUBECAMP_TEST_CRASH_DATABASE";
 /// Which round a child is of, where rounds differ.
 pub(super) const ROUND: &str = "KUBECAMP_TEST_CRASH_ROUND";
-const STEPS: [Step; 7] =
-    [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
 
 /// One of the ignored tests as a process of its own, which is read.
 pub(super) fn child(test: &str, url: &str, round: usize) -> Command {
@@ -85,7 +83,7 @@ async fn child_that_is_killed() {
         let occupant = desk.server(&Caller::Console, NOW, &server).await.unwrap().occupant;
         let mut number = desk.audit(&Caller::Console, NOW, None, None, 1).await.unwrap()[0].id * 100;
         for id in occupant.into_iter().chain([booking.id.clone()]) {
-            for step in STEPS {
+            for step in WHOLE {
                 number += 1;
                 let report = Report { number, booking: id.clone(), step, moment: NOW, note: None, account: None };
                 desk.report(&agent("one"), NOW, &server, &[report]).await.unwrap();

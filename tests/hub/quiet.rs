@@ -4,23 +4,20 @@ use std::time::Duration;
 
 use kubecamp::hub::{
     clerk::Ticked,
-    desk::{Caller, Desk, Edit, Report, Step},
+    desk::{Caller, Desk, Edit, Step},
     domain::{Health, Mode, State},
 };
 
-use super::world::{NOW, agent, at, book, camp, clerk, generous, healthy, server, who, wish};
+use super::world::{NOW, at, book, camp, clerk, generous, healthy, reports, server, who, wish};
 
 /// Somebody else writes all the time: a clerk that wanted to write too would wait for them.
 pub async fn nothing_due_writes_nothing(desk: &Desk, url: &str) {
     camp(desk, &generous()).await;
     server(desk, "two", Mode::Exclusive, 8, 32).await;
-    let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
+    let two = "two".parse().unwrap();
     // One of each: a slot that runs, one ahead, one whose server takes nobody, somebody who waits, an open offer.
     let running = book(desk, "amy", 0, 120).await;
-    for (number, step) in [(1, Step::Arming), (2, Step::Active), (3, Step::LoggedIn)] {
-        let report = Report { number, booking: running.id.clone(), step, moment: NOW, note: None, account: None };
-        desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
-    }
+    reports(desk, 1, &running, &[Step::Arming, Step::Active, Step::LoggedIn], 0).await;
     book(desk, "dan", 240, 300).await;
     desk.book(&who("bob"), NOW, None, &wish(Some("two"), 60, 120)).await.unwrap();
     desk.set_health(&Caller::Console, NOW, None, &two, Health::Away, "new disk").await.unwrap();

@@ -76,6 +76,12 @@ impl Hub {
         made.text.expose().to_owned()
     }
 
+    /// A token of the agent on this server.
+    pub async fn agent(&self, server: &str) -> String {
+        let made = self.desk.make_agent_token(&Caller::Console, NOW, &server.parse().unwrap()).await.unwrap();
+        made.text.expose().to_owned()
+    }
+
     pub async fn admin(&self) -> String {
         use kubecamp::hub::{desk::NewPerson, domain::Role};
         let id = "root-ann".parse().unwrap();

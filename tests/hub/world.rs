@@ -4,8 +4,10 @@ use kubecamp::{
     core::Bytes,
     hub::{
         clerk::Clerk,
-        desk::{BookRequest, Caller, Desk, Edit, NewPerson, NewServer},
-        domain::{Booking, Epoch, Mode, OpeningHours, Policy, Role, Window, Zone},
+        desk::{
+            BookRequest, Caller, Desk, Edit, FreeRequest, NewPerson, NewServer, Report, Step, Taken, WeeklyRequest,
+        },
+        domain::{Booking, Epoch, Mode, OpeningHours, Policy, Role, Weekly, Window, Zone},
     },
 };
 
@@ -38,6 +40,27 @@ pub fn wish(server: Option<&str>, from: i64, to: i64) -> BookRequest {
         window: window(from, to),
         reason: None,
     }
+}
+
+/// A search for an hour on this server or any, inside of this window.
+pub fn search(server: Option<&str>, layout: Option<&str>, within: Window, most: usize) -> FreeRequest {
+    FreeRequest {
+        person: None,
+        course: None,
+        server: server.map(|name| name.parse().unwrap()),
+        labels: [].into(),
+        layout: layout.map(|layout| layout.parse().unwrap()),
+        minutes: 60,
+        within,
+        running: false,
+        most,
+    }
+}
+
+/// A wish for the server one in so many weeks, from and to what the clocks of this zone show in the first.
+pub fn weekly(zone: &str, starts: &str, ends: &str, weeks: u16) -> WeeklyRequest {
+    let (zone, starts, ends) = (zone.parse().unwrap(), starts.parse().unwrap(), ends.parse().unwrap());
+    WeeklyRequest { first: wish(Some("one"), 0, 30), weekly: Weekly { zone, starts, ends, weeks } }
 }
 
 pub fn because(reason: &str) -> Edit {
@@ -99,6 +122,24 @@ pub async fn camp(desk: &Desk, policy: &Policy) {
 
 pub async fn book(desk: &Desk, login: &str, from: i64, to: i64) -> Booking {
     desk.book(&who(login), NOW, None, &wish(Some("one"), from, to)).await.unwrap()
+}
+
+/// Reports one step at this minute, with this number.
+pub async fn report(desk: &Desk, number: i64, booking: &Booking, step: Step, minute: i64) -> Taken {
+    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None, account: None };
+    let server = booking.server.clone().unwrap();
+    desk.report(&Caller::Agent(server.clone()), at(minute), &server, &[one]).await.unwrap()[0].taken
+}
+
+/// The steps of a slot that takes place from its start to its end.
+pub const WHOLE: [Step; 7] =
+    [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving, Step::Resetting, Step::Done];
+
+/// Reports these steps at this minute, numbered from the first on; the hub takes each of them.
+pub async fn reports(desk: &Desk, first: i64, booking: &Booking, steps: &[Step], minute: i64) {
+    for (step, number) in steps.iter().zip(first..) {
+        assert_eq!(report(desk, number, booking, *step, minute).await, Taken::Applied, "{step:?}");
+    }
 }
 
 /// What must hold after everything.

@@ -5,6 +5,7 @@
 use std::{fs::OpenOptions, io::Write};
 
 pub mod gate;
+pub mod home;
 pub mod postgres;
 pub mod sandbox;
 pub mod simhost;

@@ -3,14 +3,14 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, FreeRequest, Misfits, NewServer, WeeklyRequest},
-        domain::{Epoch, Free, Health, Mode, Policy, State, Weekly},
+        desk::{BookRequest, Caller, ClassRequest, Desk, Edit, FreeRequest, Misfits, NewServer},
+        domain::{Epoch, Free, Health, Mode, Policy, State},
     },
 };
 
 use super::acknowledge;
 use crate::hub::world::{
-    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, server, server_with, who, window, wish,
+    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, server, server_with, weekly, who, window, wish,
 };
 
 /// What a wish of amy's is refused with; each of it can be had as it is offered.
@@ -121,15 +121,7 @@ pub async fn an_agent_that_takes_no_newer_plan_is_told(desk: Desk) {
 
 pub async fn a_week_that_clocks_make_too_long_is_explained(desk: Desk) {
     camp(&desk, &Policy { horizon: 366, ..generous() }).await;
-    let weekly = |starts: &str, ends: &str| WeeklyRequest {
-        first: wish(Some("one"), 0, 30),
-        weekly: Weekly {
-            zone: "Europe/Berlin".parse().unwrap(),
-            starts: starts.parse().unwrap(),
-            ends: ends.parse().unwrap(),
-            weeks: 2,
-        },
-    };
+    let weekly = |starts: &str, ends: &str| weekly("Europe/Berlin", starts, ends, 2);
     // Clocks are set back on 2027-10-31: what shows four hours lasts five, and four are allowed.
     let long = weekly("2027-10-23T23:00:00", "2027-10-24T03:00:00");
     let refusal = desk.book_weekly(&who("amy"), NOW, None, &long).await.unwrap_err();

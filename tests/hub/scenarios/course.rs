@@ -1,5 +1,7 @@
 //! What happens around the slots: the waitlist, people, webhooks.
 
+use std::{fs, process::Command};
+
 use kubecamp::{
     core::{Code, Problem},
     hub::{
@@ -9,22 +11,28 @@ use kubecamp::{
         store::TokenKind,
     },
 };
-use std::{fs, process::Command};
 
-use super::{acknowledge, report, state};
-use crate::hub::world::{
-    NOW, agent, at, book, camp, clerk, generous, healthy, person, server, server_with, who, window, wish,
+use super::{acknowledge, state};
+use crate::hub::{
+    camp::key_pair,
+    world::{
+        NOW, agent, at, book, camp, clerk, generous, healthy, person, report, reports, server, server_with, who,
+        window, wish,
+    },
 };
 
 pub async fn the_waitlist_is_fair_and_offers_lapse(desk: Desk) {
     camp(&desk, &generous()).await;
     // Amy used an hour yesterday; the clerk counts what is past, so it is booked before and played by the agent.
     let past = desk.book(&who("amy"), at(-1440), None, &wish(Some("one"), -1440, -1380)).await.unwrap();
-    for (n, step) in
-        [Step::Arming, Step::Active, Step::Ending, Step::Saving, Step::Resetting, Step::Done].into_iter().enumerate()
-    {
-        assert_eq!(report(&desk, n as i64 + 1, &past, step, -1440).await, Taken::Applied);
-    }
+    reports(
+        &desk,
+        1,
+        &past,
+        &[Step::Arming, Step::Active, Step::Ending, Step::Saving, Step::Resetting, Step::Done],
+        -1440,
+    )
+    .await;
     let taken = book(&desk, "dan", 240, 300).await;
     let amy = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
     let bob = desk.wait(&who("bob"), at(1), None, &wish(Some("one"), 240, 300)).await.unwrap();
@@ -226,10 +234,7 @@ pub async fn links_work_once_and_signatures_sign_in(desk: Desk) {
     assert_eq!(desk.caller_of(at(2), &machine.text).await.unwrap_err().code, Code::HubSignIn);
 
     let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output().unwrap();
-    assert!(made.status.success());
-    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let (key, public) = key_pair(folder.path(), "key");
     let known = NewPerson {
         id: amy.clone(),
         name: "Amy".into(),
@@ -437,8 +442,7 @@ pub async fn webhooks_are_signed_and_tried_again(desk: Desk) {
 pub async fn who_is_out_loses_tokens_and_slots(desk: Desk) {
     camp(&desk, &generous()).await;
     let running = book(&desk, "amy", 0, 60).await;
-    report(&desk, 1, &running, Step::Arming, 0).await;
-    report(&desk, 2, &running, Step::Active, 0).await;
+    reports(&desk, 1, &running, &[Step::Arming, Step::Active], 0).await;
     let ahead = book(&desk, "amy", 120, 180).await;
     book(&desk, "dan", 240, 300).await;
     let waits = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();

@@ -3,13 +3,14 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, ClassRequest, Desk, Edit, FreeRequest, Step, StudentWishes, Taken},
+        desk::{Caller, ClassRequest, Desk, Edit, Step, StudentWishes, Taken},
         domain::{Beginning, Booking, Free, Health, Mode, State, Wish},
     },
 };
 
-use super::report;
-use crate::hub::world::{NOW, agent, at, camp, clerk, generous, healthy, server, who, window, wish};
+use crate::hub::world::{
+    NOW, agent, at, camp, clerk, generous, healthy, report, reports, search, server, who, window, wish,
+};
 
 /// The camp with a second server like the first.
 async fn two_servers(desk: &Desk) {
@@ -34,17 +35,7 @@ fn places(found: &[Free]) -> Vec<(String, Option<Beginning>)> {
 pub async fn who_has_a_saved_lab_gets_its_server_first(desk: Desk) {
     two_servers(&desk).await;
     keeps(&desk, "two", 1, "amy", Some("1x4c12g")).await;
-    let want = |layout: Option<&str>| FreeRequest {
-        person: None,
-        course: None,
-        server: None,
-        labels: [].into(),
-        layout: layout.map(|layout| layout.parse().unwrap()),
-        minutes: 60,
-        within: window(300, 600),
-        running: false,
-        most: 2,
-    };
+    let want = |layout: Option<&str>| search(None, layout, window(300, 600), 2);
     let on_two = Some(Beginning::Fresh { saved_on: "two".parse().unwrap() });
     let both = [("two".to_owned(), Some(Beginning::Saved)), ("one".to_owned(), on_two)];
     for layout in [Some("1x4c12g"), None] {
@@ -143,10 +134,7 @@ pub async fn what_an_agent_tells_of_labs_counts_once_and_for_its_own_server(desk
 
     // Each save makes it the newest; a slot that is not saved does not.
     let booking = desk.book(&who("amy"), NOW, None, &wish(Some("two"), 0, 60)).await.unwrap();
-    let steps = [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving];
-    for (step, number) in steps.into_iter().zip(8..) {
-        assert_eq!(report(&desk, number, &booking, step, 30).await, Taken::Applied);
-    }
+    reports(&desk, 8, &booking, &[Step::Arming, Step::Active, Step::LoggedIn, Step::Ending, Step::Saving], 30).await;
     assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap()[0].since, NOW);
     assert_eq!(report(&desk, 20, &booking, Step::Resetting, 61).await, Taken::Applied);
     assert_eq!(desk.labs(&who("amy"), NOW, None).await.unwrap()[0].since, at(61));

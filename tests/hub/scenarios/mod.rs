@@ -3,21 +3,27 @@
 mod agent;
 mod answers;
 mod booking;
+mod changes;
 mod classes;
 mod course;
 mod gifts;
 mod labs;
+mod no_shows;
 mod outages;
 mod people;
 mod places;
+mod quarantine;
+mod recurrence;
 mod refused;
+mod shared;
+mod silence;
 mod waits;
 
 use std::{future::Future, pin::Pin};
 
 use kubecamp::hub::{
-    desk::{Caller, Desk, Heartbeat, Report, Step, Taken},
-    domain::State,
+    desk::{Caller, Desk, Heartbeat},
+    domain::{Booking, State},
 };
 
 use super::world::{self, NOW, at};
@@ -41,18 +47,25 @@ scenarios! {
         a_repeated_key_books_once,
         quotas_hold,
         rules_of_time_hold,
-        extend_release_and_give,
+        a_week_is_shown_as_it_is_by_now,
+        a_server_in_another_zone_keeps_nobody_from_the_others,
+    }
+    changes {
+        a_holder_extends_gives_away_and_gives_back,
         what_its_server_ends_before_its_time_counts_until_then,
         a_teacher_extends_past_the_rules_but_past_nobody,
         what_is_released_while_armed_never_opens,
         others_bookings_need_a_teacher_with_a_reason,
-        a_week_is_shown_as_it_is_by_now,
-        a_server_in_another_zone_keeps_nobody_from_the_others,
-        shared_servers_hold_as_many_labs_as_fit,
-        a_disk_that_holds_what_is_ahead_can_be_told_any_time,
+    }
+    recurrence {
         weekly_is_all_or_nothing,
         weeks_that_cannot_be_had_are_named_with_slots_near_the_first,
         a_recurrence_is_cancelled_as_one,
+    }
+    shared {
+        shared_servers_hold_as_many_labs_as_fit,
+        a_disk_that_holds_what_is_ahead_can_be_told_any_time,
+        an_overrun_reset_on_a_shared_server_delays_its_place_only,
     }
     answers {
         what_can_never_be_had_says_why,
@@ -92,27 +105,32 @@ scenarios! {
     }
     agent {
         a_slot_lives_from_booked_to_done,
-        an_overrun_reset_delays_the_next_and_is_not_charged,
-        an_overrun_reset_on_a_shared_server_delays_its_place_only,
-        a_no_show_is_released_but_not_resold_before_the_agent_knows,
-        a_no_show_is_found_while_its_agent_is_heard_again_and_again,
-        who_is_at_work_is_no_no_show_though_the_report_is_late,
-        a_no_show_that_its_agent_forgot_keeps_nobody_out,
-        a_quarantined_server_loses_its_bookings_to_another,
         a_slot_that_cannot_be_opened_ends_and_does_not_count,
+        an_overrun_reset_delays_the_next_and_is_not_charged,
+        a_buffer_that_is_too_short_is_told,
+        who_has_a_later_booking_is_named_in_the_plan,
         an_agent_that_was_enrolled_anew_is_heard_from_number_one,
         a_hub_that_went_back_goes_on_above_what_its_agents_have,
-        who_has_a_later_booking_is_named_in_the_plan,
+        what_took_place_while_the_hub_was_away_counts,
+    }
+    no_shows {
+        a_no_show_is_released_but_not_resold_before_the_agent_knows,
+        a_no_show_that_its_agent_forgot_keeps_nobody_out,
+        a_no_show_is_found_while_its_agent_is_heard_again_and_again,
+        who_is_at_work_is_no_no_show_though_the_report_is_late,
+    }
+    silence {
         clocks_that_are_off_arm_nothing,
         an_agent_that_hangs_is_not_heard,
         what_begins_soon_is_not_sold_on_a_silent_server,
         what_is_open_counts_whatever_its_arming_was_worth,
-        a_buffer_that_is_too_short_is_told,
+    }
+    quarantine {
+        a_quarantined_server_loses_its_bookings_to_another,
         what_an_agent_forgot_is_quarantined_and_its_server_comes_back,
         a_quarantined_server_comes_back_by_way_of_out_of_use,
         a_server_that_is_gone_in_the_midst_of_a_slot_can_be_removed,
         a_slot_that_passed_on_a_server_that_is_gone_keeps_nobody_from_removing_it,
-        what_took_place_while_the_hub_was_away_counts,
     }
     gifts {
         what_is_given_away_while_its_agent_begins_takes_place,
@@ -166,17 +184,16 @@ scenarios! {
     }
 }
 
-async fn report(desk: &Desk, number: i64, booking: &kubecamp::hub::domain::Booking, step: Step, minute: i64) -> Taken {
-    let one = Report { number, booking: booking.id.clone(), step, moment: at(minute), note: None, account: None };
-    let server = booking.server.clone().unwrap();
-    let caller = Caller::Agent(server.clone());
-    desk.report(&caller, at(minute), &server, &[one]).await.unwrap()[0].taken
+/// The revision of a server's plan.
+async fn revision(desk: &Desk, server: &str) -> i64 {
+    desk.server(&Caller::Console, NOW, &server.parse().unwrap()).await.unwrap().revision
 }
 
-async fn state(desk: &Desk, booking: &kubecamp::hub::domain::Booking) -> State {
+async fn state(desk: &Desk, booking: &Booking) -> State {
     desk.booking(&Caller::Console, NOW, &booking.id).await.unwrap().state
 }
 
+/// Lets the agent of the server one confirm the plan that there is at this minute.
 async fn acknowledge(desk: &Desk, minute: i64) {
     let server = "one".parse().unwrap();
     let plan = desk.plan_for(&world::agent("one"), at(minute), &server).await.unwrap();

@@ -3,13 +3,13 @@
 use kubecamp::{
     core::Code,
     hub::{
-        desk::{Caller, Desk, Edit, Heartbeat, Report, Step, Taken},
+        desk::{Caller, Desk, Edit, Heartbeat, Report, Step},
         domain::State,
     },
 };
 
-use super::{acknowledge, report, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, who, window, wish};
+use super::{acknowledge, state};
+use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, reports, who, window, wish};
 
 pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
     camp(&desk, &generous()).await;
@@ -97,9 +97,7 @@ pub async fn what_a_clock_that_is_off_makes_due_is_left_as_it_is(desk: Desk) {
     let (clerk, one) = (clerk(&desk), "one".parse().unwrap());
     let (unbegun, open) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 180).await);
     acknowledge(&desk, 0).await;
-    for (step, number) in [Step::Arming, Step::Active].into_iter().zip(1..) {
-        assert_eq!(report(&desk, number, &open, step, 90).await, Taken::Applied);
-    }
+    reports(&desk, 1, &open, &[Step::Arming, Step::Active], 90).await;
     let states = async || (state(&desk, &unbegun).await, state(&desk, &open).await);
     // The hub's clock is hours ahead, and by its time the agent is heard right now.
     let beat = Heartbeat { revision: 0, clock: at(1), tick_age: None };

@@ -12,7 +12,10 @@ use kubecamp::{
     },
 };
 
-use crate::hub::world::{NOW, at, book, camp, healthy, who};
+use crate::hub::{
+    camp::key_pair,
+    world::{NOW, at, book, camp, healthy, who},
+};
 
 fn admin(login: &str) -> NewPerson {
     let id = login.parse().unwrap();
@@ -76,10 +79,8 @@ pub async fn who_joins_another_group_of_a_course_leaves_the_one_before(desk: Des
 pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
     camp(&desk, &Policy::default()).await;
     let (amy, folder) = (who("amy"), tempfile::tempdir().unwrap());
-    let (key, text) = (folder.path().join("key"), folder.path().join("text"));
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).output().unwrap();
-    assert!(made.status.success());
-    let lost = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let (key, lost) = key_pair(folder.path(), "key");
+    let text = folder.path().join("text");
     let kept = HubKey::generate("desk").unwrap().public_line().unwrap();
     desk.set_own_keys(&amy, NOW, std::slice::from_ref(&lost), None, None).await.unwrap();
     let challenge = desk.challenge(NOW, &"amy".parse().unwrap(), None).await.unwrap();

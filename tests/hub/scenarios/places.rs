@@ -8,16 +8,17 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, state};
-use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, new_server, who, window, wish};
+use super::{acknowledge, state};
+use crate::hub::world::{
+    NOW, agent, at, book, camp, clerk, generous, healthy, new_server, report, reports, who, window, wish,
+};
 
 pub async fn a_server_that_is_heard_is_not_removed_in_the_midst_of_a_slot(desk: Desk) {
     camp(&desk, &generous()).await;
     let (one, console) = ("one".parse().unwrap(), Caller::Console);
     let first = book(&desk, "amy", 0, 60).await;
     acknowledge(&desk, 0).await;
-    report(&desk, 1, &first, Step::Arming, 0).await;
-    report(&desk, 2, &first, Step::Active, 0).await;
+    reports(&desk, 1, &first, &[Step::Arming, Step::Active], 0).await;
     desk.set_health(&console, at(10), None, &one, Health::Away, "a new disk").await.unwrap();
     acknowledge(&desk, 11).await;
     let refused = desk.remove_server(&console, at(12), &one, None).await.unwrap_err();
@@ -33,8 +34,7 @@ pub async fn a_place_that_is_proven_clean_leaves_the_plan(desk: Desk) {
     camp(&desk, &generous()).await;
     let (one, console) = ("one".parse().unwrap(), Caller::Console);
     let booking = book(&desk, "amy", 0, 120).await;
-    report(&desk, 1, &booking, Step::Arming, 0).await;
-    report(&desk, 2, &booking, Step::Active, 0).await;
+    reports(&desk, 1, &booking, &[Step::Arming, Step::Active], 0).await;
     clerk(&desk).settle(at(15)).await.unwrap();
     assert_eq!(state(&desk, &booking).await, State::NoShow);
     let unclean = async |minute: i64| {
@@ -56,9 +56,7 @@ pub async fn what_an_agent_found_is_for_teachers(desk: Desk) {
     camp(&desk, &generous()).await;
     let one = "one".parse().unwrap();
     let (first, next) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 120, 180).await);
-    for (step, number) in [Step::Arming, Step::Active, Step::LoggedIn, Step::Ending].into_iter().zip(1..) {
-        report(&desk, number, &first, step, 60).await;
-    }
+    reports(&desk, 1, &first, &[Step::Arming, Step::Active, Step::LoggedIn, Step::Ending], 60).await;
     let (booking, note) = (first.id.clone(), Some("/tmp/essay-of-amy is left".to_owned()));
     let found = Report { number: 5, booking, step: Step::Quarantined, moment: at(61), note, account: None };
     desk.report(&agent("one"), at(61), &one, &[found]).await.unwrap();
@@ -105,8 +103,7 @@ pub async fn who_is_at_work_on_a_server_that_an_admin_quarantines_goes_on(desk: 
     camp(&desk, &generous()).await;
     let (one, console) = ("one".parse().unwrap(), Caller::Console);
     let first = book(&desk, "amy", 0, 60).await;
-    report(&desk, 1, &first, Step::Arming, 0).await;
-    report(&desk, 2, &first, Step::Active, 0).await;
+    reports(&desk, 1, &first, &[Step::Arming, Step::Active], 0).await;
     let by_hand = async |minute, health| desk.set_health(&console, at(minute), None, &one, health, "a miner").await;
     by_hand(10, Health::Quarantined).await.unwrap();
     let refused = desk.book(&who("cem"), at(10), None, &wish(Some("one"), 300, 360)).await.unwrap_err().problem;
@@ -116,9 +113,7 @@ pub async fn who_is_at_work_on_a_server_that_an_admin_quarantines_goes_on(desk: 
     assert_eq!(state(&desk, &first).await, State::Active);
     // So does what its agent clears up behind her.
     by_hand(30, Health::Quarantined).await.unwrap();
-    for (step, number) in [Step::Ending, Step::Saving, Step::Resetting].into_iter().zip(3..) {
-        report(&desk, number, &first, step, 60).await;
-    }
+    reports(&desk, 3, &first, &[Step::Ending, Step::Saving, Step::Resetting], 60).await;
     acknowledge(&desk, 61).await;
     assert_eq!(by_hand(62, Health::Healthy).await.unwrap().occupant, Some(first.id.clone()));
     healthy(&desk).await;

@@ -9,8 +9,10 @@ use kubecamp::{
     },
 };
 
-use super::{report, state};
-use crate::hub::world::{NOW, agent, at, because, book, camp, clerk, generous, healthy, server, who, window, wish};
+use super::state;
+use crate::hub::world::{
+    NOW, agent, at, because, book, camp, clerk, generous, healthy, report, server, who, window, wish,
+};
 
 async fn refuse(desk: &Desk, number: i64, booking: &Booking, why: &str, minute: i64) -> Taken {
     let server = booking.server.clone().unwrap();

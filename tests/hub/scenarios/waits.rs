@@ -8,8 +8,8 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, report, state};
-use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, server, who, window, wish};
+use super::{acknowledge, state};
+use crate::hub::world::{NOW, at, book, camp, clerk, generous, healthy, report, server, who, window, wish};
 
 pub async fn who_lets_an_offer_lapse_keeps_the_time_from_nobody(desk: Desk) {
     camp(&desk, &generous()).await;

@@ -5,30 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kubecamp::{
-    core::{Arch, Event},
-    profile::Lab,
+use kubecamp::core::{Arch, Event};
+
+use crate::support::{
+    home::{Home, VERSION, kubecamp, write_lab},
+    tiny_bundle::tiny_bundle,
 };
-
-use crate::{cli_words, support::tiny_bundle::tiny_bundle};
-
-const VERSION: &str = "v1.36.3";
 
 /// Writes the folder of a lab on a host that nobody can reach.
 fn lab(home: &Path, name: &str, bundle: Option<&Path>) -> PathBuf {
     let hosts = serde_json::json!([["cp", {"address": "127.0.0.1", "user": "root", "port": 1}]]);
     let bundle = bundle.map(|file| file.display().to_string());
-    lab_of(home, name, "1x4c12g", &serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle}))
-}
-
-/// Writes the folder of a lab of this layout with this state.
-fn lab_of(home: &Path, name: &str, layout: &str, state: &serde_json::Value) -> PathBuf {
-    let folder = home.join("data/labs").join(name);
-    let lab = Lab::new(name.parse().unwrap(), kubecamp::profile::load(layout).unwrap()).unwrap();
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("lab.yaml"), lab.to_yaml().unwrap()).unwrap();
-    fs::write(folder.join("state.json"), state.to_string()).unwrap();
-    folder
+    write_lab(home, name, "1x4c12g", &serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": bundle}))
 }
 
 /// The state of a lab on machines of an engine that does not run.
@@ -44,7 +32,7 @@ fn a_kubectl_for_another_cpu_is_not_run() {
     let bundle = home.path().join("other.bundle");
     tiny_bundle(&bundle, VERSION, other);
     fs::write(lab(home.path(), "lab", Some(&bundle)).join("kubeconfig"), "").unwrap();
-    let said = cli_words::kubecamp(home.path(), &["kubectl", "get", "nodes"]);
+    let said = kubecamp(home.path(), &["kubectl", "get", "nodes"]);
     assert_eq!((said.code, said.out.as_str()), (5, ""), "{}", said.err);
     for word in ["KC-BUNDLE-ARCH", "kubecamp ssh cp -- kubectl", "kubecamp bundle build --kubernetes v1.36.3"] {
         assert!(said.err.contains(word), "{}", said.err);
@@ -53,7 +41,7 @@ fn a_kubectl_for_another_cpu_is_not_run() {
     let bundles = home.path().join("cache/bundles");
     fs::create_dir_all(&bundles).unwrap();
     tiny_bundle(&bundles.join(format!("kubecamp-{VERSION}-{here}.bundle")), VERSION, here);
-    let said = cli_words::kubecamp(home.path(), &["kubectl", "get", "nodes"]);
+    let said = kubecamp(home.path(), &["kubectl", "get", "nodes"]);
     assert!(!said.err.contains("KC-BUNDLE-ARCH"), "{}", said.err);
     assert!(fs::read_dir(home.path().join("cache/bin")).unwrap().count() == 1);
 }
@@ -71,7 +59,7 @@ fn a_kubeconfig_that_names_a_program_is_not_used() {
     }});
     let conf = serde_json::json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": "x", "user": user}]});
     fs::write(lab(home.path(), "team7", None).join("kubeconfig"), conf.to_string()).unwrap();
-    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "kubectl", "get", "nodes"]);
+    let said = kubecamp(home.path(), &["--name", "team7", "kubectl", "get", "nodes"]);
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
     for word in ["KC-LOCAL-FILE", "hint: Run kubecamp --name team7 up again"] {
         assert!(said.err.contains(word), "{}", said.err);
@@ -119,14 +107,14 @@ fn a_damaged_lab_hides_none_of_the_others() {
     for (damaged, word) in [("profile: [\n".to_owned(), ""), (impossible, "control plane")] {
         let file = lab(home.path(), "broken", None).join("lab.yaml");
         fs::write(&file, damaged).unwrap();
-        let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+        let said = kubecamp(home.path(), &["status", "--all"]);
         let labs: Vec<_> = said.out.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!((said.code, labs), (2, vec!["good", "other"]), "{}", said.err);
         let told = format!("error: KC-LOCAL-FILE: {} is damaged\n", file.display());
         assert!(said.err.starts_with(&told) && !said.err.contains("\\x0a"), "{}", said.err);
         assert!(said.err.contains("hint: Mend the file"), "{}", said.err);
         assert!(said.err.lines().any(|line| line.starts_with("  ") && line.contains(word)), "{}", said.err);
-        let one = cli_words::kubecamp(home.path(), &["status", "--name", "broken"]);
+        let one = kubecamp(home.path(), &["status", "--name", "broken"]);
         assert_eq!((one.code, one.err), (2, said.err));
     }
 }
@@ -138,15 +126,15 @@ fn a_lab_that_would_be_brought_up_no_more_is_seen_and_reset() {
     let file = lab(home.path(), "lab", None).join("lab.yaml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace(VERSION, "v1.33.1")).unwrap();
-    let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+    let said = kubecamp(home.path(), &["status", "--all"]);
     assert!(said.code == 0 && said.out.contains("v1.33.1"), "{}{}", said.out, said.err);
     for args in [&["up"][..], &["plan"], &["machine", "make"]] {
-        let said = cli_words::kubecamp(home.path(), args);
+        let said = kubecamp(home.path(), args);
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{args:?}: {}", said.err);
         assert!(said.err.contains("KC-PROFILE-INVALID") && said.err.contains("v1.33.1"), "{args:?}: {}", said.err);
     }
     // It comes as far as the host.
-    let said = cli_words::kubecamp(home.path(), &["reset", "--yes"]);
+    let said = kubecamp(home.path(), &["reset", "--yes"]);
     assert!(said.err.contains("KC-HOST-UNREACHABLE"), "{}", said.err);
 }
 
@@ -157,7 +145,7 @@ fn a_reset_that_cannot_read_its_records_is_refused() {
     let folder = lab(home.path(), "lab", None);
     fs::write(folder.join("before.json"), "{\"cp\": \"link").unwrap();
     for args in [["reset", "--yes"], ["down", "--yes"]] {
-        let said = cli_words::kubecamp(home.path(), &args);
+        let said = kubecamp(home.path(), &args);
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{args:?}: {}", said.err);
         assert!(
             said.err.contains("before.json is damaged") && said.err.contains("hint: Mend the file"),
@@ -166,20 +154,20 @@ fn a_reset_that_cannot_read_its_records_is_refused() {
         );
         assert!(folder.join("lab.yaml").exists());
     }
-    assert!(cli_words::kubecamp(home.path(), &["status"]).err.contains("before.json is damaged"));
+    assert!(kubecamp(home.path(), &["status"]).err.contains("before.json is damaged"));
     // What the hint says helps: it comes as far as the host.
     fs::rename(folder.join("before.json"), folder.join("before.json.bad")).unwrap();
-    let said = cli_words::kubecamp(home.path(), &["reset", "--yes"]);
+    let said = kubecamp(home.path(), &["reset", "--yes"]);
     assert!(said.err.contains("KC-HOST-UNREACHABLE"), "{}", said.err);
 }
 
 #[test]
 fn a_folder_of_labs_that_cannot_be_read_is_no_empty_one() {
     let home = tempfile::tempdir().unwrap();
-    let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+    let said = kubecamp(home.path(), &["status", "--all"]);
     assert_eq!(said.code, 0, "{}", said.err);
     fs::write(home.path().join("data"), "x").unwrap();
-    let said = cli_words::kubecamp(home.path(), &["status", "--all"]);
+    let said = kubecamp(home.path(), &["status", "--all"]);
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
     assert!(said.err.contains("KC-LOCAL-FILE") && said.err.contains("data/labs"), "{}", said.err);
 }
@@ -189,7 +177,7 @@ fn a_node_that_the_lab_has_not_got_is_told_with_those_that_it_has() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), "lab", None);
     for args in [&["ssh", "nope"][..], &["cp", "file", "nope:/root/file"]] {
-        let said = cli_words::kubecamp(home.path(), args);
+        let said = kubecamp(home.path(), args);
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
         assert!(said.err.contains("KC-USAGE: the lab has no node nope"), "{}", said.err);
         assert!(said.err.contains("hint: Its nodes are cp."), "{}", said.err);
@@ -200,10 +188,10 @@ fn a_node_that_the_lab_has_not_got_is_told_with_those_that_it_has() {
 fn who_takes_cp_for_scp_is_told_how_to_have_a_file_of_a_node() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), "team7", None);
-    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "cp", "cp:/etc/hosts", "."]);
+    let said = kubecamp(home.path(), &["--name", "team7", "cp", "cp:/etc/hosts", "."]);
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
     assert!(said.err.contains("kubecamp --name team7 ssh cp -- cat /etc/hosts > FILE"), "{}", said.err);
-    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "cp", "nope:/etc/hosts", "."]);
+    let said = kubecamp(home.path(), &["--name", "team7", "cp", "nope:/etc/hosts", "."]);
     assert!(said.code == 2 && said.err.contains("hint: Write it as cp:/root/file."), "{}", said.err);
 }
 
@@ -212,7 +200,7 @@ fn a_lab_that_is_not_up_is_not_called_unknown() {
     let home = tempfile::tempdir().unwrap();
     // Without its bundle, too: that is not what is missing first.
     lab(home.path(), "team7", Some(Path::new("/gone.bundle")));
-    let said = cli_words::kubecamp(home.path(), &["--name", "team7", "kubectl", "get", "nodes"]);
+    let said = kubecamp(home.path(), &["--name", "team7", "kubectl", "get", "nodes"]);
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
     assert!(said.err.contains("KC-LAB-NOT-UP: the lab team7 was reset"), "{}", said.err);
     assert!(said.err.contains("hint: Run kubecamp --name team7 up first."), "{}", said.err);
@@ -223,11 +211,11 @@ fn a_lab_that_is_not_up_is_not_called_unknown() {
 fn status_of_a_host_out_of_reach_says_why_and_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), "lab", None);
-    let said = cli_words::kubecamp(home.path(), &["status"]);
+    let said = kubecamp(home.path(), &["status"]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("unreachable") && !said.out.contains("KC-"), "{}", said.out);
     assert!(said.err.contains("error: KC-HOST-UNREACHABLE on cp") && said.err.contains("hint: "), "{}", said.err);
-    let said = cli_words::kubecamp(home.path(), &["status", "-o", "json"]);
+    let said = kubecamp(home.path(), &["status", "-o", "json"]);
     let nodes: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert!(nodes[0]["state"] == "unreachable" && nodes[0]["reached"] == false, "{}", said.out);
     assert!(nodes[0]["problem"].as_str().unwrap().contains("KC-HOST-UNREACHABLE"), "{}", said.out);
@@ -238,12 +226,12 @@ fn status_of_a_host_out_of_reach_says_why_and_what_to_do() {
 #[test]
 fn status_shows_machines_whose_engine_does_not_run() {
     let home = tempfile::tempdir().unwrap();
-    lab_of(home.path(), "team7", "3x2c4g", &asleep(home.path()));
-    let said = cli_words::kubecamp(home.path(), &["status", "--name", "team7"]);
+    write_lab(home.path(), "team7", "3x2c4g", &asleep(home.path()));
+    let said = kubecamp(home.path(), &["status", "--name", "team7"]);
     assert_eq!((said.code, said.out.matches("not running").count()), (0, 3), "{}{}", said.out, said.err);
     assert_eq!(said.err.matches("KC-ENGINE-START").count(), 1, "{}", said.err);
     assert!(said.err.contains("kubecamp up --name team7"), "{}", said.err);
-    let said = cli_words::kubecamp(home.path(), &["status", "--name", "team7", "-o", "json"]);
+    let said = kubecamp(home.path(), &["status", "--name", "team7", "-o", "json"]);
     let nodes: Vec<serde_json::Value> = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.code, nodes.len()), (0, 3), "{}", said.out);
     for node in nodes {
@@ -256,13 +244,13 @@ fn status_shows_machines_whose_engine_does_not_run() {
 fn hints_name_the_lab_that_was_asked_about() {
     let home = tempfile::tempdir().unwrap();
     lab(home.path(), "team7", None);
-    lab_of(home.path(), "local", "1x4c12g", &asleep(home.path()));
+    write_lab(home.path(), "local", "1x4c12g", &asleep(home.path()));
     for (args, hint) in [
         (&["machine", "make", "--name", "team7", "--layout", "1x4c12g"][..], "kubecamp --name team7 down."),
         (&["kubectl", "--name", "team7", "get", "nodes"], "kubecamp --name team7 up"),
         (&["up", "--name", "local", "--host", "root@127.0.0.1:1"], "kubecamp --name local down."),
     ] {
-        let said = cli_words::kubecamp(home.path(), args);
+        let said = kubecamp(home.path(), args);
         assert!(said.code == 2 && said.err.contains(hint), "{args:?}: {}", said.err);
     }
 }
@@ -278,8 +266,8 @@ fn status_of_a_host_that_cannot_be_resolved_hides_none_of_the_others() {
         ["worker-2", {"address": "127.0.0.1", "user": "root", "port": 2}],
     ]);
     let state = serde_json::json!({"format": 1, "place": {"hosts": hosts}, "bundle": null});
-    lab_of(home.path(), "lab", "3x2c4g", &state);
-    let said = cli_words::kubecamp(home.path(), &["status", "-F", config.to_str().unwrap()]);
+    write_lab(home.path(), "lab", "3x2c4g", &state);
+    let said = kubecamp(home.path(), &["status", "-F", config.to_str().unwrap()]);
     assert_eq!((said.code, said.out.matches("unreachable").count()), (0, 3), "{}{}", said.out, said.err);
     let row = said.out.lines().find(|line| line.starts_with("worker-1")).unwrap();
     assert!(row.contains("odd"), "{row}");
@@ -293,10 +281,11 @@ fn a_result_beside_events_is_none_of_them() {
     let bundle = home.path().join("a.bundle");
     tiny_bundle(&bundle, VERSION, Arch::Amd64);
     let verify = ["bundle", "verify", bundle.to_str().unwrap()];
-    let said = cli_words::kubecamp(home.path(), &verify);
+    let said = kubecamp(home.path(), &verify);
     assert!(said.code == 0 && said.out.contains("every digest is right"), "{}{}", said.out, said.err);
-    let said = cli_words::kubecamp(home.path(), &[&verify[..], &["--output-events", "ndjson"]].concat());
+    let said = kubecamp(home.path(), &[&verify[..], &["--output-events", "ndjson"]].concat());
     assert!(said.code == 0 && said.err.contains("every digest is right"), "{}{}", said.out, said.err);
+    assert!(!said.out.contains("every digest is right"), "{}", said.out);
     for line in said.out.lines() {
         serde_json::from_str::<Event>(line).unwrap();
     }
@@ -308,7 +297,7 @@ fn what_a_check_finds_is_read_by_scripts_too() {
     let bundle = home.path().join("a.bundle");
     tiny_bundle(&bundle, VERSION, Arch::Amd64);
     let json = |args: &[&str]| -> serde_json::Value {
-        let said = cli_words::kubecamp(home.path(), &[args, &["-o", "json"]].concat());
+        let said = kubecamp(home.path(), &[args, &["-o", "json"]].concat());
         assert_eq!(said.code, 0, "{args:?}: {}", said.err);
         serde_json::from_str(&said.out).unwrap()
     };
@@ -348,4 +337,33 @@ fn an_empty_variable_is_as_good_as_none_and_a_wrong_one_is_named() {
     command.env_clear().env("KUBECAMP_HOME", "here").current_dir(home.path()).args(["status", "--all", "-o", "json"]);
     let labs: Vec<serde_json::Value> = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
     assert!(Path::new(labs[0]["folder"].as_str().unwrap()).is_absolute(), "{labs:?}");
+}
+
+/// Another profile or other hosts than those of a lab that is up.
+#[test]
+fn a_lab_that_is_up_is_not_replaced() {
+    let home = Home::new();
+    home.unreachable_lab();
+    let ended = home.run(&["up", "--layout", "1x4c12g", "--host", "root@127.0.0.1:9"]);
+    assert!(ended.code == 2 && ended.err.contains("KC-LAB-DIFFERS"), "{}", ended.err);
+}
+
+#[test]
+fn a_lab_keeps_the_bundle_that_it_was_made_from() {
+    let home = Home::new();
+    home.unreachable_lab();
+    let state = home.lab("lab").join("state.json");
+    let text = fs::read_to_string(&state).unwrap().replace("null", "\"/gone/patched.bundle\"");
+    fs::write(&state, text).unwrap();
+    let other = home.bundle(VERSION, Arch::Amd64);
+    for command in ["up", "plan"] {
+        let ended = home.run(&[command]);
+        assert!(ended.code == 2 && ended.err.contains("cannot read /gone/patched.bundle"), "{}", ended.err);
+        assert!(ended.err.contains("hint: The lab lab was made from it. Name another with --bundle"), "{}", ended.err);
+        let named = home.run(&[command, "--bundle", "/gone/patched.bundle"]);
+        assert!(named.code == 2 && !named.err.contains("was made from it"), "{}", named.err);
+        // What the hint says helps.
+        let other = home.run(&[command, "--bundle", &other]);
+        assert!(other.code == 4 && other.err.contains("KC-HOST-UNREACHABLE"), "{}", other.err);
+    }
 }

@@ -1,15 +1,16 @@
 //! What a teacher reads on their pages, and what an admin changes there.
 
 use kubecamp::hub::{
-    desk::{Caller, Report, Step},
-    domain::{Health, Mode},
+    desk::{Caller, Step},
+    domain::{Health, Mode, Policy},
+    store::Listing,
 };
-use reqwest::{StatusCode, header};
+use reqwest::{Method, StatusCode, header};
 
-use super::{
-    pages::Browser,
+use crate::hub::{
+    browser::{Browser, field},
     served::Hub,
-    world::{NOW, agent, at, because, book, clerk, healthy, server, who, wish},
+    world::{NOW, at, because, book, clerk, generous, healthy, reports, server, who, wish},
 };
 
 /// The rest of a table's row that begins so.
@@ -22,6 +23,92 @@ fn row<'a>(page: &'a str, head: &str) -> &'a str {
 fn leads(page: &str, button: &str) -> Option<String> {
     let (before, _) = page.split_once(&format!("\">{button}</a>"))?;
     Some(before.rsplit_once("href=\"")?.1.replace("&amp;", "&"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_is_planned_and_booked_on_a_page() {
+    let hub = Hub::start().await;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let denied = amy.ask(Method::GET, "/teacher/class").send().await.unwrap();
+    assert_eq!(denied.status(), StatusCode::FORBIDDEN);
+    let tea = Browser::sign_in(&hub, "tea").await;
+    let empty = tea.page("/teacher/class").await;
+    assert!(empty.contains("name=\"minutes\"") && !empty.contains("value=\"book\""), "{empty}");
+    let fields = |act: &'static str, wishes: &'static str, seen: &str, once: &str| {
+        [
+            ("course", "k8s"),
+            ("layout", "1x4c12g"),
+            ("minutes", "60"),
+            ("slots", "1"),
+            ("start", "2026-11-24T08:00"),
+            ("end", "2026-11-25T20:00"),
+            ("wishes", wishes),
+            ("act", act),
+            ("seen", seen),
+            ("once", once),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+    };
+    let sent = async |fields: [(&'static str, String); 10]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let answer = tea.post("/teacher/class", &fields).await;
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let wishes = "bob: 2026-11-24T14:00/17:00\namy: 2026-11-24T14:00/15:00";
+    let (status, shown) = sent(fields("plan", wishes, "", "")).await;
+    assert_eq!(status, StatusCode::OK, "{shown}");
+    assert!(shown.contains("4 slots are given, 2 of them as wished."), "{shown}");
+    let none = hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
+    assert!(none.is_empty(), "nothing is booked by looking");
+    let (seen, once) = (field(&shown, "seen"), field(&shown, "once"));
+    let (status, other) = sent(fields("book", "", &seen, &once)).await;
+    assert!(status == StatusCode::OK && other.contains("another one than you saw"), "{other}");
+    assert_eq!(sent(fields("book", wishes, &seen, &once)).await.0, StatusCode::SEE_OTHER);
+    let made = hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap();
+    assert_eq!(made.len(), 4);
+    assert_eq!(
+        sent(fields("book", wishes, &seen, &once)).await.0,
+        StatusCode::SEE_OTHER,
+        "a second click changes nothing"
+    );
+    let (status, again) = sent(fields("book", wishes, &seen, "")).await;
+    assert!(status == StatusCode::OK && again.contains("another one than you saw"), "{again}");
+    let (status, wrong) = sent(fields("plan", "amy: <i>soon</i>", "", "")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.contains("line 1: ") && !wrong.contains("<i>soon"), "{wrong}");
+    assert_eq!(hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap().len(), 4);
+    healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teacher_books_for_anybody_and_for_themself() {
+    let hub = Hub::start().await;
+    let tea = Browser::sign_in(&hub, "tea").await;
+    // In no group: the only course there is stands in the form.
+    let course = field(&tea.page("/").await, "course");
+    let fields = |start: &'static str, end: &'static str, person: &'static str| {
+        [("server", "one"), ("start", start), ("end", end), ("person", person), ("course", "k8s"), ("act", "book")]
+    };
+    assert_eq!(course, "k8s");
+    let own = tea.post("/book", &fields("2026-11-24T09:00", "2026-11-24T10:00", "")).await;
+    assert_eq!(own.status(), StatusCode::SEE_OTHER);
+    let other = tea.post("/book", &fields("2026-11-24T12:00", "2026-11-24T13:00", "bob")).await;
+    assert_eq!(other.status(), StatusCode::SEE_OTHER);
+    hub.desk.put_course(&Caller::Console, NOW, &"net".parse().unwrap(), "N", &Policy::default(), None).await.unwrap();
+    assert!(tea.page("/").await.contains("<option value=\"\">the one they are in</option>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teacher_sees_all_that_somebody_has_ahead() {
+    let hub = Hub::with(&Policy { horizon: 366, ..generous() }, 0).await;
+    for day in [1, 40, 300] {
+        book(&hub.desk, "amy", day * 1440, day * 1440 + 60).await;
+    }
+    let shown = Browser::sign_in(&hub, "tea").await.page("/teacher").await;
+    for head in ["amy <small>", "red <small>"] {
+        let line = row(&shown, head);
+        assert!(line.ends_with("<td>3</td><td>0</td>"), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +130,7 @@ async fn a_shared_server_shows_all_who_hold_it_now() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_teacher_sees_who_never_came() {
     let hub = Hub::start().await;
-    let (booking, one) = (book(&hub.desk, "amy", 0, 60).await.id, "one".parse().unwrap());
+    let booking = book(&hub.desk, "amy", 0, 60).await;
     let tea = Browser::sign_in(&hub, "tea").await;
     let below = |page: &str| {
         let section = page.split("<h2>No-shows</h2>").nth(1).and_then(|rest| rest.split("</section>").next());
@@ -51,15 +138,12 @@ async fn a_teacher_sees_who_never_came() {
     };
     let before = below(&tea.page("/teacher").await);
     assert!(before.contains("None.") && !before.contains("<li>"), "{before}");
-    for (number, step) in [(1, Step::Arming), (2, Step::Active)] {
-        let report = Report { number, booking: booking.clone(), account: None, step, moment: NOW, note: None };
-        hub.desk.report(&agent("one"), NOW, &one, &[report]).await.unwrap();
-    }
+    reports(&hub.desk, 1, &booking, &[Step::Arming, Step::Active], 0).await;
     clerk(&hub.desk).settle(at(15)).await.unwrap();
     hub.set_now(at(16));
     let page = tea.page("/teacher").await;
     let after = below(&page);
-    assert!(after.contains(&format!("<li><a href=\"/booking/{booking}\">amy, one, ")), "{after}");
+    assert!(after.contains(&format!("<li><a href=\"/booking/{}\">amy, one, ", booking.id)), "{after}");
     assert!(after.matches("<li>").count() == 1 && !after.contains("None."), "{after}");
     // The last columns: what is ahead, and no-shows.
     for (head, missed) in [("amy <small>", 1), ("red <small>", 1), ("bob <small>", 0), ("blue <small>", 0)] {

@@ -4,7 +4,7 @@ use kubecamp::hub::desk::Edit;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use super::{
+use crate::hub::{
     served::{Hub, refused},
     world::{NOW, at, book, clerk, healthy, who},
 };

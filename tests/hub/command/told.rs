@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use super::command::{Camp, hour, serve_once};
+use crate::hub::camp::{Camp, hour, serve_once};
 
 #[test]
 fn a_slot_is_moved_to_whatever_time_is_free() {
     let camp = Camp::start();
     let (_, id) = camp.amys_slot();
-    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
-    camp.ok(&["hub", "server", "add", "two", "--address", "192.0.2.8", "--cores", "8", "--memory", "32GiB"]);
+    camp.sign_in_as_admin();
+    camp.add_server("two", "192.0.2.8");
     let (from, to) = (hour(1), hour(6));
     for server in ["two", "one"] {
         camp.ok(&["hub", "server", "maintenance", server, "--from", &from, "--to", &to, "--reason", "a fan"]);
@@ -25,7 +25,7 @@ fn a_slot_is_moved_to_whatever_time_is_free() {
 #[test]
 fn the_doctor_tells_that_nothing_can_be_written() {
     let camp = Camp::start();
-    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.sign_in_as_admin();
     camp.ok(&["hub", "doctor"]);
     let file = camp.home.path().join("data/hub/hub.db");
     fs::rename(&file, file.with_extension("away")).unwrap();
@@ -68,7 +68,7 @@ fn an_admin_who_is_made_by_a_link_is_told() {
 fn a_key_of_two_people_is_told() {
     let camp = Camp::start();
     let (key, _) = camp.amys_slot();
-    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.sign_in_as_admin();
     let public = format!("{key}.pub");
     let dan = camp.run_with(&["hub", "user", "add", "dan", "--full-name", "Dan", "--key", &public], "");
     assert!(dan.code == 0 && dan.err.contains("dan has an SSH key that amy has too"), "{}", dan.err);
@@ -80,7 +80,7 @@ fn a_key_of_two_people_is_told() {
 #[test]
 fn an_audit_of_nothing_says_how_to_ask() {
     let camp = Camp::start();
-    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.sign_in_as_admin();
     for wrong in [["--subject", "ann"], ["--actor", "nobody"]] {
         let none = camp.run_with(&[["hub", "audit"].as_slice(), &wrong].concat(), "");
         assert!(none.code == 0 && none.err.contains("--subject is booking:ID"), "{wrong:?}: {}", none.err);
@@ -99,7 +99,7 @@ fn refusals_and_hints_say_what_is_meant() {
     let (key, id) = camp.amys_slot();
     let other = camp.run_with(&["book", "new", &hour(8), "--person", "ann"], "");
     assert!(other.code == 13 && other.err.contains("only a teacher can book for somebody else"), "{}", other.err);
-    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.sign_in_as_admin();
     assert!(camp.ok(&["hub", "course", "list"]).contains("  GRID  "));
     camp.ok(&["hub", "course", "set", "net", "--title", "Networks"]);
     let moved = camp.run_with(&["hub", "server", "set", "one", "--course", "net"], "");
@@ -119,7 +119,7 @@ fn refusals_and_hints_say_what_is_meant() {
 fn an_admin_quarantines_a_server_by_hand() {
     let camp = Camp::start();
     let (key, _) = camp.amys_slot();
-    camp.login_by_link(&camp.ok(&["hub", "admin-link", "ann"]));
+    camp.sign_in_as_admin();
     let set = camp.run_with(&["hub", "server", "health", "one", "quarantined", "--reason", "a miner of bob's"], "");
     assert!(set.code == 0 && set.err.contains("Ahead on one: 1 booking."), "{}", set.err);
     assert!(camp.ok(&["hub", "server", "list", "-o", "wide"]).contains("a miner of bob's"));

@@ -1,336 +1,26 @@
-//! A host that exists only in a test: it knows our steps by words of their scripts, remembers which were done, and
-//! answers checks and facts by that. What it was asked is kept, in the order of all hosts of one world.
+//! What the host answers, by the steps that were done on it.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use kubecamp::{
-    core::NodeId,
-    transport::{LinkError, Ran, Reply, ScriptedTransport},
-};
-use tokio_util::sync::CancellationToken;
+use kubecamp::transport::{LinkError, Ran, Reply};
+
+use super::{CA, Did, IDENTITIES, Login, State, Trouble, steps};
 
 /// The functions that come before every change; their words say nothing about the step.
-const LIB: &str = include_str!("../../templates/host/lib.sh");
-
-/// What the simulated kubeadm gives; a join without both is refused.
-pub const IDENTITIES: &str = "worker-1=bWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmUgbWluZSBhbG9uZSBtaW5lIGFsb25lIG1pbmUgYWxvbmUg worker-2=b3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIG90aGVycyBvdGhlcnMgb3RoZXJzIA==";
-pub const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+const LIB: &str = include_str!("../../../templates/host/lib.sh");
 
 /// A certificate and a key in admin.conf, as base64 of PEM.
 const CERTIFICATE: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tClRVbEoKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=";
+
 const KEY: &str = "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpUVWxKCi0tLS0tRU5EIFJTQSBQUklWQVRFIEtFWS0tLS0tCg==";
-
-/// A step as a host sees it: its name, words of its change, words of its check.
-type Known = (&'static str, &'static str, &'static str);
-
-/// The steps of `up`, in no order that matters.
-const UP: &[Known] = &[
-    ("baseline", "/var/lib/kubecamp/lab.part", "[ -s /var/lib/kubecamp/before ] && echo"),
-    ("etc-hosts", "kc_block /etc/hosts", "/^# kubecamp begin$/"),
-    ("modules", "modprobe $m", "/etc/modules-load.d/kubecamp.conf"),
-    ("sysctls", "kc_sysctl net.ipv4.ip_forward", "/etc/sysctl.d/99-zz-kubecamp.conf"),
-    ("keep", "kc_keep \"$path\"", "!($0 in known)"),
-    ("install", "> /var/lib/kubecamp/binaries.part", "case $known in"),
-    ("containerd", "systemctl restart kubecamp-containerd", "systemctl is-active -q kubecamp-containerd"),
-    ("cni-config", "FLANNEL_NETWORK=", "/run/flannel/subnet.env"),
-    ("image", "images import", "images ls -q"),
-    ("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
-    ("init", "kubeadm init --config", "kube-public/cluster-info"),
-    ("kube-proxy", "kubeadm init phase addon kube-proxy", "get cm/kube-proxy ds/kube-proxy"),
-    ("rules", "until_true rules_are_there", "|| ! mode_is"),
-    ("bridge", "stopp \"$id\"", "pods -q --state ready"),
-    ("coredns", "kubeadm init phase addon coredns", "svc/kube-dns -o name"),
-    ("admit", "kubeconfig user", "(never)"),
-    // Before the join, whose words its check has too.
-    ("quiet", "systemctl stop kubelet.service", "! systemctl -q is-active kubelet"),
-    ("join", "kubeadm join", "kubelet-client-current.pem"),
-    ("daemonset", "apply --server-side", "get ds kube-flannel-ds"),
-    ("mode", "rollout restart ds/kube-proxy", "get cm kube-proxy -o 'jsonpath"),
-    ("probes", "KC-OUT probes", "(never)"),
-    ("clear", "delete ns kubecamp-verify --wait=false", "(never)"),
-    ("ready", "get nodes,pods -A", "get nodes,daemonsets,deployments"),
-    ("reach", "> /run/kubecamp/verified", "cat /run/kubecamp/verified"),
-    ("answers", "until_true names_answer", "mode_is && answer_dns"),
-];
-
-/// The steps of `reset`: only the last words of their texts differ, since all functions come before.
-const RESET: &[Known] = &[
-    ("drain", "nobody ends the pods", "! command -v kubectl"),
-    ("begin", "\nscan_begun\ntrue", "[ -e $KC/resetting ]"),
-    ("kubelet", "stop_kubelet\ntrue", "! kubelet_left"),
-    ("kubeadm", "run_kubeadm\ntrue", "! kubeadm_helps"),
-    ("containers", "stop_containers\ntrue", "! containers_left"),
-    ("mounts", "unmount_all\ntrue", "! mounts_left"),
-    ("ipvs", "remove_servers\ntrue", "$(servers)"),
-    ("links", "remove_links\ntrue", "$(veths; pins; pins_of_others; links; routes)"),
-    ("rules", "remove_rules\ntrue", "! rules_left"),
-    ("ipsets", "remove_sets\ntrue", "$(sets)"),
-    ("files", "restore_files\ntrue", "! files_left"),
-    ("made", "remove_made\ntrue", "! made_left"),
-    ("settings", "restore_settings\ntrue", "$(settings)"),
-    ("modules-out", "remove_modules\ntrue", "$(modules)"),
-    ("forget", "\nforget\n", "forgotten"),
-];
-
-/// What a host was asked to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Did {
-    /// It was looked at: facts, checks, a file.
-    Look,
-    /// A change of this step.
-    Change(&'static str),
-    /// An upload to this path, where it was not yet.
-    Put(String),
-}
-
-/// What all hosts of a test share.
-#[derive(Clone, Default)]
-pub struct World(Arc<Mutex<Vec<(NodeId, Did)>>>);
-
-impl World {
-    /// What was changed on which host, in order.
-    pub fn changes(&self) -> Vec<(NodeId, Did)> {
-        let all = self.0.lock().unwrap();
-        all.iter().filter(|(_, did)| *did != Did::Look).cloned().collect()
-    }
-
-    /// The place of a step's change in the order of all.
-    pub fn when(&self, on: &str, step: &str) -> usize {
-        let changes = self.changes();
-        let at = changes.iter().position(|(n, did)| n.as_str() == on && matches!(did, Did::Change(s) if *s == step));
-        at.unwrap_or_else(|| panic!("{on} never did {step}: {changes:?}"))
-    }
-
-    /// Forgets what was done so far, for a second run.
-    pub fn forget(&self) {
-        self.0.lock().unwrap().clear();
-    }
-}
-
-/// Distributions as their facts show them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum System {
-    Debian12,
-    Debian13,
-    Ubuntu2404,
-    Rocky9,
-    OpenEuler2403,
-}
-
-impl System {
-    fn facts(self) -> &'static str {
-        match self {
-            Self::Debian12 => "os.id=debian\nos.version=12\nos.name=Debian GNU/Linux 12\nkernel=6.1.0-40-amd64\n",
-            Self::Debian13 => "os.id=debian\nos.version=13\nos.name=Debian GNU/Linux 13\nkernel=6.12.48-amd64\n",
-            Self::Ubuntu2404 => {
-                "os.id=ubuntu\nos.like=debian\nos.version=24.04\nos.name=Ubuntu 24.04 LTS\nkernel=6.8.0-85-generic\n"
-            }
-            Self::Rocky9 => {
-                "os.id=rocky\nos.like=rhel centos fedora\nos.version=9.6\nos.name=Rocky Linux 9.6\nkernel=5.14.0-570.el9.x86_64\n"
-            }
-            Self::OpenEuler2403 => {
-                "os.id=openEuler\nos.version=24.03\nos.name=openEuler 24.03 (LTS)\nkernel=6.6.0-28.oe2403.x86_64\n"
-            }
-        }
-    }
-}
-
-/// How one becomes root on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Login {
-    Root,
-    FreeSudo,
-    Sudo(&'static str),
-    NoSudo,
-    /// The key is there to tell whom to log in as, and runs nothing.
-    Forced,
-}
-
-/// What goes wrong with a step, once.
-#[derive(Clone)]
-pub enum Trouble {
-    /// It fails with this status and standard error, and changes nothing.
-    Fail(i32, String),
-    /// It fails only after it printed what it gives.
-    FailAfterOutput,
-    /// The link breaks while it goes on to its end.
-    LinkLost,
-    /// It takes longer than its limit, and changes nothing.
-    TooSlow,
-    /// It ends well, and prints these lines too.
-    Prints(String),
-    /// The user presses Ctrl-C while it runs, and it never ends.
-    Cancel(CancellationToken),
-}
-
-struct State {
-    node: NodeId,
-    number: u8,
-    system: System,
-    login: Login,
-    world: World,
-    done: BTreeSet<String>,
-    /// Marks of images that somebody removed after they were imported.
-    removed: BTreeSet<String>,
-    troubles: Vec<(&'static str, Trouble)>,
-    facts: String,
-    /// Ports of other nodes that it does not reach, and what a try says.
-    shut: Vec<(&'static str, u16, &'static str)>,
-    /// How many times its kube-proxy was started anew.
-    restarts: u32,
-    /// What a scan finds beside what was there before.
-    residues: Vec<&'static str>,
-    /// Words of checks that do not come to an end.
-    hanging: Vec<&'static str>,
-}
-
-/// The host; clones are the same one.
-#[derive(Clone)]
-pub struct SimHost {
-    state: Arc<Mutex<State>>,
-    /// What it is reached by.
-    pub link: ScriptedTransport,
-}
-
-impl SimHost {
-    /// A clean host; `number` gives its addresses.
-    pub fn new(world: &World, node: &NodeId, number: u8, system: System, login: Login) -> Self {
-        let state = Arc::new(Mutex::new(State {
-            node: node.clone(),
-            number,
-            system,
-            login,
-            world: world.clone(),
-            done: BTreeSet::new(),
-            removed: BTreeSet::new(),
-            troubles: vec![],
-            facts: String::new(),
-            shut: vec![],
-            restarts: 0,
-            residues: vec![],
-            hanging: vec![],
-        }));
-        let player = Arc::clone(&state);
-        Self { state, link: ScriptedTransport::new().played_by(move |ran| player.lock().unwrap().answer(ran)) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    /// Lets the step go wrong the next time.
-    pub fn trouble(&self, step: &'static str, trouble: Trouble) {
-        self.state().troubles.push((step, trouble));
-    }
-
-    /// Facts that win over the host's own.
-    pub fn more_facts(&self, lines: &str) {
-        self.state().facts.push_str(lines);
-    }
-
-    /// Lets a port of another node be out of its reach.
-    pub fn shut(&self, node: &'static str, port: u16, says: &'static str) {
-        self.state().shut.push((node, port, says));
-    }
-
-    /// What stays after a reset, as a scan's lines; nothing any more when empty.
-    pub fn residues(&self, lines: &[&'static str]) {
-        self.state().residues = lines.to_vec();
-    }
-
-    /// Lets a check with these words never end.
-    pub fn hang(&self, words: &'static str) {
-        self.state().hanging.push(words);
-    }
-
-    /// Lets one image be gone, as if a run had been stopped before it came to it.
-    pub fn lose_an_image(&self) {
-        let mut state = self.state();
-        let mark = state.done.iter().find(|d| d.starts_with("/var/lib/kubecamp/images/")).cloned();
-        state.done.remove(&mark.expect("an image is there"));
-    }
-
-    /// Lets somebody remove one image from containerd: that it was imported stays noted.
-    pub fn remove_an_image(&self) {
-        let mut state = self.state();
-        let mark = state.done.iter().find(|d| d.starts_with("/var/lib/kubecamp/images/")).cloned();
-        state.removed.insert(mark.expect("an image is there"));
-    }
-
-    /// Takes a step's effect back without a trace in the facts, as if it happened since they were gathered.
-    pub fn undo(&self, effect: &str) {
-        self.state().done.remove(effect);
-    }
-
-    /// Stops the kubelet: its node is still there, and the facts tell.
-    pub fn stop_kubelet(&self) {
-        let mut state = self.state();
-        state.facts = state.facts.replace("unit.kubelet=active\n", "");
-        state.done.retain(|step| step != "init" && step != "join");
-    }
-
-    /// Lets the kubelet end whenever systemd starts it: its unit is never up, and never down.
-    pub fn crash_kubelet(&self) {
-        let mut state = self.state();
-        state.facts.push_str("unit.kubelet=activating\n");
-        state.done.retain(|step| step != "init" && step != "join");
-    }
-
-    /// Starts kube-proxy anew, as after a change of its mode: what was proven was so with another.
-    pub fn restart_kube_proxy(&self) {
-        let mut state = self.state();
-        state.restarts += 1;
-        state.done.remove("reach");
-    }
-
-    /// Lets somebody flush the rules of its kube-proxy, which does not notice.
-    pub fn flush_rules(&self) {
-        self.state().facts.push_str("rules.missing=yes\n");
-    }
-
-    /// Lets somebody delete the bridge of its pods.
-    pub fn delete_bridge(&self) {
-        self.state().facts.push_str("bridge.missing=yes\n");
-    }
-
-    /// Restarts the host: what was in /run is gone.
-    pub fn reboot(&self) {
-        let mut state = self.state();
-        state.facts = state.facts.lines().filter(|l| !l.starts_with("verified=")).map(|l| format!("{l}\n")).collect();
-        state.done.remove("reach");
-    }
-
-    /// Removes a control plane's /etc/kubernetes: what etcd holds stays.
-    pub fn lose_authority(&self) {
-        let mut state = self.state();
-        state.facts = state.facts.lines().filter(|l| !l.starts_with("ca")).map(|l| format!("{l}\n")).collect();
-        state.facts.push_str("leftover=/var/lib/etcd/member\n");
-        state.done.retain(|step| step != "ca" && step != "init");
-    }
-
-    /// Cuts the kubelet's configuration off while it runs.
-    pub fn empty_kubelet_conf(&self) {
-        let mut state = self.state();
-        state.facts = state.facts.replace("joined=yes\n", "");
-        state.done.remove("join");
-    }
-
-    /// Whether a step's effect is there.
-    pub fn has(&self, effect: &str) -> bool {
-        self.state().done.contains(effect)
-    }
-}
 
 impl State {
     fn log(&self, did: Did) {
         self.world.0.lock().unwrap().push((self.node.clone(), did));
     }
 
-    fn answer(&mut self, ran: &Ran) -> Option<Reply> {
+    /// What the host answers to what it was sent; none to what it does not know.
+    pub(super) fn answer(&mut self, ran: &Ran) -> Option<Reply> {
         if let Some(rest) = ran.line.strip_prefix("put ") {
             return Some(self.put(rest, ran.input.split(' ').next().unwrap_or_default()));
         }
@@ -472,7 +162,6 @@ impl State {
 
     fn holds(&self, check: &str) -> bool {
         let ours = self.done.contains("baseline");
-        let tail = |(_, _, words): &&Known| check.trim_end_matches(" ]").ends_with(words) || check.contains(words);
         if let Some((file, digest)) = check.split_once("\"$sum\" = '") {
             let path = file.split_once("[ -f ").and_then(|(_, rest)| rest.split_once(" ]")).expect("a path").0;
             let sha256 = digest.trim_end_matches("' ]");
@@ -480,10 +169,8 @@ impl State {
             return [sha256, "\"$want\""].iter().any(|sum| self.done.contains(&format!("{path} {sum}")));
         }
         if check.contains("! ours ||") {
-            let last = check.lines().last().unwrap_or_default();
-            let step = RESET.iter().find(|(_, _, words)| last.contains(words));
-            let (name, ..) = step.unwrap_or_else(|| panic!("no step of reset is known by {last}"));
-            return !ours || self.done.contains(*name);
+            let name = steps::of_check_of_reset(check);
+            return !ours || self.done.contains(name);
         }
         if check.ends_with("\nforgotten") {
             return !ours;
@@ -491,25 +178,21 @@ impl State {
         if check.contains("! command -v kubectl") {
             return !self.done.contains("init") || self.done.contains("drain");
         }
-        let (name, ..) = UP.iter().find(tail).unwrap_or_else(|| panic!("no step is known by its check\n{check}"));
-        if *name == "image" {
+        let name = steps::of_check(check);
+        if name == "image" {
             let marks = check.split("read -r was < ").skip(1).filter_map(|words| {
                 let (place, image) = words.split_once(" && [ \"$was\" = ")?;
                 Some(format!("{place} {}", image.split_once(' ')?.0))
             });
             return marks.into_iter().all(|mark| self.done.contains(&mark) && !self.removed.contains(&mark));
         }
-        self.done.contains(*name)
+        self.done.contains(name)
     }
 
     fn change(&mut self, body: &str) -> Option<Reply> {
-        // The functions of reset come before its call, so that only the end tells its steps apart.
-        let end: String =
-            body.lines().rev().take(9).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-        let reset = RESET.iter().find(|(_, words, _)| end.contains(words));
-        let (name, ..) = reset.or_else(|| UP.iter().find(|(_, words, _)| body.contains(words)))?;
+        let name = steps::of_change(body)?;
         self.log(Did::Change(name));
-        let trouble = self.troubles.iter().position(|(step, _)| step == name).map(|i| self.troubles.remove(i).1);
+        let trouble = self.troubles.iter().position(|(step, _)| *step == name).map(|i| self.troubles.remove(i).1);
         match trouble {
             Some(Trouble::Fail(status, words)) => return Some(Reply::fail(status, words)),
             Some(Trouble::TooSlow) => {

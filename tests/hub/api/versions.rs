@@ -4,7 +4,7 @@ use kubecamp::hub::{desk::Caller, domain::State};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
+use crate::hub::{
     served::{Hub, refused},
     world::{NOW, book},
 };
@@ -12,8 +12,8 @@ use super::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_of_a_newer_agent_keeps_no_other_from_being_heard() {
     let hub = Hub::start().await;
-    let (one, console) = ("one".parse().unwrap(), Caller::Console);
-    let agent = hub.desk.make_agent_token(&console, NOW, &one).await.unwrap().text.expose().to_owned();
+    let console = Caller::Console;
+    let agent = hub.agent("one").await;
     let booking = book(&hub.desk, "amy", 0, 60).await.id;
     let report =
         |seq: u64, state: &str| json!({ "seq": seq, "at": NOW, "kind": "state", "booking": booking, "state": state });
@@ -38,7 +38,7 @@ async fn a_report_of_a_newer_agent_keeps_no_other_from_being_heard() {
 async fn a_newer_agent_that_holds_what_the_hub_does_not_know_lives() {
     let hub = Hub::start().await;
     let (one, console) = ("one".parse().unwrap(), Caller::Console);
-    let agent = hub.desk.make_agent_token(&console, NOW, &one).await.unwrap().text.expose().to_owned();
+    let agent = hub.agent("one").await;
     let holding = json!([["b1", "of-a-newer-agent"], ["b2", "active"]]);
     let beat =
         json!({ "server": "one", "revision": 0, "clock": NOW.0 * 1000, "holding": holding, "version": "99.0.0" });

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::command::{Camp, Ended, hour, kubecamp};
+use crate::hub::camp::{Camp, Ended, hour, kubecamp};
 
 /// What becomes of the first `POST`.
 #[derive(Clone, Copy)]
