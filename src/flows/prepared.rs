@@ -37,13 +37,13 @@ mod tests {
         let profile = profile::load("1x4c12g").unwrap();
         let lab = |profile| Lab::new("lab".parse().unwrap(), profile).unwrap();
         let brought = |lab: &Lab| -> Vec<_> {
-            [Record::ID, Binaries::ID, Runtime::ID, Images::ID, ImagesLater::ID, Settle::ID]
+            [Record::ID, Binaries::ID, Runtime::ID, Images::ID, ImagesLater::ID]
                 .into_iter()
                 .filter(|id| is_prepared(id, lab))
                 .map(|id| id.to_string())
                 .collect()
         };
-        // Each machine is claimed anew, and nothing is settled there.
+        // Each machine is claimed anew.
         assert_eq!(brought(&lab(profile.clone())), ["binaries", "runtime", "images", "images-later"]);
         let mut profile = profile;
         profile.mirrors = vec![Mirror { registry: "docker.io".into(), endpoints: vec!["https://m.example".into()] }];

@@ -87,7 +87,7 @@ async fn begin_as_image(request: &Request, result: &LocalResult) -> Result<bool,
 fn after_machines(mut step: Planned, lab: &Lab, from_image: bool) -> Planned {
     if step.assumed {
         step.depends_on.insert(0, format!("{}/make", NodeId::here()));
-        step.done = from_image && is_prepared(&step.phase, lab);
+        step.done = from_image && flows::is_prepared(&step.phase, lab);
     }
     step
 }
