@@ -183,24 +183,28 @@ pub(super) async fn within_quota(
     Hours::of_group(tx, policy, group, window).await?.have_room(window, except)
 }
 
+/// Who has hours to use.
+enum Whose {
+    Person(PersonId),
+    Group(GroupId),
+}
+
 /// What counts of somebody's hours, or of a group's, in all seven days that touch a window, and how many are allowed.
 struct Hours {
-    whose: String,
+    whose: Whose,
     uses: Vec<(BookingId, Use)>,
     allowed: u32,
-    /// As what more is refused.
-    code: Code,
 }
 
 impl Hours {
     async fn of_person(tx: &mut Tx, policy: &Policy, person: &PersonId, window: Window) -> Result<Self, Problem> {
         let uses = tx.uses_of_person(person, window.wider(ROLLING)).await?;
-        Ok(Self { whose: person.to_string(), uses, allowed: policy.person_hours, code: Code::BookQuota })
+        Ok(Self { whose: Whose::Person(person.clone()), uses, allowed: policy.person_hours })
     }
 
     async fn of_group(tx: &mut Tx, policy: &Policy, group: &GroupId, window: Window) -> Result<Self, Problem> {
         let uses = tx.uses_of_group(group, window.wider(ROLLING)).await?;
-        Ok(Self { whose: format!("group {group}"), uses, allowed: policy.group_hours, code: Code::BookGroupQuota })
+        Ok(Self { whose: Whose::Group(group.clone()), uses, allowed: policy.group_hours })
     }
 
     /// Refuses what would go over them in any seven days; `except` is not counted.
@@ -213,9 +217,17 @@ impl Hours {
         if used <= i64::from(self.allowed) * 3600 {
             return Ok(());
         }
-        let (whose, hours) = (&self.whose, used as f64 / 3600.0);
-        let what = format!("{whose} would have {hours:.1} h in seven days, and {} are allowed", self.allowed);
-        Err(Problem::new(self.code, what))
+        let (hours, most) = (used as f64 / 3600.0, self.allowed);
+        let (code, what) = match &self.whose {
+            Whose::Person(person) => {
+                (Code::BookQuota, format!("{person} would have {hours:.1} h in seven days, and {most} are allowed"))
+            }
+            Whose::Group(group) => (
+                Code::BookGroupQuota,
+                format!("group {group} would have {hours:.1} h in seven days, and {most} are allowed"),
+            ),
+        };
+        Err(Problem::new(code, what))
     }
 }
 
