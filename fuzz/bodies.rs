@@ -213,7 +213,9 @@ pub fn opening_hours(bytes: &[u8]) {
     }
 }
 
-/// A time of the command line: what it means can be written exactly. A message without moments is told as it is.
+/// A time of the command line: what it means can be written exactly.
+///
+/// A message without moments is told as it is.
 pub fn moments(bytes: &[u8]) {
     let (zone, text) = halves(bytes);
     let zone: Zone = zone.parse().unwrap_or_else(|_| Zone::utc());

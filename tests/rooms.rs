@@ -1,4 +1,5 @@
-//! The house: a room imports only rooms with smaller numbers, the hub keeps an order of its own, and files stay short.
+//! The house: a room imports only rooms with smaller numbers, the hub keeps an order of its own, files stay short, and public
+//! items are summed up.
 
 use std::{
     collections::BTreeSet,
@@ -214,4 +215,53 @@ fn no_file_is_too_long() {
     let all = ["src", "tests"].into_iter().flat_map(sources);
     let long: Vec<_> = all.filter(|file| file.text.lines().count() > 500).map(|file| file.inner).collect();
     assert!(long.is_empty(), "over 500 lines: {long:?}");
+}
+
+/// Whether more follows the first sentence of a paragraph.
+fn has_more(paragraph: &str) -> bool {
+    let ends =
+        paragraph.match_indices(['.', '!', '?']).map(|(at, mark)| (&paragraph[..at], &paragraph[at + mark.len()..]));
+    ends.into_iter().any(|(before, after)| {
+        let after = after.strip_prefix(['`', ')', '"', '\'']).unwrap_or(after);
+        let is_short = ["e.g", "i.e", "etc"].iter().any(|word| before.ends_with(word));
+        let begins = |c: char| c.is_ascii_uppercase() || "`\"'[(".contains(c);
+        !is_short && after.starts_with(' ') && after.trim_start().starts_with(begins)
+    })
+}
+
+#[test]
+fn a_sentence_ends_where_readers_see_its_end() {
+    for whole in ["One.", "One, e.g. `this`.", "Whether `a.b` is?", "Of v1.36 and 3.10 too."] {
+        assert!(!has_more(whole), "{whole}");
+    }
+    for more in ["One. Two.", "`one`. `Two` too.", "One? [`Two`].", "(One.) Two."] {
+        assert!(has_more(more), "{more}");
+    }
+}
+
+#[test]
+fn what_is_public_is_summed_up_in_one_sentence() {
+    let mut seen = 0;
+    for source in sources("src") {
+        let lines: Vec<_> = source.text.lines().map(str::trim_start).collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("pub")) {
+            // Help and documents of the API are shown as they are written.
+            let above = lines[..at].iter().rev().take_while(|line| line.starts_with("///") || line.starts_with("#["));
+            let above: Vec<_> = above.collect();
+            if above.iter().any(|l| {
+                l.starts_with("#[")
+                    && ["utoipa", "Args", "Parser", "Subcommand", "Schema"].iter().any(|w| l.contains(w))
+            }) || !["fn ", "struct ", "enum ", "trait ", "type ", "const ", "static ", "mod "]
+                .iter()
+                .any(|word| line.contains(word))
+            {
+                continue;
+            }
+            let docs = above.iter().rev().filter_map(|line| line.strip_prefix("///"));
+            let summary: Vec<_> = docs.map(str::trim).take_while(|line| !line.is_empty()).collect();
+            seen += usize::from(!summary.is_empty());
+            assert!(!has_more(&summary.join(" ")), "{}: {line}\n{}", source.inner.display(), summary.join("\n"));
+        }
+    }
+    assert!(seen > 500, "{seen}");
 }

@@ -55,8 +55,9 @@ pub fn known_beside(kubernetes: &str) -> Option<&'static str> {
 }
 
 impl Versions {
-    /// The parts for Kubernetes `kubernetes`: a patch release has the parts of its minor release, but for
-    /// `EARLIER_ETCD`. Whether a later one still has them, only its kubeadm tells.
+    /// The parts for Kubernetes `kubernetes`: a patch release has the parts of its minor release, but for `EARLIER_ETCD`.
+    ///
+    /// Whether a later one still has them, only its kubeadm tells.
     ///
     /// # Errors
     /// `KC-BUNDLE-UNKNOWN` with the known versions.

@@ -12,8 +12,9 @@ pub(super) struct Answer {
     pub bytes: Vec<u8>,
 }
 
-/// Whether a request may be sent anew with the same answer: it only looks, or it has a key by which the hub knows it. Of a
-/// `PUT` or `DELETE` that was done the second answer is another one, and the hub keeps no keys of those.
+/// Whether a request may be sent anew with the same answer: it only looks, or it has a key by which the hub knows it.
+///
+/// Of a `PUT` or `DELETE` that was done the second answer is another one, and the hub keeps no keys of those.
 pub(super) fn is_harmless_twice(request: &Request) -> bool {
     match *request.method() {
         Method::GET => true,
@@ -22,8 +23,9 @@ pub(super) fn is_harmless_twice(request: &Request) -> bool {
     }
 }
 
-/// Whether what was asked may be done without its answer having come, or would be done a moment later. Who was never there
-/// is no hub that begins again.
+/// Whether what was asked may be done without its answer having come, or would be done a moment later.
+///
+/// Who was never there is no hub that begins again.
 pub(super) fn is_in_doubt(outcome: &Result<Answer, reqwest::Error>, was_there: bool) -> bool {
     match outcome {
         Err(error) if error.is_connect() => was_there,

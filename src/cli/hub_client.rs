@@ -131,8 +131,9 @@ impl HubClient {
         remove(&self.file)
     }
 
-    /// Forgets the login that is kept at the hub that is named, or at any, where there is no way to that hub. Which hub it
-    /// was of, as far as its file can be read; none where no such login was kept.
+    /// Forgets the login that is kept at the hub that is named, or at any, where there is no way to that hub.
+    ///
+    /// Which hub it was of, as far as its file can be read; none where no such login was kept.
     pub fn forget_unasked(places: &Places, named: Option<&str>) -> Result<Option<String>, Problem> {
         let file = file_of(places);
         let hub = match read(&file) {
@@ -192,7 +193,9 @@ impl HubClient {
         self.ask(self.signed(request)).await
     }
 
-    /// Sends a value and reads the answer. Each call has a key of its own, so that a repeat by the network is known.
+    /// Sends a value and reads the answer.
+    ///
+    /// Each call has a key of its own, so that a repeat by the network is known.
     pub async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -207,7 +210,9 @@ impl HubClient {
         self.ask(request).await
     }
 
-    /// Sends a value whose answer holds a secret. The hub keeps no such answer, so there is no key to repeat it by.
+    /// Sends a value whose answer holds a secret.
+    ///
+    /// The hub keeps no such answer, so there is no key to repeat it by.
     pub async fn secret<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
         self.ask(self.request(Method::POST, path).json(body)).await
     }

@@ -40,8 +40,9 @@ pub fn data(text: &str) {
 /// Why data was lost first; a process has one standard output, and so has this.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Takes what came of a write to standard output: a command goes on to its end without it, and is no success then. A
-/// reader that went away has seen what it wanted.
+/// Takes what came of a write to standard output: a command goes on to its end without it, and is no success then.
+///
+/// A reader that went away has seen what it wanted.
 pub fn written(result: io::Result<()>) {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe

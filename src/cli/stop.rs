@@ -19,8 +19,10 @@ use crate::core::{Class, Code, Problem, Problems};
 /// How long what is to end at once may take before it is ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What Ctrl-C and SIGTERM do. A command that only looks, or still asks, ends at once. From when it changes something, the first
-/// one ends it in order, and the second at once.
+/// What Ctrl-C and SIGTERM do.
+///
+/// A command that only looks, or still asks, ends at once. From when it changes something, the first one ends it in order,
+/// and the second at once.
 #[derive(Default)]
 pub struct Stop {
     /// Cancelled by the first Ctrl-C.

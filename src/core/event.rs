@@ -32,7 +32,9 @@ pub enum Outcome {
     Skipped,
 }
 
-/// What can happen in a run. Owned data only, so that a run can be recorded and replayed.
+/// What can happen in a run.
+///
+/// Owned data only, so that a run can be recorded and replayed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum EventKind {

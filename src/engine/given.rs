@@ -14,8 +14,10 @@ const NAME: usize = 63;
 pub(super) struct Given(Mutex<BTreeMap<&'static str, Secret>>);
 
 impl Given {
-    /// Keeps a text of the value's form. One that is said on several lines is these with spaces between, where that has the
-    /// form, too; else the last line counts.
+    /// Keeps a text of the value's form.
+    ///
+    /// One that is said on several lines is these with spaces between, where that has the form, too; else the last line
+    /// counts.
     pub fn take(&self, value: &Value, text: &str) {
         if (value.is_one)(text)
             && let Ok(mut given) = self.0.lock()

@@ -18,8 +18,10 @@ use crate::{
     transport::Io,
 };
 
-/// Holds a host for one run, against runs from other computers: `flock` on the host, freed by sshd when the
-/// connection ends. The next connection takes it back; a run that does not get it back changes nothing there any more.
+/// Holds a host for one run, against runs from other computers: `flock` on the host, freed by sshd when the connection
+/// ends.
+///
+/// The next connection takes it back; a run that does not get it back changes nothing there any more.
 pub struct HostLock {
     host: Arc<Host>,
     run: RunId,
@@ -71,8 +73,10 @@ impl HostLock {
         self.host.node()
     }
 
-    /// Frees the host now rather than when sshd notices that the connection is gone, and removes the locks' folder
-    /// unless another run is at it. False when the folder stayed all the same, or nobody could look.
+    /// Frees the host now rather than when sshd notices that the connection is gone, and removes the locks' folder unless
+    /// another run is at it.
+    ///
+    /// False when the folder stayed all the same, or nobody could look.
     pub async fn release(self) -> bool {
         self.leaving.cancel();
         // Whoever holds the lock may remove it: a waiting run sees that its file is gone and takes a new one.

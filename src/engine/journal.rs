@@ -126,8 +126,9 @@ impl Journal {
     }
 }
 
-/// A phase or a step that began: its end is told in any case. Whoever is dropped in its midst, by a failure beside it or by
-/// Ctrl-C, was stopped.
+/// A phase or a step that began: its end is told in any case.
+///
+/// Whoever is dropped in its midst, by a failure beside it or by Ctrl-C, was stopped.
 #[must_use]
 pub struct UnderWay<'a> {
     journal: &'a Journal,

@@ -9,8 +9,10 @@ use crate::{
     profile::{Lab, NodeSpec},
 };
 
-/// What a phase may see when it says which steps one node needs: the lab, facts of all nodes, and a read-only view
-/// of its own host. There is no way from here to a change.
+/// What a phase may see when it says which steps one node needs: the lab, facts of all nodes, and a read-only view of its
+/// own host.
+///
+/// There is no way from here to a change.
 pub struct View<'a> {
     /// The lab.
     pub lab: &'a Lab,

@@ -108,7 +108,9 @@ impl Run {
         }
     }
 
-    /// Tells how the run ended. One that went well and changed nothing found everything done.
+    /// Tells how the run ended.
+    ///
+    /// One that went well and changed nothing found everything done.
     pub fn ended(&self, outcome: Outcome) {
         let (changed, unchanged) = (self.changed.load(Ordering::Relaxed), self.unchanged.load(Ordering::Relaxed));
         let outcome = if outcome == Outcome::Changed && changed == 0 { Outcome::AlreadyDone } else { outcome };
@@ -116,8 +118,9 @@ impl Run {
     }
 }
 
-/// Runs `phases` in order on each of `nodes`, the nodes side by side; a node waits for another only where a step
-/// needs it. A failed node ends its own lane and those that need it; the others go on to their end.
+/// Runs `phases` in order on each of `nodes`, the nodes side by side; a node waits for another only where a step needs it.
+///
+/// A failed node ends its own lane and those that need it; the others go on to their end.
 pub async fn run_flow(
     run: &Run,
     phases: &[Box<dyn Phase>],

@@ -38,7 +38,9 @@ pub enum Check {
     Never,
 }
 
-/// A change as data. Only the engine applies it.
+/// A change as data.
+///
+/// Only the engine applies it.
 #[derive(Clone)]
 pub enum Change {
     /// A script run as root, holding the host's step lock unless the step goes beside. Lines `KC-OUT name=value` become the
@@ -102,8 +104,9 @@ impl fmt::Display for Need {
     }
 }
 
-/// A value that one host gives and others use in their scripts. A host is not trusted: what is not of the right form is
-/// no value, and nobody else's step hears of it.
+/// A value that one host gives and others use in their scripts.
+///
+/// A host is not trusted: what is not of the right form is no value, and nobody else's step hears of it.
 #[derive(Debug)]
 pub struct Value {
     /// Its name, as in `KC-OUT name=value`; several such lines are one value, with spaces between, where that has its form.

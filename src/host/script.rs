@@ -17,8 +17,10 @@ pub const LOCKED: i32 = 75; // EX_TEMPFAIL of sysexits(3)
 /// Exit status of a change that could not record the host because a tool failed.
 pub const UNSEEN: i32 = 65; // EX_DATAERR of sysexits(3)
 
-/// Where the locks of a host live: gone after a reboot, as the runs are. Root writes there by name, so it must be a place
-/// where nobody else can put anything: not below `/run/lock`, to which every user may write.
+/// Where the locks of a host live: gone after a reboot, as the runs are.
+///
+/// Root writes there by name, so it must be a place where nobody else can put anything: not below `/run/lock`, to which
+/// every user may write.
 pub const LOCKS: &str = "/run/kubecamp.lock";
 
 /// The lock in [`LOCKS`] of one change at a time.
@@ -32,8 +34,9 @@ pub fn change(text: &str, values: &[(String, Secret)], limit: Duration) -> Strin
     locked(STEP, text, values, limit)
 }
 
-/// Wraps what is done with an uploaded file: one at a time too, but beside a change. The image of kube-proxy is imported
-/// while kubeadm init waits for the API server.
+/// Wraps what is done with an uploaded file: one at a time too, but beside a change.
+///
+/// The image of kube-proxy is imported while kubeadm init waits for the API server.
 pub fn unpack(text: &str, limit: Duration) -> String {
     locked(UPLOAD, text, &[], limit)
 }
@@ -83,8 +86,9 @@ fn locked(lock: &str, text: &str, values: &[(String, Secret)], limit: Duration) 
     )
 }
 
-/// Wraps what only reads: it asks the cluster itself, and no proxy of the host's. The library, which comes with changes, puts
-/// that out of the way by itself.
+/// Wraps what only reads: it asks the cluster itself, and no proxy of the host's.
+///
+/// The library, which comes with changes, puts that out of the way by itself.
 pub(super) fn reading(text: &str) -> String {
     format!("unset {PROXIES}\n{text}")
 }

@@ -92,7 +92,9 @@ impl Host {
         cmd
     }
 
-    /// Uploads `blob` to `to`, owned by root, with `mode`. Returns whether it was sent.
+    /// Uploads `blob` to `to`, owned by root, with `mode`.
+    ///
+    /// Returns whether it was sent.
     ///
     /// Where root cannot log in, sudo hands the bytes on to root as they come: there is no second copy in a place that
     /// the user may write to, which could be changed, forgotten, or too big for the disk.

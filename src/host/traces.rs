@@ -203,8 +203,9 @@ impl Traces {
         before.version() < now.version() && (is_new_kind || self.is_unknown_setting(before, kind, thing))
     }
 
-    /// Whether a setting is there only since the kernel has a module that it had not, as conntrack's since kube-proxy ran. A
-    /// module that somebody uses stays.
+    /// Whether a setting is there only since the kernel has a module that it had not, as conntrack's since kube-proxy ran.
+    ///
+    /// A module that somebody uses stays.
     pub fn came_with_a_module(&self, before: &Scan, kind: &str, thing: &str) -> bool {
         OF_MODULES.iter().any(|of| thing.starts_with(of)) && self.is_unknown_setting(before, kind, thing)
     }

@@ -20,8 +20,9 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Takes the rights of everybody else off a file or a folder of this user. What is not there, belongs to somebody else
-/// or is a link is left alone.
+/// Takes the rights of everybody else off a file or a folder of this user.
+///
+/// What is not there, belongs to somebody else or is a link is left alone.
 pub fn tighten(path: &Path) -> io::Result<()> {
     // Only a place, not an open file: closing one would let go of the locks that SQLite has on it in this process.
     let place = match open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {

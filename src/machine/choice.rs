@@ -90,9 +90,10 @@ impl Choice {
         }
     }
 
-    /// The packages that this computer needs for such machines. Those for virtual machines are among them only where
-    /// nothing speaks against KVM yet. A system without such packages is refused here, before anything is done, and so are
-    /// virtual machines that cannot be had.
+    /// The packages that this computer needs for such machines.
+    ///
+    /// Those for virtual machines are among them only where nothing speaks against KVM yet. A system without such packages
+    /// is refused here, before anything is done, and so are virtual machines that cannot be had.
     pub fn packages(wanted: Wanted) -> Result<Packages, Problem> {
         let packages = Packages::here();
         packages.check_system()?;

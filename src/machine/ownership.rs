@@ -19,8 +19,9 @@ impl Owner {
     }
 }
 
-/// A lab that has machines in an Incus where others have theirs too. Its name does not tell it from those: every first lab
-/// is called `lab`.
+/// A lab that has machines in an Incus where others have theirs too.
+///
+/// Its name does not tell it from those: every first lab is called `lab`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     /// The lab's id, which its machines carry.

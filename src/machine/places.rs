@@ -46,8 +46,9 @@ impl LocalPlaces {
     }
 }
 
-/// The engines that run now, without starting one: the user's Incus, then the private engine. The first is where new
-/// labs get their machines.
+/// The engines that run now, without starting one: the user's Incus, then the private engine.
+///
+/// The first is where new labs get their machines.
 ///
 /// # Errors
 /// `KC-USAGE` when the environment calls a private engine the user's Incus.
@@ -57,8 +58,9 @@ pub async fn running_places(places: &LocalPlaces) -> Result<Vec<Place>, Problem>
     Ok(users_incus().await.ok().into_iter().chain(private).collect())
 }
 
-/// The engine of the lab's machines when it runs. Where nobody noted which it is: the one that has some of them, else
-/// the one where they would be made.
+/// The engine of the lab's machines when it runs.
+///
+/// Where nobody noted which it is: the one that has some of them, else the one where they would be made.
 pub async fn place_of(places: &LocalPlaces, lab: &LabName) -> Result<Option<Place>, Problem> {
     if let Some(at) = &places.at {
         check_environment(&places.engine)?;

@@ -81,7 +81,9 @@ pub struct Machine {
     pub host_keys: Vec<String>,
 }
 
-/// Something that makes machines. Every call is idempotent.
+/// Something that makes machines.
+///
+/// Every call is idempotent.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// One sentence: which engine this is, and whether it makes VMs or containers and why.

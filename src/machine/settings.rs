@@ -84,7 +84,9 @@ pub(super) fn node(spec: &MachineSpec, kind: Kind, nic: &Nic, address: Option<Ip
 }
 
 /// What a virtual machine with these keys is told through SMBIOS: qemu's words for the systemd credential
-/// `kubecamp.machine`. It stands in the process list, and nothing in it is secret.
+/// `kubecamp.machine`.
+///
+/// It stands in the process list, and nothing in it is secret.
 pub(super) fn credential(keys: &Config) -> String {
     let get = |key: &str| keys.get(key).map_or("", String::as_str);
     let (node, address, gateway, key) = (get(NODE), get(ADDRESS), get(GATEWAY), get(KEY));

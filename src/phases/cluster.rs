@@ -9,8 +9,10 @@ use crate::{
 /// kubectl as the cluster's administrator, on the control plane.
 pub(super) const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
-/// The same for a question that somebody waits for: an API server that takes a connection and never answers would hold it up
-/// for as long as its step may take. Not for what waits by itself, as `delete` and `drain`.
+/// The same for a question that somebody waits for: an API server that takes a connection and never answers would hold it
+/// up for as long as its step may take.
+///
+/// Not for what waits by itself, as `delete` and `drain`.
 pub(super) const ASK: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=10s";
 
 /// The socket of the lab's containerd.
@@ -20,14 +22,18 @@ pub(super) const SOCKET: &str = "/run/kubecamp/containerd.sock";
 pub(super) const VXLAN: u16 = 8472;
 
 /// Beginning of the names of files that say what a new control plane has not got yet: nobody needs to ask the API server
-/// whether it has it. Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
+/// whether it has it.
+///
+/// Where there is none it is asked, as on a lab that an earlier version made: what users changed since stays.
 pub(super) const UNAPPLIED: &str = "/var/lib/kubecamp/unapplied-";
 
 /// Holds the stamp of what was verified on a host, and by which kube-proxy; gone after a reboot.
 pub(super) const PROVEN: &str = "/run/kubecamp/verified";
 
 /// Names the workers that a reset has cordoned and nobody else before it: `up` lets pods go there again, where the reset is
-/// broken off. It is there, and empty, before the first of them is.
+/// broken off.
+///
+/// It is there, and empty, before the first of them is.
 pub(super) const DRAINED: &str = "/var/lib/kubecamp/drained";
 
 /// What is there once kubeadm join has come as far as the kubelet's start; all of a node that joined.

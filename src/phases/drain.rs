@@ -10,8 +10,9 @@ use crate::{
     profile::NodeSpec,
 };
 
-/// Asks the workers' pods to end while there still is a cluster that can tell them; best effort, in seconds. Where no
-/// kubelet would end them, they are only forgotten.
+/// Asks the workers' pods to end while there still is a cluster that can tell them; best effort, in seconds.
+///
+/// Where no kubelet would end them, they are only forgotten.
 pub struct Drain;
 
 /// How long all pods together may take to end, in seconds.

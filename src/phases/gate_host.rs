@@ -77,6 +77,7 @@ pub(super) fn script(text: &str) -> Result<String, Problem> {
 }
 
 /// The group that a function of the gate's scripts finds on the host; none where it finds none, and in a plan without one.
+///
 /// What cannot be a name is refused: taken for none, another group would stand in for it, and the real one be left open.
 pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<String>, Problem> {
     let Some(viewer) = view.host else { return Ok(None) };
@@ -143,7 +144,9 @@ pub(super) fn is_there(blob: &Blob, to: &str) -> String {
     format!("echo '{}  {to}' | sha256sum -c --status -", blob.sha256())
 }
 
-/// The OpenSSH release of the host; too old a one cannot be a gate. In a plan without the host, any.
+/// The OpenSSH release of the host; too old a one cannot be a gate.
+///
+/// In a plan without the host, any.
 pub(super) async fn openssh(view: &View<'_>) -> Result<(u32, u32), Problem> {
     let Some(viewer) = view.host else { return Ok((9, 2)) };
     let exit = viewer.read("ssh -V 2>&1").await?;
@@ -243,7 +246,9 @@ impl Enrolment {
 }
 
 impl GateMachines {
-    /// Where their bundle goes. Each has a file of its own: labs that exist find theirs by its path.
+    /// Where their bundle goes.
+    ///
+    /// Each has a file of its own: labs that exist find theirs by its path.
     pub(super) fn bundle_at(&self) -> Option<String> {
         self.bundle.as_ref().map(|bundle| format!("{HOME}/{}.bundle", &bundle.sha256()[..16]))
     }

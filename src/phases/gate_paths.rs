@@ -35,7 +35,9 @@ pub const LOG: &str = "/var/log/kubecamp-agent.log";
 /// The digest of the files with which the agent was started.
 pub const STARTED: &str = "/run/kubecamp-agent.config";
 
-/// sshd's drop-in. Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
+/// sshd's drop-in.
+///
+/// Its name comes before others: of `Match` blocks that say the same word sshd takes the first.
 pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/00-kubecamp.conf";
 /// Where an earlier kubecamp had the drop-in: what that says goes on counting for whom the new one does not match.
 pub const FORMER_DROP_IN: &str = "/etc/ssh/sshd_config.d/50-kubecamp.conf";

@@ -10,8 +10,9 @@ use crate::{
     host::{fact, template},
 };
 
-/// Starts kube-proxy as soon as its image is there: pods reach the API server through it. On any node it is started anew where
-/// its rules are gone.
+/// Starts kube-proxy as soon as its image is there: pods reach the API server through it.
+///
+/// On any node it is started anew where its rules are gone.
 pub struct KubeProxy;
 
 impl KubeProxy {

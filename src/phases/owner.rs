@@ -4,7 +4,9 @@ use crate::{
     machine::Tenant,
 };
 
-/// Whose lab a run is about. A name alone does not tell: every first lab is called `lab`.
+/// Whose lab a run is about.
+///
+/// A name alone does not tell: every first lab is called `lab`.
 #[derive(Debug, Clone)]
 pub struct Owner {
     /// The lab's id.

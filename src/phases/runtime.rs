@@ -13,8 +13,9 @@ use crate::{
     profile::Mirror,
 };
 
-/// Runs kubecamp's own containerd and prepares the kubelet's unit. Where these run already, and of what was replaced since, they
-/// are started anew: pods live on.
+/// Runs kubecamp's own containerd and prepares the kubelet's unit.
+///
+/// Where these run already, and of what was replaced since, they are started anew: pods live on.
 pub struct Runtime {
     /// Names the images that are kept.
     pub bundle: Arc<Bundle>,

@@ -35,7 +35,9 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// Bars on standard error. With `verbose`, steps found done and remote output stand above them too.
+    /// Bars on standard error.
+    ///
+    /// With `verbose`, steps found done and remote output stand above them too.
     pub fn new(verbose: bool) -> Self {
         Self::on(ProgressDrawTarget::stderr, columns_of_stderr, verbose)
     }
@@ -65,7 +67,9 @@ impl Bars {
         }
     }
 
-    /// Clears them away until [`Bars::show`]: somebody asks or says something on the same screen. Such times may overlap.
+    /// Clears them away until [`Bars::show`]: somebody asks or says something on the same screen.
+    ///
+    /// Such times may overlap.
     ///
     /// Nothing is held up by it: events are taken all the same, and a run goes on behind an open question.
     pub fn hide(&mut self) {

@@ -2,8 +2,9 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::core::shell::printable;
 
-/// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading. Columns are of a
-/// terminal: a Chinese character takes two. Cells are foreign text, as what a host says of itself.
+/// Rows as columns aligned with two spaces between, no trailing blanks; the first row is the heading.
+///
+/// Columns are of a terminal: a Chinese character takes two. Cells are foreign text, as what a host says of itself.
 pub fn table<S: AsRef<str>>(rows: &[Vec<S>]) -> String {
     let shown = |row: &Vec<S>| row.iter().map(|cell| printable(cell.as_ref())).collect::<Vec<String>>();
     let rows: Vec<_> = rows.iter().map(shown).collect();

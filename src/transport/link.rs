@@ -156,7 +156,9 @@ impl LinkError {
     }
 }
 
-/// A way to one host. Cheap to share; commands may run side by side on it.
+/// A way to one host.
+///
+/// Cheap to share; commands may run side by side on it.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Runs a command to its end.

@@ -17,7 +17,9 @@ fn limit_for(size: u64) -> Duration {
 /// Makes a command another user's, say.
 type AsWhom<'a> = &'a (dyn Fn(Cmd) -> Cmd + Send + Sync);
 
-/// The upload that every transport shares, on top of its `exec`: see [`Transport::put`]. Each command is run as `as_whom` makes it.
+/// The upload that every transport shares, on top of its `exec`: see [`Transport::put`].
+///
+/// Each command is run as `as_whom` makes it.
 pub async fn put_as<T: Transport + ?Sized>(
     link: &T,
     blob: &Blob,

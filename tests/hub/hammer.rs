@@ -20,7 +20,9 @@ const ROUNDS: i64 = 8;
 /// What a round may take at most, so that one that hangs says so instead of holding up everything.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What everybody got. Nobody is waited for in vain: whoever does not come to an end is counted.
+/// What everybody got.
+///
+/// Nobody is waited for in vain: whoever does not come to an end is counted.
 pub(super) async fn all_of<T>(what: &str, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
     let each: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
     let Ok(answers) = tokio::time::timeout(LIMIT, futures::future::join_all(tasks)).await else {
@@ -206,7 +208,9 @@ pub async fn groups_go_while_members_book(desk: &Desk) {
 }
 
 /// An account is closed, or a group is left, while its owner books: what is written by then is seen, and what comes after
-/// waits. Here the other one holds the person's row when the booking, which has found everything well, comes to it.
+/// waits.
+///
+/// Here the other one holds the person's row when the booking, which has found everything well, comes to it.
 pub async fn who_is_out_while_booking_gets_nothing(desk: &Desk, url: &str) {
     camp(desk, &generous()).await;
     let store = Store::open(url).await.unwrap();

@@ -102,9 +102,11 @@ async fn asked_again(desk: &Desk, client: usize, key: &str, wanted: &BookRequest
     }
 }
 
-/// Whatever was answered with yes before the database died is there after it came back: bookings, and what agent and
-/// clerk did beside them. Of what was under way without an answer there is one step more, or none; a wish that is sent
-/// again by its key is one booking, or none.
+/// Whatever was answered with yes before the database died is there after it came back: bookings, and what agent and clerk
+/// did beside them.
+///
+/// Of what was under way without an answer there is one step more, or none; a wish that is sent again by its key is one
+/// booking, or none.
 pub async fn answered_is_kept(desk: &Desk, end: impl Fn(), begin: impl Fn()) {
     crowd(desk).await;
     server(desk, "two", Mode::Exclusive, 8, 32).await;

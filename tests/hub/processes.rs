@@ -30,7 +30,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts one and waits until it listens. All of a folder have the same keys.
+    /// Starts one and waits until it listens.
+    ///
+    /// All of a folder have the same keys.
     pub(super) fn start(folder: &Path, name: &str, database: &str) -> Self {
         Self::run(Command::new(env!("CARGO_BIN_EXE_kubecamp")), folder, name, database)
     }

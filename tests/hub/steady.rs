@@ -32,8 +32,9 @@ async fn health(client: &Client, want: u16) {
     }
 }
 
-/// No file may grow, also not the log: a write fails as on a disk without space, though not by that name. What is really
-/// told as full stands in `store/error.rs`.
+/// No file may grow, also not the log: a write fails as on a disk without space, though not by that name.
+///
+/// What is really told as full stands in `store/error.rs`.
 pub async fn a_full_disk_is_over_when_there_is_space(desk: &Desk, url: &str) {
     camp(desk, &generous()).await;
     let folder = tempfile::tempdir().unwrap();

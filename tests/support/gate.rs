@@ -41,7 +41,9 @@ pub struct Desk {
     pub heartbeats: Vec<Heartbeat>,
 }
 
-/// One test's server. Accounts and group carry the test's name, so that left-overs of a killed run are its own.
+/// One test's server.
+///
+/// Accounts and group carry the test's name, so that left-overs of a killed run are its own.
 pub struct Gate {
     pub name: &'static str,
     pub sshd: Sshd,
@@ -169,7 +171,9 @@ impl Gate {
         }
     }
 
-    /// A program in sshd's network. `nsenter` becomes the program, so its process id is the program's.
+    /// A program in sshd's network.
+    ///
+    /// `nsenter` becomes the program, so its process id is the program's.
     pub fn inside(&self, program: &str) -> Command {
         let netns = self.sshd.target().netns.unwrap();
         let mut command = Command::new("nsenter");

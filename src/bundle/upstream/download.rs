@@ -267,8 +267,9 @@ impl Downloads {
         filled.await.map(|()| joined.load(Ordering::Relaxed))
     }
 
-    /// Tries `work` a few times, waiting longer each time; one that came further begins that anew. A wait that a person
-    /// would notice is told.
+    /// Tries `work` a few times, waiting longer each time; one that came further begins that anew.
+    ///
+    /// A wait that a person would notice is told.
     pub async fn again<T, R>(&self, from: &str, report: &dyn Report, work: impl Fn() -> R) -> Result<T, Problem>
     where
         R: Future<Output = Result<T, Miss>>,

@@ -20,8 +20,9 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
-    /// What would be passed over without a word, and the site itself asked, or another one. No mirror's own address is
-    /// shown, as it may hold a password.
+    /// What would be passed over without a word, and the site itself asked, or another one.
+    ///
+    /// No mirror's own address is shown, as it may hold a password.
     pub fn mistakes(&self) -> Vec<String> {
         let mut found = vec![];
         for (site, mirror) in &self.sites {

@@ -92,8 +92,10 @@ impl Detour {
         Ok(Some(Self { link, tunnel, file }))
     }
 
-    /// What KUBECONFIG has to be. Of several files the first one that names a cluster describes it; users, contexts and
-    /// what kubectl writes stay in the lab's `own`, so that no key is copied.
+    /// What KUBECONFIG has to be.
+    ///
+    /// Of several files the first one that names a cluster describes it; users, contexts and what kubectl writes stay in
+    /// the lab's `own`, so that no key is copied.
     pub(super) fn kubeconfig(&self, own: &Path) -> Result<OsString, Problem> {
         env::join_paths([self.file.path(), own]).map_err(|e| {
             Problem::new(Code::LocalFile, format!("kubectl cannot be told of {}", own.display()))

@@ -43,8 +43,10 @@ const OF_A_USER: [&str; 11] = [
     "username",
 ];
 
-/// `kubecamp kubectl`: the bundle's own kubectl with the lab's kubeconfig, from within the network namespace where
-/// the lab's machines are, or through SSH where hosts let nothing else in. Passes on its exit code.
+/// `kubecamp kubectl`: the bundle's own kubectl with the lab's kubeconfig, from within the network namespace where the
+/// lab's machines are, or through SSH where hosts let nothing else in.
+///
+/// Passes on its exit code.
 pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Problems> {
     let (lab, state) = cx.store.need(&cx.global.name)?;
     let kubeconfig = cx.store.file("kubeconfig");
@@ -111,8 +113,9 @@ fn known(map: &Map<String, Value>, keys: &[&str]) -> bool {
     map.keys().all(|key| keys.contains(&key.as_str()))
 }
 
-/// Becomes a program, in a network namespace where one is given: whoever signals this process means the program. It returns
-/// only where that cannot be run.
+/// Becomes a program, in a network namespace where one is given: whoever signals this process means the program.
+///
+/// It returns only where that cannot be run.
 ///
 /// The program inherits the namespaces of the thread that starts it.
 pub(super) fn become_in(netns: Option<&Path>, mut command: Command) -> Problem {

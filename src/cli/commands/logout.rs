@@ -6,8 +6,9 @@ use crate::{
     core::{Code, Problem, shell::printable},
 };
 
-/// `kubecamp logout`: ends the sign-in that is kept here. At the hub first: else its token would stay good, and nobody
-/// would have it any more to end it.
+/// `kubecamp logout`: ends the sign-in that is kept here.
+///
+/// At the hub first: else its token would stay good, and nobody would have it any more to end it.
 pub(super) async fn logout(cx: &Context, args: LogoutArgs) -> Result<(), Problem> {
     let done = match HubClient::of_login(&cx.places, &args.hub.at) {
         Ok(Some(client)) => Some(sign_out(&client, args.force).await?),

@@ -247,7 +247,9 @@ async fn read(line: &mut NodeStatus, crew: &Crew) -> Result<(), Problem> {
 }
 
 /// What keeps a lab that was brought up from being what it should be, of each node on its own: for whoever is to be told of
-/// it as of problems. Hosts that are not in the crew are told of elsewhere; nodes without a target have no machine that runs.
+/// it as of problems.
+///
+/// Hosts that are not in the crew are told of elsewhere; nodes without a target have no machine that runs.
 pub(super) async fn trouble(
     cx: &Context,
     lab: &Lab,

@@ -49,9 +49,10 @@ fn in_turn<T>(mut hooks: Vec<T>, now: Epoch) -> Vec<T> {
 }
 
 impl Clerk {
-    /// Sends the webhooks that are due: several at a time, the events of each in their order; how many arrived. What fails
-    /// is tried again, later each time. It takes as long as the other sides do, so nothing else should wait for it; cut
-    /// off, what was not noted is sent once more.
+    /// Sends the webhooks that are due: several at a time, the events of each in their order; how many arrived.
+    ///
+    /// What fails is tried again, later each time. It takes as long as the other sides do, so nothing else should wait for
+    /// it; cut off, what was not noted is sent once more.
     pub async fn send_hooks(&self, now: Epoch) -> Result<usize, Problem> {
         let mut hooks: BTreeMap<i64, Vec<Delivery>> = BTreeMap::new();
         for one in self.desk.take_deliveries(now).await? {

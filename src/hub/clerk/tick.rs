@@ -3,7 +3,9 @@ use crate::{
     hub::{desk::Desk, domain::Epoch},
 };
 
-/// Does what is due. Two clerks on one database do not harm each other: each step is a compare-and-set.
+/// Does what is due.
+///
+/// Two clerks on one database do not harm each other: each step is a compare-and-set.
 #[derive(Debug, Clone)]
 pub struct Clerk {
     pub(super) desk: Desk,
@@ -40,9 +42,10 @@ impl Clerk {
     }
 
     /// Does all that is due at `now`; called each second or so, and once at the start, where it also catches up with
-    /// whatever became due while no hub ran. What is to be done is looked for by reading, and looked at once more in the
-    /// transaction that does it: where nothing is due, nothing is written. Webhooks are sent apart: a slot begins and
-    /// ends whatever somebody else's computer does.
+    /// whatever became due while no hub ran.
+    ///
+    /// What is to be done is looked for by reading, and looked at once more in the transaction that does it: where nothing
+    /// is due, nothing is written. Webhooks are sent apart: a slot begins and ends whatever somebody else's computer does.
     ///
     /// # Errors
     /// The first that was met; what has nothing to do with it was done all the same.

@@ -188,8 +188,10 @@ impl Desk {
         })
     }
 
-    /// Notes that an agent is alive, which plan it carries out and how far its clock is off. One that hangs counts as not
-    /// heard: nobody opens or shuts doors there, and what became of its slots it does not tell.
+    /// Notes that an agent is alive, which plan it carries out and how far its clock is off.
+    ///
+    /// One that hangs counts as not heard: nobody opens or shuts doors there, and what became of its slots it does not
+    /// tell.
     pub async fn heartbeat(
         &self,
         caller: &Caller,
@@ -223,8 +225,9 @@ impl Desk {
         })
     }
 
-    /// Notes why an agent does not take the plan that it was given last, or that it does again; once for each change. Nothing
-    /// else tells it where a plan was only signed anew, as the revision is the same.
+    /// Notes why an agent does not take the plan that it was given last, or that it does again; once for each change.
+    ///
+    /// Nothing else tells it where a plan was only signed anew, as the revision is the same.
     pub async fn plan_refused(
         &self,
         caller: &Caller,
@@ -244,7 +247,9 @@ impl Desk {
         })
     }
 
-    /// Applies what an agent did, in order. Safe to repeat: what is known changes nothing.
+    /// Applies what an agent did, in order.
+    ///
+    /// Safe to repeat: what is known changes nothing.
     pub async fn report(
         &self,
         caller: &Caller,

@@ -38,7 +38,9 @@ impl From<Problem> for Refusal {
 }
 
 impl Desk {
-    /// Books a slot: `booked`, or why not with three alternatives. A repeated `key` gets the first answer.
+    /// Books a slot: `booked`, or why not with three alternatives.
+    ///
+    /// A repeated `key` gets the first answer.
     pub async fn book(
         &self,
         caller: &Caller,
@@ -121,8 +123,9 @@ impl Desk {
         }
     }
 
-    /// Looks at what is on disk from a moment on, for whom a wish is. None where the key is known: its answer comes with the
-    /// rows that would be seen here, or not at all.
+    /// Looks at what is on disk from a moment on, for whom a wish is.
+    ///
+    /// None where the key is known: its answer comes with the rows that would be seen here, or not at all.
     pub(super) async fn look(
         &self,
         caller: &Caller,
@@ -156,7 +159,9 @@ impl Look {
         seek(&mut self.tx, &self.standing, wish, None, Some(&self.survey)).await.err()
     }
 
-    /// Adds alternatives where another slot would help. It never hides the first problem behind a second one.
+    /// Adds alternatives where another slot would help.
+    ///
+    /// It never hides the first problem behind a second one.
     pub async fn refuse(&mut self, wish: &BookRequest, problem: Problem) -> Refusal {
         if !is_helped(&problem) {
             return problem.into();
@@ -165,9 +170,10 @@ impl Look {
         Refusal { problem, alternatives }
     }
 
-    /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few. None
-    /// of them overlaps what the person holds already, so none repeats a wish that was refused for that; and on each server
-    /// there is room for the lab that would run there.
+    /// Up to three free slots instead of a wish, on any server: near it, and further away only where there are too few.
+    ///
+    /// None of them overlaps what the person holds already, so none repeats a wish that was refused for that; and on each
+    /// server there is room for the lab that would run there.
     pub async fn instead(&mut self, wish: &BookRequest) -> Result<Vec<Free>, Problem> {
         let (tx, standing, survey) = (&mut self.tx, &self.standing, &self.survey);
         let now = tx.now();
@@ -400,7 +406,9 @@ pub(super) fn opens(ground: &Ground, window: Window, as_override: bool) -> Resul
     }
 }
 
-/// The place that a window gets on a server, or why not. A teacher who says why may know that a silent one comes back.
+/// The place that a window gets on a server, or why not.
+///
+/// A teacher who says why may know that a silent one comes back.
 pub(super) fn on(
     now: Epoch,
     ground: &Ground,

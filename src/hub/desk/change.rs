@@ -127,8 +127,10 @@ async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Whether a slot whose hour has come may take place, or have taken place, without the hub's having heard of it: its agent was
-/// heard once, and not right now: an outage may have begun. Cancelled it would count as nothing, whatever its agent tells later.
+/// Whether a slot whose hour has come may take place, or have taken place, without the hub's having heard of it: its agent
+/// was heard once, and not right now: an outage may have begun.
+///
+/// Cancelled it would count as nothing, whatever its agent tells later.
 pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Problem> {
     let now = tx.now();
     if !b.state.is_unbegun() || b.window.starts > now {
@@ -139,8 +141,9 @@ pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Pr
     Ok(b.ended_by.is_some() || tx.server(server).await?.is_out_of_touch(now))
 }
 
-/// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already. One that
-/// may run unheard stays as it is until its agent tells what became of it, or has not begun it.
+/// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already.
+///
+/// One that may run unheard stays as it is until its agent tells what became of it, or has not begun it.
 pub(super) fn ended(before: &Booking, now: Epoch, who: Who, unheard: bool) -> Option<(Booking, Epoch)> {
     let mut next = before.clone();
     match before.state {
@@ -165,8 +168,10 @@ pub(super) fn ended(before: &Booking, now: Epoch, who: Who, unheard: bool) -> Op
 }
 
 impl Desk {
-    /// Gives a slot up before it begins, or leaves the waitlist. One that may run on a server that is not heard ends now, and counts until
-    /// then if its agent tells that it took place.
+    /// Gives a slot up before it begins, or leaves the waitlist.
+    ///
+    /// One that may run on a server that is not heard ends now, and counts until then if its agent tells that it took
+    /// place.
     pub async fn cancel(
         &self,
         caller: &Caller,
@@ -252,8 +257,9 @@ impl Desk {
         Ok(all)
     }
 
-    /// Ends a running slot now; what was not used does not count. One that is armed does not open, and before that it is
-    /// a cancel.
+    /// Ends a running slot now; what was not used does not count.
+    ///
+    /// One that is armed does not open, and before that it is a cancel.
     pub async fn release(
         &self,
         caller: &Caller,

@@ -54,7 +54,9 @@ pub struct StudentWishes {
 }
 
 impl Desk {
-    /// A fair table for a class; nothing is booked. The same wishes give the same table.
+    /// A fair table for a class; nothing is booked.
+    ///
+    /// The same wishes give the same table.
     pub async fn plan_class(&self, caller: &Caller, now: Epoch, want: &ClassRequest) -> Result<ClassPlan, Problem> {
         caller.needs_teacher()?;
         let want = checked(want)?;
@@ -63,8 +65,9 @@ impl Desk {
     }
 
     /// Books the table that `plan_class` shows, all of it or nothing, and where one was seen no other (`KC-BOOK-STALE`);
-    /// hours of the quota do not stop it. What is booked by
-    /// then is no more given, so a second time books what is missing.
+    /// hours of the quota do not stop it.
+    ///
+    /// What is booked by then is no more given, so a second time books what is missing.
     pub async fn book_class(
         &self,
         caller: &Caller,

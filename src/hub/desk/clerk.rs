@@ -40,8 +40,9 @@ async fn in_turn(tx: &mut Tx, mut all: Vec<Booking>) -> Result<Vec<Booking>, Pro
 
 /// What the hub itself does when time has passed; only the clerk calls these.
 impl Desk {
-    /// Bookings whose time has come, in the order in which they are moved on. Nearly every second there is none, so one
-    /// transaction looks that only reads: whoever writes is not kept waiting.
+    /// Bookings whose time has come, in the order in which they are moved on.
+    ///
+    /// Nearly every second there is none, so one transaction looks that only reads: whoever writes is not kept waiting.
     pub(in crate::hub) async fn due(&self, now: Epoch) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let mut found = vec![];
@@ -59,7 +60,9 @@ impl Desk {
         Ok(found)
     }
 
-    /// Moves a booking on when its time has come; whether anything changed. Being overtaken is no failure.
+    /// Moves a booking on when its time has come; whether anything changed.
+    ///
+    /// Being overtaken is no failure.
     pub(in crate::hub) async fn settle(&self, now: Epoch, booking: &Booking) -> Result<bool, Problem> {
         let caller = Caller::Clerk;
         let outcome = transact!(self, caller, now, |tx| {
@@ -85,9 +88,10 @@ impl Desk {
         }
     }
 
-    /// Asks those who wait for a time before somebody else books it; whether anybody was asked. What has just come free is
-    /// theirs, and not of who is quicker than the clerk. Who books and waits for it too is asked in their turn by that very
-    /// booking.
+    /// Asks those who wait for a time before somebody else books it; whether anybody was asked.
+    ///
+    /// What has just come free is theirs, and not of who is quicker than the clerk. Who books and waits for it too is asked
+    /// in their turn by that very booking.
     pub(super) async fn ask_who_waits(
         &self,
         now: Epoch,

@@ -15,7 +15,9 @@ impl Desk {
         self.store.read(now).await?.of_closed().await
     }
 
-    /// Ends a booking whose holder's account is closed; whether it did. Being overtaken is no failure.
+    /// Ends a booking whose holder's account is closed; whether it did.
+    ///
+    /// Being overtaken is no failure.
     pub(in crate::hub) async fn end_of_closed(&self, now: Epoch, booking: &Booking) -> Result<bool, Problem> {
         let outcome = transact!(self, Caller::Clerk, now, |tx| {
             if let Some(server) = &booking.server {

@@ -259,7 +259,9 @@ impl Desk {
         })
     }
 
-    /// Adds somebody. A repeated `key` gets the first answer.
+    /// Adds somebody.
+    ///
+    /// A repeated `key` gets the first answer.
     pub async fn add_person(
         &self,
         caller: &Caller,
@@ -390,7 +392,9 @@ impl Desk {
         self.store.read(now).await?.people().await
     }
 
-    /// Adds a webhook, and returns the secret that signs it. A repeated `key` gets the first answer.
+    /// Adds a webhook, and returns the secret that signs it.
+    ///
+    /// A repeated `key` gets the first answer.
     pub async fn add_hook(
         &self,
         caller: &Caller,

@@ -20,8 +20,9 @@ use crate::{
 const HEARS: i64 = 10;
 
 impl Desk {
-    /// Moves a slot's end back, when the time after it is free and nobody waits for it. A teacher who says why goes past
-    /// quotas and opening hours, never past another booking.
+    /// Moves a slot's end back, when the time after it is free and nobody waits for it.
+    ///
+    /// A teacher who says why goes past quotas and opening hours, never past another booking.
     pub async fn extend(
         &self,
         caller: &Caller,

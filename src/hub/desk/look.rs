@@ -127,8 +127,10 @@ impl Desk {
         Ok(seen_by(caller, self.store.read(now).await?.booking(id).await?))
     }
 
-    /// Bookings by start. Everybody sees who holds what; notes are for the holder and for teachers. A server that there is
-    /// not is refused, unless it is one that was removed and had some.
+    /// Bookings by start.
+    ///
+    /// Everybody sees who holds what; notes are for the holder and for teachers. A server that there is not is refused,
+    /// unless it is one that was removed and had some.
     pub async fn bookings(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let found = tx.bookings(want).await?;
@@ -140,8 +142,10 @@ impl Desk {
         Ok(found.into_iter().map(|b| seen_by(caller, b)).collect())
     }
 
-    /// As [`Desk::bookings`], for a calendar of a person or a server. What was given away or moved elsewhere is in it too, as
-    /// cancelled: a calendar keeps for ever what it is not told to drop.
+    /// As [`Desk::bookings`], for a calendar of a person or a server.
+    ///
+    /// What was given away or moved elsewhere is in it too, as cancelled: a calendar keeps for ever what it is not told to
+    /// drop.
     pub async fn calendar(&self, caller: &Caller, now: Epoch, want: &Listing) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
         let mut found = tx.bookings(want).await?;
@@ -165,9 +169,10 @@ impl Desk {
         self.store.read(now).await?.labs_of(person).await
     }
 
-    /// The first free slots that fit and overlap none that the person holds, earliest first. What could never be had is
-    /// refused as a booking would be; none found means that all is taken or closed. Each that a limit
-    /// of the person's own keeps from them says which one.
+    /// The first free slots that fit and overlap none that the person holds, earliest first.
+    ///
+    /// What could never be had is refused as a booking would be; none found means that all is taken or closed. Each that a
+    /// limit of the person's own keeps from them says which one.
     pub async fn free(&self, caller: &Caller, now: Epoch, want: &FreeRequest) -> Result<Vec<Free>, Problem> {
         let length = i64::from(want.minutes) * 60;
         if length == 0 || length > 7 * 86_400 || want.within.length() > 100 * 86_400 {
@@ -228,7 +233,9 @@ impl Desk {
         Ok(Week { window, servers: rows, waiting })
     }
 
-    /// The newest audit rows, newest first, at most 1000. Students see only those of their own doing.
+    /// The newest audit rows, newest first, at most 1000.
+    ///
+    /// Students see only those of their own doing.
     pub async fn audit(
         &self,
         caller: &Caller,
@@ -241,7 +248,9 @@ impl Desk {
         self.store.read(now).await?.audit_newest(subject, actor, most.clamp(1, 1000)).await
     }
 
-    /// What happened after event `after`, at most 1000; for the event stream. Students do not see others' notes.
+    /// What happened after event `after`, at most 1000; for the event stream.
+    ///
+    /// Students do not see others' notes.
     pub async fn events(&self, caller: &Caller, now: Epoch, after: i64, most: i64) -> Result<Vec<EventRow>, Problem> {
         let mut events = self.store.read(now).await?.events_after(after, most.clamp(1, 1000)).await?;
         for event in &mut events {

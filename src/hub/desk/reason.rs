@@ -3,7 +3,9 @@ use crate::core::{Code, Problem};
 /// The longest reason, characters: it goes with every list, event and webhook of what it is about.
 const LONGEST: usize = 500;
 
-/// A reason as it is kept: without spaces around it, 1 to 500 characters. Wherever one is given it is read here.
+/// A reason as it is kept: without spaces around it, 1 to 500 characters.
+///
+/// Wherever one is given it is read here.
 pub(super) fn stated(text: &str) -> Result<String, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > LONGEST {
@@ -12,7 +14,9 @@ pub(super) fn stated(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-/// As [`stated`], where none need be given. An empty one is not none: who gives it may believe to have said why.
+/// As [`stated`], where none need be given.
+///
+/// An empty one is not none: who gives it may believe to have said why.
 pub(super) fn if_stated(text: Option<&str>) -> Result<Option<String>, Problem> {
     text.map(stated).transpose()
 }

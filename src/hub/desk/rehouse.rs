@@ -102,6 +102,7 @@ fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
 impl Desk {
     /// Bookings about which something can be done now, by start: their server does not take them, and there is another or
     /// their holder was not told yet; or it takes them again, and their holder believes that it does not.
+    ///
     /// Only those near a window, where one is given.
     pub(in crate::hub) async fn stuck(&self, now: Epoch, near: Option<Window>) -> Result<Vec<Booking>, Problem> {
         let mut tx = self.store.read(now).await?;
@@ -138,8 +139,10 @@ impl Desk {
         Ok(found)
     }
 
-    /// Moves a booking off a server that does not take it to another one that is free, or tells its holder that there
-    /// is none; takes that back where its server takes it again. Whether it was moved.
+    /// Moves a booking off a server that does not take it to another one that is free, or tells its holder that there is
+    /// none; takes that back where its server takes it again.
+    ///
+    /// Whether it was moved.
     pub(in crate::hub) async fn rehouse(&self, now: Epoch, id: &BookingId) -> Result<bool, Problem> {
         let outcome = transact!(self, Caller::Clerk, now, |tx| rehouse(&mut tx, id).await);
         match outcome {
@@ -175,8 +178,9 @@ impl Desk {
         Ok(Elsewhere { why, alternatives })
     }
 
-    /// Moves a booking that its server does not take to a slot that can be had, no longer than before. Its hours are
-    /// not counted anew: that it cannot take place is not its holder's doing.
+    /// Moves a booking that its server does not take to a slot that can be had, no longer than before.
+    ///
+    /// Its hours are not counted anew: that it cannot take place is not its holder's doing.
     pub async fn move_to(
         &self,
         caller: &Caller,

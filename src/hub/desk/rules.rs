@@ -38,6 +38,7 @@ pub(super) async fn lock(tx: &mut Tx, found: &Standing) -> Result<(), Problem> {
 }
 
 /// Refuses somebody, who is locked by now, when their account was closed or they have left the group since they were found.
+///
 /// Whoever does so from here on waits for the lock, and finds what is booked under it.
 pub(super) async fn still_is(tx: &mut Tx, found: &Standing) -> Result<(), Problem> {
     if !tx.is_shared() {
@@ -97,7 +98,9 @@ pub(in crate::hub) async fn ground(tx: &mut Tx, server: Server, window: Window) 
     Ok(Ground { server, held, closed })
 }
 
-/// Refuses somebody who would be in two slots at a time. A wait does not count.
+/// Refuses somebody who would be in two slots at a time.
+///
+/// A wait does not count.
 pub(super) async fn not_twice(
     tx: &mut Tx,
     person: &PersonId,
@@ -125,8 +128,9 @@ pub(super) fn twice(held: &Booking) -> Problem {
     Problem::new(Code::BookOwn, format!("{person} holds booking {} at {}", held.id, held.window))
 }
 
-/// Refuses more bookings ahead than allowed; those of one recurrence count as one. `series` is the one that is
-/// being made.
+/// Refuses more bookings ahead than allowed; those of one recurrence count as one.
+///
+/// `series` is the one that is being made.
 pub(super) async fn not_too_many(
     tx: &mut Tx,
     policy: &Policy,
@@ -168,7 +172,9 @@ pub(super) fn holds(asked: Result<(), Problem>) -> Result<bool, Problem> {
     }
 }
 
-/// Refuses what would go over the hours of a person or group in any seven days. Locks the group's row.
+/// Refuses what would go over the hours of a person or group in any seven days.
+///
+/// Locks the group's row.
 pub(super) async fn within_quota(
     tx: &mut Tx,
     policy: &Policy,

@@ -114,7 +114,9 @@ async fn is_at_work(tx: &mut Tx, server: &Server) -> Result<bool, Problem> {
 }
 
 impl Desk {
-    /// Adds a server. A repeated `key` gets the first answer.
+    /// Adds a server.
+    ///
+    /// A repeated `key` gets the first answer.
     pub async fn add_server(
         &self,
         caller: &Caller,
@@ -190,11 +192,12 @@ impl Desk {
         })
     }
 
-    /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so
-    /// in any case. What was booked there stays in the records, and its agent's token ends. Where it is out of use, slots whose
-    /// time has passed end with it, and where its agent is silent too, those that have begun: nobody would ever tell what
-    /// became of them. While the agent is heard somebody may be at work there, and what it does at the end would be told
-    /// to nobody.
+    /// Removes a server that nobody holds or waits for, when `version` is the one that the caller has seen; none does so in
+    /// any case.
+    ///
+    /// What was booked there stays in the records, and its agent's token ends. Where it is out of use, slots whose time has
+    /// passed end with it, and where its agent is silent too, those that have begun: nobody would ever tell what became of
+    /// them. While the agent is heard somebody may be at work there, and what it does at the end would be told to nobody.
     pub async fn remove_server(
         &self,
         caller: &Caller,
@@ -241,7 +244,9 @@ impl Desk {
         })
     }
 
-    /// All servers. What keeps one in quarantine only teachers see.
+    /// All servers.
+    ///
+    /// What keeps one in quarantine only teachers see.
     pub async fn servers(&self, caller: &Caller, now: Epoch) -> Result<Vec<Server>, Problem> {
         let all = self.store.read(now).await?.servers().await?;
         Ok(all.into_iter().map(|server| server_seen_by(caller, server)).collect())
@@ -263,8 +268,9 @@ impl Desk {
         Ok(Misfits { outside: count(Server::is_closed_for), foreign: count(Server::is_foreign_to) })
     }
 
-    /// Takes a server out of use or back into use, with a reason. Ending a quarantine also ends its occupation, and back in
-    /// use it is no more occupied by what is over.
+    /// Takes a server out of use or back into use, with a reason.
+    ///
+    /// Ending a quarantine also ends its occupation, and back in use it is no more occupied by what is over.
     ///
     /// A repeated `key` gets the first answer.
     pub async fn set_health(
@@ -322,9 +328,10 @@ impl Desk {
         self.store.read(now).await?.host_keys(id).await
     }
 
-    /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it. How many bookings of
-    /// then have not begun is returned with it: the clerk moves each to
-    /// another server that is free, or tells its holder. A repeated `key` gets the first answer.
+    /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it.
+    ///
+    /// How many bookings of then have not begun is returned with it: the clerk moves each to another server that is free,
+    /// or tells its holder. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
         caller: &Caller,

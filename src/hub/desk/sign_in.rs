@@ -110,7 +110,9 @@ async fn make_api(tx: &mut Tx, person: &PersonId, label: &str) -> Result<MadeTok
 }
 
 impl Desk {
-    /// Who a token is: a person of an API token or session, or a server's agent. Feeds and links are none.
+    /// Who a token is: a person of an API token or session, or a server's agent.
+    ///
+    /// Feeds and links are none.
     pub async fn caller_of(&self, now: Epoch, token: &Secret) -> Result<Caller, Problem> {
         let hash = hash(token.expose());
         let mut tx = self.store.glance(now).await?;
@@ -173,8 +175,10 @@ impl Desk {
         Ok(id)
     }
 
-    /// Makes a token for scripts (90 days, of 50 the one ends that was used least lately) or a calendar feed (until revoked;
-    /// the last one ends). For oneself only.
+    /// Makes a token for scripts (90 days, of 50 the one ends that was used least lately) or a calendar feed (until
+    /// revoked; the last one ends).
+    ///
+    /// For oneself only.
     pub async fn make_token(
         &self,
         caller: &Caller,
@@ -222,8 +226,10 @@ impl Desk {
         })
     }
 
-    /// Makes the token of a server's agent. The one before ends when this one is first used: an agent that is at work is
-    /// not cut off by an enrolment that does not come to its end.
+    /// Makes the token of a server's agent.
+    ///
+    /// The one before ends when this one is first used: an agent that is at work is not cut off by an enrolment that does
+    /// not come to its end.
     pub async fn make_agent_token(&self, caller: &Caller, now: Epoch, server: &ServerId) -> Result<MadeToken, Problem> {
         caller.needs_admin()?;
         transact!(self, caller, now, |tx| {
@@ -276,7 +282,9 @@ impl Desk {
         })
     }
 
-    /// Something to sign for somebody who says to be `person`. It does not tell whether there is such a person.
+    /// Something to sign for somebody who says to be `person`.
+    ///
+    /// It does not tell whether there is such a person.
     ///
     /// It names the hub's public address `hub`, where it has one: who signs sees for whom, and a false hub that hands on
     /// the challenge of a true one is found out.
@@ -291,8 +299,10 @@ impl Desk {
         Ok(Challenge { text, expires })
     }
 
-    /// Trades a signed challenge for an API token. After five failures in 15 minutes from one client, or fifty from all,
-    /// whatever is wrong is refused as locked, and counted no more.
+    /// Trades a signed challenge for an API token.
+    ///
+    /// After five failures in 15 minutes from one client, or fifty from all, whatever is wrong is refused as locked, and
+    /// counted no more.
     ///
     /// Who has the key gets in all the same. Nobody guesses a signature, so a lock protects nothing from it; and in a class
     /// behind one address it would let everybody keep everybody else out.

@@ -37,8 +37,10 @@ pub(super) struct Survey {
 }
 
 impl Taken {
-    /// Looks at everything from now on, or from an earlier moment. Only for transactions that read: what another one
-    /// has written and not committed may never become true, under a revision that comes again.
+    /// Looks at everything from now on, or from an earlier moment.
+    ///
+    /// Only for transactions that read: what another one has written and not committed may never become true, under a
+    /// revision that comes again.
     pub async fn survey(&self, tx: &mut Tx, from: Epoch) -> Result<Survey, Problem> {
         let servers = tx.servers().await?;
         // A slot may have begun already: the step of the raster that runs, which is a day long at most.

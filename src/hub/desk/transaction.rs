@@ -7,7 +7,9 @@ use crate::{
     hub::store::{Store, Tx},
 };
 
-/// The hub's counter: every use case is a function of it. Clones share the database.
+/// The hub's counter: every use case is a function of it.
+///
+/// Clones share the database.
 ///
 /// Each function takes who asks and the moment; there is no hidden clock. What it returns is true and on disk.
 #[derive(Debug, Clone)]

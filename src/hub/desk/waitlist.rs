@@ -21,7 +21,9 @@ use crate::{
 pub type WaitRequest = BookRequest;
 
 impl Desk {
-    /// Joins the waitlist for a slot. One that can be had now is not waited for.
+    /// Joins the waitlist for a slot.
+    ///
+    /// One that can be had now is not waited for.
     pub async fn wait(
         &self,
         caller: &Caller,
@@ -200,8 +202,9 @@ pub(super) async fn had_their_turn(tx: &mut Tx, waiting: &Booking) -> Result<boo
     Ok(!tx.is_given_up_since(near, waiting.since, waiting.wished.as_ref()).await?)
 }
 
-/// What somebody who waits would be offered, when a place is free. It only looks; a transaction that writes has locked
-/// then what the answer depends on.
+/// What somebody who waits would be offered, when a place is free.
+///
+/// It only looks; a transaction that writes has locked then what the answer depends on.
 pub(super) async fn offer_for(tx: &mut Tx, waiting: &Booking) -> Result<Option<Booking>, Problem> {
     if had_their_turn(tx, waiting).await? {
         return Ok(None);

@@ -29,7 +29,9 @@ struct Known {
 }
 
 impl Weeks {
-    /// The bookings that held or hold a place on a server in a window, by start. Only for transactions that read.
+    /// The bookings that held or hold a place on a server in a window, by start.
+    ///
+    /// Only for transactions that read.
     pub async fn bookings(&self, tx: &mut Tx, server: &Server, window: Window) -> Result<Arc<[Booking]>, Problem> {
         if let Some(known) = self.known(server, window) {
             return Ok(known);

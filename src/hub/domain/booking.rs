@@ -73,8 +73,9 @@ impl Booking {
         Window { starts: self.window.starts, ends: self.busy_until }
     }
 
-    /// Whether it was taken from its holder, and its time is not over: they may count on it yet. Who gives a slot up
-    /// themselves leaves no note on it.
+    /// Whether it was taken from its holder, and its time is not over: they may count on it yet.
+    ///
+    /// Who gives a slot up themselves leaves no note on it.
     pub fn is_lost(&self, now: Epoch) -> bool {
         let taken = match self.state {
             State::Cancelled => self.note.is_some(),

@@ -50,8 +50,9 @@ fn fits_together(server: &Server, near: &[&Held], busy: Window, layout: Layout) 
     })
 }
 
-/// When nothing can be had on a server that holds some lab: by start; they may overlap. `held` says which places are taken,
-/// each with its buffer, and by which labs.
+/// When nothing can be had on a server that holds some lab: by start; they may overlap.
+///
+/// `held` says which places are taken, each with its buffer, and by which labs.
 ///
 /// A slot needs its place and its room until its buffer is over. So each of these times begins a buffer early, and a slot
 /// has to keep out of them itself only: whoever begins and ends between them gets some shipped lab at each moment. It is one

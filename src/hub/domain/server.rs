@@ -20,8 +20,9 @@ const TELLS: i64 = 15;
 /// booked before stays, as its agent may have it in its plan.
 const HEARD_AGAIN: i64 = 3600;
 
-/// An agent whose last tick ended longer ago hangs, seconds: a heartbeat from beside that tick is no sign of life. A tick
-/// waits for no lab, and for no program longer than 15 s: with a class at once it takes some seconds.
+/// An agent whose last tick ended longer ago hangs, seconds: a heartbeat from beside that tick is no sign of life.
+///
+/// A tick waits for no lab, and for no program longer than 15 s: with a class at once it takes some seconds.
 pub const HANGS: i64 = 60;
 
 /// How a server is used.
@@ -116,8 +117,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way. One that
-    /// hangs is not heard either: see [`HANGS`].
+    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way.
+    ///
+    /// One that hangs is not heard either: see [`HANGS`].
     pub fn is_silent(&self, now: Epoch) -> bool {
         self.seen.is_some_and(|at| now - at > SILENT)
     }
@@ -132,8 +134,9 @@ impl Server {
         self.seen.is_some() && !self.is_silent(now)
     }
 
-    /// The first start that can be booked by what is known of its agent; none where any can. One that was never heard may be
-    /// set up yet.
+    /// The first start that can be booked by what is known of its agent; none where any can.
+    ///
+    /// One that was never heard may be set up yet.
     pub fn told_from(&self, now: Epoch) -> Option<Epoch> {
         self.is_silent(now).then(|| now + HEARD_AGAIN)
     }

@@ -101,8 +101,9 @@ impl Zone {
     }
 }
 
-/// The date and time of a text as `2026-11-24T14:00`. None where an offset or a zone stands behind it: taken as a local
-/// time it would be another one than was written.
+/// The date and time of a text as `2026-11-24T14:00`.
+///
+/// None where an offset or a zone stands behind it: taken as a local time it would be another one than was written.
 pub fn local_time(text: &str) -> Option<DateTime> {
     let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, ""));
     let only = |part: &str, between: u8| part.bytes().all(|b| b.is_ascii_digit() || b == between);

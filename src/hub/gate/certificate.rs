@@ -16,8 +16,10 @@ pub struct Extras {
     pub sources: Vec<String>,
 }
 
-/// Issues the user certificate of a slot: valid in the slot's window, for its principal only, with nothing allowed
-/// but a terminal and what `extras` adds. Returns one line as in an OpenSSH `-cert.pub` file.
+/// Issues the user certificate of a slot: valid in the slot's window, for its principal only, with nothing allowed but a
+/// terminal and what `extras` adds.
+///
+/// Returns one line as in an OpenSSH `-cert.pub` file.
 pub fn issue(
     ca: &HubKey,
     server: &str,

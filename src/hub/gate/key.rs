@@ -12,8 +12,9 @@ use crate::{
     hub::private::make_folder,
 };
 
-/// A private ed25519 key of the hub: its user CA, or the key that signs plans. They are two keys on purpose: who can
-/// sign a plan cannot sign a certificate.
+/// A private ed25519 key of the hub: its user CA, or the key that signs plans.
+///
+/// They are two keys on purpose: who can sign a plan cannot sign a certificate.
 #[derive(Clone)]
 pub struct HubKey(PrivateKey);
 
@@ -26,7 +27,9 @@ impl HubKey {
         Ok(Self(key))
     }
 
-    /// Reads the key of this file, or makes the file with a new key. The file has mode 0600 from its first byte.
+    /// Reads the key of this file, or makes the file with a new key.
+    ///
+    /// The file has mode 0600 from its first byte.
     pub fn load_or_make(file: &Path, comment: &str) -> Result<Self, Problem> {
         match fs::symlink_metadata(file) {
             Ok(_) => Self::load(file),

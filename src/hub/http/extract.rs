@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::{AppState, Refused};
 use crate::core::{Code, Problem};
 
-/// A JSON body. Text with a NUL is refused: no text has one, and PostgreSQL cannot keep it.
+/// A JSON body.
+///
+/// Text with a NUL is refused: no text has one, and PostgreSQL cannot keep it.
 #[derive(Debug, Clone)]
 pub struct ApiJson<T>(pub T);
 
@@ -25,8 +27,9 @@ pub struct ApiQuery<T>(pub T);
 #[derive(Debug, Clone)]
 pub struct ApiPath<T>(pub T);
 
-/// The version in `If-Match`; none when there is no such header. `*` is refused: it would be no condition where a row has to be
-/// there.
+/// The version in `If-Match`; none when there is no such header.
+///
+/// `*` is refused: it would be no condition where a row has to be there.
 #[derive(Debug, Clone, Copy)]
 pub struct IfMatch(pub Option<i64>);
 

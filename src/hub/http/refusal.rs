@@ -88,7 +88,9 @@ impl Refused {
         self.status.unwrap_or_else(|| status_of(self.problem().code))
     }
 
-    /// Its body for programs. What databases say stays in the log.
+    /// Its body for programs.
+    ///
+    /// What databases say stays in the log.
     pub fn body(&self) -> ProblemBody {
         let mut all = self.problems.iter().map(|p| body_of(p, self.status()));
         let mut first = all.next().unwrap_or_else(|| body_of(&self.problem(), self.status()));

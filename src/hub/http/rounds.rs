@@ -26,7 +26,9 @@ struct Seen {
 }
 
 impl Rounds {
-    /// Notes that a round begins. Before the first nobody expects any.
+    /// Notes that a round begins.
+    ///
+    /// Before the first nobody expects any.
     pub fn begin(&self) {
         self.seen().done.get_or_insert_with(Instant::now);
     }
@@ -36,8 +38,10 @@ impl Rounds {
         self.seen().done = Some(Instant::now());
     }
 
-    /// Compares what the database's clock said with the hub's own before and after it was asked; whether the hub may go by its
-    /// own. The log is told once when it may not, and once when it may again.
+    /// Compares what the database's clock said with the hub's own before and after it was asked; whether the hub may go by
+    /// its own.
+    ///
+    /// The log is told once when it may not, and once when it may again.
     pub fn compare(&self, before: Epoch, theirs: Epoch, after: Epoch) -> bool {
         let ahead = (before - theirs).max(0) - (theirs - after).max(0);
         let ahead = (ahead.abs() > MOST_APART).then_some(ahead);

@@ -146,7 +146,9 @@ impl OptionalFromRequestParts<AppState> for Session {
     }
 }
 
-/// A form of a page: who sent it, and its fields. The field `csrf` must be the session's.
+/// A form of a page: who sent it, and its fields.
+///
+/// The field `csrf` must be the session's.
 #[derive(Debug, Clone)]
 pub struct Form<T>(pub Session, pub T);
 

@@ -107,7 +107,9 @@ impl Tx {
         row.map(|row| Ok((token(&row)?, row.opt_word("role")?))).transpose()
     }
 
-    /// Notes the use of a token; whether it is its first. Of several at a time one is.
+    /// Notes the use of a token; whether it is its first.
+    ///
+    /// Of several at a time one is.
     pub async fn token_used(&mut self, hash: &str) -> Result<bool, Problem> {
         let sql = "UPDATE tokens SET used = $2 WHERE hash = $1 AND used IS NULL";
         if self.run(sql, args![hash, self.now]).await? == 1 {
@@ -125,7 +127,9 @@ impl Tx {
         row.map_or(Ok(None), |r| r.opt_parse("person"))
     }
 
-    /// Revokes a token of a person by its id; whether there was one. `person` none is anybody's.
+    /// Revokes a token of a person by its id; whether there was one.
+    ///
+    /// `person` none is anybody's.
     pub async fn revoke(&mut self, id: &str, person: Option<&PersonId>) -> Result<bool, Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE id = $1 AND revoked IS NULL \
                    AND (CAST($3 AS TEXT) IS NULL OR person = $3)";

@@ -299,8 +299,9 @@ impl Tx {
     }
 
     /// Bookings that have not begun and whose server may not take them, by start: it is not healthy, is closed for work
-    /// some time from now on, its agent refused, or their holder was told so. Which of them are in truth is for the rules
-    /// to say.
+    /// some time from now on, its agent refused, or their holder was told so.
+    ///
+    /// Which of them are in truth is for the rules to say.
     pub async fn doubtful(&mut self) -> Result<Vec<Booking>, Problem> {
         let sql = concat!(
             "SELECT * FROM bookings WHERE state IN ",
@@ -313,8 +314,9 @@ impl Tx {
         self.all(sql, args![now]).await?.iter().map(booking).collect()
     }
 
-    /// What people whose account is closed hold or wait for and nobody has ended yet, by start. It is looked for person by
-    /// person, as few are out: nobody else's bookings are read.
+    /// What people whose account is closed hold or wait for and nobody has ended yet, by start.
+    ///
+    /// It is looked for person by person, as few are out: nobody else's bookings are read.
     pub async fn of_closed(&mut self) -> Result<Vec<Booking>, Problem> {
         let sql = concat!(
             "SELECT b.* FROM people AS p CROSS JOIN bookings AS b WHERE p.active = 0 AND b.person = p.id \
@@ -333,7 +335,9 @@ impl Tx {
         self.all(sql, args![id.to_string()]).await?.iter().map(booking).collect()
     }
 
-    /// When somebody holds slots that touch a window, by start; a wait is none. `except` is not looked at.
+    /// When somebody holds slots that touch a window, by start; a wait is none.
+    ///
+    /// `except` is not looked at.
     pub async fn windows_of(
         &mut self,
         person: &PersonId,
@@ -358,8 +362,9 @@ impl Tx {
         self.all(sql, args![server.to_string(), from]).await?.iter().map(|row| row.parse("person")).collect()
     }
 
-    /// How many slots of somebody have not begun yet and hold a place; those of one recurrence are one. Neither the
-    /// booking `except` nor those of `series` are counted.
+    /// How many slots of somebody have not begun yet and hold a place; those of one recurrence are one.
+    ///
+    /// Neither the booking `except` nor those of `series` are counted.
     pub async fn ahead_of(
         &mut self,
         person: &PersonId,

@@ -34,7 +34,9 @@ pub enum Backups<'a> {
     Made,
 }
 
-/// Copies a PostgreSQL whose tables are of edition `had` and are about to be changed, into a new file of `folder`; the copy.
+/// Copies a PostgreSQL whose tables are of edition `had` and are about to be changed, into a new file of `folder`; the
+/// copy.
+///
 /// The connection is the one whose lock keeps everybody else from changing them meanwhile.
 pub(super) async fn dump(
     on: &mut PgConnection,

@@ -63,8 +63,10 @@ pub(super) fn hold(path: &Path) -> Result<Lock, Problem> {
 }
 
 /// Keeps hubs away while somebody who is none changes the tables; refused where one works on the file, which does not know
-/// the new ones. None where no hub ever held it: a lock file that is made here might be another user's than the hub's.
-/// Several of them share it, since each waits until the other's change is done.
+/// the new ones.
+///
+/// None where no hub ever held it: a lock file that is made here might be another user's than the hub's. Several of them
+/// share it, since each waits until the other's change is done.
 pub(super) fn hold_for_upgrade(path: &Path) -> Result<Option<File>, Problem> {
     let lock = lock_of(path);
     let fail = |e| unwritten(format!("{} cannot be locked", lock.display()), e);
@@ -98,7 +100,9 @@ fn lock_of(path: &Path) -> PathBuf {
 }
 
 /// Takes the rights of others off the file and off what lies beside it: all that people did is in it, and the secrets by
-/// which webhooks are signed. SQLite gives its other files the mode of this one.
+/// which webhooks are signed.
+///
+/// SQLite gives its other files the mode of this one.
 pub(super) fn close_to_others(path: &Path) {
     // The files beside it are where the database is in truth, and not where a link to it is.
     let files = fs::canonicalize(path).map(|path| beside(&path)).unwrap_or_default();

@@ -78,8 +78,10 @@ impl Store {
     }
 
     /// As [`Store::open`], by a hub: a SQLite file is refused while another hub works on it, before anything of it is
-    /// changed. Several hubs may share a PostgreSQL; nobody changes its tables until the last of them has ended, nor
-    /// before they were copied.
+    /// changed.
+    ///
+    /// Several hubs may share a PostgreSQL; nobody changes its tables until the last of them has ended, nor before they
+    /// were copied.
     pub async fn open_alone(url: &str, backups: Backups<'_>) -> Result<Self, Problem> {
         Self::open_as(url, Who::Hub, backups).await
     }
@@ -90,8 +92,10 @@ impl Store {
     }
 
     /// Refuses a hub that signs by other keys than one that works on the same PostgreSQL: each server takes the plans and
-    /// certificates of one of them. A SQLite file has one hub. `keys` is a digest of the public ones; hubs that only one
-    /// of 2^31 tells apart may pass as one.
+    /// certificates of one of them.
+    ///
+    /// A SQLite file has one hub. `keys` is a digest of the public ones; hubs that only one of 2^31 tells apart may pass as
+    /// one.
     pub async fn sign_by(&self, keys: [u8; 4]) -> Result<(), Problem> {
         let Some(present) = &self.present else { return Ok(()) };
         if present.sign_by(i32::from_be_bytes(keys) & i32::MAX).await? {
@@ -173,7 +177,9 @@ impl Store {
         Ok(Self { pools, pulse: Pulse::default(), _alone: None, present, copied })
     }
 
-    /// Begins a transaction that writes; `actor` is who the audit names. SQLite: the only one at this time.
+    /// Begins a transaction that writes; `actor` is who the audit names.
+    ///
+    /// SQLite: the only one at this time.
     pub async fn write(&self, actor: &str, now: Epoch) -> Result<Tx, Problem> {
         let begun = match &self.pools {
             Pools::Sqlite { writer, .. } => Self::begin(writer, actor, now).await,

@@ -160,7 +160,9 @@ impl Tx {
         Ok((person(first, names)?, groups))
     }
 
-    /// Removes a group. What its members booked stays, without it.
+    /// Removes a group.
+    ///
+    /// What its members booked stays, without it.
     pub async fn remove_group(&mut self, old: &Group) -> Result<(), Problem> {
         let id = || args![old.id.to_string()];
         // Who remembers bookings by their server's revision must notice.
@@ -219,7 +221,9 @@ impl Tx {
         self.lock(sql, &json!(ids).to_string()).await
     }
 
-    /// Changes somebody; `next.version` is the version that was read. The plans that name them are made anew.
+    /// Changes somebody; `next.version` is the version that was read.
+    ///
+    /// The plans that name them are made anew.
     pub async fn change_person(&mut self, next: &Person) -> Result<(), Problem> {
         // Servers before people and by name, as everywhere; an update alone takes them in any order.
         let locked = concat!(
@@ -277,7 +281,9 @@ impl Tx {
         self.lock("SELECT 1 FROM people WHERE id = $1 FOR UPDATE", id.as_str()).await
     }
 
-    /// Whether somebody else is an active admin. Until the transaction ends nobody else takes an admin away.
+    /// Whether somebody else is an active admin.
+    ///
+    /// Until the transaction ends nobody else takes an admin away.
     pub async fn has_other_admin(&mut self, id: &PersonId) -> Result<bool, Problem> {
         // Not the rows: those of people are locked after the servers', and there is no order between two admins.
         self.lock("SELECT pg_advisory_xact_lock(hashtext($1))", "kubecamp-admins").await?;

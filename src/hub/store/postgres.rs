@@ -17,8 +17,9 @@ use crate::core::{Code, Problem};
 /// A setting of PostgreSQL, and the most that it may be.
 type Bound = (&'static str, &'static str);
 
-/// A connection whose other end says nothing more, without having closed it, is over after half a minute. By itself PostgreSQL
-/// would wait for two hours, and whatever that end had locked would stay so.
+/// A connection whose other end says nothing more, without having closed it, is over after half a minute.
+///
+/// By itself PostgreSQL would wait for two hours, and whatever that end had locked would stay so.
 pub(super) const KEPT_ALIVE: &[Bound] =
     &[("tcp_keepalives_idle", "15"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
 /// The same of a hub's transactions: whose hub stands still is undone after as long as a request may take, and who waits for
@@ -39,7 +40,9 @@ const LOWER: &str = "SELECT set_config($1, $2, false) \
 pub(super) const REACH: Duration = Duration::from_secs(5);
 
 /// The first connection to PostgreSQL, or why there is none: the pool would be silent for long, and then tell the time
-/// only. A server that is about to start is waited for.
+/// only.
+///
+/// A server that is about to start is waited for.
 pub(super) async fn reach(options: &PgConnectOptions) -> Result<PgConnection, Problem> {
     let fail = || Problem::new(Code::HubDatabase, format!("the hub cannot connect to {}", address(options)));
     let began = Instant::now();

@@ -58,8 +58,9 @@ impl Drop for Presence {
 }
 
 impl Presence {
-    /// Shares the lock with the other hubs, until it is dropped; who changes the tables is waited for. Refused where they
-    /// are newer than `known` by then, and the pool closed where they become so while the lock was lost.
+    /// Shares the lock with the other hubs, until it is dropped; who changes the tables is waited for.
+    ///
+    /// Refused where they are newer than `known` by then, and the pool closed where they become so while the lock was lost.
     pub(super) async fn take(options: PgConnectOptions, known: i64, pool: PgPool) -> Result<Self, Problem> {
         let begun = Instant::now();
         let (held, had) = loop {
@@ -97,8 +98,9 @@ impl Presence {
 }
 
 /// Has the lock to itself for as long as the connection is open, where the tables are older than `known`, and says of which
-/// edition they are; refused where a hub works on them, which does not know the new ones. Who changes them already is
-/// waited for.
+/// edition they are; refused where a hub works on them, which does not know the new ones.
+///
+/// Who changes them already is waited for.
 pub(super) async fn hold_for_upgrade(on: &mut PgConnection, known: i64, place: &str) -> Result<Option<i64>, Problem> {
     let begun = Instant::now();
     loop {

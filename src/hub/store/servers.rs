@@ -61,7 +61,9 @@ pub fn unknown_server(id: &ServerId) -> Problem {
 }
 
 impl Tx {
-    /// Adds a server. One of this name that was removed begins anew: its agent's reports too.
+    /// Adds a server.
+    ///
+    /// One of this name that was removed begins anew: its agent's reports too.
     pub async fn add_server(&mut self, new: &Server) -> Result<(), Problem> {
         let sql = "INSERT INTO servers (id, address, course, cores, memory, labels, opening, zone, buffer, mode, health, disk) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO UPDATE SET \
@@ -93,7 +95,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a server. Its row stays for what was booked on it; nothing finds it any more.
+    /// Removes a server.
+    ///
+    /// Its row stays for what was booked on it; nothing finds it any more.
     pub async fn remove_server(&mut self, old: &Server) -> Result<(), Problem> {
         let (id, now) = (old.id.to_string(), self.now);
         let sql = "UPDATE servers SET removed = $2, occupant = NULL, version = version + 1, revision = revision + 1 \
@@ -137,7 +141,9 @@ impl Tx {
         row.map_or_else(|| Err(unknown_server(id)), |r| server(&r))
     }
 
-    /// A server by its name, locked until the transaction ends. Servers before people, in the order of their names.
+    /// A server by its name, locked until the transaction ends.
+    ///
+    /// Servers before people, in the order of their names.
     pub async fn lock_server(&mut self, id: &ServerId) -> Result<Server, Problem> {
         self.lock("SELECT 1 FROM servers WHERE id = $1 FOR UPDATE", id.as_str()).await?;
         self.server(id).await
@@ -234,7 +240,9 @@ impl Tx {
     }
 
     /// Notes that a server's agent begins anew, as after a reinstallation: it counts its reports from 1 again, and tells
-    /// which labs it keeps. One that goes on where it was is harmed by neither.
+    /// which labs it keeps.
+    ///
+    /// One that goes on where it was is harmed by neither.
     pub async fn agent_anew(&mut self, id: &ServerId) -> Result<(), Problem> {
         self.run("UPDATE servers SET reported = 0 WHERE id = $1", args![id.to_string()]).await?;
         self.run("DELETE FROM labs WHERE server = $1", args![id.to_string()]).await.map(drop)

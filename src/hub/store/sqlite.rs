@@ -45,7 +45,9 @@ pub(super) struct Shelf {
     idle: Mutex<Vec<Connection>>,
 }
 
-/// A connection on loan. It goes back when it is dropped, and what is not committed by then is undone.
+/// A connection on loan.
+///
+/// It goes back when it is dropped, and what is not committed by then is undone.
 #[derive(Debug)]
 pub(super) struct Lent {
     shelf: Arc<Shelf>,
@@ -146,8 +148,10 @@ impl Lent {
         problem_at(&self.shelf.path, error)
     }
 
-    /// Begins a transaction. One that writes waits for another process that does: as a task, so that its thread goes on,
-    /// and whoever set it a time or gives it up is heard.
+    /// Begins a transaction.
+    ///
+    /// One that writes waits for another process that does: as a task, so that its thread goes on, and whoever set it a
+    /// time or gives it up is heard.
     pub async fn begin(&mut self, writes: bool) -> Result<(), Problem> {
         if !writes {
             return self.run("BEGIN", &[]).map(drop);
@@ -177,7 +181,9 @@ impl Lent {
         slow(|| connection.execute_batch("COMMIT")).map_err(|e| self.problem(e))
     }
 
-    /// Whether a transaction is open. SQLite ends one by itself where a disk is full or cannot be read.
+    /// Whether a transaction is open.
+    ///
+    /// SQLite ends one by itself where a disk is full or cannot be read.
     pub fn in_transaction(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| !connection.is_autocommit())
     }

@@ -17,8 +17,9 @@ use crate::{
     hub::domain::Epoch,
 };
 
-/// A transaction on either database. Audit and events are kept back and written just before the commit, so that
-/// their numbers grow in the order of commits.
+/// A transaction on either database.
+///
+/// Audit and events are kept back and written just before the commit, so that their numbers grow in the order of commits.
 pub struct Tx {
     inner: Inner,
     /// Whether it only reads: then there is nothing to lock.

@@ -32,7 +32,9 @@ impl EngineAt {
         }
     }
 
-    /// The problem that it does not run. Whose lab it is knows what starts the private engine together with its machines.
+    /// The problem that it does not run.
+    ///
+    /// Whose lab it is knows what starts the private engine together with its machines.
     pub fn absent(&self) -> Problem {
         match self {
             Self::Incus(socket) => {

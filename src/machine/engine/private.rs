@@ -85,7 +85,9 @@ pub struct EngineStatus {
 }
 
 impl Engine {
-    /// The engine in `dir`; nothing is started. Engines in different folders do not meet.
+    /// The engine in `dir`; nothing is started.
+    ///
+    /// Engines in different folders do not meet.
     pub fn new(dir: &Path) -> Self {
         let dir = fs::canonicalize(dir).or_else(|_| std::path::absolute(dir)).unwrap_or_else(|_| dir.to_owned());
         let digest = hex::encode(Sha256::digest(dir.as_os_str().as_encoded_bytes()));
@@ -103,8 +105,9 @@ impl Engine {
         self.dir.join("incus/disks").exists()
     }
 
-    /// What tells one run of its machines from the next: with what holds their namespaces they end, all of them. None where
-    /// none runs.
+    /// What tells one run of its machines from the next: with what holds their namespaces they end, all of them.
+    ///
+    /// None where none runs.
     pub fn era(&self) -> Option<String> {
         fs::read_to_string(self.dir.join("holder.pid")).ok()
     }
@@ -119,7 +122,9 @@ impl Engine {
         Incus::new(&self.dir.join("incus/unix.socket"))
     }
 
-    /// Starts it unless it runs, with storage and network ready. A half-started one is cleared first.
+    /// Starts it unless it runs, with storage and network ready.
+    ///
+    /// A half-started one is cleared first.
     ///
     /// # Errors
     /// `KC-ENGINE-START` where it does not start; `KC-ENGINE-HANGS` where that comes to no end: after two minutes what it

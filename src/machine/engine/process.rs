@@ -52,7 +52,9 @@ impl Process {
     }
 }
 
-/// A file of the kernel's, empty where it is gone. The names of programs and mounts in it are any bytes.
+/// A file of the kernel's, empty where it is gone.
+///
+/// The names of programs and mounts in it are any bytes.
 pub fn text(file: impl AsRef<Path>) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }

@@ -44,7 +44,9 @@ impl Residue {
         found
     }
 
-    /// Removes every trace; returns those that stayed. Blocking.
+    /// Removes every trace; returns those that stayed.
+    ///
+    /// Blocking.
     pub fn clear(&self) -> Vec<String> {
         let end = Instant::now() + LIMIT;
         loop {

@@ -16,8 +16,10 @@ const SCRIPT: &str = include_str!("../../../templates/machine/way.sh");
 const FIRST_TABLE: u32 = 1_000_000;
 
 impl Engine {
-    /// Opens a way to the machines of the running engine in `network`, until the engine stops; gives the routing table
-    /// that has it. Machines open no connection to this computer by it.
+    /// Opens a way to the machines of the running engine in `network`, until the engine stops; gives the routing table that
+    /// has it.
+    ///
+    /// Machines open no connection to this computer by it.
     pub async fn open_way(&self, network: &str) -> Result<u32, Problem> {
         subnet::is_apart(network, &Route::here())?;
         let (device, table) = way_of(&self.netns_name());

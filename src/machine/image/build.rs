@@ -43,7 +43,9 @@ impl NodeImage {
         self.cache.join(format!("{}.tar.zst", self.recipe.alias()))
     }
 
-    /// The image's file, built first if it is not there. Needs root and mmdebstrap.
+    /// The image's file, built first if it is not there.
+    ///
+    /// Needs root and mmdebstrap.
     ///
     /// A run that is killed leaves no image and no mounts, only a work folder that the next build removes.
     pub async fn ensure(&self, report: &dyn Report) -> Result<PathBuf, Problem> {

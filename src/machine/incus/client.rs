@@ -17,7 +17,9 @@ const OPERATION_LIMIT: Duration = Duration::from_secs(300);
 /// How long one request waits for an operation before it asks again.
 const WAIT_SLICE: Duration = Duration::from_secs(30);
 
-/// A client of one Incus. Cheap to clone.
+/// A client of one Incus.
+///
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Incus {
     http: Client,

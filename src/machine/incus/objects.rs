@@ -120,7 +120,9 @@ pub enum Source {
     },
 }
 
-/// A request for a new instance. It takes nothing from profiles, so that it is the same on every Incus.
+/// A request for a new instance.
+///
+/// It takes nothing from profiles, so that it is the same on every Incus.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewInstance {
     /// Its name.

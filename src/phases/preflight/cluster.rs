@@ -12,8 +12,9 @@ const AUTHORITY: &[(&str, &str)] = &[("ca.crt", fact::CA), ("ca.key", fact::CA_K
 /// Where etcd keeps all that is in a cluster.
 const DATA: &str = "/var/lib/etcd/member";
 
-/// Why the lab's own cluster cannot be gone on with: its certificate authority is gone, or another one is in its place. A new
-/// one would come beside an API server, kubelets and tokens that know nothing of it.
+/// Why the lab's own cluster cannot be gone on with: its certificate authority is gone, or another one is in its place.
+///
+/// A new one would come beside an API server, kubelets and tokens that know nothing of it.
 ///
 /// A run that was killed before etcd had data left no cluster; one that was killed later left the authority too, which
 /// is made first.
@@ -42,9 +43,10 @@ pub(super) fn lost(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem
     Some(Problem::new(Code::ClusterLost, what).on(control_plane).hint(anew).hint(copy))
 }
 
-/// Why the lab's own cluster cannot be gone on with where its control plane has another address by now: etcd listens at the old
-/// one, the certificates are for it, and the workers' kubelets ask there. A worker's address is in nothing but its kubelet's
-/// flags, where `up` writes the new one.
+/// Why the lab's own cluster cannot be gone on with where its control plane has another address by now: etcd listens at the
+/// old one, the certificates are for it, and the workers' kubelets ask there.
+///
+/// A worker's address is in nothing but its kubelet's flags, where `up` writes the new one.
 pub(super) fn moved(lab: &Lab, fleet: &BTreeMap<NodeId, Facts>) -> Option<Problem> {
     let control_plane = &lab.control_plane().name;
     let facts = fleet.get(control_plane)?;

@@ -147,9 +147,10 @@ pub(super) fn clocks(fleet: &BTreeMap<NodeId, Facts>) -> Vec<Problem> {
     .collect()
 }
 
-/// Clocks that agree with each other and not with this computer's: the host in the middle speaks for those like it. Beside
-/// it whether certificates that are made there would not be valid here: they are made for a year, and those of hosts that
-/// are behind by less have begun.
+/// Clocks that agree with each other and not with this computer's: the host in the middle speaks for those like it.
+///
+/// Beside it whether certificates that are made there would not be valid here: they are made for a year, and those of hosts
+/// that are behind by less have begun.
 pub(super) fn clock_here(fleet: &BTreeMap<NodeId, Facts>) -> Option<(Problem, bool)> {
     let times = times(fleet);
     let (node, ahead) = middle(&times)?;

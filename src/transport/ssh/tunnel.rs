@@ -14,8 +14,9 @@ use tokio::{
 use super::SshTransport;
 use crate::transport::LinkError;
 
-/// A port on this computer's loopback whose connections go on from a host. It ends when this is dropped, and they with
-/// it.
+/// A port on this computer's loopback whose connections go on from a host.
+///
+/// It ends when this is dropped, and they with it.
 pub struct Tunnel {
     at: SocketAddr,
     task: JoinHandle<()>,
@@ -23,7 +24,9 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Listens at `port`, or where that is in use at one that is free, and goes on to the port `to` on the host's own
-    /// loopback. What keeps a connection from getting there is told to `failed`.
+    /// loopback.
+    ///
+    /// What keeps a connection from getting there is told to `failed`.
     pub async fn open(
         link: &SshTransport,
         port: u16,

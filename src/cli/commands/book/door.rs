@@ -49,8 +49,9 @@ const KNOWN: &str = "known_hosts";
 const CONFIG: &str = "ssh_config";
 
 impl Door {
-    /// Keeps what the hub gave in the slot's folder under `slots`, in place of what was there. What other slots have
-    /// there goes once they are over.
+    /// Keeps what the hub gave in the slot's folder under `slots`, in place of what was there.
+    ///
+    /// What other slots have there goes once they are over.
     pub(super) fn keep(
         slots: &Path,
         id: &BookingId,

@@ -9,7 +9,9 @@ pub(super) fn moment(at: Epoch) -> String {
     format!("{} ({})", local(at), own_zone())
 }
 
-/// Refuses a slot that is over. A slot that runs by the hub's word is not refused because a clock here is wrong.
+/// Refuses a slot that is over.
+///
+/// A slot that runs by the hub's word is not refused because a clock here is wrong.
 pub(super) fn check_not_over(booking: &Booking, now: Epoch) -> Result<(), Problem> {
     let ahead = matches!(booking.state, State::Booked | State::Delayed | State::Arming);
     let past = matches!(booking.state, State::Ending | State::Saving | State::Resetting | State::Done);
@@ -26,8 +28,9 @@ pub(super) fn check_not_over(booking: &Booking, now: Epoch) -> Result<(), Proble
     Err(problem.detail(booking.note.clone()))
 }
 
-/// Refuses a slot whose door is not open yet, and says when it begins and with what. As with its end, a slot that runs
-/// is not asked for the time.
+/// Refuses a slot whose door is not open yet, and says when it begins and with what.
+///
+/// As with its end, a slot that runs is not asked for the time.
 pub(super) fn check_begun(booking: &Booking, begins: Option<&Beginning>, now: Epoch) -> Result<(), Problem> {
     let starts = booking.window.starts;
     if booking.state == State::Active || now >= starts {

@@ -15,8 +15,9 @@ use crate::{
     machine::{Capacity, Choice, Engine, Wanted, running_places},
 };
 
-/// What machines on this computer, and bundles built on it, need. Where it lacks, hosts over SSH may still do, so most
-/// of it is a warning.
+/// What machines on this computer, and bundles built on it, need.
+///
+/// Where it lacks, hosts over SSH may still do, so most of it is a warning.
 pub(super) async fn findings(cx: &Context) -> Vec<Finding> {
     let places = cx.local_places();
     let free = Capacity::here(&places.engine);

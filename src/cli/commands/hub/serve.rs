@@ -237,7 +237,9 @@ async fn end(task: tokio::task::JoinHandle<()>) {
     }
 }
 
-/// `kubecamp hub admin-link`: the first admin, or one who lost the key. It needs the database, so no token.
+/// `kubecamp hub admin-link`: the first admin, or one who lost the key.
+///
+/// It needs the database, so no token.
 pub(super) async fn admin_link(cx: &Context, args: AdminLinkArgs) -> Result<(), Problems> {
     let (database, folder) = database(&cx.places, args.database.as_deref());
     let backups = args.copies.folder(&folder);

@@ -13,8 +13,10 @@ use crate::{
 const SILENT: Duration = Duration::from_secs(2);
 
 impl Request {
-    /// A file of another kind, version or CPU is refused before anything else happens. Whether it is for the CPU of
-    /// hosts is for preflight to see: they need not have this computer's. Returns which it is for.
+    /// A file of another kind, version or CPU is refused before anything else happens.
+    ///
+    /// Whether it is for the CPU of hosts is for preflight to see: they need not have this computer's. Returns which it is
+    /// for.
     pub(super) fn check_bundle(&self) -> Result<Option<Arch>, Problem> {
         let Some(file) = &self.args.bundle else { return Ok(None) };
         let bundle = Bundle::open(file).map_err(|problem| self.with_way_out(problem))?;
@@ -23,8 +25,10 @@ impl Request {
         Ok(Some(its))
     }
 
-    /// Compares every digest of a bundle that the user or the lab names, before anything is installed, written or asked
-    /// of a host. What was found whole is remembered, so that neither the phase nor the next run reads it again.
+    /// Compares every digest of a bundle that the user or the lab names, before anything is installed, written or asked of
+    /// a host.
+    ///
+    /// What was found whole is remembered, so that neither the phase nor the next run reads it again.
     ///
     /// # Errors
     /// `KC-BUNDLE-BROKEN`.

@@ -57,8 +57,10 @@ impl<'a> Site<'a> {
         Ok(Self { cx, request, run, targets, crew, absent, keys })
     }
 
-    /// Refuses hosts that do not fit, with every problem of every host; only then gets the bundle ready for hosts that
-    /// the user named. `None` in a plan where it is not built yet.
+    /// Refuses hosts that do not fit, with every problem of every host; only then gets the bundle ready for hosts that the
+    /// user named.
+    ///
+    /// `None` in a plan where it is not built yet.
     pub(in crate::cli::commands) async fn bundle(&self, result: &LocalResult) -> Result<Option<Arc<Bundle>>, Problems> {
         let arch = self.arch()?;
         self.fit(arch).await?;
@@ -68,8 +70,10 @@ impl<'a> Site<'a> {
         Ok(result.bundle.get().cloned())
     }
 
-    /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU, or where that
-    /// did not come another host's. Of hosts with a CPU that no bundle is for, preflight tells.
+    /// What the bundle is for, or must be built for: the named one tells, else the control plane's CPU, or where that did
+    /// not come another host's.
+    ///
+    /// Of hosts with a CPU that no bundle is for, preflight tells.
     pub(in crate::cli::commands) fn arch(&self) -> Result<Arch, Problem> {
         if let Some(arch) = self.request.bundle_arch {
             return Ok(arch);

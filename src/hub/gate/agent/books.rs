@@ -25,7 +25,9 @@ impl Agent {
         self.books().ledger().clone()
     }
 
-    /// Copies of the slots that are wanted, by booking. `is_wanted` must not look at the journal itself, which is locked.
+    /// Copies of the slots that are wanted, by booking.
+    ///
+    /// `is_wanted` must not look at the journal itself, which is locked.
     pub(super) fn slots_that(&self, is_wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
         self.books().ledger().slots.values().filter(|held| is_wanted(held)).cloned().collect()
     }

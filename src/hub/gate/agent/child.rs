@@ -21,8 +21,9 @@ const LONGEST: u64 = 1 << 20;
 /// How long a program that has ended is read on, whose output a process that it left holds open.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Ends a program with all that it started when nobody waits for it any more. A machine engine that it started is in a
-/// group of its own, and stays.
+/// Ends a program with all that it started when nobody waits for it any more.
+///
+/// A machine engine that it started is in a group of its own, and stays.
 pub(super) struct Group(Option<Pid>);
 
 impl Group {
@@ -52,8 +53,10 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Reads to the end, whatever the bytes are, and whether or not anybody asks: a program whose output nobody takes
-    /// would hang. `keep` takes what it wants of each line.
+    /// Reads to the end, whatever the bytes are, and whether or not anybody asks: a program whose output nobody takes would
+    /// hang.
+    ///
+    /// `keep` takes what it wants of each line.
     pub fn of(
         out: impl AsyncRead + Unpin + Send + 'static,
         mut keep: impl FnMut(&mut Vec<String>, &str) + Send + 'static,

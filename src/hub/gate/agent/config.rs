@@ -16,8 +16,10 @@ use crate::{
     profile::{self, Layout, Mirror},
 };
 
-/// The shortest pause, in seconds, with which a server can be enrolled. When an agent was heard the hub waits a while for
-/// what it tells right after that; of one that is heard again by then it never knows all, and finds nobody to be a no-show.
+/// The shortest pause, in seconds, with which a server can be enrolled.
+///
+/// When an agent was heard the hub waits a while for what it tells right after that; of one that is heard again by then it
+/// never knows all, and finds nobody to be a no-show.
 pub const LEAST_POLL: u64 = 4;
 
 /// The agent's configuration, as `hub enroll` writes it: YAML.

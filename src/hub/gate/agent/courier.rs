@@ -13,7 +13,9 @@ use crate::{
     },
 };
 
-/// The way to the hub. The agent does its work without it.
+/// The way to the hub.
+///
+/// The agent does its work without it.
 #[async_trait]
 pub trait HubLink: Send + Sync {
     /// The newest plan.

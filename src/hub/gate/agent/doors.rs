@@ -19,8 +19,10 @@ const WARNINGS: [u32; 3] = [1, 5, 15];
 const ASKED: Duration = Duration::from_secs(1);
 
 impl Agent {
-    /// Takes the principals away of slots that end now, before anything is written down: no slow disk and no death at
-    /// the journal may lengthen a slot. Gives the bookings whose door is shut.
+    /// Takes the principals away of slots that end now, before anything is written down: no slow disk and no death at the
+    /// journal may lengthen a slot.
+    ///
+    /// Gives the bookings whose door is shut.
     pub(super) fn take_principals(&mut self, now: Now) -> BTreeSet<String> {
         let mut shut = BTreeSet::new();
         for held in self.slots_that(|h| self.why_end(h, now).is_some()) {
@@ -104,8 +106,9 @@ impl Agent {
         }
     }
 
-    /// Lets the holders of open slots reach the machines of their labs, and nobody else. As with the door, nothing is
-    /// written down first.
+    /// Lets the holders of open slots reach the machines of their labs, and nobody else.
+    ///
+    /// As with the door, nothing is written down first.
     pub(super) async fn keep_reach(&mut self, now: Now, lost: bool) {
         let open = |h: &Held| !lost && h.is_open() && self.why_end(h, now).is_none();
         self.reaching = self.slots_that(open).into_iter().map(|h| h.slot.account).collect();

@@ -175,7 +175,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Notices that all machines were ended: what the hand-over of one lab does with an engine that hangs ends those of all.
+    /// Notices that all machines were ended: what the hand-over of one lab does with an engine that hangs ends those of
+    /// all.
+    ///
     /// A lab that is still brought up starts the engine itself, and needs nothing more.
     pub(super) fn heed_era(&mut self) {
         let era = self.hand.era();
@@ -189,8 +191,10 @@ impl Agent {
     }
 
     /// Has labs started again that were up before this process began, or before all machines were ended, for slots that are
-    /// open or open soon; by the boot clock in milliseconds. The end of a slot ends that too. One that does not come up is
-    /// tried again: what it needs of the server may be up later than the agent.
+    /// open or open soon; by the boot clock in milliseconds.
+    ///
+    /// The end of a slot ends that too. One that does not come up is tried again: what it needs of the server may be up
+    /// later than the agent.
     pub(super) async fn revive(&mut self, boot: i64) {
         let up: Vec<Slot> = self.slots_that(Held::has_lab).into_iter().map(|h| h.slot).collect();
         for slot in up {
@@ -225,8 +229,9 @@ impl Agent {
         }
     }
 
-    /// Tells the hub which labs the server keeps, where work may have changed that: who has one chooses by it. All of
-    /// them at the first look, since after an enrolment the hub knows of none.
+    /// Tells the hub which labs the server keeps, where work may have changed that: who has one chooses by it.
+    ///
+    /// All of them at the first look, since after an enrolment the hub knows of none.
     pub(super) fn tell_labs(&mut self) -> Result<(), Halted> {
         if !std::mem::take(&mut self.labs_due) {
             return Ok(());

@@ -26,7 +26,9 @@ pub(super) enum Halt {
 
 impl Agent {
     /// Stops the machines of labs whose slots are quarantined: nobody goes on in them beside other holders while an admin
-    /// is awaited, and nothing of them is thrown away. A new process does it once more.
+    /// is awaited, and nothing of them is thrown away.
+    ///
+    /// A new process does it once more.
     pub(super) async fn halt_failed(&mut self, boot: i64) {
         let failed = self.slots_that(|h| h.failed.is_some());
         let failed: Vec<Slot> = failed.into_iter().map(|h| h.slot).collect();

@@ -22,7 +22,9 @@ pub struct Kept {
     pub layout: String,
 }
 
-/// What happens to the lab between two holders. Every call may be repeated, also after it was killed midway.
+/// What happens to the lab between two holders.
+///
+/// Every call may be repeated, also after it was killed midway.
 #[async_trait]
 pub trait HandOver: Send + Sync {
     /// Whether a lab can be brought up for this slot at all, without touching anything: what is only its holder's

@@ -11,7 +11,9 @@ const PAUSE: i64 = 3_600_000;
 
 impl Agent {
     /// Removes labs that nobody has had for as long as labs are kept: one at a time, the longest unused first, beside the
-    /// ticks. How long that is counts from the first look at which a lab has no slot.
+    /// ticks.
+    ///
+    /// How long that is counts from the first look at which a lab has no slot.
     pub(super) async fn retire_labs(&mut self, now: Now, look: &Reading, doubt: Option<&str>) -> Result<(), Halted> {
         self.collect_retired(look).await?;
         // What was just removed is told before it is counted again.

@@ -14,7 +14,9 @@ use crate::{
     hub::gate::{Epoch, Report},
 };
 
-/// The agent was told to stop at once, between two bytes if need be: what kill -9 does. Only tests ask for it.
+/// The agent was told to stop at once, between two bytes if need be: what kill -9 does.
+///
+/// Only tests ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Halted;
 
@@ -136,8 +138,10 @@ impl Journal {
         !self.owed.is_empty()
     }
 
-    /// Writes an entry. When the disk refuses it, it counts all the same and is written later; the caller sees by
-    /// [`Journal::is_owing`] that nothing more may be opened.
+    /// Writes an entry.
+    ///
+    /// When the disk refuses it, it counts all the same and is written later; the caller sees by [`Journal::is_owing`] that
+    /// nothing more may be opened.
     pub fn write(&mut self, at: Epoch, entry: Entry) -> Result<(), Halted> {
         let line = Line { seq: self.next, at, entry };
         self.next += 1;

@@ -152,7 +152,9 @@ impl Agent {
         self.timeline.measured(reading, ahead);
     }
 
-    /// Goes on with the plan of before, if it is still one. Without a plan nothing is open.
+    /// Goes on with the plan of before, if it is still one.
+    ///
+    /// Without a plan nothing is open.
     pub fn recall_plan(&mut self) -> Result<Option<Problem>, Halted> {
         let file = self.trust.folder.join("plan.json");
         let Ok(text) = fs::read_to_string(&file) else { return Ok(None) };

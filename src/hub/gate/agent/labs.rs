@@ -23,7 +23,9 @@ use crate::{
     profile::{self, Lab, Mirror},
 };
 
-/// What makes labs on this server and hands them to their holders. Every call may be repeated.
+/// What makes labs on this server and hands them to their holders.
+///
+/// Every call may be repeated.
 #[async_trait]
 pub trait Labs: Send + Sync {
     /// The lab as it was made; none where there is none. One that cannot be read is an error: it is there, and may run.

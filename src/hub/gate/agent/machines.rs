@@ -74,8 +74,10 @@ const FRESH: u64 = 4 * GIB;
 /// holder before the slot's own.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
-/// How long saving, resetting and proving may each take where nothing else is said: what each call of an engine may take, with
-/// one that hangs and is started anew before. A place whose hand-over comes to no end is nobody's, and an admin must hear of it.
+/// How long saving, resetting and proving may each take where nothing else is said: what each call of an engine may take,
+/// with one that hangs and is started anew before.
+///
+/// A place whose hand-over comes to no end is nobody's, and an admin must hear of it.
 pub(super) const HAND_OVER_LIMIT: Duration = Duration::from_secs(900);
 
 /// The snapshot of the last slot's end, for a lab that does not come up any more.

@@ -64,8 +64,9 @@ pub struct Link {
     pub server: String,
 }
 
-/// Keeps the doors until it is cancelled; `say` gets a line for each thing worth a log. A link that is lost, slow or
-/// lying changes nothing about when a slot starts or ends.
+/// Keeps the doors until it is cancelled; `say` gets a line for each thing worth a log.
+///
+/// A link that is lost, slow or lying changes nothing about when a slot starts or ends.
 pub async fn serve(
     mut agent: Agent,
     world: Arc<dyn World>,

@@ -5,8 +5,10 @@ use futures::future::join_all;
 use super::World;
 use crate::core::Problem;
 
-/// Shuts every door and puts every student out, where no agent can begin: nobody knows then whose slot it is, and
-/// nobody is to be in outside of one. Gives what did not work.
+/// Shuts every door and puts every student out, where no agent can begin: nobody knows then whose slot it is, and nobody is
+/// to be in outside of one.
+///
+/// Gives what did not work.
 pub async fn shut_all(world: &dyn World) -> Vec<Problem> {
     let mut problems = vec![];
     let mut accounts: BTreeSet<String> = world.accounts().into_iter().collect();

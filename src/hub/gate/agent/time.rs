@@ -31,8 +31,10 @@ pub struct Anchor {
 /// A clock that is off by more than this, in milliseconds, arms and opens nothing.
 pub const LARGEST_SKEW: i64 = 30_000;
 
-/// What time it may be. Two clocks that disagree are no reason to stop: starts go by the later clock to get there,
-/// ends by the earlier one, so a clock that was set can shorten a slot but never lengthen it.
+/// What time it may be.
+///
+/// Two clocks that disagree are no reason to stop: starts go by the later clock to get there, ends by the earlier one, so a
+/// clock that was set can shorten a slot but never lengthen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// At least this late, milliseconds since 1970: starts wait for it.
@@ -64,7 +66,9 @@ impl Timeline {
         self.ahead
     }
 
-    /// Remembers a measurement. A clock that the hub agrees with becomes the anchor.
+    /// Remembers a measurement.
+    ///
+    /// A clock that the hub agrees with becomes the anchor.
     pub fn measured(&mut self, reading: &Reading, ahead: i64) {
         self.ahead = Some(ahead);
         if ahead.abs() <= LARGEST_SKEW {
@@ -72,8 +76,9 @@ impl Timeline {
         }
     }
 
-    /// Without a hub the first look counts, and after a restart of the machine a clock that went on. The anchor goes
-    /// along with the boot clock, so that a restart finds what is known to have passed.
+    /// Without a hub the first look counts, and after a restart of the machine a clock that went on.
+    ///
+    /// The anchor goes along with the boot clock, so that a restart finds what is known to have passed.
     pub fn look(&mut self, reading: &Reading) -> Now {
         let anchor = match &self.anchor {
             None => anchor_of(reading),
@@ -92,8 +97,10 @@ impl Timeline {
     }
 
     /// Whether nobody can say how late it is: the machine restarted, and its clock showed less than is known to have
-    /// passed. Then every door is shut until the hub says what time it is, also after further restarts: a clock that
-    /// was wrong once may have caught up with what is known only because the machine was off.
+    /// passed.
+    ///
+    /// Then every door is shut until the hub says what time it is, also after further restarts: a clock that was wrong once
+    /// may have caught up with what is known only because the machine was off.
     pub fn is_lost(&self, reading: &Reading) -> bool {
         self.anchor.as_ref().is_some_and(|a| a.lost || a.boot_id != reading.boot_id)
     }

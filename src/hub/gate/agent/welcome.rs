@@ -37,7 +37,9 @@ pub(super) async fn wants_anew(slot: &Slot) -> Result<bool, Problem> {
     Ok(Home::of(&slot.account).await?.has(ANEW))
 }
 
-/// The holder gets a fresh lab: the file that asks for it goes. One that stayed would cost them the next lab too.
+/// The holder gets a fresh lab: the file that asks for it goes.
+///
+/// One that stayed would cost them the next lab too.
 pub(super) async fn heed(slot: &Slot) -> Result<(), Problem> {
     let home = Home::of(&slot.account).await?;
     if home.has(ANEW) && !home.take(ANEW) {
@@ -48,7 +50,9 @@ pub(super) async fn heed(slot: &Slot) -> Result<(), Problem> {
 }
 
 /// Lets root of the machines in with each of the holder's own keys too, beside the lab's in `key`; one that they have taken
-/// away at the hub since counts no more. Gives which machines keep such a key, and let the holder in with the others.
+/// away at the hub since counts no more.
+///
+/// Gives which machines keep such a key, and let the holder in with the others.
 pub(super) async fn let_in(key: &Path, machines: &[Machine], slot: &Slot) -> Result<Vec<Problem>, Problem> {
     // One that sshd would not take is no reason to keep the others out.
     let lines: Vec<_> = slot.keys().map(str::trim).filter(|line| public_key(line).is_ok()).collect();
@@ -124,9 +128,11 @@ struct Goods<'a> {
     trouble: Option<&'a Problem>,
 }
 
-/// Puts the way to the lab into the account's home: kubeconfig, the lab's key, the machines' names for ssh, and a page
-/// that says so, and for how many days the lab is kept unused. It is help and not the door, so what the home does not take is
-/// told, and keeps nobody out: its holder may have anything there.
+/// Puts the way to the lab into the account's home: kubeconfig, the lab's key, the machines' names for ssh, and a page that
+/// says so, and for how many days the lab is kept unused.
+///
+/// It is help and not the door, so what the home does not take is told, and keeps nobody out: its holder may have anything
+/// there.
 pub(super) async fn furnish(
     slot: &Slot,
     folder: &Path,

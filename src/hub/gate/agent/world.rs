@@ -38,7 +38,9 @@ pub enum Cleared {
     Partly,
 }
 
-/// The server as the agent sees and changes it. Every call may be repeated.
+/// The server as the agent sees and changes it.
+///
+/// Every call may be repeated.
 #[async_trait]
 pub trait World: Send + Sync {
     /// Looks at the clocks.

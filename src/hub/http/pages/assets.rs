@@ -9,7 +9,9 @@ use super::{
 };
 use crate::core::{Code, Problem};
 
-/// Style, script and icon. Their addresses carry a stamp, so browsers may keep them for a year.
+/// Style, script and icon.
+///
+/// Their addresses carry a stamp, so browsers may keep them for a year.
 pub(super) async fn asset(ApiPath(name): ApiPath<String>) -> Answer<Response> {
     let (kind, text) = match name.as_str() {
         "hub.css" => ("text/css; charset=utf-8", STYLE.clone()),

@@ -28,8 +28,9 @@ impl Civil {
         words.say("date", &[("weekday", weekday), ("day", &date.day().to_string()), ("month", month)])
     }
 
-    /// The days from one to another, as `Mon 23 Nov – Sun 29 Nov 2026`; in Chinese the year stands first. Where both are of
-    /// one year it is told once.
+    /// The days from one to another, as `Mon 23 Nov – Sun 29 Nov 2026`; in Chinese the year stands first.
+    ///
+    /// Where both are of one year it is told once.
     pub fn days(&self, from: Date, to: Date) -> String {
         let both = from.year() != to.year();
         let (first, last) = match self.lang {

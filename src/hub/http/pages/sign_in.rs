@@ -21,8 +21,10 @@ struct SignIn {
     trouble: Option<Trouble>,
 }
 
-/// `GET /sign-in`: takes a one-time code. The link carries it after `#`, which browsers send to nobody: so it stands in
-/// no log, and a program that opens links in mails does not use it up. The script puts it into the field.
+/// `GET /sign-in`: takes a one-time code.
+///
+/// The link carries it after `#`, which browsers send to nobody: so it stands in no log, and a program that opens links in
+/// mails does not use it up. The script puts it into the field.
 pub(super) async fn show(
     State(state): State<AppState>,
     session: Option<Session>,

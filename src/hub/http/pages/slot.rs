@@ -66,7 +66,9 @@ pub struct Countdown {
     pub text: String,
 }
 
-/// What the viewer can do with a booking. The desk decides again when they do.
+/// What the viewer can do with a booking.
+///
+/// The desk decides again when they do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Can {
     /// Say yes to the offer.

@@ -155,8 +155,9 @@ impl Visit {
         Ok((status, html(draw::draw(name, self.words(), &self.frame, values)?)).into_response())
     }
 
-    /// The courses in which the viewer may book, that of their first group first. A teacher books for others, and so in
-    /// any; who is in none sees the hours of all.
+    /// The courses in which the viewer may book, that of their first group first.
+    ///
+    /// A teacher books for others, and so in any; who is in none sees the hours of all.
     pub async fn courses(&self, state: &AppState) -> Result<Vec<Course>, Problem> {
         let mut courses = state.desk.courses(&self.caller, self.now).await?;
         let groups = state.desk.groups(&self.caller, self.now).await?;

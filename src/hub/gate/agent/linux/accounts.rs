@@ -67,8 +67,10 @@ impl Owner {
     }
 }
 
-/// A file of the system's or the kernel's, empty where there is none to read. The names in it are any bytes: somebody's full name
-/// in another encoding must not make all others unknown, nor a process hide behind what it calls itself.
+/// A file of the system's or the kernel's, empty where there is none to read.
+///
+/// The names in it are any bytes: somebody's full name in another encoding must not make all others unknown, nor a process
+/// hide behind what it calls itself.
 pub(super) fn text(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
@@ -97,8 +99,9 @@ fn from_passwd(root: &Path, line: &str) -> Option<Owner> {
     Some(Owner { name, uid, gid, subordinate })
 }
 
-/// The account as any source of names knows it; `None` when there is none. What cannot be asked, as a directory that does not
-/// answer, is no such answer: who is not known may be at work.
+/// The account as any source of names knows it; `None` when there is none.
+///
+/// What cannot be asked, as a directory that does not answer, is no such answer: who is not known may be at work.
 pub(super) async fn anywhere(root: &Path, name: &str) -> Result<Option<Owner>, Problem> {
     let owner = match in_files(root, name) {
         Some(owner) => Some(owner),
@@ -125,8 +128,9 @@ pub(super) fn person(owner: Owner) -> Result<Owner, Problem> {
     Ok(owner)
 }
 
-/// Makes the account if there is none, and refuses one that is more than a student's. What could not be asked is
-/// [`Code::GateProgram`], which says nothing of the account.
+/// Makes the account if there is none, and refuses one that is more than a student's.
+///
+/// What could not be asked is [`Code::GateProgram`], which says nothing of the account.
 pub(super) async fn ensure(root: &Path, name: &str, group: &str) -> Result<Owner, Problem> {
     if !is_account(name) {
         return Err(unfit(name, "its name cannot be one".into()));

@@ -16,8 +16,10 @@ use rustix::{
 use super::accounts;
 use crate::core::{Code, Problem};
 
-/// The home folder of a student's account, into which root writes. Its owner may have put a link or anything else
-/// where a file goes: no link is followed, and only what is the owner's own is touched.
+/// The home folder of a student's account, into which root writes.
+///
+/// Its owner may have put a link or anything else where a file goes: no link is followed, and only what is the owner's own
+/// is touched.
 pub struct Home {
     path: PathBuf,
     uid: u32,
@@ -61,8 +63,10 @@ impl Home {
         String::from_utf8(bytes).ok().filter(|_| whole)
     }
 
-    /// Has a file of `folder` begin with this line; what is in it stays. Whether it holds the line now: what its owner has
-    /// there that cannot be read, as a link or another encoding, is left as it is.
+    /// Has a file of `folder` begin with this line; what is in it stays.
+    ///
+    /// Whether it holds the line now: what its owner has there that cannot be read, as a link or another encoding, is left
+    /// as it is.
     pub fn begin_with(&self, folder: &str, name: &str, line: &str) -> Result<bool, Problem> {
         let text = match self.read(folder, name) {
             Some(text) if text.lines().any(|known| known.trim() == line) => return Ok(true),

@@ -29,8 +29,10 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 type Seen = Mutex<BTreeSet<String>>;
 
-/// Whom sshd let in, by its log: a login may be over before anybody looks at processes. The log is followed beside the
-/// ticks from the first question on; on a system without it nobody is known to have been let in.
+/// Whom sshd let in, by its log: a login may be over before anybody looks at processes.
+///
+/// The log is followed beside the ticks from the first question on; on a system without it nobody is known to have been let
+/// in.
 #[derive(Default)]
 pub(super) struct Logins {
     seen: Arc<Seen>,
@@ -38,7 +40,9 @@ pub(super) struct Logins {
 }
 
 impl Logins {
-    /// Whether somebody came in by this principal. Only within a runtime.
+    /// Whether somebody came in by this principal.
+    ///
+    /// Only within a runtime.
     pub fn has(&self, principal: &str) -> bool {
         let mut reader = lock(&self.reader);
         if reader.is_none() {

@@ -24,7 +24,9 @@ pub const KEEP: i64 = 3000;
 
 static KEY: LazyLock<HubKey> = LazyLock::new(|| HubKey::generate("plan").unwrap());
 
-/// The server. True time is that of the boot clock; the wall clock is what somebody made of it.
+/// The server.
+///
+/// True time is that of the boot clock; the wall clock is what somebody made of it.
 #[derive(Default)]
 pub struct Server {
     pub boot: i64,
