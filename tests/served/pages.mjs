@@ -190,6 +190,25 @@ await part("live: what others do appears by itself", async () => {
   await tea.loading(() => tea.click(`form.book button[value=book]`));
   await amy.until("the other's slot on the open page", `document.querySelectorAll("#week .taken").length > ${before}`);
 });
+/// What of a day's bookings on the shared server lies on another one or is not what a pointer finds at its middle.
+const covered = (page) => page.eval(`(() => {
+  const all = [...document.querySelectorAll('.day:nth-of-type(2) :is(.own, .taken)')].filter((e) => e.closest(".track").getAttribute("aria-labelledby").endsWith("-two"));
+  all[0]?.scrollIntoView({ block: "center", inline: "center" });
+  const boxes = all.map((e) => e.getBoundingClientRect()), middle = (b) => document.elementFromPoint(b.x + b.width / 2, b.y + b.height / 2);
+  const apart = (a, b) => a.bottom <= b.top || b.bottom <= a.top || a.right <= b.left || b.right <= a.left;
+  const wrong = all.filter((e, n) => boxes.some((b, m) => m !== n && !apart(b, boxes[n])) || !(e.querySelector("a") ?? e).contains(middle(boxes[n])));
+  return { seen: all.length, links: all.filter((e) => e.querySelector("a")).length, wrong: wrong.map((e) => e.outerHTML.slice(0, 160)) };
+})()`);
+await part("three at once on a shared server", async () => {
+  await tea.go(week);
+  const all = await covered(tea);
+  check("none lies on another, and each link is found", all.seen === 3 && all.links === 3 && all.wrong.length === 0, all);
+  const fay = await signed(codes[9], { width: 390, height: 844 });
+  await fay.go(week);
+  const own = await covered(fay);
+  check("one's own is seen among them", own.seen === 3 && own.links === 1 && own.wrong.length === 0, own);
+  await look(fay, "phone-shared");
+});
 await part("the keyboard alone", async () => {
   await amy.go(week);
   await amy.key("Tab");
