@@ -209,6 +209,21 @@ await part("three at once on a shared server", async () => {
   check("one's own is seen among them", own.seen === 3 && own.links === 1 && own.wrong.length === 0, own);
   await look(fay, "phone-shared");
 });
+await part("a phone's week begins now", async () => {
+  const page = await browser.page({ beside: tea, width: 390, height: 844 });
+  await page.go(`${url}/`);
+  const shown = await page.eval(`(() => { const box = (e) => document.querySelector(e).getBoundingClientRect(), now = box("#today .now");
+    const folded = [...document.querySelectorAll(".day.over")].every((day) => day.closest("details:not([open])"));
+    return { folded, now: now.left, from: box("#today .name").right, to: box("#week .scroll").right }; })()`);
+  check("days that are over are folded", shown.folded);
+  check("the line of this moment is seen", shown.from <= shown.now && shown.now < shown.to, shown);
+  await look(page, "phone-today");
+  await page.go(week);
+  const first = await page.eval(`document.querySelector("#week .scroll").scrollLeft`);
+  check("another week does not begin at midnight", first > 0, first);
+  await page.loading(() => page.click(`#week nav a[href="/#today"]`));
+  await page.until("today in the window", `(({ top }) => top >= 0 && top < innerHeight)(document.querySelector("#today").getBoundingClientRect())`);
+});
 await part("the keyboard alone", async () => {
   await amy.go(week);
   await amy.key("Tab");
