@@ -42,6 +42,17 @@ async function cutOff(page, name) {
   }).map((s) => s.id + ": " + s.selectedOptions[0].text)`);
   check(`${name} cuts no choice off`, cut.length === 0, cut);
 }
+/// What is short stands in one line, and the pages' names take little of a phone.
+async function whole(page, name) {
+  const broken = await page.eval(`[...document.querySelectorAll(".top nav a, .badge, .key, th[scope=col]")].filter((e) => {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1;
+  }).map((e) => e.outerHTML)`);
+  check(`${name} breaks no word`, broken.length === 0, broken);
+  const high = await page.eval(`document.querySelector(".top").getBoundingClientRect().height`);
+  check(`${name} has a low head`, high < 130, high);
+}
 /// Signs in by the page, as with a link from an admin.
 async function signed(code, options) {
   const page = await browser.page(options);
@@ -218,6 +229,13 @@ await part("a phone's week begins now", async () => {
   check("days that are over are folded", shown.folded);
   check("the line of this moment is seen", shown.from <= shown.now && shown.now < shown.to, shown);
   await look(page, "phone-today");
+  await page.go(`${url}/teacher`);
+  await look(page, "phone-teacher");
+  await whole(page, "phone-teacher");
+  await page.loading(() => page.click(`.langs a[lang="zh-Hans"]`));
+  await look(page, "phone-zh-teacher");
+  await whole(page, "phone-zh-teacher");
+  await page.loading(() => page.click(`.langs a[lang="en"]`));
   await page.go(week);
   const first = await page.eval(`document.querySelector("#week .scroll").scrollLeft`);
   check("another week does not begin at midnight", first > 0, first);
@@ -270,6 +288,7 @@ await part("dark, Chinese, a phone", async () => {
   check("dark", (await page.eval("getComputedStyle(document.body).backgroundColor")) !== "rgb(246, 247, 248)");
   await look(page, "phone-zh-dark");
   await cutOff(page, "phone-zh-dark");
+  await whole(page, "phone-zh-dark");
   await page.go(`${url}/booking/${booking}`);
   await look(page, "phone-zh-dark-booking");
   await page.loading(() => page.click(`.langs a[lang="en"]`));
