@@ -26,8 +26,24 @@ if (code && location.hash.length > 1) {
   history.replaceState(null, "", location.pathname);
 }
 
+// Where the week is wider than its window it begins at this moment; another week where the first server opens, or at eight
+// where one is always open: nobody looks for the small hours first.
+function begin(scroll) {
+  const left = (e) => e.getBoundingClientRect().left - scroll.getBoundingClientRect().left + scroll.scrollLeft;
+  const shown = [...scroll.querySelectorAll(".day")].filter((day) => !day.closest("details"));
+  const all = (selector) => shown.flatMap((day) => [...day.querySelectorAll(selector)]);
+  const least = (items) => items.reduce((most, item) => Math.min(most, left(item)), Infinity), zero = least(all(".heads .track"));
+  let at = least(all(".now"));
+  if (at === Infinity) at = least(all(".free, .own, .taken"));
+  if (at <= zero || at === Infinity) at = least(all(".heads .hour").filter((hour) => hour.textContent.startsWith("08")));
+  if (at < Infinity) scroll.scrollLeft = at - zero - 24;
+}
+const wide = document.querySelector("#week .scroll");
+if (wide && wide.scrollWidth > wide.clientWidth) begin(wide);
+
 // What stands in a form is not taken from whoever fills it in; the number that makes its click count once is new each time.
-const plain = (part) => part.innerHTML.replace(/name="once" value="[^"]*"/g, "");
+// Nor is a fold that somebody opened a change.
+const plain = (part) => part.innerHTML.replace(/name="once" value="[^"]*"/g, "").replace(/(<details[^>]*) open=""/g, "$1");
 addEventListener("input", (event) => {
   const part = event.target.closest("[data-live]");
   if (part) part.dataset.touched = "yes";
@@ -44,8 +60,10 @@ async function refresh() {
     if (!next || part.dataset.touched || plain(part) === plain(next)) continue;
     const had = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     const scroll = part.querySelector(".scroll"), at = scroll ? scroll.scrollLeft : 0;
+    const open = part.querySelector("details")?.open;
     part.innerHTML = next.innerHTML;
     if (scroll) part.querySelector(".scroll").scrollLeft = at;
+    if (open && part.querySelector("details")) part.querySelector("details").open = true;
     if (had) { const again = part.querySelector('[href="' + CSS.escape(had) + '"]'); if (again) again.focus(); }
   }
   count();

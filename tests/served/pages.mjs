@@ -42,6 +42,17 @@ async function cutOff(page, name) {
   }).map((s) => s.id + ": " + s.selectedOptions[0].text)`);
   check(`${name} cuts no choice off`, cut.length === 0, cut);
 }
+/// What is short stands in one line, and the pages' names take little of a phone.
+async function whole(page, name) {
+  const broken = await page.eval(`[...document.querySelectorAll(".top nav a, .badge, .key, th[scope=col]")].filter((e) => {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1;
+  }).map((e) => e.outerHTML)`);
+  check(`${name} breaks no word`, broken.length === 0, broken);
+  const high = await page.eval(`document.querySelector(".top").getBoundingClientRect().height`);
+  check(`${name} has a low head`, high < 130, high);
+}
 /// Signs in by the page, as with a link from an admin.
 async function signed(code, options) {
   const page = await browser.page(options);
@@ -190,6 +201,47 @@ await part("live: what others do appears by itself", async () => {
   await tea.loading(() => tea.click(`form.book button[value=book]`));
   await amy.until("the other's slot on the open page", `document.querySelectorAll("#week .taken").length > ${before}`);
 });
+/// What of a day's bookings on the shared server lies on another one or is not what a pointer finds at its middle.
+const covered = (page) => page.eval(`(() => {
+  const all = [...document.querySelectorAll('.day:nth-of-type(2) :is(.own, .taken)')].filter((e) => e.closest(".track").getAttribute("aria-labelledby").endsWith("-two"));
+  all[0]?.scrollIntoView({ block: "center", inline: "center" });
+  const boxes = all.map((e) => e.getBoundingClientRect()), middle = (b) => document.elementFromPoint(b.x + b.width / 2, b.y + b.height / 2);
+  const apart = (a, b) => a.bottom <= b.top || b.bottom <= a.top || a.right <= b.left || b.right <= a.left;
+  const wrong = all.filter((e, n) => boxes.some((b, m) => m !== n && !apart(b, boxes[n])) || !(e.querySelector("a") ?? e).contains(middle(boxes[n])));
+  return { seen: all.length, links: all.filter((e) => e.querySelector("a")).length, wrong: wrong.map((e) => e.outerHTML.slice(0, 160)) };
+})()`);
+await part("three at once on a shared server", async () => {
+  await tea.go(week);
+  const all = await covered(tea);
+  check("none lies on another, and each link is found", all.seen === 3 && all.links === 3 && all.wrong.length === 0, all);
+  const fay = await signed(codes[9], { width: 390, height: 844 });
+  await fay.go(week);
+  const own = await covered(fay);
+  check("one's own is seen among them", own.seen === 3 && own.links === 1 && own.wrong.length === 0, own);
+  await look(fay, "phone-shared");
+});
+await part("a phone's week begins now", async () => {
+  const page = await browser.page({ beside: tea, width: 390, height: 844 });
+  await page.go(`${url}/`);
+  const shown = await page.eval(`(() => { const box = (e) => document.querySelector(e).getBoundingClientRect(), now = box("#today .now");
+    const folded = [...document.querySelectorAll(".day.over")].every((day) => day.closest("details:not([open])"));
+    return { folded, now: now.left, from: box("#today .name").right, to: box("#week .scroll").right }; })()`);
+  check("days that are over are folded", shown.folded);
+  check("the line of this moment is seen", shown.from <= shown.now && shown.now < shown.to, shown);
+  await look(page, "phone-today");
+  await page.go(`${url}/teacher`);
+  await look(page, "phone-teacher");
+  await whole(page, "phone-teacher");
+  await page.loading(() => page.click(`.langs a[lang="zh-Hans"]`));
+  await look(page, "phone-zh-teacher");
+  await whole(page, "phone-zh-teacher");
+  await page.loading(() => page.click(`.langs a[lang="en"]`));
+  await page.go(week);
+  const first = await page.eval(`document.querySelector("#week .scroll").scrollLeft`);
+  check("another week does not begin at midnight", first > 0, first);
+  await page.loading(() => page.click(`#week nav a[href="/#today"]`));
+  await page.until("today in the window", `(({ top }) => top >= 0 && top < innerHeight)(document.querySelector("#today").getBoundingClientRect())`);
+});
 await part("the keyboard alone", async () => {
   await amy.go(week);
   await amy.key("Tab");
@@ -236,6 +288,7 @@ await part("dark, Chinese, a phone", async () => {
   check("dark", (await page.eval("getComputedStyle(document.body).backgroundColor")) !== "rgb(246, 247, 248)");
   await look(page, "phone-zh-dark");
   await cutOff(page, "phone-zh-dark");
+  await whole(page, "phone-zh-dark");
   await page.go(`${url}/booking/${booking}`);
   await look(page, "phone-zh-dark-booking");
   await page.loading(() => page.click(`.langs a[lang="en"]`));

@@ -36,8 +36,14 @@ as ann hub group add hall --course quick >/dev/null
 as ann hub user add eve --full-name Eve >/dev/null
 for group in lan hall; do as ann hub group join $group eve >/dev/null; done
 as ann hub server add slit --address 192.0.2.10 --cores 8 --memory 32GiB --opening 'mon-sun 08:40-09:05' >/dev/null
+# Three at once on the shared server, of people whom nothing else is about.
+for who in fay gus hal; do
+  as ann hub user add $who --full-name "${who^}" >/dev/null
+  as ann hub group join lan $who >/dev/null
+  as ann book new "$(at $((week + 86400 + 36000)))" --for 2h --server two --layout 1x4c12g --person $who >/dev/null
+done
 link() { as ann hub user link "$1" 2>/dev/null | sed 's/.*#//'; }
 WEEK=$(date -u -d "@$week" +%F)
 export WEEK URL=$url PICTURES=$pictures AXE_FILE=$tools/node_modules/axe-core/axe.min.js CHROMIUM=${CHROMIUM:-$(command -v chromium)}
-export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem) $(link dan) $(link eve) $(link bob)" BOOKING=$amy
+export LINKS="$(link amy) $(link amy) $(link amy) $(link amy) $(link ann) $(link cem) $(link dan) $(link eve) $(link bob) $(link fay)" BOOKING=$amy
 node "$root/tests/served/pages.mjs" || { echo "the hub's last lines:"; tail -n 60 "$home/log"; exit 1; }

@@ -186,9 +186,7 @@ impl Desk {
             let who = caller.over(&before, edit.reason.as_deref())?;
             if matches!(before.state, State::Arming | State::Active) {
                 let what = format!("booking {id} is {}", before.state);
-                return Err(
-                    Problem::new(Code::BookState, what).hint("End a slot that has begun with: kubecamp book release.")
-                );
+                return Err(Problem::new(Code::BookState, what).hint("End what has begun: kubecamp book release."));
             }
             let (next, from) = if may_run_unheard(&mut tx, &before).await? {
                 ended(&before, now, who, true)

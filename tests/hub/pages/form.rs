@@ -157,3 +157,16 @@ async fn a_form_that_does_something_unknown_books_nothing() {
     assert!(hub.desk.bookings(&Caller::Console, NOW, &Listing::default()).await.unwrap().is_empty());
     assert_eq!(amy.post("/book", &form("")).await.status(), StatusCode::SEE_OTHER);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_page_advises_is_no_command() {
+    let hub = Hub::start().await;
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let zh = Browser { cookie: format!("{}; kubecamp_lang=zh", amy.cookie), csrf: amy.csrf.clone(), hub: &hub };
+    let form = [("server", "one"), ("start", "2026-11-24T14:00"), ("end", "2026-11-24T15:00"), ("act", "wait")];
+    for (viewer, advice) in [(&amy, "<li>Nobody needs to wait for it.</li>"), (&zh, "<li>无需候补。</li>")] {
+        let text = viewer.post("/book", &form).await.text().await.unwrap();
+        assert!(text.contains("KC-BOOK-STATE") && text.contains(advice), "{text}");
+        assert!(!text.contains("kubecamp book"), "{text}");
+    }
+}

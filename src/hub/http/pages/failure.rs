@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::{
     super::{Refused, refusal::is_private},
-    Civil, Words, draw,
+    Civil, Lang, Words, draw,
     refusals::translated,
     visit::Frame,
 };
@@ -41,7 +41,7 @@ impl Trouble {
         let lines = problem.detail.iter();
         let mut hints = vec![words.hint(problem.code)];
         // Hints of their own are English and exact: they stand beside the translated one.
-        hints.extend(problem.hints.iter().map(|h| civil.zone.told(&h.0)));
+        hints.extend(problem.hints.iter().filter_map(|h| on_page(&civil.zone.told(&h.0), civil.lang)));
         Self {
             status,
             code: problem.code.to_string(),
@@ -52,6 +52,18 @@ impl Trouble {
             hints,
             sign_in: problem.code == Code::HubSignIn,
         }
+    }
+}
+
+/// How the commands begin that hints of the hub name.
+const COMMANDS: [&str; 3] = ["kubecamp book ", "kubecamp hub ", "kubecamp login"];
+
+/// A hint for somebody at a browser: what is to be done, without the command that does it; none where that is all.
+fn on_page(hint: &str, lang: Lang) -> Option<String> {
+    match hint.split_once(": kubecamp ") {
+        Some((way, _)) => Some(translated(way, lang).unwrap_or_else(|| format!("{way}."))),
+        None if COMMANDS.iter().any(|command| hint.contains(command)) => None,
+        None => Some(hint.to_owned()),
     }
 }
 
@@ -67,7 +79,22 @@ pub fn problem_page(refused: &Refused, reader: &Civil, now: Epoch) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::http::pages::Lang;
+
+    #[test]
+    fn hints_on_a_page_name_no_command() {
+        for (hint, en, zh) in [
+            (
+                "Nobody needs to wait for it: kubecamp book new.",
+                Some("Nobody needs to wait for it."),
+                Some("无需候补。"),
+            ),
+            ("kubecamp hub server list shows the servers.", None, None),
+            ("End it with kubecamp book release ID, and wait.", None, None),
+            ("Use a newer kubecamp.", Some("Use a newer kubecamp."), Some("Use a newer kubecamp.")),
+        ] {
+            assert_eq!((on_page(hint, Lang::En).as_deref(), on_page(hint, Lang::Zh).as_deref()), (en, zh));
+        }
+    }
 
     #[test]
     fn a_refusal_speaks_the_viewers_language_and_time() {

@@ -54,6 +54,8 @@ pub struct WeekView {
     pub utc: bool,
     /// Seven of them.
     pub days: Vec<Day>,
+    /// Whether those days that are over are folded: of a week that goes on, not of one that is over.
+    pub folds: bool,
     /// How many servers there are.
     pub servers: usize,
 }
@@ -131,6 +133,7 @@ impl WeekView {
             later: shift(monday, 7).to_string(),
             zone: clock.zone.name().to_owned(),
             utc: clock.zone.name() != Zone::utc().name(),
+            folds: days.first().is_some_and(|day| day.over) && days.last().is_some_and(|day| !day.over),
             days,
             servers: week.servers.len(),
         })

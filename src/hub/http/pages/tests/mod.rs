@@ -418,7 +418,7 @@ fn a_class_plan_renders_in_both_languages() {
             "{text}"
         );
         assert!(text.contains("value=\"book\"") && text.contains("amy: &lt;/textarea&gt;&lt;script&gt;"), "{text}");
-        assert!(!text.contains("<script>") && text.contains(&format!("<td>{why}</td>")), "{text}");
+        assert!(!text.contains("<script>") && text.contains(&format!("<td class=\"long\">{why}</td>")), "{text}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the page of a booking says of it, by where it stands.
+//! What the page of a booking says of it, by where it stands; and where the week of the first page begins.
 
 use super::*;
 
@@ -58,4 +58,22 @@ fn what_was_ended_unheard_says_so() {
         assert!(shown(&ended, lang).contains(told));
         assert!(!shown(&Booking { ended_by: None, ..ended.clone() }, lang).contains(told));
     }
+}
+
+#[test]
+fn the_days_of_this_week_that_are_over_are_folded() {
+    let civil = civil("UTC", Lang::En);
+    // A Monday has none yet, and of a week that is over none is more than the others.
+    for (now, folded) in [("2026-11-23T08:00:00Z", 0), ("2026-11-28T08:00:00Z", 5), ("2026-11-29T08:00:00Z", 6)] {
+        let text = page(Lang::En, Some("Amy"), &home(&civil, at(now), vec![], &[]), "home.html");
+        let fold = text.split_once("<details").and_then(|(_, rest)| rest.split_once("</details>"));
+        let days = |text: &str| text.matches("<section class=\"day").count();
+        assert_eq!(fold.map_or(0, |(fold, _)| days(fold)), folded, "{text}");
+        assert!(days(&text) == 7 && text.contains("href=\"/#today\""), "{text}");
+        assert!(fold.map_or(text.as_str(), |(_, rest)| rest).contains("class=\"day today\" id=\"today\""), "{text}");
+    }
+    let (_, window) = window_of(&civil, civil.zone.date(at("2026-11-18T08:00:00Z")));
+    let (week, own) = (Week { window, servers: vec![], waiting: vec![] }, "amy".parse().unwrap());
+    let seen = WeekView::new(&week, &eyes(&civil, at("2026-11-28T08:00:00Z"), &own, &[])).unwrap();
+    assert!(!seen.folds && seen.days.iter().all(|day| day.over));
 }
