@@ -65,9 +65,9 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(Box::pin(commands::run(args)));
     // The thread of a question that was given up puts the terminal back meanwhile.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    finish(ended.unwrap_or_else(|(code, problems)| {
-        output::problems(&problems);
-        code
+    finish(ended.unwrap_or_else(|failed| {
+        output::problems(&failed.problems);
+        failed.exit_code
     }))
 }
 

@@ -1,6 +1,7 @@
 //! The only place that writes to standard output and error. Data goes to the first, all else to the second.
 
 use std::{
+    borrow::Cow,
     ffi::OsStr,
     io::{self, IsTerminal, Write},
     sync::{
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{hints::for_lab, hub_client::Near};
 use crate::{
-    core::{Code, Event, Problem, Problems},
+    core::{Code, Event, EventKind, Hint, Problem, Problems},
     render::{Bars, Plain, ndjson, problems_text},
 };
 
@@ -132,14 +133,28 @@ pub fn problems_of(flag: String) {
     let _ = LAB.set(flag);
 }
 
-/// A problem whose hints name this process's lab where a command would mean another one without.
+/// A problem with all its hints, which name this process's lab where a command would mean another one without.
 fn of_lab(problem: &Problem) -> Problem {
-    for_lab(problem.clone(), LAB.get().map_or("", String::as_str))
+    let named = for_lab(problem.clone(), LAB.get().map_or("", String::as_str));
+    let hints = named.all_hints().into_iter().map(Hint).collect();
+    Problem { hints, ..named }
 }
 
 /// What to do about a problem, for data that tells of it.
 pub fn hints(problem: &Problem) -> Vec<String> {
     of_lab(problem).all_hints()
+}
+
+/// An event as it is shown: its problem hints at the same things as one that is told elsewhere.
+fn shown(event: &Event) -> Cow<'_, Event> {
+    let mut shown = match event.kind {
+        EventKind::Warning { .. } | EventKind::Failure { .. } => Cow::Owned(event.clone()),
+        _ => return Cow::Borrowed(event),
+    };
+    if let EventKind::Warning { problem } | EventKind::Failure { problem } = &mut shown.to_mut().kind {
+        *problem = of_lab(problem);
+    }
+    shown
 }
 
 /// Writes problems to standard error.
@@ -190,17 +205,17 @@ impl Show {
     /// The renderer for it.
     pub fn listener(self, verbose: bool) -> Arc<dyn Fn(&Event) + Send + Sync> {
         match self {
-            Self::Ndjson => Arc::new(|event| written(ndjson(&mut io::stdout(), event))),
+            Self::Ndjson => Arc::new(|event| written(ndjson(&mut io::stdout(), &shown(event)))),
             Self::Plain => {
                 let plain = Mutex::new(Plain::new(verbose));
                 Arc::new(move |event| {
-                    plain.lock().unwrap_or_else(PoisonError::into_inner).event(&mut io::stderr(), event);
+                    plain.lock().unwrap_or_else(PoisonError::into_inner).event(&mut io::stderr(), &shown(event));
                 })
             }
             Self::Bars => {
                 let bars = Arc::new(Mutex::new(Bars::new(verbose)));
                 *BARS.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&bars);
-                Arc::new(move |event| locked(&bars).event(event))
+                Arc::new(move |event| locked(&bars).event(&shown(event)))
             }
         }
     }
@@ -214,6 +229,7 @@ fn can_move(term: Option<&OsStr>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{RunId, Timestamp};
 
     #[test]
     fn problems_for_programs_are_one_line_with_what_can_be_had() {
@@ -231,11 +247,27 @@ mod tests {
     }
 
     #[test]
-    fn data_tells_the_same_hints_as_problems_do() {
-        // No lab was named in this process, so they are as they were written.
-        let code = Problem::new(Code::ClusterLost, "gone");
-        assert_eq!(hints(&code), [Code::ClusterLost.hint()]);
-        assert_eq!(hints(&code.hint("kubecamp up --name x.")), ["kubecamp up --name x."]);
+    fn data_and_events_tell_the_same_hints_as_problems_do() {
+        // The lab of this process: no other test has a hint with a command of a lab that names none.
+        problems_of(" --name team7".to_owned());
+        let of_code = Problem::new(Code::ClusterLost, "gone");
+        let own = of_code.clone().hint("kubecamp up --name x, or kubecamp status.");
+        for (problem, wanted) in [
+            (of_code, "Run kubecamp --name team7 reset, then kubecamp --name team7 up."),
+            (own, "kubecamp up --name x, or kubecamp --name team7 status."),
+            (Problem::new(Code::HostUnreachable, "silent"), Code::HostUnreachable.hint()),
+        ] {
+            assert_eq!(hints(&problem), [wanted]);
+            let event = |kind| Event { run: RunId::new("r"), seq: 1, at: Timestamp::UNIX_EPOCH, kind };
+            for kind in [EventKind::Warning { problem: problem.clone() }, EventKind::Failure { problem }] {
+                let mut line = vec![];
+                ndjson(&mut line, &shown(&event(kind))).unwrap();
+                let told: Value = serde_json::from_slice(&line).unwrap();
+                assert_eq!(told["kind"]["problem"]["hints"], json!([wanted]));
+            }
+            let note = event(EventKind::Note { on: None, text: "kubecamp up".to_owned() });
+            assert!(matches!(shown(&note), Cow::Borrowed(_)));
+        }
     }
 
     #[test]

@@ -139,9 +139,68 @@ pub(super) fn module(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path, process::Command};
+
     use super::*;
 
     const SCRIPT: &str = include_str!("../../templates/host/facts.sh");
+
+    /// What the script's lines from `first` to before `next` print, with this folder in the place of the root of the host.
+    fn printed(first: &str, next: &str, root: &Path) -> String {
+        let (_, after) = SCRIPT.split_once(&format!("\n{first}")).unwrap();
+        let (part, _) = after.split_once(&format!("\n{next}")).unwrap();
+        let at = root.display();
+        let part =
+            format!("{first}{part}").replace("/etc/", &format!("{at}/etc/")).replace("/run/", &format!("{at}/run/"));
+        let p = SCRIPT.lines().find(|line| line.starts_with("p() {")).unwrap();
+        let out = Command::new("sh").arg("-c").arg(format!("{p}\nlab={at}/lab\n{part}")).output().unwrap();
+        assert!(out.stderr.is_empty(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    #[test]
+    fn what_the_last_file_of_settings_says_is_told_by_its_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = || printed("[ -r /etc/sysctl.conf ]", "[ -w /proc/sys/net/netfilter", dir.path());
+        assert_eq!(settings(), "", "there is no such file");
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        let lines = [
+            "# net.ipv4.ip_forward = 0",
+            " \t; net.ipv4.ip_forward = 0",
+            " \tnet.ipv4.ip_forward=0",
+            "-fs/inotify/max_user_watches = 8192\r",
+            "net/bridge/bridge-nf-call-ip6tables\t=\t0 ",
+            "kernel.panic = 10",
+            "net.ipv4.ip_forward",
+            "\r",
+            "",
+            "fs.inotify.max_user_instances =",
+            // The last line may have no end.
+            "net.ipv4.ip_forward = 1",
+        ];
+        fs::write(dir.path().join("etc/sysctl.conf"), lines.join("\n")).unwrap();
+        assert_eq!(
+            settings(),
+            "setting=3 net.ipv4.ip_forward 0\nsetting=4 fs.inotify.max_user_watches 8192\n\
+             setting=5 net.bridge.bridge-nf-call-ip6tables 0\nsetting=10 fs.inotify.max_user_instances \n\
+             setting=11 net.ipv4.ip_forward 1\n"
+        );
+    }
+
+    #[test]
+    fn the_network_of_a_hosts_pods_is_told_where_a_lab_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let pods = || printed("[ -e $lab ] && [ -r /run/flannel/subnet.env ]", "p lab \"$(", dir.path());
+        fs::write(dir.path().join("lab"), "lab\n").unwrap();
+        assert_eq!(pods(), "", "there is no flannel");
+        fs::create_dir_all(dir.path().join("run/flannel")).unwrap();
+        let text =
+            "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+        fs::write(dir.path().join("run/flannel/subnet.env"), text).unwrap();
+        assert_eq!(pods(), "pods=10.244.1.1/24\n");
+        fs::remove_file(dir.path().join("lab")).unwrap();
+        assert_eq!(pods(), "", "it is of another cluster");
+    }
 
     #[test]
     fn the_script_writes_each() {

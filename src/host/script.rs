@@ -212,6 +212,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_wait_in_another_leaves_that_one_its_end() {
+        let shams = "now=0 n=0; date() { echo $now; }; sleep() { now=$((now + 1)); }";
+        let script = format!(
+            "{LIB}\n{shams}\nis_there() {{ n=$((n + 1)); kc_wait $1 [ $n -ge 3 ]; }}\n\
+             kc_wait 60 is_there 1; echo $? $n\nn=0; kc_wait 2 is_there 9; echo $? $n"
+        );
+        let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), "0 3\n1 1\n");
+    }
+
     /// What is left of a hosts file whose lines these are; `<` and `>` are our marks.
     fn without_block(lines: &str) -> String {
         let dir = tempfile::tempdir().unwrap();

@@ -114,8 +114,8 @@ fn sign(view: &View<'_>) -> String {
     )
 }
 
-/// A function of the shell, `register`, that makes the workers' Node objects, each with the pod network that its place in
-/// the profile gives it: foreseeable, and flannel finds it when it starts.
+/// A function of the shell, `register`, that makes the workers' Node objects, each with its pod network, which flannel finds when
+/// it starts: in a new lab that of its place in the profile, which is foreseeable, and in one that is there what its host has.
 fn register(view: &View<'_>, kubectl: &str) -> String {
     let pods = |node: &NodeId| if is_new(view) { view.lab.pod_cidr_of(node) } else { pods_of(view, node) };
     let nodes: String = view.lab.workers().map(|w| object(&w.name, pods(&w.name), "")).collect();

@@ -1,4 +1,4 @@
-//! What phases know of the cluster on which they all work: how it is asked, how far it is, and where its parts are on a host.
+//! What phases know of the cluster on which they all work: how it is asked, how far it is, where its parts are.
 
 use crate::{
     core::{NodeId, Problem},

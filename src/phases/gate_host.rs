@@ -110,8 +110,8 @@ pub(super) async fn lets_students_in(view: &View<'_>, group: &str) -> Result<(),
         .hint("Say it in sshd_config by names, or in a Match block for others than students; then enroll again."))
 }
 
-/// Shell text that prints what sshd goes by for everybody, and for one of the students who have an account: a `Match` block of the
-/// server's may add lists for them. Then the default group of new accounts.
+/// Shell text that prints what sshd goes by for everybody, and for one of the students who have an account: a `Match`
+/// block of the server's may add lists for them. Then the default group of new accounts.
 fn lists(group: &str) -> String {
     format!(
         "\"$SSHD\" -T; who=$(students {} | head -n 1); \

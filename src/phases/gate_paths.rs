@@ -1,3 +1,5 @@
+//! Where the gate has its files on a server: its scripts name the same, and a test says so.
+
 /// The folder of the agent's configuration, and of what sshd reads of the gate's.
 pub const FOLDER: &str = "/etc/kubecamp-gate";
 /// The agent's configuration.

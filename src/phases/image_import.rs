@@ -40,16 +40,18 @@ impl Mark {
         Self { place: at(place.sha256()), earlier: at(image), image: image.to_owned() }
     }
 
-    /// A check that this image was the last one.
+    /// A check that this image was the last one, whole by itself.
     fn stands(&self) -> String {
         let Self { place, earlier, image } = self;
-        format!("if [ -e {place} ]; then read -r was < {place} && [ \"$was\" = {image} ]; else [ -e {earlier} ]; fi")
+        format!(
+            "{{ if [ -e {place} ]; then read -r was < {place} && [ \"$was\" = {image} ]; else [ -e {earlier} ]; fi; }}"
+        )
     }
 }
 
 /// A check that one image was imported and is still there.
 fn have(mark: &Mark, refs: &str) -> String {
-    format!("{{ {}; }} && {}", mark.stands(), known(refs))
+    format!("{} && {}", mark.stands(), known(refs))
 }
 
 /// Imports an uploaded image. The CRI plugin gives it its labels and a reference by its digest, and keeps it as its
@@ -77,7 +79,7 @@ pub(super) fn import(id: &'static str, bundle: &Bundle, wanted: impl Fn(&Member)
         let have = have(&mark, &names);
         let then = bring(&mark, &have);
         files.push(Upload { what: member.name.clone(), to, blob, mode: 0o600, have, then });
-        marks.push(format!("{{ {}; }}", mark.stands()));
+        marks.push(mark.stands());
         refs.push(names);
     }
     let check = format!("{} && {}", marks.join(" && "), known(&refs.join(" ")));

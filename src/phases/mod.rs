@@ -1,4 +1,4 @@
-//! Belongs: one file per phase: which steps a node needs for one part of a flow; what several share, as `cluster.rs` and `steps.rs`.
+//! Belongs: one file per phase: which steps a node needs for one part of a flow; what several share, as `cluster.rs`.
 //! Never: anything of another phase's file, doing a step, the order of phases.
 //! Start here: `kernel.rs`, the smallest.
 
@@ -18,7 +18,6 @@ mod gate_group;
 mod gate_host;
 mod gate_labs;
 mod gate_leave;
-/// Where the gate has its files on a server.
 pub mod gate_paths;
 mod image_import;
 mod images;

@@ -1,3 +1,5 @@
+//! Whose a host is, and whose lab a run is about: several phases and the command line ask.
+
 use crate::{
     core::{Code, LabId, LabName, Problem},
     host::{Facts, fact},

@@ -165,9 +165,8 @@ fn follow(view: &View<'_>) -> String {
 fn ready(view: &View<'_>) -> Step {
     let wait = |check: &str, seconds: u32| {
         format!(
-            "end=$(($(date +%s) + {seconds})); until {check}; do\n\
-             [ $(date +%s) -lt $end ] || {{ {ASK} get nodes,pods -A -o wide >&2; {ASK} get leases -n kube-node-lease -o custom-columns=NODE:.metadata.name,HEARD:.spec.renewTime >&2; {ASK} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}\n\
-             sleep 0.5; done"
+            "stands() {{\n{check}\n}}\n\
+             kc_wait {seconds} stands || {{ {ASK} get nodes,pods -A -o wide >&2; {ASK} get leases -n kube-node-lease -o custom-columns=NODE:.metadata.name,HEARD:.spec.renewTime >&2; {ASK} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}"
         )
     };
     let mut change = wait(&is_ready(view, false), 150);

@@ -174,7 +174,7 @@ grep -qsw overlay /proc/filesystems && p module.overlay yes
 # What `sysctl --system` sets after all else: number of the line, key, value.
 [ -r /etc/sysctl.conf ] && awk -F= '/^[ \t]*[^#; \t]/ && NF > 1 {
   key = $1; value = $2; gsub(/[ \t]/, "", key); sub(/^-/, "", key); gsub("/", ".", key); gsub(/[ \t\r]/, "", value)
-  if (key ~ /^(net[.]ipv4[.]ip_forward|net[.]bridge[.]bridge-nf-call-ip6?tables|fs[.]inotify[.].*)$/) print NR, key, value
+  if (key ~ /^(net[.]ipv4[.]ip_forward|net[.]bridge[.]bridge-nf-call-ip6?tables|fs[.]inotify[.]max_user_(instances|watches))$/) print NR, key, value
 }' /etc/sysctl.conf 2>/dev/null | while IFS= read -r s; do p setting "$s"; done
 [ -w /proc/sys/net/netfilter/nf_conntrack_max ] && p conntrack.writable yes
 [ -e /dev/kmsg ] && p kmsg yes

@@ -9,10 +9,13 @@ umask 022
 KC=/var/lib/kubecamp
 kc_die() { echo "$*" >&2; exit 1; }
 # kc_wait SECONDS COMMAND...: asks again and again until the command goes well, but no longer than that; fails where it did not.
+# The command may wait for something itself: the end is among the words of each call, which are its own.
 kc_wait() {
-  kc_end=$(($(date +%s) + $1)); shift
-  until "$@"; do [ "$(date +%s)" -lt "$kc_end" ] || return 1; sleep 0.5; done
+  set -- $(($(date +%s) + $1)) "$@"
+  until kc_third "$@"; do [ "$(date +%s)" -lt "$1" ] || return 1; sleep 0.5; done
 }
+# kc_third WORD WORD COMMAND...: the command behind two words.
+kc_third() { shift 2; "$@"; }
 # A program costs a busy host milliseconds to start, and there are hundreds of these: the shell's own words do it.
 # kc_record KIND BEFORE THING: one line, once per thing. What cannot be recorded or kept is not done: the change ends here,
 # whoever calls. So what a full disk cut off is of nothing that was done, and goes.

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Stdio};
 
-use kubecamp::core::{Arch, Event};
+use kubecamp::core::{Arch, Event, EventKind};
 
 use crate::support::home::{Home, UNREACHABLE, VERSION};
 
@@ -78,6 +78,11 @@ fn events_are_the_only_thing_on_standard_output() {
     let events: Vec<Event> = ended.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert!(events.len() >= 3, "{}", ended.out);
     assert!(events.iter().zip(1..).all(|(e, n)| e.seq == n));
+    let failures: Vec<_> = events
+        .iter()
+        .filter_map(|e| if let EventKind::Failure { problem } = &e.kind { Some(problem) } else { None })
+        .collect();
+    assert!(!failures.is_empty() && failures.iter().all(|p| !p.hints.is_empty()), "{}", ended.out);
     assert!(ended.err.contains("KC-HOST-UNREACHABLE"));
 }
 

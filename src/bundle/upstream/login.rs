@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_client::Reference;
 use reqwest::{StatusCode, Url};
@@ -9,17 +9,26 @@ use super::download::{Downloads, is_passing};
 pub const HINT: &str = "Ask for a mirror that lets everybody fetch and set it in config.yaml, or build the parts: kubecamp \
                         bundle build --source modules.";
 
+/// After so many refusals in a row, each of them with a token to be had, others would be the same. One may be of a token that
+/// could not be had just then, and one of a token that is too old by the registry's clock and not yet by this computer's.
+const IN_A_ROW: usize = 3;
+
 /// What became of a registry's wish for a token, over the attempts at one file.
 ///
 /// The client tells of no token that it could not get, and asks without one: only another question shows whether the
 /// same request may succeed.
 #[derive(Default)]
 pub struct Login {
-    /// Whether everybody had a token, or needed none, when it was asked before.
-    was_open: AtomicBool,
+    /// How often since it last let somebody in it did not, although everybody had a token or needed none.
+    refusals: AtomicUsize,
 }
 
 impl Login {
+    /// Notes that the registry let in who asked: what it refused before says nothing any more.
+    pub fn let_in(&self) {
+        self.refusals.store(0, Ordering::Relaxed);
+    }
+
     /// Whether the registry of `image` at `base`, as `https://ghcr.io`, which answered 401, will say so to everybody
     /// without a login.
     pub async fn is_wanted(&self, base: &str, image: &Reference, downloads: &Downloads) -> bool {
@@ -33,8 +42,8 @@ impl Login {
             None => Some(status),
         };
         match status {
-            // It has a token for everybody that opens nothing, if it says the same once more.
-            Some(StatusCode::OK) => self.was_open.swap(true, Ordering::Relaxed),
+            // It has a token for everybody that opens nothing, if it says the same again and again.
+            Some(StatusCode::OK) => self.refusals.fetch_add(1, Ordering::Relaxed) + 1 >= IN_A_ROW,
             Some(status) => !is_passing(status),
             None => false,
         }
@@ -61,6 +70,8 @@ fn token_address(challenge: &str, repository: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use sha2::{Digest, Sha256};
 
     use super::*;
     use crate::{
@@ -133,13 +144,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_opens_nothing_is_tried_no_more_than_twice() {
+    async fn a_token_that_opens_nothing_is_tried_no_more_than_three_times() {
         let fake = Fake::start().await;
         fake.state.lock().unwrap().tokens = Some(0);
         always(&fake, MANIFEST, "401 Unauthorized");
         let (problem, asked) = pulled(&fake).await;
-        assert_eq!((problem.code, asked), (Code::Download, 2));
+        assert_eq!((problem.code, asked), (Code::Download, IN_A_ROW));
         assert_eq!(problem.all_hints(), [HINT]);
+    }
+
+    /// A token that is good for an hour is refused now and then while some gigabytes come.
+    #[tokio::test]
+    async fn refusals_with_data_between_them_are_not_in_a_row() {
+        let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+        let layer = noise("layer", 90_000);
+        fake.publish_image(IMAGE, Arch::Amd64, &layer);
+        fake.state.lock().unwrap().tokens = Some(0);
+        let path = format!("/v2/k8s/pause/blobs/sha256:{}", hex::encode(Sha256::digest(&layer)));
+        let refused = ("401 Unauthorized", &layer[..0]);
+        for (head, body) in [refused, refused, ("206 Partial Content", &layer[..45_000]), refused, refused] {
+            fake.answer_first(&path, head, body);
+        }
+        let (mirrors, downloads) = (fake.mirrors(), Downloads::new(folder.path().to_owned(), Duration::ZERO).unwrap());
+        let pulled = Registry::new(&mirrors, &downloads).pull(IMAGE, Arch::Amd64, &Quiet).await.unwrap();
+        assert!(std::fs::read(&pulled.layers[0]).unwrap() == layer);
+        let from = |byte: usize| Some(format!("bytes={byte}-"));
+        assert_eq!(fake.requests(&path), [0, 0, 0, 45_000, 45_000, 45_000].map(from));
     }
 
     #[tokio::test]

@@ -176,6 +176,9 @@ impl<'a> Registry<'a> {
                 Err(e) if offset > 0 && is_refusal(&e) => (ask(0).await, 0),
                 asked => (asked, offset),
             };
+            if asked.is_ok() {
+                login.let_in();
+            }
             match asked {
                 Ok(BlobResponse::Full(s)) => Ok(piece(false, total, s.stream.boxed())),
                 Ok(BlobResponse::Partial(s)) => Ok(piece(begun == offset, total, s.stream.boxed())),

@@ -62,16 +62,23 @@ pub(super) struct Context {
     pub stop: Arc<Stop>,
 }
 
-/// Runs the command; a number alone is the exit code of a command that passes another program's on, that with problems how to
-/// exit with them.
-pub(super) async fn run(args: Args) -> Result<u8, (u8, Problems)> {
+/// The end of a command that failed.
+pub(super) struct Failed {
+    /// How to exit.
+    pub exit_code: u8,
+    /// Why.
+    pub problems: Problems,
+}
+
+/// Runs the command and gives the exit code, which is another program's own where the command passes that on.
+pub(super) async fn run(args: Args) -> Result<u8, Failed> {
     let places = Places::from_env();
     let store = Store::of(&places.labs, &args.global.name);
     output::problems_of(flag_of(&args.global.name, std::env::var_os("KUBECAMP_LAB").as_deref()));
     let stop = Stop::listen();
     let cx = Context { global: args.global, places, store, cancel: stop.first().clone(), stop: Arc::clone(&stop) };
     let ended = stop.unless_now(command(&cx, args.command)).await;
-    ended.map_err(|problems| (stop.exit_code(problems.class()), problems))
+    ended.map_err(|problems| Failed { exit_code: stop.exit_code(problems.class()), problems })
 }
 
 /// The flag that names the lab in what is to be typed; `of_env` is the lab that is meant without one.

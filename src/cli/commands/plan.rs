@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     cli::{args::PlanArgs, output},
-    core::{Arch, NodeId, Problem, Problems},
+    core::{Arch, NodeId, Problems},
     engine::{Journal, Mode, Planned, Run, run_flow},
     flows::{self, LocalResult},
     host::Facts,
-    machine::Provider,
+    machine::{IncusProvider, Provider},
     profile::Lab,
     render::{count, table},
 };
@@ -33,7 +33,7 @@ pub(super) async fn plan(cx: &Context, args: PlanArgs) -> Result<(), Problems> {
         request.prepare(cx, &run, &result, this_arch()?).await?;
     }
     plan_hosts(cx, &request, &run, &result).await?;
-    let from_image = begin_as_image(&request, &result).await?;
+    let from_image = begin_as_image(result.provider.get(), &run.lab, request.is_new()).await;
     let planned = run.summary().planned.into_iter();
     let planned: Vec<_> = planned.map(|step| after_machines(step, &run.lab, from_image)).collect();
     output::value(args.output, &planned, |wide| plan_text(&planned, wide))?;
@@ -73,12 +73,13 @@ async fn plan_hosts(cx: &Context, request: &Request, run: &Run, result: &LocalRe
     ended
 }
 
-/// Whether none of the lab's machines is there yet, so that each will begin as the prepared image.
-async fn begin_as_image(request: &Request, result: &LocalResult) -> Result<bool, Problem> {
-    match result.provider.get() {
-        Some(provider) => Ok(provider.list(Some(request.lab.name())).await?.is_empty()),
+/// Whether none of the lab's machines is there yet, so that each will begin as the prepared image. Where the engine does not say
+/// that any more, the plan is made all the same.
+async fn begin_as_image(provider: Option<&Arc<IncusProvider>>, lab: &Lab, is_new: bool) -> bool {
+    match provider {
+        Some(provider) => provider.list(Some(lab.name())).await.is_ok_and(|machines| machines.is_empty()),
         // Where no engine runs, a lab that nobody knows has none.
-        None => Ok(request.is_new()),
+        None => is_new,
     }
 }
 
@@ -127,7 +128,10 @@ fn plan_text(planned: &[Planned], wide: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::machine::{FakeIncus, Kind};
 
     #[test]
     fn a_plan_without_a_bundle_says_how_to_build_the_one_it_needs() {
@@ -135,6 +139,20 @@ mod tests {
         profile.kubernetes = "v1.35.4".into();
         let text = without_bundle(&Lab::new("lab".parse().unwrap(), profile).unwrap(), Arch::Arm64);
         assert!(text.ends_with("kubecamp bundle build --kubernetes v1.35.4 --arch arm64."), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_falls_silent_loses_no_plan() {
+        let lab = Lab::new("lab".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
+        let machine = json!({"name": "lab-cp", "status": "Stopped", "type": "container",
+            "config": {"user.kubecamp.lab": "lab", "user.kubecamp.node": "cp"}});
+        for (answer, wanted) in [(json!([]), true), (json!([machine]), false), (json!("<html>"), false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let fake = FakeIncus::new([("GET /instances?recursion=2", answer)]);
+            let provider = Arc::new(fake.provider(&dir, Kind::Container));
+            assert_eq!(begin_as_image(Some(&provider), &lab, true).await, wanted);
+        }
+        assert!(begin_as_image(None, &lab, true).await && !begin_as_image(None, &lab, false).await);
     }
 
     #[test]

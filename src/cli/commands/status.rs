@@ -69,7 +69,12 @@ impl NodeStatus {
 
     /// A node of which this keeps anybody from seeing more.
     fn kept_back(self, problem: &Problem) -> Self {
-        Self { problem: Some(problem.what.clone()), hints: output::hints(problem), ..self }
+        self.with(problem.what.clone(), std::slice::from_ref(problem))
+    }
+
+    /// A node with `said` for its problem and the hints of these.
+    fn with(self, said: String, problems: &[Problem]) -> Self {
+        Self { problem: Some(said), hints: problems.iter().flat_map(output::hints).collect(), ..self }
     }
 
     /// The state of a node that was reached. `answers` says whether an API server told of the lab's nodes, `was_reset`
@@ -225,9 +230,8 @@ async fn look(
         true => "unreadable",
         false => "unreachable",
     };
-    line.problem = Some(problems.to_string());
-    line.hints = problems.iter().flat_map(output::hints).collect();
-    (line, problems.into_vec())
+    let (said, problems) = (problems.to_string(), problems.into_vec());
+    (line.with(said, &problems), problems)
 }
 
 /// A host as the user named it.
@@ -422,6 +426,14 @@ mod tests {
     fn a_machine_that_does_not_run_comes_with_what_starts_it() {
         let problem = asleep(&"team7".parse().unwrap(), &"cp".parse().unwrap());
         assert!(problem.all_hints()[0].contains("kubecamp up --name team7"), "{problem}");
+    }
+
+    #[test]
+    fn the_hints_of_a_node_that_was_kept_back_name_the_lab() {
+        output::problems_of(" --name team7".to_owned());
+        let kept = line("cp", "", "").kept_back(&Problem::new(Code::ClusterLost, "gone"));
+        assert_eq!(kept.problem.as_deref(), Some("gone"));
+        assert_eq!(kept.hints, ["Run kubecamp --name team7 reset, then kubecamp --name team7 up."]);
     }
 
     #[test]
