@@ -318,9 +318,7 @@ impl Desk {
             let standing = rules::standing(&mut tx, to, Some(&before.course)).await?;
             let policy = &standing.course.policy;
             // Both rows, in one order, so that two gifts in opposite directions do not wait for each other.
-            let (one, two) = if before.person < *to { (&before.person, to) } else { (to, &before.person) };
-            tx.lock_person(one).await?;
-            tx.lock_person(two).await?;
+            tx.lock_people(&[&before.person, to]).await?;
             rules::still_is(&mut tx, &standing).await?;
             rules::not_twice(&mut tx, to, before.window, None).await?;
             rules::not_too_many(&mut tx, policy, to, now, None, None).await?;

@@ -157,6 +157,10 @@ scenarios! {
         who_is_added_twice_under_one_key_keeps_what_they_hold,
         who_joins_another_group_of_a_course_leaves_the_one_before,
         who_takes_a_key_away_ends_what_it_signed_in,
+        a_sign_in_that_has_ended_changes_nobody,
+        a_sign_in_that_has_ended_adds_nobody,
+        a_sign_in_that_has_ended_imports_no_roster,
+        a_sign_in_that_has_ended_makes_no_link,
         of_too_many_tokens_the_one_ends_that_was_out_of_use_longest,
         nobody_is_called_as_what_every_server_has,
     }
