@@ -9,6 +9,9 @@ use crate::{
     hub::domain::{Booking, BookingId, Calendar, Epoch, Held, ServerId, State, Window},
 };
 
+/// The action of an offer that lapsed though its holder could have taken it.
+pub const LAPSE: &str = "clerk.lapse";
+
 /// Places on servers: what is taken, held back, not clear yet, or was given up.
 impl Tx {
     /// What is taken on a server in a window: live bookings, and what was given up but not confirmed by its agent.
@@ -67,6 +70,13 @@ impl Tx {
             gone.busy_until,
         ];
         self.run(sql, values).await.map(drop)
+    }
+
+    /// When an offer of a wait lapsed last that its holder could have taken; none where none did.
+    pub async fn last_lapse(&mut self, id: &BookingId) -> Result<Option<Epoch>, Problem> {
+        let sql = "SELECT max(moment) AS moment FROM audit WHERE subject = $1 AND action = $2";
+        let row = self.one(sql, args![format!("booking:{id}"), LAPSE]).await?;
+        row.map_or(Ok(None), |row| row.opt_epoch("moment"))
     }
 
     /// Whether a place that touches a window was given up at a moment or after it, on one server or on any.

@@ -23,7 +23,7 @@ use std::{future::Future, pin::Pin};
 
 use kubecamp::hub::{
     desk::{Caller, Desk, Heartbeat},
-    domain::{Booking, State},
+    domain::{Booking, Epoch, State},
 };
 
 use super::world::{self, NOW, at};
@@ -151,6 +151,8 @@ scenarios! {
         what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran,
         what_a_clock_that_is_off_makes_due_is_left_as_it_is,
         what_could_not_be_taken_is_offered_again_when_its_server_is_back,
+        what_nobody_can_take_is_taken_back_and_offered_anew_for_its_full_time,
+        an_offer_that_is_taken_back_leaves_the_turns_as_they_were,
     }
     people {
         the_last_admin_stays,
@@ -199,8 +201,12 @@ async fn state(desk: &Desk, booking: &Booking) -> State {
 
 /// Lets the agent of the server one confirm the plan that there is at this minute.
 async fn acknowledge(desk: &Desk, minute: i64) {
+    acknowledge_at(desk, at(minute)).await;
+}
+
+async fn acknowledge_at(desk: &Desk, now: Epoch) {
     let server = "one".parse().unwrap();
-    let plan = desk.plan_for(&world::agent("one"), at(minute), &server).await.unwrap();
-    let beat = Heartbeat { revision: plan.revision, clock: at(minute), tick_age: None };
-    desk.heartbeat(&world::agent("one"), at(minute), &server, &beat).await.unwrap();
+    let plan = desk.plan_for(&world::agent("one"), now, &server).await.unwrap();
+    let beat = Heartbeat { revision: plan.revision, clock: now, tick_age: None };
+    desk.heartbeat(&world::agent("one"), now, &server, &beat).await.unwrap();
 }
