@@ -118,7 +118,7 @@ async fn give_up(
 async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> {
     let Some(server) = &before.server else { return Ok(()) };
     let (server, now) = (tx.server(server).await?, tx.now());
-    if server.told_from(now).is_some_and(|first| before.window.starts < first) {
+    if server.hears_in_time_from(now).is_some_and(|first| before.window.starts < first) {
         let what = format!("the agent of server {} is silent, and would open it for {}", server.id, before.person);
         return Err(
             Problem::new(Code::ServerSilent, what).hint("Give it away once the server is heard again, or cancel it.")
@@ -138,7 +138,7 @@ pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Pr
     }
     let Some(server) = &b.server else { return Ok(false) };
     // One that was ended so stays until its agent has told, who may be heard before that.
-    Ok(b.ended_by.is_some() || tx.server(server).await?.is_out_of_touch(now))
+    Ok(b.ended_by.is_some() || tx.server(server).await?.is_unheard(now))
 }
 
 /// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already.

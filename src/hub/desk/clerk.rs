@@ -208,7 +208,7 @@ async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem
 async fn can_be_taken(tx: &mut Tx, offer: &Booking) -> Result<bool, Problem> {
     let Some(server) = &offer.server else { return Ok(true) };
     let now = tx.now();
-    Ok(tx.server(server).await?.is_told(now, offer.window.starts).is_ok())
+    Ok(tx.server(server).await?.hears_in_time(now, offer.window.starts).is_ok())
 }
 
 /// What a booking becomes by the passing of time alone.

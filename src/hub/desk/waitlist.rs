@@ -122,7 +122,7 @@ impl Desk {
             }
             if let Some(server) = &offer.server {
                 // It may have become silent since it was offered: its agent knows nothing of what is only offered.
-                tx.server(server).await?.is_told(now, offer.window.starts)?;
+                tx.server(server).await?.hears_in_time(now, offer.window.starts)?;
             }
             tx.lock_person(&offer.person).await?;
             // Who has left the course since they were asked gets nothing in it.
