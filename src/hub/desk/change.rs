@@ -7,10 +7,14 @@ use super::{Caller, Desk, reason, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, Who},
+        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, UNHEARD, Who},
+        gate::agent::MOST_POLL,
         store::Tx,
     },
 };
+
+// An agent that is well is never unheard, though its question and the way take their time too, seconds.
+const _: () = assert!(MOST_POLL.cast_signed() + 5 <= UNHEARD);
 
 /// What every change of a booking may say besides.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
