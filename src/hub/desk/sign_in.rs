@@ -73,8 +73,8 @@ pub(super) async fn end_of_lost_keys(
 /// Refuses what is asked for by a token, of hash `by`, that has ended since its request was let in: such a request may take half a
 /// minute to be read, and what was to be kept out by the token's end would come back by it.
 ///
-/// Who ends it at this moment changes the row of whose it is: that is to be locked before, as by [`lock_signed_in`], or read and
-/// then changed as it was.
+/// Who ends it at this moment changes the row of whose it is: that is to be locked before, as by [`lock_signed_in`], or read
+/// and then changed as it was.
 pub(super) async fn is_signed_in_still(tx: &mut Tx, by: Option<&str>) -> Result<(), Problem> {
     let Some(by) = by else { return Ok(()) };
     tx.token(by).await?.map(drop).ok_or_else(unknown)

@@ -13,8 +13,8 @@ use crate::{
 pub const WARN_OFFSET: i64 = 2;
 /// An agent that was not heard for longer is silent, seconds: something is wrong with it or its way.
 const SILENT: i64 = 120;
-/// An agent that was not heard for longer is unheard, seconds: it reports more often than that, so an outage may have begun, though
-/// it is not silent yet.
+/// An agent that was not heard for longer is unheard, seconds: it reports more often than that, so an outage may have begun,
+/// though it is not silent yet.
 ///
 /// By a hub whose clock is ahead of that of another one, which heard it, it may be unheard all the time. That costs nobody
 /// anything, since an agent that is heard tells soon what took place; to wait for as long as clocks may differ would give the
@@ -133,8 +133,8 @@ impl Server {
         self.seen.is_some() && !self.is_silent(now)
     }
 
-    /// Whether its agent was heard before and is unheard right now, after 15 seconds: it may have begun what the hub does not know
-    /// of yet.
+    /// Whether its agent was heard before and is unheard right now, after 15 seconds: it may have begun what the hub does not
+    /// know of yet.
     pub fn is_unheard(&self, now: Epoch) -> bool {
         self.seen.is_some_and(|at| now - at > UNHEARD)
     }

@@ -106,11 +106,13 @@ impl Tx {
         if self.one(sql, args![moment, window.ends, opt(on)]).await?.is_some() {
             return Ok(true);
         }
-        // What was moved away is noted with the server that it left.
+        // What was moved away is noted with the server that it left. So is an offer of any server that lapsed or was taken back:
+        // that was given up by nobody.
         let sql = "SELECT a.detail AS detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
                    AND a.action = $1 AND a.moment >= $2 AND s.removed IS NULL AND (CAST($3 AS TEXT) IS NULL OR s.id = $3)";
         for row in self.all(sql, args![LEFT, moment, opt(on)]).await? {
-            if as_it_left(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {
+            let touches = |b: Booking| b.busy_until > window.starts && b.window.starts < window.ends;
+            if as_it_left(&row)?.filter(|b| b.state != State::Offered).is_some_and(touches) {
                 return Ok(true);
             }
         }

@@ -185,6 +185,7 @@ scenarios! {
     }
     waits {
         who_lets_an_offer_lapse_keeps_the_time_from_nobody,
+        an_offer_of_any_server_that_lapses_is_made_once,
         what_is_left_early_is_offered_to_who_let_an_offer_lapse,
         who_waits_is_told_what_keeps_it_from_them,
     }
