@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kubecamp::{
     core::{Code, Problem, Problems},
     hub::{
-        desk::{Caller, Desk, Edit, WeeklyRequest},
+        desk::{Caller, Desk, Edit, Roster, WeeklyRequest},
         domain::{Booking, BookingId, GroupId, Health, Mode, Person, PersonId, ServerId, State, Weekly},
         store::{Listing, Store},
     },
@@ -265,8 +265,8 @@ pub async fn rosters_come_while_students_book(desk: &Desk) {
         let (on_one, on_two) = (wish(Some("one"), from, from + 60), wish(Some("two"), from, from + 60));
         let all = async {
             tokio::join!(
-                desk.import_roster(&console, NOW, None, &course, "r", &up),
-                desk.import_roster(&console, NOW, None, &course, "r", &down),
+                desk.import_roster(&console, NOW, None, Roster { course: &course, file: "r", text: &up }, None),
+                desk.import_roster(&console, NOW, None, Roster { course: &course, file: "r", text: &down }, None),
                 desk.book(&first, NOW, None, &on_two),
                 desk.book(&second, NOW, None, &on_one),
             )

@@ -64,7 +64,7 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
     let agent = Agent::new(&config.state, &config.server, key, journal, Arc::clone(&world), hand, config.limits());
     let link = link.map(|hub| Link {
         hub: Arc::new(hub) as Arc<dyn HubLink>,
-        poll: Duration::from_secs(config.poll),
+        poll: config.poll(),
         server: config.server.clone(),
     });
     output::say(&format!("kubecamp agent of the server {}", config.server));

@@ -14,7 +14,7 @@ pub struct Clerk {
     moves_from: Epoch,
 }
 
-/// How long after a hub began its clerk moves nothing, seconds: agents report each 15 seconds, and until they have, all of them
+/// How long after a hub began its clerk moves nothing, seconds: agents report each 10 seconds, and until they have, all of them
 /// seem silent to a hub that was away for longer.
 const LISTENS: i64 = 30;
 

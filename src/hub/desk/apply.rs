@@ -22,6 +22,14 @@ enum Outcome {
     SetAside(String),
 }
 
+/// Whose the booking is that a report is about.
+enum Subject {
+    /// The server's, and still of whom the report is about.
+    Own(Box<Booking>),
+    /// Another server's, or somebody else's by now: why the report is set aside.
+    Foreign(String),
+}
+
 /// Makes of a booking what its server's agent did with it.
 pub(super) async fn apply(tx: &mut Tx, server: &Server, report: &Report) -> Result<Reported, Problem> {
     let (taken, why) = match outcome(tx, server, report).await? {
@@ -41,8 +49,8 @@ async fn outcome(tx: &mut Tx, server: &Server, report: &Report) -> Result<Outcom
         proven(tx, server, report).await?;
     }
     let booking = match booking_of(tx, server, report).await? {
-        Ok(booking) => booking,
-        Err(why) => return Ok(Outcome::SetAside(why)),
+        Subject::Own(booking) => *booking,
+        Subject::Foreign(why) => return Ok(Outcome::SetAside(why)),
     };
     if report.step == Step::Done {
         tx.vacate(&server.id, &booking.id).await?;
@@ -56,8 +64,8 @@ async fn outcome(tx: &mut Tx, server: &Server, report: &Report) -> Result<Outcom
     }
 }
 
-/// The booking that a report is about, or why the report is set aside: it is of another server, or of somebody else by now.
-async fn booking_of(tx: &mut Tx, server: &Server, report: &Report) -> Result<Result<Booking, String>, Problem> {
+/// The booking that a report is about. A place that could not be proven clean is noted, whosever booking it is.
+async fn booking_of(tx: &mut Tx, server: &Server, report: &Report) -> Result<Subject, Problem> {
     let booking = match tx.booking(&report.booking).await {
         Ok(booking) if booking.server.as_ref() == Some(&server.id) => booking,
         Err(problem) if problem.code != Code::HubUnknown => return Err(problem),
@@ -65,16 +73,16 @@ async fn booking_of(tx: &mut Tx, server: &Server, report: &Report) -> Result<Res
             if report.step == Step::Quarantined {
                 unclean(tx, server, report).await?;
             }
-            return Ok(Err(format!("booking {} is not of server {}", report.booking, server.id)));
+            return Ok(Subject::Foreign(format!("booking {} is not of server {}", report.booking, server.id)));
         }
     };
     // What the server did for who gave it away, before it heard of that, is nothing of who has it now: for them it begins
     // anew. A place that cannot be proven clean is nobody's, though.
     let former = report.account.as_deref().filter(|of| *of != booking.person.as_str());
-    match former.filter(|_| report.step != Step::Quarantined) {
-        Some(former) => Ok(Err(format!("booking {} is not of {former:.64} any more", booking.id))),
-        None => Ok(Ok(booking)),
-    }
+    Ok(match former.filter(|_| report.step != Step::Quarantined) {
+        Some(former) => Subject::Foreign(format!("booking {} is not of {former:.64} any more", booking.id)),
+        None => Subject::Own(Box::new(booking)),
+    })
 }
 
 /// Moves a booking on to the state that its agent brought it to.
@@ -88,10 +96,16 @@ async fn moved_on(
     if booking.state == to || booking.state.is_after(to) {
         return Ok(Outcome::Known);
     }
-    if let Some(why) = obstacle(tx, server, &booking, to).await? {
+    // A door is open whose arming was not taken note of here: it is open all the same, whatever was thought of that.
+    let is_unarmed = to == State::Active && booking.state.is_unbegun();
+    let refused = match is_unarmed {
+        true => occupy(tx, server, &booking).await?,
+        false => admit(tx, server, &booking, to).await?,
+    };
+    if let Some(why) = refused {
         return Ok(Outcome::SetAside(why));
     }
-    let booking = if is_opened_unarmed(&booking, to) {
+    let booking = if is_unarmed {
         let armed = tx.change_booking(&booking, armed(&booking, report), Who::Agent, "agent.arming", None).await?;
         tx.happened(report.moment);
         armed
@@ -110,20 +124,12 @@ async fn moved_on(
     Ok(Outcome::Applied)
 }
 
-/// Whether a door is open whose arming was not taken note of here. It is open all the same, whatever was thought of that.
-fn is_opened_unarmed(booking: &Booking, to: State) -> bool {
-    to == State::Active && booking.state.is_unbegun()
-}
-
-/// Why a booking cannot come to a state; none where it can, and then it is its server's occupant from its arming on.
-async fn obstacle(tx: &mut Tx, server: &Server, booking: &Booking, to: State) -> Result<Option<String>, Problem> {
-    if is_opened_unarmed(booking, to) {
-        return cannot_occupy(tx, server, booking).await;
-    }
+/// Lets a booking come to a state, from its arming on as its server's occupant, or says why it cannot.
+async fn admit(tx: &mut Tx, server: &Server, booking: &Booking, to: State) -> Result<Option<String>, Problem> {
     if !booking.state.may_become_by(to, Who::Agent) {
         return Ok(Some(format!("booking {} is {} and cannot become {to}", booking.id, booking.state)));
     }
-    if to == State::Arming { cannot_arm(tx, server, booking).await } else { Ok(None) }
+    if to == State::Arming { occupy_to_arm(tx, server, booking).await } else { Ok(None) }
 }
 
 /// A booking after a step of its agent.
@@ -217,8 +223,8 @@ async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<Outcome
     Ok(Outcome::Applied)
 }
 
-/// Makes the booking the server's occupant, or says why it cannot be.
-async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
+/// Makes a booking that is to be armed the server's occupant, or says why it cannot be.
+async fn occupy_to_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
     if server.health != Health::Healthy {
         return Ok(Some(format!("server {} is {}", server.id, server.health.as_str())));
     }
@@ -226,11 +232,11 @@ async fn cannot_arm(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<O
         let what = format!("the clock of server {} is {} s off", server.id, server.clock_offset);
         return Ok(Some(Problem::new(Code::ServerClock, what).to_string()));
     }
-    cannot_occupy(tx, server, booking).await
+    occupy(tx, server, booking).await
 }
 
 /// Makes the booking the server's occupant, or says who is.
-async fn cannot_occupy(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
+async fn occupy(tx: &mut Tx, server: &Server, booking: &Booking) -> Result<Option<String>, Problem> {
     if server.mode != Mode::Exclusive || tx.occupy(&server.id, &booking.id).await? {
         return Ok(None);
     }

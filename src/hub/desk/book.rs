@@ -418,7 +418,7 @@ pub(super) fn on(
 ) -> Result<u32, Problem> {
     opens(ground, window, as_override)?;
     if !as_override {
-        ground.server.is_told(now, window.starts)?;
+        ground.server.hears_in_time(now, window.starts)?;
     }
     let busy = ground.server.busy(window);
     find_place(&ground.server, &ground.held, busy, layout).ok_or_else(|| {

@@ -7,10 +7,14 @@ use super::{Caller, Desk, reason, rules, transaction::transact_once};
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, Who},
+        domain::{Booking, BookingId, Epoch, PersonId, SeriesId, ServerId, State, UNHEARD, Who},
+        gate::agent::MOST_POLL,
         store::Tx,
     },
 };
+
+// An agent that is well is never unheard, though its question and the way take their time too, seconds.
+const _: () = assert!(MOST_POLL.cast_signed() + 5 <= UNHEARD);
 
 /// What every change of a booking may say besides.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -118,7 +122,7 @@ async fn give_up(
 async fn is_heard_in_time(tx: &mut Tx, before: &Booking) -> Result<(), Problem> {
     let Some(server) = &before.server else { return Ok(()) };
     let (server, now) = (tx.server(server).await?, tx.now());
-    if server.told_from(now).is_some_and(|first| before.window.starts < first) {
+    if server.hears_in_time_from(now).is_some_and(|first| before.window.starts < first) {
         let what = format!("the agent of server {} is silent, and would open it for {}", server.id, before.person);
         return Err(
             Problem::new(Code::ServerSilent, what).hint("Give it away once the server is heard again, or cancel it.")
@@ -138,7 +142,7 @@ pub(super) async fn may_run_unheard(tx: &mut Tx, b: &Booking) -> Result<bool, Pr
     }
     let Some(server) = &b.server else { return Ok(false) };
     // One that was ended so stays until its agent has told, who may be heard before that.
-    Ok(b.ended_by.is_some() || tx.server(server).await?.is_out_of_touch(now))
+    Ok(b.ended_by.is_some() || tx.server(server).await?.is_unheard(now))
 }
 
 /// A slot that is ended now, and from when on its place is free then; none of what waits, is over, or ends already.
@@ -316,9 +320,7 @@ impl Desk {
             let standing = rules::standing(&mut tx, to, Some(&before.course)).await?;
             let policy = &standing.course.policy;
             // Both rows, in one order, so that two gifts in opposite directions do not wait for each other.
-            let (one, two) = if before.person < *to { (&before.person, to) } else { (to, &before.person) };
-            tx.lock_person(one).await?;
-            tx.lock_person(two).await?;
+            tx.lock_people(&[&before.person, to]).await?;
             rules::still_is(&mut tx, &standing).await?;
             rules::not_twice(&mut tx, to, before.window, None).await?;
             rules::not_too_many(&mut tx, policy, to, now, None, None).await?;

@@ -4,7 +4,7 @@ use crate::{
     hub::{
         domain::{Booking, Epoch, Mode, PersonId, ServerId, State, Waiting, Who, Window, by_fairness},
         gate::agent::LEAST_POLL,
-        store::{Delivery, Listing, Tx},
+        store::{Delivery, LAPSE, Listing, Tx},
     },
 };
 
@@ -204,12 +204,11 @@ async fn is_told(tx: &mut Tx, b: &Booking, until: Epoch) -> Result<bool, Problem
     Ok(server.seen.is_none_or(|seen| is_alike && until <= seen && seen + TOLD <= now))
 }
 
-/// Whether an offer that lapses now could have been accepted: on a silent server nobody can, and who waits for it had no turn. They
-/// are asked as if for the first time when it is heard again.
-async fn could_be_taken(tx: &mut Tx, offer: &Booking) -> Result<bool, Problem> {
+/// Whether an offer can be accepted right now: of a start of which a silent server may not hear in time none can.
+async fn can_be_taken(tx: &mut Tx, offer: &Booking) -> Result<bool, Problem> {
     let Some(server) = &offer.server else { return Ok(true) };
     let now = tx.now();
-    Ok(tx.server(server).await?.is_told(now, offer.window.starts).is_ok())
+    Ok(tx.server(server).await?.hears_in_time(now, offer.window.starts).is_ok())
 }
 
 /// What a booking becomes by the passing of time alone.
@@ -222,6 +221,13 @@ struct Due {
 impl Due {
     fn to(state: State, b: &Booking, action: &'static str, reason: &'static str) -> Self {
         Self { next: Booking { state, offer_until: None, ..b.clone() }, action, reason }
+    }
+
+    /// An offer goes back to the wait that it was, of which so many have lapsed by now.
+    fn back_to_wait(b: &Booking, lapses: i64, action: &'static str, reason: &'static str) -> Self {
+        let (state, server, busy_until) = (State::Waitlisted, b.wished.clone(), b.window.ends);
+        let next = Booking { state, server, place: None, busy_until, offer_until: None, lapses, ..b.clone() };
+        Self { next, action, reason }
     }
 }
 
@@ -236,7 +242,7 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
         State::Offered if begins => {
             Some(Due::to(State::Cancelled, b, "clerk.offer-over", "the offer was not taken before its start"))
         }
-        State::Offered if b.offer_until.is_none_or(|until| until <= now) => Some(lapsed(tx, b).await?),
+        State::Offered => no_longer_offered(tx, b).await?,
         State::Booked | State::Delayed if b.window.ends <= now => never_began(tx, b).await?,
         State::Booked if begins => held_up(tx, b).await?,
         State::Active if b.came.is_none() => stayed_away(tx, b).await?,
@@ -244,12 +250,15 @@ async fn due(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
     })
 }
 
-/// An offer that nobody took goes back to the wait that it was.
-async fn lapsed(tx: &mut Tx, b: &Booking) -> Result<Due, Problem> {
-    let lapses = if could_be_taken(tx, b).await? { b.lapses + 1 } else { 0 };
-    let (server, place, busy_until) = (b.wished.clone(), None, b.window.ends);
-    let due = Due::to(State::Waitlisted, b, "clerk.lapse", "the offer was not taken in time");
-    Ok(Due { next: Booking { server, place, busy_until, lapses, ..due.next }, ..due })
+/// An offer that nobody took, or that nobody can take, is none any more.
+async fn no_longer_offered(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
+    if !can_be_taken(tx, b).await? {
+        // It was no turn, and none of its minutes is lost: it is offered anew when the server is heard.
+        let reason = "its server is silent, and nobody could take it";
+        return Ok(Some(Due::back_to_wait(b, b.lapses, "clerk.take-back", reason)));
+    }
+    let is_over = b.offer_until.is_none_or(|until| until <= tx.now());
+    Ok(is_over.then(|| Due::back_to_wait(b, b.lapses + 1, LAPSE, "the offer was not taken in time")))
 }
 
 /// A slot is over that nobody here saw begin.

@@ -3,7 +3,7 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Desk, Edit,
-    sign_in::{end_of_lost_keys, hash, is_signed_in_still},
+    sign_in::{end_of_lost_keys, hash, is_signed_in_still, lock_signed_in},
     transaction::{transact, transact_once},
 };
 use crate::{
@@ -272,10 +272,22 @@ impl Desk {
         self.write_person(caller, now, key, new, None, None).await
     }
 
+    /// As [`Self::add_person`], by somebody who is signed in with `token`; nobody is added by one that has ended.
+    pub async fn add_person_with(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        key: Option<&str>,
+        new: &NewPerson,
+        token: &Secret,
+    ) -> Result<Person, Problem> {
+        self.write_person(caller, now, key, new, None, Some(token)).await
+    }
+
     /// Adds somebody, or changes them when `version` is the one that the caller has seen.
     ///
-    /// Somebody who is made inactive loses all tokens, and who loses a key those for programs. Only an admin makes teachers and admins, and the last active admin
-    /// stays one.
+    /// Somebody who is made inactive loses all tokens, and who loses a key those for programs. Only an admin makes teachers
+    /// and admins, and the last active admin stays one.
     pub async fn put_person(
         &self,
         caller: &Caller,
@@ -286,7 +298,8 @@ impl Desk {
         self.write_person(caller, now, None, new, version, None).await
     }
 
-    /// As [`Self::put_person`], by somebody who is signed in with `token`: that one stays when they lose a key.
+    /// As [`Self::put_person`], by somebody who is signed in with `token`: that one stays when they lose a key, and where it
+    /// has ended nothing is changed.
     pub async fn put_person_with(
         &self,
         caller: &Caller,
@@ -314,6 +327,9 @@ impl Desk {
             caller.needs_admin()?;
         }
         let person = transact_once!(self, caller, now, key, ("person", &new), |tx| {
+            // Those that a change of them changes too, before people as everywhere.
+            tx.lock_servers_of_people(&[&new.id]).await?;
+            lock_signed_in(&mut tx, caller, by.as_deref(), &[&new.id]).await?;
             match (tx.find_person(&new.id).await?, version) {
                 (None, Some(_)) => {
                     return Err(Problem::new(Code::BookStale, format!("there is no {} to be changed", new.id)));

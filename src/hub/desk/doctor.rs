@@ -156,7 +156,7 @@ fn check_buffer(server: &Server, hand_overs: &HandOvers, found: &mut Checkup) {
 async fn check_plan(tx: &mut Tx, server: &Server, found: &mut Checkup) -> Result<(), Problem> {
     let (id, now) = (&server.id, tx.now());
     // Of a silent one that is told, and what it said last may be long over.
-    let Some(why) = tx.plan_refused(id).await?.filter(|_| server.is_heard(now)) else { return Ok(()) };
+    let Some(why) = tx.plan_refused(id).await?.filter(|_| server.is_alive(now)) else { return Ok(()) };
     found.notes.push(format!("the agent of server {id} does not take the plan that it is given: {why}"));
     Ok(())
 }
@@ -236,7 +236,7 @@ fn check_server(server: &Server, all: &[Booking], now: Epoch, found: &mut Checku
     if server.issued > 0 && (server.seen.is_none() || server.is_silent(now)) {
         found.notes.push(format!("the agent of server {id} was not heard for two minutes: it is away, or hangs"));
     }
-    if server.acked < server.issued && server.is_heard(now) {
+    if server.acked < server.issued && server.is_alive(now) {
         let (acked, issued) = (server.acked, server.issued);
         found.notes.push(format!(
             "the agent of server {id} carries out revision {acked} of its plan, and was given {issued}: if it takes no newer one \

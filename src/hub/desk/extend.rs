@@ -114,7 +114,7 @@ impl<'a> Way<'a> {
         let busy = ground.server.busy(window);
         self.policy.shape(&ground.server, now, window)?;
         opens(ground, window, self.as_override)?;
-        if !self.as_override && ground.server.told_from(now).is_some_and(|first| before.window.ends < first) {
+        if !self.as_override && ground.server.hears_in_time_from(now).is_some_and(|first| before.window.ends < first) {
             let what = format!("the agent of server {} is silent, and would end it as it was booked", ground.server.id);
             return Err(Problem::new(Code::ServerSilent, what).hint("Extend it once the server is heard again."));
         }

@@ -40,7 +40,7 @@ pub use courses::NewPerson;
 pub use doctor::Checkup;
 pub use look::{FreeRequest, Week, WeekServer};
 pub use rehouse::Elsewhere;
-pub use roster::{Imported, RosterLine, read_roster};
+pub use roster::{Imported, Roster, RosterLine, read_roster};
 pub use servers::{Misfits, NewServer};
 pub use sign_in::{Challenge, MadeToken};
 pub use transaction::Desk;

@@ -139,10 +139,9 @@ impl Desk {
         Ok(found)
     }
 
-    /// Moves a booking off a server that does not take it to another one that is free, or tells its holder that there is
-    /// none; takes that back where its server takes it again.
+    /// Moves a booking off a server that does not take it to another one that is free; whether it did.
     ///
-    /// Whether it was moved.
+    /// Where there is none its holder is told so, and told otherwise where its server takes it again.
     pub(in crate::hub) async fn rehouse(&self, now: Epoch, id: &BookingId) -> Result<bool, Problem> {
         let outcome = transact!(self, Caller::Clerk, now, |tx| rehouse(&mut tx, id).await);
         match outcome {

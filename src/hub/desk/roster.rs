@@ -3,14 +3,29 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Caller, Desk, NewPerson, sign_in::end_of_lost_keys, transaction::transact_once};
+use super::{
+    Caller, Desk, NewPerson,
+    sign_in::{end_of_lost_keys, hash, lock_signed_in},
+    transaction::transact_once,
+};
 use crate::{
-    core::{At, Code, Problem, Problems, shell::printable},
+    core::{At, Code, Problem, Problems, Secret, shell::printable},
     hub::{
         domain::{CourseId, Epoch, GroupId, Person, PersonId, Role, Zone},
         store::Tx,
     },
 };
+
+/// A roster as it is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Roster<'a> {
+    /// Of which course.
+    pub course: &'a CourseId,
+    /// How its text is called where a line of it is wrong.
+    pub file: &'a str,
+    /// Its lines.
+    pub text: &'a str,
+}
 
 /// What a roster did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -43,21 +58,25 @@ impl Desk {
     ///
     /// Every wrong line is reported with its number, and then nothing is imported. Importing the same again changes
     /// nothing; people who are not in it stay. It never changes a teacher or an admin. A repeated `key` gets the first
-    /// answer.
+    /// answer. Where who asks is signed in with `token`, and that one has ended, nothing is imported either.
     pub async fn import_roster(
         &self,
         caller: &Caller,
         now: Epoch,
         key: Option<&str>,
-        course: &CourseId,
-        file: &str,
-        text: &str,
+        roster: Roster<'_>,
+        token: Option<&Secret>,
     ) -> Result<Imported, Problems> {
         caller.needs_teacher()?;
+        let Roster { course, file, text } = roster;
         let lines = read_roster(file, text)?;
+        let by = token.map(|token| hash(token.expose()));
         let outcome = async {
             transact_once!(self, caller, now, key, ("roster", course, text), |tx| {
                 tx.course(course).await?;
+                let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
+                tx.lock_servers_of_people(&people).await?;
+                lock_signed_in(&mut tx, caller, by.as_deref(), &people).await?;
                 take_in(&mut tx, course, &lines).await
             })
         };
@@ -65,12 +84,10 @@ impl Desk {
     }
 }
 
-/// Adds and changes who is in the lines, which are by login; who is in another group of the course leaves it. Locks: servers
-/// by name, then people, then groups; who gets a new group is changed, and so locked before it.
+/// Adds and changes who is in the lines; who is in another group of the course leaves it. Their servers are locked already, and
+/// they themselves; groups come after them.
 async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result<Imported, Problem> {
     let mut done = Imported { added: 0, changed: 0, same: 0 };
-    let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
-    tx.lock_servers_of_people(&people).await?;
     let groups = tx.groups().await?.into_iter().filter(|group| group.course == *course);
     let of_course: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
     let mut left = vec![];

@@ -110,7 +110,7 @@ async fn is_over(tx: &mut Tx, occupant: Option<&BookingId>) -> Result<bool, Prob
 async fn is_at_work(tx: &mut Tx, server: &Server) -> Result<bool, Problem> {
     let Some(occupant) = &server.occupant else { return Ok(false) };
     let (booking, now) = (tx.booking(occupant).await?, tx.now());
-    Ok(booking.state.is_begun() && (booking.window.ends > now || server.is_heard(now)))
+    Ok(booking.state.is_begun() && (booking.window.ends > now || server.is_alive(now)))
 }
 
 impl Desk {
@@ -212,10 +212,10 @@ impl Desk {
                 return Err(Problem::new(Code::BookStale, format!("server {id} was changed in between")));
             }
             let want = Listing { server: Some(id.clone()), open: true, ..Listing::default() };
-            let (out, heard) = (there.health != Health::Healthy, there.is_heard(now));
+            let (out, alive) = (there.health != Health::Healthy, there.is_alive(now));
             let over = |b: &Booking| b.state.is_unbegun() && b.window.ends <= now;
             let (ended, open): (Vec<Booking>, Vec<Booking>) =
-                tx.bookings(&want).await?.into_iter().partition(|b| out && (over(b) || (b.state.is_begun() && !heard)));
+                tx.bookings(&want).await?.into_iter().partition(|b| out && (over(b) || (b.state.is_begun() && !alive)));
             if !open.is_empty() {
                 let what = format!("server {id} has bookings or waits that are not over: {}", open.len());
                 let hint = match out && open.iter().any(|b| b.state.is_begun()) {

@@ -73,10 +73,24 @@ pub(super) async fn end_of_lost_keys(
 /// Refuses what is asked for by a token, of hash `by`, that has ended since its request was let in: such a request may take half a
 /// minute to be read, and what was to be kept out by the token's end would come back by it.
 ///
-/// Who ends it at this moment changes the row of whose it is: that is to be locked before, or read and then changed as it was.
+/// Who ends it at this moment changes the row of whose it is: that is to be locked before, as by [`lock_signed_in`], or read
+/// and then changed as it was.
 pub(super) async fn is_signed_in_still(tx: &mut Tx, by: Option<&str>) -> Result<(), Problem> {
     let Some(by) = by else { return Ok(()) };
     tx.token(by).await?.map(drop).ok_or_else(unknown)
+}
+
+/// As [`is_signed_in_still`], with the rows of who asks and of those locked whom it is about; after servers, before groups.
+pub(super) async fn lock_signed_in(
+    tx: &mut Tx,
+    caller: &Caller,
+    by: Option<&str>,
+    about: &[&PersonId],
+) -> Result<(), Problem> {
+    // All at once and by login: of two who change each other at the same time none waits for the other in a circle.
+    let all: Vec<&PersonId> = about.iter().copied().chain(caller.person()).collect();
+    tx.lock_people(&all).await?;
+    is_signed_in_still(tx, by).await
 }
 
 fn unknown() -> Problem {
@@ -101,10 +115,9 @@ async fn make(
     Ok(MadeToken { text, row })
 }
 
-/// Makes an API token; of too many the one ends that was out of use for longest, since to refuse would keep its owner out.
+/// Makes an API token; of too many the one ends that was out of use for longest, since to refuse would keep its owner out. The
+/// person is locked: who makes several at once does so one after another, and none goes past the most.
 async fn make_api(tx: &mut Tx, person: &PersonId, label: &str) -> Result<MadeToken, Problem> {
-    // Who makes several at once does so one after another, and none goes past the most.
-    tx.lock_person(person).await?;
     tx.keep_api_tokens(person, MOST_API - 1, "there were too many").await?;
     make(tx, TokenKind::Api, Some(person), None, label, Some(API_LIFE)).await
 }
@@ -213,8 +226,7 @@ impl Desk {
         let by = token.map(|token| hash(token.expose()));
         transact!(self, caller, now, |tx| {
             // Whoever takes a key away at this moment waits, and ends what is made here; or has ended `by` too.
-            tx.lock_person(person).await?;
-            is_signed_in_still(&mut tx, by.as_deref()).await?;
+            lock_signed_in(&mut tx, caller, by.as_deref(), &[]).await?;
             match kind {
                 TokenKind::Api => make_api(&mut tx, person, label).await,
                 TokenKind::Feed => {
@@ -260,8 +272,31 @@ impl Desk {
 
     /// Makes a one-time link for somebody, good for 15 minutes; a teacher's for students, an admin's for all.
     pub async fn make_link(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<MadeToken, Problem> {
+        self.write_link(caller, now, person, None).await
+    }
+
+    /// As [`Self::make_link`], by somebody who is signed in with `token`; none is made by one that has ended.
+    pub async fn make_link_with(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        person: &PersonId,
+        token: &Secret,
+    ) -> Result<MadeToken, Problem> {
+        self.write_link(caller, now, person, Some(token)).await
+    }
+
+    async fn write_link(
+        &self,
+        caller: &Caller,
+        now: Epoch,
+        person: &PersonId,
+        token: Option<&Secret>,
+    ) -> Result<MadeToken, Problem> {
         caller.needs_teacher()?;
+        let by = token.map(|token| hash(token.expose()));
         transact!(self, caller, now, |tx| {
+            lock_signed_in(&mut tx, caller, by.as_deref(), &[person]).await?;
             let whose = tx.person(person).await?;
             if whose.role != Role::Student {
                 caller.needs_admin()?;

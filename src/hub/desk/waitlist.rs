@@ -122,7 +122,7 @@ impl Desk {
             }
             if let Some(server) = &offer.server {
                 // It may have become silent since it was offered: its agent knows nothing of what is only offered.
-                tx.server(server).await?.is_told(now, offer.window.starts)?;
+                tx.server(server).await?.hears_in_time(now, offer.window.starts)?;
             }
             tx.lock_person(&offer.person).await?;
             // Who has left the course since they were asked gets nothing in it.
@@ -199,7 +199,9 @@ pub(super) async fn had_their_turn(tx: &mut Tx, waiting: &Booking) -> Result<boo
     }
     // Of what was given up beside it a buffer may have been in the way.
     let near = waiting.window.wider(tx.widest_buffer().await?);
-    Ok(!tx.is_given_up_since(near, waiting.since, waiting.wished.as_ref()).await?)
+    // Since then it may have been offered and taken back, as its server was silent: that was no turn.
+    let lapsed = tx.last_lapse(&waiting.id).await?.unwrap_or(waiting.since);
+    Ok(!tx.is_given_up_since(near, lapsed, waiting.wished.as_ref()).await?)
 }
 
 /// What somebody who waits would be offered, when a place is free.

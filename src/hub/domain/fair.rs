@@ -16,8 +16,7 @@ pub struct Waiting {
 /// Puts who is asked first in front.
 ///
 /// Who let an offer lapse and may be asked again stands behind all who were not asked yet, else one absent person would block
-/// the queue;
-/// then who had least goes first, then who waits longest, then by id, so that the order is the same everywhere.
+/// the queue; then who had least goes first, then who waits longest, then by id, so that the order is the same everywhere.
 pub fn by_fairness(queue: &mut [Waiting]) {
     queue.sort_by(|a, b| (a.lapses, a.used, a.since, &a.booking).cmp(&(b.lapses, b.used, b.since, &b.booking)));
 }

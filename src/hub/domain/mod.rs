@@ -37,7 +37,7 @@ pub use policy::Policy;
 pub use quota::{ROLLING, Use, most_in_any_week, used_after, used_before};
 pub use saved_lab::{Beginning, SavedLab};
 pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots, nearest};
-pub use server::{HANGS, Health, Maintenance, Mode, Server, WARN_OFFSET, host_and_port};
+pub use server::{HANGS, Health, Maintenance, Mode, Server, UNHEARD, WARN_OFFSET, host_and_port};
 pub use slot::{PlanSlot, ServerPlan};
 pub use state::{State, Who};
 pub use time::{Epoch, Window};

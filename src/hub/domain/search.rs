@@ -109,7 +109,7 @@ impl<'a> Search<'a> {
         let within = self.ask.within;
         let last = (within.ends - self.ask.length).min(self.policy.latest(self.now));
         let starts = within.starts.max(self.policy.earliest(self.now));
-        let told = self.ground.server.told_from(self.now).unwrap_or(starts);
+        let told = self.ground.server.hears_in_time_from(self.now).unwrap_or(starts);
         Window { starts: starts.max(told), ends: last + 1 }
     }
 

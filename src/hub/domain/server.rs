@@ -11,11 +11,15 @@ use crate::{
 
 /// Clocks that differ by more than this are told, seconds.
 pub const WARN_OFFSET: i64 = 2;
-/// An agent that was not heard for longer is silent, seconds.
+/// An agent that was not heard for longer is silent, seconds: something is wrong with it or its way.
 const SILENT: i64 = 120;
-/// An agent tells what it has begun within so many seconds, as it reports at least so often; one that was not heard for longer may
-/// be out of touch, though it is not silent yet.
-const TELLS: i64 = 15;
+/// An agent that was not heard for longer is unheard, seconds: it reports more often than that, so an outage may have begun,
+/// though it is not silent yet.
+///
+/// By a hub whose clock is ahead of that of another one, which heard it, it may be unheard all the time. That costs nobody
+/// anything, since an agent that is heard tells soon what took place; to wait for as long as clocks may differ would give the
+/// rest of a slot for nothing to who cancels it as an outage begins.
+pub const UNHEARD: i64 = 15;
 /// On a silent server is booked only what begins later than this from now, seconds: it may be heard again by then. What was
 /// booked before stays, as its agent may have it in its plan.
 const HEARD_AGAIN: i64 = 3600;
@@ -117,33 +121,34 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether its agent, which reports each 15 seconds at least, is silent: something is wrong with it or its way.
+    /// Whether its agent was heard before and is silent by now, after two minutes: something is wrong with it or its way.
     ///
     /// One that hangs is not heard either: see [`HANGS`].
     pub fn is_silent(&self, now: Epoch) -> bool {
         self.seen.is_some_and(|at| now - at > SILENT)
     }
 
-    /// Whether its agent was heard before, and too long ago for the hub to know what it has begun by now.
-    pub fn is_out_of_touch(&self, now: Epoch) -> bool {
-        self.seen.is_some_and(|at| now - at > TELLS)
-    }
-
-    /// Whether its agent was heard lately: it is alive, and tells what becomes of its slots.
-    pub fn is_heard(&self, now: Epoch) -> bool {
+    /// Whether its agent was heard before and is not silent: it is alive, and tells what becomes of its slots.
+    pub fn is_alive(&self, now: Epoch) -> bool {
         self.seen.is_some() && !self.is_silent(now)
     }
 
-    /// The first start that can be booked by what is known of its agent; none where any can.
+    /// Whether its agent was heard before and is unheard right now, after 15 seconds: it may have begun what the hub does not
+    /// know of yet.
+    pub fn is_unheard(&self, now: Epoch) -> bool {
+        self.seen.is_some_and(|at| now - at > UNHEARD)
+    }
+
+    /// The first start of which a silent agent is taken to hear in time; none where it is not silent, and hears of any.
     ///
     /// One that was never heard may be set up yet.
-    pub fn told_from(&self, now: Epoch) -> Option<Epoch> {
+    pub fn hears_in_time_from(&self, now: Epoch) -> Option<Epoch> {
         self.is_silent(now).then(|| now + HEARD_AGAIN)
     }
 
     /// Refuses a start of which a silent agent might not hear in time.
-    pub fn is_told(&self, now: Epoch, starts: Epoch) -> Result<(), Problem> {
-        match self.told_from(now) {
+    pub fn hears_in_time(&self, now: Epoch, starts: Epoch) -> Result<(), Problem> {
+        match self.hears_in_time_from(now) {
             Some(first) if starts < first => {
                 let id = &self.id;
                 let what = format!(

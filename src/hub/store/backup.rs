@@ -56,6 +56,9 @@ fn keep(part: &Path, aside: impl Fn(&str) -> PathBuf) -> io::Result<PathBuf> {
             break;
         }
         if fs::read(&copy)? == fs::read(part)? {
+            // It counts as made now: by its own time it would be the first to go after the next upgrade. Where it is another
+            // user's, who alone may set that, it is a whole copy all the same.
+            let _ = File::open(&copy).and_then(|copy| copy.set_modified(fs::metadata(part)?.modified()?));
             fs::remove_file(part)?;
             break;
         }
@@ -66,6 +69,8 @@ fn keep(part: &Path, aside: impl Fn(&str) -> PathBuf) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
     use crate::hub::store::Store;
 
@@ -104,7 +109,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, connection) = hub(folder.path()).await;
         let first = backup(&connection, &path, 4).unwrap().unwrap();
+        let (long_ago, file) = (UNIX_EPOCH + Duration::from_secs(86_400), File::open(&first).unwrap());
+        file.set_modified(long_ago).unwrap();
         assert_eq!(backup(&connection, &path, 4).unwrap().unwrap(), first, "nothing has changed");
+        let age = file.metadata().unwrap().modified().unwrap().elapsed().unwrap_or_default();
+        assert!(age < Duration::from_secs(3600), "it is the one that was made last: {age:?}");
         let old = fs::read(&first).unwrap();
         for number in 2..4 {
             let work = "INSERT INTO courses (id, title, policy) VALUES (?1, 'after', '{}')";

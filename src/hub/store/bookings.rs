@@ -335,9 +335,7 @@ impl Tx {
         self.all(sql, args![id.to_string()]).await?.iter().map(booking).collect()
     }
 
-    /// When somebody holds slots that touch a window, by start; a wait is none.
-    ///
-    /// `except` is not looked at.
+    /// When somebody holds slots other than `except` that touch a window, by start; a wait is none.
     pub async fn windows_of(
         &mut self,
         person: &PersonId,

@@ -75,9 +75,16 @@ fn refused(why: String) -> Problem {
     Problem::new(Code::HubBackup, format!("the database was not copied, so its tables were not changed: {why}"))
 }
 
-/// A copy's name: of which database, before it left which edition, and when.
+/// A copy's name: of which database, before it left which edition, and when. No two databases of a server share one, since of
+/// each only the newest stay.
 fn file_name(database: &str, had: i64, at: Timestamp) -> String {
-    let plain = database.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'), "_");
+    let plain: String = database
+        .bytes()
+        .map(|byte| match byte {
+            b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
     format!("{plain}.before-{had}.{}.dump", at.strftime("%Y%m%dT%H%M%SZ"))
 }
 
@@ -215,7 +222,8 @@ mod tests {
     fn a_copy_says_of_what_and_when_and_stays_in_its_folder() {
         let at = Timestamp::from_second(1_000_000_000).unwrap();
         assert_eq!(file_name("camp-1", 2, at), "camp-1.before-2.20010909T014640Z.dump");
-        assert_eq!(file_name("../a b", 2, at), "___a_b.before-2.20010909T014640Z.dump");
+        assert_eq!(file_name("../a b", 2, at), "%2E%2E%2Fa%20b.before-2.20010909T014640Z.dump");
+        assert_ne!(file_name("camp.a", 2, at), file_name("camp_a", 2, at), "each has copies of its own");
     }
 
     #[test]

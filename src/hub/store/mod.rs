@@ -28,6 +28,7 @@ pub use access::{TokenKind, TokenRow};
 pub use bookings::Listing;
 pub use dump::Backups;
 pub use open::Store;
+pub use places::LAPSE;
 pub use record::{AuditRow, Delivery, EventRow, Hook};
 pub use servers::unknown_server;
 pub use tx::Tx;

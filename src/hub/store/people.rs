@@ -281,6 +281,15 @@ impl Tx {
         self.lock("SELECT 1 FROM people WHERE id = $1 FOR UPDATE", id.as_str()).await
     }
 
+    /// Locks these people, by login, until the transaction ends; after servers, before groups.
+    ///
+    /// Who is not there is left out.
+    pub async fn lock_people(&mut self, ids: &[&PersonId]) -> Result<(), Problem> {
+        let sql = "SELECT 1 FROM people WHERE id IN \
+                   (SELECT jsonb_array_elements_text(CAST(CAST($1 AS TEXT) AS JSONB))) ORDER BY id FOR UPDATE";
+        self.lock(sql, &json!(ids).to_string()).await
+    }
+
     /// Whether somebody else is an active admin.
     ///
     /// Until the transaction ends nobody else takes an admin away.

@@ -9,6 +9,9 @@ use crate::{
     hub::domain::{Booking, BookingId, Calendar, Epoch, Held, ServerId, State, Window},
 };
 
+/// The action of an offer that lapsed though its holder could have taken it.
+pub const LAPSE: &str = "clerk.lapse";
+
 /// Places on servers: what is taken, held back, not clear yet, or was given up.
 impl Tx {
     /// What is taken on a server in a window: live bookings, and what was given up but not confirmed by its agent.
@@ -69,6 +72,13 @@ impl Tx {
         self.run(sql, values).await.map(drop)
     }
 
+    /// When an offer of a wait lapsed last that its holder could have taken; none where none did.
+    pub async fn last_lapse(&mut self, id: &BookingId) -> Result<Option<Epoch>, Problem> {
+        let sql = "SELECT max(moment) AS moment FROM audit WHERE subject = $1 AND action = $2";
+        let row = self.one(sql, args![format!("booking:{id}"), LAPSE]).await?;
+        row.map_or(Ok(None), |row| row.opt_epoch("moment"))
+    }
+
     /// Whether a place that touches a window was given up at a moment or after it, on one server or on any.
     pub async fn is_given_up_since(
         &mut self,
@@ -96,11 +106,13 @@ impl Tx {
         if self.one(sql, args![moment, window.ends, opt(on)]).await?.is_some() {
             return Ok(true);
         }
-        // What was moved away is noted with the server that it left.
+        // What was moved away is noted with the server that it left. So is an offer of any server that lapsed or was taken back:
+        // that was given up by nobody.
         let sql = "SELECT a.detail AS detail FROM servers AS s CROSS JOIN audit AS a WHERE a.subject = 'server:' || s.id \
                    AND a.action = $1 AND a.moment >= $2 AND s.removed IS NULL AND (CAST($3 AS TEXT) IS NULL OR s.id = $3)";
         for row in self.all(sql, args![LEFT, moment, opt(on)]).await? {
-            if as_it_left(&row)?.is_some_and(|b| b.busy_until > window.starts && b.window.starts < window.ends) {
+            let touches = |b: Booking| b.busy_until > window.starts && b.window.starts < window.ends;
+            if as_it_left(&row)?.filter(|b| b.state != State::Offered).is_some_and(touches) {
                 return Ok(true);
             }
         }

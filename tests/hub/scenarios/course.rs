@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use kubecamp::{
     core::{Code, Problem},
     hub::{
-        desk::{BookRequest, Caller, Desk, Edit, NewPerson, Step, Taken},
+        desk::{BookRequest, Caller, Desk, Edit, NewPerson, Roster, Step, Taken},
         domain::{Mode, Policy, Role, State},
         gate::HubKey,
         store::TokenKind,
@@ -371,7 +371,10 @@ pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
     let course = "k8s".parse().unwrap();
     let import = |text: &'static str| {
         let (desk, course) = (desk.clone(), "k8s".parse().unwrap());
-        async move { desk.import_roster(&who("tea"), NOW, None, &course, "roster.csv", text).await }
+        async move {
+            let roster = Roster { course: &course, file: "roster.csv", text };
+            desk.import_roster(&who("tea"), NOW, None, roster, None).await
+        }
     };
     let wrong = import("eve,Eve,green\nBAD,x,green\n,y,green\n").await.unwrap_err();
     assert_eq!(wrong.iter().map(|p| p.at.as_ref().unwrap().line).collect::<Vec<_>>(), [2, 3]);
@@ -394,7 +397,8 @@ pub async fn a_roster_is_imported_whole_or_not(desk: Desk) {
         let groups = desk.person(&who("amy"), NOW, &"amy".parse().unwrap()).await.unwrap().groups;
         assert_eq!(groups.iter().map(|group| group.as_str()).collect::<Vec<_>>(), wanted);
     }
-    assert!(desk.import_roster(&who("amy"), NOW, None, &course, "r", text).await.is_err());
+    let roster = Roster { course: &course, file: "r", text };
+    assert!(desk.import_roster(&who("amy"), NOW, None, roster, None).await.is_err());
     person(&desk, "fay", Some("green")).await;
     healthy(&desk).await;
 }

@@ -23,7 +23,7 @@ use std::{future::Future, pin::Pin};
 
 use kubecamp::hub::{
     desk::{Caller, Desk, Heartbeat},
-    domain::{Booking, State},
+    domain::{Booking, Epoch, State},
 };
 
 use super::world::{self, NOW, at};
@@ -151,12 +151,18 @@ scenarios! {
         what_is_cancelled_as_an_outage_begins_counts_as_far_as_it_ran,
         what_a_clock_that_is_off_makes_due_is_left_as_it_is,
         what_could_not_be_taken_is_offered_again_when_its_server_is_back,
+        what_nobody_can_take_is_taken_back_and_offered_anew_for_its_full_time,
+        an_offer_that_is_taken_back_leaves_the_turns_as_they_were,
     }
     people {
         the_last_admin_stays,
         who_is_added_twice_under_one_key_keeps_what_they_hold,
         who_joins_another_group_of_a_course_leaves_the_one_before,
         who_takes_a_key_away_ends_what_it_signed_in,
+        a_sign_in_that_has_ended_changes_nobody,
+        a_sign_in_that_has_ended_adds_nobody,
+        a_sign_in_that_has_ended_imports_no_roster,
+        a_sign_in_that_has_ended_makes_no_link,
         of_too_many_tokens_the_one_ends_that_was_out_of_use_longest,
         nobody_is_called_as_what_every_server_has,
     }
@@ -179,6 +185,7 @@ scenarios! {
     }
     waits {
         who_lets_an_offer_lapse_keeps_the_time_from_nobody,
+        an_offer_of_any_server_that_lapses_is_made_once,
         what_is_left_early_is_offered_to_who_let_an_offer_lapse,
         who_waits_is_told_what_keeps_it_from_them,
     }
@@ -195,8 +202,12 @@ async fn state(desk: &Desk, booking: &Booking) -> State {
 
 /// Lets the agent of the server one confirm the plan that there is at this minute.
 async fn acknowledge(desk: &Desk, minute: i64) {
+    acknowledge_at(desk, at(minute)).await;
+}
+
+async fn acknowledge_at(desk: &Desk, now: Epoch) {
     let server = "one".parse().unwrap();
-    let plan = desk.plan_for(&world::agent("one"), at(minute), &server).await.unwrap();
-    let beat = Heartbeat { revision: plan.revision, clock: at(minute), tick_age: None };
-    desk.heartbeat(&world::agent("one"), at(minute), &server, &beat).await.unwrap();
+    let plan = desk.plan_for(&world::agent("one"), now, &server).await.unwrap();
+    let beat = Heartbeat { revision: plan.revision, clock: now, tick_age: None };
+    desk.heartbeat(&world::agent("one"), now, &server, &beat).await.unwrap();
 }

@@ -8,7 +8,7 @@ use kubecamp::{
     },
 };
 
-use super::{acknowledge, state};
+use super::{acknowledge, acknowledge_at, state};
 use crate::hub::world::{NOW, agent, at, book, camp, clerk, generous, healthy, reports, who, window, wish};
 
 pub async fn what_is_cancelled_while_it_may_run_counts_as_far_as_it_ran(desk: Desk) {
@@ -131,5 +131,61 @@ pub async fn what_could_not_be_taken_is_offered_again_when_its_server_is_back(de
     acknowledge(&desk, 15).await;
     assert_eq!(clerk.settle(at(15)).await.unwrap().offered, 1);
     assert_eq!(yes(16).await.unwrap().state, State::Booked);
+    healthy(&desk).await;
+}
+
+pub async fn what_nobody_can_take_is_taken_back_and_offered_anew_for_its_full_time(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let clerk = clerk(&desk);
+    let taken = book(&desk, "dan", 30, 60).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(Some("one"), 30, 60)).await.unwrap();
+    acknowledge(&desk, 0).await;
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    acknowledge(&desk, 1).await;
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    assert_eq!(clerk.settle(at(3)).await.unwrap().settled, 0, "it was heard two minutes ago");
+    let back = clerk.settle(at(3) + 1).await.unwrap();
+    assert_eq!((back.settled, back.offered), (1, 0));
+    let waits = desk.booking(&who("amy"), at(4), &amy.id).await.unwrap();
+    assert_eq!((waits.state, waits.lapses, waits.place), (State::Waitlisted, 0, None));
+    // Heard two seconds before the first offer would have lapsed.
+    let heard = at(12) - 2;
+    acknowledge_at(&desk, heard).await;
+    assert_eq!(clerk.settle(heard).await.unwrap().offered, 1);
+    let anew = desk.booking(&who("amy"), heard, &amy.id).await.unwrap();
+    assert_eq!((anew.state, anew.offer_until, anew.lapses), (State::Offered, Some(heard + 600), 0));
+    assert_eq!(clerk.settle(at(12)).await.unwrap().settled, 0);
+    assert_eq!(desk.accept(&who("amy"), at(13), None, &amy.id).await.unwrap().state, State::Booked);
+    healthy(&desk).await;
+}
+
+pub async fn an_offer_that_is_taken_back_leaves_the_turns_as_they_were(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let (clerk, plain, wanted) = (clerk(&desk), Edit::default(), wish(Some("one"), 60, 120));
+    let taken = book(&desk, "dan", 60, 120).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wanted).await.unwrap();
+    acknowledge(&desk, 0).await;
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &plain).await.unwrap();
+    acknowledge(&desk, 1).await;
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    acknowledge(&desk, 12).await;
+    assert_eq!(clerk.settle(at(12)).await.unwrap().settled, 1, "she had her turn");
+    let again = desk.book(&who("cem"), at(13), None, &wanted).await.unwrap();
+    acknowledge(&desk, 13).await;
+    desk.cancel(&who("cem"), at(14), None, &again.id, &plain).await.unwrap();
+    acknowledge(&desk, 14).await;
+    assert_eq!(clerk.settle(at(14)).await.unwrap().offered, 1);
+    let back = clerk.settle(at(17)).await.unwrap();
+    assert_eq!((back.settled, back.offered), (1, 0), "its server is silent");
+    let waits = desk.booking(&who("amy"), at(17), &amy.id).await.unwrap();
+    assert_eq!((waits.state, waits.lapses), (State::Waitlisted, 1), "her first turn was one");
+    // What cem gave up is still hers to be asked about.
+    acknowledge(&desk, 18).await;
+    assert_eq!(clerk.settle(at(18)).await.unwrap().offered, 1);
+    acknowledge(&desk, 28).await;
+    let lapsed = clerk.settle(at(28)).await.unwrap();
+    assert_eq!((lapsed.settled, lapsed.offered), (1, 0));
+    let waits = desk.booking(&who("amy"), at(28), &amy.id).await.unwrap();
+    assert_eq!((waits.state, waits.lapses), (State::Waitlisted, 2));
     healthy(&desk).await;
 }

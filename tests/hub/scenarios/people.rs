@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use kubecamp::{
     core::{Code, Secret},
     hub::{
-        desk::{Caller, Desk, NewPerson},
+        desk::{Caller, Desk, NewPerson, Roster},
         domain::{Policy, Role},
         gate::HubKey,
         store::TokenKind,
@@ -126,6 +126,68 @@ pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
     let row = NewPerson { id: there.id, name: there.name, role: there.role, active: None, zone: None, keys: vec![] };
     desk.put_person(&who("tea"), NOW, &row, Some(there.version)).await.unwrap();
     assert!(!good(&own).await && good(&session).await, "a teacher takes keys away too");
+    healthy(&desk).await;
+}
+
+/// A teacher's token that is good, and one of theirs that ended while what they asked for by it was read.
+async fn good_and_ended(desk: &Desk) -> (Secret, Secret) {
+    camp(desk, &Policy::default()).await;
+    let tea = who("tea");
+    let good = desk.make_token(&tea, NOW, TokenKind::Api, "good").await.unwrap().text;
+    let ended = desk.make_token(&tea, NOW, TokenKind::Api, "ended").await.unwrap().text;
+    desk.sign_out(&tea, NOW, &ended).await.unwrap();
+    (good, ended)
+}
+
+fn with_a_key(login: &str) -> NewPerson {
+    let key = HubKey::generate("desk").unwrap().public_line().unwrap();
+    NewPerson { role: Role::Student, keys: vec![key], ..admin(login) }
+}
+
+pub async fn a_sign_in_that_has_ended_changes_nobody(desk: Desk) {
+    let (good, ended) = good_and_ended(&desk).await;
+    let (tea, amy) = (who("tea"), with_a_key("amy"));
+    let before = desk.person(&tea, NOW, &amy.id).await.unwrap();
+    let late = desk.put_person_with(&tea, NOW, &amy, Some(before.version), &ended).await.unwrap_err();
+    assert_eq!((late.code, desk.person(&tea, NOW, &amy.id).await.unwrap()), (Code::HubSignIn, before.clone()));
+    let after = desk.put_person_with(&tea, NOW, &amy, Some(before.version), &good).await.unwrap();
+    assert_eq!(after.keys.len(), 1);
+    healthy(&desk).await;
+}
+
+pub async fn a_sign_in_that_has_ended_adds_nobody(desk: Desk) {
+    let (good, ended) = good_and_ended(&desk).await;
+    let (tea, eve) = (who("tea"), with_a_key("eve"));
+    for key in [None, Some("k")] {
+        let late = desk.add_person_with(&tea, NOW, key, &eve, &ended).await.unwrap_err();
+        assert_eq!(late.code, Code::HubSignIn, "{key:?}");
+    }
+    assert_eq!(desk.person(&tea, NOW, &eve.id).await.unwrap_err().code, Code::HubUnknown);
+    assert_eq!(desk.add_person_with(&tea, NOW, Some("k"), &eve, &good).await.unwrap().keys.len(), 1);
+    healthy(&desk).await;
+}
+
+pub async fn a_sign_in_that_has_ended_imports_no_roster(desk: Desk) {
+    let (good, ended) = good_and_ended(&desk).await;
+    let (tea, course, key) = (who("tea"), "k8s".parse().unwrap(), with_a_key("amy").keys.remove(0));
+    let text = format!("amy,AMY,red,UTC,{key}\neve,Eve,red\n");
+    let roster = Roster { course: &course, file: "r", text: &text };
+    let before = desk.people(&tea, NOW).await.unwrap();
+    let late = desk.import_roster(&tea, NOW, None, roster, Some(&ended)).await.unwrap_err();
+    assert_eq!(late.iter().next().unwrap().code, Code::HubSignIn);
+    assert_eq!(desk.people(&tea, NOW).await.unwrap(), before);
+    let done = desk.import_roster(&tea, NOW, None, roster, Some(&good)).await.unwrap();
+    assert_eq!((done.added, done.changed), (1, 1));
+    healthy(&desk).await;
+}
+
+pub async fn a_sign_in_that_has_ended_makes_no_link(desk: Desk) {
+    let (good, ended) = good_and_ended(&desk).await;
+    let (tea, amy) = (who("tea"), "amy".parse().unwrap());
+    let late = desk.make_link_with(&tea, NOW, &amy, &ended).await.unwrap_err();
+    assert_eq!(late.code, Code::HubSignIn);
+    let link = desk.make_link_with(&tea, NOW, &amy, &good).await.unwrap();
+    assert!(desk.use_link(NOW, &link.text, "browser").await.is_ok());
     healthy(&desk).await;
 }
 

@@ -40,6 +40,19 @@ pub async fn who_lets_an_offer_lapse_keeps_the_time_from_nobody(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn an_offer_of_any_server_that_lapses_is_made_once(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let clerk = clerk(&desk);
+    let taken = book(&desk, "dan", 240, 300).await;
+    let amy = desk.wait(&who("amy"), NOW, None, &wish(None, 240, 300)).await.unwrap();
+    desk.cancel(&who("dan"), at(1), None, &taken.id, &Edit::default()).await.unwrap();
+    assert_eq!(clerk.settle(at(2)).await.unwrap().offered, 1);
+    let lapsed = clerk.settle(at(12)).await.unwrap();
+    assert_eq!((lapsed.settled, lapsed.offered, state(&desk, &amy).await), (1, 0, State::Waitlisted));
+    assert_eq!(clerk.settle(at(13)).await.unwrap().offered, 0, "that it lapsed gives up nothing");
+    healthy(&desk).await;
+}
+
 /// Who had their turn is asked again also when a slot that runs is ended early.
 pub async fn what_is_left_early_is_offered_to_who_let_an_offer_lapse(desk: Desk) {
     camp(&desk, &generous()).await;

@@ -90,7 +90,7 @@ fn remark(b: &Booking, me: &PersonId) -> Option<String> {
     }
     if b.ended_by.is_some() {
         let how = "it counts until then, if the server tells that it took place";
-        return Some(format!("{id}: it was ended while its server was silent: {how}"));
+        return Some(format!("{id}: it was ended while its server was not heard: {how}"));
     }
     if b.refused.is_some() || b.stranded.is_some() {
         let why = b.refused.as_deref().unwrap_or("it is out of use or in maintenance, and no other is free");
@@ -199,7 +199,7 @@ mod tests {
         let lapsed = said(json!({ "state": "waitlisted", "lapses": 1 })).unwrap();
         assert!(lapsed.contains("asked again only when somebody gives it up"), "{lapsed}");
         let unheard = said(json!({ "ended_by": "holder", "moves": 1, "note": "x" })).unwrap();
-        assert!(unheard.contains("ended while its server was silent"), "{unheard}");
+        assert!(unheard.contains("ended while its server was not heard"), "{unheard}");
     }
 
     #[test]

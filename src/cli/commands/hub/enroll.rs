@@ -27,7 +27,7 @@ use crate::{
     flows,
     hub::gate::{
         self,
-        agent::{Config, LEAST_POLL},
+        agent::{Config, LEAST_POLL, MOST_POLL},
     },
     phases::{Enrolment, GateLeave, GateMachines},
     profile::{self, Mirror},
@@ -200,19 +200,21 @@ impl Files {
 }
 
 /// Refuses a configuration that the agent would not read, which ends slots that run there, and one that asks the hub too often
-/// for no-shows to be found.
+/// for no-shows to be found, or too seldom for an outage to be seen.
 fn check(config: &str) -> Result<(), Problem> {
     let read = Config::parse(config, "what --agent-config makes").map_err(|p| {
         p.hint(
             "Correct that file: it has keys of the agent's configuration, and none that hub enroll writes by itself.",
         )
     })?;
-    let short = read.poll;
-    if short >= LEAST_POLL {
-        return Ok(());
-    }
-    let what = format!("--agent-config has a poll of {short} s, with which the hub finds nobody to be a no-show");
-    let hint = format!("Leave it out, which means 5, or use {LEAST_POLL} or more.");
+    let poll = read.poll;
+    let why = match poll {
+        ..LEAST_POLL => "with which the hub finds nobody to be a no-show",
+        LEAST_POLL..=MOST_POLL => return Ok(()),
+        _ => "with which the hub would not know whether the server is there",
+    };
+    let what = format!("--agent-config has a poll of {poll} s, {why}");
+    let hint = format!("Leave it out, which means 5, or use {LEAST_POLL} to {MOST_POLL}.");
     Err(Problem::new(Code::GateConfig, what).hint(hint))
 }
 
@@ -351,15 +353,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_agent_would_not_read_is_refused_and_one_that_asks_too_often() {
+    fn what_the_agent_would_not_read_is_refused_and_one_that_asks_too_often_or_seldom() {
         let key = gate::HubKey::generate("plan").unwrap().public_line().unwrap();
         let with = |more: &str| check(&format!("server: s1\nplan-key: {key}\ngroup: kubecamp-students\n{more}"));
-        for good in ["", "poll: 4\n", "lead: 900\n", "commands:\n  limit: 1\n"] {
+        for good in ["", "poll: 4\n", "poll: 10\n", "lead: 900\n", "commands:\n  limit: 1\n"] {
             assert!(with(good).is_ok(), "{good:?}");
         }
-        for bad in ["poll: 1\n", "lead: 900\npoll: 3\ncommands: {reset: [a, b]}\n"] {
+        for bad in ["poll: 1\n", "poll: 11\n", "lead: 900\npoll: 3\ncommands: {reset: [a, b]}\n"] {
             let refused = with(bad).unwrap_err();
-            assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("4 or more"), "{bad:?}");
+            assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("4 to 10"), "{bad:?}");
         }
         for bad in ["poll: soon\n", "poll: 0\n", "evict_limit: 60\n", "group: x\n", "lead\n", "- lead\n"] {
             let refused = with(bad).unwrap_err();

@@ -220,7 +220,7 @@ proptest! {
             within.covers(*w)
                 && !own.iter().any(|own| own.overlaps(*w))
                 && policy.allows(&ground.server, now, *w).is_ok()
-                && ground.server.is_told(now, w.starts).is_ok()
+                && ground.server.hears_in_time(now, w.starts).is_ok()
                 && ground.place_for(*w, ask.layout).is_some()
         });
         let grounds = [ground];

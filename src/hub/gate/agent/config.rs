@@ -21,6 +21,10 @@ use crate::{
 /// When an agent was heard the hub waits a while for what it tells right after that; of one that is heard again by then it
 /// never knows all, and finds nobody to be a no-show.
 pub const LEAST_POLL: u64 = 4;
+/// The longest pause, in seconds, that an agent makes.
+///
+/// The hub takes who was not heard for somewhat longer for one that may be out of touch with it.
+pub const MOST_POLL: u64 = 10;
 
 /// The agent's configuration, as `hub enroll` writes it: YAML.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -57,7 +61,7 @@ pub struct Config {
     /// How long before its start a slot's lab is brought up, in seconds.
     #[serde(default = "lead")]
     pub lead: Epoch,
-    /// How often the hub is asked, in seconds; less than [`LEAST_POLL`] is for tests.
+    /// How often the hub is asked, in seconds; less than [`LEAST_POLL`] is for tests, more than [`MOST_POLL`] counts as that.
     #[serde(default = "poll")]
     pub poll: u64,
     /// How long evicting is tried before the slot is quarantined, in seconds.
@@ -228,6 +232,12 @@ impl Config {
         }
     }
 
+    /// The pause between two questions to the hub.
+    pub fn poll(&self) -> Duration {
+        // An agent that refused its own file over this would end the slots that run.
+        Duration::from_secs(self.poll.min(MOST_POLL))
+    }
+
     /// How long a step of the hand-over of a lab in machines may take.
     pub fn hand_over_limit(&self) -> Duration {
         Duration::from_secs(self.hand_over_limit)
@@ -253,7 +263,9 @@ mod tests {
         fs::write(&file, format!("server: s1\nplan-key: {key}\n")).unwrap();
         let config = Config::load(&file).unwrap();
         assert_eq!((config.lead, config.group.as_str(), config.hand_over_limit), (300, "kubecamp-students", 900));
-        assert_eq!(config.hub, None);
+        assert_eq!((config.hub.as_deref(), config.poll()), (None, Duration::from_secs(5)));
+        fs::write(&file, format!("server: s1\nplan-key: {key}\npoll: 30\n")).unwrap();
+        assert_eq!(Config::load(&file).unwrap().poll(), Duration::from_secs(10), "it is read all the same");
         fs::write(&file, format!("server: s1\nplan-key: {key}\nmachines: {{kind: vm, bundle: /b}}\n")).unwrap();
         let machines = Config::load(&file).unwrap().machines.unwrap();
         assert_eq!((machines.kind, machines.bundle), (Wanted::Vm, Some("/b".into())));

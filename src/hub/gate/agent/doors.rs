@@ -19,10 +19,9 @@ const WARNINGS: [u32; 3] = [1, 5, 15];
 const ASKED: Duration = Duration::from_secs(1);
 
 impl Agent {
-    /// Takes the principals away of slots that end now, before anything is written down: no slow disk and no death at the
-    /// journal may lengthen a slot.
+    /// Takes the principals away of slots that end now, and returns the bookings whose door is shut.
     ///
-    /// Gives the bookings whose door is shut.
+    /// It comes before anything is written down: no slow disk and no death at the journal may lengthen a slot.
     pub(super) fn take_principals(&mut self, now: Now) -> BTreeSet<String> {
         let mut shut = BTreeSet::new();
         for held in self.slots_that(|h| self.why_end(h, now).is_some()) {

@@ -29,7 +29,7 @@ mod welcome;
 mod world;
 
 pub use bundles::drop_unused_bundles;
-pub use config::{Bare, Config, LEAST_POLL, MachinesConfig};
+pub use config::{Bare, Config, LEAST_POLL, MOST_POLL, MachinesConfig};
 pub use courier::{HttpLink, HubLink};
 pub use entry::{Entry, Line, Step};
 pub use hand_over::{Commands, HandOver, Kept};

@@ -5,10 +5,9 @@ use futures::future::join_all;
 use super::World;
 use crate::core::Problem;
 
-/// Shuts every door and puts every student out, where no agent can begin: nobody knows then whose slot it is, and nobody is
-/// to be in outside of one.
+/// Shuts every door and puts every student out, where no agent can begin, and returns what did not work.
 ///
-/// Gives what did not work.
+/// Nobody knows then whose slot it is, and nobody is to be in outside of one.
 pub async fn shut_all(world: &dyn World) -> Vec<Problem> {
     let mut problems = vec![];
     let mut accounts: BTreeSet<String> = world.accounts().into_iter().collect();

@@ -6,7 +6,7 @@ use super::reply::{changed, created, tagged};
 use crate::{
     core::{Code, Problem},
     hub::{
-        desk::{Imported, NewPerson},
+        desk::{Imported, NewPerson, Roster},
         domain::{Course, CourseId, Group, GroupId, Person, PersonId, Policy},
         http::{Answer, ApiJson, ApiPath, ApiText, AppState, IfMatch, OnceKey, Refused, Session},
         store::Hook,
@@ -70,7 +70,8 @@ pub(super) async fn add(
     OnceKey(key): OnceKey,
     ApiJson(new): ApiJson<NewPerson>,
 ) -> Answer<Response> {
-    let made = state.desk.add_person(&session.caller, state.now(), key.as_deref(), &new).await?;
+    let (caller, now) = (&session.caller, state.now());
+    let made = state.desk.add_person_with(caller, now, key.as_deref(), &new, &session.token).await?;
     Ok(created(&made, &format!("/api/v1/people/{}", made.id)))
 }
 
@@ -251,7 +252,8 @@ pub(super) async fn roster(
     ApiText(text): ApiText,
 ) -> Answer<Json<Imported>> {
     let (caller, now) = (&session.caller, state.now());
-    Ok(Json(state.desk.import_roster(caller, now, key.as_deref(), &id, "roster", &text).await?))
+    let roster = Roster { course: &id, file: "roster", text: &text };
+    Ok(Json(state.desk.import_roster(caller, now, key.as_deref(), roster, Some(&session.token)).await?))
 }
 
 /// A webhook to be added.

@@ -108,7 +108,7 @@ pub(super) async fn link(
     ApiPath(id): ApiPath<PersonId>,
     _no_key: NoOnceKey,
 ) -> Answer<(StatusCode, Json<Made>)> {
-    let made = state.desk.make_link(&session.caller, state.now(), &id).await?;
+    let made = state.desk.make_link_with(&session.caller, state.now(), &id, &session.token).await?;
     Ok((StatusCode::CREATED, Json(Made::with_url(&made, &state))))
 }
 

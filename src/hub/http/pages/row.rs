@@ -242,7 +242,7 @@ fn free(of: &WeekServer, eyes: &Eyes<'_>) -> Vec<Window> {
     let earliest = |policy: &Policy| Policy { notice: notice(policy), ..policy.clone() }.earliest(eyes.now);
     let earliest = theirs(&of.server, eyes).map(earliest).min().unwrap_or(eyes.earliest);
     let horizon = theirs(&of.server, eyes).map(|policy| policy.latest(eyes.now)).max().unwrap_or(eyes.horizon);
-    let earliest = of.server.told_from(eyes.now).map_or(earliest, |told| told.max(earliest));
+    let earliest = of.server.hears_in_time_from(eyes.now).map_or(earliest, |told| told.max(earliest));
     let Ok(can) = Window::new(earliest, horizon) else { return vec![] };
     let mut open: Vec<Window> = of.open.iter().filter_map(|w| w.common(can)).collect();
     let mut work: Vec<Window> = of

@@ -163,7 +163,7 @@ pub(super) async fn link(
 ) -> Answer<Response> {
     let person: PersonId = form.person.trim().parse().map_err(|why: String| Problem::new(Code::HubInvalid, why))?;
     let visit = Visit::of(&state, &session, &headers, "/teacher").await?;
-    let made = state.desk.make_link(&visit.caller, visit.now, &person).await?;
+    let made = state.desk.make_link_with(&visit.caller, visit.now, &person, &session.token).await?;
     let site = super::sign_in::site_of(&state, &headers);
     let link = format!("{site}/sign-in#{}", made.text.expose());
     visit.page("link.html", &Link { person: person.to_string(), link })

@@ -150,7 +150,7 @@ fn the_form_takes_what_any_of_the_courses_does() {
 #[test]
 fn a_silent_server_has_nothing_free_within_the_hour_and_says_so() {
     let (civil, now) = (civil("UTC", Lang::En), at("2026-11-23T08:00:00Z"));
-    for (ago, first, health) in [(60, "08:00", None), (600, "09:00", Some("not heard"))] {
+    for (ago, first, health) in [(60, "08:00", None), (600, "09:00", Some("silent"))] {
         let mut there = open(&civil, now, vec![]);
         there.server.seen = Some(now - ago);
         let view = view(&civil, now, vec![there]);

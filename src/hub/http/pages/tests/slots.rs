@@ -53,7 +53,7 @@ fn who_let_an_offer_lapse_reads_when_they_are_asked_again() {
 fn what_was_ended_unheard_says_so() {
     let ended_by = Some(Who::Holder);
     let ended = Booking { ended_by, ..booking(1, "amy", at("2026-11-23T07:00:00Z"), 60) };
-    for (lang, told) in [(Lang::En, "ended while its server was silent"), (Lang::Zh, "服务器无响应期间被结束")]
+    for (lang, told) in [(Lang::En, "ended while its server was not heard"), (Lang::Zh, "收不到服务器消息时被结束")]
     {
         assert!(shown(&ended, lang).contains(told));
         assert!(!shown(&Booking { ended_by: None, ..ended.clone() }, lang).contains(told));
