@@ -25,7 +25,9 @@ use crate::{
     transport::{Cmd, Exit, Io, LinkError, Transport},
 };
 
-/// A way to a host over SSH. Clones share one connection, which is made anew when it broke.
+/// A way to a host over SSH.
+///
+/// Clones share one connection, which is made anew when it broke.
 #[derive(Clone)]
 pub struct SshTransport {
     inner: Arc<Inner>,
