@@ -259,14 +259,19 @@ impl Desk {
     }
 
     /// Makes a one-time link for somebody, good for 15 minutes; a teacher's for students, an admin's for all.
+    ///
+    /// Those made before end, since a new one is asked for where the last went astray.
     pub async fn make_link(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<MadeToken, Problem> {
         caller.needs_teacher()?;
         transact!(self, caller, now, |tx| {
+            // Of two that are made at once one is the last.
+            tx.lock_person(person).await?;
             let whose = tx.person(person).await?;
             if whose.role != Role::Student {
                 caller.needs_admin()?;
             }
             tx.forget_failures(person).await?;
+            tx.end_links(person, "a newer link was made").await?;
             make(&mut tx, TokenKind::Link, Some(person), None, "sign-in link", Some(LINK_LIFE)).await
         })
     }

@@ -158,6 +158,7 @@ scenarios! {
         who_joins_another_group_of_a_course_leaves_the_one_before,
         who_takes_a_key_away_ends_what_it_signed_in,
         of_too_many_tokens_the_one_ends_that_was_out_of_use_longest,
+        of_several_links_for_somebody_the_last_one_counts,
         nobody_is_called_as_what_every_server_has,
     }
     places {
