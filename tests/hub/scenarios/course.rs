@@ -347,6 +347,8 @@ pub async fn servers_and_groups_go_when_nobody_needs_them(desk: Desk) {
     assert_eq!((old.group, old.state), (None, State::Cancelled));
 
     desk.add_maintenance(&console, NOW, None, &one, window(600, 700), "disk").await.unwrap();
+    let same = desk.add_maintenance(&console, NOW, None, &one, window(600, 700), "fan").await.unwrap_err();
+    assert_eq!(same.code, Code::HubExists, "the very same time: {same}");
     desk.remove_server(&console, NOW, &one, None).await.unwrap();
     assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::HubUnknown));
     assert!(desk.servers(&console, NOW).await.unwrap().is_empty());
