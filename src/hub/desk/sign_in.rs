@@ -64,7 +64,7 @@ pub(super) async fn end_of_lost_keys(
     next: &Person,
     but: Option<&str>,
 ) -> Result<(), Problem> {
-    if there.keys.iter().all(|key| next.keys.contains(key)) {
+    if there.keys.iter().all(|key| next.has_key(key)) {
         return Ok(());
     }
     tx.revoke_sign_ins(&there.id, but, "an SSH key was removed").await

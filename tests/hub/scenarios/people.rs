@@ -98,8 +98,11 @@ pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
         Err(problem) => panic!("{problem}"),
     };
 
+    let called_anew = format!("{} anew", lost.trim());
     desk.set_own_keys(&amy, NOW, &[lost, kept.clone()], None, Some(&session)).await.unwrap();
     assert!(good(&by_key).await && good(&script).await, "one more key ends nothing");
+    desk.set_own_keys(&amy, NOW, &[called_anew, kept.clone()], None, Some(&session)).await.unwrap();
+    assert!(good(&by_key).await && good(&script).await, "nor does another comment");
     desk.set_own_keys(&amy, NOW, std::slice::from_ref(&kept), None, Some(&session)).await.unwrap();
     assert!(!good(&by_key).await && !good(&script).await && good(&session).await);
     let audit = desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap();
