@@ -368,20 +368,21 @@ mod tests {
         tx.note("agent.plan-taken", "server:amy".to_owned(), None, Value::Null);
         tx.flush_records().await.unwrap();
         let some = |text: &str| Some(text.to_owned());
-        for (subject, actor, most, want) in [
-            (some("person:amy"), None, 9, &["token.add", "person.add"][..]),
+        let asked: [(Option<String>, Option<String>, i64, &[&str]); 7] = [
+            (some("person:amy"), None, 9, &["token.add", "person.add"]),
             (some("person:amy"), None, 1, &["token.add"]),
             (some("person:amy"), some("person:tom"), 9, &[]),
             (some("person:bob"), some("console"), 9, &["group.join"]),
             (some("group:red"), None, 9, &["group.join"]),
             (some("amy"), None, 9, &[]),
             (None, some("console"), 2, &["agent.plan-taken", "group.join"]),
-        ] {
+        ];
+        for (subject, actor, most, want) in asked {
             let rows = tx.audit_newest(subject.clone(), actor, most).await.unwrap();
             assert_eq!(rows.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(), want, "{subject:?}");
         }
         let plan = &*format!("EXPLAIN QUERY PLAN {NEWEST_OF}").leak();
-        let plan = tx.all(plan, args!["person:amy", None::<String>, 9, "amy"]).await.unwrap();
+        let plan = tx.all(plan, args!["person:amy", None::<String>, 9_i64, "amy"]).await.unwrap();
         let plan = plan.iter().map(|row| row.text("detail").unwrap()).collect::<String>();
         assert!(plan.contains("audit_by_subject (subject=?)") && plan.contains("audit_by_person (person=?)"), "{plan}");
     }
