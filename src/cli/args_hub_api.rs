@@ -414,7 +414,7 @@ pub struct ServerChange {
 /// Which rows of the audit.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct AuditArgs {
-    /// On what, as booking:ID or server:NAME.
+    /// On what, as booking:ID or server:NAME; with person:LOGIN also what concerns them, as links and slots.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
     /// By whom: a login, agent:SERVER, clerk or console.

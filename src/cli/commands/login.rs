@@ -119,9 +119,7 @@ fn new_key(file: &Path) -> Result<(PathBuf, String), Problem> {
 
 /// Adds a public key to one's own; one that the hub knows already changes nothing.
 async fn add_key(client: &HubClient, me: Person, file: &Path, line: &str) -> Result<(), Problem> {
-    // The comment is anybody's.
-    let bare = |text: &str| text.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-    if me.keys.iter().any(|known| bare(known) == bare(line)) {
+    if me.has_key(line) {
         output::say(&format!("The hub knows the key in {} already.", file.display()));
         return Ok(());
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     core::{Code, Problem, Secret},
     hub::{
-        domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone},
+        domain::{Course, CourseId, Epoch, Group, GroupId, Person, PersonId, Policy, Role, State, Zone, is_same_key},
         store::{Hook, Listing, Tx},
     },
 };
@@ -36,7 +36,7 @@ pub struct NewPerson {
 }
 
 impl NewPerson {
-    /// Refuses names and keys that make no sense; keys are written anew without their comment's foreign text.
+    /// Refuses names and keys that make no sense; keys are written anew with a comment of plain text.
     pub(super) fn checked(&self) -> Result<Self, Problem> {
         let bad = |what: String| Problem::new(Code::HubInvalid, what);
         let name = self.name.trim();
@@ -68,7 +68,10 @@ impl NewPerson {
 /// than 4 MiB: one person's keys must not keep it from everybody.
 const LONGEST_KEY: usize = 4096;
 
-/// Public keys, each once, written anew without their comment's foreign text.
+/// Of a key's comment so many characters are kept: people know their keys by it.
+const LONGEST_COMMENT: usize = 100;
+
+/// Public keys, each once, written anew with what of their comment is plain text; one without any is called as its owner.
 fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
     let bad = |what: String| Problem::new(Code::HubInvalid, what);
     if lines.len() > 20 {
@@ -81,13 +84,22 @@ fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
         }
         let mut key = russh::keys::ssh_key::PublicKey::from_openssh(line.trim())
             .map_err(|_| bad(format!("a key of {id} is not a public SSH key")))?;
-        key.set_comment(id.as_str());
+        let comment = plain_comment(key.comment().as_str_lossy());
+        key.set_comment(if comment.is_empty() { id.as_str() } else { comment.as_str() });
         let plain = key.to_openssh().map_err(|_| bad(format!("a key of {id} cannot be written")))?;
-        if !keys.contains(&plain) {
+        if !keys.iter().any(|known| is_same_key(known, &plain)) {
             keys.push(plain);
         }
     }
     Ok(keys)
+}
+
+/// What of a key's comment can be shown anywhere: its letters, digits and signs, with single spaces.
+fn plain_comment(comment: &str) -> String {
+    let is_plain = |c: &char| c.is_alphanumeric() || c.is_ascii_graphic();
+    let words = comment.split_whitespace().map(|word| word.chars().filter(is_plain).collect::<String>());
+    let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().take(LONGEST_COMMENT).collect::<String>().trim_end().to_owned()
 }
 
 /// Names that a Linux has already; a person of this name would get into what is there.
@@ -449,5 +461,25 @@ impl Desk {
         caller.needs_admin()?;
         let gone = transact!(self, caller, now, |tx| tx.drop_hook(id).await)?;
         if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, format!("there is no webhook {id}"))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_COMMENT, plain_comment};
+
+    #[test]
+    fn a_comment_is_kept_as_far_as_it_can_be_shown() {
+        for (comment, kept) in [
+            ("amy@laptop", "amy@laptop"),
+            ("amy's  old\tlaptop ", "amy's old laptop"),
+            ("李@电脑", "李@电脑"),
+            ("a\u{1b}[31mb \u{202e} c", "a[31mb c"),
+            ("\u{7}", ""),
+            ("", ""),
+        ] {
+            assert_eq!(plain_comment(comment), kept, "{comment:?}");
+        }
+        assert_eq!(plain_comment(&"ab".repeat(LONGEST_COMMENT)).len(), LONGEST_COMMENT);
     }
 }

@@ -331,7 +331,7 @@ impl Desk {
     /// Closes a server for a while that is not over: in a year that was mistyped nobody would miss it.
     ///
     /// How many bookings of then have not begun is returned with it: the clerk moves each to another server that is free,
-    /// or tells its holder. A repeated `key` gets the first answer.
+    /// or tells its holder. One of the very same time is refused. A repeated `key` gets the first answer.
     pub async fn add_maintenance(
         &self,
         caller: &Caller,
@@ -348,6 +348,12 @@ impl Desk {
             if window.ends <= now {
                 return Err(Problem::new(Code::BookWindow, format!("a maintenance {window} is over already"))
                     .hint("Give an end that is ahead: check the day and the year."));
+            }
+            let same = tx.maintenance(window).await?.into_iter().find(|m| m.server == *id && m.window == window);
+            if let Some(same) = same {
+                let what = format!("server {id} is closed for all of {window} by maintenance {} already", same.id);
+                return Err(Problem::new(Code::HubExists, what)
+                    .hint(format!("For another reason end that one first: --end {}.", same.id)));
             }
             let made = tx.add_maintenance(id, window, &reason).await?;
             let then = Listing { server: Some(id.clone()), within: Some(window), open: true, ..Listing::default() };

@@ -64,7 +64,7 @@ pub(super) async fn end_of_lost_keys(
     next: &Person,
     but: Option<&str>,
 ) -> Result<(), Problem> {
-    if there.keys.iter().all(|key| next.keys.contains(key)) {
+    if there.keys.iter().all(|key| next.has_key(key)) {
         return Ok(());
     }
     tx.revoke_sign_ins(&there.id, but, "an SSH key was removed").await
@@ -271,6 +271,8 @@ impl Desk {
     }
 
     /// Makes a one-time link for somebody, good for 15 minutes; a teacher's for students, an admin's for all.
+    ///
+    /// Those made before end, since a new one is asked for where the last went astray.
     pub async fn make_link(&self, caller: &Caller, now: Epoch, person: &PersonId) -> Result<MadeToken, Problem> {
         self.write_link(caller, now, person, None).await
     }
@@ -296,12 +298,14 @@ impl Desk {
         caller.needs_teacher()?;
         let by = token.map(|token| hash(token.expose()));
         transact!(self, caller, now, |tx| {
+            // Of two that are made at once one is the last.
             lock_signed_in(&mut tx, caller, by.as_deref(), &[person]).await?;
             let whose = tx.person(person).await?;
             if whose.role != Role::Student {
                 caller.needs_admin()?;
             }
             tx.forget_failures(person).await?;
+            tx.end_links(person, "a newer link was made").await?;
             make(&mut tx, TokenKind::Link, Some(person), None, "sign-in link", Some(LINK_LIFE)).await
         })
     }

@@ -32,7 +32,7 @@ pub use fair::{Waiting, by_fairness};
 pub use grid::{Grid, gcd};
 pub use ids::{BookingId, CourseId, GroupId, PersonId, SeriesId, ServerId};
 pub use opening::OpeningHours;
-pub use people::{Course, Group, Person, Role};
+pub use people::{Course, Group, Person, Role, is_same_key, name_of_key};
 pub use policy::Policy;
 pub use quota::{ROLLING, Use, most_in_any_week, used_after, used_before};
 pub use saved_lab::{Beginning, SavedLab};

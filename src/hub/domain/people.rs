@@ -74,7 +74,22 @@ pub struct Course {
 impl Person {
     /// Whether both have one and the same SSH key, whatever stands behind it: whoever holds it signs in as either.
     pub fn shares_a_key_with(&self, other: &Self) -> bool {
-        let bare = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-        self.id != other.id && self.keys.iter().any(|own| other.keys.iter().any(|key| bare(key) == bare(own)))
+        self.id != other.id && self.keys.iter().any(|own| other.keys.iter().any(|key| is_same_key(key, own)))
     }
+
+    /// Whether this line is one of their SSH keys, whatever stands behind it.
+    pub fn has_key(&self, line: &str) -> bool {
+        self.keys.iter().any(|own| is_same_key(own, line))
+    }
+}
+
+/// Whether two lines are one and the same SSH key: what stands behind a key anybody may write.
+pub fn is_same_key(one: &str, other: &str) -> bool {
+    let bare = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    bare(one) == bare(other)
+}
+
+/// What somebody calls an SSH key: all that stands behind it in its line.
+pub fn name_of_key(line: &str) -> String {
+    line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
 }

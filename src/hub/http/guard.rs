@@ -19,14 +19,23 @@ use crate::core::{Code, Problem};
 /// A request that takes longer than this is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a connection comes from; a Unix socket has no address.
+/// Both ends of a connection; those of a Unix socket have no address.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub Option<IpAddr>);
+pub(super) struct Peer {
+    /// Where it comes from.
+    pub from: Option<IpAddr>,
+    /// Which of this computer's addresses it came to.
+    pub to: Option<IpAddr>,
+}
 
 impl Peer {
     /// Whether it is on this computer, as far as the connection itself tells.
+    ///
+    /// Whoever calls an address of the same computer calls from that address, unless they choose another one.
     pub fn is_here(self) -> bool {
-        self.0.is_none_or(|ip| ip.is_loopback())
+        // On a socket for both families an IPv4 address is written as an IPv6 one.
+        let to = self.to.map(|ip| ip.to_canonical());
+        self.from.map(|ip| ip.to_canonical()).is_none_or(|from| from.is_loopback() || to == Some(from))
     }
 }
 
@@ -102,7 +111,7 @@ fn admitted(state: &AppState, request: &Request, client: &str) -> Result<(), Ref
 
 /// Who is counted: an address, or the network of an IPv6 one, since one subscriber has all of it.
 pub(super) fn client_of(request: &Request, behind_proxy: bool) -> String {
-    let peer = request.extensions().get::<Peer>().and_then(|p| p.0);
+    let peer = request.extensions().get::<Peer>().and_then(|p| p.from);
     let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
     let forwarded = forwarded.and_then(|v| v.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
     forwarded.filter(|_| behind_proxy).or(peer).map_or("unix".to_owned(), network_of)
@@ -179,11 +188,31 @@ mod tests {
 
     fn from(peer: Option<&str>, forwarded: Option<&str>) -> Request {
         let mut request = Request::new(axum::body::Body::empty());
-        request.extensions_mut().insert(Peer(peer.map(|p| p.parse().unwrap())));
+        request.extensions_mut().insert(Peer { from: peer.map(|p| p.parse().unwrap()), to: None });
         if let Some(text) = forwarded {
             request.headers_mut().insert("x-forwarded-for", HeaderValue::from_str(text).unwrap());
         }
         request
+    }
+
+    #[test]
+    fn this_computer_is_known_by_whichever_of_its_addresses_it_calls() {
+        for (from, to, here) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+            ("192.0.2.2", "192.0.2.2", true),
+            ("::ffff:192.0.2.2", "::ffff:192.0.2.2", true),
+            ("2001:db8::2", "2001:db8::2", true),
+            ("192.0.2.3", "192.0.2.2", false),
+            ("::ffff:192.0.2.3", "::ffff:192.0.2.2", false),
+            ("2001:db8::3", "2001:db8::2", false),
+        ] {
+            let peer = Peer { from: Some(from.parse().unwrap()), to: Some(to.parse().unwrap()) };
+            assert_eq!(peer.is_here(), here, "{from} to {to}");
+        }
+        assert!(Peer { from: None, to: None }.is_here(), "a Unix socket");
+        assert!(!Peer { from: Some("192.0.2.2".parse().unwrap()), to: None }.is_here());
     }
 
     #[test]

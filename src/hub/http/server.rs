@@ -212,7 +212,7 @@ struct Hall {
 
 impl Hall {
     fn admit(&self, stream: AnyStream, peer: Peer, graceful: &GracefulShutdown, permit: OwnedSemaphorePermit) {
-        let address = peer.0.map(network_of).zip(self.addresses.as_ref());
+        let address = peer.from.map(network_of).zip(self.addresses.as_ref());
         let (router, place) = match address.map(|(address, room)| room.enter(&address)).transpose() {
             Ok(place) => (&self.router, place),
             Err(Full::Each(_) | Full::All) => match self.told.enter("") {
@@ -235,11 +235,12 @@ async fn accept(socket: &Socket) -> io::Result<(AnyStream, Peer)> {
         Socket::Tcp(socket) => {
             let (stream, addr) = socket.accept().await?;
             stream.set_nodelay(true)?;
-            Ok((Box::new(stream), Peer(Some(addr.ip()))))
+            let to = stream.local_addr()?.ip();
+            Ok((Box::new(stream), Peer { from: Some(addr.ip()), to: Some(to) }))
         }
         Socket::Unix(socket) => {
             let (stream, _) = socket.accept().await?;
-            Ok((Box::new(stream), Peer(None)))
+            Ok((Box::new(stream), Peer { from: None, to: None }))
         }
     }
 }

@@ -132,12 +132,10 @@ impl Tx {
     /// `person` none is anybody's.
     pub async fn revoke(&mut self, id: &str, person: Option<&PersonId>) -> Result<bool, Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE id = $1 AND revoked IS NULL \
-                   AND (CAST($3 AS TEXT) IS NULL OR person = $3)";
-        let gone = self.run(sql, args![id, self.now, person.map(ToString::to_string)]).await? == 1;
-        if gone {
-            self.note("token.revoke", format!("token:{id}"), None, serde_json::Value::Null);
-        }
-        Ok(gone)
+                   AND (CAST($3 AS TEXT) IS NULL OR person = $3) RETURNING id, kind, person, server";
+        let gone = self.all(sql, args![id, self.now, person.map(ToString::to_string)]).await?;
+        self.note_revoked(&gone, None)?;
+        Ok(!gone.is_empty())
     }
 
     /// Revokes all tokens of a person, or of one kind of them.
@@ -158,9 +156,10 @@ impl Tx {
     /// Revokes the API tokens of a person, with the reason; the one of hash `but` stays.
     pub async fn revoke_sign_ins(&mut self, person: &PersonId, but: Option<&str>, reason: &str) -> Result<(), Problem> {
         let sql = "UPDATE tokens SET revoked = $2 WHERE person = $1 AND kind = 'api' AND revoked IS NULL \
-                   AND (expires IS NULL OR expires > $2) AND (CAST($3 AS TEXT) IS NULL OR hash <> $3) RETURNING id";
+                   AND (expires IS NULL OR expires > $2) AND (CAST($3 AS TEXT) IS NULL OR hash <> $3) \
+                   RETURNING id, kind, person, server";
         let gone = self.all(sql, args![person.to_string(), self.now, but.map(str::to_owned)]).await?;
-        self.note_revoked(&gone, reason)
+        self.note_revoked(&gone, Some(reason))
     }
 
     /// Revokes API tokens of a person, those first that nobody has used for longest, until there are `most`.
@@ -168,15 +167,26 @@ impl Tx {
         // SQLite takes no OFFSET without a LIMIT.
         let sql = "UPDATE tokens SET revoked = $2 WHERE hash IN (SELECT hash FROM tokens WHERE person = $1 \
                    AND kind = 'api' AND revoked IS NULL AND (expires IS NULL OR expires > $2) \
-                   ORDER BY COALESCE(used, created) DESC, created DESC, hash LIMIT 1000000 OFFSET $3) RETURNING id";
+                   ORDER BY COALESCE(used, created) DESC, created DESC, hash LIMIT 1000000 OFFSET $3) \
+                   RETURNING id, kind, person, server";
         let gone = self.all(sql, args![person.to_string(), self.now, most]).await?;
-        self.note_revoked(&gone, reason)
+        self.note_revoked(&gone, Some(reason))
     }
 
-    fn note_revoked(&mut self, gone: &[Row], reason: &str) -> Result<(), Problem> {
+    /// Ends the one-time links of a person that nobody has used.
+    pub async fn end_links(&mut self, person: &PersonId, reason: &str) -> Result<(), Problem> {
+        let sql = "UPDATE tokens SET revoked = $2 WHERE person = $1 AND kind = 'link' AND revoked IS NULL \
+                   AND expires > $2 RETURNING id, kind, person, server";
+        let gone = self.all(sql, args![person.to_string(), self.now]).await?;
+        self.note_revoked(&gone, Some(reason))
+    }
+
+    fn note_revoked(&mut self, gone: &[Row], reason: Option<&str>) -> Result<(), Problem> {
         for row in gone {
-            let id = row.text("id")?;
-            self.note("token.revoke", format!("token:{id}"), Some(reason.to_owned()), serde_json::Value::Null);
+            let (id, kind) = (row.text("id")?, row.text("kind")?);
+            let (person, server) = (row.opt_text("person")?, row.opt_text("server")?);
+            let detail = json!({ "kind": kind, "person": person, "server": server });
+            self.note("token.revoke", format!("token:{id}"), reason.map(str::to_owned), detail);
         }
         Ok(())
     }

@@ -201,6 +201,16 @@ impl Tx {
         if let Some(before) = before.filter(|b| b.person != after.person || b.server != after.server) {
             self.note_leaving(before, after);
         }
+        let mut detail = json!({
+            "person": after.person, "server": after.server, "place": after.place,
+            "starts": after.window.starts, "ends": after.window.ends,
+        });
+        if let Some(before) = before.filter(|b| b.person != after.person) {
+            detail["from_person"] = json!(before.person);
+        }
+        if let Some(before) = before.filter(|b| b.server != after.server) {
+            detail["from_server"] = json!(before.server);
+        }
         self.audit.push(NewAudit {
             action: action.to_owned(),
             subject: subject.clone(),
@@ -208,10 +218,7 @@ impl Tx {
             to: Some(after.state.to_string()),
             version: Some(after.version),
             reason,
-            detail: json!({
-                "person": after.person, "server": after.server, "place": after.place,
-                "starts": after.window.starts, "ends": after.window.ends,
-            }),
+            detail,
         });
         let payload = serde_json::to_value(after).unwrap_or_default();
         let kind = format!("booking.{}", after.state);

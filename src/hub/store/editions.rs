@@ -22,6 +22,7 @@ macro_rules! editions {
             edition(1, "first", include_str!(concat!("migrations/", $folder, "/0001_first.sql"))),
             edition(2, "disk", include_str!(concat!("migrations/", $folder, "/0002_disk.sql"))),
             edition(3, "labs", include_str!(concat!("migrations/", $folder, "/0003_labs.sql"))),
+            edition(4, "concerned", include_str!(concat!("migrations/", $folder, "/0004_concerned.sql"))),
         ]
     }};
 }
@@ -170,6 +171,22 @@ mod tests {
     use super::*;
     use crate::hub::domain::Policy;
 
+    #[test]
+    fn whom_old_rows_of_the_audit_concern_is_read_from_their_details() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        upgrade(&mut connection, &for_sqlite()[..3], || Ok(())).unwrap();
+        let row = "INSERT INTO audit (moment, actor, action, subject, detail) VALUES (1, 'console', 'x', ?1, ?2)";
+        for (subject, detail) in
+            [("token:t1", r#"{"person":"amy"}"#), ("token:t2", r#"{"person":null}"#), ("server:one", "null")]
+        {
+            connection.execute(row, (subject, detail)).unwrap();
+        }
+        upgrade(&mut connection, &for_sqlite(), || Ok(())).unwrap();
+        let found = "SELECT group_concat(subject || person) FROM audit WHERE person IS NOT NULL";
+        let found: String = connection.query_row(found, (), |row| row.get(0)).unwrap();
+        assert_eq!(found, "token:t1amy");
+    }
+
     /// A course's rules lie in the database as they are, and a hub that does not know one of their keys reads none of them. So it
     /// must be kept from a database in which there may be such a key, as from one with newer tables.
     #[test]
@@ -177,7 +194,7 @@ mod tests {
         let rules = serde_json::to_value(Policy::default()).unwrap();
         for editions in [for_sqlite(), for_postgres()] {
             let both = (rules.as_object().unwrap().len(), newest(&editions));
-            assert_eq!(both, (10, 3), "keys and editions: add an edition with the key, and both numbers here");
+            assert_eq!(both, (10, 4), "keys and editions: add an edition with the key, and both numbers here");
         }
     }
 }

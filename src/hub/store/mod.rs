@@ -2,6 +2,7 @@
 //! Never: policy, HTTP.
 //! Start here: `open.rs`, then `tx.rs`; one file per kind of row.
 
+mod about;
 mod access;
 mod backup;
 mod bookings;
@@ -24,6 +25,7 @@ mod states;
 mod tx;
 mod value;
 
+pub use about::{Fact, Word};
 pub use access::{TokenKind, TokenRow};
 pub use bookings::Listing;
 pub use dump::Backups;

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
+    about::changed,
     states::states,
     tx::{Row, Tx},
     value::{Arg, args},
@@ -71,13 +72,14 @@ impl Tx {
 
     /// Changes a course; `next.version` is the version that was read.
     pub async fn change_course(&mut self, next: &Course) -> Result<(), Problem> {
+        let before = self.course(&next.id).await?;
         let sql = "UPDATE courses SET title = $2, policy = $3, version = version + 1 WHERE id = $1 AND version = $4";
         let mut values = Self::course_values(next);
         values.extend(args![next.version]);
         if self.run(sql, values).await? != 1 {
             return Err(Problem::new(Code::BookStale, format!("course {} was changed in between", next.id)));
         }
-        self.note("course.change", format!("course:{}", next.id), None, json!(next));
+        self.note("course.change", format!("course:{}", next.id), None, changed(&before, next));
         Ok(())
     }
 
@@ -239,6 +241,8 @@ impl Tx {
             ")"
         );
         self.run(plans, args![next.id.to_string()]).await?;
+        let before = self.one("SELECT * FROM people WHERE id = $1", args![next.id.to_string()]).await?;
+        let before = before.map(|row| person(&row, vec![])).transpose()?.ok_or_else(|| nobody(&next.id))?;
         let sql = "UPDATE people SET name = $2, role = $3, active = $4, zone = $5, keys = $6, version = version + 1 \
                    WHERE id = $1 AND version = $7";
         let mut values = Self::person_values(next);
@@ -246,7 +250,7 @@ impl Tx {
         if self.run(sql, values).await? != 1 {
             return Err(Problem::new(Code::BookStale, format!("person {} was changed in between", next.id)));
         }
-        self.note("person.change", format!("person:{}", next.id), None, json!(next));
+        self.note("person.change", format!("person:{}", next.id), None, changed(&before, next));
         Ok(())
     }
 

@@ -22,6 +22,13 @@ macro_rules! due {
     };
 }
 
+/// The newest rows of the subject `$1`, and those of others that concern the person `$4`, none where that is none. Each half by
+/// an index of its own.
+const NEWEST_OF: &str = "SELECT * FROM (SELECT * FROM audit WHERE subject = $1 AND (CAST($2 AS TEXT) IS NULL OR actor = $2) \
+     ORDER BY id DESC LIMIT $3) AS own \
+     UNION SELECT * FROM (SELECT * FROM audit WHERE person = $4 AND (CAST($2 AS TEXT) IS NULL OR actor = $2) \
+     ORDER BY id DESC LIMIT $3) AS others ORDER BY id DESC LIMIT $3";
+
 /// What is about to be written down.
 pub(super) struct NewAudit {
     pub action: String,
@@ -176,11 +183,12 @@ impl Tx {
     pub(super) async fn flush_records(&mut self) -> Result<(), Problem> {
         let (actor, now) = (self.actor.clone(), self.now);
         for row in std::mem::take(&mut self.audit) {
-            let sql = "INSERT INTO audit (moment, actor, action, subject, from_state, to_state, version, reason, detail) \
-                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-            let detail = row.detail.to_string();
-            let values =
-                args![now, actor.as_str(), row.action, row.subject, row.from, row.to, row.version, row.reason, detail];
+            let sql = "INSERT INTO audit \
+                       (moment, actor, action, subject, from_state, to_state, version, reason, detail, person) \
+                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+            let (person, detail) = (row.detail["person"].as_str().map(str::to_owned), row.detail.to_string());
+            let (from, to, version, reason) = (row.from, row.to, row.version, row.reason);
+            let values = args![now, actor.as_str(), row.action, row.subject, from, to, version, reason, detail, person];
             self.run(sql, values).await?;
         }
         for event in std::mem::take(&mut self.events) {
@@ -210,15 +218,26 @@ impl Tx {
     }
 
     /// The newest audit rows, newest first, of one subject, one actor or all.
+    ///
+    /// Of a person, `person:LOGIN`, also those of other subjects that concern them, as a link or a slot that they were given.
     pub async fn audit_newest(
         &mut self,
         subject: Option<String>,
         actor: Option<String>,
         most: i64,
     ) -> Result<Vec<AuditRow>, Problem> {
-        let sql = "SELECT * FROM audit WHERE (CAST($1 AS TEXT) IS NULL OR subject = $1) \
-                   AND (CAST($2 AS TEXT) IS NULL OR actor = $2) ORDER BY id DESC LIMIT $3";
-        self.all(sql, args![subject, actor, most]).await?.iter().map(audit_row).collect()
+        let rows = match subject {
+            Some(subject) => {
+                let person = subject.strip_prefix("person:").map(str::to_owned);
+                self.all(NEWEST_OF, args![subject, actor, most, person]).await?
+            }
+            None => {
+                let sql =
+                    "SELECT * FROM audit WHERE (CAST($1 AS TEXT) IS NULL OR actor = $1) ORDER BY id DESC LIMIT $2";
+                self.all(sql, args![actor, most]).await?
+            }
+        };
+        rows.iter().map(audit_row).collect()
     }
 
     /// Events after number `after`, oldest first, at most `most`.
@@ -337,6 +356,36 @@ impl Tx {
 mod tests {
     use super::*;
     use crate::hub::store::Store;
+
+    #[tokio::test]
+    async fn the_audit_of_a_person_is_what_concerns_them_and_read_by_indexes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("hub.db").display())).await.unwrap();
+        let mut tx = store.write("console", Epoch(1)).await.unwrap();
+        tx.note("person.add", "person:amy".to_owned(), None, serde_json::json!({ "name": "Amy" }));
+        tx.note("token.add", "token:t1".to_owned(), None, serde_json::json!({ "kind": "link", "person": "amy" }));
+        tx.note("group.join", "group:red".to_owned(), None, serde_json::json!({ "person": "bob" }));
+        tx.note("agent.plan-taken", "server:amy".to_owned(), None, Value::Null);
+        tx.flush_records().await.unwrap();
+        let some = |text: &str| Some(text.to_owned());
+        let asked: [(Option<String>, Option<String>, i64, &[&str]); 7] = [
+            (some("person:amy"), None, 9, &["token.add", "person.add"]),
+            (some("person:amy"), None, 1, &["token.add"]),
+            (some("person:amy"), some("person:tom"), 9, &[]),
+            (some("person:bob"), some("console"), 9, &["group.join"]),
+            (some("group:red"), None, 9, &["group.join"]),
+            (some("amy"), None, 9, &[]),
+            (None, some("console"), 2, &["agent.plan-taken", "group.join"]),
+        ];
+        for (subject, actor, most, want) in asked {
+            let rows = tx.audit_newest(subject.clone(), actor, most).await.unwrap();
+            assert_eq!(rows.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(), want, "{subject:?}");
+        }
+        let plan = &*format!("EXPLAIN QUERY PLAN {NEWEST_OF}").leak();
+        let plan = tx.all(plan, args!["person:amy", None::<String>, 9_i64, "amy"]).await.unwrap();
+        let plan = plan.iter().map(|row| row.text("detail").unwrap()).collect::<String>();
+        assert!(plan.contains("audit_by_subject (subject=?)") && plan.contains("audit_by_person (person=?)"), "{plan}");
+    }
 
     #[tokio::test]
     async fn a_webhook_that_is_removed_while_it_is_served_is_not_tried_again() {

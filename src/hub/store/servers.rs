@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
+    about::changed,
     tx::{Row, Tx},
     value::{Arg, args},
 };
@@ -77,12 +78,13 @@ impl Tx {
         if self.run(sql, Self::server_values(new)).await? != 1 {
             return Err(Problem::new(Code::HubExists, format!("server {} exists already", new.id)));
         }
-        self.server_changed(new, "server.add", None);
+        self.server_changed(new, "server.add", None, json!(new));
         Ok(())
     }
 
     /// Changes what an admin sets of a server; health and what the agent reports have functions of their own.
     pub async fn change_server(&mut self, next: &Server) -> Result<(), Problem> {
+        let before = self.server(&next.id).await?;
         let sql = "UPDATE servers SET address = $2, course = $3, cores = $4, memory = $5, labels = $6, opening = $7, \
                    zone = $8, buffer = $9, mode = $10, disk = $12, version = version + 1, revision = revision + 1 \
                    WHERE id = $1 AND health = $11 AND version = $13";
@@ -91,7 +93,7 @@ impl Tx {
         if self.run(sql, values).await? != 1 {
             return Err(Problem::new(Code::BookStale, format!("server {} was changed in between", next.id)));
         }
-        self.server_changed(next, "server.change", None);
+        self.server_changed(next, "server.change", None, changed(&before, next));
         Ok(())
     }
 
@@ -129,10 +131,10 @@ impl Tx {
         ]
     }
 
-    fn server_changed(&mut self, server: &Server, action: &str, reason: Option<String>) {
-        let (subject, payload) = (format!("server:{}", server.id), json!(server));
-        self.note(action, subject.clone(), reason, payload.clone());
-        self.tell("server.changed", subject, None, Some(&server.id), payload);
+    fn server_changed(&mut self, server: &Server, action: &str, reason: Option<String>, detail: Value) {
+        let subject = format!("server:{}", server.id);
+        self.note(action, subject.clone(), reason, detail);
+        self.tell("server.changed", subject, None, Some(&server.id), json!(server));
     }
 
     /// A server by its name.
@@ -180,7 +182,7 @@ impl Tx {
         let sql = "UPDATE servers SET health = $2, health_note = $3, version = version + 1, revision = revision + 1 WHERE id = $1";
         self.run(sql, args![id.to_string(), health.as_str(), note.clone()]).await?;
         let after = self.server(id).await?;
-        self.server_changed(&after, "server.health", note);
+        self.server_changed(&after, "server.health", note, json!(after));
         Ok(after)
     }
 

@@ -85,6 +85,12 @@ fn an_audit_of_nothing_says_how_to_ask() {
         let none = camp.run_with(&[["hub", "audit"].as_slice(), &wrong].concat(), "");
         assert!(none.code == 0 && none.err.contains("--subject is booking:ID"), "{wrong:?}: {}", none.err);
     }
+    camp.ok(&["hub", "user", "add", "dan", "--full-name", "Dan"]);
+    camp.ok(&["hub", "user", "link", "dan"]);
+    for format in ["table", "wide"] {
+        let rows = camp.ok(&["hub", "audit", "--subject", "person:dan", "-o", format]);
+        assert!(rows.contains("sign-in link, for dan") && rows.contains("person.add"), "{rows}");
+    }
     for feed in ["first", "second"] {
         camp.ok(&["book", "ics"]);
         let rows = camp.run_with(&["hub", "audit", "--subject", "person:ann"], "");

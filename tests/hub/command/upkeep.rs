@@ -83,6 +83,13 @@ fn maintenance_is_announced_listed_and_ended() {
     let closed = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "new disk"];
     assert_eq!(camp.ok(&closed), "maintenance 1\n");
     assert!(camp.ok(&["hub", "server", "maintenance", "--list"]).contains("new disk"));
+    let again = camp.run_with(&closed, "");
+    assert!(again.code == 2 && again.err.contains("by maintenance 1 already"), "{}: {}", again.code, again.err);
+    let later = hour(51);
+    let over = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &later, "--reason", "a fan"];
+    let over = camp.run_with(&over, "");
+    assert!(over.code == 0 && over.err.contains("maintenance 1 of one overlaps it"), "{}", over.err);
+    camp.ok(&["hub", "server", "maintenance", "--end", "2"]);
     for (from, to, told) in [
         (&*to, &*from, " is not before "),
         ("2020-11-24T08:00", "2020-11-24T18:00", "2020-11-24 08:00–18:00 (UTC) is over already"),

@@ -55,7 +55,7 @@ async fn the_page_of_a_slot_gives_its_certificate_as_a_file() {
     let amy = Browser::sign_in(&hub, "amy").await;
     let shown = amy.page(&path).await;
     let print = |line: &str| PublicKey::from_openssh(line).unwrap().fingerprint(HashAlg::Sha256);
-    let option = format!(">ssh-ed25519 {}</option>", print(&known));
+    let option = format!(">laptop (ssh-ed25519 {})</option>", print(&known));
     for word in [format!("action=\"{form}\""), option, print(&host).to_string(), "amy@192.0.2.1".into()] {
         assert!(shown.contains(&word), "{word}: {shown}");
     }

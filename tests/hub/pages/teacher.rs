@@ -200,14 +200,16 @@ async fn the_audit_tells_who_did_what_and_why() {
     let page = tea.page(&format!("/teacher/audit?about=booking:{id}")).await;
     let lines: Vec<&str> = page.split("<tr><td>").skip(1).collect();
     let about = format!("<td><a href=\"/booking/{id}\">booking:{id}</a></td>");
-    let given_up =
-        format!("<td>person:tea</td><td>booking.cancel</td>{about}<td class=\"long\">booked → cancelled</td>");
-    assert!(lines[0].contains(&format!("{given_up}<td class=\"long\">fire drill</td></tr>")), "{page}");
-    assert!(
-        lines[1].contains(&format!("<td>person:amy</td><td>booking.new</td>{about}<td class=\"long\">booked</td>")),
-        "{page}"
-    );
+    let (given_up, booked) = ("<td>person:tea</td><td>booking.cancel</td>", "<td>person:amy</td><td>booking.new</td>");
+    let ends = ["</td><td class=\"long\">booked → cancelled</td><td class=\"long\">fire drill</td></tr>", "</td><td class=\"long\">booked</td>"];
+    for ((line, begins), ends) in lines.iter().zip([given_up, booked]).zip(ends) {
+        assert!(line.contains(&format!("{begins}{about}<td class=\"long\">for amy, on one, ")) && line.contains(ends), "{page}");
+    }
     assert!(lines.len() == 2 && !page.contains(other.as_str()), "{page}");
+    hub.desk.make_link(&who("tea"), NOW, &"amy".parse().unwrap()).await.unwrap();
+    let of_amy = tea.page("/teacher/audit?about=person:amy").await;
+    assert!(of_amy.contains("<td class=\"long\">sign-in link, for amy</td>") && of_amy.contains("booking.cancel"), "{of_amy}");
+    assert!(!of_amy.contains(other.as_str()), "{of_amy}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

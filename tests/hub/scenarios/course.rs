@@ -308,10 +308,10 @@ pub async fn keys_are_ones_own_matter(desk: Desk) {
     let before = desk.plan_for(&agent("one"), NOW, &one).await.unwrap().revision;
     let line = |comment: &str| HubKey::generate(comment).unwrap().public_line().unwrap();
     let mine = [line("me@laptop"), line("me@desk")];
-    let keys = [mine[0].clone(), mine[1].clone(), format!(" {} ", mine[0])];
+    let keys = [mine[0].clone(), mine[1].clone(), format!(" {} again ", mine[0])];
     let after = desk.set_own_keys(&who("amy"), NOW, &keys, Some(1), None).await.unwrap();
     assert_eq!((after.keys.len(), after.version, after.name.as_str()), (2, 2, "AMY"));
-    assert!(after.keys.iter().all(|k| k.ends_with(" amy")), "{:?}", after.keys);
+    assert_eq!(after.keys, mine, "people know their keys by what stands behind them");
     let long = [format!("ssh-rsa {}", "A".repeat(5000))];
     let refused = desk.set_own_keys(&who("amy"), NOW, &long, None, None).await.err().unwrap();
     assert!(refused.code == Code::HubInvalid && refused.what.contains("longer than 4096"), "{refused}");
@@ -347,6 +347,8 @@ pub async fn servers_and_groups_go_when_nobody_needs_them(desk: Desk) {
     assert_eq!((old.group, old.state), (None, State::Cancelled));
 
     desk.add_maintenance(&console, NOW, None, &one, window(600, 700), "disk").await.unwrap();
+    let same = desk.add_maintenance(&console, NOW, None, &one, window(600, 700), "fan").await.unwrap_err();
+    assert_eq!(same.code, Code::HubExists, "the very same time: {same}");
     desk.remove_server(&console, NOW, &one, None).await.unwrap();
     assert_eq!(code(desk.remove_server(&console, NOW, &one, None).await), Some(Code::HubUnknown));
     assert!(desk.servers(&console, NOW).await.unwrap().is_empty());

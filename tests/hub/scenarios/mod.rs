@@ -164,6 +164,7 @@ scenarios! {
         a_sign_in_that_has_ended_imports_no_roster,
         a_sign_in_that_has_ended_makes_no_link,
         of_too_many_tokens_the_one_ends_that_was_out_of_use_longest,
+        of_several_links_for_somebody_the_last_one_counts,
         nobody_is_called_as_what_every_server_has,
     }
     places {

@@ -98,8 +98,11 @@ pub async fn who_takes_a_key_away_ends_what_it_signed_in(desk: Desk) {
         Err(problem) => panic!("{problem}"),
     };
 
+    let called_anew = format!("{} anew", lost.trim());
     desk.set_own_keys(&amy, NOW, &[lost, kept.clone()], None, Some(&session)).await.unwrap();
     assert!(good(&by_key).await && good(&script).await, "one more key ends nothing");
+    desk.set_own_keys(&amy, NOW, &[called_anew, kept.clone()], None, Some(&session)).await.unwrap();
+    assert!(good(&by_key).await && good(&script).await, "nor does another comment");
     desk.set_own_keys(&amy, NOW, std::slice::from_ref(&kept), None, Some(&session)).await.unwrap();
     assert!(!good(&by_key).await && !good(&script).await && good(&session).await);
     let audit = desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap();
@@ -210,6 +213,27 @@ pub async fn of_too_many_tokens_the_one_ends_that_was_out_of_use_longest(desk: D
     let audit = desk.audit(&Caller::Console, NOW, None, None, 1000).await.unwrap();
     let ended: Vec<_> = audit.iter().filter(|row| row.action == "token.revoke").map(|row| &row.subject).collect();
     assert_eq!(ended, [&format!("token:{}", made[1].row.id)]);
+    healthy(&desk).await;
+}
+
+pub async fn of_several_links_for_somebody_the_last_one_counts(desk: Desk) {
+    camp(&desk, &Policy::default()).await;
+    let (amy, bob) = ("amy".parse().unwrap(), "bob".parse().unwrap());
+    let used = desk.make_link(&who("tea"), NOW, &amy).await.unwrap();
+    let session = desk.use_link(NOW, &used.text, "browser").await.unwrap().text;
+    let astray = desk.make_link(&who("tea"), at(1), &amy).await.unwrap();
+    let of_bob = desk.make_link(&who("tea"), at(1), &bob).await.unwrap();
+    let last = desk.make_link(&who("tea"), at(2), &amy).await.unwrap();
+    assert_eq!(desk.use_link(at(3), &astray.text, "browser").await.unwrap_err().code, Code::HubSignIn);
+    for link in [&of_bob, &last] {
+        desk.use_link(at(3), &link.text, "browser").await.unwrap();
+    }
+    assert_eq!(desk.caller_of(at(3), &session).await.unwrap(), who("amy"), "who is signed in stays so");
+    let audit = desk.audit(&Caller::Console, at(3), None, None, 1000).await.unwrap();
+    let ended: Vec<_> = audit.iter().filter(|row| row.action == "token.revoke").collect();
+    assert_eq!(ended.len(), 1, "what was used or has expired does not end once more: {ended:?}");
+    assert_eq!(ended[0].subject, format!("token:{}", astray.row.id));
+    assert_eq!(ended[0].reason.as_deref(), Some("a newer link was made"));
     healthy(&desk).await;
 }
 

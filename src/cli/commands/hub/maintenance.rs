@@ -55,14 +55,31 @@ async fn close(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
     let window = between(&from.unwrap_or_default(), &to.unwrap_or_default(), zone.as_ref())?;
     let path = format!("/api/v1/servers/{server}/maintenance");
     let body = json!({ "window": window, "reason": reason });
-    let made: Value = HubClient::new(&cx.places, &hub.at)?.send(Method::POST, &path, &body, None).await?;
+    let client = HubClient::new(&cx.places, &hub.at)?;
+    let made: Value = client.send(Method::POST, &path, &body, None).await?;
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
     let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     if booked > 0 {
         let booked = count(booked as u64, "booking");
         output::say(&format!("In that time: {booked}. The hub moves each now to {ELSEWHERE}."));
     }
+    // It is only told: what fails here is no failure.
+    let others = ahead(&client).await.unwrap_or_default();
+    if let Ok(new) = serde_json::from_value::<Maintenance>(made["maintenance"].clone()) {
+        overlaps(&new, &others).iter().for_each(|line| output::say(line));
+    }
     Ok(())
+}
+
+/// Says with which others of its server a maintenance overlaps: each ends by itself, and the server opens after the last.
+fn overlaps(new: &Maintenance, others: &[Maintenance]) -> Vec<String> {
+    let touches = |m: &&Maintenance| m.id != new.id && m.server == new.server && m.window.overlaps(new.window);
+    let line = |m: &Maintenance| {
+        let (number, from, to) = (m.id, local(m.window.starts), local(m.window.ends));
+        let reason = printable(&m.reason);
+        format!("note: maintenance {number} of {} overlaps it, {from} to {to}: {reason}", new.server)
+    };
+    others.iter().filter(touches).map(line).collect()
 }
 
 /// The time of a maintenance. One that ends before it begins the hub would refuse too, but in words for programs.
@@ -101,6 +118,21 @@ mod tests {
     fn is_taken(args: &[&str]) -> bool {
         let args = ["kubecamp", "hub", "server", "maintenance"].iter().chain(args).copied();
         Args::try_parse_from(args).is_ok()
+    }
+
+    #[test]
+    fn what_overlaps_is_told() {
+        let of = |id, server: &str, starts, ends| Maintenance {
+            id,
+            server: server.parse().unwrap(),
+            window: Window { starts: Epoch(starts), ends: Epoch(ends) },
+            reason: "a fan".into(),
+        };
+        let new = of(3, "one", 600, 1200);
+        let others = [of(1, "one", 0, 600), of(2, "one", 0, 601), of(4, "two", 600, 1200), new.clone()];
+        let told = overlaps(&new, &others);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("note: maintenance 2 of one overlaps it, ") && told[0].ends_with(": a fan"));
     }
 
     #[test]

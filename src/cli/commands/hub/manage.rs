@@ -226,21 +226,31 @@ fn actor(text: String) -> String {
     if other { text } else { format!("person:{text}") }
 }
 
+/// So many characters of what a row is about are in a table that is not wide.
+const SHORT: usize = 50;
+
+fn audit_row(a: &AuditRow, wide: bool) -> Vec<String> {
+    let step = a
+        .to_state
+        .as_ref()
+        .map_or_else(String::new, |to| format!("{} -> {to}", a.from_state.as_deref().unwrap_or("new")));
+    let reason = printable(a.reason.as_deref().unwrap_or_default()).to_string();
+    let mut about = a.told(|window| format!("{} to {}", local(window.starts), local(window.ends)));
+    if let Some((end, _)) = about.char_indices().nth(SHORT).filter(|_| !wide) {
+        about.truncate(end);
+        about.push_str("...");
+    }
+    vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), about, step, reason]
+}
+
 /// `kubecamp hub audit`.
 pub(super) async fn audit(cx: &Context, args: AuditArgs) -> Result<(), Problem> {
     let narrowed = args.subject.is_some() || args.actor.is_some();
     let params = [("subject", args.subject), ("actor", args.actor.map(actor)), ("most", Some(args.most.to_string()))];
     let all: Vec<AuditRow> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/audit", &params).await?;
-    let row = |a: &AuditRow| {
-        let step = a
-            .to_state
-            .as_ref()
-            .map_or_else(String::new, |to| format!("{} -> {to}", a.from_state.as_deref().unwrap_or("new")));
-        let reason = printable(a.reason.as_deref().unwrap_or_default()).to_string();
-        vec![a.id.to_string(), local(a.moment), a.actor.clone(), a.action.clone(), a.subject.clone(), step, reason]
-    };
     let when = zoned("WHEN");
-    output::value(args.hub.output, &all, |_| rows(&["NUMBER", &when, "WHO", "WHAT", "ON", "STATE", "WHY"], &all, row))?;
+    let heading = ["NUMBER", when.as_str(), "WHO", "WHAT", "ON", "ABOUT", "STATE", "WHY"];
+    output::value(args.hub.output, &all, |wide| rows(&heading, &all, |row| audit_row(row, wide)))?;
     if narrowed && all.is_empty() {
         output::say(
             "Nothing is known of that. --subject is booking:ID, server:NAME, person:LOGIN, group:NAME or course:NAME; --actor \
@@ -269,7 +279,8 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
 mod tests {
     use serde_json::json;
 
-    use super::{actor, link, read};
+    use super::{SHORT, actor, audit_row, link, read};
+    use crate::hub::store::AuditRow;
 
     #[test]
     fn a_link_is_its_address_where_that_is_whole() {
@@ -291,6 +302,24 @@ mod tests {
             );
         }
         assert!(read(std::path::Path::new("/nowhere")).unwrap_err().hints.is_empty());
+    }
+
+    #[test]
+    fn a_row_of_the_audit_says_whom_it_concerns() {
+        let row = json!({
+            "id": 7, "moment": 0, "actor": "person:tom", "action": "token.add", "subject": "token:t1b1",
+            "from_state": null, "to_state": null, "version": null, "reason": null,
+            "detail": { "kind": "link", "person": "amy", "server": null },
+        });
+        let mut row: AuditRow = serde_json::from_value(row).unwrap();
+        assert_eq!(audit_row(&row, false)[5], "sign-in link, for amy");
+        row.action = "group.remove".into();
+        row.detail = json!({ "course": "k8s", "members": vec!["amy"; 30] });
+        let (short, long) = (audit_row(&row, false)[5].clone(), audit_row(&row, true)[5].clone());
+        assert!(
+            short.len() == SHORT + 3 && short.starts_with("of course k8s, members: amy, ") && short.ends_with("...")
+        );
+        assert_eq!(long.matches("amy").count(), 30);
     }
 
     #[test]

@@ -12,7 +12,9 @@ impl Agent {
 
     /// Writes an entry of now.
     pub(super) fn write(&self, entry: Entry) -> Result<(), Halted> {
-        self.books().write(self.wall, entry)
+        let mut books = self.books();
+        self.note(&entry, books.ledger());
+        books.write(self.wall, entry)
     }
 
     /// The revision of the plan that it works by.

@@ -72,6 +72,8 @@ pub struct Agent {
     pub(super) retiring: Option<(String, JoinHandle<Result<(), Problem>>)>,
     /// Before this time of the boot clock no lab is removed, in milliseconds.
     pub(super) retire_from: i64,
+    /// What a log is to say yet.
+    pub(super) lines: Mutex<Vec<String>>,
     trust: Trust,
 }
 
@@ -123,8 +125,14 @@ impl Agent {
             labs_told: false,
             retiring: None,
             retire_from: 0,
+            lines: Mutex::default(),
             trust,
         }
+    }
+
+    /// The name of its server.
+    pub(super) fn server(&self) -> &str {
+        &self.trust.server
     }
 
     /// Its clocks.

@@ -18,6 +18,7 @@ mod keeper;
 mod labs;
 mod ledger;
 mod linux;
+mod log;
 mod machines;
 mod reach;
 mod serve;

@@ -91,6 +91,7 @@ pub async fn serve(
         ticked.store(agent.clocks().boot, Relaxed);
         let out = Outgoing::of(&agent, inbox.refused.clone());
         tell.send_if_modified(|old| std::mem::replace(old, out.clone()) != out);
+        agent.log().iter().for_each(|line| say(line));
         inbox.say_troubles(agent.troubles());
         tokio::select! {
             () = cancel.cancelled() => break Ok(()),

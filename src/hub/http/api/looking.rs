@@ -137,7 +137,7 @@ pub(super) async fn book_class(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Rows {
-    /// On what, as `booking:ID` or `server:NAME`.
+    /// On what, as `booking:ID` or `server:NAME`; with `person:LOGIN` also what concerns them, as links and slots.
     subject: Option<String>,
     /// By whom, as `person:LOGIN`.
     actor: Option<String>,

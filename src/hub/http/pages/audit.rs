@@ -3,9 +3,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{Answer, ApiQuery, AppState, Session},
+    Civil, Lang, Words,
     visit::{Visit, go},
 };
-use crate::hub::store::AuditRow;
+use crate::hub::store::{AuditRow, Fact};
 
 const PAGE: usize = 50;
 /// What the desk hands out at once.
@@ -42,6 +43,8 @@ pub(super) struct Line {
     pub subject: String,
     /// A booking's page.
     pub href: Option<String>,
+    /// Whom and what it concerns besides.
+    pub detail: String,
     pub change: String,
     pub reason: Option<String>,
 }
@@ -95,7 +98,57 @@ fn line(row: &AuditRow, visit: &Visit) -> Line {
         action: row.action.clone(),
         subject: row.subject.clone(),
         href: row.subject.strip_prefix("booking:").map(|id| format!("/booking/{id}")),
+        detail: told(row, &visit.civil),
         change,
         reason: row.reason.clone(),
+    }
+}
+
+fn told(row: &AuditRow, civil: &Civil) -> String {
+    let (words, between) = match civil.lang {
+        Lang::En => (Words::of(Lang::En), ", "),
+        Lang::Zh => (Words::of(Lang::Zh), "，"),
+    };
+    let said = |fact: Fact| match fact {
+        Fact::Said(word, it) => words.say(word.key(), &[("it", &it)]),
+        Fact::Time(window) => civil.span(window),
+    };
+    row.about().into_iter().map(said).collect::<Vec<_>>().join(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::hub::{
+        domain::{Epoch, Zone},
+        store::Word,
+    };
+
+    #[test]
+    fn what_a_row_concerns_is_told_in_both_languages() {
+        for word in Word::ALL {
+            assert_eq!(Words::of(Lang::En).get(word.key()), word.english());
+        }
+        let row = AuditRow {
+            id: 1,
+            moment: Epoch(0),
+            actor: "person:tom".into(),
+            action: "token.add".into(),
+            subject: "token:t1".into(),
+            from_state: None,
+            to_state: None,
+            version: None,
+            reason: None,
+            detail: json!({ "kind": "link", "person": "amy" }),
+        };
+        for (lang, want) in [(Lang::En, "sign-in link, for amy"), (Lang::Zh, "登录链接，对象：amy")] {
+            assert_eq!(told(&row, &Civil { zone: Zone::utc(), lang }), want);
+        }
+        let given = json!({ "person": "bob", "from_person": "amy", "server": "one", "starts": 0, "ends": 3600 });
+        let row = AuditRow { action: "booking.give".into(), detail: given, ..row };
+        let told = told(&row, &Civil { zone: Zone::utc(), lang: Lang::En });
+        assert_eq!(told, "for bob, from amy, on one, Thu 1 Jan, 00:00–01:00");
     }
 }

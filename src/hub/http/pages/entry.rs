@@ -13,7 +13,7 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, BookingId, Server, host_and_port},
+        domain::{Booking, BookingId, Server, host_and_port, name_of_key},
         gate,
     },
 };
@@ -56,11 +56,11 @@ impl Entry {
     }
 }
 
-/// A key of the hub, and what it is called: its kind and its fingerprint, since the hub keeps no comment of a key. None
-/// where ssh takes it no more.
+/// A key of the hub, and what it is called: its comment, its kind and its fingerprint. None where ssh takes it no more.
 fn known(line: &str) -> Option<(String, String)> {
-    let kind = line.split_whitespace().next()?;
-    Some((line.to_owned(), format!("{kind} {}", fingerprint(line)?)))
+    let (name, kind, print) = (name_of_key(line), line.split_whitespace().next()?, fingerprint(line)?);
+    let called = if name.is_empty() { format!("{kind} {print}") } else { format!("{name} ({kind} {print})") };
+    Some((line.to_owned(), called))
 }
 
 fn fingerprint(line: &str) -> Option<String> {

@@ -151,7 +151,7 @@ mod tests {
                 used.insert(key);
             }
         }
-        let by_number = ["weekday_", "month_", "state_", "KC-", "role_", "health_", "action_"];
+        let by_number = ["weekday_", "month_", "state_", "KC-", "role_", "health_", "action_", "fact_"];
         for key in known.keys().filter(|k| !by_number.iter().any(|p| k.starts_with(p))) {
             assert!(used.contains(key) || text.contains(&format!("\"{key}\"")), "nothing uses {key}");
         }

@@ -6,6 +6,7 @@ mod deaths;
 mod given;
 mod halted;
 mod idle;
+mod log;
 mod random;
 mod shut;
 mod sim;
