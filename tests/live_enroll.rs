@@ -25,8 +25,9 @@ const SNAPSHOT: &str = "find /etc /usr/local /root/.ssh /var/lib -xdev \\( -type
     find /etc -xdev -type f ! -path '/etc/*-' ! -path '/etc/sub?id' ! -name .pwd.lock -exec sha256sum {} + | sort; \
     sed 's/^/subuid /' /etc/subuid | sort; sed 's/^/subgid /' /etc/subgid | sort";
 
-/// Takes any configuration.
-const AGENT: &str = "#!/bin/sh\ncase $* in *--check*|--version) exit ;; esac\nwhile :; do sleep 1; done\n";
+/// Takes any configuration, and reaches any hub.
+const AGENT: &str =
+    "#!/bin/sh\ncase $* in *--reach*|--version) exit ;; *--check*) exit 0 ;; esac\nwhile :; do sleep 1; done\n";
 
 struct Camp {
     host: Arc<Host>,
@@ -83,6 +84,7 @@ impl Camp {
         Enrolment {
             server: "s1".into(),
             hub: "unix:/run/hub.sock".into(),
+            own_port: None,
             token: Secret::new("kct_secret-token"),
             user_ca: line("ca"),
             plan_key: line("plan"),
@@ -222,8 +224,15 @@ async fn live_gate_what_works_is_replaced_by_nothing_that_does_not() {
     let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
     assert!(problems.to_string().contains("does not run on the server"), "{problems}");
     assert_eq!((camp.sh(files).await, camp.sh(program).await), before);
+    // One that does not reach the hub.
+    fs::write(camp.files.path().join("program"), AGENT.replace("*--reach*|", "*--reach*) echo lost >&2; exit 1 ;; "))
+        .unwrap();
+    let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
+    assert_eq!(problems.iter().next().unwrap().code, Code::GateLink);
+    assert!(problems.to_string().contains("lost"), "{problems}");
+    assert_eq!(camp.sh(files).await, before.0);
     // One that does not know a key of the configuration.
-    let old = AGENT.replace("exit ;;", "[ $1 = --version ]; exit ;;");
+    let old = AGENT.replace("exit 0", "exit 1");
     fs::write(camp.files.path().join("program"), old).unwrap();
     let refused = async || {
         let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();

@@ -104,6 +104,9 @@ pub struct AgentArgs {
     /// Read the configuration, say what is wrong with it, and end.
     #[arg(long)]
     pub check: bool,
+    /// Ask the hub that the configuration names whether it answers, without the token, and end.
+    #[arg(long, conflicts_with = "check")]
+    pub reach: bool,
 }
 
 fn parse_hub(text: &str) -> Result<String, String> {

@@ -18,6 +18,8 @@ pub struct Enrolment {
     pub server: String,
     /// Where the agent finds the hub: `https://...`, `http://...` or `unix:/path`.
     pub hub: String,
+    /// The hub's port, where that address is the server's own loopback.
+    pub own_port: Option<u16>,
     /// The agent's token at the hub.
     pub token: Secret,
     /// The hub's user CA, one OpenSSH public key line.
@@ -94,6 +96,27 @@ pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<Strin
             .hint(format!("See group in {CONFIG} on the server.")));
     }
     Ok(Some(name.to_owned()))
+}
+
+/// Refuses a hub that is named by the server's own loopback where nothing listens there: another computer's was meant.
+pub(super) async fn hub_may_be_here(view: &View<'_>, with: &Enrolment) -> Result<(), Problem> {
+    let (Some(viewer), Some(port)) = (view.host, with.own_port) else { return Ok(()) };
+    if viewer.read(&listens(port, "/proc/net")).await?.text().contains("listens") {
+        return Ok(());
+    }
+    let what = format!("{} is the server itself when the server asks it, and nothing listens there", with.hub);
+    Err(Problem::new(Code::GateLink, what)
+        .on(view.node)
+        .hint("Name the hub as the server reaches it: --hub URL, with --hub-ca where its certificate needs one.")
+        .hint("Where the hub, or a tunnel to it, is to run on the server: start that first."))
+}
+
+/// Shell text that says `listens` where a TCP port does, or where nobody can tell.
+fn listens(port: u16, net: &str) -> String {
+    format!(
+        "if [ ! -r {net}/tcp ] || cat {net}/tcp {net}/tcp6 2>/dev/null | grep -q ':{port:04X} [0-9A-F]*:0000 0A '; \
+         then echo listens; fi"
+    )
 }
 
 /// Refuses a host whose sshd keeps students out by lists that no block of the gate's can undo.
@@ -229,6 +252,7 @@ impl Enrolment {
         Self {
             server: "s1".into(),
             hub: "https://hub.example.org".into(),
+            own_port: None,
             token: Secret::new("kct_x"),
             user_ca: "ssh-ed25519 AAAA".into(),
             plan_key: "ssh-ed25519 AAAA".into(),
@@ -312,6 +336,26 @@ mod tests {
         assert_eq!(version("OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19"), Some((9, 2)));
         assert_eq!(version("OpenSSH_10.0p2 Debian-7"), Some((10, 0)));
         assert_eq!(version("Dropbear"), None);
+    }
+
+    #[test]
+    fn whether_a_port_listens_is_read_from_the_kernels_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |port: u16| {
+            let text = listens(port, &dir.path().display().to_string());
+            let ran = std::process::Command::new("sh").arg("-c").arg(text).output().unwrap();
+            assert!(ran.status.success() && ran.stderr.is_empty());
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        assert_eq!(said(8443), "listens\n", "nobody can tell");
+        let rows = "  sl  local_address rem_address   st tx_queue\n\
+                    \u{20}  0: 0100007F:20FB 00000000:0000 0A 00000000:00000000\n\
+                    \u{20}  1: 0100007F:1F90 0100007F:20FB 01 00000000:00000000\n";
+        std::fs::write(dir.path().join("tcp"), rows).unwrap();
+        assert_eq!((said(8443).as_str(), said(8080).as_str(), said(80).as_str()), ("listens\n", "", ""));
+        let sixth = "   0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0\n";
+        std::fs::write(dir.path().join("tcp6"), sixth).unwrap();
+        assert_eq!((said(80).as_str(), said(81).as_str()), ("listens\n", ""));
     }
 
     #[test]

@@ -39,8 +39,9 @@ const HOST_KEYS: &str = "sshd=$(command -v sshd || echo /usr/sbin/sshd)\n\
 
 /// `kubecamp hub enroll`.
 pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problems> {
-    let files = Files::read(&args)?;
+    let mut files = Files::read(&args)?;
     let hub = hub_of(cx, &args)?;
+    files.hub_ca = authority(files.hub_ca, &args.hub, hub.as_ref().and_then(HubClient::authority));
     let question = format!(
         "Enroll puts the gate on {}: members of the group {} then come in by their slots only, and what they run outside \
          of them is ended. The key in {} lets {} in at any time.\nGo on?",
@@ -150,6 +151,12 @@ fn hub_of(cx: &Context, args: &EnrollArgs) -> Result<Option<HubClient>, Problem>
     Ok(last)
 }
 
+/// The authority of the hub's certificate, in PEM: the one that was named, else that of the admin's own sign-in at this hub,
+/// where the agent is to ask it by HTTPS.
+fn authority(named: Option<String>, hub: &str, of_login: Option<&str>) -> Option<String> {
+    named.or_else(|| of_login.filter(|_| hub.starts_with("https://")).map(str::to_owned))
+}
+
 /// What was named on the command line, read: bad input changes nothing.
 struct Files {
     token: Option<Secret>,
@@ -246,6 +253,7 @@ fn draft(args: &EnrollArgs, files: &Files) -> Enrolment {
     Enrolment {
         server: args.server.to_string(),
         hub: args.hub.clone(),
+        own_port: gate::loopback_port(&args.hub),
         token: Secret::new(""),
         user_ca: or_any(&files.user_ca),
         plan_key: or_any(&files.plan_key),
@@ -365,6 +373,15 @@ mod tests {
             let refused = with(bad).unwrap_err();
             assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("that file"), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_agent_knows_the_hub_by_the_authority_of_the_sign_in_unless_another_is_named() {
+        let of = |named: Option<&str>, hub, login| authority(named.map(str::to_owned), hub, login);
+        assert_eq!(of(None, "https://hub", Some("login")).as_deref(), Some("login"));
+        assert_eq!(of(Some("named"), "https://hub", Some("login")).as_deref(), Some("named"));
+        assert_eq!(of(None, "https://hub", None), None);
+        assert_eq!(of(None, "unix:/run/hub.sock", Some("login")), None, "nothing there has a certificate");
     }
 
     #[test]
