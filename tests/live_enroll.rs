@@ -256,3 +256,21 @@ async fn live_gate_enrolment_that_sshd_refuses_is_taken_back() {
     camp.sh("[ ! -e /etc/ssh/sshd_config.d/00-kubecamp.conf ] && /usr/sbin/sshd -t").await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
 }
+
+#[tokio::test]
+async fn live_gate_lists_of_sshd_refuse_a_server_where_they_meet_a_student() {
+    let camp = Camp::start().await;
+    camp.sh(&format!("groupadd {GROUP} && useradd -M -G {GROUP} kct-first && useradd -M -G {GROUP} {STUDENT}")).await;
+    let says = async |blocks: &str| {
+        camp.sh(&format!("mkdir -p /etc/ssh/sshd_config.d && printf '{blocks}' > /etc/ssh/sshd_config.d/90-own.conf"))
+            .await;
+        camp.flow(&flows::enroll(camp.with())).await
+    };
+    let refused = says(&format!("Match User {STUDENT}\\n    DenyUsers *\\n")).await.err().unwrap();
+    assert_eq!(refused.iter().next().unwrap().code, Code::GateHost);
+    // Who logs in from this very computer, or comes by a port that nobody listens at, is no student.
+    let others = "Match Address 127.0.0.1\\n    DenyUsers *\\nMatch LocalPort 9\\n    DenyUsers *\\n\
+                  Match Address *,!10.0.0.0/8\\n    DenyUsers *\\n";
+    says(others).await.unwrap_or_else(|p| panic!("{p}"));
+    camp.flow(&Camp::leave(true)).await.unwrap_or_else(|p| panic!("{p}"));
+}

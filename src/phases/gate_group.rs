@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     gate_host::{self, Enrolment},
+    gate_lists,
     gate_paths::{FOLDER, KEPT, PRINCIPALS, STATE},
 };
 use crate::{
@@ -27,7 +28,7 @@ impl Phase for GateGroup {
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
         gate_host::hub_may_be_here(view, &self.0).await?;
         self.refuse_another(view).await?;
-        gate_host::lets_students_in(view, &self.0.group).await?;
+        let unasked = gate_lists::lets_students_in(view, &self.0.group).await?;
         let group = self.0.group_word();
         let check = format!("getent group {group} >/dev/null && [ -d {PRINCIPALS} ] && [ -d {STATE} ]");
         let change = gate_host::script(&format!(
@@ -35,7 +36,8 @@ impl Phase for GateGroup {
              kc_tree {FOLDER} && mkdir -p {PRINCIPALS} {STATE} || exit 1\n\
              chown root:root {FOLDER} {PRINCIPALS} && chmod 755 {FOLDER} {PRINCIPALS} && chmod 700 {KEPT}"
         ))?;
-        Ok(vec![Step::script("group", "make the students' group and folders", Check::Script(check), change)])
+        let made = Step::script("group", "make the students' group and folders", Check::Script(check), change);
+        Ok(unasked.into_iter().chain([made]).collect())
     }
 }
 
@@ -71,6 +73,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_whose_sshd_lets_no_student_in_is_refused() {
         assert!(asked("", "port 22\ndenyusers games\ndenygroups games\ndefault-group users\n").await.is_ok());
+        let untold = asked("", "port 22\nunasked amy: no RDomain\n").await.unwrap();
+        assert_eq!(untold.iter().map(|step| step.id.to_string()).collect::<Vec<_>>(), ["lists", "group"]);
         let default = asked("", "denygroups games\ndenygroups users\ndefault-group users\n").await.err().unwrap();
         assert_eq!(default.detail, ["denygroups users"]);
         let refused = asked("", "port 22\ndenygroups ours\n").await.err().unwrap();
