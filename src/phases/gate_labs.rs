@@ -78,7 +78,7 @@ fn trial(labs: &GateMachines, program: &str) -> Result<Step, Problem> {
     // What was tried with a way out works without one too.
     let check =
         format!("case \"$(cat {HOME}/tried 2>/dev/null)\" in '{mark}'|'{mark} --outbound') ;; *) false ;; esac");
-    Ok(Step::script("trial", "make a lab once and remove it", Check::Script(check), change)
+    Ok(Step::script("trial", "make a lab once and remove it, which takes minutes", Check::Script(check), change)
         .limit(Duration::from_secs(3600)))
 }
 

@@ -29,7 +29,8 @@ use crate::{
         self,
         agent::{Config, LEAST_POLL},
     },
-    phases::{Enrolment, GateLeave, GateMachines},
+    machine::Wanted,
+    phases::{Enrolment, GateLeave, GateMachines, gate_paths::HOME},
     profile::{self, Mirror},
 };
 
@@ -44,16 +45,17 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
     files.hub_ca = authority(files.hub_ca, &args.hub, hub.as_ref().and_then(HubClient::authority));
     let question = format!(
         "Enroll puts the gate on {}: members of the group {} then come in by their slots only, and what they run outside \
-         of them is ended. The key in {} lets {} in at any time.\nGo on?",
+         of them is ended. The key in {} lets {} in at any time.{}\nGo on?",
         args.host,
         args.group,
         files.admin_file.display(),
-        args.admin
+        args.admin,
+        of_containers(args.machines)
     );
     confirm(cx.global.yes, &question).await?;
     let with = enrolment(&args, &files, hub.as_ref()).await?;
     let hide = [with.token.clone()];
-    let flow = flows::enroll(with);
+    let (flow, look) = (flows::enroll(with), format!("{HOST_KEYS}\n{}", has_kvm(HOME)));
     let run = GateRun {
         flow: "hub-enroll",
         host: &args.host,
@@ -61,7 +63,7 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         connect: &args.connect,
         phases: &flow,
         secrets: &hide,
-        look: HOST_KEYS,
+        look: &look,
     };
     let shown = run.carry_out(cx, async {}).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
@@ -69,6 +71,9 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         && let Some(said) = on_sale::begin(hub, &args.server).await
     {
         output::say(&said);
+    }
+    if let Some(said) = made_as(args.machines, &shown) {
+        output::say(said);
     }
     let host = args.host.to_string();
     // ssh's own form, in which a port may stand.
@@ -79,6 +84,29 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         args.server, args.admin
     ));
     Ok(())
+}
+
+/// What a question says of labs in containers, before anybody knows what the server can.
+fn of_containers(kind: Option<Wanted>) -> &'static str {
+    match kind {
+        Some(Wanted::Auto) => {
+            " Where KVM does not work there, its labs are made in containers, whose root is as good as the server's; \
+             --machines vm refuses that."
+        }
+        Some(Wanted::Container) => " Its labs are made in containers, whose root is as good as the server's.",
+        Some(Wanted::Vm) | None => "",
+    }
+}
+
+/// Shell text that says whether KVM worked when a lab was made in this home.
+fn has_kvm(home: &str) -> String {
+    format!("if grep -qs '\"works\": *true' {home}/cache/kvm.json; then echo kvm works; else echo no kvm; fi")
+}
+
+/// What is said of labs that are made in containers where nobody asked for these, by what the server showed.
+fn made_as(kind: Option<Wanted>, shown: &str) -> Option<&'static str> {
+    let is_auto = kind == Some(Wanted::Auto) && shown.lines().any(|line| line == "no kvm");
+    is_auto.then_some("KVM does not work there: its labs are containers, whose root is as good as the server's.")
 }
 
 /// `kubecamp hub unenroll`.
@@ -382,6 +410,32 @@ mod tests {
         assert_eq!(of(Some("named"), "https://hub", Some("login")).as_deref(), Some("named"));
         assert_eq!(of(None, "https://hub", None), None);
         assert_eq!(of(None, "unix:/run/hub.sock", Some("login")), None, "nothing there has a certificate");
+    }
+
+    #[test]
+    fn containers_are_told_where_nobody_asked_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("cache")).unwrap();
+        let home = dir.path().display().to_string();
+        let shown = || {
+            let ran = std::process::Command::new("sh").arg("-c").arg(has_kvm(&home)).output().unwrap();
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        let auto = Some(Wanted::Auto);
+        assert!(made_as(auto, &shown()).is_some(), "nothing was tried");
+        let keep =
+            |works| std::fs::write(dir.path().join("cache/kvm.json"), format!(r#"{{"kvm":{{"works":{works}}}}}"#));
+        keep(false).unwrap();
+        assert!(made_as(auto, &shown()).is_some());
+        for other in [None, Some(Wanted::Vm), Some(Wanted::Container)] {
+            assert!(made_as(other, &shown()).is_none(), "{other:?}");
+        }
+        keep(true).unwrap();
+        assert!(made_as(auto, &shown()).is_none());
+        assert!(made_as(auto, "").is_none(), "the server was not looked at");
+        let asked =
+            [None, Some(Wanted::Vm), auto, Some(Wanted::Container)].map(|kind| of_containers(kind).contains("root"));
+        assert_eq!(asked, [false, false, true, true]);
     }
 
     #[test]
