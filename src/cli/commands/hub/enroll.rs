@@ -34,9 +34,10 @@ use crate::{
     profile::{self, Mirror},
 };
 
-/// Every public key by which the server's sshd proves itself.
-const HOST_KEYS: &str = "sshd=$(command -v sshd || echo /usr/sbin/sshd)\n\
-                         \"$sshd\" -T 2>/dev/null | sed -n 's/^hostkey //p' | while read -r f; do cat \"$f.pub\" 2>/dev/null; done; true";
+/// Every public key by which the server's sshd proves itself. Some releases answer only who names a connection, where a
+/// block of theirs asks for its port.
+const HOST_KEYS: &str = "sshd=$(command -v sshd || echo /usr/sbin/sshd); at=127.0.0.1\n\
+                         { \"$sshd\" -T || \"$sshd\" -T -C \"user=root,host=$at,addr=$at,laddr=$at,lport=22\"; } 2>/dev/null | sed -n 's/^hostkey //p' | while read -r f; do cat \"$f.pub\" 2>/dev/null; done; true";
 
 /// `kubecamp hub enroll`.
 pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problems> {
