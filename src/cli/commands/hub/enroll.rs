@@ -424,8 +424,9 @@ mod tests {
         };
         let auto = Some(Wanted::Auto);
         assert!(made_as(auto, &shown()).is_some(), "nothing was tried");
-        let keep =
-            |works| std::fs::write(dir.path().join("cache/kvm.json"), format!(r#"{{"kvm":{{"works":{works}}}}}"#));
+        let keep = |works: bool| {
+            std::fs::write(dir.path().join("cache/kvm.json"), format!(r#"{{"kvm":{{"works":{works}}}}}"#))
+        };
         keep(false).unwrap();
         assert!(made_as(auto, &shown()).is_some());
         for other in [None, Some(Wanted::Vm), Some(Wanted::Container)] {
