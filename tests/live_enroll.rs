@@ -25,8 +25,9 @@ const SNAPSHOT: &str = "find /etc /usr/local /root/.ssh /var/lib -xdev \\( -type
     find /etc -xdev -type f ! -path '/etc/*-' ! -path '/etc/sub?id' ! -name .pwd.lock -exec sha256sum {} + | sort; \
     sed 's/^/subuid /' /etc/subuid | sort; sed 's/^/subgid /' /etc/subgid | sort";
 
-/// Takes any configuration.
-const AGENT: &str = "#!/bin/sh\ncase $* in *--check*|--version) exit ;; esac\nwhile :; do sleep 1; done\n";
+/// Takes any configuration, and reaches any hub.
+const AGENT: &str =
+    "#!/bin/sh\ncase $* in *--reach*|--version) exit ;; *--check*) exit 0 ;; esac\nwhile :; do sleep 1; done\n";
 
 struct Camp {
     host: Arc<Host>,
@@ -83,6 +84,7 @@ impl Camp {
         Enrolment {
             server: "s1".into(),
             hub: "unix:/run/hub.sock".into(),
+            own_port: None,
             token: Secret::new("kct_secret-token"),
             user_ca: line("ca"),
             plan_key: line("plan"),
@@ -222,8 +224,15 @@ async fn live_gate_what_works_is_replaced_by_nothing_that_does_not() {
     let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
     assert!(problems.to_string().contains("does not run on the server"), "{problems}");
     assert_eq!((camp.sh(files).await, camp.sh(program).await), before);
+    // One that does not reach the hub.
+    fs::write(camp.files.path().join("program"), AGENT.replace("*--reach*|", "*--reach*) echo lost >&2; exit 1 ;; "))
+        .unwrap();
+    let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
+    assert_eq!(problems.iter().next().unwrap().code, Code::GateLink);
+    assert!(problems.to_string().contains("lost"), "{problems}");
+    assert_eq!(camp.sh(files).await, before.0);
     // One that does not know a key of the configuration.
-    let old = AGENT.replace("exit ;;", "[ $1 = --version ]; exit ;;");
+    let old = AGENT.replace("exit 0", "exit 1");
     fs::write(camp.files.path().join("program"), old).unwrap();
     let refused = async || {
         let problems = camp.flow(&flows::enroll(other())).await.err().unwrap();
@@ -246,4 +255,22 @@ async fn live_gate_enrolment_that_sshd_refuses_is_taken_back() {
     assert!(problems.to_string().contains("sshd refuses the gate"), "{problems}");
     camp.sh("[ ! -e /etc/ssh/sshd_config.d/00-kubecamp.conf ] && /usr/sbin/sshd -t").await;
     camp.flow(&flows::enroll(camp.with())).await.unwrap_or_else(|p| panic!("{p}"));
+}
+
+#[tokio::test]
+async fn live_gate_lists_of_sshd_refuse_a_server_where_they_meet_a_student() {
+    let camp = Camp::start().await;
+    camp.sh(&format!("groupadd {GROUP} && useradd -M -G {GROUP} kct-first && useradd -M -G {GROUP} {STUDENT}")).await;
+    let says = async |blocks: &str| {
+        camp.sh(&format!("mkdir -p /etc/ssh/sshd_config.d && printf '{blocks}' > /etc/ssh/sshd_config.d/90-own.conf"))
+            .await;
+        camp.flow(&flows::enroll(camp.with())).await
+    };
+    let refused = says(&format!("Match User {STUDENT}\\n    DenyUsers *\\n")).await.err().unwrap();
+    assert_eq!(refused.iter().next().unwrap().code, Code::GateHost);
+    // Who logs in from this very computer, or comes by a port that nobody listens at, is no student.
+    let others = "Match Address 127.0.0.1\\n    DenyUsers *\\nMatch LocalPort 9\\n    DenyUsers *\\n\
+                  Match Address *,!10.0.0.0/8\\n    DenyUsers *\\n";
+    says(others).await.unwrap_or_else(|p| panic!("{p}"));
+    camp.flow(&Camp::leave(true)).await.unwrap_or_else(|p| panic!("{p}"));
 }

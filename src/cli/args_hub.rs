@@ -26,7 +26,7 @@ pub struct EnrollArgs {
     /// The public key that the hub signs plans with; the hub is asked for it by default.
     #[arg(long, value_name = "FILE")]
     pub plan_key: Option<PathBuf>,
-    /// The certificate of the hub's own authority for HTTPS, in PEM.
+    /// The certificate of the hub's own authority for HTTPS, in PEM; that of your own sign-in at the hub by default.
     #[arg(long, value_name = "FILE")]
     pub hub_ca: Option<PathBuf>,
     /// Let the agent ask a hub on another computer by http://, where whoever is on the way reads its token.
@@ -104,6 +104,9 @@ pub struct AgentArgs {
     /// Read the configuration, say what is wrong with it, and end.
     #[arg(long)]
     pub check: bool,
+    /// Ask the hub that the configuration names whether it answers, without the token, and end.
+    #[arg(long, conflicts_with = "check")]
+    pub reach: bool,
 }
 
 fn parse_hub(text: &str) -> Result<String, String> {

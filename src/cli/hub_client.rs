@@ -175,6 +175,11 @@ impl HubClient {
         &self.hub
     }
 
+    /// The certificates of the hub's own authority, in PEM; none where the system's authorities vouch for it.
+    pub fn authority(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+
     /// Asks for a value.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
         self.ask(self.request(Method::GET, path)).await

@@ -60,7 +60,7 @@ mod tests {
             let steps = phase.steps(&view).await.unwrap();
             ids.extend(steps.iter().map(|step| step.id.to_string()));
         }
-        let order = ["group", "record", "program", "home", "bundle", "trial", "token", "files"];
+        let order = ["group", "record", "program", "reach", "home", "bundle", "trial", "token", "files"];
         assert_eq!(ids[..order.len()], order);
         assert_eq!(ids.last().unwrap(), "start");
     }

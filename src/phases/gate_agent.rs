@@ -7,7 +7,7 @@ use super::{
     gate_paths::{CONFIG, FOLDER, HUB_CA, MANIFEST, PROGRAM, STARTED, TOKEN, UNIT, USER_CA},
 };
 use crate::{
-    core::{Blob, PhaseId, Problem, shell::quote},
+    core::{Blob, Code, PhaseId, Problem, shell::quote},
     engine::{Change, Check, Phase, Step, View},
     host::{script, template},
 };
@@ -78,6 +78,7 @@ impl GateAgent {
                 gate_host::script(&format!("kc_record file absent {TOKEN}; kc_keep {PROGRAM}"))?,
             ),
             Step::new("program", "upload the agent", Check::Script(check), put).limit(Duration::from_secs(300)),
+            self.with.reach()?,
         ])
     }
 
@@ -115,6 +116,31 @@ fn start() -> Result<Vec<Step>, Problem> {
 }
 
 impl Enrolment {
+    /// Proves that the hub answers the program here, before anything of an agent that works is replaced.
+    fn reach(&self) -> Result<Step, Problem> {
+        let asks = self.asks_hub();
+        let change =
+            gate_host::script(&format!("{asks} >/dev/null || kc_die 'what was there before stays as it was'"))?;
+        Ok(Step::script("reach", "reach the hub from the server", Check::Before(gate_host::script(&asks)?), change)
+            .fails_as(Code::GateLink))
+    }
+
+    /// Shell text that is true where the hub answers by all that the agent will go by: its program, the hub's address and
+    /// authority, and its proxies. Not by the token: its first use ends that of an agent that runs.
+    fn asks_hub(&self) -> String {
+        // What it says of sshd makes no difference here.
+        let config = self.agent_yaml((9, 2)).replace(&format!("hub-ca: {HUB_CA}\n"), "");
+        let ca = self.hub_ca.as_deref().map(|pem| {
+            format!("printf %s {} >\"$d/ca\" && printf 'hub-ca: %s\\n' \"$d/ca\" >>\"$d/yaml\" || exit 1\n", quote(pem))
+        });
+        format!(
+            "( d=$(mktemp -d) || exit 1; trap 'rm -rf \"$d\"' EXIT\nprintf '%s\\n' {} >\"$d/yaml\" || exit 1\n{}\
+             as_agent timeout 30 {PROGRAM} agent --reach --config \"$d/yaml\" )",
+            quote(&config),
+            ca.unwrap_or_default()
+        )
+    }
+
     /// Shell text that ends where the program does not take the configuration, with the files of before: an agent that cannot
     /// begin puts everybody out. What the configuration names must be there for that, so the hub's authority comes first.
     fn sound(&self, config: &str) -> String {
@@ -146,6 +172,36 @@ impl Enrolment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hub_is_asked_by_what_the_agent_will_go_by() {
+        use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        let says = "#!/bin/sh\n[ \"$1 $2 $3\" = 'agent --reach --config' ] || exit 9\n\
+                    ca=$(sed -n 's/^hub-ca: //p' \"$4\"); echo \"${https_proxy-none} $(grep ^hub: \"$4\") $(cat $ca /dev/null)\"\n";
+        fs::write(&program, says).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let asked = |hub_ca: Option<&str>, world: &str| {
+            let with = Enrolment { hub_ca: hub_ca.map(str::to_owned), ..Enrolment::sample() };
+            let text = with.asks_hub().replace(PROGRAM, &program.display().to_string());
+            let text = gate_host::script(&format!("{world}\n{text}")).unwrap();
+            let mut sh = Command::new("sh");
+            sh.arg("-c").arg(text).env("https_proxy", "http://login").env("TMPDIR", dir.path());
+            let out = sh.output().unwrap();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+            (out.status.success(), String::from_utf8(out.stdout).unwrap())
+        };
+        let bare = "has_systemd() { false; }";
+        let hub = "hub: \"https://hub.example.org\"";
+        assert_eq!(asked(None, bare), (true, format!("http://login {hub} \n")));
+        assert_eq!(asked(Some("it's\nPEM"), bare), (true, format!("http://login {hub} it's\nPEM\n")));
+        let unit =
+            |says: &str| format!("has_systemd() {{ :; }}; systemctl() {{ [ $1 = show ] || printf 'A=b\\n{says}'; }}");
+        assert_eq!(asked(None, &unit("")), (true, format!("none {hub} \n")));
+        assert_eq!(asked(None, &unit("https_proxy=http://unit\\n")), (true, format!("http://unit {hub} \n")));
+        assert!(!asked(None, "has_systemd() { false; }; timeout() { false; }").0);
+    }
 
     #[test]
     fn another_certificate_of_the_hubs_authority_is_put_there() {

@@ -40,7 +40,7 @@ impl GateDoor {
             gate_host::script(&format!("{find}lets_in \"$file\" {key} && [ -z \"$(former_blocks \"$file\")\" ]"))?;
         let change = gate_host::script(&format!(
             "{find}[ -n \"$home\" ] || kc_die 'there is no user {admin} for the break-glass key'\n\
-             may=$(\"$SSHD\" -T -C user={admin},host=localhost,addr=127.0.0.1 2>/dev/null | sed -n 's/^permitrootlogin //p')\n\
+             may=$(\"$SSHD\" -T -C user={admin},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22 2>/dev/null | sed -n 's/^permitrootlogin //p')\n\
              if [ {admin} = root ] && [ \"$may\" = no ]; then kc_die 'sshd lets root not in: name another --admin for the break-glass key'; fi\n\
              [ -d \"$home/.ssh\" ] || {{ kc_record dir absent \"$home/.ssh\"; install -d -m 700 -o {admin} \"$home/.ssh\" || exit 1; }}\n\
              kc_block \"$file\" || exit 1\n\

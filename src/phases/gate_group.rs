@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     gate_host::{self, Enrolment},
+    gate_lists,
     gate_paths::{FOLDER, KEPT, PRINCIPALS, STATE},
 };
 use crate::{
@@ -25,8 +26,9 @@ impl Phase for GateGroup {
     }
 
     async fn steps(&self, view: &View<'_>) -> Result<Vec<Step>, Problem> {
+        gate_host::hub_may_be_here(view, &self.0).await?;
         self.refuse_another(view).await?;
-        gate_host::lets_students_in(view, &self.0.group).await?;
+        let unasked = gate_lists::lets_students_in(view, &self.0.group).await?;
         let group = self.0.group_word();
         let check = format!("getent group {group} >/dev/null && [ -d {PRINCIPALS} ] && [ -d {STATE} ]");
         let change = gate_host::script(&format!(
@@ -34,7 +36,8 @@ impl Phase for GateGroup {
              kc_tree {FOLDER} && mkdir -p {PRINCIPALS} {STATE} || exit 1\n\
              chown root:root {FOLDER} {PRINCIPALS} && chmod 755 {FOLDER} {PRINCIPALS} && chmod 700 {KEPT}"
         ))?;
-        Ok(vec![Step::script("group", "make the students' group and folders", Check::Script(check), change)])
+        let made = Step::script("group", "make the students' group and folders", Check::Script(check), change);
+        Ok(unasked.into_iter().chain([made]).collect())
     }
 }
 
@@ -70,6 +73,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_whose_sshd_lets_no_student_in_is_refused() {
         assert!(asked("", "port 22\ndenyusers games\ndenygroups games\ndefault-group users\n").await.is_ok());
+        let untold = asked("", "port 22\nunasked amy: no RDomain\n").await.unwrap();
+        assert_eq!(untold.iter().map(|step| step.id.to_string()).collect::<Vec<_>>(), ["lists", "group"]);
         let default = asked("", "denygroups games\ndenygroups users\ndefault-group users\n").await.err().unwrap();
         assert_eq!(default.detail, ["denygroups users"]);
         let refused = asked("", "port 22\ndenygroups ours\n").await.err().unwrap();
@@ -78,8 +83,13 @@ mod tests {
 
     /// How the phase takes a server whose own files, and whose sshd, say this.
     async fn asked(said: &str, sshd: &str) -> Result<Vec<Step>, Problem> {
+        asked_with(with("ours"), said, sshd, "").await
+    }
+
+    async fn asked_with(with: Enrolment, said: &str, sshd: &str, ports: &str) -> Result<Vec<Step>, Problem> {
         let node: NodeId = "s1".parse().unwrap();
         let link = ScriptedTransport::new()
+            .on("/proc/net/tcp", Reply::ok(ports))
             .on("id -u", Reply::ok("root"))
             .on("\"$SSHD\" -T", Reply::ok(sshd))
             .on("installed_group", Reply::ok(said));
@@ -87,7 +97,17 @@ mod tests {
         let (viewer, fleet) = (Viewer::new(&host), BTreeMap::new());
         let lab = Lab::new("s1".parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
         let view = View { lab: &lab, node: &node, fleet: &fleet, host: Some(&viewer) };
-        GateGroup(Arc::new(with("ours"))).steps(&view).await
+        GateGroup(Arc::new(with)).steps(&view).await
+    }
+
+    #[tokio::test]
+    async fn a_hub_on_the_loopback_where_nothing_listens_is_refused() {
+        let hub = "http://127.0.0.1:8443".to_owned();
+        let here = Enrolment { hub, own_port: Some(8443), ..with("ours") };
+        assert!(asked_with(here.clone(), "", "", "listens\n").await.is_ok());
+        let refused = asked_with(here, "", "", "").await.err().unwrap();
+        assert!(refused.code == Code::GateLink && refused.what.contains("http://127.0.0.1:8443 is the server itself"));
+        assert!(asked_with(with("ours"), "", "", "").await.is_ok(), "no other address is looked for there");
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ pub struct Enrolment {
     pub server: String,
     /// Where the agent finds the hub: `https://...`, `http://...` or `unix:/path`.
     pub hub: String,
+    /// The hub's port, where that address is the server's own loopback.
+    pub own_port: Option<u16>,
     /// The agent's token at the hub.
     pub token: Secret,
     /// The hub's user CA, one OpenSSH public key line.
@@ -96,42 +98,25 @@ pub(super) async fn group_on(view: &View<'_>, text: &str) -> Result<Option<Strin
     Ok(Some(name.to_owned()))
 }
 
-/// Refuses a host whose sshd keeps students out by lists that no block of the gate's can undo.
-pub(super) async fn lets_students_in(view: &View<'_>, group: &str) -> Result<(), Problem> {
-    let Some(viewer) = view.host else { return Ok(()) };
-    let said = viewer.read(&script(&lists(group))?).await?.text();
-    // The accounts that the agent makes may have it besides the students' own.
-    let default = said.lines().filter_map(|line| line.strip_prefix("default-group "));
-    let groups: Vec<&str> = default.chain([group]).collect();
-    let Some(line) = said.lines().find(|line| shuts_out(line, &groups)) else { return Ok(()) };
-    Err(Problem::new(Code::GateHost, "the server's sshd may keep students out, whatever the gate says")
-        .on(view.node)
-        .detail([line])
-        .hint("Say it in sshd_config by names, or in a Match block for others than students; then enroll again."))
-}
-
-/// Shell text that prints what sshd goes by for everybody, and for one of the students who have an account: a `Match`
-/// block of the server's may add lists for them. Then the default group of new accounts.
-fn lists(group: &str) -> String {
-    format!(
-        "\"$SSHD\" -T; who=$(students {} | head -n 1); \
-         [ -z \"$who\" ] || \"$SSHD\" -T -C \"user=$who,host=localhost,addr=127.0.0.1\"; \
-         default_group | sed 's/^/default-group /'",
-        quote(group)
-    )
-}
-
-/// Whether a line of `sshd -T` keeps out more than accounts that it names. Where a list of who may come in asks for
-/// addresses, somebody meant it, and the gate's own would let students in from anywhere.
-fn shuts_out(line: &str, groups: &[&str]) -> bool {
-    let Some((key, value)) = line.split_once(' ') else { return false };
-    let pattern = |more: &str| value.contains(|c: char| "*?!".contains(c) || more.contains(c));
-    match key.to_ascii_lowercase().as_str() {
-        "denyusers" => pattern("@"),
-        "denygroups" => pattern("") || groups.contains(&value),
-        "allowusers" => value.contains('@'),
-        _ => false,
+/// Refuses a hub that is named by the server's own loopback where nothing listens there: another computer's was meant.
+pub(super) async fn hub_may_be_here(view: &View<'_>, with: &Enrolment) -> Result<(), Problem> {
+    let (Some(viewer), Some(port)) = (view.host, with.own_port) else { return Ok(()) };
+    if viewer.read(&listens(port, "/proc/net")).await?.text().contains("listens") {
+        return Ok(());
     }
+    let what = format!("{} is the server itself when the server asks it, and nothing listens there", with.hub);
+    Err(Problem::new(Code::GateLink, what)
+        .on(view.node)
+        .hint("Name the hub as the server reaches it: --hub URL, with --hub-ca where its certificate needs one.")
+        .hint("Where the hub, or a tunnel to it, is to run on the server: start that first."))
+}
+
+/// Shell text that says `listens` where a TCP port does, or where nobody can tell.
+fn listens(port: u16, net: &str) -> String {
+    format!(
+        "if [ ! -r {net}/tcp ] || cat {net}/tcp {net}/tcp6 2>/dev/null | grep -q ':{port:04X} [0-9A-F]*:0000 0A '; \
+         then echo listens; fi"
+    )
 }
 
 /// A file for the server.
@@ -229,6 +214,7 @@ impl Enrolment {
         Self {
             server: "s1".into(),
             hub: "https://hub.example.org".into(),
+            own_port: None,
             token: Secret::new("kct_x"),
             user_ca: "ssh-ed25519 AAAA".into(),
             plan_key: "ssh-ed25519 AAAA".into(),
@@ -315,41 +301,23 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_name_others_keep_no_student_out() {
-        for fine in ["denyusers root", "denygroups games", "allowusers ann", "allowgroups x*", "port 22", "usedns", ""]
-        {
-            assert!(!shuts_out(fine, &["g", "users"]), "{fine}");
-        }
-        for bad in ["denyusers *", "DenyUsers amy@192.0.2.7", "denygroups g", "denygroups st?dents", "allowusers ann@*"]
-        {
-            assert!(shuts_out(bad, &["g"]), "{bad}");
-        }
-        assert!(shuts_out("denygroups users", &["users", "g"]));
-    }
-
-    #[test]
-    fn lists_that_a_match_block_adds_for_a_student_are_found() {
-        use std::os::unix::fs::PermissionsExt;
+    fn whether_a_port_listens_is_read_from_the_kernels_list() {
         let dir = tempfile::tempdir().unwrap();
-        let sshd = dir.path().join("sshd");
-        let says =
-            "echo denyusers games; [ \"$*\" != '-T -C user=amy,host=localhost,addr=127.0.0.1' ] || echo 'denyusers *'";
-        std::fs::write(&sshd, format!("#!/bin/sh\n{says}\n")).unwrap();
-        std::fs::set_permissions(&sshd, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let said = |members: &str| {
-            let script = format!(
-                "{}\nSSHD={}\ndefault_group() {{ echo users; }}\n\
-                 getent() {{ [ \"$*\" = 'group our students' ] && echo 'our students:x:900:{members}'; }}\n{}",
-                template::text("gate/lib.sh").unwrap(),
-                sshd.display(),
-                lists("our students")
-            );
-            let ran = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let said = |port: u16| {
+            let text = listens(port, &dir.path().display().to_string());
+            let ran = std::process::Command::new("sh").arg("-c").arg(text).output().unwrap();
+            assert!(ran.status.success() && ran.stderr.is_empty());
             String::from_utf8(ran.stdout).unwrap()
         };
-        assert_eq!(said(""), "denyusers games\ndefault-group users\n", "nobody has an account yet");
-        assert_eq!(said("amy,bob"), "denyusers games\ndenyusers games\ndenyusers *\ndefault-group users\n");
-        assert_eq!(said("bob"), "denyusers games\ndenyusers games\ndefault-group users\n");
+        assert_eq!(said(8443), "listens\n", "nobody can tell");
+        let rows = "  sl  local_address rem_address   st tx_queue\n\
+                    \u{20}  0: 0100007F:20FB 00000000:0000 0A 00000000:00000000\n\
+                    \u{20}  1: 0100007F:1F90 0100007F:20FB 01 00000000:00000000\n";
+        std::fs::write(dir.path().join("tcp"), rows).unwrap();
+        assert_eq!((said(8443).as_str(), said(8080).as_str(), said(80).as_str()), ("listens\n", "", ""));
+        let sixth = "   0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0\n";
+        std::fs::write(dir.path().join("tcp6"), sixth).unwrap();
+        assert_eq!((said(80).as_str(), said(81).as_str()), ("listens\n", ""));
     }
 
     #[test]

@@ -51,9 +51,11 @@ const NFT: &str = "has nft || {\n\
     i=$((i + 1)); [ $i -lt 200 ] || break; sleep 3; done\n\
     apt install --yes --no-install-recommends nftables; }";
 
+/// An agent removes one that no lab and no configuration of its own needs, once that is a day old: one that is there counts as
+/// new again for as long as the enrolment may take, and longer.
 fn bundle(blob: Blob, to: &str) -> Step {
-    let check = Check::Script(is_there(&blob, to));
-    let put = Change::Upload { files: vec![upload("bundle", blob, to, 0o600)], then: String::new() };
+    let check = Check::Script(format!("{} && [ -n \"$(find {to} -mmin -720)\" ]", is_there(&blob, to)));
+    let put = Change::Upload { files: vec![upload("bundle", blob, to, 0o600)], then: format!("touch {to}") };
     Step::new("bundle", "upload the labs' bundle", check, put).limit(Duration::from_secs(1800))
 }
 
@@ -76,7 +78,7 @@ fn trial(labs: &GateMachines, program: &str) -> Result<Step, Problem> {
     // What was tried with a way out works without one too.
     let check =
         format!("case \"$(cat {HOME}/tried 2>/dev/null)\" in '{mark}'|'{mark} --outbound') ;; *) false ;; esac");
-    Ok(Step::script("trial", "make a lab once and remove it", Check::Script(check), change)
+    Ok(Step::script("trial", "make a lab once and remove it, which takes minutes", Check::Script(check), change)
         .limit(Duration::from_secs(3600)))
 }
 
@@ -113,6 +115,36 @@ mod tests {
             format!("[ $(grep -c update {}) = 3 ] || {{ echo 'E: Could not get lock /x'; exit 100; }}", log.display());
         assert_eq!(ran(false, &held), ["update", "update", "update", "install"]);
         assert_eq!(ran(false, "echo 'E: no network'; exit 100"), ["update", "install"]);
+    }
+
+    #[test]
+    fn a_bundle_that_is_there_already_is_made_new_again() {
+        use std::{
+            fs::{self, File},
+            process::Command,
+            time::SystemTime,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("a.bundle");
+        let step = bundle(Blob::from_bytes(*b"abc"), &to.display().to_string());
+        let (Check::Script(check), Change::Upload { then, .. }) = (&step.done_if, &step.change) else {
+            panic!("the bundle is an upload with a check")
+        };
+        let sh = |text: &str| Command::new("sh").arg("-c").arg(text).stderr(std::process::Stdio::null()).status();
+        let holds = || sh(check).unwrap().success();
+        assert!(!holds(), "there is none");
+        fs::write(&to, "abc").unwrap();
+        assert!(holds());
+        File::options()
+            .write(true)
+            .open(&to)
+            .unwrap()
+            .set_modified(SystemTime::now() - Duration::from_secs(86_000))
+            .unwrap();
+        assert!(!holds());
+        assert!(sh(then).unwrap().success() && holds());
+        fs::write(&to, "abd").unwrap();
+        assert!(!holds());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod gate_group;
 mod gate_host;
 mod gate_labs;
 mod gate_leave;
+mod gate_lists;
 pub mod gate_paths;
 mod image_import;
 mod images;

@@ -4,6 +4,14 @@ KC=/var/lib/kubecamp-gate
 for kc_v in http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY; do
   eval "[ -z \"\$KC_$kc_v\" ] || export $kc_v=\"\$KC_$kc_v\""
 done
+# as_agent COMMAND...: with the proxies that the agent has. A unit has none of a login's, but those of systemd and its own.
+as_agent() (
+  if has_systemd; then
+    for kc_v in http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY; do unset $kc_v; done
+    for kc_v in $({ systemctl show-environment; systemctl show -p Environment --value kubecamp-agent; } 2>/dev/null | tr ' ' '\n' | grep -i '^[a-z]*_proxy='); do export "$kc_v"; done
+  fi
+  "$@"
+)
 UNIT=/etc/systemd/system/kubecamp-agent.service
 # What starts it with the server.
 WANTED=/etc/systemd/system/multi-user.target.wants/kubecamp-agent.service

@@ -13,7 +13,7 @@ use crate::{
     engine::Lock,
     hub::gate::agent::{
         Agent, Bare, Config, HandOver, HttpLink, HubLink, Journal, Link, Linux, Machines, MachinesConfig, Program,
-        World, drop_unused_bundles, serve, shut_all,
+        World, drop_unused_bundles, reach_hub, serve, shut_all,
     },
 };
 
@@ -35,6 +35,11 @@ pub(super) async fn agent(cx: &Context, args: AgentArgs) -> Result<(), Problems>
     if args.check {
         HttpLink::of(&Config::load(&args.config)?)?;
         output::say(&format!("{} is sound.", args.config.display()));
+        return Ok(());
+    }
+    if args.reach {
+        reach_hub(&Config::load(&args.config)?).await?;
+        output::say("The hub answers.");
         return Ok(());
     }
     let Ready { config, link, key, journal, locks: _locks } = match ready(&args.config) {

@@ -68,21 +68,23 @@ pub fn foreign_line(answer: &[u8]) -> String {
 
 /// Whether what is sent to a hub at this address can be read on the way: plain HTTP to another computer.
 pub fn is_readable_on_the_way(hub: &str) -> bool {
-    if !hub.starts_with("http://") {
-        return false;
-    }
-    let url = reqwest::Url::parse(hub).ok();
-    let Some(host) = url.as_ref().and_then(|url| url.host_str()) else { return true };
+    hub.starts_with("http://") && loopback_port(hub).is_none()
+}
+
+/// The port of a hub's address that leads to the very computer that asks, by its loopback; none of any other address.
+pub fn loopback_port(hub: &str) -> Option<u16> {
+    let url = reqwest::Url::parse(hub).ok()?;
+    let host = url.host_str()?;
     let here = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(address) => address.is_loopback(),
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
     };
-    !here
+    url.port_or_known_default().filter(|_| here)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HubAddress, foreign_line, is_readable_on_the_way};
+    use super::{HubAddress, foreign_line, is_readable_on_the_way, loopback_port};
 
     #[test]
     fn a_hub_is_asked_on_the_network_or_at_a_socket() {
@@ -97,6 +99,21 @@ mod tests {
     fn of_a_foreign_answer_one_line_is_told() {
         assert_eq!(foreign_line(b"<html>\x1b[2J\nmore"), "<html>\\x1b[2J");
         assert_eq!((foreign_line(b"").as_str(), foreign_line(&[b'a'; 300]).len()), ("", 200));
+    }
+
+    #[test]
+    fn an_address_on_the_loopback_leads_to_whoever_asks() {
+        for (hub, port) in [
+            ("http://127.0.0.1:8443", 8443),
+            ("https://localhost", 443),
+            ("http://[::1]/", 80),
+            ("https://hub.localhost:1", 1),
+        ] {
+            assert_eq!(loopback_port(hub), Some(port), "{hub}");
+        }
+        for other in ["https://hub.example.org", "http://127.0.0.1@192.0.2.7", "unix:/run/hub.sock", "http://", ""] {
+            assert_eq!(loopback_port(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod key;
 mod plan;
 mod report;
 
-pub use address::{HubAddress, NoClient, foreign_line, is_readable_on_the_way};
+pub use address::{HubAddress, NoClient, foreign_line, is_readable_on_the_way, loopback_port};
 pub use certificate::{Extras, issue};
 pub use key::HubKey;
 pub use plan::{Epoch, FORMAT, NAMESPACE, Plan, SignedPlan, Slot, Wanted, is_account, public_key};

@@ -54,7 +54,11 @@ fn of_a_server_only_what_is_named_is_changed() {
     camp.sign_in_as_admin();
     let one = ["hub", "server", "add", "one", "--address", "192.0.2.7", "--cores", "8", "--memory", "32GiB"];
     let added = camp.run_with(&one, "");
-    assert!(added.code == 0 && added.err.contains("kubecamp hub enroll HOST --server one"), "{}", added.err);
+    assert!(
+        added.code == 0 && added.err.contains("kubecamp hub enroll HOST --server one --hub URL-THAT"),
+        "{}",
+        added.err
+    );
     let small = ["hub", "server", "add", "tiny", "--address", "192.0.2.8", "--cores", "4", "--memory", "8GiB"];
     let small = camp.run_with(&small, "");
     assert!(small.code == 2 && small.err.contains("server tiny of 4c 8GiB holds no lab"), "{}", small.err);

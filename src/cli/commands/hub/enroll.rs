@@ -29,30 +29,34 @@ use crate::{
         self,
         agent::{Config, LEAST_POLL, MOST_POLL},
     },
-    phases::{Enrolment, GateLeave, GateMachines},
+    machine::Wanted,
+    phases::{Enrolment, GateLeave, GateMachines, gate_paths::HOME},
     profile::{self, Mirror},
 };
 
-/// Every public key by which the server's sshd proves itself.
-const HOST_KEYS: &str = "sshd=$(command -v sshd || echo /usr/sbin/sshd)\n\
-                         \"$sshd\" -T 2>/dev/null | sed -n 's/^hostkey //p' | while read -r f; do cat \"$f.pub\" 2>/dev/null; done; true";
+/// Every public key by which the server's sshd proves itself. Some releases answer only who names a connection, where a
+/// block of theirs asks for its port.
+const HOST_KEYS: &str = "sshd=$(command -v sshd || echo /usr/sbin/sshd); at=127.0.0.1\n\
+                         { \"$sshd\" -T || \"$sshd\" -T -C \"user=root,host=$at,addr=$at,laddr=$at,lport=22\"; } 2>/dev/null | sed -n 's/^hostkey //p' | while read -r f; do cat \"$f.pub\" 2>/dev/null; done; true";
 
 /// `kubecamp hub enroll`.
 pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problems> {
-    let files = Files::read(&args)?;
+    let mut files = Files::read(&args)?;
     let hub = hub_of(cx, &args)?;
+    files.hub_ca = authority(files.hub_ca, &args.hub, hub.as_ref().and_then(HubClient::authority));
     let question = format!(
         "Enroll puts the gate on {}: members of the group {} then come in by their slots only, and what they run outside \
-         of them is ended. The key in {} lets {} in at any time.\nGo on?",
+         of them is ended. The key in {} lets {} in at any time.{}\nGo on?",
         args.host,
         args.group,
         files.admin_file.display(),
-        args.admin
+        args.admin,
+        of_containers(args.machines)
     );
     confirm(cx.global.yes, &question).await?;
     let with = enrolment(&args, &files, hub.as_ref()).await?;
     let hide = [with.token.clone()];
-    let flow = flows::enroll(with);
+    let (flow, look) = (flows::enroll(with), format!("{HOST_KEYS}\n{}", has_kvm(HOME)));
     let run = GateRun {
         flow: "hub-enroll",
         host: &args.host,
@@ -60,7 +64,7 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         connect: &args.connect,
         phases: &flow,
         secrets: &hide,
-        look: HOST_KEYS,
+        look: &look,
     };
     let shown = run.carry_out(cx, async {}).await?;
     tell_host_keys(hub.as_ref(), &args.server, &shown).await?;
@@ -68,6 +72,9 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         && let Some(said) = on_sale::begin(hub, &args.server).await
     {
         output::say(&said);
+    }
+    if let Some(said) = made_as(args.machines, &shown) {
+        output::say(said);
     }
     let host = args.host.to_string();
     // ssh's own form, in which a port may stand.
@@ -78,6 +85,29 @@ pub(super) async fn enroll(cx: &Context, args: EnrollArgs) -> Result<(), Problem
         args.server, args.admin
     ));
     Ok(())
+}
+
+/// What a question says of labs in containers, before anybody knows what the server can.
+fn of_containers(kind: Option<Wanted>) -> &'static str {
+    match kind {
+        Some(Wanted::Auto) => {
+            " Where KVM does not work there, its labs are made in containers, whose root is as good as the server's; \
+             --machines vm refuses that."
+        }
+        Some(Wanted::Container) => " Its labs are made in containers, whose root is as good as the server's.",
+        Some(Wanted::Vm) | None => "",
+    }
+}
+
+/// Shell text that says whether KVM worked when a lab was made in this home.
+fn has_kvm(home: &str) -> String {
+    format!("if grep -qs '\"works\": *true' {home}/cache/kvm.json; then echo kvm works; else echo no kvm; fi")
+}
+
+/// What is said of labs that are made in containers where nobody asked for these, by what the server showed.
+fn made_as(kind: Option<Wanted>, shown: &str) -> Option<&'static str> {
+    let is_auto = kind == Some(Wanted::Auto) && shown.lines().any(|line| line == "no kvm");
+    is_auto.then_some("KVM does not work there: its labs are containers, whose root is as good as the server's.")
 }
 
 /// `kubecamp hub unenroll`.
@@ -148,6 +178,12 @@ fn hub_of(cx: &Context, args: &EnrollArgs) -> Result<Option<HubClient>, Problem>
         output::say(&format!("Keys and token are those of the hub {}, where you are signed in.", last.hub()));
     }
     Ok(last)
+}
+
+/// The authority of the hub's certificate, in PEM: the one that was named, else that of the admin's own sign-in at this hub,
+/// where the agent is to ask it by HTTPS.
+fn authority(named: Option<String>, hub: &str, of_login: Option<&str>) -> Option<String> {
+    named.or_else(|| of_login.filter(|_| hub.starts_with("https://")).map(str::to_owned))
 }
 
 /// What was named on the command line, read: bad input changes nothing.
@@ -248,6 +284,7 @@ fn draft(args: &EnrollArgs, files: &Files) -> Enrolment {
     Enrolment {
         server: args.server.to_string(),
         hub: args.hub.clone(),
+        own_port: gate::loopback_port(&args.hub),
         token: Secret::new(""),
         user_ca: or_any(&files.user_ca),
         plan_key: or_any(&files.plan_key),
@@ -367,6 +404,42 @@ mod tests {
             let refused = with(bad).unwrap_err();
             assert!(refused.code == Code::GateConfig && refused.all_hints()[0].contains("that file"), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_agent_knows_the_hub_by_the_authority_of_the_sign_in_unless_another_is_named() {
+        let of = |named: Option<&str>, hub, login| authority(named.map(str::to_owned), hub, login);
+        assert_eq!(of(None, "https://hub", Some("login")).as_deref(), Some("login"));
+        assert_eq!(of(Some("named"), "https://hub", Some("login")).as_deref(), Some("named"));
+        assert_eq!(of(None, "https://hub", None), None);
+        assert_eq!(of(None, "unix:/run/hub.sock", Some("login")), None, "nothing there has a certificate");
+    }
+
+    #[test]
+    fn containers_are_told_where_nobody_asked_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("cache")).unwrap();
+        let home = dir.path().display().to_string();
+        let shown = || {
+            let ran = std::process::Command::new("sh").arg("-c").arg(has_kvm(&home)).output().unwrap();
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        let auto = Some(Wanted::Auto);
+        assert!(made_as(auto, &shown()).is_some(), "nothing was tried");
+        let keep = |works: bool| {
+            std::fs::write(dir.path().join("cache/kvm.json"), format!(r#"{{"kvm":{{"works":{works}}}}}"#))
+        };
+        keep(false).unwrap();
+        assert!(made_as(auto, &shown()).is_some());
+        for other in [None, Some(Wanted::Vm), Some(Wanted::Container)] {
+            assert!(made_as(other, &shown()).is_none(), "{other:?}");
+        }
+        keep(true).unwrap();
+        assert!(made_as(auto, &shown()).is_none());
+        assert!(made_as(auto, "").is_none(), "the server was not looked at");
+        let asked =
+            [None, Some(Wanted::Vm), auto, Some(Wanted::Container)].map(|kind| of_containers(kind).contains("root"));
+        assert_eq!(asked, [false, false, true, true]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     hub::{
         desk::NewServer,
         domain::{Booking, Course, Epoch, Health, Server, ServerId, State, Window},
+        gate,
         http::Clock,
     },
     render::{count, table},
@@ -118,11 +119,24 @@ async fn add(cx: &Context, args: NewServerArgs) -> Result<(), Problem> {
     show(&args.hub, &made)?;
     say_doubts(&client, &made).await;
     if made.is_strange() {
-        let id = &made.id;
-        output::say(&format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in."));
-        output::say(&format!("kubecamp hub enroll HOST --server {id} --hub {}", client.hub()));
+        to_enroll(&made.id, client.hub(), client.authority().is_some()).iter().for_each(|line| output::say(line));
     }
     Ok(())
+}
+
+/// How a new server is enrolled at a hub that this computer asks at `hub`, with an authority of its own or without.
+fn to_enroll(id: &ServerId, hub: &str, has_authority: bool) -> Vec<String> {
+    let mut lines = vec![format!("{id} is not enrolled yet: it can be booked, but until then nobody gets in.")];
+    let is_only_here = hub.starts_with("unix:") || gate::loopback_port(hub).is_some();
+    let at = if is_only_here { "URL-THAT-THE-SERVER-REACHES" } else { hub };
+    lines.push(format!("kubecamp hub enroll HOST --server {id} --hub {at}"));
+    if is_only_here {
+        lines.push(format!("{hub} is the hub for this computer alone: a server that asks there asks itself."));
+    }
+    if has_authority {
+        lines.push("Its agent knows the hub by the authority of your sign-in; --hub-ca FILE names another.".to_owned());
+    }
+    lines
 }
 
 async fn set(cx: &Context, server: &ServerId, change: ServerChange, hub: &HubArgs) -> Result<(), Problem> {
@@ -312,6 +326,18 @@ mod tests {
         assert_eq!(to(&["--no-labels", "--any-course"]), bare);
         assert_eq!(to(&["--label", "ssd"]), NewServer { labels: ["ssd".to_owned()].into(), ..same });
         assert!(parsed(&["set", "one"]).is_err(), "nothing would change");
+    }
+
+    #[test]
+    fn no_server_is_told_to_ask_a_hub_at_its_own_loopback() {
+        let told = |hub: &str, ca| to_enroll(&"one".parse().unwrap(), hub, ca).join("\n");
+        let far = told("https://hub.example.org", false);
+        assert!(far.ends_with("kubecamp hub enroll HOST --server one --hub https://hub.example.org"), "{far}");
+        for here in ["http://127.0.0.1:8420", "unix:/run/hub.sock"] {
+            let told = told(here, false);
+            assert!(told.contains("--hub URL-THAT-THE-SERVER-REACHES\n") && !told.contains("--hub-ca"), "{told}");
+        }
+        assert!(told("https://hub.example.org", true).contains("--hub-ca FILE"));
     }
 
     #[test]

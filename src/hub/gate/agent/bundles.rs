@@ -3,6 +3,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, DirEntry},
     io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -18,7 +19,8 @@ const NEW: Duration = Duration::from_secs(86_400);
 /// Removes bundles from the labs' home that an enrolment brought, and that neither the configuration names nor any lab; which.
 ///
 /// A lab starts from the bundle that it was made from for as long as there is the lab. So where one cannot be read, or is being
-/// made at `now`, nothing is removed: which bundle it needs nobody knows.
+/// made at `now`, or the folder of labs is not there, as on a disk that is not mounted, nothing is removed: which bundles are
+/// needed nobody knows.
 pub fn drop_unused_bundles(config: &MachinesConfig, now: SystemTime) -> Result<Vec<PathBuf>, Problem> {
     let home = &config.home;
     let unused: Vec<PathBuf> =
@@ -37,10 +39,14 @@ pub fn drop_unused_bundles(config: &MachinesConfig, now: SystemTime) -> Result<V
     unused.map(remove).collect()
 }
 
-/// The files' names of the bundles that labs were made from; none where a lab is being made, which does not say yet.
+/// The files' names of the bundles that labs were made from; none where their folder is not there, or a lab is being made,
+/// which does not say yet.
 fn named_by_labs(home: &Path) -> Result<Option<BTreeSet<OsString>>, Problem> {
-    let mut named = BTreeSet::new();
-    for lab in entries(&home.join("data/labs"))? {
+    let (labs, mut named) = (home.join("data/labs"), BTreeSet::new());
+    if matches!(labs.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    for lab in entries(&labs)? {
         let folder = lab.path();
         let state = folder.join("state.json");
         let text = match fs::read_to_string(&state) {
@@ -57,13 +63,25 @@ fn named_by_labs(home: &Path) -> Result<Option<BTreeSet<OsString>>, Problem> {
         let noted: Value = serde_json::from_str(&text).map_err(|error| unread(&state).because(error))?;
         match (noted.get("bundle"), noted.get("clean")) {
             (Some(Value::String(file)), _) => named.extend(Path::new(file).file_name().map(OsStr::to_owned)),
-            (Some(Value::Null), Some(Value::Bool(true))) => return Ok(None),
-            // Made without one.
+            (Some(Value::Null), Some(Value::Bool(true))) if is_worked_on(&folder) => return Ok(None),
+            // Made without one, or never made.
             (Some(Value::Null), _) => {}
             _ => return Err(unread(&state)),
         }
     }
     Ok(Some(named))
+}
+
+/// Whether a run has this lab now, by the kernel's list of locks; where nobody can tell, one has.
+///
+/// The lock itself is not tried: who waits for it ends the process that stands in it.
+fn is_worked_on(folder: &Path) -> bool {
+    let inode = match fs::metadata(folder.join("lock")) {
+        Ok(lock) => format!(":{}", lock.ino()),
+        Err(error) => return error.kind() != ErrorKind::NotFound,
+    };
+    let held = |locks: String| locks.lines().any(|line| line.split_whitespace().any(|word| word.ends_with(&inode)));
+    fs::read_to_string("/proc/locks").map_or(true, held)
 }
 
 /// Whether it is a file as enrolments put bundles there, named by its digest, and no new one.
@@ -100,6 +118,7 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::engine::Lock;
 
     const OLD: &str = "aaaaaaaaaaaaaaaa.bundle";
     const BOUND: &str = "bbbbbbbbbbbbbbbb.bundle";
@@ -158,21 +177,35 @@ mod tests {
 
     #[test]
     fn no_bundle_goes_where_a_labs_own_is_not_known() {
-        for (state, fails) in [
-            ("{", true),
-            (r#"{"format": 9, "place": "local"}"#, true),
-            (r#"{"format": 1, "place": "local", "bundle": {"in": "the moon"}}"#, true),
-            // Which it is being made from stands there once its machines are changed.
-            (r#"{"format": 1, "place": "local", "bundle": null, "clean": true}"#, false),
+        for state in [
+            "{",
+            r#"{"format": 9, "place": "local"}"#,
+            r#"{"format": 1, "place": "local", "bundle": {"in": "the moon"}}"#,
         ] {
             let (dir, config) = home(&[OLD, OWN], &[]);
             lab(dir.path(), "gate-amy", state);
-            assert_eq!(drop_unused_bundles(&config, now()).is_err(), fails, "{state}");
+            assert!(drop_unused_bundles(&config, now()).is_err(), "{state}");
             assert_eq!(left(dir.path()), [OWN, OLD], "{state}");
         }
+        // Which it is being made from stands there once its machines are changed. One whose first run was refused needs none.
+        let (dir, config) = home(&[OLD, OWN], &[]);
+        let folder = lab(dir.path(), "gate-amy", r#"{"format": 1, "place": "local", "bundle": null, "clean": true}"#);
+        let run = Lock::take(&folder).unwrap();
+        assert!(drop_unused_bundles(&config, now()).unwrap().is_empty() && left(dir.path()) == [OWN, OLD]);
+        drop(run);
+        assert_eq!(drop_unused_bundles(&config, now()).unwrap(), [dir.path().join(OLD)]);
         let (dir, config) = home(&[OLD, OWN], &[]);
         fs::remove_file(lab(dir.path(), "gate-amy", "").join("state.json")).unwrap();
         assert!(drop_unused_bundles(&config, now()).is_err() && left(dir.path()) == [OWN, OLD]);
+        // Nor where labs are is there.
+        let (dir, config) = home(&[OLD, OWN], &[]);
+        for link in [false, true] {
+            if link {
+                fs::create_dir(dir.path().join("data")).unwrap();
+                std::os::unix::fs::symlink("/nonexistent/labs", dir.path().join("data/labs")).unwrap();
+            }
+            assert!(drop_unused_bundles(&config, now()).unwrap().is_empty() && left(dir.path()) == [OWN, OLD]);
+        }
         // Of a clock that was set back nobody knows how old anything is.
         let (dir, config) = home(&[OLD, OWN], &[]);
         assert!(drop_unused_bundles(&config, now() - 2 * NEW).unwrap().is_empty() && left(dir.path()) == [OWN, OLD]);

@@ -31,7 +31,7 @@ mod world;
 
 pub use bundles::drop_unused_bundles;
 pub use config::{Bare, Config, LEAST_POLL, MOST_POLL, MachinesConfig};
-pub use courier::{HttpLink, HubLink};
+pub use courier::{HttpLink, HubLink, reach_hub};
 pub use entry::{Entry, Line, Step};
 pub use hand_over::{Commands, HandOver, Kept};
 pub use journal::{Halted, Ink, InkError, Journal};
