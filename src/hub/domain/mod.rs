@@ -24,7 +24,7 @@ mod time;
 mod weekly;
 mod zone;
 
-pub use booking::Booking;
+pub use booking::{Booking, NEVER_BEGAN};
 pub use calendar::{Calendar, Held};
 pub use capacity::{find_place, full_times, holds_all, places};
 pub use class_plan::{ClassPlan, ClassRow, Given, Student, Wish, plan_class};

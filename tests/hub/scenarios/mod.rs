@@ -73,6 +73,8 @@ scenarios! {
         shorter_hours_tell_what_they_leave_outside,
         a_server_given_to_another_course_tells_what_it_leaves_there,
         a_server_that_nobody_enrolled_is_told,
+        what_opened_to_nobody_is_told_to_its_holder,
+        who_wants_any_server_gets_one_that_is_enrolled,
         an_agent_that_takes_no_newer_plan_is_told,
         where_only_a_buffer_is_in_the_way_it_is_named,
         nobody_waits_for_hours_that_never_open,

@@ -7,12 +7,16 @@ mod door;
 mod hours;
 mod show;
 mod ssh;
+mod unenrolled;
 
 pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, losses, none_free, plan_text, remarks, unserved};
+use self::{
+    show::{bookings, frees, losses, none_free, plan_text, remarks, unserved},
+    unenrolled::say_unenrolled,
+};
 use super::Context;
 use crate::{
     cli::{
@@ -71,7 +75,8 @@ async fn list(cx: &Context, args: LsArgs) -> Result<(), Problem> {
     say_held_up(&client, &found, &me).await;
     if !all && !past {
         let now = Epoch(jiff::Timestamp::now().as_second());
-        let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
+        // What a server let pass is over by the time that it is known.
+        let params = [("person", person), ("from", Some((now.0 - 86_400).to_string())), ("server", server)];
         // The data is written: what fails here is no failure.
         losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await.unwrap_or_default(), now);
     }
@@ -89,8 +94,10 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
         ("most", Some(args.most.to_string())),
         ("course", args.course.map(|c| c.to_string())),
     ];
-    let found: Vec<Free> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/free", &params).await?;
+    let client = HubClient::new(&cx.places, &args.hub.at)?;
+    let found: Vec<Free> = client.find("/api/v1/free", &params).await?;
     frees(args.hub.output, &found)?;
+    say_unenrolled(&client, found.iter().map(|free| &free.server)).await;
     if found.is_empty() {
         output::say(&none_free(args.minutes, from, Clock::system().now()));
     }
@@ -203,6 +210,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
         let made: Booking = made.map_err(|problem| late(problem, &wish))?;
         say_lab(&client, &made).await;
+        say_unenrolled(&client, made.server.iter()).await;
         return bookings(wish.hub.output, &[made]);
     };
     let weekly = Weekly::of_first(first.window, when::zone(wish.zone.as_ref()), weeks)?;
@@ -214,6 +222,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
         output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
     }
+    say_unenrolled(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
     bookings(wish.hub.output, &made)
 }
 
@@ -335,6 +344,7 @@ async fn plan(
         bookings(hub.output, &made)?;
         // The table above names only who got something: a teacher would take it for the whole class.
         unserved.iter().for_each(|line| output::say(line));
+        say_unenrolled(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
         return Ok(());
     }
     plan_text(hub.output, &plan)
