@@ -35,7 +35,7 @@ pub use opening::OpeningHours;
 pub use people::{Course, Group, Person, Role};
 pub use policy::Policy;
 pub use quota::{ROLLING, Use, most_in_any_week, used_after, used_before};
-pub use saved_lab::{Beginning, SavedLab};
+pub use saved_lab::{Beginning, LAB_GONE, SavedLab};
 pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots, nearest};
 pub use server::{HANGS, Health, Maintenance, Mode, Server, WARN_OFFSET, host_and_port};
 pub use slot::{PlanSlot, ServerPlan};

@@ -117,6 +117,32 @@ pub async fn offers_moves_and_class_plans_go_by_saved_labs_too(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn labs_that_went_with_a_gate_are_promised_to_nobody(desk: Desk) {
+    two_servers(&desk).await;
+    let two = "two".parse().unwrap();
+    for (number, login) in [(1, "amy"), (2, "cem")] {
+        keeps(&desk, "two", number, login, Some("1x4c12g")).await;
+    }
+    keeps(&desk, "one", 1, "amy", Some("1x4c12g")).await;
+    let book = async |login: &str, on: &str, from: i64| {
+        desk.book(&who(login), NOW, None, &wish(Some(on), from, from + 60)).await.unwrap()
+    };
+    let hers = book("amy", "two", 300).await;
+    let others = [book("bob", "two", 390).await, book("amy", "one", 510).await];
+    assert_eq!(desk.forget_labs(&who("tea"), NOW, &two).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(desk.forget_labs(&Caller::Console, NOW, &two).await.unwrap(), 2);
+    let left = desk.labs(&who("amy"), NOW, None).await.unwrap();
+    assert_eq!(left.iter().map(|lab| lab.server.as_str()).collect::<Vec<_>>(), ["one"]);
+    let now = async |b: &Booking| desk.booking(&Caller::Console, NOW, &b.id).await.unwrap();
+    let why = "the lab that was saved on two is gone: it begins with a fresh one";
+    assert_eq!(now(&hers).await.note.as_deref(), Some(why));
+    for other in &others {
+        assert_eq!(now(other).await, *other, "it begins as it was booked");
+    }
+    assert_eq!(desk.forget_labs(&Caller::Console, NOW, &two).await.unwrap(), 0);
+    healthy(&desk).await;
+}
+
 pub async fn what_an_agent_tells_of_labs_counts_once_and_for_its_own_server(desk: Desk) {
     two_servers(&desk).await;
     keeps(&desk, "two", 5, "amy", Some("1x4c12g")).await;

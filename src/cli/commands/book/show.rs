@@ -4,7 +4,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, PersonId, State, Window},
+    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, LAB_GONE, PersonId, State, Window},
     render::{count, table},
 };
 
@@ -96,8 +96,12 @@ fn remark(b: &Booking, me: &PersonId) -> Option<String> {
         let why = b.refused.as_deref().unwrap_or("it is out of use or in maintenance, and no other is free");
         return Some(format!("{id}: its server does not take it: {}. See: kubecamp book move {id}", told(why)));
     }
-    let note = b.note.as_deref().filter(|_| b.moves > 0)?;
-    Some(format!("{id}: it was moved: {}", told(note)))
+    let note = b.note.as_deref()?;
+    match b.moves {
+        0 if note.contains(LAB_GONE) => Some(told(&format!("{id}: {note}"))),
+        0 => None,
+        _ => Some(format!("{id}: it was moved: {}", told(note))),
+    }
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
@@ -189,6 +193,8 @@ mod tests {
         assert_eq!(said(json!({ "note": "exam" })), None, "a teacher's reason is no news");
         let moved = said(json!({ "note": "server one is away: fan; moved to big", "moves": 1 }));
         assert_eq!(moved.as_deref(), Some("b7k2: it was moved: server one is away: fan; moved to big"));
+        let fresh = "the lab that was saved on big is gone: it begins with a fresh one";
+        assert_eq!(said(json!({ "note": fresh })), Some(format!("b7k2: {fresh}")));
         let stranded = said(json!({ "stranded": 1_795_467_600, "moves": 1, "note": "x" })).unwrap();
         assert!(stranded.ends_with("no other is free. See: kubecamp book move b7k2"), "{stranded}");
         let offered = said(json!({ "state": "offered", "offer_until": 1_795_467_000 })).unwrap();
