@@ -100,7 +100,7 @@ pub(super) fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
 }
 
 impl Desk {
-    /// Bookings about which something can be done now, by start: their server does not take them, and there is another or
+    /// Bookings about which something can be done now, by start and then by who booked first: their server does not take them, and there is another or
     /// their holder was not told yet; or it takes them again, and their holder believes that it does not.
     ///
     /// Only those near a window, where one is given.

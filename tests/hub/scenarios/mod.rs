@@ -178,6 +178,7 @@ scenarios! {
         what_strands_nobody_any_more_is_taken_back,
         bookings_leave_a_server_in_maintenance,
         work_that_is_announced_moves_all_of_that_time_at_once,
+        who_booked_first_is_moved_first,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }
     waits {
