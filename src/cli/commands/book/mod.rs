@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::{
-    show::{bookings, frees, losses, none_free, plan_text, remarks, unserved},
+    show::{bookings, frees, losses, none_free, out_of_use, plan_text, remarks, unserved},
     unenrolled::say_unenrolled,
 };
 use super::Context;
@@ -30,8 +30,8 @@ use crate::{
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{
-            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly,
-            Window, Zone,
+            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, Server, ServerId, State,
+            Weekly, Window, Zone,
         },
         http::Clock,
     },
@@ -87,7 +87,7 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
     let from = when::told(args.from.as_deref(), args.zone.as_ref())?;
     let params = [
         ("minutes", Some(args.minutes.to_string())),
-        ("server", args.server.map(|s| s.to_string())),
+        ("server", args.server.as_ref().map(ToString::to_string)),
         ("layout", args.layout.map(|l| l.to_string())),
         ("labels", Some(args.label.join(",")).filter(|l| !l.is_empty())),
         ("from", from.map(|f| f.0.to_string())),
@@ -100,6 +100,10 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
     say_unenrolled(&client, found.iter().map(|free| &free.server)).await;
     if found.is_empty() {
         output::say(&none_free(args.minutes, from, Clock::system().now()));
+        // It is only told: what fails here is no failure.
+        let mut servers: Vec<Server> = client.get("/api/v1/servers").await.unwrap_or_default();
+        servers.retain(|server| args.server.as_ref().is_none_or(|named| server.id == *named));
+        out_of_use(&servers).iter().for_each(|line| output::say(line));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, LAB_GONE, PersonId, State, Window},
+    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, Health, LAB_GONE, PersonId, Server, State, Window},
     render::{count, table},
 };
 
@@ -124,6 +124,14 @@ fn free_rows(all: &[Free]) -> Vec<Vec<String>> {
     rows
 }
 
+/// Which of some servers are out of use, as more of an answer to who found nothing free; none where none is.
+pub(super) fn out_of_use(all: &[Server]) -> Option<String> {
+    let why = |server: &Server| server.health_note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+    let is = |server: &Server| format!("{} is {}{}", server.id, server.health.as_str(), why(server));
+    let out: Vec<String> = all.iter().filter(|server| server.health != Health::Healthy).map(is).collect();
+    (!out.is_empty()).then(|| told(&format!("Out of use: {}. Nothing is sold there meanwhile.", out.join(", "))))
+}
+
 /// Says that there is nothing to list, and what may be why.
 pub(super) fn none_free(minutes: u32, from: Option<Epoch>, now: Epoch) -> String {
     let over = if from.is_some_and(|from| from < now) { "over, " } else { "" };
@@ -206,6 +214,23 @@ mod tests {
         assert!(lapsed.contains("asked again only when somebody gives it up"), "{lapsed}");
         let unheard = said(json!({ "ended_by": "holder", "moves": 1, "note": "x" })).unwrap();
         assert!(unheard.contains("ended while its server was silent"), "{unheard}");
+    }
+
+    #[test]
+    fn who_finds_nothing_free_hears_which_servers_are_out_of_use() {
+        let server = |id: &str, health: &str, note: Option<&str>| -> Server {
+            serde_json::from_value(json!({
+                "id": id, "address": "h", "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+                "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": health,
+                "health_note": note, "occupant": null, "revision": 1, "issued": 1, "acked": 0, "seen": null,
+                "clock_offset": 0, "version": 1,
+            }))
+            .unwrap()
+        };
+        let (one, two) = (server("one", "quarantined", None), server("two", "away", Some("a fan")));
+        assert_eq!(out_of_use(&[server("six", "healthy", Some("it is in"))]), None);
+        let said = out_of_use(&[one, two]).unwrap();
+        assert!(said.starts_with("Out of use: one is quarantined, two is away (a fan). "), "{said}");
     }
 
     #[test]

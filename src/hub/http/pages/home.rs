@@ -232,14 +232,8 @@ pub(super) async fn booking(
     };
     let courses = state.desk.courses(&visit.caller, visit.now).await?;
     let policy = courses.into_iter().find(|c| c.id == booking.course).map(|c| c.policy).unwrap_or_default();
-    let groups = state.desk.groups(&visit.caller, visit.now).await?;
-    let mut people: Vec<String> = groups
-        .iter()
-        .filter(|g| g.course == booking.course)
-        .flat_map(|g| g.members.iter().filter(|m| **m != booking.person).map(ToString::to_string))
-        .collect();
-    people.sort();
-    people.dedup();
+    let students = state.desk.students(&visit.caller, visit.now, &booking.course).await?;
+    let people = students.iter().filter(|id| **id != booking.person).map(ToString::to_string).collect();
     let own = visit.caller.is_teacher() || visit.caller.person() == Some(&booking.person);
     let whose = Some(&booking.person);
     let labs = if own { state.desk.labs(&visit.caller, visit.now, whose).await? } else { vec![] };
