@@ -9,7 +9,7 @@ use kubecamp::{
 };
 
 use crate::hub::world::{
-    NOW, agent, at, camp, clerk, generous, healthy, report, reports, search, server, who, window, wish,
+    NOW, agent, at, camp, clerk, generous, healthy, new_server, report, reports, search, server, who, window, wish,
 };
 
 /// The camp with a second server like the first.
@@ -114,6 +114,24 @@ pub async fn offers_moves_and_class_plans_go_by_saved_labs_too(desk: Desk) {
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
     let given = plan.rows.iter().find(|row| row.person.as_str() == "amy").unwrap().given.clone().unwrap();
     assert_eq!((given.server.as_str(), given.lab), ("two", Some(Beginning::Saved)));
+    healthy(&desk).await;
+}
+
+pub async fn an_agent_says_whether_it_makes_labs(desk: Desk) {
+    two_servers(&desk).await;
+    let one = "one".parse().unwrap();
+    let known = async || desk.server(&who("amy"), NOW, &one).await.unwrap().makes_labs;
+    assert_eq!(known().await, None);
+    assert_eq!(desk.makes_labs(&agent("two"), NOW, &one, false).await.unwrap_err().code, Code::HubDenied);
+    for makes in [false, false, true] {
+        desk.makes_labs(&agent("one"), NOW, &one, makes).await.unwrap();
+        assert_eq!(known().await, Some(makes));
+    }
+    let noted = desk.audit(&Caller::Console, NOW, Some("server:one".into()), None, 100).await.unwrap();
+    assert_eq!(noted.iter().filter(|row| row.action == "server.makes-labs").count(), 2, "once for each change");
+    let seen = desk.server(&Caller::Console, NOW, &one).await.unwrap().version;
+    let new = new_server("one", Mode::Exclusive, 8, 64);
+    assert_eq!(desk.put_server(&Caller::Console, NOW, &new, Some(seen)).await.unwrap().makes_labs, Some(true));
     healthy(&desk).await;
 }
 

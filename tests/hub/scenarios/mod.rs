@@ -146,6 +146,7 @@ scenarios! {
         who_has_a_saved_lab_gets_its_server_first,
         a_lab_of_another_layout_is_not_thrown_away_unasked,
         offers_moves_and_class_plans_go_by_saved_labs_too,
+        an_agent_says_whether_it_makes_labs,
         labs_that_went_with_a_gate_are_promised_to_nobody,
         what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
     }

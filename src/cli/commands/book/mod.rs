@@ -5,17 +5,17 @@
 mod class_file;
 mod door;
 mod hours;
+mod on_server;
 mod show;
 mod ssh;
-mod unenrolled;
 
 pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::{
+    on_server::say_unfit,
     show::{bookings, frees, losses, none_free, out_of_use, plan_text, remarks, unserved},
-    unenrolled::say_unenrolled,
 };
 use super::Context;
 use crate::{
@@ -97,7 +97,7 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, &args.hub.at)?;
     let found: Vec<Free> = client.find("/api/v1/free", &params).await?;
     frees(args.hub.output, &found)?;
-    say_unenrolled(&client, found.iter().map(|free| &free.server)).await;
+    say_unfit(&client, found.iter().map(|free| &free.server)).await;
     if found.is_empty() {
         output::say(&none_free(args.minutes, from, Clock::system().now()));
         // It is only told: what fails here is no failure.
@@ -214,7 +214,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
         let made: Booking = made.map_err(|problem| late(problem, &wish))?;
         say_lab(&client, &made).await;
-        say_unenrolled(&client, made.server.iter()).await;
+        say_unfit(&client, made.server.iter()).await;
         return bookings(wish.hub.output, &[made]);
     };
     let weekly = Weekly::of_first(first.window, when::zone(wish.zone.as_ref()), weeks)?;
@@ -226,7 +226,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
         output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
     }
-    say_unenrolled(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
+    say_unfit(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
     bookings(wish.hub.output, &made)
 }
 
@@ -348,7 +348,7 @@ async fn plan(
         bookings(hub.output, &made)?;
         // The table above names only who got something: a teacher would take it for the whole class.
         unserved.iter().for_each(|line| output::say(line));
-        say_unenrolled(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
+        say_unfit(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
         return Ok(());
     }
     plan_text(hub.output, &plan)

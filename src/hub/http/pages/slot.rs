@@ -19,7 +19,7 @@ pub struct Slot {
     pub person: String,
     /// Whether the viewer does.
     pub own: bool,
-    /// The lab.
+    /// The lab, or that there is only a login.
     pub layout: String,
     /// When, in the viewer's zone.
     pub when: String,
@@ -110,7 +110,10 @@ impl Slot {
             server: booking.server.as_ref().or(booking.wished.as_ref()).map(ToString::to_string),
             person: booking.person.to_string(),
             own,
-            layout: booking.layout.to_string(),
+            layout: match server.and_then(|server| server.makes_labs) {
+                Some(false) => words.get("login_only").to_owned(),
+                _ => booking.layout.to_string(),
+            },
             when: see.civil.span(booking.window),
             utc: see.civil.utc(booking.window),
             length: see.civil.length(booking.window.length()),

@@ -68,6 +68,20 @@ fn a_slot_on_a_server_that_nobody_enrolled_says_so() {
 }
 
 #[test]
+fn a_slot_where_no_labs_are_made_is_called_a_login() {
+    let (policy, caller, now) = (Policy::default(), amy(), at("2026-11-23T08:00:00Z"));
+    let ahead = booking(1, "amy", at("2026-11-23T09:00:00Z"), 60);
+    for (lang, told) in [(Lang::En, "a login, no lab"), (Lang::Zh, "仅登录，无实验环境")] {
+        let civil = civil("UTC", lang);
+        let look = Look { caller: &caller, now, civil: &civil, labs: &[] };
+        for (makes_labs, is_login) in [(Some(false), true), (Some(true), false), (None, false)] {
+            let slot = Slot::new(&ahead, Some(&Server { makes_labs, ..server("one") }), &policy, &look);
+            assert_eq!(slot.layout == told, is_login, "{}", slot.layout);
+        }
+    }
+}
+
+#[test]
 fn a_server_that_nobody_enrolled_is_not_called_healthy() {
     let now = at("2026-11-23T08:00:00Z");
     for (lang, told) in [(Lang::En, "not enrolled"), (Lang::Zh, "未接入")] {
