@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::{
-    on_server::say_unfit,
+    on_server::{say_logins, say_unfit},
     show::{bookings, frees, losses, none_free, out_of_use, plan_text, remarks, unserved},
 };
 use super::Context;
@@ -73,6 +73,8 @@ async fn list(cx: &Context, args: LsArgs) -> Result<(), Problem> {
     bookings(hub.output, &found)?;
     remarks(&found, &me);
     say_held_up(&client, &found, &me).await;
+    let usable = found.iter().filter(|b| b.person == me && b.state.is_usable());
+    say_logins(&client, usable.filter_map(|b| b.server.as_ref())).await;
     if !all && !past {
         let now = Epoch(jiff::Timestamp::now().as_second());
         // What a server let pass is over by the time that it is known.

@@ -9,12 +9,21 @@ use crate::{
 /// failure.
 pub(super) async fn say_unfit<'a>(client: &HubClient, named: impl Iterator<Item = &'a ServerId>) {
     let named: BTreeSet<&ServerId> = named.collect();
-    if named.is_empty() {
-        return;
-    }
-    let all: Vec<Server> = client.get("/api/v1/servers").await.unwrap_or_default();
+    let all = servers(client, &named).await;
     let lines = [unenrolled(&all, &named), logins(&all, &named)];
     lines.iter().flatten().for_each(|line| output::say(line));
+}
+
+/// As [`say_unfit`], only which of them make no labs: of what is booked, whose table shows a layout.
+pub(super) async fn say_logins<'a>(client: &HubClient, named: impl Iterator<Item = &'a ServerId>) {
+    let named: BTreeSet<&ServerId> = named.collect();
+    let all = servers(client, &named).await;
+    logins(&all, &named).iter().for_each(|line| output::say(line));
+}
+
+/// All servers, where some are named; none where the hub does not tell.
+async fn servers(client: &HubClient, named: &BTreeSet<&ServerId>) -> Vec<Server> {
+    if named.is_empty() { vec![] } else { client.get("/api/v1/servers").await.unwrap_or_default() }
 }
 
 /// What is said of those that make no labs; none where there is none.
