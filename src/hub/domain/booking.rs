@@ -80,10 +80,9 @@ impl Booking {
         Window { starts: self.window.starts, ends: self.busy_until }
     }
 
-    /// Whether it was taken from its holder, and its time is not over: they may count on it yet. What its server let pass
-    /// is known at its end only, and is told for a day after that.
+    /// Whether it was taken from its holder, and its time is not over: they may count on it yet.
     ///
-    /// Who gives a slot up themselves leaves no note on it.
+    /// What its server let pass is known at its end only, and is told for a day after that. Who gives a slot up themselves leaves no note on it.
     pub fn is_lost(&self, now: Epoch) -> bool {
         let taken = match self.state {
             State::Cancelled => self.note.is_some(),

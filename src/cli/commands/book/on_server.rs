@@ -5,8 +5,9 @@ use crate::{
     hub::domain::{Booking, Server, ServerId},
 };
 
-/// Says on stderr which of these servers nobody enrolled yet, and which make no labs. It is only told: what fails here is no
-/// failure.
+/// Says on stderr which of these servers nobody enrolled yet, and which make no labs.
+///
+/// It is only told: what fails here is no failure.
 pub(super) async fn say_unfit<'a>(client: &HubClient, named: impl Iterator<Item = &'a ServerId>) {
     let named: BTreeSet<&ServerId> = named.collect();
     let all = servers(client, &named).await;
@@ -33,7 +34,9 @@ fn logins(all: &[Server], named: &BTreeSet<&ServerId>) -> Option<String> {
     (!bare.is_empty()).then(|| format!("note: no labs are made on {}: a slot there is a login.", bare.join(", ")))
 }
 
-/// Whether the server of a slot makes no labs. It is only told: what fails here is no failure.
+/// Whether the server of a slot makes no labs.
+///
+/// It is only told: what fails here is no failure.
 pub(super) async fn is_login(client: &HubClient, booking: &Booking) -> bool {
     let Some(server) = &booking.server else { return false };
     let there = client.get::<Server>(&format!("/api/v1/servers/{server}")).await;

@@ -63,7 +63,7 @@ async fn close(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
     let body = json!({ "window": window, "reason": reason });
     let client = HubClient::new(&cx.places, &hub.at)?;
     // Before: a moment later the hub has moved some.
-    let mut hit = then(&client, window).await;
+    let mut hit = then(&client, window).await.unwrap_or_default();
     hit.retain(|b| b.state.is_unbegun() && b.server.as_ref().is_some_and(|s| s.as_str() == server));
     let made: Value = client.send(Method::POST, &path, &body, None).await?;
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
@@ -76,11 +76,11 @@ async fn close(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What is booked in a window. It is only told of: what fails here is no failure.
-async fn then(client: &HubClient, window: Window) -> Vec<Booking> {
+/// What is booked in a window; none where the hub does not say. It is only told of: what fails here is no failure.
+async fn then(client: &HubClient, window: Window) -> Option<Vec<Booking>> {
     let (from, to) = (window.starts.0.to_string(), window.ends.0.to_string());
     let params = [("from", Some(from)), ("to", Some(to)), ("open", Some("true".to_owned()))];
-    client.find("/api/v1/bookings", &params).await.unwrap_or_default()
+    client.find("/api/v1/bookings", &params).await.ok()
 }
 
 /// What becomes of the bookings that a maintenance hits, a line each, and how many the hub has not looked at yet.
@@ -88,7 +88,7 @@ async fn settled(client: &HubClient, window: Window, hit: &[Booking], server: &s
     let until = Instant::now() + PATIENCE;
     loop {
         let all = then(client, window).await;
-        let found: Vec<Option<String>> = hit.iter().map(|b| became(b, &all)).collect();
+        let found: Vec<Option<String>> = hit.iter().map(|b| became(b, all.as_deref()?)).collect();
         let open = found.iter().filter(|line| line.is_none()).count();
         if open > 0 && Instant::now() < until {
             sleep(Duration::from_millis(500)).await;

@@ -244,7 +244,9 @@ const NO_LAB: &str = "This server makes no labs: your slot is a login, and your 
                       If you expected a cluster here, tell your teacher: an admin enrolls the server again with --machines vm.\n\
                       Until then book a slot on a server that makes labs.\n";
 
-/// Says in the holder's home that the server makes no labs. A home that does not take it keeps them from nothing.
+/// Says in the holder's home that the server makes no labs.
+///
+/// A home that does not take it keeps them from nothing.
 pub(super) async fn without_lab(slot: &Slot) {
     if let Ok(home) = Home::of(&slot.account).await {
         let _ = home.put("", "lab.txt", NO_LAB);
