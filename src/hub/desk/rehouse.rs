@@ -87,8 +87,9 @@ fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
     }
 }
 
-/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short. Before the
-/// first move that is why they booked it, and it comes after why it was moved: nobody shall take it for that.
+/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short.
+///
+/// Before the first move that is why they booked it, and it comes after why it was moved: nobody shall take it for that.
 pub(super) fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
     match (&b.note, reason) {
         (Some(before), Some(reason)) if before.len() + reason.len() < LONGEST_NOTE => {
