@@ -116,7 +116,7 @@ pub enum UserCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Close an account; its tokens end.
+    /// Close an account; its tokens end, and what it has booked is given up. Asks first where there is any.
     Disable {
         /// Whose.
         login: PersonId,
@@ -194,7 +194,7 @@ pub enum GroupCommand {
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Remove a group that has no bookings ahead; its members leave it.
+    /// Remove a group that has no bookings ahead; its members leave it. Asks first where there are any.
     Remove {
         /// The group.
         group: GroupId,

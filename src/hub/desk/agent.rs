@@ -247,6 +247,18 @@ impl Desk {
         })
     }
 
+    /// Notes whether an agent makes labs: else slots on its server are logins, and are called so.
+    pub async fn makes_labs(&self, caller: &Caller, now: Epoch, server: &ServerId, makes: bool) -> Result<(), Problem> {
+        own(caller, server)?;
+        if self.store.read(now).await?.server(server).await?.makes_labs == Some(makes) {
+            return Ok(());
+        }
+        transact!(self, caller, now, |tx| {
+            tx.lock_server(server).await?;
+            tx.note_makes_labs(server, makes).await
+        })
+    }
+
     /// Applies what an agent did, in order.
     ///
     /// Safe to repeat: what is known changes nothing.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Health, Mode, Server, State, Who},
+        domain::{Booking, Epoch, Health, Mode, NEVER_BEGAN, Server, State, Who},
         store::Tx,
     },
 };
@@ -214,8 +214,10 @@ async fn told(tx: &mut Tx, report: &Report, booking: &Booking) -> Result<Outcome
         // By the clerk's right, who would say so a moment later. Not of a slot that was made longer meanwhile.
         Step::Missed if unbegun && booking.window.ends <= tx.now() + REFUSE_OFFSET => {
             next.state = State::Cancelled;
-            next.note = booking.refused.clone().or(next.note);
-            let reason = "the server did not start it; it does not count".to_owned();
+            let reason = NEVER_BEGAN.to_owned();
+            if next.ended_by.is_none() {
+                next.note = booking.refused.clone().or_else(|| Some(reason.clone()));
+            }
             tx.change_booking(booking, next, Who::Clerk, "agent.missed", Some(reason)).await?;
         }
         _ => return Ok(Outcome::Known),

@@ -2,7 +2,7 @@ use super::{Caller, Desk, agent::REFUSE_OFFSET, rules, transaction::transact, wa
 use crate::{
     core::{Code, Problem},
     hub::{
-        domain::{Booking, Epoch, Mode, PersonId, ServerId, State, Waiting, Who, Window, by_fairness},
+        domain::{Booking, Epoch, Mode, NEVER_BEGAN, PersonId, ServerId, State, Waiting, Who, Window, by_fairness},
         gate::agent::LEAST_POLL,
         store::{Delivery, LAPSE, Listing, Tx},
     },
@@ -267,8 +267,19 @@ async fn never_began(tx: &mut Tx, b: &Booking) -> Result<Option<Due>, Problem> {
     if tx.now() < b.window.ends + AWAITED && !is_told(tx, b, b.window.ends).await? {
         return Ok(None);
     }
-    let reason = "the server did not start it; it does not count";
-    Ok(Some(Due::to(State::Cancelled, b, "clerk.never-began", reason)))
+    let due = Due::to(State::Cancelled, b, "clerk.never-began", NEVER_BEGAN);
+    let note = why_it_passed(tx, b).await?;
+    Ok(Some(Due { next: Booking { note, ..due.next }, ..due }))
+}
+
+/// What the holder of a slot reads that nobody began; of one that somebody ended there is nothing to tell.
+async fn why_it_passed(tx: &mut Tx, b: &Booking) -> Result<Option<String>, Problem> {
+    let Some(server) = b.server.as_ref().filter(|_| b.ended_by.is_none()) else { return Ok(b.note.clone()) };
+    if b.refused.is_some() {
+        return Ok(b.refused.clone());
+    }
+    let unheard = format!("no agent of server {server} was ever heard, so it opened to nobody; it does not count");
+    Ok(Some(if tx.server(server).await?.is_strange() { unheard } else { NEVER_BEGAN.to_owned() }))
 }
 
 /// A slot begins whose place is not clear yet.

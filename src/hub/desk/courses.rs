@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -240,6 +242,15 @@ impl Desk {
     /// All groups with their members.
     pub async fn groups(&self, _caller: &Caller, now: Epoch) -> Result<Vec<Group>, Problem> {
         self.store.read(now).await?.groups().await
+    }
+
+    /// Who can be in a slot of a course, by login: members of its groups whose account is open.
+    pub async fn students(&self, _caller: &Caller, now: Epoch, course: &CourseId) -> Result<Vec<PersonId>, Problem> {
+        let mut tx = self.store.read(now).await?;
+        let all = tx.groups().await?.into_iter().filter(|g| g.course == *course).flat_map(|g| g.members);
+        let members: BTreeSet<PersonId> = all.collect();
+        let people = tx.people().await?.into_iter().filter(|p| p.active && members.contains(&p.id));
+        Ok(people.map(|p| p.id).collect())
     }
 
     /// Puts somebody into a group, for which they leave their other one of its course, or takes them out.

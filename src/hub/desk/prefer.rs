@@ -9,8 +9,12 @@ use crate::{
 
 /// Servers with the lab that would run there, as who has these labs would take them: the order that they come in stays
 /// where a saved lab decides nothing.
+///
+/// Those that nobody enrolled come last: as they are they open to nobody.
 pub(super) fn preferred(mut all: Vec<(Server, Layout)>, labs: &[SavedLab]) -> Vec<(Server, Layout)> {
-    all.sort_by_key(|(server, layout)| Beginning::rank(Beginning::of(labs, &server.id, *layout).as_ref()));
+    all.sort_by_key(|(server, layout)| {
+        (server.is_strange(), Beginning::rank(Beginning::of(labs, &server.id, *layout).as_ref()))
+    });
     all
 }
 

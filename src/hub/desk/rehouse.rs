@@ -87,9 +87,10 @@ fn moved(b: &Booking, server: &Server, place: u32, window: Window) -> Booking {
     }
 }
 
-/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short. Before the
-/// first move that is why they booked it, and it comes after why it was moved: nobody shall take it for that.
-fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
+/// What a booking's holder reads beside it after a move: what a teacher said before stays, as long as it is short.
+///
+/// Before the first move that is why they booked it, and it comes after why it was moved: nobody shall take it for that.
+pub(super) fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
     match (&b.note, reason) {
         (Some(before), Some(reason)) if before.len() + reason.len() < LONGEST_NOTE => {
             Some(if b.moves > 0 { format!("{before}; {reason}") } else { format!("{reason}; {before}") })
@@ -100,7 +101,7 @@ fn noted(b: &Booking, reason: Option<&str>) -> Option<String> {
 }
 
 impl Desk {
-    /// Bookings about which something can be done now, by start: their server does not take them, and there is another or
+    /// Bookings about which something can be done now, by start and then by who booked first: their server does not take them, and there is another or
     /// their holder was not told yet; or it takes them again, and their holder believes that it does not.
     ///
     /// Only those near a window, where one is given.

@@ -92,6 +92,7 @@ impl NewServer {
             acked: there.map_or(0, |s| s.acked),
             seen: there.and_then(|s| s.seen),
             clock_offset: there.map_or(0, |s| s.clock_offset),
+            makes_labs: there.and_then(|s| s.makes_labs),
             version,
         }
     }

@@ -6,6 +6,13 @@ use utoipa::ToSchema;
 use super::{BookingId, CourseId, Epoch, GroupId, PersonId, SeriesId, ServerId, State, Use, Who, Window};
 use crate::profile::Layout;
 
+/// Why a slot is cancelled that its server let pass.
+pub const NEVER_BEGAN: &str = "the server did not start it; it does not count";
+/// So long before the end of a slot its server may tell that it passed, by another clock, seconds.
+const AT_ITS_END: i64 = 30;
+/// For so long a slot that passed is told to its holder: until then they may not have looked, seconds.
+const TOLD_LATE: i64 = 86_400;
+
 /// A time window on a server and who holds it, or waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Booking {
@@ -75,14 +82,16 @@ impl Booking {
 
     /// Whether it was taken from its holder, and its time is not over: they may count on it yet.
     ///
-    /// Who gives a slot up themselves leaves no note on it.
+    /// What its server let pass is known at its end only, and is told for a day after that. Who gives a slot up themselves leaves no note on it.
     pub fn is_lost(&self, now: Epoch) -> bool {
         let taken = match self.state {
             State::Cancelled => self.note.is_some(),
             State::Quarantined => true,
             _ => false,
         };
-        taken && self.window.ends > now
+        let passed = self.state == State::Cancelled && self.since + AT_ITS_END >= self.window.ends;
+        let until = if passed { self.since + TOLD_LATE } else { self.window.ends };
+        taken && until > now
     }
 
     /// What of it counts against quotas.

@@ -24,7 +24,7 @@ mod time;
 mod weekly;
 mod zone;
 
-pub use booking::Booking;
+pub use booking::{Booking, NEVER_BEGAN};
 pub use calendar::{Calendar, Held};
 pub use capacity::{find_place, full_times, holds_all, places};
 pub use class_plan::{ClassPlan, ClassRow, Given, Student, Wish, plan_class};
@@ -35,7 +35,7 @@ pub use opening::OpeningHours;
 pub use people::{Course, Group, Person, Role, is_same_key, name_of_key};
 pub use policy::Policy;
 pub use quota::{ROLLING, Use, most_in_any_week, used_after, used_before};
-pub use saved_lab::{Beginning, SavedLab};
+pub use saved_lab::{Beginning, LAB_GONE, SavedLab};
 pub use search::{Ask, Free, Ground, NEAR, alternatives, around, free_slots, nearest};
 pub use server::{HANGS, Health, Maintenance, Mode, Server, UNHEARD, WARN_OFFSET, host_and_port};
 pub use slot::{PlanSlot, ServerPlan};

@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 use super::{Epoch, PersonId, ServerId};
 use crate::profile::Layout;
 
+/// How a booking's note begins where the saved lab is gone with which it would have begun.
+pub const LAB_GONE: &str = "the lab that was saved on ";
+
 /// A lab that a server keeps for somebody between slots; it never leaves that server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SavedLab {

@@ -116,6 +116,9 @@ pub struct Server {
     pub seen: Option<Epoch>,
     /// The agent's clock minus the hub's, seconds.
     pub clock_offset: i64,
+    /// Whether its agent makes labs: else a slot is a login. None is not known.
+    #[serde(default)]
+    pub makes_labs: Option<bool>,
     /// Grows with each change of the row.
     pub version: i64,
 }

@@ -188,6 +188,9 @@ pub struct Heartbeat {
     /// Why it did not take the plan that it was given last; none where it did, or does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Whether holders find a lab, and not only a login; none where it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub makes_labs: Option<bool>,
     /// The agent's version.
     pub version: String,
 }

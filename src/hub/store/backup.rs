@@ -87,7 +87,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, connection) = hub(folder.path()).await;
         assert_eq!(backup(&connection, &path, 4).unwrap(), None);
-        let copy = backup(&connection, &path, 5).unwrap().unwrap();
+        let copy = backup(&connection, &path, 6).unwrap().unwrap();
         assert_eq!(copy, folder.path().join("hub.db.before-4"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
@@ -99,7 +99,7 @@ mod tests {
         let (path, connection) = hub(folder.path()).await;
         let part = folder.path().join("hub.db.before-4.part");
         fs::write(&part, "SQLite format 3").unwrap();
-        let copy = backup(&connection, &path, 5).unwrap().unwrap();
+        let copy = backup(&connection, &path, 6).unwrap().unwrap();
         assert!(!part.exists(), "what a killed hub left is no copy");
         assert!(Store::open(&format!("sqlite://{}", copy.display())).await.is_ok());
     }
@@ -108,17 +108,17 @@ mod tests {
     async fn an_older_copy_stays_and_a_new_one_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let (path, connection) = hub(folder.path()).await;
-        let first = backup(&connection, &path, 5).unwrap().unwrap();
+        let first = backup(&connection, &path, 6).unwrap().unwrap();
         let (long_ago, file) = (UNIX_EPOCH + Duration::from_secs(86_400), File::open(&first).unwrap());
         file.set_modified(long_ago).unwrap();
-        assert_eq!(backup(&connection, &path, 5).unwrap().unwrap(), first, "nothing has changed");
+        assert_eq!(backup(&connection, &path, 6).unwrap().unwrap(), first, "nothing has changed");
         let age = file.metadata().unwrap().modified().unwrap().elapsed().unwrap_or_default();
         assert!(age < Duration::from_secs(3600), "it is the one that was made last: {age:?}");
         let old = fs::read(&first).unwrap();
         for number in 2..4 {
             let work = "INSERT INTO courses (id, title, policy) VALUES (?1, 'after', '{}')";
             connection.execute(work, [format!("c{number}")]).unwrap();
-            let copy = backup(&connection, &path, 5).unwrap().unwrap();
+            let copy = backup(&connection, &path, 6).unwrap().unwrap();
             assert_eq!(copy, folder.path().join(format!("hub.db.before-4.{number}")));
             let kept = Connection::open(&copy).unwrap();
             let courses: i64 = kept.query_row("SELECT count(*) FROM courses", (), |row| row.get(0)).unwrap();

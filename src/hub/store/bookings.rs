@@ -315,7 +315,7 @@ impl Tx {
             states!(is_unbegun),
             " AND ends > $1 AND (refused IS NOT NULL OR stranded IS NOT NULL \
              OR server IN (SELECT id FROM servers WHERE health <> 'healthy') \
-             OR server IN (SELECT server FROM maintenance WHERE ends > $1)) ORDER BY starts, id"
+             OR server IN (SELECT server FROM maintenance WHERE ends > $1)) ORDER BY starts, created, id"
         );
         let now = self.now;
         self.all(sql, args![now]).await?.iter().map(booking).collect()

@@ -23,6 +23,7 @@ macro_rules! editions {
             edition(2, "disk", include_str!(concat!("migrations/", $folder, "/0002_disk.sql"))),
             edition(3, "labs", include_str!(concat!("migrations/", $folder, "/0003_labs.sql"))),
             edition(4, "concerned", include_str!(concat!("migrations/", $folder, "/0004_concerned.sql"))),
+            edition(5, "logins", include_str!(concat!("migrations/", $folder, "/0005_logins.sql"))),
         ]
     }};
 }
@@ -194,7 +195,7 @@ mod tests {
         let rules = serde_json::to_value(Policy::default()).unwrap();
         for editions in [for_sqlite(), for_postgres()] {
             let both = (rules.as_object().unwrap().len(), newest(&editions));
-            assert_eq!(both, (10, 4), "keys and editions: add an edition with the key, and both numbers here");
+            assert_eq!(both, (10, 5), "keys and editions: add an edition with the key, and both numbers here");
         }
     }
 }

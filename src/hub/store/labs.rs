@@ -41,6 +41,21 @@ impl Tx {
         Ok(gone)
     }
 
+    /// The labs that a server keeps, by person.
+    pub async fn labs_on(&mut self, server: &ServerId) -> Result<Vec<SavedLab>, Problem> {
+        let sql = "SELECT * FROM labs WHERE server = $1 ORDER BY person";
+        self.all(sql, args![server.to_string()]).await?.iter().map(lab).collect()
+    }
+
+    /// Forgets all labs that a server kept; how many they were.
+    pub async fn drop_labs(&mut self, server: &ServerId) -> Result<u64, Problem> {
+        let gone = self.run("DELETE FROM labs WHERE server = $1", args![server.to_string()]).await?;
+        if gone > 0 {
+            self.note("server.labs-gone", format!("server:{server}"), None, json!({ "labs": gone }));
+        }
+        Ok(gone)
+    }
+
     /// Notes that a lab was saved again, if the server keeps one: of several that is the one to go on with.
     pub async fn lab_saved(&mut self, server: &ServerId, person: &PersonId) -> Result<(), Problem> {
         let sql = "UPDATE labs SET since = $3 WHERE person = $1 AND server = $2";

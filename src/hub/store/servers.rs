@@ -42,6 +42,7 @@ fn server(row: &Row) -> Result<Server, Problem> {
         acked: row.int("acked")?,
         seen: row.opt_epoch("seen")?,
         clock_offset: row.int("clock_offset")?,
+        makes_labs: row.opt_int("makes_labs")?.map(|makes| makes == 1),
         version: row.int("version")?,
     })
 }
@@ -73,7 +74,7 @@ impl Tx {
                    zone = excluded.zone, buffer = excluded.buffer, mode = excluded.mode, health = excluded.health, \
                    disk = excluded.disk, \
                    health_note = NULL, occupant = NULL, issued = 0, acked = 0, seen = NULL, clock_offset = 0, \
-                   reported = 0, host_keys = '[]', removed = NULL, revision = servers.revision + 1, version = servers.version + 1 \
+                   makes_labs = NULL, reported = 0, host_keys = '[]', removed = NULL, revision = servers.revision + 1, version = servers.version + 1 \
                    WHERE servers.removed IS NOT NULL";
         if self.run(sql, Self::server_values(new)).await? != 1 {
             return Err(Problem::new(Code::HubExists, format!("server {} exists already", new.id)));
@@ -211,6 +212,14 @@ impl Tx {
         let sql = "DELETE FROM holds WHERE server = $1 AND (busy_until <= $2 OR revision <= \
                    (SELECT acked FROM servers WHERE id = $1))";
         self.run(sql, args![id.to_string(), self.now]).await.map(drop)
+    }
+
+    /// Notes whether a server's agent makes labs.
+    pub async fn note_makes_labs(&mut self, id: &ServerId, makes: bool) -> Result<(), Problem> {
+        let sql = "UPDATE servers SET makes_labs = $2 WHERE id = $1";
+        self.run(sql, args![id.to_string(), i64::from(makes)]).await?;
+        self.note("server.makes-labs", format!("server:{id}"), None, json!({ "makes": makes }));
+        Ok(())
     }
 
     /// Goes on with a server's plans above `carried_out`, a revision that its agent has and this database never gave it.

@@ -122,7 +122,15 @@ fn somebody_in_a_course_is_changed_disabled_and_let_in_again() {
     assert_eq!(camp.json(&["book", "plan", class.to_str().unwrap()])["given"], 1);
     let amy = camp.json(&["hub", "user", "set", "amy", "--full-name", "Amy Pond", "--zone", "Asia/Shanghai"]);
     assert_eq!((amy["name"].as_str(), amy["zone"].as_str()), (Some("Amy Pond"), Some("Asia/Shanghai")));
-    assert_eq!(camp.json(&["hub", "user", "disable", "amy"])["active"], false);
+    camp.ok(&["book", "plan", class.to_str().unwrap(), "--book"]);
+    let asked = camp.run_with(&["hub", "user", "disable", "amy"], "");
+    assert!(asked.code != 0 && asked.err.contains("KC-DECLINED") && asked.err.contains(" on one"), "{}", asked.err);
+    let all = camp.json(&["hub", "user", "list"]);
+    let amy = all.as_array().unwrap().iter().find(|person| person["id"] == "amy").unwrap();
+    assert_eq!(amy["active"], true, "nothing was changed");
+    let closed = camp.run_with(&["--yes", "hub", "user", "disable", "amy"], "");
+    assert!(closed.code == 0 && closed.err.contains("given up: b"), "{}", closed.err);
+    assert_eq!(camp.json(&["hub", "user", "disable", "amy"])["active"], false, "there is nothing to lose any more");
     assert_eq!(camp.json(&["hub", "user", "set", "amy", "--enable"])["active"], true);
 }
 
@@ -162,14 +170,17 @@ fn what_is_ahead_is_counted_for_who_changes_its_server_and_keeps_it() {
     let work = ["hub", "server", "maintenance", "one", "--from", &from, "--to", &to, "--reason", "a fan"];
     let work = camp.run_with(&work, "");
     assert!(work.code == 0 && work.err.contains("In that time: 1 booking."), "{}", work.err);
-    for args in [["hub", "server", "remove", "one"], ["hub", "group", "remove", "red"]] {
-        let held = camp.run_with(&args, "");
+    let asked = camp.run_with(&["hub", "group", "remove", "red"], "");
+    assert!(asked.code != 0 && asked.err.contains("KC-DECLINED"), "{}", asked.err);
+    assert!(asked.err.contains("Group red has 1 member: amy."), "{}", asked.err);
+    for args in [&["hub", "server", "remove", "one"][..], &["--yes", "hub", "group", "remove", "red"]] {
+        let held = camp.run_with(args, "");
         assert!(held.code == 10 && held.err.contains("KC-BOOK-STATE"), "{}", held.err);
     }
     let gone = camp.json(&["book", "cancel", series, "--reason", "the course ends"]);
     assert_eq!(gone.as_array().unwrap().len(), 2);
     camp.ok(&["hub", "server", "remove", "one"]);
-    camp.ok(&["hub", "group", "remove", "red"]);
+    camp.ok(&["--yes", "hub", "group", "remove", "red"]);
     assert_eq!(camp.json(&["hub", "server", "list"]).as_array().unwrap().len(), 0);
     assert_eq!(camp.json(&["hub", "group", "list"]).as_array().unwrap().len(), 0);
     camp.ok(&["hub", "doctor"]);

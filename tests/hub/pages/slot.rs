@@ -1,7 +1,7 @@
 //! The page of a slot, and what the first page tells of slots.
 
 use kubecamp::hub::{
-    desk::{Caller, Edit},
+    desk::{Caller, Edit, NewPerson},
     domain::State,
     gate::HubKey,
     store::Listing,
@@ -100,6 +100,20 @@ async fn the_page_of_a_slot_gives_its_certificate_as_a_file() {
     hub.set_now(at(120));
     assert!(!amy.page(&other).await.contains("/certificate\""), "it is over");
     healthy(&hub.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_is_given_to_nobody_whose_account_is_closed() {
+    let hub = Hub::start().await;
+    let path = format!("/booking/{}", book(&hub.desk, "amy", 60, 120).await.id);
+    let amy = Browser::sign_in(&hub, "amy").await;
+    let offered = async |login: &str| amy.page(&path).await.contains(&format!("<option>{login}</option>"));
+    assert!(offered("bob").await && offered("cem").await && !offered("amy").await);
+    let bob = hub.desk.person(&Caller::Console, NOW, &"bob".parse().unwrap()).await.unwrap();
+    let (id, name, role) = (bob.id, bob.name, bob.role);
+    let out = NewPerson { id, name, role, active: Some(false), zone: None, keys: vec![] };
+    hub.desk.put_person(&Caller::Console, NOW, &out, Some(bob.version)).await.unwrap();
+    assert!(!offered("bob").await && offered("cem").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

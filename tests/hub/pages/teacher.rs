@@ -182,7 +182,7 @@ async fn an_admin_clears_a_quarantine_by_a_form_that_a_teacher_does_not_get() {
     let page = ann.page("/teacher").await;
     let line = row(&page, "one<");
     assert!(
-        line.contains("<span class=\"badge healthy\">healthy</span></td>") && line.contains("value=\"away\""),
+        line.contains("<span class=\"badge warn\">not enrolled</span></td>") && line.contains("value=\"away\""),
         "{line}"
     );
     let audit = ann.page("/teacher/audit?about=server:one").await;

@@ -4,7 +4,7 @@ use kubecamp::{
     core::Code,
     hub::{
         desk::{BookRequest, Caller, ClassRequest, Desk, Edit, FreeRequest, Misfits, NewServer},
-        domain::{Epoch, Free, Health, Mode, Policy, State},
+        domain::{Booking, Epoch, Free, Health, Mode, NEVER_BEGAN, Policy, State},
     },
 };
 
@@ -84,6 +84,39 @@ pub async fn a_server_that_nobody_enrolled_is_told(desk: Desk) {
     assert!(told().await);
     desk.plan_for(&agent("one"), NOW, &"one".parse().unwrap()).await.unwrap();
     assert!(!told().await, "its agent has a plan");
+    healthy(&desk).await;
+}
+
+pub async fn what_opened_to_nobody_is_told_to_its_holder(desk: Desk) {
+    camp(&desk, &generous()).await;
+    let clerk = clerk(&desk);
+    let (first, second) = (book(&desk, "amy", 0, 60).await, book(&desk, "bob", 90, 150).await);
+    clerk.settle(at(60)).await.unwrap();
+    let now = async |b: &Booking| desk.booking(&Caller::Console, NOW, &b.id).await.unwrap();
+    let passed = now(&first).await;
+    let why = "no agent of server one was ever heard, so it opened to nobody; it does not count";
+    assert_eq!((passed.state, passed.note.as_deref()), (State::Cancelled, Some(why)));
+    assert!(passed.is_lost(at(60)) && passed.is_lost(at(23 * 60)) && !passed.is_lost(at(26 * 60)), "told for a day");
+    // An agent that is heard, and never told of it.
+    acknowledge(&desk, 151).await;
+    clerk.settle(at(152)).await.unwrap();
+    let passed = now(&second).await;
+    assert_eq!((passed.state, passed.note.as_deref()), (State::Cancelled, Some(NEVER_BEGAN)));
+    assert!(passed.is_lost(at(152)));
+    healthy(&desk).await;
+}
+
+pub async fn who_wants_any_server_gets_one_that_is_enrolled(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "two", Mode::Exclusive, 8, 32).await;
+    let any = async |login: &str, from| {
+        let booked = desk.book(&who(login), NOW, None, &wish(None, from, from + 60)).await.unwrap();
+        booked.server.unwrap().to_string()
+    };
+    assert_eq!(any("amy", 0).await, "one", "by name");
+    desk.plan_for(&agent("two"), NOW, &"two".parse().unwrap()).await.unwrap();
+    assert_eq!(any("bob", 120).await, "two");
+    assert_eq!(any("cem", 120).await, "one", "it can be booked ahead of its enrolment");
     healthy(&desk).await;
 }
 

@@ -9,7 +9,7 @@ use kubecamp::{
 };
 
 use crate::hub::world::{
-    NOW, agent, at, camp, clerk, generous, healthy, report, reports, search, server, who, window, wish,
+    NOW, agent, at, camp, clerk, generous, healthy, new_server, report, reports, search, server, who, window, wish,
 };
 
 /// The camp with a second server like the first.
@@ -114,6 +114,50 @@ pub async fn offers_moves_and_class_plans_go_by_saved_labs_too(desk: Desk) {
     let plan = desk.plan_class(&who("tea"), NOW, &want).await.unwrap();
     let given = plan.rows.iter().find(|row| row.person.as_str() == "amy").unwrap().given.clone().unwrap();
     assert_eq!((given.server.as_str(), given.lab), ("two", Some(Beginning::Saved)));
+    healthy(&desk).await;
+}
+
+pub async fn an_agent_says_whether_it_makes_labs(desk: Desk) {
+    two_servers(&desk).await;
+    let one = "one".parse().unwrap();
+    let known = async || desk.server(&who("amy"), NOW, &one).await.unwrap().makes_labs;
+    assert_eq!(known().await, None);
+    assert_eq!(desk.makes_labs(&agent("two"), NOW, &one, false).await.unwrap_err().code, Code::HubDenied);
+    for makes in [false, false, true] {
+        desk.makes_labs(&agent("one"), NOW, &one, makes).await.unwrap();
+        assert_eq!(known().await, Some(makes));
+    }
+    let noted = desk.audit(&Caller::Console, NOW, Some("server:one".into()), None, 100).await.unwrap();
+    assert_eq!(noted.iter().filter(|row| row.action == "server.makes-labs").count(), 2, "once for each change");
+    let seen = desk.server(&Caller::Console, NOW, &one).await.unwrap().version;
+    let new = new_server("one", Mode::Exclusive, 8, 64);
+    assert_eq!(desk.put_server(&Caller::Console, NOW, &new, Some(seen)).await.unwrap().makes_labs, Some(true));
+    healthy(&desk).await;
+}
+
+pub async fn labs_that_went_with_a_gate_are_promised_to_nobody(desk: Desk) {
+    two_servers(&desk).await;
+    let two = "two".parse().unwrap();
+    for (number, login) in [(1, "amy"), (2, "cem")] {
+        keeps(&desk, "two", number, login, Some("1x4c12g")).await;
+    }
+    keeps(&desk, "one", 1, "amy", Some("1x4c12g")).await;
+    let book = async |login: &str, on: &str, from: i64| {
+        desk.book(&who(login), NOW, None, &wish(Some(on), from, from + 60)).await.unwrap()
+    };
+    let hers = book("amy", "two", 300).await;
+    let others = [book("bob", "two", 390).await, book("amy", "one", 510).await];
+    assert_eq!(desk.forget_labs(&who("tea"), NOW, &two).await.unwrap_err().code, Code::HubDenied);
+    assert_eq!(desk.forget_labs(&Caller::Console, NOW, &two).await.unwrap(), 2);
+    let left = desk.labs(&who("amy"), NOW, None).await.unwrap();
+    assert_eq!(left.iter().map(|lab| lab.server.as_str()).collect::<Vec<_>>(), ["one"]);
+    let now = async |b: &Booking| desk.booking(&Caller::Console, NOW, &b.id).await.unwrap();
+    let why = "the lab that was saved on two is gone: it begins with a fresh one";
+    assert_eq!(now(&hers).await.note.as_deref(), Some(why));
+    for other in &others {
+        assert_eq!(now(other).await, *other, "it begins as it was booked");
+    }
+    assert_eq!(desk.forget_labs(&Caller::Console, NOW, &two).await.unwrap(), 0);
     healthy(&desk).await;
 }
 

@@ -73,6 +73,8 @@ scenarios! {
         shorter_hours_tell_what_they_leave_outside,
         a_server_given_to_another_course_tells_what_it_leaves_there,
         a_server_that_nobody_enrolled_is_told,
+        what_opened_to_nobody_is_told_to_its_holder,
+        who_wants_any_server_gets_one_that_is_enrolled,
         an_agent_that_takes_no_newer_plan_is_told,
         where_only_a_buffer_is_in_the_way_it_is_named,
         nobody_waits_for_hours_that_never_open,
@@ -144,6 +146,8 @@ scenarios! {
         who_has_a_saved_lab_gets_its_server_first,
         a_lab_of_another_layout_is_not_thrown_away_unasked,
         offers_moves_and_class_plans_go_by_saved_labs_too,
+        an_agent_says_whether_it_makes_labs,
+        labs_that_went_with_a_gate_are_promised_to_nobody,
         what_an_agent_tells_of_labs_counts_once_and_for_its_own_server,
     }
     outages {
@@ -182,6 +186,7 @@ scenarios! {
         what_strands_nobody_any_more_is_taken_back,
         bookings_leave_a_server_in_maintenance,
         work_that_is_announced_moves_all_of_that_time_at_once,
+        who_booked_first_is_moved_first,
         a_missed_slot_is_over_and_a_stray_is_told_to_teachers,
     }
     waits {

@@ -214,6 +214,30 @@ pub async fn work_that_is_announced_moves_all_of_that_time_at_once(desk: Desk) {
     healthy(&desk).await;
 }
 
+pub async fn who_booked_first_is_moved_first(desk: Desk) {
+    camp(&desk, &generous()).await;
+    server(&desk, "big", Mode::Shared, 32, 128).await;
+    let mut times = vec![];
+    for (from, order) in [(600, ["dan", "cem", "bob", "amy"]), (900, ["bob", "amy", "dan", "cem"])] {
+        let mut made = vec![];
+        for (login, minute) in order.into_iter().zip(1..) {
+            let want = wish(Some("big"), from, from + 60);
+            made.push(desk.book(&who(login), at(minute), None, &want).await.unwrap());
+        }
+        times.push(made);
+    }
+    let big = "big".parse().unwrap();
+    desk.add_maintenance(&Caller::Console, at(10), None, &big, window(540, 1200), "a fan").await.unwrap();
+    assert_eq!(clerk(&desk).settle(at(10)).await.unwrap().moved, 2, "one is free once at a time");
+    for made in times {
+        for (nth, b) in made.iter().enumerate() {
+            let (b, to) = (now(&desk, b).await, if nth == 0 { "one" } else { "big" });
+            assert_eq!((b.server.unwrap().as_str(), b.stranded.is_some()), (to, nth > 0), "{}", b.person);
+        }
+    }
+    healthy(&desk).await;
+}
+
 pub async fn a_missed_slot_is_over_and_a_stray_is_told_to_teachers(desk: Desk) {
     camp(&desk, &generous()).await;
     let (first, one) = (book(&desk, "amy", 0, 60).await, "one".parse().unwrap());

@@ -31,20 +31,28 @@ pub(super) fn check_not_over(booking: &Booking, now: Epoch) -> Result<(), Proble
 /// Refuses a slot whose door is not open yet, and says when it begins and with what.
 ///
 /// As with its end, a slot that runs is not asked for the time.
-pub(super) fn check_begun(booking: &Booking, begins: Option<&Beginning>, now: Epoch) -> Result<(), Problem> {
+pub(super) fn check_begun(
+    booking: &Booking,
+    is_login: bool,
+    begins: Option<&Beginning>,
+    now: Epoch,
+) -> Result<(), Problem> {
     let starts = booking.window.starts;
     if booking.state == State::Active || now >= starts {
         return Ok(());
     }
     let what = format!("slot {} begins {}, in {}", booking.id, moment(starts), length(starts - now));
     let lab = begins.map(|begins| format!(", with {begins}")).unwrap_or_default();
-    Err(Problem::new(Code::BookEarly, what).detail([format!("{}{lab}", place(booking))]))
+    Err(Problem::new(Code::BookEarly, what).detail([format!("{}{lab}", place(booking, is_login))]))
 }
 
-/// Where one lands: the server and the lab.
-pub(super) fn place(booking: &Booking) -> String {
+/// Where one lands: the server and the lab, or only a login.
+pub(super) fn place(booking: &Booking, is_login: bool) -> String {
     let server = booking.server.as_ref().map_or_else(|| "no server yet".to_owned(), |server| format!("on {server}"));
-    format!("{server}: a lab of {}", booking.layout)
+    match is_login {
+        true => format!("{server}: a login, as no labs are made there"),
+        false => format!("{server}: a lab of {}", booking.layout),
+    }
 }
 
 /// A length for people, rounded up: who comes back then finds the door open.
@@ -73,7 +81,7 @@ mod tests {
     }
 
     fn early(state: State, now: i64) -> Option<Problem> {
-        check_begun(&booking(state), Some(&Beginning::Saved), Epoch(now)).err()
+        check_begun(&booking(state), false, Some(&Beginning::Saved), Epoch(now)).err()
     }
 
     #[test]
@@ -83,6 +91,8 @@ mod tests {
         assert!(problem.what.starts_with("slot b1 begins ") && problem.what.ends_with(", in 1 min"), "{problem}");
         assert!(problem.what.contains(&moment(Epoch(1000))), "{problem}");
         assert_eq!(problem.detail, ["on one: a lab of 2x4c8g, with the saved lab"]);
+        let login = check_begun(&booking(State::Booked), true, None, Epoch(940)).unwrap_err();
+        assert_eq!(login.detail, ["on one: a login, as no labs are made there"]);
         assert!(early(State::Arming, 999).is_some() && early(State::Delayed, 999).is_some());
         assert!(early(State::Booked, 1000).is_none() && early(State::Arming, 1001).is_none());
         assert!(early(State::Active, 10).is_none(), "the hub's word counts, not the clock here");

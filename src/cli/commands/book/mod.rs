@@ -5,6 +5,7 @@
 mod class_file;
 mod door;
 mod hours;
+mod on_server;
 mod show;
 mod ssh;
 
@@ -12,7 +13,10 @@ pub use class_file::read as class_plan;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::show::{bookings, frees, losses, none_free, plan_text, remarks, unserved};
+use self::{
+    on_server::{say_logins, say_unfit},
+    show::{bookings, frees, losses, none_free, out_of_use, plan_text, remarks, unserved},
+};
 use super::Context;
 use crate::{
     cli::{
@@ -26,8 +30,8 @@ use crate::{
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{
-            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly,
-            Window, Zone,
+            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, Server, ServerId, State,
+            Weekly, Window, Zone,
         },
         http::Clock,
     },
@@ -69,9 +73,12 @@ async fn list(cx: &Context, args: LsArgs) -> Result<(), Problem> {
     bookings(hub.output, &found)?;
     remarks(&found, &me);
     say_held_up(&client, &found, &me).await;
+    let usable = found.iter().filter(|b| b.person == me && b.state.is_usable());
+    say_logins(&client, usable.filter_map(|b| b.server.as_ref())).await;
     if !all && !past {
         let now = Epoch(jiff::Timestamp::now().as_second());
-        let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
+        // What a server let pass is over by the time that it is known.
+        let params = [("person", person), ("from", Some((now.0 - 86_400).to_string())), ("server", server)];
         // The data is written: what fails here is no failure.
         losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await.unwrap_or_default(), now);
     }
@@ -82,17 +89,23 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
     let from = when::told(args.from.as_deref(), args.zone.as_ref())?;
     let params = [
         ("minutes", Some(args.minutes.to_string())),
-        ("server", args.server.map(|s| s.to_string())),
+        ("server", args.server.as_ref().map(ToString::to_string)),
         ("layout", args.layout.map(|l| l.to_string())),
         ("labels", Some(args.label.join(",")).filter(|l| !l.is_empty())),
         ("from", from.map(|f| f.0.to_string())),
         ("most", Some(args.most.to_string())),
         ("course", args.course.map(|c| c.to_string())),
     ];
-    let found: Vec<Free> = HubClient::new(&cx.places, &args.hub.at)?.find("/api/v1/free", &params).await?;
+    let client = HubClient::new(&cx.places, &args.hub.at)?;
+    let found: Vec<Free> = client.find("/api/v1/free", &params).await?;
     frees(args.hub.output, &found)?;
+    say_unfit(&client, found.iter().map(|free| &free.server)).await;
     if found.is_empty() {
         output::say(&none_free(args.minutes, from, Clock::system().now()));
+        // It is only told: what fails here is no failure.
+        let mut servers: Vec<Server> = client.get("/api/v1/servers").await.unwrap_or_default();
+        servers.retain(|server| args.server.as_ref().is_none_or(|named| server.id == *named));
+        out_of_use(&servers).iter().for_each(|line| output::say(line));
     }
     Ok(())
 }
@@ -203,6 +216,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
         let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
         let made: Booking = made.map_err(|problem| late(problem, &wish))?;
         say_lab(&client, &made).await;
+        say_unfit(&client, made.server.iter()).await;
         return bookings(wish.hub.output, &[made]);
     };
     let weekly = Weekly::of_first(first.window, when::zone(wish.zone.as_ref()), weeks)?;
@@ -214,6 +228,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
         output::say(&format!("To give all of it up: kubecamp book cancel {series}"));
     }
+    say_unfit(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
     bookings(wish.hub.output, &made)
 }
 
@@ -335,6 +350,7 @@ async fn plan(
         bookings(hub.output, &made)?;
         // The table above names only who got something: a teacher would take it for the whole class.
         unserved.iter().for_each(|line| output::say(line));
+        say_unfit(&client, made.iter().filter_map(|b| b.server.as_ref())).await;
         return Ok(());
     }
     plan_text(hub.output, &plan)

@@ -4,7 +4,7 @@ use crate::{
         output::{self, Format},
     },
     core::{Problem, shell::printable},
-    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, PersonId, State, Window},
+    hub::domain::{Booking, ClassPlan, ClassRow, Epoch, Free, Health, LAB_GONE, PersonId, Server, State, Window},
     render::{count, table},
 };
 
@@ -96,8 +96,12 @@ fn remark(b: &Booking, me: &PersonId) -> Option<String> {
         let why = b.refused.as_deref().unwrap_or("it is out of use or in maintenance, and no other is free");
         return Some(format!("{id}: its server does not take it: {}. See: kubecamp book move {id}", told(why)));
     }
-    let note = b.note.as_deref().filter(|_| b.moves > 0)?;
-    Some(format!("{id}: it was moved: {}", told(note)))
+    let note = b.note.as_deref()?;
+    match b.moves {
+        0 if note.contains(LAB_GONE) => Some(told(&format!("{id}: {note}"))),
+        0 => None,
+        _ => Some(format!("{id}: it was moved: {}", told(note))),
+    }
 }
 
 pub(super) fn frees(format: Format, all: &[Free]) -> Result<(), Problem> {
@@ -118,6 +122,14 @@ fn free_rows(all: &[Free]) -> Vec<Vec<String>> {
         rows.iter_mut().zip(column).for_each(|(row, text)| row.push(text));
     }
     rows
+}
+
+/// Which of some servers are out of use, as more of an answer to who found nothing free; none where none is.
+pub(super) fn out_of_use(all: &[Server]) -> Option<String> {
+    let why = |server: &Server| server.health_note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+    let is = |server: &Server| format!("{} is {}{}", server.id, server.health.as_str(), why(server));
+    let out: Vec<String> = all.iter().filter(|server| server.health != Health::Healthy).map(is).collect();
+    (!out.is_empty()).then(|| told(&format!("Out of use: {}. Nothing is sold there meanwhile.", out.join(", "))))
 }
 
 /// Says that there is nothing to list, and what may be why.
@@ -189,6 +201,8 @@ mod tests {
         assert_eq!(said(json!({ "note": "exam" })), None, "a teacher's reason is no news");
         let moved = said(json!({ "note": "server one is away: fan; moved to big", "moves": 1 }));
         assert_eq!(moved.as_deref(), Some("b7k2: it was moved: server one is away: fan; moved to big"));
+        let fresh = "the lab that was saved on big is gone: it begins with a fresh one";
+        assert_eq!(said(json!({ "note": fresh })), Some(format!("b7k2: {fresh}")));
         let stranded = said(json!({ "stranded": 1_795_467_600, "moves": 1, "note": "x" })).unwrap();
         assert!(stranded.ends_with("no other is free. See: kubecamp book move b7k2"), "{stranded}");
         let offered = said(json!({ "state": "offered", "offer_until": 1_795_467_000 })).unwrap();
@@ -200,6 +214,23 @@ mod tests {
         assert!(lapsed.contains("asked again only when somebody gives it up"), "{lapsed}");
         let unheard = said(json!({ "ended_by": "holder", "moves": 1, "note": "x" })).unwrap();
         assert!(unheard.contains("ended while its server was not heard"), "{unheard}");
+    }
+
+    #[test]
+    fn who_finds_nothing_free_hears_which_servers_are_out_of_use() {
+        let server = |id: &str, health: &str, note: Option<&str>| -> Server {
+            serde_json::from_value(json!({
+                "id": id, "address": "h", "course": null, "cores": 8, "memory": "32GiB", "labels": [],
+                "opening": "always", "zone": "UTC", "buffer": 600, "mode": "exclusive", "health": health,
+                "health_note": note, "occupant": null, "revision": 1, "issued": 1, "acked": 0, "seen": null,
+                "clock_offset": 0, "version": 1,
+            }))
+            .unwrap()
+        };
+        let (one, two) = (server("one", "quarantined", None), server("two", "away", Some("a fan")));
+        assert_eq!(out_of_use(&[server("six", "healthy", Some("it is in"))]), None);
+        let said = out_of_use(&[one, two]).unwrap();
+        assert!(said.starts_with("Out of use: one is quarantined, two is away (a fan). "), "{said}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     begins,
     door::{Door, Granted},
     hours::{check_begun, check_not_over, moment, place},
+    on_server::is_login,
 };
 use crate::{
     cli::{args::SlotSshArgs, hub_client::HubClient, output},
@@ -48,9 +49,10 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
         return Ok(0);
     }
     // What was fetched stays: it opens the door when the slot has begun.
-    check_begun(&booking, begins(&client, &booking).await.as_ref(), now)?;
+    let is_login = is_login(&client, &booking).await;
+    check_begun(&booking, is_login, begins(&client, &booking).await.as_ref(), now)?;
     if args.command.is_empty() {
-        output::say(&format!("{} as {}, until {}", place(&booking), booking.person, moment(granted.ends)));
+        output::say(&format!("{} as {}, until {}", place(&booking, is_login), booking.person, moment(granted.ends)));
     }
     if booking.state != State::Active {
         output::say("The server has not told yet that the slot is open. If ssh is refused, try again in a minute.");

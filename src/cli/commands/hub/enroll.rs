@@ -146,6 +146,12 @@ pub(super) async fn unenroll(cx: &Context, args: UnenrollArgs) -> Result<(), Pro
     let ended = run.carry_out(cx, tell).await;
     output::say(&told);
     ended?;
+    // Only now: where the gate stayed, so did they.
+    if let Some(hub) = at
+        && let Some(said) = on_sale::forget_labs(hub, server).await
+    {
+        output::say(&said);
+    }
     let stays = what_stays(found.get().map_or("", String::as_str), args.remove_accounts);
     output::say(&format!("{} has no gate any more. {stays}", args.host));
     Ok(())

@@ -1,21 +1,27 @@
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::{super::Context, manage::rows, servers::ELSEWHERE};
 use crate::{
     cli::{
         args::{HubArgs, MaintenanceArgs},
-        clock::{local, zoned},
+        clock::{local, own_zone, zoned},
         hub_client::HubClient,
         output, when,
     },
     core::{Code, Problem, shell::printable},
     hub::{
-        domain::{Epoch, Maintenance, ServerId, Window, Zone},
+        domain::{Booking, Epoch, Maintenance, ServerId, Window, Zone},
         http::Clock,
     },
     render::count,
 };
+
+/// So long the hub has to move what it can: it looks each second, but not in the first half minute of its own.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// `kubecamp hub server maintenance`.
 pub(super) async fn maintenance(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
@@ -56,12 +62,16 @@ async fn close(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
     let path = format!("/api/v1/servers/{server}/maintenance");
     let body = json!({ "window": window, "reason": reason });
     let client = HubClient::new(&cx.places, &hub.at)?;
+    // Before: a moment later the hub has moved some.
+    let mut hit = then(&client, window).await.unwrap_or_default();
+    hit.retain(|b| b.state.is_unbegun() && b.server.as_ref().is_some_and(|s| s.as_str() == server));
     let made: Value = client.send(Method::POST, &path, &body, None).await?;
     output::value(hub.output, &made, |_| format!("maintenance {}\n", made["maintenance"]["id"]))?;
     let booked = made["booked"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     if booked > 0 {
         let booked = count(booked as u64, "booking");
         output::say(&format!("In that time: {booked}. The hub moves each now to {ELSEWHERE}."));
+        settled(&client, window, &hit, &server).await.iter().for_each(|line| output::say(line));
     }
     // It is only told: what fails here is no failure.
     let others = ahead(&client).await.unwrap_or_default();
@@ -80,6 +90,48 @@ fn overlaps(new: &Maintenance, others: &[Maintenance]) -> Vec<String> {
         format!("note: maintenance {number} of {} overlaps it, {from} to {to}: {reason}", new.server)
     };
     others.iter().filter(touches).map(line).collect()
+}
+
+/// What is booked in a window; none where the hub does not say. It is only told of: what fails here is no failure.
+async fn then(client: &HubClient, window: Window) -> Option<Vec<Booking>> {
+    let (from, to) = (window.starts.0.to_string(), window.ends.0.to_string());
+    let params = [("from", Some(from)), ("to", Some(to)), ("open", Some("true".to_owned()))];
+    client.find("/api/v1/bookings", &params).await.ok()
+}
+
+/// What becomes of the bookings that a maintenance hits, a line each, and how many the hub has not looked at yet.
+async fn settled(client: &HubClient, window: Window, hit: &[Booking], server: &str) -> Vec<String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let all = then(client, window).await;
+        let found: Vec<Option<String>> = hit.iter().map(|b| became(b, all.as_deref()?)).collect();
+        let open = found.iter().filter(|line| line.is_none()).count();
+        if open > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(500)).await;
+            continue;
+        }
+        let mut lines: Vec<String> = found.into_iter().flatten().collect();
+        if open > 0 {
+            let open = count(open as u64, "booking");
+            lines.push(format!("Not settled yet: {open}. Look later: kubecamp book ls --all --server {server}"));
+        }
+        return lines;
+    }
+}
+
+/// What became of a booking by now; none where nothing did.
+fn became(before: &Booking, all: &[Booking]) -> Option<String> {
+    let became = match all.iter().find(|b| b.id == before.id) {
+        None => "it is over".to_owned(),
+        Some(b) if b.server != before.server => {
+            let to = b.server.as_ref().map_or_else(|| "no server".to_owned(), ToString::to_string);
+            format!("moved to {to}")
+        }
+        Some(b) if b.stranded.is_some() => "it stays, as no other server is free then; its holder is told".to_owned(),
+        Some(_) => return None,
+    };
+    let (id, person, window) = (&before.id, &before.person, before.window);
+    Some(printable(&own_zone().told(&format!("{id} of {person}, {window}: {became}"))))
 }
 
 /// The time of a maintenance. One that ends before it begins the hub would refuse too, but in words for programs.
@@ -133,6 +185,25 @@ mod tests {
         let told = overlaps(&new, &others);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("note: maintenance 2 of one overlaps it, ") && told[0].ends_with(": a fan"));
+    }
+
+    #[test]
+    fn what_became_of_a_booking_is_told_once_it_is_known() {
+        let booking = |server: &str, stranded: Option<i64>| -> Booking {
+            serde_json::from_value(json!({
+                "id": "b1", "server": server, "person": "amy", "course": "k8s", "layout": "2x4c8g",
+                "window": { "starts": 1000, "ends": 2000 }, "busy_until": 2000, "state": "booked", "since": 0,
+                "version": 1, "created": 0, "updated": 0, "charged": 1000, "lapses": 0, "stranded": stranded,
+            }))
+            .unwrap()
+        };
+        let before = booking("one", None);
+        let told = |all: &[Booking]| became(&before, all);
+        assert_eq!(told(std::slice::from_ref(&before)), None);
+        assert!(told(&[booking("two", None)]).unwrap().ends_with(": moved to two"));
+        let stays = told(&[booking("one", Some(1000))]).unwrap();
+        assert!(stays.starts_with("b1 of amy, ") && stays.contains("no other server is free"), "{stays}");
+        assert!(told(&[]).unwrap().ends_with(": it is over"));
     }
 
     #[test]

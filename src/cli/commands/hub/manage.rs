@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{super::Context, rules};
+use super::{super::Context, lost, rules};
 use crate::{
     cli::{
         args::{AuditArgs, CourseCommand, GroupCommand, HubArgs, PersonChange, UserCommand},
@@ -101,7 +101,12 @@ pub(super) async fn user(cx: &Context, command: UserCommand) -> Result<(), Probl
             };
             change_person(cx, &hub, &login, to).await
         }
-        UserCommand::Disable { login, hub } => change_person(cx, &hub, &login, |p| Person { active: false, ..p }).await,
+        UserCommand::Disable { login, hub } => {
+            let lost = lost::confirm_account(cx, &HubClient::new(&cx.places, &hub.at)?, &login).await?;
+            change_person(cx, &hub, &login, |p| Person { active: false, ..p }).await?;
+            lost.iter().for_each(|line| output::say(&format!("given up: {line}")));
+            Ok(())
+        }
     }
 }
 
@@ -161,8 +166,9 @@ pub(super) async fn group(cx: &Context, command: GroupCommand) -> Result<(), Pro
             (hub, Method::PUT, format!("/api/v1/groups/{group}/members/{login}"), json!({}))
         }
         GroupCommand::Remove { group, hub } => {
-            let path = format!("/api/v1/groups/{group}");
-            HubClient::new(&cx.places, &hub.at)?.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
+            let client = HubClient::new(&cx.places, &hub.at)?;
+            lost::confirm_group(cx, &client, &group).await?;
+            client.send::<()>(Method::DELETE, &format!("/api/v1/groups/{group}"), &json!({}), None).await?;
             output::say(&format!("Group {group} is removed."));
             return Ok(());
         }

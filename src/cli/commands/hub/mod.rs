@@ -4,6 +4,7 @@
 
 mod enroll;
 mod gate_run;
+mod lost;
 mod maintenance;
 mod manage;
 mod on_sale;

@@ -1,10 +1,11 @@
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cli::hub_client::HubClient,
     core::{Code, LabName, Problem, shell::printable},
     hub::domain::{Health, Server},
+    render::count,
 };
 
 /// Why the hub has a server out of use whose gate was taken off.
@@ -70,6 +71,22 @@ pub(super) async fn begin(hub: &HubClient, server: &LabName) -> Option<String> {
             format!("At the hub {server} is still out of use: {why}. As an admin there: {by_hand}")
         }
     })
+}
+
+/// Has the hub promise none of the labs any more that went with a server's gate; what there is to say of that.
+pub(super) async fn forget_labs(hub: &HubClient, server: &LabName) -> Option<String> {
+    let (at, path) = (hub.hub(), format!("/api/v1/servers/{server}/labs"));
+    match hub.send::<Value>(Method::DELETE, &path, &json!({}), None).await {
+        Ok(gone) => match gone["labs"].as_u64()? {
+            0 => None,
+            labs => Some(format!("The hub {at} has forgotten what was saved there: {}.", count(labs, "lab"))),
+        },
+        Err(problem) if problem.code == Code::HubUnknown => None,
+        Err(problem) => {
+            let why = printable(&problem.what);
+            Some(format!("The hub {at} still promises the labs that were saved on {server}: {why}."))
+        }
+    }
 }
 
 async fn look(hub: &HubClient, server: &LabName) -> Result<Server, Problem> {

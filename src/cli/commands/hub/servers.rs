@@ -49,7 +49,8 @@ fn agent(s: &Server, now: Epoch) -> String {
 }
 
 fn row(s: &Server) -> Vec<String> {
-    let health = s.health.as_str().to_owned();
+    let strange = s.health == Health::Healthy && s.is_strange();
+    let health = if strange { "not enrolled" } else { s.health.as_str() }.to_owned();
     let disk = s.disk.map_or_else(String::new, |disk| format!(", {disk} disk"));
     let size = format!("{}c {}{disk}", s.cores, s.memory);
     vec![
@@ -374,6 +375,11 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(agent(&server, seen), "never", "nothing is known of its clock");
+        assert_eq!(row(&server)[1], "not enrolled");
+        server.health = Health::Away;
+        assert_eq!(row(&server)[1], "away");
+        (server.health, server.issued) = (Health::Healthy, 1);
+        assert_eq!(row(&server)[1], "healthy", "its agent has a plan");
         server.seen = Some(seen);
         assert!(agent(&server, seen + 120).ends_with(", clock +456 s"), "{}", agent(&server, seen + 120));
         server.clock_offset = -2;

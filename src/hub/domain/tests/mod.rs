@@ -38,6 +38,7 @@ fn server(id: &str, mode: Mode, cores: u32, gib: u64) -> Server {
         acked: 0,
         seen: None,
         clock_offset: 0,
+        makes_labs: None,
         version: 1,
     }
 }

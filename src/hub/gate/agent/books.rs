@@ -39,6 +39,11 @@ impl Agent {
         self.books().to_tell().take(200).cloned().collect()
     }
 
+    /// Whether holders find labs here.
+    pub fn makes_labs(&self) -> bool {
+        self.hand.makes_labs()
+    }
+
     /// Slots that hold a place.
     pub fn holding(&self) -> Vec<(String, SlotState)> {
         let books = self.books();

@@ -7,6 +7,7 @@ use tokio::process::Command;
 use super::{
     Reach,
     child::{Group, Said, collected, last_lines},
+    welcome,
 };
 use crate::{
     core::{Code, Problem},
@@ -31,6 +32,11 @@ pub trait HandOver: Send + Sync {
     /// matter costs the slot before anything has begun.
     fn fit(&self, _slot: &Slot) -> Result<(), Problem> {
         Ok(())
+    }
+
+    /// Whether holders find a lab at all: else a slot is a login, and the hub calls it so.
+    fn makes_labs(&self) -> bool {
+        true
     }
 
     /// Whether there is a lab of the holder that [`HandOver::save`] keeps; nobody is told so where there is none.
@@ -110,6 +116,10 @@ pub struct Commands {
 
 #[async_trait]
 impl HandOver for Commands {
+    fn makes_labs(&self) -> bool {
+        !self.arm.is_empty()
+    }
+
     fn saves(&self, _slot: &Slot) -> bool {
         !self.save.is_empty()
     }
@@ -127,6 +137,9 @@ impl HandOver for Commands {
     }
 
     async fn arm(&self, slot: &Slot) -> Result<(), Problem> {
+        if !self.makes_labs() {
+            welcome::without_lab(slot).await;
+        }
         self.run("arm", &self.arm, slot).await
     }
 }
@@ -189,6 +202,7 @@ mod tests {
         assert_eq!((problem.code, problem.detail), (Code::GateHandOver, vec!["no room".to_owned()]));
         assert!(commands.prove(&slot).await.unwrap_err().what.contains("longer than 1 s"));
         commands.arm(&slot).await.unwrap();
+        assert!(!commands.makes_labs() && Commands { arm: sh("true"), ..commands.clone() }.makes_labs());
         assert!(commands.saves(&slot) && !Commands::default().saves(&slot), "without a command nothing is saved");
     }
 

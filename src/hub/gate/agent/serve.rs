@@ -28,6 +28,7 @@ struct Outgoing {
     renew: bool,
     /// Why the plan that came last was not taken.
     refused: Option<String>,
+    makes_labs: bool,
 }
 
 impl Outgoing {
@@ -41,6 +42,7 @@ impl Outgoing {
             queue: agent.queue(),
             renew: agent.wants_plan(),
             refused,
+            makes_labs: agent.makes_labs(),
         }
     }
 }
@@ -222,6 +224,7 @@ async fn round(
         came: out.came.clone(),
         tick_age: Some((before.boot - ticked.load(Relaxed)).max(0)),
         refused: out.refused.clone(),
+        makes_labs: Some(out.makes_labs),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let answer = link.hub.heartbeat(&heartbeat).await?;

@@ -239,6 +239,20 @@ fn page(goods: &Goods<'_>, kubectl: &str, ssh: &str, lacking: &[Problem]) -> Str
     text
 }
 
+/// What the home of a holder says where the server makes no labs.
+const NO_LAB: &str = "This server makes no labs: your slot is a login, and your home is kept between slots.\n\n\
+                      If you expected a cluster here, tell your teacher: an admin enrolls the server again with --machines vm.\n\
+                      Until then book a slot on a server that makes labs.\n";
+
+/// Says in the holder's home that the server makes no labs.
+///
+/// A home that does not take it keeps them from nothing.
+pub(super) async fn without_lab(slot: &Slot) {
+    if let Ok(home) = Home::of(&slot.account).await {
+        let _ = home.put("", "lab.txt", NO_LAB);
+    }
+}
+
 /// Puts kubectl of the lab's bundle where every account finds it, unless the server has one.
 pub(super) fn kubectl(home: &Path, bundle: Option<&Path>, lab: Option<&Lab>) -> Result<(), Problem> {
     let there = ["/usr/local/bin/kubectl", "/usr/bin/kubectl", "/bin/kubectl"].iter().any(|p| Path::new(p).exists());

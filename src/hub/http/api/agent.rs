@@ -228,6 +228,9 @@ pub(super) async fn heartbeat(
     // Before the agent counts as heard: by then the hub knows who is at work.
     state.desk.came(&session.caller, now, &server, &came).await?;
     state.desk.plan_refused(&session.caller, now, &server, beat.refused.as_deref()).await?;
+    if let Some(makes) = beat.makes_labs {
+        state.desk.makes_labs(&session.caller, now, &server, makes).await?;
+    }
     let beat = Beat { revision, clock, tick_age: beat.tick_age.map(|age| age / 1000) };
     let heard = state.desk.heartbeat(&session.caller, now, &server, &beat).await?;
     if let Some(warning) = &heard.warning {

@@ -79,6 +79,7 @@ table! {
     post "/api/v1/servers/{id}/maintenance" => servers::add_maintenance,
     post "/api/v1/servers/{id}/agent-token" => servers::agent_token,
     put "/api/v1/servers/{id}/host-keys" => servers::set_host_keys,
+    delete "/api/v1/servers/{id}/labs" => servers::forget_labs,
     get "/api/v1/maintenance" => servers::maintenance,
     delete "/api/v1/maintenance/{number}" => servers::drop_maintenance,
     get "/api/v1/free" => looking::free,

@@ -246,3 +246,24 @@ pub(super) async fn set_host_keys(
     let keys = state.desk.set_host_keys(&session.caller, state.now(), &id, &new.keys).await?;
     Ok(Json(HostKeys { keys }))
 }
+
+/// Labs that the hub has forgotten.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct Forgotten {
+    /// How many.
+    labs: usize,
+}
+
+/// Forgets which saved labs a server keeps, as where they went with its gate; who counts on one is told. For admins.
+#[utoipa::path(delete, operation_id = "servers_forget_labs", path = "/api/v1/servers/{id}/labs", tag = "servers", params(("id" = ServerId, Path)), responses(
+    (status = 200, body = Forgotten),
+    Refused,
+))]
+pub(super) async fn forget_labs(
+    State(state): State<AppState>,
+    session: Session,
+    ApiPath(id): ApiPath<ServerId>,
+) -> Answer<Json<Forgotten>> {
+    let labs = state.desk.forget_labs(&session.caller, state.now(), &id).await?;
+    Ok(Json(Forgotten { labs }))
+}

@@ -165,8 +165,9 @@ impl Own {
         // A quarantine is settled by an admin, and a wait for a time that has begun is over.
         let goes_on = |b: &Booking| b.state != Stands::Waitlisted || b.window.starts > visit.now;
         bookings.retain(|b| b.state != Stands::Quarantined && goes_on(b));
-        let ahead = Some(Window { starts: visit.now, ends: Epoch::LAST });
-        let want = Listing { person: Some(person.clone()), within: ahead, ..Listing::default() };
+        // What its server let pass is over by the time that it is known.
+        let lately = Some(Window { starts: visit.now - 86_400, ends: Epoch::LAST });
+        let want = Listing { person: Some(person.clone()), within: lately, ..Listing::default() };
         let mut lost = state.desk.bookings(&visit.caller, visit.now, &want).await?;
         lost.retain(|b| b.is_lost(visit.now));
         Ok(Self { bookings, lost, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
@@ -231,14 +232,8 @@ pub(super) async fn booking(
     };
     let courses = state.desk.courses(&visit.caller, visit.now).await?;
     let policy = courses.into_iter().find(|c| c.id == booking.course).map(|c| c.policy).unwrap_or_default();
-    let groups = state.desk.groups(&visit.caller, visit.now).await?;
-    let mut people: Vec<String> = groups
-        .iter()
-        .filter(|g| g.course == booking.course)
-        .flat_map(|g| g.members.iter().filter(|m| **m != booking.person).map(ToString::to_string))
-        .collect();
-    people.sort();
-    people.dedup();
+    let students = state.desk.students(&visit.caller, visit.now, &booking.course).await?;
+    let people = students.iter().filter(|id| **id != booking.person).map(ToString::to_string).collect();
     let own = visit.caller.is_teacher() || visit.caller.person() == Some(&booking.person);
     let whose = Some(&booking.person);
     let labs = if own { state.desk.labs(&visit.caller, visit.now, whose).await? } else { vec![] };

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use super::{Lang, draw, words::filled};
-use crate::hub::domain::ServerId;
+use crate::hub::domain::{LAB_GONE, NEVER_BEGAN, ServerId};
 
 /// What stands before the server to which a booking was moved; after why it was.
 const MOVED: &str = "; moved to ";
@@ -9,6 +9,8 @@ const MOVED: &str = "; moved to ";
 const JOINED: &str = "; ";
 /// How a note begins that tells of a booking which its agent has lost.
 const FORGOTTEN: &str = "its agent knows nothing of booking ";
+/// How other notes of the hub begin: of a slot that passed, and of a lab that is gone.
+const ITS_OWN: [&str; 3] = ["no agent of server ", NEVER_BEGAN, LAB_GONE];
 
 /// English sentences with gaps, each with the Chinese one; in the order of the file.
 static CHINESE: LazyLock<Vec<(String, String)>> = LazyLock::new(|| catalogue("words/zh-refusals.txt"));
@@ -36,7 +38,9 @@ pub fn translated(what: &str, lang: Lang) -> Option<String> {
 pub fn noted(note: &str, lang: Lang) -> String {
     let own = || match lang {
         Lang::En => None,
-        Lang::Zh if note.starts_with(FORGOTTEN) => chinese(note),
+        Lang::Zh if note.starts_with(FORGOTTEN) || ITS_OWN.iter().any(|begins| note.starts_with(begins)) => {
+            chinese(note)
+        }
         Lang::Zh => moved(note),
     };
     own().unwrap_or_else(|| note.to_owned())
@@ -247,6 +251,15 @@ mod tests {
             (
                 "its agent knows nothing of booking b1 any more, as after a reinstallation",
                 "代理已不认识预约 b1，例如重新安装之后。",
+            ),
+            (NEVER_BEGAN, "服务器没有开启此时段，不计入用量。"),
+            (
+                "no agent of server one was ever heard, so it opened to nobody; it does not count",
+                "从未收到服务器 one 的代理的消息，此时段没有向任何人开放，不计入用量。",
+            ),
+            (
+                "the lab that was saved on one is gone: it begins with a fresh one",
+                "保存在 one 上的环境已不存在：此时段将使用全新的环境。",
             ),
             ("amy is not active", "amy is not active"),
             ("the desk is broken; moved to another room", "the desk is broken; moved to another room"),

@@ -113,12 +113,15 @@ pub(super) struct Ground<'a> {
 impl<'a> Ground<'a> {
     pub fn new(of: &'a WeekServer, window: Window, eyes: &Eyes<'_>) -> Self {
         let words = Words::of(eyes.clock.lang);
-        let silent = || of.server.is_silent(eyes.now).then(|| words.get("health_silent").to_owned());
+        let unheard = || match of.server.seen {
+            None if of.server.is_strange() => Some(words.get("health_unenrolled").to_owned()),
+            _ => of.server.is_silent(eyes.now).then(|| words.get("health_silent").to_owned()),
+        };
         let health = health_key(of.server.health).map(|key| {
             let note = of.server.health_note.as_deref().unwrap_or_default();
             words.say(key, &[("why", note)])
         });
-        let health = health.or_else(silent);
+        let health = health.or_else(unheard);
         // Where no lab fits nothing can be booked, however free it is, nor on a server of courses that are not the viewer's.
         let fit = of.server.health == Health::Healthy && of.server.largest().is_some();
         let theirs = is_theirs(&of.server, eyes.courses);

@@ -19,7 +19,7 @@ pub struct Slot {
     pub person: String,
     /// Whether the viewer does.
     pub own: bool,
-    /// The lab.
+    /// The lab, or that there is only a login.
     pub layout: String,
     /// When, in the viewer's zone.
     pub when: String,
@@ -45,7 +45,8 @@ pub struct Slot {
     pub trouble: Option<String>,
     /// With which lab it begins; none where no saved lab has to do with it.
     pub lab: Option<String>,
-    /// What its state does not say: that it ends although nobody has heard of it, or that its holder had their turn.
+    /// What its state does not say: that it ends although nobody has heard of it, that its holder had their turn, or that
+    /// nobody enrolled its server yet.
     pub stands: Option<String>,
     /// What can be done.
     pub can: Can,
@@ -109,7 +110,10 @@ impl Slot {
             server: booking.server.as_ref().or(booking.wished.as_ref()).map(ToString::to_string),
             person: booking.person.to_string(),
             own,
-            layout: booking.layout.to_string(),
+            layout: match server.and_then(|server| server.makes_labs) {
+                Some(false) => words.get("login_only").to_owned(),
+                _ => booking.layout.to_string(),
+            },
             when: see.civil.span(booking.window),
             utc: see.civil.utc(booking.window),
             length: see.civil.length(booking.window.length()),
@@ -122,7 +126,7 @@ impl Slot {
             moved: booking.moves > 0 && booking.note.is_some() && booking.state.is_unbegun(),
             trouble: trouble(booking, server, see),
             lab: lab(booking, see),
-            stands: stands(booking).map(|key| words.get(key).to_owned()),
+            stands: stands(booking, server, see.now).map(|key| words.get(key).to_owned()),
             can: can(booking, policy, own, see),
             connect: server.filter(|_| booking.state.is_usable() && own).map(|_| connect(booking)),
         }
@@ -152,10 +156,12 @@ pub(super) fn beginning(begins: &Beginning, words: &Words) -> String {
 }
 
 /// The catalogue's key of what its state does not say.
-fn stands(booking: &Booking) -> Option<&'static str> {
+fn stands(booking: &Booking, server: Option<&Server>, now: Epoch) -> Option<&'static str> {
+    let opens_to_nobody = || booking.window.ends > now && server.is_some_and(Server::is_strange);
     match booking.state {
         State::Waitlisted if booking.lapses > 0 => Some("wait_asked"),
         State::Booked | State::Delayed if booking.ended_by.is_some() => Some("ended_unheard"),
+        State::Booked | State::Delayed if opens_to_nobody() => Some("slot_unenrolled"),
         _ => None,
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Machine {
     pub size: String,
     /// `healthy`, `away` or `quarantined`.
     pub health: &'static str,
+    /// The class of how that is written: it, or `warn`.
+    pub badge: &'static str,
     pub health_text: String,
     pub note: Option<String>,
     /// When the agent was last heard; none is never, and then nothing is known of its clock.
@@ -99,10 +101,11 @@ fn missed(bookings: &[Booking], visit: &Visit) -> Vec<Missed> {
 
 pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> Machine {
     let words = visit.words();
-    let health = match server.health {
-        Health::Healthy => "health_ok",
-        Health::Away => "health_out",
-        Health::Quarantined => "health_in_quarantine",
+    let (badge, health) = match server.health {
+        Health::Healthy if server.is_strange() => ("warn", "health_unenrolled"),
+        Health::Healthy => (server.health.as_str(), "health_ok"),
+        Health::Away => (server.health.as_str(), "health_out"),
+        Health::Quarantined => (server.health.as_str(), "health_in_quarantine"),
     };
     let held = bookings
         .iter()
@@ -111,6 +114,7 @@ pub(super) fn machine(server: &Server, bookings: &[Booking], visit: &Visit) -> M
         id: server.id.to_string(),
         size: format!("{} CPU, {} GiB", server.cores, server.memory.0 >> 30),
         health: server.health.as_str(),
+        badge,
         health_text: words.get(health).to_owned(),
         // Why it is back in use is history.
         note: server.health_note.clone().filter(|_| server.health != Health::Healthy),

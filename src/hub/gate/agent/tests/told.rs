@@ -171,7 +171,8 @@ fn an_agent_that_does_not_say_when_its_last_tick_was_is_understood() {
     let mut beat: Heartbeat = serde_json::from_str(old).unwrap();
     assert_eq!(beat.tick_age, None);
     assert!(!serde_json::to_string(&beat).unwrap().contains("tick_age"));
-    assert_eq!(beat.refused, None);
+    assert_eq!((beat.refused.as_ref(), beat.makes_labs), (None, None));
+    beat.makes_labs = Some(false);
     (beat.tick_age, beat.refused) = (Some(1000), Some("it has expired".into()));
     assert_eq!(serde_json::from_str::<Heartbeat>(&serde_json::to_string(&beat).unwrap()).unwrap(), beat);
 }

@@ -46,6 +46,7 @@ fn server(id: &str) -> Server {
         acked: 1,
         seen: None,
         clock_offset: 0,
+        makes_labs: None,
         version: 1,
     }
 }
@@ -377,8 +378,7 @@ fn a_server_whose_agent_was_never_heard_says_so() {
         };
         let text = shown(&server("one"));
         assert!(text.contains(none) && !text.contains(" 0 s</small>") && !text.contains("badge warn"), "{text}");
-        let heard = Server { seen: Some(now - 600), clock_offset: 3, ..server("two") };
-        let text = shown(&heard);
+        let text = shown(&Server { seen: Some(now - 600), clock_offset: 3, ..server("two") });
         assert!(text.contains(clock) && text.contains("badge warn") && !text.contains(none), "{text}");
     }
 }

@@ -50,6 +50,54 @@ fn who_let_an_offer_lapse_reads_when_they_are_asked_again() {
 }
 
 #[test]
+fn a_slot_on_a_server_that_nobody_enrolled_says_so() {
+    let (policy, caller, now) = (Policy::default(), amy(), at("2026-11-23T08:00:00Z"));
+    let ahead = booking(1, "amy", at("2026-11-23T09:00:00Z"), 60);
+    for (lang, told) in [(Lang::En, "this slot opens to nobody"), (Lang::Zh, "此时段不会向任何人开放")] {
+        let civil = civil("UTC", lang);
+        let look = Look { caller: &caller, now, civil: &civil, labs: &[] };
+        let says = |booking: &Booking, server: &Server| {
+            let slot = Slot::new(booking, Some(server), &policy, &look);
+            page(lang, Some("Amy"), &bare(slot), "booking.html").contains(told)
+        };
+        let strange = Server { issued: 0, ..server("one") };
+        assert!(says(&ahead, &strange) && !says(&ahead, &server("one")), "its agent has a plan");
+        assert!(!says(&ahead, &Server { seen: Some(now), ..strange.clone() }));
+        assert!(!says(&Booking { state: State::Cancelled, ..ahead.clone() }, &strange));
+    }
+}
+
+#[test]
+fn a_slot_where_no_labs_are_made_is_called_a_login() {
+    let (policy, caller, now) = (Policy::default(), amy(), at("2026-11-23T08:00:00Z"));
+    let ahead = booking(1, "amy", at("2026-11-23T09:00:00Z"), 60);
+    for (lang, told) in [(Lang::En, "a login, no lab"), (Lang::Zh, "仅登录，无实验环境")] {
+        let civil = civil("UTC", lang);
+        let look = Look { caller: &caller, now, civil: &civil, labs: &[] };
+        for (makes_labs, is_login) in [(Some(false), true), (Some(true), false), (None, false)] {
+            let slot = Slot::new(&ahead, Some(&Server { makes_labs, ..server("one") }), &policy, &look);
+            assert_eq!(slot.layout == told, is_login, "{}", slot.layout);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_nobody_enrolled_is_not_called_healthy() {
+    let now = at("2026-11-23T08:00:00Z");
+    for (lang, told) in [(Lang::En, "not enrolled"), (Lang::Zh, "未接入")] {
+        let (caller, civil, frame) = (Caller::Console, civil("UTC", lang), Frame::open(lang, "/teacher", now));
+        let visit = Visit { caller, person: None, civil, now, frame };
+        let badge = |server: &Server| {
+            let shown = teacher::machine(server, &[], &visit);
+            (shown.badge, shown.health_text == told)
+        };
+        let strange = Server { issued: 0, ..server("one") };
+        assert_eq!((badge(&strange), badge(&server("one"))), (("warn", true), ("healthy", false)));
+        assert_eq!(badge(&Server { health: Health::Away, ..strange }), ("away", false));
+    }
+}
+
+#[test]
 fn what_was_ended_unheard_says_so() {
     let ended_by = Some(Who::Holder);
     let ended = Booking { ended_by, ..booking(1, "amy", at("2026-11-23T07:00:00Z"), 60) };
