@@ -158,6 +158,9 @@ pub struct SlotSshArgs {
     /// Write that ssh_config to a file of its own instead.
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     pub write: Option<PathBuf>,
+    /// Do not wait where the lab is still brought up: end with 14 then.
+    #[arg(long, conflicts_with_all = ["config", "write"])]
+    pub no_wait: bool,
     /// A command to run there instead of a shell.
     #[arg(last = true)]
     pub command: Vec<String>,

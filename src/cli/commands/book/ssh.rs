@@ -1,4 +1,8 @@
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 use serde_json::json;
@@ -11,13 +15,19 @@ use super::super::{
 use super::{
     begins,
     door::{Door, Granted},
-    hours::{check_begun, check_not_over, moment, place},
+    hours::{awaited, check_begun, check_not_over, moment, not_open, place},
 };
 use crate::{
     cli::{args::SlotSshArgs, hub_client::HubClient, output},
     core::{Code, Problem, Problems},
     hub::domain::{Booking, Epoch, Person, State},
 };
+
+/// How long a slot that is not open yet is waited for. After that ssh is tried all the same: its server may have opened it
+/// without reaching the hub.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// Between two looks at it: a class waits behind one address.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Fetches a certificate for the slot and hands over to the system's ssh, or gives the configuration for it.
 pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems> {
@@ -49,6 +59,10 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     }
     // What was fetched stays: it opens the door when the slot has begun.
     check_begun(&booking, begins(&client, &booking).await.as_ref(), now)?;
+    let booking = match awaited(&booking) {
+        Some(why) if args.no_wait => return Err(not_open(&booking, &why).into()),
+        _ => until_open(&client, booking).await?,
+    };
     if args.command.is_empty() {
         output::say(&format!("{} as {}, until {}", place(&booking), booking.person, moment(granted.ends)));
     }
@@ -58,6 +72,29 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     let mut ssh = Command::new("ssh");
     ssh.args(door.arguments()).args(args.command);
     Err(become_in(None, ssh).into())
+}
+
+/// Waits for a slot that its server is bringing up, and says for what; Ctrl-C ends it as any command that only looks.
+async fn until_open(client: &HubClient, mut booking: Booking) -> Result<Booking, Problem> {
+    let (began, limit) = (Instant::now(), LONGEST.as_secs() / 60);
+    let mut told = None;
+    while let Some(why) = awaited(&booking).filter(|_| began.elapsed() < LONGEST) {
+        if told.as_ref() != Some(&why) {
+            let id = &booking.id;
+            output::say(&format!("{id}: {why}. Waiting until it is open, {limit} min at most; Ctrl-C ends that."));
+            told = Some(why);
+        }
+        tokio::time::sleep(LOOK).await;
+        let next: Booking = client.get(&format!("/api/v1/bookings/{}", booking.id)).await?;
+        check_not_over(&next, Epoch(jiff::Timestamp::now().as_second()))?;
+        // What was fetched opens the door of the server that it had.
+        if next.server != booking.server {
+            return Err(Problem::new(Code::BookStale, format!("booking {} was moved in between", next.id))
+                .hint("Run the same command again: it looks where it is now."));
+        }
+        booking = next;
+    }
+    Ok(booking)
 }
 
 /// The slot that runs, else the next.
