@@ -379,6 +379,7 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
     if matches!(booking.state, State::Waitlisted | State::Offered) {
         return None;
     }
+    let why = booking.note.clone().filter(|_| booking.is_cut_short());
     Some(PlanSlot {
         booking: booking.id,
         person: booking.person,
@@ -388,6 +389,7 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
         busy_until: booking.busy_until,
         state: booking.state,
         ended_by: booking.ended_by,
+        why,
         version: booking.version,
     })
 }

@@ -73,16 +73,28 @@ impl Booking {
         Window { starts: self.window.starts, ends: self.busy_until }
     }
 
+    /// For how long after its end a slot that was cut short is told, in seconds.
+    pub const TOLD: i64 = 86_400;
+
     /// Whether it was taken from its holder, and its time is not over: they may count on it yet.
     ///
-    /// Who gives a slot up themselves leaves no note on it.
+    /// Who gives a slot up themselves leaves no note on it. One that was cut short has no more time, and is told for a day.
     pub fn is_lost(&self, now: Epoch) -> bool {
+        if self.is_cut_short() && self.state != State::Quarantined {
+            return self.window.ends > now - Self::TOLD;
+        }
         let taken = match self.state {
             State::Cancelled => self.note.is_some(),
             State::Quarantined => true,
             _ => false,
         };
         taken && self.window.ends > now
+    }
+
+    /// Whether somebody else than its holder ended it, with a word for them, once it had begun.
+    pub fn is_cut_short(&self) -> bool {
+        let by_others = matches!(self.ended_by, Some(Who::Teacher | Who::Clerk));
+        by_others && self.note.is_some() && !self.state.is_ahead() && self.state != State::Cancelled
     }
 
     /// What of it counts against quotas.

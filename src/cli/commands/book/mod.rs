@@ -71,7 +71,8 @@ async fn list(cx: &Context, args: LsArgs) -> Result<(), Problem> {
     say_held_up(&client, &found, &me).await;
     if !all && !past {
         let now = Epoch(jiff::Timestamp::now().as_second());
-        let params = [("person", person), ("from", Some(now.0.to_string())), ("server", server)];
+        let lately = now - Booking::TOLD;
+        let params = [("person", person), ("from", Some(lately.0.to_string())), ("server", server)];
         // The data is written: what fails here is no failure.
         losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await.unwrap_or_default(), now);
     }

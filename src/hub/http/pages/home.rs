@@ -165,8 +165,8 @@ impl Own {
         // A quarantine is settled by an admin, and a wait for a time that has begun is over.
         let goes_on = |b: &Booking| b.state != Stands::Waitlisted || b.window.starts > visit.now;
         bookings.retain(|b| b.state != Stands::Quarantined && goes_on(b));
-        let ahead = Some(Window { starts: visit.now, ends: Epoch::LAST });
-        let want = Listing { person: Some(person.clone()), within: ahead, ..Listing::default() };
+        let lately = Some(Window { starts: visit.now - Booking::TOLD, ends: Epoch::LAST });
+        let want = Listing { person: Some(person.clone()), within: lately, ..Listing::default() };
         let mut lost = state.desk.bookings(&visit.caller, visit.now, &want).await?;
         lost.retain(|b| b.is_lost(visit.now));
         Ok(Self { bookings, lost, labs: state.desk.labs(&visit.caller, visit.now, None).await? })
