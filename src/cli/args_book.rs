@@ -149,7 +149,8 @@ pub struct SlotSshArgs {
     /// The booking.
     #[arg(value_name = "ID")]
     pub id: Option<BookingId>,
-    /// The SSH key to certify; the first of id_ed25519, id_ecdsa and id_rsa in ~/.ssh by default.
+    /// The SSH key to certify; the first of id_ed25519, id_ecdsa and id_rsa in ~/.ssh by default. A key in the agent is named
+    /// by its .pub file.
     #[arg(long, short, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Print an ssh_config for ssh, scp and editors instead, whose host is kubecamp-ID.

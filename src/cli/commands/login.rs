@@ -143,6 +143,13 @@ pub(super) fn public_half(key: &Path) -> PathBuf {
     name.into()
 }
 
+/// The private half of a key that is named by either of its files, where it is there; one that only an agent holds is named
+/// by its public half.
+pub(super) fn private_half(key: &Path) -> PathBuf {
+    let private = key.with_extension("");
+    if public_half(key) == key && private.exists() { private } else { key.to_owned() }
+}
+
 /// The link's secret from the terminal or standard input: an argument would show in the process list.
 fn link_text() -> Result<Secret, Problem> {
     let text = match Terminal.secret("text of the one-time link") {
@@ -217,6 +224,18 @@ mod tests {
             let help = identity.get_help().unwrap().to_string();
             assert!(USUAL.iter().all(|key| help.contains(key)), "{help}");
         }
+    }
+
+    #[test]
+    fn a_key_is_named_by_either_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let [key, public, lone] = ["key", "key.pub", "agents.pub"].map(|name| dir.path().join(name));
+        for file in [&key, &public, &lone] {
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!([&key, &public].map(|named| private_half(named)), [key.clone(), key.clone()]);
+        assert_eq!([&key, &public].map(|named| public_half(named)), [public.clone(), public]);
+        assert_eq!(private_half(&lone), lone, "an agent holds it");
     }
 
     #[test]

@@ -157,6 +157,10 @@ fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
     let told = Command::new("ssh-keygen").arg("-L").arg("-f").arg(&certificate).output().unwrap();
     assert!(String::from_utf8_lossy(&told.stdout).contains(&format!("slot-{id}")), "{told:?}");
 
+    let public = format!("{key}.pub");
+    let by_public = camp.ok(&["book", "ssh", &id, "--identity", &public, "--config"]);
+    assert_eq!(by_public, shown.out, "either half names the key");
+
     // Two hours before it begins there is nobody to log in to.
     let early = with(&["--", "true"]);
     assert_eq!(early.code, 14, "{}", early.err);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::{
     Context,
     kubectl::become_in,
-    login::{key_file, public_half},
+    login::{key_file, private_half, public_half},
 };
 use super::{
     begins,
@@ -32,7 +32,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Fetches a certificate for the slot and hands over to the system's ssh, or gives the configuration for it.
 pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems> {
     let client = HubClient::new(&cx.places, &args.hub.at)?;
-    let key = key_file(args.identity)?;
+    // By a public half alone ssh would look for the key in an agent, and find none in most.
+    let key = private_half(&key_file(args.identity)?);
     let booking: Booking = match args.id {
         Some(id) => client.get(&format!("/api/v1/bookings/{id}")).await?,
         None => running(&client).await?,
