@@ -178,6 +178,13 @@ fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
     for line in ["hostname 192.0.2.7", "port 2222", "user amy", "identitiesonly yes", &theirs, &mine] {
         assert!(read.lines().any(|l| l == line), "{line}: {read}");
     }
+    let first = fs::read_to_string(&certificate).unwrap();
+    let longer = camp.run_with(&["book", "extend", &id, "--by", "30m"], "");
+    assert!(longer.code == 0 && longer.err.contains("kept here is good until"), "{}", longer.err);
+    assert_ne!(fs::read_to_string(&certificate).unwrap(), first, "and every configuration goes on with it");
+    fs::remove_file(&certificate).unwrap();
+    let elsewhere = camp.run_with(&["book", "extend", &id, "--by", "30m"], "");
+    assert!(elsewhere.err.contains(&format!("Run kubecamp book ssh {id} again for one until ")), "{}", elsewhere.err);
     fs::write(&file, "Host mine\n").unwrap();
     assert_eq!(with(&["--write", file.to_str().unwrap()]).code, 2, "a file of the user's own is not replaced");
     assert_eq!(fs::read_to_string(&file).unwrap(), "Host mine\n");

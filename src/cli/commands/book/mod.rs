@@ -145,7 +145,9 @@ async fn extend(cx: &Context, change: ChangeArgs, by: u32) -> Result<(), Problem
     let ends = before.window.ends + i64::from(by) * 60;
     // What was looked at is what is changed: two of them do not add up by accident.
     let change = ChangeArgs { seen: change.seen.or(Some(before.version)), ..change };
-    act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await.map(drop)
+    let after = act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await?;
+    ssh::renew(cx, &client, &after).await;
+    Ok(())
 }
 
 async fn accept(cx: &Context, id: &BookingId, hub: &HubArgs) -> Result<(), Problem> {

@@ -14,13 +14,13 @@ use super::super::{
 };
 use super::{
     begins,
-    door::{Door, Granted},
+    door::{self, Door, Granted, certified},
     hours::{awaited, check_begun, check_not_over, moment, not_open, place},
 };
 use crate::{
     cli::{args::SlotSshArgs, hub_client::HubClient, output},
     core::{Code, Problem, Problems},
-    hub::domain::{Booking, Epoch, Person, State},
+    hub::domain::{Booking, BookingId, Epoch, Person, State},
 };
 
 /// How long a slot that is not open yet is waited for. After that ssh is tried all the same: its server may have opened it
@@ -43,8 +43,7 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     let public = public_half(&key);
     let line = fs::read_to_string(&public)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", public.display())).because(e))?;
-    let path = format!("/api/v1/bookings/{id}/certificate");
-    let granted: Granted = client.send(Method::POST, &path, &json!({ "key": line.trim() }), None).await?;
+    let granted = certificate(&client, id, &line).await?;
     let door = Door::keep(&cx.places.slots, id, &key, &granted, now)?;
     if let Some(file) = &args.write {
         door.write_to(file)?;
@@ -73,6 +72,31 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     let mut ssh = Command::new("ssh");
     ssh.args(door.arguments()).args(args.command);
     Err(become_in(None, ssh).into())
+}
+
+/// A certificate for a slot and a public key.
+async fn certificate(client: &HubClient, id: &BookingId, key: &str) -> Result<Granted, Problem> {
+    let path = format!("/api/v1/bookings/{id}/certificate");
+    client.send(Method::POST, &path, &json!({ "key": key.trim() }), None).await
+}
+
+/// After an extension: renews the certificate that is kept here, which ends as the slot did before, or says how to get one.
+///
+/// The slot is longer in any case: what fails here is no failure.
+pub(super) async fn renew(cx: &Context, client: &HubClient, booking: &Booking) {
+    let (id, slots) = (&booking.id, &cx.places.slots);
+    let granted = match certified(slots, id) {
+        Some(key) => certificate(client, id, &key).await.ok(),
+        None => None,
+    };
+    let renewed = granted.filter(|granted| door::renew(slots, id, granted).is_ok());
+    output::say(&match renewed {
+        Some(granted) => format!("{id}: the certificate that is kept here is good until {} now.", moment(granted.ends)),
+        None => format!(
+            "{id}: a certificate from before ends as it did. Run kubecamp book ssh {id} again for one until {}.",
+            moment(booking.window.ends)
+        ),
+    });
 }
 
 /// Waits for a slot that its server is bringing up, and says for what; Ctrl-C ends it as any command that only looks.
