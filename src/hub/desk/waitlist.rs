@@ -79,7 +79,8 @@ impl Desk {
         match look.obstacle(wish).await {
             None => {
                 let what = format!("{} is free now", wish.window);
-                Err(Problem::new(Code::BookState, what).hint("Nobody needs to wait for it: kubecamp book new."))
+                Err(Problem::new(Code::BookState, what)
+                    .hint("Nobody needs to wait for it: kubecamp book new START --for LENGTH."))
             }
             Some(own) if matches!(own.code, Code::BookAhead | Code::BookQuota | Code::BookGroupQuota) => Err(own),
             Some(_) => Ok(()),

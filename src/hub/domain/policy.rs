@@ -64,7 +64,8 @@ impl Policy {
         for (name, value, least, most, unit) in rows {
             if !(least..=most).contains(&value) {
                 let what = format!("{name} is {value}: use {least} to {most} {unit}");
-                return Err(Problem::new(Code::HubInvalid, what));
+                let hint = format!("Write it in the file of --policy as a number of {unit}, as {name}: {most}.");
+                return Err(Problem::new(Code::HubInvalid, what).hint(hint));
             }
         }
         let grid = u16::from(self.grid);

@@ -128,3 +128,28 @@ fn an_admin_quarantines_a_server_by_hand() {
     assert!(refused.code == 12 && refused.err.contains("is quarantined"), "{}", refused.err);
     assert!(!refused.err.contains("miner"), "{}", refused.err);
 }
+
+#[test]
+fn a_hint_that_is_typed_as_it_stands_works() {
+    let camp = Camp::start();
+    let (key, id) = camp.amys_slot();
+    for (args, code, told) in [
+        (&["hub", "token", "revoke", "t0"][..], 2, "kubecamp hub token ls"),
+        (&["book", "extend", "s7k2", "--by", "30m"], 2, "kubecamp book ls -o wide"),
+        (&["book", "cancel", "b7k2"], 2, "kubecamp book ls "),
+        (&["hub", "course", "set", "k8s", "--title", "Mine"], 13, "Ask an admin."),
+        (&["book", "give", &id, "--to", "amy"], 2, "--to LOGIN"),
+    ] {
+        let ended = camp.run_with(args, "");
+        assert!(ended.code == code && ended.err.contains(told), "{args:?}: {}", ended.err);
+        assert!(!ended.err.contains("Correct the value named"), "{args:?}: {}", ended.err);
+    }
+    let later = hour(6);
+    let free = camp.run_with(&["book", "wait", &later, "--for", "1h"], "");
+    assert!(free.code == 10 && free.err.contains(&format!("kubecamp book new {later} --for 60m")), "{}", free.err);
+    camp.sign_in_as_admin();
+    let unsaid = camp.run_with(&["book", "new", &later], "");
+    assert!(unsaid.code == 2 && unsaid.err.contains("--course COURSE"), "{}", unsaid.err);
+    let private = camp.run_with(&["hub", "user", "add", "tom", "--full-name", "Tom", "--key", &key], "");
+    assert!(private.code == 2 && private.err.contains(&format!("Name {key}.pub.")), "{}", private.err);
+}

@@ -22,7 +22,11 @@ use crate::{
         output::{self, Format},
         when,
     },
-    core::{Code, Problem, Problems, shell::printable, yaml},
+    core::{
+        Code, Problem, Problems,
+        shell::{join, printable},
+        yaml,
+    },
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{
@@ -101,7 +105,7 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
 async fn wait(cx: &Context, wish: &WishArgs) -> Result<(), Problem> {
     let (request, _) = request(wish)?;
     let waits = one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await;
-    waits.map_err(|problem| late(problem, wish))?;
+    waits.map_err(|problem| refused(problem, wish))?;
     output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
     Ok(())
 }
@@ -189,13 +193,35 @@ fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
     Ok((request, notes))
 }
 
-/// Who names a time of today that is over may mean tomorrow's.
-fn late(problem: Problem, wish: &WishArgs) -> Problem {
+/// A refusal of a wish, with what this computer knows: its hints name the wish as it was typed, and who names a time of today
+/// that is over may mean tomorrow's.
+fn refused(mut problem: Problem, wish: &WishArgs) -> Problem {
+    for hint in &mut problem.hints {
+        hint.0 = hint.0.replace("START --for LENGTH", &typed(wish));
+    }
     let next = when::tomorrow(&wish.start, wish.zone.as_ref()).filter(|_| problem.code == Code::BookNotice);
     match next {
         Some(next) => problem.hint(format!("Write tomorrow's as {next}.")),
         None => problem,
     }
+}
+
+/// A wish as it is typed after `book new` or `book wait`.
+fn typed(wish: &WishArgs) -> String {
+    fn named<T: ToString>(value: Option<&T>) -> Option<String> {
+        value.map(ToString::to_string)
+    }
+    let options = [
+        ("--server", named(wish.server.as_ref())),
+        ("--layout", named(wish.layout.as_ref())),
+        ("--person", named(wish.person.as_ref())),
+        ("--course", named(wish.course.as_ref())),
+        ("--zone", named(wish.zone.as_ref())),
+    ];
+    let options = options.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+    let labels = wish.label.iter().map(|label| ("--label", label.clone()));
+    let words = options.chain(labels).flat_map(|(flag, value)| [flag.to_owned(), value]);
+    join([wish.start.clone(), "--for".to_owned(), format!("{}m", wish.minutes)].into_iter().chain(words))
 }
 
 async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
@@ -204,14 +230,14 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     let client = HubClient::new(&cx.places, &wish.hub.at)?;
     let Some(weeks) = weeks else {
         let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
-        let made: Booking = made.map_err(|problem| late(problem, &wish))?;
+        let made: Booking = made.map_err(|problem| refused(problem, &wish))?;
         say_lab(&client, &made).await;
         return bookings(wish.hub.output, &[made]);
     };
     let weekly = Weekly::of_first(first.window, when::zone(wish.zone.as_ref()), weeks)?;
     let body = json!({ "first": first, "weekly": weekly });
     let made = client.send(Method::POST, "/api/v1/series", &body, None).await;
-    let made: Vec<Placed> = made.map_err(|problem| late(problem, &wish))?;
+    let made: Vec<Placed> = made.map_err(|problem| refused(problem, &wish))?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
@@ -341,4 +367,23 @@ async fn plan(
         return Ok(());
     }
     plan_text(hub.output, &plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    #[test]
+    fn a_hint_names_the_wish_as_it_was_typed() {
+        let words = "book new 14:00 --for 1h30m --label gpu --course k8s";
+        let args = Args::try_parse_from(["kubecamp"].into_iter().chain(words.split(' '))).unwrap();
+        let Command::Book(BookCommand::New { wish, .. }) = args.command else { panic!("{words}") };
+        let taken = Problem::new(Code::BookConflict, "taken");
+        let hint = taken.all_hints().remove(0);
+        let told = refused(taken.hint(hint), &wish).all_hints();
+        assert!(told[0].ends_with("kubecamp book wait 14:00 --for 90m --course k8s --label gpu."), "{told:?}");
+    }
 }

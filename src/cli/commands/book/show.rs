@@ -130,7 +130,7 @@ pub(super) fn none_free(minutes: u32, from: Option<Epoch>, now: Epoch) -> String
     let from = from.map_or_else(|| "now".to_owned(), local);
     format!(
         "No slot of {minutes} minutes is free in the two weeks from {from}: all is {over}closed, taken, too far ahead or \
-         at hours in which you hold another. Look later with --from, or wait: kubecamp book wait."
+         at hours in which you hold another. Look later with --from, or wait: kubecamp book wait START --for {minutes}m."
     )
 }
 

@@ -19,6 +19,7 @@ use crate::{
     hub::{
         desk::{Checkup, Imported},
         domain::{Course, Group, Person, PersonId, Policy},
+        gate,
         store::AuditRow,
     },
     render::{count, table},
@@ -112,7 +113,18 @@ fn link(made: &Value) -> &str {
 }
 
 fn keys(files: &[PathBuf]) -> Result<Vec<String>, Problem> {
-    files.iter().map(|file| read(file).map(|text| text.trim().to_owned())).collect()
+    files.iter().map(|file| public(file)).collect()
+}
+
+/// The public key in a file. A private one is not sent anywhere, also where nobody would take it.
+fn public(file: &Path) -> Result<String, Problem> {
+    let line = read(file)?.trim().to_owned();
+    if line.starts_with("-----BEGIN") {
+        let (file, what) = (file.display(), "a private key, and a public one is asked for");
+        return Err(Problem::new(Code::GateKey, format!("{file} is {what}")).hint(format!("Name {file}.pub.")));
+    }
+    gate::public_key(&line).map_err(|p| p.detail([format!("in {}", file.display())]))?;
+    Ok(line)
 }
 
 /// Changes somebody as they are now; who changed them in between is not overwritten.
@@ -269,7 +281,7 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
 mod tests {
     use serde_json::json;
 
-    use super::{actor, link, read};
+    use super::{actor, link, public, read};
 
     #[test]
     fn a_link_is_its_address_where_that_is_whole() {
@@ -291,6 +303,18 @@ mod tests {
             );
         }
         assert!(read(std::path::Path::new("/nowhere")).unwrap_err().hints.is_empty());
+    }
+
+    #[test]
+    fn a_private_key_is_told_with_the_file_that_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tom");
+        std::fs::write(&file, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+        let told = public(&file).unwrap_err();
+        assert!(told.what.contains("tom is a private key"), "{told}");
+        assert_eq!(told.all_hints(), [format!("Name {}.pub.", file.display())]);
+        std::fs::write(&file, "nonsense\n").unwrap();
+        assert_eq!(public(&file).unwrap_err().detail, [format!("in {}", file.display())]);
     }
 
     #[test]
