@@ -69,7 +69,7 @@ pub struct WishArgs {
     #[arg(value_name = "START")]
     pub start: String,
     /// How long, as 90m, 2h or 1h30m.
-    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h", allow_hyphen_values = true)]
     pub minutes: u32,
     /// On which server; any that fits by default.
     #[arg(long, value_name = "SERVER")]
@@ -192,7 +192,7 @@ pub struct LsArgs {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct FreeArgs {
     /// How long, as 90m, 2h or 1h30m.
-    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h", allow_hyphen_values = true)]
     pub minutes: u32,
     /// On which server; any that fits by default.
     #[arg(long, value_name = "SERVER")]
@@ -244,7 +244,7 @@ pub enum BookCommand {
         #[command(flatten)]
         change: ChangeArgs,
         /// By how much, as 30m.
-        #[arg(long, value_name = "LENGTH", value_parser = parse_minutes)]
+        #[arg(long, value_name = "LENGTH", value_parser = parse_minutes, allow_hyphen_values = true)]
         by: u32,
     },
     /// Wait for a slot that is taken.
@@ -320,12 +320,14 @@ pub fn parse_minutes(text: &str) -> Result<u32, String> {
     let (hours, rest) = text.split_once('h').unwrap_or(("0", text));
     let minutes = if rest.is_empty() { "0" } else { rest.strip_suffix('m').ok_or_else(bad)? };
     let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n <= 100_000).ok_or_else(bad);
-    let all = number(hours)? * 60 + number(minutes)?;
+    let all = if text.starts_with('-') { 0 } else { number(hours)? * 60 + number(minutes)? };
     if all == 0 { Err("it is to last some time: write it as 90m, 2h or 1h30m".into()) } else { Ok(all) }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::{OneOrAll, parse_minutes};
 
     #[test]
@@ -341,6 +343,11 @@ mod tests {
         for bad in ["", "h", "m", "2", "0h", "1h30", "-1h", "2d", "99999999999h"] {
             assert!(parse_minutes(bad).is_err(), "{bad}");
         }
-        assert!(parse_minutes("0h").unwrap_err().contains("last some time"));
+        for nothing in ["0h", "-15m"] {
+            assert!(parse_minutes(nothing).unwrap_err().contains("last some time"), "{nothing}");
+        }
+        let args = ["kubecamp", "book", "extend", "b7k2", "--by", "-15m"];
+        let told = crate::cli::args::Args::try_parse_from(args).unwrap_err().to_string();
+        assert!(told.contains("last some time"), "it is taken for no flag: {told}");
     }
 }

@@ -62,6 +62,10 @@ fn what_can_never_be_booked_is_told_with_the_rule_that_forbids_it() {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
         assert!(none.code == code && none.err.contains(told), "{args:?}: {}", none.err);
     }
+    for (length, told) in [("17m", "Give a length of 30m."), ("100m", "Give a length of 90m or 120m.")] {
+        let odd = camp.run_with(&["book", "free", "--for", length], "");
+        assert!(odd.code == 2 && odd.err.contains(told) && !odd.err.contains("as at 14:00"), "{length}: {}", odd.err);
+    }
     let nowhere = camp.run_with(&["book", "ls", "--server", "nope"], "");
     assert!(nowhere.code == 2 && nowhere.err.contains("there is no server nope"), "{}", nowhere.err);
     let none = camp.run_with(&["book", "new", &hour(6), "--weeks", "0"], "");

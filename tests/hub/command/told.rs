@@ -17,6 +17,8 @@ fn a_slot_is_moved_to_whatever_time_is_free() {
     let closed = camp.run_with(&["book", "move", &id, &hour(3), "--reason", "a fan"], "");
     assert!(closed.code == 10 && closed.err.contains("no server is free for booking"), "{}", closed.err);
     assert!(closed.err.contains("(UTC)"), "by this computer's clock: {}", closed.err);
+    let odd = camp.run_with(&["book", "move", &id, &hour(3).replace(":00:00Z", ":07:00Z"), "--reason", "a fan"], "");
+    assert!(odd.code == 2 && odd.err.contains("Begin at ") && odd.err.contains("(UTC)"), "{}", odd.err);
     // Not one of the three that are nearest.
     let moved = camp.ok(&["book", "move", &id, &hour(20), "--reason", "a fan"]);
     assert!(moved.contains("booked"), "{moved}");
@@ -81,6 +83,8 @@ fn a_key_of_two_people_is_told() {
 fn an_audit_of_nothing_says_how_to_ask() {
     let camp = Camp::start();
     camp.sign_in_as_admin();
+    let none = camp.run_with(&["hub", "audit", "--most", "0"], "");
+    assert!(none.code == 2 && none.err.contains("1..=1000"), "{}", none.err);
     for wrong in [["--subject", "ann"], ["--actor", "nobody"]] {
         let none = camp.run_with(&[["hub", "audit"].as_slice(), &wrong].concat(), "");
         assert!(none.code == 0 && none.err.contains("--subject is booking:ID"), "{wrong:?}: {}", none.err);
@@ -111,6 +115,13 @@ fn refusals_and_hints_say_what_is_meant() {
     let waits = camp.json(&args)[0]["id"].as_str().unwrap().to_owned();
     let longer = camp.run_with(&["book", "extend", &waits, "--by", "30m"], "");
     assert!(longer.code == 10 && longer.err.contains("only what is booked can be made longer"), "{}", longer.err);
+    let weekly = ["--weeks", "6", "--person", "amy", "--course", "k8s", "--reason", "a seminar"];
+    let far = camp.run_with(&[&["book", "new", &hour(9)][..], &weekly].concat(), "");
+    assert_eq!(far.code, 12, "{}", far.err);
+    let weeks: Vec<_> =
+        far.err.lines().filter(|line| line.contains("28 days ahead") && !line.contains("KC-")).collect();
+    let once = |line: &&str| line.matches(':').count() == 1;
+    assert!(!weeks.is_empty() && weeks.iter().all(once), "each says its time once: {}", far.err);
     camp.ok(&["login", "--as", "amy", "--identity", &key]);
     assert!(!camp.run_with(&["book", "ls"], "").err.contains(&waits), "not her wait; hers is {id}");
 }

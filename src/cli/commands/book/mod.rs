@@ -30,8 +30,8 @@ use crate::{
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{
-            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, ServerId, State, Weekly,
-            Window, Zone,
+            Beginning, Booking, BookingId, ClassPlan, Course, Epoch, Free, Person, PersonId, SavedLab, Server,
+            ServerId, State, Weekly, Window, Zone,
         },
         http::Clock,
     },
@@ -312,12 +312,26 @@ async fn relocate(
     let window = Window::new(starts, starts + before.window.length());
     let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
     let then = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
-    let server = server.or_else(then).ok_or_else(|| {
-        let what = own_zone().told(&format!("no server is free for booking {} at {window}", change.id));
-        Problem::new(Code::BookConflict, what)
-            .hint(format!("See what is free instead: kubecamp book move {}.", change.id))
-    })?;
+    let Some(server) = server.or_else(then) else { return Err(not_movable(&client, &before, window).await) };
     act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await.map(drop)
+}
+
+/// Why a booking cannot be moved to a time at which no server is offered: what time alone decides comes first.
+async fn not_movable(client: &HubClient, before: &Booking, window: Window) -> Problem {
+    let id = &before.id;
+    if let Some(wrong) = against_rules(client, before, window).await {
+        let (zone, problem) = (own_zone(), Problem::new(wrong.code, own_zone().told(&wrong.what)));
+        return wrong.hints.iter().fold(problem, |problem, hint| problem.hint(zone.told(&hint.0)));
+    }
+    let what = own_zone().told(&format!("no server is free for booking {id} at {window}"));
+    Problem::new(Code::BookConflict, what).hint(format!("See what is free instead: kubecamp book move {id}."))
+}
+
+/// What the rules of a booking's course say of a time, by its server's clock. What cannot be asked says nothing.
+async fn against_rules(client: &HubClient, before: &Booking, window: Window) -> Option<Problem> {
+    let course: Course = client.get(&format!("/api/v1/courses/{}", before.course)).await.ok()?;
+    let server: Server = client.get(&format!("/api/v1/servers/{}", before.server.as_ref()?)).await.ok()?;
+    course.policy.shape(&server, Clock::system().now(), window).err()
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
