@@ -1,12 +1,20 @@
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Arg, Args as ClapArgs, Subcommand};
 
-use super::output::Format;
+use super::{args::Global, output::Format};
 use crate::{
     hub::domain::{BookingId, CourseId, PersonId, SeriesId, ServerId, Zone},
     profile::Layout,
 };
+
+/// The flag that names a lab, for commands to which no lab means anything: it is taken as everywhere, and their help is
+/// silent about it.
+pub(super) fn no_lab() -> Arg {
+    let all = Global::augment_args(clap::Command::new("kubecamp"));
+    let name = all.get_arguments().find(|arg| arg.get_id().as_str() == "name").cloned();
+    name.unwrap_or_else(|| Arg::new("name")).hide(true)
+}
 
 /// Which hub, and how it is asked.
 #[derive(Debug, Clone, ClapArgs)]
@@ -329,12 +337,29 @@ mod tests {
     use clap::Parser;
 
     use super::{OneOrAll, parse_minutes};
+    use crate::cli::args::Args;
 
     #[test]
     fn a_recurrence_is_told_from_a_booking() {
         assert_eq!("b7k2".parse(), Ok(OneOrAll::One("b7k2".parse().unwrap())));
         assert_eq!("s7k2".parse(), Ok(OneOrAll::All("s7k2".parse().unwrap())));
         assert!("".parse::<OneOrAll>().is_err() && "S1".parse::<OneOrAll>().is_err());
+    }
+
+    #[test]
+    fn no_help_of_bookings_names_a_lab() {
+        let help = |words: &str| {
+            let words = ["kubecamp"].into_iter().chain(words.split(' ')).chain(["-h"]);
+            Args::try_parse_from(words).unwrap_err().to_string()
+        };
+        for words in ["book", "book ls", "hub", "hub server list"] {
+            assert!(!help(words).contains("--name <LAB>") && help(words).contains("--yes"), "{words}");
+        }
+        assert!(help("up").contains("--name <LAB>"));
+        for words in ["--name x book ls", "book --name x ls", "book ls --name x"] {
+            let args = Args::try_parse_from(["kubecamp"].into_iter().chain(words.split(' '))).unwrap();
+            assert_eq!(args.global.name.as_str(), "x", "{words}");
+        }
     }
 
     #[test]
@@ -347,7 +372,7 @@ mod tests {
             assert!(parse_minutes(nothing).unwrap_err().contains("last some time"), "{nothing}");
         }
         let args = ["kubecamp", "book", "extend", "b7k2", "--by", "-15m"];
-        let told = crate::cli::args::Args::try_parse_from(args).unwrap_err().to_string();
+        let told = Args::try_parse_from(args).unwrap_err().to_string();
         assert!(told.contains("last some time"), "it is taken for no flag: {told}");
     }
 }

@@ -225,7 +225,7 @@ pub enum CourseCommand {
         /// The course.
         course: CourseId,
         /// Its title; a new course needs one.
-        #[arg(long, value_name = "TEXT", required_unless_present = "policy")]
+        #[arg(long, value_name = "TEXT")]
         title: Option<String>,
         /// A file of rules, YAML; what it does not name has its default.
         #[arg(long, value_name = "FILE")]

@@ -116,7 +116,8 @@ impl Desk {
             }
             // One that is delayed could become booked again too, by a move.
             if offer.state != State::Offered {
-                return Err(Problem::new(Code::BookState, format!("booking {id} is {} and no offer", offer.state)));
+                let what = format!("booking {id} is {}: only what is offered can be accepted", offer.state);
+                return Err(Problem::new(Code::BookState, what));
             }
             if offer.offer_until.is_some_and(|until| until <= now) {
                 return Err(Problem::new(Code::BookState, format!("the offer of {id} lapsed")));

@@ -115,6 +115,8 @@ fn refusals_and_hints_say_what_is_meant() {
     let waits = camp.json(&args)[0]["id"].as_str().unwrap().to_owned();
     let longer = camp.run_with(&["book", "extend", &waits, "--by", "30m"], "");
     assert!(longer.code == 10 && longer.err.contains("only what is booked can be made longer"), "{}", longer.err);
+    let yes = camp.run_with(&["book", "accept", &waits], "");
+    assert!(yes.code == 10 && yes.err.contains("only what is offered can be accepted"), "{}", yes.err);
     let weekly = ["--weeks", "6", "--person", "amy", "--course", "k8s", "--reason", "a seminar"];
     let far = camp.run_with(&[&["book", "new", &hour(9)][..], &weekly].concat(), "");
     assert_eq!(far.code, 12, "{}", far.err);
@@ -156,11 +158,17 @@ fn a_hint_that_is_typed_as_it_stands_works() {
         assert!(!ended.err.contains("Correct the value named"), "{args:?}: {}", ended.err);
     }
     let later = hour(6);
+    let nothing = camp.run_with(&["hub", "course", "set", "k8s"], "");
+    assert!(nothing.code == 2 && nothing.err.contains("--policy FILE"), "{}", nothing.err);
     let free = camp.run_with(&["book", "wait", &later, "--for", "1h"], "");
     assert!(free.code == 10 && free.err.contains(&format!("kubecamp book new {later} --for 60m")), "{}", free.err);
     camp.sign_in_as_admin();
     let unsaid = camp.run_with(&["book", "new", &later], "");
     assert!(unsaid.code == 2 && unsaid.err.contains("--course COURSE"), "{}", unsaid.err);
+    let roster = camp.home.path().join("roster.csv");
+    fs::write(&roster, "amy,Amy,red\n\nann,Ann,red\n").unwrap();
+    let admin = camp.run_with(&["hub", "course", "import", "k8s", roster.to_str().unwrap()], "");
+    assert!(admin.code == 2 && admin.err.contains("line 3: ann is an admin;"), "{}", admin.err);
     let private = camp.run_with(&["hub", "user", "add", "tom", "--full-name", "Tom", "--key", &key], "");
     assert!(private.code == 2 && private.err.contains(&format!("Name {key}.pub.")), "{}", private.err);
 }

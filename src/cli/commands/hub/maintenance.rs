@@ -39,13 +39,20 @@ async fn list(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<
 
 async fn end(cx: &Context, hub: &HubArgs, server: Option<&ServerId>, number: i64) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, &hub.at)?;
+    let known = ahead(&client).await?;
     if let Some(server) = server {
-        must_be_of(server, number, &ahead(&client).await?)?;
+        must_be_of(server, number, &known)?;
     }
     let path = format!("/api/v1/maintenance/{number}");
     client.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
-    output::say(&format!("Maintenance {number} is over."));
+    output::say(&ended(number, &known, Clock::system().now()));
     Ok(())
+}
+
+/// What became of a maintenance that was ended: one that had not begun is not over.
+fn ended(number: i64, known: &[Maintenance], now: Epoch) -> String {
+    let had_begun = known.iter().find(|m| m.id == number).is_none_or(|m| m.window.starts <= now);
+    format!("Maintenance {number} {}.", if had_begun { "is over" } else { "does not take place" })
 }
 
 async fn close(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
@@ -101,6 +108,14 @@ mod tests {
     fn is_taken(args: &[&str]) -> bool {
         let args = ["kubecamp", "hub", "server", "maintenance"].iter().chain(args).copied();
         Args::try_parse_from(args).is_ok()
+    }
+
+    #[test]
+    fn a_maintenance_that_had_not_begun_is_not_over() {
+        let (server, reason) = ("one".parse().unwrap(), "disk".to_owned());
+        let all = [Maintenance { id: 2, server, window: Window { starts: Epoch(10), ends: Epoch(20) }, reason }];
+        assert_eq!(ended(2, &all, Epoch(9)), "Maintenance 2 does not take place.");
+        assert_eq!(ended(2, &all, Epoch(10)), "Maintenance 2 is over.");
     }
 
     #[test]

@@ -198,6 +198,10 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
     };
     match command {
         CourseCommand::List { hub } => listed(cx, &hub, "/api/v1/courses", &HEADING, row).await,
+        CourseCommand::Set { course, title: None, policy: None, .. } => {
+            Err(Problem::new(Code::Usage, format!("nothing is said of course {course}"))
+                .hint("Give a new course its --title; change one that there is by --title TEXT or --policy FILE."))
+        }
         CourseCommand::Set { course, title, policy, hub } => {
             let named = policy.map(|file| rules::read(&file, &read(&file)?)).transpose()?;
             let path = format!("/api/v1/courses/{course}");
