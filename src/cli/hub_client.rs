@@ -95,7 +95,7 @@ impl HubClient {
     }
 
     /// As [`HubClient::new`], without any token: a sign-in proves by itself who one is, and a token that ended is refused.
-    pub fn to_sign_in(places: &Places, at: &HubAt) -> Result<Self, Problem> {
+    pub fn for_login(places: &Places, at: &HubAt) -> Result<Self, Problem> {
         Ok(Self { token: None, of_variable: false, ..Self::new(places, at)? })
     }
 

@@ -31,7 +31,7 @@ struct Made {
 
 /// `kubecamp login`: proves who one is by an SSH key or a one-time link, and keeps the token.
 pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems> {
-    let client = HubClient::to_sign_in(&cx.places, &args.hub.at)?;
+    let client = HubClient::for_login(&cx.places, &args.hub.at)?;
     // Looked at before a link is used up.
     let new = args.add_key.as_deref().map(new_key).transpose()?;
     let made: Made = if args.link {

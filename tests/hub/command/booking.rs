@@ -31,6 +31,8 @@ fn a_student_books_extends_and_keeps_what_nothing_speaks_against() {
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains("VERSION"));
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
+    let odd = camp.run_with(&["book", "extend", id, "--by", "10m"], "");
+    assert!(odd.code == 2 && odd.err.contains("Extend it by full steps of 30 minutes."), "{}", odd.err);
     assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
     let well = camp.run_with(&["book", "move", id], "");
     assert!(well.code == 0 && well.out.is_empty() && well.err.contains("cancel it and book another"), "{}", well.err);

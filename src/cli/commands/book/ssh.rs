@@ -102,7 +102,7 @@ pub(super) async fn renew(cx: &Context, client: &HubClient, booking: &Booking) {
 /// Waits for a slot that its server is bringing up, and says for what; Ctrl-C ends it as any command that only looks.
 async fn until_open(client: &HubClient, mut booking: Booking) -> Result<Booking, Problem> {
     let (began, limit) = (Instant::now(), LONGEST.as_secs() / 60);
-    let mut told = None;
+    let mut told: Option<String> = None;
     while let Some(why) = awaited(&booking).filter(|_| began.elapsed() < LONGEST) {
         if told.as_ref() != Some(&why) {
             let id = &booking.id;
