@@ -11,7 +11,7 @@ pub use super::args_hub_api::{
     AdminLinkArgs, AuditArgs, CopyArgs, CourseCommand, GroupCommand, MaintenanceArgs, NewServerArgs, PersonChange,
     ServeArgs, ServerChange, ServerCommand, TokenCommand, UserCommand,
 };
-use super::output::Format;
+use super::{args_book::no_lab, output::Format};
 use crate::{
     core::{Arch, LabName, NodeId},
     machine::Wanted,
@@ -85,10 +85,10 @@ pub enum Command {
     /// Sign out at a hub: its token ends there, and is forgotten here.
     Logout(LogoutArgs),
     /// Book time on shared servers.
-    #[command(subcommand)]
+    #[command(subcommand, arg = no_lab())]
     Book(BookCommand),
     /// Shared servers that are booked by time slot.
-    #[command(subcommand)]
+    #[command(subcommand, arg = no_lab())]
     Hub(HubCommand),
     /// Keep this server's door by the hub's plan; the unit of an enrolled server runs it.
     Agent(AgentArgs),

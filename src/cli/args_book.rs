@@ -1,12 +1,20 @@
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Arg, Args as ClapArgs, Subcommand};
 
-use super::output::Format;
+use super::{args::Global, output::Format};
 use crate::{
     hub::domain::{BookingId, CourseId, PersonId, SeriesId, ServerId, Zone},
     profile::Layout,
 };
+
+/// The flag that names a lab, for commands to which no lab means anything: it is taken as everywhere, and their help is
+/// silent about it.
+pub(super) fn no_lab() -> Arg {
+    let all = Global::augment_args(clap::Command::new("kubecamp"));
+    let name = all.get_arguments().find(|arg| arg.get_id().as_str() == "name").cloned();
+    name.unwrap_or_else(|| Arg::new("name")).hide(true)
+}
 
 /// Which hub, and how it is asked.
 #[derive(Debug, Clone, ClapArgs)]
@@ -69,7 +77,7 @@ pub struct WishArgs {
     #[arg(value_name = "START")]
     pub start: String,
     /// How long, as 90m, 2h or 1h30m.
-    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h", allow_hyphen_values = true)]
     pub minutes: u32,
     /// On which server; any that fits by default.
     #[arg(long, value_name = "SERVER")]
@@ -149,7 +157,8 @@ pub struct SlotSshArgs {
     /// The booking.
     #[arg(value_name = "ID")]
     pub id: Option<BookingId>,
-    /// The SSH key to certify; the first of id_ed25519, id_ecdsa and id_rsa in ~/.ssh by default.
+    /// The SSH key to certify; the first of id_ed25519, id_ecdsa and id_rsa in ~/.ssh by default. A key in the agent is named
+    /// by its .pub file.
     #[arg(long, short, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Print an ssh_config for ssh, scp and editors instead, whose host is kubecamp-ID.
@@ -158,6 +167,9 @@ pub struct SlotSshArgs {
     /// Write that ssh_config to a file of its own instead.
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     pub write: Option<PathBuf>,
+    /// Do not wait where the lab is still brought up: end with 14 then.
+    #[arg(long, conflicts_with_all = ["config", "write"])]
+    pub no_wait: bool,
     /// A command to run there instead of a shell.
     #[arg(last = true)]
     pub command: Vec<String>,
@@ -188,7 +200,7 @@ pub struct LsArgs {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct FreeArgs {
     /// How long, as 90m, 2h or 1h30m.
-    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h")]
+    #[arg(long = "for", value_name = "LENGTH", value_parser = parse_minutes, default_value = "2h", allow_hyphen_values = true)]
     pub minutes: u32,
     /// On which server; any that fits by default.
     #[arg(long, value_name = "SERVER")]
@@ -240,7 +252,7 @@ pub enum BookCommand {
         #[command(flatten)]
         change: ChangeArgs,
         /// By how much, as 30m.
-        #[arg(long, value_name = "LENGTH", value_parser = parse_minutes)]
+        #[arg(long, value_name = "LENGTH", value_parser = parse_minutes, allow_hyphen_values = true)]
         by: u32,
     },
     /// Wait for a slot that is taken.
@@ -316,13 +328,16 @@ pub fn parse_minutes(text: &str) -> Result<u32, String> {
     let (hours, rest) = text.split_once('h').unwrap_or(("0", text));
     let minutes = if rest.is_empty() { "0" } else { rest.strip_suffix('m').ok_or_else(bad)? };
     let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n <= 100_000).ok_or_else(bad);
-    let all = number(hours)? * 60 + number(minutes)?;
+    let all = if text.starts_with('-') { 0 } else { number(hours)? * 60 + number(minutes)? };
     if all == 0 { Err("it is to last some time: write it as 90m, 2h or 1h30m".into()) } else { Ok(all) }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::{OneOrAll, parse_minutes};
+    use crate::cli::args::Args;
 
     #[test]
     fn a_recurrence_is_told_from_a_booking() {
@@ -332,11 +347,32 @@ mod tests {
     }
 
     #[test]
+    fn no_help_of_bookings_names_a_lab() {
+        let help = |words: &str| {
+            let words = ["kubecamp"].into_iter().chain(words.split(' ')).chain(["-h"]);
+            Args::try_parse_from(words).unwrap_err().to_string()
+        };
+        for words in ["book", "book ls", "hub", "hub server list"] {
+            assert!(!help(words).contains("--name <LAB>") && help(words).contains("--yes"), "{words}");
+        }
+        assert!(help("up").contains("--name <LAB>"));
+        for words in ["--name x book ls", "book --name x ls", "book ls --name x"] {
+            let args = Args::try_parse_from(["kubecamp"].into_iter().chain(words.split(' '))).unwrap();
+            assert_eq!(args.global.name.as_str(), "x", "{words}");
+        }
+    }
+
+    #[test]
     fn lengths_are_read() {
         assert_eq!(["90m", "2h", "1h30m"].map(parse_minutes), [Ok(90), Ok(120), Ok(90)]);
         for bad in ["", "h", "m", "2", "0h", "1h30", "-1h", "2d", "99999999999h"] {
             assert!(parse_minutes(bad).is_err(), "{bad}");
         }
-        assert!(parse_minutes("0h").unwrap_err().contains("last some time"));
+        for nothing in ["0h", "-15m"] {
+            assert!(parse_minutes(nothing).unwrap_err().contains("last some time"), "{nothing}");
+        }
+        let args = ["kubecamp", "book", "extend", "b7k2", "--by", "-15m"];
+        let told = Args::try_parse_from(args).unwrap_err().to_string();
+        assert!(told.contains("last some time"), "it is taken for no flag: {told}");
     }
 }

@@ -225,7 +225,7 @@ pub enum CourseCommand {
         /// The course.
         course: CourseId,
         /// Its title; a new course needs one.
-        #[arg(long, value_name = "TEXT", required_unless_present = "policy")]
+        #[arg(long, value_name = "TEXT")]
         title: Option<String>,
         /// A file of rules, YAML; what it does not name has its default.
         #[arg(long, value_name = "FILE")]
@@ -420,8 +420,8 @@ pub struct AuditArgs {
     /// By whom: a login, agent:SERVER, clerk or console.
     #[arg(long, value_name = "ACTOR")]
     pub actor: Option<String>,
-    /// How many.
-    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    /// How many, 1 to 1000.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub most: u32,
     #[command(flatten)]
     pub hub: HubArgs,

@@ -45,7 +45,7 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (11, "A quota of hours or of bookings ahead is used up."),
     (12, "A server takes no bookings then: closed, in maintenance, out of use, too late or too far ahead."),
     (13, "The hub does not know you, or does not let you."),
-    (14, "A slot has not begun, or is over."),
+    (14, "A slot has not begun, is not open yet, or is over."),
     (70, "A defect of kubecamp."),
     (130, "The user said no, or pressed Ctrl-C."),
     (TERMINATED, "SIGTERM stopped it, otherwise as Ctrl-C does."),

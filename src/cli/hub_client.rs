@@ -7,12 +7,13 @@ use std::{
 };
 
 use reqwest::{Method, RequestBuilder, StatusCode, header};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     args_book::HubAt,
     clock::own_zone,
     hub_answer::{Answer, is_harmless_twice, is_in_doubt},
+    hub_login::{Kept, VARIABLE, file_of, plain, read, remove, token_of_variable},
     output,
     settings::Places,
 };
@@ -38,32 +39,14 @@ const PAUSE: u64 = 1;
 /// How long one request may take; after as long none is sent anew.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// What is kept of a login, in `hub.json` beside the settings, mode 0600.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    hub: String,
-    token: String,
-    /// Whether this hub is asked by plain HTTP on purpose.
-    #[serde(default)]
-    insecure: bool,
-    /// The certificates of this hub's own authority, in PEM; none where the system's authorities vouch for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ca: Option<String>,
-}
-
-impl Kept {
-    /// Whether it is of the hub at this plain address, however the file writes it.
-    fn is_of(&self, hub: &str) -> bool {
-        plain(&self.hub) == hub
-    }
-}
-
 /// The way to the hub's API.
 pub struct HubClient {
     client: reqwest::Client,
     base: String,
     hub: String,
     token: Option<Secret>,
+    /// Whether that token is the one of [`VARIABLE`].
+    of_variable: bool,
     insecure: bool,
     ca: Option<String>,
     file: PathBuf,
@@ -104,10 +87,16 @@ impl HubClient {
             NoClient::Unbuilt(e) => wrong("cannot be asked").because(e),
         })?;
         let base = address.base().to_owned();
-        let named = std::env::var("KUBECAMP_HUB_TOKEN").ok().filter(|t| !t.is_empty());
+        let named = token_of_variable();
+        let of_variable = named.is_some();
         // A token goes to the hub that gave it and to no other.
         let token = named.or_else(|| kept.filter(|k| k.is_of(&hub)).map(|k| k.token)).map(Secret::new);
-        Ok(Self { client, base, hub, token, insecure, ca, file })
+        Ok(Self { client, base, hub, token, of_variable, insecure, ca, file })
+    }
+
+    /// As [`HubClient::new`], without any token: a sign-in proves by itself who one is, and a token that ended is refused.
+    pub fn for_login(places: &Places, at: &HubAt) -> Result<Self, Problem> {
+        Ok(Self { token: None, of_variable: false, ..Self::new(places, at)? })
     }
 
     /// As [`HubClient::new`]; none where no hub is named and no login is kept.
@@ -123,7 +112,7 @@ impl HubClient {
     pub fn of_login(places: &Places, at: &HubAt) -> Result<Option<Self>, Problem> {
         let Some(kept) = read(&file_of(places))? else { return Ok(None) };
         let client = Self::new(places, at)?;
-        Ok(kept.is_of(&client.hub).then(|| Self { token: Some(Secret::new(kept.token)), ..client }))
+        Ok(kept.is_of(&client.hub).then(|| Self { token: Some(Secret::new(kept.token)), of_variable: false, ..client }))
     }
 
     /// Forgets the login that is kept.
@@ -290,6 +279,18 @@ impl HubClient {
         }
     }
 
+    /// A refusal of the token of the environment, which no sign-in mends, with whose it is.
+    fn named(&self, problem: Problem) -> Problem {
+        if !self.of_variable || problem.code != Code::HubSignIn {
+            return problem;
+        }
+        let mut problem = problem.detail([format!("the token is that of the variable {VARIABLE}")]);
+        problem.hints.clear();
+        problem.hint(format!(
+            "Set {VARIABLE} to a token that is good, or unset it: then that of the last kubecamp login counts."
+        ))
+    }
+
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
         let (status, bytes) = self.answer(request).await?;
         if status.is_success() {
@@ -299,7 +300,7 @@ impl HubClient {
                 .map_err(|e| Problem::new(Code::HubAway, "the hub's answer cannot be read").because(e));
         }
         Err(match serde_json::from_slice::<ProblemBody>(&bytes) {
-            Ok(body) => problem_of(body),
+            Ok(body) => self.named(problem_of(body)),
             Err(_) => Problem::new(Code::HubAway, format!("the hub answers {status}")).detail([foreign_line(&bytes)]),
         })
     }
@@ -310,15 +311,6 @@ fn certificates(pem: &str) -> String {
     let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
     let each = pem.split(begin).skip(1).filter_map(|part| part.split(end).next());
     each.map(|body| format!("{begin}{body}{end}\n")).collect()
-}
-
-/// An address as it is kept and compared. People write that of one hub in several ways: with capitals, with the port
-/// that goes without saying, with a slash at the end. A socket has one.
-fn plain(hub: &str) -> String {
-    match reqwest::Url::parse(hub) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => url.as_str().trim_end_matches('/').to_owned(),
-        _ => hub.to_owned(),
-    }
 }
 
 /// The address that was meant by one without a scheme; nothing that others could read on the way.
@@ -365,32 +357,6 @@ fn problem_of(body: ProblemBody) -> Problem {
         problem.source = Some(Arc::new(Near(body.alternatives)));
     }
     body.hints.into_iter().fold(problem, |problem, hint| problem.hint(zone.told(&hint)))
-}
-
-/// Where a login is kept.
-fn file_of(places: &Places) -> PathBuf {
-    places.config.with_file_name("hub.json")
-}
-
-fn remove(file: &Path) -> Result<(), Problem> {
-    match fs::remove_file(file) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Problem::new(Code::LocalFile, format!("cannot remove {}", file.display())).because(e))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn read(file: &Path) -> Result<Option<Kept>, Problem> {
-    let bad = || Problem::new(Code::LocalFile, format!("{} cannot be used", file.display()));
-    match fs::read_to_string(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(bad().because(e)),
-        Ok(text) => {
-            let hint = "Forget it, kubecamp logout --force, and sign in again: kubecamp login --hub URL.";
-            serde_json::from_str(&text).map(Some).map_err(|_| bad().hint(hint))
-        }
-    }
 }
 
 #[cfg(test)]

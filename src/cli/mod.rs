@@ -13,6 +13,7 @@ mod exit;
 mod hints;
 mod hub_answer;
 mod hub_client;
+mod hub_login;
 mod output;
 #[cfg(test)]
 mod reference;

@@ -52,8 +52,10 @@ pub fn start(text: &str, named: Option<&Zone>) -> Result<(Epoch, Vec<String>), P
 
 /// A start that is only a time of day: its date is today's.
 fn time_of_day(text: &str) -> Option<Time> {
-    // jiff finds a time inside of a date and time too, and would then take it for today's.
-    text.parse::<Time>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b':'))
+    // jiff finds a time inside of a date and time too, and would then take it for today's; hours it wants in two digits.
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || b == b':');
+    let text = if text.find(':') == Some(1) { format!("0{text}") } else { text.to_owned() };
+    text.parse::<Time>().ok().filter(|_| digits)
 }
 
 fn today(zone: &Zone) -> Date {
@@ -87,6 +89,7 @@ mod tests {
         let berlin: Zone = "Europe/Berlin".parse().unwrap();
         let at = |text: &str| moment(text, Some(&berlin));
         assert_eq!(at("2026-11-24T14:00").unwrap(), at("2026-11-24T13:00:00Z").unwrap());
+        assert_eq!(at("9:05").unwrap(), at("09:05").unwrap());
         assert_eq!(at("2026-03-29T02:30").unwrap_err().code, Code::BookGap);
         let (twice, notes) = at("2026-10-25T02:30").unwrap();
         assert_eq!((twice.to_string().as_str(), notes.len()), ("2026-10-25T00:30:00Z", 1));
@@ -100,6 +103,8 @@ mod tests {
             "",
             "tomorrow",
             "25:00",
+            ":00",
+            "9:",
             "2026-13-01T00:00",
             "2026-11-24T14:00:00.5Z",
             "2026-11-24T14:00:00.5+08:00",

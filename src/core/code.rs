@@ -91,7 +91,7 @@ codes! {
     BookGrid = "KC-BOOK-GRID", Input, "A time is not on the course's raster.", "Begin and end on full steps, as at 14:00 or 14:30.";
     BookGap = "KC-BOOK-GAP", Input, "A local time does not exist because clocks are set forward.", "Choose another time.";
     BookLayout = "KC-BOOK-LAYOUT", Input, "No server makes the layout asked for, or none can hold it.", "Choose another layout; kubecamp hub server list shows the servers.";
-    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling; kubecamp book ls and kubecamp hub server list show what there is.";
+    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling. What there is: kubecamp book ls, and kubecamp hub server, course, group and user, each with list.";
     HubExists = "KC-HUB-EXISTS", Input, "The hub has one of this name already.", "Choose another name, or change the one that exists.";
     HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
     HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";
@@ -189,7 +189,7 @@ codes! {
     HubTooMany = "KC-HUB-TOO-MANY", Busy, "Too many requests came from one client.", "Wait a few seconds and try again.";
     HubBusy = "KC-HUB-BUSY", Busy, "The hub or its database was too busy.", "Run the same command again.";
     HubRunning = "KC-HUB-RUNNING", Busy, "Another hub works on this database.", "Stop the process named, or give this hub another --database; several hubs can share a PostgreSQL.";
-    BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait.";
+    BookConflict = "KC-BOOK-CONFLICT", Conflict, "The slot is taken.", "Take one of the free slots named, or wait for it: kubecamp book wait START --for LENGTH.";
     BookOwn = "KC-BOOK-OWN", Conflict, "The person holds another slot at this time.", "Cancel the other one first.";
     BookStale = "KC-BOOK-STALE", Conflict, "It was changed by somebody else in between.", "Look at it again, then repeat the command.";
     BookState = "KC-BOOK-STATE", Conflict, "The booking is not in a state that allows it.", "kubecamp book ls shows where it stands.";

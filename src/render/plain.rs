@@ -40,7 +40,9 @@ impl Plain {
         Some(match &event.kind {
             EventKind::RunStarted { flow, lab, nodes, .. } => {
                 let nodes: Vec<_> = nodes.iter().map(|n| n.as_str()).collect();
-                format!("{flow} of lab {lab} on {} (run {})", nodes.join(", "), event.run)
+                // A server that gets the gate, or loses it, is no lab.
+                let lab = if nodes == [lab.as_str()] { String::new() } else { format!(" of lab {lab}") };
+                format!("{flow}{lab} on {} (run {})", nodes.join(", "), event.run)
             }
             EventKind::StepStarted { phase, on, title, .. } => format!("{on:<10} {phase}: {title}"),
             EventKind::StepEnded { phase, step, on, outcome, millis } => match outcome {
@@ -138,6 +140,13 @@ mod tests {
             "    11s failed in 11s: 1 step changed something, 2 were done already",
         ];
         assert_eq!(lines(false, all()), wanted);
+    }
+
+    #[test]
+    fn a_server_is_no_lab() {
+        let (lab, nodes, phases) = ("srv".parse().unwrap(), vec!["srv".parse().unwrap()], vec![]);
+        let told = lines(false, vec![EventKind::RunStarted { flow: "hub-enroll".into(), lab, nodes, phases }]);
+        assert_eq!(told, ["   0.0s hub-enroll on srv (run r-1)"]);
     }
 
     #[test]

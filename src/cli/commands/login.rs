@@ -14,7 +14,7 @@ use tokio::{io::AsyncWriteExt, process::Command, task::spawn_blocking};
 
 use super::Context;
 use crate::{
-    cli::{args::LoginArgs, ask::Terminal, hub_client::HubClient, output},
+    cli::{args::LoginArgs, ask::Terminal, hub_client::HubClient, hub_login::say_variable, output},
     core::{Code, Problem, Problems, Secret},
     hub::{
         desk::Challenge,
@@ -31,7 +31,7 @@ struct Made {
 
 /// `kubecamp login`: proves who one is by an SSH key or a one-time link, and keeps the token.
 pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems> {
-    let client = HubClient::new(&cx.places, &args.hub.at)?;
+    let client = HubClient::for_login(&cx.places, &args.hub.at)?;
     // Looked at before a link is used up.
     let new = args.add_key.as_deref().map(new_key).transpose()?;
     let made: Made = if args.link {
@@ -51,12 +51,14 @@ pub(super) async fn login(cx: &Context, args: LoginArgs) -> Result<(), Problems>
         client.secret("/api/v1/sign-in/answer", &body).await.map_err(|problem| key_refused(problem, &person, &key))?
     };
     client.keep(&made.token)?;
-    let signed_in = HubClient::new(&cx.places, &args.hub.at)?;
+    let signed_in = HubClient::of_login(&cx.places, &args.hub.at)?
+        .ok_or_else(|| Problem::new(Code::LocalFile, "the sign-in that was just kept is gone"))?;
     let me: Person = signed_in.get("/api/v1/me").await?;
     output::say(&format!("Signed in at {} as {} ({}).", client.hub(), me.id, me.role.as_str()));
     if let Some((file, line)) = &new {
         add_key(&signed_in, me, file, line).await?;
     }
+    say_variable();
     Ok(())
 }
 
@@ -139,6 +141,13 @@ pub(super) fn public_half(key: &Path) -> PathBuf {
     name.into()
 }
 
+/// The private half of a key that is named by either of its files, where it is there; one that only an agent holds is named
+/// by its public half.
+pub(super) fn private_half(key: &Path) -> PathBuf {
+    let private = key.with_extension("");
+    if public_half(key) == key && private.exists() { private } else { key.to_owned() }
+}
+
 /// The link's secret from the terminal or standard input: an argument would show in the process list.
 fn link_text() -> Result<Secret, Problem> {
     let text = match Terminal.secret("text of the one-time link") {
@@ -213,6 +222,18 @@ mod tests {
             let help = identity.get_help().unwrap().to_string();
             assert!(USUAL.iter().all(|key| help.contains(key)), "{help}");
         }
+    }
+
+    #[test]
+    fn a_key_is_named_by_either_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let [key, public, lone] = ["key", "key.pub", "agents.pub"].map(|name| dir.path().join(name));
+        for file in [&key, &public, &lone] {
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!([&key, &public].map(|named| private_half(named)), [key.clone(), key.clone()]);
+        assert_eq!([&key, &public].map(|named| public_half(named)), [public.clone(), public]);
+        assert_eq!(private_half(&lone), lone, "an agent holds it");
     }
 
     #[test]

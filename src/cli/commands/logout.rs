@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::{
-    cli::{args::LogoutArgs, hub_client::HubClient, output},
+    cli::{args::LogoutArgs, hub_client::HubClient, hub_login::say_variable, output},
     core::{Code, Problem, shell::printable},
 };
 
@@ -26,9 +26,7 @@ pub(super) async fn logout(cx: &Context, args: LogoutArgs) -> Result<(), Problem
         return Ok(());
     };
     output::say(&done);
-    if std::env::var_os("KUBECAMP_HUB_TOKEN").is_some_and(|token| !token.is_empty()) {
-        output::say("KUBECAMP_HUB_TOKEN is set: while it is, commands go on with that token.");
-    }
+    say_variable();
     Ok(())
 }
 

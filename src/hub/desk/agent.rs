@@ -391,6 +391,7 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
     if matches!(booking.state, State::Waitlisted | State::Offered) {
         return None;
     }
+    let why = booking.note.clone().filter(|_| booking.is_cut_short());
     Some(PlanSlot {
         booking: booking.id,
         person: booking.person,
@@ -400,6 +401,7 @@ fn slot(booking: Booking) -> Option<PlanSlot> {
         busy_until: booking.busy_until,
         state: booking.state,
         ended_by: booking.ended_by,
+        why,
         version: booking.version,
     })
 }

@@ -209,7 +209,8 @@ pub(super) fn is_helped(problem: &Problem) -> bool {
 /// Whom a wish is for, when whoever asks may wish it.
 pub(super) async fn standing_of(tx: &mut Tx, caller: &Caller, wish: &BookRequest) -> Result<Standing, Problem> {
     let person = wish.person.as_ref().or(caller.person());
-    let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say for whom the slot is"))?;
+    let person = person
+        .ok_or_else(|| Problem::new(Code::HubInvalid, "say for whom the slot is").hint("Name them: --person LOGIN."))?;
     if caller.person() != Some(person) && !caller.is_teacher() {
         return Err(Problem::new(Code::HubDenied, "only a teacher can book for somebody else"));
     }

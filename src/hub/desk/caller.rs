@@ -51,11 +51,13 @@ impl Caller {
     }
 
     pub(super) fn needs_teacher(&self) -> Result<(), Problem> {
-        if self.is_teacher() { Ok(()) } else { Err(Problem::new(Code::HubDenied, "only a teacher may do this")) }
+        let other = || Problem::new(Code::HubDenied, "only a teacher may do this").hint("Ask a teacher.");
+        if self.is_teacher() { Ok(()) } else { Err(other()) }
     }
 
     pub(super) fn needs_admin(&self) -> Result<(), Problem> {
-        if self.is_admin() { Ok(()) } else { Err(Problem::new(Code::HubDenied, "only an admin may do this")) }
+        let other = || Problem::new(Code::HubDenied, "only an admin may do this").hint("Ask an admin.");
+        if self.is_admin() { Ok(()) } else { Err(other()) }
     }
 
     pub(super) fn needs_self(&self, person: &PersonId) -> Result<(), Problem> {

@@ -94,7 +94,8 @@ async fn give_up(
     edit: &Edit,
 ) -> Result<Vec<Booking>, Problem> {
     if all.is_empty() {
-        return Err(Problem::new(Code::HubUnknown, format!("there is no recurrence {id}")));
+        return Err(Problem::new(Code::HubUnknown, format!("there is no recurrence {id}"))
+            .hint("kubecamp book ls -o wide shows those that are ahead, as SERIES."));
     }
     all.retain(|b| has_a_say(caller, b));
     if all.is_empty() {
@@ -190,7 +191,8 @@ impl Desk {
             let who = caller.over(&before, edit.reason.as_deref())?;
             if matches!(before.state, State::Arming | State::Active) {
                 let what = format!("booking {id} is {}", before.state);
-                return Err(Problem::new(Code::BookState, what).hint("End what has begun: kubecamp book release."));
+                return Err(Problem::new(Code::BookState, what)
+                    .hint(format!("End what has begun: kubecamp book release {id}.")));
             }
             let (next, from) = if may_run_unheard(&mut tx, &before).await? {
                 ended(&before, now, who, true)
@@ -314,7 +316,8 @@ impl Desk {
                 ));
             }
             if *to == before.person {
-                return Err(Problem::new(Code::HubInvalid, format!("booking {id} is {to}'s already")));
+                return Err(Problem::new(Code::HubInvalid, format!("booking {id} is {to}'s already"))
+                    .hint("Name another login: --to LOGIN."));
             }
             is_heard_in_time(&mut tx, &before).await?;
             let standing = rules::standing(&mut tx, to, Some(&before.course)).await?;

@@ -108,7 +108,7 @@ fn checked(want: &ClassRequest) -> Result<ClassRequest, Problem> {
         (1..=20).contains(&want.slots) && (5..=1440).contains(&want.minutes) && want.within.length() <= 35 * 86_400;
     if !sizes || want.wishes.iter().any(|w| w.wishes.len() > 20) {
         let what = "a class plan has 1 to 20 slots of 5 to 1440 minutes within 35 days, and 20 wishes for each at most";
-        return Err(Problem::new(Code::HubInvalid, what));
+        return Err(Problem::new(Code::HubInvalid, what).hint("Change slots, minutes, within or wishes of the plan."));
     }
     fit::is_made(want.layout)?;
     let mut seen = BTreeSet::new();
@@ -173,7 +173,7 @@ async fn table(tx: &mut Tx, want: &ClassRequest) -> Result<ClassPlan, Problem> {
     logins.dedup();
     if let Some(stranger) = want.wishes.iter().find(|w| !logins.contains(&w.person)) {
         let what = format!("{} is in no group of course {}", stranger.person, want.course);
-        return Err(Problem::new(Code::HubUnknown, what));
+        return Err(Problem::new(Code::HubUnknown, what).hint("kubecamp hub group list shows who is in which group."));
     }
     // Locked before anybody is looked at: of two who book a class the second sees what the first has booked.
     let mut grounds = vec![];

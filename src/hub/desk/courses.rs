@@ -40,13 +40,15 @@ pub struct NewPerson {
 impl NewPerson {
     /// Refuses names and keys that make no sense; keys are written anew with a comment of plain text.
     pub(super) fn checked(&self) -> Result<Self, Problem> {
-        let bad = |what: String| Problem::new(Code::HubInvalid, what);
+        let bad = |what: String, hint: &str| Problem::new(Code::HubInvalid, what).hint(hint);
         let name = self.name.trim();
         if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
-            return Err(bad(format!("the name of {} is not 1 to 100 characters of plain text", self.id)));
+            let what = format!("the name of {} is not 1 to 100 characters of plain text", self.id);
+            return Err(bad(what, "Give the full name on one line, as Amy Li."));
         }
         if RESERVED.contains(&self.id.as_str()) {
-            return Err(bad(format!("{} is an account of the system on the servers", self.id)));
+            let what = format!("{} is an account of the system on the servers", self.id);
+            return Err(bad(what, "Choose another login: it is the name of their account there."));
         }
         Ok(Self { name: name.to_owned(), keys: plain_keys(&self.id, &self.keys)?, ..self.clone() })
     }
@@ -73,22 +75,27 @@ const LONGEST_KEY: usize = 4096;
 /// Of a key's comment so many characters are kept: people know their keys by it.
 const LONGEST_COMMENT: usize = 100;
 
+/// What a public key looks like.
+const PUBLIC: &str =
+    "It is one line that begins with its kind, as ssh-ed25519, and is in a file whose name ends in .pub.";
+
 /// Public keys, each once, written anew with what of their comment is plain text; one without any is called as its owner.
 fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
-    let bad = |what: String| Problem::new(Code::HubInvalid, what);
+    let bad = |what: String, hint: &str| Problem::new(Code::HubInvalid, what).hint(hint);
     if lines.len() > 20 {
-        return Err(bad(format!("{id} has more than 20 keys")));
+        return Err(bad(format!("{id} has more than 20 keys"), "Give those alone that are in use."));
     }
     let mut keys = vec![];
     for line in lines {
         if line.trim().len() > LONGEST_KEY {
-            return Err(bad(format!("a key of {id} is longer than {LONGEST_KEY} characters")));
+            let what = format!("a key of {id} is longer than {LONGEST_KEY} characters");
+            return Err(bad(what, "Make a shorter one: ssh-keygen -t ed25519."));
         }
         let mut key = russh::keys::ssh_key::PublicKey::from_openssh(line.trim())
-            .map_err(|_| bad(format!("a key of {id} is not a public SSH key")))?;
+            .map_err(|_| bad(format!("a key of {id} is not a public SSH key"), PUBLIC))?;
         let comment = plain_comment(key.comment().as_str_lossy());
         key.set_comment(if comment.is_empty() { id.as_str() } else { comment.as_str() });
-        let plain = key.to_openssh().map_err(|_| bad(format!("a key of {id} cannot be written")))?;
+        let plain = key.to_openssh().map_err(|_| bad(format!("a key of {id} cannot be written"), PUBLIC))?;
         if !keys.iter().any(|known| is_same_key(known, &plain)) {
             keys.push(plain);
         }
@@ -159,6 +166,11 @@ async fn change(tx: &mut Tx, caller: &Caller, there: &Person, next: &Person, but
     tx.revoke_all(&next.id, None).await.map(drop)
 }
 
+/// There is no webhook of this number.
+fn no_hook(id: i64) -> Problem {
+    Problem::new(Code::HubUnknown, format!("there is no webhook {id}")).hint("GET /api/v1/hooks lists them.")
+}
+
 impl Desk {
     /// Adds a course, or changes its title and rules when `version` is the one that the caller has seen.
     pub async fn put_course(
@@ -173,7 +185,8 @@ impl Desk {
         caller.needs_admin()?;
         policy.check()?;
         if title.trim().is_empty() || title.chars().count() > 200 || title.chars().any(char::is_control) {
-            return Err(Problem::new(Code::HubInvalid, "a title has 1 to 200 characters of plain text"));
+            return Err(Problem::new(Code::HubInvalid, "a title has 1 to 200 characters of plain text")
+                .hint("Give it on one line, as --title Kubernetes."));
         }
         transact!(self, caller, now, |tx| {
             let (title, policy) = (title.trim().to_owned(), policy.clone());
@@ -453,7 +466,7 @@ impl Desk {
             });
         if !good || url.len() > 1000 {
             let what = "a webhook's address is http:// or https://, without a user, spaces or line breaks";
-            return Err(Problem::new(Code::HubInvalid, what));
+            return Err(Problem::new(Code::HubInvalid, what).hint("Write it as https://ci.example.org/kubecamp."));
         }
         let secret = super::sign_in::random_text("kcw_");
         let id = transact_once!(self, caller, now, key, ("hook", url), |tx| tx.add_hook(url, &secret).await)?;
@@ -471,7 +484,7 @@ impl Desk {
     pub async fn drop_hook(&self, caller: &Caller, now: Epoch, id: i64) -> Result<(), Problem> {
         caller.needs_admin()?;
         let gone = transact!(self, caller, now, |tx| tx.drop_hook(id).await)?;
-        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, format!("there is no webhook {id}"))) }
+        if gone { Ok(()) } else { Err(no_hook(id)) }
     }
 }
 

@@ -143,9 +143,11 @@ impl<'a> Way<'a> {
     }
 
     /// The refusal, with how much longer it can last: other slots are no help to who is at work.
-    fn told(&self, now: Epoch, wish: Window, problem: Problem) -> Problem {
+    fn told(&self, now: Epoch, wish: Window, mut problem: Problem) -> Problem {
         if problem.code == Code::BookGrid {
-            return problem;
+            // Those are of the whole slot, and who extends one says by how much.
+            problem.hints.clear();
+            return problem.hint(format!("Extend it by full steps of {} minutes.", u16::from(self.policy.grid)));
         }
         match self.latest(now, wish) {
             Some(end) => problem.hint(format!("Nothing is in the way until {end}: extend it to there at most.")),

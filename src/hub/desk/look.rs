@@ -164,7 +164,8 @@ impl Desk {
     /// Where somebody's saved labs are: one's own, or anybody's for a teacher.
     pub async fn labs(&self, caller: &Caller, now: Epoch, person: Option<&PersonId>) -> Result<Vec<SavedLab>, Problem> {
         let person = person.or(caller.person());
-        let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say whose labs"))?;
+        let person = person
+            .ok_or_else(|| Problem::new(Code::HubInvalid, "say whose labs").hint("Name them: --person LOGIN."))?;
         caller.needs_self(person)?;
         self.store.read(now).await?.labs_of(person).await
     }
@@ -179,7 +180,9 @@ impl Desk {
             return Err(Problem::new(Code::BookWindow, "ask for 1 minute to 7 days, within 100 days at most"));
         }
         let person = want.person.as_ref().or(caller.person());
-        let person = person.ok_or_else(|| Problem::new(Code::HubInvalid, "say for whom the slot is"))?;
+        let person = person.ok_or_else(|| {
+            Problem::new(Code::HubInvalid, "say for whom the slot is").hint("Name them: --person LOGIN.")
+        })?;
         caller.needs_self(person)?;
         let mut tx = self.store.read(now).await?;
         let standing = rules::standing(&mut tx, person, want.course.as_ref()).await?;

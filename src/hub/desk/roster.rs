@@ -69,7 +69,7 @@ impl Desk {
     ) -> Result<Imported, Problems> {
         caller.needs_teacher()?;
         let Roster { course, file, text } = roster;
-        let lines = read_roster(file, text)?;
+        let (places, lines): (Vec<At>, Vec<RosterLine>) = placed(file, text)?.into_iter().unzip();
         let by = token.map(|token| hash(token.expose()));
         let outcome = async {
             transact_once!(self, caller, now, key, ("roster", course, text), |tx| {
@@ -77,7 +77,7 @@ impl Desk {
                 let people: Vec<&PersonId> = lines.iter().map(|line| &line.person.id).collect();
                 tx.lock_servers_of_people(&people).await?;
                 lock_signed_in(&mut tx, caller, by.as_deref(), &people).await?;
-                take_in(&mut tx, course, &lines).await
+                take_in(&mut tx, course, &lines, &places).await
             })
         };
         outcome.await.map_err(Problems::from)
@@ -86,12 +86,12 @@ impl Desk {
 
 /// Adds and changes who is in the lines; who is in another group of the course leaves it. Their servers are locked already, and
 /// they themselves; groups come after them.
-async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result<Imported, Problem> {
+async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine], places: &[At]) -> Result<Imported, Problem> {
     let mut done = Imported { added: 0, changed: 0, same: 0 };
     let groups = tx.groups().await?.into_iter().filter(|group| group.course == *course);
     let of_course: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
     let mut left = vec![];
-    for RosterLine { person, group } in lines {
+    for (RosterLine { person, group }, place) in lines.iter().zip(places) {
         let there = tx.find_person(&person.id).await?;
         let next = row(person, there.as_ref());
         let Some(old) = there else {
@@ -100,8 +100,9 @@ async fn take_in(tx: &mut Tx, course: &CourseId, lines: &[RosterLine]) -> Result
             continue;
         };
         if old.role != Role::Student {
-            let what = format!("{} is a {}; a roster changes students only", old.id, old.role.as_str());
-            return Err(Problem::new(Code::HubRoster, what));
+            let role = if old.role == Role::Admin { "an admin" } else { "a teacher" };
+            let what = format!("{} is {role}; a roster changes students only", old.id);
+            return Err(Problem::new(Code::HubRoster, what).at(place.clone()));
         }
         // In two groups of a course one has the quota of whichever is first by name, and that may be the old one.
         let others: Vec<GroupId> =
@@ -146,6 +147,11 @@ fn row(new: &NewPerson, there: Option<&Person>) -> Person {
 /// # Errors
 /// `KC-HUB-ROSTER` for every wrong line, with its number.
 pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> {
+    Ok(placed(file, text)?.into_iter().map(|(_, line)| line).collect())
+}
+
+/// As [`read_roster`], with where each line stands.
+fn placed(file: &str, text: &str) -> Result<Vec<(At, RosterLine)>, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut lines, mut wrong, mut seen, mut is_first) = (vec![], vec![], BTreeSet::new(), true);
     let mut columns = Columns::USUAL;
@@ -171,7 +177,7 @@ pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> 
                 let what = format!("{} stands in the roster twice", line.person.id);
                 wrong.push(Problem::new(Code::HubRoster, what).at(place));
             }
-            Ok(line) => lines.push(line),
+            Ok(line) => lines.push((place, line)),
             Err(why) => wrong.push(Problem::new(Code::HubRoster, why).at(place)),
         }
     }
@@ -179,7 +185,7 @@ pub fn read_roster(file: &str, text: &str) -> Result<Vec<RosterLine>, Problems> 
         wrong.push(Problem::new(Code::HubRoster, format!("{file} names nobody")));
     }
     Problems::check(wrong)?;
-    lines.sort_by(|a, b| a.person.id.cmp(&b.person.id));
+    lines.sort_by(|(_, a), (_, b)| a.person.id.cmp(&b.person.id));
     Ok(lines)
 }
 

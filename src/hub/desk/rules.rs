@@ -52,6 +52,9 @@ pub(super) async fn still_is(tx: &mut Tx, found: &Standing) -> Result<(), Proble
     Ok(())
 }
 
+/// What to do where it is not clear which course counts.
+const NAME_IT: &str = "Name the course: --course COURSE.";
+
 /// The course and group that count for a person.
 async fn membership(
     tx: &mut Tx,
@@ -68,7 +71,7 @@ async fn membership(
         _ if courses.len() > 1 => {
             let names: Vec<_> = courses.iter().map(ToString::to_string).collect();
             let what = format!("{} is in several courses: {}", person.id, names.join(", "));
-            return Err(Problem::new(Code::HubInvalid, what).hint("Name the course."));
+            return Err(Problem::new(Code::HubInvalid, what).hint(NAME_IT));
         }
         (_, Some((_, only))) => only.clone(),
         (Some(named), None) if person.role != Role::Student => tx.course(named).await?,
@@ -81,7 +84,7 @@ async fn membership(
             } else if tx.courses().await?.is_empty() {
                 "There is no course yet: kubecamp hub course set NAME --title TITLE."
             } else {
-                "Name the course."
+                NAME_IT
             };
             return Err(Problem::new(Code::HubInvalid, format!("{} is in no group", person.id)).hint(hint));
         }

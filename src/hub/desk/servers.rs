@@ -66,6 +66,9 @@ pub struct NewServer {
     pub mode: Mode,
 }
 
+/// Where a server's host keys are.
+const HOST_KEYS: &str = "Send the lines of its /etc/ssh/ssh_host_*_key.pub.";
+
 const fn ten_minutes() -> i64 {
     600
 }
@@ -308,10 +311,11 @@ impl Desk {
     ) -> Result<Vec<String>, Problem> {
         caller.needs_admin()?;
         if lines.len() > 20 {
-            return Err(Problem::new(Code::HubInvalid, "a server has 20 host keys at most"));
+            return Err(Problem::new(Code::HubInvalid, "a server has 20 host keys at most").hint(HOST_KEYS));
         }
         let plain = lines.iter().map(|line| {
-            let bad = || Problem::new(Code::HubInvalid, format!("a host key of {id} is not a public SSH key"));
+            let what = || format!("a host key of {id} is not a public SSH key");
+            let bad = || Problem::new(Code::HubInvalid, what()).hint(HOST_KEYS);
             let mut key = PublicKey::from_openssh(line.trim()).map_err(|_| bad())?;
             key.set_comment("");
             key.to_openssh().map(|text| text.trim().to_owned()).map_err(|_| bad())

@@ -260,7 +260,9 @@ impl Desk {
     pub async fn revoke(&self, caller: &Caller, now: Epoch, id: &str) -> Result<(), Problem> {
         let whose = if caller.is_admin() { None } else { Some(caller.person().ok_or_else(unknown)?) };
         let gone = transact!(self, caller, now, |tx| tx.revoke(id, whose).await)?;
-        if gone { Ok(()) } else { Err(Problem::new(Code::HubUnknown, "there is no such token")) }
+        let none =
+            || Problem::new(Code::HubUnknown, "there is no such token").hint("kubecamp hub token ls names yours.");
+        if gone { Ok(()) } else { Err(none()) }
     }
 
     /// Ends the session or token that is used right now.

@@ -79,7 +79,8 @@ impl Desk {
         match look.obstacle(wish).await {
             None => {
                 let what = format!("{} is free now", wish.window);
-                Err(Problem::new(Code::BookState, what).hint("Nobody needs to wait for it: kubecamp book new."))
+                Err(Problem::new(Code::BookState, what)
+                    .hint("Nobody needs to wait for it: kubecamp book new START --for LENGTH."))
             }
             Some(own) if matches!(own.code, Code::BookAhead | Code::BookQuota | Code::BookGroupQuota) => Err(own),
             Some(_) => Ok(()),
@@ -115,7 +116,8 @@ impl Desk {
             }
             // One that is delayed could become booked again too, by a move.
             if offer.state != State::Offered {
-                return Err(Problem::new(Code::BookState, format!("booking {id} is {} and no offer", offer.state)));
+                let what = format!("booking {id} is {}: only what is offered can be accepted", offer.state);
+                return Err(Problem::new(Code::BookState, what));
             }
             if offer.offer_until.is_some_and(|until| until <= now) {
                 return Err(Problem::new(Code::BookState, format!("the offer of {id} lapsed")));

@@ -100,7 +100,9 @@ impl Desk {
             if lines.is_empty() {
                 alternatives = look.instead(&one).await.unwrap_or_default();
             }
-            lines.push(format!("{}: {}", week.window, why.what));
+            // Some begin with that time themselves.
+            let says_when = why.what.starts_with(&week.window.starts.to_string());
+            lines.push(if says_when { why.what } else { format!("{}: {}", week.window, why.what) });
         }
         // Whoever was in the way may be gone by now.
         let lines = if lines.is_empty() { problem.detail.clone() } else { lines };

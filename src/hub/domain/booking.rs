@@ -10,8 +10,6 @@ use crate::profile::Layout;
 pub const NEVER_BEGAN: &str = "the server did not start it; it does not count";
 /// So long before the end of a slot its server may tell that it passed, by another clock, seconds.
 const AT_ITS_END: i64 = 30;
-/// For so long a slot that passed is told to its holder: until then they may not have looked, seconds.
-const TOLD_LATE: i64 = 86_400;
 
 /// A time window on a server and who holds it, or waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -75,6 +73,9 @@ pub struct Booking {
 }
 
 impl Booking {
+    /// For how long after its end a slot that was cut short, or that its server let pass, is told, in seconds.
+    pub const TOLD: i64 = 86_400;
+
     /// The window with the buffer after it.
     pub fn busy(&self) -> Window {
         Window { starts: self.window.starts, ends: self.busy_until }
@@ -82,16 +83,26 @@ impl Booking {
 
     /// Whether it was taken from its holder, and its time is not over: they may count on it yet.
     ///
-    /// What its server let pass is known at its end only, and is told for a day after that. Who gives a slot up themselves leaves no note on it.
+    /// What its server let pass is known at its end only, and is told for a day after that; so is one that was cut short,
+    /// which has no more time. Who gives a slot up themselves leaves no note on it.
     pub fn is_lost(&self, now: Epoch) -> bool {
+        if self.is_cut_short() && self.state != State::Quarantined {
+            return self.window.ends > now - Self::TOLD;
+        }
         let taken = match self.state {
             State::Cancelled => self.note.is_some(),
             State::Quarantined => true,
             _ => false,
         };
         let passed = self.state == State::Cancelled && self.since + AT_ITS_END >= self.window.ends;
-        let until = if passed { self.since + TOLD_LATE } else { self.window.ends };
+        let until = if passed { self.since + Self::TOLD } else { self.window.ends };
         taken && until > now
+    }
+
+    /// Whether somebody else than its holder ended it, with a word for them, once it had begun.
+    pub fn is_cut_short(&self) -> bool {
+        let by_others = matches!(self.ended_by, Some(Who::Teacher | Who::Clerk));
+        by_others && self.note.is_some() && !self.state.is_ahead() && self.state != State::Cancelled
     }
 
     /// What of it counts against quotas.

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Epoch, Grid, Health, Maintenance, Server, Window};
+use super::{Epoch, Grid, Health, Maintenance, Server, Window, Zone};
 use crate::core::{Code, Problem};
 
 /// A course's rules of booking.
@@ -64,7 +64,8 @@ impl Policy {
         for (name, value, least, most, unit) in rows {
             if !(least..=most).contains(&value) {
                 let what = format!("{name} is {value}: use {least} to {most} {unit}");
-                return Err(Problem::new(Code::HubInvalid, what));
+                let hint = format!("Write it in the file of --policy as a number of {unit}, as {name}: {most}.");
+                return Err(Problem::new(Code::HubInvalid, what).hint(hint));
             }
         }
         let grid = u16::from(self.grid);
@@ -104,7 +105,7 @@ impl Policy {
     pub fn has_length(&self, seconds: i64) -> Result<(), Problem> {
         if seconds % self.grid.seconds() != 0 {
             let what = format!("{} minutes are not full steps of {}", seconds / 60, u16::from(self.grid));
-            return Err(Problem::new(Code::BookGrid, what));
+            return Err(Problem::new(Code::BookGrid, what).hint(self.full_steps(seconds)));
         }
         self.is_short(seconds)
     }
@@ -118,11 +119,34 @@ impl Policy {
         Ok(())
     }
 
+    /// The lengths of full steps next to one of so many seconds.
+    fn full_steps(&self, seconds: i64) -> String {
+        let (step, longest) = (self.grid.seconds() / 60, i64::from(self.longest));
+        let less = (seconds / 60).min(longest) / step * step;
+        let near: Vec<_> = [less, less + step].into_iter().filter(|m| (1..=longest).contains(m)).collect();
+        let near: Vec<_> = near.into_iter().map(|minutes| format!("{minutes}m")).collect();
+        format!("Give a length of {}.", near.join(" or "))
+    }
+
+    /// What to write instead of a window that is not on the raster: its length is wrong, or its start.
+    fn on_raster(&self, zone: &Zone, window: Window) -> String {
+        let (grid, starts) = (self.grid, window.starts);
+        if grid.has(zone, starts) {
+            return self.full_steps(window.length());
+        }
+        // Of a night in which clocks change a step may be an hour longer.
+        let far = grid.seconds() + 7200;
+        let before = grid.lines_back(zone, Window { starts: starts - far, ends: starts }).next();
+        let after = grid.lines(zone, Window { starts, ends: starts + far }).next();
+        let near: Vec<_> = before.into_iter().chain(after).map(|at| at.to_string()).collect();
+        format!("Begin at {}.", near.join(" or "))
+    }
+
     /// Grid, length, horizon, and that it is not over: what also holds for a teacher's override.
     pub fn shape(&self, server: &Server, now: Epoch, window: Window) -> Result<(), Problem> {
         if !self.grid.fits(&server.zone, window) {
             let what = format!("{window} does not begin and end on the raster of {} minutes", u16::from(self.grid));
-            return Err(Problem::new(Code::BookGrid, what));
+            return Err(Problem::new(Code::BookGrid, what).hint(self.on_raster(&server.zone, window)));
         }
         self.is_short(window.length())?;
         if window.ends <= now {

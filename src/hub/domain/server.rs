@@ -227,18 +227,30 @@ impl Server {
 
     /// Refuses values that make no sense.
     pub fn check(&self) -> Result<(), Problem> {
-        let bad = |what: String| Err(Problem::new(Code::HubInvalid, what));
+        let bad = |what: String, hint: &str| Err(Problem::new(Code::HubInvalid, what).hint(hint));
         if !(1..=4096).contains(&self.cores) {
-            return bad(format!("server {} has {} cores: use 1 to 4096", self.id, self.cores));
+            return bad(
+                format!("server {} has {} cores: use 1 to 4096", self.id, self.cores),
+                "Give them as --cores 8.",
+            );
         }
         if !(Bytes::gib(1)..=Bytes::gib(65_536)).contains(&self.memory) {
-            return bad(format!("server {} has {} memory: use 1GiB to 65536GiB", self.id, self.memory));
+            return bad(
+                format!("server {} has {} memory: use 1GiB to 65536GiB", self.id, self.memory),
+                "Give it as --memory 32GiB.",
+            );
         }
         if let Some(disk) = self.disk.filter(|disk| !(Bytes::gib(1)..=Bytes::gib(1_048_576)).contains(disk)) {
-            return bad(format!("server {} has {disk} disk: use 1GiB to 1048576GiB", self.id));
+            return bad(
+                format!("server {} has {disk} disk: use 1GiB to 1048576GiB", self.id),
+                "Give it as --disk 200GiB.",
+            );
         }
         if !(0..=86_400).contains(&self.buffer) {
-            return bad(format!("server {} has a buffer of {} s: use 0 to 86400", self.id, self.buffer));
+            return bad(
+                format!("server {} has a buffer of {} s: use 0 to 86400", self.id, self.buffer),
+                "Give it in minutes, as --buffer 10.",
+            );
         }
         if !is_address(&self.address) {
             return Err(Problem::new(
@@ -251,7 +263,10 @@ impl Server {
             !l.is_empty() && l.len() <= 40 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.=".contains(&b))
         };
         if self.labels.len() > 30 || !self.labels.iter().all(label) {
-            return bad(format!("a label of server {} is not 1 to 40 letters, digits and -_.=", self.id));
+            return bad(
+                format!("a label of server {} is not 1 to 40 letters, digits and -_.=", self.id),
+                "Give each as --label gpu, 30 at most.",
+            );
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct PlanSlot {
     pub state: State,
     /// Who ended it before its time: the door shuts, or never opens.
     pub ended_by: Option<Who>,
+    /// Why, where that was not its holder: it is told on their terminals.
+    pub why: Option<String>,
     /// The booking's version.
     pub version: i64,
 }

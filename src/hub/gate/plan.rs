@@ -85,6 +85,9 @@ pub struct Slot {
     /// Their other public keys, let in as well; an agent that is older than these reads the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_keys: Vec<String>,
+    /// Why it is ended, where somebody else than its holder did so: their terminals are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What the hub wants of a slot.
@@ -128,6 +131,7 @@ impl Slot {
             principal: principal_of(booking, account),
             key: None,
             more_keys: vec![],
+            why: None,
         }
     }
 
@@ -136,10 +140,11 @@ impl Slot {
         self.key.iter().chain(&self.more_keys).map(String::as_str)
     }
 
-    /// Whether another version of this slot says the same of its door and lab: a name and keys are their person's own, and
-    /// may change.
+    /// Whether another version of this slot says the same of its door and lab: a name and keys are their person's own and may
+    /// change, and why it ended is only told.
     pub fn is_as(&self, other: &Self) -> bool {
-        let bare = |slot: &Self| Self { person: String::new(), key: None, more_keys: vec![], ..slot.clone() };
+        let bare =
+            |slot: &Self| Self { person: String::new(), key: None, more_keys: vec![], why: None, ..slot.clone() };
         bare(self) == bare(other)
     }
 

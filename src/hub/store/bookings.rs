@@ -76,6 +76,15 @@ pub(super) fn opt<T: ToString>(value: Option<&T>) -> Option<String> {
     value.map(ToString::to_string)
 }
 
+/// There is no booking of this id: a recurrence's may be meant, which begins with another letter.
+fn unknown(id: &BookingId) -> Problem {
+    Problem::new(Code::HubUnknown, format!("there is no booking {id}")).hint(if id.as_str().starts_with('s') {
+        "An id that begins with s is a recurrence's: kubecamp book ls -o wide shows its bookings, by SERIES."
+    } else {
+        "kubecamp book ls shows the ids of yours, with --past of those that are over too."
+    })
+}
+
 /// Refuses a step that the table of states does not have for `who`, and any change of what is over.
 fn check_step(before: &Booking, to: State, who: Who) -> Result<(), Problem> {
     let (id, state) = (&before.id, before.state);
@@ -260,7 +269,7 @@ impl Tx {
     /// A booking by its id.
     pub async fn booking(&mut self, id: &BookingId) -> Result<Booking, Problem> {
         let row = self.one("SELECT * FROM bookings WHERE id = $1", args![id.to_string()]).await?;
-        row.map_or_else(|| Err(Problem::new(Code::HubUnknown, format!("there is no booking {id}"))), |r| booking(&r))
+        row.map_or_else(|| Err(unknown(id)), |r| booking(&r))
     }
 
     /// Bookings by start, then id.

@@ -31,6 +31,8 @@ fn a_student_books_extends_and_keeps_what_nothing_speaks_against() {
     assert!(camp.ok(&["book", "ls", "-o", "wide"]).contains("VERSION"));
     assert!(camp.ok(&["book", "ls", "-o", "yaml"]).contains("state: booked"));
     assert_eq!(camp.json(&["book", "extend", id, "--by", "30m"])[0]["version"], 2);
+    let odd = camp.run_with(&["book", "extend", id, "--by", "10m"], "");
+    assert!(odd.code == 2 && odd.err.contains("Extend it by full steps of 30 minutes."), "{}", odd.err);
     assert!(camp.json(&["book", "move", id]).as_array().unwrap().is_empty(), "its server takes it");
     let well = camp.run_with(&["book", "move", id], "");
     assert!(well.code == 0 && well.out.is_empty() && well.err.contains("cancel it and book another"), "{}", well.err);
@@ -61,6 +63,10 @@ fn what_can_never_be_booked_is_told_with_the_rule_that_forbids_it() {
     ] {
         let none = camp.run_with(&[["book", "free"].as_slice(), args].concat(), "");
         assert!(none.code == code && none.err.contains(told), "{args:?}: {}", none.err);
+    }
+    for (length, told) in [("17m", "Give a length of 30m."), ("100m", "Give a length of 90m or 120m.")] {
+        let odd = camp.run_with(&["book", "free", "--for", length], "");
+        assert!(odd.code == 2 && odd.err.contains(told) && !odd.err.contains("as at 14:00"), "{length}: {}", odd.err);
     }
     let nowhere = camp.run_with(&["book", "ls", "--server", "nope"], "");
     assert!(nowhere.code == 2 && nowhere.err.contains("there is no server nope"), "{}", nowhere.err);
@@ -157,6 +163,10 @@ fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
     let told = Command::new("ssh-keygen").arg("-L").arg("-f").arg(&certificate).output().unwrap();
     assert!(String::from_utf8_lossy(&told.stdout).contains(&format!("slot-{id}")), "{told:?}");
 
+    let public = format!("{key}.pub");
+    let by_public = camp.ok(&["book", "ssh", &id, "--identity", &public, "--config"]);
+    assert_eq!(by_public, shown.out, "either half names the key");
+
     // Two hours before it begins there is nobody to log in to.
     let early = with(&["--", "true"]);
     assert_eq!(early.code, 14, "{}", early.err);
@@ -174,6 +184,13 @@ fn what_plain_ssh_needs_for_a_slot_is_kept_and_given() {
     for line in ["hostname 192.0.2.7", "port 2222", "user amy", "identitiesonly yes", &theirs, &mine] {
         assert!(read.lines().any(|l| l == line), "{line}: {read}");
     }
+    let first = fs::read_to_string(&certificate).unwrap();
+    let longer = camp.run_with(&["book", "extend", &id, "--by", "30m"], "");
+    assert!(longer.code == 0 && longer.err.contains("kept here is good until"), "{}", longer.err);
+    assert_ne!(fs::read_to_string(&certificate).unwrap(), first, "and every configuration goes on with it");
+    fs::remove_file(&certificate).unwrap();
+    let elsewhere = camp.run_with(&["book", "extend", &id, "--by", "30m"], "");
+    assert!(elsewhere.err.contains(&format!("Run kubecamp book ssh {id} again for one until ")), "{}", elsewhere.err);
     fs::write(&file, "Host mine\n").unwrap();
     assert_eq!(with(&["--write", file.to_str().unwrap()]).code, 2, "a file of the user's own is not replaced");
     assert_eq!(fs::read_to_string(&file).unwrap(), "Host mine\n");

@@ -52,6 +52,24 @@ fn a_key_that_was_added_by_a_link_signs_its_owner_in_and_nobody_else() {
 }
 
 #[test]
+fn a_token_of_the_environment_that_is_not_good_is_named_and_keeps_nobody_from_a_login() {
+    let camp = Camp::start();
+    let (key, _) = camp.amys_slot();
+    let run = |args: &[&str]| {
+        let ended = kubecamp(camp.home.path(), args).env("KUBECAMP_HUB_TOKEN", "kct_bad").output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (code, told) = run(&["book", "ls"]);
+    assert!(code == Some(13) && told.contains("unset it") && told.contains("KUBECAMP_HUB_TOKEN"), "{told}");
+    assert!(!told.contains("Sign in again"), "it would not help: {told}");
+    fs::remove_file(camp.home.path().join("config/hub.json")).unwrap();
+    let (code, told) = run(&["login", "--hub", &camp.url, "--as", "amy", "--identity", &key]);
+    assert!(code == Some(0) && told.contains("as amy (student)"), "{told}");
+    assert!(told.contains("KUBECAMP_HUB_TOKEN is set"), "{told}");
+    camp.ok(&["book", "ls"]);
+}
+
+#[test]
 fn a_sign_in_ends_at_the_hub_and_here() {
     let mut camp = Camp::start();
     let (key, _) = camp.amys_slot();

@@ -17,6 +17,8 @@ fn a_slot_is_moved_to_whatever_time_is_free() {
     let closed = camp.run_with(&["book", "move", &id, &hour(3), "--reason", "a fan"], "");
     assert!(closed.code == 10 && closed.err.contains("no server is free for booking"), "{}", closed.err);
     assert!(closed.err.contains("(UTC)"), "by this computer's clock: {}", closed.err);
+    let odd = camp.run_with(&["book", "move", &id, &hour(3).replace(":00:00Z", ":07:00Z"), "--reason", "a fan"], "");
+    assert!(odd.code == 2 && odd.err.contains("Begin at ") && odd.err.contains("(UTC)"), "{}", odd.err);
     // Not one of the three that are nearest.
     let moved = camp.ok(&["book", "move", &id, &hour(20), "--reason", "a fan"]);
     assert!(moved.contains("booked"), "{moved}");
@@ -81,6 +83,8 @@ fn a_key_of_two_people_is_told() {
 fn an_audit_of_nothing_says_how_to_ask() {
     let camp = Camp::start();
     camp.sign_in_as_admin();
+    let none = camp.run_with(&["hub", "audit", "--most", "0"], "");
+    assert!(none.code == 2 && none.err.contains("1..=1000"), "{}", none.err);
     for wrong in [["--subject", "ann"], ["--actor", "nobody"]] {
         let none = camp.run_with(&[["hub", "audit"].as_slice(), &wrong].concat(), "");
         assert!(none.code == 0 && none.err.contains("--subject is booking:ID"), "{wrong:?}: {}", none.err);
@@ -117,6 +121,15 @@ fn refusals_and_hints_say_what_is_meant() {
     let waits = camp.json(&args)[0]["id"].as_str().unwrap().to_owned();
     let longer = camp.run_with(&["book", "extend", &waits, "--by", "30m"], "");
     assert!(longer.code == 10 && longer.err.contains("only what is booked can be made longer"), "{}", longer.err);
+    let yes = camp.run_with(&["book", "accept", &waits], "");
+    assert!(yes.code == 10 && yes.err.contains("only what is offered can be accepted"), "{}", yes.err);
+    let weekly = ["--weeks", "6", "--person", "amy", "--course", "k8s", "--reason", "a seminar"];
+    let far = camp.run_with(&[&["book", "new", &hour(9)][..], &weekly].concat(), "");
+    assert_eq!(far.code, 12, "{}", far.err);
+    let weeks: Vec<_> =
+        far.err.lines().filter(|line| line.contains("28 days ahead") && !line.contains("KC-")).collect();
+    let once = |line: &&str| line.matches(':').count() == 1;
+    assert!(!weeks.is_empty() && weeks.iter().all(once), "each says its time once: {}", far.err);
     camp.ok(&["login", "--as", "amy", "--identity", &key]);
     assert!(!camp.run_with(&["book", "ls"], "").err.contains(&waits), "not her wait; hers is {id}");
 }
@@ -133,4 +146,35 @@ fn an_admin_quarantines_a_server_by_hand() {
     let refused = camp.run_with(&["book", "new", &hour(8)], "");
     assert!(refused.code == 12 && refused.err.contains("is quarantined"), "{}", refused.err);
     assert!(!refused.err.contains("miner"), "{}", refused.err);
+}
+
+#[test]
+fn a_hint_that_is_typed_as_it_stands_works() {
+    let camp = Camp::start();
+    let (key, id) = camp.amys_slot();
+    for (args, code, told) in [
+        (&["hub", "token", "revoke", "t0"][..], 2, "kubecamp hub token ls"),
+        (&["book", "extend", "s7k2", "--by", "30m"], 2, "kubecamp book ls -o wide"),
+        (&["book", "cancel", "b7k2"], 2, "kubecamp book ls "),
+        (&["hub", "course", "set", "k8s", "--title", "Mine"], 13, "Ask an admin."),
+        (&["book", "give", &id, "--to", "amy"], 2, "--to LOGIN"),
+    ] {
+        let ended = camp.run_with(args, "");
+        assert!(ended.code == code && ended.err.contains(told), "{args:?}: {}", ended.err);
+        assert!(!ended.err.contains("Correct the value named"), "{args:?}: {}", ended.err);
+    }
+    let later = hour(6);
+    let nothing = camp.run_with(&["hub", "course", "set", "k8s"], "");
+    assert!(nothing.code == 2 && nothing.err.contains("--policy FILE"), "{}", nothing.err);
+    let free = camp.run_with(&["book", "wait", &later, "--for", "1h"], "");
+    assert!(free.code == 10 && free.err.contains(&format!("kubecamp book new {later} --for 60m")), "{}", free.err);
+    camp.sign_in_as_admin();
+    let unsaid = camp.run_with(&["book", "new", &later], "");
+    assert!(unsaid.code == 2 && unsaid.err.contains("--course COURSE"), "{}", unsaid.err);
+    let roster = camp.home.path().join("roster.csv");
+    fs::write(&roster, "amy,Amy,red\n\nann,Ann,red\n").unwrap();
+    let admin = camp.run_with(&["hub", "course", "import", "k8s", roster.to_str().unwrap()], "");
+    assert!(admin.code == 2 && admin.err.contains("line 3: ann is an admin;"), "{}", admin.err);
+    let private = camp.run_with(&["hub", "user", "add", "tom", "--full-name", "Tom", "--key", &key], "");
+    assert!(private.code == 2 && private.err.contains(&format!("Name {key}.pub.")), "{}", private.err);
 }

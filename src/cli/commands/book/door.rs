@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use russh::keys::Certificate;
+use russh::keys::{Certificate, PublicKey};
 use serde::Deserialize;
 
 use super::super::ssh::word;
@@ -73,10 +73,8 @@ impl Door {
             folder: std::path::absolute(slots.join(id.as_str())).map_err(fail)?,
             pinned: !granted.host_keys.is_empty(),
         };
-        // It opens nothing without the private key, and nothing after the slot; still nobody else needs to read it.
         // It comes first: by it the folder of a killed run is found and removed.
-        let certificate = granted.certificate.lines().next().unwrap_or_default();
-        write_whole(&door.folder.join(CERTIFICATE), &format!("{certificate}\n")).map_err(fail)?;
+        write_certificate(&door.folder, granted).map_err(fail)?;
         write_whole(&door.folder.join(KNOWN), &known_hosts(&granted.host_keys)).map_err(fail)?;
         write_whole(&door.folder.join(CONFIG), &door.config()).map_err(fail)?;
         Ok(door)
@@ -135,6 +133,24 @@ impl Door {
         }
         write_whole(&std::path::absolute(file).map_err(fail)?, &self.config()).map_err(fail)
     }
+}
+
+/// The public key that has a certificate for a slot here, one line; none where none is kept.
+pub(super) fn certified(slots: &Path, id: &BookingId) -> Option<String> {
+    let line = fs::read_to_string(slots.join(id.as_str()).join(CERTIFICATE)).ok()?;
+    let certificate = Certificate::from_openssh(line.trim()).ok()?;
+    PublicKey::new(certificate.public_key().clone(), "").to_openssh().ok()
+}
+
+/// Puts a longer certificate of the same key in place of the one that is kept: each configuration that names it goes on.
+pub(super) fn renew(slots: &Path, id: &BookingId, granted: &Granted) -> std::io::Result<()> {
+    write_certificate(&slots.join(id.as_str()), granted)
+}
+
+/// It opens nothing without the private key, and nothing after the slot; still nobody else needs to read it.
+fn write_certificate(folder: &Path, granted: &Granted) -> std::io::Result<()> {
+    let certificate = granted.certificate.lines().next().unwrap_or_default();
+    write_whole(&folder.join(CERTIFICATE), &format!("{certificate}\n"))
 }
 
 /// Removes the files of slots whose certificates are over. They open nothing any more, so what cannot be removed does no
@@ -222,6 +238,21 @@ mod tests {
         assert!(slots.join("b1").exists(), "its slot still runs");
         keep(&slots, "b2", &granted("192.0.2.7", 3000), 1000).unwrap();
         assert!(!slots.join("b1").exists() && slots.join("b2").exists());
+    }
+
+    #[test]
+    fn a_longer_certificate_takes_the_place_of_the_one_that_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (id, first) = ("b1".parse().unwrap(), granted("h", 1000));
+        assert_eq!(certified(dir.path(), &id), None);
+        let door = keep(dir.path(), "b1", &first, 950).unwrap();
+        let of = |text: &str| Certificate::from_openssh(text.trim()).unwrap();
+        let key = certified(dir.path(), &id).unwrap();
+        assert_eq!(PublicKey::from_openssh(&key).unwrap().key_data(), of(&first.certificate).public_key());
+        renew(dir.path(), &id, &granted("h", 3000)).unwrap();
+        let kept = dir.path().join("b1").join(CERTIFICATE);
+        assert_eq!(of(&fs::read_to_string(kept).unwrap()).valid_before(), 3000);
+        assert_eq!(fs::read_to_string(dir.path().join("b1").join(CONFIG)).unwrap(), door.config());
     }
 
     #[test]

@@ -46,6 +46,25 @@ pub(super) fn check_begun(
     Err(Problem::new(Code::BookEarly, what).detail([format!("{}{lab}", place(booking, is_login))]))
 }
 
+/// What a slot whose hour has come waits for on its server, and since when.
+///
+/// None where its door is open, and where its server has told nothing: it may be open then.
+pub(super) fn awaited(booking: &Booking) -> Option<String> {
+    let what = match booking.state {
+        State::Arming => "its server is bringing the lab up",
+        State::Delayed => "its server is not ready for it",
+        _ => return None,
+    };
+    Some(format!("{what}, since {}", moment(booking.since)))
+}
+
+/// The problem that a slot whose hour has come is not open yet.
+pub(super) fn not_open(booking: &Booking, why: &str) -> Problem {
+    Problem::new(Code::BookEarly, format!("slot {} is not open yet: {why}", booking.id))
+        .detail(booking.refused.clone())
+        .hint(format!("To wait until it is open: kubecamp book ssh {}, without --no-wait.", booking.id))
+}
+
 /// Where one lands: the server and the lab, or only a login.
 pub(super) fn place(booking: &Booking, is_login: bool) -> String {
     let server = booking.server.as_ref().map_or_else(|| "no server yet".to_owned(), |server| format!("on {server}"));
@@ -96,6 +115,19 @@ mod tests {
         assert!(early(State::Arming, 999).is_some() && early(State::Delayed, 999).is_some());
         assert!(early(State::Booked, 1000).is_none() && early(State::Arming, 1001).is_none());
         assert!(early(State::Active, 10).is_none(), "the hub's word counts, not the clock here");
+    }
+
+    #[test]
+    fn a_slot_that_is_not_open_yet_says_what_it_waits_for_and_since_when() {
+        let since = |state| Booking { since: Epoch(900), ..booking(state) };
+        let why = awaited(&since(State::Arming)).unwrap();
+        assert_eq!(why, format!("its server is bringing the lab up, since {}", moment(Epoch(900))));
+        assert!(awaited(&since(State::Delayed)).unwrap().contains("is not ready"));
+        assert!(awaited(&since(State::Active)).is_none() && awaited(&since(State::Booked)).is_none());
+        let problem = not_open(&since(State::Arming), &why);
+        assert_eq!(problem.code, Code::BookEarly, "as before its hour");
+        assert!(problem.what.starts_with("slot b1 is not open yet: its server is bringing"), "{problem}");
+        assert!(problem.all_hints()[0].contains("kubecamp book ssh b1"), "{problem}");
     }
 
     #[test]

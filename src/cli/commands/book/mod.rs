@@ -26,12 +26,16 @@ use crate::{
         output::{self, Format},
         when,
     },
-    core::{Code, Problem, Problems, shell::printable, yaml},
+    core::{
+        Code, Problem, Problems,
+        shell::{join, printable},
+        yaml,
+    },
     hub::{
         desk::{BookRequest, Elsewhere, Placed},
         domain::{
-            Beginning, Booking, BookingId, ClassPlan, Epoch, Free, Person, PersonId, SavedLab, Server, ServerId, State,
-            Weekly, Window, Zone,
+            Beginning, Booking, BookingId, ClassPlan, Course, Epoch, Free, Person, PersonId, SavedLab, Server,
+            ServerId, State, Weekly, Window, Zone,
         },
         http::Clock,
     },
@@ -78,7 +82,8 @@ async fn list(cx: &Context, args: LsArgs) -> Result<(), Problem> {
     if !all && !past {
         let now = Epoch(jiff::Timestamp::now().as_second());
         // What a server let pass is over by the time that it is known.
-        let params = [("person", person), ("from", Some((now.0 - 86_400).to_string())), ("server", server)];
+        let lately = now - Booking::TOLD;
+        let params = [("person", person), ("from", Some(lately.0.to_string())), ("server", server)];
         // The data is written: what fails here is no failure.
         losses(&client.find::<Vec<Booking>>("/api/v1/bookings", &params).await.unwrap_or_default(), now);
     }
@@ -113,7 +118,7 @@ async fn free(cx: &Context, args: FreeArgs) -> Result<(), Problem> {
 async fn wait(cx: &Context, wish: &WishArgs) -> Result<(), Problem> {
     let (request, _) = request(wish)?;
     let waits = one(cx, &wish.hub, Method::POST, "/api/v1/waits", &json!(request), None).await;
-    waits.map_err(|problem| late(problem, wish))?;
+    waits.map_err(|problem| refused(problem, wish))?;
     output::say("You are asked when it becomes free: book ls says until when, and how to take it.");
     Ok(())
 }
@@ -157,7 +162,9 @@ async fn extend(cx: &Context, change: ChangeArgs, by: u32) -> Result<(), Problem
     let ends = before.window.ends + i64::from(by) * 60;
     // What was looked at is what is changed: two of them do not add up by accident.
     let change = ChangeArgs { seen: change.seen.or(Some(before.version)), ..change };
-    act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await.map(drop)
+    let after = act(cx, &change, "extend", json!({ "ends": ends, "reason": change.reason })).await?;
+    ssh::renew(cx, &client, &after).await;
+    Ok(())
 }
 
 async fn accept(cx: &Context, id: &BookingId, hub: &HubArgs) -> Result<(), Problem> {
@@ -199,13 +206,35 @@ fn request(wish: &WishArgs) -> Result<(BookRequest, Vec<String>), Problem> {
     Ok((request, notes))
 }
 
-/// Who names a time of today that is over may mean tomorrow's.
-fn late(problem: Problem, wish: &WishArgs) -> Problem {
+/// A refusal of a wish, with what this computer knows: its hints name the wish as it was typed, and who names a time of today
+/// that is over may mean tomorrow's.
+fn refused(mut problem: Problem, wish: &WishArgs) -> Problem {
+    for hint in &mut problem.hints {
+        hint.0 = hint.0.replace("START --for LENGTH", &typed(wish));
+    }
     let next = when::tomorrow(&wish.start, wish.zone.as_ref()).filter(|_| problem.code == Code::BookNotice);
     match next {
         Some(next) => problem.hint(format!("Write tomorrow's as {next}.")),
         None => problem,
     }
+}
+
+/// A wish as it is typed after `book new` or `book wait`.
+fn typed(wish: &WishArgs) -> String {
+    fn named<T: ToString>(value: Option<&T>) -> Option<String> {
+        value.map(ToString::to_string)
+    }
+    let options = [
+        ("--server", named(wish.server.as_ref())),
+        ("--layout", named(wish.layout.as_ref())),
+        ("--person", named(wish.person.as_ref())),
+        ("--course", named(wish.course.as_ref())),
+        ("--zone", named(wish.zone.as_ref())),
+    ];
+    let options = options.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+    let labels = wish.label.iter().map(|label| ("--label", label.clone()));
+    let words = options.chain(labels).flat_map(|(flag, value)| [flag.to_owned(), value]);
+    join([wish.start.clone(), "--for".to_owned(), format!("{}m", wish.minutes)].into_iter().chain(words))
 }
 
 async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Problem> {
@@ -214,7 +243,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     let client = HubClient::new(&cx.places, &wish.hub.at)?;
     let Some(weeks) = weeks else {
         let made = client.send(Method::POST, "/api/v1/bookings", &first, None).await;
-        let made: Booking = made.map_err(|problem| late(problem, &wish))?;
+        let made: Booking = made.map_err(|problem| refused(problem, &wish))?;
         say_lab(&client, &made).await;
         say_unfit(&client, made.server.iter()).await;
         return bookings(wish.hub.output, &[made]);
@@ -222,7 +251,7 @@ async fn new(cx: &Context, wish: WishArgs, weeks: Option<u16>) -> Result<(), Pro
     let weekly = Weekly::of_first(first.window, when::zone(wish.zone.as_ref()), weeks)?;
     let body = json!({ "first": first, "weekly": weekly });
     let made = client.send(Method::POST, "/api/v1/series", &body, None).await;
-    let made: Vec<Placed> = made.map_err(|problem| late(problem, &wish))?;
+    let made: Vec<Placed> = made.map_err(|problem| refused(problem, &wish))?;
     made.iter().filter_map(|p| p.note.as_ref()).for_each(|note| output::say(&format!("note: {note}")));
     let made: Vec<Booking> = made.into_iter().map(|p| p.booking).collect();
     if let Some(series) = made.first().and_then(|b| b.series.as_ref()) {
@@ -298,12 +327,26 @@ async fn relocate(
     let window = Window::new(starts, starts + before.window.length());
     let window = window.map_err(|why| Problem::new(Code::BookWindow, why))?;
     let then = || found.alternatives.iter().find(|free| free.window == window).map(|free| free.server.clone());
-    let server = server.or_else(then).ok_or_else(|| {
-        let what = own_zone().told(&format!("no server is free for booking {} at {window}", change.id));
-        Problem::new(Code::BookConflict, what)
-            .hint(format!("See what is free instead: kubecamp book move {}.", change.id))
-    })?;
+    let Some(server) = server.or_else(then) else { return Err(not_movable(&client, &before, window).await) };
     act(cx, change, "move", json!({ "server": server, "window": window, "reason": change.reason })).await.map(drop)
+}
+
+/// Why a booking cannot be moved to a time at which no server is offered: what time alone decides comes first.
+async fn not_movable(client: &HubClient, before: &Booking, window: Window) -> Problem {
+    let id = &before.id;
+    if let Some(wrong) = against_rules(client, before, window).await {
+        let (zone, problem) = (own_zone(), Problem::new(wrong.code, own_zone().told(&wrong.what)));
+        return wrong.hints.iter().fold(problem, |problem, hint| problem.hint(zone.told(&hint.0)));
+    }
+    let what = own_zone().told(&format!("no server is free for booking {id} at {window}"));
+    Problem::new(Code::BookConflict, what).hint(format!("See what is free instead: kubecamp book move {id}."))
+}
+
+/// What the rules of a booking's course say of a time, by its server's clock. What cannot be asked says nothing.
+async fn against_rules(client: &HubClient, before: &Booking, window: Window) -> Option<Problem> {
+    let course: Course = client.get(&format!("/api/v1/courses/{}", before.course)).await.ok()?;
+    let server: Server = client.get(&format!("/api/v1/servers/{}", before.server.as_ref()?)).await.ok()?;
+    course.policy.shape(&server, Clock::system().now(), window).err()
 }
 
 async fn ics(cx: &Context, hub: &HubArgs) -> Result<(), Problem> {
@@ -354,4 +397,23 @@ async fn plan(
         return Ok(());
     }
     plan_text(hub.output, &plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    #[test]
+    fn a_hint_names_the_wish_as_it_was_typed() {
+        let words = "book new 14:00 --for 1h30m --label gpu --course k8s";
+        let args = Args::try_parse_from(["kubecamp"].into_iter().chain(words.split(' '))).unwrap();
+        let Command::Book(BookCommand::New { wish, .. }) = args.command else { panic!("{words}") };
+        let taken = Problem::new(Code::BookConflict, "taken");
+        let hint = taken.all_hints().remove(0);
+        let told = refused(taken.hint(hint), &wish).all_hints();
+        assert!(told[0].ends_with("kubecamp book wait 14:00 --for 90m --course k8s --label gpu."), "{told:?}");
+    }
 }

@@ -68,7 +68,11 @@ pub(super) fn losses(all: &[Booking], now: Epoch) {
 }
 
 fn loss(b: &Booking) -> String {
-    let what = if b.state == State::Quarantined { "ended, its server is quarantined" } else { "was cancelled" };
+    let what = match b.state {
+        State::Quarantined => "ended, its server is quarantined",
+        _ if b.is_cut_short() => "was ended",
+        _ => "was cancelled",
+    };
     let why = b.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
     told(&format!("{}: your slot {} {what}{why}", b.id, b.window))
 }
@@ -138,7 +142,7 @@ pub(super) fn none_free(minutes: u32, from: Option<Epoch>, now: Epoch) -> String
     let from = from.map_or_else(|| "now".to_owned(), local);
     format!(
         "No slot of {minutes} minutes is free in the two weeks from {from}: all is {over}closed, taken, too far ahead or \
-         at hours in which you hold another. Look later with --from, or wait: kubecamp book wait."
+         at hours in which you hold another. Look later with --from, or wait: kubecamp book wait START --for {minutes}m."
     )
 }
 
@@ -284,6 +288,11 @@ mod tests {
         assert!(loss(&gone).ends_with(" was cancelled: fire drill"), "{}", loss(&gone));
         assert!(gone.is_lost(Epoch(1_795_474_799)) && !gone.is_lost(Epoch(1_795_474_800)));
         assert!(!booking(&json!({ "state": "cancelled" })).is_lost(Epoch(0)), "given up by its holder");
+        let ended = |by: &str| booking(&json!({ "state": "done", "ended_by": by, "note": "fire drill" }));
+        assert!(loss(&ended("teacher")).ends_with(" was ended: fire drill"), "{}", loss(&ended("teacher")));
+        let day = 1_795_474_800 + Booking::TOLD;
+        assert!(ended("teacher").is_lost(Epoch(day - 1)) && !ended("teacher").is_lost(Epoch(day)));
+        assert!(!ended("holder").is_lost(Epoch(0)), "given back by its holder");
         let dirty = booking(&json!({ "state": "quarantined" }));
         assert!(dirty.is_lost(Epoch(0)) && loss(&dirty).ends_with(" ended, its server is quarantined"));
     }

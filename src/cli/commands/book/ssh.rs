@@ -1,4 +1,8 @@
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 use serde_json::json;
@@ -6,24 +10,31 @@ use serde_json::json;
 use super::super::{
     Context,
     kubectl::become_in,
-    login::{key_file, public_half},
+    login::{key_file, private_half, public_half},
 };
 use super::{
     begins,
-    door::{Door, Granted},
-    hours::{check_begun, check_not_over, moment, place},
+    door::{self, Door, Granted, certified},
+    hours::{awaited, check_begun, check_not_over, moment, not_open, place},
     on_server::is_login,
 };
 use crate::{
     cli::{args::SlotSshArgs, hub_client::HubClient, output},
     core::{Code, Problem, Problems},
-    hub::domain::{Booking, Epoch, Person, State},
+    hub::domain::{Booking, BookingId, Epoch, Person, State},
 };
+
+/// How long a slot that is not open yet is waited for. After that ssh is tried all the same: its server may have opened it
+/// without reaching the hub.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// Between two looks at it: a class waits behind one address.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Fetches a certificate for the slot and hands over to the system's ssh, or gives the configuration for it.
 pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems> {
     let client = HubClient::new(&cx.places, &args.hub.at)?;
-    let key = key_file(args.identity)?;
+    // By a public half alone ssh would look for the key in an agent, and find none in most.
+    let key = private_half(&key_file(args.identity)?);
     let booking: Booking = match args.id {
         Some(id) => client.get(&format!("/api/v1/bookings/{id}")).await?,
         None => running(&client).await?,
@@ -33,8 +44,7 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     let public = public_half(&key);
     let line = fs::read_to_string(&public)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", public.display())).because(e))?;
-    let path = format!("/api/v1/bookings/{id}/certificate");
-    let granted: Granted = client.send(Method::POST, &path, &json!({ "key": line.trim() }), None).await?;
+    let granted = certificate(&client, id, &line).await?;
     let door = Door::keep(&cx.places.slots, id, &key, &granted, now)?;
     if let Some(file) = &args.write {
         door.write_to(file)?;
@@ -51,6 +61,10 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     // What was fetched stays: it opens the door when the slot has begun.
     let is_login = is_login(&client, &booking).await;
     check_begun(&booking, is_login, begins(&client, &booking).await.as_ref(), now)?;
+    let booking = match awaited(&booking) {
+        Some(why) if args.no_wait => return Err(not_open(&booking, &why).into()),
+        _ => until_open(&client, booking).await?,
+    };
     if args.command.is_empty() {
         output::say(&format!("{} as {}, until {}", place(&booking, is_login), booking.person, moment(granted.ends)));
     }
@@ -60,6 +74,54 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     let mut ssh = Command::new("ssh");
     ssh.args(door.arguments()).args(args.command);
     Err(become_in(None, ssh).into())
+}
+
+/// A certificate for a slot and a public key.
+async fn certificate(client: &HubClient, id: &BookingId, key: &str) -> Result<Granted, Problem> {
+    let path = format!("/api/v1/bookings/{id}/certificate");
+    client.send(Method::POST, &path, &json!({ "key": key.trim() }), None).await
+}
+
+/// After an extension: renews the certificate that is kept here, which ends as the slot did before, or says how to get one.
+///
+/// The slot is longer in any case: what fails here is no failure.
+pub(super) async fn renew(cx: &Context, client: &HubClient, booking: &Booking) {
+    let (id, slots) = (&booking.id, &cx.places.slots);
+    let granted = match certified(slots, id) {
+        Some(key) => certificate(client, id, &key).await.ok(),
+        None => None,
+    };
+    let renewed = granted.filter(|granted| door::renew(slots, id, granted).is_ok());
+    output::say(&match renewed {
+        Some(granted) => format!("{id}: the certificate that is kept here is good until {} now.", moment(granted.ends)),
+        None => format!(
+            "{id}: a certificate from before ends as it did. Run kubecamp book ssh {id} again for one until {}.",
+            moment(booking.window.ends)
+        ),
+    });
+}
+
+/// Waits for a slot that its server is bringing up, and says for what; Ctrl-C ends it as any command that only looks.
+async fn until_open(client: &HubClient, mut booking: Booking) -> Result<Booking, Problem> {
+    let (began, limit) = (Instant::now(), LONGEST.as_secs() / 60);
+    let mut told: Option<String> = None;
+    while let Some(why) = awaited(&booking).filter(|_| began.elapsed() < LONGEST) {
+        if told.as_ref() != Some(&why) {
+            let id = &booking.id;
+            output::say(&format!("{id}: {why}. Waiting until it is open, {limit} min at most; Ctrl-C ends that."));
+            told = Some(why);
+        }
+        tokio::time::sleep(LOOK).await;
+        let next: Booking = client.get(&format!("/api/v1/bookings/{}", booking.id)).await?;
+        check_not_over(&next, Epoch(jiff::Timestamp::now().as_second()))?;
+        // What was fetched opens the door of the server that it had.
+        if next.server != booking.server {
+            return Err(Problem::new(Code::BookStale, format!("booking {} was moved in between", next.id))
+                .hint("Run the same command again: it looks where it is now."));
+        }
+        booking = next;
+    }
+    Ok(booking)
 }
 
 /// The slot that runs, else the next.

@@ -45,13 +45,20 @@ async fn list(cx: &Context, hub: &HubArgs, server: Option<&ServerId>) -> Result<
 
 async fn end(cx: &Context, hub: &HubArgs, server: Option<&ServerId>, number: i64) -> Result<(), Problem> {
     let client = HubClient::new(&cx.places, &hub.at)?;
+    let known = ahead(&client).await?;
     if let Some(server) = server {
-        must_be_of(server, number, &ahead(&client).await?)?;
+        must_be_of(server, number, &known)?;
     }
     let path = format!("/api/v1/maintenance/{number}");
     client.send::<()>(Method::DELETE, &path, &json!({}), None).await?;
-    output::say(&format!("Maintenance {number} is over."));
+    output::say(&ended(number, &known, Clock::system().now()));
     Ok(())
+}
+
+/// What became of a maintenance that was ended: one that had not begun is not over.
+fn ended(number: i64, known: &[Maintenance], now: Epoch) -> String {
+    let had_begun = known.iter().find(|m| m.id == number).is_none_or(|m| m.window.starts <= now);
+    format!("Maintenance {number} {}.", if had_begun { "is over" } else { "does not take place" })
 }
 
 async fn close(cx: &Context, args: MaintenanceArgs) -> Result<(), Problem> {
@@ -204,6 +211,14 @@ mod tests {
         let stays = told(&[booking("one", Some(1000))]).unwrap();
         assert!(stays.starts_with("b1 of amy, ") && stays.contains("no other server is free"), "{stays}");
         assert!(told(&[]).unwrap().ends_with(": it is over"));
+    }
+
+    #[test]
+    fn a_maintenance_that_had_not_begun_is_not_over() {
+        let (server, reason) = ("one".parse().unwrap(), "disk".to_owned());
+        let all = [Maintenance { id: 2, server, window: Window { starts: Epoch(10), ends: Epoch(20) }, reason }];
+        assert_eq!(ended(2, &all, Epoch(9)), "Maintenance 2 does not take place.");
+        assert_eq!(ended(2, &all, Epoch(10)), "Maintenance 2 is over.");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
     hub::{
         desk::{Checkup, Imported},
         domain::{Course, Group, Person, PersonId, Policy},
+        gate,
         store::AuditRow,
     },
     render::{count, table},
@@ -117,7 +118,18 @@ fn link(made: &Value) -> &str {
 }
 
 fn keys(files: &[PathBuf]) -> Result<Vec<String>, Problem> {
-    files.iter().map(|file| read(file).map(|text| text.trim().to_owned())).collect()
+    files.iter().map(|file| public(file)).collect()
+}
+
+/// The public key in a file. A private one is not sent anywhere, also where nobody would take it.
+fn public(file: &Path) -> Result<String, Problem> {
+    let line = read(file)?.trim().to_owned();
+    if line.starts_with("-----BEGIN") {
+        let (file, what) = (file.display(), "a private key, and a public one is asked for");
+        return Err(Problem::new(Code::GateKey, format!("{file} is {what}")).hint(format!("Name {file}.pub.")));
+    }
+    gate::public_key(&line).map_err(|p| p.detail([format!("in {}", file.display())]))?;
+    Ok(line)
 }
 
 /// Changes somebody as they are now; who changed them in between is not overwritten.
@@ -192,6 +204,10 @@ pub(super) async fn course(cx: &Context, command: CourseCommand) -> Result<(), P
     };
     match command {
         CourseCommand::List { hub } => listed(cx, &hub, "/api/v1/courses", &HEADING, row).await,
+        CourseCommand::Set { course, title: None, policy: None, .. } => {
+            Err(Problem::new(Code::Usage, format!("nothing is said of course {course}"))
+                .hint("Give a new course its --title; change one that there is by --title TEXT or --policy FILE."))
+        }
         CourseCommand::Set { course, title, policy, hub } => {
             let named = policy.map(|file| rules::read(&file, &read(&file)?)).transpose()?;
             let path = format!("/api/v1/courses/{course}");
@@ -285,7 +301,7 @@ pub(super) async fn doctor(cx: &Context, hub: HubArgs) -> Result<(), Problem> {
 mod tests {
     use serde_json::json;
 
-    use super::{SHORT, actor, audit_row, link, read};
+    use super::{SHORT, actor, audit_row, link, public, read};
     use crate::hub::store::AuditRow;
 
     #[test]
@@ -326,6 +342,18 @@ mod tests {
             short.len() == SHORT + 3 && short.starts_with("of course k8s, members: amy, ") && short.ends_with("...")
         );
         assert_eq!(long.matches("amy").count(), 30);
+    }
+
+    #[test]
+    fn a_private_key_is_told_with_the_file_that_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tom");
+        std::fs::write(&file, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+        let told = public(&file).unwrap_err();
+        assert!(told.what.contains("tom is a private key"), "{told}");
+        assert_eq!(told.all_hints(), [format!("Name {}.pub.", file.display())]);
+        std::fs::write(&file, "nonsense\n").unwrap();
+        assert_eq!(public(&file).unwrap_err().detail, [format!("in {}", file.display())]);
     }
 
     #[test]

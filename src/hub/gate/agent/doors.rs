@@ -8,8 +8,8 @@ use futures::future::join_all;
 
 use super::{Agent, Entry, Halted, Held, Now, Remains, Step, ending::Since};
 use crate::{
-    core::{Code, Problem},
-    hub::gate::{Slot, SlotState},
+    core::{Code, Problem, shell::printable},
+    hub::gate::{Reason, Slot, SlotState},
 };
 
 /// Minutes before the end at which the holder is told.
@@ -44,11 +44,12 @@ impl Agent {
     /// Writes down that slots end now, and goes on shutting the doors that are not `shut` yet; `boot` is the boot clock in
     /// milliseconds.
     pub(super) async fn shut_doors(&mut self, now: Now, boot: i64, shut: &BTreeSet<String>) -> Result<(), Halted> {
-        let mut stuck = vec![];
+        let (mut stuck, mut told) = (vec![], false);
         for held in self.slots_that(|h| !h.is_over()) {
             let booking = held.slot.booking.clone();
             let reason = self.why_end(&held, now);
             if reason.is_some() {
+                told |= self.tell_end(&held, reason).await;
                 self.end_work(&booking).await;
                 self.write(Entry::Begin { booking: booking.clone(), step: Step::Shut, reason })?;
             }
@@ -62,7 +63,35 @@ impl Agent {
                 Err(problem) => stuck.push((held.slot, problem)),
             }
         }
+        if told {
+            self.world.linger().await;
+        }
         self.put_out(stuck, boot).await
+    }
+
+    /// Tells the terminals of an open slot that it was taken from its holder, and why: nothing has warned them. Whether
+    /// anybody was told.
+    async fn tell_end(&self, held: &Held, reason: Option<Reason>) -> bool {
+        let what = match reason {
+            Some(Reason::Overridden) => "was ended",
+            Some(Reason::Cancelled) => "was cancelled",
+            _ => return false,
+        };
+        if !held.is_open() {
+            return false;
+        }
+        let why = self.word_on(&held.slot.booking);
+        // A person wrote it, and terminals obey.
+        let why = why.map(|why| format!(": {}", printable(why))).unwrap_or_default();
+        let stays = self.stays(&held.slot);
+        let text = format!("kubecamp: your slot {what}{why}. Your processes here are ended now; {stays}.");
+        self.world.warn(&held.slot.account, &text).await;
+        true
+    }
+
+    /// What a holder has after the end. Who is told of a lab that nobody saves here counts on it, and loses what is in it.
+    fn stays(&self, slot: &Slot) -> &'static str {
+        if self.hand.saves(slot) { "your lab is saved" } else { "your home stays" }
     }
 
     /// Ends what runs in slots that are over and whose doors do not shut, as on a disk that became read-only: nobody stays
@@ -209,8 +238,7 @@ impl Agent {
                 continue;
             }
             let unit = if minutes == 1 { "minute" } else { "minutes" };
-            // Who is told of a lab that nobody saves here counts on it, and loses what is in it.
-            let stays = if self.hand.saves(&held.slot) { "your lab is saved" } else { "your home stays" };
+            let stays = self.stays(&held.slot);
             let text =
                 format!("kubecamp: your slot ends in {minutes} {unit}. Your processes here are ended then; {stays}.");
             self.world.warn(&held.slot.account, &text).await;

@@ -334,6 +334,12 @@ impl Agent {
         std::iter::once(plan).chain(&self.unkept).find_map(|plan| ends_by(plan, held, now))
     }
 
+    /// Why a slot is ended, in the words of who did so.
+    pub(super) fn word_on(&self, booking: &str) -> Option<&str> {
+        let mut known = self.unkept.iter().chain(&self.plan).filter_map(|plan| plan.slot(booking));
+        known.find_map(|slot| slot.why.as_deref())
+    }
+
     /// Takes slots whose lab must be brought up, once their place is free.
     async fn take_new(&mut self, now: Now, doubt: Option<&str>) -> Result<(), Halted> {
         let Some(plan) = self.valid_plan(now) else { return Ok(()) };

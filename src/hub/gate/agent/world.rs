@@ -65,6 +65,9 @@ pub trait World: Send + Sync {
     /// Writes a line to the account's terminals.
     async fn warn(&self, account: &str, text: &str);
 
+    /// Gives what was written to terminals a moment to reach who reads there, before their connections end.
+    async fn linger(&self) {}
+
     /// Ends sshd's connections and every process of the account.
     async fn evict(&self, account: &str) -> Result<(), Problem>;
 

@@ -96,6 +96,7 @@ fn signed_slot(slot: &PlanSlot, person: &Person) -> gate::Slot {
         wanted,
         key: keys.next(),
         more_keys: keys.collect(),
+        why: slot.why.clone().filter(|_| wanted == Wanted::Overridden),
         ..gate::Slot::new(slot.booking.as_str(), slot.person.as_str(), starts, ends)
     }
 }
@@ -278,6 +279,7 @@ mod tests {
             busy_until: Epoch(30),
             state: Stage::Booked,
             ended_by: None,
+            why: Some("fire drill".into()),
             version: 1,
         };
         let person = Person {
@@ -299,7 +301,9 @@ mod tests {
             (Stage::Quarantined, Some(Who::Holder), Wanted::Cancelled),
         ] {
             let slot = PlanSlot { state, ended_by, ..slot.clone() };
-            assert_eq!(signed_slot(&slot, &person).wanted, wanted, "{state} {ended_by:?}");
+            let signed = signed_slot(&slot, &person);
+            assert_eq!(signed.wanted, wanted, "{state} {ended_by:?}");
+            assert_eq!(signed.why.is_some(), wanted == Wanted::Overridden, "{state} {ended_by:?}");
         }
         assert_eq!(signed_slot(&slot, &person).keys().count(), 0);
         let keys = ["first", "second", "third"].map(str::to_owned).to_vec();

@@ -89,7 +89,8 @@ pub(super) async fn revoke(
     ApiPath(id): ApiPath<String>,
 ) -> Answer<StatusCode> {
     if id.len() > 40 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(Problem::new(Code::HubUnknown, "there is no such token").into());
+        let none = Problem::new(Code::HubUnknown, "there is no such token");
+        return Err(none.hint("kubecamp hub token ls names yours.").into());
     }
     state.desk.revoke(&session.caller, state.now(), &id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -166,7 +166,7 @@ impl Own {
         let goes_on = |b: &Booking| b.state != Stands::Waitlisted || b.window.starts > visit.now;
         bookings.retain(|b| b.state != Stands::Quarantined && goes_on(b));
         // What its server let pass is over by the time that it is known.
-        let lately = Some(Window { starts: visit.now - 86_400, ends: Epoch::LAST });
+        let lately = Some(Window { starts: visit.now - Booking::TOLD, ends: Epoch::LAST });
         let want = Listing { person: Some(person.clone()), within: lately, ..Listing::default() };
         let mut lost = state.desk.bookings(&visit.caller, visit.now, &want).await?;
         lost.retain(|b| b.is_lost(visit.now));

@@ -252,6 +252,10 @@ impl World for Linux {
         }
     }
 
+    async fn linger(&self) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+
     async fn evict(&self, account: &str) -> Result<(), Problem> {
         let Some(owner) = self.owner(account).await? else { return Ok(()) };
         let open = sockets::of(&self.places.net, &[&owner]).into_iter().map(|(_, socket)| socket);

@@ -10,7 +10,7 @@ use super::sim::{Post, Sim, T0, slot};
 use crate::{
     core::{Code, Problem},
     hub::gate::{
-        Accepted, Events, Heartbeat, HeartbeatAnswer, HubKey, Plan, ReportKind, SignedPlan, SlotState,
+        Accepted, Events, Heartbeat, HeartbeatAnswer, HubKey, Plan, ReportKind, SignedPlan, SlotState, Wanted,
         agent::{HubLink, Link, serve},
     },
 };
@@ -175,4 +175,28 @@ fn an_agent_that_does_not_say_when_its_last_tick_was_is_understood() {
     beat.makes_labs = Some(false);
     (beat.tick_age, beat.refused) = (Some(1000), Some("it has expired".into()));
     assert_eq!(serde_json::from_str::<Heartbeat>(&serde_json::to_string(&beat).unwrap()).unwrap(), beat);
+}
+
+#[tokio::test]
+async fn the_terminals_of_a_slot_that_is_taken_from_its_holder_are_told_why() {
+    for (wanted, what) in [
+        (Wanted::Overridden, Some("ended")),
+        (Wanted::Cancelled, Some("cancelled")),
+        // Who gave it back knows, and who never came has none.
+        (Wanted::Released, None),
+        (Wanted::NoShow, None),
+    ] {
+        let mut post = Post::new();
+        let mut one = slot("1", "kct-a", 0, 1000);
+        post.plan(1, std::slice::from_ref(&one)).unwrap().unwrap();
+        post.until(50).await.unwrap();
+        (one.wanted, one.why) = (wanted, Some("fire\x1b drill".into()));
+        post.plan(2, &[one]).unwrap().unwrap();
+        post.until(60).await.unwrap();
+        let text = |what: &str| {
+            let why = "fire\\x1b drill. Your processes here are ended now; your lab is saved.";
+            format!("kct-a: kubecamp: your slot was {what}: {why}")
+        };
+        assert_eq!(post.sim.at().warned, Vec::from_iter(what.map(text)), "{wanted:?}");
+    }
 }
