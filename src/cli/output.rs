@@ -148,13 +148,13 @@ pub fn hints(problem: &Problem) -> Vec<String> {
 /// An event as it is shown: its problem hints at the same things as one that is told elsewhere.
 fn shown(event: &Event) -> Cow<'_, Event> {
     let mut shown = match event.kind {
-        EventKind::Warning { .. } | EventKind::Failure { .. } => Cow::Owned(event.clone()),
+        EventKind::Warning { .. } | EventKind::Failure { .. } => event.clone(),
         _ => return Cow::Borrowed(event),
     };
-    if let EventKind::Warning { problem } | EventKind::Failure { problem } = &mut shown.to_mut().kind {
+    if let EventKind::Warning { problem } | EventKind::Failure { problem } = &mut shown.kind {
         *problem = of_lab(problem);
     }
-    shown
+    Cow::Owned(shown)
 }
 
 /// Writes problems to standard error.

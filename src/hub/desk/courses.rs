@@ -85,7 +85,7 @@ fn plain_keys(id: &PersonId, lines: &[String]) -> Result<Vec<String>, Problem> {
     if lines.len() > 20 {
         return Err(bad(format!("{id} has more than 20 keys"), "Give those alone that are in use."));
     }
-    let mut keys = vec![];
+    let mut keys: Vec<String> = vec![];
     for line in lines {
         if line.trim().len() > LONGEST_KEY {
             let what = format!("a key of {id} is longer than {LONGEST_KEY} characters");
