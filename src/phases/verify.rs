@@ -199,12 +199,9 @@ fn prelude(view: &View<'_>, deadline: u32) -> Result<String, Problem> {
     ))
 }
 
-/// Shell text of `apart`, which says before a failure what nothing else would name: the way between the hosts, which a
-/// cloud's security group shuts without a word. A single host has none.
-fn apart(lab: &Lab) -> String {
-    if lab.nodes().len() < 2 {
-        return "apart() { :; }\n".to_owned();
-    }
+/// Shell text of `blame REASON`, which ends the step. First comes what kube-proxy lacks on this node itself, then what nothing
+/// else would name: the way between the hosts, which a cloud's security group shuts without a word. A single host has none.
+fn blame(lab: &Lab) -> Result<String, Problem> {
     let what = match lab.profile().network.cni {
         Cni::Flannel => format!("UDP {VXLAN}, in which flannel carries what pods say to each other"),
         Cni::Bridge => format!(
@@ -212,8 +209,14 @@ fn apart(lab: &Lab) -> String {
             lab.pod_cidr()
         ),
     };
-    let told = format!("Between the hosts must be open, in security groups and firewalls: {what}.");
-    format!("apart() {{ echo {} >&2; }}\n", quote(&told))
+    let told = quote(&format!("Between the hosts must be open, in security groups and firewalls: {what}."));
+    let apart = if lab.nodes().len() < 2 { String::new() } else { format!("echo {told} >&2\n") };
+    Ok(format!(
+        "{}blame() {{\n\
+         rules_are_there \"$MODE\" || kc_die \"kube-proxy's rules for the mode $MODE are not all in the kernel of this node: $1\"\n\
+         {apart}kc_die \"$1\"\n}}\n",
+        template::text("host/proxy-rules.sh")?
+    ))
 }
 
 /// What can be seen at any time without making anything.
@@ -222,15 +225,15 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
     let check = format!("{}mode_is && answer_dns && {services}", prelude(view, 0)?);
     // What was just mended may answer by one of CoreDNS's pods and not yet by the other. A new lab has nothing to mend.
     let steady = "steady() { answer_dns && answer_dns && answer_dns && services; }\n\
-                  until_true steady || { apart; kc_die \"CoreDNS at $DNS answers from this node only now and then\"; }";
+                  until_true steady || blame \"CoreDNS at $DNS answers from this node only now and then\"";
     let steady = if is_new(view) { "" } else { steady };
     let change = format!(
         "{}{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
-         until_true names_answer || {{ apart; kc_die \"CoreDNS at $DNS does not answer from this node\"; }}\n\
+         until_true names_answer || blame \"CoreDNS at $DNS does not answer from this node\"\n\
          services() {{ {services}; }}\n\
-         until_true services || {{ apart; kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"; }}\n{steady}",
+         until_true services || blame \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"\n{steady}",
         prelude(view, 120)?,
-        apart(view.lab)
+        blame(view.lab)?
     );
     let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
@@ -244,10 +247,10 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
          ok() {{ answer_http \"$ip\" 80 /health | grep -q OK; }}\n\
          until_true ok && continue\n\
          [ ! -e /etc/kubernetes/admin.conf ] || {ASK} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
-         apart; kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
+         blame \"the Service $ip does not reach its pod from this node\"\ndone\n\
          mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {PROVEN}",
         prelude(view, 120)?,
-        apart(view.lab),
+        blame(view.lab)?,
     );
     let check = format!("{}[ \"$(cat {PROVEN})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
     // What each host noted is of the way to the address of before.
@@ -330,8 +333,8 @@ mod tests {
         assert!(!is_ready(&[]));
     }
 
-    /// What is said last where this try does not succeed on a node of such a lab.
-    fn failure(layout: &str, cni: Cni, failing: &str) -> Vec<String> {
+    /// What is said last where this try does not succeed on a node of such a lab, whose kube-proxy has its rules or not.
+    fn failure(layout: &str, cni: Cni, failing: &str, rules: bool) -> Vec<String> {
         let mut profile = profile::load(layout).unwrap();
         profile.network.cni = cni;
         let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
@@ -342,7 +345,9 @@ mod tests {
             "kc_die() {{ echo \"$*\" >&2; exit 1; }}\nKC_PROBES=10.96.0.21\n\
              answer_http() {{ :; }}\nuntil_true() {{ [ $1 != {failing} ]; }}\n"
         );
-        let script = change.replace(&template::text("node/reach.sh").unwrap(), &sham);
+        let script = change
+            .replace(&template::text("node/reach.sh").unwrap(), &sham)
+            .replace(&template::text("host/proxy-rules.sh").unwrap(), &format!("rules_are_there() {{ {rules}; }}\n"));
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert_eq!(out.status.code(), Some(1), "{out:?}");
         String::from_utf8(out.stderr).unwrap().lines().map(str::to_owned).collect()
@@ -360,17 +365,21 @@ mod tests {
             for (cni, open) in
                 [(Cni::Flannel, ": UDP 8472, "), (Cni::Bridge, ": everything of the pod network 10.244.0.0/16, ")]
             {
-                let said = failure("2x4c8g", cni, failing);
+                let said = failure("2x4c8g", cni, failing, true);
                 let [.., apart, last] = &said[..] else { panic!("{said:?}") };
                 assert!(apart.contains(open) && last.starts_with(reason), "{said:?}");
-                let alone = failure("1x4c12g", cni, failing);
+                let alone = failure("1x4c12g", cni, failing, true);
                 assert!(
                     alone.last().unwrap().starts_with(reason) && !alone.iter().any(|l| l.contains("open")),
                     "{alone:?}"
                 );
+                let bare = failure("2x4c8g", cni, failing, false);
+                let [.., last] = &bare[..] else { panic!("{bare:?}") };
+                assert!(last.starts_with("kube-proxy's rules for the mode ") && last.contains(reason), "{bare:?}");
+                assert!(!bare.iter().any(|line| line.contains("open")), "no firewall is to blame: {bare:?}");
             }
         }
-        let mode = failure("2x4c8g", Cni::Flannel, "mode_is");
+        let mode = failure("2x4c8g", Cni::Flannel, "mode_is", true);
         assert!(!mode.iter().any(|line| line.contains("8472")), "its mode comes from the node itself: {mode:?}");
     }
 
