@@ -83,7 +83,7 @@ facts! {
     KUBE_PROXY = "kube_proxy";
     /// Whether the rules of the kube-proxy that runs are gone: `yes`.
     RULES_MISSING = "rules.missing";
-    /// Whether pods hang loose because their bridge is gone, or was: `yes`.
+    /// Whether pods hang loose because their bridge is gone, or was and came again without them: `yes`.
     BRIDGE_MISSING = "bridge.missing";
     /// Whether the host knows what its kernel has built in: `yes`.
     MODULES_LISTED = "modules.listed";
