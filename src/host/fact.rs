@@ -73,6 +73,8 @@ facts! {
     CA_KEY = "ca.key";
     /// Whether a reset has drained the workers: `yes`.
     DRAINED = "drained";
+    /// Whether the host has the record of how it was before `up`: `yes`.
+    RECORDED = "recorded";
     /// The name of the lab that the host belongs to.
     LAB = "lab";
     /// The id of that lab.

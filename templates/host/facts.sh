@@ -117,6 +117,7 @@ p resolv.conf "$conf"
 [ -e $lab ] && [ -r /run/flannel/subnet.env ] && while IFS== read -r key value; do
   [ "$key" != FLANNEL_SUBNET ] || p pods "$value"
 done < /run/flannel/subnet.env
+[ -s /var/lib/kubecamp/before ] && p recorded yes
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
