@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Context, sudo_password};
+use super::{Context, status, sudo_password};
 use crate::{
     bundle::Cache,
     cli::{
@@ -13,7 +13,7 @@ use crate::{
         stop::cancelled,
         store::{State, Where},
     },
-    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
+    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report, shell::printable},
     engine::{Crew, Mode, Run, run_flow},
     flows,
     host::{Facts, fact},
@@ -65,7 +65,13 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
         Where::Local => "removes the machines with everything on them",
         Where::Hosts(_) => "resets the hosts, losing the cluster and all of its data there,",
     };
-    confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name())).await?;
+    // Hosts of another lab are not reset; machines go with whatever is on them, and nobody is asked where yes was said.
+    let others = match state.place {
+        Where::Local if !cx.global.yes => status::of_others(cx, lab, state, &args.reset.connect).await,
+        _ => vec![],
+    };
+    let question = format!("Down {what} and forgets the lab {}: {hosts}.\n{}Go on?", lab.name(), warned(&others));
+    confirm(cx.global.yes, &question).await?;
     let _lock = cx.lock(Some(&seen))?;
     match state.place {
         Where::Local => match remove_machines(cx, lab, state).await {
@@ -87,6 +93,14 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
     cx.store.forget()?;
     output::say(&format!("The lab {} is gone. Its run logs stay in {}.", lab.name(), cx.store.file("runs").display()));
     Ok(())
+}
+
+/// What goes with machines that carry another lab by now, as a line of a question.
+fn warned(others: &[String]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    format!("Another lab's cluster goes with them: {}.\n", printable(&others.join(", ")))
 }
 
 /// The hosts or machines of these nodes of the lab.
@@ -434,6 +448,13 @@ mod tests {
         assert_eq!((declined(1).code, declined(2).what.as_str()), (Code::Declined, "x"), "no host was reset");
         let told = or_forget(problem(Code::HostUnreachable), &lab, &State::new(Where::Local));
         assert_eq!(told.all_hints().len(), 1, "the machines of this computer go with down in any case");
+    }
+
+    #[test]
+    fn who_is_asked_hears_of_the_other_lab_on_the_machines() {
+        assert_eq!(warned(&[]), "");
+        let others = ["cp is of lab team9\x1b[2J".to_owned()];
+        assert_eq!(warned(&others), "Another lab's cluster goes with them: cp is of lab team9\\x1b[2J.\n");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Context, labs, sudo_password};
 use crate::{
     cli::{
-        args::StatusArgs,
+        args::{ConnectArgs, StatusArgs},
         output::{self, Format},
         store::{State, Store, Where},
         targets::Found,
@@ -134,11 +134,9 @@ impl NodeStatus {
 
     /// Leaves out what a host says that carries another lab by now: none of it is of this one.
     fn keep_apart(&mut self, claim: &Claim, lab: &LabName) {
-        let Claim::Other(name) = claim else { return };
-        let another = if *name == lab.to_string() { "another " } else { "" };
+        let Some(whose) = of_other(claim, lab) else { return };
         self.proxy_mode = None;
-        let of_other = Some(format!("of {another}lab {name}"));
-        self.seen = Seen { marked: true, of_other, ..Seen::default() };
+        self.seen = Seen { marked: true, of_other: Some(whose), ..Seen::default() };
     }
 }
 
@@ -316,6 +314,32 @@ pub(super) async fn trouble(
     found.extend(lines.iter().filter_map(|line| line.trouble(lab)));
     found.extend(lines.iter().flat_map(|line| line.mendable(lab)));
     found
+}
+
+/// The lab's machines or hosts that carry another lab by now, as `worker-1 is of lab team7`; those that do not come within
+/// ten seconds are not in it.
+pub(super) async fn of_others(cx: &Context, lab: &Lab, state: &State, connect: &ConnectArgs) -> Vec<String> {
+    let look = async {
+        let targets = cx.targets(lab, state, connect).await.unwrap_or_default();
+        let (crew, _) = Crew::muster_those_that_come(&targets, None, None).await;
+        let found = named_others(lab, state, &crew.fleet);
+        crew.dismiss().await;
+        found
+    };
+    tokio::time::timeout(Duration::from_secs(10), look).await.unwrap_or_default()
+}
+
+fn named_others(lab: &Lab, state: &State, fleet: &BTreeMap<NodeId, Facts>) -> Vec<String> {
+    let owner = state.owner();
+    let of = |facts: &Facts| of_other(&owner.claim(lab.name(), facts), lab.name());
+    fleet.iter().filter_map(|(node, facts)| Some(format!("{node} is {}", of(facts)?))).collect()
+}
+
+/// The state of a host that carries another lab, as `of lab team7`; a lab may bear the name of this one.
+fn of_other(claim: &Claim, lab: &LabName) -> Option<String> {
+    let Claim::Other(name) = claim else { return None };
+    let another = if name.as_str() == lab.as_str() { "another " } else { "" };
+    Some(format!("of {another}lab {name}"))
 }
 
 /// Whether the host let somebody in and then gave this problem.

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::profile;
 
@@ -84,7 +82,12 @@ fn a_host_of_another_lab_is_no_node_of_this_one() {
             line.keep_apart(&state.owner().claim(&lab, &Facts::parse(&facts)), &lab);
         }
         judge(&mut lines, &store, &state);
+        let fleet = BTreeMap::from([
+            ("cp".parse().unwrap(), Facts::parse(&facts)),
+            ("worker-1".parse().unwrap(), Facts::parse("")),
+        ]);
         let shown = Lab::new(lab.clone(), profile::load("2x4c8g").unwrap()).unwrap();
+        assert_eq!(named_others(&shown, &state, &fleet), [format!("cp is {told}")]);
         for line in &lines {
             assert_eq!((&*line.state, line.ready, line.proxy_mode.as_deref()), (told, None, None));
             assert!(line.trouble(&shown).is_none() && line.mendable(&shown).is_empty());
