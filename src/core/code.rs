@@ -168,7 +168,7 @@ codes! {
     UploadFailed = "KC-UPLOAD-FAILED", Step, "An upload did not arrive whole.", "Run the same command again.";
     UploadDisk = "KC-UPLOAD-DISK", Step, "A host's disk became full during an upload; the partial file was removed.", "Free space on the host and run the same command again.";
     // Verify
-    VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state. See first that the pod network's traffic, as flannel's UDP 8472, passes between the hosts (security group, firewall); what kubecamp up cannot mend then comes back with kubecamp reset and then kubecamp up.";
+    VerifyFailed = "KC-VERIFY-FAILED", Verify, "The lab does not work as its profile says.", "kubecamp status and kubecamp kubectl -- get pods -A show its state. See first that the pod network's traffic passes between the hosts (security group, firewall); what kubecamp up cannot mend then comes back with kubecamp reset and then kubecamp up.";
     ResetResidue = "KC-RESET-RESIDUE", Verify, "A host is not as clean as it was before.", "Run kubecamp reset again; what stays is named above.";
     ResetUnproven = "KC-RESET-UNPROVEN", Verify, "A tool that shows a host's state failed, so nobody can tell whether the host is clean.", "Run the tool named on the host and mend it, then run kubecamp reset again.";
     HubDoctor = "KC-HUB-DOCTOR", Verify, "The hub's records contradict each other.", "Keep a copy of the database and report it with the lines above.";

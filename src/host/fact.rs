@@ -73,6 +73,8 @@ facts! {
     CA_KEY = "ca.key";
     /// Whether a reset has drained the workers: `yes`.
     DRAINED = "drained";
+    /// Whether the host has the record of how it was before `up`: `yes`.
+    RECORDED = "recorded";
     /// The name of the lab that the host belongs to.
     LAB = "lab";
     /// The id of that lab.
@@ -83,7 +85,7 @@ facts! {
     KUBE_PROXY = "kube_proxy";
     /// Whether the rules of the kube-proxy that runs are gone: `yes`.
     RULES_MISSING = "rules.missing";
-    /// Whether pods hang loose because their bridge is gone, or was: `yes`.
+    /// Whether pods hang loose because their bridge is gone, or was and came again without them: `yes`.
     BRIDGE_MISSING = "bridge.missing";
     /// Whether the host knows what its kernel has built in: `yes`.
     MODULES_LISTED = "modules.listed";

@@ -406,12 +406,14 @@ mod tests {
         fs::create_dir_all(&config).unwrap();
         fs::write(config.join("config.conf"), "kind: KubeProxyConfiguration\nmode: nftables\n").unwrap();
         fs::write(dir.path().join("lab"), "lab\n").unwrap();
-        fs::create_dir(dir.path().join("net")).unwrap();
         for link in links {
             fs::create_dir_all(dir.path().join("net").join(link)).unwrap();
         }
         fs::create_dir(dir.path().join("results")).unwrap();
-        fs::write(dir.path().join("results/cbr0-1-eth0"), format!("{{\"name\":\"{bridge}\"}}")).unwrap();
+        for link in ["veth0000000a", "veth0000000b", "veth0000000c"] {
+            let given = format!("{{\"name\":\"{bridge}\"}},{{\"name\":\"{link}\"}}");
+            fs::write(dir.path().join(format!("results/cbr0-{link}-eth0")), given).unwrap();
+        }
         let sham = dir.path().join("nft");
         fs::write(&sham, format!("#!/bin/sh\necho '{nft}'\n")).unwrap();
         fs::set_permissions(&sham, fs::Permissions::from_mode(0o755)).unwrap();
@@ -421,7 +423,6 @@ mod tests {
             .replace("/var/lib/kubelet/pods", &format!("{root}/pods"))
             .replace("/sys/class/net", &format!("{root}/net"))
             .replace("/var/lib/cni/results", &format!("{root}/results"))
-            .replace("/run/kubecamp/loose", &format!("{root}/loose"))
             .replace("runs=$(kube_proxy)", &format!("runs={runs}"));
         let out = Command::new("sh").arg("-c").arg(script).output().unwrap();
         Facts::parse(&String::from_utf8_lossy(&out.stdout))
@@ -437,15 +438,14 @@ mod tests {
             assert_eq!(node(runs, nft, &[], "cni0").yes("rules.missing"), missing, "{runs} {nft}");
         }
         for (links, missing) in [
-            (&["veth1"][..], true),
-            (&["veth1/master", "veth2"][..], true),
-            (&["veth1/master"][..], false),
-            (&["veth1", "cni0"][..], false),
-            (&["eth0"][..], false),
+            (&["veth0000000a/master", "veth0000000b"][..], true),
+            (&["veth0000000a/master", "veth0000000b", "cni0"][..], true),
+            (&["veth0000000a/master", "cni0"][..], false),
+            (&["veth0000000d", "eth0"][..], false),
         ] {
             assert_eq!(node("", "", links, "cni0").yes("bridge.missing"), missing, "{links:?}");
         }
-        assert!(!node("", "", &["veth1"], "lxc1").yes("bridge.missing"), "a CNI without that bridge");
+        assert!(!node("", "", &["veth0000000a"], "lxc1").yes("bridge.missing"), "a CNI without that bridge");
     }
 
     /// The firewall that the facts tell of where iptables-save and iptables-legacy-save print these rules.

@@ -96,40 +96,90 @@ mod tests {
         profile::{self, Lab},
     };
 
+    /// What `nft list table ip kube-proxy` prints once kube-proxy 1.36 has written its rules, without those of other chains.
+    const TABLE: &str = "table ip kube-proxy {\n\
+        \tchain nat-prerouting {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\t\tjump services\n\t}\n\
+        \tchain nat-output {\n\t\ttype nat hook output priority -100; policy accept;\n\t\tjump services\n\t}\n\
+        \tchain nat-postrouting {\n\t\tjump masquerading\n\t}\n\
+        \tchain services {\n\t\tip daddr . meta l4proto . th dport vmap @service-ips\n\t}\n}\n";
+
+    /// What `iptables -t nat -S` prints then.
+    const NAT: &str = "-P PREROUTING ACCEPT\n-P OUTPUT ACCEPT\n-N KUBE-SERVICES\n\
+        -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+        -A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+        -A POSTROUTING -j KUBE-KUBECAMP-MASQ\n\
+        -A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING\n\
+        -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n\
+        -A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n";
+
+    /// The same of the table filter; its KUBE-SERVICES has rules only for Services without endpoints.
+    const FILTER: &str = "-P INPUT ACCEPT\n-N KUBE-SERVICES\n\
+        -A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD\n\
+        -A FORWARD -m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+        -A OUTPUT -m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
+        -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\n";
+
+    /// Text without the lines that contain these words.
+    fn without(text: &str, words: &str) -> String {
+        text.lines().filter(|line| !line.contains(words)).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Whether the rules of a mode count as there, where the tool prints this of the table nat (or all, for nft) and of the
+    /// table filter, and `kind` is another kind of iptables that has them all.
+    fn are_there(mode: &str, said: &str, filter: &str, kind: &str) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        std::fs::create_dir(dir.path().join("kube-ipvs0")).unwrap();
+        std::fs::write(dir.path().join("ip_vs"), "IP Virtual Server\nTCP  0A600001:01BB rr\n").unwrap();
+        let rules = template::text("host/proxy-rules.sh")
+            .unwrap()
+            .replace("/sys/class/net", &root.to_string())
+            .replace("/proc/net/ip_vs", &format!("{root}/ip_vs"));
+        let sham = "nft() { printf %s \"$said\"; }\n\
+             iptables() { [ \"$3\" = nat ] && printf %s \"$said\" || printf %s \"$filter\"; }\n\
+             iptables-nft() { [ \"$3\" = nat ] && printf %s \"$NAT\" || printf %s \"$FILTER\"; }\n\
+             command() { case $2 in iptables-*) [ \"$2\" = \"$kind\" ] ;; esac; }\n";
+        let mut sh = Command::new("bash");
+        sh.args(["-c", &format!("{sham}{rules}rules_are_there \"$1\""), "sh", mode]);
+        sh.envs([("said", said), ("filter", filter), ("kind", kind), ("NAT", NAT), ("FILTER", FILTER)]);
+        sh.output().unwrap().status.success()
+    }
+
     #[test]
     fn rules_are_missing_only_where_their_tool_says_so() {
-        let rules = template::text("host/proxy-rules.sh").unwrap();
         for (mode, said, there) in [
-            (
-                "nftables",
-                "table ip kube-proxy {\n\tchain services {\n\t\tip daddr . meta l4proto . th dport vmap @service-ips\n",
-                true,
-            ),
+            ("nftables", TABLE, true),
             ("nftables", "table ip kube-proxy {\n}\n", false),
             ("nftables", "Error: No such file or directory\nlist table ip kube-proxy\n", false),
             ("nftables", "Segmentation fault\n", true),
-            ("iptables", "-N KUBE-SERVICES\n-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n", true),
-            ("iptables", "-N KUBE-SERVICES\n", false),
-            ("iptables", "iptables: No chain/target/match by that name.\n", false),
+            ("nftables", "table ip kube-proxy {\n\tchain services {\n", true),
+            ("iptables", NAT, true),
+            ("iptables", "-P PREROUTING ACCEPT\n-N KUBE-SERVICES\n", false),
             ("iptables", "Fatal: can't open lock file /run/xtables.lock: Permission denied\n", true),
+            ("ipvs", NAT, true),
+            ("ipvs", "-P PREROUTING ACCEPT\n", false),
             ("", "", true),
         ] {
-            let sham = "nft() { printf %s \"$said\"; }\niptables() { nft; }\ncommand() { case $2 in iptables-*) [ \"$2\" = \"$kind\" ] ;; esac; }\n\
-                 iptables-nft() { echo '-A KUBE-SERVICES'; }\n";
-            let script = format!("{sham}{rules}rules_are_there \"$1\"");
-            let looks = |kind: &str| {
-                let mut sh = Command::new("bash");
-                sh.args(["-c", &script, "sh", mode])
-                    .env("said", said)
-                    .env("kind", kind)
-                    .output()
-                    .unwrap()
-                    .status
-                    .success()
-            };
-            assert_eq!(looks(""), there, "{mode}: {said}");
+            assert_eq!(are_there(mode, said, FILTER, ""), there, "{mode}: {said}");
             // The host's own kind is another one since.
-            assert!(mode != "iptables" || looks("iptables-nft"), "{said}");
+            assert!(mode == "nftables" || are_there(mode, said, FILTER, "iptables-nft"), "{mode}: {said}");
+        }
+    }
+
+    /// kube-proxy fills its chains again as soon as some Service changes, and looks for the jumps to them an hour later.
+    #[test]
+    fn chains_to_which_nothing_jumps_are_no_rules() {
+        for gone in ["-A PREROUTING", "-A OUTPUT", "-j KUBE-POSTROUTING", "-A KUBE-SERVICES", "-A KUBE-POSTROUTING"] {
+            for mode in ["iptables", "ipvs"] {
+                assert!(!are_there(mode, &without(NAT, gone), FILTER, ""), "{mode}: {gone}");
+            }
+        }
+        for (gone, ipvs) in [("-j KUBE-FORWARD", false), ("-A KUBE-FORWARD", false), ("-j KUBE-SERVICES", true)] {
+            let filter = without(FILTER, gone);
+            assert_eq!(["iptables", "ipvs"].map(|mode| are_there(mode, NAT, &filter, "")), [false, ipvs], "{gone}");
+        }
+        for gone in ["jump services", "jump masquerading", "vmap @service-ips"] {
+            assert!(!are_there("nftables", &without(TABLE, gone), "", ""), "{gone}");
         }
     }
 

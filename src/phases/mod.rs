@@ -38,6 +38,7 @@ pub mod preflight;
 mod prepared_image;
 mod prove_clean;
 mod proxy_mode;
+mod readiness;
 mod record;
 mod reset_host;
 mod restore_files;

@@ -13,12 +13,11 @@ use crate::{
 pub struct PodNetwork;
 
 const CONFIG: &str = "/etc/kubecamp/cni/net.d/10-kubecamp.conflist";
-/// The bridge of the pods; both CNI configurations name it so, flannel's by saying nothing.
-const BRIDGE: &str = "/sys/class/net/cni0";
-/// What each pod of a bridge got from the CNI plugins, in a file that has the sandbox's id in its name.
+/// The links of a host.
+const LINKS: &str = "/sys/class/net";
+/// What each pod of a bridge got from the CNI plugins, in a file that has the sandbox's id in its name: the bridge, which both
+/// CNI configurations name cni0, flannel's by saying nothing, and the pod's link on the host.
 const RESULTS: &str = "/var/lib/cni/results";
-/// The pods that lost their bridge, for as long as not each of them was ended.
-const LOOSE: &str = "/run/kubecamp/loose";
 const ROUTES: &str = "/etc/systemd/system/kubecamp-routes.service";
 
 /// What VXLAN adds to each packet: outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
@@ -58,24 +57,22 @@ impl Phase for PodNetwork {
 
 /// Ends the pods that lost their bridge; the kubelet makes each anew, and with the first of them the bridge.
 ///
-/// Pods of the host's network, or of a CNI without that bridge, do well without one. What else keeps pods from coming is for
-/// the proof to say.
+/// Any new pod makes the bridge too, and those of before hang loose even then: who does is told by its own link. Pods of the
+/// host's network, or of a CNI without that bridge, do well without one. What else keeps pods from coming is for the proof to
+/// say.
 fn loose_pods() -> Step {
     let crictl = format!("crictl -r unix://{SOCKET}");
     let loose = format!(
         "loose() {{ for id in $({crictl} pods -q --state ready); do\n\
-         ! grep -qs '\"cni0\"' {RESULTS}/*-\"$id\"-* || echo \"$id\"; done; }}\n"
+         for link in $(grep -hs '\"cni0\"' {RESULTS}/*-\"$id\"-* | grep -o '\"veth[0-9a-f]*\"' | tr -d '\"'); do\n\
+         [ -e {LINKS}/\"$link\"/master ] || {{ echo \"$id\"; break; }}; done; done; }}\n"
     );
-    let check = format!("{loose}{{ [ ! -s {LOOSE} ] && [ -e {BRIDGE} ]; }} || [ -z \"$(loose)\" ]");
-    // The first pod that comes makes the bridge: who hangs loose is written down before, for a run that comes to no end here.
+    let check = format!("{loose}[ -z \"$(loose)\" ]");
     let change = format!(
         "{loose}rm -f {PROVEN}\n\
-         [ -s {LOOSE} ] || {{ mkdir -p /run/kubecamp && loose > {LOOSE}.new && mv {LOOSE}.new {LOOSE}; }} || exit 1\n\
-         bad=; for id in $({crictl} pods -q --state ready); do\n\
-         ! grep -qxF \"$id\" {LOOSE} || {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
+         bad=; for id in $(loose); do {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
          [ ! \"$bad\" ] || exit 1\n\
-         kc_wait 60 [ -e {BRIDGE} ]\n\
-         rm -f {LOOSE}"
+         kc_wait 60 [ -e {LINKS}/cni0 ]"
     );
     Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)
 }
@@ -158,22 +155,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
         let file = |name: &str| dir.path().join(name);
-        for pod in ["web", "dns", "etcd", "ptp", "busy"] {
+        for pod in ["web", "dns", "etcd", "ptp", "busy", "new"] {
             std::fs::write(file(pod), "").unwrap();
         }
-        for (pod, link) in [("web", "cni0"), ("dns", "cni0"), ("busy", "cni0"), ("ptp", "veth1")] {
-            std::fs::write(file(&format!("cbr0-{pod}-eth0")), format!("{{\"interfaces\":[{{\"name\":\"{link}\"}}]}}"))
-                .unwrap();
+        std::fs::create_dir_all(file("net/veth0000000d/master")).unwrap();
+        for (pod, bridge, link) in [
+            ("web", "cni0", "veth0000000a"),
+            ("dns", "cni0", "veth0000000b"),
+            ("busy", "cni0", "veth0000000c"),
+            ("new", "cni0", "veth0000000d"),
+            ("ptp", "lxc1", "veth0000000e"),
+        ] {
+            std::fs::create_dir_all(file("net").join(link)).unwrap();
+            let links = format!("{{\"name\":\"{bridge}\"}},{{\"name\":\"{link}\"}},{{\"name\":\"eth0\"}}");
+            std::fs::write(file(&format!("cbr0-{pod}-eth0")), format!("{{\"interfaces\":[{links}]}}")).unwrap();
         }
         std::fs::write(file("mark"), "stamp").unwrap();
-        // One pod cannot be ended at first; the others are, and the first of them brings the bridge.
+        // One pod cannot be ended at first; the others are, and a new one has brought the bridge.
         let sham = format!(
-            "crictl() {{ shift 2; case $1 in pods) cd {root}; ls web dns etcd ptp busy 2>/dev/null ;; \
-             stopp) [ $2 != busy ] || [ -e {root}/again ] || return 1; rm \"{root}/$2\"; : > {root}/cni0 ;; esac; }}\n"
+            "crictl() {{ shift 2; case $1 in pods) cd {root}; ls web dns etcd ptp busy new 2>/dev/null ;; \
+             stopp) [ $2 != busy ] || [ -e {root}/again ] || return 1; rm \"{root}/$2\"; : > {root}/net/cni0 ;; esac; }}\n"
         );
         let runs = |text: &str| {
             let mut text = text.to_owned();
-            for (path, name) in [(BRIDGE, "cni0"), (PROVEN, "mark"), (LOOSE, "loose"), (RESULTS, "")] {
+            for (path, name) in [(LINKS, "net"), (PROVEN, "mark"), (RESULTS, "")] {
                 text = text.replace(path, &format!("{root}/{name}"));
             }
             std::process::Command::new("sh")
@@ -184,12 +189,12 @@ mod tests {
                 .success()
         };
         assert!(!runs(&check) && !runs(&change));
-        assert!(file("cni0").exists() && !file("web").exists() && !runs(&check), "one of them still hangs loose");
+        assert!(file("net/cni0").exists() && !file("web").exists() && !runs(&check), "one of them still hangs loose");
         std::fs::write(file("again"), "").unwrap();
         assert!(runs(&change) && runs(&check));
-        let there = ["web", "dns", "busy", "etcd", "ptp", "mark", "cni0"].map(|name| file(name).exists());
-        assert_eq!(there, [false, false, false, true, true, false, true]);
-        std::fs::remove_file(file("cni0")).unwrap();
+        let there = ["web", "dns", "busy", "etcd", "ptp", "new", "mark"].map(|name| file(name).exists());
+        assert_eq!(there, [false, false, false, true, true, true, false]);
+        std::fs::remove_file(file("net/cni0")).unwrap();
         assert!(runs(&check), "pods of the host's network need no bridge");
     }
 

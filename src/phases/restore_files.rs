@@ -195,6 +195,35 @@ mod tests {
         assert_eq!(profile_after(&format!("{third}{spared}"), "sshd", "no", false), left(""), "it was there");
     }
 
+    /// Which of these folders, all of them empty, would go where the record says this.
+    fn hollow(record: &str, of_user: bool) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display().to_string();
+        for folder in ["kubecamp", "opt/containerd/bin", "opt/nri", "run/containerd"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        std::fs::write(dir.path().join("kubecamp/before"), record.replace("ROOT", &root)).unwrap();
+        let socket = dir.path().join("run/containerd/containerd.sock");
+        let _socket = of_user.then(|| std::os::unix::net::UnixListener::bind(socket).unwrap());
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = ["/opt/containerd", "/opt/nri", "/run/containerd/"]
+            .iter()
+            .fold(host + &restore, |text, path| text.replace(path, &format!("{root}{path}")))
+            .replace("/var/lib/kubecamp", &format!("{root}/kubecamp"));
+        let script = format!("CONTROL=no NODES= CONTAINER=no\n{functions}\nhollow");
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        text.lines().filter_map(|line| line.strip_prefix(&root)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_a_record_the_folder_that_only_containerd_makes_goes_all_the_same() {
+        assert_eq!(hollow("scan\t3\n", false), ["/opt/containerd", "/opt/nri"]);
+        assert_eq!(hollow("scan\t3\npath\tROOT/opt/containerd\n", false), ["/opt/nri"]);
+        assert_eq!(hollow("", false), ["/opt/containerd"], "the record is lost");
+        assert!(hollow("", true).is_empty(), "a containerd of the user's makes it too");
+    }
+
     #[test]
     fn what_cni_noted_of_the_labs_pods_goes_before_their_names_do() {
         let dir = tempfile::tempdir().unwrap();

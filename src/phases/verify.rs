@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     cluster::{ASK, KUBECTL, PROVEN, VXLAN, is_new},
     node_objects::restore,
-    steps,
+    readiness, steps,
     values::PROBES,
 };
 use crate::{
@@ -93,51 +93,6 @@ fn is_proven(facts: &Facts, stamp: &str) -> bool {
         && facts.get(fact::KUBE_PROXY).is_some_and(|now| facts.get(fact::VERIFIED) == Some(&format!("{stamp} {now}")))
 }
 
-/// What [`is_ready`] asks, a line for each node, lease, DaemonSet, Deployment and pod. A student may have one of the same
-/// name in another namespace; a node is in none.
-const STATE: &str = "jsonpath={range .items[*]}{.kind}|{.metadata.namespace}/{.metadata.name}|{.metadata.generation}|{.status.observedGeneration}|\
-    {.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}|{.status.numberAvailable}|\
-    {.status.conditions[?(@.type==\"Ready\")].status}|{.status.conditions[?(@.type==\"Available\")].status}|\
-    {.status.containerStatuses[*].state.running.startedAt}|{.spec.renewTime}|{.spec.leaseDurationSeconds}{\"\\n\"}{end}";
-
-/// How old a node's lease may be, in seconds: a kubelet renews it every ten seconds, by its own clock, which preflight lets
-/// differ by thirty. A node counts as ready for as long as nobody says otherwise, as where its kubelet does not get through to
-/// the API server and the controller manager does not work. One whose lease was made longer than the usual 40 seconds is not
-/// judged.
-const LEASE: u32 = 70;
-
-/// Shell text that is true where every node is ready, and what the cluster itself runs. One question for all: each kubectl
-/// takes a busy host an eighth of a second.
-///
-/// With `schedulers`, the scheduler and the controller manager run too: that they are ready, their pods say ten seconds later.
-/// Then a lab is not new, so every kubelet must have been heard of late.
-fn is_ready(view: &View<'_>, schedulers: bool) -> String {
-    let mut wanted: Vec<_> = view.lab.nodes().iter().map(|n| format!("Node /{}", n.name)).collect();
-    let mut kinds = "nodes,daemonsets,deployments".to_owned();
-    if schedulers {
-        kinds.push_str(",pods,leases");
-        let of = |part| format!("Pod kube-system/kube-{part}-{}", view.lab.control_plane().name);
-        wanted.extend(["scheduler", "controller-manager"].map(of));
-        wanted.extend(view.lab.nodes().iter().map(|n| format!("Lease kube-node-lease/{}", n.name)));
-    }
-    wanted.extend(["Deployment kube-system/coredns".to_owned(), "DaemonSet kube-system/kube-proxy".to_owned()]);
-    if view.lab.profile().network.cni == Cni::Flannel {
-        wanted.push("DaemonSet kube-flannel/kube-flannel-ds".to_owned());
-    }
-    // What `kubectl rollout status` looks at, too.
-    format!(
-        "{ASK} get {kinds} -A -o {} 2>/dev/null | awk -F '|' -v wanted={} -v since=\"$(date -u -d '{LEASE} seconds ago' +%Y-%m-%dT%H:%M:%S)\" '\
-         $1 == \"Node\" {{ ok[$1 \" \" $2] = $8 == \"True\" }}\n\
-         $1 == \"Lease\" {{ ok[$1 \" \" $2] = $11 >= since || $12 > 40 }}\n\
-         $1 == \"Pod\" {{ ok[$1 \" \" $2] = $10 != \"\" }}\n\
-         $1 == \"DaemonSet\" {{ ok[$1 \" \" $2] = $3 == $4 && $5 > 0 && $5 == $6 && $5 == $7 }}\n\
-         $1 == \"Deployment\" {{ ok[$1 \" \" $2] = $3 == $4 && $9 == \"True\" }}\n\
-         END {{ n = split(wanted, all, \",\"); for (i = 1; i <= n; i++) if (!ok[all[i]]) exit 1 }}'",
-        quote(STATE),
-        quote(&wanted.join(","))
-    )
-}
-
 /// Whether a node has another address than it had in its lab.
 fn has_moved(view: &View<'_>) -> bool {
     view.fleet.values().any(|facts| facts.moved_from().is_some())
@@ -163,19 +118,13 @@ fn follow(view: &View<'_>) -> String {
 
 /// Every node Ready, and what the cluster itself runs.
 fn ready(view: &View<'_>) -> Step {
-    let wait = |check: &str, seconds: u32| {
-        format!(
-            "stands() {{\n{check}\n}}\n\
-             kc_wait {seconds} stands || {{ {ASK} get nodes,pods -A -o wide >&2; {ASK} get leases -n kube-node-lease -o custom-columns=NODE:.metadata.name,HEARD:.spec.renewTime >&2; {ASK} get events -A --sort-by=.lastTimestamp 2>/dev/null | tail -n 8 >&2; exit 1; }}"
-        )
-    };
-    let mut change = wait(&is_ready(view, false), 150);
+    let mut change = readiness::wait(view, false, 150);
     // Of a new lab CoreDNS shows that they work, and they say so themselves seconds later. In an old one a student may have
     // broken them, for which nobody shall wait long, or deleted a node, for which one would wait in vain.
     if !is_new(view) {
-        change = format!("{}{}{change}\n{}", restore(view), follow(view), wait(&is_ready(view, true), 60));
+        change = format!("{}{}{change}\n{}", restore(view), follow(view), readiness::wait(view, true, 60));
     }
-    let check = is_ready(view, true);
+    let check = readiness::is_whole(view, true);
     // What was waited for needs no second look, and a new lab no first one.
     let done_if = if is_new(view) || has_moved(view) { Check::Never } else { Check::Before(check) };
     let mut step = Step::script("ready", "wait until every node and what runs the cluster are ready", done_if, change)
@@ -198,12 +147,9 @@ fn prelude(view: &View<'_>, deadline: u32) -> Result<String, Problem> {
     ))
 }
 
-/// Shell text of `apart`, which says before a failure what nothing else would name: the way between the hosts, which a
-/// cloud's security group shuts without a word. A single host has none.
-fn apart(lab: &Lab) -> String {
-    if lab.nodes().len() < 2 {
-        return "apart() { :; }\n".to_owned();
-    }
+/// Shell text of `blame REASON`, which ends the step. First comes what kube-proxy lacks on this node itself, then what nothing
+/// else would name: the way between the hosts, which a cloud's security group shuts without a word. A single host has none.
+fn blame(lab: &Lab) -> Result<String, Problem> {
     let what = match lab.profile().network.cni {
         Cni::Flannel => format!("UDP {VXLAN}, in which flannel carries what pods say to each other"),
         Cni::Bridge => format!(
@@ -211,8 +157,14 @@ fn apart(lab: &Lab) -> String {
             lab.pod_cidr()
         ),
     };
-    let told = format!("Between the hosts must be open, in security groups and firewalls: {what}.");
-    format!("apart() {{ echo {} >&2; }}\n", quote(&told))
+    let told = quote(&format!("Between the hosts must be open, in security groups and firewalls: {what}."));
+    let apart = if lab.nodes().len() < 2 { String::new() } else { format!("echo {told} >&2\n") };
+    Ok(format!(
+        "{}blame() {{\n\
+         rules_are_there \"$MODE\" || kc_die \"kube-proxy's rules for the mode $MODE are not all in the kernel of this node: $1\"\n\
+         {apart}kc_die \"$1\"\n}}\n",
+        template::text("host/proxy-rules.sh")?
+    ))
 }
 
 /// What can be seen at any time without making anything.
@@ -221,15 +173,15 @@ fn answers(view: &View<'_>) -> Result<Step, Problem> {
     let check = format!("{}mode_is && answer_dns && {services}", prelude(view, 0)?);
     // What was just mended may answer by one of CoreDNS's pods and not yet by the other. A new lab has nothing to mend.
     let steady = "steady() { answer_dns && answer_dns && answer_dns && services; }\n\
-                  until_true steady || { apart; kc_die \"CoreDNS at $DNS answers from this node only now and then\"; }";
+                  until_true steady || blame \"CoreDNS at $DNS answers from this node only now and then\"";
     let steady = if is_new(view) { "" } else { steady };
     let change = format!(
         "{}{}until_true mode_is || kc_die \"kube-proxy does not say that its mode is $MODE: $(answer_http 127.0.0.1 10249 /proxyMode | tail -n 1)\"\n\
-         until_true names_answer || {{ apart; kc_die \"CoreDNS at $DNS does not answer from this node\"; }}\n\
+         until_true names_answer || blame \"CoreDNS at $DNS does not answer from this node\"\n\
          services() {{ {services}; }}\n\
-         until_true services || {{ apart; kc_die \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"; }}\n{steady}",
+         until_true services || blame \"the Services of the API server ($API) and CoreDNS ($DNS) do not both take connections from this node\"\n{steady}",
         prelude(view, 120)?,
-        apart(view.lab)
+        blame(view.lab)?
     );
     let done_if = if is_new(view) { Check::Never } else { Check::Before(check) };
     Ok(Step::script("answers", "see CoreDNS answer and kube-proxy in its mode", done_if, change)
@@ -243,10 +195,10 @@ fn reach(view: &View<'_>, stamp: &str) -> Result<Step, Problem> {
          ok() {{ answer_http \"$ip\" 80 /health | grep -q OK; }}\n\
          until_true ok && continue\n\
          [ ! -e /etc/kubernetes/admin.conf ] || {ASK} -n kubecamp-verify get pods,svc,endpointslices -o wide >&2\n\
-         apart; kc_die \"the Service $ip does not reach its pod from this node\"\ndone\n\
+         blame \"the Service $ip does not reach its pod from this node\"\ndone\n\
          mkdir -p /run/kubecamp && echo {stamp} \"$(kube_proxy)\" > {PROVEN}",
         prelude(view, 120)?,
-        apart(view.lab),
+        blame(view.lab)?,
     );
     let check = format!("{}[ \"$(cat {PROVEN})\" = \"{stamp} $(kube_proxy)\" ]", prelude(view, 0)?);
     // What each host noted is of the way to the address of before.
@@ -276,61 +228,8 @@ mod tests {
     use super::*;
     use crate::{engine::Change, profile};
 
-    #[test]
-    fn what_is_not_ready_is_seen_in_one_answer() {
-        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
-        let fleet = Default::default();
-        let view = View { lab: &lab, node: &"cp".parse().unwrap(), fleet: &fleet, host: None };
-        let folder = tempfile::tempdir().unwrap();
-        let mut ready = [
-            "Node|/cp||||||True|",
-            "Node|/worker-1||||||True|",
-            "DaemonSet|kube-flannel/kube-flannel-ds|1|1|2|2|2||",
-            "DaemonSet|kube-system/kube-proxy|2|2|2|2|2||",
-            "Deployment|kube-system/coredns|1|1|||||True",
-            "Deployment|student/coredns|1|1|||||False",
-            "Pod|kube-system/kube-scheduler-cp||||||False||2026-11-27T10:00:00Z",
-            "Pod|kube-system/kube-controller-manager-cp||||||True||2026-11-27T10:00:00Z",
-            "Lease|kube-node-lease/cp|||||||||NOW",
-            "Lease|kube-node-lease/worker-1|||||||||NOW",
-            "Lease|kube-system/apiserver-x|||||||||OLD",
-        ];
-        let is_ready = |answer: &[&str]| {
-            let file = folder.path().join("answer");
-            std::fs::write(&file, answer.join("\n")).unwrap();
-            let time = |ago: u32| format!("$(date -u -d '{ago} seconds ago' +%Y-%m-%dT%H:%M:%S.000000Z)");
-            let sham = format!("sed \"s/NOW/{}/; s/OLD/{}/\" {}", time(9), time(300), file.display());
-            let script = format!("kubectl() {{ {sham}; }}\n{}", is_ready(&view, true));
-            std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
-        };
-        assert!(is_ready(&ready));
-        for (line, worse) in [
-            (1, "Node|/worker-1||||||Unknown|"),
-            (1, "Node|/worker-2||||||True|"),
-            (2, "DaemonSet|kube-flannel/kube-flannel-ds|1|1|2|2|||"),
-            (2, "DaemonSet|kube-flannel/kube-flannel-ds|1|1|0|||"),
-            (3, "DaemonSet|kube-system/kube-proxy|3|2|2|2|2||"),
-            (3, "DaemonSet|kube-system/kube-proxy|2|2|2|1|2||"),
-            (4, "Deployment|kube-system/coredns|1|1|||||False"),
-            (4, ""),
-            (6, "Pod|student/kube-scheduler-cp||||||True||2026-11-27T10:00:00Z"),
-            (7, "Pod|kube-system/kube-controller-manager-cp||||||False||"),
-            (9, "Lease|kube-node-lease/worker-1|||||||||OLD"),
-            (9, "Lease|kube-system/worker-1|||||||||NOW"),
-        ] {
-            let good = std::mem::replace(&mut ready[line], worse);
-            assert!(!is_ready(&ready), "{worse}");
-            ready[line] = good;
-        }
-        // Another's that is ready stands for nothing.
-        (ready[4], ready[5]) =
-            ("Deployment|kube-system/coredns|1|1|||||False", "Deployment|student/coredns|1|1|||||True");
-        assert!(!is_ready(&ready));
-        assert!(!is_ready(&[]));
-    }
-
-    /// What is said last where this try does not succeed on a node of such a lab.
-    fn failure(layout: &str, cni: Cni, failing: &str) -> Vec<String> {
+    /// What is said last where this try does not succeed on a node of such a lab, whose kube-proxy has its rules or not.
+    fn failure(layout: &str, cni: Cni, failing: &str, rules: bool) -> Vec<String> {
         let mut profile = profile::load(layout).unwrap();
         profile.network.cni = cni;
         let lab = Lab::new("lab".parse().unwrap(), profile).unwrap();
@@ -341,7 +240,9 @@ mod tests {
             "kc_die() {{ echo \"$*\" >&2; exit 1; }}\nKC_PROBES=10.96.0.21\n\
              answer_http() {{ :; }}\nuntil_true() {{ [ $1 != {failing} ]; }}\n"
         );
-        let script = change.replace(&template::text("node/reach.sh").unwrap(), &sham);
+        let script = change
+            .replace(&template::text("node/reach.sh").unwrap(), &sham)
+            .replace(&template::text("host/proxy-rules.sh").unwrap(), &format!("rules_are_there() {{ {rules}; }}\n"));
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert_eq!(out.status.code(), Some(1), "{out:?}");
         String::from_utf8(out.stderr).unwrap().lines().map(str::to_owned).collect()
@@ -359,17 +260,21 @@ mod tests {
             for (cni, open) in
                 [(Cni::Flannel, ": UDP 8472, "), (Cni::Bridge, ": everything of the pod network 10.244.0.0/16, ")]
             {
-                let said = failure("2x4c8g", cni, failing);
+                let said = failure("2x4c8g", cni, failing, true);
                 let [.., apart, last] = &said[..] else { panic!("{said:?}") };
                 assert!(apart.contains(open) && last.starts_with(reason), "{said:?}");
-                let alone = failure("1x4c12g", cni, failing);
+                let alone = failure("1x4c12g", cni, failing, true);
                 assert!(
                     alone.last().unwrap().starts_with(reason) && !alone.iter().any(|l| l.contains("open")),
                     "{alone:?}"
                 );
+                let bare = failure("2x4c8g", cni, failing, false);
+                let [.., last] = &bare[..] else { panic!("{bare:?}") };
+                assert!(last.starts_with("kube-proxy's rules for the mode ") && last.contains(reason), "{bare:?}");
+                assert!(!bare.iter().any(|line| line.contains("open")), "no firewall is to blame: {bare:?}");
             }
         }
-        let mode = failure("2x4c8g", Cni::Flannel, "mode_is");
+        let mode = failure("2x4c8g", Cni::Flannel, "mode_is", true);
         assert!(!mode.iter().any(|line| line.contains("8472")), "its mode comes from the node itself: {mode:?}");
     }
 

@@ -117,6 +117,7 @@ p resolv.conf "$conf"
 [ -e $lab ] && [ -r /run/flannel/subnet.env ] && while IFS== read -r key value; do
   [ "$key" != FLANNEL_SUBNET ] || p pods "$value"
 done < /run/flannel/subnet.env
+[ -s /var/lib/kubecamp/before ] && p recorded yes
 p lab "$(read_first /var/lib/kubecamp/lab)"
 p lab.id "$(sed -n 2p /var/lib/kubecamp/lab 2>/dev/null)"
 # A proof that the lab works holds no longer than the boot and the kube-proxy that it was made with.
@@ -131,12 +132,11 @@ for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/conf
     case $line in 'mode: '*) rules_are_there "${line#mode: }" </dev/null || p rules.missing yes ;; esac
   done < "$f"
 done
-# Pods whose bridge somebody deleted: nobody makes it again before another pod comes, and theirs hang loose even then. So they
-# are written down until each of them was ended.
-if [ -s /run/kubecamp/loose ]; then p bridge.missing yes
-elif [ -e $lab ] && [ ! -e /sys/class/net/cni0 ] && grep -qs '"cni0"' /var/lib/cni/results/*; then
-  for l in /sys/class/net/veth*; do
-    if [ -e "$l" ] && [ ! -e "$l/master" ]; then p bridge.missing yes; break; fi
+# Pods whose bridge somebody deleted: the next pod makes it again, and theirs hang loose even then. Only links that the CNI
+# plugins gave to pods of that bridge are looked at: others make veths too.
+if [ -e $lab ]; then
+  for l in $(grep -hs '"cni0"' /var/lib/cni/results/* | grep -o '"veth[0-9a-f]*"' | tr -d '"'); do
+    if [ -e "/sys/class/net/$l" ] && [ ! -e "/sys/class/net/$l/master" ]; then p bridge.missing yes; break; fi
   done
 fi
 # Activating is also what systemd starts again and again: a packaged kubelet without its configuration, or a lab's own

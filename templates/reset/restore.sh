@@ -157,10 +157,12 @@ made() {
   # A containerd of the user's uses these too.
   [ -S /run/containerd/containerd.sock ] || for e in /run/containerd /run/nri; do [ -e "$e" ] && ! had path "$e" && echo "$e"; done
 }
-# Folders to be removed if they are empty and were not there.
+# Folders to be removed if they are empty and were not there. Where the record is lost, only what a containerd alone makes, and none
+# of the user's runs.
+may_be_ours() { [ -s "$KC/before" ] || { [ "$1" = /opt/containerd ] && [ ! -S /run/containerd/containerd.sock ]; }; }
 hollow() {
   for d in /var/lib/cni /root/.kube /opt/containerd /opt/nri /etc/nri /etc/cdi /run/cdi /etc/cni /opt/cni /usr/libexec/kubernetes /lib/modules /etc/systemd/logind.conf.d; do
-    [ -d "$d" ] && [ ! -L "$d" ] && [ -s "$KC/before" ] && ! had path "$d" && [ -z "$(find "$d" ! -type d 2>/dev/null | head -n 1)" ] && echo "$d"
+    [ -d "$d" ] && [ ! -L "$d" ] && may_be_ours "$d" && ! had path "$d" && [ -z "$(find "$d" ! -type d 2>/dev/null | head -n 1)" ] && echo "$d"
   done
 }
 # The profile that containerd loads for its containers. Whatever ran in one that goes would run on without.

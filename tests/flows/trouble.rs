@@ -239,7 +239,7 @@ async fn a_node_that_somebody_deleted_is_made_again_and_no_more() {
     let ran = camp.host("cp").link.ran();
     let made: Vec<_> = ran.iter().filter(|r| r.input.contains("\nagain worker-1 10.244.1.0/24 <<'KC_END'\n")).collect();
     assert_eq!(made.len(), 1, "a new lab has all of its nodes");
-    assert!(made[0].input.contains("get nodes,pods -A -o wide"), "{}", made[0].input);
+    assert!(made[0].input.contains("get pods -A --no-headers"), "{}", made[0].input);
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{Context, sudo_password};
+use super::{Context, status, sudo_password};
 use crate::{
     bundle::Cache,
     cli::{
@@ -10,10 +13,10 @@ use crate::{
         stop::cancelled,
         store::{State, Where},
     },
-    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report},
+    core::{Class, Code, EventKind, NodeId, Outcome, Problem, Problems, Report, shell::printable},
     engine::{Crew, Mode, Run, run_flow},
     flows,
-    host::Facts,
+    host::{Facts, fact},
     machine::{IncusProvider, LocalPlaces, Provider, place_of, provider_in, sleeping_engine},
     phases::{Owner, Records, remove_unfinished},
     profile::Lab,
@@ -23,34 +26,52 @@ use crate::{
 pub(super) async fn reset(cx: &Context, args: ResetArgs) -> Result<(), Problems> {
     let seen = cx.store.need(&cx.global.name)?;
     let (lab, state) = &seen;
-    let hosts = hosts_text(lab, state);
+    let hosts = hosts_text(lab, state, |_| true);
     let question = format!(
         "Reset removes the lab {} from {hosts}: its cluster, everything deployed in it, and all of its data there.\nGo on?",
         lab.name()
     );
     confirm(cx.global.yes, &question).await?;
     let _lock = cx.lock(Some(&seen))?;
-    clean(cx, &args, lab, state, false).await?;
-    output::say(&clean_text(lab, &hosts));
+    let cleaned = clean(cx, &args, lab, state, false).await?;
+    output::say(&clean_text(lab, state, &cleaned.unrecorded));
     Ok(())
 }
 
-/// What there is after a reset, and what to do with it.
-fn clean_text(lab: &Lab, hosts: &str) -> String {
+/// What there is after a reset, and what to do with it. Nobody can tell how hosts were that are `unrecorded`.
+fn clean_text(lab: &Lab, state: &State, unrecorded: &[NodeId]) -> String {
     let (name, flag) = (lab.name(), lab.name().flag());
-    format!("{hosts}: as before the lab {name}, and proven to be.\nkubecamp{flag} up brings it up again.")
+    let mut text = String::new();
+    if lab.nodes().iter().any(|node| !unrecorded.contains(&node.name)) {
+        let hosts = hosts_text(lab, state, |node| !unrecorded.contains(node));
+        text = format!("{hosts}: as before the lab {name}, and proven to be.\n");
+    }
+    if !unrecorded.is_empty() {
+        let hosts = hosts_text(lab, state, |node| unrecorded.contains(node));
+        text.push_str(&format!(
+            "{hosts}: nothing of what up makes is left there, and no record tells how it was before the lab {name}. What was \
+             not known was left alone: IP forwarding (net.ipv4.ip_forward) may have been off.\n"
+        ));
+    }
+    format!("{text}kubecamp{flag} up brings it up again.")
 }
 
 /// `kubecamp down`: hosts are reset and forgotten; local machines are removed as they are.
 pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
     let seen = cx.store.need(&cx.global.name)?;
     let (lab, state) = &seen;
-    let hosts = hosts_text(lab, state);
+    let hosts = hosts_text(lab, state, |_| true);
     let what = match state.place {
         Where::Local => "removes the machines with everything on them",
         Where::Hosts(_) => "resets the hosts, losing the cluster and all of its data there,",
     };
-    confirm(cx.global.yes, &format!("Down {what} and forgets the lab {}: {hosts}.\nGo on?", lab.name())).await?;
+    // Hosts of another lab are not reset; machines go with whatever is on them, and nobody is asked where yes was said.
+    let others = match state.place {
+        Where::Local if !cx.global.yes => status::of_others(cx, lab, state, &args.reset.connect).await,
+        _ => vec![],
+    };
+    let question = format!("Down {what} and forgets the lab {}: {hosts}.\n{}Go on?", lab.name(), warned(&others));
+    confirm(cx.global.yes, &question).await?;
     let _lock = cx.lock(Some(&seen))?;
     match state.place {
         Where::Local => match remove_machines(cx, lab, state).await {
@@ -61,7 +82,7 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
             ended => ended?,
         },
         Where::Hosts(_) => {
-            let left = clean(cx, &args.reset, lab, state, args.forget_unreachable).await?;
+            let left = clean(cx, &args.reset, lab, state, args.forget_unreachable).await?.left;
             if !left.is_empty() {
                 let asked = confirm(cx.global.yes, &leave_question(lab, &left)).await;
                 asked.map_err(|declined| kept(declined, lab, &left))?;
@@ -74,15 +95,34 @@ pub(super) async fn down(cx: &Context, args: DownArgs) -> Result<(), Problems> {
     Ok(())
 }
 
-fn hosts_text(lab: &Lab, state: &State) -> String {
-    match &state.place {
+/// What goes with machines that carry another lab by now, as a line of a question.
+fn warned(others: &[String]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    format!("Another lab's cluster goes with them: {}.\n", printable(&others.join(", ")))
+}
+
+/// The hosts or machines of these nodes of the lab.
+fn hosts_text(lab: &Lab, state: &State, of: impl Fn(&NodeId) -> bool) -> String {
+    let names: Vec<String> = match &state.place {
         Where::Local => {
-            lab.nodes().iter().map(|n| format!("machine {}-{}", lab.name(), n.name)).collect::<Vec<_>>().join(", ")
+            let nodes = lab.nodes().iter().map(|n| &n.name).filter(|node| of(node));
+            nodes.map(|node| format!("machine {}-{node}", lab.name())).collect()
         }
         Where::Hosts(hosts) => {
-            hosts.iter().map(|(node, host)| format!("{node} ({host})")).collect::<Vec<_>>().join(", ")
+            hosts.iter().filter(|(node, _)| of(node)).map(|(node, host)| format!("{node} ({host})")).collect()
         }
-    }
+    };
+    names.join(", ")
+}
+
+/// What a reset that went well leaves to be told.
+struct Cleaned {
+    /// The hosts that were out of reach, and are not clean.
+    left: Vec<Problem>,
+    /// The hosts of which neither they nor the lab's folder know how they were before `up`.
+    unrecorded: Vec<NodeId>,
 }
 
 /// The problem of a host that could not be reset, with the way out where there is none other.
@@ -141,26 +181,20 @@ fn kept(declined: Problem, lab: &Lab, left: &[Problem]) -> Problem {
 }
 
 /// Resets every host that can be reached and is the lab's; those that are not are problems at the end, not a reason to
-/// leave the others dirty. They are returned where `forgive` says that the lab may go without them.
-async fn clean(
-    cx: &Context,
-    args: &ResetArgs,
-    lab: &Lab,
-    state: &State,
-    forgive: bool,
-) -> Result<Vec<Problem>, Problems> {
+/// leave the others dirty. Those are returned where `forgive` says that the lab may go without them.
+async fn clean(cx: &Context, args: &ResetArgs, lab: &Lab, state: &State, forgive: bool) -> Result<Cleaned, Problems> {
     let records = cx.store.records()?;
     let journal = cx.journal()?;
     let run = Run::new(lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
     let ended = carry_out(cx, args, lab, state, records, &run).await;
-    let ended = ended.and_then(|left| match left.is_empty() || (forgive && left.iter().all(is_away)) {
-        true => Ok(left),
-        false => Err(left.into()),
+    let ended = ended.and_then(|done| match done.left.is_empty() || (forgive && done.left.iter().all(is_away)) {
+        true => Ok(done),
+        false => Err(done.left.into()),
     });
     cx.end(&run, ended)
 }
 
-/// Returns the hosts that were out of reach, when nothing else went wrong.
+/// What is to be told of the hosts, when nothing went wrong on those that were in reach.
 async fn carry_out(
     cx: &Context,
     args: &ResetArgs,
@@ -168,7 +202,8 @@ async fn carry_out(
     state: &State,
     records: Records,
     run: &Run,
-) -> Result<Vec<Problem>, Problems> {
+) -> Result<Cleaned, Problems> {
+    let recorded: BTreeSet<NodeId> = records.keys().cloned().collect();
     let phases = flows::reset(records);
     let nodes: Vec<_> = lab.nodes().iter().map(|n| n.name.clone()).collect();
     run.journal.event(EventKind::RunStarted {
@@ -209,7 +244,10 @@ async fn carry_out(
     if left.is_empty() {
         forget_cluster(cx, lab, state)?;
     }
-    Ok(left)
+    // A lab that is clean already was told of when it became so.
+    let unknown = |node: &&NodeId| !state.clean && !recorded.contains(*node) && !ours[*node].yes(fact::RECORDED);
+    let unrecorded = present.iter().filter(unknown).cloned().collect();
+    Ok(Cleaned { left, unrecorded })
 }
 
 /// What went wrong on the hosts that came. A lock that `stayed` there is mostly the effect of what failed before, and the
@@ -411,12 +449,36 @@ mod tests {
         let told = or_forget(problem(Code::HostUnreachable), &lab, &State::new(Where::Local));
         assert_eq!(told.all_hints().len(), 1, "the machines of this computer go with down in any case");
     }
+
+    #[test]
+    fn who_is_asked_hears_of_the_other_lab_on_the_machines() {
+        assert_eq!(warned(&[]), "");
+        let others = ["cp is of lab team9\x1b[2J".to_owned()];
+        assert_eq!(warned(&others), "Another lab's cluster goes with them: cp is of lab team9\\x1b[2J.\n");
+    }
+
+    #[test]
+    fn a_host_without_a_record_is_not_called_as_before() {
+        let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
+        let told = |unrecorded: &[&str]| {
+            let unrecorded: Vec<NodeId> = unrecorded.iter().map(|node| node.parse().unwrap()).collect();
+            clean_text(&lab, &State::new(Where::Local), &unrecorded)
+        };
+        let [proven, unknown] =
+            [": as before the lab lab, and proven to be.", ": nothing of what up makes is left there"];
+        assert!(told(&[]).starts_with(&format!("machine lab-cp, machine lab-worker-1{proven}\nkubecamp up ")));
+        let one = told(&["worker-1"]);
+        assert!(one.starts_with(&format!("machine lab-cp{proven}\nmachine lab-worker-1{unknown}")), "{one}");
+        assert!(one.contains("net.ipv4.ip_forward") && one.ends_with("\nkubecamp up brings it up again."), "{one}");
+        assert!(!told(&["cp", "worker-1"]).contains("proven"));
+    }
+
     #[test]
     fn what_to_type_next_is_of_this_lab_and_not_of_the_default_one() {
         let named = |name: &str| Lab::new(name.parse().unwrap(), profile::load("1x4c12g").unwrap()).unwrap();
         let told = |name| {
             let gone = with_forget(Problem::new(Code::HostUnreachable, "x"), &named(name));
-            (clean_text(&named(name), "cp (a)"), gone.all_hints().pop().unwrap_or_default())
+            (clean_text(&named(name), &State::new(Where::Local), &[]), gone.all_hints().pop().unwrap_or_default())
         };
         let (clean, gone) = told("plain");
         assert!(clean.ends_with("\nkubecamp --name plain up brings it up again."), "{clean}");

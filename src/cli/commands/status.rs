@@ -1,18 +1,20 @@
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
 use futures::future::join_all;
 use serde::Serialize;
 
 use super::{Context, labs, sudo_password};
 use crate::{
     cli::{
-        args::StatusArgs,
+        args::{ConnectArgs, StatusArgs},
         output::{self, Format},
         store::{State, Store, Where},
         targets::Found,
     },
     core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
-    host::{Facts, SudoPassword, Viewer},
-    phases::Records,
+    host::{Facts, SudoPassword, Viewer, fact},
+    phases::{Claim, Records},
     profile::Lab,
     render::table,
     transport::SshTarget,
@@ -23,7 +25,7 @@ struct NodeStatus {
     node: NodeId,
     host: String,
     /// What it is to its cluster, in words.
-    state: &'static str,
+    state: Cow<'static, str>,
     reached: bool,
     ready: Option<bool>,
     version: Option<String>,
@@ -47,6 +49,12 @@ struct Seen {
     answers: Option<bool>,
     /// What the API server on it says of nodes, a line for each.
     nodes: Vec<String>,
+    /// The pods that CoreDNS is to have and those of it that are ready, as the API server on it says.
+    names: Option<(u64, u64)>,
+    /// What `up` would mend there, in words.
+    broken: Vec<&'static str>,
+    /// The state of a host that carries another lab.
+    of_other: Option<String>,
 }
 
 impl NodeStatus {
@@ -55,7 +63,7 @@ impl NodeStatus {
         Self {
             node,
             host,
-            state: "not running",
+            state: "not running".into(),
             reached: false,
             ready: None,
             version: None,
@@ -79,8 +87,11 @@ impl NodeStatus {
 
     /// The state of a node that was reached. `answers` says whether an API server told of the lab's nodes, `was_reset`
     /// whether the host was known once and is clean if it carries no lab.
-    fn standing(&self, answers: Option<bool>, was_reset: bool) -> &'static str {
-        match (self.ready, self.seen.joined, answers) {
+    fn standing(&self, answers: Option<bool>, was_reset: bool) -> Cow<'static, str> {
+        if let Some(state) = &self.seen.of_other {
+            return state.clone().into();
+        }
+        let state = match (self.ready, self.seen.joined, answers) {
             (Some(true), ..) => "Ready",
             (Some(false), ..) => "NotReady",
             (None, true, Some(false)) => "API server does not answer",
@@ -88,13 +99,18 @@ impl NodeStatus {
             (None, true, None) => "joined",
             _ if was_reset && !self.seen.marked => "reset",
             _ => "not in the cluster",
-        }
+        };
+        state.into()
     }
 
     /// What keeps a node that was reached and judged from being what the lab asks of it.
     fn trouble(&self, lab: &Lab) -> Option<Problem> {
         let asked = lab.profile().proxy.mode.to_string();
-        let what = match (self.state, self.proxy_mode.as_deref()) {
+        if self.seen.of_other.is_some() {
+            // Preflight tells whose it is.
+            return None;
+        }
+        let what = match (&*self.state, self.proxy_mode.as_deref()) {
             // Nobody could be asked: it is the control plane that has a problem.
             ("joined", _) => return None,
             ("Ready", Some(mode)) if mode == asked => return None,
@@ -108,6 +124,24 @@ impl NodeStatus {
         Some(Problem::new(code, what).on(&self.node).hint(format!(
             "kubecamp{flag} up mends what it can; where that does not help, kubecamp{flag} reset and up make the lab anew."
         )))
+    }
+}
+
+impl NodeStatus {
+    /// What `up` would mend although the node is ready.
+    fn mendable(&self, lab: &Lab) -> Vec<Problem> {
+        let names = self.seen.names.filter(|(wanted, ready)| ready < wanted);
+        let names = names.map(|(wanted, ready)| format!("{ready} of {wanted} pods of CoreDNS are ready"));
+        let what = self.seen.broken.iter().map(|what| (*what).to_owned()).chain(names);
+        let hint = format!("kubecamp{} up mends it.", lab.name().flag());
+        what.map(|what| Problem::new(Code::VerifyFailed, what).on(&self.node).hint(hint.clone())).collect()
+    }
+
+    /// Leaves out what a host says that carries another lab by now: none of it is of this one.
+    fn keep_apart(&mut self, claim: &Claim, lab: &LabName) {
+        let Some(whose) = of_other(claim, lab) else { return };
+        self.proxy_mode = None;
+        self.seen = Seen { marked: true, of_other: Some(whose), ..Seen::default() };
     }
 }
 
@@ -139,8 +173,9 @@ impl Hardware {
 /// Read on each node: what it is by itself, and on the control plane what the API server says of all.
 const SCRIPT: &str = "curl -s -m 2 http://127.0.0.1:10249/proxyMode 2>/dev/null || \
     timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/10249; printf \"GET /proxyMode HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' 2>/dev/null | tail -n 1; echo; \
-    [ ! -e /etc/kubernetes/admin.conf ] || if PATH=/usr/local/bin:$PATH kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=5s get nodes \
-    -o 'jsonpath={range .items[*]}{\"NODE \"}{.metadata.name}{\" \"}{.status.nodeInfo.kubeletVersion}{\" \"}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}'; \
+    [ ! -e /etc/kubernetes/admin.conf ] || if PATH=/usr/local/bin:$PATH kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=5s get nodes,deployments -n kube-system \
+    -o 'jsonpath={range .items[?(@.kind==\"Node\")]}{\"NODE \"}{.metadata.name}{\" \"}{.status.nodeInfo.kubeletVersion}{\" \"}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}\
+    {range .items[?(@.metadata.name==\"coredns\")]}{.kind}{\" \"}{.spec.replicas}{\" \"}{.status.readyReplicas}{\"\\n\"}{end}'; \
     then echo; echo API answers; else echo; echo API silent; fi; true";
 
 /// `kubecamp status`.
@@ -207,7 +242,8 @@ async fn look(
             return (NodeStatus::unseen(node.clone(), "no machine".to_owned()).kept_back(&problem), vec![problem]);
         }
         Some((_, Err(problem))) => {
-            let line = NodeStatus { state: "unreachable", ..NodeStatus::unseen(node.clone(), named(state, node)) };
+            let line =
+                NodeStatus { state: "unreachable".into(), ..NodeStatus::unseen(node.clone(), named(state, node)) };
             return (line.kept_back(problem), vec![problem.clone()]);
         }
         Some((_, Ok(target))) => target,
@@ -216,7 +252,7 @@ async fn look(
     let target = [(node.clone(), target.clone())];
     let seen = match Crew::muster(&target, Some(password), None).await {
         Ok(crew) => {
-            let seen = read(&mut line, &crew).await;
+            let seen = read(&mut line, &crew, lab, state).await;
             crew.dismiss().await;
             seen.map_err(Problems::from)
         }
@@ -226,9 +262,9 @@ async fn look(
     let Err(problems) = seen else { return (line, vec![]) };
     let of_sudo = problems.iter().all(|p| is_of_sudo(p.code));
     line.state = match line.reached {
-        true if of_sudo => "needs sudo",
-        true => "unreadable",
-        false => "unreachable",
+        true if of_sudo => "needs sudo".into(),
+        true => "unreadable".into(),
+        false => "unreachable".into(),
     };
     let (said, problems) = (problems.to_string(), problems.into_vec());
     (line.with(said, &problems), problems)
@@ -241,11 +277,12 @@ fn named(state: &State, node: &NodeId) -> String {
 }
 
 /// Reads what the host is by itself, and what the API server on it says.
-async fn read(line: &mut NodeStatus, crew: &Crew) -> Result<(), Problem> {
+async fn read(line: &mut NodeStatus, crew: &Crew, lab: &Lab, state: &State) -> Result<(), Problem> {
     line.machine = crew.fleet.values().next().map(Hardware::of);
     for (host, facts) in crew.hosts.values().zip(crew.fleet.values()) {
         let text = Viewer::new(host).read(SCRIPT).await?.text();
         see(line, facts, &text);
+        line.keep_apart(&state.owner().claim(lab.name(), facts), lab.name());
     }
     Ok(())
 }
@@ -271,6 +308,7 @@ pub(super) async fn trouble(
             Ok(said) => {
                 let mut line = NodeStatus { reached: true, ..NodeStatus::unseen(node.clone(), String::new()) };
                 see(&mut line, facts, &said.text());
+                line.keep_apart(&state.owner().claim(lab.name(), facts), lab.name());
                 lines.push(line);
             }
             Err(problem) => found.push(problem.on(node)),
@@ -278,7 +316,34 @@ pub(super) async fn trouble(
     }
     found.extend(judge(&mut lines, &cx.store, state));
     found.extend(lines.iter().filter_map(|line| line.trouble(lab)));
+    found.extend(lines.iter().flat_map(|line| line.mendable(lab)));
     found
+}
+
+/// The lab's machines or hosts that carry another lab by now, as `worker-1 is of lab team7`; those that do not come within
+/// ten seconds are not in it.
+pub(super) async fn of_others(cx: &Context, lab: &Lab, state: &State, connect: &ConnectArgs) -> Vec<String> {
+    let look = async {
+        let targets = cx.targets(lab, state, connect).await.unwrap_or_default();
+        let (crew, _) = Crew::muster_those_that_come(&targets, None, None).await;
+        let found = named_others(lab, state, &crew.fleet);
+        crew.dismiss().await;
+        found
+    };
+    tokio::time::timeout(Duration::from_secs(10), look).await.unwrap_or_default()
+}
+
+fn named_others(lab: &Lab, state: &State, fleet: &BTreeMap<NodeId, Facts>) -> Vec<String> {
+    let owner = state.owner();
+    let of = |facts: &Facts| of_other(&owner.claim(lab.name(), facts), lab.name());
+    fleet.iter().filter_map(|(node, facts)| Some(format!("{node} is {}", of(facts)?))).collect()
+}
+
+/// The state of a host that carries another lab, as `of lab team7`; a lab may bear the name of this one.
+fn of_other(claim: &Claim, lab: &LabName) -> Option<String> {
+    let Claim::Other(name) = claim else { return None };
+    let another = if name.as_str() == lab.as_str() { "another " } else { "" };
+    Some(format!("of {another}lab {name}"))
 }
 
 /// Whether the host let somebody in and then gave this problem.
@@ -306,6 +371,19 @@ fn see(line: &mut NodeStatus, facts: &Facts, text: &str) {
         joined: facts.yes("joined"),
         answers: text.lines().find_map(|l| l.strip_prefix("API ")).map(|word| word == "answers"),
         nodes: text.lines().filter_map(|l| l.strip_prefix("NODE ")).map(str::to_owned).collect(),
+        names: text.lines().find_map(|l| l.strip_prefix("Deployment ")).and_then(|counts| {
+            // None that are ready are not written.
+            let mut counts = counts.split_whitespace().map(str::parse);
+            Some((counts.next()?.ok()?, counts.next().and_then(Result::ok).unwrap_or(0)))
+        }),
+        broken: [
+            (fact::RULES_MISSING, "kube-proxy's rules are not all in the kernel"),
+            (fact::BRIDGE_MISSING, "pods have lost their bridge"),
+        ]
+        .into_iter()
+        .filter_map(|(key, what)| facts.yes(key).then_some(what))
+        .collect(),
+        of_other: None,
     };
     // Whoever has an API server is a node, also where kubeadm did not come to its end.
     line.seen.joined |= line.seen.answers.is_some();
@@ -323,7 +401,7 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
         });
         rows.push(output::columns(
             wide,
-            [line.node.as_str(), &line.host, line.state, &dash(&line.version), &dash(&line.proxy_mode)],
+            [line.node.as_str(), &line.host, &line.state, &dash(&line.version), &dash(&line.proxy_mode)],
             more.unwrap_or_else(|| std::array::from_fn(|_| "-".to_owned())),
         ));
     }
@@ -331,118 +409,4 @@ fn text(lines: &[NodeStatus], wide: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::profile;
-
-    fn line(node: &str, facts: &str, said: &str) -> NodeStatus {
-        let unseen = NodeStatus::unseen(node.parse().unwrap(), "root@192.0.2.1".into());
-        let mut line = NodeStatus { state: "unreachable", reached: true, ..unseen };
-        see(&mut line, &Facts::parse(facts), said);
-        line
-    }
-
-    const NODE: &str = "lab=lab\njoined=yes\n";
-
-    fn judged(cp: (&str, &str), worker: &str, store: &Store, state: &State) -> [&'static str; 2] {
-        let mut lines = [line("cp", cp.0, cp.1), line("worker-1", worker, "\n")];
-        judge(&mut lines, store, state);
-        lines.map(|l| l.state)
-    }
-
-    #[test]
-    fn who_is_not_ready_is_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::of(dir.path(), &"lab".parse().unwrap());
-        let state = State::new(Where::Local);
-        let says = "iptables\nNODE cp v1.36.3 True\nNODE worker-1 v1.36.3 False\n\nAPI answers\n";
-        let of = |cp, worker| judged(cp, worker, &store, &state);
-        assert_eq!(of((NODE, says), NODE), ["Ready", "NotReady"]);
-        let silent = "iptables\n\nAPI silent\n";
-        assert_eq!(of((NODE, silent), NODE), ["API server does not answer"; 2]);
-        assert_eq!(of((NODE, silent), "lab=lab\n")[1], "not in the cluster");
-        assert_eq!(of((NODE, "iptables\nNODE cp v1.36.3 True\n\nAPI answers\n"), "lab=lab\n")[1], "not in the cluster");
-        assert_eq!(of(("", "\n"), NODE)[1], "joined", "nobody could be asked");
-        assert_eq!(of(("", "\n"), ""), ["not in the cluster"; 2], "it never came up");
-        // One host of two was reset, then all.
-        let kept = ("worker-1".parse::<NodeId>().unwrap(), "scan".to_owned());
-        store.keep_records(&BTreeMap::from([kept])).unwrap();
-        assert_eq!(of((NODE, silent), ""), ["API server does not answer", "reset"]);
-        store.keep_records(&Default::default()).unwrap();
-        let clean = State { clean: true, ..State::new(Where::Local) };
-        assert_eq!(judged(("", "\n"), "", &store, &clean), ["reset"; 2]);
-    }
-
-    #[test]
-    fn a_node_that_is_not_as_asked_is_a_problem_with_what_mends_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::of(dir.path(), &"team7".parse().unwrap());
-        let lab = Lab::new("team7".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
-        let asked = lab.profile().proxy.mode.to_string();
-        let other = if asked == "iptables" { "nftables" } else { "iptables" };
-        let told = |cp: (&str, &str), worker: (&str, &str)| {
-            let mut lines = [line("cp", cp.0, cp.1), line("worker-1", worker.0, worker.1)];
-            judge(&mut lines, &store, &State::new(Where::Local));
-            lines.each_ref().map(|line| line.trouble(&lab))
-        };
-        let what = |found: [Option<Problem>; 2]| found.map(|p| p.map(|p| p.what).unwrap_or_default());
-        let mode = format!("{asked}\n");
-        let says = format!("{mode}NODE cp v1.36.3 True\nNODE worker-1 v1.36.3 True\n\nAPI answers\n");
-        let stopped = says.replace("worker-1 v1.36.3 True", "worker-1 v1.36.3 Unknown");
-        let silent = format!("{mode}\nAPI silent\n");
-        let (mode, says, silent) = (mode.as_str(), says.as_str(), silent.as_str());
-        assert_eq!(what(told((NODE, says), (NODE, mode))), ["", ""]);
-        let [_, differs] = what(told((NODE, says), (NODE, other)));
-        assert_eq!(differs, format!("kube-proxy is in mode {other}, and the lab asks for {asked}"));
-        assert_eq!(what(told((NODE, says), (NODE, "\n"))), ["", "kube-proxy does not answer"]);
-        assert_eq!(what(told((NODE, stopped.as_str()), (NODE, mode))), ["", "the node is NotReady"]);
-        assert_eq!(what(told((NODE, silent), (NODE, mode))), ["the API server does not answer"; 2]);
-        assert_eq!(what(told((NODE, silent), ("", "\n")))[1], "the node is not in the cluster");
-        let [Some(problem), _] = told((NODE, silent), (NODE, mode)) else { panic!("it is no problem") };
-        assert!(problem.code == Code::VerifyFailed && problem.on.is_some(), "{problem}");
-        assert!(problem.all_hints()[0].starts_with("kubecamp --name team7 up mends"), "{:?}", problem.hints);
-    }
-
-    #[test]
-    fn what_a_host_says_of_itself_is_only_text() {
-        let facts = "lab=lab\nos.name=\x1b]52;c;eA==\x07\nkernel=\u{202e}x\nroute.source=\x1b[2J\n";
-        let said = "\x1b[2Jiptables\nNODE cp v1\x1b]0;x\x07 True\n\nAPI answers\n";
-        let mut cp = line("cp", facts, said);
-        cp.machine = Some(Hardware::of(&Facts::parse(facts)));
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::of(dir.path(), &"lab".parse().unwrap());
-        judge(std::slice::from_mut(&mut cp), &store, &State::new(Where::Local));
-        let text = text(&[cp], true);
-        assert_eq!(text.lines().count(), 2, "{text}");
-        for shown in ["\\x1b[2Jiptables", "v1\\x1b]0;x\\x07", "\\x1b]52;c;eA==\\x07", "\\u{202e}x"] {
-            assert!(text.contains(shown), "{text}");
-        }
-        assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{text}");
-    }
-
-    #[test]
-    fn a_machine_that_does_not_run_comes_with_what_starts_it() {
-        let problem = asleep(&"team7".parse().unwrap(), &"cp".parse().unwrap());
-        assert!(problem.all_hints()[0].contains("kubecamp up --name team7"), "{problem}");
-    }
-
-    #[test]
-    fn the_hints_of_a_node_that_was_kept_back_name_the_lab() {
-        output::problems_of(" --name team7".to_owned());
-        let kept = line("cp", "", "").kept_back(&Problem::new(Code::ClusterLost, "gone"));
-        assert_eq!(kept.problem.as_deref(), Some("gone"));
-        assert_eq!(kept.hints, ["Run kubecamp --name team7 reset, then kubecamp --name team7 up."]);
-    }
-
-    #[test]
-    fn who_wants_a_password_for_sudo_was_reached() {
-        for (code, reached) in
-            [(Code::Sudo, true), (Code::SudoPassword, true), (Code::StepTimeout, true), (Code::HostUnreachable, false)]
-        {
-            assert_eq!(was_let_in(code), reached, "{code}");
-        }
-        assert!(is_of_sudo(Code::SudoPassword) && !is_of_sudo(Code::StepTimeout));
-    }
-}
+mod tests;

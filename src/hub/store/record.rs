@@ -368,18 +368,18 @@ mod tests {
         tx.note("agent.plan-taken", "server:amy".to_owned(), None, Value::Null);
         tx.flush_records().await.unwrap();
         let some = |text: &str| Some(text.to_owned());
-        let asked: [(Option<String>, Option<String>, i64, &[&str]); 7] = [
-            (some("person:amy"), None, 9, &["token.add", "person.add"]),
-            (some("person:amy"), None, 1, &["token.add"]),
-            (some("person:amy"), some("person:tom"), 9, &[]),
-            (some("person:bob"), some("console"), 9, &["group.join"]),
-            (some("group:red"), None, 9, &["group.join"]),
-            (some("amy"), None, 9, &[]),
-            (None, some("console"), 2, &["agent.plan-taken", "group.join"]),
+        let asked = [
+            (some("person:amy"), None, 9, "token.add person.add"),
+            (some("person:amy"), None, 1, "token.add"),
+            (some("person:amy"), some("person:tom"), 9, ""),
+            (some("person:bob"), some("console"), 9, "group.join"),
+            (some("group:red"), None, 9, "group.join"),
+            (some("amy"), None, 9, ""),
+            (None, some("console"), 2, "agent.plan-taken group.join"),
         ];
         for (subject, actor, most, want) in asked {
             let rows = tx.audit_newest(subject.clone(), actor, most).await.unwrap();
-            assert_eq!(rows.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(), want, "{subject:?}");
+            assert_eq!(rows.iter().map(|row| row.action.as_str()).collect::<Vec<_>>().join(" "), want, "{subject:?}");
         }
         let plan = &*format!("EXPLAIN QUERY PLAN {NEWEST_OF}").leak();
         let plan = tx.all(plan, args!["person:amy", None::<String>, 9_i64, "amy"]).await.unwrap();

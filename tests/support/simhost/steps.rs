@@ -69,7 +69,7 @@ const UP: &[Known] = &[
     // verify/clear
     unchecked("clear", "delete ns kubecamp-verify --wait=false"),
     // verify/ready
-    known("ready", "get nodes,pods -A", "get nodes,daemonsets,deployments"),
+    known("ready", "get pods -A --no-headers", "get nodes,daemonsets,deployments"),
     // verify/reach
     known("reach", "> /run/kubecamp/verified", "cat /run/kubecamp/verified"),
     // verify/answers
