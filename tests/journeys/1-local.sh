@@ -9,8 +9,8 @@ exits 0 kc kubectl -- get nodes --no-headers
 exits 0 kc status -o json
 has '"proxy_mode": "nftables"'
 exits 0 kc ssh worker-1 -- hostname
-exits 0 kc ssh cp -- 'cd /; kubectl get nodes'
 has worker-1
+exits 0 kc ssh cp -- 'cd /; kubectl get nodes'
 exits 3 kc ssh worker-1 -- exit 3
 exits 2 kc ssh nobody -- true
 has 'hint:'
