@@ -12,6 +12,7 @@ use crate::{
     core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer},
+    machine::{Machine, State as MachineState},
     phases::Records,
     profile::Lab,
     render::table,
@@ -149,8 +150,12 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
         Err(problem) if problem.code == Code::EngineStart => (vec![], Some(problem)),
         targets => (targets?, None),
     };
+    // Those that do not run are no targets, and only their engine tells of them.
+    let all_run = state.place != Where::Local || targets.len() >= lab.nodes().len();
+    let machines = if all_run || engine.is_some() { None } else { Some(cx.machines(&lab, &state).await?) };
     let password = sudo_password(&args.connect).await?;
-    let each = lab.nodes().iter().map(|node| look(&lab, &state, &node.name, &targets, &password));
+    let machines = machines.as_deref();
+    let each = lab.nodes().iter().map(|node| look(&lab, &state, &node.name, &targets, machines, &password));
     let (mut lines, mut found): (Vec<_>, Vec<_>) = join_all(each).await.into_iter().unzip();
     if let Some(problem) = engine {
         // It is one for all of them.
@@ -194,12 +199,15 @@ async fn look(
     state: &State,
     node: &NodeId,
     targets: &Found,
+    machines: Option<&[Machine]>,
     password: &SudoPassword,
 ) -> (NodeStatus, Vec<Problem>) {
     let target = match targets.iter().find(|(of, _)| of == node) {
         None => {
             let problem = asleep(lab.name(), node);
-            return (NodeStatus::unseen(node.clone(), "no machine".to_owned()).kept_back(&problem), vec![problem]);
+            let (host, state) = resting(lab.name(), node, machines);
+            let line = NodeStatus { state, ..NodeStatus::unseen(node.clone(), host) };
+            return (line.kept_back(&problem), vec![problem]);
         }
         Some((_, Err(problem))) => {
             let line = NodeStatus { state: "unreachable", ..NodeStatus::unseen(node.clone(), named(state, node)) };
@@ -228,6 +236,16 @@ async fn look(
     line.problem = Some(problems.to_string());
     line.hints = problems.iter().flat_map(output::hints).collect();
     (line, problems.into_vec())
+}
+
+/// The machine of a node that does not run, and its state; `machines` are those of its engine, where that runs.
+fn resting(lab: &LabName, node: &NodeId, machines: Option<&[Machine]>) -> (String, &'static str) {
+    let Some(machines) = machines else { return (format!("{lab}-{node}"), "not running") };
+    match machines.iter().find(|machine| machine.node == *node) {
+        Some(machine) if machine.state == MachineState::Stopped => (machine.name.clone(), "stopped"),
+        Some(machine) => (machine.name.clone(), "not running"),
+        None => ("no machine".to_owned(), "not running"),
+    }
 }
 
 /// A host as the user named it.
@@ -422,6 +440,27 @@ mod tests {
     fn a_machine_that_does_not_run_comes_with_what_starts_it() {
         let problem = asleep(&"team7".parse().unwrap(), &"cp".parse().unwrap());
         assert!(problem.all_hints()[0].contains("kubecamp up --name team7"), "{problem}");
+    }
+
+    #[test]
+    fn a_machine_that_does_not_run_is_named_with_its_state() {
+        let lab: LabName = "team7".parse().unwrap();
+        let machine = |node: &str, state| Machine {
+            name: format!("team7-{node}"),
+            lab: lab.clone(),
+            node: node.parse().unwrap(),
+            kind: crate::machine::Kind::Container,
+            state,
+            address: None,
+            netns: None,
+            host_keys: vec![],
+        };
+        let there = [machine("cp", MachineState::Stopped), machine("worker-1", MachineState::Other)];
+        let of = |node: &str, machines| resting(&lab, &node.parse().unwrap(), machines);
+        assert_eq!(of("cp", Some(&there[..])), ("team7-cp".to_owned(), "stopped"));
+        assert_eq!(of("worker-1", Some(&there[..])), ("team7-worker-1".to_owned(), "not running"));
+        assert_eq!(of("worker-2", Some(&there[..])), ("no machine".to_owned(), "not running"));
+        assert_eq!(of("cp", None), ("team7-cp".to_owned(), "not running"), "its engine does not run");
     }
 
     #[test]
