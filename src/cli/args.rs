@@ -288,7 +288,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "MODULE=DIR")]
     pub replace: Vec<String>,
     /// The file to write.
-    #[arg(long, short, value_name = "FILE")]
+    // Without a letter: -o is --output everywhere else.
+    #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 

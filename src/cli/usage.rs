@@ -198,6 +198,12 @@ mod tests {
     }
 
     #[test]
+    fn a_form_is_no_file_to_build_into() {
+        let wrong = said("bundle build -o json");
+        assert_eq!((wrong.code, wrong.what.as_str()), (Code::Usage, "unexpected argument '-o' found"));
+    }
+
+    #[test]
     fn a_tip_that_leads_nowhere_is_left_out() {
         for (line, of) in [
             ("book extend b1 --by -30m", "book extend"),
