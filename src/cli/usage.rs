@@ -204,6 +204,18 @@ mod tests {
     }
 
     #[test]
+    fn the_help_names_the_values_that_there_are() {
+        for (command, values) in [
+            ("up", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
+            ("plan", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
+            ("bundle build", &["amd64 or arm64"][..]),
+        ] {
+            let help = help_of(command).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(values.iter().all(|value| help.contains(value)), "{command}: {help}");
+        }
+    }
+
+    #[test]
     fn a_tip_that_leads_nowhere_is_left_out() {
         for (line, of) in [
             ("book extend b1 --by -30m", "book extend"),
