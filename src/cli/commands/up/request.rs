@@ -64,9 +64,6 @@ impl Request {
         args.bundle = args.bundle.map(|file| std::path::absolute(&file).unwrap_or(file));
         let anew = known.as_ref().is_none_or(|(old, _)| old.nodes() != lab.nodes());
         let must_hold_all = anew && !args.allow_undersized;
-        if place == Where::Local && must_hold_all {
-            must_hold(&lab, &cx.places)?;
-        }
         if let Some((old, state)) = &known
             && !state.clean
             && (*old != lab || state.place != place)
@@ -79,6 +76,9 @@ impl Request {
             let flag = lab.name().flag();
             let down = format!("Remove its machines first: kubecamp{flag} down. Or choose another --name.");
             return Err(if moves { problem.hint(down) } else { problem }.into());
+        }
+        if place == Where::Local && must_hold_all {
+            must_hold(&lab, &cx.places)?;
         }
         let login = match place {
             Where::Local => Login::default(),
@@ -415,6 +415,14 @@ mod tests {
         assert_eq!(refused(&cx, &["--layout", "3x2c4g"]), Code::LabDiffers);
         let problems = asked(&cx, &["--cni", "bridge"]).err().unwrap();
         assert_eq!(problems.iter().next().unwrap().detail, ["network.cni: flannel, asked bridge"]);
+        // Nor is it asked whether another one had the room.
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        let (huge, file) =
+            (profile::shipped_text("2x4c8g").unwrap().replace("GiB", "00GiB"), dir.path().join("huge.yaml"));
+        std::fs::write(&file, huge.replace("2x4c8g", "2x4c800g")).unwrap();
+        cx.store.save(&lab, &State { place: Where::Local, ..state.clone() }).unwrap();
+        assert_eq!(refused(&cx, &["--profile", file.to_str().unwrap()]), Code::LabDiffers);
+        cx.store.save(&lab, &state).unwrap();
         // It is so already.
         asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
     }
