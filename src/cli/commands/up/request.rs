@@ -237,7 +237,9 @@ impl Request {
         result: &LocalResult,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &self.place {
-            Where::Hosts(hosts) => targets::of_hosts(store, hosts, &Connect::of(&self.args.connect, &self.login)).await,
+            Where::Hosts(hosts) => {
+                targets::of_hosts(store, hosts, &Connect::of(&self.args.connect, &self.login)?).await
+            }
             Where::Local => {
                 let machines = result
                     .machines
