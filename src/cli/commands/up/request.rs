@@ -7,7 +7,7 @@ use super::{
     this_arch,
 };
 use crate::{
-    bundle::{Asked, BuildRequest, Bundle, Cache, Source},
+    bundle::{Asked, BuildRequest, Bundle, Cache, Mirrors, Source},
     cli::{
         args::UpArgs,
         commands::Context,
@@ -188,7 +188,7 @@ impl Request {
     }
 
     fn bundle(&self, cx: &Context, result: &LocalResult, arch: Arch) -> Result<FetchBundle, Problem> {
-        Ok(FetchBundle {
+        let mut fetch = FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {
                 kubernetes: self.lab.profile().kubernetes.clone(),
@@ -196,12 +196,17 @@ impl Request {
                 source: Source::Auto,
                 replace: vec![],
                 out: None,
-                mirrors: Config::load(&cx.places)?.mirrors,
+                mirrors: Mirrors::default(),
                 cache: Cache::new(&cx.places.cache),
                 asked: self.asked.clone(),
             },
             slot: Arc::clone(&result.bundle),
-        })
+        };
+        // Settings that cannot be read are in nobody's way where nothing is fetched.
+        if fetch.is_to_be_built() {
+            fetch.request.mirrors = Config::load(&cx.places)?.mirrors;
+        }
+        Ok(fetch)
     }
 
     pub(super) fn local_phases(
@@ -427,6 +432,22 @@ mod tests {
         cx.store.save(&lab, &state).unwrap();
         // It is so already.
         asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_stop_only_what_downloads() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cx = with_lab(dir.path(), "2x4c8g", true);
+        cx.places.cache = dir.path().join("cache");
+        cx.places.config = dir.path().join("config.yaml");
+        std::fs::write(&cx.places.config, "mirrors: [\n").unwrap();
+        let request = asked(&cx, &[]).unwrap();
+        let bundle = || request.bundle(&cx, &LocalResult::default(), Arch::Amd64).err().map(|p| p.code);
+        assert_eq!(bundle(), Some(Code::ConfigFile));
+        let file = Cache::new(&cx.places.cache).bundle(&request.lab.profile().kubernetes, Arch::Amd64);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(bundle(), None);
     }
 
     #[test]
