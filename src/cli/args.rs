@@ -130,10 +130,10 @@ pub struct UpArgs {
     /// A file of hosts.
     #[arg(long, value_name = "FILE", conflicts_with = "host")]
     pub hosts: Option<PathBuf>,
-    /// kube-proxy's mode instead of the profile's.
+    /// kube-proxy's mode instead of the profile's: iptables, ipvs or nftables.
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub proxy_mode: Option<ProxyMode>,
-    /// CNI instead of the profile's.
+    /// CNI instead of the profile's: flannel or bridge.
     #[arg(long, value_name = "CNI", value_parser = parse_cni)]
     pub cni: Option<Cni>,
     /// Kubernetes version instead of the profile's.
@@ -158,7 +158,7 @@ pub struct ConnectArgs {
     /// A private key to offer first.
     #[arg(long, short, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// Record the keys of unknown hosts without asking.
+    /// Take the keys of unknown hosts without asking. They are recorded in the lab's folder; plan makes none for a new lab.
     #[arg(long)]
     pub accept_new_host_keys: bool,
     /// Ask for the sudo password of the hosts.
@@ -278,7 +278,7 @@ pub struct BuildArgs {
     /// Kubernetes version.
     #[arg(long, value_name = "VERSION", default_value = crate::bundle::DEFAULT_KUBERNETES)]
     pub kubernetes: String,
-    /// CPU architecture.
+    /// CPU architecture: amd64 or arm64; this computer's by default.
     #[arg(long, value_name = "ARCH", value_parser = parse_arch)]
     pub arch: Option<Arch>,
     /// Where the parts come from.
@@ -288,7 +288,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "MODULE=DIR")]
     pub replace: Vec<String>,
     /// The file to write.
-    #[arg(long, short, value_name = "FILE")]
+    // Without a letter: -o is --output everywhere else.
+    #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 

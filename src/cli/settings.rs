@@ -38,10 +38,7 @@ pub struct Config {
 impl Config {
     /// Reads the file; none is an empty one.
     pub fn load(places: &Places) -> Result<Self, Problem> {
-        let wrong = || {
-            Problem::new(Code::Usage, format!("{} is not valid", places.config.display()))
-                .hint("Its keys are in docs/guide/slow-links.md.")
-        };
+        let wrong = || Problem::new(Code::ConfigFile, format!("{} is not valid", places.config.display()));
         match std::fs::read_to_string(&places.config) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Problem::new(Code::LocalFile, format!("cannot read {}", places.config.display())).because(e)),
@@ -120,7 +117,7 @@ mod tests {
         assert_eq!(same.mirrors, good.mirrors);
         for text in ["mirrors:\n  sites:\n    dl.k8s.io: https://m.example/k8s\n", "mirrors: [a]\n", "mirror: {}\n"] {
             let refused = read(text).unwrap_err();
-            assert!(refused.code == Code::Usage && refused.all_hints()[0].contains("slow-links"), "{refused}");
+            assert!(refused.code == Code::ConfigFile && refused.all_hints()[0].contains("slow-links"), "{refused}");
             assert!(!refused.detail.is_empty(), "{refused}");
         }
     }

@@ -198,6 +198,24 @@ mod tests {
     }
 
     #[test]
+    fn a_form_is_no_file_to_build_into() {
+        let wrong = said("bundle build -o json");
+        assert_eq!((wrong.code, wrong.what.as_str()), (Code::Usage, "unexpected argument '-o' found"));
+    }
+
+    #[test]
+    fn the_help_names_the_values_that_there_are() {
+        for (command, values) in [
+            ("up", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
+            ("plan", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
+            ("bundle build", &["amd64 or arm64"][..]),
+        ] {
+            let help = help_of(command).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(values.iter().all(|value| help.contains(value)), "{command}: {help}");
+        }
+    }
+
+    #[test]
     fn a_tip_that_leads_nowhere_is_left_out() {
         for (line, of) in [
             ("book extend b1 --by -30m", "book extend"),

@@ -80,6 +80,7 @@ codes! {
     ProfileInvalid = "KC-PROFILE-INVALID", Input, "A value of the profile is impossible.", "Correct the value at the line and column given.";
     ProfileUnknown = "KC-PROFILE-UNKNOWN", Input, "No shipped profile or file has this name.", "kubecamp profile list shows the shipped ones.";
     HostsFile = "KC-HOSTS-FILE", Input, "The hosts file is not valid.", "See docs/guide/hosts.md for its keys.";
+    ConfigFile = "KC-CONFIG-FILE", Input, "The settings in config.yaml are not valid.", "See docs/guide/slow-links.md for its keys.";
     HostSpec = "KC-HOST-SPEC", Input, "A host is not written as [user@]address[:port].", "Write it as root@192.0.2.10 or ubuntu@example.org:2222.";
     HostCount = "KC-HOST-COUNT", Input, "The number of hosts differs from the layout's nodes.", "Give one --host for each node, or choose another --layout.";
     LabUnknown = "KC-LAB-UNKNOWN", Input, "There is no lab of this name.", "kubecamp status --all lists the labs.";

@@ -17,7 +17,7 @@ pub use board::Board;
 pub use crew::Crew;
 pub use host_lock::HostLock;
 pub use journal::{Journal, UnderWay, parse_journal, read_journal};
-pub use lock::Lock;
+pub use lock::{Holder, Lock};
 pub use phase::{Phase, View};
 pub use run::{Mode, Planned, Run, Summary, run_flow};
 pub use step::{Change, Check, Need, Step, Task, Upload, Value};

@@ -45,7 +45,9 @@ impl FromStr for Spec {
 /// Whether a text can be a user name; a leading hyphen is refused since ssh would read an option.
 pub(super) fn is_user(text: &str) -> bool {
     let good = |c: char| !c.is_whitespace() && !c.is_control() && !"'\"`$;&|<>(){}\\/:,".contains(c);
-    !text.is_empty() && text.len() <= 64 && !text.starts_with('-') && text.chars().all(good)
+    // Some have an @ within, as me@corp.
+    let names = text.split('@').all(|part| !part.is_empty());
+    text.len() <= 64 && names && !text.starts_with('-') && text.chars().all(good)
 }
 
 /// Whether a text can be an address, name or alias.
@@ -120,6 +122,8 @@ mod tests {
             "",
             "@a",
             "a@",
+            "root@@x",
+            "@@x",
             "a:",
             "a:0",
             "a:65536",

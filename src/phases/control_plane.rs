@@ -22,6 +22,12 @@ pub struct ControlPlane {
 /// How long a control plane that is there may need until its API server answers, as after a reboot, in seconds.
 const STARTS: u32 = 90;
 
+/// Where root's kubectl looks for a cluster, in a shell, in a command and with sudo.
+const ROOTS: &str = "/root/.kube/config";
+
+/// The first line of ours there: reset knows it by that where the record is lost.
+const OURS: &str = "# kubecamp: a copy of /etc/kubernetes/admin.conf; reset removes it";
+
 /// Values of `kubeadm/common.yaml.tera` from a host's facts. kube-proxy's are for all nodes, and one that is a container keeps
 /// those of a kernel that it may not change.
 fn component_values(view: &View<'_>, facts: &Facts) -> serde_json::Value {
@@ -120,7 +126,7 @@ fn start() -> Step {
     // Of other manifests those that are gone are written again, and no more: what users changed in the rest stays.
     // A cluster is as old as its etcd: who moves the API server's manifest away keeps all that is in it.
     let change = format!(
-        "whole() ( {check}; ) >/dev/null 2>&1\n\
+        "{}whole() ( {check}; ) >/dev/null 2>&1\n\
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
          for part in etcd control-plane/kube-controller-manager control-plane/kube-scheduler; do\n\
          [ -s /etc/kubernetes/manifests/${{part#*/}}.yaml ] && continue\n\
@@ -128,11 +134,26 @@ fn start() -> Step {
          kubeadm init phase \"$@\" --config /etc/kubernetes/kubecamp/init.yaml || exit 1\n\
          done\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
-         kc_wait {STARTS} {ASK} get --raw /readyz >/dev/null 2>&1; whole && exit 0\nfi\n\
+         kc_wait {STARTS} {ASK} get --raw /readyz >/dev/null 2>&1; whole && {{ kubectl_of_root; exit; }}\nfi\n\
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
-         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
+         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print && kubectl_of_root",
+        kubectl_of_root()
     );
+    // One is enough, also where it is root's own, or a link to nowhere.
+    let check = format!("{check} && {{ [ -e {ROOTS} ] || [ -L {ROOTS} ]; }}");
     Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(Duration::from_secs(300))
+}
+
+/// Shell text with the function that gives root a kubeconfig where there is none.
+///
+/// It is a copy, since kubectl writes into it what its users choose, as a namespace: the cluster's own stays as kubeadm made it.
+fn kubectl_of_root() -> String {
+    format!(
+        "kubectl_of_root() (\n\
+         if [ -e {ROOTS} ] || [ -L {ROOTS} ]; then exit 0; fi\n\
+         [ -s /etc/kubernetes/admin.conf ] || exit 1\n\
+         umask 077; {{ echo '{OURS}'; cat /etc/kubernetes/admin.conf; }} | kc_put {ROOTS} 600\n)\n"
+    )
 }
 
 /// Takes back what a reset that was broken off did to the workers first: nothing would ever start there.
@@ -227,14 +248,54 @@ mod tests {
         }
     }
 
+    /// The change with the library that comes before it, and with all that it touches in this folder.
+    fn init_in(root: &str) -> String {
+        let Change::Script(change) = start().change else { panic!("it is a script") };
+        let moved =
+            [("/root/", "/home/"), ("/etc/kubernetes/", "/"), ("/var/lib/kubecamp", ""), ("/var/lib/etcd", "/etcd")];
+        moved.iter().fold(format!("{LIB}\n{change}"), |text, (path, to)| text.replace(path, &format!("{root}{to}")))
+    }
+
+    fn runs_well(script: &str) -> bool {
+        std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
+    }
+
+    #[test]
+    fn kubectl_of_root_finds_the_cluster_and_not_where_root_has_another() {
+        for own in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().display().to_string();
+            let config = dir.path().join("home/.kube/config");
+            if own {
+                std::fs::create_dir_all(dir.path().join("home/.kube")).unwrap();
+                std::fs::write(&config, "theirs\n").unwrap();
+            } else {
+                std::fs::create_dir(dir.path().join("home")).unwrap();
+            }
+            let script = format!("{}\n", init_in(&root));
+            assert!(!runs_well(&format!("kubeadm() {{ return 1; }}\n{script}")), "kubeadm failed");
+            assert_eq!(config.exists(), own);
+            assert!(runs_well(&format!("kubeadm() {{ echo x > {root}/admin.conf; }}\n{script}")));
+            let text = std::fs::read_to_string(&config).unwrap();
+            let noted = std::fs::read_to_string(dir.path().join("manifest")).unwrap_or_default();
+            if own {
+                assert_eq!((text.as_str(), noted.as_str()), ("theirs\n", ""));
+                continue;
+            }
+            assert!(text.starts_with("# kubecamp: a copy of ") && text.ends_with("; reset removes it\nx\n"), "{text}");
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&config).unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+            assert_eq!(noted, format!("dir\tabsent\t{root}/home/.kube\nfile\tabsent\t{root}/home/.kube/config\n"));
+        }
+        let Check::Script(check) = start().done_if else { panic!("it is a script") };
+        assert!(check.ends_with("{ [ -e /root/.kube/config ] || [ -L /root/.kube/config ]; }"), "{check}");
+    }
+
     #[test]
     fn a_new_control_plane_begins_without_addons() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
-        let Change::Script(change) = start().change else { panic!("it is a script") };
-        let change = change.replace("/var/lib/kubecamp", &root).replace("/etc/kubernetes/", &format!("{root}/etc/"));
-        let change = change.replace("/var/lib/etcd", &format!("{root}/etcd"));
-        let script = format!("kubeadm() {{ :; }}\n{change}");
+        let script = format!("kubeadm() {{ echo x > {root}/admin.conf; }}\n{}", init_in(&root));
         let addons = ["coredns", "flannel", "kube-proxy"].map(|addon| dir.path().join(format!("unapplied-{addon}")));
         for new in [true, false] {
             assert!(std::process::Command::new("sh").arg("-c").arg(&script).status().unwrap().success());
@@ -251,16 +312,14 @@ mod tests {
     fn a_silent_api_server_is_asked_for_a_while_and_not_so_many_times() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
-        let Change::Script(change) = start().change else { panic!("it is a script") };
-        let change = change.replace("/etc/kubernetes/", &format!("{root}/"));
-        let change = change.replace("/var/lib/kubecamp", &root).replace("/var/lib/etcd", &format!("{root}/etcd"));
+        let change = init_in(&root);
         std::fs::create_dir_all(dir.path().join("manifests")).unwrap();
         for file in ["admin.conf", "asked", "manifests/kube-apiserver.yaml"] {
             std::fs::write(dir.path().join(file), "x\n").unwrap();
         }
         // Each question takes the ten seconds that it may.
         let sham = format!(
-            "{LIB}kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
+            "kubectl() {{ case $* in *--request-timeout=10s*) echo x >>{root}/asked ;; esac; return 1; }}\n\
              date() {{ echo $(($(wc -l <{root}/asked) * 10)); }}\n\
              kubeadm() {{ :; }}\nsystemctl() {{ :; }}\nsleep() {{ :; }}\n"
         );
@@ -273,8 +332,7 @@ mod tests {
     fn only_the_manifest_that_is_gone_is_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
-        let Change::Script(change) = start().change else { panic!("it is a script") };
-        let change = change.replace("/etc/kubernetes/", &format!("{root}/"));
+        let change = init_in(&root);
         std::fs::create_dir_all(dir.path().join("manifests")).unwrap();
         std::fs::write(dir.path().join("admin.conf"), "x").unwrap();
         for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
@@ -282,7 +340,7 @@ mod tests {
         }
         // It makes what is asked for; everything else is as it must be.
         let sham = format!(
-            "{LIB}kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
+            "kubeadm() {{ echo \"$*\" >>{root}/did; case $4 in local) n=etcd ;; *) n=kube-$4 ;; esac; echo x >{root}/manifests/$n.yaml; }}\n\
              systemctl() {{ :; }}\nkubectl() {{ echo ' kube-system/kubeadm-config kube-system/kubelet-config kube-public/cluster-info '; }}\n"
         );
         for (gone, words) in [

@@ -55,6 +55,25 @@ mod tests {
             assert_eq!(String::from_utf8(out.stdout).unwrap(), seen, "{text}");
         }
     }
+
+    #[test]
+    fn a_kubeconfig_of_roots_own_stays_where_the_record_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join(".kube/config");
+        std::fs::create_dir_all(dir.path().join(".kube")).unwrap();
+        let [host, restore] = ["reset/host.sh", "reset/restore.sh"].map(|name| template::text(name).unwrap());
+        let functions = format!("CONTROL=yes NODES=\n{host}\n{restore}")
+            .replace("/var/lib/kubecamp", &dir.path().join("kubecamp").display().to_string())
+            .replace("/root/", &format!("{}/", dir.path().display()));
+        for (text, ours) in [("apiVersion: v1\n", false), ("# kubecamp: a copy of x\napiVersion: v1\n", true)] {
+            std::fs::write(&config, text).unwrap();
+            let script = format!("{functions}\nmanifest");
+            let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+            let listed = String::from_utf8_lossy(&out.stdout).contains("/.kube/config\n");
+            assert_eq!(listed, ours, "{text}");
+        }
+    }
+
     #[test]
     fn files_come_back_into_what_the_images_leave() {
         let dir = tempfile::tempdir().unwrap();

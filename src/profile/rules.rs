@@ -122,7 +122,9 @@ fn judge_size(form: &mut Form, layout: Option<&Spot<Layout>>, count: usize, node
             Resource::Disk => format!("every node needs {DISK_FLOOR}"),
             _ => format!("layout {want} asks {} for each node", short.want_text()),
         };
-        let what = format!("{name} has {} {}: {rule}", short.have_text(), short.what);
+        let noun =
+            if (short.what, short.have) == (Resource::Cores, 1) { "core".into() } else { short.what.to_string() };
+        let what = format!("{name} has {} {noun}: {rule}", short.have_text());
         refuse(form, &Spot { value: (), place }, what, &format!("Raise it to {} at least.", short.want_text()));
     }
 }

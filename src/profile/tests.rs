@@ -112,6 +112,7 @@ fn single_mistakes_point_at_their_place() {
         ("layout: 3x2c4g", "layout: 2x4c8g", "layout 2x4c8g has 2 nodes, and 3 are listed"),
         ("layout: 3x2c4g", "layout: big", "`big` is not a layout"),
         ("memory: 4GiB", "memory: 3GiB", "node `cp` has 3GiB memory: layout 3x2c4g asks 4GiB"),
+        ("cores: 2", "cores: 1", "node `cp` has 1 core: layout 3x2c4g asks 2"),
         ("disk: 30GiB", "disk: 29GiB", "node `cp` has 29GiB disk: every node needs 30GiB"),
         ("name: worker-2", "name: worker-1", "two nodes are called `worker-1`, first in line"),
         ("network:", "netwrok:", "hint: Did you mean `network`?"),

@@ -225,6 +225,7 @@ fn style(template: &str) -> ProgressStyle {
 fn amount(what: &str, done: u64, total: u64) -> String {
     const MIB: u64 = crate::core::MIB;
     match total {
+        0 if done == 0 => what.to_owned(),
         0 => format!("{what} {done}"),
         t if t >= MIB => format!("{what} {}/{} MiB", done / MIB, t / MIB),
         t => format!("{what} {done}/{t}"),
@@ -243,6 +244,12 @@ mod tests {
 
     use super::*;
     use crate::core::{Code, Problem, RunId, StepId};
+
+    #[test]
+    fn nothing_of_an_unknown_whole_is_no_number() {
+        let texts = [(0, 0), (3, 0), (0, 5), (1 << 20, 3 << 20)].map(|(done, total)| amount("x", done, total));
+        assert_eq!(texts, ["x", "x 3", "x 0/5", "x 1/3 MiB"]);
+    }
 
     /// A terminal that keeps what is written to it.
     #[derive(Debug, Clone, Default)]

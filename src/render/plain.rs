@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
 use super::{ended_text, problem_text, took};
 use crate::core::{Event, EventKind, Outcome, Timestamp, shell::printable};
@@ -13,6 +13,10 @@ pub struct Plain {
     began: Option<Timestamp>,
     /// When something was said last.
     said: Option<Timestamp>,
+    /// Whether steps are told, which name what goes on.
+    of_run: bool,
+    /// What of no run began to be told of.
+    begun: BTreeSet<String>,
     verbose: bool,
 }
 
@@ -26,14 +30,21 @@ impl Plain {
     pub fn event(&mut self, to: &mut dyn Write, event: &Event) {
         let began = *self.began.get_or_insert(event.at);
         let at = (event.at - began).total(jiff::Unit::Millisecond).unwrap_or(0.0).max(0.0) as u64;
+        self.of_run |= matches!(event.kind, EventKind::RunStarted { .. });
         let quiet = (event.at - self.said.unwrap_or(began)).total(jiff::Unit::Second).unwrap_or(0.0) >= SILENCE as f64;
-        if let Some(text) = self.line(event, quiet) {
+        if let Some(text) = self.first_of(event).or_else(|| self.line(event, quiet)) {
             self.said = Some(event.at);
             for line in text.lines() {
                 let _ = writeln!(to, "{:>7} {line}", took(at));
             }
             let _ = to.flush();
         }
+    }
+
+    /// The line of what begins in the making of a bundle or the like, which has no steps.
+    fn first_of(&mut self, event: &Event) -> Option<String> {
+        let EventKind::Progress { on, what, .. } = &event.kind else { return None };
+        (!self.of_run && self.begun.insert(what.clone())).then(|| format!("{on:<10} {what}"))
     }
 
     fn line(&self, event: &Event, quiet: bool) -> Option<String> {
@@ -153,9 +164,20 @@ mod tests {
     fn who_hears_nothing_for_long_is_told_how_far_it_is() {
         let progress = |done, total| EventKind::Progress { on: NodeId::here(), what: "kubernetes".into(), done, total };
         let told = lines(false, (0..25).map(|second| progress(second, 50)).collect());
-        assert_eq!(told, ["    10s here       kubernetes: 20%", "    20s here       kubernetes: 40%"]);
+        let begins = "   0.0s here       kubernetes";
+        assert_eq!(told, [begins, "    10s here       kubernetes: 20%", "    20s here       kubernetes: 40%"]);
         let told = lines(false, (0..12).map(|_| progress(0, 0)).collect());
-        assert_eq!(told, ["    10s here       kubernetes"]);
+        assert_eq!(told, [begins, "    10s here       kubernetes"]);
+    }
+
+    #[test]
+    fn what_has_no_steps_is_told_as_it_begins() {
+        let progress = |what: &str, done| EventKind::Progress { on: NodeId::here(), what: what.into(), done, total: 9 };
+        let parts = vec![progress("etcd", 0), progress("etcd", 5), progress("coredns", 0), progress("etcd", 9)];
+        let told = lines(false, parts.clone());
+        assert_eq!(told, ["   0.0s here       etcd", "   2.0s here       coredns"]);
+        let run = lines(false, [vec![all().remove(0)], parts].concat());
+        assert_eq!(run.len(), 1, "a run has steps, which are told: {run:?}");
     }
 
     #[test]

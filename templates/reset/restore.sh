@@ -8,7 +8,7 @@ builtin() {
   for d in /var/lib/kubelet /var/lib/cni /etc/kubernetes $(etcd) /opt/kubecamp /etc/kubecamp; do printf 'tree\tabsent\t%s\n' $d; done
   for p in $PLUGINS; do printf 'file\tabsent\t/opt/cni/bin/%s\n' $p; done
   # Earlier versions put their CNI configuration into /etc/cni/net.d, and their settings into 90-kubecamp.conf.
-  for f in /usr/local/bin/kubeadm /usr/local/bin/kubelet /usr/local/bin/kubectl /usr/local/bin/crictl /etc/crictl.yaml \
+  for f in /usr/local/bin/kubeadm /usr/local/bin/kubelet /usr/local/bin/kubectl /usr/local/bin/crictl /etc/crictl.yaml /root/.kube/config \
     /etc/cni/net.d/10-kubecamp.conflist /etc/sysctl.d/99-zz-kubecamp.conf /etc/sysctl.d/90-kubecamp.conf /etc/modules-load.d/kubecamp.conf \
     /etc/systemd/system/kubecamp-containerd.service /etc/systemd/system/kubecamp-routes.service /etc/systemd/system/kubelet.service; do
     printf 'file\tabsent\t%s\n' $f
@@ -21,6 +21,7 @@ foreign() {
   had path "$1" && return 0
   case $1 in
     /etc/systemd/system/kubelet.service | /etc/crictl.yaml) [ -e "$1" ] && ! grep -qs 'kubecamp' "$1" ;;
+    /root/.kube/config) [ -e "$1" ] && ! grep -qs '^# kubecamp: a copy of ' "$1" ;;
     *) return 1 ;;
   esac
 }

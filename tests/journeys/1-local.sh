@@ -10,6 +10,7 @@ exits 0 kc status -o json
 has '"proxy_mode": "nftables"'
 exits 0 kc ssh worker-1 -- hostname
 has worker-1
+exits 0 kc ssh cp -- 'cd /; kubectl get nodes'
 exits 3 kc ssh worker-1 -- exit 3
 exits 2 kc ssh nobody -- true
 has 'hint:'

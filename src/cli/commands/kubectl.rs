@@ -1,5 +1,7 @@
 use std::{
-    env, fs, io,
+    env,
+    ffi::OsString,
+    fs, io,
     os::unix::{
         fs::PermissionsExt,
         process::{CommandExt, ExitStatusExt},
@@ -15,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Context,
     detour::{Detour, asks_another},
+    machine::netns_name,
 };
 use crate::{
     bundle::{Bundle, Cache},
@@ -42,6 +45,13 @@ const OF_A_USER: [&str; 11] = [
     "token",
     "username",
 ];
+
+/// What kubectl listens with, until it is ended.
+const LISTENERS: [&str; 2] = ["port-forward", "proxy"];
+
+/// Flags of kubectl before whose word of its own another one stands.
+const WITH_VALUE: [&str; 8] =
+    ["-n", "--namespace", "--context", "--cluster", "--user", "-s", "--server", "--request-timeout"];
 
 /// `kubecamp kubectl`: the bundle's own kubectl with the lab's kubeconfig, from within the network namespace where the
 /// lab's machines are, or through SSH where hosts let nothing else in.
@@ -73,8 +83,32 @@ pub(super) async fn kubectl(cx: &Context, args: KubectlArgs) -> Result<u8, Probl
             None
         }
     };
+    if let Some(netns) = netns.as_deref().filter(|_| listens(&args.args)) {
+        output::say(&within(&netns_name(netns)));
+    }
     command.env("KUBECONFIG", kubeconfig);
     Err(become_in(netns.as_deref(), command).into())
+}
+
+/// Whether kubectl is to listen at a port, where others are to reach it.
+fn listens(args: &[OsString]) -> bool {
+    let mut words = args.iter().map(|arg| arg.to_str().unwrap_or_default()).take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return LISTENERS.contains(&word) && !words.any(|word| ["-h", "--help"].contains(&word));
+        }
+    }
+    false
+}
+
+/// Who reaches what kubectl listens at in this network namespace.
+fn within(netns: &str) -> String {
+    format!(
+        "note: kubectl listens in the network namespace {netns}, where nothing of this computer reaches it.\n\
+         hint: Ask from within, as root in another terminal: ip netns exec {netns} curl -s http://127.0.0.1:PORT."
+    )
 }
 
 /// Refuses a kubeconfig by which kubectl would do more on this computer than ask a server. An earlier kubecamp copied it from
@@ -275,6 +309,19 @@ mod tests {
         ] {
             assert!(!is_harmless(text), "{text}");
         }
+    }
+
+    #[test]
+    fn who_listens_in_a_namespace_is_told_apart() {
+        let listens = |line: &str| listens(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+        for line in ["port-forward svc/web 8080:80", "proxy", "-n dev port-forward x 1", "--v=2 proxy --port=8002"] {
+            assert!(listens(line), "{line}");
+        }
+        for line in ["", "get pods", "-n proxy get pods", "exec x -- proxy", "proxy --help", "get pod proxy"] {
+            assert!(!listens(line), "{line}");
+        }
+        let told = within("kubecamp-297d1a2d");
+        assert!(told.starts_with("note: ") && told.contains("ip netns exec kubecamp-297d1a2d curl"), "{told}");
     }
 
     #[test]

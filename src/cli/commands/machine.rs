@@ -65,11 +65,11 @@ fn local_labs(cx: &Context) -> Vec<LabName> {
 
 fn listing(machines: &[Machine], wide: bool) -> String {
     let heading = ["NAME", "LAB", "NODE", "KIND", "STATE", "ADDRESS"];
-    let mut rows = vec![output::columns(wide, heading, ["NAMESPACE", "HOST KEYS"])];
+    let mut rows = vec![output::columns(wide, heading, ["NETWORK NAMESPACE", "HOST KEYS"])];
     rows.extend(machines.iter().map(|m| {
         let address = m.address.map(|a| a.to_string()).unwrap_or_default();
         let (kind, state) = (format!("{:?}", m.kind).to_lowercase(), format!("{:?}", m.state).to_lowercase());
-        let netns = m.netns.as_ref().map_or_else(|| "-".to_owned(), |n| n.display().to_string());
+        let netns = m.netns.as_deref().map_or_else(|| "-".to_owned(), netns_name);
         let keys: Vec<_> = m.host_keys.iter().filter_map(|k| k.split_whitespace().next()).collect();
         let silent = m.state == State::Running && keys.is_empty();
         let state = if silent { format!("{state}, no keys") } else { state };
@@ -78,6 +78,11 @@ fn listing(machines: &[Machine], wide: bool) -> String {
         output::columns(wide, [&m.name, &lab, &node, &kind, &state, &address], [netns, keys])
     }));
     table(&rows)
+}
+
+/// What `ip netns exec` calls a namespace.
+pub(super) fn netns_name(pin: &Path) -> String {
+    pin.strip_prefix("/run/netns").unwrap_or(pin).display().to_string()
 }
 
 async fn engine(cx: &Context, command: EngineCommand) -> Result<(), Problems> {
@@ -222,6 +227,15 @@ mod tests {
         assert!(text.contains("running, no keys") && text.contains("does not tell them"), "{text}");
         all[0].host_keys = vec!["ssh-ed25519 AAAA".into()];
         assert!(!listing(&all, false).contains("no keys"));
+    }
+
+    #[test]
+    fn a_namespace_is_named_as_ip_netns_exec_takes_it() {
+        let cp = Machine { netns: Some("/run/netns/kubecamp-297d1a2d".into()), ..machine("lab", "cp", State::Running) };
+        let text = listing(std::slice::from_ref(&cp), true);
+        assert!(text.contains("  NETWORK NAMESPACE ") && text.contains("  kubecamp-297d1a2d "), "{text}");
+        assert!(!text.contains("/run/netns"), "{text}");
+        assert!(serde_json::to_string(&cp).unwrap().contains("/run/netns/kubecamp-297d1a2d"));
     }
 
     fn status(running: bool, traces: &[&str]) -> EngineStatus {

@@ -139,7 +139,7 @@ fn next(cx: &Context, machines: &[Machine]) {
     let flag = name.flag();
     let first = machines.first().map(|m| m.node.to_string()).unwrap_or_default();
     output::say(&format!(
-        "The machines of the lab {name} run; there is no Kubernetes on them.\nNext:\n  kubecamp{flag} ssh {first}\n  kubecamp{flag} up      makes a cluster of them\n  kubecamp{flag} down    removes them"
+        "The machines of the lab {name} run; there is no Kubernetes on them.\nNext:\n  kubecamp{flag} ssh {first}\n  kubecamp{flag} up      # makes a cluster of them\n  kubecamp{flag} down    # removes them"
     ));
     if let Some(netns) = machines.iter().find_map(|m| m.netns.as_ref()) {
         output::say(&format!(

@@ -24,7 +24,7 @@ mod ssh;
 mod status;
 mod up;
 
-use std::{ffi::OsStr, sync::Arc};
+use std::{ffi::OsStr, path::Path, sync::Arc};
 
 pub use book::class_plan;
 use serde::Serialize;
@@ -49,7 +49,7 @@ use crate::{
     },
     profile::Lab,
     render::{phase_times, summary_text},
-    transport::SshTarget,
+    transport::{SshTarget, ssh::must_be_readable},
 };
 
 /// What every command works with.
@@ -209,7 +209,7 @@ impl Context {
         connect: &ConnectArgs,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &state.place {
-            Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &Connect::of(connect, &state.login)).await,
+            Where::Hosts(hosts) => targets::of_hosts(&self.store, hosts, &Connect::of(connect, &state.login)?).await,
             Where::Local => Ok(self.machine_targets(lab, state).await?),
         }
     }
@@ -218,7 +218,7 @@ impl Context {
     async fn each_target(&self, lab: &Lab, state: &State, connect: &ConnectArgs) -> Result<targets::Found, Problem> {
         match &state.place {
             Where::Hosts(hosts) => {
-                Ok(targets::of_each_host(&self.store, hosts, &Connect::of(connect, &state.login)).await)
+                Ok(targets::of_each_host(&self.store, hosts, &Connect::of(connect, &state.login)?).await)
             }
             Where::Local => {
                 let targets = self.machine_targets(lab, state).await?;
@@ -246,7 +246,7 @@ impl Context {
         let found = match &state.place {
             Where::Hosts(hosts) => {
                 let host: Vec<_> = hosts.iter().filter(|(n, _)| n == node).cloned().collect();
-                targets::of_hosts(&self.store, &host, &Connect::of(connect, &state.login)).await?
+                targets::of_hosts(&self.store, &host, &Connect::of(connect, &state.login)?).await?
             }
             Where::Local => {
                 let machine = self.provider(lab, state).await?.get(lab.name(), node).await?;
@@ -301,8 +301,14 @@ fn with_log(problems: Problems, journal: &Journal) -> Problems {
 
 impl Connect {
     /// What the flags say, and where they are silent what `up` was told.
-    fn of(flags: &ConnectArgs, told: &Login) -> Self {
-        Self { login: Login::of(flags, Some(told)), accept_new_host_keys: flags.accept_new_host_keys }
+    ///
+    /// A key that a flag names must be there, before any host is asked; one that was told of may be in an agent by now.
+    fn of(flags: &ConnectArgs, told: &Login) -> Result<Self, Problem> {
+        let login = Login::of(flags, Some(told));
+        // ssh reads no file where `none` is named.
+        let named = login.identity.as_deref().filter(|file| flags.identity.is_some() && *file != Path::new("none"));
+        named.map_or(Ok(()), must_be_readable)?;
+        Ok(Self { login, accept_new_host_keys: flags.accept_new_host_keys })
     }
 }
 
@@ -319,7 +325,7 @@ async fn sudo_password(connect: &ConnectArgs) -> Result<SudoPassword, Problem> {
 }
 
 /// The first line of a file that holds a secret.
-fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
+fn first_line(file: &Path) -> Result<Secret, Problem> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| Problem::new(Code::LocalFile, format!("cannot read {}", file.display())).because(e))?;
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
@@ -328,7 +334,7 @@ fn first_line(file: &std::path::Path) -> Result<Secret, Problem> {
 #[cfg(test)]
 impl Context {
     /// One for tests, with its labs in this folder.
-    fn of_test(labs: &std::path::Path) -> Self {
+    fn of_test(labs: &Path) -> Self {
         let args = <Args as clap::Parser>::parse_from(["kubecamp", "status"]);
         let store = Store::of(labs, &args.global.name);
         let (places, cancel) = (Places::from_env(), CancellationToken::new());
@@ -357,6 +363,20 @@ mod tests {
         assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it was reset meanwhile");
         cx.store.forget().unwrap();
         assert_eq!(refused(seen.as_ref()), Some(Code::LabBusy), "it is gone");
+    }
+
+    #[test]
+    fn a_key_that_a_flag_names_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        let flags = |file: &Path| ConnectArgs { identity: Some(file.to_owned()), ..ConnectArgs::default() };
+        let refused = Connect::of(&flags(&file), &Login::default()).unwrap_err();
+        assert!(refused.code == Code::KeyFile && refused.what.contains("/key"), "{refused}");
+        Connect::of(&flags(Path::new("none")), &Login::default()).unwrap();
+        let told = Login::of(&flags(&file), None);
+        Connect::of(&ConnectArgs::default(), &told).unwrap();
+        std::fs::write(dir.path().join("key.pub"), "the agent has the other half").unwrap();
+        Connect::of(&flags(&file), &Login::default()).unwrap();
     }
 
     #[test]

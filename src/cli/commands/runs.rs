@@ -2,6 +2,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use serde::Serialize;
@@ -10,7 +11,7 @@ use super::Context;
 use crate::{
     cli::{args::RunCommand, output},
     core::{Code, Event, EventKind, NodeId, Outcome, PhaseId, Problem, StepId, Timestamp},
-    engine::read_journal,
+    engine::{Lock, read_journal},
     render::{PhaseTime, phase_times, summary_text, table, took},
 };
 
@@ -21,6 +22,8 @@ struct Past {
     flow: String,
     at: Timestamp,
     outcome: Option<Outcome>,
+    /// Whether it did not end because it goes on.
+    at_work: bool,
     changed: u64,
     unchanged: u64,
     millis: u64,
@@ -56,7 +59,8 @@ pub(super) fn runs(cx: &Context, command: RunCommand) -> Result<(), Problem> {
     }
     match command {
         RunCommand::List { output } => {
-            let all: Vec<_> = names(&folder).iter().filter_map(|n| past(&folder, n)).collect();
+            let held = Lock::holder(cx.store.folder()).map(|holder| holder.since);
+            let all: Vec<_> = names(&folder).iter().filter_map(|n| past(&folder, n, held)).collect();
             output::value(output, &all, |wide| listing(&all, wide))
         }
         RunCommand::Show { run, steps, output } => {
@@ -113,7 +117,8 @@ fn read(folder: &Path, name: &str) -> Result<Vec<Event>, Problem> {
     read_journal(&folder.join(format!("{name}.ndjson")))
 }
 
-fn past(folder: &Path, run: &str) -> Option<Past> {
+/// A run as its log has it; `held` is since when a run holds the lab, which is the one that began after that and has no end.
+fn past(folder: &Path, run: &str, held: Option<SystemTime>) -> Option<Past> {
     let events = read(folder, run).ok()?;
     let (first, last) = (events.first()?, events.last()?);
     let ended = ended(&events);
@@ -129,6 +134,7 @@ fn past(folder: &Path, run: &str) -> Option<Past> {
         flow: flow(&events),
         at: first.at,
         outcome: ended.map(|(o, ..)| o),
+        at_work: ended.is_none() && held.is_some_and(|since| SystemTime::from(first.at) >= since),
         changed,
         unchanged,
         millis,
@@ -165,6 +171,7 @@ fn listing(all: &[Past], wide: bool) -> String {
             Some(Outcome::Failed) => "failed",
             Some(Outcome::Skipped) => "stopped",
             Some(_) => "done",
+            None if past.at_work => "at work",
             None => "did not end",
         };
         let log = past.log.display().to_string();
@@ -244,7 +251,13 @@ mod tests {
     fn a_run_that_was_killed_shows_what_it_had_done() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("r.ndjson"), KILLED).unwrap();
-        let past = past(dir.path(), "r").unwrap();
+        let began = |at: &str| SystemTime::from(at.parse::<Timestamp>().unwrap());
+        for (held, word) in [(began("2026-11-23T17:45:00Z"), "at work"), (began("2026-11-23T17:46:00Z"), "did not end")]
+        {
+            let text = listing(&[past(dir.path(), "r", Some(held)).unwrap()], false);
+            assert!(text.contains(word), "{text}");
+        }
+        let past = past(dir.path(), "r", None).unwrap();
         let told = (past.flow.as_str(), past.outcome, past.changed, past.unchanged, past.millis);
         assert_eq!(told, ("up", None, 1, 1, 9000));
         assert!(listing(&[past], false).contains("did not end"));

@@ -25,8 +25,7 @@ pub(super) async fn ssh(cx: &Context, args: SshArgs) -> Result<u8, Problems> {
     let mut command = Command::new("ssh");
     command.args(words).arg("--").arg(&target.address);
     if let Some(line) = line_of(&args.command) {
-        let of_cluster = target.user == "root" && args.node == lab.control_plane().name;
-        command.arg(if of_cluster { with_kubeconfig(line) } else { line });
+        command.arg(line);
     }
     Err(become_in(target.netns.as_deref(), command).into())
 }
@@ -38,20 +37,6 @@ fn line_of(command: &[String]) -> Option<String> {
         [line] => Some(line.clone()),
         words => Some(shell::join(words)),
     }
-}
-
-/// The line with the cluster's own kubeconfig behind those that root may have there, where it calls kubectl: without any,
-/// kubectl looks for a cluster on localhost. Not where it writes to a kubeconfig: the cluster's own is not the user's.
-fn with_kubeconfig(line: String) -> String {
-    let words: Vec<_> = line.split_whitespace().take(3).collect();
-    let writes = words.get(1) == Some(&"config")
-        && !words.get(2).is_some_and(|verb| ["view", "current-context"].contains(verb) || verb.starts_with("get-"));
-    if words.first() != Some(&"kubectl") || writes {
-        return line;
-    }
-    // By sh, since root's own shell may be fish or csh; that one still reads the line.
-    let sets = r#"KUBECONFIG="${KUBECONFIG:-$HOME/.kube/config:/etc/kubernetes/admin.conf}"; export KUBECONFIG; exec "${SHELL:-sh}" -c "$0""#;
-    format!("sh -c {} {}", shell::quote(sets), shell::quote(&line))
 }
 
 /// What makes ssh reach a host as `up` did: through the same `hops`, the nearest first, each with its own keys and known
@@ -174,36 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn kubectl_on_the_control_plane_finds_the_cluster() {
-        let words = |line: &str| line_of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
-        let bin = tempfile::tempdir().unwrap();
-        let kubectl = bin.path().join("kubectl");
-        std::fs::write(&kubectl, "#!/bin/sh\necho \"$KUBECONFIG $*\"\n").unwrap();
-        std::fs::set_permissions(&kubectl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let seen = |line: String, own: &str| {
-            let script = format!("{own}\nPATH={}:$PATH\n{}", bin.path().display(), with_kubeconfig(line));
-            let out =
-                Command::new("sh").arg("-c").arg(script).env("HOME", "/root").env("SHELL", "/bin/sh").output().unwrap();
-            String::from_utf8(out.stdout).unwrap()
-        };
-        let both = "/root/.kube/config:/etc/kubernetes/admin.conf";
-        assert_eq!(seen(words("kubectl get nodes"), "unset KUBECONFIG"), format!("{both} get nodes\n"));
-        assert_eq!(
-            seen("kubectl get pods; kubectl get nodes".to_owned(), "unset KUBECONFIG"),
-            format!("{both} get pods\n{both} get nodes\n")
-        );
-        assert_eq!(seen(words("kubectl get nodes"), "export KUBECONFIG=/own"), "/own get nodes\n");
-        let line = "kubectl get pods -o 'jsonpath={.items[?(@.x==\"a b\")]}'";
-        assert_eq!(
-            seen(line.to_owned(), "unset KUBECONFIG"),
-            format!("{both} get pods -o jsonpath={{.items[?(@.x==\"a b\")]}}\n")
-        );
-        for line in ["kubectl config set-context --current --namespace=dev", "kubectl config"] {
-            assert_eq!(with_kubeconfig(line.to_owned()), line, "the cluster's own is not written to");
-        }
-        assert_eq!(seen(words("kubectl config view"), "unset KUBECONFIG"), format!("{both} config view\n"));
-        assert_eq!(with_kubeconfig(words("kubeadm certs list")), "kubeadm certs list");
-        assert_eq!(line_of(&[]), None);
+    fn one_text_is_a_line_and_several_are_words() {
+        let line = |words: &[&str]| line_of(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(line(&[]), None);
+        assert_eq!(line(&["cd /root; kubectl get ns"]).unwrap(), "cd /root; kubectl get ns");
+        assert_eq!(line(&["kubectl", "get", "ns"]).unwrap(), "kubectl get ns");
+        assert_eq!(line(&["sh", "-c", "echo hi"]).unwrap(), "sh -c 'echo hi'");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     core::{Bytes, Class, Code, LabName, NodeId, Problem, Problems},
     engine::Crew,
     host::{Facts, SudoPassword, Viewer, fact},
+    machine::{Machine, State as MachineState},
     phases::{Claim, Records},
     profile::Lab,
     render::table,
@@ -189,8 +190,12 @@ pub(super) async fn status(cx: &Context, args: StatusArgs) -> Result<(), Problem
         Err(problem) if problem.code == Code::EngineStart => (vec![], Some(problem)),
         targets => (targets?, None),
     };
+    // Those that do not run are no targets, and only their engine tells of them.
+    let all_run = state.place != Where::Local || targets.len() >= lab.nodes().len();
+    let machines = if all_run || engine.is_some() { None } else { Some(cx.machines(&lab, &state).await?) };
     let password = sudo_password(&args.connect).await?;
-    let each = lab.nodes().iter().map(|node| look(&lab, &state, &node.name, &targets, &password));
+    let machines = machines.as_deref();
+    let each = lab.nodes().iter().map(|node| look(&lab, &state, &node.name, &targets, machines, &password));
     let (mut lines, mut found): (Vec<_>, Vec<_>) = join_all(each).await.into_iter().unzip();
     if let Some(problem) = engine {
         // It is one for all of them.
@@ -234,12 +239,15 @@ async fn look(
     state: &State,
     node: &NodeId,
     targets: &Found,
+    machines: Option<&[Machine]>,
     password: &SudoPassword,
 ) -> (NodeStatus, Vec<Problem>) {
     let target = match targets.iter().find(|(of, _)| of == node) {
         None => {
             let problem = asleep(lab.name(), node);
-            return (NodeStatus::unseen(node.clone(), "no machine".to_owned()).kept_back(&problem), vec![problem]);
+            let (host, state) = resting(lab.name(), node, machines);
+            let line = NodeStatus { state: state.into(), ..NodeStatus::unseen(node.clone(), host) };
+            return (line.kept_back(&problem), vec![problem]);
         }
         Some((_, Err(problem))) => {
             let line =
@@ -268,6 +276,16 @@ async fn look(
     };
     let (said, problems) = (problems.to_string(), problems.into_vec());
     (line.with(said, &problems), problems)
+}
+
+/// The machine of a node that does not run, and its state; `machines` are those of its engine, where that runs.
+fn resting(lab: &LabName, node: &NodeId, machines: Option<&[Machine]>) -> (String, &'static str) {
+    let Some(machines) = machines else { return (format!("{lab}-{node}"), "not running") };
+    match machines.iter().find(|machine| machine.node == *node) {
+        Some(machine) if machine.state == MachineState::Stopped => (machine.name.clone(), "stopped"),
+        Some(machine) => (machine.name.clone(), "not running"),
+        None => ("no machine".to_owned(), "not running"),
+    }
 }
 
 /// A host as the user named it.

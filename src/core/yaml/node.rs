@@ -90,6 +90,24 @@ struct Builder {
 
 /// Reads the one document of `text`; `Ok(None)` when it is empty.
 pub fn tree(text: &str) -> Result<Option<Node>, Broken> {
+    // A parser that trips over a tab says so in words of its own, and often of a line after it.
+    read(text).map_err(|broken| tab(text).unwrap_or(broken))
+}
+
+/// The first tab that indents something, as editors put it there at times.
+fn tab(text: &str) -> Option<Broken> {
+    let indents = |line: &str| {
+        let indent = line.find(|c: char| !matches!(c, ' ' | '\t' | '-'))?;
+        (!line[indent..].starts_with('#')).then(|| line[..indent].find('\t'))?
+    };
+    let (line, column) = text.lines().enumerate().find_map(|(line, words)| Some((line, indents(words)?)))?;
+    Some(Broken {
+        place: place(line + 1, column),
+        what: "this line is indented by a tab: write spaces instead of tabs".into(),
+    })
+}
+
+fn read(text: &str) -> Result<Option<Node>, Broken> {
     let mut builder = Builder::default();
     let mut documents = 0;
     for next in Parser::new_from_str(text) {
@@ -210,6 +228,16 @@ mod tests {
         assert_eq!(inner[0].0.place, Place { line: 3, column: 5 });
         let Value::List(words) = &inner[0].1.value else { panic!() };
         assert_eq!(words[1].place, Place { line: 3, column: 12 });
+    }
+
+    #[test]
+    fn a_tab_is_named_at_its_own_line() {
+        let words = "this line is indented by a tab: write spaces instead of tabs";
+        for (text, place) in [("a:\n  b: 1\n\tc: [\n", "3:1"), ("# x\n\t# y\nhosts:\n  - d: 1\n  \te: [\n", "5:3")] {
+            assert_eq!(broken(text), format!("{place} {words}"), "{text:?}");
+        }
+        assert!(!broken("a: [x\ty\n").contains("spaces"), "it indents nothing");
+        assert!(tree("a: x\ty\n").is_ok());
     }
 
     #[test]

@@ -51,6 +51,14 @@ pub fn public_line(file: &Path) -> Result<String, Problem> {
     key.and_then(|k| k.to_openssh().ok()).ok_or_else(|| unreadable(file, "its public half is not to be seen"))
 }
 
+/// Refuses a key file that cannot be read, nor its public half beside it; what is in it shows at the login.
+///
+/// # Errors
+/// `KC-KEY-FILE`.
+pub fn must_be_readable(file: &Path) -> Result<(), Problem> {
+    Found::read(file).map(drop).map_err(|e| unreadable(file, &e.to_string()))
+}
+
 /// A key that is ready to sign, or what is missing.
 #[derive(Debug, Clone)]
 pub(super) enum Found {

@@ -16,7 +16,7 @@ mod transport;
 mod tunnel;
 
 pub use config::{Resolved, Resolver, resolve};
-pub use key::{KeyPair, public_line};
+pub use key::{KeyPair, must_be_readable, public_line};
 pub use known::known_keys;
 pub use spec::Spec;
 pub use target::{HostKeyPolicy, Identity, SshTarget, Unknown};

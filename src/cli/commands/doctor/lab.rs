@@ -4,8 +4,8 @@ use crate::{
         args::ConnectArgs,
         commands::{Context, status, sudo_password, up::this_arch},
     },
-    core::{NodeId, Problem, Problems},
-    engine::Crew,
+    core::{Code, NodeId, Problem, Problems},
+    engine::{Crew, Lock},
     phases::preflight::{self, Allowances},
     profile::Lab,
 };
@@ -40,6 +40,14 @@ pub(super) async fn findings(cx: &Context, connect: &ConnectArgs) -> Result<Vec<
     Ok(found)
 }
 
+/// That a run is at work on the lab: what is found on its hosts may be only half-done.
+pub(super) fn at_work(cx: &Context) -> Option<Finding> {
+    let holder = Lock::holder(cx.store.folder())?;
+    let what = format!("a run works on this lab (process {}): what is found may be half-done", holder.process);
+    let problem = Problem::new(Code::LabBusy, what).hint("Wait for it, and ask again.");
+    Some(Finding::of(Level::Warning, "lab", &problem))
+}
+
 fn all<'a>(level: Level, check: &str, problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Finding> {
     problems.into_iter().map(|p| Finding::of(level, check, p)).collect()
 }
@@ -49,4 +57,19 @@ fn good(lab: &Lab, crew: &Crew, found: &[Finding]) -> Vec<Finding> {
     let clear = |node: &&NodeId| crew.hosts.contains_key(*node) && !found.iter().any(|f| f.on == **node);
     let names = lab.nodes().iter().map(|n| &n.name).filter(clear);
     names.map(|on| Finding { on: on.clone(), ..Finding::ok("preflight", "nothing stands in the way of up") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_at_work_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        assert!(at_work(&cx).is_none());
+        let _lock = Lock::take(cx.store.folder()).unwrap();
+        let told = at_work(&cx).unwrap();
+        assert!(told.level == Level::Warning && told.found.contains(&std::process::id().to_string()), "{told:?}");
+    }
 }

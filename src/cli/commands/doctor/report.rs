@@ -64,7 +64,8 @@ impl Finding {
 
 /// `kubecamp doctor`: the exit code is that of the first problem; warnings do not count.
 pub(in crate::cli::commands) async fn doctor(cx: &Context, args: DoctorArgs) -> Result<u8, Problems> {
-    let mut found = computer::findings(cx).await;
+    let mut found: Vec<_> = lab::at_work(cx).into_iter().collect();
+    found.extend(computer::findings(cx).await);
     found.extend(lab::findings(cx, &args.connect).await?);
     output::value(args.output, &found, |wide| text(&found, wide))?;
     Ok(code_of(&found))

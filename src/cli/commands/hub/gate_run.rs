@@ -77,7 +77,7 @@ impl GateRun<'_> {
     }
 
     async fn meet(&self, store: &Store, hosts: &[(NodeId, HostEntry)], journal: &Journal) -> Result<Crew, Problems> {
-        let targets = targets::of_hosts(store, hosts, &Connect::of(self.connect, &Login::default())).await?;
+        let targets = targets::of_hosts(store, hosts, &Connect::of(self.connect, &Login::default())?).await?;
         let password = sudo_password(self.connect).await?;
         let met = Crew::muster(&targets, Some(&password), Some(journal)).await;
         if let Some(password) = password.known() {

@@ -138,6 +138,27 @@ fn a_machine_that_does_not_run_comes_with_what_starts_it() {
 }
 
 #[test]
+fn a_machine_that_does_not_run_is_named_with_its_state() {
+    let lab: LabName = "team7".parse().unwrap();
+    let machine = |node: &str, state| Machine {
+        name: format!("team7-{node}"),
+        lab: lab.clone(),
+        node: node.parse().unwrap(),
+        kind: crate::machine::Kind::Container,
+        state,
+        address: None,
+        netns: None,
+        host_keys: vec![],
+    };
+    let there = [machine("cp", MachineState::Stopped), machine("worker-1", MachineState::Other)];
+    let of = |node: &str, machines| resting(&lab, &node.parse().unwrap(), machines);
+    assert_eq!(of("cp", Some(&there[..])), ("team7-cp".to_owned(), "stopped"));
+    assert_eq!(of("worker-1", Some(&there[..])), ("team7-worker-1".to_owned(), "not running"));
+    assert_eq!(of("worker-2", Some(&there[..])), ("no machine".to_owned(), "not running"));
+    assert_eq!(of("cp", None), ("team7-cp".to_owned(), "not running"), "its engine does not run");
+}
+
+#[test]
 fn the_hints_of_a_node_that_was_kept_back_name_the_lab() {
     output::problems_of(" --name team7".to_owned());
     let kept = line("cp", "", "").kept_back(&Problem::new(Code::ClusterLost, "gone"));

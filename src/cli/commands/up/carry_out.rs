@@ -6,11 +6,12 @@ use crate::{
         args::UpArgs,
         commands::{Context, detour::answers_directly},
         output,
+        store::Store,
     },
-    core::{Code, EventKind, NodeId, Problem, Problems, Report},
+    core::{Class, Code, EventKind, NodeId, Problem, Problems, Report},
     engine::{Crew, Mode, Phase, Run},
     flows::{self, LocalResult},
-    profile::Lab,
+    profile::{self, Lab, Profile},
 };
 
 /// `kubecamp up`.
@@ -32,12 +33,43 @@ pub(in crate::cli::commands) async fn up(cx: &Context, args: UpArgs) -> Result<(
         cx.store.save(&request.lab, &request.state().until_changed(known))?;
     }
     let run = Run::new(request.lab.clone(), Mode::Apply, Arc::clone(&journal), cx.cancel.clone());
-    let ended = carry_out(cx, &request, &run).await;
+    let ended = carry_out(cx, &request, &run).await.map_err(|problems| match request.is_local() {
+        true => without_refused(cx, &request, problems),
+        false => problems,
+    });
     let ended = cx.end(&run, ended);
     drop(lock);
     let jumps = ended?;
     finish(cx, &request, jumps).await;
     Ok(())
+}
+
+/// The problems, and where they say that what was asked for does not fit, the lab is as before: the next `up` without any flags
+/// would be refused for the same.
+fn without_refused(cx: &Context, request: &Request, problems: Problems) -> Problems {
+    if !problems.iter().any(|problem| matches!(problem.code.class(), Class::Input | Class::Preflight)) {
+        return problems;
+    }
+    match put_back(&cx.store, request) {
+        Ok(()) => problems,
+        Err(problem) => problems.into_vec().into_iter().chain([problem]).collect::<Vec<_>>().into(),
+    }
+}
+
+/// Puts the profile back that the lab had, or one that is new has without flags; the nodes stay, since machines are made like
+/// them by now. One whose hosts began to change is what was asked for.
+fn put_back(store: &Store, request: &Request) -> Result<(), Problem> {
+    let Some((asked, state)) = store.load()?.filter(|(_, state)| state.clean) else { return Ok(()) };
+    let named = || request.args.profile.clone().unwrap_or_else(|| asked.layout().to_string());
+    let before = match &request.known {
+        Some((lab, _)) => Some(lab.profile().clone()),
+        None => profile::load(&named()).ok(),
+    };
+    let of_asked = |before| Profile { layout: asked.layout(), nodes: asked.nodes().to_vec(), ..before };
+    match before.and_then(|before| Lab::new(asked.name().clone(), of_asked(before)).ok()) {
+        Some(lab) => store.save(&lab, &state),
+        None => Ok(()),
+    }
 }
 
 /// Says what to do next; `jumps` where a jump host stands before the control plane.
@@ -55,9 +87,10 @@ fn ready_text(lab: &Lab, kubeconfig: Option<&Path>) -> String {
     let name = lab.name();
     let flag = name.flag();
     let own = kubeconfig.map(|file| format!("\n  export KUBECONFIG={}", file.display())).unwrap_or_default();
-    let only = if own.is_empty() { "\nPlain kubectl does not reach it from here: use kubecamp kubectl." } else { "" };
+    let plain = format!("\nPlain kubectl does not reach it from here: use kubecamp{flag} kubectl.");
+    let only = if own.is_empty() { plain.as_str() } else { "" };
     format!(
-        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}{own}\n  kubecamp{flag} reset    gives the machines back clean{only}",
+        "The lab {name} is ready: {} with {} and kube-proxy in {} mode.\nNext:\n  kubecamp{flag} kubectl -- get nodes\n  kubecamp{flag} ssh {}{own}\n  kubecamp{flag} reset    # gives the machines back clean{only}",
         lab.layout(),
         lab.profile().network.cni,
         lab.profile().proxy.mode,
@@ -106,7 +139,49 @@ mod tests {
             store::{State, Where},
         },
         machine::EngineAt,
+        profile::Cni,
     };
+
+    fn asked(cx: &Context, words: &[&str]) -> Request {
+        let words = ["kubecamp", "up", "--allow-undersized"].into_iter().chain(words.iter().copied());
+        let Command::Up(args) = Args::parse_from(words).command else { panic!("another command") };
+        Request::of(cx, args).unwrap()
+    }
+
+    #[test]
+    fn what_was_refused_is_not_asked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let cx = Context::of_test(dir.path());
+        let lab = Lab::new(cx.global.name.clone(), profile::load("1x4c12g").unwrap()).unwrap();
+        let kept = || cx.store.load().unwrap().unwrap().0;
+        // Of a lab that was reset, and of a new one.
+        for known in [true, false] {
+            for (words, nodes) in [(&["--cni", "bridge"][..], 1), (&["--layout", "3x2c4g", "--cni", "bridge"][..], 3)] {
+                cx.store.forget().unwrap();
+                if known {
+                    cx.store.save(&lab, &State { clean: true, ..State::new(Where::Local) }).unwrap();
+                }
+                let mut line = vec!["--local"];
+                if !known && nodes == 1 {
+                    line.extend(["--layout", "1x4c12g"]);
+                }
+                line.extend(words);
+                let request = asked(&cx, &line);
+                let state = request.state().until_changed(request.known.as_ref().map(|(_, state)| state));
+                cx.store.save(&request.lab, &state).unwrap();
+                let failed: Problems = Problem::new(Code::MachineStart, "x").into();
+                without_refused(&cx, &request, failed);
+                assert_eq!(kept(), request.lab, "the same command goes on");
+                let refused: Problems = Problem::new(Code::HostNetwork, "x").into();
+                assert_eq!(without_refused(&cx, &request, refused).iter().count(), 1);
+                assert_eq!((kept().profile().network.cni, kept().nodes().len()), (Cni::Flannel, nodes), "{words:?}");
+                assert_eq!(kept().nodes(), request.lab.nodes(), "as the machines are");
+                cx.store.save(&request.lab, &request.state()).unwrap();
+                put_back(&cx.store, &request).unwrap();
+                assert_eq!(kept(), request.lab, "its hosts began to change");
+            }
+        }
+    }
 
     #[test]
     fn plain_kubectl_is_named_only_where_it_reaches_the_lab() {
@@ -114,9 +189,16 @@ mod tests {
         let reached = ready_text(&lab, Some(Path::new("/labs/team7/kubeconfig")));
         assert!(reached.contains("\n  export KUBECONFIG=/labs/team7/kubeconfig\n"), "{reached}");
         let private = ready_text(&lab, None);
-        assert!(!private.contains("KUBECONFIG") && private.ends_with("use kubecamp kubectl."), "{private}");
+        assert!(
+            !private.contains("KUBECONFIG") && private.ends_with("use kubecamp --name team7 kubectl."),
+            "{private}"
+        );
         for text in [reached, private] {
             assert!(text.contains("\n  kubecamp --name team7 kubectl -- get nodes\n"), "{text}");
+            assert!(
+                text.contains("\n  kubecamp --name team7 reset    # gives "),
+                "the line works as it stands: {text}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     this_arch,
 };
 use crate::{
-    bundle::{Asked, BuildRequest, Bundle, Cache, Source},
+    bundle::{Asked, BuildRequest, Bundle, Cache, Mirrors, Source},
     cli::{
         args::UpArgs,
         commands::Context,
@@ -64,9 +64,6 @@ impl Request {
         args.bundle = args.bundle.map(|file| std::path::absolute(&file).unwrap_or(file));
         let anew = known.as_ref().is_none_or(|(old, _)| old.nodes() != lab.nodes());
         let must_hold_all = anew && !args.allow_undersized;
-        if place == Where::Local && must_hold_all {
-            must_hold(&lab, &cx.places)?;
-        }
         if let Some((old, state)) = &known
             && !state.clean
             && (*old != lab || state.place != place)
@@ -79,6 +76,9 @@ impl Request {
             let flag = lab.name().flag();
             let down = format!("Remove its machines first: kubecamp{flag} down. Or choose another --name.");
             return Err(if moves { problem.hint(down) } else { problem }.into());
+        }
+        if place == Where::Local && must_hold_all {
+            must_hold(&lab, &cx.places)?;
         }
         let login = match place {
             Where::Local => Login::default(),
@@ -188,7 +188,7 @@ impl Request {
     }
 
     fn bundle(&self, cx: &Context, result: &LocalResult, arch: Arch) -> Result<FetchBundle, Problem> {
-        Ok(FetchBundle {
+        let mut fetch = FetchBundle {
             file: self.args.bundle.clone(),
             request: BuildRequest {
                 kubernetes: self.lab.profile().kubernetes.clone(),
@@ -196,12 +196,17 @@ impl Request {
                 source: Source::Auto,
                 replace: vec![],
                 out: None,
-                mirrors: Config::load(&cx.places)?.mirrors,
+                mirrors: Mirrors::default(),
                 cache: Cache::new(&cx.places.cache),
                 asked: self.asked.clone(),
             },
             slot: Arc::clone(&result.bundle),
-        })
+        };
+        // Settings that cannot be read are in nobody's way where nothing is fetched.
+        if fetch.is_to_be_built() {
+            fetch.request.mirrors = Config::load(&cx.places)?.mirrors;
+        }
+        Ok(fetch)
     }
 
     pub(super) fn local_phases(
@@ -237,7 +242,9 @@ impl Request {
         result: &LocalResult,
     ) -> Result<Vec<(NodeId, SshTarget)>, Problems> {
         match &self.place {
-            Where::Hosts(hosts) => targets::of_hosts(store, hosts, &Connect::of(&self.args.connect, &self.login)).await,
+            Where::Hosts(hosts) => {
+                targets::of_hosts(store, hosts, &Connect::of(&self.args.connect, &self.login)?).await
+            }
             Where::Local => {
                 let machines = result
                     .machines
@@ -415,8 +422,32 @@ mod tests {
         assert_eq!(refused(&cx, &["--layout", "3x2c4g"]), Code::LabDiffers);
         let problems = asked(&cx, &["--cni", "bridge"]).err().unwrap();
         assert_eq!(problems.iter().next().unwrap().detail, ["network.cni: flannel, asked bridge"]);
+        // Nor is it asked whether another one had the room.
+        let (lab, state) = cx.store.load().unwrap().unwrap();
+        let (huge, file) =
+            (profile::shipped_text("2x4c8g").unwrap().replace("GiB", "00GiB"), dir.path().join("huge.yaml"));
+        std::fs::write(&file, huge.replace("2x4c8g", "2x4c800g")).unwrap();
+        cx.store.save(&lab, &State { place: Where::Local, ..state.clone() }).unwrap();
+        assert_eq!(refused(&cx, &["--profile", file.to_str().unwrap()]), Code::LabDiffers);
+        cx.store.save(&lab, &state).unwrap();
         // It is so already.
         asked(&cx, &["--cni", "flannel", "--proxy-mode", "nftables"]).unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_stop_only_what_downloads() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cx = with_lab(dir.path(), "2x4c8g", true);
+        cx.places.cache = dir.path().join("cache");
+        cx.places.config = dir.path().join("config.yaml");
+        std::fs::write(&cx.places.config, "mirrors: [\n").unwrap();
+        let request = asked(&cx, &[]).unwrap();
+        let bundle = || request.bundle(&cx, &LocalResult::default(), Arch::Amd64).err().map(|p| p.code);
+        assert_eq!(bundle(), Some(Code::ConfigFile));
+        let file = Cache::new(&cx.places.cache).bundle(&request.lab.profile().kubernetes, Arch::Amd64);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(bundle(), None);
     }
 
     #[test]

@@ -42,7 +42,13 @@ fn chosen_layout(cores: u32, memory: Bytes, allow_undersized: bool) -> Result<La
         Some(layout) => Ok(layout),
         None if allow_undersized => Ok(least),
         None => {
-            let what = format!("{} and {memory} do not hold any of the layouts", count(cores.into(), "core"));
+            let all = Bytes(least.memory.0 * u64::from(least.nodes) + HOST_KEEPS.0);
+            let what = format!(
+                "{} and {memory} of memory do not hold any of the layouts: {least} takes {} and {all}, {HOST_KEEPS} of that \
+                 for the computer itself",
+                count(cores.into(), "core"),
+                count(least.cores.into(), "core"),
+            );
             Err(Problem::new(Code::MachineCapacity, what)
                 .hint(format!("Go on all the same with --layout {least} --allow-undersized, or use hosts: --host.")))
         }
@@ -99,10 +105,16 @@ fn memory_of(lab: &Lab) -> Bytes {
     Bytes(lab.nodes().iter().fold(0, |all, node| all.saturating_add(node.memory.0)))
 }
 
-fn refused(lab: &Lab, has: &str, hint: &str) -> Result<(), Problem> {
+/// What the lab's machines ask of a computer's memory, in words.
+fn memory_needs(lab: &Lab) -> String {
     let together = if lab.nodes().len() == 1 { "" } else { " together" };
-    let needs = format!("{} with {}{together}", count(lab.nodes().len() as u64, "node"), memory_of(lab));
-    let what = format!("this computer has {has}, too little for machines of layout {} ({needs})", lab.layout());
+    let nodes = count(lab.nodes().len() as u64, "node");
+    format!("{nodes} with {}{together}, and {HOST_KEEPS} for the computer itself", memory_of(lab))
+}
+
+/// The refusal of machines for which this computer, which `has` so much, has `lack`; they need what is said in `needs`.
+fn refused(lab: &Lab, has: &str, lack: &str, needs: &str, hint: &str) -> Result<(), Problem> {
+    let what = format!("this computer has {has}, {lack} for machines of layout {} ({needs})", lab.layout());
     let others = "Choose another --layout, use other hosts, or go on all the same with --allow-undersized.";
     Err(Problem::new(Code::MachineCapacity, what).hint(format!("{others}{hint}")))
 }
@@ -110,16 +122,26 @@ fn refused(lab: &Lab, has: &str, hint: &str) -> Result<(), Problem> {
 /// Whether a computer holds the lab beside what is `promised`.
 fn holds(lab: &Lab, cores: u32, memory: Bytes, promised: &[(LabName, Bytes)]) -> Result<(), Problem> {
     let most = lab.nodes().iter().map(|node| node.cores).max().unwrap_or(0);
-    let fits = |memory: u64| most <= cores && memory_of(lab).0.saturating_add(HOST_KEEPS.0) <= memory;
-    if !fits(memory.0) {
-        return refused(lab, &format!("{} and {memory}", count(cores.into(), "core")), "");
+    let few = most > cores;
+    let little = |memory: u64| memory_of(lab).0.saturating_add(HOST_KEEPS.0) > memory;
+    let has = format!("{} and {memory} of memory", count(cores.into(), "core"));
+    let of_cores = format!("a node with {}", count(most.into(), "core"));
+    let of_memory = memory_needs(lab);
+    match (few, little(memory.0)) {
+        (true, true) => {
+            let needs = format!("{of_cores}; {of_memory}");
+            return refused(lab, &has, "too few cores and too little memory", &needs, "");
+        }
+        (true, false) => return refused(lab, &has, "too few cores", &of_cores, ""),
+        (false, true) => return refused(lab, &has, "too little memory", &of_memory, ""),
+        (false, false) => {}
     }
     let taken = Bytes(promised.iter().map(|(_, memory)| memory.0).sum());
-    if !fits(memory.0.saturating_sub(taken.0)) {
+    if little(memory.0.saturating_sub(taken.0)) {
         let labs: Vec<_> = promised.iter().map(|(name, memory)| format!("{memory} to {name}")).collect();
         let down = format!(" Or remove a lab that is not needed: kubecamp down --name {}.", promised[0].0);
         let has = format!("{memory}, of which machines of other labs have {taken} ({})", labs.join(", "));
-        return refused(lab, &has, &down);
+        return refused(lab, &has, "too little memory", &of_memory, &down);
     }
     Ok(())
 }
@@ -131,7 +153,8 @@ fn disk_holds(lab: &Lab, pool: Bytes) -> Result<(), Problem> {
         return Ok(());
     }
     let has = format!("{pool} of disk for machines, less than {}", size.disk);
-    refused(lab, &has, " KUBECAMP_HOME puts the machines on another disk.")
+    let nodes = count(lab.nodes().len() as u64, "node");
+    refused(lab, &has, "too little", &nodes, " KUBECAMP_HOME puts the machines on another disk.")
 }
 
 /// What to say where `now` is enough only as long as no bundle is built.
@@ -174,8 +197,21 @@ mod tests {
         assert!(disk(26).starts_with("this computer has 26GiB of disk for machines, less than 30GiB"));
         let size = |cores, gib| said(holds(&lab, cores, Bytes::gib(gib), &[]));
         assert_eq!(size(2, 24), "");
-        assert!(size(2, 6).starts_with("this computer has 2 cores and 6GiB"));
-        assert!(size(1, 24).starts_with("this computer has 1 core and 24GiB"));
+        let of_memory = "3 nodes with 12GiB together, and 2GiB for the computer itself";
+        for (cores, gib, has, lack, needs) in [
+            (2, 6, "2 cores and 6GiB", "too little memory", of_memory.to_owned()),
+            (1, 24, "1 core and 24GiB", "too few cores", "a node with 2 cores".to_owned()),
+            (
+                1,
+                6,
+                "1 core and 6GiB",
+                "too few cores and too little memory",
+                format!("a node with 2 cores; {of_memory}"),
+            ),
+        ] {
+            let wanted = format!("this computer has {has} of memory, {lack} for machines of layout 3x2c4g ({needs})");
+            assert_eq!(size(cores, gib), wanted);
+        }
     }
 
     #[test]
@@ -188,6 +224,7 @@ mod tests {
             let hint = &refused.all_hints()[0];
             assert!(hint.contains("--layout 3x2c4g --allow-undersized") && hint.contains("--host"), "{hint}");
             assert_eq!(refused.code, Code::MachineCapacity);
+            assert!(refused.what.ends_with("3x2c4g takes 2 cores and 14GiB, 2GiB of that for the computer itself"));
         }
     }
 
@@ -216,11 +253,11 @@ mod tests {
         profile.nodes.iter_mut().for_each(|node| node.memory = Bytes::gib(16));
         let lab = Lab::new("large".parse().unwrap(), profile).unwrap();
         let problem = holds(&lab, 2, Bytes::gib(24), &[]).unwrap_err();
-        assert!(problem.what.contains("(3 nodes with 48GiB together)"), "{problem}");
+        assert!(problem.what.contains("(3 nodes with 48GiB together, "), "{problem}");
         holds(&lab, 2, Bytes::gib(64), &[]).unwrap();
         let one = Lab::new("one".parse().unwrap(), crate::profile::load("1x4c12g").unwrap()).unwrap();
         let problem = holds(&one, 4, Bytes::gib(8), &[]).unwrap_err();
-        assert!(problem.what.contains("(1 node with 12GiB)"), "{problem}");
+        assert!(problem.what.contains("(1 node with 12GiB, "), "{problem}");
     }
 
     fn shipped(name: &str) -> Lab {
