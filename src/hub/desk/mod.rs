@@ -15,6 +15,7 @@ mod courses;
 mod doctor;
 mod extend;
 mod fit;
+mod keys;
 mod labs;
 mod look;
 mod prefer;
