@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn the_help_names_the_values_that_there_are() {
         for (command, values) in [
-            ("up", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
-            ("plan", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
-            ("bundle build", &["amd64 or arm64"][..]),
+            ("kubecamp up", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
+            ("kubecamp plan", &["iptables, ipvs or nftables", "flannel or bridge"][..]),
+            ("kubecamp bundle build", &["amd64 or arm64"][..]),
         ] {
             let help = help_of(command).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(values.iter().all(|value| help.contains(value)), "{command}: {help}");

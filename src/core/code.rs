@@ -92,7 +92,7 @@ codes! {
     BookGrid = "KC-BOOK-GRID", Input, "A time is not on the course's raster.", "Begin and end on full steps, as at 14:00 or 14:30.";
     BookGap = "KC-BOOK-GAP", Input, "A local time does not exist because clocks are set forward.", "Choose another time.";
     BookLayout = "KC-BOOK-LAYOUT", Input, "No server makes the layout asked for, or none can hold it.", "Choose another layout; kubecamp hub server list shows the servers.";
-    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling. What there is: kubecamp book ls, and kubecamp hub server, course, group and user, each with list.";
+    HubUnknown = "KC-HUB-UNKNOWN", Input, "The hub has no such person, group, course, server or booking.", "Check the spelling. What there is: kubecamp book ls, kubecamp hub server list, kubecamp hub course list, kubecamp hub group list, kubecamp hub user list.";
     HubExists = "KC-HUB-EXISTS", Input, "The hub has one of this name already.", "Choose another name, or change the one that exists.";
     HubInvalid = "KC-HUB-INVALID", Input, "A value is not possible.", "Correct the value named.";
     HubRoster = "KC-HUB-ROSTER", Input, "A line of the roster is wrong; nothing was imported.", "Correct the lines named and import it again.";

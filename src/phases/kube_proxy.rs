@@ -136,12 +136,12 @@ mod tests {
             .replace("/sys/class/net", &root.to_string())
             .replace("/proc/net/ip_vs", &format!("{root}/ip_vs"));
         let sham = "nft() { printf %s \"$said\"; }\n\
-             iptables() { [ \"$3\" = nat ] && printf %s \"$said\" || printf %s \"$filter\"; }\n\
+             iptables() { [ \"$3\" = nat ] && printf %s \"$said\" || printf %s \"$of_filter\"; }\n\
              iptables-nft() { [ \"$3\" = nat ] && printf %s \"$NAT\" || printf %s \"$FILTER\"; }\n\
              command() { case $2 in iptables-*) [ \"$2\" = \"$kind\" ] ;; esac; }\n";
         let mut sh = Command::new("bash");
         sh.args(["-c", &format!("{sham}{rules}rules_are_there \"$1\""), "sh", mode]);
-        sh.envs([("said", said), ("filter", filter), ("kind", kind), ("NAT", NAT), ("FILTER", FILTER)]);
+        sh.envs([("said", said), ("of_filter", filter), ("kind", kind), ("NAT", NAT), ("FILTER", FILTER)]);
         sh.output().unwrap().status.success()
     }
 

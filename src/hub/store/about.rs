@@ -139,6 +139,7 @@ impl AuditRow {
             "server.add" | "server.remove" => machine(&detail),
             "server.change" => changed_or(&detail, machine),
             "server.health" => vec![detail.said(Word::Health, "health")],
+            "server.labs-gone" => vec![detail.said(Word::Count, "labs")],
             "server.host-keys" => vec![detail.many(Word::Keys, "keys")],
             "server.maintenance" | "server.maintenance-end" => {
                 vec![detail.said(Word::Work, "id"), Detail(&self.detail["window"]).time()]
@@ -323,6 +324,7 @@ mod tests {
             ("server.remove", machine.clone(), "at 192.0.2.7, cores: 8, memory: 32GiB, mode shared"),
             ("server.change", json!({ "changed": { "course": [null, "k8s"] } }), "changed: course - -> k8s"),
             ("server.health", machine, "now away"),
+            ("server.labs-gone", json!({ "labs": 2 }), "2 of them"),
             ("server.host-keys", json!({ "keys": ["x", "y"] }), "SSH keys: 2"),
             ("server.maintenance", work.clone(), "maintenance 3, 60-120"),
             ("server.maintenance-end", work, "maintenance 3, 60-120"),

@@ -86,9 +86,9 @@ mod tests {
     async fn a_copy_is_made_before_an_upgrade_and_only_then() {
         let folder = tempfile::tempdir().unwrap();
         let (path, connection) = hub(folder.path()).await;
-        assert_eq!(backup(&connection, &path, 4).unwrap(), None);
+        assert_eq!(backup(&connection, &path, 5).unwrap(), None);
         let copy = backup(&connection, &path, 6).unwrap().unwrap();
-        assert_eq!(copy, folder.path().join("hub.db.before-4"));
+        assert_eq!(copy, folder.path().join("hub.db.before-5"));
         let url = format!("sqlite://{}", copy.display());
         assert!(Store::open(&url).await.is_ok(), "the copy is a whole database");
     }
@@ -97,7 +97,7 @@ mod tests {
     async fn half_a_copy_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (path, connection) = hub(folder.path()).await;
-        let part = folder.path().join("hub.db.before-4.part");
+        let part = folder.path().join("hub.db.before-5.part");
         fs::write(&part, "SQLite format 3").unwrap();
         let copy = backup(&connection, &path, 6).unwrap().unwrap();
         assert!(!part.exists(), "what a killed hub left is no copy");
@@ -119,7 +119,7 @@ mod tests {
             let work = "INSERT INTO courses (id, title, policy) VALUES (?1, 'after', '{}')";
             connection.execute(work, [format!("c{number}")]).unwrap();
             let copy = backup(&connection, &path, 6).unwrap().unwrap();
-            assert_eq!(copy, folder.path().join(format!("hub.db.before-4.{number}")));
+            assert_eq!(copy, folder.path().join(format!("hub.db.before-5.{number}")));
             let kept = Connection::open(&copy).unwrap();
             let courses: i64 = kept.query_row("SELECT count(*) FROM courses", (), |row| row.get(0)).unwrap();
             assert_eq!(courses, number - 1);
