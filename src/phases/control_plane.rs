@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     cluster::{ASK, DRAINED, KUBECTL, UNAPPLIED, address_of, cgroup_driver},
+    root_kubectl::root_kubectl,
     steps::{CA, INIT},
 };
 use crate::{
@@ -21,12 +22,6 @@ pub struct ControlPlane {
 
 /// How long a control plane that is there may need until its API server answers, as after a reboot, in seconds.
 const STARTS: u32 = 90;
-
-/// Where root's kubectl looks for a cluster, in a shell, in a command and with sudo.
-const ROOTS: &str = "/root/.kube/config";
-
-/// The first line of ours there: reset knows it by that where the record is lost.
-const OURS: &str = "# kubecamp: a copy of /etc/kubernetes/admin.conf; reset removes it";
 
 /// Values of `kubeadm/common.yaml.tera` from a host's facts. kube-proxy's are for all nodes, and one that is a container keeps
 /// those of a kernel that it may not change.
@@ -89,7 +84,7 @@ impl Phase for ControlPlane {
         )?;
         let common = template::render("kubeadm/common.yaml.tera", &component_values(view, view.facts()))?;
         let config = format!("{init}{common}");
-        let mut steps = vec![certificates(&config), start()];
+        let mut steps = vec![certificates(&config), start(), root_kubectl()];
         if view.facts().yes(fact::DRAINED) {
             steps.push(uncordon());
         }
@@ -126,7 +121,7 @@ fn start() -> Step {
     // Of other manifests those that are gone are written again, and no more: what users changed in the rest stays.
     // A cluster is as old as its etcd: who moves the API server's manifest away keeps all that is in it.
     let change = format!(
-        "{}whole() ( {check}; ) >/dev/null 2>&1\n\
+        "whole() ( {check}; ) >/dev/null 2>&1\n\
          if [ -s /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then\n\
          for part in etcd control-plane/kube-controller-manager control-plane/kube-scheduler; do\n\
          [ -s /etc/kubernetes/manifests/${{part#*/}}.yaml ] && continue\n\
@@ -134,26 +129,11 @@ fn start() -> Step {
          kubeadm init phase \"$@\" --config /etc/kubernetes/kubecamp/init.yaml || exit 1\n\
          done\n\
          systemctl is-active -q kubelet || systemctl restart kubelet\n\
-         kc_wait {STARTS} {ASK} get --raw /readyz >/dev/null 2>&1; whole && {{ kubectl_of_root; exit; }}\nfi\n\
+         kc_wait {STARTS} {ASK} get --raw /readyz >/dev/null 2>&1; whole && exit\nfi\n\
          [ -e /var/lib/etcd/member ] || for addon in coredns flannel kube-proxy; do : > {UNAPPLIED}$addon || exit 1; done\n\
-         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print && kubectl_of_root",
-        kubectl_of_root()
+         kubeadm init --config /etc/kubernetes/kubecamp/init.yaml --skip-phases=preflight,addon,show-join-command --skip-token-print"
     );
-    // One is enough, also where it is root's own, or a link to nowhere.
-    let check = format!("{check} && {{ [ -e {ROOTS} ] || [ -L {ROOTS} ]; }}");
     Step::script(INIT, "run kubeadm init", Check::Script(check), change).limit(Duration::from_secs(300))
-}
-
-/// Shell text with the function that gives root a kubeconfig where there is none.
-///
-/// It is a copy, since kubectl writes into it what its users choose, as a namespace: the cluster's own stays as kubeadm made it.
-fn kubectl_of_root() -> String {
-    format!(
-        "kubectl_of_root() (\n\
-         if [ -e {ROOTS} ] || [ -L {ROOTS} ]; then exit 0; fi\n\
-         [ -s /etc/kubernetes/admin.conf ] || exit 1\n\
-         umask 077; {{ echo '{OURS}'; cat /etc/kubernetes/admin.conf; }} | kc_put {ROOTS} 600\n)\n"
-    )
 }
 
 /// Takes back what a reset that was broken off did to the workers first: nothing would ever start there.
@@ -182,7 +162,7 @@ mod tests {
     async fn workers_that_a_broken_off_reset_drained_take_pods_again() {
         let lab = Lab::new("lab".parse().unwrap(), profile::load("2x4c8g").unwrap()).unwrap();
         let node = lab.control_plane().name.clone();
-        for (facts, steps) in [("", 2), ("drained=yes\n", 3)] {
+        for (facts, steps) in [("", 3), ("drained=yes\n", 4)] {
             let fleet = [(node.clone(), Facts::parse(&format!("{facts}addr=eth0 192.0.2.1/24\n")))].into();
             let view = View { lab: &lab, node: &node, fleet: &fleet, host: None };
             assert_eq!(ControlPlane { extra_names: vec![] }.steps(&view).await.unwrap().len(), steps);
@@ -254,41 +234,6 @@ mod tests {
         let moved =
             [("/root/", "/home/"), ("/etc/kubernetes/", "/"), ("/var/lib/kubecamp", ""), ("/var/lib/etcd", "/etcd")];
         moved.iter().fold(format!("{LIB}\n{change}"), |text, (path, to)| text.replace(path, &format!("{root}{to}")))
-    }
-
-    fn runs_well(script: &str) -> bool {
-        std::process::Command::new("sh").arg("-c").arg(script).status().unwrap().success()
-    }
-
-    #[test]
-    fn kubectl_of_root_finds_the_cluster_and_not_where_root_has_another() {
-        for own in [false, true] {
-            let dir = tempfile::tempdir().unwrap();
-            let root = dir.path().display().to_string();
-            let config = dir.path().join("home/.kube/config");
-            if own {
-                std::fs::create_dir_all(dir.path().join("home/.kube")).unwrap();
-                std::fs::write(&config, "theirs\n").unwrap();
-            } else {
-                std::fs::create_dir(dir.path().join("home")).unwrap();
-            }
-            let script = format!("{}\n", init_in(&root));
-            assert!(!runs_well(&format!("kubeadm() {{ return 1; }}\n{script}")), "kubeadm failed");
-            assert_eq!(config.exists(), own);
-            assert!(runs_well(&format!("kubeadm() {{ echo x > {root}/admin.conf; }}\n{script}")));
-            let text = std::fs::read_to_string(&config).unwrap();
-            let noted = std::fs::read_to_string(dir.path().join("manifest")).unwrap_or_default();
-            if own {
-                assert_eq!((text.as_str(), noted.as_str()), ("theirs\n", ""));
-                continue;
-            }
-            assert!(text.starts_with("# kubecamp: a copy of ") && text.ends_with("; reset removes it\nx\n"), "{text}");
-            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&config).unwrap().permissions());
-            assert_eq!(mode & 0o777, 0o600);
-            assert_eq!(noted, format!("dir\tabsent\t{root}/home/.kube\nfile\tabsent\t{root}/home/.kube/config\n"));
-        }
-        let Check::Script(check) = start().done_if else { panic!("it is a script") };
-        assert!(check.ends_with("{ [ -e /root/.kube/config ] || [ -L /root/.kube/config ]; }"), "{check}");
     }
 
     #[test]

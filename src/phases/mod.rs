@@ -42,6 +42,7 @@ mod readiness;
 mod record;
 mod reset_host;
 mod restore_files;
+mod root_kubectl;
 mod runtime;
 mod settle;
 mod steps;

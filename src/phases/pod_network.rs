@@ -65,7 +65,7 @@ fn loose_pods() -> Step {
     let loose = format!(
         "loose() {{ for id in $({crictl} pods -q --state ready); do\n\
          for link in $(grep -hs '\"cni0\"' {RESULTS}/*-\"$id\"-* | grep -o '\"veth[0-9a-f]*\"' | tr -d '\"'); do\n\
-         [ -e {LINKS}/\"$link\"/master ] || {{ echo \"$id\"; break; }}; done; done; }}\n"
+         [ ! -e {LINKS}/\"$link\" ] || [ -e {LINKS}/\"$link\"/master ] || {{ echo \"$id\"; break; }}; done; done; }}\n"
     );
     let check = format!("{loose}[ -z \"$(loose)\" ]");
     let change = format!(

@@ -42,7 +42,8 @@ kinds_lead() {
 # leads TOOL TABLE WANTED: `yes` where of each CHAIN>TARGET wanted the chain jumps to the target, and the chain of each CHAIN> has
 # rules, else `no`; nothing where the tool does not tell.
 leads() {
-  $1 -w -t "$2" -S 2>/dev/null | awk -v wanted="$3" '
+  listed=$($1 -w -t "$2" -S 2>/dev/null) || return 0
+  printf '%s\n' "$listed" | awk -v wanted="$3" '
     $1 == "-P" { told = 1 }
     $1 == "-A" { has[$2 ">"] = 1; for (i = 3; i < NF; i++) if ($i == "-j") has[$2 ">" $(i + 1)] = 1 }
     END {

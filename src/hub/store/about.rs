@@ -70,6 +70,7 @@ words! {
     Step "fact_step" "step {it}";
     Lab "fact_lab" "lab {it}";
     Layout "fact_layout" "of {it}";
+    MakesLabs "fact_makes_labs" "makes labs: {it}";
 }
 
 /// What is read of a row's detail.
@@ -139,6 +140,7 @@ impl AuditRow {
             "server.add" | "server.remove" => machine(&detail),
             "server.change" => changed_or(&detail, machine),
             "server.health" => vec![detail.said(Word::Health, "health")],
+            "server.makes-labs" => vec![detail.said(Word::MakesLabs, "makes")],
             "server.labs-gone" => vec![detail.said(Word::Count, "labs")],
             "server.host-keys" => vec![detail.many(Word::Keys, "keys")],
             "server.maintenance" | "server.maintenance-end" => {
@@ -324,6 +326,7 @@ mod tests {
             ("server.remove", machine.clone(), "at 192.0.2.7, cores: 8, memory: 32GiB, mode shared"),
             ("server.change", json!({ "changed": { "course": [null, "k8s"] } }), "changed: course - -> k8s"),
             ("server.health", machine, "now away"),
+            ("server.makes-labs", json!({ "makes": false }), "makes labs: false"),
             ("server.labs-gone", json!({ "labs": 2 }), "2 of them"),
             ("server.host-keys", json!({ "keys": ["x", "y"] }), "SSH keys: 2"),
             ("server.maintenance", work.clone(), "maintenance 3, 60-120"),
@@ -354,7 +357,9 @@ mod tests {
     }
 
     /// What is done to a booking; the agent's are by the state too.
-    const SLOTS: [&str; 26] = [
+    const SLOTS: [&str; 28] = [
+        "booking.lab-gone",
+        "clerk.take-back",
         "booking.new",
         "booking.override",
         "booking.wait",

@@ -46,6 +46,8 @@ const UP: &[Known] = &[
     known("ca", "kubeadm init phase certs ca", "[ -s /etc/kubernetes/pki/ca.crt ]"),
     // control-plane/init
     known("init", "kubeadm init --config", "kube-public/cluster-info"),
+    // control-plane/root-kubectl
+    known("root-kubectl", "cat /etc/kubernetes/admin.conf; }", "client-certificate-data; do"),
     // kube-proxy/kube-proxy: its ConfigMap and DaemonSet.
     known("kube-proxy", "kubeadm init phase addon kube-proxy", "get cm/kube-proxy ds/kube-proxy"),
     // kube-proxy/rules: only where the facts miss them.
