@@ -58,8 +58,8 @@ impl Phase for PodNetwork {
 /// Ends the pods that lost their bridge; the kubelet makes each anew, and with the first of them the bridge.
 ///
 /// Any new pod makes the bridge too, and those of before hang loose even then: who does is told by its own link. Pods of the
-/// host's network, or of a CNI without that bridge, do well without one. What else keeps pods from coming is for the proof to
-/// say.
+/// host's network, or of a CNI without that bridge, do well without one. One that the kubelet ends at the same moment cannot be
+/// ended by two, and is gone a moment later. What else keeps pods from coming is for the proof to say.
 fn loose_pods() -> Step {
     let crictl = format!("crictl -r unix://{SOCKET}");
     let loose = format!(
@@ -71,7 +71,8 @@ fn loose_pods() -> Step {
     let change = format!(
         "{loose}rm -f {PROVEN}\n\
          bad=; for id in $(loose); do {crictl} stopp \"$id\" >/dev/null || bad=1; done\n\
-         [ ! \"$bad\" ] || exit 1\n\
+         all_stopped() {{ [ -z \"$(loose)\" ]; }}\n\
+         [ ! \"$bad\" ] || kc_wait 5 all_stopped || exit 1\n\
          kc_wait 60 [ -e {LINKS}/cni0 ]"
     );
     Step::script("bridge", "make the pods anew that lost their bridge", Check::Before(check), change)

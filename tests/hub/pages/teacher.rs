@@ -164,7 +164,7 @@ async fn an_admin_clears_a_quarantine_by_a_form_that_a_teacher_does_not_get() {
     for (viewer, may_clear) in [(&tea, false), (&ann, true)] {
         let page = viewer.page("/teacher").await;
         let line = row(&page, "one<");
-        let badge = "<span class=\"badge quarantined\">quarantined</span><br>a process is left</td>";
+        let badge = "<span class=\"badge quarantined\">quarantined</span><div class=\"long\">a process is left</div></td>";
         assert!(line.contains(badge), "{line}");
         assert_eq!(line.contains(&format!("action=\"{path}\"")), may_clear, "{line}");
         assert_eq!(line.contains("value=\"healthy\">Clear</button>"), may_clear, "{line}");
