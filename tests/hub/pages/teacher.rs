@@ -164,7 +164,8 @@ async fn an_admin_clears_a_quarantine_by_a_form_that_a_teacher_does_not_get() {
     for (viewer, may_clear) in [(&tea, false), (&ann, true)] {
         let page = viewer.page("/teacher").await;
         let line = row(&page, "one<");
-        let badge = "<span class=\"badge quarantined\">quarantined</span><div class=\"long\">a process is left</div></td>";
+        let badge =
+            "<span class=\"badge quarantined\">quarantined</span><div class=\"long\">a process is left</div></td>";
         assert!(line.contains(badge), "{line}");
         assert_eq!(line.contains(&format!("action=\"{path}\"")), may_clear, "{line}");
         assert_eq!(line.contains("value=\"healthy\">Clear</button>"), may_clear, "{line}");
@@ -201,14 +202,23 @@ async fn the_audit_tells_who_did_what_and_why() {
     let lines: Vec<&str> = page.split("<tr><td>").skip(1).collect();
     let about = format!("<td><a href=\"/booking/{id}\">booking:{id}</a></td>");
     let (given_up, booked) = ("<td>person:tea</td><td>booking.cancel</td>", "<td>person:amy</td><td>booking.new</td>");
-    let ends = ["</td><td class=\"long\">booked → cancelled</td><td class=\"long\">fire drill</td></tr>", "</td><td class=\"long\">booked</td>"];
+    let ends = [
+        "</td><td class=\"long\">booked → cancelled</td><td class=\"long\">fire drill</td></tr>",
+        "</td><td class=\"long\">booked</td>",
+    ];
     for ((line, begins), ends) in lines.iter().zip([given_up, booked]).zip(ends) {
-        assert!(line.contains(&format!("{begins}{about}<td class=\"long\">for amy, on one, ")) && line.contains(ends), "{page}");
+        assert!(
+            line.contains(&format!("{begins}{about}<td class=\"long\">for amy, on one, ")) && line.contains(ends),
+            "{page}"
+        );
     }
     assert!(lines.len() == 2 && !page.contains(other.as_str()), "{page}");
     hub.desk.make_link(&who("tea"), NOW, &"amy".parse().unwrap()).await.unwrap();
     let of_amy = tea.page("/teacher/audit?about=person:amy").await;
-    assert!(of_amy.contains("<td class=\"long\">sign-in link, for amy</td>") && of_amy.contains("booking.cancel"), "{of_amy}");
+    assert!(
+        of_amy.contains("<td class=\"long\">sign-in link, for amy</td>") && of_amy.contains("booking.cancel"),
+        "{of_amy}"
+    );
     assert!(!of_amy.contains(other.as_str()), "{of_amy}");
 }
 
