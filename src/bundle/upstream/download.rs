@@ -11,7 +11,6 @@ use reqwest::{StatusCode, header};
 use tokio::{fs, io::AsyncWriteExt};
 use tokio_util::bytes::Bytes;
 
-use super::login;
 use crate::core::{Code, NodeId, Problem, Report, digest};
 
 /// How often a download is tried in a row that comes no further.
@@ -22,6 +21,10 @@ const CROWDED: u32 = 10;
 const NOTICED: Duration = Duration::from_secs(1);
 /// The longest wait that a server may ask for.
 const LONGEST: Duration = Duration::from_secs(120);
+
+/// What to do about a site that lets in only whom it knows.
+pub const LOGIN_HINT: &str = "Ask for a mirror that lets everybody fetch and set it in config.yaml, or build the parts: kubecamp \
+                        bundle build --source modules.";
 
 /// A piece of a download: the bytes that follow what is there already, or all of them again.
 pub struct Piece {
@@ -67,7 +70,7 @@ impl Miss {
         let what = format!("{} could not be read", shown(url));
         let problem = Problem::new(Code::Download, what).because(e.without_url());
         match status {
-            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Self::Final(problem.hint(login::HINT)),
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Self::Final(problem.hint(LOGIN_HINT)),
             Some(StatusCode::TOO_MANY_REQUESTS) => Self::Later(problem, wait),
             Some(StatusCode::SERVICE_UNAVAILABLE) if wait.is_some() => Self::Later(problem, wait),
             Some(status) if status.is_client_error() && !is_passing(status) => Self::Final(problem),

@@ -5,10 +5,6 @@ use reqwest::{StatusCode, Url};
 
 use super::download::{Downloads, is_passing};
 
-/// What to do about a site that lets in only whom it knows.
-pub const HINT: &str = "Ask for a mirror that lets everybody fetch and set it in config.yaml, or build the parts: kubecamp \
-                        bundle build --source modules.";
-
 /// After so many refusals in a row, each of them with a token to be had, others would be the same. One may be of a token that
 /// could not be had just then, and one of a token that is too old by the registry's clock and not yet by this computer's.
 const IN_A_ROW: usize = 3;
@@ -76,6 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         bundle::upstream::{
+            download::LOGIN_HINT,
             fake::{Fake, noise},
             registry::Registry,
         },
@@ -128,7 +125,7 @@ mod tests {
             always(&fake, "/token?scope=repository%3Ak8s%2Fpause%3Apull&service=own", token);
             let (problem, asked) = pulled(&fake).await;
             assert_eq!((problem.code, asked), (Code::Download, 1), "{challenge} {token}");
-            assert!(problem.detail[0].contains("401") && problem.all_hints() == [HINT], "{problem}");
+            assert!(problem.detail[0].contains("401") && problem.all_hints() == [LOGIN_HINT], "{problem}");
         }
     }
 
@@ -139,7 +136,7 @@ mod tests {
             fake.answer_first(MANIFEST, "403 Forbidden", body);
             let (problem, asked) = pulled(&fake).await;
             assert_eq!((problem.code, asked), (Code::Download, 1), "{body}");
-            assert_eq!(problem.all_hints(), [HINT]);
+            assert_eq!(problem.all_hints(), [LOGIN_HINT]);
         }
     }
 
@@ -150,7 +147,7 @@ mod tests {
         always(&fake, MANIFEST, "401 Unauthorized");
         let (problem, asked) = pulled(&fake).await;
         assert_eq!((problem.code, asked), (Code::Download, IN_A_ROW));
-        assert_eq!(problem.all_hints(), [HINT]);
+        assert_eq!(problem.all_hints(), [LOGIN_HINT]);
     }
 
     /// A token that is good for an hour is refused now and then while some gigabytes come.
@@ -198,7 +195,7 @@ mod tests {
             let before = fake.requests("/file").len();
             let problem = downloads.text(&fake.url("/file"), &Quiet).await.unwrap_err();
             assert_eq!(fake.requests("/file").len(), before + 1, "{status}");
-            assert_eq!((problem.code, problem.all_hints()), (Code::Download, vec![HINT.to_owned()]));
+            assert_eq!((problem.code, problem.all_hints()), (Code::Download, vec![LOGIN_HINT.to_owned()]));
             fake.state.lock().unwrap().first.clear();
         }
     }

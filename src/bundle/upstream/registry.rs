@@ -15,8 +15,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    download::{Answer, Downloads, Miss, Piece},
-    login::{self, Login},
+    download::{Answer, Downloads, LOGIN_HINT, Miss, Piece},
+    login::Login,
     mirrors::Mirrors,
 };
 use crate::{
@@ -139,7 +139,7 @@ impl<'a> Registry<'a> {
                 let is_plain = self.mirrors.plain_hosts().iter().any(|host| host == registry);
                 let base = format!("{}://{registry}", if is_plain { "http" } else { "https" });
                 if login.is_wanted(&base, reference, self.downloads).await {
-                    Miss::Final(problem.hint(login::HINT))
+                    Miss::Final(problem.hint(LOGIN_HINT))
                 } else {
                     Miss::Again(problem)
                 }
@@ -237,7 +237,7 @@ fn must_be_for(image: &str, registry: &str, config: &[u8], arch: Arch) -> Result
 fn miss(from: &str, e: OciDistributionError) -> Miss {
     let (refused, crowded, denied) = (is_refusal(&e), is_crowded(&e), is_denial(&e));
     let problem = Problem::new(Code::Download, format!("{from} could not be pulled"));
-    let problem = if denied { problem.hint(login::HINT) } else { problem };
+    let problem = if denied { problem.hint(LOGIN_HINT) } else { problem };
     let problem = match e {
         // Its own text would name the address a second time.
         OciDistributionError::RequestError(e) => problem.because(e.without_url()),
