@@ -29,6 +29,8 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Between two looks at it: a class waits behind one address.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long one is waited for of which its server has told nothing: an agent that is at work takes a new plan within seconds.
+const PROMPT: Duration = Duration::from_secs(15);
 
 /// Fetches a certificate for the slot and hands over to the system's ssh, or gives the configuration for it.
 pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems> {
@@ -63,6 +65,7 @@ pub(super) async fn ssh(cx: &Context, args: SlotSshArgs) -> Result<u8, Problems>
     check_begun(&booking, is_login, begins(&client, &booking).await.as_ref(), now)?;
     let booking = match awaited(&booking) {
         Some(why) if args.no_wait => return Err(not_open(&booking, &why).into()),
+        None if args.no_wait => booking,
         _ => until_open(&client, booking).await?,
     };
     if args.command.is_empty() {
@@ -101,17 +104,26 @@ pub(super) async fn renew(cx: &Context, client: &HubClient, booking: &Booking) {
     });
 }
 
-/// Waits for a slot that its server is bringing up, and says for what; Ctrl-C ends it as any command that only looks.
+/// What a slot whose hour has come is waited for, and how long at most; none where it is open.
+fn waits_for(booking: &Booking) -> Option<(String, Duration)> {
+    match booking.state {
+        State::Booked => Some(("its server has told nothing of it yet".to_owned(), PROMPT)),
+        _ => awaited(booking).map(|why| (why, LONGEST)),
+    }
+}
+
+/// Waits for a slot that is not open, and says for what; Ctrl-C ends it as any command that only looks.
 async fn until_open(client: &HubClient, mut booking: Booking) -> Result<Booking, Problem> {
-    let (began, limit) = (Instant::now(), LONGEST.as_secs() / 60);
+    let began = Instant::now();
     let mut told: Option<String> = None;
-    while let Some(why) = awaited(&booking).filter(|_| began.elapsed() < LONGEST) {
+    while let Some((why, limit)) = waits_for(&booking).filter(|(_, limit)| began.elapsed() < *limit) {
         if told.as_ref() != Some(&why) {
-            let id = &booking.id;
-            output::say(&format!("{id}: {why}. Waiting until it is open, {limit} min at most; Ctrl-C ends that."));
+            let (id, most) = (&booking.id, limit.as_secs());
+            let most = if most < 60 { format!("{most} s") } else { format!("{} min", most / 60) };
+            output::say(&format!("{id}: {why}. Waiting until it is open, {most} at most; Ctrl-C ends that."));
             told = Some(why);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK.min(limit / 15)).await;
         // The server opens it also where the hub cannot be asked.
         let next: Booking = match client.get(&format!("/api/v1/bookings/{}", booking.id)).await {
             Err(problem) if problem.code == Code::HubAway => break,
@@ -164,16 +176,25 @@ fn current(mut all: Vec<Booking>) -> Option<Booking> {
 mod tests {
     use super::*;
 
+    fn booking((id, starts, state): (&str, i64, State)) -> Booking {
+        serde_json::from_value(json!({
+            "id": id, "server": "one", "person": "amy", "course": "k8s", "layout": "2x4c8g",
+            "window": { "starts": starts, "ends": starts + 100 }, "busy_until": starts + 100, "state": state,
+            "since": 0, "version": 1, "created": 0, "updated": 0, "charged": 100, "lapses": 0,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_slot_that_nobody_told_of_is_waited_for_seconds_and_one_that_is_made_minutes() {
+        let limit = |state| waits_for(&booking(("b1", 1000, state))).map(|(_, limit)| limit);
+        assert_eq!(limit(State::Booked), Some(PROMPT));
+        assert_eq!([State::Arming, State::Delayed].map(limit), [Some(LONGEST); 2]);
+        assert_eq!(limit(State::Active), None);
+    }
+
     #[test]
     fn a_slot_that_is_delayed_comes_before_a_later_one() {
-        let booking = |(id, starts, state): (&str, i64, State)| -> Booking {
-            serde_json::from_value(json!({
-                "id": id, "server": "one", "person": "amy", "course": "k8s", "layout": "2x4c8g",
-                "window": { "starts": starts, "ends": starts + 100 }, "busy_until": starts + 100, "state": state,
-                "since": 0, "version": 1, "created": 0, "updated": 0, "charged": 100, "lapses": 0,
-            }))
-            .unwrap()
-        };
         let chosen =
             |all: &[(&str, i64, State)]| current(all.iter().copied().map(booking).collect()).map(|b| b.id.to_string());
         let (delayed, later) = (("b1", 1000, State::Delayed), ("b2", 9000, State::Booked));
