@@ -14,11 +14,11 @@ const OURS: &str = "# kubecamp: a copy of /etc/kubernetes/admin.conf; reset remo
 /// it. kubectl drops the first line then, and what was there before us stays root's own, so the record counts.
 pub(super) fn root_kubectl() -> Step {
     let check = format!(
-        "ours() {{ [ ! -L {ROOTS} ] && grep -qs '^file\tabsent\t{ROOTS}$' /var/lib/kubecamp/manifest; }}\n\
+        "made_here() {{ [ ! -L {ROOTS} ] && grep -qs '^file\tabsent\t{ROOTS}$' /var/lib/kubecamp/manifest; }}\n\
          same() {{ for key in certificate-authority-data client-certificate-data; do\n\
          value=$(sed -n \"s/^ *$key: *//p\" /etc/kubernetes/admin.conf | head -n 1)\n\
          [ -z \"$value\" ] || grep -qF -e \"$value\" {ROOTS} || return 1; done; }}\n\
-         [ -e {ROOTS} ] || [ -L {ROOTS} ] && {{ ! ours || same; }}"
+         [ -e {ROOTS} ] || [ -L {ROOTS} ] && {{ ! made_here || same; }}"
     );
     let change = format!(
         "[ -s /etc/kubernetes/admin.conf ] || exit 1\n\
