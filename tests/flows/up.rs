@@ -41,6 +41,7 @@ const CONTROL_PLANE: &[&str] = &[
     "cni-config",
     "ca",
     "init",
+    "root-kubectl",
     "kube-proxy",
     "daemonset",
     "coredns",
