@@ -1,12 +1,14 @@
 // What people see and do on the pages, in a real browser. Each picture is kept; axe looks at each page, light and dark,
 // in both languages, on a desk and on a phone.
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Browser } from "./browser.mjs";
 
-const { URL: url, PICTURES: pictures, AXE_FILE: axe, CHROMIUM: chromium, LINKS: links, BOOKING: booking, WEEK: from } = process.env;
+const { URL: url, PICTURES: pictures, AXE_FILE: axe, CHROMIUM: chromium, LINK: link, BOOKING: booking, WEEK: from } = process.env;
 const week = `${url}/?from=${from}`; // every day of it is ahead
-const codes = links.split(" ");
+/// The code of a new sign-in link of somebody, which ends those before.
+const codeFor = (who) => execFileSync(link, [who], { encoding: "utf8" }).trim().split("#").pop();
 const source = readFileSync(axe, "utf8");
 const browser = await Browser.start(chromium);
 let passed = 0, failed = 0;
@@ -54,7 +56,8 @@ async function whole(page, name) {
   check(`${name} has a low head`, high < 130, high);
 }
 /// Signs in by the page, as with a link from an admin.
-async function signed(code, options) {
+async function signed(who, options) {
+  const code = codeFor(who);
   const page = await browser.page(options);
   if (options?.script === false) {
     await page.go(`${url}/sign-in`);
@@ -100,7 +103,7 @@ async function counts(page) {
 }
 let amy, tea;
 await part("a student at a desk", async () => {
-  amy = await signed(codes[0]);
+  amy = await signed("amy");
   await amy.go(week);
   const text = await amy.eval("document.body.innerText");
   check("the running slot counts down", /ends in|left/i.test(text) && (await amy.eval(`!!document.querySelector(".slot.active [data-until]")`)), text.slice(0, 400));
@@ -166,7 +169,7 @@ await part("extend, and what a second tab says", async () => {
   check("it is extended", after.window.ends - after.window.starts > 7200, after);
 });
 await part("a refusal brings alternatives", async () => {
-  const cem = await signed(codes[5]);
+  const cem = await signed("cem");
   const bobs = (await api(cem, "/api/v1/bookings?server=one&open=true")).find((b) => b.person === "bob") ?? null;
   await cem.go(`${url}/`);
   const where = await cem.eval(`(() => { const t = [...document.querySelectorAll(".day .taken")][0]; return !!t; })()`);
@@ -185,7 +188,7 @@ await part("a refusal brings alternatives", async () => {
 await part("live: what others do appears by itself", async () => {
   await amy.go(week);
   const before = await amy.eval(`document.querySelectorAll("#week .taken").length`);
-  tea = await signed(codes[4]);
+  tea = await signed("ann");
   check("an admin sees the teacher's pages", await tea.eval(`!!document.querySelector('a[href="/teacher"]')`));
   await tea.go(`${url}/teacher`);
   await look(tea, "teacher");
@@ -214,7 +217,7 @@ await part("three at once on a shared server", async () => {
   await tea.go(week);
   const all = await covered(tea);
   check("none lies on another, and each link is found", all.seen === 3 && all.links === 3 && all.wrong.length === 0, all);
-  const fay = await signed(codes[9], { width: 390, height: 844 });
+  const fay = await signed("fay", { width: 390, height: 844 });
   await fay.go(week);
   const own = await covered(fay);
   check("one's own is seen among them", own.seen === 3 && own.links === 1 && own.wrong.length === 0, own);
@@ -283,7 +286,7 @@ async function fingers(page) {
   check("and a tap books it", own.length === 1 && own[0].server === "one" && own[0].window.ends - own[0].window.starts === 3600, own);
 }
 await part("dark, Chinese, a phone", async () => {
-  const page = await signed(codes[1], { width: 390, height: 844, dark: true, lang: "zh-CN" });
+  const page = await signed("amy", { width: 390, height: 844, dark: true, lang: "zh-CN" });
   check("Chinese by the browser's word", (await page.eval("document.documentElement.lang")).startsWith("zh") && /[\u4e00-\u9fff]/.test(await page.eval("document.body.innerText")));
   check("dark", (await page.eval("getComputedStyle(document.body).backgroundColor")) !== "rgb(246, 247, 248)");
   await look(page, "phone-zh-dark");
@@ -299,7 +302,7 @@ await part("dark, Chinese, a phone", async () => {
   await fingers(page);
 });
 await part("somebody in two courses chooses one", async () => {
-  const dan = await signed(codes[6]);
+  const dan = await signed("dan");
   await dan.go(week);
   check("both courses can be chosen", (await dan.eval(`[...document.querySelectorAll("#f-course option")].map((o) => o.value).join()`)) === "k8s,net");
   await look(dan, "two-courses");
@@ -316,7 +319,7 @@ await part("somebody in two courses chooses one", async () => {
   check("who is in one is not asked", !(await amy.eval(`!!document.querySelector("#f-course")`)));
 });
 await part("a click into time of one course's raster alone chooses that course", async () => {
-  const eve = await signed(codes[7]);
+  const eve = await signed("eve");
   await eve.go(week);
   const chosen = () => eve.eval(`document.querySelector("#f-course").value`);
   await eve.eval(`document.querySelector("#f-course").value = "net"`);
@@ -336,7 +339,7 @@ await part("more tabs than a browser has connections", async () => {
   }
 });
 await part("the waitlist: a wait, an offer, a yes, a gift", async () => {
-  const bob = await signed(codes[8]);
+  const bob = await signed("bob");
   await amy.go(week);
   await amy.eval(`document.querySelector("#f-layout").value = ""`);
   await amy.click(`.day:nth-of-type(5) .free a[data-server="one"]`, 0.6);
@@ -414,7 +417,7 @@ await part("a slot is released", async () => {
   check("its end is now", after.window.ends <= Date.now() / 1000 + 1, after);
 });
 await part("without scripts", async () => {
-  const page = await signed(codes[2], { script: false });
+  const page = await signed("amy", { script: false });
   await page.go(week);
   await page.loading(() => page.eval(`document.querySelector('.day:nth-of-type(7) .free a[data-server="one"]').click()`));
   check("a link fills the form", (await page.eval(`document.querySelector("#f-server").value`)) === "one");
