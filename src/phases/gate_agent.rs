@@ -62,6 +62,7 @@ impl GateAgent {
     fn program(&self) -> Result<Vec<Step>, Problem> {
         let program = self.with.agent()?;
         let (check, part) = (is_there(&program, PROGRAM), format!("{PROGRAM}.kc-part"));
+        let reach = self.with.reach(&check)?;
         // One that does not run would replace an agent that does.
         let own = format!(
             "chown root:root {part} && timeout 30 {part} --version >/dev/null || {{ rm -f {part}; \
@@ -78,7 +79,7 @@ impl GateAgent {
                 gate_host::script(&format!("kc_record file absent {TOKEN}; kc_keep {PROGRAM}"))?,
             ),
             Step::new("program", "upload the agent", Check::Script(check), put).limit(Duration::from_secs(300)),
-            self.with.reach()?,
+            reach,
         ])
     }
 
@@ -116,12 +117,14 @@ fn start() -> Result<Vec<Step>, Problem> {
 }
 
 impl Enrolment {
-    /// Proves that the hub answers the program here, before anything of an agent that works is replaced.
-    fn reach(&self) -> Result<Step, Problem> {
+    /// Proves that the hub answers the program here, before anything else of an agent that works is replaced. `is_new` is true
+    /// where the program is there: the checks of a phase come before its changes, and one of before proves nothing.
+    fn reach(&self, is_new: &str) -> Result<Step, Problem> {
         let asks = self.asks_hub();
+        let check = gate_host::script(&format!("{is_new} && {asks}"))?;
         let change =
             gate_host::script(&format!("{asks} >/dev/null || kc_die 'what was there before stays as it was'"))?;
-        Ok(Step::script("reach", "reach the hub from the server", Check::Before(gate_host::script(&asks)?), change)
+        Ok(Step::script("reach", "reach the hub from the server", Check::Before(check), change)
             .fails_as(Code::GateLink))
     }
 
